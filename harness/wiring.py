@@ -62,7 +62,7 @@ NEEDS: Final[Mapping[str, tuple[str, ...]]] = {
     "celery-redis": (REDIS, PIP),
 }
 """What the machine has to have for a shipped engine in its newest release; of Node, where its version is said."""
-STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss.tables:open_store"}
+STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss:open_store"}
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@12.38.0`."""
 RELEASED: Final = frozenset(SHIPPED) - {"memory", "reference", "postgres"}
 """Shipped engines that are another project's queue, in versions."""

@@ -170,13 +170,13 @@ def _head(heads: list[str]) -> list[Line]:
 def _novelty(campaign: Campaign) -> list[Line]:
     novelty = campaign.coverage.novelty()
     if novelty.last < FEWEST:
-        return [Line(f"{novelty.states} states so far.")]
+        return [Line(f"{novelty.states} different states were seen.")]
     told = (
         f"Still finding new states ({novelty.share:.0%} of the last {novelty.last} runs looked at): search longer."
         if novelty.new
         else f"No new state in the last {novelty.last} runs looked at."
     )
-    return [Line(line) for line in wrap("", f"{told} {novelty.states} states so far.", width=WIDTH, lines=2)]
+    return [Line(line) for line in wrap("", f"{told} {novelty.states} different states were seen.", width=WIDTH, lines=2)]
 
 
 def _trouble(campaign: Campaign) -> list[Line]:

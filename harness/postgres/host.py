@@ -13,6 +13,7 @@ not tied to the thread that forked, works on every POSIX system, and cleans up f
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pwd
 import shutil
@@ -28,6 +29,37 @@ from typing import IO, Literal
 
 from harness.errors import EnvironmentUnavailable
 from harness.private import weakness
+
+# which server -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """A folder that holds `postgres` and `initdb`."""
+
+    bin_directory: Path
+
+    @property
+    def postgres(self) -> Path:
+        return self.bin_directory / "postgres"
+
+    @property
+    def initdb(self) -> Path:
+        return self.bin_directory / "initdb"
+
+    @property
+    def complete(self) -> bool:
+        """Whether both programs are there and may be executed."""
+        return all(os.access(program, os.X_OK) for program in (self.postgres, self.initdb))
+
+    @property
+    def fingerprint(self) -> str:
+        """Name this build of the server without starting it: path, size and time of the program."""
+        program = self.postgres.resolve()
+        status = program.stat()
+        text = f"{program}:{status.st_size}:{status.st_mtime_ns}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 # as whom --------------------------------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from urllib.parse import quote
 from harness.errors import EnvironmentUnavailable
 from harness.postgres.host import (
     SOCKET_NAME,
+    Installation,
     Privilege,
     PrivilegeChoice,
     Supervised,
@@ -30,7 +31,6 @@ from harness.postgres.host import (
     select_privilege,
 )
 from harness.postgres.patience import Deadline
-from harness.postgres.provider import Installation
 from harness.private import cache_folder, is_ours, locked, private_folder
 
 # the image of a cluster -----------------------------------------------------------------------------------------------

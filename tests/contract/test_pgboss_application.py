@@ -8,7 +8,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.adapters.pgboss.tables import open_store
+from harness.adapters.pgboss import open_store
 from harness.application import ApplicationEngine, Settings, Tables, TableStore, TwoTables, minutes
 from harness.cases import CaseRunner, tasks
 from harness.errors import EnvironmentUnavailable, UsageError

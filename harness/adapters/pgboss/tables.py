@@ -7,7 +7,6 @@ moves `started_on`, `fenced` compares `retry_count` under a row lock, `final` lo
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -31,7 +30,7 @@ from harness.adapters.pgboss.translation import (
     uuid_of,
 )
 from harness.application import QueueRow, ToolJob
-from harness.application.tables import QUEUE, TableStore, standing, view_of
+from harness.application.tables import QUEUE, standing, view_of
 from harness.foreign.database import ForeignDatabase, Row, instant_of
 from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView
@@ -481,13 +480,3 @@ def _standing(rows: Iterable[QueueRow]) -> dict[JobId, QueueRow]:
     for row in rows:
         shown[row.job] = standing([row, shown[row.job]]) or row if row.job in shown else row
     return shown
-
-
-def open_store(version: str = NEWEST_OF_10) -> TableStore:
-    """Return the store of this version: of 10 its statements, from 11 on the library."""
-    major = re.match(r"\d+", version)
-    if version == "latest" or (major is not None and int(major[0]) > NEWEST_BY_STATEMENTS):
-        from harness.adapters.pgboss.node.application import LibraryStore
-
-        return LibraryStore(version)
-    return PgBossStore(version)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from harness.adapters.foreign_queue import OneTableQueue
 from harness.adapters.queue_file.database import QueueDatabase, places_of
 from harness.adapters.queue_file.rows import RowReader
-from harness.adapters.queue_file.snapshot import TableContent, TableSnapshots
+from harness.adapters.queue_file.snapshot import FileQueueState, TableSnapshots
 from harness.adapters.queue_file.verbs import WRITING, Planned, TableVerbs, VerbResult, parameters, raised, stops
 from harness.foreign.database import timestamp_of
 from harness.history.outcome import Outcome
@@ -43,14 +43,6 @@ def told(error: psycopg.Error) -> psycopg.Error:
 
 
 # one step for each verb -----------------------------------------------------------------------------------------------
-
-
-class FileQueueState(NamedTuple):
-    """A queue as it can be set back: what is seen, what else statements read, and all that stands in the tables."""
-
-    views: Mapping[JobId, JobView]
-    beside: frozenset[Any]
-    content: TableContent
 
 
 class FileQueue(OneTableQueue):
@@ -110,9 +102,23 @@ class FileQueue(OneTableQueue):
         planned = self._verbs.plan(verb, arguments)
         if isinstance(planned, Outcome):
             return planned
-        return self._snapshots.asked(self, verb, planned) if self._snapshots.recalls else self.act(verb, planned)
+        return self._recalled(verb, planned) if self._snapshots.recalls else self._act(verb, planned)
 
-    def act(self, verb: str, planned: Planned) -> Outcome:
+    def _recalled(self, verb: str, planned: Planned) -> Outcome:
+        """Return what a verb comes to on the rows as they are, asked once, and go to the state after it."""
+        before = self.snapshot()
+        asked = (id(before), verb, self.now, repr(planned.values), planned.chance)
+        known = self._snapshots.came_to.get(asked)
+        if known is not None:
+            outcome, state = known
+            self.restore(state)
+            return outcome
+        outcome = self._act(verb, planned)
+        self._snapshots.begin()
+        self._snapshots.came_to[asked] = outcome, self.snapshot()
+        return outcome
+
+    def _act(self, verb: str, planned: Planned) -> Outcome:
         """Carry out a verb on the tables as they are."""
         self.in_place()
         self._database.set_now(self._clocks.store())

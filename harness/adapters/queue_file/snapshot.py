@@ -9,17 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Mapping
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from harness.adapters.queue_file.database import QueueDatabase
 from harness.adapters.queue_file.rows import Remembered
-from harness.adapters.queue_file.verbs import Planned
 from harness.foreign.database import instant_of
 from harness.history.outcome import Outcome
 from harness.model.job import JobId, JobView
-
-if TYPE_CHECKING:
-    from harness.adapters.queue_file.queue import FileQueue, FileQueueState
 
 _VACUUM_EVERY: Final = 1_000
 _COLUMNS: Final = b"""
@@ -52,6 +48,14 @@ class TableContent(dict[str, JobView]):
         self.remembered = remembered
 
 
+class FileQueueState(NamedTuple):
+    """A queue as it can be set back: what is seen, what else statements read, and all that stands in the tables."""
+
+    views: Mapping[JobId, JobView]
+    beside: frozenset[Any]
+    content: TableContent
+
+
 class _Column(NamedTuple):
     oid: int
     number: int
@@ -79,7 +83,8 @@ class TableSnapshots:
         self._put = self._putting(sequences)
         self._beside = self._beside_query(bool(session.execute(_CODE).fetchone()["found"]))  # type: ignore[index]
         self._known: dict[Hashable, FileQueueState] = {}
-        self._came_to: dict[Hashable, tuple[Outcome, FileQueueState]] = {}
+        self.came_to: dict[Hashable, tuple[Outcome, FileQueueState]] = {}
+        """What a verb, asked in a state at an instant, came to."""
         self._in_place: tuple[Any, ...] | None = None
         self._puts = 0
 
@@ -134,8 +139,6 @@ class TableSnapshots:
 
     def taken(self, views: Mapping[JobId, JobView], remembered: Remembered) -> FileQueueState:
         """Return the state of the tables as they are; the same state is the same value."""
-        from harness.adapters.queue_file.queue import FileQueueState
-
         session = self._database.session
         row = session.execute(self._read, prepare=True).fetchone()
         rows = tuple(tuple(values) for values in (row or {}).values())
@@ -188,24 +191,8 @@ class TableSnapshots:
             session.execute(f"VACUUM {', '.join(table for table, _ in self._tables)}".encode(), prepare=False)
         self._in_place = rows
 
-    # what a verb comes to -------------------------------------------------------------------------------------------
-
-    def asked(self, queue: FileQueue, verb: str, planned: Planned) -> Outcome:
-        """Return what a verb comes to on the rows as they are, and leave the queue in the state after it."""
-        before = queue.snapshot()
-        asked = (id(before), verb, queue.now, repr(planned.values), planned.chance)
-        known = self._came_to.get(asked)
-        if known is not None:
-            outcome, state = known
-            queue.restore(state)
-            return outcome
-        outcome = queue.act(verb, planned)
-        self._in_place = None
-        self._came_to[asked] = outcome, queue.snapshot()
-        return outcome
-
     def begin(self) -> None:
-        """Take note that the tables were emptied, for a run of which nothing is known."""
+        """Take note that the tables were written to: what they hold is not known."""
         self._in_place = None
 
 

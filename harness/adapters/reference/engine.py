@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.reference.queue import MemoryReferenceQueue, ReferenceQueue
+from harness.adapters.reference.queue import MemoryReferenceQueue, ReferenceQueue, Settlement
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
 from harness.port import Contract, EngineClocks, EngineInfo, with_sessions, without_sessions
@@ -18,18 +18,6 @@ if TYPE_CHECKING:
     from harness.postgres.gating import SessionPool
 
 NAMES: Final = ("reference", "postgres")
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """How complete, expire and rescue are written where they take several statements: rightly, or wrongly."""
-
-    compares: bool = True
-    """Whether each write asks once more for what was read: compare and set on status, token and time."""
-    locks: bool = False
-    """Whether what is read is locked, `FOR UPDATE`."""
-    same_order: bool = True
-    """Whether all take the queue's row first, as every other verb does; if not, complete takes `tool_job` first."""
 
 
 class ReferenceEngine:

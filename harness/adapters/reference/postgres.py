@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from harness.adapters.reference.engine import Settlement
-from harness.adapters.reference.queue import STALE, ReferenceQueue, length_of, store_time
+from harness.adapters.reference.queue import STALE, ReferenceQueue, Settlement, length_of, store_time
 from harness.errors import EnvironmentUnavailable
 from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import Instant

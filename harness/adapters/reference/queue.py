@@ -142,6 +142,18 @@ T = TypeVar("T")
 STALE = Outcome.refused("the claim was taken back")
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """How complete, expire and rescue are written where they take several statements: rightly, or wrongly."""
+
+    compares: bool = True
+    """Whether each write asks once more for what was read: compare and set on status, token and time."""
+    locks: bool = False
+    """Whether what is read is locked, `FOR UPDATE`."""
+    same_order: bool = True
+    """Whether all take the queue's row first, as every other verb does; if not, complete takes `tool_job` first."""
+
+
 class BeforeStatement(Protocol):
     """Suspends before something named is done."""
 
