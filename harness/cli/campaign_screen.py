@@ -176,7 +176,9 @@ def _novelty(campaign: Campaign) -> list[Line]:
         if novelty.new
         else f"No new state in the last {novelty.last} runs looked at."
     )
-    return [Line(line) for line in wrap("", f"{told} {novelty.states} different states were seen.", width=WIDTH, lines=2)]
+    return [
+        Line(line) for line in wrap("", f"{told} {novelty.states} different states were seen.", width=WIDTH, lines=2)
+    ]
 
 
 def _trouble(campaign: Campaign) -> list[Line]:
