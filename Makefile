@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries engines campaign pages fresh clean
+.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries ray engines campaign pages fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -58,6 +58,9 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 bench: $(STAMP)  ## measure, as ratios within one run, and write docs/performance.md
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python benchmarks/all.py
+	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,embedded]'
+	@.venv-ray/bin/python benchmarks/all.py ray_cluster.py
 
 detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and write docs/detection.md
 	@$(BIN)/python benchmarks/detection/__main__.py $(ARGS)
@@ -76,6 +79,11 @@ libraries: $(STAMP)  ## run what people import in processors as jobs, Node and P
 	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
 	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
 	@.venv-libraries/bin/python benchmarks/libraries/python.py $(ARGS)
+
+ray:  ## search on a Ray cluster of two nodes, one of them killed, in an environment of its own (.venv-ray)
+	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
+	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,embedded]'
+	@.venv-ray/bin/python -m pytest -q -m campaign tests/determinism/test_ray_cluster.py $(ARGS)
 
 systems: $(STAMP)  ## search both systems in examples/, play what is found from tokens, run their repaired forms 500 times
 	@$(BIN)/python benchmarks/systems/__main__.py $(ARGS)

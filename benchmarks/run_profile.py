@@ -9,18 +9,29 @@ would charge most to code with many small calls. A sample counts for the innermo
 
 from __future__ import annotations
 
+import gc
 import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
+from paired import interleave, show
+
 from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import Sampler
+from harness.explore.sampling import Sampler, run_seed
+from harness.run.session import Session
 
 EVERY = 0.001
+WHY = (
+    "CPU time, in one process. No part is half of a run: if monitors cost nothing and everything else stayed "
+    "as it is, there would still not be twice as many runs a second. Within each part the profile is flat "
+    "too: the largest function is the loop that calls the monitors, with about a tenth of the run. The "
+    "collector of garbage rests during a run anyway."
+)
 PARTS: tuple[tuple[str, str, str], ...] = (
     ("draw the workload and the strategy", "explore/workload.py", ""),
     ("draw the workload and the strategy", "explore/sampling.py", "policy_of"),
@@ -76,6 +87,46 @@ def profile(seconds: float) -> tuple[Counter[str], int, int, float]:
     return samples, runs, steps, time.process_time() - began
 
 
+def bounds(rounds: int, runs: int = 200) -> None:
+    """Compare a generic run with what is left of it without one of its parts: no more can be saved there."""
+    sampler = Sampler(MemoryEngine())
+
+    def cost(one: Callable[[int], object]) -> Callable[[], float]:
+        def measured() -> float:
+            began = time.process_time()
+            for number in range(runs):
+                one(run_seed(1, number))
+            return (time.process_time() - began) / runs
+
+        return measured
+
+    def unjudged(seed: int) -> None:
+        session = sampler.session(seed)
+        session.recorder.show(lambda event: None)
+        session.run_for_good()
+
+    def opened(seed: int) -> Session:
+        return sampler.session(seed)
+
+    whole = cost(sampler.sample)
+
+    def uncollected() -> float:
+        gc.disable()
+        try:
+            return whole()
+        finally:
+            gc.enable()
+
+    rows = {
+        "a generic run": whole,
+        "the collector off between runs too": uncollected,
+        "no event judged": cost(unjudged),
+        "drawn and opened, not run": cost(opened),
+    }
+    title = "What is left of a generic run without one of its parts?"
+    show(title, interleave(rows, rounds=rounds, seconds=60), base="a generic run", unit="us", scale=1e6, note=WHY)
+
+
 def main(seconds: float) -> None:
     samples, runs, steps, took = profile(seconds)
     total = sum(samples.values())
@@ -86,6 +137,7 @@ def main(seconds: float) -> None:
         print(f"| {part} | {count / total:.0%} | {count / total * run:.0f} |")
     print(f"| all | 100% | {run:.0f} |")
     print(f"\n{runs} runs in {took:.0f} s of CPU, {total} samples of the stack. Each counts for its innermost part.")
+    bounds(max(3, int(seconds)))
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ BROUGHT_BY: Final[Mapping[str, str]] = {
     "libfaketime": "redis",
     "opentelemetry": "otel",
     "google": "otel",
+    "ray": "ray",
 }
 """A package as it is imported -> the extra of job-harness that has it; `all` has them all."""
 

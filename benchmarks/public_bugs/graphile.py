@@ -23,14 +23,9 @@ ENTRIES: Final = (
         known_as="graphile/worker#636",
         url="https://github.com/graphile/worker/issues/636",
         about="gives up a batch of results where the database aborts their statement: its jobs stay locked",
-        affected="graphile-worker@0.18.0 --sessions",
+        affected="graphile-worker@0.18.0/batched --sessions",
         anomalies=("outcome_lost",),
-        seconds=60,
-        shape=shapes.PLAIN,
-        missed=(
-            "it takes a statement that the database aborts, which is no fault of the workload, and it is in its "
-            "worker's own loop, which is not part of the engine"
-        ),
+        shape=shapes.ABORT,
     ),
 )
 

@@ -30,6 +30,10 @@ ONE_TO_A_CLAIM: Final = Shape("claims of one job", lambda scenario: scenario.set
 PLAIN: Final = Shape(
     "no hostile job", lambda scenario: all(set(job.outcomes) <= {Ending.SUCCEED, Ending.FAIL} for job in scenario.jobs)
 )
+ABORT: Final = Shape(
+    "a statement that the database aborts",
+    lambda scenario: any(deviation.option == "abort" for deviation in scenario.tape),
+)
 FAILURE: Final = Shape(
     "an attempt that fails", lambda scenario: any(set(job.outcomes) - {Ending.SUCCEED} for job in scenario.jobs)
 )

@@ -1,12 +1,14 @@
 """Writes `docs/system_proofs.md`: `make systems`, `make systems ARGS="--runs 30 --only python-app"`.
 
 Two examples, each in two forms. As written: each anomaly that a search meets is played again from its token, again and
-again. Repaired: it has to hold for hundreds of runs. Usage: --help
+again. Repaired: it has to hold for hundreds of runs. What was run is kept, so that a long proof can be cut and taken up
+again with --resume, as long as neither the code nor the example has changed. Usage: --help
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
@@ -18,7 +20,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -36,6 +37,8 @@ from harness.systems import SystemEngine  # noqa: E402
 PAGE: Final = ROOT / "docs" / "system_proofs.md"
 KEPT: Final = ROOT / "build" / "system_proofs.json"
 """What was proven so far: an example, or half of its proof, can be run by itself, and the page shows all of it."""
+SEEDS: Final = ROOT / "build" / "system_seeds"
+"""By example, what each seed of its repaired form showed, under the code that `code_of` names."""
 EXAMPLES: Final = {"guide-app": "GUIDE_APP_REPAIRED", "python-app": "MAIL_APP_REPAIRED"}
 """By example, the environment variable that switches its repaired form on."""
 WANTED: Final = 5
@@ -119,41 +122,56 @@ def replayed(path: Path, proof: Proof, *, search: int, times: int) -> None:
         engine.close()
 
 
-def stretch(path: Path, first: int, last: int) -> None:
+def code_of(example: str) -> str:
+    """Name the code that a run depends on: ours and the example's."""
+    told = hashlib.sha256()
+    for folder in (ROOT / "harness", ROOT / "examples" / example):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".py", ".mjs", ".ts", ".sql", ".yaml") and "node_modules" not in path.parts:
+                told.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")
+    return told.hexdigest()[:12]
+
+
+def stretch(path: Path, seeds: Sequence[int]) -> None:
     """Run the seeds of one part, and print what they showed as a line of JSON each; this is a process of its own."""
     engine, sampler = opened(path)
     try:
-        for seed in range(first, last):
-            print(json.dumps([seed, sorted(sampler.sample(seed).found)]), flush=True)
+        for seed in seeds:
+            began = time.monotonic()
+            found = sorted(sampler.sample(seed).found)
+            print(json.dumps([seed, found, round(time.monotonic() - began, 3)]), flush=True)
     finally:
         engine.close()
 
 
-def held(path: Path, proof: Proof, *, runs: int, processes: int) -> None:
-    """Run the repaired form, in several processes beside each other."""
-    began = time.monotonic()
-    bounds = [runs * part // processes for part in range(processes + 1)]
+def held(path: Path, proof: Proof, *, runs: int, processes: int, resume: bool) -> None:
+    """Run the repaired form, in several processes beside each other; what was run before is not run again."""
+    known = SEEDS / f"{proof.example}-{code_of(proof.example)}.jsonl"
+    known.parent.mkdir(parents=True, exist_ok=True)
+    lines = known.read_text(encoding="utf-8").splitlines() if resume and known.exists() else []
+    told = {seed: (found, seconds) for seed, found, seconds in map(json.loads, lines) if seed < runs}
+    print(f"{proof.example}: {len(told)} of {runs} runs of the repaired form are there already", flush=True)
+    left = [seed for seed in range(runs) if seed not in told]
     environment = {**os.environ, EXAMPLES[proof.example]: "true"}
-    parts = [
-        subprocess.Popen(
-            [sys.executable, __file__, "--stretch", str(path), str(first), str(last)],
-            env=environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        for first, last in pairwise(bounds)
-    ]
-    for part in parts:
-        for line in part.stdout or ():
-            seed, found = json.loads(line)
-            proof.held += 1
-            if found:
-                proof.broken[str(seed)] = found
-                print(f"{proof.example}: the repaired form showed {', '.join(found)} with seed {seed}", flush=True)
-        if part.wait():
-            proof.broken["end"] = [f"a part of the runs ended with exit code {part.returncode}"]
-    proof.seconds, proof.processes = time.monotonic() - began, processes
-    print(f"{proof.example}: repaired form held for {proof.held - len(proof.broken)} of {runs} runs", flush=True)
+    with known.open("a" if resume else "w", encoding="utf-8") as file:
+        parts = [
+            subprocess.Popen(
+                [sys.executable, __file__, "--stretch", str(path), ",".join(map(str, left[part::processes]))],
+                env=environment,
+                stdout=file,
+            )
+            for part in range(min(processes, len(left)))
+        ]
+        ends = [part.wait() for part in parts]
+        if any(ends):
+            proof.broken["end"] = [f"the parts of the runs ended with exit codes {ends}"]
+    told |= {seed: (found, seconds) for seed, found, seconds in map(json.loads, known.read_text("utf-8").splitlines())}
+    proof.broken |= {str(seed): found for seed, (found, _) in sorted(told.items()) if found}
+    for seed, found in proof.broken.items():
+        print(f"{proof.example}: the repaired form showed {', '.join(found)} with seed {seed}", flush=True)
+    proof.held, proof.processes = len(told), processes
+    proof.seconds = sum(seconds for _, seconds in told.values()) / processes
+    print(f"{proof.example}: repaired form held for {proof.held - len(proof.broken)} of {proof.held} runs", flush=True)
 
 
 def kept() -> dict[str, Proof]:
@@ -212,13 +230,14 @@ PostgreSQL. The command ends with exit code 1 where anything below did not hold.
 def main() -> int:
     """Do what the command line says."""
     if sys.argv[1:2] == ["--stretch"]:
-        stretch(Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+        stretch(Path(sys.argv[2]), [int(seed) for seed in sys.argv[3].split(",")])
         return 0
     parser = argparse.ArgumentParser(prog="make systems", description=__doc__)
     parser.add_argument("--runs", type=int, default=500, help="runs of each repaired form")
     parser.add_argument("--replays", type=int, default=20, help="how often each token is played")
     parser.add_argument("--search", type=int, default=60, help="runs in which anomalies are looked for")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1, help="how many runs at a time")
+    parser.add_argument("--resume", action="store_true", help="leave out the runs that were made with this code before")
     parser.add_argument("--only", choices=EXAMPLES, help="one example; the page shows the other as it was")
     options = parser.parse_args()
     holds = True
@@ -228,8 +247,9 @@ def main() -> int:
             path = prepared(example, Path(scratch))
             if options.replays:
                 replayed(path, proof, search=options.search, times=options.replays)
+                keep(replace(proof))
             if options.runs:
-                held(path, proof, runs=options.runs, processes=options.processes)
+                held(path, proof, runs=options.runs, processes=options.processes, resume=options.resume)
             keep(proof)
             holds = holds and proof.holds
     return 0 if holds else 1

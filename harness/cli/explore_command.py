@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from typing import Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
 from harness.cli.exhaust_command import bounds
@@ -22,9 +24,10 @@ from harness.cli.search import (
     progress_bar,
     queues_to_search,
 )
-from harness.errors import ExitCode, UsageError
+from harness.errors import ExitCode, UsageError, clipped
+from harness.explore.crew import CampaignPlan
 from harness.explore.finding import Campaign, Finding
-from harness.explore.process_pool import CampaignPlan, ProcessPool
+from harness.explore.process_pool import ProcessPool
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.explore.shards import Shard
 from harness.explore.strategy import Strategy
@@ -32,10 +35,13 @@ from harness.explore.watchdog import StepWatchdog
 from harness.interruption import exit_code_of, raised_at_once, stopping_point
 from harness.model.settings import Settings
 from harness.port import Engine
-from harness.report.screen import changed_settings
+from harness.report.screen import changed_settings, wrap
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
 from harness.wiring import Engines, is_system_file
+
+if TYPE_CHECKING:
+    from harness.explore.ray_cluster import RayCluster
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
 RUNS = 5_000
@@ -59,6 +65,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=1,
         metavar="N",
         help="share the runs among N processes; the result is the same (default: 1)",
+    )
+    add(
+        "--on",
+        metavar="CLUSTER",
+        help="share the runs on a Ray cluster: ray, or ray://HOST:PORT (needs the extra `ray`); the result is the same",
     )
     add(
         "--shard",
@@ -113,10 +124,25 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--runs must be at least 1, not {arguments.runs}")
     if arguments.processes < 1:
         raise UsageError(f"--processes must be at least 1, not {arguments.processes}")
+    if arguments.on is not None:
+        _check_cluster(arguments)
     if arguments.steps < 1:
         raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
     queues = queues_to_search(arguments)
     return _each_queue(arguments, queues) if queues else _explored(arguments)
+
+
+def _check_cluster(arguments: argparse.Namespace) -> None:
+    """Raise UsageError for a cluster that is none, and for what a cluster decides itself."""
+    if arguments.on != "ray" and not re.fullmatch(r"ray://[^\s/]+:\d+", arguments.on):
+        raise UsageError(
+            f"--on {clipped(arguments.on)}: expected ray or ray://HOST:PORT",
+            hint="`ray` is the cluster of RAY_ADDRESS or of this machine; where there is none, one is started.",
+        )
+    if arguments.processes > 1:
+        raise UsageError(
+            "--processes and --on both say who does the runs", hint="A Ray cluster has as many as its processors."
+        )
 
 
 def _each_queue(arguments: argparse.Namespace, queues: list[str]) -> int:
@@ -245,11 +271,22 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
             limits=Limits(steps=plan.steps),
             shard=plan.shard,
         )
-        size = arguments.processes
-        pool = stack.enter_context(ProcessPool(plan, size=size)) if size > 1 else None
+        crew = _crew(arguments, plan)
+        if crew is not None:
+            stack.enter_context(crew)
         advance = stack.enter_context(progress_bar(measured=True))
         watch = _watch(arguments.runs, arguments.time, time.perf_counter(), advance)
-        return sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, source=pool)
+        campaign = sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, source=crew)
+    return replace(campaign, notes=tuple(crew.notes)) if crew is not None else campaign
+
+
+def _crew(arguments: argparse.Namespace, plan: CampaignPlan) -> ProcessPool | RayCluster | None:
+    """Return who does the runs; None: they are done here."""
+    if arguments.on is not None:
+        from harness.explore.ray_cluster import RayCluster
+
+        return RayCluster(plan, arguments.on)
+    return ProcessPool(plan, size=arguments.processes) if arguments.processes > 1 else None
 
 
 def _code(campaign: Campaign, interruption: BaseException | None) -> int:
@@ -312,6 +349,8 @@ def _unshown(campaign: Campaign) -> None:
 
 
 def _trouble(campaign: Campaign, steps: int) -> None:
+    for note in campaign.notes:
+        print("\n".join(wrap("", note, width=100, lines=4)))
     if campaign.cut:
         print(f"Cut: {campaign.cut} of {campaign.runs} runs were still at work after {steps} steps, and what comes")
         print(f"  later in them was not judged. --steps {10 * steps} lets them go on.")

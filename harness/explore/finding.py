@@ -64,6 +64,8 @@ class Campaign:
     """How many runs reached their limit of steps: of these only the part before it was judged."""
     unshown: tuple[FailingRun, ...] = ()
     """Anomalies that were seen in runs which could not be done again, for the search was cut short in mid-step."""
+    notes: tuple[str, ...] = ()
+    """What went wrong with those who did the runs without ending the search, such as a node that went away."""
 
     @property
     def finding(self) -> Finding | None:

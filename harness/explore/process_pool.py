@@ -12,51 +12,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import FrameType, TracebackType
 from typing import Any
 
+from harness.explore.crew import SMALLEST, TICK, CampaignPlan, first_run_again, in_order, paced
 from harness.explore.finding import Tally, Trouble, Unsteady
-from harness.explore.sampling import DRAWN_LIMITS, Sampler, Watch
-from harness.explore.shards import WHOLE, Shard
-from harness.explore.strategy import Strategy
-from harness.explore.watchdog import PATIENCE, StepHung, StepWatchdog
+from harness.explore.sampling import Sampler, Watch
+from harness.explore.watchdog import StepWatchdog
 from harness.interruption import SIGNALS
-from harness.model.settings import Settings
-from harness.port import without_anomalies
-from harness.run.session import Limits
 
 BOOT = "import sys; sys.path[:] = sys.argv[2:]; from harness.explore.process_pool import serve; serve(int(sys.argv[1]))"
-SMALLEST, LARGEST = 4, 64
-"""How many runs are handed out at a time: few where a run takes long."""
+LARGEST = 64
+"""How many runs are handed out at a time at most."""
 SHORT = 0.1
 """Seconds of real time that a stretch should take."""
-TICK = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class CampaignPlan:
-    """What a process of the pool needs to know; it opens the target itself."""
-
-    opener: str
-    """`module:function`, which answers an engine for a target."""
-    target: str
-    settings: Settings
-    looking_for: frozenset[str] = frozenset()
-    strategy: Strategy = Strategy.PORTFOLIO
-    keep_going: bool = False
-    patience: float = PATIENCE
-    steps: int = DRAWN_LIMITS.steps
-    """After this many steps a run ends."""
-    without: frozenset[str] = frozenset()
-    """Anomalies that are not reported."""
-    shard: Shard = WHOLE
-    """Which runs are done here."""
 
 
 @dataclass(slots=True)
@@ -90,7 +63,8 @@ class ProcessPool:
         self.plan = plan
         self.size = size
         self._members: list[_PoolProcess] = []
-        self._stretch = SMALLEST
+        self.stretch = SMALLEST
+        self.notes: tuple[str, ...] = ()
 
     def __enter__(self) -> ProcessPool:
         try:
@@ -129,30 +103,11 @@ class ProcessPool:
 
     def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
         """Hand out stretches and yield what they came to, in the order of their runs."""
-        order: deque[int] = deque()
-        done: dict[int, Tally] = {}
-        following = 0
-        counted = 0
-        going = True
-        while True:
-            for member in self._members:
-                following, own = self.plan.shard.after(following, runs)
-                going = going and own > 0 and watch(counted)
-                if going and member.first < 0:
-                    count = min(self._stretch, own)
-                    order.append(following)
-                    self._give(member, seed, following, count)
-                    following += count
-            busy = [member for member in self._members if member.first >= 0]
-            if not busy:
-                return
-            for tally in self._taken(busy):
-                done[tally.first] = tally
-                counted += tally.runs
-                stop = tally.trouble is not None or tally.unsteady is not None
-                going = going and not stop and (self.plan.keep_going or not tally.hits)
-            while order and order[0] in done:
-                yield done.pop(order.popleft())
+        return in_order(self, seed=seed, runs=runs, watch=watch)
+
+    def free(self) -> int:
+        """Return how many processes have nothing to do."""
+        return sum(member.first < 0 for member in self._members)
 
     def again(self) -> Unsteady | None:
         """Let each process do its first run once more; return the earliest run that differs."""
@@ -167,14 +122,19 @@ class ProcessPool:
                 answers.append(answer)
         return min(answers, key=lambda answer: answer.number, default=None)
 
-    def _give(self, member: _PoolProcess, seed: int, first: int, count: int) -> None:
+    def give(self, *, seed: int, first: int, count: int) -> None:
+        """Hand a stretch to a process that is free."""
+        member = next(member for member in self._members if member.first < 0)
         member.first, member.count, member.given = first, count, time.perf_counter()
-        try:
+        with contextlib.suppress(OSError):  # It is gone, which shows when its answer is read.
             member.pipe.send((seed, first, count))
-        except OSError:
-            return  # It is gone, which shows when its answer is read.
 
-    def _taken(self, busy: list[_PoolProcess]) -> Iterator[Tally]:
+    def taken(self) -> Iterator[Tally] | None:
+        """Wait for an answer, but not for long; None: no process is at work."""
+        busy = [member for member in self._members if member.first >= 0]
+        return self._answers(busy) if busy else None
+
+    def _answers(self, busy: list[_PoolProcess]) -> Iterator[Tally]:
         ready = wait([member.pipe for member in busy], timeout=TICK)
         for member in busy:
             if member.pipe not in ready:
@@ -184,15 +144,9 @@ class ProcessPool:
             except (EOFError, OSError):
                 tally = Tally(member.first, trouble=member.died())
             else:
-                self._pace(time.perf_counter() - member.given)
+                self.stretch = paced(self.stretch, time.perf_counter() - member.given, aim=SHORT, most=LARGEST)
             member.first = -1
             yield tally
-
-    def _pace(self, seconds: float) -> None:
-        size = (
-            self._stretch * 2 if seconds < SHORT / 2 else self._stretch // 2 if seconds > SHORT * 2 else self._stretch
-        )
-        self._stretch = max(SMALLEST, min(LARGEST, size))
 
 
 def serve(descriptor: int) -> None:
@@ -212,49 +166,25 @@ def _leave_it(number: int, frame: FrameType | None) -> None:
 def _serve(pipe: Connection[Any, Any]) -> None:
     plan: CampaignPlan = pipe.recv()
     try:
-        engine = _open(plan)
+        engine = plan.open()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever keeps it from opening is told to the parent
         _, first, _ = pipe.recv()
         pipe.send(Tally(first, trouble=Trouble.of(error, engine=plan.target)))
         return
     try:
         with StepWatchdog(plan.patience) as watchdog:
-            _work(pipe, _sampler(plan, engine, watchdog))
+            _work(pipe, plan.sampler(engine, watchdog))
     finally:
         engine.close()
-
-
-def _open(plan: CampaignPlan) -> Any:
-    module, _, name = plan.opener.partition(":")
-    return without_anomalies(getattr(import_module(module), name)(plan.target), plan.without, why="--without")
-
-
-def _sampler(plan: CampaignPlan, engine: Any, watchdog: StepWatchdog) -> Sampler:
-    return Sampler(
-        engine,
-        plan.settings,
-        plan.looking_for,
-        strategy=plan.strategy,
-        keep_going=plan.keep_going,
-        watchdog=watchdog,
-        limits=Limits(steps=plan.steps),
-    )
 
 
 def _work(pipe: Connection[Any, Any], sampler: Sampler) -> None:
     while True:
         request = pipe.recv()
         if request is None:
-            pipe.send(_again(sampler))
+            pipe.send(first_run_again(sampler))
             continue
         seed, first, count = request
         tally = Tally(first)
         sampler.stretch(tally, seed=seed, count=count)
         pipe.send(tally)
-
-
-def _again(sampler: Sampler) -> Any:
-    try:
-        return sampler.again()
-    except (StepHung, Exception):  # noqa: BLE001 - it went through once; what it does now is no finding
-        return None

@@ -167,24 +167,25 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities, *, le
 
 
 def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities, *, lease: Duration) -> Settings:
+    drawn: dict[str, Any] = {}
     attempts = choices.pick("max attempts", ("as set", "1", "2"))
     if attempts != "as set":
-        settings = settings.changed(max_attempts=int(attempts))
+        drawn["max_attempts"] = int(attempts)
     held_for_a_batch = capabilities.heartbeat or lease > 3 * settings.job_timeout
     if capabilities.maintenance and settings.stuck_timeout <= 2 * settings.job_timeout + settings.max_skew:
         held_for_a_batch = False  # maintenance would rightly be blamed for what a batch needs
     if held_for_a_batch and settings.batch_size == 1 and choices.pick("batch", ("1", "2")) == "2":
-        settings = settings.changed(batch_size=2)
+        drawn["batch_size"] = 2
         if capabilities.heartbeat:
-            settings = settings.changed(heartbeat_interval=settings.lease // 4)
+            drawn["heartbeat_interval"] = settings.lease // 4
     if capabilities.maintenance and choices.pick("retention", ("as set", "as set", "a lease")) == "a lease":
-        settings = settings.changed(retention=settings.lease)
+        drawn["retention"] = settings.lease
     if capabilities.concurrency_limits:
         limits = {"none": {}, "of a tool": {"tool_concurrency": 1}, "of all": {"concurrency": 1}}
-        settings = settings.changed(**limits[choices.pick("limit", LIMITS)])
+        drawn |= limits[choices.pick("limit", LIMITS)]
     if choices.pick("retry delay", ("as set", "as set", "near its cap")) == "near its cap":
-        settings = settings.changed(retry_delay=max(settings.retry_delay, settings.retry_delay_max * 3 // 4))
-    return settings
+        drawn["retry_delay"] = max(settings.retry_delay, settings.retry_delay_max * 3 // 4)
+    return settings.changed(**drawn)
 
 
 def _draw_ends(choices: Choices, settings: Settings, capabilities: Capabilities) -> Settings:
@@ -296,7 +297,8 @@ def _draw_job(
         cancel_after=_draw_span(pick, "cancel", settings) if capabilities.cancel and "cancels" in operated else None,
         retry_after=_draw_span(pick, "retry", settings) if capabilities.retry and "retries" in operated else None,
     )
-    return plan if plan.unique_key is not None else replace(plan, unique_for=None)
+    keyless_window = plan.unique_key is None and plan.unique_for is not None
+    return replace(plan, unique_for=None) if keyless_window else plan
 
 
 def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:

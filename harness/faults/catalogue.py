@@ -15,7 +15,7 @@ from harness.errors import HarnessError, UsageError, available, did_you_mean
 from harness.extensions import FAULTS, brought, provider_of
 from harness.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
-from harness.faults.messages import DELAYED_MESSAGE, DUPLICATE, HANDED_OUT_TWICE, LOST_MESSAGE
+from harness.faults.messages import ABORTED_STATEMENT, DELAYED_MESSAGE, DUPLICATE, HANDED_OUT_TWICE, LOST_MESSAGE
 from harness.faults.outages import OUTAGE
 from harness.faults.processes import ABANDONED_SESSION, CRASH, PAUSE, SHUTDOWN
 from harness.history.event import Excuse, Fault
@@ -40,6 +40,7 @@ CATALOGUE: Final[tuple[FaultKind, ...]] = (
     CLOCK_DRIFT,
     DELAYED_MESSAGE,
     OUTAGE,
+    ABORTED_STATEMENT,
 )
 """In the order in which budgets are drawn: a new kind comes last, or every seed means another run."""
 CONSEQUENCES: Final = frozenset({"session ends", "stopped", "raised"})

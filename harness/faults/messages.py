@@ -1,4 +1,4 @@
-"""Faults of messages: a request or its reply is lost, or a message arrives twice."""
+"""Faults of messages: a request or its reply is lost, a message arrives late or twice, a statement is aborted."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.model.duration import Duration, format_duration
 from harness.sim.actor import Actor
 from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
-from harness.sim.request import Exchange, Frame, Sleep, VerbCall
+from harness.sim.request import Exchange, Frame, Sleep, StatementGate, VerbCall
 
 REQUEST: Final = Phrase(
     "lose request", point="request", plainer="crash", sentence="{actor} sends {point}, and the request is lost"
@@ -156,4 +156,47 @@ DUPLICATE: Final = FaultKind(
     columns=(("duplicate", "duplicate"),),
     told=_told_duplicate,
     turn=3,
+)
+
+
+ABORTED: Final = Phrase("abort", sentence="the database aborts `{point}` of {actor}, which had no effect")
+_ABORTED: Final = (ABORTED.option("aborted_statement"),)
+REPORTS: Final = frozenset({"complete", "fail", "release"})
+REPORT_WEIGHT: Final = 6
+"""So much more often the statement of a report is aborted than another."""
+
+
+def _aborts(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer it at every statement that reads or writes, more often where a worker reports."""
+    if actor is None or type(actor.request) is not StatementGate:
+        return NO_OPTIONS
+    return _ABORTED * REPORT_WEIGHT if actor.call is not None and actor.call.verb in REPORTS else _ABORTED
+
+
+def _abort(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    """Let the database throw the statement out, and its transaction with it: its sender hears so."""
+    assert actor is not None
+    assert type(actor.request) is StatementGate
+    statement, call = actor.point, actor.call
+    kernel.ready.remove(actor)
+    met.note(actor.name, "abort", {"at": statement if call is None else call.point, "statement": statement})
+    actor.request.aborted = True
+    kernel.perform(actor)
+
+
+ABORTED_STATEMENT: Final = FaultKind(
+    id="aborted_statement",
+    sentence="The database aborts a statement and its transaction (SQLSTATE 57014, as by a time limit).",
+    words=(ABORTED,),
+    options=_aborts,
+    apply=_abort,
+    events=("abort",),
+    excuses=Excuse.UNHEARD,
+    family="lose",
+    weight=("0", "0", "1", "2"),
+    needs=("sessions",),
+    nouns=("aborted statement", "aborted statements"),
+    columns=(("abort", "aborted statement"),),
+    told=lambda data: f"ABORTED: `{data.get('statement')}`",
+    turn=11,
 )

@@ -2,7 +2,7 @@
 // new line above. Must not know: timers, messages.
 
 const DEPTH = 30;
-const FRAME = /^\s*at (?:async )?(?:(.*?) \()?((?:file:\/\/)?\/[^)?]+)(?:\?[^):]*)?:\d+:\d+\)?$/;
+const FRAME = /^\s*at (?:async )?(?:(.*?) \()?((?:file:\/\/)?\/[^)?]+)(?:\?[^):]*)?:(\d+):\d+\)?$/;
 const OURS = ["/typescript/runner/", "/harness/foreign/", "/harness/systems/"];
 const LIBRARY = "/node_modules/";
 const NAME = /^(?:new )?(?:Object\.)?([\w$]+(?:\.[\w$]+)*)(?: \[as [^\]]+\])?$/;
@@ -21,11 +21,28 @@ export function placeOf(stack) {
   let nearest = "";
   for (const line of stack.split("\n")) {
     const [, called, url] = FRAME.exec(line) ?? [];
-    if (url === undefined || url.includes(LIBRARY) || OURS.some((folder) => url.includes(folder))) continue;
-    const file = decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
+    if (!isTheirs(url)) continue;
+    const file = fileOf(url);
     const [, name] = NAME.exec(called ?? "") ?? [];
     if (name !== undefined) return `${file}:${name}`;
     nearest ||= file;
   }
   return nearest;
+}
+
+/** The nearest line of the user's, as `file.ts:12`; "" where no file is theirs: the call came of an event. */
+export function lineOf(stack) {
+  for (const each of stack.split("\n")) {
+    const [, , url, line] = FRAME.exec(each) ?? [];
+    if (isTheirs(url)) return `${fileOf(url)}:${line}`;
+  }
+  return "";
+}
+
+function isTheirs(url) {
+  return url !== undefined && !url.includes(LIBRARY) && !OURS.some((folder) => url.includes(folder));
+}
+
+function fileOf(url) {
+  return decodeURIComponent(url.slice(url.lastIndexOf("/") + 1));
 }

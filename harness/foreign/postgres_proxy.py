@@ -53,12 +53,13 @@ from harness.foreign.postgres_messages import (
     startup_parameters,
     with_fields,
 )
+from harness.history.outcome import ABORTED
 from harness.postgres.gating.connection import may_stand_in_a_transaction, point_of
 from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.postgres.virtual_clock import standing_since
 from harness.private import private_folder
-from harness.sim.request import Point, Wait
+from harness.sim.request import Point, StatementGate, Wait
 
 if TYPE_CHECKING:
     from harness.postgres.gating import SessionPool
@@ -74,6 +75,7 @@ _NO_GATE: Final = re.compile(
 _WROTE: Final = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 _CLEAN: Final = "SELECT pg_advisory_unlock_all()"
 _RENEW: Final = "DISCARD ALL"
+_ABORT: Final = f"DO $$ BEGIN RAISE EXCEPTION '{ABORTED}' USING ERRCODE = 'query_canceled'; END $$"
 _IDLE: Final = b"I"
 _COPYING: Final = b"C"
 """A session takes data of a COPY from its driver."""
@@ -122,6 +124,10 @@ class ProxiedSession:
         """Whether the server ignores everything up to the next Sync, since it refused a message before."""
         self._awaits: int | None = None
         """How many messages complete the answer to what is released next; None: a ReadyForQuery does."""
+        self._abortable = False
+        """Whether the gate that comes next is that of a statement which a fault may abort."""
+        self._aborted = False
+        """Whether the database is to abort what is released next."""
         self.rewrite: Callable[[str], str] | None = None
         """Writes a statement anew before it is sent; None: it is sent as it is."""
         self.sent = 0
@@ -257,13 +263,17 @@ class ProxiedSession:
         gated = bool(sql) and _NO_GATE.match(sql) is None
         point = point_of(sql) if sql else "prepare"
         if gated:
+            self._abortable = batch.ready
             await self.gate(point)
         alone = gated and self.idle and self._may_stand_alone(batch)
         opens = self.idle
         standing = standing_since(self.clock(self.transaction_time())) if sql else ""
         if alone:
             self._at_once(f"BEGIN; {standing}")
-        if gated:
+        if self._aborted:
+            self._aborted = False
+            await self.release(query(_ABORT), point)
+        elif gated:
             self._awaits = self._answers(batch)
             await self.release(batch.raw, point)
         else:
@@ -298,8 +308,14 @@ class ProxiedSession:
                 self._reply = [*reply, *_notifications(self._reply)]
 
     async def gate(self, point: str) -> None:
-        """Stand before something that is to be sent, until the kernel lets it go."""
-        await Point(point)
+        """Stand before something that is to be sent, until the kernel lets it go; a fault may abort a statement."""
+        if not self._abortable:
+            await Point(point)
+            return
+        self._abortable = False
+        statement = StatementGate(point)
+        await statement
+        self._aborted = statement.aborted
 
     async def release(self, raw: bytes, point: str) -> None:
         """Send a batch, and wait until it is answered; a lock that it waits for is waited for in virtual time."""

@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 
 DEADLOCK_SIGNS: Final = ("DeadlockDetected", "40P01")
 """How drivers name it: psycopg and asyncpg by the error's class, others by its SQLSTATE."""
+ABORTED: Final = "canceling statement (a fault of this run)"
+"""What PostgreSQL says of a statement that a fault aborts."""
 
 
 class OutcomeKind(StrEnum):
@@ -39,6 +41,11 @@ class Outcome(NamedTuple):
     def deadlocked(self) -> bool:
         """Whether the database threw it out of a circle of waiting transactions: it had no effect."""
         return self.kind is UNKNOWN and any(sign in self.reason for sign in DEADLOCK_SIGNS)
+
+    @property
+    def thrown_out(self) -> bool:
+        """Whether the database threw it out, by a deadlock or by a fault: it had no effect, and may be tried again."""
+        return self.deadlocked or (self.kind is UNKNOWN and ABORTED in self.reason)
 
     @classmethod
     def refused(cls, reason: str, value: Any = None) -> Outcome:

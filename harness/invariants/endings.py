@@ -199,14 +199,13 @@ class FailureIsRecorded(Monitor):
                 del self._unreported[event.job]
         if not event.answered:
             return
-        if event.outcome.kind is UNKNOWN and not event.outcome.deadlocked:
+        if event.outcome.kind is UNKNOWN and not event.outcome.thrown_out:
             self.breach("outcome_lost", f"{event.verb} raised: {event.outcome.reason}", job=event.job)
-        elif event.verb == "fail" and event.outcome.done and event.job is not None:
+        elif event.verb in ("complete", "fail") and event.outcome.done and event.job is not None:
             row = self._rows.get(event.job)
             if row is not None and row.status is PROCESSING and row.token == event.token:
-                self.breach(
-                    "outcome_lost", "fail was answered with done, and the job still is PROCESSING", job=event.job
-                )
+                told = f"{event.verb} was answered with done, and the job still is PROCESSING"
+                self.breach("outcome_lost", told, job=event.job)
 
 
 FAILURE_IS_RECORDED = Invariant(

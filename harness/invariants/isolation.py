@@ -42,7 +42,7 @@ class IsolationBetweenJobs(Monitor):
             self._cancelled.add(event.job)
 
     def on_return(self, event: Return) -> None:
-        unknown = event.outcome.kind is UNKNOWN and not event.outcome.deadlocked
+        unknown = event.outcome.kind is UNKNOWN and not event.outcome.thrown_out
         if event.verb in SHARED and unknown and event.answered:
             self.breach("batch_poisoned", f"{event.verb} raised: {event.outcome.reason}")
 

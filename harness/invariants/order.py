@@ -32,7 +32,7 @@ PAUSING = frozenset({"pause", "unpause"})
 
 def tools_of(arguments: Any) -> Sequence[str] | None:
     """Return the tools that a claim asks for; None: it takes a job of any."""
-    return next(iter(arguments[2:]), None)
+    return arguments[2] if len(arguments) > 2 else None
 
 
 class PriorityOrder(Monitor):

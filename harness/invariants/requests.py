@@ -75,6 +75,8 @@ class OptionsHonoured(Monitor):
             if event.outcome.done:
                 self.breach("invalid_input_accepted", f"the queue took it: {problem}", job=event.job)
         elif event.outcome.kind is UNKNOWN:
+            if event.outcome.thrown_out:
+                return
             self.breach("valid_request_refused", f"enqueue raised: {event.outcome.reason}", job=event.job)
         elif not event.outcome.done and request.unique_key is None and request.transaction is None:
             self.breach("valid_request_refused", f"nothing speaks against it: {event.outcome.reason}", job=event.job)

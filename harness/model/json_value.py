@@ -12,9 +12,20 @@ DEEPEST = 500
 
 def json_problem(value: Any) -> str | None:
     """Say why JSONB cannot hold a value, or None where it can."""
-    if value is None or value is True or value is False or type(value) is int:
+    if _is_plain(value):
+        return None
+    if type(value) is dict and all(
+        _is_plain(key) and _is_plain(item) and type(key) is str for key, item in value.items()
+    ):
         return None
     return _problem(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Say whether a scalar is seen at a glance to be JSON; most outputs of scripted jobs hold nothing else."""
+    if type(value) is str:
+        return value.isascii() and "\x00" not in value
+    return value is None or value is True or value is False or type(value) is int
 
 
 def _problem(value: Any) -> str | None:

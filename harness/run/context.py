@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from harness.model.duration import Duration, Instant
@@ -37,6 +37,12 @@ class Memory(Protocol):
     def anew(self, actor: str) -> None:
         """Forget what this actor was told so far."""
         ...
+
+
+@lru_cache(maxsize=1024)
+def _unplanned(job: JobId) -> JobPlan:
+    """Return the plan of a job that no one planned, such as a dead letter; every step of its run asks for it."""
+    return JobPlan(name=job)
 
 
 class RunContext:
@@ -135,7 +141,7 @@ class RunContext:
     def plan(self, job: JobId) -> JobPlan:
         """Return the plan of a job; one without a plan succeeds."""
         plan = self.plans.get(job)
-        return plan if plan is not None else JobPlan(name=job)
+        return plan if plan is not None else _unplanned(job)
 
     def begin(self, claim: Claim) -> ProcessorAttempt | None:
         """Start the real processor of a claim; None where the job is scripted."""

@@ -187,7 +187,7 @@ HOPE: Final = 30
 
 def patience(vain: int) -> int:
     """Return how many polls to skip after this many empty ones: a dead actor may lock what is due for long."""
-    return 1 << min(max(0, vain - 3), 6)
+    return 1 if vain <= 3 else 1 << min(vain - 3, 6)
 
 
 def failure(claim: Claim, error: str, *, final: bool) -> VerbCall:

@@ -68,6 +68,16 @@ class Point:
         return (yield self)
 
 
+class StatementGate(Point):
+    """Send a statement to a database, which may abort it in the place of carrying it out."""
+
+    __slots__ = ("aborted",)
+
+    def __init__(self, point: str) -> None:
+        super().__init__(point)
+        self.aborted = False
+
+
 class Exchange(Point):
     """Send something over a connection, which may break before it is sent, or before the reply comes back."""
 

@@ -63,7 +63,7 @@ class SystemEngine:
         self._parents: dict[str, ForkServer | None] = {}
         """By kind of process, what its starts are forks of."""
         self._sources: dict[str, dict[str, str]] = {}
-        """By name of a statement, the texts that have this name, and who sent each first."""
+        """By name of a statement, the texts that have this name, and who sent each first, from which line."""
         own = self.file.settings
         self.info = EngineInfo(
             path,
@@ -154,15 +154,18 @@ class SystemEngine:
         for process in self._processes:
             process.fork_from_now_on(self._parents)
 
-    def _noted(self, process: str, point: str, sql: str) -> None:
-        """Keep how a statement is written, for the screen of a finding."""
-        self._sources.setdefault(point, {}).setdefault(sql, process)
+    def _noted(self, process: str, point: str, sql: str, line: str) -> None:
+        """Keep how a statement is written, for the screen of a finding; what sent it is kept once that is known."""
+        known = self._sources.setdefault(point, {})
+        if " at " not in known.get(sql, ""):
+            known[sql] = f"{process} at {line}" if line else process
 
     def _written(self, point: str) -> tuple[str, ...]:
         """Show a statement; several that have the same name in a line each."""
         texts = self._sources.get(point, {})
         if len(texts) > 1:
-            return (f"{point}: one of {len(texts)} statements", *(" ".join(sql.split()) for sql in texts))
+            told = (f"{by}: {' '.join(sql.split())}" for sql, by in texts.items())
+            return (f"{point}: one of {len(texts)} statements", *told)
         lines = [(process, sql.strip().splitlines()) for sql, process in texts.items()]
         return next(
             ((f"{point}, sent by {process}", *filter(None, map(str.strip, text))) for process, text in lines), ()
@@ -188,7 +191,9 @@ def _not_judged(file: SystemFile) -> Mapping[str, str]:
     """Return the anomalies that are not reported, each with the reason: what is meant to be so, or cannot be seen."""
     if any(host.work is not None for host in file.outside.values()):
         return file.without
-    return {"silent_success": "no host under `outside` has `work`, so runs of jobs are not seen", **file.without}
+    unseen = "no host under `outside` has `work`, so runs of jobs are not seen"
+    undrawn = "no host under `outside` has `work`, so how the work of a job ends is its own affair"
+    return {"silent_success": unseen, "bystander_harmed": undrawn, **file.without}
 
 
 def open_engine(path: str) -> SystemEngine:
@@ -281,8 +286,8 @@ class SystemApplication:
         self._reader.plan(world.plans)
         noted = run.on_statement
 
-        def told(process: str, point: str, sql: str) -> None:
-            noted(process, point, sql)
+        def told(process: str, point: str, sql: str, line: str) -> None:
+            noted(process, point, sql, line)
             world.observe(process, point)
             self._keeps_promises(process, point)
 
@@ -313,7 +318,14 @@ class SystemApplication:
         from harness.systems.jobs import instants_of
 
         views = self._world.board.views.values()
-        return min((at for at in instants_of(views, self._file.settings) if at > after), default=None)
+        clocks = self._run.clocks
+        ahead = {
+            0,
+            clocks.store_offset,
+            *clocks.offsets().values(),
+        }  # A statement or a process may compare by any of these.
+        instants = [at - offset for at in instants_of(views, self._file.settings) for offset in ahead]
+        return min((at for at in instants if at > after), default=None)
 
     def _end(self, process: str, code: int, words: str) -> None:
         if code == 0:

@@ -150,11 +150,16 @@ class SystemDatabase:
             virtual_clock.set_now(self._own, timestamp_of(instant))
             self._now = instant
 
-    def wrote(self) -> bool:
-        """Whether a transaction has written, or locked a row to write it, since this was last asked."""
+    def wrote(self, *, told: bool | None = None) -> bool:
+        """Whether a transaction has written, or locked a row to write it, since this was last asked.
+
+        Where the session has `told` already, what it wrote must not count for the next statement as well.
+        """
+        if told is False:
+            return False
         found = self.rows("SELECT pg_snapshot_xmax(pg_current_snapshot())::text AS next")[0]["next"]
         before, self._next = self._next, found
-        return bool(before != found)
+        return told or bool(before != found)
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
         """Run a SELECT of ours. Raises psycopg's errors for what PostgreSQL refuses."""

@@ -192,6 +192,8 @@ class SystemProcess:
         """By number, timers whose rounds were left out up to an instant."""
         self.stirred = False
         """Whether something reached it since it was last at rest."""
+        self.lines: dict[str, str] = {}
+        """By connection, the line of its code from which something was sent over it, where that is known."""
         self.odd: dict[str, None] = {}
         """What it does that is not under control."""
         self.told: tuple[Instant, Duration] = (-1, 0)
@@ -199,7 +201,7 @@ class SystemProcess:
         self._spare_printed: list[str] = []
         self.printed: list[str] = []
         """What it printed last."""
-        self._gone = ""
+        self.gone = ""
         """How it ended, where that showed before it was asked."""
         self._unknown = 0
         """How often it reported a connection that was not accepted."""
@@ -283,13 +285,13 @@ class SystemProcess:
         self.printed = self._spare_printed
         self.life += 1
         self.ready = self.terminated = self._signalled = False
-        self.timers, self.links, self._report, self._gone = (), [], None, ""
+        self.timers, self.links, self._report, self.gone = (), [], None, ""
         self.moved.clear()
         self._post("begin", now=now, skew=skew, seed=f"{seed} {self.name} {self.life}")
 
     def ended(self, message: str) -> None:
         """Take note that it ended, where that is to be dealt with when all come to rest."""
-        self._gone, self.stirred = message, True
+        self.gone, self.stirred = message, True
 
     def kill(self) -> None:
         """End it at once, as a power cut would."""
@@ -366,14 +368,14 @@ class SystemProcess:
         except PeerLost as lost:
             if lost.kind != "died":
                 raise
-            self._gone = lost.what
+            self.gone = lost.what
 
     def rests(self) -> bool:
         """Whether it is at rest, and nothing is on its way to or from it. Raises ProcessEnded, PeerLost."""
         if self.peer is None:
             return True
-        if self._gone:
-            raise ProcessEnded(self._gone, code=self.peer.exit_code)
+        if self.gone:
+            raise ProcessEnded(self.gone, code=self.peer.exit_code)
         self._refuse_strangers()
         if self._report is None:
             if not self._turn:
@@ -453,17 +455,22 @@ class SystemProcess:
             replace_when(timer, self.moved[timer.number]) if timer.number in self.moved else timer
             for timer in self.timers
         )
+        line = str(report.get("line") or "")
+        lines = report.get("lines") or {}
+        self.lines = {link.key: str(lines.get(link.key, line)) for link in self.connections()}
         self.links = [link for link in self.links if not link.closed]
         self.endpoint.sessions = [session for session in self.endpoint.sessions if not session.closed]
 
     def overdue(self, seconds: float) -> EnvironmentUnavailable:
         """End it, and say that it did not come to rest in time."""
-        assert self.peer is not None
-        if self._turn:
-            return self.peer.overdue(self._turn)
+        does = "did not come to rest" if self._turn else "did not read or send what it should"
+        tail = self.tail
         self.kill()
-        who = f"{self.name} ({self.program.kind.place})"
-        return EnvironmentUnavailable(f"{who} did not read or send what it should within {seconds:g} real seconds")
+        return EnvironmentUnavailable(
+            f"{self.program.kind.place}: {self.name} {does} within {seconds:g} real seconds"
+            + (f"; it last said:\n{tail}" if tail else ""),
+            hint="Does it compute or poll without end? Where the machine is slow, raise `ready_seconds`.",
+        )
 
 
 def replace_when(timer: ProcessTimer, when: Instant) -> ProcessTimer:

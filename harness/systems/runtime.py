@@ -27,7 +27,7 @@ from harness.postgres.gating import SessionCoordinator
 from harness.postgres.gating.connection import point_of
 from harness.postgres.patience import Deadline
 from harness.sim.actor import Actor
-from harness.sim.clock import Clocks
+from harness.sim.clock import STORE, Clocks
 from harness.sim.kernel import Kernel
 from harness.sim.request import Elsewhere, Frame, Point, Request, Sleep, Wait
 from harness.systems.database import SystemDatabase
@@ -77,6 +77,8 @@ class Rounds:
     upkeep: bool = False
     """Whether each round writes down that it was there."""
     fired_at: Instant = 0
+    looked: tuple[int, Instant] = (-1, 0)
+    """Up to which change, and when, a round has looked at everything and found nothing."""
     turned_away: int = 0
     """How many rounds in a row were over at an upkeep that was not due again yet: they looked at nothing."""
 
@@ -106,8 +108,8 @@ class SystemRun:
         self.kernel: Kernel | None = None
         self.changes = 0
         """How often something happened on which a round of a loop may depend."""
-        self.on_statement: Callable[[str, str, str], None] = lambda process, point, sql: None
-        """Told of every statement that has ended: of whom, its name, its text."""
+        self.on_statement: Callable[[str, str, str, str], None] = lambda process, point, sql, line: None
+        """Told of every statement that has ended: of whom, its name, its text, the line from which it was sent."""
         self.on_call: Callable[[SystemProcess, OutsideCall], Generator[Request, Any, None]] | None = None
         """Sees to a call to the outside."""
         self.on_aborted: Callable[[SystemProcess, OutsideCall], None] = lambda process, call: None
@@ -132,6 +134,7 @@ class SystemRun:
         """By process and timer, when an upkeep has to be done that would be left out otherwise."""
         self._upkeep_at: Instant | None = None
         self._now: Instant = 0
+        self._steady = self._steady_clocks()
         self._settling = False
         self._deaths: dict[str, int] = {}
         for process in processes:
@@ -200,7 +203,7 @@ class SystemRun:
         self.writes += wrote
         self.changes += wrote
         if wrote and self.kernel is not None:
-            self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql)
+            self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql, "")
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
         kind = process.program.kind
@@ -353,6 +356,10 @@ class SystemRun:
             return
         self._settling = True
         try:
+            steady = self._steady_clocks()
+            if steady != self._steady:  # What was not due may be by a clock that was set forward.
+                self._steady = steady
+                self.changes += 1
             if now != self._now:
                 self._pass_over(now)
                 self._now = now
@@ -366,6 +373,12 @@ class SystemRun:
                     return
         finally:
             self._settling = False
+
+    def _steady_clocks(self) -> dict[str, Duration]:
+        """Tell how far each clock is ahead; one that drifts moves as time does, and is left out."""
+        drifting = self.clocks.drifts()
+        ahead = {**self.clocks.offsets(), STORE: self.clocks.store_offset}
+        return {whose: offset for whose, offset in ahead.items() if whose not in drifting}
 
     def _placed(self) -> bool:
         """Put what arrived at its gate. True: a process has to come to rest once more first."""
@@ -446,6 +459,7 @@ class SystemRun:
 
     def _statement(self, process: SystemProcess, session: DatabaseSession) -> Frame:
         batch = session.pending[0]
+        line = process.lines.get(session.key, "")
         opened = session.idle
         session.clock = self._set_clock
         session.coarse = self.file.gate == "transaction"
@@ -456,15 +470,15 @@ class SystemRun:
             session.drop()
         process.stirred = True
         tags = tuple(session.told())
-        wrote = session.idle and (self.database.wrote() if session.wrote is None else session.wrote)
+        wrote = session.idle and self.database.wrote(told=session.wrote)
         session.wrote = None
         self.writes += wrote
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
         if batch.sql:
             point = point_of(batch.sql.rstrip("; \n"))
-            whole = session.written if point in _COMMITS and session.written else (point, batch.sql)
+            whole = session.written if point in _COMMITS and session.written else (point, batch.sql, line)
             if not session.idle and (any(tag.writes for tag in tags) or _MODIFIES.search(batch.sql)):
-                session.written = (point, batch.sql)
+                session.written = (point, batch.sql, line)
             if session.idle:
                 session.written = None
             self._note(process, (batch.sql, tags), wrote=wrote)
@@ -531,6 +545,7 @@ class SystemRun:
         """Judge a round once its process is quiet: whether the next one would find nothing either.
 
         It would, where this one said nothing that had not been said before without consequence, and was set again.
+        With jobs locked in a transaction that is still open, it is at work on one of them, and goes on to the next.
         """
         done = self._open.get(process.name)
         if done is None or any(isinstance(task.about, DatabaseSession) for task in self._tasks[process.name]):
@@ -543,11 +558,24 @@ class SystemRun:
         known.turned_away = known.turned_away + 1 if turned_away and not fresh else 0
         again = any(timer.round == done.timer.round for timer in process.timers)
         nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
-        if 0 < known.turned_away < TURNED_AWAY:
+        if 0 < known.turned_away < TURNED_AWAY and not self._looked(process, done.timer):
             nothing = False
-        known.idle_at = self.changes if nothing and again and (done.said or done.timer.repeats) else -1
+        nothing = nothing and again and bool(done.said or done.timer.repeats)
+        nothing = nothing and not any(session.holds() for session in _sessions(process))
+        known.idle_at = self.changes if nothing else -1
+        if known.idle_at >= 0 and not turned_away:
+            known.looked = known.idle_at, known.fired_at
         known.upkeep = bool(done.wrote)
         seen.update(done.said)
+
+    def _looked(self, process: SystemProcess, timer: ProcessTimer) -> bool:
+        """Whether a round of this loop, here or in a process of the same kind, looked since the last change."""
+        alike = [each.name for each in self.processes.values() if each.program.kind is process.program.kind]
+        for known in filter(None, (self._rounds[name].get(timer.round) for name in alike)):
+            change, when = known.looked
+            if change == self.changes and ((until := self.next_instant(when)) is None or until > self._now):
+                return True
+        return False
 
     def _due(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
         """Tell when a timer has to fire; None: never, as things stand."""
@@ -613,6 +641,8 @@ class SystemRun:
 
     def _listen(self, moving: Sequence[SystemProcess]) -> None:
         """Take what processes send, for a moment."""
+        if any(process.gone for process in moving):
+            return  # It ended before it could be told to go on: that is to be dealt with first.
         hears: dict[int, Callable[[], object]] = {}
         for process in moving:
             assert process.peer is not None

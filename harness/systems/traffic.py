@@ -52,8 +52,8 @@ class DatabaseSession(ProxiedSession):
         """Whether the reply of what is under way gets lost."""
         self.tags: list[Tag] = []
         """What its statements did, since they were last asked for."""
-        self.written: tuple[str, str] | None = None
-        """Name and text of what it wrote last in the transaction that is open."""
+        self.written: tuple[str, str, str] | None = None
+        """Name, text and line of what it wrote last in the transaction that is open."""
         self.fresh = False
         self.coarse = False
         """Whether others may act only before a transaction and before its end."""
@@ -81,6 +81,10 @@ class DatabaseSession(ProxiedSession):
     def _wrote(self) -> bool:
         self.wrote = super()._wrote()
         return self.wrote
+
+    def holds(self) -> bool:
+        """Whether a transaction is open in which something was written, or locked to be."""
+        return self._status == b"T" and super()._wrote()
 
     def reply(self) -> None:
         """Let the driver have its answer, or break the connection in its place."""

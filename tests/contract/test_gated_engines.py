@@ -10,6 +10,7 @@ import pytest
 from harness.adapters.foreign_queue import ForeignEngine
 from harness.explore.orders import all_verb_orders
 from harness.explore.sampling import Sampler, run_seed
+from harness.history.event import Fault
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
@@ -17,6 +18,7 @@ from harness.run.session import Limits, Session
 from harness.run.verdict import Run
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
+from harness.sim.choices import Deviation
 from harness.sim.clock import Clocks
 from harness.sim.request import Wait
 from tests.contract.opened_engines import Get, opened_engines
@@ -163,3 +165,14 @@ def test_a_driver_in_node_stands_at_the_same_gates(in_node: Any) -> None:
 def test_the_generic_workload_finds_the_limit_that_is_exceeded(affected: ForeignEngine) -> None:
     sampler = Sampler(affected, limits=Limits(steps=4000))
     assert any("concurrency_exceeded" in sampler.sample(run_seed(1, number)).found for number in range(10))
+
+
+@pytest.mark.parametrize(("release", "shows"), [("0.18.0/batched", {"outcome_lost"}), ("0.18.0", set())])
+def test_a_batched_report_that_the_database_aborts_is_lost_and_a_worker_that_hears_of_it_reports_again(
+    engines: Get, release: str, shows: set[str]
+) -> None:
+    tape = (Deviation("w1 delete graphile_worker._private_jobs", 1, "abort"),)
+    scenario = Scenario(settings=Settings(), workers=("w1",), jobs=(JobPlan("a"),), tape=tape)
+    run = Session(scenario, engine=engines(f"graphile-worker@{release} --sessions")).run()
+    assert "abort" in {event.name for event in run.history.events if isinstance(event, Fault)}
+    assert run.found & {"outcome_lost"} == shows

@@ -6,10 +6,11 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.explore.finding import first_difference
 from harness.explore.sampling import Sampler
 from harness.foreign.packages import find_node, npm_package
@@ -21,6 +22,7 @@ from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
 from harness.systems import SystemEngine
+from harness.systems.database import SystemDatabase
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PREAMBLE = """
@@ -81,6 +83,8 @@ def test_python_processes_run_unmodified_and_the_same_twice(
     assert engine.info.settings is not None
     sampler = Sampler(engine, settings=engine.info.settings)
     first, second = sampler.sample(2), sampler.sample(2)
+    line = _line_of("INSERT INTO mail", EXAMPLES / "python-app" / "app.py")
+    assert engine.info.written("insert mail")[0] == f"insert mail, sent by api at app.py:{line}"
     assert {"concurrent_execution", "unhandled_error"} <= first.found
     assert first_difference(first.history.events, second.history.events) is None
 
@@ -110,42 +114,142 @@ def test_a_lost_reply_leaves_a_job_of_the_guide_without_its_queue_row(
     engine = opened(guide_app(tmp_path))
     run = _played(engine, tape=NEVER_RUN)
     assert {"job_never_run", "orphan_row"} <= run.found
+    in_file = EXAMPLES / "guide-app" / "packages" / "api" / "modules" / "jobs" / "lib" / "create-job.ts"
     told = engine.info.written("insert tool_job")
     assert told == (
-        "insert tool_job, sent by api",
+        f"insert tool_job, sent by api at create-job.ts:{_line_of('db.query(INSERT', in_file)}",
         'INSERT INTO "tool_job" ("toolSlug", "input") VALUES ($1, $2) RETURNING "id"',
     )
 
 
-def _played(engine: SystemEngine, *, tape: tuple[Deviation, ...] = ()) -> Run:
+def _line_of(text: str, path: Path) -> int:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    return next(number for number, line in enumerate(lines, 1) if text in line)
+
+
+def _played(engine: SystemEngine, *, jobs: str = "b", tape: tuple[Deviation, ...] = ()) -> Run:
     assert engine.info.settings is not None
+    plans = tuple(JobPlan(name) for name in jobs)
     scenario = Scenario(
-        title="one job", jobs=(JobPlan("b"),), workers=("w1", "w2"), settings=engine.info.settings, tape=tape
+        title="a job or more", jobs=plans, workers=("w1", "w2"), settings=engine.info.settings, tape=tape
     )
     return play(scenario, engine=engine)
 
 
+class Example(NamedTuple):
+    """An example: its system file, the variable that repairs it, and what some seeds show of it as it is written."""
+
+    path: Callable[[Path], Path]
+    repaired: str
+    shows: dict[int, set[str]]
+
+
+SHOWN = {
+    "guide-app": Example(
+        guide_app,
+        "GUIDE_APP_REPAIRED",
+        {
+            0: {"attempt_overrun", "terminal_job_revived"},
+            5: {"tables_disagree"},
+            9: {"job_never_run", "orphan_row"},
+        },
+    ),
+    "python-app": Example(
+        lambda folder: EXAMPLES / "python-app" / "system.yaml",
+        "MAIL_APP_REPAIRED",
+        {2: {"concurrent_execution", "unhandled_error"}, 54: {"job_stuck", "job_never_run", "bystander_harmed"}},
+    ),
+}
+RUNS = int(os.environ.get("JOB_HARNESS_SYSTEM_RUNS", "30"))
+
+
 @pytest.mark.postgres
 @pytest.mark.campaign
-def test_the_guide_app_shows_its_anomalies_and_its_repaired_form_none(
-    opened: Callable[[Path], SystemEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("example", SHOWN.values(), ids=SHOWN)
+def test_an_example_shows_five_anomalies_each_time_anew(
+    example: Example, opened: Callable[[Path], SystemEngine], tmp_path: Path
 ) -> None:
-    path = guide_app(tmp_path)
-    engine = opened(path)
+    engine = opened(example.path(tmp_path))
     assert engine.info.settings is not None
     sampler = Sampler(engine, settings=engine.info.settings)
-    runs = {seed: sampler.sample(seed) for seed in range(14)}
-    wanted = {"attempt_overrun", "terminal_job_revived", "tables_disagree", "job_never_run", "orphan_row"}
-    assert wanted <= {name for run in runs.values() for name in run.found}
-    for run in (runs[0], runs[9]):
-        histories = [sampler.sample(seed).history.events for seed in (0, 9) if runs[seed] is run for _ in range(20)]
-        assert all(first_difference(run.history.events, events) is None for events in histories)
-    monkeypatch.setenv("GUIDE_APP_REPAIRED", "true")
-    repaired = opened(path)
-    sampler = Sampler(repaired, settings=engine.info.settings)
-    runs_of = int(os.environ.get("JOB_HARNESS_SYSTEM_RUNS", "30"))
-    found = {seed: run.found for seed in range(runs_of) if (run := sampler.sample(seed)).found}
-    assert found == {}
+    for seed, wanted in example.shows.items():
+        first, second = sampler.sample(seed), sampler.sample(seed)
+        assert wanted <= first.found
+        assert first_difference(first.history.events, second.history.events) is None
+
+
+@pytest.mark.postgres
+@pytest.mark.campaign
+@pytest.mark.parametrize("example", SHOWN.values(), ids=SHOWN)
+def test_the_repaired_form_of_an_example_shows_none(
+    example: Example, opened: Callable[[Path], SystemEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(example.repaired, "true")
+    engine = opened(example.path(tmp_path))
+    assert engine.info.settings is not None
+    sampler = Sampler(engine, settings=engine.info.settings)
+    assert {seed: found for seed in range(RUNS) if (found := sampler.sample(seed).found)} == {}
+
+
+@pytest.mark.postgres
+def test_what_a_statement_wrote_is_not_told_of_the_next_as_well() -> None:
+    try:
+        database = SystemDatabase()
+    except EnvironmentUnavailable as missing:
+        pytest.skip(missing.message)
+    try:
+        database.renew()
+        database.send("CREATE TABLE t (id int)", "b")
+        assert database.wrote()
+        said = {}
+        for told in (True, None):
+            database.rows("INSERT INTO t VALUES (1) RETURNING id")
+            said[told] = (database.wrote(told=told), database.wrote(), database.wrote(told=False))
+    finally:
+        database.close()
+    assert said == {True: (True, False, False), None: (True, False, False)}
+
+
+IN_ONE_TRANSACTION = """
+import os, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"])
+while True:
+    for (id,) in db.execute(
+        "SELECT id FROM job WHERE status = 'PENDING' AND at <= now() ORDER BY id LIMIT 5 FOR UPDATE SKIP LOCKED"
+    ).fetchall():
+        time.sleep(1)
+        db.execute("UPDATE job SET status = 'COMPLETED' WHERE id = %s", [id])
+    db.commit()
+    time.sleep(2)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_clock_of_the_store(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING', at timestamptz DEFAULT now())"
+    )
+    (tmp_path / "worker.py").write_text(IN_ONE_TRANSACTION)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace(
+            "  api: {command: python api.py, http: {port_env: PORT}}", "  worker: {command: python worker.py}"
+        )
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .replace("name, status FROM", "name, status, at AS start_after FROM")
+        .lstrip()
+    )
+    engine = opened(tmp_path / "system.yaml")
+    assert engine.info.contract is not None
+    assert set(engine.info.contract.documented) == {"silent_success", "bystander_harmed"}
+    plain = _played(engine, jobs="abcd")
+    behind = _played(engine, jobs="b", tape=(Deviation("time", 1, "store clock behind 5s"),))
+    assert (plain.anomalies, behind.anomalies) == ((), ())
 
 
 HEALTHY = """
@@ -175,6 +279,11 @@ MISBEHAVIOURS = {
         r"system.yaml:5: api: it sets the machine's clock",
     ),
     "it is no Python": ("this is no program", r"api did not become ready.*SyntaxError"),
+    "it never comes to rest": ("while True: pass", r"system.yaml:5: api did not come to rest within 2 real seconds"),
+    "a table is not there": (
+        "import os, psycopg\npsycopg.connect(os.environ['DATABASE_URL']).execute('SELECT * FROM mail')",
+        r'system.yaml:5: api did not become ready.*relation "mail" does not exist',
+    ),
 }
 
 
@@ -186,10 +295,12 @@ def test_a_process_that_misbehaves_is_named_and_nothing_is_left(
 ) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)
     (tmp_path / "api.py").write_text(program)
-    (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
+    seconds = "2" if "while True: pass" in program else "30"
+    (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip().replace("ready_seconds: 30", f"ready_seconds: {seconds}"))
     engine = opened(tmp_path / "system.yaml")
-    with pytest.raises(HarnessError, match=f"(?s){told}"):
+    with pytest.raises(HarnessError, match=f"(?s){told}") as refused:
         _played(engine)
+    assert refused.value.exit_code in (ExitCode.USAGE, ExitCode.ENVIRONMENT)
 
 
 ROUGH = """

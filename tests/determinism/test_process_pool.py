@@ -10,8 +10,9 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
+from harness.explore.crew import CampaignPlan
 from harness.explore.finding import Campaign
-from harness.explore.process_pool import CampaignPlan, ProcessPool
+from harness.explore.process_pool import ProcessPool
 from harness.explore.sampling import Sampler
 from harness.mistakes import CATALOGUE
 from harness.model.settings import Settings

@@ -11,7 +11,7 @@ import pytest
 from harness.explore.machine_failure import breach
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, Observed, Return
-from harness.history.outcome import DONE, Outcome, done
+from harness.history.outcome import ABORTED, DONE, Outcome, done
 from harness.invariants import ANOMALIES, CATALOGUE, Anomaly, Invariant, JobFacts, Judge, Kind, Monitor, Rules, stepwise
 from harness.invariants.endings import WorkStarted
 from harness.model.duration import DAY, HOUR, MINUTE, SECOND
@@ -536,6 +536,14 @@ def test_a_worker_that_is_paused_as_its_run_ends_is_excused_for_as_long_as_it_st
     assert found("outcome_lost", [Fault(0, "w1", "pause", {"for": DAY}), told, lost]) == set()
     assert found("outcome_lost", [Fault(0, "w1", "pause", {"for": MINUTE}), told, lost]) == {"outcome_lost"}
     assert found("outcome_lost", [Fault(0, "w2", "pause", {"for": DAY}), told, lost]) == {"outcome_lost"}
+
+
+def test_a_report_that_is_answered_with_done_ends_the_claim_unless_the_database_threw_it_out() -> None:
+    running = saw("claim", WAITING, RUNNING)
+    for verb in ("complete", "fail"):
+        assert found("outcome_lost", [running, answered(verb, DONE)]) == {"outcome_lost"}
+        assert found("outcome_lost", [running, answered(verb, Outcome.unknown(f"Error: {ABORTED}"))]) == set()
+        assert found("outcome_lost", [running, answered(verb, Outcome.unknown("Error: boom"))]) == {"outcome_lost"}
 
 
 def test_a_worker_whose_lease_is_over_need_not_report_again() -> None:

@@ -35,6 +35,7 @@ SCENARIO = "format: 1\ntitle: One\njobs:\n  a: {}\nexpect:\n  a: {status: COMPLE
 COMMANDS = (
     ["run", "one.yaml", "--engine", "memory,reference,postgres", "--no-controls"],
     ["explore", "memory", "--runs", "1"],
+    ["explore", "memory", "--runs", "1", "--on", "ray"],
     ["check", "."],
     ["verify", "http://127.0.0.1:1", "--dsn", "postgresql://127.0.0.1:1/x"],
     ["schema"],
@@ -110,7 +111,9 @@ def test_one_extra_has_all_that_users_may_need() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (all_of_them,) = extras["all"]
     named = set(all_of_them.partition("[")[2].rstrip("]").split(","))
-    assert named == set(extras) - {"all", "dev", "bench", "docs", "libraries"} == set(BROUGHT_BY.values())
+    assert (
+        named == set(extras) - {"all", "dev", "bench", "docs", "libraries", "ray"} == {*BROUGHT_BY.values()} - {"ray"}
+    )
 
 
 def test_installed_in_site_packages_the_harness_is_still_no_line_of_the_users(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Final
 
 from harness.adapters.foreign_queue import (
@@ -19,10 +20,10 @@ from harness.adapters.foreign_queue import (
     in_node,
     without_value,
 )
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.foreign import newest_npm
 from harness.foreign.database import Row, instant_of, milliseconds_of
-from harness.history.outcome import Outcome, done
+from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
@@ -37,6 +38,8 @@ NEWEST_ASKS_FOR: Final = (22, 18)
 TABLES: Final = ("graphile_worker._private_jobs", "graphile_worker._private_job_queues")
 
 
+BATCHED: Final = "batched"
+"""Its pool reports results together, as with `completeJobBatchDelay` and `failJobBatchDelay`."""
 LEASE: Final[Duration] = 4 * HOUR
 """So long a job stays locked after a crash; no setting changes it (docs: error-handling, Instantaneous exit)."""
 
@@ -190,8 +193,10 @@ class GraphileQueue(AskingQueue):
         results=False,
     )
 
-    def __init__(self, opened: Opened) -> None:
+    def __init__(self, opened: Opened, *, batched: bool = False) -> None:
+        """Stand before an opened release; `batched`: its workers are not told what became of their reports."""
         super().__init__(opened)
+        self._batched = batched
         self._ended_at = opened.ended_at
         """Tells when a job ended that is seen to have ended: no row keeps it."""
         self._numbers: dict[JobId, str] = {}
@@ -304,7 +309,8 @@ class GraphileQueue(AskingQueue):
         before = self._rows().get(claim.job)
         outcome = self._ask(question, claim=f"{self._numbers[claim.job]}/{claim.attempt}", **arguments)
         if outcome.done and before == self._rows().get(claim.job):
-            return NOTHING
+            holds = before is not None and before["locked_at"] is not None and before["attempts"] == claim.attempt
+            return DONE if self._batched and holds else NOTHING
         return without_value(outcome)
 
     # upkeep ---------------------------------------------------------------------------------------------------------
@@ -320,11 +326,18 @@ class GraphileQueue(AskingQueue):
 
 
 def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `0.17`, `0.18.0`.
+    """Declare a release: `latest`, `0.17`, `0.18.0`; after a slash may stand `batched`, from 0.18 on.
 
-    Raises UsageError for a release before 0.17, and if it is not a version.
+    Raises UsageError for a release before 0.17, for an unknown suffix, and if it is not a version.
     """
-    whole = newest_npm(PACKAGE, version)
+    asked, slash, word = version.partition("/")
+    if slash and word != BATCHED:
+        near = did_you_mean(word, [BATCHED])
+        raise UsageError(
+            f"{PACKAGE}@{version}: behind the release there can only be {BATCHED!r}{near}",
+            hint=f"Name {PACKAGE}@{asked} or {PACKAGE}@{asked}/{BATCHED}.",
+        )
+    whole = newest_npm(PACKAGE, asked)
     number = tuple(int(part) for part in re.findall(r"\d+", whole)[:2])
     if number < OLDEST:
         raise UsageError(
@@ -332,10 +345,16 @@ def release(version: str = "latest") -> ForeignRelease:
             hint="Name a release from 0.17 on, such as graphile-worker@0.18.0.",
         )
 
+    if slash and number < NEEDS_NEWER_NODE:
+        raise UsageError(
+            f"{PACKAGE} {whole} keeps its batches where this engine cannot reach them",
+            hint=f"Name a release from 0.18 on, such as graphile-worker@0.18.0/{BATCHED}.",
+        )
     return ForeignRelease(
         package=PACKAGE,
-        version=whole,
-        queue=GraphileQueue,
+        version=f"{whole}{slash}{word}",
+        queue=partial(GraphileQueue, batched=bool(slash)),
+        asked={"batched": True} if slash else {},
         capabilities=GraphileQueue.capabilities,
         contract=CONTRACT,
         start=in_node(__file__, PACKAGE, whole, oldest=NEWEST_ASKS_FOR if number >= NEEDS_NEWER_NODE else (20, 0)),

@@ -1,5 +1,6 @@
 // Runs in a Node child that has graphile-worker: the harness's questions, asked of the functions that its worker and
 // its WorkerUtils call. Knows no harness.
+import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -18,8 +19,24 @@ export class Answers {
     return { ...loaded.default, ...loaded };
   }
 
-  /** Connect, and create the schema. */
-  async open({ url }) {
+  /**
+   * Return the function by which the worker pool of a release puts results together, and its options. It is not
+   * exported, so it is read from the text. It waits for nothing here: time stands still while a verb runs.
+   */
+  async batching() {
+    const text = readFileSync(join(this.root, "main.js"), "utf8");
+    const found = text.match(/^function batch\([\s\S]*?^}$/m);
+    const options = text.match(/^const BATCH_RETRY_OPTIONS = ({[\s\S]*?^});$/m);
+    if (!found || !options) throw new Error("main.js of this release has no batch() that can be read");
+    const known = await this.part("lib.js");
+    const { default: defer } = await import(pathToFileURL(join(this.root, "deferred.js")).href);
+    const names = ["RETRYABLE_ERROR_CODES", "calculateDelay", "coerceError"];
+    const made = new Function("defer", "setTimeout", "sleep", ...names, `return [(${found[0]}), (${options[1]})]`);
+    return made(defer, queueMicrotask, () => Promise.resolve(), ...names.map((name) => known[name]));
+  }
+
+  /** Connect, and create the schema. `batched`: report results as with `completeJobBatchDelay: 0`. */
+  async open({ url, batched }) {
     const { makeWorkerUtils, Logger } = await this.part("index.js");
     const { getUtilsAndReleasersFromOptions } = await this.part("lib.js");
     const { batchGetJobs } = await this.part("sql/getJobs.js");
@@ -28,6 +45,7 @@ export class Answers {
     const { resetLockedAt } = await this.part("sql/resetLockedAt.js");
     Object.assign(this, { batchGetJobs, batchCompleteJobs, batchFailJobs, resetLockedAt });
     Object.assign(this, { makeWorkerUtils, getUtilsAndReleasersFromOptions });
+    if (batched) [this.batch, this.batchOptions] = await this.batching();
     this.logger = new Logger(() => () => {});
     await this.connect(url);
     await this.utils.migrate();
@@ -86,12 +104,25 @@ export class Answers {
 
   async complete({ claim }) {
     const { job, pool } = this.ended(claim);
-    await this.batchCompleteJobs(this.shared, this.shared.withPgClient, pool, [job]);
+    await this.reported("completeJobs", this.batchCompleteJobs, pool, job);
   }
 
   async fail({ claim, message }) {
     const { job, pool } = this.ended(claim);
-    await this.batchFailJobs(this.shared, this.shared.withPgClient, pool, [{ job, message }]);
+    await this.reported("failJobs", this.batchFailJobs, pool, { job, message });
+  }
+
+  /** Report a result; in a batch the worker that reports is told nothing, and its pool stops where that went wrong. */
+  async reported(name, report, pool, one) {
+    const send = (all) => report(this.shared, this.shared.withPgClient, pool, all);
+    if (!this.batch) return send([one]);
+    await new Promise((ended) => {
+      const sent = async (all) => {
+        await send(all);
+        ended();
+      };
+      this.batch(name, 0, sent, ended, this.batchOptions).fn(one);
+    });
   }
 
   ended(claim) {

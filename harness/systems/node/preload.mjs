@@ -1,10 +1,10 @@
 // Loaded before a user's own program (`node --import`): virtual time, drawn numbers of our own, and a say in when the
 // process is at rest. The program itself is not changed, and knows nothing of this.
 // Must not know: queues, jobs, statements.
-import { createRequire, syncBuiltinESMExports } from "node:module";
+import Module, { createRequire, syncBuiltinESMExports } from "node:module";
 import { Clock, install, realSetImmediate } from "../../foreign/clock.mjs";
 import { Peer } from "../../foreign/peer.mjs";
-import { deepStack, placeOf } from "../../foreign/places.mjs";
+import { deepStack, lineOf, placeOf } from "../../foreign/places.mjs";
 import { Rest, SILENT } from "../../foreign/rest.mjs";
 
 const require = createRequire(import.meta.url);
@@ -20,6 +20,9 @@ const LOCAL = /^(localhost|127\.\d+\.\d+\.\d+|::1|0\.0\.0\.0|::|)$/;
 // Where tsx tells the process that watches files, if one does, what was imported.
 const TSX_WATCHER = /[\\/]tsx-\d+[\\/]\d+\.pipe$/;
 // What may be open without anything coming of it: whether bytes are on their way is known by their number.
+// The messages of PostgreSQL's that have the text of a statement, after their kind and length: Parse has a name before it.
+const [QUERY, PARSE, HEAD] = [0x51, 0x50, 5];
+const POOLED = Symbol("watched by job-harness");
 const COUNTED = ["TCPSocketWrap", "PipeWrap", "MessagePort"];
 
 async function begin() {
@@ -35,7 +38,8 @@ async function begin() {
     if (!odd.has(what)) peer.effect("odd", { what });
     odd.add(what);
   };
-  watchNetwork(asked, sockets, note);
+  const lines = new Lines();
+  watchNetwork(asked, sockets, lines, note);
   let begun = false;
   let letGo;
   const gone = new Promise((resolve) => (letGo = resolve));
@@ -70,7 +74,7 @@ async function begin() {
     rest: () => rest.reached(),
     next() {
       if (begun && isOver(clock, rest)) realSetImmediate(end);
-      return { next: clock.next(), timers: timersOf(clock), sockets: sockets.told() };
+      return { next: clock.next(), timers: timersOf(clock), sockets: sockets.told(), lines: lines.told(sockets) };
     },
   });
   await gone;
@@ -141,7 +145,7 @@ class Sockets {
 }
 
 /** Let connections lead where the harness says: to the database, to other processes, to what stands for the outside. */
-function watchNetwork({ ports, outside, database, recorder }, sockets, note) {
+function watchNetwork({ ports, outside, database, recorder }, sockets, lines, note) {
   const listened = new Map();
   const { connect } = net.Socket.prototype;
   net.Socket.prototype.connect = function (...given) {
@@ -167,7 +171,9 @@ function watchNetwork({ ports, outside, database, recorder }, sockets, note) {
     }
     sockets.add(this);
     const where = { port: to, host: "127.0.0.1" };
-    return callback === undefined ? connect.call(this, where) : connect.call(this, where, callback);
+    connect.call(this, where, ...(callback === undefined ? [] : [callback]));
+    if (to === database) lines.watch(this); // To connect puts `write` back as it was.
+    return this;
   };
   function destination(host, port) {
     if (LOCAL.test(host)) {
@@ -179,6 +185,60 @@ function watchNetwork({ ports, outside, database, recorder }, sockets, note) {
   channels.subscribe("net.server.socket", ({ socket }) => sockets.add(socket));
   watchServers(ports, listened);
   watchRequests(outside, note);
+}
+
+/** Knows from which line of the user's something is sent: of the stack, or of the pool that was handed the statement. */
+class Lines {
+  constructor() {
+    this.byText = new Map();
+    this.sent = new Map();
+    const { _load } = Module;
+    const { byText } = this;
+    Module._load = function (request, ...rest) {
+      const loaded = _load.call(this, request, ...rest);
+      if (request === "pg-pool" && !Object.hasOwn(loaded.prototype, POOLED)) watchPool(loaded.prototype, byText);
+      return loaded;
+    };
+  }
+
+  /** Take note of what is sent over a socket, once for all that reads alike. */
+  watch(socket) {
+    const { write } = socket;
+    socket.write = (data, ...rest) => {
+      const sql = statementOf(data);
+      if (sql !== "") this.sent.set(socket, lineFor(sql, this.byText));
+      return write.call(socket, data, ...rest);
+    };
+  }
+
+  /** By socket, the line from which something was sent over it since this was last asked. */
+  told(sockets) {
+    const told = {};
+    for (const [key, socket] of sockets.known) if (this.sent.get(socket)) told[key] = this.sent.get(socket);
+    this.sent.clear();
+    return told;
+  }
+}
+
+/** A pool sends a statement when it has a connection, and whose line it was is told by no stack then. */
+function watchPool(pool, byText) {
+  const { query } = pool;
+  pool[POOLED] = true;
+  pool.query = function (text, ...rest) {
+    lineFor(typeof text === "string" ? text : text?.text, byText);
+    return query.call(this, text, ...rest);
+  };
+}
+
+function statementOf(data) {
+  if (!Buffer.isBuffer(data) || (data[0] !== QUERY && data[0] !== PARSE)) return "";
+  const from = data[0] === QUERY ? HEAD : data.indexOf(0, HEAD) + 1;
+  return data.utf8Slice(from, data.indexOf(0, from));
+}
+
+function lineFor(sql, byText) {
+  if (!byText.has(sql)) byText.set(sql, lineOf(deepStack()));
+  return byText.get(sql);
 }
 
 /** Let a server that is to listen at a port of the file listen at the port that the harness chose for it. */

@@ -86,6 +86,31 @@ def _place():
     return ""
 
 
+def _line(own):
+    """Return the line of the user's that waits for an answer, as `file.py:12`; "" where that is none, or not one alone.
+
+    What an event loop waits for, or one of our timers, was not asked there.
+    """
+    found = []
+    for thread, frame in sys._current_frames().items():
+        while frame is not None and thread != own:
+            path = frame.f_code.co_filename
+            if path == __file__ or path.endswith(_NOT_ASKED_THERE):
+                break
+            if not path.startswith((_OURS, "<", sys.base_prefix + "/lib", sys.prefix + "/lib")) and not _packaged(path):
+                found.append(f"{os.path.basename(path)}:{frame.f_lineno}")
+                break
+            frame = frame.f_back
+    return found[0] if len(found) == 1 else ""
+
+
+_NOT_ASKED_THERE = (f"asyncio{os.sep}base_events.py", f"{os.sep}socketserver.py", f"{os.sep}threading.py")
+
+
+def _packaged(path):
+    return f"{os.sep}site-packages{os.sep}" in path
+
+
 # time -----------------------------------------------------------------------------------------------------------------
 
 
@@ -453,6 +478,7 @@ class Channel:
             sockets = self._rest(own, told.get("sockets", {}), message["go"])
             more = {"modules": _packages()} if self._rehearses else {}
             report = {"idle": message["go"], "next": clock.next(), "timers": clock.told(), "sockets": sockets, **more}
+            report["line"] = _line(threading.get_ident())
             self.send({**report, "value": None})
 
     def _rest(self, own, expected, turn):
