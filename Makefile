@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries ray engines campaign pages fresh clean
+.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries ray engines campaign pages fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -27,8 +27,11 @@ demo: $(STAMP)  ## run all scenarios on two engines, then find, shrink, replay a
 	@BIN=$(BIN) FLAGSHIP=$(FLAGSHIP) sh docs/demo.sh
 
 # The tests start hundreds of processes: each would compile the harness anew where no bytecode is kept.
-test: $(STAMP)  ## run the tests (about six minutes on two cores)
-	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not campaign' $(ARGS)
+test: $(STAMP)  ## run the tests (about five minutes on two cores)
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not campaign and not long' $(ARGS)
+
+long: $(STAMP)  ## run the tests that stop, kill and watch real processes and servers, or search for long
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'long and not campaign' $(ARGS)
 
 campaign: $(STAMP)  ## run what takes longer than the tests may
 	@$(BIN)/python -m pytest -m campaign $(ARGS)

@@ -30,7 +30,7 @@ from harness.mistakes import CATALOGUE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
-MAKE_TEST = ("-n", "auto", "--dist", "worksteal", "-m", "not campaign", "-q")
+MAKE_TEST = ("-n", "auto", "--dist", "worksteal", "-m", "not campaign and not long", "-q")
 SHOWN = 60
 PLACE = re.compile(r"/\S*/(?=[^/]+\.py:)")
 """Where a target's file lies: another checkout, or the folder of a test, is no other target."""
@@ -44,6 +44,7 @@ def watched(folder: Path, arguments: Iterable[str], **more: str) -> float:
         old.unlink(missing_ok=True)
     path = os.pathsep.join((str(HERE / "noting"), str(HERE), os.environ.get("PYTHONPATH", ""))).rstrip(os.pathsep)
     environment = {**os.environ, **more, "PYTHONPATH": path, "SUITE_FOLDER": str(folder)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # as `make test`: a child would compile the harness anew
     command = [sys.executable, "-m", "pytest", "-p", "plugin", *arguments]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run(command, cwd=ROOT, env=environment, check=False, stdout=sys.stderr)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-import pytest
-
 from harness.errors import ExitCode
 from harness.interruption import exit_code_of, raised_at_once
 
@@ -21,6 +19,8 @@ def is_test(target: str) -> bool:
 
 def explore_test(target: str, options: Sequence[str]) -> int:
     """Let pytest explore it, and return an exit code: what pytest calls passed was judged, or it is inconclusive."""
+    import pytest
+
     seen = _Seen()
     with raised_at_once():
         code = pytest.main([target, "-q", "-rsx", *options], plugins=[seen])

@@ -7,8 +7,10 @@ that the test's own loop stays free; handles are read as ever.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
@@ -44,9 +46,20 @@ class _Awaited(Generic[P, T]):
                 return self._method(harness, *arguments, **options)
             harness.refuse_inside()
             async with turn:
-                return await asyncio.to_thread(self._method, harness, *arguments, **options)
+                return await _on_a_thread_of_its_own(self._method, harness, *arguments, **options)
 
         return awaited
+
+
+async def _on_a_thread_of_its_own(method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
+    """Run it on a thread that ends with it: the loop's pool keeps its threads, which the forks of later tests lack."""
+    call = functools.partial(contextvars.copy_context().run, method, *arguments, **options)
+    thread = ThreadPoolExecutor(1)
+    work = asyncio.get_running_loop().run_in_executor(thread, call)
+    try:
+        return await work
+    finally:
+        thread.shutdown(wait=not work.cancelled())
 
 
 def _at_once(method: Callable[Concatenate[JobHarness, P], T]) -> _Awaited[P, T]:

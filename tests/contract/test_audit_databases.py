@@ -418,6 +418,7 @@ IN_EVERY_RUN = ("pgboss", "pgboss-node", "procrastinate")
 @pytest.mark.parametrize(
     "engine", [pytest.param(name, marks=() if name in IN_EVERY_RUN else pytest.mark.campaign) for name in HEALTHY]
 )
+@pytest.mark.long
 def test_healthy_data_with_crashes_cancels_and_retries_shows_nothing(engine: str, jobs: int, tmp_path: Path) -> None:
     drawn = random.Random(1)
     with opened_engines() as get:

@@ -15,7 +15,7 @@ import pytest
 from harness.postgres.patience import Deadline
 from tests.contract.leftovers import COMMAND, Place, clean_place
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 ONE = "format: 1\ntitle: one job\njobs:\n  a: {}\n"
 SUITE = """

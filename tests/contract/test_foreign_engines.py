@@ -312,6 +312,7 @@ def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(engines: Get
     assert queue.jobs()["a"].completed_at == clocks.now
 
 
+@pytest.mark.long
 def test_the_error_of_an_attempt_is_that_of_its_traceback(engines: Get) -> None:
     settings = Settings(max_attempts=2)
     queue, clocks = fresh(engines(PGQUEUER), settings)

@@ -21,7 +21,7 @@ from harness.postgres import Cluster, provision
 from reference_impl.__main__ import main
 from reference_impl.store.migrations import migrate
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 ROOT = Path(__file__).parents[2]
 USER = {"x-user-id": "anna"}

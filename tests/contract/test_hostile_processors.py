@@ -29,6 +29,8 @@ from harness.processors.contract import CheckOutcome, ContractRun
 from tests.contract import hostile_guests
 from tests.contract.node_at_hand import needs_node
 
+pytestmark = pytest.mark.long
+
 BLOCKED_AFTER = 0.2
 PATIENT = 10.0
 """The bound where nothing hangs: a loaded machine is no hostile guest."""

@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from harness.cli import main
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.long]
 
 GH = """#!{python}
 import json, pathlib, sys

@@ -379,6 +379,7 @@ expect:
     assert run.verdict is Verdict.PASS
 
 
+@pytest.mark.long
 def test_a_machine_without_the_store_still_runs_the_other_applications(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

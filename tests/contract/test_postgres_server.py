@@ -20,7 +20,7 @@ from harness.postgres import Cluster, host, launcher, provision
 from harness.postgres.patience import Deadline
 from harness.postgres.provider import find_embedded, find_system
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.long]
 
 ROOT = Path(__file__).resolve().parents[2]
 AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root steps down")

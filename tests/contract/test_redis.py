@@ -187,6 +187,7 @@ def test_early_acknowledgement_loses_what_a_dead_worker_held(engines: Get) -> No
 # Dramatiq on it -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_dramatiq_conforms_on_redis_but_for_what_it_is_known_for(engines: Get) -> None:
     found = conform(engines(DRAMATIQ), levels=(Level.CORE, Level.SCHEDULED))
     assert {item.case.name for item in found.results if item.mark in (Mark.FAIL, Mark.KNOWN)} == set()
@@ -208,6 +209,7 @@ def test_what_a_silent_process_held_is_put_back_and_its_late_result_is_refused(e
     assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)
 
 
+@pytest.mark.long
 def test_an_older_release_is_refused() -> None:
     from harness.errors import UsageError
 

@@ -142,7 +142,7 @@ def test_the_next_queue_is_empty_and_knows_no_tool_of_the_one_before(engine: Ref
 @pytest.mark.slow
 def test_sampled_runs_show_no_anomaly(engine: ReferenceEngine) -> None:
     sampler = Sampler(engine)
-    runs = [sampler.sample(run_seed(3, number)) for number in range(60 if engine.info.name == "reference" else 30)]
+    runs = [sampler.sample(run_seed(3, number)) for number in range(30)]
     assert [(run.found, run.failures) for run in runs] == [(frozenset(), ())] * len(runs)
 
 

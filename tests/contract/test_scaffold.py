@@ -21,6 +21,8 @@ from harness.scaffold.plan import Language, ToolName, find_project
 from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).parents[2]
 GUIDE_WORKERS = """\
 import { registerAllProcessors } from "@repo/api/modules/jobs/lib/register-all";

@@ -17,7 +17,7 @@ from harness.processors import JobHarness, JobResult
 from harness.processors.typescript import ProcessorNotLoaded
 from tests.contract.node_at_hand import needs_node, processor, written
 
-pytestmark = needs_node
+pytestmark = [needs_node, pytest.mark.long]
 
 ANSWERS = {
     "nothing": ("return undefined", "answered undefined, which is not a JobResult"),

@@ -56,6 +56,7 @@ def test_one_campaign_finds_all_of_them() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_careful_application_holds() -> None:
     engine = application("safest")
 

@@ -64,6 +64,7 @@ def test_a_pool_of_any_size_answers_what_one_process_answers() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_pool_covers_what_one_process_covers() -> None:
     alone = Sampler(MemoryEngine()).explore(seed=3, runs=100)
     together = shared("memory", MemoryEngine(), size=2, runs=100)

@@ -89,8 +89,8 @@ CONSOLE = [
     for block in pages.blocks(page)
     if block.words[:1] == ("console",) and "npm" not in block.words  # those are typed in tests/client
 ]
-FIRST = ("README", "overview", "install", "tutorial", "pytest")
-"""The pages that everybody reads; what the others tell people to type is typed by `make pages`."""
+FIRST = ("README",)
+"""The page that everybody reads; what the others tell people to type is typed by `make pages`."""
 
 
 def marked(block: Any) -> Any:
@@ -146,6 +146,7 @@ def test_what_is_to_be_typed_works_on_postgresql(block: Any, tmp_path: Path, job
 
 
 @pytest.mark.slow
+@pytest.mark.campaign
 def test_every_python_example_runs(tmp_path: Path) -> None:
     environ = reader(tmp_path, pages.ROOT / "docs" / "pytest.md")
     scripts = []

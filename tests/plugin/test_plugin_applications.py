@@ -42,8 +42,8 @@ def found(anomaly: str, path: str, *, seed: int = 0) -> None:
     ("anomaly", "repair", "seed"),
     [
         ("silent_success", "settle-by-result", 0),
-        ("orphan_row", "reconcile-both-ways", 0),
-        ("concurrent_execution", "heartbeats", 2),
+        pytest.param("orphan_row", "reconcile-both-ways", 0, marks=pytest.mark.long),
+        pytest.param("concurrent_execution", "heartbeats", 2, marks=pytest.mark.long),
     ],
 )
 def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
@@ -59,6 +59,7 @@ def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_wrong_queue_and_a_wrong_setting_fail_until_they_are_repaired(suite: pytest.Pytester) -> None:
     Path("scenarios").mkdir()
     assert main(["explore", "memory+stale-fail", "--save", "scenarios/queue.yaml"]) == 1

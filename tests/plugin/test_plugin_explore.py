@@ -532,3 +532,57 @@ def test_what_is_found_is_written_as_a_scenario_that_was_played_or_one_line_says
         assert main(["run", str(file.relative_to(suite.path)), "--engine", engine]) == ExitCode.FAIL
         told = " ".join(capsys.readouterr().out.split())
         assert "expected effects {'charged': 1, 'recorded': 1}, got {'charged': 2, 'recorded': 1}" in told
+
+
+BESIDE_A_COROUTINE = """
+import asyncio, os
+import anyio
+import pytest
+from harness.processors import JobResult, effect
+
+async def pay(job):
+    await asyncio.sleep(1)
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    effect("charged", order=job.input)
+    await asyncio.sleep(1)
+    return JobResult(success=True)
+
+def charged_once(harness):
+    assert len(harness.effects("charged")) <= 1
+
+@pytest.fixture(scope="session")
+def anyio_backend():
+    return "asyncio"
+
+@pytest.fixture(scope="session")
+async def shared(anyio_backend):
+    yield anyio.Event()
+
+@pytest.mark.anyio
+async def test_a_coroutine(async_job_harness, shared):
+    await async_job_harness.always(charged_once)
+    await async_job_harness.register("pay", pay)
+    job = await async_job_harness.enqueue("pay", 7)
+    await async_job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+
+def test_a_function(job_harness, shared):
+    if (pid := os.fork()) == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    job_harness.always(charged_once)
+    job_harness.register("pay", pay)
+    job = job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+"""
+
+
+def test_coroutines_with_a_fixture_of_the_session_and_tests_that_fork_are_explored(suite: pytest.Pytester) -> None:
+    suite.makeini(INI.replace(" -p no:anyio", ""))
+    suite.makepyfile(test_it=BESIDE_A_COROUTINE)
+    result = suite.runpytest_inprocess("--job-explore=20")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(["*always_broken in test_a_coroutine", "*always_broken in test_a_function"])

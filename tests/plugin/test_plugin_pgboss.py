@@ -10,7 +10,7 @@ from harness.errors import EnvironmentUnavailable
 from harness.processors.pgboss import work_process
 from tests.contract.node_at_hand import missing_node
 
-pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
 OLD, NEW = "pgboss@10.4.2", "pgboss-node@12.38.0"
 INI = """[pytest]

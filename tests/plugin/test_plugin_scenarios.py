@@ -136,6 +136,7 @@ def test_a_mistake_in_a_scenario_is_an_error_with_its_line(suite: pytest.Pyteste
 
 
 @pytest.mark.slow
+@pytest.mark.long
 def test_scenarios_and_fixtures_work_under_xdist(suite: pytest.Pytester) -> None:
     pytest.importorskip("xdist")
     for name in "abc":

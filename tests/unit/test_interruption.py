@@ -100,6 +100,7 @@ class Moments:
         monkeypatch.setattr(Kernel, "step", counted)
 
 
+@pytest.mark.long
 def test_a_search_that_is_terminated_at_any_moment_says_so_and_shows_what_it_found(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -17,7 +17,7 @@ from harness.report.picture import picture
 from tests.docs.browser import MISSING, Browser, opened_browser
 from tests.unit.test_picture import HOSTILE, _poisoned, report
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING)]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.long]
 SIZES = ((1280, 900), (390, 844))
 
 

@@ -40,6 +40,7 @@ def test_what_is_no_part_is_refused(text: str) -> None:
         Shard.read(text)
 
 
+@pytest.mark.long
 def test_the_parts_put_together_are_the_campaign_in_one_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
