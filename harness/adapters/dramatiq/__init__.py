@@ -76,7 +76,7 @@ return {redis.call('LRANGE', 'dramatiq:default', 0, -1), redis.call('HGETALL', '
 """
 
 
-class Delivery(NamedTuple):
+class TakenMessage(NamedTuple):
     """A message that a worker took."""
 
     message: str
@@ -86,7 +86,7 @@ class Delivery(NamedTuple):
     at: Instant
 
 
-class Place(NamedTuple):
+class MessagePlace(NamedTuple):
     """Where a message of a job is."""
 
     state: QueueState
@@ -109,7 +109,7 @@ class DramatiqQueue(AskingQueue):
         self._sent: dict[JobId, JobRequest] = {}
         self._at: dict[JobId, tuple[Instant, Instant]] = {}
         """When each job was sent, and from when it may run."""
-        self._taken: dict[JobId, list[Delivery]] = {}
+        self._taken: dict[JobId, list[TakenMessage]] = {}
         self._ended_at = opened.ended_at
         self._done_at: dict[JobId, Instant] = {}
         """When each job was first seen to have ended, since it last ran."""
@@ -126,18 +126,18 @@ class DramatiqQueue(AskingQueue):
         waits = {raw.decode() for raw in waiting}
         holders = {name.decode(): _process_of(key) for key, names in acks for name in names}
         seen = {name.decode(): int(float(score)) for name, score in zip(beats[::2], beats[1::2], strict=True)}
-        places: dict[JobId, list[Place]] = {job: [] for job in self._sent}
+        places: dict[JobId, list[MessagePlace]] = {job: [] for job in self._sent}
         for number, message in _messages(messages):
             running = number in holders and number not in waits
             state = QueueState.ACTIVE if running else QueueState.CREATED
-            places[message["message_id"]].append(Place(state, number, holders.get(number, "")))
+            places[message["message_id"]].append(MessagePlace(state, number, holders.get(number, "")))
         for number, message in _messages(delayed):
-            places[message["message_id"]].append(Place(QueueState.RETRY, number, eta=message["options"]["eta"]))
+            places[message["message_id"]].append(MessagePlace(QueueState.RETRY, number, eta=message["options"]["eta"]))
         for raw in dead:
-            places[json.loads(raw)["message_id"]].append(Place(QueueState.FAILED))
+            places[json.loads(raw)["message_id"]].append(MessagePlace(QueueState.FAILED))
         return {job: self._view(job, _first(there), seen) for job, there in places.items()}
 
-    def _view(self, job: JobId, place: Place, seen: Mapping[str, int]) -> JobView:
+    def _view(self, job: JobId, place: MessagePlace, seen: Mapping[str, int]) -> JobView:
         request, taken = self._sent[job], self._taken[job]
         created_at, start_after = self._at[job]
         runs = [delivery for delivery in taken if delivery.message == place.message]
@@ -213,7 +213,7 @@ class DramatiqQueue(AskingQueue):
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, self._number = told["job"], told["number"]
         now = self._clocks.store()
-        self._taken[job].append(Delivery(told["message"], worker, self._number, now))
+        self._taken[job].append(TakenMessage(told["message"], worker, self._number, now))
         return Claim(job, len(self._taken[job]), self._number, worker, told["tool"], now + self._settings.lease)
 
     def heartbeat(self, claim: Claim) -> Outcome:
@@ -253,9 +253,9 @@ def _process_of(key: bytes) -> str:
 _ORDER: Final = (QueueState.ACTIVE, QueueState.CREATED, QueueState.RETRY, QueueState.FAILED)
 
 
-def _first(places: Sequence[Place]) -> Place:
+def _first(places: Sequence[MessagePlace]) -> MessagePlace:
     """Return the place that counts; none is left of a message that was acknowledged."""
-    return min(places, key=lambda place: _ORDER.index(place.state), default=Place(QueueState.COMPLETED))
+    return min(places, key=lambda place: _ORDER.index(place.state), default=MessagePlace(QueueState.COMPLETED))
 
 
 def release(version: str = "latest") -> ForeignRelease:
