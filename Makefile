@@ -6,7 +6,7 @@ STAMP = $(VENV)/.installed
 WORKERS ?= auto
 FLAGSHIP = .job-harness/flagship.yaml
 
-ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),bullmq,bullmq-redis,procrastinate,pgqueuer,graphile-worker,django-tasks-db,celery-redis
+ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss-node@12,$(POLICIES),bullmq,bullmq-redis,procrastinate,pgqueuer,graphile-worker,django-tasks-db,celery-redis,dramatiq-redis,chancy
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help

@@ -96,7 +96,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "dramatiq/a_killed_worker_counts_no_retry": "dramatiq#213, closed: retries count exceptions alone",
     "dramatiq/a_late_failure_is_taken": UNKNOWN,
     "dramatiq/a_timeout_error_hangs_the_worker": "dramatiq#791, fixed in 2.0.1",
-    "chancy/a_late_result_is_taken": UNKNOWN,
+    "chancy/a_late_result_is_taken": "fixed in 0.26.0",
     "chancy/a_second_push_restarts_what_runs": "chancy#51, fixed in 0.25.0",
     "guide/a_batch_outlives_its_lease": "it is the guide's own",
     "guide/a_retry_limit_is_no_attempt_limit": "it is the guide's own",

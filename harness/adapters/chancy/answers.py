@@ -141,6 +141,11 @@ class ChancyAnswers:
         me, job = self.claimed.pop(number)
         await AsyncExecutor(me, QUEUE).on_job_completed(job=job, exc=error, result=None)
         self.written.event.clear()
+        if hasattr(Worker, "flush"):  # From 0.26 on, where an update from a claim that was taken back is dropped.
+            await me.flush()
+            if not self.written.event.is_set():
+                raise ChancyRefused("the claim was taken back")
+            return
         writing = asyncio.create_task(me._maintain_updates())
         noticing = asyncio.create_task(self.written.event.wait())
         try:
