@@ -27,6 +27,10 @@ class ChancyRefused(Exception):
     """Nothing happened."""
 
 
+DROPS_LATE_RESULTS = "flush" in vars(Worker)
+"""From 0.26 on, an update from a claim that was taken back is dropped when a worker flushes what it has to write."""
+
+
 class ChancyTaskFailed(Exception):
     """What a job raises here."""
 
@@ -141,7 +145,7 @@ class ChancyAnswers:
         me, job = self.claimed.pop(number)
         await AsyncExecutor(me, QUEUE).on_job_completed(job=job, exc=error, result=None)
         self.written.event.clear()
-        if hasattr(Worker, "flush"):  # From 0.26 on, where an update from a claim that was taken back is dropped.
+        if DROPS_LATE_RESULTS:
             await me.flush()
             if not self.written.event.is_set():
                 raise ChancyRefused("the claim was taken back")
