@@ -219,7 +219,7 @@ def command(where: str) -> Command:
 
 @contextmanager
 def _nothing_collected() -> Iterator[None]:
-    """Keep the garbage collector from walking modules while they load: a tenth of what a short command takes."""
+    """Keep the garbage collector from walking modules while they load: none of them goes away."""
     enabled = gc.isenabled()
     gc.disable()
     try:
