@@ -231,7 +231,10 @@ def repository_inputs(draw: st.DrawFn) -> Files:
     if draw(st.integers(0, 3)) == 0:
         files[draw(st.sampled_from(_NAMES))] = draw(st.sampled_from([*files.values(), *HOSTILE]))
     chosen = draw(st.sets(st.sampled_from(sorted(files)), max_size=3))
-    return {name: draw(mutated(text)) if name in chosen else text.encode() for name, text in files.items()}
+    return {
+        name: draw(mutated(text)) if name in chosen else text.encode("utf-8", "surrogatepass")
+        for name, text in files.items()
+    }
 
 
 @cache
