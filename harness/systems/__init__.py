@@ -222,7 +222,7 @@ class SystemQueue:
             self._revision = revision
             seen = self._reader.look()
             if seen != self._seen:
-                self._run.changes += 1
+                self._run.change(self._run.writer)
             self._seen = seen
         return self._seen
 
@@ -249,6 +249,8 @@ class SystemApplication:
         self._queue = queue
         self._runs: dict[JobId, int] = {}
         self._looked_at = -1
+        self._crons: dict[str, tuple[int, Instant]] = {}
+        """By cron, up to which change of the system its last request has looked at everything, and when."""
         self._broken: set[str] = set()
         """Promises that were broken in this run."""
         self._once = frozenset(each.call for each in file.at_most_once)
@@ -351,8 +353,8 @@ class SystemApplication:
         assert send is not None
         body = filled(send.body, job)
         data = http_request(send.method, send.path, host="localhost", headers=send.headers, body=body)
-        link = yield from self._run.ask(send.to, data, lambda: self._kernel.actors[client])
-        message = None if link is None else link.message
+        sent = yield from self._run.ask(send.to, data, lambda: self._kernel.actors[client])
+        message = sent.message
         if message is None:
             return Outcome.unknown("the connection broke before the reply")
         key = at_path(message.json(), self._file.id_path) if self._file.id_path else None
@@ -366,29 +368,30 @@ class SystemApplication:
         run.database.set_now(run.clocks.store())
         key = run.database.send(self._file.send_sql, job)
         run.writes += 1
-        run.changes += 1
+        run.writer = ""
+        run.change()
         if key is not None:
             self._reader.learn(str(key), job)
         return done(job)
 
     def _cron(self, name: str) -> Frame:
         cron = next(each for each in self._file.crons if each.name == name)
-        run = self._run
-        seen, at = -1, -1
 
         def due() -> Instant | None:
-            return 0 if run.changes != seen else self._next_instant(at)
+            saw, at = self._crons.get(name, (-1, -1))
+            return 0 if self._run.changes != saw else self._next_instant(at)
 
         while True:
             yield Poll(cron.every, due)
             yield VerbCall("cron", (name,), None, None, partial(self._ask, name, cron.request))
-            seen, at = run.changes, self._kernel.now
 
     def _ask(self, name: str, request: Any) -> Generator[Request, Any, Outcome]:
         body = request.body
         data = http_request(request.method, request.path, host="localhost", headers=request.headers, body=body)
-        link = yield from self._run.ask(request.to, data, lambda: self._kernel.actors[name])
-        message = None if link is None else link.message
+        began = self._kernel.now
+        sent = yield from self._run.ask(request.to, data, lambda: self._kernel.actors[name])
+        self._crons[name] = sent.saw, began
+        message = sent.message
         return Outcome.unknown("the connection broke before the reply") if message is None else _outcome(message, None)
 
     # who is asked: what stands for the outside ----------------------------------------------------------------------

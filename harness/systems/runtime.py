@@ -32,6 +32,7 @@ from harness.sim.kernel import Kernel
 from harness.sim.request import Elsewhere, Frame, Point, Request, Sleep, Wait
 from harness.systems.database import SystemDatabase
 from harness.systems.document import SystemFile, SystemFileError
+from harness.systems.http_wire import HttpMessage
 from harness.systems.http_wire import request as http_request
 from harness.systems.process import ProcessEnded, ProcessTimer, SystemProcess, programs_of
 from harness.systems.traffic import DatabaseSession, OutsideCall, ProcessRequest, Tag
@@ -66,6 +67,8 @@ class Round:
     """Those statements that wrote something."""
     called: bool = False
     """Whether more than statements came of it."""
+    beside: int = 0
+    """How often others had changed something when it began: what they change later it may have missed."""
 
 
 @dataclass(slots=True)
@@ -120,11 +123,14 @@ class SystemRun:
         """Tells when time alone changes what a statement sees, after an instant."""
         self.writes = 0
         """How many statements may have changed a row."""
+        self.writer = ""
+        """Which process sent the last of these; empty for a client."""
         self.listening = False
         """Whether some session listens for notifications."""
+        self._changed_by = dict.fromkeys(self.processes, 0)
         self._tasks: dict[str, dict[_ProcessTask, None]] = {name: {} for name in self.processes}
         self._held: set[str] = set()
-        self._requests: list[_Sent] = []
+        self._requests: list[SentRequest] = []
         self._calls: dict[str, list[OutsideCall]] = {name: [] for name in self.processes}
         self._rounds: dict[str, dict[tuple[str, Duration, bool], Rounds]] = {name: {} for name in self.processes}
         self._heard: dict[str, set[Said]] = {name: set() for name in self.processes}
@@ -200,8 +206,9 @@ class SystemRun:
         ends = any(tag.writes or tag.startswith("COMMIT") for tag in session.told())
         wrote = session.idle and ends
         session.wrote = None
-        self.writes += wrote
-        self.changes += wrote
+        self._wrote(session.actor, wrote)
+        if wrote:
+            self.change(session.actor)
         if wrote and self.kernel is not None:
             self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql, "")
 
@@ -250,7 +257,7 @@ class SystemRun:
         self.let_go(actor)  # What was paused was its restart.
         while not process.alive:
             process.start(seed=self.file.system, now=self._now, skew=self._skew(process))
-            self.changes += 1
+            self.change()
             try:
                 self._get_ready([process])
             except SystemFileError as error:
@@ -297,7 +304,7 @@ class SystemRun:
         for call in self._calls[actor.name]:
             call.close()
         self._calls[actor.name].clear()
-        self.changes += 1
+        self.change()
 
     def terminate(self, name: str) -> None:
         """Tell a process to stop."""
@@ -305,16 +312,30 @@ class SystemRun:
 
     # requests to processes --------------------------------------------------------------------------------------------
 
-    def ask(self, name: str, data: bytes, actor: Callable[[], Actor]) -> Generator[Request, Any, ProcessRequest | None]:
-        """Send a request to a process, and stand aside until it is answered; None: it was not taken."""
+    def ask(self, name: str, data: bytes, actor: Callable[[], Actor]) -> Generator[Request, Any, SentRequest]:
+        """Send a request to a process, and stand aside until it is answered, or never will be."""
         process = self.processes[name]
-        sent = _Sent(actor(), name, data)
-        self._requests.append(sent)
-        if not process.alive:
-            self._requests.remove(sent)
-            return None
-        yield sent.waits
-        return sent.link if sent.link is not None and sent.link.message is not None else None
+        sent = SentRequest(actor(), name, data, began=self.changes)
+        if process.alive:
+            self._requests.append(sent)
+            yield sent.waits
+        sent.saw = self.changes if self.changes == sent.began + sent.own else sent.began
+        return sent
+
+    # what changed -----------------------------------------------------------------------------------------------------
+
+    def change(self, by: str = "") -> None:
+        """Note that something happened on which a round of a loop may depend, and which process did it, if one did."""
+        self.changes += 1
+        if by:
+            self._changed_by[by] += 1
+            served = [sent for sent in self._requests if sent.name == by and sent.link is not None]
+            if len(served) == 1:  # Of two, nobody can tell which was at work, and whether the other has seen it.
+                served[0].own += 1
+
+    def _beside(self, process: SystemProcess) -> int:
+        """Count what was changed by others than this process."""
+        return self.changes - self._changed_by[process.name]
 
     # settling ---------------------------------------------------------------------------------------------------------
 
@@ -359,7 +380,7 @@ class SystemRun:
             steady = self._steady_clocks()
             if steady != self._steady:  # What was not due may be by a clock that was set forward.
                 self._steady = steady
-                self.changes += 1
+                self.change()
             if now != self._now:
                 self._pass_over(now)
                 self._now = now
@@ -436,7 +457,7 @@ class SystemRun:
                 return True
         return False
 
-    def _answer(self, sent: _Sent) -> None:
+    def _answer(self, sent: SentRequest) -> None:
         assert self.kernel is not None
         self._requests.remove(sent)
         if sent.actor.request is sent.waits:  # It may be cut off from what it asks, and at something else by now.
@@ -472,7 +493,7 @@ class SystemRun:
         tags = tuple(session.told())
         wrote = session.idle and self.database.wrote(told=session.wrote)
         session.wrote = None
-        self.writes += wrote
+        self._wrote(process.name, wrote)
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
         if batch.sql:
             point = point_of(batch.sql.rstrip("; \n"))
@@ -485,6 +506,11 @@ class SystemRun:
             self.on_statement(process.name, *whole)
         if self.listening and session.idle and not (opened and not batch.sql):
             self._nudge()
+
+    def _wrote(self, writer: str, wrote: bool) -> None:
+        if wrote:
+            self.writes += 1
+            self.writer = writer
 
     def _set_clock(self, began_at: int) -> Any:
         self.database.set_now(self.clocks.store())
@@ -509,18 +535,18 @@ class SystemRun:
 
     def _call(self, process: SystemProcess, call: OutsideCall) -> Frame:
         assert self.on_call is not None
-        self.changes += 1
+        self.change(process.name)
         call.before_answer = partial(self._tell_time, process)
         yield from self.on_call(process, call)
         if call in self._calls[process.name]:
             self._calls[process.name].remove(call)
         process.stirred = True
-        self.changes += 1
+        self.change(process.name)
 
     def _timer(self, process: SystemProcess, timer: ProcessTimer) -> Frame:
         yield Point(f"timer {timer.place or format_duration(timer.wait)}")
         if any(each.number == timer.number for each in process.timers):
-            self._open[process.name] = Round(timer)
+            self._open[process.name] = Round(timer, beside=self._beside(process))
             self._rounds[process.name].setdefault(timer.round, Rounds()).fired_at = self._now
             process.moved.pop(timer.number, None)
             process.fire(timer, now=self._now, skew=self._skew(process))
@@ -535,7 +561,7 @@ class SystemRun:
             if wrote:
                 at.wrote.append(said[0])
         if wrote and not self._is_upkeep(said[0]):
-            self.changes += 1
+            self.change(process.name)
 
     def _is_upkeep(self, sql: str) -> bool:
         """Whether a statement writes no more than that its process was there."""
@@ -562,6 +588,7 @@ class SystemRun:
             nothing = False
         nothing = nothing and again and bool(done.said or done.timer.repeats)
         nothing = nothing and not any(session.holds() for session in _sessions(process))
+        nothing = nothing and self._beside(process) == done.beside
         known.idle_at = self.changes if nothing else -1
         if known.idle_at >= 0 and not turned_away:
             known.looked = known.idle_at, known.fired_at
@@ -693,8 +720,8 @@ class _Ended(Exception):
 
 
 @dataclass(slots=True)
-class _Sent:
-    """A request to a process, and who waits for its answer."""
+class SentRequest:
+    """A request to a process, who waits for its answer, and what its process can have seen of the system by then."""
 
     actor: Actor
     name: str
@@ -702,6 +729,17 @@ class _Sent:
     link: ProcessRequest | None = None
     waits: Elsewhere = field(default_factory=Elsewhere)
     """What its actor stands at until then."""
+    began: int = 0
+    """The change of the system at which it was sent."""
+    own: int = 0
+    """How much its process has changed since, as long as it served nothing else."""
+    saw: int = -1
+    """Up to which change its process must have seen everything: where others changed something meanwhile, `began`."""
+
+    @property
+    def message(self) -> HttpMessage | None:
+        """The answer; None: there was none."""
+        return None if self.link is None else self.link.message
 
 
 class _Passing:

@@ -15,7 +15,8 @@ from harness.explore.finding import first_difference
 from harness.explore.sampling import Sampler
 from harness.foreign.packages import find_node, npm_package
 from harness.foreign.peer import children_of
-from harness.history.event import Effect
+from harness.history.event import Call, Effect
+from harness.model.duration import SECOND
 from harness.run.play import play
 from harness.run.verdict import Run, Verdict
 from harness.scenario.job_plan import JobPlan
@@ -250,6 +251,54 @@ def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_
     plain = _played(engine, jobs="abcd")
     behind = _played(engine, jobs="b", tape=(Deviation("time", 1, "store clock behind 5s"),))
     assert (plain.anomalies, behind.anomalies) == ((), ())
+
+
+LOOKS_FIRST = """
+import os, time, psycopg
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        with psycopg.connect(os.environ["DATABASE_URL"]) as db:
+            db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PROCESSING'")
+        time.sleep(10)
+        self.send_response(200)
+        self.end_headers()
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"""
+WRITES_MEANWHILE = """
+import os, time, psycopg
+time.sleep(65)
+with psycopg.connect(os.environ["DATABASE_URL"]) as db:
+    db.execute("UPDATE job SET status = 'PROCESSING'")
+time.sleep(10**9)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_cron_asks_again_where_another_process_wrote_after_it_had_looked(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "api.py").write_text(LOOKS_FIRST)
+    (tmp_path / "worker.py").write_text(WRITES_MEANWHILE)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace("processes:", "processes:\n  worker: {command: python worker.py}")
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .replace("ready_seconds:", "cron:\n  finish: {every: 1m, request: POST /, to: api}\nready_seconds:")
+        .lstrip()
+    )
+    run = _played(opened(tmp_path / "system.yaml"))
+    asked = [event.at // SECOND for event in run.history.events if isinstance(event, Call) and event.verb == "cron"]
+    assert (run.anomalies, asked) == ((), [0, 60, 120])
 
 
 HEALTHY = """
