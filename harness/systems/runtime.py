@@ -210,7 +210,7 @@ class SystemRun:
         if wrote:
             self.change(session.actor)
         if wrote and self.kernel is not None:
-            self.on_statement(session.actor, point_of(sql.rstrip("; \n")), sql, "")
+            self.on_statement(session.actor, point_of(sql), sql, "")
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
         kind = process.program.kind
@@ -496,7 +496,7 @@ class SystemRun:
         self._wrote(process.name, wrote)
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
         if batch.sql:
-            point = point_of(batch.sql.rstrip("; \n"))
+            point = point_of(batch.sql)
             whole = session.written if point in _COMMITS and session.written else (point, batch.sql, line)
             if not session.idle and (any(tag.writes for tag in tags) or _MODIFIES.search(batch.sql)):
                 session.written = (point, batch.sql, line)

@@ -13,7 +13,7 @@ import pytest
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.explore.finding import first_difference
 from harness.explore.sampling import Sampler
-from harness.foreign.packages import find_node, npm_package
+from harness.foreign.packages import find_node, npm_package, python_package
 from harness.foreign.peer import children_of
 from harness.history.event import Call, Effect
 from harness.model.duration import SECOND
@@ -299,6 +299,63 @@ def test_a_cron_asks_again_where_another_process_wrote_after_it_had_looked(
     run = _played(opened(tmp_path / "system.yaml"))
     asked = [event.at // SECOND for event in run.history.events if isinstance(event, Call) and event.verb == "cron"]
     assert (run.anomalies, asked) == ((), [0, 60, 120])
+
+
+TASKS = """
+import asyncio, os
+import asyncpg, psycopg
+
+async def starts(pool):
+    while True:
+        async with pool.acquire() as db, db.transaction():
+            await db.execute("UPDATE job SET status = 'PROCESSING' WHERE status = 'PENDING'")
+        await asyncio.sleep(2)
+
+async def ends():
+    db = await psycopg.AsyncConnection.connect(os.environ["DATABASE_URL"], autocommit=True)
+    while True:
+        await db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PROCESSING'")
+        await asyncio.sleep(2)
+
+async def main():
+    await asyncio.gather(starts(await asyncpg.create_pool(os.environ["DATABASE_URL"], min_size=1)), ends())
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.long
+def test_a_statement_has_the_line_whose_task_waits_for_its_answer(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    try:
+        (tmp_path / "site-packages").symlink_to(python_package("asyncpg", "0.31.0"))
+    except EnvironmentUnavailable as missing:
+        pytest.skip(missing.message)
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(TASKS)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace(
+            "  api: {command: python api.py, http: {port_env: PORT}}",
+            f"  worker: {{command: python worker.py, env: {{PYTHONPATH: {tmp_path}/site-packages}}}}",
+        )
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .lstrip()
+    )
+    engine = opened(tmp_path / "system.yaml")
+    assert _played(engine).verdict is Verdict.PASS
+    started, ended = (
+        _line_of(f"SET status = '{status}'", tmp_path / "worker.py") for status in ("PROCESSING", "COMPLETED")
+    )
+    told = engine.info.written("update job")
+    assert {line.partition(": ")[0] for line in told[1:]} == {
+        f"worker at worker.py:{started}",
+        f"worker at worker.py:{ended}",
+    }
 
 
 HEALTHY = """

@@ -96,7 +96,7 @@ _STEPS: Final = {"_commit_gen": "commit", "_rollback_gen": "rollback", "_exit_ge
 
 def point_of(sql: str) -> str:
     """Name a statement for tapes and scenarios: `update tool_job`, `select pgboss.job for update`."""
-    text = " ".join(_COMMENTS.sub(" ", sql).split())
+    text = " ".join(_COMMENTS.sub(" ", sql).split()).rstrip("; ")
     found = _TABLE.match(text)
     if found is None and (named := _WITH.match(text)):
         return f"with {named[1]}".lower()

@@ -97,18 +97,64 @@ def _line(own):
             path = frame.f_code.co_filename
             if path == __file__ or path.endswith(_NOT_ASKED_THERE):
                 break
-            if not path.startswith((_OURS, "<", sys.base_prefix + "/lib", sys.prefix + "/lib")) and not _packaged(path):
+            if _theirs(path):
                 found.append(f"{os.path.basename(path)}:{frame.f_lineno}")
                 break
             frame = frame.f_back
     return found[0] if len(found) == 1 else ""
 
 
+def _lines_of_tasks():
+    """Return, by connection, the line of the user's whose task waits for its answer, for asyncpg and async psycopg."""
+    found = {}
+    for task in _tasks():
+        line, waiting = "", task.get_coro()
+        while waiting is not None:
+            frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+            if frame is not None and _theirs(frame.f_code.co_filename):
+                line = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+            elif frame is not None and (key := _connection_of(frame)):
+                found[key] = line
+            waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+    return {key: line for key, line in found.items() if line}
+
+
+def _tasks():
+    """Return the tasks of every event loop at work: nothing else runs while this is asked."""
+    tasks = getattr(sys.modules.get("asyncio"), "all_tasks", None)
+    for frame in sys._current_frames().values() if tasks is not None else ():
+        while frame is not None:
+            if frame.f_code.co_name == "run_forever" and frame.f_code.co_filename.endswith(_NOT_ASKED_THERE[0]):
+                yield from tasks(frame.f_locals["self"])
+            frame = frame.f_back
+
+
+def _connection_of(frame):
+    """Return the ports of the connection that a driver works on here, in asyncpg 0.31 and psycopg 3.3; else ""."""
+    path, own = frame.f_code.co_filename, frame.f_locals.get("self")
+    try:
+        if path.endswith(_OF_ASYNCPG):
+            transport = getattr(own, "_connection", own)._transport  # A prepared statement has the connection.
+            here, there = (transport.get_extra_info(name) for name in ("sockname", "peername"))
+        elif path.endswith(_OF_PSYCOPG) and own is not None:
+            with socket.socket(fileno=os.dup(own.pgconn.socket)) as twin:
+                here, there = twin.getsockname(), twin.getpeername()
+        else:
+            return ""
+        return f"{here[1]}:{there[1]}"
+    except Exception:  # noqa: BLE001 - a line is a comfort: a driver of another shape must not end its process
+        return ""
+
+
+_OF_ASYNCPG = (f"asyncpg{os.sep}connection.py", f"asyncpg{os.sep}prepared_stmt.py", f"asyncpg{os.sep}cursor.py")
+_OF_PSYCOPG = f"psycopg{os.sep}connection_async.py"
 _NOT_ASKED_THERE = (f"asyncio{os.sep}base_events.py", f"{os.sep}socketserver.py", f"{os.sep}threading.py")
 
 
-def _packaged(path):
-    return f"{os.sep}site-packages{os.sep}" in path
+def _theirs(path):
+    """Whether a file is the user's own: neither ours nor Python's nor a package."""
+    ours = path.startswith((_OURS, "<", sys.base_prefix + "/lib", sys.prefix + "/lib"))
+    return not ours and f"{os.sep}site-packages{os.sep}" not in path
 
 
 # time -----------------------------------------------------------------------------------------------------------------
@@ -478,7 +524,7 @@ class Channel:
             sockets = self._rest(own, told.get("sockets", {}), message["go"])
             more = {"modules": _packages()} if self._rehearses else {}
             report = {"idle": message["go"], "next": clock.next(), "timers": clock.told(), "sockets": sockets, **more}
-            report["line"] = _line(threading.get_ident())
+            report["line"], report["lines"] = _line(threading.get_ident()), _lines_of_tasks()
             self.send({**report, "value": None})
 
     def _rest(self, own, expected, turn):
