@@ -461,7 +461,8 @@ class FindingPresenter:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
         if self.output is None or (self.output.is_standard and not first):
             queue = f"-{self.queue}" if self.queue else ""
-            name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{self.name}{queue}").strip("-")[:LONGEST]
+            target = self.name.removesuffix(".yaml")
+            name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{target}{queue}").strip("-")[:LONGEST]
             return OutputFile(FOUND_FOLDER / f"{name}.yaml")
         if first:
             return self.output

@@ -137,7 +137,9 @@ def rows_of(history: History, *, job: JobId | None, until: int | None = None, mo
     """
     last = len(history) - 1 if until is None else until
     events = history.events[: last + 1]
-    involved = {_actor(event) for event in events if job is None or getattr(event, "job", None) == job}
+    jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
+    of_all = job is None or jobs <= {job}  # With one job alone, what goes wrong anywhere may concern it.
+    involved = {_actor(event) for event in events if of_all or getattr(event, "job", None) == job}
     rows = [row for index, event in enumerate(events) if (row := _row_of(event, index, job, involved)) is not None]
     if len(rows) <= most:
         return rows
@@ -199,13 +201,15 @@ def _change(event: Observed) -> str:
 
 
 def _rows_change(event: Observed) -> str:
-    """Say what an application's step made of the two rows."""
+    """Say what an application's step made of the two rows; of the job, where it changed both alike or they are one."""
     before, after = event.before, event.after
     told = []
     for name, field in (("tool_job", "status"), ("queue", "queue_state")):
         was, now = getattr(before, field, None), getattr(after, field, None)
         if was != now:
             told.append(f"{name}: {'gone' if now is None else now}")
+    if len(told) == 2 and after is not None and after.agrees:
+        return f"job: {after.status}"
     return ", ".join(told) or event.verb
 
 

@@ -330,7 +330,7 @@ class SystemRun:
         if by:
             self._changed_by[by] += 1
             served = [sent for sent in self._requests if sent.name == by and sent.link is not None]
-            if len(served) == 1:  # Of two, nobody can tell which was at work, and whether the other has seen it.
+            if len(served) == 1:  # Which of two was at work, and whether the other has seen it, is not known.
                 served[0].own += 1
 
     def _beside(self, process: SystemProcess) -> int:

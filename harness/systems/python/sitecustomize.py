@@ -110,22 +110,22 @@ def _lines_of_tasks():
     for task in _tasks():
         line, waiting = "", task.get_coro()
         while waiting is not None:
-            frame = getattr(waiting, "cr_frame", None) or getattr(waiting, "gi_frame", None)
+            frame = getattr(waiting, "cr_frame", None)
             if frame is not None and _theirs(frame.f_code.co_filename):
                 line = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
             elif frame is not None and (key := _connection_of(frame)):
                 found[key] = line
-            waiting = getattr(waiting, "cr_await", None) or getattr(waiting, "gi_yieldfrom", None)
+            waiting = getattr(waiting, "cr_await", None)
     return {key: line for key, line in found.items() if line}
 
 
 def _tasks():
     """Return the tasks of every event loop at work: nothing else runs while this is asked."""
-    tasks = getattr(sys.modules.get("asyncio"), "all_tasks", None)
-    for frame in sys._current_frames().values() if tasks is not None else ():
+    asyncio = sys.modules.get("asyncio.base_events") and sys.modules["asyncio"]
+    for frame in sys._current_frames().values() if asyncio else ():
         while frame is not None:
             if frame.f_code.co_name == "run_forever" and frame.f_code.co_filename.endswith(_NOT_ASKED_THERE[0]):
-                yield from tasks(frame.f_locals["self"])
+                yield from asyncio.all_tasks(frame.f_locals["self"])
             frame = frame.f_back
 
 
@@ -134,7 +134,7 @@ def _connection_of(frame):
     path, own = frame.f_code.co_filename, frame.f_locals.get("self")
     try:
         if path.endswith(_OF_ASYNCPG):
-            transport = getattr(own, "_connection", own)._transport  # A prepared statement has the connection.
+            transport = (own if path.endswith(_OF_ASYNCPG[0]) else own._connection)._transport
             here, there = (transport.get_extra_info(name) for name in ("sockname", "peername"))
         elif path.endswith(_OF_PSYCOPG) and own is not None:
             with socket.socket(fileno=os.dup(own.pgconn.socket)) as twin:
