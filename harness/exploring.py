@@ -21,6 +21,7 @@ import signal
 import sys
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
@@ -41,11 +42,12 @@ from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
 from harness.foreign.peer import end_descendants, end_tree
-from harness.history.event import History
+from harness.history.event import Effect, History
 from harness.history.jsonl import dump_history, load_history, without_reason
 from harness.invariants import Anomaly
 from harness.isolation import Inherited, Isolation, Rerunner, isolation_of, unforkable_threads
 from harness.model.duration import SECOND, parse_duration
+from harness.model.json_value import canonical
 from harness.model.settings import Settings
 from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
@@ -77,6 +79,9 @@ COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKI
 """Where a CI says which commit it tests."""
 EXPLORED = "job-harness: explored"
 """The section of a report that tells what a campaign came to."""
+UNJUDGED = "not judged: "
+"""Begins a line of that section which says what a pass does not promise."""
+NOTHING_DECLARED = "no processor declared an effect(), so a side effect that happens twice goes unseen"
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""
 
@@ -262,7 +267,8 @@ class ExploredTest:
             return
         lost = [f"{count} told nothing: {why}" for why, count in campaign.lost.items()]
         over = [f"known until {day}, which is over: {key}" for key, day in self._expired()]
-        self.item.add_report_section("call", EXPLORED, "\n".join([self._cost(), *lost, *campaign.notes, *over]))
+        told = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, self._unjudged())]
+        self.item.add_report_section("call", EXPLORED, "\n".join(told))
         if campaign.unsure:
             pytest.skip(f"inconclusive: {campaign.unsure}")
         if campaign.finding is not None:
@@ -282,6 +288,17 @@ class ExploredTest:
         bound = f", stopped after {campaign.seconds:g} s" if campaign.late else ""
         how = f"{self.asked.isolation}, seed {campaign.seed}"
         return f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s{rate}{bound}; {how}"
+
+    def _unjudged(self) -> Iterator[str]:
+        """Say which repetitions would fail nothing, where nothing was found: a pass is no promise about them."""
+        campaign = self.campaign
+        if campaign.finding is not None or campaign.unsure or not campaign.disturbed:
+            return
+        if not campaign.declared:
+            yield NOTHING_DECLARED
+        for name, count in campaign.repeated.items():
+            runs = f"{count} of {campaign.disturbed} disturbed runs"
+            yield f"{name!r} was repeated in {runs}; if it must not, say at_most_once({name!r}) in job_invariants"
 
     def _expired(self) -> list[tuple[str, date]]:
         finding = self.campaign.finding
@@ -433,6 +450,10 @@ class PlayedTest:
     """What its processors read or did past the harness, where that may be wanted."""
     script: TestScript | None = None
     """What a scenario can say of it, where that may be wanted."""
+    declared: bool = False
+    """Whether a processor declared a side effect, or the test judges by checks of its own."""
+    repeated: tuple[str, ...] = ()
+    """The side effects that a job had more than once, with the same data."""
 
     def led(self, name: str) -> Anomaly:
         """Return the first anomaly of this name."""
@@ -526,6 +547,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         return PlayedTest(lost=f"a processor left something running: {words}")
     # To write a history, and to read what processors load, would cost as much as a fork; of most runs neither is read.
     wanted = isinstance(choices, ListedGates) or harness.anomalies
+    effects = [event for event in harness.history.events if isinstance(event, Effect) and event.declared is not None]
     return PlayedTest(
         anomalies=harness.anomalies,
         tape=harness.tape,
@@ -536,7 +558,15 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
         uncontrolled=tuple(harness.notes()) if wanted else (),
         script=script_of(harness) if wanted else None,
+        declared=bool(effects) or harness.has_own_checks,
+        repeated=_repeated(effects),
     )
+
+
+def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
+    """Name the side effects that a job had again, unless their receiver ignores a repetition."""
+    counted = Counter((event.name, event.job, canonical(event.data)) for event in effects if not event.idempotent)
+    return tuple(dict.fromkeys(name for (name, _, _), count in counted.items() if count > 1))
 
 
 class InChild(BaseException):
@@ -652,6 +682,10 @@ class TestExploration:
     """Plays a run in this process; None: each is forked."""
     left_behind: Callable[[], list[str]] = field(default=list)
     """Names what earlier runs in this process have changed for later ones."""
+    declared: bool = False
+    """The same of any run."""
+    repeated: Counter[str] = field(default_factory=Counter)
+    """In how many disturbed runs without an anomaly a side effect came again that comes once undisturbed."""
 
     @property
     def disturbed(self) -> int:
@@ -691,12 +725,16 @@ class TestExploration:
         return True
 
     def _search(self, first: PlayedTest, began: float) -> None:
+        self.declared = first.declared
         for choices, faults in self._plans(first):
             self.late = self.seconds is not None and time.monotonic() - began > self.seconds  # noqa: TID251
             if self.played >= self.runs + 2 or self.late or self.hung >= MOST_HUNG:
                 return
             left = self.left_behind()
             seen = self._play(choices, faults)
+            self.declared |= seen.declared
+            if not seen.anomalies:
+                self.repeated.update(set(seen.repeated) - set(first.repeated))
             if seen.lost:
                 self.lost[seen.lost] = self.lost.get(seen.lost, 0) + 1
                 self.hung += seen.hung

@@ -37,6 +37,8 @@ _NOTES = "job-harness: not under control"
 
 _COST = "job-harness: explored"
 """The section of a report that says what a campaign cost, first of all its runs and seconds."""
+_UNJUDGED = "not judged: "
+"""Begins a line of that section."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -519,16 +521,22 @@ def _tell_notes(terminalreporter: Any) -> None:
 
 
 def _tell_explored(terminalreporter: Any) -> None:
-    tests, runs, spent = 0, 0, 0.0
+    tests, runs, spent, unjudged = 0, 0, 0.0, dict[str, list[str]]()
     for report in {id(each): each for reports in terminalreporter.stats.values() for each in reports}.values():
         told = [text for name, text in getattr(report, "sections", ()) if _COST in name]
         if told and report.when == "call":
+            for line in told[0].splitlines():
+                if line.startswith(_UNJUDGED):
+                    unjudged.setdefault(line, []).append(report.nodeid)
             words = told[0].split()  # 200 disturbed runs in 5.1 s
             tests, runs, spent = tests + 1, runs + int(words[0]), spent + float(words[4])
     if tests:
         which = "1 test" if tests == 1 else f"{tests} tests"
         rate = f" ({runs / spent:.0f} runs/s)" if spent else ""
         terminalreporter.write_line(f"job-harness: explored {which}: {runs} disturbed runs in {spent:.1f} s{rate}")
+    for line, places in unjudged.items():
+        more = f" and {len(places) - 1} more (-rP shows which)" if len(places) > 1 else ""
+        terminalreporter.write_line(f"job-harness: {line} ({places[0]}{more})")
 
 
 def _engines(config: pytest.Config) -> tuple[str, ...]:

@@ -480,6 +480,11 @@ class JobHarness(Assertions):
             self._session.recorder.after_each(self._checked)
         self._always.append(check)
 
+    @property
+    def has_own_checks(self) -> bool:
+        """Whether the test is judged by more than what holds of every queue: its own invariants, or `always`."""
+        return bool(self._always or self._invariants)
+
     def report_broken(self, name: str, message: str) -> None:
         """Report an anomaly: a check of the test's own, which other code has made, does not hold."""
         self._session.judge.report("always_broken", "always", f"{name}: {message}")

@@ -72,9 +72,11 @@ def test_the_reference_queue_raises_no_alarm_with_a_session_for_every_actor(righ
 
 
 def test_verbs_of_several_statements_raise_none_when_each_write_compares(right: ReferenceEngine) -> None:
-    assert alarms(right.planted(settlement=Settlement()), runs=40) == []
+    """Each of these runs has four times the statements of the queue's own."""
+    assert alarms(right.planted(settlement=Settlement()), runs=10) == []
 
 
 @pytest.mark.campaign
-def test_the_reference_queue_raises_no_alarm_in_a_long_campaign(right: ReferenceEngine) -> None:
+def test_neither_raises_an_alarm_in_a_long_campaign(right: ReferenceEngine) -> None:
     assert alarms(right, runs=2_000) == []
+    assert alarms(right.planted(settlement=Settlement()), runs=500) == []

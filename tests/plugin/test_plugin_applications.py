@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from harness.application import ApplicationEngine
 from harness.cli import main
+from harness.run.play import play
+from harness.scenario.reader import read_scenario
+from harness.wiring import open_target
 from tests.docs import pages
 
 APPLICATION = pages.ROOT / "scenarios/applications"
@@ -56,6 +60,25 @@ def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
 
     switched(suite.path, [repair])
     suite.runpytest_inprocess().assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize(
+    ("kept", "anomaly", "repairs"),
+    [
+        ("an_api_that_dies", "orphan_row", {"transactional-enqueue", "reconcile-both-ways"}),
+        ("a_batch_that_outlives_its_lease", "concurrent_execution", {"fencing", "heartbeats"}),
+    ],
+)
+def test_a_kept_scenario_fails_on_what_a_function_makes_and_on_all_but_its_repairs(
+    suite: pytest.Pytester, kept: str, anomaly: str, repairs: set[str]
+) -> None:
+    engine = open_target(f"{suite.path}/my_app.py:make")
+    assert isinstance(engine, ApplicationEngine)
+    scenario = read_scenario(APPLICATION / f"{kept}.yaml")
+
+    assert anomaly in play(scenario, engine=engine).found
+    found = {name: play(scenario, engine=engine.guarded(name)).found for name in engine.info.safeguards}
+    assert {name for name, anomalies in found.items() if anomaly not in anomalies} == repairs
 
 
 @pytest.mark.slow

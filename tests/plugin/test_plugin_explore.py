@@ -268,6 +268,27 @@ def test_a_careful_processor_passes_and_the_campaign_says_how_many_runs(suite: p
     result.stdout.fnmatch_lines(["*40 disturbed runs*"])
 
 
+def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> None:
+    unjudged = CARELESS.replace("    job_harness.always(charged_once)\n", "")
+    charge, harmless = 'effect("charged", order=job.input)', 'effect(SideEffect("charged", "7", idempotent=True))'
+    suite.makepyfile(
+        test_unjudged=unjudged,
+        test_undeclared=unjudged.replace(charge, "paid.append(job.input)"),
+        test_harmless="from harness import SideEffect\n" + unjudged.replace(charge, harmless),
+    )
+    result = suite.runpytest_inprocess("--job-explore=12")
+    result.assert_outcomes(passed=3)
+    told = [line for line in result.outlines if "not judged" in line]
+    assert len(told) == 2
+    repeated = "'charged' was repeated in * of 12 disturbed runs; if it must not, say at_most_once('charged')*"
+    result.stdout.fnmatch_lines_random(
+        [
+            f"job-harness: not judged: {repeated} (test_unjudged.py::test_pay)",
+            "job-harness: not judged: no processor declared an effect()* (test_undeclared.py::test_pay)",
+        ]
+    )
+
+
 def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_difference(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CHANCE)
     result = suite.runpytest_inprocess("--job-explore=10", "-rs")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ast
 import asyncio
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from harness.run.session import as_on_tape
 from harness.sim.choices import Boring, Choices, Deviation, Replay, Tape, Uniform
 
 ROOT = Path(__file__).resolve().parents[2]
+CALLED = re.compile(r"(?<![\w.])(?<!class )(?<!def )(Judge|judge_of|Recorder)\(")
 FAULTS = FaultPlan(crash=1, pause=1, lost_message=1, duplicate=1)
 
 
@@ -133,12 +134,9 @@ def test_a_lost_reply_is_insisted_on_and_changes_nothing() -> None:
 
 def test_one_place_makes_a_judge_and_a_recorder() -> None:
     makers = {
-        (path.relative_to(ROOT).as_posix(), node.func.id)
+        (path.relative_to(ROOT).as_posix(), name)
         for path in (ROOT / "harness").rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call)
-        and isinstance(node.func, ast.Name)
-        and node.func.id in ("Judge", "judge_of", "Recorder")
+        for name in CALLED.findall(path.read_text(encoding="utf-8"))
     }
     audit = {("harness/audit/judging.py", "Judge")}  # It has a source in the place of a queue, and keeps no history.
     assert makers == {("harness/run/observation.py", "judge_of"), ("harness/run/observation.py", "Recorder"), *audit}

@@ -40,6 +40,8 @@ steps:
   - w1 loses the reply before completing a
 expect: {a: {status: FAILED}}
 """
+FRESH = 30
+"""Runs that confirm a fix: enough to have one to draw."""
 HOSTILE = (
     "</script><!--<img src=x onerror=alert(1)>--> ]]> ```` {{ 7*7 }} \u202egnp\u2028\x00\x1b[31m 'x' \"y\" & \ud800"
 )
@@ -66,7 +68,8 @@ class Page(HTMLParser):
 
 def report(text: str = STUCK, path: str = "scenarios/x.yaml") -> dict[str, Any]:
     engine = MemoryEngine()
-    run = counterfactual.explained(play(read_scenario_text(text, path=path), engine=engine), engine=engine)
+    run = play(read_scenario_text(text, path=path), engine=engine)
+    run = counterfactual.explained(run, engine=engine, runs=FRESH)
     return report_data([Case(run.scenario, "memory", run)])
 
 

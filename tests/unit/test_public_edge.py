@@ -141,7 +141,6 @@ def pyright() -> list[str]:
 def test_each_class_of_the_harness_has_a_name_of_its_own() -> None:
     places: dict[str, set[str]] = {}
     for path in (ROOT / "harness").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ClassDef):
-                places.setdefault(node.name, set()).add(path.relative_to(ROOT).as_posix())
+        for name in re.findall(r"^ *class (\w+)[(\[:]", path.read_text(encoding="utf-8"), re.MULTILINE):
+            places.setdefault(name, set()).add(path.relative_to(ROOT).as_posix())
     assert {name: sorted(found) for name, found in places.items() if len(found) > 1} == {}

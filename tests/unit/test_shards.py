@@ -69,6 +69,15 @@ def test_a_part_that_is_missing_is_no_pass(tmp_path: Path, capsys: pytest.Captur
     assert "Missing: parts 2; what they hold is not known." in capsys.readouterr().out
 
 
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return what the two parts of one campaign wrote."""
+    files = [tmp_path_factory.mktemp("halves") / f"{index}.json" for index in (1, 2)]
+    for index, file in enumerate(files, 1):
+        main(["explore", "memory", "--runs", "128", "--quiet", "--shard", f"{index}/2", "--json", str(file)])
+    return [file.read_text() for file in files]
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
@@ -81,11 +90,10 @@ def test_a_part_that_is_missing_is_no_pass(tmp_path: Path, capsys: pytest.Captur
     ],
 )
 def test_a_part_of_another_campaign_is_refused_by_name(
-    change: Any, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    change: Any, told: str, halves: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     files = [tmp_path / "1.json", tmp_path / "2.json"]
-    for index, file in enumerate(files, 1):
-        main(["explore", "memory", "--runs", "128", "--quiet", "--shard", f"{index}/2", "--json", str(file)])
-    files[1].write_text(change(files[1].read_text()))
+    files[0].write_text(halves[0])
+    files[1].write_text(change(halves[1]))
     assert main(["merge", *map(str, files)]) == 2
     assert told in capsys.readouterr().err
