@@ -321,7 +321,7 @@ def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:
 
 
 def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:
-    """Draw what a job asks for itself; a lease outlives its timeout by as much as the settings have it."""
+    """Draw what a job asks for itself; a lease outlives its timeout by as much as the settings have it, or beats do."""
     drawn: dict[str, Any] = {}
     spare, timeout = settings.lease - settings.job_timeout, settings.job_timeout
     if "own terms" in features and spare > 0:
@@ -331,6 +331,9 @@ def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dic
         lengths["long"] = 2 * timeout
         if own := lengths[pick("own terms", tuple(lengths))]:
             drawn.update(timeout=own, lease=own + spare)
+    elif "own terms" in features:
+        leases = {"none": None, "long": 2 * settings.lease, "short": settings.lease * 3 // 4}
+        drawn["lease"] = leases[pick("own lease", tuple(leases))]
     if "own delays" in features:
         delays = {"none": None, "0s": 0, "1s": SECOND, "3x": 3 * settings.retry_delay}
         drawn["retry_delay"] = delays[pick("own delay", tuple(delays))]

@@ -528,8 +528,9 @@ class TakesLateResultsOfTheWaiting(MemoryQueue):
 
     def held(self, claim: Claim, verb: str) -> JobView | None:
         row = self.rows.get(claim.job)
-        late = verb == "complete" and row is not None and row.status is PENDING and row.token == claim.token
-        return row if late else super().held(claim, verb)
+        if verb == "complete" and row is not None and row.queue_state is QueueState.RETRY and row.token == claim.token:
+            return row
+        return super().held(claim, verb)
 
 
 class TakesLateResultsOfTheRunning(TakesLateResultsOfTheWaiting):
