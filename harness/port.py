@@ -186,7 +186,7 @@ class Capabilities:
     calendars: bool = False
     """A schedule may have a cron text, a time zone and a policy for missed slots."""
     presets: bool = False
-    """Its counters can be set ahead before the first job: `Presets`."""
+    """Its counters can be set ahead before the first job, the one of its waiting jobs included: `Presets`."""
     wide_values: bool = False
     """Priorities of 32 bits and names and keys of 300 characters are kept as they are, case and blanks included."""
     any_settings: bool = False
@@ -321,11 +321,19 @@ class Pausing(Protocol):
         ...
 
 
+COUNTERS: Final = ("token", "put_off")
+"""What can be set before the first job."""
+
+
 class Presets(Protocol):
     """By the capability `presets`."""
 
     def preset(self, counter: str, value: int) -> Reply:
-        """Set a counter ahead, before the first job: `token` is what the tokens of new jobs are counted from."""
+        """Set one of `COUNTERS` before the first job.
+
+        `token` is what the tokens of new jobs are counted from. `put_off` is how many jobs wait already, of the tool
+        `tool`, older than all others, for a day that no run comes to: `changed()` says nothing of them.
+        """
         ...
 
 

@@ -20,15 +20,20 @@ sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]  # a script runs from a 
 
 from detection import page  # noqa: E402 - the path comes first
 from detection.bugs import UNDRAWN  # noqa: E402
+from detection.coverage import expected  # noqa: E402
 from detection.journal import Journal, Question  # noqa: E402
 from detection.measure import (  # noqa: E402
+    RIGHT,
     Density,
     Detection,
+    Quiet,
+    added,
     by_hypothesis,
     density,
     detect,
     false_alarms,
     first_seen,
+    quiet,
     tried_fixes,
 )
 from harness.adapters.memory import MemoryEngine, MemoryQueue  # noqa: E402
@@ -43,6 +48,9 @@ FEWER = 3
 """Ways that are only compared get one seed for this many of the default's."""
 
 
+PART = 500
+"""Runs of a right queue that are done in one go."""
+SIZES = {"memory": 500, "reference": 50, "postgres": 25}
 GATE_SEEDS = 10
 GATE_RUNS = 3_000
 FIX_SEEDS = 3
@@ -78,7 +86,7 @@ def alarms(name: str, steps: int) -> tuple[str, tuple[int, int, int]]:
     return name, false_alarms(engines[name](), steps=steps)
 
 
-RIGHT = ("memory, every capability", "memory, one table", "memory, nothing optional", "reference")
+ALARMS = ("memory, every capability", "memory, one table", "memory, nothing optional", "reference")
 
 
 def _options(given: argparse.Namespace) -> str:
@@ -97,14 +105,62 @@ def _gate(given: argparse.Namespace, names: list[str], ask: Ask) -> int:
     asked = [Question(first_seen, (name,), (("number", n), ("runs", runs))) for name in names for n in range(seeds)]
     answers = iter(ask(asked))
     seen = {name: [next(answers) for _ in range(seeds)] for name in names}
-    table = page.gate(seen, runs=runs, date=f"{date.today():%B %Y}")  # noqa: DTZ011 - the local day
+    excused = [name for name in names if CATALOGUE[name].documented]
+    parts = {"memory": [PART] * (seeds * runs // PART), **{name: [PART] for name in excused}}
+    silent = _quiet(parts, ask)
+    table = page.gate(seen, page.spots(seen, silent.pop("memory"), silent), runs=runs, date=_today())
     if given.stdout or given.only:
         print(table)
     else:
-        PAGE.write_text(page.with_gate(PAGE.read_text(encoding="utf-8"), table), encoding="utf-8")
+        PAGE.write_text(page.with_part(PAGE.read_text(encoding="utf-8"), table), encoding="utf-8")
     missed = [name for name, found in seen.items() if 10 * found.count(None) > len(found)]
     print(f"seen in fewer than nine of ten: {', '.join(missed) or 'none'}")
     return 1 if missed else 0
+
+
+def _today() -> str:
+    return f"{date.today():%B %Y}"  # noqa: DTZ011 - the local day
+
+
+def _quiet(parts: dict[str, list[int]], ask: Ask) -> dict[str, Quiet]:
+    """Do runs of right queues, part by part; add the parts of each up."""
+    asked = [
+        Question(quiet, (name,), (("number", number), ("runs", runs)), Quiet)
+        for name, sizes in parts.items()
+        for number, runs in enumerate(sizes)
+    ]
+    answers = iter(ask(asked))
+    return {name: added(next(answers) for _ in sizes) for name, sizes in parts.items()}
+
+
+def _right(given: argparse.Namespace, ask: Ask) -> int:
+    """Ask right queues for so many steps each; 1 where one raises an alarm, or a pair was not met."""
+    tables, wrong = [], []
+    for name, steps in zip(RIGHT, given.right, strict=False):
+        measured = added([])
+        number = 0
+        while measured.steps < steps:
+            some = [
+                Question(quiet, (name,), (("number", number + n), ("runs", SIZES[name])), Quiet)
+                for n in range(given.processes)
+            ]
+            number += given.processes
+            measured = added([measured, *ask(some)])
+        engine = RIGHT[name]()
+        table, empty = page.quiet_table(name, measured, expected(engine.info.capabilities))
+        engine.close()
+        tables.append(table)
+        wrong += [f"{name}: an alarm in run {alarm}" for alarm in measured.alarms]
+        wrong += [f"{name}: no run had {cell}" for cell in empty]
+    told = page.quiet_section(
+        tables, command=f'make detection ARGS="--right {" ".join(map(str, given.right))}"', date=_today()
+    )
+    if given.stdout:
+        print(told)
+    else:
+        PAGE.write_text(page.with_part(PAGE.read_text(encoding="utf-8"), told, page.QUIET), encoding="utf-8")
+    print("\n".join(wrong) or "no alarm, no empty cell")
+    return 1 if wrong else 0
 
 
 def _fixes(given: argparse.Namespace, names: list[str], ask: Ask) -> int:
@@ -138,7 +194,7 @@ def _page(given: argparse.Namespace, names: list[str], ask: Ask) -> str:
         detections(Strategy.PORTFOLIO, given.seeds),
         [one for way in others for one in detections(way, max(1, given.seeds // FEWER))],
         [Question(by_hypothesis, (name,), (("number", n),), Detection) for name in names for n in range(alone)],
-        [Question(alarms, (name, given.steps)) for name in RIGHT],
+        [Question(alarms, (name, given.steps)) for name in ALARMS],
     ]
     answers = iter(ask([one for part in questions for one in part]))
     dense, default, compared, by_itself, right = ([next(answers) for _ in part] for part in questions)
@@ -165,6 +221,13 @@ def main() -> None:
     add("--only", default="", help="only wrong queues whose name contains this")
     add("--gate", action="store_true", help="only how many runs it takes to see each wrong queue: 10 seeds, 3000 runs")
     add(
+        "--right",
+        type=int,
+        nargs="+",
+        metavar="STEPS",
+        help="only the right queues, capability by setting: steps of memory, of reference, of postgres",
+    )
+    add(
         "--fixes", action="store_true", help="only whether settings named as fixes hold in 500 fresh runs each: 3 seeds"
     )
     add("--stdout", action="store_true", help="print the page instead of writing it")
@@ -174,6 +237,8 @@ def main() -> None:
     with ProcessPoolExecutor(given.processes) as pool:
         if given.gate:
             sys.exit(_gate(given, names, partial(journal.ask, pool)))
+        if given.right:
+            sys.exit(_right(given, partial(journal.ask, pool)))
         if given.fixes:
             sys.exit(_fixes(given, names, partial(journal.ask, pool)))
         text = _page(given, names, partial(journal.ask, pool))

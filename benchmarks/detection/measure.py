@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from detection.bugs import UNDER
+from detection.coverage import cells, touched
 from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.adapters.reference import open_engine
 from harness.explore.counterfactual import explained, repairs
 from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
 from harness.explore.state_machine import LifecycleMachine
@@ -181,6 +185,72 @@ def first_seen(mistake: str, *, number: int, runs: int) -> int | None:
     return next(hits, None)
 
 
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """Runs of a right queue, of which nothing should be reported."""
+
+    runs: int
+    steps: int
+    alarms: Sequence[str]
+    """The seeds of the runs of which something was, each with its first words."""
+    touched: Mapping[str, int]
+    """By blind spot, the runs that went there."""
+    cells: Mapping[str, int]
+    """By `capability, setting`, the steps of runs that had both."""
+
+
+def added(parts: Iterable[Quiet]) -> Quiet:
+    """Add up parts of one campaign."""
+    runs = steps = 0
+    alarms: list[str] = []
+    touches: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    for part in parts:
+        runs += part.runs
+        steps += part.steps
+        alarms += part.alarms
+        touches.update(part.touched)
+        pairs.update(part.cells)
+    return Quiet(runs, steps, alarms, dict(touches), dict(pairs))
+
+
+RIGHT: Final[Mapping[str, Callable[[], Engine]]] = {
+    "memory": MemoryEngine,
+    "reference": lambda: open_engine("reference"),
+    "postgres": lambda: open_engine("postgres"),
+}
+"""The queues of which no bug is known."""
+
+
+def quiet(name: str, *, number: int, runs: int) -> Quiet:
+    """Do runs of a right queue, or of one that does what the contract of a wrong queue documents."""
+    wrong = CATALOGUE.get(name)
+    if wrong is None:
+        engine = RIGHT[name]()
+    else:
+        assert wrong.documented is not None
+        engine = MemoryEngine(wrong.documented, contract=wrong.contract)
+    touches: Counter[str] = Counter()
+    pairs: Counter[str] = Counter()
+    alarms: list[str] = []
+    steps = 0
+    try:
+        sampler = Sampler(engine)
+        for seed in (run_seed(QUIET + number, done) for done in range(runs)):
+            run = sampler.sample(seed)
+            steps += run.steps
+            touches.update(touched(run))
+            for cell in cells(run):
+                pairs[cell] += run.steps
+            if run.anomalies or (run.failures and not run.cut):
+                alarms.append(f"{seed}: {min(run.found) if run.found else run.failures[0]}")
+    finally:
+        engine.close()
+    return Quiet(runs, steps, alarms, dict(touches), dict(pairs))
+
+
+QUIET = 5_000
+"""Of these campaigns, so that they repeat no run of another table."""
 FRESH = 9_000
 """Of the campaigns that try a fix: no search of these pages has such a seed."""
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypeAlias
 
 from detection import ours
 from detection.bugs import ELSEWHERE, PLANTED, RARE, UNDER, UNDRAWN
-from detection.measure import EXAMPLES, Density, Detection
+from detection.coverage import COLUMNS
+from detection.measure import EXAMPLES, Density, Detection, Quiet
 from detection.rivals import installed
 from detection.rivals.leased import MISTAKES as LEASED
 from detection.rivals.leased import RIGHT
 from harness.explore.strategy import Strategy
+from harness.mistakes import CATALOGUE, BlindSpot
 
 Found: TypeAlias = dict[tuple[str, str], list[Detection]]
 """By wrong queue and way."""
@@ -82,15 +85,75 @@ def written(
 
 GATE = ("<!-- gate -->\n", "<!-- /gate -->\n")
 """Between these stands the gate's table: it is made again without the rest of the page."""
+QUIET = ("<!-- right -->\n", "<!-- /right -->\n")
+"""And between these what was asked of right queues."""
+ABOUT_SPOTS = """Each of these once went unseen. The wrong queues stand for it, each with the campaigns in which it was
+seen and the median of its runs; the last columns say in how many runs of right queues the same workload went there, and
+of how many runs anything was reported.
+
+"""
 
 
-def gate(seen: dict[str, list[int | None]], *, runs: int, date: str) -> str:
+def spots(seen: dict[str, list[int | None]], right: Quiet, documented: Mapping[str, Quiet]) -> str:
+    """Return the table of blind spots: what is seen of each by now, and that a right queue raises no alarm there."""
+    rows = []
+    for spot in BlindSpot:
+        names = [name for name in seen if CATALOGUE[name].stands_for is spot]
+        own = [documented[name] for name in names if name in documented]
+        runs = sum(one.runs for one in own) if own else right.touched.get(str(spot), 0)
+        alarms = sum(len(one.alarms) for one in own) if own else len(right.alarms)
+        told = ", ".join(f"`{name}` ({_share(seen[name])}, {_middle(seen[name])})" for name in names)
+        rows.append((str(spot), told or "none", str(runs), str(alarms)))
+    head = ("blind spot", "wrong queues", "right queue, runs", "alarms")
+    return f"## Blind spots\n\n{ABOUT_SPOTS}{_table(head, rows)}"
+
+
+def _share(found: list[int | None]) -> str:
+    return f"{sum(one is not None for one in found)}/{len(found)}"
+
+
+def _middle(found: list[int | None]) -> str:
+    return f"{median([math.inf if one is None else one for one in found]):.0f}"
+
+
+def quiet_table(name: str, measured: Quiet, rows: Sequence[tuple[str, tuple[str, ...]]]) -> tuple[str, list[str]]:
+    """Return the table of one right queue, capability by setting in steps, and the cells that are empty."""
+    count = measured.cells
+    empty = [f"{row}, {column}" for row, columns in rows for column in columns if not count.get(f"{row}, {column}")]
+    used = [column for column in COLUMNS if any(column in columns for _, columns in rows)]
+    lines = [
+        (f"`{row}`", *(_steps(count.get(f"{row}, {column}", 0)) if column in columns else "-" for column in used))
+        for row, columns in rows
+    ]
+    kinds = sorted({cell.split(", ")[0] for cell in count if cell.startswith("fault: ")})
+    lines += [(kind, *(_steps(count.get(f"{kind}, {column}", 0)) for column in used)) for kind in kinds]
+    told = (
+        f"### {name}: {measured.steps} steps in {measured.runs} runs, {len(measured.alarms)} false alarms\n\n"
+        f"{_table(('', *used), lines)}"
+    )
+    return told, empty
+
+
+def _steps(count: int) -> str:
+    return (
+        f"{count / 1_000_000:.1f}M" if count >= 1_000_000 else f"{count / 1_000:.0f}k" if count >= 1_000 else str(count)
+    )
+
+
+def quiet_section(tables: Sequence[str], *, command: str, date: str) -> str:
+    """Return what was asked of right queues."""
+    about = (
+        f"Written by `{command}`, {date}. Steps of runs in which a capability was used under a setting that differs "
+        "from the defaults; *as set*: under none that does. An empty cell fails, and so does a run of which anything "
+        "is reported; `-` cannot be drawn.\n\n"
+    )
+    return f"{QUIET[0]}## Right queues: capability by setting\n\n{about}" + "\n".join(tables) + QUIET[1]
+
+
+def gate(seen: dict[str, list[int | None]], spots_table: str, *, runs: int, date: str) -> str:
     """Return the table of the gate: in how many campaigns each wrong queue was seen, and after how many runs."""
     seeds = max(map(len, seen.values()))
-    rows = [
-        (f"`{name}`", f"{sum(one is not None for one in found)}/{len(found)}", _quartiles(found, "{:.0f}"))
-        for name, found in seen.items()
-    ]
+    rows = [(f"`{name}`", _share(found), _quartiles(found, "{:.0f}")) for name, found in seen.items()]
     sure = sum(None not in found for found in seen.values())
     missed = sum(found.count(None) for found in seen.values())
     return (
@@ -99,15 +162,16 @@ def gate(seen: dict[str, list[int | None]], *, runs: int, date: str) -> str:
         f"seconds. {sure} of {len(seen)} wrong queues were seen in every campaign; {missed} of {seeds * len(seen)} "
         'campaigns saw nothing. `make detection ARGS="--gate"` measures it, goes on where it was stopped, and fails '
         "where one is seen in fewer than nine of ten.\n\n"
-        f"{_table(('wrong queue', 'seen', 'runs'), rows)}\n*runs*: median (lower, upper quartile).\n{GATE[1]}"
+        f"{_table(('wrong queue', 'seen', 'runs'), rows)}\n*runs*: median (lower, upper quartile).\n\n"
+        f"{spots_table}{GATE[1]}"
     )
 
 
-def with_gate(text: str, table: str) -> str:
-    """Put the gate's table into the page, in the place of the one there or before what is missed."""
-    before, found, rest = text.partition(GATE[0])
+def with_part(text: str, table: str, marks: tuple[str, str] = GATE) -> str:
+    """Put a table into the page, in the place of the one there or before what is missed."""
+    before, found, rest = text.partition(marks[0])
     if found:
-        return before + table + rest.partition(GATE[1])[2]
+        return before + table + rest.partition(marks[1])[2]
     head = "## What is missed, and why\n"
     before, found, rest = text.partition(head)
     return f"{before}{table}\n{found}{rest}"

@@ -56,6 +56,7 @@ TOOLS = ("tool", "tool", "other")
 RARELY = ("no", "no", "no", "no", "yes")
 SELDOM = ("no",) * 9 + ("yes",)
 CROWDED = ("no",) * 119 + ("yes",)
+HARDLY = ("no",) * 159 + ("yes",)
 OFTEN = ("no", "yes")
 FEW = 3
 """A queue with so few features has each of them often, but for other tools."""
@@ -81,6 +82,7 @@ FEATURES = {
     "wide values": "wide_values",
     "ends": "any_settings",
     "crowd": "any_settings",
+    "put off": "presets",
 }
 """What only some runs have, each by itself, and the capability that it takes: most runs stay small."""
 ODDS = {
@@ -89,6 +91,7 @@ ODDS = {
     "ends": RARELY,
     "tools": RARELY,
     "crowd": CROWDED,
+    "put off": HARDLY,
 }
 """How often what is not as often as the others."""
 WIDE_PRIORITIES = ("0", "5", "-5", "2147483647", "-2147483648", "70000")
@@ -119,6 +122,9 @@ OFTEN_MISSED = "every other minute"
 """Several of its slots are missed by one outage."""
 CROWD = 120
 """Jobs that wait at once: more than a page."""
+PUT_OFF = 10_000
+"""Jobs that are there before the first and come due long after the last. Each verb that reads all rows takes a
+millisecond for them, which few runs can bear."""
 
 
 Pick: TypeAlias = Callable[[str, Sequence[str]], str]
@@ -153,7 +159,7 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities, *, le
         workers=workers,
         serves=_draw_served(choices, workers) if "worker tools" in features else {},
         pauses=_draw_pauses(choices, settings) if "pauses" in features else (),
-        presets={"token": COUNTERS[choices.pick("counters", tuple(COUNTERS))]} if "presets" in features else {},
+        presets=_draw_presets(choices, features),
         jobs=(
             *(_draw_job(choices, name, settings, capabilities, features) for name in JOBS[:count]),
             *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
@@ -233,6 +239,13 @@ def _draw_pauses(choices: Choices, settings: Settings) -> tuple[PausePlan, ...]:
     return (PausePlan("tool", at, lengths[choices.pick("a pause lasts", tuple(lengths))]),)
 
 
+def _draw_presets(choices: Choices, features: frozenset[str]) -> dict[str, int]:
+    presets = {"put_off": PUT_OFF} if "put off" in features else {}
+    if "presets" in features:
+        presets["token"] = COUNTERS[choices.pick("counters", tuple(COUNTERS))]
+    return presets
+
+
 def _draw_calendar(choices: Choices) -> JobPlan:
     text, zone, count = CALENDARS[choices.pick("calendar", (*CALENDARS, *(OFTEN_MISSED,) * 3))]
     return JobPlan(
@@ -308,7 +321,7 @@ def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:
 
 
 def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:
-    """Draw what a job asks for itself; a lease outlives its timeout by as much as the settings have it."""
+    """Draw what a job asks for itself; a lease outlives its timeout by as much as the settings have it, or beats do."""
     drawn: dict[str, Any] = {}
     spare, timeout = settings.lease - settings.job_timeout, settings.job_timeout
     if "own terms" in features and spare > 0:
@@ -318,6 +331,9 @@ def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dic
         lengths["long"] = 2 * timeout
         if own := lengths[pick("own terms", tuple(lengths))]:
             drawn.update(timeout=own, lease=own + spare)
+    elif "own terms" in features:
+        leases = {"none": None, "long": 2 * settings.lease, "short": settings.lease * 3 // 4}
+        drawn["lease"] = leases[pick("own lease", tuple(leases))]
     if "own delays" in features:
         delays = {"none": None, "0s": 0, "1s": SECOND, "3x": 3 * settings.retry_delay}
         drawn["retry_delay"] = delays[pick("own delay", tuple(delays))]

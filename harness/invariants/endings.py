@@ -1,7 +1,8 @@
 """Endings: what a run came to is what the job says, whatever the run came to.
 
 A COMPLETED job needs a run that succeeded and the output which that run gave; a failure of any kind, with any error
-value, needs a recorded outcome. A worker that could not report is excused where a fault kept it from reporting, and
+value, needs a recorded outcome, and a success must not be reported as a failure, unless the queue refused its result. A
+worker that could not report is excused where a fault kept it from reporting, and
 after `ENOUGH_TRIES` unanswered reports; a verb that raises is a lost outcome, but for a deadlock, which is judged under
 `isolation`. `reconcile` may complete a job without a worker, for that is how it repairs one whose rows disagree.
 
@@ -16,7 +17,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from harness.history.event import Call, Effect, Excuse, Fault, Observed, Return
-from harness.history.outcome import UNKNOWN
+from harness.history.outcome import REFUSED, UNKNOWN
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import MINUTE, Duration, Instant
 from harness.model.job import JobId, JobView
@@ -132,9 +133,13 @@ class FailureIsRecorded(Monitor):
         """Until when a worker is paused."""
         self._reporting: dict[str, JobId | None] = {}
         """By actor, the job that it is just reporting: it may wait for a lock that another holds."""
+        self._succeeded: dict[JobId, int] = {}
+        """What still runs by its row and has succeeded, by the token of that run, unless its result was refused."""
 
     def on_call(self, event: Call) -> None:
         self._reporting[event.actor] = event.job
+        if event.verb == "fail" and event.job is not None and self._succeeded.get(event.job) == event.token:
+            self.breach("success_discarded", f"its run succeeded, and {event.actor} reports a failure", job=event.job)
 
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
@@ -144,6 +149,8 @@ class FailureIsRecorded(Monitor):
             # A pause that strikes in plain code takes hold at the next await, and the end is told before that.
             since = max(event.at, self._held_until.get(event.actor, event.at))
             self._unreported[event.job] = (event.actor, since, 0)
+            if event.data == "success":
+                self._succeeded[event.job] = event.token
 
     def on_fault(self, event: Fault) -> None:
         """Excuse a worker that was kept from reporting; one that could not reach the store has to report afterwards."""
@@ -176,7 +183,8 @@ class FailureIsRecorded(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if self._unreported and (after is None or after.status is not PROCESSING):
+        if (self._unreported or self._succeeded) and (after is None or after.status is not PROCESSING):
+            self._succeeded.pop(event.job, None)
             report = self._unreported.pop(event.job, None)
             if report is not None:
                 self._taken_back(event, *report)
@@ -192,6 +200,8 @@ class FailureIsRecorded(Monitor):
     def on_return(self, event: Return) -> None:
         self._reporting.pop(event.actor, None)
         report = self._unreported.get(event.job or "")
+        if event.outcome.kind is REFUSED and event.job is not None:
+            self._succeeded.pop(event.job, None)
         if event.job is not None and report is not None and report[0] == event.actor:
             if event.outcome.kind is UNKNOWN or not event.answered:
                 self._unreported[event.job] = (*report[:2], report[2] + 1)
@@ -210,11 +220,12 @@ class FailureIsRecorded(Monitor):
 
 FAILURE_IS_RECORDED = Invariant(
     id="failure_is_recorded",
-    sentence="Any failure, with any error value, ends in a recorded outcome.",
+    sentence="Any failure, with any error value, ends in a recorded outcome, and no success is reported as a failure.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("outcome_lost", Guarantee.AT_LEAST_ONCE, "The outcome of an attempt could not be recorded."),
         AnomalyKind("error_lost", Guarantee.TRUTHFUL_RESULT, "A failed attempt left no error behind."),
+        AnomalyKind("success_discarded", Guarantee.TRUTHFUL_RESULT, "A run that succeeded was reported as a failure."),
     ),
     make=FailureIsRecorded,
 )

@@ -111,8 +111,8 @@ class Fenced(Monitor):
             if call.job == event.job and call.token is not None:
                 if not stood or not self._stands(event.job, call.token):
                     self._breach(call, "changed the job")
-                else:
-                    self._settled_by[event.job] = (call.token, event.verb)
+                # Its answer tells nothing more, in either case: only in a change is seen how the job stood before it.
+                self._settled_by[event.job] = (call.token, event.verb)
         if event.after is None:
             self._rows.pop(event.job, None)
         else:

@@ -1,6 +1,6 @@
 """Wrong queues, one mistake each: what the detector is tested by. Never part of a right queue."""
 
 from harness.mistakes.catalogue import CATALOGUE, named
-from harness.mistakes.mistake import Edit, Mistake
+from harness.mistakes.mistake import BlindSpot, Edit, Mistake
 
-__all__ = ["CATALOGUE", "Edit", "Mistake", "named"]
+__all__ = ["CATALOGUE", "BlindSpot", "Edit", "Mistake", "named"]

@@ -8,7 +8,7 @@ from typing import Final
 
 from harness.adapters.memory import MemoryQueue
 from harness.history.outcome import DONE, Outcome, done
-from harness.mistakes.mistake import Edit, Mistake, Theme
+from harness.mistakes.mistake import BlindSpot, Edit, Mistake, Theme
 from harness.model.duration import Instant
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
@@ -74,6 +74,7 @@ ATTEMPTS: Final = Theme.of(
         source="dramatiq#213, oban#137",
         finds=("attempt_overrun", "attempts_changed"),
         queue=CrashNotCounted,
+        stands_for=BlindSpot.DELIVERIES,
     ),
     Mistake(
         name="reclaim-not-counted",
@@ -89,6 +90,7 @@ ATTEMPTS: Final = Theme.of(
                 ),
             )
         },
+        stands_for=BlindSpot.DELIVERIES,
     ),
     Mistake(
         name="expire-ignores-max-attempts",
@@ -104,6 +106,7 @@ ATTEMPTS: Final = Theme.of(
         source="oban#245",
         finds=("attempts_changed",),
         queue=CrashCountsTwice,
+        stands_for=BlindSpot.DELIVERIES,
     ),
     Mistake(
         name="one-attempt-too-many",

@@ -35,6 +35,9 @@ THEMES: Final[tuple[Theme, ...]] = (
     promises.CALENDARS,
     promises.LARGE,
     promises.OUTAGES,
+    promises.ENDS,
+    promises.LIVING_ON,
+    promises.EXCUSES,
 )
 
 CATALOGUE: Final[Mapping[str, Mistake]] = MappingProxyType(

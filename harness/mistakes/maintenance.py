@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from harness.adapters.memory import MemoryQueue
 from harness.history.outcome import DONE, Outcome
-from harness.mistakes.mistake import Edit, Mistake, Theme
+from harness.mistakes.mistake import BlindSpot, Edit, Mistake, Theme
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import TERMINAL, QueueState, Status
@@ -116,6 +116,7 @@ MAINTENANCE: Final = Theme.of(
         source="saq PR#157",
         finds=("taken_back_early",),
         queue=SweepsOthersToo,
+        stands_for=BlindSpot.TOOLS,
     ),
     Mistake(
         name="expire-first-page-only",
@@ -130,6 +131,7 @@ MAINTENANCE: Final = Theme.of(
         source="good_job PR#1543, river PR#1213",
         finds=("maintenance_repeats",),
         queue=ExpireAgesTwice,
+        stands_for=BlindSpot.REPEATS,
     ),
 )
 

@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
 from typing import Literal, NamedTuple, TypeAlias
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.errors import ExitCode, HarnessError, UsageError
-from harness.port import Engine
+from harness.port import Contract, Engine
 from harness.run.stock import StockApplication
 from harness.run.worker import Worker
 
 Kind: TypeAlias = Literal["memory", "reference", "postgres", "postgres-gated"]
+
+
+class BlindSpot(StrEnum):
+    """What a search once could not see; the wrong queues that stand for it keep it in sight."""
+
+    OUTAGES = "outages, of the store or of one actor"
+    ENDS = "settings at the ends of their ranges"
+    CALENDARS = "calendar schedules"
+    LARGE_VALUES = "large numbers, long names and keys"
+    LONG_QUEUES = "long queues: 120 jobs due, 10 000 waiting"
+    OWN_TERMS = "terms of a single job: lease, timeout, delay, window"
+    TOOLS = "terms of a tool: who serves it, pauses, limits"
+    LIVING_ON = "a handler that lives on after its timeout"
+    DELIVERIES = "attempts, counted as deliveries"
+    REPEATS = "maintenance that runs twice at one instant"
+    EXCUSES = "what an engine documents, and does elsewhere too"
+    RARE_WINDOWS = "rare windows: a holder that stalls before its report"
 
 
 class StaleEdit(HarnessError):
@@ -47,6 +65,11 @@ class Mistake:
     """How verbs of several statements are written wrong, where statements are gated; see `Settlement`."""
     worker: type[Worker] = Worker
     """The wrong worker that the engine brings along, on a right queue."""
+    stands_for: BlindSpot | None = None
+    contract: Contract | None = None
+    """What the engine documents, where the mistake is to do the same in other circumstances, too."""
+    documented: type[MemoryQueue] | None = None
+    """The queue that does just what that contract says: nothing is reported of it."""
 
     @property
     def anomaly(self) -> str:
@@ -60,7 +83,8 @@ class Mistake:
         """
         if kind == "memory" and self.queue is not None:
             application = None if self.worker is Worker else StockApplication(self.worker)
-            return MemoryEngine(self.queue, name=f"memory+{self.name}", application=application)
+            called = f"memory+{self.name}"
+            return MemoryEngine(self.queue, name=called, application=application, contract=self.contract)
         if kind not in self.kinds or kind == "memory":
             raise UsageError(
                 f"the wrong queue {self.name!r} cannot be planted on the engine {kind!r}",
@@ -101,9 +125,9 @@ class Theme(NamedTuple):
     mistakes: tuple[Mistake, ...]
 
     @classmethod
-    def of(cls, safeguard: str, *mistakes: Mistake) -> Theme:
-        """Collect the mistakes that lack this safeguard."""
-        return cls(safeguard, mistakes)
+    def of(cls, safeguard: str, *mistakes: Mistake, stands_for: BlindSpot | None = None) -> Theme:
+        """Collect the mistakes that lack this safeguard; all `stands_for` one blind spot where they name no other."""
+        return cls(safeguard, tuple([replace(one, stands_for=one.stands_for or stands_for) for one in mistakes]))
 
 
 def _edit(text: str, edits: tuple[Edit, ...], mistake: str, statement: str) -> str:

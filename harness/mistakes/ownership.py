@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from harness.adapters.memory import MemoryQueue
 from harness.history.outcome import DONE, Outcome, done
-from harness.mistakes.mistake import Edit, Mistake, Theme
+from harness.mistakes.mistake import BlindSpot, Edit, Mistake, Theme
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import QueueState, Status
@@ -77,6 +77,7 @@ FENCING: Final = Theme.of(
         finds=("stale_complete",),
         queue=StaleComplete,
         statements={"complete": (NO_TOKEN,)},
+        stands_for=BlindSpot.RARE_WINDOWS,
     ),
     Mistake(
         name="stale-fail",
@@ -93,6 +94,7 @@ FENCING: Final = Theme.of(
         finds=("stale_release",),
         queue=StaleRelease,
         statements={"release": (NO_TOKEN,)},
+        stands_for=BlindSpot.RARE_WINDOWS,
     ),
     Mistake(
         name="stale-heartbeat",
@@ -101,6 +103,7 @@ FENCING: Final = Theme.of(
         finds=("stale_heartbeat",),
         queue=StaleHeartbeat,
         statements={"heartbeat": (NO_TOKEN,)},
+        stands_for=BlindSpot.RARE_WINDOWS,
     ),
     Mistake(
         name="result-overwritten",
@@ -133,6 +136,7 @@ FENCING: Final = Theme.of(
                 Edit("""t."status" = 'PROCESSING'""", """t."status" IN ('PROCESSING', 'COMPLETED', 'FAILED')"""),
             )
         },
+        stands_for=BlindSpot.RARE_WINDOWS,
     ),
     Mistake(
         name="token-not-raised",

@@ -1,22 +1,24 @@
-"""Wrong queues in what one job, one worker or one schedule asks for itself, in large values, and under outages."""
+"""Wrong queues in what one job, worker or schedule asks for, in extreme settings, and beyond what is documented."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Final
 
 from harness.adapters.memory import MemoryQueue
 from harness.adapters.memory.queue import StandingSchedule
 from harness.history.outcome import DONE, Outcome, OutcomeKind
-from harness.mistakes.mistake import Mistake, Theme
-from harness.model.duration import DAY, Duration, Instant
+from harness.mistakes.mistake import BlindSpot, Mistake, Theme
+from harness.model.duration import DAY, SECOND, Duration, Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import QueueState
+from harness.model.lifecycle import PENDING, PROCESSING, QueueState
 from harness.model.settings import Settings
-from harness.port import Claim, JobRequest
+from harness.port import Claim, Contract, Documented, JobRequest
 from harness.run.insisting import Steps
 from harness.run.worker import Worker
+from harness.scenario.job_plan import Ending
 from harness.sim.request import VerbCall
 
 # what a job asks for --------------------------------------------------------------------------------------------------
@@ -35,6 +37,13 @@ class OwnLeaseLostOnHeartbeat(MemoryQueue):
 class OwnDelayIgnored(MemoryQueue):
     def retrying(self, row: JobView) -> Settings:
         return self.settings
+
+
+class OwnTimeoutIgnored(Worker):
+    """Its timer is made once, from the settings."""
+
+    def allowed(self, claim: Claim) -> Duration:
+        return self.world.settings.job_timeout
 
 
 class WindowEndsWithJob(MemoryQueue):
@@ -71,6 +80,13 @@ OWN: Final = Theme.of(
         queue=OwnDelayIgnored,
     ),
     Mistake(
+        name="own-timeout-ignored",
+        sentence="A worker times a job out as the settings say, whatever its job asked for.",
+        source="a timer that is made once, where the worker starts",
+        finds=("healthy_claim_taken_back", "concurrent_execution"),
+        worker=OwnTimeoutIgnored,
+    ),
+    Mistake(
         name="window-ends-with-its-job",
         sentence="A key that is to be unique for a while is free as soon as its job has ended.",
         source="an index over unfinished jobs, asked for a period",
@@ -84,6 +100,7 @@ OWN: Final = Theme.of(
         finds=("unique_key_stuck",),
         queue=WindowNeverEnds,
     ),
+    stands_for=BlindSpot.OWN_TERMS,
 )
 
 
@@ -153,6 +170,7 @@ ASKED: Final = Theme.of(
         finds=("claim_over_limit",),
         queue=ClaimsOneMore,
     ),
+    stands_for=BlindSpot.TOOLS,
 )
 
 
@@ -244,6 +262,7 @@ CALENDARS: Final = Theme.of(
         finds=("slot_missed", "slot_unplanned"),
         queue=SecondsDropped,
     ),
+    stands_for=BlindSpot.CALENDARS,
 )
 
 
@@ -306,6 +325,23 @@ class ClaimLooksAtOnePage(MemoryQueue):
         return sorted(found, key=self.claim_order)
 
 
+class ClaimLooksAtAThousand(MemoryQueue):
+    """Reads the first rows that wait, in order, and leaves out afterwards what is not due."""
+
+    def due(self, now: Instant) -> list[JobView]:
+        waiting = sorted((row for job in self.live if (row := self.rows[job]).status is PENDING), key=self.claim_order)
+        return [row for row in waiting[:1_000] if self.is_due(row, now)]
+
+
+class ExpireLooksAtAThousand(MemoryQueue):
+    """Reads the oldest rows that have not ended, and looks for overdue leases among them."""
+
+    def expire(self) -> Outcome:
+        now = self.now("queue")
+        overdue = [row for job in islice(self.live, 1_000) if self.is_overdue(row := self.rows[job], now)]
+        return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
+
+
 LARGE: Final = Theme.of(
     "numbers, names and crowds at their limits",
     Mistake(
@@ -363,7 +399,178 @@ LARGE: Final = Theme.of(
         source="LIMIT before ORDER BY",
         finds=("priority_inversion",),
         queue=ClaimLooksAtOnePage,
+        stands_for=BlindSpot.LONG_QUEUES,
     ),
+    Mistake(
+        name="claim-looks-at-a-thousand",
+        sentence="A claim reads the first 1000 rows that wait, and leaves out afterwards those that are not due.",
+        source="LIMIT before the condition on the start time",
+        finds=("due_job_left", "job_never_run"),
+        queue=ClaimLooksAtAThousand,
+        stands_for=BlindSpot.LONG_QUEUES,
+    ),
+    Mistake(
+        name="expire-looks-at-a-thousand",
+        sentence="Expiry looks for leases that ran out among the oldest 1000 jobs that have not ended.",
+        source="a page of rows without a condition on their state",
+        finds=("overdue_claim_left", "job_stuck"),
+        queue=ExpireLooksAtAThousand,
+        stands_for=BlindSpot.LONG_QUEUES,
+    ),
+    stands_for=BlindSpot.LARGE_VALUES,
+)
+
+
+# settings at their ends -----------------------------------------------------------------------------------------------
+
+
+class NoDelayIsUnset(MemoryQueue):
+    def retrying(self, row: JobView) -> Settings:
+        settings = super().retrying(row)
+        return settings.changed(retry_delay=settings.retry_delay or 30 * SECOND)
+
+
+class BacksOffAlways(MemoryQueue):
+    def retrying(self, row: JobView) -> Settings:
+        return super().retrying(row).changed(retry_backoff=True)
+
+
+class BeatsForOne(Worker):
+    """Keeps the lease of the job that runs; the others of its batch wait, and theirs run out."""
+
+    def heartbeats(self, claims: list[Claim]) -> Steps:
+        outcome: Outcome = yield VerbCall("heartbeat", (claims[0],), claims[0].job, claims[0].token)
+        if outcome.kind is OutcomeKind.REFUSED:
+            claims.pop(0)
+
+
+ENDS: Final = Theme.of(
+    "settings that mean what they say at both ends of their ranges",
+    Mistake(
+        name="no-delay-is-unset",
+        sentence="A retry delay of nothing is taken for one that was not set: the default applies.",
+        source="`delay || 30` in place of `delay ?? 30`",
+        finds=("backoff_out_of_range",),
+        queue=NoDelayIsUnset,
+    ),
+    Mistake(
+        name="backs-off-always",
+        sentence="Backoff that is switched off goes on all the same.",
+        source="a flag that is read where it does not stand",
+        finds=("backoff_out_of_range",),
+        queue=BacksOffAlways,
+    ),
+    Mistake(
+        name="worker-beats-for-one",
+        sentence="Of a batch, a worker keeps only the lease of the job that it runs.",
+        source="a heartbeat inside the loop over a batch",
+        finds=("healthy_claim_taken_back",),
+        worker=BeatsForOne,
+    ),
+    stands_for=BlindSpot.ENDS,
+)
+
+
+# handlers that live on ------------------------------------------------------------------------------------------------
+
+
+class HandlerLivesOn(Worker):
+    """A race of the handler against a timer: the one that loses is not stopped."""
+
+    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+        if ending is not None:
+            yield from super().settle(claim, ending)
+            return
+        world, plan = self.world, self.world.plan(claim.job)
+        hangs = plan.ending(claim.attempt) is Ending.HANG
+        rest = world.settings.lease if hangs else plan.duration(claim.attempt, world.settings) - self.allowed(claim)
+
+        def end() -> None:
+            if not world.closed:
+                world.effect(self.name, claim, "ended", "timeout")
+
+        world.later(f"handler of {claim.job}", max(rest, SECOND), end)
+        yield from self.insist(VerbCall("fail", (claim, "timed out", False), claim.job, claim.token))
+
+
+LIVING_ON: Final = Theme.of(
+    "a timeout that ends its handler, or waits for it",
+    Mistake(
+        name="handler-lives-on",
+        sentence="A job that timed out is retried while its handler is still at work.",
+        source="`Promise.race` of a handler and a timer",
+        finds=("concurrent_execution",),
+        worker=HandlerLivesOn,
+    ),
+    stands_for=BlindSpot.LIVING_ON,
+)
+
+
+# what is documented ---------------------------------------------------------------------------------------------------
+
+
+class KeepsNoErrorOfTheDead(MemoryQueue):
+    """As documented: a claim that is taken back leaves no error."""
+
+    def taken_back(self, row: JobView, why: str, nth: int) -> JobView:
+        return self.failed(row, "", nth=nth)
+
+
+class KeepsNoErrorAtAll(KeepsNoErrorOfTheDead):
+    """Spreads what is documented of a dead worker to one that reports."""
+
+    def recorded(self, error: str) -> str:
+        return ""
+
+
+class TakesLateResultsOfTheWaiting(MemoryQueue):
+    """As documented: the result of a claim that was taken back counts while the job waits for its retry."""
+
+    def held(self, claim: Claim, verb: str) -> JobView | None:
+        row = self.rows.get(claim.job)
+        if verb == "complete" and row is not None and row.queue_state is QueueState.RETRY and row.token == claim.token:
+            return row
+        return super().held(claim, verb)
+
+
+class TakesLateResultsOfTheRunning(TakesLateResultsOfTheWaiting):
+    """Asks for the status only, so that another's claim is settled too."""
+
+    def held(self, claim: Claim, verb: str) -> JobView | None:
+        row = self.rows.get(claim.job)
+        runs = verb == "complete" and row is not None and row.status is PROCESSING
+        return row if runs else super().held(claim, verb)
+
+
+TAKING_BACK: Final = frozenset({"expire", "rescue"})
+_OF_THE_DEAD: Final = Documented("a made-up manual: what a dead worker held keeps no error", verbs=TAKING_BACK)
+_WHILE_IT_WAITS: Final = Documented(
+    "a made-up manual: a late result counts as long as its job waits for a retry",
+    verbs=frozenset({"complete"}),
+    states=frozenset({PENDING}),
+)
+
+EXCUSES: Final = Theme.of(
+    "a deviation that stays where it is documented",
+    Mistake(
+        name="documented-loss-spreads",
+        sentence="What is documented of a dead worker's attempt, no error is kept, happens to one that reports, too.",
+        source="one function for both ways in which an attempt fails",
+        finds=("error_lost",),
+        queue=KeepsNoErrorAtAll,
+        contract=Contract(documented={"error_lost": _OF_THE_DEAD}),
+        documented=KeepsNoErrorOfTheDead,
+    ),
+    Mistake(
+        name="documented-late-result-spreads",
+        sentence="A late result, which is documented to count while its job waits, counts while another runs it.",
+        source="a condition on the status that allows one status more",
+        finds=("stale_complete",),
+        queue=TakesLateResultsOfTheRunning,
+        contract=Contract(documented=dict.fromkeys(("stale_complete", "illegal_transition"), _WHILE_IT_WAITS)),
+        documented=TakesLateResultsOfTheWaiting,
+    ),
+    stands_for=BlindSpot.EXCUSES,
 )
 
 
@@ -387,6 +594,21 @@ class StopsBeating(Worker):
                 return
 
 
+class CompletesInTheTry(Worker):
+    """Runs the job and reports it in one `try`: what the report raises is taken for what the job raised."""
+
+    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+        if ending is not Ending.SUCCEED:
+            yield from super().settle(claim, ending)
+            return
+        self.world.effect(self.name, claim, "ended", "success")
+        output = {"attempt": claim.attempt, "by": self.name}
+        outcome: Outcome = yield VerbCall("complete", (claim, output), claim.job, claim.token)
+        if outcome.kind is OutcomeKind.UNKNOWN:
+            error = "Error: Connection terminated unexpectedly"
+            yield from self.insist(VerbCall("fail", (claim, error, False), claim.job, claim.token))
+
+
 OUTAGES: Final = Theme.of(
     "a worker that goes on where the store was away for a moment",
     Mistake(
@@ -396,4 +618,12 @@ OUTAGES: Final = Theme.of(
         finds=("healthy_claim_taken_back",),
         worker=StopsBeating,
     ),
+    Mistake(
+        name="completes-in-the-try",
+        sentence="A worker whose report of a success got no answer reports that its job failed.",
+        source="`try { await handler(job); await complete(job) } catch (error) { await fail(job, error) }`",
+        finds=("success_discarded",),
+        worker=CompletesInTheTry,
+    ),
+    stands_for=BlindSpot.OUTAGES,
 )

@@ -6,7 +6,7 @@ from typing import Final
 
 from harness.adapters.memory import MemoryQueue
 from harness.history.outcome import DONE, Outcome
-from harness.mistakes.mistake import Mistake, Theme
+from harness.mistakes.mistake import BlindSpot, Mistake, Theme
 from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Claim
@@ -114,6 +114,7 @@ WORKERS: Final = Theme.of(
         source="graphile/worker#636",
         finds=("outcome_lost",),
         worker=GivesUpAtOnce,
+        stands_for=BlindSpot.OUTAGES,
     ),
     Mistake(
         name="worker-beats-too-rarely",

@@ -90,11 +90,15 @@ class Worker:
             return
         yield from self.settle(claim, ending if finished else None)
 
+    def allowed(self, claim: Claim) -> Duration:
+        """Return how long the processor of a claim may run: as its job asked, else as the settings say."""
+        return self.world.plan(claim.job).allowed(self.world.settings)
+
     def run_for(self, claim: Claim, claims: list[Claim]) -> Steps:
         """Let the processor's time pass. True: it ended; False: it was timed out; None: the lease was lost."""
         settings = self.world.settings
         plan = self.world.plan(claim.job)
-        allowed = plan.allowed(settings)
+        allowed = self.allowed(claim)
         hangs = plan.ending(claim.attempt) is Ending.HANG
         duration = allowed + 1 if hangs else plan.duration(claim.attempt, settings)
         left = min(duration, allowed)
@@ -111,9 +115,8 @@ class Worker:
 
     def run_real(self, claims: list[Claim], attempt: ProcessorAttempt) -> Steps:
         """Let a real processor work on the first claim under the timeout, keep the leases of all, settle it."""
-        settings = self.world.settings
         claim = claims[0]
-        left = self.world.plan(claim.job).allowed(settings)
+        left = self.allowed(claim)
         wait = attempt.move(0)
         if attempt.ended is not None:
             yield Point(f"running {claim.job}")

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from harness.errors import did_you_mean
 from harness.invariants import ANOMALIES
+from harness.port import COUNTERS
 from harness.scenario.document import Path, Problem, YamlDocument
 from harness.scenario.scenario import SCHEDULERS, Step
 from harness.scenario.schema import MOST_SENT, NAME, JobPart, ScenarioPart
@@ -224,8 +225,10 @@ class Checks:
             if worker not in self._part.workers:
                 self._wrong(("serves", worker), f"no such worker: {worker!r}{listing(worker, self._part.workers)}")
         for counter in self._part.presets:
-            if counter != "token":
-                self._wrong(("presets", counter), f"no such counter: {counter!r}{listing(counter, ['token'])}")
+            if counter not in COUNTERS:
+                self._wrong(("presets", counter), f"no such counter: {counter!r}{listing(counter, COUNTERS)}")
+        if self._part.presets.get("put_off", 0) > MOST_SENT:
+            self._wrong(("presets", "put_off"), f"more than {MOST_SENT} jobs, the most accepted")
         for name, plan in self._part.jobs.items():
             if plan.after is not None and (plan.after == name or plan.after not in self._jobs):
                 self._wrong(("jobs", name, "after"), f"no such job: {plan.after!r}{listing(plan.after, self._jobs)}")

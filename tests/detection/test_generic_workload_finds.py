@@ -46,6 +46,8 @@ RARE = frozenset(
         "key-cut-short",
         "attempts-in-a-byte",
         "claim-looks-at-one-page",
+        "claim-looks-at-a-thousand",
+        "expire-looks-at-a-thousand",
         "worker-stops-beating",
     }
 )

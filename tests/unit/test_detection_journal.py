@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,13 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from detection import journal, page
+from detection.coverage import TOUCHES, expected
 from detection.journal import Journal, Question
+from detection.measure import Quiet, quiet
+
+from harness.adapters.memory import MemoryQueue
+from harness.mistakes import CATALOGUE as MISTAKES
+from harness.mistakes import BlindSpot
 
 ASKED: list[int] = []
 
@@ -57,11 +63,35 @@ def test_other_code_begins_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_the_gate_stands_once_on_the_page() -> None:
-    table = page.gate({"stale-fail": [3, None]}, runs=10, date="today")
+    table = page.gate({"stale-fail": [3, None]}, "## Blind spots\n", runs=10, date="today")
     text = "# Title\n\n## What is missed, and why\n\nrest\n"
 
-    once = page.with_gate(text, table)
+    once = page.with_part(text, table)
 
     assert "| `stale-fail` | 1/2 |" in once
-    assert page.with_gate(once, table) == once
+    assert page.with_part(once, table) == once
     assert once.endswith("rest\n")
+
+
+def test_every_blind_spot_has_wrong_queues_and_runs_of_a_right_queue_that_went_there() -> None:
+    stands = {mistake.stands_for for mistake in MISTAKES.values()}
+    excused = [name for name, mistake in MISTAKES.items() if mistake.documented]
+    assert stands == {None, *BlindSpot}
+    assert {*TOUCHES, *(MISTAKES[name].stands_for for name in excused)} == set(BlindSpot)
+
+    table = page.spots({"stale-complete": [3, None]}, Quiet(2, 90, [], {BlindSpot.RARE_WINDOWS: 1}, {}), {})
+
+    assert f"| {BlindSpot.RARE_WINDOWS} | `stale-complete` (1/2, inf) | 1 | 0 |" in table
+
+
+def test_a_pair_of_capability_and_setting_that_no_run_had_is_named() -> None:
+    measured = quiet("memory", number=0, runs=4)
+    rows = expected(MemoryQueue.capabilities)
+
+    table, empty = page.quiet_table("memory", measured, rows)
+
+    assert f"memory: {measured.steps} steps in 4 runs, 0 false alarms" in table
+    assert "heartbeat, lease kept by beats" in empty
+    pairs = [f"{row}, {column}" for row, columns in rows for column in columns]
+    full = replace(measured, cells=dict.fromkeys(pairs, 1))
+    assert page.quiet_table("memory", full, rows)[1] == []

@@ -347,6 +347,10 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     ),
     "outcome_lost": ([answered("fail", RAISED)], [answered("fail", DONE)]),
     "error_lost": ([saw("fail", RUNNING, RETRYING._replace(error=None))], [saw("fail", RUNNING, RETRYING)]),
+    "success_discarded": (
+        [did("ended", "success"), asked("fail")],
+        [did("ended", "success"), answered("complete", Outcome.refused("too large")), asked("fail")],
+    ),
     "maintenance_repeats": (
         [asked("purge"), answered("purge"), asked("purge"), saw("purge", COMPLETED, None, at=MINUTE)],
         [asked("purge"), answered("purge"), asked("purge", at=DAY), saw("purge", COMPLETED, None, at=DAY)],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.memory import MemoryQueue
+from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.errors import UsageError
+from harness.explore.sampling import Sampler, run_seed
 from harness.invariants import ANOMALIES
 from harness.mistakes import CATALOGUE, Edit, Mistake, named
 from harness.mistakes.mistake import StaleEdit
@@ -19,8 +20,8 @@ TWOFOLD = {"waiting-again-collides"}
 WORKERS = [mistake for mistake in CATALOGUE.values() if mistake.worker is not Worker]
 
 
-def methods(queue: type[MemoryQueue]) -> set[str]:
-    lineage = queue.__mro__[: queue.__mro__.index(MemoryQueue)]
+def methods(queue: type[MemoryQueue], right: type[MemoryQueue]) -> set[str]:
+    lineage = queue.__mro__[: queue.__mro__.index(right)]
     return {name for kind in lineage for name, value in vars(kind).items() if callable(value)}
 
 
@@ -31,7 +32,7 @@ def methods(queue: type[MemoryQueue]) -> set[str]:
 )
 def test_a_wrong_queue_overrides_one_method_of_the_right_one(mistake: Mistake) -> None:
     assert mistake.queue is not None
-    changed = methods(mistake.queue)
+    changed = methods(mistake.queue, mistake.documented or MemoryQueue)
     assert len(changed) == (2 if mistake.name in TWOFOLD else 1)
     assert all(hasattr(MemoryQueue, name) for name in changed)
 
@@ -42,6 +43,19 @@ def test_a_wrong_worker_stands_on_a_right_queue_and_does_one_thing_otherwise(mis
     changed = {name for name, value in vars(mistake.worker).items() if callable(value)} - {"wanted"}
     assert len(changed) == 1
     assert all(hasattr(Worker, name) for name in changed)
+
+
+@pytest.mark.parametrize(
+    "mistake", [mistake for mistake in CATALOGUE.values() if mistake.documented], ids=lambda mistake: mistake.name
+)
+def test_a_queue_that_does_only_what_its_engine_documents_raises_no_alarm(mistake: Mistake) -> None:
+    assert mistake.documented is not None
+    queue = MemoryEngine(mistake.documented, contract=mistake.contract)
+    sampler = Sampler(queue)
+    undocumented = Sampler(MemoryEngine(mistake.documented))
+    found = [set(sampler.sample(run_seed(7, number)).found) for number in range(150)]
+    assert not any(found)
+    assert any(undocumented.sample(run_seed(7, number)).found for number in range(150))
 
 
 @EVERY

@@ -7,14 +7,15 @@ knows no scenario, no actor and no store but its own dictionaries.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from inspect import signature
 from itertools import takewhile
 from typing import ClassVar, Final, NamedTuple
 
 from harness.history.outcome import DONE, Outcome, done
-from harness.model.duration import Duration, Instant
+from harness.model.duration import DAY, Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem, printable
 from harness.model.lifecycle import (
@@ -30,7 +31,18 @@ from harness.model.lifecycle import (
 )
 from harness.model.retry import retry_delay, spread
 from harness.model.settings import Settings
-from harness.port import Application, Capabilities, Claim, EngineClocks, EngineInfo, JobRequest, Missed, Schedule
+from harness.port import (
+    COUNTERS,
+    Application,
+    Capabilities,
+    Claim,
+    Contract,
+    EngineClocks,
+    EngineInfo,
+    JobRequest,
+    Missed,
+    Schedule,
+)
 
 
 class StandingSchedule(NamedTuple):
@@ -733,14 +745,31 @@ class Upkeep(Settling):
         return row.status in TERMINAL and row.expires_at is not None and row.expires_at <= now
 
 
+@lru_cache(maxsize=4)
+def put_off(count: int, max_attempts: int) -> Mapping[JobId, JobView]:
+    """Return the rows of so many jobs that wait for a day that no run comes to; runs share them."""
+    day = 100 * 365 * DAY
+    row = JobView(
+        id="", tool="tool", status=PENDING, queue_state=QueueState.CREATED, priority=0, attempts=0,
+        max_attempts=max_attempts, token=0, worker=None, output=None, error=None, unique_key=None, created_at=0,
+        start_after=day, started_at=None, lease_until=None, completed_at=None, expires_at=None,
+    )  # fmt: skip
+    return {job: row.changed(id=job) for job in (f"put-off-{number}" for number in range(1, count + 1))}
+
+
 class MemoryQueue(Claiming, ScheduledJobs, Upkeep):
     """Can do everything that the port knows; every verb is one step."""
 
     def preset(self, counter: str, value: int) -> Outcome:
-        """Set a counter ahead, before the first job."""
-        if counter != "token":
-            return Outcome.refused(f"there is no counter {counter!r}; there is token")
-        self.first_token = value
+        """Set a counter ahead, or fill the queue with jobs that are put off, before the first job."""
+        if counter not in COUNTERS:
+            return Outcome.refused(f"there is no counter {counter!r}; there are {', '.join(COUNTERS)}")
+        if counter == "token":
+            self.first_token = value
+            return DONE
+        rows = put_off(value, self.settings.max_attempts)
+        self.rows.update(rows)
+        self.live.update(dict.fromkeys(rows))
         return DONE
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -782,9 +811,10 @@ class MemoryEngine:
         *,
         name: str = "memory",
         application: Application | None = None,
+        contract: Contract | None = None,
     ) -> None:
         """Open queues of a class; `application` is at work on them, or else the stock actors."""
-        self.info = EngineInfo(name, _able(queue), application=application)
+        self.info = EngineInfo(name, _able(queue), application=application, contract=contract or Contract())
         self._queue = queue
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> MemoryQueue:
