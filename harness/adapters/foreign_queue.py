@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from harness.foreign import npm_package, python_package
 from harness.foreign.clocks import prove
@@ -265,6 +265,9 @@ class OneTableQueue:
 class AskingQueue(OneTableQueue):
     """The base of a queue whose verbs are requests to a peer."""
 
+    server: ClassVar[str] = "PostgreSQL"
+    """What it stands on, as an error names it."""
+
     def __init__(self, opened: Opened) -> None:
         self._peer = opened.peer
         self._database = opened.database
@@ -283,7 +286,7 @@ class AskingQueue(OneTableQueue):
         return {}
 
     def _answered(self, idle: Report) -> Outcome:
-        outcome = outcome_of(idle)
+        outcome = outcome_of(idle, server=self.server)
         return outcome if outcome.done else outcome._replace(reason=self._told(outcome.reason))
 
     def _told(self, reason: object) -> str:

@@ -54,6 +54,7 @@ REDIS: Final[Contract] = contract(
 class RedisBullQueue(BullQueue):
     """A queue under test over BullMQ on Redis. A lock is a key that ends; what it was is remembered here."""
 
+    server = "Redis"
     _stalled_interval = 1  # Redis takes no time of 0 for the key.
 
     def __init__(self, opened: Opened) -> None:

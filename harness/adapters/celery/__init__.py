@@ -89,6 +89,7 @@ class CeleryQueue(AskingQueue):
     So claims are remembered here, by the tag of the message, which it keeps when it is delivered again.
     """
 
+    server = "Redis"
     capabilities = Capabilities(start_after=True, virtual_time=True, fencing=True)
 
     def __init__(self, opened: Opened) -> None:

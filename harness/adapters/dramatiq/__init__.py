@@ -102,6 +102,7 @@ class DramatiqQueue(AskingQueue):
     So deliveries are remembered here. A job is where the first of its messages is, of several: a retry is a copy.
     """
 
+    server = "Redis"
     capabilities = Capabilities(heartbeat=True, start_after=True, virtual_time=True, fencing=True, results=False)
 
     def __init__(self, opened: Opened) -> None:
