@@ -305,11 +305,6 @@ class ProcrastinateQueue(AskingQueue):
 
     # workers --------------------------------------------------------------------------------------------------------
 
-    def claim(self, worker: str, limit: int) -> Outcome:
-        """Fetch, one job after the other."""
-        outcome = self._ask("claim", worker=worker, limit=limit)
-        return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
-
     def _claim(self, job: dict[str, Any], worker: str) -> Claim:
         name, number = job["args"]["job"], job["attempts"] + 1
         self._workers[name, number] = worker
