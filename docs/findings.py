@@ -74,6 +74,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "pgqueuer/a_lone_surrogate_in_the_last_error_is_not_recorded": UNKNOWN,
     "pgqueuer/a_lone_surrogate_loses_the_outcome": f"{UNKNOWN}; 1.6.0 means what it does (core/qm.py, log_failure)",
     "pgqueuer/a_stale_job_waits_for_itself": "pgqueuer#475, fixed in 1.0.2",
+    "procrastinate/a_job_asked_to_abort_that_fails_goes_on_for_good": "procrastinate#1131, fixed in 2.9.2",
     "procrastinate/a_job_that_kills_its_worker_is_run_for_ever": LEFT_TO_USERS,
     "procrastinate/a_late_failure_is_taken": UNKNOWN,
     "procrastinate/a_late_failure_revives_a_job_that_failed_for_good": UNKNOWN,

@@ -1,6 +1,6 @@
 """Writes `docs/outcomes.md`: what each queue makes of an outcome that its store cannot hold.
 
-Usage: python docs/outcomes.py [ENGINE ...]; without engines, the newest release of each that is shipped.
+Usage: python docs/outcomes.py. `tests/docs/test_docs_outcomes.py` replays every cell by its command.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ ENGINES: Final = (
     "bullmq-redis@6.7.0",
     "django-tasks-db@0.13.0",
     "celery-redis@5.7.0",
+    "dramatiq-redis@2.2.1",
+    "chancy@0.26.0",
 )
 HEAD: Final = """# What a queue does with an error that its database cannot hold
 
@@ -42,7 +44,7 @@ is the cell:
 | --- | --- |
 | kept | it was recorded as it was |
 | changed, shortened | it was recorded, but not as it was: escaped, replaced, cut |
-| not stored | the queue stores neither results nor errors, so there is nothing to lose |
+| not stored | the queue has no place for results, or for errors, so there is nothing to lose |
 | fails the job | a value that cannot be stored is the failure of its attempt, which is retried or has failed |
 | **given up** | the job has failed for good, with attempts left |
 | refused | the queue says no, and its worker can report something else |
@@ -77,7 +79,7 @@ def page(columns: Sequence[Sequence[OutcomeCell]]) -> str:
 def main() -> None:
     columns = []
     with Engines() as engines:
-        for name in sys.argv[1:] or ENGINES:
+        for name in ENGINES:
             try:
                 columns.append([asked(engines.get(name), case) for case in CASES.values()])
             except EnvironmentUnavailable as missing:

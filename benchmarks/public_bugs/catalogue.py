@@ -40,7 +40,7 @@ NO_ENGINE: Final[Mapping[str, tuple[str, ...]]] = {
 """Why there is no engine -> bugs."""
 
 UNTRIED: Final[Mapping[str, str]] = {
-    **pgboss.UNTRIED, **pgqueuer.UNTRIED, **procrastinate.UNTRIED, **graphile.UNTRIED, **bullmq.UNTRIED,
+    **pgboss.UNTRIED, **pgqueuer.UNTRIED, **graphile.UNTRIED, **bullmq.UNTRIED,
     **{bug: f"its queue {why}" for why, bugs in NO_ENGINE.items() for bug in bugs},
 }  # fmt: skip
 """Bug -> why it is not looked for."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final
 
 from public_bugs import shapes
@@ -44,8 +43,16 @@ DOING: Final = Entry(
     anomalies=("job_stuck",),
     shape=shapes.CRASH,
 )
-ENTRIES: Final = (*QUEUEING_LOCK, BACKOFF, DOING)
-
-UNTRIED: Final[Mapping[str, str]] = {
-    "procrastinate-abort-then-retry": "its releases (before 2.9.2) are older than any that the engine runs",
-}
+ABORT: Final = Entry(
+    bug="procrastinate-abort-then-retry",
+    known_as="procrastinate#1131",
+    url=f"{ISSUES}/1131",
+    about=(
+        "goes to retry a job that was asked to abort and fails: the report raises, and the job stays aborting for good"
+    ),
+    affected="procrastinate@2.9.1",
+    anomalies=("outcome_lost",),
+    fixed="procrastinate@2.9.2",
+    shape=shapes.CANCELLED,
+)
+ENTRIES: Final = (*QUEUEING_LOCK, BACKOFF, DOING, ABORT)

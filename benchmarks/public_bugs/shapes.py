@@ -41,6 +41,9 @@ LIMIT: Final = Shape(
     "a limit of jobs at once",
     lambda scenario: bool(scenario.settings.concurrency or scenario.settings.tool_concurrency),
 )
+CANCELLED: Final = Shape(
+    "a job that is cancelled", lambda scenario: any(job.cancel_after is not None for job in scenario.jobs)
+)
 SCHEDULED: Final = Shape("a schedule", lambda scenario: any(job.scheduled for job in scenario.jobs))
 CLOCK: Final = Shape("a clock that is off", _meddles_with_clocks)
 RIGHT_CLOCKS: Final = Shape("clocks that are right", lambda scenario: not _meddles_with_clocks(scenario))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from harness.foreign import npm_package, python_package
 from harness.foreign.clocks import prove
@@ -21,7 +21,7 @@ from harness.foreign.peer import Peer, Report, Responder
 from harness.foreign.runtime import ForeignRuntime, ForeignStore, node_peer, outcome_of, python_peer
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Duration, Instant
-from harness.model.job import JobId
+from harness.model.job import JobId, JobView
 from harness.model.json_value import json_problem
 from harness.model.settings import Settings
 from harness.port import (
@@ -241,6 +241,14 @@ class OneTableQueue:
     def close(self) -> None:
         """Nothing to give back: peer and database belong to the engine."""
 
+    def cancel(self, job: JobId) -> Outcome:
+        """There is none, unless a queue has one."""
+        raise NotImplementedError
+
+    def retry(self, job: JobId) -> Outcome:
+        """There is none, unless a queue has one."""
+        raise NotImplementedError
+
     def heartbeat(self, claim: Claim) -> Outcome:
         """There is none, unless a queue has one."""
         raise NotImplementedError
@@ -265,6 +273,9 @@ class OneTableQueue:
 class AskingQueue(OneTableQueue):
     """The base of a queue whose verbs are requests to a peer."""
 
+    server: ClassVar[str] = "PostgreSQL"
+    """What it stands on, as an error names it."""
+
     def __init__(self, opened: Opened) -> None:
         self._peer = opened.peer
         self._database = opened.database
@@ -283,7 +294,7 @@ class AskingQueue(OneTableQueue):
         return {}
 
     def _answered(self, idle: Report) -> Outcome:
-        outcome = outcome_of(idle)
+        outcome = outcome_of(idle, server=self.server)
         return outcome if outcome.done else outcome._replace(reason=self._told(outcome.reason))
 
     def _told(self, reason: object) -> str:
@@ -297,6 +308,31 @@ class AskingQueue(OneTableQueue):
         if problem := json_problem(request.input):
             return Outcome.refused(f"invalid input: {problem}")
         return None
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first; every room does."""
+        raise NotImplementedError
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        """Ask for jobs that are due."""
+        return self._claims_of(worker, limit=limit)
+
+    def _claims_of(self, worker: str, **arguments: Any) -> Outcome:
+        outcome = self._ask("claim", worker=worker, **arguments)
+        return done([self._claim(told, worker) for told in outcome.value]) if outcome.done else outcome
+
+    def _claim(self, told: dict[str, Any], worker: str) -> Claim:
+        """Read one claim as the peer told it, where a room leaves `claim` as it is."""
+        raise NotImplementedError
+
+    def expire(self) -> Outcome:
+        """Let the queue look after what its workers left, and return what that changed."""
+        before = self.jobs()
+        outcome = self._ask("expire")
+        if not outcome.done:
+            return outcome
+        after = self.jobs()
+        return done([job for job, view in before.items() if after.get(job) != view])
 
 
 def without_value(outcome: Outcome) -> Outcome:

@@ -171,13 +171,14 @@ class _OutcomeTrial:
         if view.status is Status.FAILED and view.attempts < view.max_attempts:
             return "given up"
         if self._case.error is not None:
-            return self._kept(view.error == self._case.error, view.error, whole=self._case.error)
+            same = view.error is not None and self._case.error in view.error  # Some keep it at the end of a traceback.
+            return self._kept(same, view.error, whole=self._case.error)
         if view.status is not Status.COMPLETED:
             return "fails the job"
         return self._kept(view.output == self._case.value(), view.output)
 
     def _kept(self, same: bool, kept: object, *, whole: str = "") -> str:
-        if not self._results:
+        if kept is None and not self._results:
             return "not stored"
         if same:
             return "kept"

@@ -42,15 +42,15 @@ def python_peer(script: Path, *, name: str, packages: Path) -> Peer:
     return Peer([sys.executable, "-P", str(PYTHON_HOST), str(script)], name=name, environment=environment)
 
 
-def outcome_of(idle: Report) -> Outcome:
+def outcome_of(idle: Report, *, server: str = "PostgreSQL") -> Outcome:
     """Read how a request ended from the `idle` that ended its turn.
 
-    Raises EnvironmentUnavailable where the peer's driver says that PostgreSQL is not there.
+    Raises EnvironmentUnavailable where the peer's driver says that the server is not there.
     """
     if "raised" in idle:
         words = str(idle["raised"])
         if means_absence(words, code=str(idle.get("code") or "")):
-            raise absent(words, when="while a peer used it")
+            raise absent(words, when="while a peer used it", server=server)
         return Outcome.unknown(words)
     return Outcome.refused(str(idle["refused"])) if "refused" in idle else done(idle.get("value"))
 

@@ -56,11 +56,11 @@ def means_absence(words: str, *, code: str = "") -> bool:
     return bool(_CODES.fullmatch(code)) if code else bool(_WORDS.search(words))
 
 
-def absent(words: object, *, when: str = "", tail: str = "") -> EnvironmentUnavailable:
+def absent(words: object, *, when: str = "", tail: str = "", server: str = "PostgreSQL") -> EnvironmentUnavailable:
     """Return the error that says so: `when` is what was done, `tail` the end of the server's log."""
     told = " ".join(str(words).split())
     moment = f" {when}" if when else ""
-    return EnvironmentUnavailable(f"PostgreSQL went away{moment}: {told}" + (f"\n{tail}" if tail else ""), hint=HINT)
+    return EnvironmentUnavailable(f"{server} went away{moment}: {told}" + (f"\n{tail}" if tail else ""), hint=HINT)
 
 
 def judged(error: psycopg.Error, *, when: str, cluster: Cluster, broken: bool) -> Exception:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import EnvironmentUnavailable
+from harness.postgres.patience import Deadline
 
 PATIENCE: Final = 20.0
 """Real seconds within which a command is answered; a script that runs longer is named."""
@@ -30,16 +31,21 @@ class RedisClient:
             self._socket.close()
             raise
         self._incoming = bytearray()
+        self._deadline = Deadline(patience)
         self._patience = patience
         self.broken = False
 
     def ask(self, *words: bytes | str | int) -> Any:
         """Send one command and return its reply.
 
-        Raises RedisError for an error reply, EnvironmentUnavailable where the server is gone or does not answer.
+        Raises RedisError for an error reply, EnvironmentUnavailable where the server is gone, does not answer in time
+        or speaks something else. After that the connection is given up.
         """
+        if self.broken:
+            raise self._lost("this connection broke before")
         parts = [word if isinstance(word, bytes) else str(word).encode() for word in words]
         message = b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
+        self._deadline = Deadline(self._patience)
         try:
             self._socket.sendall(message)
             reply = self._reply()
@@ -49,6 +55,8 @@ class RedisClient:
             ) from error
         except OSError as error:
             raise self._lost(str(error) or type(error).__name__) from error
+        except (ValueError, RecursionError) as error:
+            raise self._lost(f"what it says is no RESP: {error}") from error
         if isinstance(reply, RedisError):
             raise reply
         return reply
@@ -68,9 +76,9 @@ class RedisClient:
             case b":":
                 return int(rest)
             case b"$":
-                return None if rest == b"-1" else self._exactly(int(rest))
+                return None if rest == b"-1" else self._exactly(_length(rest))
             case b"*":
-                return None if rest == b"-1" else [self._reply() for _ in range(int(rest))]
+                return None if rest == b"-1" else [self._reply() for _ in range(_length(rest))]
         raise ConnectionError(f"no RESP: {line[:40]!r}")
 
     def _line(self) -> bytes:
@@ -88,6 +96,8 @@ class RedisClient:
         return found
 
     def _more(self) -> None:
+        if self._deadline.passed:  # One that sends a byte now and then is as good as silent.
+            raise TimeoutError
         chunk = self._socket.recv(_CHUNK)
         if not chunk:
             raise ConnectionError("it closed the connection")
@@ -96,3 +106,9 @@ class RedisClient:
     def close(self) -> None:
         """End the connection."""
         self._socket.close()
+
+
+def _length(digits: bytes) -> int:
+    if not digits.isdigit():
+        raise ValueError(f"{digits[:40]!r} is no length")
+    return int(digits)

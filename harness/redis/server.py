@@ -27,7 +27,7 @@ from harness.errors import EnvironmentUnavailable
 from harness.extras import install
 from harness.foreign.peer import end_with_us
 from harness.postgres.patience import Deadline
-from harness.redis.client import RedisClient
+from harness.redis.client import RedisClient, RedisError
 
 VARIABLE: Final = "JOB_HARNESS_REDIS_SERVER"
 """Names the server to start, in the place of all others."""
@@ -73,6 +73,10 @@ def programs() -> Iterator[RedisProgram]:
 def faketime() -> Path:
     """Return the library that fakes the time. Raises EnvironmentUnavailable with the command that brings it."""
     if named := os.environ.get(FAKETIME):
+        if not Path(named).is_file():
+            raise EnvironmentUnavailable(
+                f"{FAKETIME} names {named}, which is no file", hint=f"Or bring it with: {REPAIR}"
+            )
         return Path(named)
     machine = f"{platform.system()} {platform.machine()}"
     if sys.platform != "linux" or platform.machine() != "x86_64":
@@ -112,7 +116,8 @@ def started() -> RedisServer:
         except EnvironmentUnavailable as error:
             told.append(f"{program.path}: {error.message}")
     why = "; ".join(told) or "there is no redis-server and no valkey-server"
-    raise EnvironmentUnavailable(f"no Redis runs on a virtual clock here: {why}", hint=f"Bring one with: {REPAIR}")
+    hint = f"Unset {VARIABLE}, and bring one with: {REPAIR}" if VARIABLE in os.environ else f"Bring one with: {REPAIR}"
+    raise EnvironmentUnavailable(f"no Redis runs on a virtual clock here: {why}", hint=hint)
 
 
 class RedisServer:
@@ -164,10 +169,15 @@ class RedisServer:
             raise
 
     def _proven(self, program: RedisProgram) -> str:
-        """Wait until it answers, and prove that its clock is ours: keys end when the file moves, and not before."""
+        """Wait until it answers, and prove that its clock is ours: keys end when the file moves, and not before.
+
+        Raises EnvironmentUnavailable with what it does otherwise, or what it answers instead.
+        """
         client = self.connect()
         try:
             told = client.ask("INFO", "server")
+            if not isinstance(told, bytes):
+                raise EnvironmentUnavailable(f"it is no Redis: it answers INFO with {told!r}")
             version = match[1].decode() if (match := _SINCE.search(told)) else "unknown"
             client.ask("SET", "proof", "1", "PX", 1_000)
             for milliseconds, there in ((999, True), (1_002, False)):
@@ -176,10 +186,12 @@ class RedisServer:
                     state = "ended early" if there else "did not end"
                     raise EnvironmentUnavailable(f"its clock is not ours: a key of 1 s {state} at {milliseconds} ms")
             in_script = client.ask("EVAL", "return redis.call('TIME')[1]", 0)
-            if int(in_script) != _whole_seconds(1_002):
+            if not isinstance(in_script, bytes) or int(in_script) != _whole_seconds(1_002):
                 raise EnvironmentUnavailable(f"its clock is not ours in a script: {in_script!r}")
             client.ask("FLUSHALL")
             self.move(client, 0)
+        except RedisError as refused:
+            raise EnvironmentUnavailable(f"it does not serve: {refused}") from refused
         finally:
             client.close()
         return f"Redis {version} from {program.path}: {program.where}; libfaketime preloaded, clock proven"
@@ -219,11 +231,15 @@ class RedisServer:
         wanted = _whole_seconds(milliseconds) * 1_000 + milliseconds % 1_000
         deadline = Deadline(AGREES_WITHIN)
         while True:
-            seconds, micros = client.ask("TIME")
-            if int(seconds) * 1_000 + int(micros) // 1_000 == wanted:
+            match client.ask("TIME"):
+                case [bytes(seconds), bytes(micros)]:
+                    shows = int(seconds) * 1_000 + int(micros) // 1_000
+                case told:
+                    raise EnvironmentUnavailable(f"it is no Redis: it answers TIME with {told!r}")
+            if shows == wanted:
                 return
             if deadline.passed:
-                raise EnvironmentUnavailable(f"its clock shows {seconds.decode()}.{micros.decode()}, not {wanted} ms")
+                raise EnvironmentUnavailable(f"its clock is not ours: it shows {shows} ms since 1970, not {wanted}")
 
     def stop(self) -> None:
         """End it, and remove its folder. Never raises."""

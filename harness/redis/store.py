@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MILLISECOND, Instant
+from harness.redis.client import RedisError
 from harness.redis.server import RedisServer, started
+
+MARK: Final = "job-harness"
+"""A key of the harness, which is gone once something else has emptied the server."""
 
 
 class RedisStore:
@@ -25,6 +29,7 @@ class RedisStore:
         self._server: RedisServer = started()
         self._now = 0
         self.connect()
+        self.empty()
 
     def connect(self) -> None:
         """Begin the session anew."""
@@ -62,17 +67,32 @@ class RedisStore:
         return self._client.ask(*words)
 
     def empty(self) -> None:
-        """Delete every key; what scripts are loaded stays."""
+        """Delete every key but our mark; what scripts are loaded stays."""
         self._client.ask("FLUSHALL")
+        self._mark()
 
     def check(self) -> None:
         """Nothing more to prove: that the clock is ours was proven when the server started."""
 
     def confirm(self) -> None:
-        """Look whether the server is there as it was. Raises EnvironmentUnavailable where it is not."""
+        """Look whether the server is there as it was, holds its data and takes writes.
+
+        Raises EnvironmentUnavailable where it does not: what a queue made of that says nothing about the queue.
+        """
         if not self._server.alive:
             raise EnvironmentUnavailable(f"Redis ended; it last said: {self._server.log_tail()}")
-        self._client.ask("PING")
+        if self._mark("XX", "GET") is None:
+            raise EnvironmentUnavailable(
+                "Redis lost its data in the course of the run", hint="Something outside emptied it, or evicted keys."
+            )
+
+    def _mark(self, *how: str) -> Any:
+        try:
+            return self._client.ask("SET", MARK, "1", *how)
+        except RedisError as refused:
+            raise EnvironmentUnavailable(
+                f"Redis takes no writes: {refused}", hint="Give it memory, and leave its role as it is."
+            ) from refused
 
     def close(self) -> None:
         """End the session and the server. Never raises."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,9 +18,12 @@ from harness.explore.sampling import Sampler
 from harness.model.duration import HOUR, MILLISECOND, SECOND
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
-from harness.port import JobRequest
+from harness.port import Claim, Engine, JobRequest
 from harness.redis import RedisError, RedisStore
 from harness.redis import server as redis_server
+from harness.run.session import Session
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
 from harness.wiring import open_engine
 from tests.contract.opened_engines import Get, fresh, opened_engines
 
@@ -79,21 +84,79 @@ def test_a_server_that_dies_is_named_and_leaves_nothing(store: RedisStore) -> No
     assert not folder.exists()
 
 
-def test_a_stopped_server_freezes_no_wait(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("stopped", "command"),
+    [(True, ("PING",)), (False, ("EVAL", "while true do end", 0))],
+    ids=["stopped", "a script without end"],
+)
+def test_a_server_that_does_not_answer_freezes_no_wait(
+    store: RedisStore, stopped: bool, command: tuple[str | int, ...]
+) -> None:
     other = RedisStore()
-    pid = other._server._process.pid
     other._client._socket.settimeout(0.2)
-    os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(EnvironmentUnavailable, match="it did not answer PING"):
-        other.ask("PING")
+    if stopped:
+        os.kill(other._server._process.pid, signal.SIGSTOP)
+    with pytest.raises(EnvironmentUnavailable, match=f"it did not answer {command[0]}"):
+        other.ask(*command)
+    with pytest.raises(EnvironmentUnavailable, match="this connection broke before"):
+        other.confirm()
     other.close()
 
 
+@pytest.mark.parametrize(
+    ("broken", "mended", "why"),
+    [
+        (("CONFIG", "SET", "maxmemory", "1"), ("CONFIG", "SET", "maxmemory", "0"), "takes no writes: OOM"),
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE"), "takes no writes: READONLY"),
+        (("FLUSHALL",), ("PING",), "lost its data in the course of the run"),
+    ],
+    ids=["out of memory", "a replica", "emptied"],
+)
+def test_what_a_queue_does_on_a_broken_server_is_no_finding(
+    engines: Get, broken: tuple[str, ...], mended: tuple[str, ...], why: str
+) -> None:
+    engine = engines(CELERY)
+    opened = Session(Scenario(jobs=(JobPlan("a"),)), engine=engine)
+    server = engine._runtime.database  # type: ignore[attr-defined]
+    server.ask(*broken)
+    try:
+        with pytest.raises(EnvironmentUnavailable, match=f"Redis {why}"):
+            opened.run()
+    finally:
+        server.ask(*mended)
+
+
+def test_scripts_that_a_failover_forgets_are_sent_again(engines: Get) -> None:
+    for name in (BULL, CELERY, DRAMATIQ):
+        queue, clocks = fresh(engines(name))
+        forget = partial(engines(name)._runtime.database.ask, "SCRIPT", "FLUSH")  # type: ignore[attr-defined]
+        for job in ("a", "b"):
+            forget()
+            assert queue.enqueue(JobRequest(job)).done
+        clocks.now += MILLISECOND
+        forget()
+        first, second = (queue.claim("w1", 1).value[0] for _ in "ab")
+        forget()
+        assert queue.complete(first, None).done
+        forget()
+        assert queue.fail(second, "no", True).done
+        forget()
+        assert queue.expire().done
+        assert queue.jobs()[first.job].status is Status.COMPLETED
+        assert queue.jobs()[second.job].status is not Status.PROCESSING
+
+
 def test_where_it_cannot_be_had_the_engine_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(redis_server.platform, "machine", lambda: "arm64")
-    with pytest.raises(EnvironmentUnavailable, match="needs Linux on x86_64") as refused:
+    for system, machine in (("linux", "arm64"), ("darwin", "x86_64")):
+        monkeypatch.setattr(redis_server.sys, "platform", system)
+        monkeypatch.setattr(redis_server.platform, "machine", lambda machine=machine: machine)
+        with pytest.raises(EnvironmentUnavailable, match="needs Linux on x86_64") as refused:
+            RedisStore()
+        assert "docker run --platform linux/amd64" in str(refused.value.hint)
+    monkeypatch.undo()
+    monkeypatch.setenv(redis_server.FAKETIME, "/nowhere")
+    with pytest.raises(EnvironmentUnavailable, match="names /nowhere, which is no file"):
         RedisStore()
-    assert "docker run --platform linux/amd64" in str(refused.value.hint)
     monkeypatch.undo()
     monkeypatch.setattr(redis_server, "_in_package", lambda package, place: None)
     with pytest.raises(EnvironmentUnavailable, match="libfaketime, which is not installed") as refused:
@@ -113,6 +176,20 @@ def test_a_server_that_does_not_run_on_our_clock_is_refused_by_name(monkeypatch:
 def test_a_url_is_refused_since_its_clock_cannot_be_moved() -> None:
     with pytest.raises(EnvironmentUnavailable, match="the clock of a Redis that runs already cannot be moved"):
         RedisStore("redis://localhost:6379")
+
+
+def taken_back(engine: Engine) -> tuple[Any, Any, Claim, Claim]:
+    """Take back a job from a worker that went silent, once its lease is over and not before, and claim it again."""
+    settings = Settings()
+    queue, clocks = fresh(engine, settings)
+    queue.enqueue(JobRequest("a"))
+    (first,) = queue.claim("w1", 1).value
+    clocks.now = settings.lease - MILLISECOND
+    assert queue.expire().value == []
+    clocks.now = settings.lease
+    assert queue.expire().value == ["a"]
+    (second,) = queue.claim("w2", 1).value
+    return queue, clocks, first, second
 
 
 # BullMQ on it ---------------------------------------------------------------------------------------------------------
@@ -158,18 +235,10 @@ def test_celery_conforms_on_redis_but_for_what_it_is_known_for(engines: Get) -> 
     assert not found.lies
 
 
-def test_what_a_dead_worker_held_is_restored_after_the_visibility_timeout_and_not_before(engines: Get) -> None:
-    settings = Settings()
-    queue, clocks = fresh(engines(CELERY), settings)
-    queue.enqueue(JobRequest("a"))
-    (first,) = queue.claim("w1", 1).value
-    clocks.now = settings.lease - MILLISECOND
-    assert queue.expire().value == []
-    clocks.now = settings.lease
-    assert queue.expire().value == ["a"]
-    (second,) = queue.claim("w2", 1).value
+def test_a_late_result_of_a_message_that_was_restored_is_taken(engines: Get) -> None:
+    queue, clocks, first, second = taken_back(engines(CELERY))
     assert queue.complete(first, "late").done
-    clocks.now += 2 * settings.lease
+    clocks.now += 2 * Settings().lease
     assert queue.expire().value == []
     assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)
 
@@ -194,16 +263,8 @@ def test_dramatiq_conforms_on_redis_but_for_what_it_is_known_for(engines: Get) -
     assert found.exit_code is ExitCode.PASS
 
 
-def test_what_a_silent_process_held_is_put_back_and_its_late_result_is_refused(engines: Get) -> None:
-    settings = Settings()
-    queue, clocks = fresh(engines(DRAMATIQ), settings)
-    queue.enqueue(JobRequest("a"))
-    (first,) = queue.claim("w1", 1).value
-    clocks.now = settings.lease - MILLISECOND
-    assert queue.expire().value == []
-    clocks.now = settings.lease
-    assert queue.expire().value == ["a"]
-    (second,) = queue.claim("w2", 1).value
+def test_a_late_result_of_a_message_that_was_put_back_is_refused(engines: Get) -> None:
+    queue, _, first, second = taken_back(engines(DRAMATIQ))
     assert queue.complete(first, None).reason == "the message is another worker's now"
     assert queue.complete(second, None).done
     assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)

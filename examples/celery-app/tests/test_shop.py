@@ -14,21 +14,21 @@ def test_a_worker_that_dies_before_it_charges_leaves_the_order_to_another(job_ha
     assert result.job.attempts == 2
 
 
-def test_a_webhook_is_tried_again_for_more_than_a_day(job_harness, shop, monkeypatch):
+def test_a_webhook_is_tried_again_for_more_than_two_days(job_harness, shop, monkeypatch):
     tried = []
 
     class Server:
         def post(self, url, event):
             tried.append(job_harness.now)
-            if len(tried) < 6:
+            if len(tried) < 7:
                 raise ConnectionError("connection refused")
 
     monkeypatch.setattr(outside, "http", Server())
     result = deliver_webhook.delay("https://example.test/hook", {"order": 1})
     job_harness.run_until_idle()
-    assert result.get() == result.retries == 5
+    assert result.get() == result.retries == 6
     waits = [round((after - before).total_seconds() / 3600) for before, after in pairwise(tried)]
-    assert waits == [1, 2, 4, 8, 16]
+    assert waits == [1, 2, 4, 8, 16, 24]
 
 
 def test_a_webhook_that_is_never_taken_has_failed(job_harness, shop, monkeypatch):
@@ -39,7 +39,7 @@ def test_a_webhook_that_is_never_taken_has_failed(job_harness, shop, monkeypatch
     monkeypatch.setattr(outside, "http", Unreachable())
     result = deliver_webhook.delay("https://example.test/hook", {})
     job_harness.run_until_idle()
-    assert (result.state, result.retries) == ("FAILURE", 5)
+    assert (result.state, result.retries) == ("FAILURE", 6)
     assert result.result == "ConnectionError: connection refused"
 
 

@@ -86,9 +86,11 @@ def instant_of(seconds: float) -> Instant:
 class CeleryQueue(AskingQueue):
     """A queue under test over Celery. Redis does not say who holds a message, nor whether a task has started.
 
-    So claims are remembered here, by the tag of the message, which it keeps when it is delivered again.
+    So claims are remembered here, by the tag of the message, which it keeps when it is delivered again. To revoke a
+    task is to tell the workers that are there, which is not asked for.
     """
 
+    server = "Redis"
     capabilities = Capabilities(start_after=True, virtual_time=True, fencing=True)
 
     def __init__(self, opened: Opened) -> None:
@@ -184,22 +186,11 @@ class CeleryQueue(AskingQueue):
         self._at[request.id] = now, WHENEVER if after is None else after
         return done(request.id)
 
-    def cancel(self, job: JobId) -> Outcome:
-        """To revoke is to tell the workers that are there, which this adapter does not."""
-        raise NotImplementedError
-
-    def retry(self, job: JobId) -> Outcome:
-        """There is none."""
-        raise NotImplementedError
-
     # workers --------------------------------------------------------------------------------------------------------
 
     def claim(self, worker: str, limit: int) -> Outcome:
         """Take messages that are due."""
-        outcome = self._ask("claim", worker=worker, limit=limit, number=self._number)
-        if not outcome.done:
-            return outcome
-        return done([self._claim(told, worker) for told in outcome.value])
+        return self._claims_of(worker, limit=limit, number=self._number)
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, self._number = told["job"], told["number"]
@@ -232,17 +223,6 @@ class CeleryQueue(AskingQueue):
 
     def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         return without_value(self._ask(question, worker=claim.worker, number=claim.token, **arguments))
-
-    # upkeep ---------------------------------------------------------------------------------------------------------
-
-    def expire(self) -> Outcome:
-        """Restore what was unacknowledged for longer than the visibility timeout."""
-        before = self.jobs()
-        outcome = self._ask("expire")
-        if not outcome.done:
-            return outcome
-        after = self.jobs()
-        return done([job for job, view in before.items() if after.get(job) != view])
 
 
 def release(version: str = "latest") -> ForeignRelease:

@@ -80,7 +80,10 @@ _WITH_ERROR: Final = (Status.PENDING, Status.FAILED)
 
 
 class ChancyQueue(AskingQueue):
-    """A queue under test over Chancy. A job counts an attempt when it ends; deliveries are counted here."""
+    """A queue under test over Chancy. A job counts an attempt when it ends; deliveries are counted here.
+
+    To cancel a job is to notify the workers that are there, which is not asked for.
+    """
 
     capabilities = Capabilities(
         heartbeat=True,
@@ -170,18 +173,9 @@ class ChancyQueue(AskingQueue):
         self._sent[request.id], self._taken[request.id] = request, []
         return done(request.id)
 
-    def cancel(self, job: JobId) -> Outcome:
-        """A notification asks the workers for it, which this adapter does not send."""
-        raise NotImplementedError
-
-    def retry(self, job: JobId) -> Outcome:
-        """There is none."""
-        raise NotImplementedError
-
     def claim(self, worker: str, limit: int) -> Outcome:
         """Fetch jobs."""
-        outcome = self._ask("claim", worker=worker, limit=limit, number=self._number)
-        return done([self._claim(told, worker) for told in outcome.value]) if outcome.done else outcome
+        return self._claims_of(worker, limit=limit, number=self._number)
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, self._number, now = told["job"], told["number"], self._clocks.store()
@@ -203,15 +197,6 @@ class ChancyQueue(AskingQueue):
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Write the failure, or that it is retried, as its plugin decides."""
         return without_value(self._ask("fail", worker=claim.worker, number=claim.token, error=error))
-
-    def expire(self) -> Outcome:
-        """Recover the jobs of workers that went silent."""
-        before = self.jobs()
-        outcome = self._ask("expire")
-        if not outcome.done:
-            return outcome
-        after = self.jobs()
-        return done([job for job, view in before.items() if after.get(job) != view])
 
 
 def release(version: str = "latest") -> ForeignRelease:

@@ -179,19 +179,6 @@ class DjangoTasksQueue(AskingQueue):
         self._ids[request.id] = outcome.value
         return done(request.id)
 
-    def cancel(self, job: JobId) -> Outcome:
-        """There is none."""
-        raise NotImplementedError
-
-    def retry(self, job: JobId) -> Outcome:
-        """There is none."""
-        raise NotImplementedError
-
-    def claim(self, worker: str, limit: int) -> Outcome:
-        """Claim one task after the other, as the loop of its worker does."""
-        outcome = self._ask("claim", worker=worker, limit=limit)
-        return done([self._claim(told, worker) for told in outcome.value]) if outcome.done else outcome
-
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         runs = told["runs"]
         return Claim(told["job"], runs, runs, worker, told["tool"], self._clocks.store() + A_YEAR)

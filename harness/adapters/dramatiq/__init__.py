@@ -102,6 +102,7 @@ class DramatiqQueue(AskingQueue):
     So deliveries are remembered here. A job is where the first of its messages is, of several: a retry is a copy.
     """
 
+    server = "Redis"
     capabilities = Capabilities(heartbeat=True, start_after=True, virtual_time=True, fencing=True, results=False)
 
     def __init__(self, opened: Opened) -> None:
@@ -195,20 +196,11 @@ class DramatiqQueue(AskingQueue):
         self._at[request.id] = now, WHENEVER if after is None else after
         return done(request.id)
 
-    def cancel(self, job: JobId) -> Outcome:
-        """There is none."""
-        raise NotImplementedError
-
-    def retry(self, job: JobId) -> Outcome:
-        """There is none."""
-        raise NotImplementedError
-
     # workers --------------------------------------------------------------------------------------------------------
 
     def claim(self, worker: str, limit: int) -> Outcome:
         """Take messages that are due."""
-        outcome = self._ask("claim", worker=worker, limit=limit, number=self._number)
-        return done([self._claim(told, worker) for told in outcome.value]) if outcome.done else outcome
+        return self._claims_of(worker, limit=limit, number=self._number)
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, self._number = told["job"], told["number"]
@@ -228,17 +220,6 @@ class DramatiqQueue(AskingQueue):
         """Let the actor raise: its middleware sends a retry, or rejects the message."""
         about: dict[str, Any] = {"error": error, "final": final, "timed_out": error == TIMED_OUT}
         return without_value(self._ask("fail", number=claim.token, **about))
-
-    # upkeep ---------------------------------------------------------------------------------------------------------
-
-    def expire(self) -> Outcome:
-        """Put back what the processes held that sent no heartbeat for too long."""
-        before = self.jobs()
-        outcome = self._ask("expire")
-        if not outcome.done:
-            return outcome
-        after = self.jobs()
-        return done([job for job, view in before.items() if after[job] != view])
 
 
 def _messages(pairs: Sequence[bytes]) -> list[tuple[str, dict[str, Any]]]:

@@ -284,8 +284,7 @@ class GraphileQueue(AskingQueue):
 
     def claim(self, worker: str, limit: int) -> Outcome:
         """Claim up to `limit` jobs in one statement, as a pool's local queue does."""
-        outcome = self._ask("claim", worker=worker, tools=list(self._tools), limit=limit)
-        return done([self._claim(told, worker) for told in outcome.value]) if outcome.done else outcome
+        return self._claims_of(worker, tools=list(self._tools), limit=limit)
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, attempt = told["job"], told["attempts"]
@@ -312,17 +311,6 @@ class GraphileQueue(AskingQueue):
             holds = before is not None and before["locked_at"] is not None and before["attempts"] == claim.attempt
             return DONE if self._batched and holds else NOTHING
         return without_value(outcome)
-
-    # upkeep ---------------------------------------------------------------------------------------------------------
-
-    def expire(self) -> Outcome:
-        """Unlock what has been locked for four hours."""
-        before = self.jobs()
-        outcome = self._ask("expire")
-        if not outcome.done:
-            return outcome
-        after = self.jobs()
-        return done([job for job, view in before.items() if after.get(job) != view])
 
 
 def release(version: str = "latest") -> ForeignRelease:

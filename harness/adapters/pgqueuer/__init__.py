@@ -324,9 +324,9 @@ class PgQueuerQueue(AskingQueue):
             return outcome
         picked = self._database.run(PICKS, [[job["id"] for job in outcome.value]], prepare=True)
         picks = {row["job_id"]: row["picks"] for row in picked}
-        return done([self._claim(job, worker, picks[job["id"]]) for job in outcome.value])
+        return done([self._claim_of_pick(job, worker, picks[job["id"]]) for job in outcome.value])
 
-    def _claim(self, job: dict[str, Any], worker: str, pick: int) -> Claim:
+    def _claim_of_pick(self, job: dict[str, Any], worker: str, pick: int) -> Claim:
         name = job["job"]
         self._handles[name, pick] = job["handle"]
         self._workers[name, pick] = worker

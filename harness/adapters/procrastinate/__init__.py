@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from harness.adapters.foreign_queue import (
     AskingQueue,
@@ -35,13 +35,9 @@ PACKAGE: Final = "procrastinate"
 UNATTENDED: Final = "unattended"
 """After a slash behind the release: the manual's task for stalled jobs is not run, as after a plain installation."""
 DRIVER: Final = "psycopg[binary]"
-TABLES: Final = (
-    "procrastinate_events",
-    "procrastinate_periodic_defers",
-    "procrastinate_jobs",
-    "procrastinate_workers",
-)
-
+TABLES: Final = ("procrastinate_events", "procrastinate_periodic_defers", "procrastinate_jobs")
+WORKERS: Final = "procrastinate_workers"
+"""A table that procrastinate has from 3 on."""
 
 NO_CAP: Final[Duration] = 8_000 * 365 * DAY
 """No wait is longer: that is how far its calendar goes."""
@@ -64,6 +60,7 @@ _ABORT: Final = (
     "a job that runs can only be asked to abort (docs: howto/advanced/cancellation, Mark a running job for abortion)"
 )
 _FINDINGS: Final = "scenarios/findings/procrastinate"
+_ABORTING: Final = f"procrastinate#1131; {_FINDINGS}/a_job_asked_to_abort_that_fails_goes_on_for_good.yaml"
 _FOR_EVER: Final = Known(
     frozenset({"attempt_overrun"}), f"{_FINDINGS}/a_job_that_kills_its_worker_is_run_for_ever.yaml"
 )
@@ -127,19 +124,39 @@ SESSIONS_CONTRACT: Final = replace(
 """Where a claim's statements come one by one: the lease of a job that is fetched is older than the fetch."""
 
 
+SECOND_CONTRACT: Final = replace(
+    CONTRACT,
+    documented={
+        **{anomaly: place for anomaly, place in CONTRACT.documented.items() if anomaly != "stale_heartbeat"},
+        "cancel_ignored": Documented(_ABORT, verbs=frozenset({"cancel"}), states=frozenset({Status.PROCESSING})),
+    },
+    known={
+        **CONTRACT.known,
+        "cancel/then_its_worker_dies": Known(frozenset({"job_stuck", "overdue_claim_left"}), _ABORTING),
+        "cancel/then_its_worker_fails": Known(frozenset({"failed_early"}), _ABORTING),
+    },
+)
+"""Procrastinate 2: a job that runs is asked to abort, which is a status of its own."""
+
+
 LOOK: Final = b"""
-SELECT j.id, j.task_name, j.status::text AS status, j.priority, j.lock, j.queueing_lock, j.args, j.scheduled_at,
-       j.attempts, j.worker_id, w.last_heartbeat,
+SELECT j.task_name, j.status::text AS status, j.priority, j.queueing_lock, j.args, j.scheduled_at, j.attempts, %s,
        (SELECT min(at) FROM procrastinate_events e WHERE e.job_id = j.id AND e.type = 'deferred') AS created_at,
        (SELECT max(at) FROM procrastinate_events e WHERE e.job_id = j.id AND e.type = 'started') AS started_at,
        (SELECT max(at) FROM procrastinate_events e
          WHERE e.job_id = j.id AND e.type IN ('succeeded', 'failed', 'cancelled', 'aborted')) AS completed_at
-FROM procrastinate_jobs j LEFT JOIN procrastinate_workers w ON w.id = j.worker_id
-ORDER BY j.id
+FROM procrastinate_jobs j %s ORDER BY j.id
 """
+BY_HEARTBEAT: Final = LOOK % (b"w.last_heartbeat", b"LEFT JOIN procrastinate_workers w ON w.id = j.worker_id")
+BY_START: Final = LOOK % (
+    b"(SELECT max(at) FROM procrastinate_events e WHERE e.job_id = j.id AND e.type = 'started') AS last_heartbeat",
+    b"",
+)
+"""Where there are no heartbeats, a job stalls so long after it was started."""
 _STATES: Final = {
     "todo": (Status.PENDING, QueueState.CREATED),
     "doing": (Status.PROCESSING, QueueState.ACTIVE),
+    "aborting": (Status.PROCESSING, QueueState.ACTIVE),
     "succeeded": (Status.COMPLETED, QueueState.COMPLETED),
     "failed": (Status.FAILED, QueueState.FAILED),
     "cancelled": (Status.CANCELLED, QueueState.CANCELLED),
@@ -197,7 +214,9 @@ UNKNOWN_JOB: Final = Outcome.refused("unknown job")
 
 
 class ProcrastinateQueue(AskingQueue):
-    """A queue under test over procrastinate 3. A claim is told apart by the attempts of its row."""
+    """A queue under test over procrastinate. A claim is told apart by the attempts of its row."""
+
+    look: ClassVar[bytes] = BY_HEARTBEAT
 
     capabilities = Capabilities(
         heartbeat=True,
@@ -236,7 +255,7 @@ class ProcrastinateQueue(AskingQueue):
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs, oldest first."""
         views = {}
-        for row in self._database.run(LOOK, prepare=True):
+        for row in self._database.run(self.look, prepare=True):
             job = row["args"]["job"]
             worker = self._workers.get((job, row["attempts"] + 1))
             most = max(self._most.get(job, self._settings.max_attempts), self._granted.get(job, 0))
@@ -286,11 +305,6 @@ class ProcrastinateQueue(AskingQueue):
 
     # workers --------------------------------------------------------------------------------------------------------
 
-    def claim(self, worker: str, limit: int) -> Outcome:
-        """Fetch, one job after the other."""
-        outcome = self._ask("claim", worker=worker, limit=limit)
-        return done([self._claim(job, worker) for job in outcome.value]) if outcome.done else outcome
-
     def _claim(self, job: dict[str, Any], worker: str) -> Claim:
         name, number = job["args"]["job"], job["attempts"] + 1
         self._workers[name, number] = worker
@@ -332,6 +346,33 @@ class ProcrastinateQueue(AskingQueue):
         return done([names[number] for number in outcome.value]) if outcome.done else outcome
 
 
+class SecondProcrastinateQueue(ProcrastinateQueue):
+    """The same over procrastinate 2, which has no heartbeats and no retry by hand.
+
+    Where a job that is asked to abort ends otherwise, it writes no event and counts no attempt.
+    """
+
+    look = BY_START
+    capabilities = replace(ProcrastinateQueue.capabilities, heartbeat=False, retry=False)
+
+    def __init__(self, opened: Opened, *, attended: bool = True) -> None:
+        super().__init__(opened, attended=attended)
+        self._ended_at = opened.ended_at
+        self._unwritten: dict[JobId, Instant] = {}
+        """When each job without an event was first seen to have ended."""
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first."""
+        return {job: self._whole(view) for job, view in super().jobs().items()}
+
+    def _whole(self, view: JobView) -> JobView:
+        if not view.terminal or view.completed_at is not None:
+            return view
+        number = view.token + 1
+        ended_at = self._unwritten.setdefault(view.id, self._ended_at())
+        return view._replace(attempts=number, token=number, completed_at=ended_at)
+
+
 def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `3`, `3.8.1`; after a slash may stand `unattended`.
 
@@ -345,15 +386,18 @@ def release(version: str = "latest") -> ForeignRelease:
             hint=f"Name {PACKAGE}@{asked} or {PACKAGE}@{asked}/{UNATTENDED}.",
         )
     number = newest_python(PACKAGE, asked)
-
+    second = number.startswith("2.")
+    queue = SecondProcrastinateQueue if second else ProcrastinateQueue
+    workers = () if second else (WORKERS,)
     return ForeignRelease(
         package=PACKAGE,
         version=f"{number}{slash}{word}",
-        queue=partial(ProcrastinateQueue, attended=not slash),
-        capabilities=ProcrastinateQueue.capabilities,
-        contract=CONTRACT,
+        queue=partial(queue, attended=not slash),
+        capabilities=queue.capabilities,
+        contract=SECOND_CONTRACT if second else CONTRACT,
         start=in_python(__file__, PACKAGE, number, DRIVER),
-        empty=emptied(*TABLES, numbered=("procrastinate_jobs", "procrastinate_workers")),
+        empty=emptied(*TABLES, *workers, numbered=("procrastinate_jobs", *workers)),
+        gated=not second,
         with_sessions={"contract": SESSIONS_CONTRACT},
     )
 

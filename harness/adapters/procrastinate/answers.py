@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from typing import Any
 
 import procrastinate
-from procrastinate import exceptions, jobs, utils
+from procrastinate import exceptions, jobs, manager, utils
 from procrastinate.retry import RetryStrategy
+from procrastinate.tasks import Task
+from procrastinate.worker import Worker
 
 LAST = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
 """A retry that would be later than its calendar goes is due then; half a day is left for it to run."""
@@ -15,6 +18,10 @@ LAST = datetime.datetime(9999, 12, 31, tzinfo=datetime.UTC)
 
 class ProcrastinateRefused(Exception):
     """Nothing happened."""
+
+
+class ProcrastinateTaskFailed(Exception):
+    """What a task raises here."""
 
 
 class ProcrastinateAnswers:
@@ -155,5 +162,59 @@ class ProcrastinateAnswers:
         utils.utcnow = lambda: moment
 
 
-Answers, Refused = ProcrastinateAnswers, ProcrastinateRefused
+class SecondProcrastinateAnswers(ProcrastinateAnswers):
+    """Procrastinate 2, whose workers are no rows and have no heartbeat. A job ends in its own `Worker.process_job`."""
+
+    async def claim(self, now: str, worker: str, limit: int) -> list[dict[str, Any]]:
+        """Fetch up to `limit` jobs."""
+        self._set(now)
+        fetched: list[dict[str, Any]] = []
+        while len(fetched) < limit and (job := await self.manager.fetch_job(queues=None)) is not None:
+            self.claimed[job.id, job.attempts] = job
+            fetched.append({"id": job.id, "attempts": job.attempts, "args": job.task_kwargs, "tool": job.task_name})
+        return fetched
+
+    async def complete(self, now: str, worker: str, id: int, attempts: int) -> None:
+        """Let the worker run a task that returns."""
+        self._set(now)
+        await self._ended_in_worker(self.claimed[id, attempts], None, False)
+
+    async def fail(self, now: str, worker: str, id: int, attempts: int, most: int, **waits: int) -> None:
+        """Let the worker run a task that raises."""
+        self._set(now)
+        strategy = RetryStrategy(max_attempts=most - 1, **waits) if most > 1 else False
+        await self._ended_in_worker(self.claimed[id, attempts], ProcrastinateTaskFailed("failed"), strategy)
+
+    async def _ended_in_worker(self, job: jobs.Job, error: Exception | None, retry: Any) -> None:
+        async def run(**kwargs: Any) -> None:
+            if error is not None:
+                raise error
+
+        self.app.tasks[job.task_name] = Task(run, blueprint=self.app, name=job.task_name, queue=job.queue, retry=retry)
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL + 1)
+        work = Worker(self.app, install_signal_handlers=False).process_job(job)
+        try:
+            await self._settled(work)
+        except ProcrastinateRefused:
+            if await self.manager.get_job_status_async(job_id=job.id) == jobs.Status.ABORTING:
+                raise RuntimeError("its worker's report is refused, and the job goes on aborting") from None
+            raise
+
+    async def cancel(self, now: str, id: int) -> None:
+        """Cancel a job that waits; ask one that runs to abort."""
+        self._set(now)
+        if not await self.manager.cancel_job_by_id_async(id, abort=True):
+            raise ProcrastinateRefused("the job has ended")
+
+    async def expire(self, now: str, seconds: float) -> list[int]:
+        """Do what the manual tells users to run as a periodic task: retry the jobs that started too long ago."""
+        self._set(now)
+        stalled = list(await self.manager.get_stalled_jobs(nb_seconds=seconds))
+        for job in stalled:
+            await self.manager.retry_job(job)
+        return [job.id for job in stalled]
+
+
+Answers = ProcrastinateAnswers if "register_worker" in vars(manager.JobManager) else SecondProcrastinateAnswers
+Refused = ProcrastinateRefused
 """By these names the child's own loop finds who answers, and what says that nothing was done."""
