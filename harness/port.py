@@ -70,7 +70,8 @@ class JobRequest:
         if problem := json_problem(self.input):
             return problem
         for name in ("tool", "unique_key", "serial_key", "dead_letter"):
-            if problem := json_problem(getattr(self, name)):
+            text = getattr(self, name)
+            if text is not None and (problem := json_problem(text)):
                 return f"{name}: {problem}"
         return None
 

@@ -54,15 +54,21 @@ AROUND_WINDOWS = {
 SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}
 TOOLS = ("tool", "tool", "other")
 RARELY = ("no", "no", "no", "no", "yes")
+NOW_AND_THEN = ("no",) * 7 + ("yes",)
 SELDOM = ("no",) * 9 + ("yes",)
-CROWDED = ("no",) * 119 + ("yes",)
+CROWDED = ("no",) * 199 + ("yes",)
 HARDLY = ("no",) * 159 + ("yes",)
 OFTEN = ("no", "yes")
+BEATS = 2
+"""Heartbeats in the time of a lease: no fewer keep it, and each more is two steps for every job that is held."""
 FEW = 3
 """A queue with so few features has each of them often, but for other tools."""
-FEW_OR_MANY = ("as set", "as set", "as set", "40")
-"""Attempts of a job that always fails: a wait that doubles each time passes every bound before the fortieth."""
-MANY = ("40",) * 15 + ("260",)
+FEW_OR_MANY = ("as set",) * 7 + ("40",)
+"""Attempts of a job that always fails: a wait that doubles each time passes every bound before the fortieth.
+
+Such a run is five times as long as the others, so its attempts take a second each, and it is drawn seldom.
+"""
+MANY = ("40",) * 7 + ("260",)
 """Attempts that no byte can count."""
 LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
 FEATURES = {
@@ -90,6 +96,7 @@ ODDS = {
     "wide values": SELDOM,
     "ends": RARELY,
     "tools": RARELY,
+    "schedules": NOW_AND_THEN,
     "crowd": CROWDED,
     "put off": HARDLY,
 }
@@ -120,6 +127,8 @@ CALENDARS: dict[str, tuple[str, str, int]] = {
 """Cron texts, their zones, and how many slots are waited for."""
 OFTEN_MISSED = "every other minute"
 """Several of its slots are missed by one outage."""
+MANY_JOBS = frozenset({"schedules", "calendars", "crowd"})
+"""What brings jobs enough: such a run sends one of the usual ones beside them."""
 CROWD = 120
 """Jobs that wait at once: more than a page."""
 PUT_OFF = 10_000
@@ -147,6 +156,8 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities, *, le
     settings = _draw_settings(choices, settings, capabilities, lease=lease)
     count = int(choices.pick("jobs", ("1", "2", "3")))
     features = _draw_features(choices, capabilities)
+    if not MANY_JOBS.isdisjoint(features):
+        count = 1
     if "ends" in features:
         settings = _draw_ends(choices, settings, capabilities)
     if "own terms" in features:  # maintenance has to outlast the longest of them
@@ -183,7 +194,7 @@ def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilit
     if held_for_a_batch and settings.batch_size == 1 and choices.pick("batch", ("1", "2")) == "2":
         drawn["batch_size"] = 2
         if capabilities.heartbeat:
-            drawn["heartbeat_interval"] = settings.lease // 4
+            drawn["heartbeat_interval"] = settings.lease // BEATS
     if capabilities.maintenance and choices.pick("retention", ("as set", "as set", "a lease")) == "a lease":
         drawn["retention"] = settings.lease
     if capabilities.concurrency_limits:
@@ -202,12 +213,12 @@ def _draw_ends(choices: Choices, settings: Settings, capabilities: Capabilities)
     timeout = settings.job_timeout
     if capabilities.heartbeat and choices.pick("lease", ("as set", "kept by heartbeats")) != "as set":
         lease = timeout * 2 // 5
-        settings = settings.changed(lease=lease, heartbeat_interval=lease // 4)
+        settings = settings.changed(lease=lease, heartbeat_interval=lease // BEATS)
     if capabilities.heartbeat and choices.pick("large batch", ("as set", "as set", "5")) == "5":
-        beat = settings.heartbeat_interval or settings.lease // 4
+        beat = settings.heartbeat_interval or settings.lease // BEATS
         settings = settings.changed(batch_size=5, heartbeat_interval=beat)
     if capabilities.heartbeat and not settings.heartbeat_interval and choices.pick("beats", ("no", "often")) == "often":
-        settings = settings.changed(heartbeat_interval=min(timeout, settings.lease) // 8)
+        settings = settings.changed(heartbeat_interval=min(timeout, settings.lease) // 4)
     if settings.batch_size == 5 or choices.pick("stuck timeout", ("as set", "short")) == "short":
         settings = settings.changed(stuck_timeout=settings.batch_size * timeout + settings.lease)
     delays = {"as set": settings.retry_delay, "none": 0, "1s": SECOND, "at its cap": settings.retry_delay_max}
@@ -299,7 +310,7 @@ def _draw_job(
     plan = JobPlan(
         name,
         outcomes=(ENDINGS | MORE_ENDINGS)[ending],
-        takes=(SPANS[pick("duration", tuple(SPANS))],),
+        takes=(SPANS["1s" if attempts != "as set" else pick("duration", tuple(SPANS))],),
         max_attempts=None if attempts == "as set" else int(attempts),
         at=delay("send time", True) or 0,
         start_after=delay("start time", capabilities.start_after),

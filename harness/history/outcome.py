@@ -63,4 +63,4 @@ DONE = Outcome(OutcomeKind.DONE)
 
 def done(value: Any = None) -> Outcome:
     """The effect happened."""
-    return Outcome(_DONE, value)
+    return tuple.__new__(Outcome, (_DONE, value, ""))  # without its constructor: every claim comes through here

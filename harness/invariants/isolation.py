@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from harness.history.event import Fault, Observed, Return
-from harness.history.outcome import UNKNOWN
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import CANCELLED, COMPLETED
@@ -27,7 +26,7 @@ SHARED = frozenset({"claim", "expire", "reconcile", "rescue", "purge"})
 class IsolationBetweenJobs(Monitor):
     """Asks at the end which jobs the workload declared healthy, and knows which faults hit their workers."""
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_observed": frozenset({"cancel"}), "on_return": SHARED}
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_observed": frozenset({"cancel"}), "on_unknown": SHARED}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -41,9 +40,8 @@ class IsolationBetweenJobs(Monitor):
         if event.verb == "cancel":
             self._cancelled.add(event.job)
 
-    def on_return(self, event: Return) -> None:
-        unknown = event.outcome.kind is UNKNOWN and not event.outcome.thrown_out
-        if event.verb in SHARED and unknown and event.answered:
+    def on_unknown(self, event: Return) -> None:
+        if event.verb in SHARED and event.answered and not event.outcome.thrown_out:
             self.breach("batch_poisoned", f"{event.verb} raised: {event.outcome.reason}")
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
@@ -85,8 +83,8 @@ ISOLATION_BETWEEN_JOBS = Invariant(
 class NoDeadlock(Monitor):
     """Looks at what verbs raise to their callers: a queue that makes its transaction again by itself is right."""
 
-    def on_return(self, event: Return) -> None:
-        if event.outcome.reason and event.outcome.deadlocked:
+    def on_unknown(self, event: Return) -> None:
+        if event.outcome.deadlocked:
             self.breach("deadlock", f"{event.verb} was thrown out: {event.outcome.reason}", job=event.job)
 
 

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from typing import ClassVar, assert_never
 
 from harness.history.event import Effect, Excuse, Fault, Observed, Return
-from harness.history.outcome import UNKNOWN
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId, JobView
@@ -228,7 +227,7 @@ TAKING_BACK = frozenset({"expire", "rescue", "reconcile"})
 class LeaseOutlivesExecution(Monitor):
     """Watches who holds, who runs, and who was kept from working by a fault."""
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"complete", "fail", "release"})}
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_unknown": frozenset({"complete", "fail", "release"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -246,8 +245,8 @@ class LeaseOutlivesExecution(Monitor):
                 if holding is not None and event.actor in ("*", holding.worker) and kept:
                     self._holdings.delay(holding, event.data["for"])
 
-    def on_return(self, event: Return) -> None:
-        if event.job is not None and event.outcome.kind is UNKNOWN:
+    def on_unknown(self, event: Return) -> None:
+        if event.job is not None:
             self._holdings.unanswered(event.job, event.token)
 
     def on_observed(self, event: Observed) -> None:

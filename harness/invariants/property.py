@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
 
 from harness.history.event import Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
+from harness.history.outcome import UNKNOWN
 from harness.invariants.memory import Frozen, freeze_attributes, thaw_attributes
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobId, JobView
@@ -160,7 +161,8 @@ class Monitor:
 
     A monitor subscribes by defining `on_call`, `on_return`, `on_observed`, `on_effect`, `on_fault`, `on_phase` or
     `at_rest`; also `healed`, when faults stop, and `without_rest`, where a limit comes instead of a rest. Instead of
-    `on_observed`, which sees every change of a job, it may define some of `on_created`, `on_changed` and `on_deleted`.
+    `on_observed`, which sees every change of a job, it may define some of `on_created`, `on_changed` and `on_deleted`;
+    instead of `on_return`, `on_unknown`, which sees only calls whose outcome is unknown.
     It never touches the queue.
     """
 
@@ -190,6 +192,7 @@ class Monitor:
 EVENT_METHODS: Mapping[str, type[Any]] = {
     "on_call": Call,
     "on_return": Return,
+    "on_unknown": Return,
     "on_observed": Observed,
     "on_created": Observed,
     "on_changed": Observed,
@@ -198,10 +201,17 @@ EVENT_METHODS: Mapping[str, type[Any]] = {
     "on_fault": Fault,
     "on_phase": Phase,
 }
-METHOD_OF: Mapping[type[Any], str] = {kind: method for method, kind in EVENT_METHODS.items() if kind is not Observed}
-CHANGES = ("on_created", "on_changed", "on_deleted")
-"""What a change of a job is told as, beside `on_observed`."""
-KINDS: tuple[type[Any] | str, ...] = (*METHOD_OF, *CHANGES)
+BESIDE: Mapping[str, str] = {
+    "on_created": "on_observed",
+    "on_changed": "on_observed",
+    "on_deleted": "on_observed",
+    "on_unknown": "on_return",
+}
+"""Methods that see only some events of a kind, each with the one that sees all of them."""
+METHOD_OF: Mapping[type[Any], str] = {
+    kind: method for method, kind in EVENT_METHODS.items() if kind is not Observed and method not in BESIDE
+}
+KINDS: tuple[type[Any] | str, ...] = (*METHOD_OF, *BESIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +265,8 @@ def _key_of(event: Any) -> tuple[type[Any] | str, str]:
     if kind is Observed:
         change = "on_created" if event.before is None else "on_deleted" if event.after is None else "on_changed"
         return change, event.verb
+    if kind is Return and event.outcome.kind is UNKNOWN:
+        return "on_unknown", event.verb
     return kind, event.verb if kind in (Call, Return) else event.name
 
 
@@ -266,7 +278,7 @@ def _route(monitors: tuple[type[Monitor], ...], method: str, name: str) -> Route
 def _watching(monitors: tuple[type[Monitor]], method: str, name: str) -> tuple[Callable[[Any, Any], None], ...]:
     """Return the methods of one monitor that see such an event: runs differ in which monitors they need."""
     (monitor,) = monitors
-    wanted = (method, "on_observed") if method in CHANGES else (method,)
+    wanted = (method, BESIDE.get(method, method))
     return tuple(
         getattr(monitor, one)
         for one in EVENT_METHODS
@@ -293,7 +305,9 @@ class Judge:
         """Whether it was seen that the run will never rest."""
         self._index = -1
         self._now: Instant = 0
-        self.monitors: list[Monitor] = [invariant.make(rules, self._reporter(invariant)) for invariant in invariants]
+        self.monitors: list[Monitor] = [
+            invariant.make(rules, partial(self._breach, invariant)) for invariant in invariants
+        ]
         self._routes = _known_routes(tuple(map(type, self.monitors)))
 
     def see(self, event: Event) -> None:
@@ -306,6 +320,8 @@ class Judge:
         name = seen[5] if kind is Effect else seen[1] if kind is Phase else seen[2]
         if kind is Observed:
             kind = "on_created" if seen[4] is None else "on_deleted" if seen[5] is None else "on_changed"
+        elif kind is Return and seen[5][0] is UNKNOWN:
+            kind = "on_unknown"
         route = self._routes[kind].get(name)
         if route is None:
             route = self._route(kind, name)
@@ -364,19 +380,17 @@ class Judge:
         """Whether what is accepted covers this breach: here, no excuse names any circumstances."""
         return True
 
-    def _reporter(self, invariant: Invariant) -> Reporter:
-        def breach(name: str, message: str, *, job: JobId | None = None) -> None:
-            declared = [kind for kind in invariant.anomalies if kind.name == name]
-            assert declared, f"{invariant.id} declares no anomaly {name!r}"
-            if declared[0].endless:
-                self.endless = True
-                if any(anomaly.job == job for anomaly in self.anomalies):
-                    return
-            if name in self._accepted and self._excused(name, job):
+    def _breach(self, invariant: Invariant, name: str, message: str, *, job: JobId | None = None) -> None:
+        """Take a breach that a monitor reports."""
+        declared = [kind for kind in invariant.anomalies if kind.name == name]
+        assert declared, f"{invariant.id} declares no anomaly {name!r}"
+        if declared[0].endless:
+            self.endless = True
+            if any(anomaly.job == job for anomaly in self.anomalies):
                 return
-            self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message))
-
-        return breach
+        if name in self._accepted and self._excused(name, job):
+            return
+        self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message))
 
 
 class CircumstantialJudge(Judge):

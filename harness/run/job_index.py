@@ -20,6 +20,9 @@ GIVEN_UP: Final[Duration] = 10 * MINUTE
 """So long schedulers look again and again for a slot of a calendar that still has no job."""
 
 
+_START_AFTER, _STARTED_AT, _LEASE_UNTIL = map(JobView._fields.index, ("start_after", "started_at", "lease_until"))
+
+
 class Timetable:
     """Tells schedulers when they next have something to look for, so that idle ticks are skipped."""
 
@@ -124,7 +127,7 @@ class JobIndex:
             if self._limited or self._keyed or self._paused:
                 self._known["claim"] = min([view.start_after for view in self._allowed()], default=None)
             else:
-                self._known["claim"] = self._first(self._waiting, lambda view: view.start_after, PENDING)
+                self._known["claim"] = self._first(self._waiting, _START_AFTER, PENDING)
         return self._known["claim"]
 
     def next_claim_of(self, tools: tuple[str, ...]) -> Instant | None:
@@ -155,7 +158,7 @@ class JobIndex:
         if not self._leases:
             return None
         if "expiry" not in self._known:
-            self._known["expiry"] = self._first(self._leases, lambda view: view.lease_until, None)
+            self._known["expiry"] = self._first(self._leases, _LEASE_UNTIL, None)
         return self._known["expiry"]
 
     def next_maintenance(self) -> Instant | None:
@@ -167,7 +170,7 @@ class JobIndex:
     def _next_maintenance(self) -> Instant | None:
         if self.apart:
             return 0
-        started = self._first(self._started, lambda view: view.started_at, PROCESSING) if self._started else None
+        started = self._first(self._started, _STARTED_AT, PROCESSING) if self._started else None
         due = [] if started is None else [started + self._settings.stuck_timeout]
         while self._expiring and not self._stands(*self._expiring[0]):
             heapq.heappop(self._expiring)
@@ -187,13 +190,13 @@ class JobIndex:
         elif view.status is PROCESSING and view.started_at is not None:
             heapq.heappush(self._started, (view.started_at, job))
 
-    def _first(
-        self, heap: list[tuple[Instant, JobId]], due: Callable[[JobView], Instant | None], status: Status | None
-    ) -> Instant | None:
+    def _first(self, heap: list[tuple[Instant, JobId]], field: int, status: Status | None) -> Instant | None:
+        """Return the first time in a heap that this field of a job in a status (None: in any) still says."""
+        live = self.live
         while heap:
             when, job = heap[0]
-            view = self.live.get(job)
-            if view is not None and due(view) == when and status in (None, view.status):
+            view = live.get(job)
+            if view is not None and view[field] == when and (status is None or status is view.status):
                 return when
             heapq.heappop(heap)
         return None

@@ -281,8 +281,10 @@ class Recorder:
             raise IncompleteView(self._whole, job, after)
         self.board.put(job, after)
         self.last_change = self._clocks.now
-        clock = self._clocks.store() if self._made_at is None else self._made_at()
-        event = _new(Observed, (self._clocks.now, actor, verb, job, before, after, clock))
+        clocks = self._clocks
+        now = clocks.now
+        clock = now + clocks.store_offset if self._made_at is None else self._made_at()
+        event = _new(Observed, (now, actor, verb, job, before, after, clock))
         self._note(event)
         self._see(event)
 
@@ -291,7 +293,9 @@ class Recorder:
         rest: tuple[Any, ...] = (data, None, False, None)
         if type(data) is SideEffect:
             rest = (data.data, data.identity, data.idempotent, data.reply)
-        self._write(_new(Effect, (self._clocks.now, actor, job, attempt, token, name, *rest)))
+        event = _new(Effect, (self._clocks.now, actor, job, attempt, token, name, *rest))
+        self._note(event)
+        self._see(event)
 
     def fault(self, actor: str, name: str, data: Any) -> None:
         """Write down something that was made to go wrong."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
 from harness.sim.outside import Pick
@@ -46,11 +47,13 @@ TIME_FIRST: Final = Option(TIME, "time first")
 OTHERS_FIRST: Final = Option(OTHERS, "others first")
 
 
+@lru_cache(maxsize=1024)  # actors have the same names in every run
 def acts_first(actor: str) -> Option:
     """Return the option of letting this actor act."""
     return Option(FIRST, f"{actor} first", actor)
 
 
+@lru_cache(maxsize=1024)
 def acts_next(actor: str) -> Option:
     """Return the option of bringing this actor to the front."""
     return Option(NEXT, f"{actor} next", actor)

@@ -420,7 +420,13 @@ class Kernel:
                 self._deliver(actor, actor.call)
                 return
             actor.call = None
-        self._place(actor)
+        kind = type(actor.request)
+        if kind is VerbCall or kind is Point:  # as `_place` does it: most steps end here
+            self._agenda.planned = False
+            actor.state = READY
+            self.ready.append(actor)
+        else:
+            self._place(actor)
 
     def _place(self, actor: Actor) -> None:
         self._agenda.planned = False
@@ -682,9 +688,14 @@ class Agenda:
         wake = self.sleeping[0][0] if self.sleeping else None
         self._ticks = ticks = []
         outages = self._outages
+        asked: Callable[[], Instant | None] | None = None
+        answer: Instant | None = None
         for actor in self.polling.values():
             request: Any = actor.request
-            due = request.due()
+            if request.due != asked:  # workers of one queue poll for the same: they are asked for once
+                asked = request.due
+                answer = asked()
+            due = answer
             if due is None:
                 continue
             if outages:

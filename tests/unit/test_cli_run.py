@@ -63,10 +63,10 @@ def test_a_run_that_takes_more_steps_than_it_may_fails_and_says_how_to_let_it_go
 
 
 def test_a_search_says_how_many_runs_were_cut(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explore", "memory", "--runs", "4", "--steps", "20", "--json", "told.json"]) == 3
+    assert main(["explore", "memory", "--runs", "4", "--steps", "12", "--json", "told.json"]) == 3
     out = capsys.readouterr().out
-    assert "Cut: 4 of 4 runs were still at work after 20 steps" in out
-    assert "--steps 200 lets them go on." in out
+    assert "Cut: 4 of 4 runs were still at work after 12 steps" in out
+    assert "--steps 120 lets them go on." in out
     assert json.loads(Path("told.json").read_text())["cut"] == 4
 
 

@@ -206,6 +206,8 @@ class Claiming(JobRows):
     def allowed(self, due: list[JobView], limit: int) -> list[JobView]:
         """Return the first jobs that limits and serial keys let through, each counted before the next is looked at."""
         settings = self.settings
+        if not due:
+            return due
         if not (settings.concurrency or settings.tool_concurrency or any(row.serial_key is not None for row in due)):
             return due[:limit]
         active = self.active()
@@ -452,7 +454,7 @@ class Producing(Settling):
     def option_problem(self, request: JobRequest) -> str | None:
         """Return why text cannot hold a request's name or one of its keys, or None."""
         texts = (request.tool, request.unique_key, request.serial_key, request.dead_letter)
-        return next((problem for text in texts if (problem := json_problem(text))), None)
+        return next((problem for text in texts if text is not None and (problem := json_problem(text))), None)
 
     def created(self, request: JobRequest, now: Instant) -> JobView:
         """Return the row of a new job."""
