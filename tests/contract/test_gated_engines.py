@@ -134,7 +134,7 @@ def test_a_crash_leaves_between_two_statements_what_a_killed_process_leaves(proc
         assert left == {"a": runs, "b": waits}
 
 
-@pytest.fixture(scope="module", params=["graphile-worker@0.17.2", "pgboss-node@10.4.2"])
+@pytest.fixture(scope="module", params=["graphile-worker@0.17.2", "pgboss-node@12.38.0"])
 def in_node(request: pytest.FixtureRequest, engines: Get) -> Any:
     return engines(f"{request.param} --sessions")
 

@@ -55,15 +55,16 @@ export class Answers {
   /** Answer another one over a connection of its own. */
   async session({ url }) {
     const other = Object.assign(new Answers(this.folder), { fenced: this.fenced, make: this.make });
-    await other.connect(url);
+    await other.connect(url, { migrate: false });
     other.queues = this.queues;
     return other;
   }
 
-  async connect(url) {
-    this.boss = this.make({ connectionString: url, max: 1 });
+  /** Connect, and make the tables unless they are there: an instance that may make them looks, at times of its own, for more. */
+  async connect(url, options = {}) {
+    this.boss = this.make({ connectionString: url, max: 1, ...options });
     await this.started();
-    this.schedules = new Schedules(this.folder, url, this.make);
+    this.schedules = new Schedules(this.folder, url, (given) => this.make({ ...given, migrate: false }));
   }
 
   /** Start, and keep what the timer would do that refreshes what is known of the queues: `expire` does it. */
