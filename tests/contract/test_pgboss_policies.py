@@ -112,7 +112,9 @@ def test_the_generic_workload_finds_a_public_bug_until_its_repair(
 ) -> None:
     def first(release: str, runs: int) -> int | None:
         sampler = Sampler(engines(f"pgboss-node@{release}"), looking_for=frozenset({anomaly}))
-        return next((n for n in range(runs) if anomaly in sampler.sample(run_seed(0, n)).found), None)
+        played = ((n, sampler.sample(run_seed(0, n))) for n in range(runs))
+        # Batches are left out: no release so far fills one where two jobs of a group stand first (docs/findings).
+        return next((n for n, run in played if anomaly in run.found and run.scenario.settings.batch_size == 1), None)
 
     number = first(affected, 600)
     assert number is not None
