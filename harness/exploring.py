@@ -564,7 +564,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
 
 
 def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
-    """Name the side effects that a job had again, unless their receiver ignores a repetition."""
+    """Name the side effects that a job repeated, unless their receiver ignores a repetition."""
     counted = Counter((event.name, event.job, canonical(event.data)) for event in effects if not event.idempotent)
     return tuple(dict.fromkeys(name for (name, _, _), count in counted.items() if count > 1))
 

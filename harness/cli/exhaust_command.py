@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stalls",
         default="1",
         metavar="N",
-        help=f"how often time may pass by an actor that is ready, until it acts; or {ANY} (default: 1)",
+        help=f"how often time may move on while a worker is ready to act; {ANY}: without a limit (default: 1)",
     )
     add(
         "--kind",
@@ -88,7 +88,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")
     add("--unique", action="store_true", help="all jobs share one unique key")
-    add("--jitters", type=int, default=1, metavar="N", help="values of a stretched retry delay, 1 to 4 (default: 1)")
+    add(
+        "--jitters",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many lengths of a retry delay with jitter to try, 1 to 4 (default: 1)",
+    )
     add("--no-symmetry", action="store_true", help="treat workers and jobs of one kind as different")
     add("--states", type=int, default=5_000_000, metavar="N", help="at most N states (default: 5000000)")
 

@@ -54,7 +54,7 @@ PROCESS_PATIENCE = 60.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    configure_search(parser)
+    configure_search(parser, or_a=", or a test: test_file.py::test_name")
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="the seed of the first run (default: 0)")
     add("--runs", type=int, metavar="N", help="at most N runs (default: 5000; of a test 200)")

@@ -404,6 +404,7 @@ def _causes(run: Run, width: int) -> list[Line]:
     return [*lines, *_listed(label, orders, width, 2 if faults else 3)]
 
 
+ALSO = "Also shows: "
 UNBROKEN = 10_000
 """A width at which every sentence stays on its line."""
 
@@ -468,9 +469,15 @@ def _fixes(run: Run, width: int) -> list[Line]:
 def _also(run: Run, width: int, lead: str) -> list[Line]:
     gravest = run.led_by(lead)
     names = sorted(run.found - ({gravest.name} if gravest is not None else set()))
-    if run.verdict is Verdict.FAIL and gravest is not None and run.failures:
-        names.append(f"{len(run.failures)} unmet expectation{'s' if len(run.failures) > 1 else ''}")
-    return [Line(text) for text in wrap("Also: ", ", ".join(names), width=width, lines=1)] if names else []
+    told = [Line(text) for text in wrap(ALSO, ", ".join(names), width=width, lines=1)] if names else []
+    if run.verdict is Verdict.FAIL and gravest is not None:
+        told += _listed("Unmet: ", [_without_place(failure, run) for failure in run.failures], width, 2)
+    return told
+
+
+def _without_place(failure: str, run: Run) -> str:
+    """Return an unmet expectation without its file, which the screen names anyway."""
+    return failure.removeprefix(f"{run.scenario.path}:").partition(": ")[2] if run.scenario.path else failure
 
 
 _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"(?:\\.|[^"\\])*"|['"])+""")
