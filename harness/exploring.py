@@ -267,8 +267,8 @@ class ExploredTest:
             return
         lost = [f"{count} told nothing: {why}" for why, count in campaign.lost.items()]
         over = [f"known until {day}, which is over: {key}" for key, day in self._expired()]
-        told = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, self._unjudged())]
-        self.item.add_report_section("call", EXPLORED, "\n".join(told))
+        lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, self._unjudged())]
+        self.item.add_report_section("call", EXPLORED, "\n".join(lines))
         if campaign.unsure:
             pytest.skip(f"inconclusive: {campaign.unsure}")
         if campaign.finding is not None:
@@ -564,7 +564,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
 
 
 def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
-    """Name the side effects that a job had again, unless their receiver ignores a repetition."""
+    """Name the side effects that a job repeated, unless their receiver ignores a repetition."""
     counted = Counter((event.name, event.job, canonical(event.data)) for event in effects if not event.idempotent)
     return tuple(dict.fromkeys(name for (name, _, _), count in counted.items() if count > 1))
 

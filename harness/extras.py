@@ -39,7 +39,7 @@ def missing_extra(error: BaseException) -> EnvironmentUnavailable | None:
     while cause is not None:
         if isinstance(cause, ModuleNotFoundError) and (package := (cause.name or "").partition(".")[0]) in BROUGHT_BY:
             return EnvironmentUnavailable(
-                f"the package {package} is not installed", hint=f"Bring it with: {install(BROUGHT_BY[package])}"
+                f"the package {package} is not installed", hint=f"Install it with: {install(BROUGHT_BY[package])}"
             )
         cause = cause.__cause__ or cause.__context__
     return None

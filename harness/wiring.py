@@ -70,7 +70,9 @@ STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss:open_stor
 """Where an application's two tables can be, beside memory: `my_app.py:MyApp@pgboss@12.38.0`."""
 RELEASED: Final = frozenset(SHIPPED) - {"memory", "reference", "postgres"}
 """Shipped engines that are another project's queue, in versions."""
-SESSIONS: Final = "give every actor its own database session; each statement then waits for its turn"
+SESSIONS: Final = (
+    "give each worker, client and cron a database session of its own, and choose the order of their statements"
+)
 """What the option says of itself, wherever a command has it."""
 QUEUE_FILES: Final = (".yaml", ".yml")
 """How the name of a queue in a file ends."""
@@ -236,7 +238,9 @@ def split_name(name: str) -> tuple[str, str | None]:
     if base not in (known := engine_names()):
         if (problem := _not_an_engine(name)) is not None:
             raise problem
-        raise UsageError(f"no such engine: {base!r}{did_you_mean(base, known)}", hint=available(known))
+        near = did_you_mean(base, known)
+        listed = available(known, near=base, listed="`job-harness doctor` lists them")
+        raise UsageError(f"no such engine: {base!r}{near}", hint=listed)
     if at and (not version or (base in SHIPPED and base not in RELEASED)):
         raise UsageError(
             f"no such engine: {engine!r}: {base} has no versions" if version else f"{engine!r} names no version",

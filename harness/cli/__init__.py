@@ -23,21 +23,21 @@ from harness.printable import keep_for_document, printable_streams
 
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge the results"),
-    "explore": ("harness.cli.explore_command", "search an engine for a run that breaks an invariant"),
-    "merge": ("harness.cli.merge_command", "put the parts of a campaign together that `explore --shard` did"),
+    "explore": ("harness.cli.explore_command", "search a queue, a system or a test for a run that breaks an invariant"),
+    "merge": ("harness.cli.merge_command", "merge the parts of a campaign that `explore --shard` ran"),
     "exhaust": ("harness.cli.exhaust_command", "examine every run within a small scope"),
     "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
-    "check": ("harness.cli.check_command", "check what a repository sets for its job queue"),
+    "check": ("harness.cli.check_command", "check the job queue settings of a repository"),
     "audit": ("harness.cli.audit_command", "judge what production has written about its jobs"),
     "verify": ("harness.cli.verify_command", "send one job through a running system and watch it until it ends"),
-    "doctor": ("harness.cli.doctor_command", "say what is installed, what can run here, and what repairs the rest"),
+    "doctor": ("harness.cli.doctor_command", "show what is installed, what can run here, and how to repair the rest"),
     "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
     "new": (
         "harness.cli.project_commands:new",
-        "write a new tool: processor, registration, worker list, test, scenario",
+        "write a new kind of job: processor, registration, worker list, test, scenario",
     ),
-    "examples": ("harness.cli.project_commands:examples", "write examples that run as they are"),
-    "explain": ("harness.cli.explain_command:explain", "say what an anomaly, a rule, a fault or a wrong queue is"),
+    "examples": ("harness.cli.project_commands:examples", "write runnable examples into a folder"),
+    "explain": ("harness.cli.explain_command:explain", "explain an anomaly, a rule, a fault or a wrong queue"),
     "docs": ("harness.cli.explain_command:docs", "print the docs as one Markdown text, or one page of them"),
     "serve": ("harness.cli.serve_command", "run the harness for a test in another language, such as TypeScript"),
     "schema": (

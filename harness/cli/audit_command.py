@@ -67,7 +67,7 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
         help=f"a file of spans (OTLP) or a history; with --database: {LOG}, a table known by name "
         f"({', '.join(known_tables())}), or a YAML file that describes one",
     )
-    add("--database", metavar="DSN", help="the database to read, and only to read (default: DATABASE_URL)")
+    add("--database", metavar="DSN", help="the database, which is only read (default: DATABASE_URL)")
     add("--since", metavar="WHEN", help="only what happened since then: a time (2026-01-31T08:00Z) or a duration (2d)")
     add("--job", metavar="ID", help="tell the whole story of one job")
     add(
@@ -86,7 +86,7 @@ def _judging_options(parser: argparse.ArgumentParser) -> None:
         type=_duration,
         default=STUCK_AFTER,
         metavar="DURATION",
-        help="a job counts as stuck so long after its claim ended, or was made where it has no end (default: 1h)",
+        help="how long after its lease ended a job counts as stuck; without a lease, after its claim (default: 1h)",
     )
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add("--follow", action="store_true", help="go on judging the log as it grows, until Ctrl-C")
@@ -102,7 +102,9 @@ def _judging_options(parser: argparse.ArgumentParser) -> None:
 def _output_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
-        "--scenarios", metavar="FOLDER", help="write a scenario for each anomaly that one can say, to replay on a model"
+        "--scenarios",
+        metavar="FOLDER",
+        help="write a scenario that replays on a model for each anomaly that a scenario can express",
     )
     add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
     add("--html", metavar="FILE", help="draw the stories, as one HTML file that needs no network")
@@ -138,7 +140,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return _change_log(arguments)
     if not arguments.sources:
         raise UsageError(
-            "nothing to audit is named", hint=f"Name a file, {LOG}, or a table: {', '.join(known_tables())}."
+            "no source to audit was given", hint=f"Name a file, {LOG}, or a table: {', '.join(known_tables())}."
         )
     outputs = {
         option: OutputFile.checked(name, f"--{option}")

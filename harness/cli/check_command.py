@@ -41,14 +41,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="environments",
         metavar="SERVICE=FILE",
-        help=f"the variables of a service, instead of the .env files found; {PROCESS} is this process's (repeatable)",
+        help="read a service's environment from this file, not from the .env files found; "
+        f"{PROCESS} is the environment of this command (repeatable)",
     )
     add("--database", metavar="DSN", help="also check this live database; it is only read")
     add("--table", metavar="NAME", help="with --database: the table that has a row for each job (default: tool_job)")
     add(
         "--link",
         metavar="COLUMN",
-        help="with --database: the column that holds the job's id, or data.KEY where the job's data holds the row's",
+        help="with --database: the column that holds the id of the queue's job; data.KEY if the job's data holds the "
+        "id of the row",
     )
     add("--without", action="append", default=[], metavar="RULE", help="leave out a rule (repeatable)")
     add(
@@ -58,7 +60,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SEVERITY",
         help="the lowest severity that fails: error, warning, note or never (default: warning)",
     )
-    add("--baseline", metavar="FILE", help="accept the findings in this file; it may only shrink")
+    add(
+        "--baseline",
+        metavar="FILE",
+        help="accept the findings in this file; new ones fail, and so does one that is no longer found",
+    )
     add("--write-baseline", metavar="FILE", help="write the current findings as a baseline, and pass")
     add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
     add("--sarif", metavar="FILE", help="write them as SARIF 2.1.0")

@@ -37,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=EVERY,
         metavar="CASE",
-        help="instead: what each engine makes of outcomes that are hard to store; of one of them, step by step",
+        help="show instead what each engine does with results that are hard to store; with CASE, one step by step",
     )
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--quiet", "-q", action="store_true", help="leave out cases that an engine does not support")

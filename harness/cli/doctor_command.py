@@ -189,7 +189,7 @@ def _found(part: str, name: str, find: Callable[[], str]) -> Item:
 
 
 def _command_in(hint: str | None) -> str:
-    """Return the command alone where a hint ends in one: `Bring it with: pip install ...`."""
+    """Return the command alone where a hint ends in one: `Install it with: pip install ...`."""
     return (hint or "").rpartition("with: ")[2].partition(", or")[0]
 
 

@@ -20,13 +20,13 @@ from harness.cli.search import (
     progress_bar,
 )
 from harness.errors import ExitCode, HarnessError, UsageError
-from harness.exhaust.scope import SCOPE_SETTINGS, Scope, parse_kind
+from harness.exhaust.scope import COUNTS, SCOPE_SETTINGS, Scope, parse_kind, searched_kinds
 from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
 from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
 from harness.explore.watchdog import StepHung, StepWatchdog
 from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
-from harness.faults import FaultKind, FaultPlan, kinds
+from harness.faults import FaultPlan
 from harness.interruption import (
     INTERRUPTIONS,
     Terminated,
@@ -41,26 +41,8 @@ from harness.port import Engine
 from harness.report.screen import changed_settings
 from harness.wiring import Engines
 
-COUNTS = {
-    "workers": ("number of workers", 2),
-    "jobs": ("number of jobs", 2),
-    "cancels": ("number of jobs to cancel", 0),
-    "retries": ("number of jobs an operator retries", 0),
-}
 SHARE = 64
 ANY = "any"
-
-
-def bounds() -> tuple[str, ...]:
-    """Return the options that only a complete search has, without dashes."""
-    faults = [kind.scope_option for kind in _searched()]
-    own = ("stalls", "kind", "priorities", "unique", "jitters", "no-symmetry", "states")
-    return (*(name for name in COUNTS if name != "jobs"), *faults, *own)
-
-
-def _searched() -> list[FaultKind]:
-    """List the faults that a complete search can have."""
-    return [kind for kind in kinds().values() if not kind.sampled_only]
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -69,13 +51,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     for name, (meaning, default) in COUNTS.items():
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
-    for kind in _searched():
+    for kind in searched_kinds():
         add(f"--{kind.scope_option}", type=int, default=0, metavar="N", dest=_place(kind.id), help=kind.scope_help)
     add(
         "--stalls",
         default="1",
         metavar="N",
-        help=f"how often time may pass by an actor that is ready, until it acts; or {ANY} (default: 1)",
+        help=f"how often time may move on while a worker is ready to act; {ANY}: without a limit (default: 1)",
     )
     add(
         "--kind",
@@ -88,7 +70,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")
     add("--unique", action="store_true", help="all jobs share one unique key")
-    add("--jitters", type=int, default=1, metavar="N", help="values of a stretched retry delay, 1 to 4 (default: 1)")
+    add(
+        "--jitters",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many lengths of a retry delay with jitter to try, 1 to 4 (default: 1)",
+    )
     add("--no-symmetry", action="store_true", help="treat workers and jobs of one kind as different")
     add("--states", type=int, default=5_000_000, metavar="N", help="at most N states (default: 5000000)")
 
@@ -111,7 +99,7 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
         raise UsageError(f"--priorities is {arguments.priorities!r}", hint="Give whole numbers with commas.") from None
     return Scope(
         **{name: getattr(arguments, name) for name in COUNTS},
-        faults=FaultPlan(**{kind.id: getattr(arguments, _place(kind.id)) for kind in _searched()}),
+        faults=FaultPlan(**{kind.id: getattr(arguments, _place(kind.id)) for kind in searched_kinds()}),
         stalls=None if stalls == ANY else int(stalls),
         kinds=tuple(parse_kind(text) for text in arguments.kinds) or Scope().kinds,
         priorities=priorities,

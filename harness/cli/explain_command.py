@@ -219,7 +219,10 @@ def execute_docs(arguments: argparse.Namespace) -> int:
     elif arguments.page:
         name = arguments.page.removeprefix("docs/").removesuffix(".md")
         if name not in pages:
-            raise UsageError(f"there is no page {name!r}{did_you_mean(name, pages)}", hint="job-harness docs --list")
+            raise UsageError(
+                f"there is no page {name!r}{did_you_mean(name, pages)}",
+                hint="`job-harness docs --list` lists the pages.",
+            )
         print(pages[name], end="")
     else:
         print(text, end="")

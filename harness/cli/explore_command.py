@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
-from harness.cli.exhaust_command import bounds
 from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
 from harness.cli.search import (
@@ -25,9 +24,9 @@ from harness.cli.search import (
     queues_to_search,
 )
 from harness.errors import ExitCode, UsageError, clipped
+from harness.exhaust.scope import bounds
 from harness.explore.crew import CampaignPlan
 from harness.explore.finding import Campaign, Finding
-from harness.explore.process_pool import ProcessPool
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.explore.shards import Shard
 from harness.explore.strategy import Strategy
@@ -41,6 +40,7 @@ from harness.run.verdict import Verdict
 from harness.wiring import Engines, is_system_file
 
 if TYPE_CHECKING:
+    from harness.explore.process_pool import ProcessPool
     from harness.explore.ray_cluster import RayCluster
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
@@ -54,7 +54,7 @@ PROCESS_PATIENCE = 60.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    configure_search(parser)
+    configure_search(parser, or_a=", or a test: test_file.py::test_name")
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="the seed of the first run (default: 0)")
     add("--runs", type=int, metavar="N", help="at most N runs (default: 5000; of a test 200)")
@@ -286,7 +286,11 @@ def _crew(arguments: argparse.Namespace, plan: CampaignPlan) -> ProcessPool | Ra
         from harness.explore.ray_cluster import RayCluster
 
         return RayCluster(plan, arguments.on)
-    return ProcessPool(plan, size=arguments.processes) if arguments.processes > 1 else None
+    if arguments.processes > 1:
+        from harness.explore.process_pool import ProcessPool
+
+        return ProcessPool(plan, size=arguments.processes)
+    return None
 
 
 def _code(campaign: Campaign, interruption: BaseException | None) -> int:

@@ -32,9 +32,14 @@ HINT: Final = "Give the --json files of `job-harness explore --shard K/N`, each 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("files", nargs="+", metavar="FILE", help="what `explore --shard K/N --json FILE` wrote, of every part")
+    add(
+        "files",
+        nargs="+",
+        metavar="FILE",
+        help="the file that `explore --shard K/N --json FILE` wrote, one for each part",
+    )
     add("--issues", metavar="FOLDER", help="write the text of an issue for each anomaly, as FOLDER/ANOMALY.md")
-    add("--json", metavar="FILE", help="write the campaign as JSON, as one that was done in one part")
+    add("--json", metavar="FILE", help="write the whole campaign as JSON, as one run of explore does")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
 

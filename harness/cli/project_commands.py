@@ -141,7 +141,7 @@ def carry_out(plan: ChangePlan, *, dry_run: bool, then: str = "") -> int:
 def configure_new(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("tool", metavar="TOOL", help="the slug of the tool, such as my-tool")
+    add("tool", metavar="TOOL", help="the name of the kind of job, such as my-tool")
     add("--lang", choices=[str(item) for item in Language], help="its language (default: detected)")
     add("--folder", default=".", metavar="FOLDER", help="the repository, or a package of its workspace")
     add("--dry-run", action="store_true", help="show the new files and edits as a diff without writing them")

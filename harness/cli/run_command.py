@@ -103,14 +103,14 @@ def _choice_options(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="memory",
         metavar="NAMES",
-        help="engines, separated by commas; NAME+MISTAKE is a wrong queue",
+        help="engines, separated by commas, as `job-harness doctor` lists them; NAME+MISTAKE is a wrong queue",
     )
     add("--sessions", action="store_true", help=SESSIONS)
     add(
         "--seed",
         type=int,
         metavar="N",
-        help="draw what a scenario leaves open from this seed (a tape takes precedence)",
+        help="the seed of what a scenario leaves open; what its `tape` says stays",
     )
     add("--replay", metavar="TOKEN", help="replay a token on the one scenario that is named")
     add(

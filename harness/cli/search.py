@@ -64,20 +64,16 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
-TARGET = (
-    "an engine, a queue file (queue.yaml), a system file (system.yaml), module:factory or file.py:factory, or "
-    "(explore only) a test: "
-    "test_file.py::test_name (default: memory)"
-)
+TARGET = "an engine, a queue file (queue.yaml), a system file (system.yaml), module:factory or file.py:factory"
 
 
 # asked ----------------------------------------------------------------------------------------------------------------
 
 
-def configure_search(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of every search."""
+def configure_search(parser: argparse.ArgumentParser, *, or_a: str = "") -> None:
+    """Declare the options of every search; `or_a` is what else this one searches."""
     add = parser.add_argument
-    add("target", nargs="?", default="memory", metavar="TARGET", help=TARGET)
+    add("target", nargs="?", default="memory", metavar="TARGET", help=f"{TARGET}{or_a} (default: memory)")
     add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} (explore does so for a queue file)")
     add("--time", type=_seconds, metavar="TIME", help="stop after this many seconds (90), or this long (5m)")
     add(
@@ -105,7 +101,14 @@ def configure_search(parser: argparse.ArgumentParser) -> None:
         help="a step that takes longer counts as hanging (default: 10)",
     )
     add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOUND_FOLDER}/)")
-    add("--replay", default="", metavar="ENGINES", help="also replay findings on these engines, separated by commas")
+    add(
+        "--replay-on",
+        "--replay",
+        dest="replay",
+        default="",
+        metavar="ENGINES",
+        help="also replay findings on these engines, separated by commas",
+    )
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")

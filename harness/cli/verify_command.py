@@ -15,9 +15,13 @@ from harness.verify.trial import Seen, Template, create_job, judged, read_templa
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("url", metavar="URL", help="the base URL of the running api-server")
-    add("--dsn", metavar="DSN", help="the database to watch tool_job in, read-only (default: DATABASE_URL)")
-    add("--config", metavar="FILE", help="TOML with the request (default: pyproject.toml)")
+    add("url", metavar="URL", help="the base URL of the running API that accepts jobs")
+    add(
+        "--dsn",
+        metavar="DSN",
+        help="the database with the table tool_job to watch, which is only read (default: DATABASE_URL)",
+    )
+    add("--config", metavar="FILE", help="TOML that says which request sends a job (default: pyproject.toml)")
     add("--poll", type=float, default=2.0, metavar="SECONDS", help="the workers' polling interval (default: 2)")
     add("--margin", type=float, default=3.0, metavar="SECONDS", help="how much longer a start may take (default: 3)")
     add("--takes", type=float, default=60.0, metavar="SECONDS", help="how long the job may run (default: 60)")

@@ -22,6 +22,27 @@ MOST_FAULTS = 9
 """Of one kind."""
 
 
+COUNTS = {
+    "workers": ("number of workers", 2),
+    "jobs": ("number of jobs", 2),
+    "cancels": ("number of jobs to cancel", 0),
+    "retries": ("number of jobs an operator retries", 0),
+}
+"""The options that count something, each with its meaning and its default."""
+
+
+def bounds() -> tuple[str, ...]:
+    """Return the options that only a complete search has, without dashes."""
+    faults = [kind.scope_option for kind in searched_kinds()]
+    own = ("stalls", "kind", "priorities", "unique", "jitters", "no-symmetry", "states")
+    return (*(name for name in COUNTS if name != "jobs"), *faults, *own)
+
+
+def searched_kinds() -> list[FaultKind]:
+    """List the faults that a complete search can have."""
+    return [kind for kind in kinds().values() if not kind.sampled_only]
+
+
 class JobKind(NamedTuple):
     """What a job is: how its attempts end, and how long each takes, by the names of the generic workload."""
 

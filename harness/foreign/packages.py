@@ -251,7 +251,7 @@ def pip_command() -> list[str]:
     """
     if importlib.util.find_spec("pip") is None:
         raise EnvironmentUnavailable(
-            f"{sys.executable} has no pip", hint="Bring it with: python -m ensurepip, or: uv pip install pip"
+            f"{sys.executable} has no pip", hint="Install it with: python -m ensurepip, or: uv pip install pip"
         )
     return [sys.executable, "-I", "-m", "pip"]
 

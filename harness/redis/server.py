@@ -88,7 +88,7 @@ def faketime() -> Path:
     found = _in_package("libfaketime", LIBRARY)
     if found is None:
         raise EnvironmentUnavailable(
-            "a Redis on a virtual clock needs libfaketime, which is not installed", hint=f"Bring it with: {REPAIR}"
+            "a Redis on a virtual clock needs libfaketime, which is not installed", hint=f"Install it with: {REPAIR}"
         )
     return found
 

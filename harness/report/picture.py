@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.model.duration import format_duration
 from harness.printable import printable
-from harness.report.screen import moment
+from harness.report.screen import ALSO, moment
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -780,7 +780,7 @@ def _issue_text(drawing: Drawing, grid: Grid) -> str:
         each["name"]: _here(each) for each in reversed(run["anomalies"]) if each["name"] != (lead or each)["name"]
     }
     also = [f"Also {name}: {where}" for name, where in reversed(others.items())]
-    told = [_text(line) for line in run["told"] if not (also and line.startswith("Also: "))]
+    told = [_text(line) for line in run["told"] if not (also and line.startswith(ALSO))]
     body = "\n".join([*here, *_told_rows(grid), "", *told, *also])
     fence = "`" * max(3, 1 + _longest_run(body + drawing.replay))
     lines += [f"{fence}text", body, *([f"Replay: {_text(drawing.replay)}"] if drawing.replay else []), fence]

@@ -12,8 +12,6 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from rich.cells import cell_len, set_cell_size
-
 from harness.faults import Cause, cause_of, ordinal, told
 from harness.history.event import Call, Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
@@ -39,22 +37,39 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
+def columns_of(text: str) -> int:
+    """Return how many columns a text takes. The tables of wide characters are loaded for a text that may have some."""
+    if text.isascii() and text.isprintable():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
+def _brought_to(text: str, width: int) -> str:
+    if text.isascii() and text.isprintable():
+        return text[:width].ljust(width)
+    from rich.cells import set_cell_size
+
+    return set_cell_size(text, width)
+
+
 def clip(text: str, width: int) -> str:
     """Shorten to at most this many columns."""
-    if cell_len(text) <= width:
+    if columns_of(text) <= width:
         return text
-    return set_cell_size(text, max(0, width - 1)).rstrip() + ELLIPSIS
+    return _brought_to(text, max(0, width - 1)).rstrip() + ELLIPSIS
 
 
 def pad(text: str, width: int) -> str:
     """Bring to exactly this many columns."""
-    return set_cell_size(clip(text, width), width)
+    return _brought_to(clip(text, width), width)
 
 
 def wrap(label: str, text: str, *, width: int, lines: int) -> list[str]:
     """Set `label` before a text and break it into at most `lines` lines."""
-    indent = " " * min(cell_len(label), 12)
-    broken = textwrap.wrap(one_line(text), width - cell_len(label), break_on_hyphens=False) or [""]
+    indent = " " * min(columns_of(label), 12)
+    broken = textwrap.wrap(one_line(text), width - columns_of(label), break_on_hyphens=False) or [""]
     rest = textwrap.wrap(" ".join(broken[1:]), width - len(indent), break_on_hyphens=False)
     shown = [label + broken[0], *(indent + line for line in rest)]
     if len(shown) > lines:
@@ -408,6 +423,7 @@ def _causes(run: Run, width: int) -> list[Line]:
     return [*lines, *_listed(label, orders, width, 2 if faults else 3)]
 
 
+ALSO = "Also shows: "
 UNBROKEN = 10_000
 """A width at which every sentence stays on its line."""
 
@@ -472,9 +488,15 @@ def _fixes(run: Run, width: int) -> list[Line]:
 def _also(run: Run, width: int, lead: str) -> list[Line]:
     gravest = run.led_by(lead)
     names = sorted(run.found - ({gravest.name} if gravest is not None else set()))
-    if run.verdict is Verdict.FAIL and gravest is not None and run.failures:
-        names.append(f"{len(run.failures)} unmet expectation{'s' if len(run.failures) > 1 else ''}")
-    return [Line(text) for text in wrap("Also: ", ", ".join(names), width=width, lines=1)] if names else []
+    told = [Line(text) for text in wrap(ALSO, ", ".join(names), width=width, lines=1)] if names else []
+    if run.verdict is Verdict.FAIL and gravest is not None:
+        told += _listed("Unmet: ", [_without_place(failure, run) for failure in run.failures], width, 2)
+    return told
+
+
+def _without_place(failure: str, run: Run) -> str:
+    """Return an unmet expectation without its file, which the screen names anyway."""
+    return failure.removeprefix(f"{run.scenario.path}:").partition(": ")[2] if run.scenario.path else failure
 
 
 _WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"(?:\\.|[^"\\])*"|['"])+""")

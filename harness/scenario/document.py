@@ -11,21 +11,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, TypeAlias
-
-from ruamel.yaml import YAML
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
-from ruamel.yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    MappingEndEvent,
-    MappingStartEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-)
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.errors import UsageError, bounded
+
+if TYPE_CHECKING:  # To load it takes longer than most of a command; a search that finds nothing reads no YAML.
+    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.events import ScalarEvent
 
 # what is wrong, and where ---------------------------------------------------------------------------------------------
 
@@ -145,6 +137,8 @@ def read_document(raw: bytes, path: str) -> YamlDocument:
     if len(raw) > LARGEST:
         size = f"{len(raw):,} bytes".replace(",", " ")
         raise ScenarioError(path, [Problem(1, f"the file has {size}; a scenario has at most 1 000 000")])
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -186,6 +180,9 @@ class _YamlReading:
     """One pass over the events of a text."""
 
     def __init__(self, text: str) -> None:
+        from ruamel.yaml import YAML, events
+
+        self._kinds = events
         self._events: Iterator[Any] = iter(YAML(typ="safe", pure=True).parse(text))
         self._anchors: dict[str, _Node | None] = {}
         self._lines: dict[Path, int] = {}
@@ -195,7 +192,7 @@ class _YamlReading:
         """Read the only document there is."""
         root: _Node | None = None
         for event in self._events:
-            if isinstance(event, DocumentStartEvent):
+            if isinstance(event, self._kinds.DocumentStartEvent):
                 if root is not None:
                     raise Wrong(event.start_mark.line + 1, "a second document starts here; one file is one scenario")
                 if event.version is not None and tuple(event.version) != (1, 2):
@@ -207,7 +204,7 @@ class _YamlReading:
 
     def _node(self, event: Any, depth: int) -> _Node:
         line: int = event.start_mark.line + 1
-        if isinstance(event, AliasEvent):
+        if isinstance(event, self._kinds.AliasEvent):
             return self._alias(event.anchor, line)
         self._values += 1
         if self._values > MOST_VALUES:
@@ -231,12 +228,12 @@ class _YamlReading:
         return node
 
     def _untagged(self, event: Any, line: int, depth: int) -> _Node:
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, self._kinds.ScalarEvent):
             return self._scalar(event, line)
-        if isinstance(event, SequenceStartEvent):
-            items = [self._node(item, depth + 1) for item in self._until(SequenceEndEvent)]
+        if isinstance(event, self._kinds.SequenceStartEvent):
+            items = [self._node(item, depth + 1) for item in self._until(self._kinds.SequenceEndEvent)]
             return self._sized(_Node(line, items, 1 + sum(item.size for item in items)))
-        assert isinstance(event, MappingStartEvent)
+        assert isinstance(event, self._kinds.MappingStartEvent)
         return self._mapping(line, depth)
 
     def _until(self, end: type[Any]) -> Iterator[Any]:
@@ -248,9 +245,9 @@ class _YamlReading:
     def _mapping(self, line: int, depth: int) -> _Node:
         entries: dict[str, tuple[int, _Node]] = {}
         size = 1
-        for event in self._until(MappingEndEvent):
+        for event in self._until(self._kinds.MappingEndEvent):
             at = event.start_mark.line + 1
-            if not isinstance(event, ScalarEvent):
+            if not isinstance(event, self._kinds.ScalarEvent):
                 raise Wrong(at, "a key is text, not a list, a mapping or an alias")
             key = event.value
             if key == "<<" and event.style is None:

@@ -63,7 +63,7 @@ def test_every_command_of_the_first_pages_works_or_names_the_extra_that_it_needs
     ("code", "said", "problem"),
     [
         (0, "pass", ""),
-        (4, "Bring it with: pip install 'job-harness[embedded]'", ""),
+        (4, "Install it with: pip install 'job-harness[embedded]'", ""),
         (4, "no database", "it ended with 4, not 0, and names no extra"),
         (1, "ModuleNotFoundError: No module named 'fastapi'", "it broke"),
         (0, "Traceback (most recent call last):", "it broke"),

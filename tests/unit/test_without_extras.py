@@ -104,7 +104,7 @@ def test_the_reference_application_names_its_extra(plain: list[str], tmp_path: P
     ask_reference = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); import reference_impl.__main__"
     ended = ask(ask_reference, plain, folder=tmp_path)
     assert ended.returncode == 4
-    assert "psycopg_pool is not installed. Bring it with: pip install 'job-harness[reference]'" in ended.stderr
+    assert "psycopg_pool is not installed. Install it with: pip install 'job-harness[reference]'" in ended.stderr
 
 
 def test_one_extra_has_all_that_users_may_need() -> None:

@@ -355,7 +355,7 @@ def _read(path: Path, *, called: str) -> bytes:
                 path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
             )
             raise QueueFileError(
-                f"{called}: there is no such file{near}", hint="Name a queue file, such as queue.yaml."
+                f"{called}: there is no such file{near}", hint="Name a queue file or a system file that exists."
             )
         with path.open("rb") as file:
             return file.read(LARGEST + 1)
