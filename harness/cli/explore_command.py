@@ -23,6 +23,7 @@ from harness.cli.search import (
     print_left_out,
     progress_bar,
     queues_to_search,
+    refuse_blindness,
 )
 from harness.errors import ExitCode, UsageError, clipped
 from harness.explore.crew import CampaignPlan
@@ -176,6 +177,7 @@ def _explored(arguments: argparse.Namespace) -> int:
         engine = engines.get(request.target)
         with raised_at_once():
             engine.info.prepare()
+        refuse_blindness(engine, request.wanted)
         return _sampled(arguments, request, engine, engines)
 
 
