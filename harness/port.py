@@ -482,6 +482,11 @@ class Contract:
             for name, told in self.documented.items()
         }
 
+    @property
+    def never_reported(self) -> frozenset[str]:
+        """The anomalies that it documents in any circumstances."""
+        return frozenset(name for name, told in self.excuses.items() if any(item.anywhere for item in told))
+
     def held(self, settings: Settings) -> Settings:
         """Return the settings with what is fixed as it is."""
         return self.effective(settings) if self.fixed else settings

@@ -50,6 +50,8 @@ FEWER = 3
 
 PART = 500
 """Runs of a right queue that are done in one go."""
+PARTS = 20
+"""And how many of them the gate asks for."""
 SIZES = {"memory": 500, "reference": 50, "postgres": 25}
 GATE_SEEDS = 10
 GATE_RUNS = 3_000
@@ -106,7 +108,7 @@ def _gate(given: argparse.Namespace, names: list[str], ask: Ask) -> int:
     answers = iter(ask(asked))
     seen = {name: [next(answers) for _ in range(seeds)] for name in names}
     excused = [name for name in names if CATALOGUE[name].documented]
-    parts = {"memory": [PART] * (seeds * runs // PART), **{name: [PART] for name in excused}}
+    parts = {"memory": [PART] * PARTS, **{name: [PART] for name in excused}}
     silent = _quiet(parts, ask)
     table = page.gate(seen, page.spots(seen, silent.pop("memory"), silent), runs=runs, date=_today())
     if given.stdout or given.only:

@@ -25,6 +25,8 @@ ENTRIES: Final = (
         about="gives up a batch of results where the database aborts their statement: its jobs stay locked",
         affected="graphile-worker@0.18.0/batched --sessions",
         anomalies=("outcome_lost",),
+        options=("--leave-out", "raises NUL", "--leave-out", "raises surrogate"),
+        seconds=300,
         shape=shapes.ABORT,
     ),
 )

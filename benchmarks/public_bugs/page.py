@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from shlex import quote
 from statistics import median
 from typing import Final
 
@@ -70,8 +71,15 @@ def row(item: Measured) -> Row:
         f"{median(one.seconds for one in found):.0f}" if found else "-",
         "no release" if entry.fixed is None else entry.fixed,
         _there(item),
-        "`job-harness explore " + " ".join(arguments(entry, entry.affected, seed=seed)) + "`",
+        "`job-harness explore "
+        + " ".join([entry.affected, *map(quote, arguments(entry, entry.affected, seed=seed)[1:])])
+        + "`",
     )
+
+
+def _typed(words: Sequence[str]) -> str:
+    """Write arguments as a shell takes them; a release has its options with it."""
+    return " ".join([words[0], *map(quote, words[1:])])
 
 
 def rows_of(page: str) -> dict[Key, Row]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from harness import __version__
@@ -235,6 +235,7 @@ def campaign_data(
     told: Mapping[str, Told],
     settings: dict[str, str],
     strategy: str,
+    left_out: Collection[str],
     seconds: float,
     shard: Shard,
     planned: int,
@@ -247,6 +248,7 @@ def campaign_data(
         "verdict": str(campaign.verdict),
         "interrupted": campaign.interrupted,
         "strategy": strategy,
+        "left_out": sorted(left_out),
         "seed": campaign.seed,
         "runs": campaign.runs,
         "steps": campaign.steps,

@@ -18,6 +18,7 @@ from harness.cli.search import (
     configure_search,
     print_left_out,
     progress_bar,
+    refuse_blindness,
 )
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.exhaust.scope import COUNTS, SCOPE_SETTINGS, Scope, parse_kind, searched_kinds
@@ -145,6 +146,7 @@ def execute(arguments: argparse.Namespace) -> int:
         scope = replace(scope, settings=request.held(scope.settings, engine, named=named))
         with raised_at_once():
             engine.info.prepare()
+        refuse_blindness(engine, request.wanted)
         return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
 
 

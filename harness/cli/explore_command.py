@@ -22,6 +22,7 @@ from harness.cli.search import (
     print_left_out,
     progress_bar,
     queues_to_search,
+    refuse_blindness,
 )
 from harness.errors import ExitCode, UsageError, clipped
 from harness.exhaust.scope import bounds
@@ -31,6 +32,7 @@ from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.explore.shards import Shard
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import StepWatchdog
+from harness.explore.workload import drawable
 from harness.interruption import exit_code_of, raised_at_once, stopping_point
 from harness.model.settings import Settings
 from harness.port import Engine
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from harness.explore.ray_cluster import RayCluster
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
+LEAVE_OUT = "draw no jobs that end so, or no runs with that: `raises NUL`, `schedules` (repeatable)"
 RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""
@@ -86,6 +89,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=STRATEGIES,
     )
+    add("--leave-out", action="append", default=[], metavar="WHAT", help=LEAVE_OUT)
     add(
         "--steps",
         type=int,
@@ -173,6 +177,7 @@ def _explored(arguments: argparse.Namespace) -> int:
         engine = engines.get(request.target)
         with raised_at_once():
             engine.info.prepare()
+        refuse_blindness(engine, request.wanted)
         return _sampled(arguments, request, engine, engines)
 
 
@@ -210,6 +215,8 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         for finding in campaign.findings
     }
     print_left_out(engine, plan.without)
+    if plan.left_out:
+        print(f"Left out of the workload, and so not looked at (--leave-out): {', '.join(sorted(plan.left_out))}.")
     if campaign.findings:
         if campaign.interrupted:
             print(f"interrupted after {_spent(campaign, seconds)}.")
@@ -231,6 +238,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
             told=told,
             settings=changed,
             strategy=plan.strategy,
+            left_out=plan.left_out,
             seconds=seconds,
             shard=plan.shard,
             planned=arguments.runs,
@@ -256,6 +264,7 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
         steps=arguments.steps,
         without=request.without,
         shard=Shard.read(arguments.shard),
+        left_out=drawable(arguments.leave_out),
     )
 
 
@@ -270,6 +279,7 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
             watchdog=watchdog,
             limits=Limits(steps=plan.steps),
             shard=plan.shard,
+            left_out=plan.left_out,
         )
         crew = _crew(arguments, plan)
         if crew is not None:

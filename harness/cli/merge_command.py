@@ -23,7 +23,7 @@ from harness.report.trace import trace
 from harness.run.verdict import Verdict
 
 FORMAT: Final = "job-harness-exploration"
-SAME: Final = ("engine", "strategy", "seed", "settings")
+SAME: Final = ("engine", "strategy", "left_out", "seed", "settings")
 """What parts of one campaign have in common."""
 SUMMED: Final = ("runs", "steps", "cut", "seconds")
 HINT: Final = "Give the --json files of `job-harness explore --shard K/N`, each once."
@@ -92,9 +92,10 @@ def _refuse_strangers(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> 
     first, seen = parts[0], dict[int, str]()
     for part, name in zip(parts, names, strict=True):
         for key in SAME:
-            if part[key] != first[key]:
+            own, others = part.get(key), first.get(key)
+            if own != others:
                 raise UsageError(
-                    f"{name}: its {key} is {clipped(part[key])}, that of {names[0]} is {clipped(first[key])}", hint=HINT
+                    f"{name}: its {key} is {clipped(own)}, that of {names[0]} is {clipped(others)}", hint=HINT
                 )
         shard = part["shard"]
         if (shard["of"], shard["runs"]) != (first["shard"]["of"], first["shard"]["runs"]):

@@ -24,7 +24,7 @@ from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, repro
 from harness.explore.watchdog import PATIENCE
 from harness.history.event import Observed, Return
 from harness.interruption import INTERRUPTIONS
-from harness.invariants import anomalies_named
+from harness.invariants import ANOMALIES, anomalies_named
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.port import Engine, without_sessions
@@ -352,6 +352,17 @@ def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float], None]]:
     with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=1.0 if measured else None)
         yield lambda told, part: bar.update(task, completed=part, description=told)
+
+
+def refuse_blindness(engine: Engine, wanted: frozenset[str]) -> None:
+    """Raise NothingToJudge where nothing that is looked for would be reported: such a search cannot fail."""
+    sought = wanted or frozenset(ANOMALIES)
+    if sought <= engine.info.contract.never_reported:
+        named = f"no {', '.join(sorted(wanted))}" if wanted else f"none of the {len(sought)} anomalies"
+        raise NothingToJudge(
+            f"inconclusive: {named} would be reported of {engine.info.name}: all of that is documented, or left out",
+            hint="Name in its contract the circumstances in which it shows (`Documented`), or shorten --without.",
+        )
 
 
 def print_left_out(engine: Engine, without: frozenset[str]) -> None:

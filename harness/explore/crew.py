@@ -45,6 +45,8 @@ class CampaignPlan:
     """Anomalies that are not reported."""
     shard: Shard = WHOLE
     """Which runs are done here."""
+    left_out: frozenset[str] = frozenset()
+    """What no drawn workload has."""
 
     def open(self) -> Engine:
         """Open the target; the caller closes it. Raises whatever the opener raises."""
@@ -62,6 +64,7 @@ class CampaignPlan:
             keep_going=self.keep_going,
             watchdog=watchdog,
             limits=Limits(steps=self.steps),
+            left_out=self.left_out,
         )
 
 

@@ -76,6 +76,8 @@ class Sampler:
     """Looks only while it is entered."""
     held: Mapping[str, Any] = field(default_factory=dict)
     """Settings, by name, that no drawn workload changes."""
+    left_out: frozenset[str] = frozenset()
+    """What no drawn workload has; see `workload.drawable`."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
@@ -85,7 +87,7 @@ class Sampler:
         drawing = policy_of(self.strategy, seed)
         contract = self.engine.info.contract
         lease = contract.effective(self.settings).lease
-        drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease)
+        drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease, left_out=self.left_out)
         scenario = drawn.scenario
         settings = contract.held(scenario.settings.changed(**self.held))
         if settings is not scenario.settings:

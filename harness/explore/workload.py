@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from harness.errors import UsageError, did_you_mean
 from harness.faults import FaultPlan, kinds
 from harness.model.duration import MILLISECOND, SECOND, Duration
 from harness.model.settings import Settings
@@ -147,17 +148,43 @@ class Drawn:
     faults: FaultPlan
 
 
-def draw(choices: Choices, settings: Settings, capabilities: Capabilities, *, lease: Duration | None = None) -> Drawn:
-    """Draw a workload under the caller's settings, as far as the queue can do it.
+def drawable(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of what may be left out of a workload: how jobs end, and what only some runs have.
+
+    Raises UsageError for one that nothing has, and where no job could end any more.
+    """
+    endings = ENDINGS | MORE_ENDINGS
+    wanted = frozenset(names)
+    for name in sorted(wanted):
+        if name not in endings and name not in FEATURES:
+            raise UsageError(
+                f"no part of a drawn workload is called {name!r}{did_you_mean(name, [*endings, *FEATURES])}",
+                hint=f"Jobs end so: {', '.join(endings)}. And some runs have: {', '.join(FEATURES)}.",
+            )
+    if "succeeds" in wanted:
+        raise UsageError("no workload is without jobs that succeed", hint="Leave out another ending.")
+    return wanted
+
+
+def draw(
+    choices: Choices,
+    settings: Settings,
+    capabilities: Capabilities,
+    *,
+    lease: Duration | None = None,
+    left_out: frozenset[str] = frozenset(),
+) -> Drawn:
+    """Draw a workload under the caller's settings, as far as the queue can do it, without what is `left_out`.
 
     `lease` is what the queue makes of the lease, where that is something else than the settings say.
     """
     lease = settings.lease if lease is None else lease
     settings = _draw_settings(choices, settings, capabilities, lease=lease)
     count = int(choices.pick("jobs", ("1", "2", "3")))
-    features = _draw_features(choices, capabilities)
+    features = _draw_features(choices, capabilities) - left_out
     if not MANY_JOBS.isdisjoint(features):
         count = 1
+    endings = [name for name in endings_for(capabilities) if name not in left_out]
     if "ends" in features:
         settings = _draw_ends(choices, settings, capabilities)
     if "own terms" in features:  # maintenance has to outlast the longest of them
@@ -172,7 +199,7 @@ def draw(choices: Choices, settings: Settings, capabilities: Capabilities, *, le
         pauses=_draw_pauses(choices, settings) if "pauses" in features else (),
         presets=_draw_presets(choices, features),
         jobs=(
-            *(_draw_job(choices, name, settings, capabilities, features) for name in JOBS[:count]),
+            *(_draw_job(choices, name, settings, capabilities, features, endings) for name in JOBS[:count]),
             *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
             *((_draw_calendar(choices),) if "calendars" in features and "schedules" not in features else ()),
             *_draw_several(choices, features),
@@ -289,7 +316,12 @@ def _draw_features(choices: Choices, capabilities: Capabilities) -> frozenset[st
 
 
 def _draw_job(
-    choices: Choices, name: str, settings: Settings, capabilities: Capabilities, features: frozenset[str]
+    choices: Choices,
+    name: str,
+    settings: Settings,
+    capabilities: Capabilities,
+    features: frozenset[str],
+    endings: Sequence[str],
 ) -> JobPlan:
     def pick(what: str, options: Sequence[str]) -> str:
         return choices.pick(f"{what} of {name}", options)
@@ -300,7 +332,7 @@ def _draw_job(
         span = DELAYS[pick(what, tuple(DELAYS))] if wanted and pick(f"{what}?", ("no", "no", "yes")) == "yes" else None
         return None if span is None else span.resolve(settings)
 
-    ending = pick("ending", endings_for(capabilities))
+    ending = pick("ending", endings)
     attempts = pick("attempts", FEW_OR_MANY) if ending == "fails" and capabilities.own_attempts else "as set"
     if attempts == "40" and capabilities.any_settings:
         attempts = pick("many attempts", MANY)

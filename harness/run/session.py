@@ -401,7 +401,7 @@ class Session(LiveSession):
         self.judge.healed(self.board.views)
         kernel = self.kernel
         kernel.interferences = []
-        kernel.outages.clear()
+        kernel.reconnect()
         kernel.free_order = False
         kernel.choices = Boring()
         self.clocks.correct()
@@ -459,7 +459,9 @@ class Session(LiveSession):
         return wake - max(start, self.recorder.last_change) > quiet and not self._planned_ahead()
 
     def _planned_ahead(self) -> bool:
-        """Say whether a client still has something to send, or a job waits for its time."""
+        """Say whether a client still has something to send, an outage goes on, or a job waits for its time."""
+        if any(until > self.kernel.now for until in self.kernel.outages.values()):
+            return True
         if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
             return True
         now = self.clocks.store()

@@ -236,6 +236,11 @@ class Kernel:
         if self._blocked:
             self._hear()
 
+    def reconnect(self) -> None:
+        """End every outage now: what polls may act at its next tick, and not where the outage would have ended."""
+        self.outages.clear()
+        self._agenda.planned = False
+
     def _everyone(self) -> list[Actor]:
         """List all actors; of those that are carried, the tasks that stand at gates."""
         tasks = [task for actor in self.actors.values() if actor.carrier for task in actor.carrier.tasks(actor)]

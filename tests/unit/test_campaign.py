@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UsageError
 from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
 from harness.explore.finding import Campaign, first_difference
 from harness.explore.sampling import Sampler, run_seed
 from harness.explore.watchdog import StepHung, StepWatchdog
+from harness.explore.workload import drawable
 from harness.history.event import Event, Fault, Return
 from harness.history.jsonl import dump_history, without_reason
 from harness.history.outcome import Outcome, OutcomeKind
@@ -26,6 +27,7 @@ from harness.model.job import JobView, Json
 from harness.port import Capabilities, Claim, JobRequest
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
+from harness.scenario.job_plan import Ending
 from harness.sim.request import Point
 
 
@@ -44,6 +46,21 @@ def test_a_campaign_on_the_right_queue_passes_and_tells_what_it_met() -> None:
     assert novelty.last == 10
     assert 0 < novelty.new <= 10
     assert novelty.states > 100
+
+
+def test_what_is_left_out_of_the_workload_is_not_drawn_and_its_name_must_exist() -> None:
+    out = drawable(("raises NUL", "schedules", "calendars"))
+    sampler = Sampler(MemoryEngine(), left_out=out)
+    plans = [plan for seed in range(60) for plan in sampler.session(seed).scenario.jobs]
+    assert not any(plan.scheduled or Ending.RAISE_NUL in plan.outcomes for plan in plans)
+    assert any(Ending.RAISE_SURROGATE in plan.outcomes for plan in plans)
+
+    with pytest.raises(
+        UsageError, match=r"no part of a drawn workload is called 'raises nul' .did you mean 'raises NUL'"
+    ):
+        drawable(["raises nul"])
+    with pytest.raises(UsageError, match="no workload is without jobs that succeed"):
+        drawable(["succeeds"])
 
 
 def test_a_situation_that_never_occurs_fails_a_campaign_that_was_long_enough_to_expect_it() -> None:

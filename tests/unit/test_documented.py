@@ -6,13 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from harness.adapters.bullmq.queue import contract as bullmq_contract
+from harness.adapters.celery import CONTRACT as CELERY
+from harness.adapters.chancy import CONTRACT as CHANCY
+from harness.adapters.django_tasks import CONTRACT as DJANGO_TASKS
+from harness.adapters.dramatiq import CONTRACT as DRAMATIQ
 from harness.adapters.graphile import CONTRACT as GRAPHILE
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.adapters.pgboss.contract import POLICIES, contract_of
 from harness.adapters.pgqueuer import CONTRACT as PGQUEUER
 from harness.adapters.procrastinate import CONTRACT as PROCRASTINATE
 from harness.adapters.procrastinate import SESSIONS_CONTRACT
+from harness.cli.search import refuse_blindness
 from harness.conformance.judge import cases
+from harness.errors import NothingToJudge
 from harness.invariants import ANOMALIES
 from harness.mistakes import CATALOGUE
 from harness.model.lifecycle import Status
@@ -23,6 +30,11 @@ from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
 
 CONTRACTS = {
+    "bullmq": bullmq_contract({}),
+    "celery": CELERY,
+    "chancy": CHANCY,
+    "django-tasks-db": DJANGO_TASKS,
+    "dramatiq": DRAMATIQ,
     "graphile-worker": GRAPHILE,
     "pgqueuer": PGQUEUER,
     "procrastinate": PROCRASTINATE,
@@ -87,6 +99,20 @@ def test_what_is_documented_of_other_projects_names_anomalies_and_scenarios_that
     assert ANOMALIES.keys() >= excuses.keys()
     told = [item for items in excuses.values() for item in items]
     assert {item.scenario for item in told if item.scenario} <= known
-    assert [item for item in told if not item.anywhere], (
+    assert not [item for item in told if item.anywhere], (
         "an anomaly that is excused in every circumstance hides the real ones"
     )
+
+
+def test_a_search_that_could_report_nothing_is_no_pass() -> None:
+    engine = MemoryEngine()
+    engine.info = replace(engine.info, contract=Contract(documented=dict.fromkeys(ANOMALIES, "its manual")))
+    with pytest.raises(NothingToJudge, match=r"none of the \d+ anomalies would be reported of memory"):
+        refuse_blindness(engine, frozenset())
+
+    partly = Contract(documented={"livelock": "its manual", "job_stuck": Documented("", verbs=frozenset({"claim"}))})
+    engine.info = replace(engine.info, contract=partly)
+    refuse_blindness(engine, frozenset())
+    refuse_blindness(engine, frozenset({"livelock", "job_stuck"}))
+    with pytest.raises(NothingToJudge, match="no livelock would be reported"):
+        refuse_blindness(engine, frozenset({"livelock"}))

@@ -54,6 +54,15 @@ def test_nothing_reaches_the_store_while_it_is_away_and_everything_does_afterwar
     assert [event.at for event in returns(run, "claim") if event.answered and event.outcome.value][1] > 11 * MINUTE
 
 
+def test_a_job_waits_for_the_end_of_an_outage_that_is_longer_than_everything_else_waits() -> None:
+    run = play(["the store is away for 1d", "run until idle", "a is COMPLETED"])
+    assert (run.found, run.failures) == (frozenset(), ())
+    assert [event.at for event in returns(run, "claim") if event.answered and event.outcome.value] == [24 * HOUR]
+
+    healed = play(["w1 claims a", "the store is away for 1d", "advance 1s"])
+    assert healed.found == frozenset(), "what heals the system ends the outage for polls, too"
+
+
 def test_only_the_actor_that_is_cut_off_misses_the_store() -> None:
     run = play(["w1 claims a", "w1 is cut off for 1h", "w2 claims -> done", "run until idle"])
     lost = {event.actor for event in run.history if isinstance(event, Return) and not event.answered}

@@ -17,7 +17,7 @@ from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Contract, JobRequest, Known
+from harness.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 
 NO_RETRY: Final = (0, 0)
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
@@ -44,10 +44,29 @@ def effective(settings: Settings) -> Settings:
     return settings.changed(concurrency=min(limits, default=0), tool_concurrency=0)
 
 
-DOCUMENTED: Final = {
-    "backoff_out_of_range": _STALLED,
-    "error_lost": "a job that stalled keeps the error of the attempt before (docs: guide/jobs/stalled)",
-    "illegal_transition": "the worker that takes a job which stalled twice fails it (docs: guide/jobs/stalled)",
+STALLING: Final = frozenset({"crash", "pause", "late", "outage", "delay", "clock", "lose request", "lose reply"})
+"""What makes a job stall: its worker is gone, or its heartbeats are."""
+DOCUMENTED: Final[Mapping[str, str | Documented | tuple[Documented, ...]]] = {
+    "backoff_out_of_range": (
+        Documented(
+            _STALLED,
+            verbs=frozenset({"expire"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="crashes/while_running",
+        ),
+        Documented(_STALLS, verbs=frozenset({"fail"}), faults=STALLING),
+    ),
+    "error_lost": Documented(
+        "a job that stalled keeps the error of the attempt before (docs: guide/jobs/stalled)",
+        verbs=frozenset({"expire"}),
+        scenario="crashes/while_running",
+    ),
+    "illegal_transition": Documented(
+        "the worker that takes a job which stalled twice fails it (docs: guide/jobs/stalled)",
+        verbs=frozenset({"claim"}),
+        states=frozenset({Status.PENDING}),
+        scenario="crashes/every_attempt_crashes",
+    ),
 }
 DIFFERENCES: Final = {
     "crashes/before_failing": _STALLS,

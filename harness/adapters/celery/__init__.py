@@ -18,7 +18,7 @@ from harness.model.duration import DAY, SECOND, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
 from harness.model.lifecycle import QueueState, Status
-from harness.port import Capabilities, Claim, Contract, JobRequest, Known
+from harness.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 
 PACKAGE: Final = "celery"
 DRIVER: Final = "redis"
@@ -35,17 +35,29 @@ _FETCHED: Final = (
     "the timeout counts from when a message was fetched, which for one with an ETA is before it is due"
     " (docs: getting-started/backends-and-brokers/redis, Visibility timeout)"
 )
+REDELIVERING: Final = frozenset({"crash", "pause", "late", "outage", "delay", "clock", "lose request", "lose reply"})
+"""What makes it deliver a message again that is not acknowledged."""
 _HELD: Final = "a worker holds what it fetched until its ETA (docs: userguide/calling, ETA and Countdown)"
 _LATE: Final = "scenarios/findings/celery/a_late_result_is_taken.yaml"
 
 CONTRACT: Final = Contract(
     documented={
-        "attempt_overrun": _REDELIVERED,
-        "backoff_out_of_range": _REDELIVERED,
-        "error_lost": _REDELIVERED,
-        "foreign_clock": _FETCHED,
-        "livelock": _REDELIVERED,
-        "due_job_left": _HELD,
+        "attempt_overrun": Documented(
+            _REDELIVERED, verbs=frozenset({"claim"}), scenario="crashes/every_attempt_crashes"
+        ),
+        "backoff_out_of_range": (
+            Documented(
+                _REDELIVERED,
+                verbs=frozenset({"expire"}),
+                states=frozenset({Status.PROCESSING}),
+                scenario="crashes/while_running",
+            ),
+            Documented(f"{_REDELIVERED}; that is no retry", verbs=frozenset({"fail"}), faults=REDELIVERING),
+        ),
+        "error_lost": Documented(_REDELIVERED, verbs=frozenset({"expire"}), scenario="crashes/while_running"),
+        "foreign_clock": Documented(_FETCHED, verbs=frozenset({"claim"})),
+        "livelock": Documented(_REDELIVERED, faults=frozenset({"crash"}), scenario="hostile/job_kills_its_worker"),
+        "due_job_left": Documented(_HELD, verbs=frozenset({"claim"}), scenario="maintenance/overdue_behind_a_long_job"),
     },
     differences={
         "crashes/every_attempt_crashes": _REDELIVERED,

@@ -44,7 +44,7 @@ CONTRACT: Final = Contract(
         "backoff_out_of_range": Documented(_AT_ONCE, verbs=frozenset({"expire"})),
         "stale_heartbeat": Documented(_ONE_HEARTBEAT, verbs=frozenset({"heartbeat"})),
         "final_error_retried": Documented(_BY_RETRY, verbs=frozenset({"fail"})),
-        "livelock": _AT_ONCE,
+        "livelock": Documented(_AT_ONCE, faults=frozenset({"crash"}), scenario="hostile/job_kills_its_worker"),
     },
     differences={
         "crashes/while_running": _AT_ONCE,

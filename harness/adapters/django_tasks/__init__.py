@@ -26,7 +26,7 @@ from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, Contract, JobRequest, Known
+from harness.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 
 PACKAGE: Final = "django-tasks-db"
 CORE: Final = sys.version_info >= (3, 12)
@@ -56,7 +56,7 @@ def effective(settings: Settings) -> Settings:
 
 
 CONTRACT: Final = Contract(
-    documented={"final_error_retried": _ONCE},
+    documented={"final_error_retried": Documented(_ONCE, verbs=frozenset({"fail"}))},
     differences={
         **dict.fromkeys(
             (

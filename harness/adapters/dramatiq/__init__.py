@@ -48,9 +48,14 @@ CONTRACT: Final = Contract(
         "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
         "success_without_run": Documented(_NO_RESULTS, verbs=frozenset({"complete"})),
         "error_lost": Documented(_NO_ERRORS, verbs=frozenset({"expire", "fail"}), scenario="retries/backoff_doubles"),
-        "backoff_out_of_range": f"{_AT_ONCE}; {_BACKOFF}",
+        "backoff_out_of_range": Documented(
+            f"{_AT_ONCE}; {_BACKOFF}",
+            verbs=frozenset({"expire", "fail"}),
+            states=frozenset({Status.PROCESSING}),
+            scenario="retries/backoff_is_capped",
+        ),
         "stale_heartbeat": Documented(_ONE_HEARTBEAT, verbs=frozenset({"heartbeat"})),
-        "due_job_left": _HELD,
+        "due_job_left": Documented(_HELD, verbs=frozenset({"claim"}), scenario="maintenance/overdue_behind_a_long_job"),
     },
     differences={
         "retries/backoff_is_capped": _BACKOFF,

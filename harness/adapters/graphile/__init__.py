@@ -70,7 +70,9 @@ CONTRACT: Final = Contract(
             states=frozenset({Status.PROCESSING}),
             scenario="crashes/while_running",
         ),
-        "unique_key_stuck": _KEY,
+        "unique_key_stuck": Documented(
+            _KEY, verbs=frozenset({"enqueue"}), scenario="uniqueness/key_is_free_after_failure"
+        ),
         "backoff_out_of_range": Documented(
             _BACKOFF,
             verbs=frozenset({"expire", "fail"}),

@@ -27,6 +27,12 @@ _NO_RETRY: Final = (
 )
 
 
+def _shared(place: str) -> Documented:
+    """A job is sent or goes back to wait beside one that runs, or is claimed beside it; nothing else lets two share."""
+    verbs = frozenset({"enqueue", "fail", "expire", "retry", "claim"})
+    return Documented(place, verbs=verbs, scenario="uniqueness/refused_while_the_first_runs")
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """One policy; with neither `unique` nor `serial`, pg-boss looks at no key."""
@@ -50,7 +56,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
         Policy(
             "short",
             unique=True,
-            documented={"unique_key_shared": _SHARED},
+            documented={"unique_key_shared": _shared(_SHARED)},
             differences={
                 "uniqueness/refused_while_the_first_runs": _SHARED,
                 "uniqueness/failed_job_waits_beside_its_sibling": _SHARED,
@@ -61,7 +67,7 @@ POLICIES: Final[Mapping[str, Policy]] = {
             "stately",
             unique=True,
             documented={
-                "unique_key_shared": _STATELY,
+                "unique_key_shared": _shared(_STATELY),
                 "due_job_left": Documented(_STATELY, verbs=frozenset({"claim"})),
                 "failed_early": Documented(
                     _NO_RETRY, verbs=frozenset({"fail", "expire"}), states=frozenset({Status.PROCESSING})

@@ -76,7 +76,11 @@ CONTRACT: Final = Contract(
             states=frozenset({Status.PROCESSING}),
             scenario="retries/backoff_doubles",
         ),
-        "unique_key_shared": _ONE_WAITING,
+        "unique_key_shared": Documented(
+            _ONE_WAITING,
+            verbs=frozenset({"enqueue", "fail", "expire", "retry", "claim"}),
+            scenario="uniqueness/refused_while_the_first_runs",
+        ),
         "stale_heartbeat": Documented(_ONE_HEARTBEAT, verbs=frozenset({"heartbeat"})),
         "final_error_retried": Documented(
             _BY_CLASS,
@@ -118,7 +122,11 @@ SESSIONS_CONTRACT: Final = replace(
     CONTRACT,
     documented={
         **CONTRACT.documented,
-        "foreign_clock": "a lease is its worker's earlier heartbeat (docs: howto/production/retry_stalled_jobs)",
+        "foreign_clock": Documented(
+            "a lease is its worker's earlier heartbeat (docs: howto/production/retry_stalled_jobs)",
+            verbs=frozenset({"claim"}),
+            states=frozenset({Status.PENDING}),
+        ),
     },
 )
 """Where a claim's statements come one by one: the lease of a job that is fetched is older than the fetch."""
