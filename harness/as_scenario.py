@@ -151,8 +151,10 @@ def _processor(tool: str, given: Any) -> ProcessorPlan:
         raise _NotSayable(f"the processor of {tool!r} is made inside a function, `{path}`, where no file can name it")
     for name in path.split("."):
         found = getattr(found, name, None)
-    if not path or module is None or found is not given:
-        raise _NotSayable(f"the processor of {tool!r}, {given!r:.80}, has no name in a module")
+    if not path or module is None:
+        raise _NotSayable(f"the processor of {tool!r}, a {type(given).__name__}, has no name in a module")
+    if found is not given:
+        raise _NotSayable(f"the processor of {tool!r} is not what {module.__name__}.{path} names: a decorator keeps it")
     return _of_python(tool, module, path)
 
 

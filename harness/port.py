@@ -565,6 +565,8 @@ class EngineInfo:
 
     Raises EnvironmentUnavailable where it is not: then nothing that the run showed is held against the queue.
     """
+    fails_over: Callable[[], None] = _nothing_to_prepare
+    """Leaves the server as an outage of the store does that loses no data: a restart, or a failover to a replica."""
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
     """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
     written: Callable[[str], tuple[str, ...]] = lambda verb: ()
@@ -599,6 +601,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "prepare": (Callable, "a function without arguments"),
     "provenance": (Callable, "a function without arguments"),
     "confirm": (Callable, "a function without arguments"),
+    "fails_over": (Callable, "a function without arguments"),
     "safeguards": (Mapping, "a mapping from names to functions without arguments"),
     "written": (Callable, "a function of a verb's name"),
     "sessions": (Callable | None, "a function without arguments, or None"),

@@ -33,8 +33,10 @@ NO_ENGINE: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "is part of an application": ("unstract-nan-redispatch-loop", "monoscope-disabled-worker-consumes"),
     "has no engine here": (
-        "dbos-dlq-blocks-queue", "absurd-reclaim-undercounts",
-        "saq-sweeper-sweeps-other-queues",
+        "dbos-dlq-blocks-queue", "saq-sweeper-sweeps-other-queues",
+    ),
+    "has its schema in its repository alone: the packages of its first releases have only a client": (
+        "absurd-reclaim-undercounts",
     ),
 }  # fmt: skip
 """Why there is no engine -> bugs."""

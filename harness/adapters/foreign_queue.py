@@ -88,6 +88,8 @@ class ForeignRelease:
     """The smallest difference of times that it sees, in microseconds."""
     store: Callable[[str | None], ForeignStore] | None = None
     """Provides the server; None: a PostgreSQL."""
+    fails_over: Callable[[Any], None] | None = None
+    """What an outage that loses no data does to the store; None: nothing that a client could notice."""
     gated: bool = True
     """Whether every actor can have a session of its own."""
     keeps_sessions: bool = True
@@ -157,6 +159,7 @@ class ForeignEngine:
             prepare=self._ready,
             provenance=self._provenance,
             confirm=self._runtime_confirmed,
+            fails_over=self._failed_over,
             sessions=partial(ForeignEngine, release, dsn=dsn, sessions=True) if release.gated else None,
             statements=(lambda queue: queue.statements()) if sessions else None,
             makes_values=True,
@@ -178,6 +181,10 @@ class ForeignEngine:
 
     def _runtime_confirmed(self) -> None:
         self._runtime.confirm()
+
+    def _failed_over(self) -> None:
+        if self.release.fails_over is not None:
+            self.release.fails_over(self._runtime.database)
 
     def _provenance(self) -> str:
         return self._runtime.provenance

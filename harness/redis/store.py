@@ -71,6 +71,10 @@ class RedisStore:
         self._client.ask("FLUSHALL")
         self._mark()
 
+    def fail_over(self) -> None:
+        """Be as a replica that has all data and no script: a client has to send its scripts again."""
+        self._client.ask("SCRIPT", "FLUSH")
+
     def check(self) -> None:
         """Nothing more to prove: that the clock is ours was proven when the server started."""
 

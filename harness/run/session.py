@@ -206,6 +206,7 @@ class Session(LiveSession):
         if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed
         self.kernel.on_overtaken = self._overtaken
+        self.kernel.on_outage = engine.info.fails_over
         self.expose(
             faults,
             stop=self.world.stop,

@@ -89,6 +89,8 @@ class Kernel:
         """Where something outside was picked otherwise than the tape says."""
         self.on_overtaken: Callable[[Actor, Duration], None] | None = None
         """Told of each ready actor that time passes by, and for how long."""
+        self.on_outage: Callable[[], None] | None = None
+        """Told when an outage begins that keeps all actors from the store."""
         self.carriers: list[Carrier] = []
         """Who carries actors that do not step by themselves."""
         self.calls = 0
@@ -223,6 +225,8 @@ class Kernel:
         """
         self.outages[whose] = max(self.now + duration, self.outages.get(whose, 0))
         self._agenda.planned = False
+        if whose == EVERYBODY and self.on_outage is not None:
+            self.on_outage()
         amid = [actor for actor in self._everyone() if actor.call is not None and whose in (EVERYBODY, actor.name)]
         for actor in amid:
             self._withdraw(actor)

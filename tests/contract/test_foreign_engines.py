@@ -29,6 +29,7 @@ GRAPHILE, PGQUEUER, BULL = "graphile-worker@0.18.0", "pgqueuer@1.6.0", "bullmq@6
 DJANGO = "django-tasks-db@0.13.0"
 BOSS, BOSS_10 = "pgboss-node@12.38.0", "pgboss-node@10.4.2"
 PROCRASTINATE = ("procrastinate@3.8.1", "procrastinate@3.10.0")
+BEFORE_ABORTS_WERE_REPAIRED, SECOND = "procrastinate@2.9.1", "procrastinate@2.9.2"
 WITHOUT_CRASHES = (Level.CORE, Level.SCHEDULED, Level.UNIQUE, Level.BATCHES)
 SURROGATE = "hostile/error_with_lone_surrogate"
 UNWRITABLE = ("hostile/error_with_nul", SURROGATE)
@@ -44,7 +45,7 @@ def engines() -> Iterator[Get]:
 # what holds of all --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", [*PROCRASTINATE, PGQUEUER, GRAPHILE, "pgboss@10.4.2"])
+@pytest.mark.parametrize("name", [*PROCRASTINATE, SECOND, PGQUEUER, GRAPHILE, "pgboss@10.4.2"])
 def test_time_moves_the_engine(engines: Get, name: str) -> None:
     strictly = 1 if name == "pgboss@10.4.2" else 0
     settings = engines(name).info.contract.effective(Settings())
@@ -271,6 +272,21 @@ def test_a_retry_by_hand_allows_one_more_attempt_and_is_none_itself(engines: Get
     assert again.token > claim.token
     assert queue.fail(again, "no", False).done
     assert queue.jobs()["a"].status is Status.FAILED
+
+
+@pytest.mark.parametrize(("name", "ends"), [(BEFORE_ABORTS_WERE_REPAIRED, False), (SECOND, True)])
+def test_a_job_that_is_asked_to_abort_and_fails_ends_from_2_9_2_on(engines: Get, name: str, ends: bool) -> None:
+    queue, clocks = fresh(engines(name))
+    queue.enqueue(JobRequest("a"))
+    (claim,) = queue.claim("w1", 1).value
+    assert queue.cancel("a").done
+    failed = queue.fail(claim, "no", False)
+    clocks.now += 2 * Settings().lease
+    assert queue.expire().value == []
+    view = queue.jobs()["a"]
+    assert (failed.done, view.status, view.attempts) == (ends, Status.FAILED if ends else Status.PROCESSING, 1)
+    assert (view.completed_at is None) is not ends
+    assert ends or "goes on aborting" in failed.reason
 
 
 # PgQueuer -----------------------------------------------------------------------------------------------------------

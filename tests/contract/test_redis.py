@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,9 @@ from harness.port import Claim, Engine, JobRequest
 from harness.redis import RedisError, RedisStore
 from harness.redis import server as redis_server
 from harness.run.session import Session
+from harness.run.verdict import Verdict
 from harness.scenario.job_plan import JobPlan
+from harness.scenario.reader import read_scenario_text
 from harness.scenario.scenario import Scenario
 from harness.wiring import open_engine
 from tests.contract.opened_engines import Get, fresh, opened_engines
@@ -126,10 +127,22 @@ def test_what_a_queue_does_on_a_broken_server_is_no_finding(
         server.ask(*mended)
 
 
+def test_an_outage_forgets_the_scripts(engines: Get) -> None:
+    server = engines(BULL)._runtime.database  # type: ignore[attr-defined]
+    text = "workers: [w1]\njobs: {a: {}}\nsteps:\n  - w1 claims a\n  - the store is away for 1s\n  - run until idle"
+    asked: list[tuple[Any, ...]] = []
+    with pytest.MonkeyPatch.context() as patch:
+        ask = server._client.ask
+        patch.setattr(server._client, "ask", lambda *words: asked.append(words) or ask(*words))
+        run = Session(read_scenario_text(f"format: 1\n{text}"), engine=engines(BULL)).run()
+    assert asked.count(("SCRIPT", "FLUSH")) == 1
+    assert run.verdict is Verdict.PASS
+
+
 def test_scripts_that_a_failover_forgets_are_sent_again(engines: Get) -> None:
     for name in (BULL, CELERY, DRAMATIQ):
         queue, clocks = fresh(engines(name))
-        forget = partial(engines(name)._runtime.database.ask, "SCRIPT", "FLUSH")  # type: ignore[attr-defined]
+        forget = engines(name).info.fails_over
         for job in ("a", "b"):
             forget()
             assert queue.enqueue(JobRequest(job)).done

@@ -122,6 +122,7 @@ def redis_release(version: str = "latest") -> ForeignRelease:
         proven_under=Settings(),
         resolution=MILLISECOND,
         store=RedisStore,
+        fails_over=RedisStore.fail_over,
         gated=False,
     )
 

@@ -262,6 +262,7 @@ def release(version: str = "latest") -> ForeignRelease:
         empty=_flush,
         reset=lambda opened: {"visibility": opened.settings.lease / SECOND},
         store=RedisStore,
+        fails_over=RedisStore.fail_over,
         gated=False,
     )
 

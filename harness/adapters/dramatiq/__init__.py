@@ -259,6 +259,7 @@ def release(version: str = "latest") -> ForeignRelease:
         empty=_flush,
         reset=lambda opened: {"silence": opened.settings.lease // MILLISECOND},
         store=RedisStore,
+        fails_over=RedisStore.fail_over,
         gated=False,
     )
 
