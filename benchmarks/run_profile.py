@@ -29,8 +29,9 @@ EVERY = 0.001
 WHY = (
     "CPU time, in one process. No part is half of a run: if monitors cost nothing and everything else stayed "
     "as it is, there would still not be twice as many runs a second. Within each part the profile is flat "
-    "too: the largest function is the loop that calls the monitors, with about a tenth of the run. The "
-    "collector of garbage rests during a run anyway."
+    "too: the largest function is the loop that calls the monitors, with about a tenth of the run. With their "
+    "methods bound once a run that loop makes long runs 3 % faster and short ones 6 % slower. The collector of "
+    "garbage rests during a run anyway."
 )
 PARTS: tuple[tuple[str, str, str], ...] = (
     ("draw the workload and the strategy", "explore/workload.py", ""),
