@@ -283,6 +283,16 @@ def test_a_late_result_of_a_message_that_was_put_back_is_refused(engines: Get) -
     assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)
 
 
+def test_a_copy_that_ended_does_not_stand_for_the_one_that_runs(engines: Get) -> None:
+    queue, clocks, first, second = taken_back(engines(DRAMATIQ))
+    assert queue.fail(first, "late", False).done  # This sends a retry beside the message that runs.
+    clocks.now += 2 * Settings().retry_delay_max
+    (third,) = queue.claim("w3", 1).value
+    assert queue.fail(third, "no", True).done
+    view = queue.jobs()["a"]
+    assert (view.status, view.worker, view.token) == (Status.PROCESSING, "w2", second.token)
+
+
 @pytest.mark.long
 def test_an_older_release_is_refused() -> None:
     from harness.errors import UsageError

@@ -165,7 +165,7 @@ class DramatiqQueue(AskingQueue):
             priority=0,
             attempts=len(taken),
             max_attempts=request.max_attempts or self._settings.max_attempts,
-            token=taken[-1].number if taken else 0,
+            token=runs[-1].number if running else taken[-1].number if taken else 0,
             worker=runs[-1].worker if running else None,
             output=None,
             error=None,
