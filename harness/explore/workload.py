@@ -62,6 +62,8 @@ HARDLY = ("no",) * 159 + ("yes",)
 OFTEN = ("no", "yes")
 BEATS = 2
 """Heartbeats in the time of a lease: no fewer keep it, and each more is two steps for every job that is held."""
+BEATS_THAT_KEEP_IT = 3
+"""Heartbeats in a lease shorter than its job may run: with two, a lost one would excuse that it is taken back."""
 FEW = 3
 """A queue with so few features has each of them often, but for other tools."""
 FEW_OR_MANY = ("as set",) * 7 + ("40",)
@@ -240,7 +242,7 @@ def _draw_ends(choices: Choices, settings: Settings, capabilities: Capabilities)
     timeout = settings.job_timeout
     if capabilities.heartbeat and choices.pick("lease", ("as set", "kept by heartbeats")) != "as set":
         lease = timeout * 2 // 5
-        settings = settings.changed(lease=lease, heartbeat_interval=lease // BEATS)
+        settings = settings.changed(lease=lease, heartbeat_interval=lease // BEATS_THAT_KEEP_IT)
     if capabilities.heartbeat and choices.pick("large batch", ("as set", "as set", "5")) == "5":
         beat = settings.heartbeat_interval or settings.lease // BEATS
         settings = settings.changed(batch_size=5, heartbeat_interval=beat)

@@ -396,6 +396,7 @@ def test_the_screen_shows_the_statement(
     monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
     path = EXAMPLES / "unfenced_complete.yaml"
     search = ["explore", str(path), "--runs", "6", "--no-sessions", "--seed", "2", "--annotations", "--junit", "j.xml"]
+    search += ["--looking-for", "stale_complete"]
     assert main(search) == ExitCode.FAIL
     shown = capsys.readouterr().out
     assert f"::error file={path},line=26," in shown

@@ -17,7 +17,7 @@ from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.run.session import Session
 
-RUNS = 600
+RUNS = 850
 """Within this many runs a mistake is found."""
 RARE_RUNS = 12_000
 ORDINARY_SEED = {"cron-local-clock": 2, "expire-reads-first": 3}

@@ -680,3 +680,22 @@ def test_an_invariant_of_a_package_that_still_numbers_its_own_is_taken() -> None
 def test_an_invariant_whose_parts_come_in_the_order_of_numbered_ones_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="positional argument"):
         Invariant("x", 101, "X.", Kind.ALWAYS, (), Monitor)  # type: ignore[misc]
+
+
+def test_a_monitor_that_asks_for_unknown_outcomes_sees_no_others_and_those_after_what_sees_all() -> None:
+    seen: list[str] = []
+
+    class Both(Monitor):
+        def on_return(self, event: Return) -> None:
+            seen.append(f"return {event.verb} {event.outcome.kind}")
+
+        def on_unknown(self, event: Return) -> None:
+            seen.append(f"unknown {event.verb}")
+
+    judge = Judge(
+        (Invariant(id="both", sentence="", kind=Kind.ALWAYS, anomalies=(), make=Both),),
+        Rules(SETTINGS, {}, excuses=excuses()),
+    )
+    for outcome in (DONE, Outcome.refused("no"), Outcome.unknown("lost")):
+        judge.see(Return(0, "w1", "fail", "a", 1, outcome, 1, True))
+    assert seen == ["return fail done", "return fail refused", "return fail unknown", "unknown fail"]
