@@ -194,6 +194,7 @@ def test_dramatiq_conforms_on_redis_but_for_what_it_is_known_for(engines: Get) -
     assert found.exit_code is ExitCode.PASS
 
 
+@pytest.mark.long
 def test_what_a_silent_process_held_is_put_back_and_its_late_result_is_refused(engines: Get) -> None:
     settings = Settings()
     queue, clocks = fresh(engines(DRAMATIQ), settings)
