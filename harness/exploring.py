@@ -297,8 +297,8 @@ class ExploredTest:
         if not campaign.declared:
             yield NOTHING_DECLARED
         for name, count in campaign.repeated.items():
-            runs = f"{count} of {campaign.disturbed} disturbed runs"
-            yield f"{name!r} was repeated in {runs}; if it must not, say at_most_once({name!r}) in job_invariants"
+            repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
+            yield f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]"
 
     def _expired(self) -> list[tuple[str, date]]:
         finding = self.campaign.finding

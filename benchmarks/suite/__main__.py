@@ -32,7 +32,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 MAKE_TEST = ("-n", "auto", "--dist", "worksteal", "-m", "not campaign and not long", "-q")
 SHOWN = 60
-PLACE = re.compile(r"/\S*/(?=[^/]+\.py:)")
+PLACE = re.compile(r"/\S*/(?=[^/\s]+\.(?:py:|ya?ml\b))")
 """Where a target's file lies: another checkout, or the folder of a test, is no other target."""
 Detections = dict[tuple[str, str], set[str]]
 
@@ -101,7 +101,7 @@ def read_list(path: Path) -> Detections:
             found[key].add(line.strip())
         else:
             name, _, target = line.partition(" on ")
-            key = (name, target)
+            key = (name, PLACE.sub("", target))
     return found
 
 

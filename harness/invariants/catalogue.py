@@ -22,6 +22,7 @@ from harness.invariants import (
     requests,
     schedules,
 )
+from harness.invariants.effects import REPEATED
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant
 
 CATALOGUE: Final[tuple[Invariant, ...]] = (
@@ -112,7 +113,9 @@ ANOMALIES: Final[Mapping[str, tuple[Invariant, AnomalyKind]]] = _Anomalies()
 
 def kind_of(name: str) -> AnomalyKind:
     """Return what an anomaly breaches; one of an invariant of the user's own is named by that alone."""
-    return ANOMALIES[name][1] if name in ANOMALIES else AnomalyKind(name, Guarantee.OWN, "A check of this test failed.")
+    if name in ANOMALIES:
+        return ANOMALIES[name][1]
+    return REPEATED if name == REPEATED.name else AnomalyKind(name, Guarantee.OWN, "A check of this test failed.")
 
 
 def anomalies_named(names: Iterable[str]) -> frozenset[str]:

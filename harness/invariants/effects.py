@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from harness.history.event import Effect
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.json_value import canonical
+
+REPEATED: Final = AnomalyKind(
+    "effect_repeated", Guarantee.OWN, "A side effect that may happen at most once happened again."
+)
+"""What `at_most_once` reports. It is none of the queue's promises: a processor has to keep it."""
 
 
 def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
@@ -29,9 +35,10 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
                 told = event.identity
             first = self._seen.setdefault(told or event.job, event)
             if first is not event:
+                what = f"{name}({told})" if told else name
                 self.breach(
-                    "effect_repeated",
-                    f"{name}({told}) by {event.actor} in attempt {event.attempt} of {event.job}, and before that by "
+                    REPEATED.name,
+                    f"{what} by {event.actor} in attempt {event.attempt} of {event.job}, and before that by "
                     f"{first.actor} in attempt {first.attempt} of {first.job}",
                     job=event.job,
                 )
@@ -40,8 +47,6 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
         id=f"{name}_at_most_once",
         sentence=f"The side effect {name!r} happens at most once.",
         kind=Kind.ALWAYS,
-        anomalies=(
-            AnomalyKind("effect_repeated", Guarantee.FENCING, "A side effect that a user declared happened again."),
-        ),
+        anomalies=(REPEATED,),
         make=AtMostOnce,
     )

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -500,8 +501,7 @@ class JobHarness(Assertions):
                 except AssertionError as error:
                     broken = str(error).partition("\n")[0] or "an assertion without words"
                 if broken:
-                    name = getattr(check, "__name__", "a check")
-                    self.report_broken(name, broken)
+                    self.report_broken(_named(check), broken)
         finally:
             self._checking = False
 
@@ -690,6 +690,13 @@ class JobHarness(Assertions):
             known = self._session.board.views
             raise UsageError(f"there is no job {job!r}{did_you_mean(job, known)}")
         return view
+
+
+def _named(check: Callable[..., object]) -> str:
+    """Name a check of the test's own; one without a name by its place."""
+    if inspect.isfunction(check) and check.__name__ == "<lambda>":
+        return f"the lambda at {Path(check.__code__.co_filename).name}:{check.__code__.co_firstlineno}"
+    return getattr(check, "__name__", "a check")
 
 
 def _takes_one(check: object) -> bool:

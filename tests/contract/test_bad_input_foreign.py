@@ -89,7 +89,9 @@ class Severing:
         """Its engine is another's."""
 
 
-@pytest.mark.parametrize("name", OPENERS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.long if name == "pgboss-node" else ()) for name in OPENERS]
+)
 def test_postgresql_that_goes_away_in_a_run_is_named_and_the_next_run_goes_on(
     opened: Opened, server: Cluster, name: str
 ) -> None:

@@ -276,6 +276,7 @@ def test_dramatiq_conforms_on_redis_but_for_what_it_is_known_for(engines: Get) -
     assert found.exit_code is ExitCode.PASS
 
 
+@pytest.mark.long
 def test_a_late_result_of_a_message_that_was_put_back_is_refused(engines: Get) -> None:
     queue, _, first, second = taken_back(engines(DRAMATIQ))
     assert queue.complete(first, None).reason == "the message is another worker's now"

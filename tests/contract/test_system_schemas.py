@@ -134,12 +134,13 @@ MAKERS = {
     ),
 }
 
+LONGER = {"Prisma": pytest.mark.campaign, "SQLAlchemy": pytest.mark.long}
+"""Django stands for both: another package writes the same kinds of defaults."""
+
 
 @pytest.mark.postgres
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=pytest.mark.campaign if name == "Prisma" else pytest.mark.slow) for name in MAKERS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [pytest.param(name, marks=LONGER.get(name, ())) for name in MAKERS])
 def test_a_schema_of_a_tool_follows_virtual_time(name: str, tmp_path: Path) -> None:
     maker = MAKERS[name]
     for path, text in maker.files.items():

@@ -395,7 +395,13 @@ MISBEHAVIOURS = {
 
 @pytest.mark.postgres
 @pytest.mark.slow
-@pytest.mark.parametrize(("program", "told"), MISBEHAVIOURS.values(), ids=MISBEHAVIOURS)
+@pytest.mark.parametrize(
+    ("program", "told"),
+    [
+        pytest.param(*given, id=name, marks=pytest.mark.long if "while True: pass" in given[0] else ())
+        for name, given in MISBEHAVIOURS.items()
+    ],
+)
 def test_a_process_that_misbehaves_is_named_and_nothing_is_left(
     program: str, told: str, opened: Callable[[Path], SystemEngine], tmp_path: Path
 ) -> None:

@@ -280,7 +280,8 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
     result.assert_outcomes(passed=3)
     told = [line for line in result.outlines if "not judged" in line]
     assert len(told) == 2
-    repeated = "'charged' was repeated in * of 12 disturbed runs; if it must not, say at_most_once('charged')*"
+    forbid = "let the fixture job_invariants return [[]at_most_once('charged')]"
+    repeated = f"'charged' was repeated in * of 12 disturbed runs; to forbid that, {forbid}"
     result.stdout.fnmatch_lines_random(
         [
             f"job-harness: not judged: {repeated} (test_unjudged.py::test_pay)",

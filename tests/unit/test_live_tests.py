@@ -186,3 +186,13 @@ def test_a_processor_goes_on_when_the_stall_of_its_worker_is_over(option: str) -
         job = harness.enqueue("pay", 7)
         harness.run_until_idle()
         assert (job.status, job.attempts, len(harness.tape)) == ("COMPLETED", 1, 1)
+
+
+def test_a_check_without_a_name_is_told_by_its_place() -> None:
+    with JobHarness() as harness:
+        harness.always(lambda seen: len(seen.effects("charged")) == 0)
+        harness.register("pay", charge_then_record)
+        two_payments(harness)
+        told = [anomaly.message for anomaly in harness._session.judge.anomalies]
+    line = test_a_check_without_a_name_is_told_by_its_place.__code__.co_firstlineno + 2
+    assert f"the lambda at test_live_tests.py:{line}: it returned False" in told[0]
