@@ -163,7 +163,7 @@ def test_what_fails_without_an_explanation_is_counted(folder: Path, capsys: pyte
 
 
 def test_what_is_meant_is_left_out_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    search = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "5", "--looking-for"]
+    search = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "20", "--looking-for"]
     assert main([*search, "concurrent_execution"]) == 1
     found = ["concurrent_execution", "taken_back_early"]
     without = [word for name in found for word in ("--without", name)]
