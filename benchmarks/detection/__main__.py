@@ -136,7 +136,7 @@ def _quiet(parts: dict[str, list[int]], ask: Ask) -> dict[str, Quiet]:
 
 
 def _right(given: argparse.Namespace, ask: Ask) -> int:
-    """Ask right queues for so many steps each; 1 where one raises an alarm, or a pair was not met."""
+    """Ask each right queue for its number of steps; 1 where one raises an alarm, or a pair was not met."""
     tables, wrong = [], []
     for name, steps in zip(RIGHT, given.right, strict=False):
         measured = added([])

@@ -199,7 +199,7 @@ class Shrinker:
 
 
 CROWDED = 10
-"""From so many jobs of one plan on a run is long for their sake."""
+"""A plan of at least this many jobs makes every run of its scenario long."""
 
 
 def _less_crowded(scenario: Scenario) -> Iterator[Scenario]:

@@ -220,7 +220,7 @@ class FailureIsRecorded(Monitor):
 
 FAILURE_IS_RECORDED = Invariant(
     id="failure_is_recorded",
-    sentence="Any failure, with any error value, ends in a recorded outcome, and no success is reported as a failure.",
+    sentence="Any failure, with any error value, is recorded as one, and no success is.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("outcome_lost", Guarantee.AT_LEAST_ONCE, "The outcome of an attempt could not be recorded."),

@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.adapters.reference.application import JobProcessor, JobResult, NoResultError, ToolJob, result_of
 from harness.errors import UsageError, did_you_mean
+from harness.model.json_value import json_problem
 from harness.processors.delivery import Delivery
 from harness.processors.typescript.target import SUFFIXES, TypeScriptProcessor, names_typescript
 from harness.sim.lifetime import LIFETIME
@@ -137,7 +138,9 @@ async def _awaited(make: Callable[[], Any], delivery: Delivery) -> Any:
 
 
 def _ending(answer: Any) -> str:
-    return "success" if isinstance(answer, JobResult) and answer.success is True else "failure"
+    if not isinstance(answer, JobResult) or answer.success is not True:
+        return "failure"
+    return "bad output" if json_problem(answer.output) else "success"
 
 
 def _named_after(processor: JobProcessor, told: Any) -> JobProcessor:

@@ -433,7 +433,7 @@ class ScenarioPart(NoNulls):
     pauses: Annotated[list[PausePart], Field(max_length=100)] = Field(default_factory=list)
     """Tools whose jobs an operator holds back."""
     presets: dict[str, Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field(default_factory=dict)
-    """What the queue starts with: `token`, which its tokens go on from; `put_off`, so many jobs that are not due."""
+    """What the queue starts with: `token`, which its tokens go on from; `put_off`, older jobs that are not due."""
     jobs: Annotated[dict[str, JobPart], Field(min_length=1, max_length=MOST_JOBS)]
     steps: Annotated[list[StepLine], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     tape: Annotated[list[DeviationPart], Field(max_length=MOST_STEPS)] = Field(default_factory=list)

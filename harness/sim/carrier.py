@@ -100,6 +100,7 @@ class LoopCarrier:
             return
         loop.jump(max(0.0, now / SECOND - loop.time()))
         while not loop.quiet():
+            loop.reach_timer()
             loop.advance(0.0)
             self._do_afterwards()
 

@@ -198,6 +198,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise UsageError(f"time cannot move by {seconds} seconds", hint="Give a number of at least 0.")
         self._move_to(self._now + seconds)
 
+    def reach_timer(self) -> None:
+        """Move the clock on to a timer that is about to fire a fraction of a microsecond early.
+
+        Code that asks whether its time has come would be told that it has not, and wait for it anew, for ever.
+        """
+        timer = self.next_timer()
+        if timer is not None and self._now < timer < self._now + RESOLUTION_SECONDS:
+            self._move_to(timer)
+
     def run_forever(self) -> None:
         """Run until `stop` is called. Raises LimitReached where a task never yields, or loops endlessly."""
         if self.broken is not None:

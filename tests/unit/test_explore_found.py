@@ -187,13 +187,13 @@ def test_a_search_reports_to_ci_what_it_found_and_what_it_could_not_judge(
 ) -> None:
     search = ["explore", "memory+expire-never", "--runs", "60", "--annotations", "--junit", "junit.xml", "--quiet"]
     assert main(search) == 1
-    written = ".job-harness/found/overdue_claim_left-memory+expire-never.yaml"
-    case = ElementTree.parse(folder / "junit.xml").find(".//testcase[@name='overdue_claim_left']")
+    written = ".job-harness/found/job_stuck-memory+expire-never.yaml"
+    case = ElementTree.parse(folder / "junit.xml").find(".//testcase[@name='job_stuck']")
     assert case is not None
     assert case.get("file") == written
     failure = case.find("failure")
     assert failure is not None
-    assert failure.get("type") == "overdue_claim_left"
+    assert failure.get("type") == "job_stuck"
     assert "One fault: " in str(failure.text)
     assert f"::error file={written},line=1,title=memory+expire-never" in capsys.readouterr().out
 

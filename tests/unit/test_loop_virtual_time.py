@@ -63,6 +63,25 @@ def test_after_a_jump_overdue_timers_fire_late(loop: VirtualLoop) -> None:
     assert fired == [60]
 
 
+def test_a_timer_finer_than_the_clock_of_the_kernel_is_reached_and_not_waited_for_anew(loop: VirtualLoop) -> None:
+    until, waits = 1 / 3, 0
+
+    async def wait() -> None:
+        nonlocal waits
+        while loop.time() < until:
+            waits += 1
+            await asyncio.sleep(until - loop.time())
+
+    task = loop.create_task(wait())
+    loop.advance(0.0)
+    loop.jump(0.333333)  # the instant of the kernel, in whole microseconds
+    loop.reach_timer()
+    loop.advance(0.0)
+
+    assert task.done()
+    assert waits == 1
+
+
 def test_time_never_moves_backwards(loop: VirtualLoop) -> None:
     for move in (loop.advance, loop.jump):
         for seconds in (-1, float("nan")):

@@ -749,7 +749,7 @@ class Upkeep(Settling):
 
 @lru_cache(maxsize=4)
 def put_off(count: int, max_attempts: int) -> Mapping[JobId, JobView]:
-    """Return the rows of so many jobs that wait for a day that no run comes to; runs share them."""
+    """Return the rows of `count` jobs that wait for a day that no run comes to; runs share them."""
     day = 100 * 365 * DAY
     row = JobView(
         id="", tool="tool", status=PENDING, queue_state=QueueState.CREATED, priority=0, attempts=0,
