@@ -19,7 +19,7 @@ echo
 echo "2. A contradiction in the settings: jobs may run for 10 minutes, and maintenance takes them back after 5."
 echo "   No test was written for it; the generic workload is explored, and the first failure is shrunk."
 mkdir -p "$(dirname "$FLAGSHIP")"
-job_harness explore memory --set stuck_timeout=5m --looking-for concurrent_execution --save "$FLAGSHIP" --replay postgres
+job_harness explore memory --set stuck_timeout=5m --looking-for concurrent_execution --save "$FLAGSHIP" --replay-on postgres
 code=$?
 expect 1 "the explorer found nothing"
 

@@ -25,7 +25,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge the results"),
     "explore": ("harness.cli.explore_command", "search a queue, a system or a test for a run that breaks an invariant"),
     "merge": ("harness.cli.merge_command", "merge the parts of a campaign that `explore --shard` ran"),
-    "exhaust": ("harness.cli.exhaust_command", "examine every run within a small scope"),
+    "exhaust": (
+        "harness.cli.exhaust_command",
+        "examine every run within a small scope, with the faults that you allow",
+    ),
     "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("harness.cli.check_command", "check the job queue settings of a repository"),
     "audit": ("harness.cli.audit_command", "judge what production has written about its jobs"),

@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from harness.explore.ray_cluster import RayCluster
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
-LEAVE_OUT = "draw no jobs that end so, or no runs with that: `raises NUL`, `schedules` (repeatable)"
+LEAVE_OUT = (
+    "leave an ending of jobs or a feature out of what is drawn, such as `raises NUL` or `schedules` (repeatable)"
+)
 RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""

@@ -103,7 +103,8 @@ def _choice_options(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="memory",
         metavar="NAMES",
-        help="engines, separated by commas, as `job-harness doctor` lists them; NAME+MISTAKE is a wrong queue",
+        help="engines, separated by commas, as `job-harness doctor` lists them (default: memory); NAME+MISTAKE is one "
+        "that is wrong on purpose",
     )
     add("--sessions", action="store_true", help=SESSIONS)
     add(

@@ -92,7 +92,11 @@ def configure_search(parser: argparse.ArgumentParser, *, or_a: str = "") -> None
     add("--queue", metavar="NAME", help="with --settings-from: only the queue of this name, as DIR#NAME does")
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
-    add("--keep-going", action="store_true", help="keep searching; report each anomaly once")
+    add(
+        "--keep-going",
+        action="store_true",
+        help="keep searching after a finding, and report each anomaly once (without it, the first one ends the search)",
+    )
     add(
         "--patience",
         type=float,
@@ -101,14 +105,9 @@ def configure_search(parser: argparse.ArgumentParser, *, or_a: str = "") -> None
         help="a step that takes longer counts as hanging (default: 10)",
     )
     add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOUND_FOLDER}/)")
-    add(
-        "--replay-on",
-        "--replay",
-        dest="replay",
-        default="",
-        metavar="ENGINES",
-        help="also replay findings on these engines, separated by commas",
-    )
+    engines = "also replay findings on these engines, separated by commas"
+    add("--replay-on", dest="replay", default="", metavar="ENGINES", help=engines)
+    add("--replay", default="", help=argparse.SUPPRESS)  # The name it had; elsewhere `--replay` takes a token.
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")

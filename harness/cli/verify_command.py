@@ -21,7 +21,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DSN",
         help="the database with the table tool_job to watch, which is only read (default: DATABASE_URL)",
     )
-    add("--config", metavar="FILE", help="TOML that says which request sends a job (default: pyproject.toml)")
+    add(
+        "--config",
+        metavar="FILE",
+        help="TOML whose table [tool.job-harness.verify] says which request sends a job (default: pyproject.toml)",
+    )
     add("--poll", type=float, default=2.0, metavar="SECONDS", help="the workers' polling interval (default: 2)")
     add("--margin", type=float, default=3.0, metavar="SECONDS", help="how much longer a start may take (default: 3)")
     add("--takes", type=float, default=60.0, metavar="SECONDS", help="how long the job may run (default: 60)")

@@ -126,7 +126,7 @@ def anomalies_named(names: Iterable[str]) -> frozenset[str]:
             near = did_you_mean(name, ANOMALIES)
             raise UsageError(
                 f"no such anomaly: {name!r}{near}",
-                hint=available(sorted(ANOMALIES), near=name, listed="docs/invariants.md"),
+                hint=available(sorted(ANOMALIES), near=name, listed="`job-harness explain` lists them"),
             )
     return wanted
 

@@ -228,7 +228,7 @@ class EffectiveSettings:
                 found.setdefault(setting.place, Related(setting.place, f"{setting} ({setting.source.value})"))
             for other in setting.others:
                 told = "unknown" if other.value is UNKNOWN else shown(other.value)
-                text = f"{other.name} = {told} ({other.source.value}, overridden here)"
+                text = f"{other.name} = {told} ({other.source.value}, not in effect here)"
                 found.setdefault(other.place, Related(other.place, text))
         return tuple(found.values())
 

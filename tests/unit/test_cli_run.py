@@ -175,7 +175,7 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "another file": (["explore", "scenarios"], "is not a target: expected an engine, a queue or system file (.yaml)"),
     "two engines": (["explore", "memory,reference"], "explore takes one engine, and 2 are named"),
     "no such attribute": (["explore", "os:factory"], "os has no 'factory'\n  Write module:factory"),
-    "no such anomaly": (["explore", "--looking-for", "duble_claim"], "more (docs/invariants.md)"),
+    "no such anomaly": (["explore", "--looking-for", "duble_claim"], "more (`job-harness explain` lists them)"),
     "no such option": (["explore", "--lookingfor", "x"], "(did you mean '--looking-for'?)"),
     "no such command": (["explor"], "(did you mean 'explore'?)"),
     "no such strategy": (["explore", "--strategy", "poss"], "uniform"),

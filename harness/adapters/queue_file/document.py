@@ -355,7 +355,8 @@ def _read(path: Path, *, called: str) -> bytes:
                 path.name, [file.name for file in path.parent.glob("*")] if path.parent.is_dir() else []
             )
             raise QueueFileError(
-                f"{called}: there is no such file{near}", hint="Name a queue file or a system file that exists."
+                f"{called}: there is no such file{near}",
+                hint="`job-harness init --queue SCHEMA` drafts a queue file; docs/system_files.md shows a system file.",
             )
         with path.open("rb") as file:
             return file.read(LARGEST + 1)

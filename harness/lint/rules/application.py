@@ -401,8 +401,8 @@ def _clocks(facts: Facts) -> Iterator[Breach]:
         if found is not None:
             yield Breach(
                 column.place,
-                f"{column.table}.{column.name} defaults to {found[0]}, which does not follow virtual time in tests",
-                "Write now(): it is the same moment in production, and tests can move it.",
+                f"{column.table}.{column.name} defaults to {found[0]}, a keyword, which tests cannot move",
+                "Write now(): it is the same in production, and tests put a function of their own in its place.",
             )
 
 
