@@ -7,7 +7,14 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from harness.adapters.reference.application import JobProcessor, JobResult, NoResultError, ToolJob, result_of
+from harness.adapters.reference.application import (
+    JobProcessor,
+    JobResult,
+    NoResultError,
+    ToolJob,
+    is_too_long,
+    result_of,
+)
 from harness.errors import UsageError, did_you_mean
 from harness.model.json_value import json_problem
 from harness.processors.delivery import Delivery
@@ -140,7 +147,7 @@ async def _awaited(make: Callable[[], Any], delivery: Delivery) -> Any:
 def _ending(answer: Any) -> str:
     if not isinstance(answer, JobResult) or answer.success is not True:
         return "failure"
-    return "bad output" if json_problem(answer.output) else "success"
+    return "bad output" if json_problem(answer.output) or is_too_long(answer.output) else "success"
 
 
 def _named_after(processor: JobProcessor, told: Any) -> JobProcessor:

@@ -185,7 +185,8 @@ def test_a_replay_on_another_engine_tells_where_the_two_part(folder: Path, capsy
 def test_a_search_reports_to_ci_what_it_found_and_what_it_could_not_judge(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    search = ["explore", "memory+expire-never", "--runs", "60", "--annotations", "--junit", "junit.xml", "--quiet"]
+    search = ["explore", "memory+expire-never", "--runs", "60", "--looking-for", "job_stuck"]
+    search += ["--annotations", "--junit", "junit.xml", "--quiet"]
     assert main(search) == 1
     written = ".job-harness/found/job_stuck-memory+expire-never.yaml"
     case = ElementTree.parse(folder / "junit.xml").find(".//testcase[@name='job_stuck']")

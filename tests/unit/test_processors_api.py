@@ -88,7 +88,8 @@ def test_a_class_of_results_of_the_applications_own_is_read(
     assert (job.status, job.attempts) == (status, attempts)
     assert (job.error is None) if error is None else error in str(job.error)
     ended = [event.data for event in jobs.history.of_job(job.id) if getattr(event, "name", "") == "ended"]
-    assert set(ended) == {"success" if answer.success is True else "failure"}
+    told = "failure" if answer.success is not True else "success" if status == "COMPLETED" else "bad output"
+    assert set(ended) == {told}
 
 
 # side effects -------------------------------------------------------------------------------------------------------

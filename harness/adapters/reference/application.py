@@ -51,15 +51,21 @@ from reference_impl.worker.verdict import NoResultError, Succeeded, judge, resul
 
 __all__ = [
     "BEFORE_STARTING", "HAND_OUT_TWICE", "Execution", "JobProcessor", "JobResult", "NoResultError", "NonRetryableError",
-    "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of", "result_of",
+    "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of", "is_too_long", "result_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
+OUTPUT_LIMIT: int = Config.model_fields["job_output_limit_bytes"].default
 START = datetime(2026, 1, 1, tzinfo=UTC)
 GUIDE = Settings(batch_size=5, heartbeat_interval=30 * SECOND)
 """The guide's settings as the reference worker follows them."""
 _LONGEST_POLL_SECONDS = 3600.0
 """The worker is woken on its polling grid when something is due; its own polls in between would find nothing."""
+
+
+def is_too_long(output: Json) -> bool:
+    """Say whether the worker refuses an output, which is JSON, for its length."""
+    return len(encode(output).encode()) > OUTPUT_LIMIT
 
 
 def config_of(settings: Settings) -> Config:
