@@ -169,7 +169,8 @@ class SearchRequest:
         folder, queue = _named_queue(arguments.settings_from, arguments.queue)
         settings = settings_of(folder, queue)
         changes_of(arguments)
-        wanted, without = anomalies_named(arguments.looking_for), anomalies_named(arguments.without)
+        wanted = anomalies_named(arguments.looking_for, beside=_own_promises(arguments.target))
+        without = anomalies_named(arguments.without)
         if both := sorted(wanted & without):
             raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
         asked: bool | None = arguments.sessions
@@ -246,6 +247,15 @@ class SearchRequest:
         """Return who shows what is found on this engine."""
         name = opened_as(self.target, engine)
         return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose, self.queue)
+
+
+def _own_promises(target: str) -> frozenset[str]:
+    """Name the anomalies that a system file declares itself, under `no_row`."""
+    if not is_system_file(target) or not Path(target).is_file():
+        return frozenset()
+    from harness.systems.document import read_system_file
+
+    return frozenset(promise.name for promise in read_system_file(target).no_row)
 
 
 def _has_sessions(target: str, file_sessions: bool) -> bool:
@@ -433,7 +443,10 @@ class FindingPresenter:
             return []
         entry = f'{finding.anomaly}: "why"'
         told = f"`without` in {contract.file}: {entry}"
-        told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: without: {{{entry}}}"
+        without = f"without: {{{entry}}}"
+        if is_system_file(contract.file):
+            without = f"promises: {{{without}}}"
+        told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: {without}"
         return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
 
     def _source(self, finding: Finding) -> tuple[str, ...]:

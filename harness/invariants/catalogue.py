@@ -115,13 +115,13 @@ def kind_of(name: str) -> AnomalyKind:
     """Return what an anomaly breaches; one of an invariant of the user's own is named by that alone."""
     if name in ANOMALIES:
         return ANOMALIES[name][1]
-    return REPEATED if name == REPEATED.name else AnomalyKind(name, Guarantee.OWN, "A check of this test failed.")
+    return REPEATED if name == REPEATED.name else AnomalyKind(name, Guarantee.OWN, "A check of your own failed.")
 
 
-def anomalies_named(names: Iterable[str]) -> frozenset[str]:
-    """Return anomalies that options name. Raises UsageError for one that does not exist."""
+def anomalies_named(names: Iterable[str], *, beside: frozenset[str] = frozenset()) -> frozenset[str]:
+    """Return anomalies that options name, a target's own (`beside`) included. Raises UsageError for one that is none."""
     wanted = frozenset(names)
-    for name in sorted(wanted):
+    for name in sorted(wanted - beside):
         if name not in ANOMALIES:
             near = did_you_mean(name, ANOMALIES)
             raise UsageError(

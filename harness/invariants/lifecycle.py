@@ -95,8 +95,8 @@ class NoLostJob(Monitor):
     """Remembers what was accepted and what was rightly deleted."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_call": frozenset({"enqueue"}),
-        "on_return": frozenset({"enqueue"}),
+        "on_call": frozenset({"enqueue", "send"}),
+        "on_return": frozenset({"enqueue", "send"}),
     }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
@@ -112,7 +112,7 @@ class NoLostJob(Monitor):
 
     def on_return(self, event: Return) -> None:
         if (
-            event.verb == "enqueue"
+            event.verb in ("enqueue", "send")
             and event.outcome.done
             and event.job is not None
             and event.outcome.value == event.job

@@ -47,18 +47,22 @@ class Delivery:
             self._record(name, data)
 
     def declare(self, done: SideEffect) -> None:
-        """Write down a side effect. Raises Severed where the worker is dead: then it did not happen."""
-        if self.life.over:
-            raise Severed(f"{self.life.name} is dead")
+        """Write down a side effect. Raises Severed where the worker is dead, before it or right after it."""
+        self._survive()
         self._record(done.kind, done)
         if (around := AROUND.get()) is not None:
             around.declared = True
         self.pass_point(done.kind)
 
     def pass_point(self, name: str) -> None:
-        """Pass a point: a moment at which the worker may die."""
+        """Pass a point: a moment at which the worker may die. Raises Severed where it does: no line after it runs."""
         self._at_point(name)
         self.life.moment()
+        self._survive()
+
+    def _survive(self) -> None:
+        if self.life.over:
+            raise Severed(f"{self.life.name} is dead")
 
 
 def effect(done: str | SideEffect, /, **data: Json) -> None:

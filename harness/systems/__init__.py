@@ -121,8 +121,9 @@ class SystemEngine:
 
         database = self._ready()
         if not self._rehearsed:
-            self._rehearsed = True
+            self._rehearse_send(database)
             self._rehearse(database, cast(Clocks, clocks))
+            self._rehearsed = True
         database.renew()
         for process in self._processes:
             process.prepare()
@@ -136,6 +137,32 @@ class SystemEngine:
         except BaseException:
             run.close()
             raise
+
+    def _rehearse_send(self, database: SystemDatabase) -> None:
+        """Send a job by its statement. Raises SystemFileError where `jobs` does not show it: it could not be judged."""
+        if not self.file.send_sql:
+            return
+        import psycopg
+
+        from harness.systems.document import SystemFileError
+        from harness.systems.jobs import JobReader
+
+        database.renew()
+        database.set_now(0)
+        reader = JobReader(self.file, database, self.file.settings)
+        reader.plan([REHEARSED])
+        try:
+            key = database.send(self.file.send_sql, REHEARSED)
+        except psycopg.Error as error:
+            message = f"{self.file.place('send')}: send: PostgreSQL refuses it: {str(error).splitlines()[0]}"
+            raise SystemFileError(message, hint=f"It is run in the migrated database. {VALUE}") from None
+        if key is not None:
+            reader.learn(str(key), REHEARSED)
+        if REHEARSED not in reader.look():
+            raise SystemFileError(
+                f"{self.file.place('send')}: send: the job that it inserts is in no row that `jobs` shows",
+                hint=f"{VALUE} Return the row's id, or show the job as `name`.",
+            )
 
     def _rehearse(self, database: SystemDatabase, clocks: Clocks) -> None:
         """Start every process once to see what it imports, so that all later starts can be forks."""
@@ -185,6 +212,11 @@ class SystemEngine:
         if self._database is not None:
             self._database.close()
             self._database = None
+
+
+REHEARSED: Final = "rehearsal"
+"""The job of a rehearsal."""
+VALUE: Final = "`${job}` is a value: write it without quotes."
 
 
 def _not_judged(file: SystemFile) -> Mapping[str, str]:
@@ -360,7 +392,7 @@ class SystemApplication:
         key = at_path(message.json(), self._file.id_path) if self._file.id_path else None
         if key is not None and message.status < 300:
             self._reader.learn(str(key), job)
-        return _outcome(message, job)
+        return _outcome(message, None if key is None else job)  # Without an id, no row is known to be this job's.
 
     def _send_by_sql(self, client: str, job: JobId) -> Outcome:
         """Insert a job as a program that is not part of the system would: in one statement."""

@@ -358,6 +358,35 @@ def test_a_statement_has_the_line_whose_task_waits_for_its_answer(
     }
 
 
+LOSES = """
+import json, os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Api(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        body = json.dumps({"id": 7}).encode()
+        self.send_response(201)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Api).serve_forever()
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_job_that_was_accepted_and_is_in_no_row_has_vanished(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+    (tmp_path / "api.py").write_text(LOSES)
+    (tmp_path / "system.yaml").write_text(PREAMBLE.replace('"}}', '"}, id: $.id}').lstrip())
+    assert _played(opened(tmp_path / "system.yaml")).found == {"job_vanished"}
+
+
 HEALTHY = """
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -460,9 +489,17 @@ def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_messa
             {"promises": "{no_row: {twice: {sql: SELECT 1 FROM elsewhere}}}"},
             "promises.no_row.twice: PostgreSQL refuses",
         ),
+        (
+            {"send": "{sql: 'INSERT INTO tusk (name) VALUES (${job})'}"},
+            r'send: PostgreSQL refuses it: relation "tusk" does not',
+        ),
+        (
+            {"send": "{sql: 'INSERT INTO job (id, status) SELECT 1, ${job} WHERE false'}"},
+            "send: the job that it inserts is in no row that `jobs` shows",
+        ),
     ],
 )
-def test_a_select_that_postgresql_refuses_is_named_with_its_line(
+def test_a_statement_of_the_file_that_does_not_work_is_named_with_its_line(
     more: dict[str, str], told: str, opened: Callable[[Path], SystemEngine], tmp_path: Path
 ) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)

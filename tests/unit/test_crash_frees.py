@@ -202,7 +202,6 @@ def test_a_lock_that_only_its_thread_can_release_is_named(monkeypatch: pytest.Mo
 
     def processor(job: Any) -> JobResult:
         with lock:
-            effect("held")
             time.sleep(1)  # noqa: TID251 - a plain processor's own, which is virtual
         return DONE
 
@@ -210,7 +209,8 @@ def test_a_lock_that_only_its_thread_can_release_is_named(monkeypatch: pytest.Mo
     with JobHarness(blocked_after=0.05) as harness:
         harness.register("tool", processor)
         harness.enqueue("tool")
-        harness.crash_worker(at="held")
+        harness.advance("500ms")
+        harness.crash_worker()
         harness.advance("1m")
         assert harness.notes() == ["inconclusive: worker-1 died and held a threading.RLock"]
 

@@ -225,7 +225,7 @@ def test_a_rule_of_the_users_own_that_breaks_is_drawn() -> None:
     own = Anomaly("paid_twice", "own", at=0, event=3, job="a", message="the account was charged twice")
     case = {**report(LOST)["cases"][0], "run": run_data(replace(run, anomalies=(own,)))}
     text = picture({"verdict": "fail", "cases": [case]})
-    assert "<code>paid_twice</code> A check of this test failed." in text
+    assert "<code>paid_twice</code> A check of your own failed." in text
     assert 'href="#breach"' in text
     assert 'id="breach"' in text, "an event without a row of its own is shown at the row before it"
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from harness import effect
 from harness.errors import UsageError
 from harness.history.event import Effect
 from harness.model.duration import MINUTE, SECOND
@@ -54,6 +55,25 @@ def test_a_job_runs_to_its_result(jobs: JobHarness) -> None:
     assert job.path == ["PENDING", "PROCESSING", "COMPLETED"]
     assert jobs.status(job) == jobs.status(job.id) == "COMPLETED"
     assert jobs.problems() == []
+
+
+@pytest.mark.parametrize("awaited", [True, False])
+def test_no_line_after_the_effect_at_which_its_worker_dies_runs(jobs: JobHarness, awaited: bool) -> None:
+    recorded: list[int] = []
+
+    def charge(job: ToolJob) -> JobResult:
+        effect("charged")
+        recorded.append(job.attempts)
+        return JobResult(success=True)
+
+    async def charge_later(job: ToolJob) -> JobResult:
+        return charge(job)
+
+    jobs.register("charge", charge_later if awaited else charge)
+    job = jobs.enqueue("charge")
+    jobs.crash_worker(at="charged")
+    jobs.run_until_idle()
+    assert (job.status, recorded, len(jobs.effects("charged"))) == ("COMPLETED", [2], 2)
 
 
 def test_a_processor_is_found_by_its_name(jobs: JobHarness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
