@@ -119,7 +119,7 @@ def kind_of(name: str) -> AnomalyKind:
 
 
 def anomalies_named(names: Iterable[str], *, beside: frozenset[str] = frozenset()) -> frozenset[str]:
-    """Return anomalies that options name, a target's own (`beside`) included. Raises UsageError for one that is none."""
+    """Return anomalies that options name; `beside` are the target's own. Raises UsageError for one that is neither."""
     wanted = frozenset(names)
     for name in sorted(wanted - beside):
         if name not in ANOMALIES:

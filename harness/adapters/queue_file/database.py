@@ -181,6 +181,8 @@ class QueueDatabase:
         )
         if "data type of parameter" in said:
             hint = "Say what it is: :job::text, :input::jsonb."
+        if said.startswith("invalid input syntax for type uuid"):
+            hint = "Where the ids of jobs are UUIDs, say so: `ids: uuid`."
         raise source.error(f"{what}: {said}" if what else said, at=place, hint=hint) from error
 
     # looking and acting ---------------------------------------------------------------------------------------------
