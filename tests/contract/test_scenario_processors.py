@@ -305,7 +305,7 @@ def test_a_worker_can_crash_right_after_an_effect_or_at_a_named_step(
     assert run.history.effects("job-1") == effects
     assert [event.actor for event in run.history if getattr(event, "name", "") == "ended"] == ["worker-2"]
     if (processor, point) == ("waits", "charged"):
-        assert sys.modules[name].after == ["same turn", "same turn", "next turn"]  # up to its next await, as in a test
+        assert sys.modules[name].after == ["same turn", "next turn"]  # of the second worker: no line after it ran
 
 
 @needs_node
