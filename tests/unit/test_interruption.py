@@ -24,7 +24,7 @@ from harness.interruption import (
 )
 from harness.sim.kernel import Kernel
 
-SEARCH = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "8", "--keep-going"]
+SEARCH = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "10", "--seed", "2", "--keep-going"]
 TERMINATED, INTERRUPTED = 143, 130
 
 
