@@ -293,7 +293,7 @@ def _with_sessions(engine: Engine) -> Engine:
         engine.close()
         raise UsageError(
             f"{engine.info.name} gives its actors no sessions of their own",
-            hint="Leave out --sessions, or name an engine on a server, such as postgres or pgqueuer@1.6.0.",
+            hint="Leave out --sessions, or name an engine that has them, such as postgres, pgqueuer or celery-redis.",
         )
     return engine.info.sessions()
 

@@ -31,8 +31,15 @@ def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Optio
     """Cut the connection before or after the verb took effect: the caller cannot tell which."""
     assert actor is not None
     kernel.ready.remove(actor)
-    met.note(actor.name, option.words, {"at": actor.point})
+    met.note(actor.name, option.words, _place(actor))
     kernel.perform(actor, heard=False, happens=option.point == REPLY.point)
+
+
+def _place(actor: Actor) -> dict[str, str]:
+    """Say at which call a message is lost, and which one it is, where that is one of several within the call."""
+    if type(actor.request) is VerbCall or actor.call is None:
+        return {"at": actor.point}
+    return {"at": actor.call.point, "statement": actor.point}
 
 
 LOST_MESSAGE: Final = FaultKind(

@@ -15,6 +15,7 @@ from harness.postgres import provision, virtual_chance, virtual_clock
 from harness.postgres.absence import PatientConnection, judged
 
 if TYPE_CHECKING:
+    from harness.foreign.postgres_proxy import PostgresGates
     from harness.postgres import Cluster
 
 T = TypeVar("T")
@@ -90,6 +91,13 @@ class ForeignDatabase:
         """End both sessions and keep the database: forked children connect by themselves."""
         self._session.close()
         self._own.close()
+
+    def gates(self) -> PostgresGates:
+        """Return what gives every actor a session of its own."""
+        from harness.foreign.postgres_proxy import PostgresGates
+
+        self.let_transactions_stand()
+        return PostgresGates(self.url)
 
     def let_transactions_stand(self) -> None:
         """Let now() stand still in a transaction that says when it began."""

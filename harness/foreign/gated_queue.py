@@ -2,7 +2,7 @@
 
 A verb is plain code. It runs on a thread that is handed control and gives it back at each gate (`Fiber`), so one class
 of verbs serves both kinds of engine. Its requests go to the peer over the actor's own session there, whose driver
-connects to us (`harness.foreign.postgres_proxy`); `SessionRouter` knows which connection is whose.
+connects to us (a `WireProxy`); `SessionRouter` knows which connection is whose.
 
 Hides: threads, which session is whose, when a session can be kept for the next run. Must not know: any particular
 queue.
@@ -18,23 +18,22 @@ from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import milliseconds_of, timestamp_of
 from harness.foreign.peer import ANSWER_SECONDS
-from harness.foreign.postgres_proxy import PostgresEndpoint, ProxiedSession
+from harness.foreign.wire_proxy import WireProxy
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.port import Capabilities, EngineClocks, SentStatement
-from harness.postgres.gating import SessionCoordinator, SessionPool
 from harness.postgres.patience import Deadline
 from harness.sim.request import Request
 
 if TYPE_CHECKING:
-    from harness.foreign.database import ForeignDatabase
     from harness.foreign.peer import Peer, Report
+    from harness.foreign.runtime import ForeignStore
     from harness.model.duration import Duration
 
 T = TypeVar("T")
@@ -146,41 +145,139 @@ class GatedForeignQueue:
         self._queue.close()
 
 
+# what stands between an actor and a store -----------------------------------------------------------------------------
+
+
+class ActorConnection(WireProxy, Protocol):
+    """One connection of one actor's client: what a run tells it."""
+
+    clock: Callable[[Instant], Any]
+    """Called before something is sent, with what the store's clock shows."""
+    resumes: Callable[[], None]
+    """Called before the client has its reply."""
+
+
+class ActorEndpoint(Protocol):
+    """One process's way to the store: what comes over it is one actor's."""
+
+    name: str
+    """What the peer calls the session behind it."""
+    turn: int
+    """The number of the peer's turn that is under way; 0: none."""
+
+    @property
+    def url(self) -> str:
+        """Where the client connects."""
+        ...
+
+    @property
+    def clean(self) -> bool:
+        """Whether another run may have it."""
+        ...
+
+    def join(self, coordinator: Any, actor: str) -> None:
+        """Let what comes over it be this actor's, and at gates, from here on."""
+        ...
+
+    def leave(self) -> None:
+        """Let all pass freely from here on."""
+        ...
+
+    def at_gate(self) -> ActorConnection | None:
+        """Return a connection whose client waits to be let through."""
+        ...
+
+    def listen(self, beside: int, seconds: float) -> None:
+        """Wait until the client, or what is read from the descriptor `beside`, has something to say, and take it."""
+        ...
+
+    def cut(self) -> None:
+        """Refuse new connections and let the process hear nothing."""
+        ...
+
+    def end(self) -> None:
+        """Cut it, and leave the store too."""
+        ...
+
+
+class Coordinator(Protocol):
+    """Where the connections of all actors meet, for one run."""
+
+    revision: int
+    """Rises whenever what is stored may have changed."""
+
+    @property
+    def made_at(self) -> Instant:
+        """What the store's clock showed at the first statement of the transaction that ended last."""
+        ...
+
+    def sent(self) -> list[SentStatement]:
+        """Return what was sent since this was last asked."""
+        ...
+
+    def sever(self, actor: str) -> Callable[[], None]:
+        """Take a dead actor's connections from it; return what drops what it had open."""
+        ...
+
+    def leftovers(self) -> list[str]:
+        """Say, one sentence each, what actors left open."""
+        ...
+
+    def close(self) -> None:
+        """Give back what actors had."""
+        ...
+
+
+class Gates(Protocol):
+    """Lets the actors of one peer reach one store over connections of their own."""
+
+    def endpoint(self, name: str, folder: Path) -> ActorEndpoint:
+        """Return a new endpoint that listens in `folder`, for the peer's session of this name."""
+        ...
+
+    def coordinator(self, clock: Callable[[], Instant]) -> Coordinator:
+        """Return where the connections of one run meet; `clock` is the store's."""
+        ...
+
+    def close(self) -> None:
+        """Give back what is kept from run to run."""
+        ...
+
+
 # actors' sessions in the peer -----------------------------------------------------------------------------------------
 
 
 class SessionRouter:
     """Keeps the sessions of one peer for as many runs as there are; those that were cut are replaced."""
 
-    def __init__(self, peer: Peer, database: ForeignDatabase, *, keeps: bool = True) -> None:
-        """Stand between a peer that is open and its database.
+    def __init__(self, peer: Peer, database: ForeignStore, *, keeps: bool = True) -> None:
+        """Stand between a peer that is open and its store.
 
         `keeps` says whether a session of the peer remembers nothing from one run to the next, and may be kept.
         """
         self._keeps = keeps
         self.peer = peer
         self.database = database
-        self.pool = SessionPool(database.url)
-        database.let_transactions_stand()
+        self.gates: Gates = database.gates()
         self._folder = Path(tempfile.mkdtemp(prefix="job-harness-lines-"))
-        self._idle: list[PostgresEndpoint] = []
+        self._idle: list[ActorEndpoint] = []
         self._count = 0
 
-    def take(self) -> PostgresEndpoint:
+    def take(self) -> ActorEndpoint:
         """Return a free endpoint; its session in the peer is open."""
         if self._idle:
             return self._idle.pop(0)
         self._count += 1
-        endpoint = PostgresEndpoint(f"s{self._count}", self._folder / str(self._count), self.pool)
+        endpoint = self.gates.endpoint(f"s{self._count}", self._folder / str(self._count))
         endpoint.turn = self.peer.post("begin", {"url": endpoint.url}, actor=endpoint.name)
         begun = self.hear(endpoint)
-        assert not isinstance(begun, ProxiedSession)
+        assert isinstance(begun, dict)
         if "value" not in begun:
             endpoint.end()
             raise EnvironmentUnavailable(f"{self.peer.name} opened no further session: {begun}")
         return endpoint
 
-    def hear(self, endpoint: PostgresEndpoint) -> Report | ProxiedSession:
+    def hear(self, endpoint: ActorEndpoint) -> Report | ActorConnection:
         """Wait, in real time, for the end of the turn under way or for a statement that is to be let through.
 
         Raises PeerLost where neither comes.
@@ -198,7 +295,7 @@ class SessionRouter:
                 raise self.peer.overdue(endpoint.turn)
             endpoint.listen(self.peer.descriptor, deadline.left)
 
-    def take_back(self, endpoint: PostgresEndpoint) -> None:
+    def take_back(self, endpoint: ActorEndpoint) -> None:
         """Keep an endpoint for the next run, or cut it where something was left open."""
         endpoint.leave()
         if endpoint.clean and self._keeps:
@@ -207,7 +304,7 @@ class SessionRouter:
             endpoint.end()
             self.cut(endpoint)
 
-    def cut(self, endpoint: PostgresEndpoint) -> None:
+    def cut(self, endpoint: ActorEndpoint) -> None:
         """End an endpoint and its session in the peer, as the end of a process does."""
         endpoint.cut()
         if self.peer.alive:
@@ -219,7 +316,7 @@ class SessionRouter:
         for endpoint in self._idle:
             endpoint.end()
         self._idle.clear()
-        self.pool.close()
+        self.gates.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
@@ -228,7 +325,7 @@ class RoutedPeer:
 
     def __init__(self, router: SessionRouter, clock: Callable[[], Instant]) -> None:
         """Give actors sessions from `router`; `clock` is the store's."""
-        self.coordinator = SessionCoordinator(router.pool, clock=clock)
+        self.coordinator = router.gates.coordinator(clock)
         self.fibers = Fibers()
         self.asked = 0
         """How many requests verbs have made."""
@@ -236,7 +333,7 @@ class RoutedPeer:
         """What the peer's clock was last set to."""
         self._router = router
         self._clock = clock
-        self._endpoints: dict[str, PostgresEndpoint] = {}
+        self._endpoints: dict[str, ActorEndpoint] = {}
 
     def ask(self, do: str, arguments: Mapping[str, Any] | None = None, *, now: float | None = None) -> Report:
         """Ask on behalf of the actor whose verb runs: each statement that answers it is a gate of that verb.
@@ -258,7 +355,7 @@ class RoutedPeer:
         self._shown = now
         while True:
             heard = self._router.hear(endpoint)
-            if not isinstance(heard, ProxiedSession):
+            if isinstance(heard, dict):
                 return heard
             heard.clock = partial(self._set_clock, lag)
             if self._router.peer.has_clock:
@@ -277,7 +374,7 @@ class RoutedPeer:
             self._router.peer.time(now)
             self._shown = now
 
-    def _endpoint(self, actor: str) -> PostgresEndpoint:
+    def _endpoint(self, actor: str) -> ActorEndpoint:
         endpoint = self._endpoints.get(actor)
         if endpoint is not None and endpoint.turn:  # A verb was given up in the middle: its end is not awaited.
             self.sever(actor)()

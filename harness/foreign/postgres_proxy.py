@@ -55,15 +55,15 @@ from harness.foreign.postgres_messages import (
 )
 from harness.history.outcome import ABORTED
 from harness.postgres.gating.connection import may_stand_in_a_transaction, point_of
-from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement
+from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement, SessionCoordinator
+from harness.postgres.gating.pool import SessionPool
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.postgres.virtual_clock import standing_since
 from harness.private import private_folder
 from harness.sim.request import Point, StatementGate, Wait
 
 if TYPE_CHECKING:
-    from harness.postgres.gating import SessionPool
-    from harness.postgres.gating.coordinator import SessionCoordinator
+    from harness.model.duration import Instant
 
 PORT: Final = 5432
 _CHUNK: Final = 1 << 16
@@ -711,6 +711,26 @@ class PostgresEndpoint:
             f"no session with PostgreSQL at {self._given.get('host', 'its socket')}: {why}",
             hint="Look whether it runs and takes sessions without TLS: gating needs one for every actor.",
         )
+
+
+class PostgresGates:
+    """What a `SessionRouter` needs to give actors sessions with one PostgreSQL."""
+
+    def __init__(self, url: str) -> None:
+        """Take the URL of the database."""
+        self._pool = SessionPool(url)
+
+    def endpoint(self, name: str, folder: Path) -> PostgresEndpoint:
+        """Return a new endpoint that listens in `folder`."""
+        return PostgresEndpoint(name, folder, self._pool)
+
+    def coordinator(self, clock: Callable[[], Instant]) -> SessionCoordinator:
+        """Return where the sessions of one run meet."""
+        return SessionCoordinator(self._pool, clock=clock)
+
+    def close(self) -> None:
+        """End the sessions that are kept."""
+        self._pool.close()
 
 
 class PasswordEndpoint(PostgresEndpoint):

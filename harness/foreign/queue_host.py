@@ -1,9 +1,10 @@
 """Runs as a peer in Python: carries out requests by the functions of another script.
 
 That script has a class `Answers`, whose coroutine methods are the requests. Where actors have sessions of their own,
-`session(url)` makes one, over a connection to that URL, as another process would have it. The script must not need this
-package, nor may this module: the process has only what was installed for it. A method that raises `Refused` says that
-nothing happened; any other exception, that it is unknown what did. See docs/contracts/peer_protocol.md.
+`session(url)` makes one, over a connection to that URL, as another process would have it. A request says what time it
+is; a script with `show(milliseconds)` is also told where it goes on with one after a while. The script must not need
+this package, nor may this module: the process has only what was installed for it. A method that raises `Refused` says
+that nothing happened; any other exception, that it is unknown what did. See docs/contracts/peer_protocol.md.
 """
 
 from __future__ import annotations
@@ -35,8 +36,9 @@ class QueueHost:
         for descriptor in (self._inward, self._outward, life):
             os.set_inheritable(descriptor, False)
         threading.Thread(target=_die_with_harness, args=(life,), daemon=True).start()
-        self._tell({"hello": VERSION, "clock": False, "by": f"Python {sys.version.split()[0]}"})
         self._module = _loaded(script)
+        keeps_clock = "show" in vars(self._module.Answers)
+        self._tell({"hello": VERSION, "clock": keeps_clock, "by": f"Python {sys.version.split()[0]}"})
         self._sessions: dict[str | None, Any] = {None: self._module.Answers()}
         self._under_way: set[asyncio.Task[None]] = set()
 
@@ -70,7 +72,7 @@ class QueueHost:
             leave = getattr(self._sessions.pop(actor, None), "leave", None)
             return None if leave is None else await leave()
         if "time" in message:
-            return None  # It keeps no clock: a request says what time it is, where its library asks.
+            return await self._sessions[None].show(message["now"])
         if message["do"] == "begin":
             self._sessions[actor] = await self._sessions[None].session(**message["with"])
             return None

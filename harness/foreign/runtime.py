@@ -20,7 +20,8 @@ from harness.history.outcome import Outcome, done
 from harness.postgres.absence import absent, means_absence
 
 if TYPE_CHECKING:
-    from harness.foreign.gated_queue import SessionRouter
+    from harness.foreign.gated_queue import Gates, SessionRouter
+    from harness.model.duration import Instant
 
 NODE_HOST: Final = Path(__file__).with_name("queue_host.mjs")
 PYTHON_HOST: Final = Path(__file__).with_name("queue_host.py")
@@ -69,8 +70,21 @@ class ForeignStore(Protocol):
         ...
 
     @property
+    def now(self) -> Instant:
+        """What its clock shows."""
+        ...
+
+    def set_now(self, instant: Instant) -> None:
+        """Move its clock."""
+        ...
+
+    @property
     def provenance(self) -> str:
         """Where it came from and why."""
+        ...
+
+    def gates(self) -> Gates:
+        """Return what gives every actor a session of its own."""
         ...
 
     def check(self) -> None:

@@ -3,7 +3,8 @@
 A wire proxy stands between one connection of an actor's client and the server that it speaks to. Nothing of the client
 is replaced: what it sends arrives here, waits at a gate of its actor, is released to the server when the kernel says
 so, and its reply is handed back. A crash cuts the connection; a client may also ask for what is under way to be
-cancelled. PostgreSQL's is `harness.foreign.postgres_proxy.ProxiedSession`. Must not know: any protocol.
+cancelled. PostgreSQL's is `harness.foreign.postgres_proxy.ProxiedSession`, that of Redis
+`harness.redis.gating.RedisSession`. Must not know: any protocol.
 """
 
 from __future__ import annotations

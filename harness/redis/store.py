@@ -7,6 +7,7 @@ from typing import Any, Final
 from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MILLISECOND, Instant
 from harness.redis.client import RedisError
+from harness.redis.gating import RedisGates
 from harness.redis.server import RedisServer, started
 
 MARK: Final = "job-harness"
@@ -39,6 +40,10 @@ class RedisStore:
     def url(self) -> str:
         """Where a client connects: a Unix socket."""
         return f"unix://{self._server.socket}"
+
+    def gates(self) -> RedisGates:
+        """Return what gives every actor connections of its own."""
+        return RedisGates(self._server.socket, forget_scripts=self.fail_over)
 
     @property
     def provenance(self) -> str:

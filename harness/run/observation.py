@@ -140,6 +140,8 @@ class Recorder:
         self._sent: Callable[[], Sequence[SentStatement]] | None = None if asked is None else partial(asked, queue)
         self.statements: deque[tuple[int, SentStatement]] = deque(maxlen=MOST_STATEMENTS)
         """The SQL that was sent, each with the index of the event that came next."""
+        self._broken: set[str] = set()
+        """Whose connection broke within the call under way: that it raises then is no answer of the queue's."""
         self._unheard_at: dict[str, int] = {}
         """When the reply of an actor's call under way was last said to be lost."""
         self.last_change = 0
@@ -170,6 +172,8 @@ class Recorder:
         self.number = number = self.number + 1
         name, verb, arguments = actor.name, call.verb, call.arguments
         self._open[name] = number
+        if self._broken:
+            self._broken.discard(name)
         amid = self._amid
         amid.add(name)
         if len(amid) > 1:
@@ -194,7 +198,8 @@ class Recorder:
         if not actor.heard:
             self._still_unheard(actor, call)
         self.observe(actor.name, call.verb)
-        self._returned(actor, call, outcome, answered=True)
+        answered = actor.name not in self._broken or outcome.kind is not OutcomeKind.UNKNOWN
+        self._returned(actor, call, outcome, answered=answered)
         return outcome if actor.heard else LOST_REPLY
 
     def suspended(self, actor: Actor, call: VerbCall) -> None:
@@ -301,6 +306,8 @@ class Recorder:
         """Write down something that was made to go wrong."""
         if name == "lose reply":
             self._unheard_at[actor] = self._clocks.now
+        if name.startswith("lose ") and "statement" in data:
+            self._broken.add(actor)
         self._write(Fault(self._clocks.now, actor, name, data))
 
     def phase(self, name: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, in_python, without_value
@@ -112,26 +113,55 @@ class CeleryQueue(AskingQueue):
         """Each job that ended, as it did last."""
         self._done_at: dict[JobId, Instant] = {}
         """When each job was first seen to have ended: what Celery writes is the machine's time."""
-        self._number = 0
+        self._offered: dict[JobId, tuple[JobRequest, Instant, Instant]] = {}
+        """What was to be sent, when, and from when it may run: sent or not, once its sender has died or waits."""
+        self._put_back: set[JobId] = set()
+        """Jobs that went back into the queue, and that no worker has been seen to claim since."""
+        self._order = 0
+        self._restored_from: Instant | None = None
+        """When the first message is restored that is unacknowledged, and that no worker is seen to run."""
 
     def _stamped(self, now: Instant) -> Mapping[str, Any]:
-        return {"now": seconds_of(now)}
+        self._order += 1
+        return {"now": seconds_of(now), "order": self._order}
 
     # observation ----------------------------------------------------------------------------------------------------
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs, oldest first."""
         waiting, unacked, index, results = self._database.ask("EVAL", LOOK, 0)
-        queued: dict[str, str] = {}
+        queued: dict[str, str | None] = {}
         for raw in waiting:
             message = json.loads(raw)
-            queued[message["headers"]["id"]] = message["properties"]["delivery_tag"]
-        held = {}
+            queued[message["headers"]["id"]] = message["headers"]["eta"]
+        held, put_off = {}, set()
         for tag, raw in zip(unacked[::2], unacked[1::2], strict=True):
-            held[json.loads(raw)[0]["headers"]["id"]] = tag.decode()
+            headers = json.loads(raw)[0]["headers"]
+            held[headers["id"]] = tag.decode()
+            if headers["eta"] is not None:
+                put_off.add(headers["id"])
         scores = {tag.decode(): float(score) for tag, score in zip(index[::2], index[1::2], strict=True)}
         outcomes = {outcome["task_id"]: outcome for outcome in map(json.loads, results)}
-        return {job: self._view(job, job in queued, held.get(job), scores, outcomes.get(job, {})) for job in self._sent}
+        for job in {**queued, **held}:
+            self._admit(job)
+        for job, eta in queued.items():
+            if eta is not None:
+                self._at[job] = self._at[job][0], instant_of(datetime.fromisoformat(eta).timestamp())
+        self._put_back.update(job for job in queued if job not in held)
+        views = {
+            job: self._view(job, job in queued, held.get(job), scores, outcomes.get(job, {})) for job in self._sent
+        }
+        at_once = {job: scores[tag] for job, tag in held.items() if tag in scores and job not in put_off}
+        abandoned = [at for job, at in at_once.items() if job not in queued and not views[job].lease_until]
+        self._restored_from = min(map(instant_of, abandoned)) + self._settings.lease if abandoned else None
+        return views
+
+    def next_upkeep(self) -> Instant | None:
+        """Say when the poller has to restore a message that its worker took and has not begun to run; None: never.
+
+        One with an ETA is not counted: its worker holds it as a rule.
+        """
+        return self._restored_from
 
     def _view(
         self, job: JobId, queued: bool, tag: str | None, scores: Mapping[str, float], outcome: Mapping[str, Any]
@@ -141,7 +171,7 @@ class CeleryQueue(AskingQueue):
         state = outcome.get("status")
         if state is None and job in self._final and not queued and tag is None:
             return self._final[job]  # Its result was kept for a day.
-        running = bool(claims) and not queued and (tag is None or claims[-1][0] == tag)
+        running = bool(claims) and job not in self._put_back and (claims[-1][0] == tag if tag else not queued)
         ended = state in ("SUCCESS", "FAILURE")
         status = Status.PROCESSING if running else Status.PENDING
         if ended:
@@ -186,25 +216,32 @@ class CeleryQueue(AskingQueue):
         now, after = self._clocks.store(), request.start_after
         eta = None if after is None or after <= now else seconds_of(after)
         kwargs = {"job": request.id, "tool": request.tool, "input": request.input}
+        self._offered[request.id] = request, now, WHENEVER if after is None else after
         outcome = self._ask("enqueue", id=request.id, kwargs=kwargs, eta=eta)
         if not outcome.done:
             return outcome
-        self._sent[request.id], self._claims[request.id] = request, []
-        self._at[request.id] = now, WHENEVER if after is None else after
+        self._admit(request.id)
         return done(request.id)
+
+    def _admit(self, job: JobId) -> None:
+        """Count a job as sent."""
+        if job not in self._sent:
+            request, sent_at, start_after = self._offered[job]
+            self._sent[job], self._claims[job], self._at[job] = request, [], (sent_at, start_after)
 
     # workers --------------------------------------------------------------------------------------------------------
 
     def claim(self, worker: str, limit: int) -> Outcome:
         """Take messages that are due."""
-        return self._claims_of(worker, limit=limit, number=self._number)
+        return self._claims_of(worker, limit=limit)
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
-        job, self._number = told["job"], told["number"]
-        now = self._clocks.store()
-        self._claims[job].append((told["tag"], worker, self._number, now))
+        job, number, now = told["job"], told["number"], self._clocks.store()
+        self._admit(job)
+        self._claims[job].append((told["tag"], worker, number, now))
+        self._put_back.discard(job)
         attempt = len(self._claims[job])
-        return Claim(job, attempt, self._number, worker, told["tool"], now + self._settings.lease)
+        return Claim(job, attempt, number, worker, told["tool"], now + self._settings.lease)
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Record the result, and acknowledge."""
@@ -258,7 +295,7 @@ def release(version: str = "latest") -> ForeignRelease:
         reset=lambda opened: {"visibility": opened.settings.lease / SECOND},
         store=RedisStore,
         fails_over=RedisStore.fail_over,
-        gated=False,
+        next_upkeep=lambda queue: queue.next_upkeep(),
     )
 
 
@@ -267,6 +304,6 @@ def _flush(opened: Opened) -> None:
     opened.database.set_now(opened.clocks.store())
 
 
-def open_engine(version: str = "latest") -> ForeignEngine:
+def open_engine(version: str = "latest", *, sessions: bool = False) -> ForeignEngine:
     """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version))
+    return ForeignEngine(release(version), sessions=sessions)
