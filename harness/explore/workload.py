@@ -186,6 +186,8 @@ def draw(
     features = _draw_features(choices, capabilities) - left_out
     if not MANY_JOBS.isdisjoint(features):
         count = 1
+    elif "windows" in features:
+        count = max(count, 2)  # A window is for the job that comes next.
     endings = [name for name in endings_for(capabilities) if name not in left_out]
     if "ends" in features:
         settings = _draw_ends(choices, settings, capabilities)
@@ -362,7 +364,8 @@ def _draw_job(
 def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:
     if "wide values" in features:
         return WIDE_KEYS[pick("key", tuple(WIDE_KEYS))]
-    return "k" if pick("key", ("k", "k", "none") if "windows" in features else ("none", "none", "k")) == "k" else None
+    keys = ("k", "k", "k", "none") if "windows" in features else ("none", "none", "k")
+    return "k" if pick("key", keys) == "k" else None
 
 
 def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:
@@ -384,7 +387,7 @@ def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dic
         drawn["retry_delay"] = delays[pick("own delay", tuple(delays))]
     if "windows" in features:
         windows = {"1x timeout": timeout, "1x lease": settings.lease, "none": None}
-        drawn["unique_for"] = windows[pick("window", tuple(windows))]
+        drawn["unique_for"] = windows[pick("window", ("1x timeout", "1x lease", *windows))]
     return drawn
 
 

@@ -34,7 +34,7 @@ def shrunk(name: str, able: Capabilities) -> Scenario:
     """Return the first small scenario of the model's that asks for nothing which the other queue cannot do."""
     mistake = CATALOGUE[name]
     sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
-    for seed in range(1, 9):
+    for seed in range(2, 10):
         finding = sampler.explore(seed=seed, runs=2_000).finding
         assert finding is not None
         if not able.missing(needed_capabilities(finding.scenario)):
