@@ -453,16 +453,18 @@ class Session(LiveSession):
         return False
 
     def at_rest(self, start: Instant, quiet: Duration) -> bool:
-        """Say whether nothing is due within the quiet time since the last change. Asked where no actor is ready."""
+        """Say whether nothing is due within the quiet time since the last change. Asked where no actor is ready.
+
+        What an outage puts off is due where it ends: the quiet time counts from there.
+        """
         wake = self.kernel.next_wake()
         if wake is None:
             return True
-        return wake - max(start, self.recorder.last_change) > quiet and not self._planned_ahead()
+        since = max(start, self.recorder.last_change, *self.kernel.outages.values())
+        return wake - since > quiet and not self._planned_ahead()
 
     def _planned_ahead(self) -> bool:
-        """Say whether a client still has something to send, an outage goes on, or a job waits for its time."""
-        if any(until > self.kernel.now for until in self.kernel.outages.values()):
-            return True
+        """Say whether a client still has something to send, or a job waits for its time."""
         if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
             return True
         now = self.clocks.store()

@@ -63,6 +63,12 @@ def test_a_job_waits_for_the_end_of_an_outage_that_is_longer_than_everything_els
     assert healed.found == frozenset(), "what heals the system ends the outage for polls, too"
 
 
+def test_an_outage_after_everything_has_ended_lets_nobody_wait_for_the_retention() -> None:
+    run = play(["run until idle", "the store is away for 90s", "run until idle"])
+    assert (run.found, run.failures) == (frozenset(), ())
+    assert run.now < HOUR
+
+
 def test_only_the_actor_that_is_cut_off_misses_the_store() -> None:
     run = play(["w1 claims a", "w1 is cut off for 1h", "w2 claims -> done", "run until idle"])
     lost = {event.actor for event in run.history if isinstance(event, Return) and not event.answered}
