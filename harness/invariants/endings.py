@@ -149,7 +149,7 @@ class FailureIsRecorded(Monitor):
             # A pause that strikes in plain code takes hold at the next await, and the end is told before that.
             since = max(event.at, self._held_until.get(event.actor, event.at))
             self._unreported[event.job] = (event.actor, since, 0)
-            if event.data == "success":
+            if event.data == "success" and since == event.at:
                 self._succeeded[event.job] = event.token
 
     def on_fault(self, event: Fault) -> None:
@@ -167,6 +167,7 @@ class FailureIsRecorded(Monitor):
             self._held_until[event.actor] = event.at + length
         for job in [job for job, (worker, _, _) in self._unreported.items() if event.actor in ("*", worker)]:
             del self._unreported[job]
+            self._succeeded.pop(job, None)  # It may rightly call the run timed out by the time it goes on.
 
     def _taken_back(self, event: Observed, worker: str, since: Instant, tries: int) -> None:
         """Judge the loss of a claim whose run had ended: a worker that once got no answer must have asked again.

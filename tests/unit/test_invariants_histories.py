@@ -542,6 +542,13 @@ def test_a_worker_that_is_paused_as_its_run_ends_is_excused_for_as_long_as_it_st
     assert found("outcome_lost", [Fault(0, "w2", "pause", {"for": DAY}), told, lost]) == {"outcome_lost"}
 
 
+def test_a_worker_that_stood_still_after_a_success_may_call_its_run_timed_out() -> None:
+    told, late, failed = did("ended", "success"), Fault(0, "w1", "pause", {"for": DAY}), asked("fail", at=DAY)
+    assert found("success_discarded", [told, failed]) == {"success_discarded"}
+    assert found("success_discarded", [told, late, failed]) == set()
+    assert found("success_discarded", [late, told, failed]) == set()
+
+
 def test_a_report_that_is_answered_with_done_ends_the_claim_unless_the_database_threw_it_out() -> None:
     running = saw("claim", WAITING, RUNNING)
     for verb in ("complete", "fail"):
