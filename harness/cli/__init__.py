@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import argparse
 import errno
-import gc
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext, suppress
 from importlib import import_module
 from typing import Any, Final, NamedTuple, TextIO
 
@@ -215,21 +214,8 @@ def command(where: str) -> Command:
     In `module:name`, where several share a module, they are called `configure_name` and `execute_name`.
     """
     path, _, name = where.partition(":")
-    with _nothing_collected():
-        module, suffix = import_module(path), f"_{name}" if name else ""
+    module, suffix = import_module(path), f"_{name}" if name else ""
     return Command(getattr(module, f"configure{suffix}"), getattr(module, f"execute{suffix}"))
-
-
-@contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """Keep the garbage collector from walking modules while they load: none of them goes away."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _keep_standard_output(parsed: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -17,6 +17,7 @@ from harness.cli.output import show_lines
 from harness.cli.search import (
     STOPPED,
     SearchRequest,
+    Told,
     changes_of,
     configure_search,
     print_left_out,
@@ -233,22 +234,32 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         show_lines(lines, sys.stdout)
     print(level_line(campaign))
     if request.is_written:
-        changed = {name: value for name, (value, _) in changed_settings(plan.settings).items()}
-        data = campaign_data(
-            campaign,
-            engine.info.capabilities,
-            told=told,
-            settings=changed,
-            strategy=plan.strategy,
-            left_out=plan.left_out,
-            seconds=seconds,
-            shard=plan.shard,
-            planned=arguments.runs,
-        )
-        request.write(data)
+        request.write(_data(campaign, engine, plan, told=told, seconds=seconds, planned=arguments.runs))
     code = _code(campaign, campaign.interruption or presenter.interruption)
     request.tell_ci(campaign.engine, told, code=code, message=_headline(campaign, seconds))
     return code
+
+
+def _data(
+    campaign: Campaign,
+    engine: Engine,
+    plan: CampaignPlan,
+    *,
+    told: Mapping[str, Told],
+    seconds: float,
+    planned: int,
+) -> dict[str, Any]:
+    return campaign_data(
+        campaign,
+        engine.info.capabilities,
+        told=told,
+        settings={name: value for name, (value, _) in changed_settings(plan.settings).items()},
+        strategy=plan.strategy,
+        left_out=plan.left_out,
+        seconds=seconds,
+        shard=plan.shard,
+        planned=planned,
+    )
 
 
 def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:

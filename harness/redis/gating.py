@@ -645,7 +645,7 @@ class RedisGates:
     """What a `SessionRouter` needs to give actors connections of their own to one Redis."""
 
     def __init__(self, server: Path, *, forget_scripts: Callable[[], None]) -> None:
-        """`server` is the socket of Redis, which `forget_scripts` lets be as one that was just started."""
+        """`server` is the socket of Redis; after `forget_scripts` it knows none, like one that has just started."""
         self._server = server
         self._forget_scripts = forget_scripts
 
