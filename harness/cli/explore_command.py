@@ -11,13 +11,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.cli.campaign_screen import campaign_data, campaign_lines, level_line
+from harness.cli.campaign_screen import Told, campaign_data, campaign_lines, level_line
 from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
 from harness.cli.search import (
     STOPPED,
     SearchRequest,
-    Told,
     changes_of,
     configure_search,
     print_left_out,
