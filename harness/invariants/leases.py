@@ -4,8 +4,9 @@ A worker that does nothing wrong must keep its claim. So each claim carries for 
 from acting (`Holding.late`): a pause, a late timer, a clock that is off, a wait within the claiming transaction. Once
 that is more than the lease has to spare beyond the longest legal run, the loss of the claim is excused. A crash, a lost
 request or reply and a duplicate excuse it at once, for the holder may not know what it holds; so does a cancel, and a
-report of the run's end that got no answer. A session that outlives its actor keeps locks that others may wait for: it
-excuses all. Nothing else does, least of all load: a queue that takes back a healthy claim has its timeouts wrong.
+report of the run's end that got no answer. A heartbeat without an answer, for whatever reason, is one interval of
+silence. A session that outlives its actor keeps locks that others may wait for: it excuses all. Nothing else does,
+least of all load: a queue that takes back a healthy claim has its timeouts wrong.
 
 An application's claims are not seen; `ConcurrentRuns` judges by the runs that it declares and the same excuses.
 """
@@ -142,7 +143,7 @@ class Holdings:
             case Excuse.AWAY:
                 late = event.data["for"]
             case Excuse.UNHEARD if event.data["at"].startswith("heartbeat"):
-                late = self._beat  # a lost heartbeat is a longer silence, and no more
+                return  # a longer silence, and no more: counted as its call ends
             case Excuse.DEATH | Excuse.UNHEARD:
                 late = self._infinite
                 if event.data["at"] == "claim":
@@ -157,11 +158,15 @@ class Holdings:
             if event.actor in ("*", holding.worker):
                 self.delay(holding, late)
 
-    def unanswered(self, job: JobId, token: int | None) -> None:
-        """Note that a holder reported the end of its run and got no answer: it does not hold the job by choice."""
+    def unanswered(self, verb: str, job: JobId, token: int | None) -> None:
+        """Note that a holder got no answer, whatever kept it away.
+
+        After a heartbeat it is silent for one beat longer. After a report of its run's end it does not hold the job by
+        choice.
+        """
         holding = self.of.get(job)
         if holding is not None and holding.token == token:
-            holding.late = self._infinite
+            self.delay(holding, self._beat if verb == "heartbeat" else self._infinite)
 
     def _died(self, worker: str) -> None:
         """Forget what was claimed and never will be started."""
@@ -227,7 +232,9 @@ TAKING_BACK = frozenset({"expire", "rescue", "reconcile"})
 class LeaseOutlivesExecution(Monitor):
     """Watches who holds, who runs, and who was kept from working by a fault."""
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_unknown": frozenset({"complete", "fail", "release"})}
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_unknown": frozenset({"complete", "fail", "release", "heartbeat"})
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
@@ -247,7 +254,7 @@ class LeaseOutlivesExecution(Monitor):
 
     def on_unknown(self, event: Return) -> None:
         if event.job is not None:
-            self._holdings.unanswered(event.job, event.token)
+            self._holdings.unanswered(event.verb, event.job, event.token)
 
     def on_observed(self, event: Observed) -> None:
         ended = self._holdings.observe(event)

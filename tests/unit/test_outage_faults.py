@@ -110,6 +110,22 @@ def test_an_outage_excuses_the_loss_of_a_claim_by_its_length_and_a_lost_heartbea
     assert found == (set() if excused else {"healthy_claim_taken_back"})
 
 
+def test_a_heartbeat_that_an_outage_takes_is_a_silence_of_one_interval() -> None:
+    half_a_lease = """
+        format: 1
+        settings: {batch_size: 2, heartbeat_interval: 5m30s}
+        jobs: {b: {takes: 2.0 lease, lease: 21m, timeout: 20m}, z: {}}
+        restart_after: 5s
+        tape:
+          - {at: time, do: late by 1s}
+          - {at: w1 heartbeat b, nth: 2, do: cut off for 1s}
+    """
+    run = Session(read_scenario_text(half_a_lease), engine=MemoryEngine()).run()
+    assert [event.job for event in returns(run, "heartbeat") if not event.answered] == ["b", "z"]
+    assert "expire" in {event.verb for event in run.history if isinstance(event, Observed) and event.job == "z"}
+    assert run.found == frozenset(), "its lease is two intervals long, and a second was lost before"
+
+
 def test_two_maintenance_actors_at_one_instant_do_not_repeat_each_other() -> None:
     def call(actor: str, number: int) -> Call:
         return Call(MINUTE, actor, "expire", None, None, (), number)
