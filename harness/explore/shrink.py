@@ -167,6 +167,8 @@ class Shrinker:
             yield replace(scenario, pauses=())
         if scenario.presets:
             yield replace(scenario, presets={})
+        if scenario.early_rounds:
+            yield replace(scenario, early_rounds=False)
         yield from self._plainer_settings(scenario)
         for job in scenario.jobs:
             for plainer in _plainer(job):

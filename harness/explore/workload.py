@@ -46,12 +46,14 @@ BYSTANDER = JobPlan("z", takes=(SPANS["1s"], SPANS["0.95x timeout"]))
 """A second attempt is long: a worker that lost it to a lease that ran out finds it in other hands."""
 DELAYS = {"none": None, "1s": Span(fixed=SECOND), "1x timeout": SPANS["1x timeout"], "1x lease": SPANS["1x lease"]}
 AROUND_WINDOWS = {
-    "none": Span(),
+    "0.1x timeout": SPANS["0.1x timeout"],
     "0.95x timeout": SPANS["0.95x timeout"],
     "1x lease": SPANS["1x lease"],
     "2x lease": SPANS["2x lease"],
 }
-"""When jobs are sent whose unique keys are held for a timeout, or for a lease."""
+"""When a job is sent whose unique key the first may still hold, for a timeout or for a lease."""
+SOON_ENDED = (*("1s", "0.1x timeout") * 4, *SPANS)
+"""How long a job runs whose key is held beyond its end."""
 SERIAL_KEYS = {"s": "s", "none": None, "odd": "s' -- \\u0000 \U0001f4a5", "NUL": "s\x00"}
 TOOLS = ("tool", "tool", "other")
 RARELY = ("no", "no", "no", "no", "yes")
@@ -211,7 +213,9 @@ def draw(
         ),
         restart_after=RESTART_AFTER,
     )
-    return Drawn(scenario, _draw_faults(choices, capabilities))
+    faults = _draw_faults(choices, capabilities)
+    early = not capabilities.takes_back_in_claim and choices.pick("early rounds", RARELY) == "yes"
+    return Drawn(replace(scenario, early_rounds=early), faults)
 
 
 def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities, *, lease: Duration) -> Settings:
@@ -331,11 +335,12 @@ def _draw_job(
         return choices.pick(f"{what} of {name}", options)
 
     def delay(what: str, wanted: bool) -> int | None:
-        if what == "send time" and "windows" in features:
-            return AROUND_WINDOWS[pick(what, tuple(AROUND_WINDOWS))].resolve(settings)
         span = DELAYS[pick(what, tuple(DELAYS))] if wanted and pick(f"{what}?", ("no", "no", "yes")) == "yes" else None
         return None if span is None else span.resolve(settings)
 
+    windows = "windows" in features
+    if windows:
+        endings = ("succeeds",) * len(endings) + tuple(endings)
     ending = pick("ending", endings)
     attempts = pick("attempts", FEW_OR_MANY) if ending == "fails" and capabilities.own_attempts else "as set"
     if attempts == "40" and capabilities.any_settings:
@@ -346,9 +351,9 @@ def _draw_job(
     plan = JobPlan(
         name,
         outcomes=(ENDINGS | MORE_ENDINGS)[ending],
-        takes=(SPANS["1s" if attempts != "as set" else pick("duration", tuple(SPANS))],),
+        takes=(SPANS["1s" if attempts != "as set" else pick("duration", SOON_ENDED if windows else tuple(SPANS))],),
         max_attempts=None if attempts == "as set" else int(attempts),
-        at=delay("send time", True) or 0,
+        at=(_draw_send_time(pick, name, settings) if windows else delay("send time", True)) or 0,
         start_after=delay("start time", capabilities.start_after),
         priority=int(pick("priority", priorities)) if capabilities.priorities else 0,
         unique_key=_draw_key(pick, features) if capabilities.unique else None,
@@ -359,6 +364,13 @@ def _draw_job(
     )
     keyless_window = plan.unique_key is None and plan.unique_for is not None
     return replace(plan, unique_for=None) if keyless_window else plan
+
+
+def _draw_send_time(pick: Pick, name: str, settings: Settings) -> int | None:
+    """Draw when a job is sent whose key may be held: the first at once, and the others while it is held or after."""
+    if name == JOBS[0]:
+        return None
+    return AROUND_WINDOWS[pick("send time", tuple(AROUND_WINDOWS))].resolve(settings)
 
 
 def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from harness.history.outcome import UNKNOWN, Outcome
-from harness.model.duration import SECOND
+from harness.model.duration import SECOND, Instant
 from harness.port import JobRequest, Schedule
 from harness.run.context import RunContext
 from harness.run.insisting import RETRY_PAUSE, Steps, insist
@@ -170,16 +170,38 @@ def scheduler(world: RunContext, me: str) -> Steps:
 
 def upkeep(world: RunContext) -> Steps:
     """The queue's own supervisor: takes back what is overdue."""
+    rounds = _Rounds(world, "queue", world.next_upkeep)
     while True:
         world.anew("queue")
-        yield Poll(world.settings.expire_interval, world.next_upkeep, origin=SECOND)
+        yield Poll(world.settings.expire_interval, rounds.due, origin=SECOND)
         yield VerbCall("expire", ())
 
 
 def maintenance(world: RunContext) -> Steps:
     """The cron: reconcile, rescue, purge."""
+    rounds = _Rounds(world, "maintenance", world.board.next_maintenance)
     while True:
         world.anew("maintenance")
-        yield Poll(world.settings.cron_period, world.board.next_maintenance, origin=0)
+        yield Poll(world.settings.cron_period, rounds.due, origin=0)
         for verb in ("reconcile", "rescue", "purge"):
             yield VerbCall(verb, ())
+
+
+class _Rounds:
+    """When an actor next looks: when something is due, and where the scenario says so, half-way to that as well."""
+
+    def __init__(self, world: RunContext, actor: str, due: Callable[[], Instant | None]) -> None:
+        self._world = world
+        self._actor = actor
+        self._due = due
+        self._expected: Instant | None = None
+        self._early: Instant = 0
+        self.due = self._half_way if world.scenario.early_rounds else due
+
+    def _half_way(self) -> Instant | None:
+        due, now = self._due(), self._world.now(self._actor)
+        if due is None or due <= now:
+            return due
+        if due != self._expected:
+            self._expected, self._early = due, (now + due) // 2
+        return self._early if self._early > now else due

@@ -305,6 +305,7 @@ def _scenario(part: ScenarioPart, document: YamlDocument, path: str) -> Scenario
         jobs=tuple(_job(name, job) for name, job in part.jobs.items()),
         steps=tuple(replace(step, line=document.line(("steps", index))) for index, step in enumerate(part.steps)),
         tape=tuple(Deviation(item.at, item.nth, item.do) for item in part.tape),
+        early_rounds=part.early_rounds,
         restart_after=part.restart_after,
         queue=part.queue,
         application=part.application,

@@ -237,6 +237,8 @@ class Scenario:
     steps: tuple[Step, ...] = ()
     tape: Tape = ()
     """What deviates from the boring run, as the explorer wrote it."""
+    early_rounds: bool = False
+    """Expiry and the cron look half-way to when something is due as well: what they take back then is not due."""
     restart_after: Duration | None = None
     """A crashed process comes back after this; None: it stays down until a step restarts it, or the system heals."""
     queue: str | None = None

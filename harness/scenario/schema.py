@@ -437,6 +437,8 @@ class ScenarioPart(NoNulls):
     jobs: Annotated[dict[str, JobPart], Field(min_length=1, max_length=MOST_JOBS)]
     steps: Annotated[list[StepLine], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     tape: Annotated[list[DeviationPart], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
+    early_rounds: bool = False
+    """Rounds of expiry and cron at which nothing is due are left out; true: one is played half-way to each that is."""
     restart_after: Length | None = None
     """A process that the tape crashed comes back after this."""
     queue: Name | None = None

@@ -48,6 +48,8 @@ def _lines(scenario: Scenario) -> Iterator[str]:
     yield from _section("jobs", {plan.name: _job(plan) for plan in scenario.jobs})
     yield from _list("steps", [step.text for step in scenario.steps])
     yield from _list("tape", [_deviation(*item) for item in scenario.tape])
+    if scenario.early_rounds:
+        yield "early_rounds: true"
     if scenario.restart_after is not None:
         yield f"restart_after: {format_duration(scenario.restart_after)}"
     if scenario.queue is not None:

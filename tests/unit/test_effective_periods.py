@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.adapters.memory import MemoryEngine
 from harness.adapters.pgboss.node.release import period_of
+from harness.history.event import Call
+from harness.mistakes import CATALOGUE
 from harness.model.duration import MINUTE, SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Contract
 from harness.run.session import Session
-from harness.scenario.job_plan import JobPlan
+from harness.scenario.job_plan import JobPlan, Span
 from harness.scenario.scenario import Scenario
 
 SCENARIO = Scenario(
@@ -49,3 +53,15 @@ def test_a_look_is_judged_by_how_long_the_engine_says_that_a_slot_is_due() -> No
     session = Session(SCENARIO, engine=Documented((SECOND, MINUTE)))
     assert {monitor.rules.slot_due for monitor in session.judge.monitors} == {(SECOND, MINUTE)}
     session.close()
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_a_round_at_which_nothing_is_due_shows_who_takes_back_early(early: bool) -> None:
+    scenario = Scenario(jobs=(JobPlan("a", tool="other", takes=(Span(factor=0.95, setting="job_timeout"),)),))
+    scenario = replace(scenario, early_rounds=early)
+    wrong = CATALOGUE["sweep-takes-other-queues"].engine("memory")
+    assert ("taken_back_early" in Session(scenario, engine=wrong).run().found) is early
+
+    run = Session(scenario, engine=MemoryEngine()).run()
+    rounds = [event.at for event in run.history if isinstance(event, Call) and event.verb == "expire"]
+    assert (run.found, rounds) == (frozenset(), [6 * MINUTE + SECOND] if early else [])

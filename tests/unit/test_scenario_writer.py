@@ -105,6 +105,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         jobs=jobs,
         steps=tuple(map(parse_step, draw(st.lists(st.sampled_from(STEPS), max_size=3)))),
         tape=draw(tapes),
+        early_rounds=draw(st.booleans()),
         restart_after=draw(st.none() | lengths),
         queue=draw(st.none() | st.just("stale-complete")),
         expect={name: draw(expectations) for name in draw(st.lists(st.sampled_from(sent), unique=True))},
