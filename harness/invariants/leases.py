@@ -323,7 +323,7 @@ class ShutdownLeavesNothingClaimed(Monitor):
     """Keeps what each worker holds, except where it could not know that it holds it.
 
     What a worker's lease ran out on is no longer its to give back: another may have it by then. So it is with whatever
-    a worker held that stood still for a lease.
+    a worker held that stood still for a lease, and with what it held as it was cut off, wherever that began.
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
@@ -353,7 +353,7 @@ class ShutdownLeavesNothingClaimed(Monitor):
                 self._forget(event.actor)
             return
         if event.name != "stopped":
-            if event.name == "crash" or event.data["at"] != "claim":
+            if event.name in ("crash", "outage") or event.data["at"] != "claim":
                 self._forget(event.actor)
             self._unheard[event.actor] = event.at
             return

@@ -599,6 +599,14 @@ def test_a_worker_that_stops_need_not_give_back_what_its_lease_ran_out_on() -> N
     assert found("claim_left_behind", [claimed(RUNNING), stood_still, beaten, late]) == set()
 
 
+@pytest.mark.parametrize(("at", "names"), [(2, set()), (0, {"claim_left_behind"})])
+def test_a_worker_that_is_cut_off_need_not_give_back_what_it_held_then(at: int, names: set[str]) -> None:
+    cut_off = Fault(at * MINUTE, "w1", "outage", {"at": "claim", "for": HOUR})
+    stopped = Fault(3 * MINUTE, "w1", "stopped", {})
+    history = sorted([claimed(RUNNING, at=MINUTE), cut_off, stopped], key=lambda event: event.at)
+    assert found("claim_left_behind", history) == names
+
+
 def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
     def judged(*history: Line) -> set[str]:
         invariant = ANOMALIES["silent_success"][0]
