@@ -105,20 +105,30 @@ export class Peer {
   }
 }
 
-/** How a request ended: its value, that nothing happened (`Refused`), or that its outcome is unknown. */
+/** An error, and what it came from. */
+function* chainOf(error) {
+  for (let here = error, depth = 0; here && depth < 8; here = here.cause ?? here.errors?.[0], depth++) yield here;
+}
+
+/** What an error says, and what it came from says beyond that: a library's own may say next to nothing. */
+function toldOf(error) {
+  let told = String(error);
+  for (const here of chainOf(error)) if (!told.includes(here.message ?? here)) told += `, from ${here}`;
+  return told;
+}
+
 /** The SQLSTATE of an error, or the name of its errno, or that of what it came from. */
 function codeOf(error) {
-  for (let here = error, depth = 0; here && depth < 8; here = here.cause ?? here.errors?.[0], depth++) {
-    if (typeof here.code === "string") return here.code;
-  }
+  for (const here of chainOf(error)) if (typeof here.code === "string") return here.code;
   return null;
 }
 
+/** How a request ended: its value, that nothing happened (`Refused`), or that its outcome is unknown. */
 export async function outcomeOf(work, Refused) {
   try {
     return { value: (await work()) ?? null };
   } catch (error) {
     if (error instanceof Refused) return { refused: error.message };
-    return { raised: `${error?.name}: ${error?.message}`, code: codeOf(error) };
+    return { raised: toldOf(error), code: codeOf(error) };
   }
 }

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 VERSION = 1
@@ -63,7 +63,7 @@ class QueueHost:
         except self._module.Refused as refused:
             outcome = {"refused": str(refused)}
         except Exception as error:  # noqa: BLE001 - whatever the library raises is an observation
-            outcome = {"raised": f"{type(error).__name__}: {error}", "code": _code_of(error)}
+            outcome = {"raised": _told(error), "code": _code_of(error)}
         self._tell({"idle": number, "next": None, **outcome})
 
     async def _act(self, message: dict[str, Any]) -> Any:
@@ -111,17 +111,32 @@ MADE: dict[str, Callable[[], Any]] = {
 }
 
 
-def _code_of(error: BaseException) -> str | None:
-    """Return the SQLSTATE of an error, or the name of its errno, or that of what it came from."""
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Go from an error to what it came from."""
     seen: set[int] = set()
     here: BaseException | None = error
     while here is not None and id(here) not in seen:
+        yield here
         seen.add(id(here))
+        here = here.__cause__ or here.__context__
+
+
+def _told(error: BaseException) -> str:
+    """Return what an error says, and what it came from says beyond that: a library's own may say next to nothing."""
+    told = ""
+    for here in _chain(error):
+        if not told or str(here) not in told:
+            told += f"{', from ' if told else ''}{type(here).__name__}: {here}"
+    return told
+
+
+def _code_of(error: BaseException) -> str | None:
+    """Return the SQLSTATE of an error, or the name of its errno, or that of what it came from."""
+    for here in _chain(error):
         if isinstance(code := getattr(here, "sqlstate", None), str):
             return code
         if isinstance(here, OSError) and here.errno:
             return errno.errorcode.get(here.errno)
-        here = here.__cause__ or here.__context__
     return None
 
 

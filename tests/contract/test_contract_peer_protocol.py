@@ -82,6 +82,9 @@ class Answers:
     async def add(self, one, other): return one + other
     async def refuse(self): raise Refused("no")
     async def fail(self): raise ValueError("broken")
+    async def wrap(self):
+        try: await self.fail()
+        except ValueError as error: raise KeyError("lost") from error
 """
 ANSWERS_JS = """
 export class Refused extends Error {}
@@ -90,6 +93,8 @@ export class Answers {
   async add({ one, other }) { return one + other; }
   async refuse() { throw new Refused("no"); }
   async fail() { throw new RangeError("broken"); }
+  async wrap() { throw new TypeError("lost", { cause: new RangeError("broken") }); }
+  async text() { throw "a text"; }
   async clock() { setTimeout(() => console.log("a timer fired"), 1); return Date.now(); }
 }
 """
@@ -114,10 +119,13 @@ def test_a_host_of_queues_speaks_it(language: str, tmp_path: Path) -> None:
             assert host.ask("add", {"one": 1, "other": 2}, now=5)["value"] == 3
             assert host.ask("refuse")["refused"] == "no"
             assert host.ask("fail")["raised"] in ("ValueError: broken", "RangeError: broken")
+            both = ("KeyError: 'lost', from ValueError: broken", "TypeError: lost, from RangeError: broken")
+            assert host.ask("wrap")["raised"] in both
             assert host.has_clock == (language == "node")
             if language == "node":
                 host.time(1_893_456_000_000)
                 assert host.ask("clock")["value"] == 1_893_456_000_000
+                assert host.ask("text")["raised"] == "a text"
             turn = host.post("begin", {"url": ""}, actor="s1")
             while (begun := host.ended(turn)) is None:
                 pass

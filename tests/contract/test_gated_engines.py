@@ -167,6 +167,16 @@ def test_the_generic_workload_finds_the_limit_that_is_exceeded(affected: Foreign
     assert any("concurrency_exceeded" in sampler.sample(run_seed(1, number)).found for number in range(10))
 
 
+def test_a_job_that_the_database_aborts_is_not_refused_by_its_queue(procrastinate: ForeignEngine) -> None:
+    queue: Any = procrastinate.open(Settings(), Clocks(), lambda: 0.0)
+    sent = next(queue.on_behalf("client").enqueue(JobRequest("a"))).point
+    queue.close()
+    scenario = Scenario(jobs=(JobPlan("a"),), tape=(Deviation(f"client-a {sent}", 1, "abort"),))
+    run = Session(scenario, engine=procrastinate).run()
+    assert [event.name for event in run.history.events if isinstance(event, Fault)] == ["abort"]
+    assert run.found == set(), "its client says no more than `Database error.`, and where that comes from"
+
+
 @pytest.mark.parametrize(("release", "shows"), [("0.18.0/batched", {"outcome_lost"}), ("0.18.0", set())])
 def test_a_batched_report_that_the_database_aborts_is_lost_and_a_worker_that_hears_of_it_reports_again(
     engines: Get, release: str, shows: set[str]
