@@ -8,9 +8,10 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.adapters.pgboss.node.release import period_of
-from harness.history.event import Call
+from harness.history.event import Call, Return
+from harness.history.outcome import OutcomeKind
 from harness.mistakes import CATALOGUE
-from harness.model.duration import MINUTE, SECOND, Duration
+from harness.model.duration import HOUR, MINUTE, SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Contract
 from harness.run.session import Session
@@ -65,3 +66,13 @@ def test_a_round_at_which_nothing_is_due_shows_who_takes_back_early(early: bool)
     run = Session(scenario, engine=MemoryEngine()).run()
     rounds = [event.at for event in run.history if isinstance(event, Call) and event.verb == "expire"]
     assert (run.found, rounds) == (frozenset(), [6 * MINUTE + SECOND] if early else [])
+
+
+def test_a_commit_is_refused_while_the_key_is_held_for_a_job_that_has_ended() -> None:
+    def sent(name: str, at: Duration, *, open_for: Duration) -> JobPlan:
+        return JobPlan(name, at=at, unique_key="k", unique_for=HOUR, transaction="commit", open_for=open_for)
+
+    jobs = (sent("a", 0, open_for=MINUTE), sent("b", SECOND, open_for=30 * MINUTE))
+    run = Session(Scenario(jobs=jobs), engine=MemoryEngine()).run()
+    commits = [event.outcome.kind for event in run.history if isinstance(event, Return) and event.verb == "commit"]
+    assert (run.found, commits) == (frozenset(), [OutcomeKind.DONE, OutcomeKind.REFUSED])

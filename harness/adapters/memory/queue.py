@@ -525,6 +525,12 @@ class Producing(Settling):
             self.window_holder(request.tool, request.unique_key, self.now("producer")) if self.own else None
         )
 
+    def window_taken(self, row: JobView) -> bool:
+        """Say whether another job's window covers the unique key of one that is committed only now."""
+        if row.unique_key is None or not self.own:
+            return False
+        return self.window_holder(row.tool, row.unique_key, self.now("producer")) is not None
+
     def window_holder(self, tool: str, key: str, now: Instant) -> JobId | None:
         """Return the job that holds a unique key for its window, whether it has ended or not."""
         for job, own in self.own.items():
@@ -567,7 +573,7 @@ class Producing(Settling):
         rows = self.transactions.pop(transaction, None)
         if rows is None:
             return NO_TRANSACTION
-        if any(self.key_taken(row) for row in rows):
+        if any(self.key_taken(row) or self.window_taken(row) for row in rows):
             return Outcome.refused("the unique key is held")
         self.publish(rows)
         return done([row.id for row in rows])
