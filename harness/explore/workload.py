@@ -96,6 +96,8 @@ FEATURES = {
     "put off": "presets",
 }
 """What only some runs have, each by itself, and the capability that it takes: most runs stay small."""
+EARLY_ROUNDS = "early rounds"
+"""Drawn last, where the queue has rounds that take back."""
 ODDS = {
     **dict.fromkeys(("own terms", "own delays", "windows", "worker tools", "pauses", "calendars", "presets"), SELDOM),
     "wide values": SELDOM,
@@ -157,13 +159,13 @@ def drawable(names: Iterable[str]) -> frozenset[str]:
 
     Raises UsageError for one that nothing has, and where no job could end any more.
     """
-    endings = ENDINGS | MORE_ENDINGS
+    endings, features = ENDINGS | MORE_ENDINGS, (*FEATURES, EARLY_ROUNDS)
     wanted = frozenset(names)
     for name in sorted(wanted):
-        if name not in endings and name not in FEATURES:
+        if name not in endings and name not in features:
             raise UsageError(
-                f"no part of a drawn workload is called {name!r}{did_you_mean(name, [*endings, *FEATURES])}",
-                hint=f"Jobs end so: {', '.join(endings)}. And some runs have: {', '.join(FEATURES)}.",
+                f"no part of a drawn workload is called {name!r}{did_you_mean(name, [*endings, *features])}",
+                hint=f"Jobs end so: {', '.join(endings)}. And some runs have: {', '.join(features)}.",
             )
     if "succeeds" in wanted:
         raise UsageError("no workload is without jobs that succeed", hint="Leave out another ending.")
@@ -214,8 +216,8 @@ def draw(
         restart_after=RESTART_AFTER,
     )
     faults = _draw_faults(choices, capabilities)
-    early = not capabilities.takes_back_in_claim and choices.pick("early rounds", RARELY) == "yes"
-    return Drawn(replace(scenario, early_rounds=early), faults)
+    early = not capabilities.takes_back_in_claim and choices.pick(f"{EARLY_ROUNDS}?", RARELY) == "yes"
+    return Drawn(replace(scenario, early_rounds=early and EARLY_ROUNDS not in left_out), faults)
 
 
 def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities, *, lease: Duration) -> Settings:
