@@ -238,7 +238,7 @@ class Scenario:
     tape: Tape = ()
     """What deviates from the boring run, as the explorer wrote it."""
     early_rounds: bool = False
-    """Expiry and the cron look half-way to when something is due as well: what they take back then is not due."""
+    """Expiry and cron also look half-way to the time at which something is due: what they take back then is not due."""
     restart_after: Duration | None = None
     """A crashed process comes back after this; None: it stays down until a step restarts it, or the system heals."""
     queue: str | None = None
