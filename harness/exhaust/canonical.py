@@ -8,18 +8,18 @@ taken for another by mistake.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from itertools import permutations, product
+from itertools import permutations
 from math import lcm
 from typing import Any, Final
 
 from harness.exhaust.memo import Numbers
 from harness.exhaust.rig import Rig
-from harness.exhaust.state import EPOCH, ActorState, Component, GlobalState
-from harness.invariants.memory import Alias, Frozen
+from harness.exhaust.state import EPOCH, NUMBER_OF, ActorState, Component, GlobalState, Vector
+from harness.invariants.memory import Alias, Frozen, Interned
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobView
 from harness.model.lifecycle import Status
@@ -54,12 +54,6 @@ class Ages:
         return cls(longest, settings.retention if settings.retention < reach else 0, longest, reach)
 
 
-def namings(groups: Iterable[tuple[str, ...]]) -> list[dict[str, str]]:
-    """List every way to exchange names within groups of twins; the first changes nothing."""
-    ways = [[dict(zip(group, order, strict=True)) for order in permutations(group)] for group in groups]
-    return [{name: other for part in choice for name, other in part.items()} for choice in product(*ways)]
-
-
 def _current(items: tuple[Any, ...], now: Instant, momentary: frozenset[str]) -> tuple[Any, ...]:
     """Return attributes without the moments that are past."""
     kept = []
@@ -88,38 +82,73 @@ class Canonical:
         self._timeless: dict[int, int] = {}
         """The numbers of values in which no instant is: they look the same at any time."""
         self._aged = False
+        self._makers: dict[type[Any], Callable[[Any, Instant, list[Any]], Any]] = {}
+        """By type, what makes the form of a value."""
+        self._taken_as_is: set[type[Any]] = {type(None), bool}
 
-    def number(self, value: Any, key: int, now: Instant, momentary: frozenset[str] = frozenset()) -> int:
+    def number(self, value: Any, key: int, now: Instant) -> int:
         """Return the number of a value as it looks at this instant; `key` tells values apart, for the cache."""
         known = self._timeless.get(key)
         if known is None:
             known = self._known.get((key, now))
         if known is None:
-            self._aged = bool(momentary)
-            form = self.form(value, now) if not momentary else self._of_monitor(value, now, momentary)
-            known = self._numbers.setdefault(form, len(self._numbers))
-            if self._aged:
-                self._known[key, now] = known
-            else:
-                self._timeless[key] = known
+            self._aged = False
+            known = self._keep(self._form(value, now, []), key, now)
         return known
 
-    def all_of(self, parts: tuple[Component, ...], now: Instant, momentary: list[frozenset[str]]) -> tuple[int, ...]:
+    def memories(
+        self, memories: tuple[Vector, ...], now: Instant, momentary: list[frozenset[str]]
+    ) -> tuple[int | None, ...]:
         """Return the numbers of what monitors remember."""
-        numbers = list(map(self._timeless.get, [part.number for part in parts]))
-        for place, number in enumerate(numbers):
-            if number is None:
-                value, key = parts[place]
-                numbers[place] = self.number(value, key, now, momentary[place])
-        return tuple(numbers)  # type: ignore[arg-type]
+        numbers = list(map(self._timeless.get, map(NUMBER_OF, memories)))
+        if None in numbers:
+            known = self._known
+            for place, number in enumerate(numbers):
+                if number is None:
+                    memory = memories[place]
+                    numbers[place] = known.get((memory.number, now)) or self._memory(memory, now, momentary[place])
+        return tuple(numbers)
+
+    def _memory(self, memory: Vector, now: Instant, momentary: frozenset[str]) -> int:
+        """Return the number of what a monitor remembers; what is `momentary` counts while its moment lasts."""
+        parts = memory.parts
+        numbers = list(map(self._timeless.get, map(NUMBER_OF, parts)))
+        aged = False
+        if None in numbers:
+            for place, number in enumerate(numbers):
+                if number is None:
+                    numbers[place] = self._attribute(parts[place], now, momentary)
+                    aged = aged or parts[place].number not in self._timeless
+        self._aged = aged
+        return self._keep(tuple(numbers), memory.number, now)
+
+    def _attribute(self, part: Component, now: Instant, momentary: frozenset[str]) -> int:
+        """Return the number of an attribute in which there is an instant, or that is not known yet."""
+        known = self._known.get((part.number, now))
+        if known is None:
+            name, value = part.value
+            self._aged = False
+            if name in momentary or (not name and momentary):
+                self._aged = True
+                kept = _current((part.value,) if name else value.items, now, momentary)
+                form: Any = tuple([(known, self._form(item, now, [])) for known, item in kept])
+            else:
+                form = (name, self._form(value, now, []))
+            known = self._keep(form, part.number, now)
+        return known
+
+    def _keep(self, form: Any, key: int, now: Instant) -> int:
+        number = self._numbers.setdefault(form, len(self._numbers))
+        if self._aged:
+            self._known[key, now] = number
+        else:
+            self._timeless[key] = number
+        return number
 
     def forget(self) -> None:
         """Empty the cache of what was looked up; numbers stay."""
         self._known.clear()
         self._timeless.clear()
-
-    def _of_monitor(self, memory: Frozen, now: Instant, momentary: frozenset[str]) -> Any:
-        return self.form(Frozen(object, _current(memory.items, now, momentary)), now)
 
     def form(self, value: Any, now: Instant) -> Any:
         """Return the form of a value: hashable, and equal for equal states."""
@@ -137,31 +166,58 @@ class Canonical:
     def _form(self, value: Any, now: Instant, seen: list[Any]) -> Any:
         kind = type(value)
         if kind is str:
-            return self.text(value)
+            return value if self._pattern is None else self.text(value)
         if kind is int:
             return self._age(value, now, self._ages.longest) if _EARLIEST < value < _LATEST_KEPT else value
-        if value is None or kind is bool:
+        if kind in self._taken_as_is:
             return value
-        if kind is JobView:
-            return self._of_view(value, now, seen)
-        if kind is Claim:
-            lease = self._age(value.lease_until, now, 0)
-            return (self.text(value.job), value.attempt, value.token, self.text(value.worker), value.tool, lease)
-        if kind is Frozen:
-            return self._of_frozen(value, now, seen)
-        if isinstance(value, tuple | list):
-            return tuple([self._form(item, now, seen) for item in value])
-        if isinstance(value, Enum):
-            return value
-        if isinstance(value, Mapping):
-            return frozenset([(self._form(key, now, seen), self._form(item, now, seen)) for key, item in value.items()])
-        if isinstance(value, set | frozenset):
-            return frozenset([self._form(item, now, seen) for item in value])
-        if isinstance(value, datetime):
-            return ("@",)
-        if hasattr(kind, "__dataclass_fields__"):
-            return (kind, *[self._form(getattr(value, name), now, seen) for name in kind.__dataclass_fields__])
-        return value
+        if kind is Interned:
+            return self._of_interned(value, now)
+        make = self._makers.get(kind)
+        if make is None:
+            make = self._maker_of(kind)
+            if make is None:
+                self._taken_as_is.add(kind)
+                return value
+            self._makers[kind] = make
+        return make(value, now, seen)
+
+    def _maker_of(self, kind: type[Any]) -> Callable[[Any, Instant, list[Any]], Any] | None:
+        """Return what makes the form of a value of this type; None: the value is its form."""
+        if issubclass(kind, JobView):
+            return self._of_view
+        if issubclass(kind, Claim):
+            return self._of_claim
+        if issubclass(kind, Frozen):
+            return self._of_frozen
+        if issubclass(kind, tuple | list):
+            return lambda value, now, seen: tuple([self._form(item, now, seen) for item in value])
+        if issubclass(kind, Enum):
+            return None
+        if issubclass(kind, Mapping):
+            return lambda value, now, seen: self._of_pairs(value.items(), now, seen)
+        if issubclass(kind, set | frozenset):
+            return lambda value, now, seen: frozenset([self._form(item, now, seen) for item in value])
+        if issubclass(kind, datetime):
+            return lambda value, now, seen: ("@",)
+        names = getattr(kind, "__dataclass_fields__", None)
+        if names is None:
+            return None
+        return lambda value, now, seen: (kind, *[self._form(getattr(value, name), now, seen) for name in names])
+
+    def _of_interned(self, interned: Interned, now: Instant) -> Any:
+        """Return the number of a value that was met before: the form of what it is part of is small then."""
+        aged, self._aged = self._aged, False
+        known = self.number(interned.value, interned.number, now)
+        self._aged = aged or interned.number not in self._timeless
+        return ("#", known)
+
+    def _of_pairs(self, items: Iterable[tuple[Any, Any]], now: Instant, seen: list[Any]) -> frozenset[Any]:
+        return frozenset([(self._form(key, now, seen), self._form(item, now, seen)) for key, item in items])
+
+    def _of_claim(self, value: Claim, now: Instant, seen: list[Any]) -> Any:
+        lease = self._age(value.lease_until, now, 0)
+        return (self.text(value.job), value.attempt, value.token, self.text(value.worker), value.tool, lease)
 
     def _age(self, at: Instant, now: Instant, longest: Duration) -> Any:
         """Return the distance of an instant, as far as it may matter."""
@@ -199,7 +255,7 @@ class Canonical:
     def _of_frozen(self, value: Frozen, now: Instant, seen: list[Any]) -> Any:
         kind, items = value
         if kind is dict:
-            return frozenset([(self._form(key, now, seen), self._form(item, now, seen)) for key, item in items])
+            return self._of_pairs(items, now, seen)
         if kind is set:
             return frozenset([self._form(item, now, seen) for item in items])
         if kind is JobView:
@@ -211,7 +267,10 @@ class Canonical:
             items = _current(items, now, momentary)
         place = len(seen)
         seen.append(None)
-        form = tuple([self._form(item, now, seen) for item in items])
+        if kind is list or issubclass(kind, tuple):
+            form = tuple([self._form(item, now, seen) for item in items])
+        else:
+            form = tuple([(name, self._form(item, now, seen)) for name, item in items])
         seen[place] = form
         return form
 
@@ -240,11 +299,40 @@ class NamedForm:
             known.clear()
 
 
+Order = tuple[int, ...]
+"""Which of the workers is called by the first name, by the second, and so on."""
+
+
+class NamedJobs:
+    """The forms under which jobs have one exchange of names, and workers any."""
+
+    def __init__(self, named: Mapping[Order, NamedForm]) -> None:
+        """Take a form for each order of the workers."""
+        self._named = named
+        self._count = len(next(iter(named)))
+        self._as_first = [[form for order, form in named.items() if order[0] == one] for one in range(self._count)]
+        self.known: dict[Any, tuple[NamedForm, ...]] = {}
+        """The candidates, by how the workers stand and the time of day."""
+
+    def candidates(self, number_of: Callable[[int, NamedForm], int]) -> tuple[NamedForm, ...]:
+        """Return the forms that order the workers by how each one looks when it is called by the first name.
+
+        `number_of` returns that, for a worker and a form. Workers that look alike are taken in every order.
+        """
+        looks = [min([number_of(one, form) for form in self._as_first[one]]) for one in range(self._count)]
+        ascending = sorted(looks)
+        return tuple([form for order, form in self._named.items() if [looks[one] for one in order] == ascending])
+
+
 class StateKeys:
     """Makes keys for the states of one rig.
 
     A part of a state comes again in many states, so its form is looked up by its number and by the time of day, part by
     part: a key then costs a look-up for each actor and one each for jobs, monitors and clocks.
+
+    Of all exchanges of names one is picked by what the form itself shows: jobs get their names in the order in which
+    they were created, those of one instant in the order of their ids; workers in the order of how they look. Two states
+    that differ in names alone are so given one form, and only workers that look alike are tried in every order.
     """
 
     def __init__(self, rig: Rig, *, workload: int, numbers: Numbers) -> None:
@@ -252,52 +340,75 @@ class StateKeys:
         groups = rig.scope.twins(rig.scenario)
         self._jobs = tuple(rig.scenario.plan_of())
         self._workload = workload
-        self._twins = [group for group in groups if set(self._jobs).issuperset(group)]
-        self._by_id_alone = rig.scenario.settings.retry_backoff
+        jobs = [group for group in groups if set(self._jobs).issuperset(group)]
+        self._twins = [] if rig.scenario.settings.retry_backoff else jobs
+        """Jobs that are exchanged: none where a queue may stretch a delay by a job's id."""
+        self._workers = next((group for group in groups if group not in jobs), ())
         self._momentary = [monitor.momentary for monitor in rig.session.judge.monitors]
-        names = list(rig.kernel.actors)
+        self._names = list(rig.kernel.actors)
+        self._places = [self._names.index(worker) for worker in self._workers]
         scope, settings = rig.scope, rig.scenario.settings
         reach = (
             rig.quiet
             * (settings.max_attempts + 1)
             * (1 + scope.jobs + scope.retries + sum(scope.faults.counts().values()))
         )
-        ages = Ages.of(settings, reach=reach)
+        self._ages = Ages.of(settings, reach=reach)
         self._grid = lcm(settings.poll_interval, settings.cron_period, settings.expire_interval)
-        self._forms = [
-            NamedForm(naming, Canonical(naming, numbers, ages), _places(names, naming))
-            for naming in namings(groups) or [{}]
-        ]
+        self._named: dict[tuple[str, ...], NamedJobs] = {}
+        """By the jobs in their order."""
+        self._named_at: dict[tuple[int, Instant], NamedJobs] = {}
+        """By the number of the rows, and the time of day."""
         self._numbers = numbers
         self._asked = 0
 
     def of(self, state: GlobalState) -> Key:
-        """Return the key: the least of those under all exchanges of twins."""
+        """Return the key: equal for states that are equal up to the names of twins, and the time of day."""
         self._asked += 1
         if self._asked % _CACHED == 0:
-            for form in self._forms:
-                form.forget()
-        heads = [self._head(state, form) for form in self._forms]
-        least = min(heads)
-        rest = min([self._rest(state, form) for form, head in zip(self._forms, heads, strict=True) if head == least])
-        return (*least, *rest)
+            self._forget()
+        at = (state.rows.number, state.now)
+        named = self._named_at.get(at)
+        if named is None:
+            named = self._named_at[at] = self._named_jobs(state)
+        workers = [state.actors[place] for place in self._places]
+        standing = (state.now, *[worker.number for worker in workers])
+        forms = named.known.get(standing)
+        if forms is None:
+            forms = named.known[standing] = named.candidates(
+                lambda one, form: self._actor(workers[one], form, state.now)
+            )
+        if len(forms) == 1:
+            return self._under(state, forms[0])
+        return min([self._under(state, form) for form in forms])
 
-    def _head(self, state: GlobalState, form: NamedForm) -> Key:
-        """Return what mostly tells exchanges apart: only those that share the least of it are looked at further."""
-        now, actors, places, known = state.now, state.actors, form.places, form.actors
+    def _forget(self) -> None:
+        self._named.clear()
+        self._named_at.clear()
+
+    def _named_jobs(self, state: GlobalState) -> NamedJobs:
+        """Return the forms that give jobs their names in the order in which they were created."""
+        born = self._born(state)
+        order = tuple([job for group in self._twins for job in sorted(group, key=lambda job: (born[job], job))])
+        named = self._named.get(order)
+        if named is None:
+            naming = dict(zip(order, [job for group in self._twins for job in group], strict=True))
+            named = self._named[order] = NamedJobs(
+                {way: self._form(naming, way) for way in permutations(range(len(self._workers)))}
+            )
+        return named
+
+    def _form(self, jobs: Naming, order: Order) -> NamedForm:
+        workers = self._workers
+        naming = {**jobs, **{workers[one]: name for one, name in zip(order, workers, strict=True)}}
+        return NamedForm(naming, Canonical(naming, self._numbers, self._ages), _places(self._names, naming))
+
+    def _under(self, state: GlobalState, form: NamedForm) -> Key:
+        """Return the key under one exchange of names."""
+        now, actors, places = state.now, state.actors, form.places
         jobs = form.rows.get((state.rows.number, now))
         if jobs is None:
             jobs = form.rows[state.rows.number, now] = self._of_rows(state, form)
-        key = [self._workload, now % self._grid, jobs]
-        for actor in (*[actors[place] for place in places], *actors[len(places) :]):
-            number = known.get((actor.number, now))
-            if number is None:
-                number = known[actor.number, now] = self._of_actor(actor, form, now)
-            key.append(number)
-        return tuple(key)
-
-    def _rest(self, state: GlobalState, form: NamedForm) -> Key:
-        now = state.now
         monitors = form.monitors.get((state.monitors.number, now))
         if monitors is None:
             monitors = form.monitors[state.monitors.number, now] = self._of_monitors(state, form)
@@ -307,7 +418,19 @@ class StateKeys:
         text = form.form.text
         stalled = tuple(sorted(map(text, state.stalled))) if state.stalled else ()
         stopping = tuple(sorted(map(text, state.stopping))) if state.stopping else ()
-        return (monitors, clocks, state.budgets, stalled, stopping)
+        known = form.actors
+        standing = []
+        for actor in (*[actors[place] for place in places], *actors[len(places) :]):
+            number = known.get((actor.number, now))
+            standing.append(self._actor(actor, form, now) if number is None else number)
+        head = (self._workload, now % self._grid, jobs, monitors, clocks)
+        return (*head, state.budgets, stalled, stopping, *standing)
+
+    def _actor(self, actor: ActorState, form: NamedForm, now: Instant) -> int:
+        number = form.actors.get((actor.number, now))
+        if number is None:
+            number = form.actors[actor.number, now] = self._of_actor(actor, form, now)
+        return number
 
     def _number(self, form: Any) -> int:
         return self._numbers.setdefault(form, len(self._numbers))
@@ -327,10 +450,10 @@ class StateKeys:
     def _of_rows(self, state: GlobalState, form: NamedForm) -> int:
         number, now = form.form.number, state.now
         rows = sorted([number(part.value, part.number, now) for part in state.rows.parts])
-        return self._number((*rows, *self._order(state, form.naming)))
+        return self._number((self._order(state, form.naming), *rows))
 
     def _of_monitors(self, state: GlobalState, form: NamedForm) -> int:
-        return self._number(form.form.all_of(state.monitors.parts, state.now, self._momentary))
+        return self._number(form.form.memories(state.monitors.parts, state.now, self._momentary))
 
     def _of_clocks(self, state: GlobalState, form: NamedForm) -> int:
         clocks = state.clocks
@@ -338,18 +461,17 @@ class StateKeys:
         offsets = tuple(sorted((text(name), offset) for name, offset in clocks.offsets.items()))
         return self._number((clocks.store_offset, offsets, form.form.form(clocks.drifts, state.now)))
 
-    def _order(self, state: GlobalState, naming: Naming) -> tuple[tuple[int, ...], ...]:
-        """Return in which order jobs were created, and which the queue may have to tell apart by their ids alone."""
+    def _born(self, state: GlobalState) -> dict[str, Instant]:
+        """Return when each job was created; one that is yet to come, now."""
         now, views = state.now, state.views
-        born = {job: views[job].created_at if job in views else now for job in self._jobs}
+        return {job: views[job].created_at if job in views else now for job in self._jobs}
+
+    def _order(self, state: GlobalState, naming: Naming) -> tuple[int, ...]:
+        """Return in which order jobs were created."""
+        born = self._born(state)
         instants = sorted(set(born.values()))
         places = {naming.get(job, job): instants.index(at) for job, at in born.items()}
-        ranks = {
-            naming[job]: sum(1 for other in group if other < job and (self._by_id_alone or born[other] == born[job]))
-            for group in self._twins
-            for job in group
-        }
-        return tuple([places[job] for job in self._jobs]), tuple([ranks[job] for job in self._jobs if job in ranks])
+        return tuple([places[job] for job in self._jobs])
 
 
 def _places(names: list[str], naming: Naming) -> list[int]:

@@ -15,25 +15,35 @@ and the budgets. A step by which a monitor found something is shown to all of th
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from heapq import heappush
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from harness.exhaust.state import ActorState, Component, GlobalState, Move, Vector
-from harness.history.event import Event, Observed
+from harness.exhaust.state import NUMBER_OF, ActorState, Component, GlobalState, Move, Vector
+from harness.history.event import Call, Event, Observed, Return
 from harness.invariants import Judge, Monitor
+from harness.invariants.memory import Frozen, Interning, freeze, freeze_apart, thaw
+from harness.invariants.property import GIVEN
 from harness.model.duration import Instant
 from harness.sim.actor import Actor, State
 from harness.sim.choices import FIRST, NEXT, TIME
 from harness.sim.kernel import Sleeper
+from harness.sim.request import VerbCall
 
 STRIKING_ONE: Final = frozenset({"crash", "pause", "lost_message", "duplicate"})
 """Faults that go by the actor whom they strike, by the queue and by the clocks, and by nothing else; and move it on."""
 NOWHERE, FRONT, END = range(3)
+UNREAD: Final = -1
+"""In the place of the rows, where an actor stands before no verb: it goes by what it was told, and not by the queue."""
+
+_new: Callable[..., Any] = tuple.__new__
+"""Builds a state without the detour through its constructor: there is one for every transition."""
 
 Key: TypeAlias = tuple[Any, ...]
 Numbers: TypeAlias = dict[Any, int]
 Asked: TypeAlias = tuple[Sequence[str], ...]
+Wanted: TypeAlias = tuple[int, int, list[tuple[Any, Event]]]
+"""The place of a monitor, the number of what it is shown, and that: each method with its event."""
 
 
 class KnownStep(NamedTuple):
@@ -65,7 +75,7 @@ class KnownStep(NamedTuple):
         if self.spent:
             budgets = tuple([left - taken for left, taken in zip(budgets, self.spent, strict=True)])
         queue, rows, views = (state.queue, state.rows, state.views) if self.queue is None else self.queue
-        return GlobalState(
+        fields = (
             state.now,
             state.clocks,
             queue,
@@ -81,6 +91,8 @@ class KnownStep(NamedTuple):
             stalled - {name} if name in stalled else stalled,
             (),
         )
+        made: GlobalState = _new(GlobalState, fields)
+        return made
 
     def _ready(self, ready: tuple[str, ...]) -> tuple[str, ...]:
         at = ready.index(self.name)
@@ -153,8 +165,8 @@ class StepTable:
             return None
         now = state.now
         tick = actor.last_tick if actor.last_tick >= now else -1
-        own = (place, fault, move.picks, position.number, tick)
-        return (*own, state.rows.number, state.clocks.number, now, state.stopping)
+        rows = state.rows.number if type(position.request) is VerbCall else UNREAD
+        return (place, fault, move.picks, position.number, tick, rows, state.clocks.number, now, state.stopping)
 
     def scene(self, state: GlobalState) -> int:
         """Return a number for everything but what monitors remember and what is left of the budgets."""
@@ -195,6 +207,8 @@ class StepTable:
             return  # alone it stands at both ends
         if (queued == FRONT and ready != (name, *others)) or not _struck_one(place, name, before, after):
             return
+        if key[5] == UNREAD and after.rows is not before.rows:
+            return
         slept = [entry for entry in after.sleeping if entry[2].name == name]
         self._steps[key] = KnownStep(
             number=number,
@@ -233,25 +247,28 @@ def _struck_one(place: int, name: str, before: GlobalState, after: GlobalState) 
 
 
 class Witnesses:
-    """The monitors of a session, each of which remembers one thing at a time, and what they make of steps."""
+    """The monitors of a session, each of which remembers one thing at a time, and what they make of steps.
 
-    def __init__(self, judge: Judge, numbers: Numbers) -> None:
+    What a monitor remembers is kept attribute by attribute: a step changes few of them. What it learns goes by what it
+    remembered and by what it is shown, whatever step that came of: most monitors see little of each step.
+    """
+
+    def __init__(self, judge: Judge, numbers: Numbers, interning: Interning) -> None:
         """Take them as they stand."""
         self._judge = judge
         self._numbers = numbers
-        self._held: list[Component | None] = [self._looked_at(monitor) for monitor in judge.monitors]
+        self._interning = interning
+        self._held: list[Vector | None] = [None] * len(judge.monitors)
         self._known: dict[tuple[int, int], Vector | None] = {}
-        self._lessons: dict[tuple[int, int, int], Component] = {}
-        self._wanted_of: dict[int, list[tuple[int, list[tuple[Any, Event]]]]] = {}
+        self._lessons: dict[tuple[int, int, int], Vector] = {}
+        self._wanted_of: dict[int, list[Wanted]] = {}
         self._plain = type(judge) is Judge
         """Whether what is found depends on nothing that the judge keeps itself."""
 
     def remembered(self) -> Vector:
         """Return what all of them remember now."""
-        for place, monitor in enumerate(self._judge.monitors):
-            if self._held[place] is None:
-                self._held[place] = self._looked_at(monitor)
-        return self._vector([part for part in self._held if part is not None])
+        held = [part or self._look(place) for place, part in enumerate(self._held)]
+        return self._vector(held)
 
     def remember(self, before: Vector) -> None:
         """Let all of them remember this, and nothing else."""
@@ -284,9 +301,10 @@ class Witnesses:
     def _quietly(self, before: Vector, events: Sequence[Event], step: int | None) -> Vector | None:
         """Show each monitor what it wants to see, alone; None where one found something."""
         parts = list(before.parts)
-        for place, seen in self._wanted(events, step):
-            key = (place, parts[place].number, -1 if step is None else step)
-            after = self._lessons.get(key) if step is not None else None
+        lessons = self._lessons
+        for place, lesson, seen in self._wanted(events, step):
+            key = (place, parts[place].number, lesson)
+            after = lessons.get(key)
             if after is None:
                 self._hold(place, parts[place])
                 monitor = self._judge.monitors[place]
@@ -295,9 +313,7 @@ class Witnesses:
                 if self._judge.anomalies:
                     self._held[place] = None
                     return None
-                after = self._after(place)
-                if step is not None:
-                    self._lessons[key] = after
+                after = lessons[key] = self._look(place)
             parts[place] = after
         return self._vector(parts)
 
@@ -310,42 +326,91 @@ class Witnesses:
         for event in events:
             judge.see(event)
         parts = list(before.parts)
-        for place, _ in self._wanted(events):
-            parts[place] = self._after(place)
+        for place, _, _ in self._wanted(events, None):
+            parts[place] = self._look(place)
         return self._vector(parts)
 
-    def _wanted(self, events: Sequence[Event], step: int | None = None) -> list[tuple[int, list[tuple[Any, Event]]]]:
-        """Return what each monitor wants to see, with its place."""
+    def _wanted(self, events: Sequence[Event], step: int | None) -> list[Wanted]:
+        """Return what each monitor wants to see: its place, the number of the lesson, and the events."""
         known = None if step is None else self._wanted_of.get(step)
         if known is not None:
             return known
-        wanted: dict[int, list[tuple[Any, Event]]] = {}
+        seen: dict[int, list[tuple[Any, Event]]] = {}
+        told: dict[int, list[int]] = {}
+        first = next((event.number for event in events if type(event) is Call), 0)
         for event in events:
+            number = -1
             for watch, place in self._judge.watching(event):
-                wanted.setdefault(place, []).append((watch, event))
-        listed = list(wanted.items())
+                if number < 0:
+                    number = self._number(self._content(event, first))
+                seen.setdefault(place, []).append((watch, event))
+                told.setdefault(place, []).append(number)
+        listed = [(place, self._number(tuple(told[place])), wanted) for place, wanted in seen.items()]
         if step is not None:
             self._wanted_of[step] = listed
         return listed
 
-    def _hold(self, place: int, memory: Component) -> None:
+    def _content(self, event: Event, first: int) -> Any:
+        """Return what an event says, as a value: calls count from the first of their step."""
+        fields: tuple[Any, ...] = event
+        if type(event) is Call or type(event) is Return:
+            fields = (*event[:6], event.number - first, *event[7:])
+        return type(event), tuple([freeze(field, {}, self._interning) for field in fields])
+
+    def _hold(self, place: int, memory: Vector) -> None:
+        """Let a monitor remember this: only what it does not remember anyway is made anew."""
         held = self._held[place]
         if held is None or held.number != memory.number:
-            self._judge.monitors[place].restore(memory.value)
+            recall(self._judge.monitors[place], memory, held)
             self._held[place] = memory
 
-    def _after(self, place: int) -> Component:
-        """Return what a monitor remembers now that it was shown something."""
-        held = self._held[place]
-        value = self._judge.monitors[place].snapshot()
-        if held is None or held.value != value:
-            held = self._held[place] = Component(value, self._numbers.setdefault(value, len(self._numbers)))
-        return held
+    def _look(self, place: int) -> Vector:
+        """Return what a monitor remembers now."""
+        memory = self._held[place] = memory_of(
+            place, self._judge.monitors[place], self._numbers, self._interning, self._held[place]
+        )
+        return memory
 
-    def _looked_at(self, monitor: Monitor) -> Component:
-        value = monitor.snapshot()
-        return Component(value, self._numbers.setdefault(value, len(self._numbers)))
+    def _number(self, value: Any) -> int:
+        return self._numbers.setdefault(value, len(self._numbers))
 
-    def _vector(self, parts: Sequence[Component]) -> Vector:
-        numbers = tuple([part.number for part in parts])
-        return Vector(tuple(parts), self._numbers.setdefault(numbers, len(self._numbers)))
+    def _vector(self, parts: Sequence[Any]) -> Vector:
+        return Vector(tuple(parts), self._number(tuple(map(NUMBER_OF, parts))))
+
+
+def memory_of(
+    place: int, monitor: Monitor, numbers: Numbers, interning: Interning, held: Vector | None = None
+) -> Vector:
+    """Return what a monitor remembers, attribute by attribute, each with its name; shared with `held` where equal."""
+    if type(monitor).snapshot is Monitor.snapshot:
+        given = GIVEN | monitor.derived if monitor.derived else GIVEN
+        apart = freeze_apart(vars(monitor), leave_out=given, interning=interning)
+    else:
+        apart = [("", monitor.snapshot())]
+    parts: list[Component]
+    if held is None or len(held.parts) != len(apart):
+        parts = [Component(pair, numbers.setdefault((place, pair), len(numbers))) for pair in apart]
+    else:
+        changed = [at for at, part in enumerate(held.parts) if part[0] != apart[at]]
+        if not changed:
+            return held
+        parts = list(held.parts)
+        for at in changed:
+            parts[at] = Component(apart[at], numbers.setdefault((place, apart[at]), len(numbers)))
+    form = tuple(map(NUMBER_OF, parts))
+    return Vector(tuple(parts), numbers.setdefault(form, len(numbers)))
+
+
+def recall(monitor: Monitor, memory: Vector, held: Vector | None) -> None:
+    """Let a monitor remember this, and nothing else; `held` is what it remembers, where that is known."""
+    parts = memory.parts
+    if len(parts) == 1 and parts[0].value[0] == "":
+        monitor.restore(parts[0].value[1])
+    elif held is None or len(held.parts) != len(parts) or type(monitor).restore is not Monitor.restore:
+        monitor.restore(Frozen(object, tuple([part.value for part in parts])))
+    else:
+        attributes = vars(monitor)
+        for part, before in zip(parts, held.parts, strict=True):
+            if part.number != before.number:
+                name, value = part.value
+                attributes[name] = thaw(value, [])

@@ -12,7 +12,7 @@ from math import lcm
 from typing import Any
 
 from harness.errors import UsageError
-from harness.exhaust.memo import Asked, Numbers, StepTable, Witnesses
+from harness.exhaust.memo import Asked, Numbers, StepTable, Witnesses, memory_of
 from harness.exhaust.scope import Scope
 from harness.exhaust.state import (
     EPOCH,
@@ -28,7 +28,7 @@ from harness.exhaust.state import (
 )
 from harness.faults import ArmedFault
 from harness.history.event import Call, Event, Observed
-from harness.invariants.memory import freeze
+from harness.invariants.memory import Interned, Interning, freeze
 from harness.model.duration import Duration, Instant
 from harness.model.job import JobView
 from harness.model.settings import Settings
@@ -258,6 +258,7 @@ class Rig:
         self._engine = engine
         self._application = application
         self._numbers = numbers
+        self._interning = Interning(numbers)
         self.quiet = quiet_limit(scenario)
         self.overtaking = overtaking(scenario.settings)
         self.start = start_of(scenario.settings)
@@ -461,32 +462,51 @@ class Rig:
         return None, self._rows(views)
 
     def _rows(self, value: Any) -> Vector:
-        rows = [self._part(freeze(row, {})) for row in self.session.board.views.values()]
+        rows: list[Any] = [self._row(row) for row in self.session.board.views.values()]
         if beside := _beside_rows(value):
             rows.append(self._part(freeze(beside, {})))
         return self._vector(rows)
 
+    def _row(self, row: Any) -> Interned | Component:
+        return self._interning.find(row) or self._part(freeze(row, {}))
+
     def _part(self, value: Any) -> Component:
         return Component(value, self._number(value))
 
-    def _vector(self, parts: Sequence[Component]) -> Vector:
+    def _vector(self, parts: Sequence[Any]) -> Vector:
         return Vector(tuple(parts), self._number(tuple([part.number for part in parts])))
 
     def _monitors(self, before: GlobalState | None, events: list[Event]) -> Vector:
         """Return what the monitors remember, who saw everything as it happened."""
-        monitors = self.session.judge.monitors
-        if before is None:
-            return self._vector([self._part(monitor.snapshot()) for monitor in monitors])
-        seen = {place for event in events for _, place in self.session.judge.watching(event)}
-        parts = enumerate(zip(monitors, before.monitors.parts, strict=True))
-        return self._vector([self._part(one.snapshot()) if place in seen else part for place, (one, part) in parts])
+        judge = self.session.judge
+        seen = {place for event in events for _, place in judge.watching(event)}
+        parts: list[Vector] = []
+        for place, monitor in enumerate(judge.monitors):
+            was = None if before is None else before.monitors.parts[place]
+            if was is None or place in seen:
+                was = memory_of(place, monitor, self._numbers, self._interning, was)
+            parts.append(was)
+        return self._vector(parts)
 
     def _actor(self, place: int, process: Actor, before: GlobalState | None) -> ActorState:
         was = None if before is None or place >= len(before.actors) else before.actors[place]
         position = None if was is None else was.position
+        told = process.name in self.memory.changed
+        if (
+            was is not None
+            and position is not None
+            and not told
+            and process.request is position.request
+            and was.standing is process.state
+            and was.wake == process.wake
+            and was.last_tick == process.last_tick
+            and process.call is None
+            and process.state < State.CRASHED
+        ):
+            return was
         if (
             position is None
-            or process.name in self.memory.changed
+            or told
             or process.call is not None
             or process.state >= State.CRASHED
             or position.reborn is not None
@@ -553,7 +573,7 @@ class SnapshotRig(Rig):
 
     def _open(self) -> None:
         super()._open()
-        self._witnesses = Witnesses(self.session.judge, self._numbers)
+        self._witnesses = Witnesses(self.session.judge, self._numbers, self._interning)
         self._steps = StepTable(list(self.kernel.actors))
         self._outlooks: dict[Any, tuple[bool, Sequence[Move]]] = {}
         self._step: int | None = None
@@ -634,7 +654,10 @@ class SnapshotRig(Rig):
         for place, interference in enumerate(self.interferences, start=1):
             interference.left = state.budgets[place]
         for place, (process, actor) in enumerate(zip(kernel.actors.values(), state.actors, strict=True)):
-            if at is None or at.actors[place].position is not actor.position:
+            was = None if at is None else at.actors[place]
+            if was is actor:
+                continue
+            if was is None or was.position is not actor.position:
                 self._restore_actor(process, actor)
             process.state, process.wake, process.last_tick = actor.standing, actor.wake, actor.last_tick
         self.stalled = {name: kernel.actors[name].request for name in state.stalled}

@@ -6,6 +6,7 @@ A state holds whatever can influence what happens next, or what is judged later.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.model.duration import DAY, Duration, Instant
@@ -40,8 +41,13 @@ class Component(NamedTuple):
 class Vector(NamedTuple):
     """Several components in order, and one number for all of them."""
 
-    parts: tuple[Component, ...]
+    parts: tuple[Any, ...]
+    """Each a component, or a vector itself."""
     number: int
+
+
+NUMBER_OF: Final = itemgetter(1)
+"""Returns the number of a component or a vector, without a step of the interpreter for each of many."""
 
 
 class Position(NamedTuple):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.exhaust.memo import StepTable
+from harness.exhaust.canonical import NamedJobs
+from harness.exhaust.memo import StepTable, Witnesses
 from harness.exhaust.rig import Unfaithful
 from harness.exhaust.scope import SCOPE_SETTINGS, JobKind, Scope
 from harness.exhaust.search import Explorer, finding_of, statement
@@ -81,6 +83,39 @@ def test_what_is_looked_up_is_what_would_have_been_done(target: str, monkeypatch
     looked_up = summary(target, scope)
     monkeypatch.setattr(StepTable, "find", lambda self, key: None)
     assert summary(target, scope) == looked_up
+
+
+def test_what_a_monitor_learned_once_is_what_it_would_learn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = Scope(workers=1, jobs=2, faults=FaultPlan(crash=1))
+    known = summary("memory+token-not-raised", scope)
+    wanted, lessons = Witnesses._wanted, count()
+    anew: Any = lambda *given: [(place, -next(lessons), seen) for place, _, seen in wanted(*given)]  # noqa: E731
+    monkeypatch.setattr(Witnesses, "_wanted", anew)
+    assert summary("memory+token-not-raised", scope) == known
+
+
+def test_a_lesson_kept_without_what_was_shown_is_caught_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    scope = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))
+    right, wanted = summary("memory", scope), Witnesses._wanted
+    blurred: Any = lambda *given: [(place, 0, seen) for place, _, seen in wanted(*given)]  # noqa: E731
+    monkeypatch.setattr(Witnesses, "_wanted", blurred)
+    assert summary("memory", scope) != right
+
+
+@pytest.mark.parametrize("scope", [Scope(workers=3, jobs=1), Scope(jobs=2, cancels=1)], ids=Scope.sentence)
+def test_workers_named_by_how_they_look_make_the_states_that_all_their_orders_make(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = summary("memory", scope)
+    monkeypatch.setattr(NamedJobs, "candidates", lambda self, number_of: tuple(self._named.values()))
+    assert summary("memory", scope) == named
+
+
+def test_jobs_that_were_created_one_after_the_other_are_exchanged() -> None:
+    scope = Scope(workers=1, jobs=2, cancels=2)
+    merged, apart = (summary("memory", replace(scope, symmetry=symmetry)) for symmetry in (True, False))
+    assert merged[0].states < apart[0].states
+    assert merged[2] == apart[2]
 
 
 def test_a_step_kept_without_what_it_read_is_caught_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
