@@ -333,7 +333,7 @@ class Rig:
         """Say whether a run would be at its rest in this state, and list what may happen next where it is not."""
         self.enter(state)
         rests = self.at_rest()
-        return rests, () if rests else tuple(self.moves())
+        return rests, () if rests else tuple(dict.fromkeys(self.moves()))  # a fault may offer one thing more often
 
     def at_rest(self) -> bool:
         """Say whether the run that is entered would be at its rest here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -12,9 +13,10 @@ import pytest
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.exhaust.canonical import NamedJobs
 from harness.exhaust.memo import StepTable, Witnesses
-from harness.exhaust.rig import Unfaithful
+from harness.exhaust.rig import SnapshotRig, Unfaithful
 from harness.exhaust.scope import SCOPE_SETTINGS, JobKind, Scope
 from harness.exhaust.search import Explorer, finding_of, statement
+from harness.exhaust.state import GlobalState
 from harness.faults import FaultPlan, excuses
 from harness.history.event import Effect
 from harness.invariants.property import Monitor, Reporter, Rules
@@ -128,6 +130,22 @@ def test_a_step_kept_without_what_it_read_is_caught_by_that(monkeypatch: pytest.
 def without_rows(key: Any) -> Any:
     """Leave the queue out of what a step of an actor depends on."""
     return key if key is None or len(key) == 2 else (*key[:5], *key[6:])
+
+
+def test_what_a_fault_offers_several_times_is_one_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    outlook, doubled = SnapshotRig.outlook, []
+
+    def looked(rig: SnapshotRig, state: GlobalState) -> Any:
+        known = outlook(rig, state)
+        doubled.extend(move for move, times in Counter(known[1]).items() if times > 1)
+        return known
+
+    monkeypatch.setattr(SnapshotRig, "outlook", looked)
+    scope = Scope(workers=1, jobs=1, stalls=0, faults=FaultPlan(pause=1))
+    explorer = Explorer(open_engine("memory"), scope, state_limit=100)
+    explorer.run()
+    assert explorer.progress.states == 100, "a pause is offered more often where a worker holds a job"
+    assert not doubled
 
 
 TINY = Scope(workers=1, jobs=1, cancels=1, stalls=0)
