@@ -30,6 +30,7 @@ BACKOFF: Final = Entry(
     affected="procrastinate@3.5.1",
     anomalies=("failed_early",),
     fixed="procrastinate@3.8.1",
+    shape=shapes.MANY_ATTEMPTS,
 )
 DOING: Final = Entry(
     bug="procrastinate-doing-forever",

@@ -47,6 +47,10 @@ CANCELLED: Final = Shape(
 SCHEDULED: Final = Shape("a schedule", lambda scenario: any(job.scheduled for job in scenario.jobs))
 CLOCK: Final = Shape("a clock that is off", _meddles_with_clocks)
 RIGHT_CLOCKS: Final = Shape("clocks that are right", lambda scenario: not _meddles_with_clocks(scenario))
+MANY_ATTEMPTS: Final = Shape(
+    "a job that may be tried more than twenty times",
+    lambda scenario: any((job.max_attempts or 0) > 20 for job in scenario.jobs),
+)
 CRASH: Final = Shape(
     "a worker that crashes", lambda scenario: any(deviation.option.startswith("crash") for deviation in scenario.tape)
 )
