@@ -130,7 +130,7 @@ def _known(said: Any) -> Mapping[str, date]:
     if not isinstance(said, dict) or not ends or not all(isinstance(key, str) for key in said):
         raise UsageError(
             f"job_explore: known must map an anomaly to the last day on which it is tolerated, not {said!r}",
-            hint='Write known={"always_broken": date(2026, 12, 1)}.',
+            hint='Write known={"invariant_violated": date(2026, 12, 1)}.',
         )
     return said
 

@@ -52,7 +52,7 @@ OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
         "A side effect that a test declared to happen at most once happened again.",
         "Send a key that stays the same over attempts: a worker may die right after the effect.",
     ),
-    "always_broken": (
+    "invariant_violated": (
         "A check that a test gave to always() did not hold.",
         "Look at the event at which it broke: what happened just before it is the cause.",
     ),

@@ -488,7 +488,7 @@ class JobHarness(Assertions):
 
     def report_broken(self, name: str, message: str) -> None:
         """Report an anomaly: a check of the test's own, which other code has made, does not hold."""
-        self._session.judge.report("always_broken", "always", f"{name}: {message}")
+        self._session.judge.report("invariant_violated", "always", f"{name}: {message}")
 
     def _checked(self) -> None:
         if self._checking:

@@ -553,7 +553,7 @@ TOLD = (
     "input.n is the BigInt 1n, which JSON has not",
     "crashWorker(at='paid')",
     "a setInterval of 1000 ms still runs",
-    "always_broken",
+    "invariant_violated",
     "Changed by the runs before: count, which a uses",
     "waits for a promise that does not settle",
     "the Python side is gone: its process was killed by SIGKILL",

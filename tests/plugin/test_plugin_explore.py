@@ -104,11 +104,11 @@ def test_a_leak_beside_a_finding(job_harness):
     calls.append(1)
     play(job_harness, careless)
 
-@explored(known={"always_broken: charged_once": date(2999, 1, 1)})
+@explored(known={"invariant_violated: charged_once": date(2999, 1, 1)})
 def test_known(job_harness):
     play(job_harness, careless)
 
-@explored(known={"always_broken": date(2020, 1, 1)})
+@explored(known={"invariant_violated": date(2020, 1, 1)})
 def test_known_no_more(job_harness):
     play(job_harness, careless)
 
@@ -249,7 +249,7 @@ def test_a_double_charge_fails_the_test_with_a_screen_and_a_token_that_replays_i
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
         [
-            "*always_broken in test_pay",
+            "*invariant_violated in test_pay",
             "*CRASHES at charged job-1",
             "One fault: worker-1 crashes right after `charged job-1`",
         ]
@@ -258,7 +258,7 @@ def test_a_double_charge_fails_the_test_with_a_screen_and_a_token_that_replays_i
     assert token is not None
     again = suite.runpytest_inprocess(f"--job-replay={token[0]}")
     again.assert_outcomes(failed=1)
-    again.stdout.fnmatch_lines(["*always_broken in test_pay", "*CRASHES at charged job-1"])
+    again.stdout.fnmatch_lines(["*invariant_violated in test_pay", "*CRASHES at charged job-1"])
 
 
 def test_a_careful_processor_passes_and_the_campaign_says_how_many_runs(suite: pytest.Pytester) -> None:
@@ -331,8 +331,8 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
         "shared.txt, opened before the fork",
         "a thread runs beside this test, which a forked child does not have: 'my-server'",
         "it uses an event loop that the parent made",
-        "known: always_broken: charged_once (until 2999-01-01)",
-        "known until 2020-01-01, which is over: always_broken",
+        "known: invariant_violated: charged_once (until 2999-01-01)",
+        "known until 2020-01-01, which is over: invariant_violated",
         "Found in the undisturbed run",
         "20 disturbed runs in ",
         "rerun, seed 0",
@@ -352,7 +352,7 @@ def test_a_test_that_fails_by_itself_shows_its_timeline_and_a_token_that_fits_as
     (token,) = re.findall(r"jh1_[a-z2-7]+", result.stdout.str())
     again = suite.runpytest_inprocess(f"--job-replay={token}", "--job-stop-at=999")
     again.assert_outcomes(failed=1)
-    again.stdout.fnmatch_lines(["*always_broken in test_pay", "*gates*", "*  worker-1 charged job-1: crash"])
+    again.stdout.fnmatch_lines(["*invariant_violated in test_pay", "*gates*", "*  worker-1 charged job-1: crash"])
     assert "During handling" not in again.stdout.str()
     for changed, outcomes, said in (
         (CARELESS + "    # changed\n", {"failed": 1}, "The test has changed since this token was made; all of its *"),
@@ -450,7 +450,7 @@ def test_typescript_that_a_fixture_registered_is_explored_with_a_node_process_fo
     suite.makepyfile(test_it=TYPESCRIPT.format(once=False))
     result = suite.runpytest_inprocess("--job-explore=20")
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*always_broken in test_pay", "*CRASHES at charged job-1*"])
+    result.stdout.fnmatch_lines(["*invariant_violated in test_pay", "*CRASHES at charged job-1*"])
     token = re.search(r"jh1_[a-z2-7]+", "".join(result.outlines))
     assert token is not None
     suite.runpytest_inprocess(f"--job-replay={token[0]}").assert_outcomes(failed=1)
@@ -607,4 +607,4 @@ def test_coroutines_with_a_fixture_of_the_session_and_tests_that_fork_are_explor
     suite.makepyfile(test_it=BESIDE_A_COROUTINE)
     result = suite.runpytest_inprocess("--job-explore=20")
     result.assert_outcomes(failed=2)
-    result.stdout.fnmatch_lines(["*always_broken in test_a_coroutine", "*always_broken in test_a_function"])
+    result.stdout.fnmatch_lines(["*invariant_violated in test_a_coroutine", "*invariant_violated in test_a_function"])
