@@ -34,7 +34,7 @@ from harness.cli import COMMANDS, command
 from harness.documentation import about, split, whole
 from harness.faults import kinds
 from harness.invariants import CATALOGUE as INVARIANTS
-from harness.invariants import Kind
+from harness.invariants import AnomalyKind, Kind
 from harness.invariants.property import Guarantee
 from harness.lint.catalogue import CATALOGUE as CHECKS
 from harness.mistakes.catalogue import CATALOGUE as MISTAKES
@@ -341,12 +341,16 @@ def _anomalies() -> str:
     parts = []
     for item in INVARIANTS:
         rows = [
-            (_code(anomaly.name), anomaly.sentence, anomaly.guarantee, ", ".join(_shown_by(anomaly.name)))
+            (_code(anomaly.name), anomaly.sentence, _cost(anomaly), ", ".join(_shown_by(anomaly.name)))
             for anomaly in item.anomalies
         ]
         head = ("anomaly", "what happened", "guarantee lost", "wrong queues that show it")
         parts.append(f"### {item.id}\n\n{item.sentence}\n\n{table(head, rows)}")
     return "\n".join(parts)
+
+
+def _cost(anomaly: AnomalyKind) -> str:
+    return f"at risk: {anomaly.guarantee}" if anomaly.only_risks else str(anomaly.guarantee)
 
 
 def _shown_by(anomaly: str) -> list[str]:

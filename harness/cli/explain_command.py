@@ -120,7 +120,7 @@ def _anomaly(invariant: Invariant, kind: AnomalyKind) -> Iterator[str]:
     yield from _headed(kind.name, "an anomaly: an invariant was broken")
     yield from _told(kind.sentence)
     yield ""
-    yield from _told(f"Guarantee lost: {kind.guarantee}")
+    yield from _told(f"{kind.label}: {kind.guarantee}")
     yield from _told(f"Invariant: {invariant.sentence} (`{invariant.id}`, judged {_when(invariant)})")
     yield ""
     yield from _told(f"What usually repairs it: {REPAIRS[kind.guarantee]}")

@@ -16,7 +16,7 @@ from harness.cli.output import OutputFile, show_lines
 from harness.errors import UsageError, clipped
 from harness.explore.coverage import SITUATIONS, Coverage, overlooked
 from harness.explore.shards import Shard
-from harness.invariants.catalogue import level, lost
+from harness.invariants.catalogue import kind_of, level, lost
 from harness.report.picture import picture
 from harness.report.screen import Line, wrap
 from harness.report.trace import trace
@@ -203,7 +203,7 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     lines = []
     for finding in whole["findings"]:
         lines.append(Line(f"{finding['anomaly']}: {finding['sentence']}", "bold red"))
-        lines += [Line(text) for text in wrap("Guarantee lost: ", finding["guarantee_lost"], width=80, lines=2)]
+        lines += [Line(text) for text in wrap(f"{_label(finding)}: ", finding["guarantee_lost"], width=80, lines=2)]
         lines.append(Line(f"Found in run {finding['found_after_runs']}, seed {finding['seed']}."))
         if finding["replay"]:
             lines.append(Line(f"Replay: {finding['replay']}"))
@@ -226,6 +226,10 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     return [*lines, Line(f"Guarantees: {whole['level']}.")]
 
 
+def _label(finding: dict[str, Any]) -> str:
+    return kind_of(finding["anomaly"]).label
+
+
 def _write_issues(whole: dict[str, Any], folder: Path) -> None:
     """Write what an issue says of each anomaly: its title in the first line, then what broke, and how to see it."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -233,7 +237,7 @@ def _write_issues(whole: dict[str, Any], folder: Path) -> None:
         told = [
             issue_title(finding["anomaly"], whole["engine"]),
             "",
-            f"{finding['sentence']} Guarantee lost: {finding['guarantee_lost']}.",
+            f"{finding['sentence']} {_label(finding)}: {finding['guarantee_lost']}.",
             "",
             "```text",
             *(f"{row['time']:<16} {row['actor']:<16} {row['text']}" for row in finding["run"]["rows"]),

@@ -52,7 +52,7 @@ def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, di
     about = f"job {anomaly.job}: " if anomaly.job is not None else ""
     headline = [
         f"{anomaly.name}: {about}{anomaly.message}",
-        f"guarantee lost: {kind.guarantee}",
+        f"{kind.label.lower()}: {kind.guarantee}",
         f"invariant {invariant.id}: {invariant.sentence}",
     ]
     if not replays:

@@ -102,9 +102,17 @@ ATTEMPTS_BOUNDED = Invariant(
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("attempt_overrun", Guarantee.BOUNDED_ATTEMPTS, "A job was delivered more often than allowed."),
-        AnomalyKind("attempt_not_counted", Guarantee.BOUNDED_ATTEMPTS, "A delivery did not count as an attempt."),
         AnomalyKind(
-            "attempts_changed", Guarantee.BOUNDED_ATTEMPTS, "The number of attempts changed without a delivery."
+            "attempt_not_counted",
+            Guarantee.BOUNDED_ATTEMPTS,
+            "A delivery did not count as an attempt.",
+            only_risks=True,
+        ),
+        AnomalyKind(
+            "attempts_changed",
+            Guarantee.BOUNDED_ATTEMPTS,
+            "The number of attempts changed without a delivery.",
+            only_risks=True,
         ),
     ),
     make=AttemptsBounded,

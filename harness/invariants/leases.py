@@ -306,9 +306,17 @@ LEASE_OUTLIVES_EXECUTION = Invariant(
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("concurrent_execution", Guarantee.ONE_AT_A_TIME, "Two workers run the same job at once."),
-        AnomalyKind("taken_back_early", Guarantee.ONE_AT_A_TIME, "A job was taken back before its timeout was over."),
         AnomalyKind(
-            "healthy_claim_taken_back", Guarantee.ONE_AT_A_TIME, "A job was taken from a worker that did nothing wrong."
+            "taken_back_early",
+            Guarantee.ONE_AT_A_TIME,
+            "A job was taken back before its timeout was over.",
+            only_risks=True,
+        ),
+        AnomalyKind(
+            "healthy_claim_taken_back",
+            Guarantee.ONE_AT_A_TIME,
+            "A job was taken from a worker that did nothing wrong.",
+            only_risks=True,
         ),
     ),
     make=LeaseOutlivesExecution,
@@ -372,7 +380,12 @@ SHUTDOWN_LEAVES_NOTHING_CLAIMED = Invariant(
     sentence="A worker that was told to stop, and ended, leaves nothing claimed behind.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("claim_left_behind", Guarantee.PROGRESS, "A worker shut down cleanly with a job still claimed."),
+        AnomalyKind(
+            "claim_left_behind",
+            Guarantee.PROGRESS,
+            "A worker shut down cleanly with a job still claimed.",
+            only_risks=True,
+        ),
     ),
     make=ShutdownLeavesNothingClaimed,
     capabilities=("release",),

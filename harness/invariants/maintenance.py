@@ -142,7 +142,14 @@ EXPIRY_IS_TOTAL = Invariant(
     id="expiry_is_total",
     sentence="Every claim whose lease ran out is taken back by the next expiry, whatever else is running.",
     kind=Kind.ALWAYS,
-    anomalies=(AnomalyKind("overdue_claim_left", Guarantee.PROGRESS, "Expiry ran and left a claim that was overdue."),),
+    anomalies=(
+        AnomalyKind(
+            "overdue_claim_left",
+            Guarantee.PROGRESS,
+            "Expiry ran and left a claim that was overdue.",
+            only_risks=True,
+        ),
+    ),
     make=ExpiryIsTotal,
     capabilities=("virtual_time",),
 )

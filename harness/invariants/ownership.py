@@ -72,7 +72,9 @@ SINGLE_OWNER = Invariant(
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("double_claim", Guarantee.ONE_AT_A_TIME, "A job was claimed while another worker still held it."),
-        AnomalyKind("token_reused", Guarantee.FENCING, "Two claims of one job have the same fencing token."),
+        AnomalyKind(
+            "token_reused", Guarantee.FENCING, "Two claims of one job have the same fencing token.", only_risks=True
+        ),
     ),
     make=SingleOwner,
     capabilities=("fencing",),

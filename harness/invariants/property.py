@@ -74,6 +74,13 @@ class AnomalyKind:
     sentence: str
     endless: bool = False
     """Ends the run, which would not end by itself; told only of a job of which nothing else was."""
+    only_risks: bool = False
+    """The guarantee is not broken by this alone, only by what may follow: a second worker, one more attempt."""
+
+    @property
+    def label(self) -> str:
+        """What stands before the guarantee in a report of a run that shows this anomaly."""
+        return "Guarantee at risk" if self.only_risks else "Guarantee lost"
 
 
 class Anomaly(NamedTuple):

@@ -19,6 +19,7 @@ from importlib import resources
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from harness.invariants import kind_of
 from harness.model.duration import format_duration
 from harness.printable import printable
 from harness.report.screen import ALSO, moment
@@ -716,6 +717,7 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "heading": _text(drawing.heading or drawing.title),
         "verdict": drawing.verdict,
         "lead": grid.lead,
+        "cost": "" if grid.lead is None else _cost(grid.lead),
         "here": "" if grid.lead is None else _here(grid.lead),
         "problems": [_text(item) for item in (*run["failures"], *run["uncovered"])],
         "told": [_labelled(item) for item in (*run["told"], *drawing.notes)],
@@ -743,6 +745,10 @@ def _labelled(line: str) -> tuple[str, str]:
     """Part a line such as `Fixed by: lease 11m` into its label and the rest."""
     label, colon, rest = _text(line).partition(": ")
     return (label + ":", rest) if colon and len(label) <= 32 else ("", _text(line))
+
+
+def _cost(lead: Json) -> str:
+    return kind_of(lead["name"]).label
 
 
 def _here(lead: Json) -> str:
@@ -774,7 +780,7 @@ def _issue_text(drawing: Drawing, grid: Grid) -> str:
     run, lead = drawing.run, grid.lead
     lines = [f"**{drawing.verdict.upper()}: {_markdown(drawing.title)}**", ""]
     if lead is not None:
-        lines += [f"{lead['name']}: {lead['sentence']}", f"Guarantee lost: {lead['guarantee']}", ""]
+        lines += [f"{lead['name']}: {lead['sentence']}", f"{_cost(lead)}: {lead['guarantee']}", ""]
     here = [] if lead is None else [f"Here: {_here(lead)}", ""]
     others = {
         each["name"]: _here(each) for each in reversed(run["anomalies"]) if each["name"] != (lead or each)["name"]

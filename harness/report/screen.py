@@ -283,12 +283,15 @@ def first_screen(
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
-    foot = causes_of(run, lead, width=width, default=default)
-    foot += [Line(text) for text in _command(replay, width)] if replay else []
+    foot = [Line(text) for text in _command(replay, width)] if replay else []
     foot += [Line(text) for text in wrap("Written: ", written, width=width, lines=2)] if written else []
     foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
-    room = min(MOST, height - len(head) - len(foot) - 3)
-    return [*head, Line(""), *_table(run, width, room, lead), Line(""), *foot][:height]
+    causes = causes_of(run, lead, width=width, default=default, also=1)
+    free = height - len(head) - len(foot) - 2
+    table = _table(run, width, min(MOST, free - len(causes) - 1), lead)
+    spare = free - len(table) - len(causes)
+    causes = causes_of(run, lead, width=width, default=default, also=max(1, 1 + spare))
+    return [*head, Line(""), *table, Line(""), *causes, *foot][:height]
 
 
 def screen_text(lines: Sequence[Line]) -> str:
@@ -304,7 +307,7 @@ def _breach(run: Run, width: int, lead: str) -> list[Line]:
         here = f"{f'job {anomaly.job}, ' if anomaly.job else ''}{moment(anomaly.at)}: {anomaly.message}"
         return [
             *(Line(text, "bold") for text in wrap("", f"{anomaly.name}: {kind.sentence}", width=width, lines=2)),
-            *(Line(text) for text in wrap("Guarantee lost: ", lost, width=width, lines=2) if lost),
+            *(Line(text) for text in wrap(f"{kind.label}: ", lost, width=width, lines=2) if lost),
             *(Line(text) for text in wrap("Here: ", here, width=width, lines=2)),
         ]
     told = run.failures or run.uncovered
@@ -428,10 +431,15 @@ UNBROKEN = 10_000
 """A width at which every sentence stays on its line."""
 
 
-def causes_of(run: Run, lead: str = "", *, width: int = UNBROKEN, default: Settings = DEFAULTS) -> list[Line]:
-    """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed."""
+def causes_of(
+    run: Run, lead: str = "", *, width: int = UNBROKEN, default: Settings = DEFAULTS, also: int = 1
+) -> list[Line]:
+    """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed.
+
+    What else showed is explained where that takes at most `also` lines.
+    """
     causes = [] if run.elsewhere else _causes(run, width)
-    return [*causes, *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead)]
+    return [*causes, *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead, also)]
 
 
 def _orders(causes: Sequence[Cause]) -> list[str]:
@@ -485,13 +493,24 @@ def _fixes(run: Run, width: int) -> list[Line]:
     return [Line(text, "green") for text in wrap(label, told, width=width, lines=3)] if told else []
 
 
-def _also(run: Run, width: int, lead: str) -> list[Line]:
+def _also(run: Run, width: int, lead: str, most: int) -> list[Line]:
     gravest = run.led_by(lead)
     names = sorted(run.found - ({gravest.name} if gravest is not None else set()))
-    told = [Line(text) for text in wrap(ALSO, ", ".join(names), width=width, lines=1)] if names else []
+    told = [Line(text) for text in _others(names, width, most)] if names else []
     if run.verdict is Verdict.FAIL and gravest is not None:
         told += _listed("Unmet: ", [_without_place(failure, run) for failure in run.failures], width, 2)
     return told
+
+
+def _others(names: Sequence[str], width: int, most: int) -> list[str]:
+    """Name what else went wrong in this run, and say what it is where `most` lines hold that."""
+    meanings = [f"{name} ({_in_brackets(kind_of(name).sentence)})" for name in names]
+    lines = wrap(ALSO, "; ".join(meanings), width=width, lines=most + 1)
+    return lines if len(lines) <= most else wrap(ALSO, ", ".join(names), width=width, lines=1)
+
+
+def _in_brackets(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:].rstrip(".")
 
 
 def _without_place(failure: str, run: Run) -> str:

@@ -5,10 +5,10 @@ Values only: how a run is played, explored or shown is for others to know.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final
 
 from harness.errors import ExitCode
 from harness.history.event import History
@@ -126,10 +126,11 @@ def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
     if not trials:
         return "", ""
     fixes = [trial for trial in trials if trial.stops]
-    rest = len(trials) - len(fixes)
+    rest = [trial.name for trial in trials if not trial.stops]
     if fixes:
         told = [_told(stays, fixes) for stays in dict.fromkeys(trial.stays for trial in fixes)]
-        return "Fixed by: ", "; ".join(told) + _of_all(len(trials), rest)
+        useless = f" ({_listed(rest)} {_plural(rest, 'does', 'do')} not help)"
+        return "Fixed by: ", "; ".join(told) + (useless if rest else "")
     leads = [
         f"with {trial.name} the run shows {', '.join(trial.shows)} instead"
         for trial in trials
@@ -138,15 +139,23 @@ def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
     leads += [
         f"{trial.name} helps this run only: 1 of {trial.runs} new runs shows it again" for trial in trials if trial.seen
     ]
-    tried = "the one change tried does not help" if rest == 1 else f"none of the {rest} changes tried helps on its own"
+    tried = f"tried {_listed(rest)}, {_plural(rest, 'which does not help', 'and none of them helps on its own')}"
     return "No fix found: ", "; ".join([tried, *leads])
 
 
-def _of_all(tried: int, rest: int) -> str:
-    if not rest:
-        return ""
-    others = "the other one does not help" if rest == 1 else f"the other {rest} do not help"
-    return f" (tried {tried} changes; {others})"
+MOST_NAMED: Final = 4
+"""Changes that do not help and are still named; of more, the first ones are."""
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = (
+        list(names) if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
+    )
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def _plural(names: Sequence[str], one: str, many: str) -> str:
+    return one if len(names) == 1 else many
 
 
 def _told(stays: tuple[str, ...], stoppers: list[Trial]) -> str:

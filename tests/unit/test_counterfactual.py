@@ -121,21 +121,29 @@ def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
         ((), ""),
         (
             (Trial("a", "safeguard", True, True), Trial("b", "setting", False, False)),
-            "Fixed by: a (tried 2 changes; the other one does not help)",
+            "Fixed by: a (b does not help)",
         ),
         ((Trial("a", "safeguard", True, True),), "Fixed by: a"),
         (
             (Trial("a", "safeguard", True, True), Trial("b", "setting", True, True, ("y",), stays=("y",))),
             "Fixed by: a; b, though y stays",
         ),
-        ((Trial("a", "safeguard", False, False, ("x",)),), "No fix found: the one change tried does not help"),
+        (
+            (Trial("a", "safeguard", True, True), *(Trial(name, "setting", False, False) for name in "bcdef")),
+            "Fixed by: a (b, c, d and 2 more do not help)",
+        ),
+        ((Trial("a", "safeguard", False, False, ("x",)),), "No fix found: tried a, which does not help"),
+        (
+            (Trial("a", "safeguard", False, False, ("x",)), Trial("b", "setting", False, False, ("x",))),
+            "No fix found: tried a and b, and none of them helps on its own",
+        ),
         (
             (Trial("a", "safeguard", False, True, ("y",)),),
-            "No fix found: the one change tried does not help; with a the run shows y instead",
+            "No fix found: tried a, which does not help; with a the run shows y instead",
         ),
         (
             (Trial("a", "setting", False, False, runs=37, seen=1),),
-            "No fix found: the one change tried does not help; a helps this run only: 1 of 37 new runs shows it again",
+            "No fix found: tried a, which does not help; a helps this run only: 1 of 37 new runs shows it again",
         ),
         (
             (Trial("a", "safeguard", True, True, unused=1, runs=300, seen_without=9),),

@@ -55,6 +55,14 @@ def test_the_first_screen_says_what_broke_what_it_costs_and_how_to_see_it_again(
     assert "Written:" not in text, "nothing was written"
 
 
+def test_a_guarantee_is_only_at_risk_where_one_worker_is_shown() -> None:
+    text = screen_text(first_screen(run_of(STUCK), lead="taken_back_early"))
+    assert "Guarantee at risk: one at a time: no job is run by two workers at once" in text
+    assert "Guarantee lost" not in text
+    assert "Also shows: " in text
+    assert "concurrent_execution (two workers run the same job at" in text
+
+
 def test_a_job_that_takes_its_worker_down_is_no_punctual_run() -> None:
     run = run_of("format: 1\nworkers: [w1]\njobs: {a: {outcomes: [exit, succeed]}}\nexpect: {a: {attempts: 1}}\n")
     assert "\nNo fault was needed: job a takes its worker down.\n" in screen_text(first_screen(run))
