@@ -946,7 +946,7 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
 
 
 def _singles(gates: Sequence[tuple[str, int, tuple[Option, ...]]]) -> list[Deviation]:
-    """List each gate's deviations, the gravest first, workers before the cron."""
+    """List each gate's deviations, the gravest first, workers before maintenance."""
     return [
         Deviation(label, nth, option.words)
         for option in BY_GRAVITY

@@ -71,7 +71,7 @@ STORES: Final[Mapping[str, str]] = {"pgboss": "harness.adapters.pgboss:open_stor
 RELEASED: Final = frozenset(SHIPPED) - {"memory", "reference", "postgres"}
 """Shipped engines that are another project's queue, in versions."""
 SESSIONS: Final = (
-    "give each worker, client and cron a database session of its own, and choose the order of their statements"
+    "give each worker, client and maintenance a database session of its own, and choose the order of their statements"
 )
 """What the option says of itself, wherever a command has it."""
 QUEUE_FILES: Final = (".yaml", ".yml")

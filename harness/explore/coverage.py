@@ -160,8 +160,8 @@ SITUATIONS: Final = (
     Situation("a stale holder sends a heartbeat", 0.017, ("heartbeat",)),
     Situation("a heartbeat exactly at expiry", 0.0004, ("heartbeat",)),
     Situation("a lease runs out", 0.066),
-    Situation("the cron rescues a job", 0.001, ("maintenance",)),
-    Situation("the cron and a claim coincide", 0.01, ("maintenance",)),
+    Situation("maintenance takes a job back", 0.001, ("maintenance",)),
+    Situation("maintenance and a claim coincide", 0.01, ("maintenance",)),
     Situation("a job is deleted", 0.07, ("maintenance",)),
     Situation("a job is cancelled while it runs", 0.058, ("cancel",)),
     Situation("an operator retries a job", 0.066, ("retry",)),
@@ -178,7 +178,7 @@ SITUATIONS: Final = (
     Situation("a crash while a job runs", 0.036),
     Situation("a crash before a job is settled", 0.0018),
     Situation("a crash after a job was settled", 0.0018),
-    Situation("the cron crashes", 0.0017, ("maintenance",)),
+    Situation("maintenance crashes", 0.0017, ("maintenance",)),
     Situation("a shutdown with a job in hand", 0.02),
     Situation("time runs late", 0.034),
     Situation("a clock is off while a job runs", 0.034),
@@ -192,7 +192,7 @@ STEPWISE: Final = frozenset(
         "a job is cancelled while it runs",
         "a job's attempts are used up",
         "a crash while a job runs",
-        "the cron crashes",
+        "maintenance crashes",
         "time runs late",
         "a clock is off while a job runs",
     }
@@ -256,7 +256,7 @@ class Spotter:
         elif verb in CRON:
             self._cron = call.at
             if self._claimed == call.at:
-                self.seen.add("the cron and a claim coincide")
+                self.seen.add("maintenance and a claim coincide")
         view = self.views.get(call.job or "")
         if verb in STALE and view is not None:
             if view.status is not PROCESSING or view.token != call.token:
@@ -286,13 +286,13 @@ class Spotter:
         if verb == "claim":
             self._claimed = event.at
             if self._cron == event.at:
-                seen.add("the cron and a claim coincide")
+                seen.add("maintenance and a claim coincide")
             if before.start_after == event.at and before.start_after > before.created_at:
                 seen.add("a claim exactly at the due time")
         elif verb in ("expire", "step expire"):
             seen.add("a lease runs out")
         elif verb == "rescue" and before.status is PROCESSING:
-            seen.add("the cron rescues a job")
+            seen.add("maintenance takes a job back")
         if before.status is PROCESSING and after.status is CANCELLED:
             seen.add("a job is cancelled while it runs")
         elif before.status in TERMINAL and after.status is PENDING:
@@ -319,7 +319,7 @@ class Spotter:
 
     def _crash(self, actor: str, position: str, *, after: bool) -> None:
         if actor == "maintenance":
-            self.seen.add("the cron crashes")
+            self.seen.add("maintenance crashes")
         elif position == "claim" and not after:
             self.seen.add("a crash before a claim")
         elif position == "start" or (position == "claim" and after):

@@ -393,7 +393,7 @@ class Mishaps(Play):
     @precondition(some("_going"))
     @rule(which=WHICH)
     def pause(self, which: int) -> None:
-        """Stall a worker, the queue's upkeep, the cron or a scheduler."""
+        """Stall a worker, the queue's upkeep, maintenance or a scheduler."""
         actor = self._going()[which % len(self._going())]
         self.play(f"{actor.name} pauses{when(actor)}")
 
@@ -441,7 +441,7 @@ class Mishaps(Play):
     @precondition(can("maintenance"))
     @rule(late=st.sampled_from(LATE), twice=st.booleans())
     def maintain(self, late: str, twice: bool) -> None:
-        """Run the cron, on time or late, once or twice."""
+        """Run maintenance, on time or late, once or twice."""
         self._late(late)
         self.play(f"maintenance runs{' twice' if twice else ''}")
 

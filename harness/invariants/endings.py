@@ -180,7 +180,7 @@ class FailureIsRecorded(Monitor):
         until = event.at if lease is None else min(event.at, lease)
         if event.verb in ("expire", "rescue") and tries < ENOUGH_TRIES and until - since > TO_REPORT:
             how = "reported it once and got no answer" if tries else "never reported it"
-            self.breach("outcome_lost", f"its run ended; {worker} {how}, and {event.verb} took it back", job=event.job)
+            self.breach("outcome_lost", f"its run ended; {worker} {how}, and {event.actor} took it back", job=event.job)
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after

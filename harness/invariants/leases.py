@@ -271,14 +271,14 @@ class LeaseOutlivesExecution(Monitor):
         if elapsed < allowed:
             self.breach(
                 "taken_back_early",
-                f"{event.verb} took it from {ended.worker} after {format_duration(elapsed)}; "
+                f"{event.actor} took it from {ended.worker} after {format_duration(elapsed)}; "
                 f"it may {'be silent' if silent else 'run'} for {format_duration(allowed)}",
                 job=event.job,
             )
         elif not self._holdings.excused(ended):
             self.breach(
                 "healthy_claim_taken_back",
-                f"{event.verb} took it from {ended.worker}, to whom nothing had happened",
+                f"{event.actor} took it from {ended.worker}, to whom nothing had happened",
                 job=event.job,
             )
 

@@ -321,7 +321,7 @@ class CancelWins(Monitor):
 
 CANCEL_WINS = Invariant(
     id="cancel_wins",
-    sentence="A cancelled job stays cancelled; no result, retry or rescue undoes it.",
+    sentence="A cancelled job stays cancelled; no result, retry or taking back undoes it.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("cancel_undone", Guarantee.CANCELLATION, "A cancelled job changed to another status."),

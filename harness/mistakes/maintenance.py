@@ -89,7 +89,7 @@ MAINTENANCE: Final = Theme.of(
     ),
     Mistake(
         name="purge-ignores-retention",
-        sentence="The cron deletes every finished job, however fresh.",
+        sentence="Maintenance deletes every finished job, however fresh.",
         source="pg-boss#282",
         finds=("deleted_early",),
         queue=PurgeIgnoresRetention,

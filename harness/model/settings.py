@@ -1,4 +1,4 @@
-"""The settings that a queue, its workers and its cron run under."""
+"""The settings that a queue, its workers and its maintenance run under."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ MOST_JOBS = 100_000
 
 
 class JobHarness(Assertions):
-    """The user's processors under the real worker and cron of the reference queue, on virtual time."""
+    """The user's processors under the real worker and maintenance of the reference queue, on virtual time."""
 
     def __init__(
         self,
@@ -341,7 +341,7 @@ class JobHarness(Assertions):
         return Counts(count_outcomes(events), on_read=lambda: self._looked_at.update(failed))
 
     def run_until_idle(self) -> None:
-        """Let worker and cron work, and time pass, until every job is terminal.
+        """Let worker and maintenance work, and time pass, until every job is terminal.
 
         Raises Hung where jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
         job (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
@@ -450,7 +450,7 @@ class JobHarness(Assertions):
         self._loop.set_exception_handler(lambda loop, context: None)
 
     def close(self) -> None:
-        """End worker, cron and processors. What still runs has no effect on anything."""
+        """End worker, maintenance and processors. What still runs has no effect on anything."""
         if self._closed:
             return
         self._closed = self._running.closed = True

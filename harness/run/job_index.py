@@ -162,7 +162,7 @@ class JobIndex:
         return self._known["expiry"]
 
     def next_maintenance(self) -> Instant | None:
-        """Tell when the cron next finds something to do."""
+        """Tell when maintenance next finds something to do."""
         if "maintenance" not in self._known:
             self._known["maintenance"] = self._next_maintenance()
         return self._known["maintenance"]

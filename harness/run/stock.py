@@ -178,7 +178,7 @@ def upkeep(world: RunContext) -> Steps:
 
 
 def maintenance(world: RunContext) -> Steps:
-    """The cron: reconcile, rescue, purge."""
+    """Maintenance: reconcile, rescue, purge."""
     rounds = _Rounds(world, "maintenance", world.board.next_maintenance)
     while True:
         world.anew("maintenance")

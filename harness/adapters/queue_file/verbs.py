@@ -123,7 +123,7 @@ class TableVerbs:
         return values
 
     def _nothing(self, *arguments: Any) -> Outcome:
-        """There is one table, and nothing for the cron to do in it but to purge."""
+        """There is one table, and nothing for maintenance to do in it but to purge."""
         return done([])
 
     # producers and operators ----------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def config_values(settings: Settings) -> dict[str, Any]:
 
 
 class ReferenceApplication:
-    """One worker and the maintenance cron on a virtual loop, recorded and judged."""
+    """One worker and maintenance on a virtual loop, recorded and judged."""
 
     engine = "reference (memory)"
     notes: tuple[str, ...] = ()

@@ -118,7 +118,7 @@ class Redelivery:
 
 
 class RecordedStore:
-    """The store that the worker, the cron and the test share."""
+    """The store that the worker, maintenance and the test share."""
 
     def __init__(self, store: MemoryStore, session: LiveTest, *, start: datetime) -> None:
         self._store = store
