@@ -114,7 +114,7 @@ def _installation() -> Iterator[Item]:
 def _plugin(part: str) -> Item:
     name, where = "pytest plugin", f"pytest {version('pytest')}, Hypothesis {version('hypothesis')}"
     if "job_harness" not in offered("pytest11"):
-        again = f"{sys.executable} -m pip install --force-reinstall --no-deps job-harness"
+        again = f"{sys.executable} -m {install().replace('install', 'install --force-reinstall --no-deps', 1)}"
         return Item(part, name, Health.BROKEN, f"{where}; pytest does not know the plugin", again)
     if os.environ.get("PYTEST_DISABLE_PLUGIN_AUTOLOAD"):
         return Item(
@@ -173,12 +173,14 @@ def _programs() -> Iterator[Item]:
 
 def _redis() -> str:
     """Return the server that a virtual clock can be had with. Raises EnvironmentUnavailable with what is lacking."""
-    from harness.redis.server import REPAIR, faketime, programs
+    from harness.redis.server import EXTRA, faketime, programs
 
     library = faketime()
     for program in programs():
         return f"{program.path}, {library.name}"
-    raise EnvironmentUnavailable("there is no redis-server and no valkey-server", hint=f"Bring one with: {REPAIR}")
+    raise EnvironmentUnavailable(
+        "there is no redis-server and no valkey-server", hint=f"Bring one with: {install(EXTRA)}"
+    )
 
 
 def _found(part: str, name: str, find: Callable[[], str]) -> Item:

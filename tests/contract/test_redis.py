@@ -14,6 +14,7 @@ from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.explore.sampling import Sampler
+from harness.extras import install
 from harness.model.duration import HOUR, MILLISECOND, SECOND
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -174,7 +175,7 @@ def test_where_it_cannot_be_had_the_engine_says_what_to_do(monkeypatch: pytest.M
     monkeypatch.setattr(redis_server, "_in_package", lambda package, place: None)
     with pytest.raises(EnvironmentUnavailable, match="libfaketime, which is not installed") as refused:
         RedisStore()
-    assert refused.value.hint == "Install it with: pip install 'job-harness[redis]'"
+    assert refused.value.hint == f"Install it with: {install('redis')}"
 
 
 def test_a_server_that_does_not_run_on_our_clock_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

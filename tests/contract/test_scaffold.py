@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from harness import extras
 from harness.cli import main
 from harness.errors import UsageError
 from harness.scaffold import first_files
@@ -166,11 +167,9 @@ def test_a_slug_is_listed_as_the_others_are(repository: Path, before: str, after
 def test_the_workflow_installs_what_runs_here(
     repository: Path, monkeypatch: pytest.MonkeyPatch, noted: str | None, steps: list[str]
 ) -> None:
-    class Installed:
-        def read_text(self, name: str) -> str | None:
-            return noted
-
-    monkeypatch.setattr(first_files, "distribution", lambda name: Installed())
+    source = json.loads(noted) if noted else {}
+    monkeypatch.setattr(extras, "installed_from", lambda: source)
+    monkeypatch.setattr(first_files, "installed_from", lambda: source)
     assert main(["init", "--lang", "typescript"]) == 0
     workflow = (repository / ".github" / "workflows" / "jobs.yml").read_text()
     lines = [line.strip() for line in workflow.splitlines()]

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.extras import install
 from harness.foreign import packages
 from harness.history.event import Effect
 from harness.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor, at_most_once, effect
@@ -736,7 +737,7 @@ def test_without_a_node_the_one_command_that_repairs_it_is_named(
     with JobHarness() as jobs, pytest.raises(EnvironmentUnavailable, match=r"node is 20\.20\.2") as caught:
         jobs.register("my-tool", f"{GUIDE}/processor.ts#processMyTool")
     assert "Node 22.15 or newer is needed for TypeScript" in caught.value.message
-    assert caught.value.hint.endswith("pip install 'job-harness[node]'")
+    assert caught.value.hint.endswith(install("node"))
 
 
 def test_a_node_on_the_path_that_is_too_old_gives_way_to_the_packages(

