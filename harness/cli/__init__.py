@@ -69,6 +69,10 @@ exit codes:
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
   141                the output pipe was closed
 
+environment:
+  JOB_HARNESS_DSN    a PostgreSQL for runs, which make and drop databases of their own there
+  DATABASE_URL       your system's database, which `audit` and `verify` read; no run uses it
+
 FILE may be - for standard output; everything else then goes to standard error.
 """
 

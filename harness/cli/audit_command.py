@@ -64,10 +64,16 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help=f"a file of spans (OTLP) or a history; with --database: {LOG}, a table known by name "
-        f"({', '.join(known_tables())}), or a YAML file that describes one",
+        help="what to judge, one or several of these. A file: spans.json (OTLP spans, as a collector's file exporter "
+        "writes them) or run.jsonl (a history, from `run --history`). In a database: a table known by name, such as "
+        f"pgboss ({', '.join(known_tables())}); mail.yaml, which describes a table of yours; or {LOG}, what the "
+        "triggers of --install wrote",
     )
-    add("--database", metavar="DSN", help="the database, which is only read (default: DATABASE_URL)")
+    add(
+        "--database",
+        metavar="DSN",
+        help="the database, which is only read (default: DATABASE_URL; JOB_HARNESS_DSN is for runs)",
+    )
     add("--since", metavar="WHEN", help="only what happened since then: a time (2026-01-31T08:00Z) or a duration (2d)")
     add("--job", metavar="ID", help="tell the whole story of one job")
     add(

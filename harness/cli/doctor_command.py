@@ -56,6 +56,8 @@ class Item:
     health: Health
     about: str
     repair: str = ""
+    short: str = ""
+    """What the screen says in the place of `about`, on one line: what was found is told above it."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -203,9 +205,12 @@ def _engine(name: str, found: dict[str, Item]) -> Item:
     lacking = [item for need in NEEDS[name] if (item := _need(need, name, found)).health is not Health.OK]
     if lacking:
         told = "; ".join(dict.fromkeys(item.about for item in lacking))
-        return Item("engines", name, Health.MISSING, told, " && ".join(dict.fromkeys(o.repair for o in lacking)))
-    uses = [item.about if item.part == "node" else _used(item) for item in _needs(name, found)]
-    return Item("engines", name, Health.OK, ", ".join(uses) or "needs nothing")
+        repair = " && ".join(dict.fromkeys(item.repair for item in lacking))
+        return Item("engines", name, Health.MISSING, told, repair, f"lacks {', '.join(map(_lacked, lacking))}")
+    needs = _needs(name, found)
+    uses = [item.about if item.part == "node" else _used(item) for item in needs]
+    short = [item.about.partition(" (")[0] if item.part == "node" else _used(item) for item in needs]
+    return Item("engines", name, Health.OK, ", ".join(uses) or "needs nothing", short=", ".join(short))
 
 
 def _needs(name: str, found: dict[str, Item]) -> list[Item]:
@@ -214,6 +219,11 @@ def _needs(name: str, found: dict[str, Item]) -> list[Item]:
 
 def _used(item: Item) -> str:
     return f"PostgreSQL from {item.name}" if item.part == POSTGRES else item.name
+
+
+def _lacked(item: Item) -> str:
+    """Name what is not there; of a Node, its oldest release that would do."""
+    return item.about.partition(" is needed")[0] if item.part == "node" else item.name
 
 
 def _need(need: str, engine: str, found: dict[str, Item]) -> Item:
@@ -252,10 +262,12 @@ def screen(items: Sequence[Item], broken: Sequence[Item]) -> list[Line]:
     width = max(len(item.name) for item in items)
     for part in dict.fromkeys(item.part for item in items):
         lines.append(Line(part))
+        above = {item.repair for item in items if item.part != part} if part == "engines" else set()
         for item in (item for item in items if item.part == part):
             head = f"  {_word(item):8} {item.name:{width}}  "
-            lines += [Line(text, _STYLES[item.health]) for text in _wrapped(head, item.about)]
-            lines += [Line(f"{'':{len(head)}}repair: {item.repair}")] if item.repair else []  # To be copied: one line.
+            lines += [Line(text, _STYLES[item.health]) for text in _wrapped(head, item.short or item.about)]
+            if item.repair and not above.issuperset(item.repair.split(" && ")):
+                lines += [Line(f"{'':{len(head)}}repair: {item.repair}")]  # To be copied: one line.
     lines.append(Line(""))
     if broken:
         return [*lines, Line(f"The core cannot run: {', '.join(item.name for item in broken)}.", "bold red")]

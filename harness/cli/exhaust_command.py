@@ -48,7 +48,9 @@ ANY = "any"
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    configure_search(parser)
+    configure_search(
+        parser, sessions="default: no, since each statement is then a step; needs a queue on PostgreSQL or Redis"
+    )
     add = parser.add_argument
     for name, (meaning, default) in COUNTS.items():
         add(f"--{name}", type=int, default=default, metavar="N", help=f"{meaning} (default: {default})")
@@ -66,8 +68,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="kinds",
         metavar="ENDING[, DURATION]",
-        help=f"a kind of job (repeatable; default: succeeds, 1s). Endings: {', '.join((*ENDINGS, *MORE_ENDINGS))}. "
-        f"Durations: {', '.join(SPANS)}".replace("%", "%%"),
+        help="what jobs are like: how the attempts of a job end and, after a comma, how long each takes, such as "
+        "'fails once, 1x timeout'; each job may be of any kind that is named (repeatable; default: succeeds, 1s). "
+        f"Endings: {', '.join((*ENDINGS, *MORE_ENDINGS))}. Durations: {', '.join(SPANS)}; timeout and lease are the "
+        "settings job_timeout and lease".replace("%", "%%"),
     )
     add("--priorities", default="0", metavar="N,N", help="the priorities that jobs may have (default: 0)")
     add("--unique", action="store_true", help="all jobs share one unique key")

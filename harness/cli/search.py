@@ -70,11 +70,11 @@ TARGET = "an engine, a queue file (queue.yaml), a system file (system.yaml), mod
 # asked ----------------------------------------------------------------------------------------------------------------
 
 
-def configure_search(parser: argparse.ArgumentParser, *, or_a: str = "") -> None:
-    """Declare the options of every search; `or_a` is what else this one searches."""
+def configure_search(parser: argparse.ArgumentParser, *, or_a: str = "", sessions: str) -> None:
+    """Declare the options of every search; `or_a` is what else this one searches, `sessions` says when it has them."""
     add = parser.add_argument
     add("target", nargs="?", default="memory", metavar="TARGET", help=f"{TARGET}{or_a} (default: memory)")
-    add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} (explore does so for a queue file)")
+    add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} ({sessions})")
     add("--time", type=_seconds, metavar="TIME", help="stop after this many seconds (90), or this long (5m)")
     add(
         "--set",

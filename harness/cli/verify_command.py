@@ -19,7 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--dsn",
         metavar="DSN",
-        help="the database with the table tool_job to watch, which is only read (default: DATABASE_URL)",
+        help="the database with the table tool_job to watch, which is only read (default: DATABASE_URL; "
+        "JOB_HARNESS_DSN is for runs)",
     )
     add(
         "--config",

@@ -230,6 +230,7 @@ def prospects(*, environ: Mapping[str, str] | None = None) -> list[Prospect]:
     """Look at each provider in the order in which they are tried; nothing is started, and no database is asked."""
     given = (os.environ if environ is None else environ).get(DSN_VARIABLE)
     told = f"{DSN_VARIABLE} is set, and is not asked here" if given else f"{DSN_VARIABLE} is not set"
+    told += "; runs never use DATABASE_URL"
     container = unavailable_reason(timeout_seconds=2)
     return [
         Prospect("dsn", bool(given), told, f"export {DSN_VARIABLE}=postgresql://..."),

@@ -66,8 +66,10 @@ def test_without_postgresql_the_engines_that_need_it_say_so(
     monkeypatch.setattr(provider, "prospects", lambda: nothing)
     assert main(["doctor"]) == 0
     told = capsys.readouterr().out
-    assert "missing  postgres             there is no PostgreSQL\n" in told
-    assert "repair: bring embedded\n" in told
+    assert "  missing  postgres             lacks PostgreSQL\n" in told
+    assert told.count("repair: bring embedded\n") == 1, "it stands with PostgreSQL, and once"
+    engines = told.partition("engines\n")[2].partition("\n\n")[0].splitlines()
+    assert [line.split()[1] for line in engines] == wiring.engine_names(), "one line for each engine"
     assert "Ready: the core and 5 of 14 engines." in told
 
 
