@@ -210,7 +210,7 @@ def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
     try:
         part = DescribedTablePart.model_validate(document.data)
     except ValidationError as error:
-        raise ScenarioError(called, problems_of(error, document)) from None
+        raise ScenarioError(called, problems_of(error, document, DescribedTablePart)) from None
     if problems := [*_problems(part, document)]:
         raise ScenarioError(called, problems)
     return DescribedTable(

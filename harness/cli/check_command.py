@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
 from harness.report.ci import finding_annotations
 from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from harness.report.screen import Line
-from harness.wiring import QUEUE_FILES
+from harness.wiring import QUEUE_FILES, is_system_file
 
 NEVER = "never"
 
@@ -45,7 +46,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         f"{PROCESS} is the environment of this command (repeatable)",
     )
     add("--database", metavar="DSN", help="also check this live database; it is only read")
-    add("--table", metavar="NAME", help="with --database: the table that has a row for each job (default: tool_job)")
+    add(
+        "--table",
+        metavar="NAME",
+        help="with --database: the table that has a row for each job (default: tool_job or ToolJob, as the reference "
+        "application calls it)",
+    )
     add(
         "--link",
         metavar="COLUMN",
@@ -100,7 +106,13 @@ def execute(arguments: argparse.Namespace) -> int:
 
 
 def _facts(root: Path, environments: list[NamedEnvironment]) -> Facts:
-    """Read a repository, or one queue file."""
+    """Read a repository, or one queue file. Raises UsageError for a system file, which sets nothing to be checked."""
+    if root.is_file() and is_system_file(str(root)):
+        raise UsageError(
+            f"{root}: this is a system file: it says how your processes start, and `check` reads what your code sets",
+            hint=f"Search it: job-harness explore {shlex.quote(str(root))}. Check the code: job-harness check "
+            f"{shlex.quote(str(root.parent))}",
+        )
     if root.is_file() and root.suffix in QUEUE_FILES:
         from harness.adapters.queue_file.facts import facts_of
 

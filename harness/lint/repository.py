@@ -206,7 +206,8 @@ def read_repository(
     Raises UsageError where `root` is no folder, or a named environment cannot be read.
     """
     if not root.is_dir():
-        raise UsageError(f"{root}: there is no such folder", hint="Name the root of a repository.")
+        told = "this is a file, and no queue file" if root.exists() else "there is no such folder"
+        raise UsageError(f"{root}: {told}", hint="Name the root of a repository, or a queue file (queue.yaml).")
     reading = _RepositoryReading(root, named=bool(environments))
     for entry in walk(root):
         if isinstance(entry, Unopened):

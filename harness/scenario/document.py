@@ -199,7 +199,7 @@ class _YamlReading:
                     raise Wrong(event.start_mark.line + 1, "scenarios are YAML 1.2; remove the %YAML line")
                 root = self._node(next(self._events), 0)
         if root is None:
-            raise Wrong(1, "the file is empty; a scenario starts with `format: 1`")
+            raise Wrong(1, "the file is empty: begin it with `format: 1`")
         return YamlDocument(self._unfold(root, ()), self._lines)
 
     def _node(self, event: Any, depth: int) -> _Node:

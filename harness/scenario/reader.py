@@ -66,15 +66,15 @@ _BOUNDS = {
 """What is said of a value out of bounds; the only pattern is that of a target."""
 
 
-def problems_of(error: ValidationError, document: YamlDocument) -> list[Problem]:
-    """Return one problem for each error, each with its line."""
+def problems_of(error: ValidationError, document: YamlDocument, part: type[BaseModel] = ScenarioPart) -> list[Problem]:
+    """Return one problem for each error, each with its line; `part` is what a whole file is read as."""
     problems = []
     forms_told = False
     for detail in error.errors(include_url=False):
         path, form = _place(detail, document.data)
         if form is not None and not form.meant:
             continue  # The value was held against every form that it may have; only the one that was meant is reported.
-        message = _message(detail, path)
+        message = _message(detail, path, part)
         if form is not None:
             message = message.replace("expected text, got", "expected text, or a mapping with `run`, got")
         if message.startswith("no such step"):
@@ -120,11 +120,11 @@ def _at(data: Any, path: Sequence[str | int]) -> Any:
     return data
 
 
-def _message(detail: Mapping[str, Any], path: Path) -> str:
+def _message(detail: Mapping[str, Any], path: Path, part: type[BaseModel]) -> str:
     kind, value, context = detail["type"], detail["input"], detail.get("ctx") or {}
     at = f"{'.'.join(map(str, path))}: " if path else ""
     if kind == "extra_forbidden":
-        return _unknown_key(path)
+        return _unknown_key(path, part)
     if kind == "missing":
         return _missing(path)
     if kind == "value_error":
@@ -147,9 +147,9 @@ def _size(value: Any) -> str:
     return str(len(value)) if isinstance(value, dict | list) else shown(value)
 
 
-def _unknown_key(path: Path) -> str:
+def _unknown_key(path: Path, part: type[BaseModel]) -> str:
     *above, key = path
-    known = keys_at(tuple(above))
+    known = keys_at(tuple(above), part)
     where = f" in {'.'.join(map(str, above))}" if above else ""
     return f"unknown key {key!r}{where}{did_you_mean(str(key), known)}. Known keys: {', '.join(known)}"
 
@@ -157,7 +157,7 @@ def _unknown_key(path: Path) -> str:
 def _missing(path: Path) -> str:
     *above, key = path
     if key == "format":
-        return "the key `format` is missing; a scenario starts with `format: 1`"
+        return "the key `format` is missing: begin the file with `format: 1`"
     where = f" in {'.'.join(map(str, above))}" if above else ""
     return f"the key {key!r}{where} is missing"
 
@@ -169,17 +169,18 @@ def _literal(at: str, value: Any, expected: str) -> str:
     return f"{at}{described(value)} is not accepted{did_you_mean(str(value), known)}. Available: {', '.join(known)}"
 
 
-def keys_at(path: Path) -> list[str]:
-    """List the keys that the part of a scenario at this path knows."""
-    model: Any = ScenarioPart
+def keys_at(path: Path, part: type[BaseModel]) -> list[str]:
+    """List the keys that are known at this path of a file that is read as `part`."""
+    model: Any = part
     named = False
-    for part in path:
+    for key in path:
         if named or model is None:  # The name of a job, a tool or a variable, or a place in a list: no key of ours.
             named = False
             continue
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        fields = {field.alias or name: field for name, field in model.model_fields.items()}
+        annotation = fields[str(key)].annotation if str(key) in fields else None
         model, named = _model_in(annotation), get_origin(annotation) in (dict, list)
-    return list(model.model_fields) if model is not None else []
+    return [field.alias or name for name, field in model.model_fields.items()] if model is not None else []
 
 
 def _model_in(annotation: Any) -> Any:
@@ -267,6 +268,9 @@ def read_scenario_text(text: bytes | str, *, path: str = "", queues: Collection[
         raise ScenarioError(path, [Problem(document.line(()), message)])
     if {"enqueue", "claim"} <= set(document.data):
         message = f"this is a queue in a file, not a scenario: job-harness explore {path or 'FILE'}"
+        raise ScenarioError(path, [Problem(1, message)])
+    if {"processes", "database"} <= set(document.data):
+        message = f"this is a system file, not a scenario: job-harness explore {path or 'FILE'}"
         raise ScenarioError(path, [Problem(1, message)])
     _refuse_unreadable_format(document, path)
     try:

@@ -355,7 +355,7 @@ def read_system_file(path: str) -> SystemFile:
     try:
         part = SystemFilePart.model_validate(document.data)
     except ValidationError as error:
-        told = [f"{path}:{each.line}: {each.message}" for each in sorted(problems_of(error, document))]
+        told = [f"{path}:{each.line}: {each.message}" for each in sorted(problems_of(error, document, SystemFilePart))]
         raise SystemFileError("\n".join(told), hint=HINT) from None
     return _SystemReading(part, document, path).file()
 

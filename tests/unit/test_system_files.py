@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from socket import create_connection, create_server, socket, socketpair
 
@@ -10,6 +11,7 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from harness.cli import main
 from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
 from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
@@ -64,6 +66,20 @@ def create_connection_pair() -> socket:
         return listener.accept()[0]
 
 
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ("check", "this is a system file: .*\n  Search it: job-harness explore .*Check the code: job-harness check "),
+        ("run", ":1: this is a system file, not a scenario: job-harness explore "),
+    ],
+)
+def test_a_command_that_takes_no_system_file_names_the_one_that_does(
+    command: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(FILES[0])]) == 2
+    assert re.search(told, capsys.readouterr().err)
+
+
 def test_queue_files_are_no_system_files() -> None:
     assert not is_system_file(str(ROOT / "examples/queues/mail.yaml"))
 
@@ -72,6 +88,11 @@ def test_queue_files_are_no_system_files() -> None:
     ("old", "new", "told"),
     [
         ("jobs: SELECT", "jbos: SELECT", r":10: unknown key 'jbos'.*did you mean.*jobs"),
+        (
+            "{every: 1m",
+            "{evry: 1m",
+            r":8: unknown key 'evry' in cron.sweep .did you mean 'every'.*: every, request",
+        ),
         ("jobs: SELECT", "jobs: tool_job + pgbos", r":10: jobs: .*tool_job \+ pgboss"),
         ("python app.py worker", "npm run worker", r":5: processes.worker.command: .?npm.? starts other programs"),
         ("python app.py worker", "python app.py && true", r":5: .*no shell runs it"),

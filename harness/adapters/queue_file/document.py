@@ -336,7 +336,7 @@ def read_queue_file(path: str) -> QueueFile:
     try:
         part = QueueFilePart.model_validate(document.data)
     except ValidationError as error:
-        told = [f"{path}:{each.line}: {each.message}" for each in sorted(problems_of(error, document))]
+        told = [f"{path}:{each.line}: {each.message}" for each in sorted(problems_of(error, document, QueueFilePart))]
         raise QueueFileError("\n".join(told), hint=_HINT) from None
     return _Reading(part, document, path, raw.decode("utf-8-sig").splitlines()).file()
 
