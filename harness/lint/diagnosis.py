@@ -46,6 +46,9 @@ class Diagnosis:
     """What was not looked at because it is not there, with the reason."""
 
 
+DEFAULT: Final = "table tool_job, the default of --table"
+
+
 def diagnose(session: ReadOnlySession, facts: Facts, *, choice: TableChoice | None = None) -> Diagnosis:
     """Look at both tables. What the database sets itself is added to the facts.
 
@@ -54,7 +57,7 @@ def diagnose(session: ReadOnlySession, facts: Facts, *, choice: TableChoice | No
     try:
         tables = find_tables(session, choice)
         if tables.users is None and tables.queue is None:
-            return Diagnosis((), ("the database has neither a tool_job nor a queue's job table",))
+            return Diagnosis((), (f"the database has neither a queue's job table nor {DEFAULT}",))
         read_settings(session, tables, facts)
     except TooSlow:
         return Diagnosis((), (f"the database: its tables were locked, or not read within {LIMIT_SECONDS} s",))
@@ -82,7 +85,7 @@ class _Doctor:
         else:
             findings += self._try("leases", self._leases)
         if users is None:
-            self._skipped.append("stuck, diverged and orphaned rows: there is no tool_job; name yours with --table")
+            self._skipped.append(f"stuck, diverged and orphaned rows: there is no {DEFAULT}; name yours with it")
         elif self._speaks(users):
             findings += self._try("stuck jobs", self._stuck)
             findings += self._try("attempts", self._attempts)

@@ -295,7 +295,7 @@ def watch(
     if users is None:
         raise UsageError(
             "the database has no table tool_job with an id and a status",
-            hint="Name the database that the api-server writes to with --dsn.",
+            hint="verify watches the table of the reference application. Name its database with --dsn.",
         )
     statuses: list[Seen] = []
     whole = Deadline(start_within + end_within)

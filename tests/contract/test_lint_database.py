@@ -239,7 +239,9 @@ def test_a_database_without_the_tables_is_inconclusive(
     url = cluster.create_database()
 
     assert main(["check", str(write(tmp_path, REPAIRED)), "--database", url]) == 3
-    assert "neither a tool_job nor a queue's job table" in " ".join(capsys.readouterr().out.split())
+    assert "neither a queue's job table nor table tool_job, the default of --table" in " ".join(
+        capsys.readouterr().out.split()
+    )
 
 
 def test_a_database_that_does_not_answer_is_an_environment_error(
@@ -311,5 +313,5 @@ def test_what_is_not_there_is_said_and_not_looked_at(patient: Patient) -> None:
     patient.connection.execute("DROP TABLE tool_job CASCADE")
 
     assert patient.diagnosis().skipped == (
-        "stuck, diverged and orphaned rows: there is no tool_job; name yours with --table",
+        "stuck, diverged and orphaned rows: there is no table tool_job, the default of --table; name yours with it",
     )
