@@ -16,14 +16,25 @@ def found_in(root: Path) -> tuple[CheckFinding, ...]:
     return examine(read_repository(root)).findings
 
 
-def test_the_guides_settings_hold_three_contradictions_each_at_its_line(tmp_path: Path) -> None:
+def test_the_guides_settings_hold_two_contradictions_each_at_its_line(tmp_path: Path) -> None:
     found = found_in(write(tmp_path, GUIDE))
 
     assert [(finding.rule, str(finding.place)) for finding in found] == [
-        ("batch_outlives_expiry", "apps/api-server/.env:8"),
         ("attempts_disagree", "packages/database/pgboss.sql:7"),
         ("expiry_within_timeout", "packages/database/pgboss.sql:10"),
     ]
+
+
+def test_one_expiry_that_is_too_short_is_one_finding_with_what_to_set(tmp_path: Path) -> None:
+    files = {**GUIDE, CONFIG: GUIDE[CONFIG].replace("MINUTES = 30", "MINUTES = 5")}
+    found = {finding.rule: finding.repair for finding in found_in(write(tmp_path, files))}
+
+    assert found.keys() == {"attempts_disagree", "expiry_within_timeout", "stuck_within_timeout"}
+    assert found["expiry_within_timeout"] == (
+        "Take one job at a time, and set the queue's expiry to 11m or more: it needs 10m10s and some room. "
+        "Or set it to 51m for 5 jobs at a time."
+    )
+    assert found["stuck_within_timeout"] == "Set STUCK_JOB_TIMEOUT_MINUTES to 12 minutes or more: it needs 11m10s."
 
 
 def test_each_contradiction_names_the_other_places_that_have_to_do_with_it(tmp_path: Path) -> None:
@@ -32,9 +43,8 @@ def test_each_contradiction_names_the_other_places_that_have_to_do_with_it(tmp_p
     }
 
     assert related == {
-        "batch_outlives_expiry": ["packages/database/pgboss.sql:10", f"{CONFIG}:1", f"{CONFIG}:2"],
         "attempts_disagree": ["packages/database/tool_job.sql:13"],
-        "expiry_within_timeout": [f"{CONFIG}:1", f"{CONFIG}:2"],
+        "expiry_within_timeout": [f"{CONFIG}:1", f"{CONFIG}:2", "apps/api-server/.env:8"],
     }
 
 

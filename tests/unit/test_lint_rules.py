@@ -465,7 +465,7 @@ def test_advice_is_given_in_the_unit_of_the_constant(tmp_path: Path) -> None:
     files = {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 10;\n"}
     found = examine(read_repository(write(tmp_path, files))).findings
 
-    assert [one.repair for one in found] == ["Set STUCK_JOB_TIMEOUT_MINUTES to more than 12 minutes."]
+    assert [one.repair for one in found] == ["Set STUCK_JOB_TIMEOUT_MINUTES to 12 minutes or more: it needs 11m10s."]
 
 
 def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None:

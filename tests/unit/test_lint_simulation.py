@@ -132,7 +132,7 @@ def test_the_search_fails_on_the_guides_settings_and_names_their_repair(
 
     told = capsys.readouterr().out
     assert "lease 10m  (expire_in at packages/database/pgboss.sql:10)" in told
-    assert "packages/database/pgboss.sql:10 expiry_within_timeout: Set the queue's expiry to at least 11m." in told
+    assert "packages/database/pgboss.sql:10 expiry_within_timeout: Take one job at a time, and set the" in told
     assert "FAIL  healthy_claim_taken_back on memory" in told
 
 

@@ -64,18 +64,48 @@ def _disagree(first: Value, seconds: float, second: Value, number: float) -> Bre
 
 
 def _expiry(facts: Facts) -> Iterator[Breach]:
+    """Report an expiry once where several services run under it: as the one with the largest batch needs it."""
+    told: dict[tuple[Place, float], tuple[float, Breach]] = {}
     for standing in standings(facts):
         timeout, expiry = standing.get("job_timeout"), standing.get("expiry")
         if timeout is None or expiry is None or expiry.value >= timeout.value + _settle(standing) - CLOSE:
             continue
-        least = timeout.value + max(60.0, _settle(standing))
-        yield Breach(
-            _place(expiry, timeout),
-            f"the queue takes a job back after {expiry.length}{_of(expiry)}, and its processor may run for "
-            f"{timeout.length} and then needs up to {spoken(_settle(standing))} to stop and settle",
-            f"Set the queue's expiry to at least {spoken(least)}.",
-            standing.related(expiry, timeout),
+        size = _batches(standing, expiry)
+        breach = _too_short(expiry, timeout, size, standing)
+        jobs = 1.0 if size is None else size.value
+        if jobs > told.get(key := (breach.place, timeout.value), (0.0, breach))[0]:
+            told[key] = jobs, breach
+    yield from (breach for _, breach in told.values())
+
+
+def _too_short(expiry: Setting, timeout: Setting, size: Setting | None, standing: EffectiveSettings) -> Breach:
+    needed, roomy = spoken(timeout.value + _settle(standing)), spoken(_roomy(timeout.value, standing))
+    told, repair = "", f"Set the queue's expiry to {roomy} or more: it needs {needed} and some room."
+    if size is not None:
+        whole = size.value * timeout.value
+        told = f"; {size.value:g} of them, one after the other, need {spoken(whole + _settle(standing))}"
+        repair = (
+            f"Take one job at a time, and set the queue's expiry to {roomy} or more: it needs {needed} and some room. "
+            f"Or set it to {spoken(_roomy(whole, standing))} for {size.value:g} jobs at a time."
         )
+    return Breach(
+        _place(expiry, timeout),
+        f"the queue takes a job back after {expiry.length}{_of(expiry)}, and its processor may run for "
+        f"{timeout.length} and then needs up to {spoken(_settle(standing))} to stop and settle{told}",
+        repair,
+        standing.related(expiry, timeout, size),
+    )
+
+
+def _roomy(running: float, standing: EffectiveSettings) -> float:
+    """Return an expiry for what runs so long, with room: a minute, or what stopping and settling take."""
+    return running + max(60.0, _settle(standing))
+
+
+def _batches(standing: EffectiveSettings, expiry: Setting) -> Setting | None:
+    """Return the size of the batches where a worker runs several jobs one after the other on one lease."""
+    size = standing.get("batch_size")
+    return None if size is None or size.value <= 1 or _extends(standing, expiry) else size
 
 
 def _of(setting: Setting) -> str:
@@ -83,19 +113,22 @@ def _of(setting: Setting) -> str:
 
 
 def _batch(facts: Facts) -> Iterator[Breach]:
+    """Report a batch only where the expiry is enough for one job; otherwise `expiry_within_timeout` has both."""
     for standing in standings(facts):
-        timeout, expiry, size = standing.get("job_timeout"), standing.get("expiry"), standing.get("batch_size")
-        if timeout is None or expiry is None or size is None or size.value <= 1 or _extends(standing, expiry):
+        timeout, expiry = standing.get("job_timeout"), standing.get("expiry")
+        if timeout is None or expiry is None or (size := _batches(standing, expiry)) is None:
             continue
-        needed = size.value * timeout.value + _settle(standing)
-        if expiry.value >= needed - CLOSE:
+        whole = size.value * timeout.value
+        least = whole + _settle(standing)
+        if expiry.value >= least - CLOSE or expiry.value < timeout.value + _settle(standing) - CLOSE:
             continue
-        whole = spoken(size.value * timeout.value)
         yield Breach(
             _place(size, expiry),
-            f"{size.value:g} jobs of up to {timeout.length}, one after the other, take {whole}, and the queue "
-            f"takes the whole batch back after {expiry.length}{_of(expiry)}",
-            f"Take one job at a time, extend the lease while it runs, or set the queue's expiry to {spoken(needed)}.",
+            f"{size.value:g} jobs of up to {timeout.length}, one after the other, take {spoken(whole)} and "
+            f"{spoken(_settle(standing))} to stop and settle, and the queue takes the whole batch back after "
+            f"{expiry.length}{_of(expiry)}",
+            "Take one job at a time, extend the lease while it runs, or set the queue's expiry to "
+            f"{spoken(_roomy(whole, standing))}: it needs {spoken(least)} and some room.",
             standing.related(size, expiry, timeout),
         )
 
@@ -111,28 +144,43 @@ def _stuck_timeout(facts: Facts) -> Iterator[Breach]:
     period = maintenance_period(facts)
     for standing in standings(facts):
         timeout, stuck = standing.get("job_timeout"), standing.get("stuck_timeout")
-        if timeout is None or stuck is None:
+        if timeout is None or stuck is None or _outlives_job(stuck, timeout, standing, period):
             continue
         least = timeout.value + _settle(standing) + period
-        if stuck.value >= least - CLOSE:
-            continue
+        expiry = standing.get("expiry")
+        if expiry is not None:  # One finding, whose number is right for the queue's own expiry as well.
+            least = max(least, expiry.value + _looks(facts, standing) + period)
+        too = f", and the queue itself takes it back only after {expiry.length}{_of(expiry)}" if expiry else ""
         yield Breach(
             _place(stuck, timeout),
             f"maintenance frees a job after {stuck.length}, and it may still run: its timeout is {timeout.length}, "
-            f"stopping and settling take up to {spoken(_settle(standing))}, and the cron comes every {spoken(period)}",
-            f"Set {stuck.name} to more than {stuck.advised(least)}.",
-            standing.related(stuck, timeout),
+            f"stopping and settling take up to {spoken(_settle(standing))}, and the cron comes every "
+            f"{spoken(period)}{too}",
+            f"Set {stuck.name} to {stuck.advised(least)} or more: it needs {spoken(least)}.",
+            standing.related(stuck, timeout, expiry),
         )
 
 
+def _outlives_job(stuck: Setting, timeout: Setting, standing: EffectiveSettings, period: float) -> bool:
+    return stuck.value >= timeout.value + _settle(standing) + period - CLOSE
+
+
+def _looks(facts: Facts, standing: EffectiveSettings) -> float:
+    """Return how long the queue may take to see that an expiry is over; 0 where nothing says it."""
+    interval = standing.get("maintenance_interval") if pgboss_major(facts) is not None else None
+    return interval.value if interval is not None else 0.0
+
+
 def _stuck_expiry(facts: Facts) -> Iterator[Breach]:
+    """Report the expiry only where the job's own timeout is kept; otherwise `stuck_within_timeout` has both."""
     period = maintenance_period(facts)
     for standing in standings(facts):
-        expiry, stuck = standing.get("expiry"), standing.get("stuck_timeout")
+        expiry, stuck, timeout = standing.get("expiry"), standing.get("stuck_timeout"), standing.get("job_timeout")
         if expiry is None or stuck is None:
             continue
-        interval = standing.get("maintenance_interval") if pgboss_major(facts) is not None else None
-        waits = interval.value if interval is not None else 0.0
+        if timeout is not None and not _outlives_job(stuck, timeout, standing, period):
+            continue
+        waits = _looks(facts, standing)
         least = expiry.value + waits + period
         if stuck.value >= least - CLOSE:
             continue
@@ -141,8 +189,9 @@ def _stuck_expiry(facts: Facts) -> Iterator[Breach]:
             _place(stuck, expiry),
             f"maintenance frees a job after {stuck.length}, before the queue takes it back itself at "
             f"{expiry.length}{_of(expiry)}{also} and a cron period of {spoken(period)}",
-            f"Set {stuck.name} to at least {stuck.advised(least)}, or shorten the queue's expiry.",
-            standing.related(stuck, expiry, interval),
+            f"Set {stuck.name} to {stuck.advised(least)} or more: it needs {spoken(least)}. "
+            "Or shorten the queue's expiry.",
+            standing.related(stuck, expiry, standing.get("maintenance_interval") if waits else None),
         )
 
 
