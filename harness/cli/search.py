@@ -22,9 +22,9 @@ from harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_yo
 from harness.explore.finding import Finding
 from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
-from harness.history.event import Observed, Return
+from harness.history.event import ROW_OF, Effect, Observed, Return
 from harness.interruption import INTERRUPTIONS
-from harness.invariants import ANOMALIES, anomalies_named
+from harness.invariants import ANOMALIES, Guarantee, anomalies_named, kind_of
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.port import Engine, without_sessions
@@ -439,7 +439,7 @@ class FindingPresenter:
     def _intended(self, finding: Finding) -> list[Line]:
         """Say where the user's own file tells that an anomaly is meant to be so."""
         contract = self.engines.get(self.name).info.contract
-        if not contract.file:
+        if not contract.file or kind_of(finding.anomaly).guarantee is Guarantee.OWN:
             return []
         entry = f'{finding.anomaly}: "why"'
         told = f"`without` in {contract.file}: {entry}"
@@ -455,9 +455,15 @@ class FindingPresenter:
         anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
         if anomaly is None:
             return ()
+        happened = run.history.events[: anomaly.event + 1]
+        for event in reversed(happened):
+            if isinstance(event, Effect) and event.name == ROW_OF + finding.anomaly:
+                by = f"{event.actor} at {event.data['at']}" if event.data["at"] else event.actor
+                sql = filter(None, map(str.strip, event.data["sql"].splitlines()))
+                return (f"{event.data['after']}, sent by {by}", *sql)
         verbs = [
             event.verb
-            for event in run.history.events[: anomaly.event + 1]
+            for event in happened
             if isinstance(event, Observed | Return) and anomaly.job in (None, event.job)
         ]
         return self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()

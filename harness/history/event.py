@@ -77,6 +77,11 @@ RUN_EVENTS: Final = frozenset({"claimed", "started", "ended", "point"})
 """What every history says of a run of a processor, and no side effect."""
 
 
+ROW_OF: Final = "row of "
+"""An effect `row of NAME`: the SELECT of the promise NAME begins to return a row. Its data has the `row`, and the
+statement `after` which it did, with its `sql` and the line `at` which it was sent, where that is known."""
+
+
 class Effect(NamedTuple):
     """Something a processor did: one of `RUN_EVENTS`, or a side effect that it declared."""
 

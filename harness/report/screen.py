@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.faults import Cause, cause_of, ordinal, told
-from harness.history.event import Call, Effect, Fault, History, Observed, Return
+from harness.history.event import ROW_OF, Call, Effect, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants import Guarantee, kind_of
 from harness.model.duration import Instant, format_duration
@@ -180,7 +180,8 @@ def _row_of(event: Any, index: int, job: JobId | None, involved: set[str]) -> Ro
     if isinstance(event, Observed):
         return Row(event.at, event.actor, _change(event) + suffix, index, _weight(event))
     if isinstance(event, Effect) and event.name != "claimed":
-        return Row(event.at, event.actor, _effect(event) + suffix, index, 4 if event.name == "started" else 1)
+        grave = event.name == "started" or event.name.startswith(ROW_OF)
+        return Row(event.at, event.actor, _effect(event) + suffix, index, 4 if grave else 1)
     if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
         return Row(event.at, event.actor, f"{event.verb} {event.outcome.kind}{suffix}", index, 2)
     return None
@@ -233,6 +234,9 @@ def _effect(event: Effect) -> str:
         return f"starts, attempt {event.attempt}"
     if event.name == "ended":
         return f"ends: {event.data}"
+    if event.name.startswith(ROW_OF):
+        at = f" at {event.data['at']}" if event.data["at"] else ""
+        return f"breaks {event.name.removeprefix(ROW_OF)}{at}: {event.data['row']}"
     return event.name
 
 

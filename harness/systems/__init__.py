@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from harness.errors import HarnessError
+from harness.history.event import ROW_OF
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
@@ -29,7 +30,7 @@ from harness.systems.document import SystemFile, at_path, filled, is_system_file
 from harness.systems.http_wire import HttpMessage
 from harness.systems.http_wire import request as http_request
 from harness.systems.http_wire import response as http_response
-from harness.systems.promises import BROKEN, broken, first_row, promised
+from harness.systems.promises import broken, first_row, promised
 
 if TYPE_CHECKING:
     from harness.systems.database import SystemDatabase
@@ -284,7 +285,7 @@ class SystemApplication:
         self._crons: dict[str, tuple[int, Instant]] = {}
         """By cron, up to which change of the system its last request has looked at everything, and when."""
         self._broken: set[str] = set()
-        """Promises that were broken in this run."""
+        """Promises that were broken when something was written last."""
         self._once = frozenset(each.call for each in file.at_most_once)
         self._world: RunContext
         self._kernel: Kernel
@@ -323,7 +324,7 @@ class SystemApplication:
         def told(process: str, point: str, sql: str, line: str) -> None:
             noted(process, point, sql, line)
             world.observe(process, point)
-            self._keeps_promises(process, point)
+            self._keeps_promises(process, point, sql, line)
 
         run.on_statement = told
         run.on_call = self._call
@@ -331,16 +332,16 @@ class SystemApplication:
         run.on_end = self._end
         run.next_instant = self._next_instant
 
-    def _keeps_promises(self, process: str, point: str) -> None:
-        """Look whether what must hold always still does, where something was written."""
+    def _keeps_promises(self, process: str, point: str, sql: str, line: str) -> None:
+        """Look which SELECTs begin to return a row, where something was written."""
         if not self._file.no_row or self._run.writes == self._looked_at:
             return
         self._looked_at = self._run.writes
-        for name, row in broken(self._file, self._run.database.rows):
-            if name not in self._broken:
-                self._broken.add(name)
-                told = {"after": point, "row": row}
-                self._world.effect(process, Claim("", 0, 0, process, "", 0), BROKEN + name, told)
+        now = dict(broken(self._file, self._run.database.rows))
+        for name in (name for name in now if name not in self._broken):
+            told = {"after": point, "row": now[name], "at": line, "sql": sql}
+            self._world.effect(process, Claim("", 0, 0, process, "", 0), ROW_OF + name, told)
+        self._broken = set(now)
 
     def join(self, kernel: Kernel, name: str) -> None:
         """Let a process be an actor of this kernel."""

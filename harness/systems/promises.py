@@ -1,7 +1,7 @@
 """What a system file promises beyond the catalogue: calls that must not come twice, SELECTs that must return no row.
 
 Each is an invariant (`Invariant`) of the engine's own. What a SELECT returns is looked for by who changes rows, and
-told as an effect of the history; at rest no process is left to tell it, so there the monitor looks by itself. Must
+told as an effect of the history, with the statement that was sent; at rest the monitor looks by itself. Must
 not know: processes, connections.
 """
 
@@ -12,14 +12,12 @@ from typing import Any, Final
 
 import psycopg
 
-from harness.history.event import Effect
+from harness.history.event import ROW_OF, Effect
 from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
 from harness.invariants.effects import at_most_once
 from harness.invariants.property import Reporter, Rules
 from harness.systems.document import NoRowPromise, SystemFile, SystemFileError
 
-BROKEN: Final = "row of "
-"""An effect of this name, with a promise's, says that its SELECT returned a row."""
 LONGEST: Final = 300
 
 Look = Callable[[str], list[dict[str, Any]]]
@@ -47,10 +45,16 @@ def first_row(promise: NoRowPromise, look: Look) -> str:
 
 
 def broken(file: SystemFile, look: Look) -> Iterator[tuple[str, str]]:
-    """Tell which promises that hold always are broken now, each with the row that shows it."""
+    """Tell which promises are broken now, each with the row that shows it, whenever they have to hold."""
     for promise in file.no_row:
-        if promise.always and (row := first_row(promise, look)):
+        if row := first_row(promise, look):
             yield promise.name, row
+
+
+def _sent(event: Effect) -> str:
+    """Say which statement it was, who sent it, and from which line."""
+    at = f" at {event.data['at']}" if event.data["at"] else ""
+    return f"{event.data['after']!r} of {event.actor}{at}"
 
 
 def _no_row(promise: NoRowPromise, look: Look) -> Invariant:
@@ -58,16 +62,20 @@ def _no_row(promise: NoRowPromise, look: Look) -> Invariant:
         def __init__(self, rules: Rules, breach: Reporter) -> None:
             super().__init__(rules, breach)
             self._told = False
+            self._since = ""
 
         def on_effect(self, event: Effect) -> None:
-            if event.name == BROKEN + promise.name and not self._told:
+            if event.name != ROW_OF + promise.name:
+                return
+            self._since = f", since {_sent(event)}"
+            if promise.always and not self._told:
                 self._told = True
-                self.breach(promise.name, f"after {event.data['after']!r} of {event.actor}: {event.data['row']}")
+                self.breach(promise.name, f"after {_sent(event)}: {event.data['row']}")
 
         def at_rest(self, views: Any) -> None:
             row = "" if self._told else first_row(promise, look)
             if row:
-                self.breach(promise.name, f"at rest: {row}")
+                self.breach(promise.name, f"at rest{self._since}: {row}")
 
     return Invariant(
         id=promise.name,

@@ -17,6 +17,7 @@ from harness.foreign.packages import find_node, npm_package, python_package
 from harness.foreign.peer import children_of
 from harness.history.event import Call, Effect
 from harness.model.duration import SECOND
+from harness.report.screen import first_screen, screen_text
 from harness.run.play import play
 from harness.run.verdict import Run, Verdict
 from harness.scenario.job_plan import JobPlan
@@ -530,8 +531,12 @@ def test_what_a_file_promises_is_judged(opened: Callable[[Path], SystemEngine], 
     told = {each.name: each.message for each in run.anomalies}
     assert {"effect_repeated", "sending", "sent"} <= set(told)
     assert "never" not in told
-    assert told["sending"] == "after 'update mail' of w1: recipient b"
-    assert told["sent"] == "at rest: recipient b"
+    app = tmp_path / "app" / "app.py"
+    claims, settles = _line_of("execute(CLAIM", app), _line_of("UPDATE mail SET status = %s", app) - 1
+    assert told["sending"] == f"after 'update mail' of w1 at app.py:{claims}: recipient b"
+    assert told["sent"] == f"at rest, since 'update mail' of w1 at app.py:{settles}: recipient b"
+    text = screen_text(first_screen(run, lead="sent"))
+    assert f"breaks sent at app.py:{settles}: recip" in text
 
 
 @pytest.mark.postgres
