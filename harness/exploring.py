@@ -45,7 +45,7 @@ from harness.foreign.peer import end_descendants, end_tree
 from harness.history.event import Effect, History
 from harness.history.jsonl import dump_history, load_history, without_reason
 from harness.invariants import Anomaly
-from harness.isolation import Inherited, Isolation, Rerunner, isolation_of, unforkable_threads
+from harness.isolation import Inherited, Isolation, KeptFolder, Rerunner, isolation_of, unforkable_threads
 from harness.model.duration import SECOND, parse_duration
 from harness.model.json_value import canonical
 from harness.model.settings import Settings
@@ -228,6 +228,8 @@ class ExploredTest:
             self.campaign.unsure = harness.unforkable or unforkable_threads(threads)
             if not self.campaign.unsure:
                 self.campaign.inherited = Inherited.seen(own=harness.own_descriptors, opened=opened)
+                if (folder := self.item.funcargs.get("tmp_path")) is not None:
+                    self.campaign.folder = KeptFolder(Path(str(folder)))
                 self._interruptible(self.campaign.explore)
 
     def _quit(self) -> None:
@@ -678,6 +680,8 @@ class TestExploration:
     """Of the run that pytest itself calls."""
     inherited: Inherited | None = None
     """What children get from this process, where they are forked."""
+    folder: KeptFolder | None = None
+    """The test's `tmp_path`, where runs are forked and it has one."""
     rerun: Callable[[Choices, FaultPlan], PlayedTest] | None = None
     """Plays a run in this process; None: each is forked."""
     left_behind: Callable[[], list[str]] = field(default=list)
@@ -811,7 +815,11 @@ class TestExploration:
             os.close(out)
             raise InChild(_begun(self.harness, choices, faults, to=into, inherited=self.inherited))
         os.close(into)
-        seen = _heard(pid, out)
+        try:
+            seen = _heard(pid, out)
+        finally:
+            if self.folder is not None:
+                self.folder.restore()
         if seen.lost:
             self.harness.forget_children()
         return seen

@@ -13,6 +13,7 @@ import errno
 import gc
 import inspect
 import os
+import shutil
 import socket
 import stat
 import sys
@@ -23,11 +24,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import pytest
 
-from harness.errors import UsageError, did_you_mean
+from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.sim.loop import VirtualLoop
 
 HINT: Final = "let its fixtures and its body be made anew for each run: job_explore(isolation='rerun')"
@@ -195,6 +196,71 @@ def _told(far: socket.socket) -> bool:
         return bool(far.recv(1))
     except OSError as error:
         return error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNRESET)
+
+
+class KeptFolder:
+    """A folder as it is now, to be made so again: each forked run finds `tmp_path` as the fixtures left it.
+
+    Only what has changed is touched, so that a file which a fixture holds open stays the same file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read the folder. What is neither a file, a folder nor a link is left alone."""
+        self._folder = folder
+        self._there = frozenset(folder.rglob("*"))
+        self._copies = {path: _Copy.of(path) for path in sorted(self._there) if _is_plain(path)}
+
+    def restore(self) -> None:
+        """Make it so again. Raises EnvironmentUnavailable where what a run left cannot be taken away."""
+        try:
+            for path in sorted(self._folder.rglob("*"), reverse=True):  # what is in a folder goes before it
+                if path not in self._there:
+                    path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+            for path, copy in self._copies.items():
+                copy.put_back(path)
+        except OSError as error:
+            told = f"what a run left in tmp_path is in the way of the next one: {error}"
+            raise EnvironmentUnavailable(told, hint=f"{HINT[0].upper()}{HINT[1:]}.") from None
+
+
+class _Copy(NamedTuple):
+    """What one path was: a folder, a link to `target`, or a file with `content`."""
+
+    mode: int
+    size: int
+    changed: int
+    target: str = ""
+    content: bytes = b""
+
+    @classmethod
+    def of(cls, path: Path) -> _Copy:
+        found = path.lstat()
+        signature = found.st_mode, found.st_size, found.st_mtime_ns
+        if stat.S_ISLNK(found.st_mode):
+            return cls(*signature, target=os.readlink(path))
+        return cls(*signature, content=path.read_bytes() if stat.S_ISREG(found.st_mode) else b"")
+
+    def put_back(self, path: Path) -> None:
+        found = path.lstat() if os.path.lexists(path) else None
+        if found is not None and stat.S_IFMT(found.st_mode) != stat.S_IFMT(self.mode):
+            shutil.rmtree(path) if stat.S_ISDIR(found.st_mode) else path.unlink()
+            found = None
+        if stat.S_ISLNK(self.mode):
+            if found is None or os.readlink(path) != self.target:
+                path.unlink(missing_ok=True)
+                path.symlink_to(self.target)
+        elif stat.S_ISDIR(self.mode):
+            path.mkdir(exist_ok=True)
+            path.chmod(stat.S_IMODE(self.mode))
+        elif found is None or (found.st_mode, found.st_size, found.st_mtime_ns) != self[:3]:
+            path.write_bytes(self.content)
+            path.chmod(stat.S_IMODE(self.mode))
+            os.utime(path, ns=(self.changed, self.changed))
+
+
+def _is_plain(path: Path) -> bool:
+    mode = path.lstat().st_mode
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode) or stat.S_ISLNK(mode)
 
 
 # what a rerun shares --------------------------------------------------------------------------------------------------

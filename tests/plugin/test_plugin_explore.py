@@ -608,3 +608,43 @@ def test_coroutines_with_a_fixture_of_the_session_and_tests_that_fork_are_explor
     result = suite.runpytest_inprocess("--job-explore=20")
     result.assert_outcomes(failed=2)
     result.stdout.fnmatch_lines(["*invariant_violated in test_a_coroutine", "*invariant_violated in test_a_function"])
+
+
+WITH_FILES = """
+import os
+import pytest
+from harness import JobResult, effect
+
+@pytest.fixture
+def ledger(tmp_path):
+    (tmp_path / "books").mkdir()
+    (tmp_path / "books" / "ledger").write_text("0")
+    (tmp_path / "latest").symlink_to("books")
+    return tmp_path / "latest" / "ledger"
+
+@pytest.mark.job_explore(runs=10, isolation=ISOLATION)
+def test_pay(job_harness, ledger, tmp_path):
+    assert ledger.read_text() == "0"
+    (tmp_path / "receipts").mkdir()
+    (tmp_path / "latest").unlink()
+
+    def pay(job):
+        (tmp_path / "books" / "ledger").write_text("1")
+        (tmp_path / "receipts" / job.input).touch()
+        effect("paid")
+        return JobResult(success=True)
+
+    job_harness.register("pay", pay)
+    job = job_harness.enqueue("pay", "a")
+    job_harness.run_until_idle()
+    assert job.status == "COMPLETED"
+    assert os.listdir(tmp_path / "receipts") == ["a"]
+"""
+
+
+@pytest.mark.parametrize("isolation", ["fork", "rerun"])
+def test_each_run_begins_with_tmp_path_as_the_fixtures_left_it(suite: pytest.Pytester, isolation: str) -> None:
+    suite.makepyfile(test_it=WITH_FILES.replace("ISOLATION", repr(isolation)))
+    result = suite.runpytest_inprocess("--job-explore=10")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*explored 1 test*: 10 disturbed runs*"])
