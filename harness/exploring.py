@@ -37,7 +37,7 @@ from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobRes
 from harness.as_scenario import SoughtScenario, TestScript, script_of, write_found
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
 from harness.explore.reproduction import FOUND_FOLDER
-from harness.failure_section import draw, file_name, target_of, token_of
+from harness.failure_section import EXPLORED, UNJUDGED, draw, file_name, target_of, token_of
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
@@ -77,10 +77,6 @@ CI_SECONDS: Final = 60.0
 """Real seconds that one test may take where the environment says that this is CI and no limit is given."""
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKITE_COMMIT", "CIRCLE_SHA1")
 """Where a CI says which commit it tests."""
-EXPLORED = "job-harness: explored"
-"""The section of a report that tells what a campaign came to."""
-UNJUDGED = "not judged: "
-"""Begins a line of that section which says what a pass does not promise."""
 NOTHING_DECLARED = "no processor declared an effect(), so a side effect that happens twice goes unseen"
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""

@@ -9,11 +9,12 @@ import inspect
 import os
 import re
 import shlex
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -45,6 +46,12 @@ PICTURE = "job-harness: picture"
 WIDTH = 100
 EXPLAINED = "job-harness: what happened"
 """The section of a report that `--job-explain` adds."""
+NOTES = "job-harness: not under control"
+"""The section that names clocks, chance, threads and network which a processor used past the harness."""
+EXPLORED = "job-harness: explored"
+"""The section that says what a campaign came to and cost, first of all its runs and seconds."""
+UNJUDGED = "not judged: "
+"""Begins a line of that section which says what a pass does not promise."""
 
 
 def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -191,6 +198,49 @@ def file_name(item: pytest.Item) -> str:
     mark = hashlib.sha256(item.nodeid.encode("utf-8", "backslashreplace")).hexdigest()[:8]
     readable = re.sub(r"[^\w.-]+", "-", item.nodeid.rpartition("/")[2]).strip("-.")[:LONGEST_NAME]
     return f"{readable}-{mark}"
+
+
+def session_lines(reports: Collection[Any]) -> Iterator[str]:
+    """Say of all tests of a session what was not under control, what was explored, and what that did not judge."""
+    yield from _noted_lines(_told(reports, NOTES, when="teardown"))
+    yield from _explored_lines(_told(reports, EXPLORED, when="call"))
+
+
+def _told(reports: Collection[Any], title: str, *, when: str) -> dict[str, str]:
+    """Return by test what its section of this title says."""
+    return {
+        report.nodeid: text
+        for report in reports
+        for name, text in getattr(report, "sections", ())
+        if title in name and report.when == when
+    }
+
+
+def _noted_lines(told: Mapping[str, str]) -> Iterator[str]:
+    kinds = Counter(line.partition(":")[0] for text in told.values() for line in text.splitlines())
+    if told:
+        what = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+        yield f"job-harness: not under control in {_tests(told)}: {what} (-rP shows where)"
+
+
+def _explored_lines(told: Mapping[str, str]) -> Iterator[str]:
+    runs, spent, unjudged = 0, 0.0, dict[str, list[str]]()
+    for test, text in told.items():
+        words = text.split()  # 200 disturbed runs in 5.1 s
+        runs, spent = runs + int(words[0]), spent + float(words[4])
+        for line in text.splitlines():
+            if line.startswith(UNJUDGED):
+                unjudged.setdefault(line, []).append(test)
+    if told:
+        rate = f" ({runs / spent:.0f} runs/s)" if spent else ""
+        yield f"job-harness: explored {_tests(told)}: {runs} disturbed runs in {spent:.1f} s{rate}"
+    for line, places in unjudged.items():
+        more = f" and {len(places) - 1} more (-rP shows which)" if len(places) > 1 else ""
+        yield f"job-harness: {line} ({places[0]}{more})"
+
+
+def _tests(told: Mapping[str, str]) -> str:
+    return "1 test" if len(told) == 1 else f"{len(told)} tests"
 
 
 def _raised_in(trace: TracebackType) -> str:

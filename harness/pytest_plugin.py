@@ -32,18 +32,21 @@ _IN_MEMORY = pytest.StashKey[bool]()
 _TODAY = pytest.StashKey[datetime.date]()
 """The day on which this run of pytest began, whatever a test freezes."""
 _DEFAULT_FOLDER = "scenarios"
-_NOTES = "job-harness: not under control"
-"""The section of a report that names clocks, chance, threads and network which a processor used past the harness."""
-
-_COST = "job-harness: explored"
-"""The section of a report that says what a campaign cost, first of all its runs and seconds."""
-_UNJUDGED = "not judged: "
-"""Begins a line of that section."""
+_OURS = "job-harness: "
+"""Begins the title of each section that we add to a report."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Declare the options."""
     group = parser.getgroup("job-harness", "job queues (job-harness)")
+    _add_options_of_runs(group)
+    _add_options_of_exploring(group)
+    _add_options_of_reports(group)
+    _add_ini(parser)
+
+
+def _add_options_of_runs(group: pytest.OptionGroup) -> None:
+    """Declare what tests run on."""
     group.addoption(
         "--job-engine",
         default="memory",
@@ -59,16 +62,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption("--job-scenarios", metavar="FOLDER", help="YAML files below a folder of this name are scenarios")
     group.addoption("--job-dsn", metavar="DSN", help="use this PostgreSQL instead of starting one")
-    group.addoption(
-        "--job-explain",
-        action="store_true",
-        help="show what happened to the jobs of each test that fails; with -rP of every test",
-    )
-    group.addoption(
-        "--job-html",
-        metavar="DIR",
-        help="draw what happened in each test that fails, as an HTML file in this folder that needs no network",
-    )
+
+
+def _add_options_of_exploring(group: pytest.OptionGroup) -> None:
+    """Declare what a search disturbs, and how a run of it is played again."""
     group.addoption(
         "--job-explore",
         metavar="RUNS|DURATION",
@@ -90,11 +87,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="stop a replay in the debugger at its gate number N; a failing replay lists its gates",
     )
+
+
+def _add_options_of_reports(group: pytest.OptionGroup) -> None:
+    """Declare what is shown, and what counts as a failure."""
+    group.addoption(
+        "--job-explain",
+        action="store_true",
+        help="show what happened to the jobs of each test that fails; with -rP of every test",
+    )
+    group.addoption(
+        "--job-html",
+        metavar="DIR",
+        help="draw what happened in each test that fails, as an HTML file in this folder that needs no network",
+    )
     group.addoption(
         "--job-strict",
         action="store_true",
         help="fail what is inconclusive: a check of a contract, a scenario or a campaign that had nothing to judge",
     )
+
+
+def _add_ini(parser: pytest.Parser) -> None:
     parser.addini("job_isolation", "how runs of an explored test are kept apart: fork or rerun (default: what fits)")
     parser.addini("job_found", "write what --job-explore finds as scenarios into this folder")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
@@ -171,8 +185,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say which PostgreSQL was used, and why, what was not judged, and what was not under control."""
     _tell_inconclusive(terminalreporter)
-    _tell_notes(terminalreporter)
-    _tell_explored(terminalreporter)
+    _tell_sections(terminalreporter)
     if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
         terminalreporter.write_line(f"job-harness: pictures of tests that failed are in {folder}")
     engines = config.getoption("--job-engine")
@@ -383,7 +396,14 @@ def job_harness(
     """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
     from harness.errors import EnvironmentUnavailable
-    from harness.failure_section import EXPLAINED, MOST_ROWS, errors_without_traceback, explanation, failed_section
+    from harness.failure_section import (
+        EXPLAINED,
+        MOST_ROWS,
+        NOTES,
+        errors_without_traceback,
+        explanation,
+        failed_section,
+    )
     from harness.fixtures import exits_are_told
     from harness.processors import JobHarness
 
@@ -417,7 +437,7 @@ def job_harness(
         if problems or request.node.stash.get(_FAILED, False):
             _draw(request.node, harness, problems)
     if notes:
-        request.node.add_report_section("teardown", _NOTES, "\n".join(notes))
+        request.node.add_report_section("teardown", NOTES, "\n".join(notes))
     if explored is not None and explored.turn is not None:
         return  # It was disturbed on purpose, and is judged by the code that did that.
     if problems and not request.node.stash.get(_FAILED, False):
@@ -504,39 +524,14 @@ def job_postgres(
     database.reset()
 
 
-def _tell_notes(terminalreporter: Any) -> None:
-    tests, kinds = 0, dict[str, int]()
-    for report in {id(each): each for reports in terminalreporter.stats.values() for each in reports}.values():
-        told = [text for name, text in getattr(report, "sections", ()) if _NOTES in name]
-        if not told or report.when != "teardown":
-            continue
-        tests += 1
-        for line in "\n".join(told).splitlines():
-            kind = line.partition(":")[0]
-            kinds[kind] = kinds.get(kind, 0) + 1
-    if tests:
-        what = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
-        which = "1 test" if tests == 1 else f"{tests} tests"
-        terminalreporter.write_line(f"job-harness: not under control in {which}: {what} (-rP shows where)")
+def _tell_sections(terminalreporter: Any) -> None:
+    """Say in a few lines what the sections of all reports say; without any, nothing is imported."""
+    reports = {id(each): each for reports in terminalreporter.stats.values() for each in reports}.values()
+    if any(_OURS in name for report in reports for name, _ in getattr(report, "sections", ())):
+        from harness.failure_section import session_lines
 
-
-def _tell_explored(terminalreporter: Any) -> None:
-    tests, runs, spent, unjudged = 0, 0, 0.0, dict[str, list[str]]()
-    for report in {id(each): each for reports in terminalreporter.stats.values() for each in reports}.values():
-        told = [text for name, text in getattr(report, "sections", ()) if _COST in name]
-        if told and report.when == "call":
-            for line in told[0].splitlines():
-                if line.startswith(_UNJUDGED):
-                    unjudged.setdefault(line, []).append(report.nodeid)
-            words = told[0].split()  # 200 disturbed runs in 5.1 s
-            tests, runs, spent = tests + 1, runs + int(words[0]), spent + float(words[4])
-    if tests:
-        which = "1 test" if tests == 1 else f"{tests} tests"
-        rate = f" ({runs / spent:.0f} runs/s)" if spent else ""
-        terminalreporter.write_line(f"job-harness: explored {which}: {runs} disturbed runs in {spent:.1f} s{rate}")
-    for line, places in unjudged.items():
-        more = f" and {len(places) - 1} more (-rP shows which)" if len(places) > 1 else ""
-        terminalreporter.write_line(f"job-harness: {line} ({places[0]}{more})")
+        for line in session_lines(reports):
+            terminalreporter.write_line(line)
 
 
 def _engines(config: pytest.Config) -> tuple[str, ...]:
