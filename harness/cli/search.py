@@ -160,49 +160,31 @@ class SearchRequest:
 
         Raises UsageError that names the option.
         """
-        if arguments.time is not None and not arguments.time > 0:
-            raise UsageError(
-                f"--time must be above 0, not {arguments.time:g}", hint="Give seconds (90), or a duration (5m)."
-            )
-        if not arguments.patience > 0:
-            raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
+        _refuse_no_time(arguments)
         folder, queue = _named_queue(arguments.settings_from, arguments.queue)
         settings = settings_of(folder, queue)
         changes_of(arguments)
-        wanted = anomalies_named(arguments.looking_for, beside=_own_promises(arguments.target))
-        without = anomalies_named(arguments.without)
-        if both := sorted(wanted & without):
-            raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
-        asked: bool | None = arguments.sessions
-        sessions = _has_sessions(arguments.target, file_sessions) if asked is None else asked
-        target = named(arguments.target, sessions=sessions)
-        if "," in target and not is_target(target):
-            count = target.count(",") + 1
-            raise UsageError(f"{arguments.command} takes one engine, and {count} are named: {target}")
-        split_name(target)
+        wanted, without = _anomalies(arguments)
+        target = _target(arguments, file_sessions=file_sessions)
         others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
         for name in others:
             split_name(name)
-        output = OutputFile.checked(arguments.save, "--save") if arguments.save else None
+        output = _output(arguments, "save")
         _spare_input(target, output)
-        report = OutputFile.checked(arguments.json, "--json") if arguments.json else None
-        html = OutputFile.checked(arguments.html, "--html") if arguments.html else None
-        traced = OutputFile.checked(arguments.trace, "--trace") if arguments.trace else None
-        junit = OutputFile.checked(arguments.junit, "--junit") if arguments.junit else None
         return cls(
-            target,
-            settings,
-            wanted,
-            without,
-            others,
-            output,
-            report,
-            html,
-            traced,
-            junit,
-            arguments.annotations,
-            arguments.verbose,
-            queue,
+            target=target,
+            settings=settings,
+            wanted=wanted,
+            without=without,
+            others=others,
+            output=output,
+            report=_output(arguments, "json"),
+            html=_output(arguments, "html"),
+            trace=_output(arguments, "trace"),
+            junit=_output(arguments, "junit"),
+            annotated=arguments.annotations,
+            verbose=arguments.verbose,
+            queue=queue,
         )
 
     def held(self, settings: Settings, engine: Engine, *, named: bool) -> Settings:
@@ -247,6 +229,41 @@ class SearchRequest:
         """Return who shows what is found on this engine."""
         name = opened_as(self.target, engine)
         return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose, self.queue)
+
+
+def _refuse_no_time(arguments: argparse.Namespace) -> None:
+    if arguments.time is not None and not arguments.time > 0:
+        raise UsageError(
+            f"--time must be above 0, not {arguments.time:g}", hint="Give seconds (90), or a duration (5m)."
+        )
+    if not arguments.patience > 0:
+        raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
+
+
+def _anomalies(arguments: argparse.Namespace) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what is looked for, and what is not reported."""
+    wanted = anomalies_named(arguments.looking_for, beside=_own_promises(arguments.target))
+    without = anomalies_named(arguments.without)
+    if both := sorted(wanted & without):
+        raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
+    return wanted, without
+
+
+def _target(arguments: argparse.Namespace, *, file_sessions: bool) -> str:
+    """Return the one engine or file that is searched, with sessions where it has them."""
+    asked: bool | None = arguments.sessions
+    sessions = _has_sessions(arguments.target, file_sessions) if asked is None else asked
+    target = named(arguments.target, sessions=sessions)
+    if "," in target and not is_target(target):
+        count = target.count(",") + 1
+        raise UsageError(f"{arguments.command} takes one engine, and {count} are named: {target}")
+    split_name(target)
+    return target
+
+
+def _output(arguments: argparse.Namespace, option: str) -> OutputFile | None:
+    name = getattr(arguments, option)
+    return OutputFile.checked(name, f"--{option}") if name else None
 
 
 def _own_promises(target: str) -> frozenset[str]:

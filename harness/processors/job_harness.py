@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -55,7 +56,7 @@ from harness.processors.running import RaisedError, Running
 from harness.processors.tests_thread import TestsThread
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
-from harness.processors.workplace import MakeWorkplace
+from harness.processors.workplace import MakeWorkplace, Workplace
 from harness.run.session import NO_FAULTS
 from harness.run.verdict import Run
 from harness.sim.choices import Choices, Tape
@@ -99,20 +100,7 @@ class JobHarness(Assertions):
         self._invariants = tuple(invariants)
         self._demands = Demands(choices)
         self._open_loop(start, blocked_after, clocks)
-        try:
-            self._application = workplace(
-                self._loop,
-                run_blocking=self._baton,
-                settings=settings,
-                seed=seed,
-                start=start,
-                invariants=self._invariants,
-                choices=self._demands,
-                faults=faults,
-            )
-        except BaseException:
-            self._loop.close()
-            raise
+        self._open_application(partial(workplace, settings=settings, seed=seed, start=start, faults=faults))
         self._node = NodeProcessors(
             self._loop,
             start=start,
@@ -121,10 +109,6 @@ class JobHarness(Assertions):
             busy_seconds=blocked_after,
         )
         self._application.on_crash = self._node.crash
-        self._session = self._application.session
-        self._demands.kernel = self._session.kernel
-        self._running = Running(self._loop, self._baton, self._application, self._demands)
-        self._running.surroundings = self._surroundings
         self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
@@ -160,6 +144,20 @@ class JobHarness(Assertions):
         self._surroundings = TestsThread()
         self._baton.lend = self._surroundings.lend
         self._loop.lending = self._surroundings.lending
+
+    def _open_application(self, opened: Callable[..., Workplace]) -> None:
+        """Open the queue and the worker on the loop, and what runs there."""
+        try:
+            self._application = opened(
+                self._loop, run_blocking=self._baton, invariants=self._invariants, choices=self._demands
+            )
+        except BaseException:
+            self._loop.close()
+            raise
+        self._session = self._application.session
+        self._demands.kernel = self._session.kernel
+        self._running = Running(self._loop, self._baton, self._application, self._demands)
+        self._running.surroundings = self._surroundings
 
     def __enter__(self) -> Self:
         return self

@@ -48,45 +48,39 @@ class ReferenceEngine:
         for a DSN, statements or a settlement where there is no use for them.
         """
         name, sessions = without_sessions(name), sessions or name != without_sessions(name)
-        if name not in NAMES:
-            raise UsageError(
-                f"the reference queue has no engine {name!r}{did_you_mean(name, NAMES)}",
-                hint=f"Choose one of {', '.join(NAMES)}.",
-            )
-        if name == "reference" and (dsn or statements or sessions):
-            given = "a DSN" if dsn else "SQL statements" if statements else "sessions"
-            raise UsageError(f"the engine 'reference' has no use for {given}", hint="Choose the engine 'postgres'.")
-        if settlement is not None and not sessions:
-            raise UsageError(
-                f"the engine {name!r} has no use for verbs of several statements", hint="Give every actor a session."
-            )
+        _refuse_useless(name, dsn=dsn, statements=statements, settlement=settlement, sessions=sessions)
         self.stepped = stepped
         self.patience_seconds = patience_seconds
         self.statements: Mapping[str, str] | None = statements
         self.settlement = settlement
-        queue = MemoryReferenceQueue if name == "reference" else ReferenceQueue
-        application, stepping, contract = None, None, Contract()
-        if name == "reference" and not stepped:
-            from harness.adapters.reference.workers import CONTRACT, ReferenceWorkers
-
-            application, stepping, contract = ReferenceWorkers(), StockApplication(), CONTRACT
-        self.info = EngineInfo(
-            called or (with_sessions(name) if sessions else name),
-            replace(queue.capabilities, sessions=sessions),
-            contract=contract,
-            application=application,
-            stepped=stepping,
-            provenance=self._provenance,
-            confirm=self._confirm,
-            statements=(lambda queue: queue.statements()) if sessions else None,
-            sessions=None if name == "reference" else self._with_sessions,
-        )
         self._store = name
         self._sessions = sessions
         self._pool: SessionPool | None = None
         self._dsn = dsn
         self._session: ReferenceDatabase | None = None
         self._lender: ReferenceEngine | None = None
+        self.info = self._described(called or (with_sessions(name) if sessions else name))
+
+    def _described(self, name: str) -> EngineInfo:
+        """Return what searches and reports may know of it, under this name."""
+        in_memory = self._store == "reference"
+        application, stepping, contract = None, None, Contract()
+        if in_memory and not self.stepped:
+            from harness.adapters.reference.workers import CONTRACT, ReferenceWorkers
+
+            application, stepping, contract = ReferenceWorkers(), StockApplication(), CONTRACT
+        queue = MemoryReferenceQueue if in_memory else ReferenceQueue
+        return EngineInfo(
+            name,
+            replace(queue.capabilities, sessions=self._sessions),
+            contract=contract,
+            application=application,
+            stepped=stepping,
+            provenance=self._provenance,
+            confirm=self._confirm,
+            statements=(lambda queue: queue.statements()) if self._sessions else None,
+            sessions=None if in_memory else self._with_sessions,
+        )
 
     def _with_sessions(self) -> ReferenceEngine:
         return ReferenceEngine(
@@ -194,6 +188,29 @@ class ReferenceEngine:
         if self._session is not None:
             self._session.close()
             self._session = None
+
+
+def _refuse_useless(
+    name: str,
+    *,
+    dsn: str | None,
+    statements: Mapping[str, str] | None,
+    settlement: Settlement | None,
+    sessions: bool,
+) -> None:
+    """Raise UsageError for a store that there is not, and for what the store has no use for."""
+    if name not in NAMES:
+        raise UsageError(
+            f"the reference queue has no engine {name!r}{did_you_mean(name, NAMES)}",
+            hint=f"Choose one of {', '.join(NAMES)}.",
+        )
+    if name == "reference" and (dsn or statements or sessions):
+        given = "a DSN" if dsn else "SQL statements" if statements else "sessions"
+        raise UsageError(f"the engine 'reference' has no use for {given}", hint="Choose the engine 'postgres'.")
+    if settlement is not None and not sessions:
+        raise UsageError(
+            f"the engine {name!r} has no use for verbs of several statements", hint="Give every actor a session."
+        )
 
 
 def open_engine(name: str, **options: Any) -> ReferenceEngine:

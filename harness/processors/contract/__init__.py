@@ -64,9 +64,7 @@ class ContractRun:
         """
         found = find_processor(processor)
         node = isinstance(found, TypeScriptProcessor)
-        self.name = (
-            found.target if isinstance(found, TypeScriptProcessor) else getattr(found, "__qualname__", str(found))
-        )
+        self.name = _called(found)
         self._waived = _checked(waive or {})
         self.checks = tuple(check.in_typescript() for check in CHECKS) if node else CHECKS
         """The clauses, with repairs in the processor's language."""
@@ -82,16 +80,8 @@ class ContractRun:
             busy_seconds=math.inf if isolated and CAN_FORK else real_seconds,  # A child that hangs is killed.
             clocks=checked_clocks(clocks),
         )
-        runner = ForkedRunner(
-            make,
-            abilities=_abilities(found),
-            real_seconds=real_seconds + NODE_SECONDS if node else real_seconds,
-            memory_bytes=None if node else MEMORY_BYTES,
-            isolated=isolated,
-            reset=reset,
-        )
         self._probe = Probe(
-            runner,
+            _runner(found, make, real_seconds=real_seconds, isolated=isolated, reset=reset),
             examples_of(input, examples),
             timeout_seconds=timeout,
             repeatable=frozenset(repeatable_effects),
@@ -243,6 +233,32 @@ def _checked(waived: Mapping[str, str]) -> dict[str, str]:
         if id == "declared_input_succeeds":
             raise UsageError("declared_input_succeeds cannot be waived: without a success nothing is shown")
     return dict(waived)
+
+
+def _called(processor: Any) -> str:
+    if isinstance(processor, TypeScriptProcessor):
+        return processor.target
+    return getattr(processor, "__qualname__", str(processor))
+
+
+def _runner(
+    processor: Any,
+    make: Callable[[], LoopRunner],
+    *,
+    real_seconds: float,
+    isolated: bool,
+    reset: Callable[[], object] | None,
+) -> ForkedRunner:
+    """Return what tries a processor in a child of its own; Node has more time, and its own limit of memory."""
+    node = isinstance(processor, TypeScriptProcessor)
+    return ForkedRunner(
+        make,
+        abilities=_abilities(processor),
+        real_seconds=real_seconds + NODE_SECONDS if node else real_seconds,
+        memory_bytes=None if node else MEMORY_BYTES,
+        isolated=isolated,
+        reset=reset,
+    )
 
 
 def _abilities(processor: Any) -> Abilities:
