@@ -208,7 +208,10 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
 def _dsn(arguments: argparse.Namespace) -> str:
     dsn = arguments.database or os.environ.get("DATABASE_URL")
     if not dsn:
-        raise UsageError("no database is named", hint="Give --database DSN, or set DATABASE_URL.")
+        raise UsageError(
+            "no database is named",
+            hint="Give --database DSN, or set DATABASE_URL; JOB_HARNESS_DSN is for runs, and not read here.",
+        )
     return str(dsn)
 
 

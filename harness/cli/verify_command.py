@@ -37,7 +37,10 @@ def execute(arguments: argparse.Namespace) -> int:
     """Create, watch, judge, tell."""
     dsn = arguments.dsn or os.environ.get("DATABASE_URL")
     if not dsn:
-        raise UsageError("no database given: pass --dsn or set DATABASE_URL")
+        raise UsageError(
+            "no database is named",
+            hint="Give --dsn DSN, or set DATABASE_URL; JOB_HARNESS_DSN is for runs, and not read here.",
+        )
     output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
     template = _template(arguments.config)
     job = create_job(arguments.url, template)
