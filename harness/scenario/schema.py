@@ -438,7 +438,7 @@ class ScenarioPart(NoNulls):
     steps: Annotated[list[StepLine], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     tape: Annotated[list[DeviationPart], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     early_rounds: bool = False
-    """Expiry and cron look when something is due; with `true` they look half-way to that time as well, too early."""
+    """Expiry and maintenance look when something is due; with `true` they look half-way to that time as well."""
     restart_after: Length | None = None
     """A process that the tape crashed comes back after this."""
     queue: Name | None = None
