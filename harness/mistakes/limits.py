@@ -31,7 +31,7 @@ class WaitingAgainCollides(MemoryQueue):
     """procrastinate-retry-queueing-lock: the index among waiting jobs refuses the row, and the error is not caught."""
 
     def key_holder(self, tool: str, key: str) -> JobId | None:
-        waiting = (row for job in self.live if (row := self.rows[job]).status is Status.PENDING)
+        waiting = (row for row in self.unfinished() if row.status is Status.PENDING)
         return next((row.id for row in waiting if row.unique_key == key and row.tool == tool), None)
 
     def waiting(self, row: JobView, error: str, nth: int) -> JobView:

@@ -50,7 +50,7 @@ class FirstPageOnly(MemoryQueue):
     PAGE = 1
 
     def expire(self) -> Outcome:
-        active = [row for job in self.live if (row := self.rows[job]).status is Status.PROCESSING]
+        active = [row for row in self.unfinished() if row.status is Status.PROCESSING]
         now = self.now("queue")
         overdue = [row for row in active[: self.PAGE] if self.is_overdue(row, now)]
         return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
@@ -58,7 +58,7 @@ class FirstPageOnly(MemoryQueue):
 
 class ExpireAgesTwice(MemoryQueue):
     def expire(self) -> Outcome:
-        for row in [self.rows[job] for job in self.live]:
+        for row in list(self.unfinished()):
             if row.status is Status.PENDING:
                 self.put(row._replace(priority=row.priority + 1))
         return super().expire()

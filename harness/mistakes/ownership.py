@@ -308,7 +308,7 @@ class ExpireReadsFirst(MemoryQueue):
 
     def expire(self) -> Generator[Any, Any, Outcome]:  # type: ignore[override]
         now = self.now("queue")
-        overdue = [row for job in self.live if self.is_overdue(row := self.rows[job], now)]
+        overdue = [row for row in self.unfinished() if self.is_overdue(row, now)]
         if overdue:
             yield Point("update tool_job")
         return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")

@@ -285,7 +285,7 @@ class KeyCutShort(MemoryQueue):
     """A column of 63 characters that truncates."""
 
     def key_holder(self, tool: str, key: str) -> JobId | None:
-        alike = (row for job in self.live if (row := self.rows[job]).tool == tool and row.unique_key is not None)
+        alike = (row for row in self.live.values() if row.tool == tool and row.unique_key is not None)
         return next((row.id for row in alike if (row.unique_key or "")[:63] == key[:63]), None)
 
 
@@ -293,7 +293,7 @@ class KeyWithoutCase(MemoryQueue):
     """A column whose collation knows no case and no blanks at the end."""
 
     def key_holder(self, tool: str, key: str) -> JobId | None:
-        alike = (row for job in self.live if (row := self.rows[job]).tool == tool and row.unique_key is not None)
+        alike = (row for row in self.live.values() if row.tool == tool and row.unique_key is not None)
         return next((row.id for row in alike if _folded(row.unique_key or "") == _folded(key)), None)
 
 
@@ -321,7 +321,7 @@ class ClaimLooksAtOnePage(MemoryQueue):
     PAGE = 100
 
     def due(self, now: Instant) -> list[JobView]:
-        found = [row for job in self.live if self.is_due(row := self.rows[job], now)][: self.PAGE]
+        found = [row for row in self.unfinished() if self.is_due(row, now)][: self.PAGE]
         return sorted(found, key=self.claim_order)
 
 
@@ -329,7 +329,7 @@ class ClaimLooksAtAThousand(MemoryQueue):
     """Reads the first rows that wait, in order, and leaves out afterwards what is not due."""
 
     def due(self, now: Instant) -> list[JobView]:
-        waiting = sorted((row for job in self.live if (row := self.rows[job]).status is PENDING), key=self.claim_order)
+        waiting = sorted((row for row in self.unfinished() if row.status is PENDING), key=self.claim_order)
         return [row for row in waiting[:1_000] if self.is_due(row, now)]
 
 
@@ -338,7 +338,7 @@ class ExpireLooksAtAThousand(MemoryQueue):
 
     def expire(self) -> Outcome:
         now = self.now("queue")
-        overdue = [row for job in islice(self.live, 1_000) if self.is_overdue(row := self.rows[job], now)]
+        overdue = [row for row in islice(self.unfinished(), 1_000) if self.is_overdue(row, now)]
         return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
 
 
