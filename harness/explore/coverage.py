@@ -7,6 +7,7 @@ read off histories; nothing here runs anything.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -54,13 +55,20 @@ class Coverage:
         states: set[int] = set()
         views = spotter.views
         cells = self.faults
+        rows: list[int] = []
+        """How each job stands, in order: a state, whichever job has which part of it."""
         for event in history.events:
-            kind = type(event)
-            if kind is Fault:
-                cells[_cell(event, views)] += 1  # type: ignore[arg-type]
+            if isinstance(event, Observed):
+                if (known := views.get(event.job)) is not None:
+                    del rows[bisect_left(rows, _stand(known))]
+                spotter.see(event)
+                if event.after is not None:
+                    insort(rows, _stand(event.after))
+                states.add(hash(tuple(rows)))
+                continue
+            if isinstance(event, Fault):
+                cells[_cell(event, views)] += 1
             spotter.see(event)
-            if kind is Observed:
-                states.add(_state(views))
         self.observed += 1
         self.situations.update(spotter.seen)
         self.states.append(frozenset(states))
@@ -123,14 +131,9 @@ class Novelty(NamedTuple):
         return self.new / self.last if self.last else 0.0
 
 
-def _state(views: dict[JobId, JobView]) -> int:
-    """Number a state so that all processes agree: statuses, attempts and leases, whichever job has them."""
-    rows = [
-        (ORDINAL[view.status] * 32 + min(view.attempts, 7) * 4 + (view.lease_until is not None) * 2 + view.agrees)
-        for view in views.values()
-    ]
-    rows.sort()
-    return hash(tuple(rows))
+def _stand(view: JobView) -> int:
+    """Number how a job stands so that all processes agree: by its status, its attempts and its lease."""
+    return ORDINAL[view.status] * 32 + min(view.attempts, 7) * 4 + (view.lease_until is not None) * 2 + view.agrees
 
 
 def _cell(fault: Fault, views: dict[JobId, JobView]) -> Cell:

@@ -170,9 +170,11 @@ class Sampler:
     def _judged(self, tally: Tally, run: Run, number: int) -> bool:
         if run.cut and self._stock:
             tally.cut += 1
-        elif not run.found and run.failures:
+        elif not run.anomalies and run.failures:
             tally.trouble = Trouble(f"run {number}: {run.failures[0]}", REST_HINT, ExitCode.FAIL)
             return False
+        if not run.anomalies:
+            return True
         known = {hit.anomaly for hit in tally.hits}
         names = self.wanted(run)
         if not self.keep_going:

@@ -293,6 +293,12 @@ def _watching(monitors: tuple[type[Monitor]], method: str, name: str) -> tuple[C
     )
 
 
+@cache
+def _hearers(monitors: tuple[type[Monitor], ...], method: str) -> tuple[tuple[Callable[..., None], int], ...]:
+    """Return who has a method that is called beside events, and where it stands among all."""
+    return tuple([(getattr(one, method), index) for index, one in enumerate(monitors) if hasattr(one, method)])
+
+
 class Judge:
     """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
@@ -360,10 +366,9 @@ class Judge:
         self._tell("without_rest")
 
     def _tell(self, method: str, *arguments: Mapping[JobId, JobView]) -> None:
-        for monitor in self.monitors:
-            told = getattr(monitor, method, None)
-            if told is not None:
-                told(*arguments)
+        monitors = self.monitors
+        for told, index in _hearers(tuple(map(type, monitors)), method):
+            told(monitors[index], *arguments)
 
     def forget(self, job: JobId) -> None:
         """Let the monitors forget a job that has come to its end, as an audit does that must not grow with its source.

@@ -215,6 +215,7 @@ class Session(LiveSession):
         )
         staged = None if engine.info.processes is None else engine.info.processes(self.queue)
         self.application: Application = staged or application or engine.info.application or StockApplication()
+        self._quiet = quiet_limit(scenario)
         self._until = until
         self._passed = 0
         """How many anomalies were looked at that are not the one to end with."""
@@ -423,14 +424,14 @@ class Session(LiveSession):
             self._idle()
 
     def _idle(self) -> None:
-        quiet = quiet_limit(self.scenario)
+        quiet = self._quiet
         kernel = self.kernel
         start = kernel.now
         stride = self.limits.steps // 10 if self.scenario.steps else WEARY
         looked, stood = kernel.steps + stride, self._progress()
-        judge, sought = self.judge, self._until is not None
+        judge, sought, step = self.judge, self._until is not None, kernel.step
         while kernel.ready or not self.at_rest(start, quiet):
-            if judge.endless or (sought and self._shown()) or not kernel.step():
+            if judge.endless or (sought and self._shown()) or not step():
                 return
             if kernel.steps >= looked and kernel.free_order:
                 if stood == (stood := self._progress()):
@@ -460,6 +461,8 @@ class Session(LiveSession):
         wake = self.kernel.next_wake()
         if wake is None:
             return True
+        if wake - self.recorder.last_change <= quiet:
+            return False  # as most often, whatever else it counts from
         since = max(start, self.recorder.last_change, *self.kernel.outages.values())
         return wake - since > quiet and not self._planned_ahead()
 
