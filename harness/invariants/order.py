@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from harness.history.event import Call, Fault, Observed, Phase, Return
 from harness.invariants.clocks import RecordedStoreClock
@@ -35,6 +35,17 @@ def tools_of(arguments: Any) -> Sequence[str] | None:
     return arguments[2] if len(arguments) > 2 else None
 
 
+class ClaimUnderWay(NamedTuple):
+    """A claim that has no answer yet."""
+
+    taken: list[tuple[JobView, int]]
+    """What it took, as that stood before, and the store's clock then."""
+    unseen: set[JobId]
+    """What began to wait after it began."""
+    tools: Sequence[str] | None
+    """Which tools its worker serves; None: all."""
+
+
 class PriorityOrder(Monitor):
     """Keeps the waiting jobs and compares what was taken with what was left.
 
@@ -51,13 +62,10 @@ class PriorityOrder(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._standing = Standing(rules.settings)
-        self._taken: dict[str, list[tuple[JobView, int]]] = {}
+        self._claims: dict[str, ClaimUnderWay] = {}
+        """By actor."""
         self._locking: set[str] = set()
         self._overlapped: set[str] = set()
-        self._unseen: dict[str, set[JobId]] = {}
-        """By the actor whose claim is under way, the jobs that began to wait after it began."""
-        self._tools: dict[str, Sequence[str] | None] = {}
-        """By the actor whose claim is under way, the tools that it serves."""
         self._line: list[tuple[tuple[int, Instant], JobId]] = []
         """What waits, in its order; an entry counts only while the job waits so."""
         self._abandoned = 0
@@ -76,9 +84,7 @@ class PriorityOrder(Monitor):
             self._overlapped.update(self._locking, (event.actor,))
         self._locking.add(event.actor)
         if event.verb == "claim":
-            self._taken[event.actor] = []
-            self._unseen[event.actor] = set()
-            self._tools[event.actor] = tools_of(event.arguments)
+            self._claims[event.actor] = ClaimUnderWay([], set(), tools_of(event.arguments))
 
     def on_fault(self, event: Fault) -> None:
         if event.name == "session ends":
@@ -89,12 +95,14 @@ class PriorityOrder(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         if event.verb == "claim" and event.before is not None and event.before.status is PENDING:
-            self._taken.setdefault(event.actor, []).append((event.before, event.clock))
+            if event.actor not in self._claims:
+                self._claims[event.actor] = ClaimUnderWay([], set(), None)
+            self._claims[event.actor].taken.append((event.before, event.clock))
         self._standing.observe(event.job, event.after)
         if event.after is not None and event.after.status is PENDING:
             heapq.heappush(self._line, (self._order(event.after), event.job))
-            for unseen in self._unseen.values():
-                unseen.add(event.job)
+            for claim in self._claims.values():
+                claim.unseen.add(event.job)
 
     def on_return(self, event: Return) -> None:
         if event.verb in PAUSING:
@@ -105,11 +113,10 @@ class PriorityOrder(Monitor):
         self._overlapped.discard(event.actor)
         if event.verb != "claim":
             return
-        taken = self._taken.pop(event.actor, [])
-        unseen = self._unseen.pop(event.actor, set())
-        tools = self._tools.pop(event.actor, None)
-        if overlapped or not taken or not self._standing.waiting or self._abandoned:
+        claim = self._claims.pop(event.actor, None)
+        if overlapped or claim is None or not claim.taken or not self._standing.waiting or self._abandoned:
             return
+        taken, unseen, tools = claim
         last, clock = max(taken, key=lambda entry: self._order(entry[0]))
         if not self._anyone_before(self._order(last)):
             return

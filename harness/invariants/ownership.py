@@ -158,18 +158,6 @@ FENCED = Invariant(
 WRITING = HOLDERS | {"expire", "rescue", "cancel", "retry"}
 
 
-class _Writer:
-    """A call under way, and what others have changed since it began."""
-
-    __slots__ = ("stale", "token", "verb")
-
-    def __init__(self, verb: str, token: int | None) -> None:
-        self.verb = verb
-        self.token = token
-        self.stale: dict[JobId, tuple[JobView, str]] = {}
-        """By job, how it stood before another changed it, and who that was."""
-
-
 class NoLostUpdate(Monitor):
     """Asks of a change that is wrong now: would it have been right on what stood before another's change?"""
 
@@ -177,37 +165,46 @@ class NoLostUpdate(Monitor):
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
-        self._open: dict[str, _Writer] = {}
+        self._open: dict[str, tuple[str, int | None]] = {}
+        """By actor, the verb that it is in the middle of, and the token that it presents."""
+        self._stale: dict[str, dict[JobId, tuple[JobView, str]]] = {}
+        """By actor and job, how that stood before another changed it during the call, and who that was."""
 
     def on_call(self, event: Call) -> None:
-        self._open[event.actor] = _Writer(event.verb, event.token)
+        self._open[event.actor] = event.verb, event.token
+        if self._stale:
+            self._stale.pop(event.actor, None)
 
     def on_return(self, event: Return) -> None:
         self._open.pop(event.actor, None)
+        if self._stale:
+            self._stale.pop(event.actor, None)
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        for actor, writer in self._open.items():
+        for actor, (verb, token) in self._open.items():
             if actor != event.actor:
                 if before is not None:
-                    writer.stale.setdefault(event.job, (before, f"{event.actor}'s {event.verb}"))
-            elif event.job in writer.stale:
-                stale, whose = writer.stale.pop(event.job)
-                if before is None or after is None or event.verb != writer.verb:
+                    stood = before, f"{event.actor}'s {event.verb}"
+                    self._stale.setdefault(actor, {}).setdefault(event.job, stood)
+            elif self._stale and event.job in self._stale.get(actor, ()):
+                stale, whose = self._stale[actor].pop(event.job)
+                if not self._stale[actor]:
+                    del self._stale[actor]
+                if before is None or after is None or event.verb != verb:
                     continue
-                right = self._right(before, after, writer, event.clock)
-                if not right and self._right(stale, after, writer, event.clock):
+                right = self._right(before, after, verb, token, event.clock)
+                if not right and self._right(stale, after, verb, token, event.clock):
                     self.breach(
                         "lost_update",
-                        f"{actor}'s {writer.verb} wrote {after.status} over the {before.status} of {whose}",
+                        f"{actor}'s {verb} wrote {after.status} over the {before.status} of {whose}",
                         job=event.job,
                     )
 
-    def _right(self, before: JobView, after: JobView, writer: _Writer, clock: Instant) -> bool:
+    def _right(self, before: JobView, after: JobView, verb: str, token: int | None, clock: Instant) -> bool:
         """Say whether a verb may make this change of this row."""
-        verb = writer.verb
         if verb in HOLDERS:
-            held = before.status is PROCESSING and before.token == writer.token
+            held = before.status is PROCESSING and before.token == token
             return held and (verb == "heartbeat" or (before.status, after.status) in ARROWS_OF_VERB.get(verb, ()))
         if (before.status, after.status) not in ARROWS_OF_VERB.get(verb, ()):
             return False

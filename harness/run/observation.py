@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 from harness.errors import UsageError
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
-from harness.history.outcome import DONE, Outcome, OutcomeKind
+from harness.history.outcome import DONE, UNKNOWN, Outcome, OutcomeKind
 from harness.invariants import Invariant, JobFacts, Judge, Rules, everything, judge_of
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
@@ -120,9 +120,8 @@ class Recorder:
         """How many calls were made."""
         self.raised_at: dict[int, str] = {}
         """By number of the call, where its verb raised."""
-        self._open: dict[str, int] = {}
-        self._amid: set[str] = set()
-        """Who is in the middle of a call."""
+        self._amid: dict[str, int] = {}
+        """Who is in the middle of a call, and of which one."""
         self._met: set[str] = set()
         """Who of them was not alone at it."""
         self._verbs: dict[str, Any] = {}
@@ -171,13 +170,12 @@ class Recorder:
         """Call a verb; answers its outcome, or a frame where it suspends."""
         self.number = number = self.number + 1
         name, verb, arguments = actor.name, call.verb, call.arguments
-        self._open[name] = number
         if self._broken:
             self._broken.discard(name)
         amid = self._amid
-        amid.add(name)
+        amid[name] = number
         if len(amid) > 1:
-            self._met |= amid
+            self._met.update(amid)
         event = _new(Call, (self._clocks.now, name, verb, call.job, call.token, arguments, number))
         self._note(event)
         self._see(event)
@@ -193,12 +191,13 @@ class Recorder:
     def end(self, actor: Actor, call: VerbCall, result: Any) -> Outcome:
         """Write down the outcome; the actor hears it unless the reply is lost."""
         outcome = result if type(result) is Outcome else _as_outcome(call.verb, result)
-        if call.verb == "claim" and outcome.value and outcome.done:
+        name, verb = actor.name, call.verb
+        if verb == "claim" and outcome.value and outcome.done:
             _refuse_no_claims(outcome.value)
         if not actor.heard:
             self._still_unheard(actor, call)
-        self.observe(actor.name, call.verb)
-        answered = actor.name not in self._broken or outcome.kind is not OutcomeKind.UNKNOWN
+        self.observe(name, verb)
+        answered = not self._broken or name not in self._broken or outcome.kind is not UNKNOWN
         self._returned(actor, call, outcome, answered=answered)
         return outcome if actor.heard else LOST_REPLY
 
@@ -215,13 +214,13 @@ class Recorder:
 
     def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Outcome:
         """Write down that a verb raised: what it did is unknown."""
-        self.raised_at[self._open[actor.name]] = _place_of(error)
+        self.raised_at[self._amid[actor.name]] = _place_of(error)
         return self.end(actor, call, Outcome.unknown(f"{type(error).__name__}: {error}"))
 
     def lost(self, actor: Actor, call: VerbCall) -> Outcome:
         """Write down a call that never arrived."""
         self.number += 1
-        self._open[actor.name] = self.number
+        self._amid[actor.name] = self.number
         self._write(Call(self._clocks.now, actor.name, call.verb, call.job, call.token, call.arguments, self.number))
         self._returned(actor, call, LOST_REQUEST, answered=False)
         return LOST_REQUEST
@@ -251,8 +250,7 @@ class Recorder:
 
     def _returned(self, actor: Actor, call: VerbCall, outcome: Outcome, *, answered: bool) -> None:
         name = actor.name
-        number = self._open.get(name, 0)
-        self._amid.discard(name)
+        number = self._amid.pop(name, 0)
         alone = name not in self._met
         if not alone:
             self._met.discard(name)
@@ -268,8 +266,9 @@ class Recorder:
         if self._sent is not None:
             at = len(self._events)
             self.statements.extend((at, one if one.actor else one._replace(actor=actor)) for one in self._sent())
-        views = self.queue.jobs()
-        touched = self.queue.changed()
+        queue = self.queue
+        views = queue.jobs()
+        touched = queue.changed()
         if touched is not None and not touched:
             return
         known = self.board.views
@@ -316,7 +315,7 @@ class Recorder:
 
 
 def _refuse_no_claims(value: Any) -> None:
-    if not isinstance(value, list | tuple) or not all(isinstance(item, Claim) for item in value):
+    if not isinstance(value, (list, tuple)) or not all(isinstance(item, Claim) for item in value):
         raise TypeError(f"claim answered done({value!r:.200}); it must answer done with a list of Claim")
 
 
