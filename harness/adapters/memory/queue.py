@@ -551,10 +551,11 @@ class Producing(Settling):
         )
 
     def window_taken(self, row: JobView) -> bool:
-        """Say whether another job's window covers the unique key of one that is committed only now."""
+        """Say whether the window of a job that was sent before covers the unique key of one that is committed now."""
         if row.unique_key is None or not self.own:
             return False
-        return self.window_holder(row.tool, row.unique_key, self.now("producer")) is not None
+        holder = self.window_holder(row.tool, row.unique_key, self.now("producer"))
+        return holder is not None and self.rows[holder].created_at < row.created_at
 
     def window_holder(self, tool: str, key: str, now: Instant) -> JobId | None:
         """Return the job that holds a unique key for its window, whether it has ended or not."""
