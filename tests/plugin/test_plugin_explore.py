@@ -483,6 +483,17 @@ async def ship(job):
 
 def ask():
     pass
+
+async def post(job):
+    send()
+    return JobResult(success=True)
+
+def send():
+    import socket
+    try:
+        socket.create_connection(("127.0.0.1", 9), timeout=1)
+    except Exception:
+        open("sent for real", "w")
 """
 SAYABLE = """
 import pytest
@@ -517,6 +528,12 @@ def test_with_a_fake(job_harness, monkeypatch):
     job_harness.register("ship", shop.ship)
     job_harness.enqueue("ship")
     job_harness.run_until_idle()
+
+def test_with_a_fake_of_the_world(job_harness, monkeypatch):
+    monkeypatch.setattr(shop, "send", lambda: effect("charged"))
+    job_harness.register("post", shop.post)
+    job_harness.enqueue("post")
+    job_harness.run_until_idle()
 """
 
 
@@ -527,12 +544,14 @@ def test_what_is_found_is_written_as_a_scenario_that_was_played_or_one_line_says
     (suite.path / "src/shop.py").write_text(SHOP, encoding="utf-8")
     suite.makepyfile(test_shop=SAYABLE)
     result = suite.runpytest_inprocess("--job-explore=60", "-o", "pythonpath=src", "--job-found=kept")
-    result.assert_outcomes(failed=3)
+    result.assert_outcomes(failed=4)
+    assert not (suite.path / "sent for real").exists(), "a processor ran without the test's fakes, and reached the world"
     result.stdout.fnmatch_lines(
         [
             "As a scenario: job-harness run kept/effect_repeated-test_shop.py-test_orders-*.yaml",
             "No scenario: the processor of 'pay' is made inside a function, `test_in_a_function.<locals>.pay`, where *",
             "No scenario: undisturbed, it does not come out as the test does: job-1: expected effects *, got {}",
+            "No scenario: without what the test puts in its place, a processor connects to 127.0.0.1:9",
         ]
     )
     [file] = suite.path.glob("kept/*")

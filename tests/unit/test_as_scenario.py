@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,30 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+REACHES_OUT = """
+import os, psycopg, socket, sqlite3, subprocess
+from contextlib import suppress
+from harness.processors.shut_off import ReachedOutside, shut_off
+tried = shut_off()
+sqlite3.connect(":memory:"), open(os.devnull, "w"), open(os.__file__)
+for act in (
+    lambda: socket.create_connection(("127.0.0.1", 9)),
+    lambda: subprocess.run(["true"]),
+    lambda: sqlite3.connect("kept.db"),
+    lambda: open("kept.txt", "a"),
+    lambda: psycopg.connect("host=127.0.0.1 port=9"),
+):
+    with suppress(ReachedOutside):
+        act()
+print(*tried, sep=", ")
+"""
+
+
+def test_code_that_is_shut_off_reaches_nothing_and_what_it_tried_is_told(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", REACHES_OUT]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    told = "connects to 127.0.0.1:9, starts true, opens the database kept.db, writes kept.txt, connects to PostgreSQL"
+    assert done.stdout.strip() == told
+    assert not list(tmp_path.iterdir())
