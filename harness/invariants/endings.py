@@ -69,7 +69,9 @@ class CompletedHasResult(Monitor):
         if event.verb != "reconcile" and (call is None or call.job != job):
             self.breach("success_without_run", f"{event.verb} made it COMPLETED; no worker said so", job=job)
         elif self._runs_seen and job not in self._succeeded:
-            self.breach("success_without_run", "it is COMPLETED and no run of it ever succeeded", job=job)
+            problem = None if call is None else json_problem(call.arguments[-1])
+            why = f"its output should have been refused: {problem}" if problem else "no run of it ever succeeded"
+            self.breach("success_without_run", f"it is COMPLETED, and {why}", job=job)
         if call is not None and call.job == job and not _same_result(call.arguments[-1], after.output):
             self.breach("wrong_result", f"it holds {after.output!r}, the worker said {call.arguments[-1]!r}", job=job)
         if after.error is not None:
@@ -81,7 +83,7 @@ class CompletedHasResult(Monitor):
 
 
 def _same_result(said: Any, kept: Any) -> bool:
-    if said is kept or said == kept:
+    if said is kept or said == kept or repr(said) == repr(kept):  # a NaN differs from itself
         return True
     return json_problem(said) is None and json_problem(kept) is None and canonical(said) == canonical(kept)
 
@@ -91,9 +93,7 @@ COMPLETED_HAS_RESULT = Invariant(
     sentence="COMPLETED carries the output of the attempt that completed it, completedAt >= startedAt, and no error.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind(
-            "success_without_run", Guarantee.TRUTHFUL_RESULT, "A job is COMPLETED although its work never finished."
-        ),
+        AnomalyKind("success_without_run", Guarantee.TRUTHFUL_RESULT, "A job is COMPLETED and no run of it succeeded."),
         AnomalyKind("wrong_result", Guarantee.TRUTHFUL_RESULT, "A job's result is not the one its worker returned."),
         AnomalyKind("completed_with_error", Guarantee.TRUTHFUL_RESULT, "A COMPLETED job still holds an error."),
         AnomalyKind("completed_before_started", Guarantee.TRUTHFUL_RESULT, "A job was completed before it started."),

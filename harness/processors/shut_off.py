@@ -1,7 +1,7 @@
 """Shuts a process off from the world: whatever its code then tries outside raises, and is noted.
 
 For a fork that plays a processor without what a test had put in the place of the world: a card must not be charged
-because somebody wants to see whether a scenario file can say what was found. Network, programs, databases and files are
+only to see whether a scenario file can say what was found. Network, programs, databases and files are
 seen by Python's audit events, which no `from x import y` escapes; psycopg (3.2, 3.3), which connects in C, at the one
 function through which all its ways lead. Another library that connects in C is not seen.
 """
@@ -60,9 +60,10 @@ def shut_off() -> list[str]:
     sys.dont_write_bytecode = True
     sys.addaudithook(heard)
     if (generators := sys.modules.get("psycopg.generators")) is not None:
-        generators.connect = lambda *_, **__: refuse("connects to PostgreSQL")
+        vars(generators)["connect"] = lambda *_, **__: refuse("connects to PostgreSQL")
     return attempts
 
 
 def _writes(path: Any, mode: str | None, flags: int) -> bool:
-    return not isinstance(path, int) and os.fspath(path) not in (os.devnull, os.devnull.encode()) and bool(flags & _WRITES)
+    nowhere = isinstance(path, int) or os.fspath(path) in (os.devnull, os.devnull.encode())
+    return not nowhere and bool(flags & _WRITES)

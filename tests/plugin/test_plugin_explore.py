@@ -545,7 +545,7 @@ def test_what_is_found_is_written_as_a_scenario_that_was_played_or_one_line_says
     suite.makepyfile(test_shop=SAYABLE)
     result = suite.runpytest_inprocess("--job-explore=60", "-o", "pythonpath=src", "--job-found=kept")
     result.assert_outcomes(failed=4)
-    assert not (suite.path / "sent for real").exists(), "a processor ran without the test's fakes, and reached the world"
+    assert not (suite.path / "sent for real").exists(), "a processor reached the world: it ran without the fakes"
     result.stdout.fnmatch_lines(
         [
             "As a scenario: job-harness run kept/effect_repeated-test_shop.py-test_orders-*.yaml",
