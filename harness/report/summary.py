@@ -130,7 +130,7 @@ def case_screen(
     if case.control is not None and run is not None:
         lines += [Line(f"The control is at {case.scenario.path}:{case.line}.")]
     if case.error is not None and case.error.hint:
-        lines += [Line(text) for text in wrap("", case.error.hint, width=WIDTH, lines=6)]
+        lines.append(Line(one_line(case.error.hint)))  # Whole: a command in it is copied.
     return [*lines, *([] if case.skipped else [Line(f"Replay: {replay}")]), Line("")]
 
 
