@@ -127,13 +127,12 @@ class Canonical:
         known = self._known.get((part.number, now))
         if known is None:
             name, value = part.value
-            self._aged = False
-            if name in momentary or (not name and momentary):
-                self._aged = True
-                kept = _current((part.value,) if name else value.items, now, momentary)
-                form: Any = tuple([(known, self._form(item, now, [])) for known, item in kept])
-            else:
-                form = (name, self._form(value, now, []))
+            kept = (part.value,) if name else value.items
+            self._aged = bool(momentary) and (not name or name in momentary)
+            if self._aged:
+                kept = _current(kept, now, momentary)
+            seen: list[Any] = []
+            form = tuple([(known, self._form(item, now, seen)) for known, item in kept])
             known = self._keep(form, part.number, now)
         return known
 
@@ -261,17 +260,19 @@ class Canonical:
         if kind is JobView:
             return self._of_view(JobView(*items), now, seen)
         if kind is Alias:
-            return seen[items[0]]
+            return ("same", seen[items[0]])  # one object with two names is not two objects that look alike
+        if kind is list or issubclass(kind, tuple):
+            return tuple([self._form(item, now, seen) for item in items])
         if momentary := getattr(kind, "momentary", None):
             self._aged = True
             items = _current(items, now, momentary)
+        counted = not hasattr(kind, "__dataclass_fields__")  # as in `freeze`, which the number of an alias comes from
         place = len(seen)
-        seen.append(None)
-        if kind is list or issubclass(kind, tuple):
-            form = tuple([self._form(item, now, seen) for item in items])
-        else:
-            form = tuple([(name, self._form(item, now, seen)) for name, item in items])
-        seen[place] = form
+        if counted:
+            seen.append(None)
+        form = tuple([(name, self._form(item, now, seen)) for name, item in items])
+        if counted:
+            seen[place] = form
         return form
 
 
