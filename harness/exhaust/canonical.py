@@ -442,11 +442,10 @@ class StateKeys:
         if position is not None:
             told = (position.told, position.request.point, position.reborn, position.progress)
             stands = form.form.number(told, position.number, now)
-        if standing is State.SLEEPING:
+        if standing is State.SLEEPING and actor.wake > now:
             return self._number((stands, "wakes", actor.wake - now))
-        if standing is State.POLLING and actor.last_tick >= now:
-            return self._number((stands, "ticked"))
-        return self._number((stands, int(standing)))
+        looked = actor.last_tick >= now  # then it looks later the next time
+        return self._number((stands, int(standing), looked))
 
     def _of_rows(self, state: GlobalState, form: NamedForm) -> int:
         number, now = form.form.number, state.now

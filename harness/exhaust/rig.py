@@ -522,7 +522,7 @@ class Rig:
         ):
             return was
         wake = process.wake if process.state is State.SLEEPING else 0
-        tick = process.last_tick if process.state is State.POLLING else 0
+        tick = process.last_tick if process.last_tick >= self.kernel.now else 0
         stood = -1 if position is None else position.number
         number = self._number(("stands", stood, process.state, wake, tick))
         return ActorState(position, process.state, process.wake, process.last_tick, number)

@@ -72,7 +72,8 @@ class ActorState(NamedTuple):
     wake: Instant
     last_tick: Instant
     number: int
-    """Of what of this can matter: an actor that is ready has no time at which it wakes."""
+    """Of what of this can matter. An actor that is ready has no time at which it wakes. Its last tick matters while it
+    is now, even if it does not poll at the moment: no actor ticks twice at one instant."""
 
 
 class ClockState(NamedTuple):

@@ -96,6 +96,35 @@ def test_what_a_monitor_learned_once_is_what_it_would_learn_again(monkeypatch: p
     assert summary("memory+token-not-raised", scope) == known
 
 
+class Futures(Explorer):
+    """Looks one move ahead of each state that is reached, also where it is taken for one that was met before."""
+
+    def __init__(self, target: str, scope: Scope) -> None:
+        self.of: dict[Any, set[Any]] = {}
+        """By the key of a state, the different futures of the states that have it."""
+        self._looked_at: set[Any] = set()
+        super().__init__(open_engine(target), scope, first_only=False)
+
+    def _new(self, state: GlobalState, keys: Any, parent: int, move: Any, workload: int) -> tuple[int, bool]:
+        taken = super()._new(state, keys, parent, move, workload)
+        whole = (state.raw, tuple([actor[1:4] for actor in state.actors]))
+        if whole not in self._looked_at:
+            self._looked_at.add(whole)
+            rig, _ = self._rig(workload)
+            rests, moves = rig.outlook(state)
+            made = [(keys.of(rig.make(move, state)), bool(rig.session.judge.anomalies)) for move in moves]
+            self.of.setdefault(keys.of(state), set()).add((rests, frozenset(made)))
+        return taken
+
+
+@pytest.mark.parametrize("scope", [Scope(jobs=1), Scope(), Scope(jobs=1, cancels=1)], ids=Scope.sentence)
+def test_states_that_are_taken_for_one_have_one_future(scope: Scope) -> None:
+    futures = Futures("memory", scope)
+    futures.run()
+    assert futures.complete
+    assert [key for key, different in futures.of.items() if len(different) > 1] == []
+
+
 def test_a_lesson_kept_without_what_was_shown_is_caught_by_that(monkeypatch: pytest.MonkeyPatch) -> None:
     scope = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))
     right, wanted = summary("memory", scope), Witnesses._wanted
