@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "explorer.py": ("3",),
     "run_profile.py": ("10",),
     "exhaustive.py": ("1",),
+    "reduction.py": (),
     "ray_cluster.py": ("30000",),
     "gating.py": ("3",),
     "engines.py": ("3",),
