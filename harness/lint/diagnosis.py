@@ -318,10 +318,16 @@ class _Doctor:
             for value in self._facts.values
             if value.source is SettingSource.DATABASE and (meaning := meaning_of(value.name, option=True)) is not None
         }
-        for value in self._facts.values:
-            meaning = meaning_of(value.name, option=True)
-            if value.source is not SettingSource.QUEUE or meaning is None:
-                continue
+        given = [
+            (value, meaning)
+            for value in self._facts.values
+            if value.source in (SettingSource.QUEUE, SettingSource.UPDATE)
+            and (meaning := meaning_of(value.name, option=True)) is not None
+        ]
+        updated = {(value.queue, meaning.setting) for value, meaning in given if value.source is SettingSource.UPDATE}
+        for value, meaning in given:
+            if value.source is SettingSource.QUEUE and (value.queue, meaning.setting) in updated:
+                continue  # updateQueue wins, so the row never holds what createQueue says.
             wanted = _scaled(value, meaning.unit)
             for (queue, setting), (other, has) in held.items():
                 if setting != meaning.setting or value.queue not in ("", queue) or None in (wanted, has):

@@ -37,6 +37,8 @@ class SettingSource(Enum):
     WORK = "work()"
     DATABASE = "the queue's row in the database"
     QUEUE = "the queue's options"
+    UPDATE = "updateQueue()"
+    """Wins over QUEUE for the same queue, whichever stands first: createQueue changes nothing where a queue exists."""
     CONSTRUCTOR = "the constructor's options"
     CONSTANT = "a constant"
     ENVIRONMENT = "the environment"
@@ -62,7 +64,7 @@ class Value:
     factor: float = 1.0
     """What the variable's number is multiplied with."""
     call: Place | None = None
-    """The one call that it holds for; none where it holds for all."""
+    """The one call that it holds for; none where it holds for all. Of updateQueue, the call that sets it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Ignored(NamedTuple):
     until: int = 10_000
 
 
-_QUEUE: Final = frozenset({SettingSource.QUEUE})
+_QUEUE: Final = frozenset({SettingSource.QUEUE, SettingSource.UPDATE})
 _CONSTRUCTOR: Final = frozenset({SettingSource.CONSTRUCTOR})
 IGNORED: Final = (
     Ignored(re.compile(r"^expireIn(Minutes|Hours)$"), 10, "expireInSeconds", _QUEUE),

@@ -228,9 +228,19 @@ class EffectiveSettings:
                 found.setdefault(setting.place, Related(setting.place, f"{setting} ({setting.source.value})"))
             for other in setting.others:
                 told = "unknown" if other.value is UNKNOWN else shown(other.value)
-                text = f"{other.name} = {told} ({other.source.value}, not in effect here)"
+                text = f"{other.name} = {told} ({other.source.value}, {_effect(other, setting)})"
                 found.setdefault(other.place, Related(other.place, text))
         return tuple(found.values())
+
+
+def _effect(other: Value, winner: Setting) -> str:
+    """Say what a value is that another one is judged instead of: updateQueue may win all the same."""
+    if other.source is SettingSource.UPDATE and winner.source in (SettingSource.QUEUE, SettingSource.UPDATE):
+        if other.queue != winner.queue:
+            return "for a queue whose name cannot be told"
+        if winner.source is SettingSource.UPDATE:
+            return "which call comes last cannot be told"
+    return "not in effect here"
 
 
 def shown(value: Scalar) -> str:
@@ -249,7 +259,13 @@ def standings(facts: Facts) -> Sequence[EffectiveSettings]:
     return found
 
 
-_FOR_ALL: Final = (SettingSource.CONSTRUCTOR, SettingSource.QUEUE, SettingSource.COLUMN, SettingSource.DATABASE)
+_FOR_ALL: Final = (
+    SettingSource.CONSTRUCTOR,
+    SettingSource.QUEUE,
+    SettingSource.UPDATE,
+    SettingSource.COLUMN,
+    SettingSource.DATABASE,
+)
 """What sets something for queues that no call names."""
 
 
@@ -263,7 +279,25 @@ def _standings(facts: Facts) -> Iterator[EffectiveSettings]:
     for service in services:
         for queue in queues:
             for call in _sends(facts, queue):
-                yield standing(facts, service, queue, call=call)
+                yield from standings_of(facts, service, queue, call=call)
+
+
+def standings_of(
+    facts: Facts, service: Service | None, queue: str, *, call: Place | None = None
+) -> Iterator[EffectiveSettings]:
+    """List what may hold in a service for a queue: one for each call of updateQueue that may come last and differs."""
+    for last in _last_updates(facts, queue):
+        yield standing(facts, service, queue, call=call, last=last)
+
+
+def _last_updates(facts: Facts, queue: str) -> list[Place | None]:
+    """List the calls of updateQueue that give a queue different values; none where the order makes no difference."""
+    told: dict[str, dict[tuple[Scalar, str], Place | None]] = {}
+    for value in facts.values if queue else ():
+        meaning = meaning_of(value.name, option=True) if value.source is SettingSource.UPDATE else None
+        if meaning is not None and value.queue == queue:
+            told.setdefault(meaning.setting, {}).setdefault((value.value, value.variable), value.call)
+    return list(dict.fromkeys(call for calls in told.values() if len(calls) > 1 for call in calls.values())) or [None]
 
 
 def _sends(facts: Facts, queue: str) -> list[Place | None]:
@@ -276,21 +310,27 @@ def _sends(facts: Facts, queue: str) -> list[Place | None]:
     return told if told and len(told) == len(places) else [None, *told]
 
 
-def standing(facts: Facts, service: Service | None, queue: str, *, call: Place | None = None) -> EffectiveSettings:
-    """Return what holds in a service for a queue, and for the jobs that one call sends to it."""
+def standing(
+    facts: Facts, service: Service | None, queue: str, *, call: Place | None = None, last: Place | None = None
+) -> EffectiveSettings:
+    """Return what holds in a service for a queue, and for the jobs that one call sends to it.
+
+    `last` is the call of updateQueue that is taken to come last.
+    """
     release = _worked_with(facts, queue)
     major = release.major if release is not None else pgboss_major(facts)
     candidates: dict[str, list[Value]] = {}
     for value in [*facts.values, *(service.values.values() if service is not None else ())]:
         meaning = meaning_of(value.name, option=value.source not in (SettingSource.CONSTANT, SettingSource.ENVIRONMENT))
-        if (value.call is not None and value.call != call) or _without_effect(value, facts):
+        of_another = value.call is not None and value.call != call and value.source is not SettingSource.UPDATE
+        if of_another or _without_effect(value, facts):
             continue
         if meaning is not None and value.queue in ("", queue):
             candidates.setdefault(meaning.setting, []).append(value)
     settings: dict[str, Setting] = {}
     unknown: set[str] = set()
     for name, values in candidates.items():
-        winner = _winner(name, values, service)
+        winner = _winner(name, values, service, last)
         if winner is None:
             unknown.add(name)
         else:
@@ -309,7 +349,7 @@ def _worked_with(facts: Facts, queue: str) -> ReleaseSpan | None:
 
 
 _OPTIONS: Final = frozenset({
-    SettingSource.SEND, SettingSource.WORK, SettingSource.QUEUE, SettingSource.CONSTRUCTOR,
+    SettingSource.SEND, SettingSource.WORK, SettingSource.QUEUE, SettingSource.UPDATE, SettingSource.CONSTRUCTOR,
 })  # fmt: skip
 
 
@@ -324,10 +364,13 @@ def _without_effect(value: Value, facts: Facts) -> bool:
     return supervised or maintained or ignored_by(major, value.name, value.source) is not None
 
 
-def _winner(name: str, values: list[Value], service: Service | None) -> Setting | None:
+def _winner(name: str, values: list[Value], service: Service | None, last: Place | None) -> Setting | None:
     """Return the setting that wins; None where it is unknown."""
     places = {id(value): number for number, value in enumerate(values)}
-    values = sorted(values, key=lambda value: (*_rank(value), _age(value, places[id(value)])))
+    values = sorted(
+        values,
+        key=lambda value: (*_rank(value), last is not None and value.call != last, _age(value, places[id(value)])),
+    )
     first = values[0]
     told = resolved(first, service)
     number = number_of(told.value)
@@ -343,8 +386,15 @@ def _winner(name: str, values: list[Value], service: Service | None) -> Setting 
     return Setting(name, number * unit, told.place, told.name, written, first.source, others, first.queue, unit)
 
 
-def _rank(value: Value) -> tuple[int, bool, bool]:
-    return ORDER.index(value.source), not value.queue, not value.name.upper().endswith("MS")
+def _rank(value: Value) -> tuple[int, bool, bool, bool]:
+    """Order values, the one that wins first.
+
+    updateQueue wins over createQueue of the same queue. One of a queue that cannot be told may be about another queue,
+    and wins only over a createQueue that cannot be told either.
+    """
+    updates = value.source is SettingSource.UPDATE
+    level = ORDER.index(SettingSource.QUEUE if updates else value.source)
+    return level, not value.queue, not updates, not value.name.upper().endswith("MS")
 
 
 def _age(value: Value, number: int) -> int:

@@ -272,6 +272,17 @@ def test_options_that_never_reached_an_existing_queue_are_found(patient: Patient
     assert [(finding.rule, str(finding.place)) for finding in findings] == [("queue_options_differ_now", "boss.ts:2")]
 
 
+def test_a_row_that_holds_what_update_queue_says_is_right(patient: Patient, tmp_path: Path) -> None:
+    patient.connection.execute("CREATE TABLE pgboss.queue (name text, retry_limit int, expire_seconds int)")
+    patient.connection.execute("INSERT INTO pgboss.queue VALUES ('my-tool', 2, 900)")
+    update = 'boss.updateQueue("my-tool", { expireInSeconds: 900 });\n'
+    files = {"boss.ts": update + 'boss.createQueue("my-tool", {\nexpireInSeconds: 660,\nretryLimit: 3 });'}
+
+    findings = patient.diagnosis(read_repository(write(tmp_path, files))).findings
+
+    assert [(finding.rule, str(finding.place)) for finding in findings] == [("queue_options_differ_now", "boss.ts:4")]
+
+
 def test_the_reference_queues_own_database_passes(cluster: Cluster, tmp_path: Path) -> None:
     url = cluster.create_database()
     asyncio.run(migrate(url))

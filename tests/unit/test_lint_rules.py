@@ -8,9 +8,11 @@ import pytest
 
 from harness.lint.catalogue import RULES
 from harness.lint.examination import examine
+from harness.lint.finding import CheckFinding
 from harness.lint.repository import read_repository
 from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
+from harness.lint.settings import standings
 from tests.unit.guide_repository import write
 from tests.unit.queue_repositories import QUEUES, Example
 
@@ -47,6 +49,12 @@ WORKED = (
 SLOW = (
     "const TOTAL_TIMEOUT_MS = {minutes} * 60 * 1000;\n"
     "export async function scrape(input) {{ const deadline = start + TOTAL_TIMEOUT_MS; await until(deadline); }}\n"
+)
+UPDATED = (
+    "const RENDER_TIMEOUT_MS = 10 * 60 * 1000;\n"
+    'await boss.createQueue("a", {{ expireInSeconds: {} }});\n'
+    'await boss.updateQueue("a", {{ expireInSeconds: {} }});\n'
+    'await boss.work("a", async ([job]) => {{ await render(job, RENDER_TIMEOUT_MS); }});'
 )
 PRISMA = 'model ToolJob {\n  maxAttempts Int @default(3)\n  @@map("tool_job")\n}\n'
 PYTHON = 'registry.register_processor("a", run)\nregistry.register_processor("b", run)\n'
@@ -355,6 +363,12 @@ EXAMPLES = [
         {**boss(WORKED, version="12.38.0"), "slow.ts": SLOW.format(minutes=14)},
     ),
     Example(
+        "handler_outlives_expiry",
+        boss(UPDATED.format(660, 300)),
+        "boss.ts:5",
+        boss(UPDATED.format(300, 660)),
+    ),
+    Example(
         "queue_options_never_arrive",
         boss('boss.createQueue("a", { retryLimit: 2 });'),
         "boss.ts:2",
@@ -435,6 +449,49 @@ EXAMPLES = [
 
 def findings(root: Path, files: dict[str, str]) -> list[str]:
     return [f"{one.severity} {one.rule} {one.place}" for one in examine(read_repository(write(root, files))).findings]
+
+
+def told(root: Path, files: dict[str, str], rule: str) -> list[CheckFinding]:
+    return [one for one in examine(read_repository(write(root, files))).findings if one.rule == rule]
+
+
+def test_update_queue_wins_for_each_option_that_it_names_wherever_it_stands(tmp_path: Path) -> None:
+    first = 'await boss.updateQueue("a", { retryLimit: 5 });\nawait boss.createQueue("a", {\n expireInSeconds: 660,\n'
+    files = {**boss(first + " retryLimit: 2 });", version="12.38.0"), "job.ts": CONFIG}
+    here = next(one for one in standings(read_repository(write(tmp_path, files))) if one.queue == "a")
+
+    held = {name: setting for name in ("expiry", "retry_limit") if (setting := here.get(name)) is not None}
+    assert {name: str(setting.place) for name, setting in held.items()} == {
+        "expiry": "boss.ts:4",
+        "retry_limit": "boss.ts:2",
+    }
+    assert [f"{one.place}: {one.message}" for one in here.related(held["retry_limit"])] == [
+        "boss.ts:2: retryLimit = 5 (updateQueue())",
+        "boss.ts:5: retryLimit = 2 (the queue's options, not in effect here)",
+    ]
+
+
+def test_of_two_update_calls_either_may_come_last(tmp_path: Path) -> None:
+    again = 'await boss.updateQueue("a", {\n expireInSeconds: 300 });\n'
+    [found] = told(tmp_path, boss(again + UPDATED.format(900, 660)), "handler_outlives_expiry")
+
+    assert found.message.startswith("'a' takes a job back after 5m, and its handler may wait 10m (RENDER_TIMEOUT_MS")
+    assert [one.message for one in found.related if "expireInSeconds" in one.message] == [
+        "expireInSeconds = 300 (updateQueue())",
+        "expireInSeconds = 660 (updateQueue(), which call comes last cannot be told)",
+        "expireInSeconds = 900 (the queue's options, not in effect here)",
+    ]
+
+
+def test_an_update_of_a_queue_that_cannot_be_told_overrules_no_queue_by_name(tmp_path: Path) -> None:
+    files = boss(UPDATED.format(300, 660).replace('updateQueue("a"', "updateQueue(other()"))
+    [found] = told(tmp_path, files, "handler_outlives_expiry")
+
+    assert "expireInSeconds = 660 (updateQueue(), for a queue whose name cannot be told)" in [
+        one.message for one in found.related
+    ]
+    both = UPDATED.format(300, 660).replace('Queue("a"', "Queue(name()")
+    assert told(tmp_path, boss(both), "handler_outlives_expiry") == []
 
 
 def test_numbers_of_different_things_do_not_contradict_each_other(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ LIBRARIES: Final = {
 
 OPTIONS_AT: Final = {
     "createQueue": (1, SettingSource.QUEUE),
-    "updateQueue": (1, SettingSource.QUEUE),
+    "updateQueue": (1, SettingSource.UPDATE),
     "send": (2, SettingSource.SEND),
     "sendAfter": (2, SettingSource.SEND),
     "sendThrottled": (2, SettingSource.SEND),
@@ -253,7 +253,9 @@ class NodeQueues:
         options, whole = self._options(given) if given is not None and given.type not in FUNCTIONS else ({}, True)
         if not whole and name in FORWARDED:
             self._facts.forwarding |= set(_around(node))
-        call = place if name in SENDS else None
+        if source is SettingSource.UPDATE and self._aside:
+            source = SettingSource.QUEUE  # What a test updates does not outrank what production creates.
+        call = place if name in SENDS or source is SettingSource.UPDATE else None
         for queue in sorted(names.possible) or [""]:
             self._take(options, source, queue, call)
         if name == "work" and len(arguments) > 1:

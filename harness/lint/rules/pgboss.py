@@ -23,7 +23,7 @@ from harness.lint.releases import (
     release_of,
     satisfies,
 )
-from harness.lint.settings import EffectiveSettings, meaning_of, number_of, spoken, standing
+from harness.lint.settings import EffectiveSettings, meaning_of, number_of, spoken, standing, standings_of
 
 MOST_RELATED: Final = 5
 
@@ -231,7 +231,7 @@ def _arriving(facts: Facts) -> Iterator[Breach]:
 _SOURCES: Final = {
     "new PgBoss": SettingSource.CONSTRUCTOR,
     "createQueue": SettingSource.QUEUE,
-    "updateQueue": SettingSource.QUEUE,
+    "updateQueue": SettingSource.UPDATE,
     "work": SettingSource.WORK,
     **dict.fromkeys(SENDS, SettingSource.SEND),
 }
@@ -360,9 +360,12 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
     ):
         return
     for handling in facts.handlings:
-        here = standing(facts, None, handling.queue)
-        expiry = here.get("expiry")
-        if expiry is None or release_of(facts, handling.place.file) is None:
+        if release_of(facts, handling.place.file) is None:
+            continue
+        known = [one for one in standings_of(facts, None, handling.queue) if one.get("expiry") is not None]
+        here = min(known, key=lambda one: _value_of(one, "expiry"), default=None)
+        expiry = None if here is None else here.get("expiry")
+        if here is None or expiry is None:
             continue
         for waits, weight, how in (
             (handling.called, Severity.WARNING, "its handler may wait"),
@@ -373,6 +376,11 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
                 longest = max(longer, key=lambda wait: wait.seconds)
                 yield _outliving(handling.place, handling.queue, here, longest, weight, how)
                 break
+
+
+def _value_of(here: EffectiveSettings, name: str) -> float:
+    setting = here.get(name)
+    return 0.0 if setting is None else setting.value
 
 
 def _outliving(
