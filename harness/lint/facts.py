@@ -168,6 +168,8 @@ class LongestWait:
     name: str
     seconds: float
     place: Place
+    each: bool = False
+    """Whether a handler waits so for each job of its batch, one after the other."""
 
 
 @dataclass(frozen=True, slots=True)

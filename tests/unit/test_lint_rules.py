@@ -56,6 +56,17 @@ UPDATED = (
     'await boss.updateQueue("a", {{ expireInSeconds: {} }});\n'
     'await boss.work("a", async ([job]) => {{ await render(job, RENDER_TIMEOUT_MS); }});'
 )
+BATCHED = (
+    "const RENDER_TIMEOUT_MS = 10 * 60 * 1000;\n"
+    'await boss.createQueue("a", {{ expireInSeconds: 660 }});\n'
+    'await boss.work("a", {{ batchSize: 10 }}, async (jobs) => {{ {} }});'
+)
+IN_TURN = "for (const job of jobs) await render(job, RENDER_TIMEOUT_MS);"
+AT_ONCE = "await Promise.all(jobs.map((job) => render(job, RENDER_TIMEOUT_MS)));"
+FETCHES = (
+    'import {{ fetch, url }} from "./web";\nawait boss.createQueue("a", {{ expireInSeconds: 300 }});\n'
+    'await boss.work("a", async ([job]) => {{ {} }});'
+)
 PRISMA = 'model ToolJob {\n  maxAttempts Int @default(3)\n  @@map("tool_job")\n}\n'
 PYTHON = 'registry.register_processor("a", run)\nregistry.register_processor("b", run)\n'
 SLUGS = 'const TOOL_SLUGS = ["a",\n"b"] as const;\nregisterProcessor("a", run);\n'
@@ -368,6 +379,35 @@ EXAMPLES = [
         "boss.ts:5",
         boss(UPDATED.format(300, 660)),
     ),
+    Example("handler_outlives_expiry", boss(BATCHED.format(IN_TURN)), "boss.ts:4", boss(BATCHED.format(AT_ONCE))),
+    Example(
+        "handler_outlives_expiry",
+        boss(
+            BATCHED.format("await all(jobs);") + f"\nasync function all(batch) {{ {IN_TURN.replace('jobs', 'batch')} }}"
+        ),
+        "boss.ts:4",
+        boss(
+            BATCHED.format("const until = within(RENDER_TIMEOUT_MS); for (const job of jobs) await render(job, until);")
+        ),
+    ),
+    Example(
+        "handler_outlives_expiry",
+        boss(FETCHES.format("await axios.get(url, { timeout: 10 * 60 * 1000 });")),
+        "boss.ts:4",
+        boss(FETCHES.format("await mails.add(job, { timeout: 10 * 60 * 1000 });")),
+    ),
+    Example(
+        "handler_outlives_expiry",
+        boss(FETCHES.format("return got(url, { timeout: { request: 600_000 } });")),
+        "boss.ts:4",
+        boss(FETCHES.format("return got(url, { timeout: { request: 60_000 } });")),
+    ),
+    Example(
+        "handler_outlives_expiry",
+        boss(FETCHES.format("const signal = AbortSignal.timeout(600_000); await fetch(url, { signal });")),
+        "boss.ts:4",
+        boss(FETCHES.format("const signal = AbortSignal.timeout(60_000); await fetch(url, { signal });")),
+    ),
     Example(
         "queue_options_never_arrive",
         boss('boss.createQueue("a", { retryLimit: 2 });'),
@@ -492,6 +532,17 @@ def test_an_update_of_a_queue_that_cannot_be_told_overrules_no_queue_by_name(tmp
     ]
     both = UPDATED.format(300, 660).replace('Queue("a"', "Queue(name()")
     assert told(tmp_path, boss(both), "handler_outlives_expiry") == []
+
+
+def test_the_repair_of_a_batch_is_enough_for_the_batch(tmp_path: Path) -> None:
+    [found] = told(tmp_path, boss(BATCHED.format(IN_TURN)), "handler_outlives_expiry")
+
+    assert "may wait 10m for each of 10 jobs, one after the other, 1h40m in all" in found.message
+    assert found.repair == (
+        "Set batchSize to 1 and expireInSeconds of 'a' to 660 or more; or to 6060 for 10 jobs at a time."
+    )
+    longer = BATCHED.format(IN_TURN).replace("660", "6060")
+    assert told(tmp_path, boss(longer), "handler_outlives_expiry") == []
 
 
 def test_numbers_of_different_things_do_not_contradict_each_other(tmp_path: Path) -> None:

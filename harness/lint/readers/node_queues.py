@@ -626,9 +626,20 @@ _WAIT: Final = re.compile(r"(?i)(time_?out|deadline|max_?wait)")
 _UNIT: Final = re.compile(r"(?i:_)?(?P<unit>ms|millis|milliseconds|seconds|secs|minutes|mins|hours)$", re.IGNORECASE)
 _SECONDS: Final = {"m": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
 _SLEEPS: Final = frozenset({"sleep", "delay", "wait", "setTimeout", "timeout"})
+_HANDS_ON: Final = FORWARDED | {"add", "addBulk", "addJob", "set"}
+"""Methods that hand something to a queue or a cache: a timeout there is not waited for."""
 _IMPORT: Final = re.compile(rb"""(?:from|import\()\s*["']([^"'\n]+)["']""")
 MOST_MODULES: Final = 400
 MOST_FUNCTIONS: Final = 200
+
+
+class _Visit(NamedTuple):
+    """A function to look into: whether it runs for each job of a batch, and whether it is handed the batch."""
+
+    node: Node
+    module: Module
+    each: bool = False
+    batch: bool = False
 
 
 class Reach:
@@ -640,32 +651,40 @@ class Reach:
     def from_handler(self, handler: Node, module: Module) -> tuple[tuple[LongestWait, ...], tuple[LongestWait, ...]]:
         """Return the waits in the code that it calls, and those in what is imported only."""
         called: dict[Place, LongestWait] = {}
-        waiting = [self._constants.node(one, module) for one in _unwrapped(handler)]
-        seen: set[tuple[str, int]] = set()
+        waiting = [_Visit(*self._constants.node(one, module), batch=True) for one in _unwrapped(handler)]
+        seen: set[tuple[str, int, bool]] = set()
         used: set[str] = set()
         while waiting and len(seen) < MOST_FUNCTIONS:
-            node, where = waiting.pop()
-            function = self.function(node, where)
-            if function is None or (function[1].path, function[0].start_byte) in seen:
+            visit = waiting.pop()
+            function = self.function(visit.node, visit.module)
+            if function is None or (function[1].path, function[0].start_byte, visit.each) in seen:
                 continue
             body, where = function
-            seen.add((where.path, body.start_byte))
+            seen.add((where.path, body.start_byte, visit.each))
+            batch = _batch_name(body) if visit.batch else ""
+            loops = list(_loops_over(batch, body))
             for inner in descend(body):
+                each = visit.each or any(one.start_byte <= inner.start_byte < one.end_byte for one in loops)
                 if inner.type == "call_expression":
                     callee = inner.child_by_field_name("function")
                     if callee is not None and callee.type == "identifier":
-                        waiting.append((callee, where))
-                    slept = self._slept(inner, where)
-                    if slept is not None:
-                        called.setdefault(slept.place, slept)
+                        handed = [text_of(one) for one in arguments_of(inner)[:1]]
+                        waiting.append(_Visit(callee, where, each, batch=bool(batch) and handed == [batch]))
                 elif inner.type == "identifier" and text_of(inner) in where.imports:
                     target = self._constants.target_path(where.imports[text_of(inner)][0], where.path)
                     used |= set() if target is None else {target}
-                if inner.type == "identifier" and _WAIT.search(text_of(inner)) and _UNIT.search(text_of(inner)):
-                    wait = self._wait(inner, where)
-                    if wait is not None:
-                        called.setdefault(wait.place, wait)
+                wait = self._waits(inner, where)
+                if wait is not None and (wait.place not in called or each):
+                    called[wait.place] = replace(wait, each=each)
         return tuple(called.values()), tuple(wait for wait in self._imported(used) if wait.place not in called)
+
+    def _waits(self, node: Node, module: Module) -> LongestWait | None:
+        """Return how long a piece of code may wait, where it says that."""
+        if node.type == "identifier" and _WAIT.search(text_of(node)) and _UNIT.search(text_of(node)):
+            return self._wait(node, module)
+        if node.type == "pair":
+            return self._bounded(node, module)
+        return self._slept(node, module) if node.type == "call_expression" else None
 
     def function(self, node: Node, module: Module) -> tuple[Node, Module] | None:
         """Return the function that a node is or names, and the module that holds it."""
@@ -696,14 +715,31 @@ class Reach:
         )
 
     def _slept(self, node: Node, module: Module) -> LongestWait | None:
-        """Read `await sleep(60_000)`, and `await new Promise((done) => setTimeout(done, 60_000))`."""
-        name, arguments = callee_of(node)[1], arguments_of(node)
-        if name not in _SLEEPS or not arguments or not _awaited(node):
+        """Read `await sleep(60_000)`, `AbortSignal.timeout(60_000)`, and `setTimeout(done, 60_000)` in a Promise."""
+        owner, name = callee_of(node)
+        arguments = arguments_of(node)
+        aborts = name == "timeout" and owner is not None and text_of(owner) == "AbortSignal"
+        if name not in _SLEEPS or not arguments or not (aborts or _awaited(node)):
             return None
-        value = self._constants.value(arguments[-1] if name == "setTimeout" else arguments[0], module)
-        if not isinstance(value, (int, float)) or isinstance(value, bool):
+        value = arguments[-1] if name == "setTimeout" else arguments[0]
+        return self._milliseconds("AbortSignal.timeout" if aborts else name, value, node, module)
+
+    def _bounded(self, pair: Node, module: Module) -> LongestWait | None:
+        """Read `{ timeout: 60_000 }` and `{ timeout: { request: 60_000 } }` among what an awaited call is given."""
+        key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")
+        call = _call_given(pair)
+        if key is None or value is None or call is None or unquoted(key) != "timeout":
             return None
-        return LongestWait(name, value / 1000, Place(module.path, line_of(node)))
+        if callee_of(call)[1] in _HANDS_ON or not (_awaited(call) or _returned(call)):
+            return None
+        inner = next((one for name, _, one in pairs_of(value) if name == "request"), None)
+        return self._milliseconds("timeout", value if inner is None else inner, pair, module)
+
+    def _milliseconds(self, name: str, value: Node, at: Node, module: Module) -> LongestWait | None:
+        number = self._constants.value(value, module)
+        if not isinstance(number, (int, float)) or isinstance(number, bool):
+            return None
+        return LongestWait(name, number / 1000, Place(module.path, line_of(at)))
 
     def _imported(self, used: set[str]) -> Iterator[LongestWait]:
         """List the waits that stand in modules from which something is used, and in what these import."""
@@ -730,6 +766,38 @@ class Reach:
 def _unwrapped(handler: Node) -> list[Node]:
     """List what a handler is made of: itself, and what a call that wraps it is given."""
     return [handler, *arguments_of(handler)] if handler.type == "call_expression" else [handler]
+
+
+def _batch_name(function: Node) -> str:
+    """Return what a handler calls the jobs that it is handed; empty where it takes them out of the array at once."""
+    first = first_parameter(function)
+    return text_of(first) if first is not None and first.type == "identifier" else ""
+
+
+def _loops_over(batch: str, function: Node) -> Iterator[Node]:
+    """List the loops over a batch that finish one job before the next: something in them is awaited."""
+    for node in descend(function) if batch else ():
+        head = node.child_by_field_name("right") or node.child_by_field_name("condition")
+        if node.type not in ("for_in_statement", "for_statement") or head is None:
+            continue
+        over = {batch, f"{batch}.entries()", f"{batch}.values()"}
+        if text_of(head) in over if node.type == "for_in_statement" else f"{batch}.length" in text_of(head):
+            awaits = (one for one in descend(node) if one.type == "await_expression")
+            if any(_function_around(one) == function for one in awaits):
+                yield node
+
+
+def _call_given(pair: Node) -> Node | None:
+    """Return the call that is given an object with this pair as an argument."""
+    whole = pair.parent
+    arguments = None if whole is None else whole.parent
+    call = arguments.parent if arguments is not None and arguments.type == "arguments" else None
+    return call if call is not None and call.type == "call_expression" else None
+
+
+def _returned(call: Node) -> bool:
+    """Tell whether a function returns a call, so that its caller waits for it."""
+    return call.parent is not None and call.parent.type in ("return_statement", "arrow_function")
 
 
 def _awaited(node: Node) -> bool:

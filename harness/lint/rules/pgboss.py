@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
-from harness.lint.facts import Facts, LongestWait, Place, QueueCall, SettingSource, Value
+from harness.lint.facts import Facts, Handling, LongestWait, Place, QueueCall, SettingSource, Value
 from harness.lint.finding import Breach, Related, Rule, Severity, tried_on
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
@@ -364,17 +365,15 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
             continue
         known = [one for one in standings_of(facts, None, handling.queue) if one.get("expiry") is not None]
         here = min(known, key=lambda one: _value_of(one, "expiry"), default=None)
-        expiry = None if here is None else here.get("expiry")
-        if here is None or expiry is None:
+        if here is None:
             continue
         for waits, weight, how in (
             (handling.called, Severity.WARNING, "its handler may wait"),
             (handling.imported, Severity.NOTE, "code that its handler imports may wait"),
         ):
-            longer = [wait for wait in waits if wait.seconds > expiry.value]
-            if longer:
-                longest = max(longer, key=lambda wait: wait.seconds)
-                yield _outliving(handling.place, handling.queue, here, longest, weight, how)
+            longest = max(waits, key=lambda wait: _in_all(wait, here), default=None)
+            if longest is not None and _in_all(longest, here) > _value_of(here, "expiry"):
+                yield _outliving(handling, here, longest, weight, how)
                 break
 
 
@@ -383,20 +382,49 @@ def _value_of(here: EffectiveSettings, name: str) -> float:
     return 0.0 if setting is None else setting.value
 
 
-def _outliving(
-    place: Place, queue: str, here: EffectiveSettings, wait: LongestWait, weight: Severity, how: str
-) -> Breach:
-    expiry = here.get("expiry")
+def _jobs_of(wait: LongestWait, here: EffectiveSettings) -> float:
+    """Return for how many jobs a handler waits so on one lease; `batch_outlives_expiry` counts them for JOB_TIMEOUT."""
+    meaning = meaning_of(wait.name)
+    counted = meaning is not None and meaning.setting == "job_timeout" and here.get("job_timeout") is not None
+    return 1.0 if counted or not wait.each else max(1.0, _value_of(here, "batch_size"))
+
+
+def _in_all(wait: LongestWait, here: EffectiveSettings) -> float:
+    return wait.seconds * _jobs_of(wait, here)
+
+
+ROOM_SECONDS: Final = 60.0
+"""What an advised expiry leaves for everything but the wait."""
+
+
+def _outliving(handling: Handling, here: EffectiveSettings, wait: LongestWait, weight: Severity, how: str) -> Breach:
+    expiry, size = here.get("expiry"), here.get("batch_size")
     assert expiry is not None
+    jobs, whole = _jobs_of(wait, here), _in_all(wait, here)
+    told = "" if jobs == 1 else f" for each of {jobs:g} jobs, one after the other, {spoken(whole)} in all"
     return Breach(
-        place,
-        f"{queue!r} takes a job back after {expiry.length}, and {how} {spoken(wait.seconds)} ({wait.name} at "
-        f"{wait.place}): a second worker runs the job meanwhile",
-        f"Raise expireInSeconds of {queue!r} above {spoken(wait.seconds)}, or wait less long.",
-        (Related(wait.place, f"{wait.name} is {spoken(wait.seconds)}"), *here.related(expiry)),
+        handling.place,
+        f"{handling.queue!r} takes a job back after {expiry.length}, and {how} {spoken(wait.seconds)}{told} "
+        f"({wait.name} at {wait.place}): a second worker runs the job meanwhile",
+        _longer(handling.queue, wait, jobs, whole + ROOM_SECONDS),
+        (
+            Related(wait.place, f"{wait.name} is {spoken(wait.seconds)}"),
+            *here.related(expiry, size if jobs > 1 else None),
+        ),
         weight,
-        subject=queue,
+        subject=handling.queue,
     )
+
+
+def _longer(queue: str, wait: LongestWait, jobs: float, needed: float) -> str:
+    """Say what to set: for a batch, an expiry of one job is no repair unless jobs are taken one at a time."""
+    one = f"{math.ceil(wait.seconds + ROOM_SECONDS)}"
+    if jobs == 1:
+        return f"Set expireInSeconds of {queue!r} to {one} or more, or wait less long."
+    all_of_them = f"or to {math.ceil(needed)} for {jobs:g} jobs at a time"
+    if needed > LONGEST_EXPIRY_SECONDS:
+        all_of_them = f"for {jobs:g} at a time would need {spoken(needed)}, and pg-boss refuses more than a day"
+    return f"Set batchSize to 1 and expireInSeconds of {queue!r} to {one} or more; {all_of_them}."
 
 
 def _one_at_a_time(facts: Facts) -> Iterator[Breach]:
@@ -514,9 +542,10 @@ RULES: Final = (
     Rule(
         "handler_outlives_expiry",
         Severity.WARNING,
-        "What a handler waits for at most, as constants say, is within its queue's expiry.",
+        "What a handler waits for at most, as its code says, is within its queue's expiry; in a batch that is "
+        "handled one job after the other, for all of its jobs.",
         "The queue takes the job back while it runs; a second worker runs it too.",
-        "Raise the queue's expiry above the wait, or wait less long.",
+        "Raise the queue's expiry above the wait, take one job at a time, or wait less long.",
         "configuration/expiry_leaves_room_to_settle.yaml",
         _outlived,
         ran=tried_on(PGBOSS),
