@@ -51,6 +51,11 @@ def pgqueuer(text: str, *, plain: bool = False) -> dict[str, str]:
 
 LATE = "task_acks_late = True\ntask_reject_on_worker_lost = True\n"
 TASK = "@app.task({})\ndef mail(to): ...\n"
+RETRIED = "@app.task(bind=True{})\ndef mail(self, to):\n    raise self.retry({})\n"
+BACKOFF = (
+    "@app.task(autoretry_for=(IOError,), retry_backoff=True, max_retries={},\n retry_backoff_max={})\n"
+    "def mail(to): ...\n"
+)
 CONF = "app.conf.update(broker_url='redis://r', broker_transport_options={{'visibility_timeout': {}}})\n"
 PERIODIC = '@app.periodic(cron="0 * * * *")\n@app.task(queueing_lock="sweep")\ndef sweep({}): ...\n'
 WORKER = 'app.run_worker(queues=["default", "{}"])\n@app.task(queue="slow")\ndef render(at): ...\n'
@@ -67,6 +72,30 @@ QUEUES = (
         celery(TASK.format("acks_late=True")),
         "tasks.py:4",
         celery(TASK.format("acks_late=True, reject_on_worker_lost=True")),
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(3700) + RETRIED.format("", "countdown=7200")),
+        "tasks.py:7",
+        celery(CONF.format(7260) + RETRIED.format("", "countdown=7200")),
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(3700) + RETRIED.format(",\n default_retry_delay=7200", "exc=error")),
+        "tasks.py:6",
+        celery(CONF.format(3700) + RETRIED.format(",\n default_retry_delay=7200", "countdown=60")),
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(3700) + BACKOFF.format(13, 7200)),
+        "tasks.py:5",
+        celery(CONF.format(3700) + BACKOFF.format(12, 7200)),
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(3700) + BACKOFF.format(None, 7200)),
+        "tasks.py:6",
+        celery(CONF.format(3700) + BACKOFF.format(None, 3600)),
     ),
     Example(
         "visibility_timeout_too_short",

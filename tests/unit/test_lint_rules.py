@@ -14,7 +14,7 @@ from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
 from harness.lint.settings import standings
 from tests.unit.guide_repository import write
-from tests.unit.queue_repositories import QUEUES, Example
+from tests.unit.queue_repositories import CONF, QUEUES, RETRIED, Example, celery
 
 BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2
@@ -543,6 +543,21 @@ def test_the_repair_of_a_batch_is_enough_for_the_batch(tmp_path: Path) -> None:
     )
     longer = BATCHED.format(IN_TURN).replace("660", "6060")
     assert told(tmp_path, boss(longer), "handler_outlives_expiry") == []
+
+
+def test_the_visibility_timeout_that_is_advised_is_enough(tmp_path: Path) -> None:
+    late = "@app.task(acks_late=True, reject_on_worker_lost=True, time_limit=4000)\ndef page(url): ...\n"
+    tasks = late + RETRIED.format("", "countdown=7200")
+    found = told(tmp_path, celery(CONF.format(3700) + tasks), "visibility_timeout_too_short")
+
+    assert [one.message.partition(", and the broker")[0] for one in found] == [
+        "page may run for 1h6m40s before it is acknowledged",
+        "mail may be retried 2h ahead (self.retry(countdown=...))",
+    ]
+    assert {one.repair.partition(" or more")[0] for one in found} == {
+        "Set visibility_timeout of broker_transport_options to 11260"
+    }
+    assert told(tmp_path, celery(CONF.format(11260) + tasks), "visibility_timeout_too_short") == []
 
 
 def test_numbers_of_different_things_do_not_contradict_each_other(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeGuard
 
 from harness.lint.celery_names import CONFIGURED, SETTINGS, celery_name
 from harness.lint.facts import (
@@ -555,11 +555,29 @@ class PythonQueues:
                     options.update({f"retry.{name}": value for name, value in inner.items()})
         body = self._body(node, module)
         options.update({name: self._plain(name, value, module, node.lineno) for name, value in body.items()})
+        if library == CELERY:
+            options.update(self._retries(node, module))
         whole = not (isinstance(decorator, ast.Call) and any(keyword.arg is None for keyword in decorator.keywords))
         place = Place(module.path, node.lineno)
         self._facts.calls.append(
             QueueCall(library, "task", node.name, options, place, frozenset({node.name}), whole, _is_aside(module.path))
         )
+
+    def _retries(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> dict[str, Value]:
+        """Note the longest countdown of the task's own `self.retry()`, and a call that leaves it to the task."""
+        found: dict[str, Value] = {}
+        for inner in ast.walk(node):
+            if not _retries_itself(inner, node.name):
+                continue
+            named = {keyword.arg: keyword.value for keyword in inner.keywords}
+            if not {"countdown", "eta", None} & named.keys() and len(inner.args) < ETA_POSITION:
+                found["retry.default"] = self._plain("retry.default", True, module, inner.lineno)
+            seconds = self._scalar(named["countdown"], module) if "countdown" in named else UNKNOWN
+            longest = found.get("retry.countdown")
+            if isinstance(seconds, (int, float)) and (longest is None or seconds > longest.value):  # type: ignore[operator]
+                line = named["countdown"].lineno
+                found["retry.countdown"] = self._plain("retry.countdown", seconds, module, line)
+        return found
 
     def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> dict[str, Scalar]:
         """Note what the body of a task does that matters: retries, and waiting for another task's result."""
@@ -570,7 +588,7 @@ class PythonQueues:
                 found["body.hands_on"] = True  # the task itself, where it is bound: a helper may retry it
             if not (isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute)):
                 continue
-            if inner.func.attr == "retry" and ast.unparse(inner.func.value) in ("self", node.name):
+            if _retries_itself(inner, node.name):
                 found["body.retry"] = True
             elif inner.func.attr == "get" and isinstance(inner.func.value, ast.Call):
                 sent = inner.func.value.func
@@ -702,6 +720,17 @@ class PythonQueues:
 
 _ENTRY: Final = frozenset({"entrypoint", "schedule"})
 _DEFERS: Final = frozenset({"defer", "defer_async", "batch_defer", "batch_defer_async"})
+
+
+ETA_POSITION: Final = 5
+"""Where `retry(args, kwargs, exc, throw, eta, countdown)` begins to be told when the task comes again."""
+
+
+def _retries_itself(node: ast.AST, task: str) -> TypeGuard[ast.Call]:
+    """Tell `self.retry(...)`, and the task's own name in place of `self`."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+        return False
+    return node.func.attr == "retry" and ast.unparse(node.func.value) in ("self", task)
 
 
 def _kind(node: ast.expr) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from harness.lint.celery_names import CONFIGURED, OF_OTHERS, PREFIXES, SETTINGS
 from harness.lint.facts import Facts, Place, QueueCall, Value
@@ -92,6 +93,28 @@ def _killed_at(
     )
 
 
+class _HeldMessage(NamedTuple):
+    """How long a message may stay unacknowledged: while a worker waits for its time, or runs its task."""
+
+    call: QueueCall
+    value: Value
+    seconds: float
+    what: str
+    runs: bool = False
+
+    def breach(self, limit: float, repair: str, related: tuple[Related, ...]) -> Breach:
+        """Say that the broker delivers it again meanwhile."""
+        if self.runs:
+            again = f"before it is acknowledged, and the broker delivers it again after {spoken(limit)}: "
+            again += "it runs twice at a time"
+        else:
+            again = f"and the broker delivers what is not acknowledged within {spoken(limit)} again, "
+            again += "to one worker after the other: it runs several times"
+        subject = f"{self.value.name} {self.call.queue}"
+        said = f"{self.call.queue} {self.what}{' ' if self.runs else ', '}{again}"
+        return Breach(self.value.place, said, repair, related, weight_of(self.call), subject=subject)
+
+
 def _visible(facts: Facts) -> Iterator[Breach]:
     celery = _Celery(facts)
     limit = celery.visibility
@@ -99,33 +122,90 @@ def _visible(facts: Facts) -> Iterator[Breach]:
         return
     told = celery.settings.get("broker_transport_options.visibility_timeout")
     related = () if told is None else (Related(told.place, f"visibility_timeout is {spoken(limit)}"),)
-    repair = "Set visibility_timeout of broker_transport_options above it."
+    held = list(_held(celery))
+    ahead, running = (max((one.seconds for one in held if one.runs is runs), default=0.0) for runs in (False, True))
+    least = ahead + running  # Late acknowledgement comes after both, the wait and the run.
+    repair = (
+        f"Set visibility_timeout of broker_transport_options to {math.ceil(least + ROOM_SECONDS)} or more: a message "
+        f"is held for up to {spoken(least)}. Or wait less long, for what a dead worker held comes back only after it."
+    )
+    yield from (one.breach(limit, repair, related) for one in held if one.seconds > limit)
+
+
+ROOM_SECONDS: Final = 60.0
+"""What an advised visibility timeout leaves for everything but the wait and the run."""
+
+
+def _held(celery: _Celery) -> Iterator[_HeldMessage]:
     for send in celery.sends:
         countdown = number_at(send, "countdown")
-        if countdown is not None and countdown > limit:
-            yield Breach(
-                place_of(send, "countdown"),
-                f"{send.queue} is sent {spoken(countdown)} ahead, and the broker delivers what is not "
-                "acknowledged within "
-                f"{spoken(limit)} again, to one worker after the other: it runs several times",
-                repair,
-                related,
-                weight_of(send),
-                subject=f"countdown {send.queue}",
-            )
+        if countdown is not None:
+            yield _HeldMessage(send, send.options["countdown"], countdown, f"is sent {spoken(countdown)} ahead")
     for task in celery.tasks:
+        for value, seconds in _retry_delays(task):
+            yield _HeldMessage(
+                task, value, seconds, f"may be retried {spoken(seconds)} ahead ({_RETRIED_BY[value.name]})"
+            )
         late = celery.of(task, "acks_late")
         longest = _longest(celery, task) if late is not None and late.value is True else None
-        if longest is not None and longest[1] > limit:
-            yield Breach(
-                longest[0].place,
-                f"{task.queue} may run for {spoken(longest[1])} before it is acknowledged, and the broker delivers "
-                f"it again after {spoken(limit)}: it runs twice at a time",
-                repair,
-                related,
-                weight_of(task),
-                subject=f"{longest[0].name} {task.queue}",
-            )
+        if longest is not None:
+            yield _HeldMessage(task, *longest, f"may run for {spoken(longest[1])}", runs=True)
+
+
+CELERY_RETRY_DELAY: Final = 180.0
+CELERY_MAX_RETRIES: Final = 3
+CELERY_BACKOFF_MAX: Final = 600.0
+"""What holds for a task that sets nothing else."""
+_RETRIED_BY: Final = {
+    "retry.countdown": "self.retry(countdown=...)",
+    "retry.default": "self.retry() without a countdown",
+    "retry_kwargs.countdown": "countdown of retry_kwargs",
+    "default_retry_delay": "default_retry_delay",
+    "autoretry_for": "autoretry_for without a delay",
+    "retry_backoff": "retry_backoff",
+    "retry_backoff_max": "retry_backoff_max",
+}
+
+
+def _retry_delays(task: QueueCall) -> Iterator[tuple[Value, float]]:
+    """List how far ahead a task may be sent again by itself, each with what says so."""
+    options = task.options
+    again = options.get("autoretry_for")
+    backoff = options.get("retry_backoff")
+    backs_off = again is not None and backoff is not None and backoff.value not in (0, False, None)
+    if backs_off:
+        yield from _backoff(task)
+    named = ["retry.countdown", *(["retry_kwargs.countdown"] if again is not None and not backs_off else [])]
+    for name in named:
+        seconds = number_at(task, name)
+        if seconds is not None:
+            yield options[name], seconds
+    bare = options.get("retry.default")
+    if bare is None and not backs_off and "retry_kwargs.countdown" not in options and not _unread(task):
+        bare = again
+    if bare is not None and "default_retry_delay" not in options:
+        yield bare, CELERY_RETRY_DELAY
+    elif bare is not None and (delay := number_at(task, "default_retry_delay")) is not None:
+        yield options["default_retry_delay"], delay
+
+
+def _unread(task: QueueCall) -> bool:
+    """Tell a `retry_kwargs` of which the parts are not told."""
+    return "retry_kwargs" in task.options and not any(name.startswith("retry_kwargs.") for name in task.options)
+
+
+def _backoff(task: QueueCall) -> Iterator[tuple[Value, float]]:
+    """Work out the last and longest delay of `retry_backoff`: doubled for each retry, up to its maximum."""
+    value = task.options["retry_backoff"]
+    factor = number_of(value.value)
+    longest = number_at(task, "retry_backoff_max") if "retry_backoff_max" in task.options else CELERY_BACKOFF_MAX
+    retries = task.options.get("retry_kwargs.max_retries", task.options.get("max_retries"))
+    unlimited = retries is not None and retries.value is None
+    most = CELERY_MAX_RETRIES if retries is None else number_of(retries.value)
+    if factor is None or longest is None or _unread(task) or (most is None and not unlimited) or most == 0:
+        return
+    last = longest if most is None else min(longest, int(max(1.0, factor)) * 2.0 ** min(most - 1, 64))
+    yield task.options.get("retry_backoff_max", value) if last == longest else value, last
 
 
 def _longest(celery: _Celery, task: QueueCall) -> tuple[Value, float] | None:
@@ -311,7 +391,7 @@ RULES: Final = (
         "visibility_timeout_too_short",
         Severity.ERROR,
         (
-            "Celery on Redis or SQS: the visibility timeout is longer than the longest countdown and time limit.",
+            "Celery on Redis or SQS: the visibility timeout is longer than any countdown, retry delay and time limit.",
             "The broker hands the task to a second worker while the first one has it: it runs twice.",
             "Raise visibility_timeout.",
         ),
