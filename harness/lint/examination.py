@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.errors import UsageError
 from harness.lint.catalogue import CATALOGUE
 from harness.lint.facts import Facts, Value
 from harness.lint.finding import CheckFinding, Severity
+from harness.lint.inventory import Inventory, inventory_of
 from harness.lint.releases import release_of
 
 
@@ -29,6 +30,8 @@ class Examination:
     """What was asked for and could not be judged."""
     skipped: tuple[str, ...] = ()
     """What of a database was not looked at because it is not there."""
+    inventory: Inventory = field(default_factory=Inventory)
+    """What was read to be judged."""
 
     def at_least(self, severity: Severity) -> tuple[CheckFinding, ...]:
         """Return the findings of this weight or more."""
@@ -50,7 +53,15 @@ def examine(
     shown = [finding for finding in now if finding.rule not in without]
     covered = _anything(facts) or bool(now)
     open_ = (*uncovered, *(_unread(facts) if covered else ()))
-    return Examination((*shown, *found), unknown, facts.files, covered=covered, uncovered=open_, skipped=tuple(skipped))
+    return Examination(
+        (*shown, *found),
+        unknown,
+        facts.files,
+        covered=covered,
+        uncovered=open_,
+        skipped=tuple(skipped),
+        inventory=inventory_of(facts),
+    )
 
 
 def _anything(facts: Facts) -> bool:

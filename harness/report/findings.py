@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 from urllib.parse import quote
@@ -17,8 +18,9 @@ from harness import __version__
 from harness.errors import ExitCode
 from harness.lint.catalogue import CATALOGUE
 from harness.lint.examination import Examination
-from harness.lint.facts import Place
+from harness.lint.facts import UNKNOWN, Place
 from harness.lint.finding import CheckFinding, Severity
+from harness.lint.inventory import Inventory
 from harness.printable import printable
 from harness.report.ci import xml_text
 from harness.report.screen import WIDTH, Line, one_line, wrap
@@ -28,12 +30,15 @@ from harness.report.screen import WIDTH, Line, one_line, wrap
 
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 MOST_UNKNOWN = 6
+MOST_READ = 8
 
 
 def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool = False) -> list[Line]:
     """Return all that is printed; when quiet only what fails."""
     shown = examination.at_least(fail_on) if quiet else examination.findings
     lines = [line for finding in shown for line in _finding_lines(finding)]
+    if examination.covered and not quiet:
+        lines += _inventory_lines(examination.inventory)
     if examination.unknown and not quiet:
         named = [f"{value.name} of {value.service} ({value.place})" for value in examination.unknown[:MOST_UNKNOWN]]
         more = len(examination.unknown) - len(named)
@@ -47,6 +52,21 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
         Line(line, "yellow") for text in examination.uncovered for line in wrap("Open: ", text, width=WIDTH, lines=3)
     ]
     return [*lines, *_summary(examination, fail_on)]
+
+
+def _inventory_lines(inventory: Inventory) -> list[Line]:
+    """Say what was compared, so that a pass of nothing is seen to be one."""
+    lines: list[Line] = []
+    listed = [
+        ("Settings read: ", list(dict.fromkeys(map(str, inventory.settings)))),
+        ("Waits of handlers: ", list(dict.fromkeys(map(str, inventory.handlers)))),
+    ]
+    for head, told in listed:
+        if told:
+            more = len(told) - MOST_READ
+            text = "; ".join([*told[:MOST_READ], *([f"{more} more (all of them: --json)"] if more > 0 else [])])
+            lines += [Line(line) for line in wrap(head, text, width=WIDTH, lines=8)]
+    return lines
 
 
 def _finding_lines(finding: CheckFinding) -> list[Line]:
@@ -71,7 +91,8 @@ def _summary(examination: Examination, fail_on: Severity) -> list[Line]:
     word, style = ("FAIL", "bold red") if failed else ("pass", "green")
     if examination.uncovered and not failed:
         word, style = "inconclusive", "yellow"
-    return [Line(f"{word}: {', '.join(told) or 'no contradiction'}; {files}", style)]
+    nothing = f"no contradiction among {examination.inventory}"
+    return [Line(f"{word}: {', '.join(told) or nothing}; {files}", style)]
 
 
 # JSON -----------------------------------------------------------------------------------------------------------------
@@ -88,6 +109,7 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
         "version": VERSION,
         "exit_code": int(exit_code),
         "files": examination.files,
+        "read": _inventory_data(examination.inventory),
         "findings": [_finding_data(finding) for finding in examination.findings],
         "accepted": [_finding_data(finding) for finding in examination.accepted],
         "uncovered": list(examination.uncovered),
@@ -98,6 +120,38 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
         ],
     }
     return json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+
+
+def _inventory_data(inventory: Inventory) -> dict[str, Any]:
+    return {
+        "settings": [
+            {
+                "name": one.name,
+                "value": None if one.value is UNKNOWN else _finite(one.value),
+                "queue": one.queue or None,
+                "file": one.place.file,
+                "line": one.place.line,
+            }
+            for one in inventory.settings
+        ],
+        "handlers": [
+            {
+                "queue": one.queue,
+                "longest_wait": None
+                if one.wait is None
+                else {"name": one.wait.name, "seconds": _finite(one.wait.seconds)},
+                "file": one.place.file,
+                "line": one.place.line,
+            }
+            for one in inventory.handlers
+        ],
+        "calls": dict(inventory.calls or {}),
+    }
+
+
+def _finite(value: object) -> object:
+    """Return a value as JSON can hold it: an infinite number as text."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _finding_data(finding: CheckFinding) -> dict[str, Any]:

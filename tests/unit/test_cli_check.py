@@ -36,7 +36,43 @@ def test_contradictions_fail_and_a_repaired_copy_passes(
     assert main(["check"]) == 1
     assert "FAIL: 2 errors; 8 files read" in capsys.readouterr().out
     assert main(["check", str(repaired)]) == 0
-    assert capsys.readouterr().out.endswith("pass: no contradiction; 8 files read\n")
+    assert capsys.readouterr().out.endswith("pass: no contradiction among 8 settings and 0 calls; 8 files read\n")
+
+
+def test_a_pass_says_what_was_compared_and_a_pass_of_nothing_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    package = {"package.json": '{"dependencies": {"pg-boss": "12.38.0"}}'}
+    create = 'await boss.createQueue("a"{});\nawait boss.work("a", async ([job]) => {{ await run(job{}); }});'
+    settings = ', { expireInSeconds: 660 });\nawait boss.updateQueue("a", { expireInSeconds: 660 }'
+
+    full = create.format(settings, ", { timeout: 60_000 }")
+    assert main(["check", str(write(tmp_path / "full", {**package, "boss.ts": full}))]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Settings read: expireInSeconds = 660 of 'a'",
+        "Waits of handlers: 'a' 1m (timeout)",
+        "pass: no contradiction among 2 settings and 3 calls; 2 files read",
+    ]
+    assert main(["check", str(write(tmp_path / "bare", {**package, "boss.ts": create.format("", "")}))]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "Waits of handlers: 'a' none found",
+        "pass: no contradiction among 0 settings and 2 calls; 2 files read",
+    ]
+    read = report(tmp_path / "full")["read"]
+    assert read["calls"] == {"pg-boss": 3}
+    assert [(one["name"], one["value"], one["queue"], one["line"]) for one in read["settings"]] == [
+        ("expireInSeconds", 660, "a", 1),
+        ("expireInSeconds", 660, "a", 2),
+    ]
+
+
+def test_a_number_that_json_cannot_hold_is_reported_as_text(tmp_path: Path) -> None:
+    write(tmp_path, {"celeryconfig.py": "task_acks_late = False\ntask_time_limit = 1e999\n"})
+
+    assert {one["name"]: one["value"] for one in report(tmp_path)["read"]["settings"]} == {
+        "task_acks_late": False,
+        "task_time_limit": "inf",
+    }
 
 
 def test_the_screen_names_the_place_the_other_places_and_the_repair(
