@@ -152,7 +152,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "cancel": "a job can be cancelled",
     "retry": "an operator may revive a job that ended",
     "priorities": "the highest priority is claimed first",
-    "unique": "at most one unfinished job per unique key",
+    "unique": "at most one unfinished job of a tool per unique key",
     "start_after": "a job can be sent for later",
     "maintenance": "two tables: reconcile, rescue and purge",
     "virtual_time": "the store's clock is the harness's",

@@ -2,8 +2,8 @@
 
 These are counted from the rows as they change, so a claim counts until the row says otherwise: a worker that died keeps
 its place until its claim is taken back, and no actor is blamed for that. Faults excuse nothing here, since a limit that
-holds only in good weather is none. A refusal of a unique key is wrong only if no job held the key at any time of the
-call; refusals that say `exists` speak of the job's id and not of its key.
+holds only in good weather is none. A unique key is one tool's: two tools may use the same. A refusal of one is wrong
+only if no job of the tool held it at any time of the call; refusals that say `exists` speak of the job's id.
 
 `Standing` says which jobs wait, which are active and which of them a limit or a serial key keeps back; the judges of
 order and progress ask it before they blame a claim.
@@ -153,17 +153,27 @@ class UniqueRespected(Monitor):
     def on_return(self, event: Return) -> None:
         asked = self._asked.pop(event.number, None)
         if asked is not None and not event.outcome.done and event.answered and "exists" not in event.outcome.reason:
-            self.breach("unique_key_stuck", f"refused, and no job holds the key: {event.outcome.reason}", job=event.job)
+            told = f"refused, and no unfinished job of the tool {asked[0]!r} holds the key{self._elsewhere(asked)}"
+            self.breach("unique_key_stuck", f"{told}: {event.outcome.reason}", job=event.job)
+
+    def _elsewhere(self, key: tuple[str, str]) -> str:
+        """Say who holds a key for another tool: a queue that keeps keys over all tools breaks no other rule."""
+        held = [(next(iter(jobs)), tool) for (tool, text), jobs in self._holders.items() if text == key[1]]
+        return f" ({held[0][0]}, of the tool {held[0][1]!r}, does)" if held else ""
 
 
 UNIQUE_RESPECTED = Invariant(
     id="unique_respected",
-    sentence="At most one unfinished job has a given unique key, and the key is free once that job has ended.",
+    sentence="At most one unfinished job of a tool has a given unique key, which is free once that job has ended.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs have the same unique key."),
         AnomalyKind(
-            "unique_key_stuck", Guarantee.UNIQUENESS, "A unique key is refused although no unfinished job holds it."
+            "unique_key_shared", Guarantee.UNIQUENESS, "Two unfinished jobs of one tool have the same unique key."
+        ),
+        AnomalyKind(
+            "unique_key_stuck",
+            Guarantee.UNIQUENESS,
+            "A unique key is refused although no unfinished job of its tool holds it.",
         ),
     ),
     make=UniqueRespected,

@@ -44,7 +44,7 @@ class Guarantee(StrEnum):
     ISOLATION = "isolation: one bad job does not harm the others"
     WAITING = "concurrent verbs wait for each other, and none is aborted"
     CANCELLATION = "a cancelled job stays cancelled"
-    UNIQUENESS = "at most one unfinished job per unique key"
+    UNIQUENESS = "at most one unfinished job of a tool per unique key"
     ATOMIC_ENQUEUE = "a job exists if and only if its transaction committed"
     CRON = "each slot of a schedule gets exactly one job"
     CONCURRENCY = "no more jobs at once than limits and serial keys allow"

@@ -502,6 +502,10 @@ FACTS = {
 
 
 def found(anomaly: str, history: Sequence[Line]) -> set[str]:
+    return {item.name for item in breaches(anomaly, history)}
+
+
+def breaches(anomaly: str, history: Sequence[Line]) -> list[Anomaly]:
     invariant = ANOMALIES[anomaly][0]
     judged = stepwise((invariant,)) if invariant.make in (Monitor, WorkStarted) else (invariant,)
     judge = Judge(judged, Rules(SETTINGS_OF.get(anomaly, SETTINGS), FACTS, excuses=excuses()))
@@ -512,7 +516,7 @@ def found(anomaly: str, history: Sequence[Line]) -> set[str]:
             judge.healed(line.views)
         else:
             judge.see(line)
-    return {item.name for item in judge.anomalies}
+    return judge.anomalies
 
 
 @pytest.mark.parametrize("anomaly", HISTORIES)
@@ -523,6 +527,14 @@ def test_a_history_with_the_breach_is_named(anomaly: str) -> None:
 @pytest.mark.parametrize("anomaly", HISTORIES)
 def test_the_nearest_history_without_it_passes(anomaly: str) -> None:
     assert found(anomaly, HISTORIES[anomaly][1]) == set()
+
+
+def test_a_refusal_for_the_key_of_another_tool_names_the_job_that_holds_it() -> None:
+    history = enqueuing("k", REFUSED, saw("enqueue", None, HELD._replace(tool="mail")))
+    (anomaly,) = breaches("unique_key_stuck", history)
+    assert anomaly.message.startswith(
+        "refused, and no unfinished job of the tool 'tool' holds the key (a, of the tool 'mail', does): "
+    )
 
 
 def test_an_end_of_a_run_that_nobody_reported_shows_when_its_claim_is_taken_back() -> None:
