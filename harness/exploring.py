@@ -77,7 +77,10 @@ CI_SECONDS: Final = 60.0
 """Real seconds that one test may take where the environment says that this is CI and no limit is given."""
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKITE_COMMIT", "CIRCLE_SHA1")
 """Where a CI says which commit it tests."""
-NOTHING_DECLARED = "no processor declared an effect(), so a side effect that happens twice goes unseen"
+NOTHING_DECLARED = (
+    "no processor declared an effect(), so a side effect that happens twice goes unseen; write "
+    '`effect("charged")`, from harness, after the line that charges: docs/pytest.md#side-effects-crashes-and-duplicates'
+)
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""
 

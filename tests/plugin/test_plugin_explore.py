@@ -285,7 +285,7 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
     result.stdout.fnmatch_lines_random(
         [
             f"job-harness: not judged: {repeated} (test_unjudged.py::test_pay)",
-            "job-harness: not judged: no processor declared an effect()* (test_undeclared.py::test_pay)",
+            "job-harness: not judged: no processor declared an effect()*; write `effect(*docs/pytest.md#*",
         ]
     )
 
