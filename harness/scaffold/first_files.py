@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import tomllib
 from pathlib import Path
 from typing import Final
 
 from harness.extras import installed_from, requirement
-from harness.scaffold.plan import ChangePlan, Language, Project
+from harness.scaffold.plan import ChangePlan, Language, Project, read_manifest
 
 TEST: Final = '''"""A first test of jobs: days of retries pass in milliseconds. Put your own processors in its place."""
 
@@ -64,14 +66,16 @@ jobs:
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
 NODE
+PROJECT
 INSTALL
-      - run: TESTS
+      - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
       - run: test ! -d .job-harness/found || job-harness run .job-harness/found
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
 """
 SETUP_NODE: Final = """      - uses: actions/setup-node@v4
         with: {node-version: "24"}  # TypeScript needs 22.15 or newer
 """
+EXPLORED: Final = 50
 _EXTRA: Final = {Language.PYTHON: "", Language.TYPESCRIPT: "node"}
 _NOT_ON_AN_INDEX: Final = "      # Until job-harness is on your index: pip install PATH_OR_URL\n"
 ON_PATH: Final = '"""The folder of this file is on the path of the tests: they import what stands beside it."""\n'
@@ -90,13 +94,45 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
     if language is Language.PYTHON:
         plan.add(folder / "conftest.py", ON_PATH)
     node = node_steps(project.root) if language is Language.TYPESCRIPT else ""
+    steps = project_steps(project) if language is Language.PYTHON else ""
+    if "pip install ." in steps and (named := _packages_beside(folder)):
+        plan.advice.append(
+            f"name your packages in pyproject.toml, such as [tool.setuptools] packages = {json.dumps(named)}: "
+            "setuptools takes scenarios for one more, and builds nothing"
+        )
     workflow = (
         WORKFLOW.replace("NODE\n", node)
+        .replace("PROJECT\n", steps)
+        .replace("EXPLORED", str(EXPLORED))
         .replace("INSTALL", install_step(language, node=bool(node)))
         .replace("TESTS", plan.command(project.root))
     )
     plan.add(project.root / ".github" / "workflows" / "jobs.yml", workflow)
     return plan
+
+
+def project_steps(project: Project) -> str:
+    """Return the steps that install a Python project and what it needs; "" where it says neither."""
+    place = Path(os.path.relpath(project.package, project.root)).as_posix()
+    at = "" if place == "." else f"{place}/"
+    steps = []
+    if (project.package / "requirements.txt").is_file():
+        steps.append(f"-r {shlex.quote(f'{at}requirements.txt')}")
+    manifest = read_manifest(project.package / "pyproject.toml", tomllib.loads)
+    if "project" in manifest or "build-system" in manifest or (project.package / "setup.py").is_file():
+        steps.append(shlex.quote(f"./{place}") if at else ".")
+    return "".join(f"      - run: pip install {what}\n" for what in steps)
+
+
+def _packages_beside(folder: Path) -> list[str]:
+    """Return the packages that setuptools would find by itself; [] where it is told, or another tool builds."""
+    manifest = read_manifest(folder / "pyproject.toml", tomllib.loads)
+    backend = str(manifest.get("build-system", {}).get("build-backend", "setuptools"))
+    told = {"packages", "py-modules"} & set(manifest.get("tool", {}).get("setuptools", {}))
+    if told or not backend.startswith("setuptools") or (folder / "src").is_dir() or (folder / "setup.py").is_file():
+        return []
+    found = sorted(path.parent.name for path in folder.glob("*/__init__.py"))
+    return [name for name in found if name not in ("tests", "scenarios")]
 
 
 def node_steps(root: Path) -> str:

@@ -91,13 +91,14 @@ def _language(folder: Path) -> Language | None:
 def _is_workspace(folder: Path) -> bool:
     if (folder / "pnpm-workspace.yaml").is_file():
         return True
-    if "workspaces" in _read(folder / "package.json", json.loads):
+    if "workspaces" in read_manifest(folder / "package.json", json.loads):
         return True
-    tool = _read(folder / "pyproject.toml", tomllib.loads).get("tool")
+    tool = read_manifest(folder / "pyproject.toml", tomllib.loads).get("tool")
     return isinstance(tool, dict) and isinstance(tool.get("uv"), dict) and "workspace" in tool["uv"]
 
 
-def _read(path: Path, parse: Any) -> dict[str, Any]:
+def read_manifest(path: Path, parse: Any) -> dict[str, Any]:
+    """Return what a manifest says; nothing where it is not there or cannot be read."""
     try:
         found = parse(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -179,6 +179,43 @@ def test_the_workflow_installs_what_runs_here(
     assert YAML(typ="safe").load(workflow)["jobs"]["test"]["steps"][2]["run"] == steps[-1].removeprefix("- run: ")
 
 
+@pytest.mark.parametrize(
+    ("files", "steps"),
+    [
+        ({"pyproject.toml": "[project]\nname = 'shop'\n", "requirements.txt": ""}, ["-r requirements.txt", "."]),
+        ({"pyproject.toml": "[tool.ruff]\n"}, []),
+        ({"setup.py": ""}, ["."]),
+    ],
+    ids=["both", "a pyproject.toml for tools alone", "setup.py"],
+)
+def test_the_workflow_of_a_python_project_installs_and_explores_it(
+    repository: Path, files: dict[str, str], steps: list[str]
+) -> None:
+    for name, text in files.items():
+        (repository / name).write_text(text)
+    assert main(["init", "--lang", "python"]) == 0
+    workflow = YAML(typ="safe").load((repository / ".github" / "workflows" / "jobs.yml").read_text())
+    told = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
+    assert told[: len(steps)] == [f"pip install {what}" for what in steps]
+    assert told[len(steps)].startswith("pip install job-harness")
+    assert told[len(steps) + 1] == "python -m pytest tests scenarios --job-explore 50"
+
+
+@pytest.mark.parametrize(
+    ("manifest", "advised"),
+    [("", True), ("[tool.setuptools]\npackages = ['shop']\n", False), ("[build-system]\nbuild-backend = 'x'\n", False)],
+    ids=["found by setuptools", "named", "another tool"],
+)
+def test_a_package_that_setuptools_would_no_longer_build_is_named(
+    repository: Path, capsys: pytest.CaptureFixture[str], manifest: str, *, advised: bool
+) -> None:
+    (repository / "pyproject.toml").write_text(f"[project]\nname = 'shop'\nversion = '1'\n{manifest}")
+    (repository / "shop").mkdir()
+    (repository / "shop" / "__init__.py").write_text("")
+    assert main(["init"]) == 0
+    assert ('packages = ["shop"]' in capsys.readouterr().out) is advised
+
+
 SETUP_NODE = ("actions/setup-node@v4", {"node-version": "24"})
 PNPM = "pnpm/action-setup@v4"
 
