@@ -280,6 +280,7 @@ class LeaseOutlivesExecution(Monitor):
                 "healthy_claim_taken_back",
                 f"{event.actor} took it from {ended.worker}, to whom nothing had happened",
                 job=event.job,
+                others=[job for job, runs in self._running.items() if any(key[0] == ended.worker for key in runs)],
             )
 
     def on_effect(self, event: Effect) -> None:

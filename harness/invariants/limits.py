@@ -124,7 +124,8 @@ class UniqueRespected(Monitor):
         if self._asked:
             self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
         if len(holders) > 1:
-            self.breach("unique_key_shared", f"{', '.join(holders)} hold the key {view.unique_key!r}", job=event.job)
+            told = f"{', '.join(holders)} hold the key {view.unique_key!r}"
+            self.breach("unique_key_shared", told, job=event.job, others=holders)
 
     def _finished(self, view: JobView | None) -> bool:
         return view is None or view.terminal
@@ -138,7 +139,7 @@ class UniqueRespected(Monitor):
             # A job that was sent in a transaction is seen at its commit; a window may have begun or ended in between.
             if other := self._in_window(key, event.clock, begun_by=sent if event.clock == sent else sent - 1):
                 told = f"the key {key[1]!r} is unique for a while, and {other} was created within it"
-                self.breach("unique_key_shared", told, job=event.job)
+                self.breach("unique_key_shared", told, job=event.job, others=[other])
             facts = self.rules.jobs.get(event.job)
             if facts is not None and facts.unique_for:
                 self._windows[event.job] = key, sent, sent + facts.unique_for
@@ -213,6 +214,7 @@ class ConcurrencyLimit(Monitor):
                         "concurrency_exceeded",
                         f"with it {count} {what} are PROCESSING, {limit} may be: {', '.join(self._active)}",
                         job=event.job,
+                        others=self._active,
                     )
 
 
@@ -255,6 +257,7 @@ class SerialKeyExclusive(Monitor):
                     "serial_key_shared",
                     f"{', '.join(active)} are PROCESSING under the serial key {view.serial_key!r}",
                     job=event.job,
+                    others=active,
                 )
 
 

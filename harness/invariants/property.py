@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from functools import cache, partial
@@ -93,6 +93,8 @@ class Anomaly(NamedTuple):
     """The index of the event in the history at which it showed."""
     job: JobId | None
     message: str
+    others: tuple[JobId, ...] = ()
+    """The other jobs that it is about: a screen shows what happened to them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ class JobFacts:
 class Reporter(Protocol):
     """Takes breaches."""
 
-    def __call__(self, name: str, message: str, *, job: JobId | None = None) -> None: ...
+    def __call__(self, name: str, message: str, *, job: JobId | None = None, others: Iterable[JobId] = ()) -> None: ...
 
 
 GIVEN = frozenset({"rules", "settings", "breach"})
@@ -392,7 +394,15 @@ class Judge:
         """Whether what is accepted covers this breach: here, no excuse names any circumstances."""
         return True
 
-    def _breach(self, invariant: Invariant, name: str, message: str, *, job: JobId | None = None) -> None:
+    def _breach(
+        self,
+        invariant: Invariant,
+        name: str,
+        message: str,
+        *,
+        job: JobId | None = None,
+        others: Iterable[JobId] = (),
+    ) -> None:
         """Take a breach that a monitor reports."""
         declared = [kind for kind in invariant.anomalies if kind.name == name]
         assert declared, f"{invariant.id} declares no anomaly {name!r}"
@@ -402,7 +412,8 @@ class Judge:
                 return
         if name in self._accepted and self._excused(name, job):
             return
-        self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message))
+        beside = tuple(other for other in others if other != job)
+        self.anomalies.append(Anomaly(name, invariant.id, self._now, max(self._index, 0), job, message, beside))
 
 
 class CircumstantialJudge(Judge):

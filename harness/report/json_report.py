@@ -97,7 +97,7 @@ def _case(case: Case, seed: int | None, token: str | None, changes: list[str]) -
 def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
     """Return what the first screen says about a run, and what it leaves out; `lead` is the anomaly that it is about."""
     about = run.led_by(lead)
-    until = None if about is None else about.event
+    until, others = (None, ()) if about is None else (about.event, about.others)
     return {
         "format": RUN_FORMAT,
         "version": RUN_VERSION,
@@ -114,7 +114,7 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
         "stopped_by": [_trial(trial) for trial in run.trials if trial.stops],
         "not_stopped_by": [_trial(trial) for trial in run.trials if not trial.stops],
         "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
-        "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), until=until)],
+        "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), others=others, until=until)],
         "told": [line.text for line in causes_of(run, lead)],
         "nearest_pass": _nearest_pass(run),
         **_picture(run, until),

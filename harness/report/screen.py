@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 import shlex
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.faults import Cause, cause_of, ordinal, told
@@ -130,6 +131,7 @@ class Row(NamedTuple):
 
 _VERBS = {
     "enqueue": "enqueues",
+    "commit": "commits",
     "claim": "claims",
     "heartbeat": "extends",
     "complete": "completes",
@@ -145,17 +147,30 @@ _VERBS = {
 }
 
 
-def rows_of(history: History, *, job: JobId | None, until: int | None = None, most: int = MOST) -> list[Row]:
+def rows_of(
+    history: History,
+    *,
+    job: JobId | None,
+    others: Collection[JobId] = (),
+    until: int | None = None,
+    most: int = MOST,
+) -> list[Row]:
     """Return at most `most` rows in the order of the history; with no job, of all jobs.
 
+    `others` are jobs that it is about too: their rows begin with their names; where there is no job, all end in one.
     The last event, faults and changes of the job outlive the rest when there are too many; later ones outlive earlier.
     """
     last = len(history) - 1 if until is None else until
     events = history.events[: last + 1]
     jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
-    of_all = job is None or jobs <= {job}  # With one job alone, what goes wrong anywhere may concern it.
-    involved = {_actor(event) for event in events if of_all or getattr(event, "job", None) == job}
-    rows = [row for index, event in enumerate(events) if (row := _row_of(event, index, job, involved)) is not None]
+    about = None if job is None else {job, *others}
+    of_all = about is None or jobs <= about  # With one job alone, what goes wrong anywhere may concern it.
+    involved = {_actor(event) for event in events if of_all or getattr(event, "job", None) in (about or ())}
+    rows = [
+        row for index, event in enumerate(events) if (row := _row_of(event, index, job, about, involved)) is not None
+    ]
+    if until is not None and (row := _failed_call(history.events[last], last)) is not None:
+        rows.append(row)
     if len(rows) <= most:
         return rows
     final = rows[-1]
@@ -168,23 +183,51 @@ def _actor(event: Any) -> str:
     return actor
 
 
-def _row_of(event: Any, index: int, job: JobId | None, involved: set[str]) -> Row | None:
+def _failed_call(event: Any, index: int) -> Row | None:
+    """Return the row of a call for many jobs that failed; one that names a job has a row of its own."""
+    if not isinstance(event, Return) or event.job is not None or event.outcome.kind is not OutcomeKind.UNKNOWN:
+        return None
+    return Row(event.at, event.actor, f"{event.verb} raises", index, 4)
+
+
+def _row_of(event: Any, index: int, job: JobId | None, about: set[JobId] | None, involved: set[str]) -> Row | None:
     if isinstance(event, Fault):
         if event.actor != "*" and event.actor not in involved:
             return None
         return Row(event.at, event.actor, fault_text(event), index, 3)
     named = getattr(event, "job", None)
-    if named is None or (job is not None and named != job):
+    if named is None or (about is not None and named not in about):
         return None
-    suffix = f" {named}" if job is None else ""
     if isinstance(event, Observed):
-        return Row(event.at, event.actor, _change(event) + suffix, index, _weight(event))
+        return Row(event.at, event.actor, _named(_change(event), named, job), index, _weight(event))
     if isinstance(event, Effect) and event.name != "claimed":
         grave = event.name == "started" or event.name.startswith(ROW_OF)
-        return Row(event.at, event.actor, _effect(event) + suffix, index, 4 if grave else 1)
+        return Row(event.at, event.actor, _named(_effect(event), named, job), index, 4 if grave else 1)
     if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
-        return Row(event.at, event.actor, f"{event.verb} {event.outcome.kind}{suffix}", index, 2)
+        return Row(event.at, event.actor, _named(f"{event.verb} {event.outcome.kind}", named, job), index, 2)
     return None
+
+
+def _named(text: str, named: JobId, job: JobId | None) -> str:
+    """Say of which job that is, in a table that is not about this one alone."""
+    if job is None:
+        return f"{text} {named}"
+    return text if named == job else f"{named}: {text}"
+
+
+def _with_shared_keys(history: History, rows: list[Row]) -> list[Row]:
+    """Say at the first row of each job the unique key that another job has too."""
+    keys = {event.job: event.after.unique_key for event in history if isinstance(event, Observed) and event.after}
+    shared = {key for key, count in Counter(keys.values()).items() if key is not None and count > 1}
+    told: set[JobId] = set()
+    marked = []
+    for row in rows:
+        job = getattr(history.events[row.place], "job", None)
+        if job is not None and keys.get(job) in shared and job not in told:
+            told.add(job)
+            row = row._replace(text=f"{row.text}, key {keys[job]!r}")
+        marked.append(row)
+    return marked
 
 
 def _weight(event: Observed) -> int:
@@ -364,6 +407,7 @@ def timeline(
     history: History,
     *,
     job: JobId | None = None,
+    others: Collection[JobId] = (),
     until: int | None = None,
     most: int = MOST,
     width: int = WIDTH,
@@ -377,7 +421,9 @@ def timeline(
         events = history.events if until is None else history.events[: until + 1]
         jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
         job = jobs.pop() if len(jobs) == 1 else None
-    rows = rows_of(history, job=job, until=until, most=max(1, most))
+    rows = rows_of(history, job=job, others=others, until=until, most=max(1, most))
+    if job is None:
+        rows = _with_shared_keys(history, rows)
     rows = [row._replace(actor=(names or {}).get(row.actor, row.actor)) for row in rows]
     if not rows:
         return [Line("Nothing happened.")]
@@ -391,8 +437,9 @@ def timeline(
 
 def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
     anomaly = run.led_by(lead)
-    until = None if anomaly is None else anomaly.event
-    return timeline(run.history, job=subject(run, lead), until=until, most=room, width=width, names=late_calls(run))
+    until, others = (None, ()) if anomaly is None else (anomaly.event, anomaly.others)
+    job, names = subject(run, lead), late_calls(run)
+    return timeline(run.history, job=job, others=others, until=until, most=room, width=width, names=names)
 
 
 def _columns(rows: list[Row]) -> list[str]:

@@ -20,6 +20,7 @@ from harness.run.verdict import Run
 from harness.scenario.reader import controlled, read_scenario_text
 from harness.scenario.scenario import FOUND, Scenario
 from harness.sim.choices import Deviation
+from harness.wiring import open_engine
 
 STUCK = """\
 format: 1
@@ -94,6 +95,36 @@ def test_a_run_of_a_written_finding_leads_with_the_anomaly_that_the_file_is_abou
     assert "concurrent_execution" in about.found, "it is graver"
     text = screen_text(case_screen(Case(about.scenario, "memory", about)))
     assert text.splitlines()[1].startswith("taken_back_early: ")
+
+
+def rows_shown(text: str, *, queue: str, lead: str) -> list[str]:
+    engine = open_engine(f"memory+{queue}" if queue else "memory")
+    shown = screen_text(first_screen(play(read_scenario_text(text, path="x.yaml"), engine=engine), lead=lead))
+    return [" ".join(line.split()) for line in shown.splitlines() if line.startswith("t+")]
+
+
+def test_the_rows_of_the_other_jobs_that_an_anomaly_is_about_are_shown_with_their_names() -> None:
+    keyed = "format: 1\njobs: {a: {unique_key: k}, b: {unique_key: k}}\n"
+    assert rows_shown(keyed, queue="unique-ignored", lead="unique_key_shared") == [
+        "t+0s a: enqueues",
+        "t+0s enqueues",
+    ]
+    slow = "a: {outcomes: [hang, succeed], lease: 21m, timeout: 20m}"
+    batch = f"format: 1\nworkers: [w1]\nsettings: {{batch_size: 2}}\njobs: {{{slow}, b: {{}}}}\n"
+    rows = rows_shown(batch, queue="", lead="healthy_claim_taken_back")
+    assert {"t+0s a: starts, attempt 1", "t+0s claims, attempt 1"} < set(rows)
+
+
+def test_a_call_for_many_jobs_that_raised_is_shown_and_so_is_the_key_that_two_of_them_have() -> None:
+    collision = """\
+format: 1
+workers: [w1]
+jobs: {a: {unique_key: k, takes: 1m}, b: {unique_key: k, held_back: true, start_after: 1h}}
+steps: [w1 starts a, crash w1, enqueue b, advance 12m]
+"""
+    rows = rows_shown(collision, queue="waiting-again-collides", lead="batch_poisoned")
+    assert rows[-1].endswith("expire raises")
+    assert [row.partition(", key ")[2] for row in rows if "enqueues" in row] == ["'k'", "'k'"]
 
 
 def test_an_order_names_each_gate_once() -> None:
