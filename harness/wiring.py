@@ -10,6 +10,7 @@ reports call it `NAME-gated`, which names it, too.
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, available, did_you_mean
 from harness.extensions import ENGINES, loaded, offered, package_of
 from harness.extras import missing_extra
-from harness.port import Engine, as_engine, with_sessions, without_anomalies, without_sessions
+from harness.port import Capabilities, Engine, as_engine, with_sessions, without_anomalies, without_sessions
 
 if TYPE_CHECKING:
     from harness.application import TableStore
@@ -401,6 +402,9 @@ def _on_path(folder: Path) -> None:
         sys.path.insert(0, str(folder))
 
 
+_NO_CAPABILITY: Final = re.compile(r"\bCapabilities\.__init__\(\) got an unexpected keyword argument '(?P<name>\w+)'")
+
+
 def _broken(what: str, error: BaseException) -> UsageError:
     from harness.application.engine import where_of
 
@@ -411,6 +415,9 @@ def _broken(what: str, error: BaseException) -> UsageError:
         at = f" ({where})"
     else:
         at, hint = "", FORMS
+    if unknown := _NO_CAPABILITY.search(str(error)):
+        near = did_you_mean(unknown["name"], Capabilities.names())
+        hint = f"No such capability: {unknown['name']!r}{near}; docs/engines.md#capabilities lists them."
     return UsageError(f"importing {what} failed: {type(error).__name__}: {error}{at}", hint=hint)
 
 

@@ -53,7 +53,8 @@ class Told(NamedTuple):
 
 def level_line(campaign: Campaign) -> str:
     """Say what is left of the target's promises."""
-    return f"Guarantees: {level(campaign.found)}."
+    judged = campaign.runs > 0 or campaign.found
+    return f"Guarantees: {level(campaign.found) if judged else 'not known, for no run was judged'}."
 
 
 def campaign_lines(campaign: Campaign, capabilities: Capabilities, *, whole: bool) -> list[Line]:

@@ -55,7 +55,9 @@ def execute(arguments: argparse.Namespace) -> int:
     output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
     levels = [Level(name) for name in arguments.level] or list(Level)
     without = anomalies_named(arguments.without)
-    results, codes, interruption = _conformances(names, levels, quiet=arguments.quiet, without=without)
+    results, codes, interruption = _conformances(
+        names, levels, quiet=arguments.quiet, cases=arguments.cases, without=without
+    )
     if len(names) > 1:
         print("\n".join(table(results)))
     if arguments.cases:
@@ -85,7 +87,7 @@ def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Resu
 
 
 def _conformances(
-    names: list[str], levels: list[Level], *, quiet: bool, without: frozenset[str]
+    names: list[str], levels: list[Level], *, quiet: bool, cases: bool, without: frozenset[str]
 ) -> tuple[list[Conformance], list[ExitCode], BaseException | None]:
     """Run all; return with it the codes of engines that were not judged, and what ended it before its time."""
     results: list[Conformance] = []
@@ -103,7 +105,7 @@ def _conformances(
                 codes.append(error.exit_code)
                 print(f"{name}: not judged: {error}\n")
                 continue
-            print("\n".join(detail(results[-1], quiet=quiet)) + "\n")
+            print("\n".join(detail(results[-1], quiet=quiet, cases=cases)) + "\n")
             if interruption is not None:
                 return results, codes, interruption
     return results, codes, None
@@ -147,15 +149,22 @@ ASIDE = (Mark.KNOWN, Mark.DIFFERENT, Mark.SKIPPED)
 SHOWN = (Mark.FAIL, Mark.OPEN, Mark.KNOWN, Mark.DIFFERENT, Mark.SKIPPED)
 
 
-def detail(conformance: Conformance, *, quiet: bool = False) -> Iterator[str]:
-    """Name every case that does not pass, whole where it fails; `quiet` leaves out what was never asked."""
+def detail(conformance: Conformance, *, quiet: bool = False, cases: bool = False) -> Iterator[str]:
+    """Name every case that does not pass, whole where it fails; `quiet` leaves out what was never asked.
+
+    What the queue does not claim to do is only counted, unless `cases` asks for each of them.
+    """
     for mark in SHOWN:
         if quiet and mark in ASIDE:
             continue
-        for result in conformance.results:
-            if result.mark is mark:
-                line = f"{mark:9} {result.case.level:9} {result.case.name}: {result.why}"
-                yield from [_clipped(line)] if mark in ASIDE else _whole(line)
+        results = [result for result in conformance.results if result.mark is mark]
+        if mark is Mark.SKIPPED and results and not cases:
+            need = "case needs" if len(results) == 1 else "cases need"
+            yield f"{mark:9} {len(results)} {need} what it does not declare: --cases names each, and what it lacks"
+            continue
+        for result in results:
+            line = f"{mark:9} {result.case.level:9} {result.case.name}: {result.why}"
+            yield from [_clipped(line)] if mark in (Mark.KNOWN, Mark.DIFFERENT) else _whole(line)
     for name in conformance.lies:
         yield f"lie       declares {name}, and none of the cases that need it passes"
     for name in conformance.unseen:

@@ -127,7 +127,7 @@ def broken_engine(name: str, error: BaseException) -> EnvironmentUnavailable:
     at = f" in {frames[-1].name} at {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     return EnvironmentUnavailable(
         f"the engine {name} broke: {type(error).__name__}: {error}{at}",
-        hint="What the other cases found is kept. Look at the engine, then run this one again.",
+        hint="Look at that line, then run this again.",
     )
 
 

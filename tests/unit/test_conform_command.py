@@ -75,6 +75,37 @@ def shown_without(name: str) -> str:
     return QUEUE.replace(shown, f"        return {{j: row._replace({name}=None) for j, row in self.rows.items()}}\n")
 
 
+def test_a_view_that_cannot_be_made_is_told_without_promises(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    view = "        return {j: JobView(**{**row._asdict(), 'nope': 1}) for j, row in self.rows.items()}\n"
+    (folder / "bare.py").write_text(QUEUE.replace("        return self.rows\n", view), encoding="utf-8")
+    assert main(["explore", "bare.py:MyQueue", "--runs", "2"]) == 4
+    told = "".join(capsys.readouterr())
+    assert "unexpected keyword argument 'nope'" in told
+    assert "Guarantees: not known, for no run was judged." in told
+
+
+def test_a_capability_that_there_is_not_is_told_with_the_nearest_one(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "bare.py").write_text(QUEUE.replace("release=True", "unique_keys=True"), encoding="utf-8")
+    assert main(["conform", "bare.py:MyQueue"]) == 2
+    assert "No such capability: 'unique_keys' (did you mean 'unique'?); docs/engines.md" in capsys.readouterr().err
+
+
+def test_skipped_cases_are_counted_and_named_where_that_is_asked_for(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = []
+    for more in ([], ["--cases"]):
+        assert main(["conform", "my_queue.py:MyQueue", "--level", "scheduled", *more]) == 0
+        told.append([line for line in capsys.readouterr().out.splitlines() if line.startswith("skipped")])
+    assert told[0] == ["skipped   2 cases need what it does not declare: --cases names each, and what it lacks"]
+    assert [line.split()[2] for line in told[1]] == [
+        "scheduling/highest_priority_first:",
+        "scheduling/options_are_kept:",
+    ]
+
+
 def test_a_field_that_no_running_job_shows_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "bare.py").write_text(shown_without("lease_until"), encoding="utf-8")
 
