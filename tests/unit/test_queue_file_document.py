@@ -91,7 +91,7 @@ def test_a_delay_that_each_job_is_sent_with_is_not_fixed_and_what_the_cases_word
     differences = file.contract(file.columns).differences
     assert differences["crashes/before_completing"].startswith(f"{path}:10: ")
     assert differences["maintenance/rescues_stuck_job"].startswith(f"{path}:9: ")
-    assert "crashes/every_attempt_crashes" in differences
+    assert "crashes/every_attempt_crashes" not in differences, "its error may have any words"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

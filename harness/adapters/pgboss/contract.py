@@ -169,9 +169,6 @@ _STANDARD: Final = Contract(
         "crashes/before_completing": (
             "a lease ends a microsecond after its length: another worker polls first (src: plans, failJobsByTimeout)"
         ),
-        "crashes/every_attempt_crashes": (
-            "an expired job's error is 'job failed by timeout in active state' (src: plans, failJobsByTimeout)"
-        ),
         "lifecycle/operator_retries_failed_job": (
             "retry() raises the limit by one and keeps the count, which is no new budget (src: plans, retryJobs);"
             " 10.1 has none"

@@ -148,7 +148,6 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
     if major >= FIRST_WITH_CAP:
         del differences["retries/backoff_is_capped"]
         del differences["crashes/before_completing"]
-        differences["crashes/every_attempt_crashes"] = "its error is 'job timed out' (src: plans, failJobsByTimeout)"
     return replace(
         contract,
         known={},
