@@ -63,7 +63,7 @@ DELAYED: Final = Phrase(
     "MOMENT",
     timed=True,
     plainer="lose request",
-    sentence="{actor} sends {point}, which arrives {argument} late and is not answered",
+    sentence="{actor} sends {point}, which arrives late (after {argument}), and its reply is lost",
 )
 DELAYS: Final = ("1s", "a backoff", "a timeout", "a lease + a retry")
 """Long enough for the caller to try again, for the job to be retried, and for another worker to hold it."""

@@ -86,6 +86,8 @@ SINGLE_OWNER = Invariant(
 
 HOLDERS = frozenset({"complete", "fail", "release", "heartbeat"})
 """Verbs of the worker that holds a claim: they present its token."""
+ENDING = HOLDERS - {"heartbeat"}
+"""With these it ends its claim itself."""
 
 
 class Fenced(Monitor):
@@ -132,19 +134,21 @@ class Fenced(Monitor):
     def _breach(self, call: Call, what: str) -> None:
         row = self._rows.get(call.job) if call.job is not None else None
         now = "the job is gone" if row is None else f"the job is {row.status}, token {row.token}"
-        self.breach(
-            f"stale_{call.verb}",
-            f"{call.actor} {what} with token {call.token} that was taken back; {now}",
-            job=call.job,
+        token, verb = self._settled_by.get(call.job or "", (None, ""))
+        ended = (
+            f"though `{verb}` had ended that attempt"
+            if token == call.token and verb in ENDING
+            else "that was taken back"
         )
+        self.breach(f"stale_{call.verb}", f"{call.actor} {what} with token {call.token} {ended}; {now}", job=call.job)
 
 
 FENCED = Invariant(
     id="fenced",
-    sentence="Complete, fail, release and heartbeat from a claim that was taken back change nothing.",
+    sentence="Complete, fail, release and heartbeat from a claim that no longer stands change nothing.",
     kind=Kind.ALWAYS,
     anomalies=tuple(
-        AnomalyKind(f"stale_{verb}", Guarantee.FENCING, f"A worker whose claim was taken back could still {verb}.")
+        AnomalyKind(f"stale_{verb}", Guarantee.FENCING, f"A worker that no longer held its claim could still {verb}.")
         for verb in sorted(HOLDERS)
     ),
     make=Fenced,

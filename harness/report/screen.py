@@ -351,15 +351,18 @@ def _breach(run: Run, width: int, lead: str) -> list[Line]:
     if anomaly is not None:
         kind = kind_of(anomaly.name)
         lost = "" if kind.guarantee is Guarantee.OWN else str(kind.guarantee)
-        here = f"{f'job {anomaly.job}, ' if anomaly.job else ''}{moment(anomaly.at)}: {anomaly.message}"
+        told = anomaly.message
+        for actor, name in late_calls(run).items():
+            told = told.replace(f"{actor} ", f"{name}, ")
+        here = f"{f'job {anomaly.job}, ' if anomaly.job else ''}{moment(anomaly.at)}: {told}"
         return [
             *(Line(text, "bold") for text in wrap("", f"{anomaly.name}: {kind.sentence}", width=width, lines=2)),
             *(Line(text) for text in wrap(f"{kind.label}: ", lost, width=width, lines=2) if lost),
             *(Line(text) for text in wrap("Here: ", here, width=width, lines=2)),
         ]
-    told = run.failures or run.uncovered
-    shown = [Line(text) for problem in told[:3] for text in wrap("", problem, width=width, lines=2)]
-    return [*shown, Line(f"and {len(told) - 3} more")] if len(told) > 3 else shown
+    problems = run.failures or run.uncovered
+    shown = [Line(text) for problem in problems[:3] for text in wrap("", problem, width=width, lines=2)]
+    return [*shown, Line(f"and {len(problems) - 3} more")] if len(problems) > 3 else shown
 
 
 def moment(at: Instant) -> str:

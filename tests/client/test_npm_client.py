@@ -367,7 +367,7 @@ test("a failed job runs again", async () => {
 }, 60_000);
 """
 TOLD_OF_OWN = (
-    "stale_complete: A worker whose claim was taken back could still complete.",
+    "stale_complete: A worker that no longer held its claim could still complete.",
     "slow changed the job",
     "this test has workers of its own",
     'no worker was begun with harness.start("worker"',

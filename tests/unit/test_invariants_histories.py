@@ -537,6 +537,15 @@ def test_a_refusal_for_the_key_of_another_tool_names_the_job_that_holds_it() -> 
     )
 
 
+def test_a_claim_that_its_worker_had_ended_itself_is_not_said_to_be_taken_back() -> None:
+    late = [asked("fail", "no", False, token=1), saw("fail", RETRYING, RETRYING._replace(error="late"))]
+    ended = [claimed(RUNNING), asked("fail", "no", False, token=1), saw("fail", RUNNING, RETRYING), answered("fail")]
+    (own,) = breaches("stale_fail", [*ended, *late])
+    assert " with token 1 though `fail` had ended that attempt; " in own.message
+    (taken,) = breaches("stale_fail", [claimed(RUNNING), saw("expire", RUNNING, RETRYING, actor="queue"), *late])
+    assert " with token 1 that was taken back; " in taken.message
+
+
 def test_an_end_of_a_run_that_nobody_reported_shows_when_its_claim_is_taken_back() -> None:
     lost = saw("expire", RUNNING, RETRYING, at=DAY, actor="queue")
     unanswered = answered("complete", Outcome.unknown("the request was lost"))._replace(answered=False)

@@ -59,7 +59,7 @@ def test_the_parts_put_together_are_the_campaign_in_one_part(
                 del finding[key]
     assert merged == whole
     assert whole["findings"], "an empty campaign shows nothing"
-    assert "stale_complete: A worker whose claim was taken back could still complete." in capsys.readouterr().out
+    assert "stale_complete: A worker that no longer held its claim could still complete." in capsys.readouterr().out
 
 
 def test_a_part_that_is_missing_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
