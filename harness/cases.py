@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from harness.errors import EnvironmentUnavailable, HarnessError, ProgramMissing, at_place
 from harness.explore.finding import broken_engine
 from harness.port import Engine
-from harness.report.case import Case
+from harness.report.case import OWN, Case
 from harness.run.play import NO_LIMITS, case_name, examine
 from harness.run.session import Limits
 from harness.scenario.reader import controlled, named_at
@@ -48,7 +48,7 @@ def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bo
 def _place(engine: str, engines: Sequence[str], scenario: Scenario, control: Control | None) -> str | None:
     place = engine if control is None else control_place(control, engine, engines)
     own = control is not None and control.engine is not None
-    return place if own or place is None or scenario.application is None or is_target(engine) else "application"
+    return place if own or place is None or scenario.application is None or is_target(engine) else OWN
 
 
 def control_place(control: Control, engine: str, engines: Sequence[str]) -> str | None:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from harness.errors import ExitCode, HarnessError
 from harness.run.play import Explanation, ExplanationKind
 from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Control, Scenario
+
+OWN: Final = "application"
+"""In the place of an engine: what the scenario itself names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +53,13 @@ class Case:
     def exit_code(self) -> ExitCode:
         """The exit code of a command that ran it."""
         return self.error.exit_code if self.error is not None else self.verdict.exit_code
+
+    @property
+    def place(self) -> str:
+        """Say what it ran on: a user's own queue or application by the name that its file gives it."""
+        if self.engine != OWN:
+            return self.engine
+        return (self.control and self.control.application) or self.scenario.application or self.engine
 
     @property
     def name(self) -> str:

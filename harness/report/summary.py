@@ -119,7 +119,7 @@ def case_screen(
 ) -> list[Line]:
     """Return what is printed of a case that is no pass."""
     replay = replay_of(case, seed=seed, token=token, changes=changes)
-    title = f"{case.name} on {case.engine}"
+    title = f"{case.name} on {case.place}"
     run = case.run
     if run is not None and case.control is None and case.exit_code is ExitCode.FAIL:
         longer = [Line(f"It was still at work: --steps {10 * (run.steps - 1)} lets it go on.")] if run.cut else []
@@ -137,7 +137,7 @@ def case_screen(
 def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list[Line]:
     """Return one line for each case (only those that are no pass when quiet), and the verdict of all."""
     counted = without_excused(cases)
-    width = max((len(case.engine) for case in counted), default=0)
+    width = max((len(case.place) for case in counted), default=0)
     lines = [_line(case, width) for case in counted if not quiet or case.exit_code is not ExitCode.PASS]
     lines += side_by_side(counted)
     counts = {code: sum(case.exit_code is code and not case.differs for case in counted) for code in ExitCode}
@@ -145,7 +145,7 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     if differing := sum(case.differs for case in counted):
         told.append(f"{differing} different as documented")
     scenarios = len({case.scenario.path for case in cases})
-    engines = ", ".join(dict.fromkeys(case.engine for case in cases))
+    engines = ", ".join(dict.fromkeys(case.place for case in cases))
     controls = sum(case.control is not None for case in cases)
     with_controls = f" with {_count(controls, 'control')}" if controls else ""
     verdicts = ", ".join(told) or "nothing was run"
@@ -166,4 +166,4 @@ def _count(number: int, noun: str) -> str:
 def _line(case: Case, width: int) -> Line:
     word, style = ("different", "yellow") if case.differs else WORDS[case.exit_code]
     headline = f": {one_line(case.headline)}" if case.headline else ""
-    return Line(clip(f"{word:<12}  {case.engine:<{width}}  {one_line(case.name)}{headline}", 160), style)
+    return Line(clip(f"{word:<12}  {case.place:<{width}}  {one_line(case.name)}{headline}", 160), style)

@@ -156,6 +156,9 @@ def test_a_replay_names_an_application_that_is_not_the_one_of_its_scenario() -> 
     scenario = Scenario(application="my_app.py:Repaired", path="scenarios/x.yaml")
 
     assert replay_of(Case(scenario, "application")) == "job-harness run scenarios/x.yaml"
+    assert screen_text(summary([Case(scenario, "application")], planned=1)).endswith(
+        "on my_app.py:Repaired: 1 inconclusive\n"
+    )
     other = replay_of(Case(scenario, "my_app.py:MyApp@pgboss"))
     assert other == "job-harness run scenarios/x.yaml --engine my_app.py:MyApp@pgboss"
 
