@@ -60,7 +60,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stalls",
         default="1",
         metavar="N",
-        help=f"how often time may move on while a worker is ready to act; {ANY}: without a limit (default: 1)",
+        help=f"how often an actor that could act may do nothing for a while; {ANY}: without a limit (default: 1)",
     )
     add(
         "--kind",

@@ -111,7 +111,7 @@ def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
     actor, _, point = deviation.label.partition(" ")
     step = f"its {ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
     when = "right after" if point in effects else "before"
-    if option.kind == TIME and point:
+    if option.kind == TIME and point and not point.startswith("enqueue "):  # A job that is sent later is no fault.
         return Cause(f"{actor} stalls {when} `{point}`", is_fault=True)
     if option.kind in ORDER:
         gate = f"{when} {actor}'s `{point}`" if point else "first"

@@ -18,7 +18,7 @@ from harness.explore.finding import Campaign
 from harness.explore.sampling import Sampler
 from harness.explore.shrink import Shrinker
 from harness.explore.strategy import Strategy, SwarmChoices
-from harness.faults import FaultKind, FaultPlan, Phrase, catalogue, excuses, kinds, read_option, told
+from harness.faults import FaultKind, FaultPlan, Phrase, catalogue, cause_of, excuses, kinds, read_option, told
 from harness.history.event import Excuse, Fault
 from harness.model.settings import Settings
 from harness.port import Capabilities
@@ -215,3 +215,9 @@ def test_a_fault_that_offers_what_is_not_its_own_is_named(monkeypatch: pytest.Mo
 def test_a_plan_refuses_a_fault_that_does_not_exist() -> None:
     with pytest.raises(UsageError, match=r"no such fault: 'crush' \(did you mean 'crash'\?\)"):
         FaultPlan(crush=1)
+
+
+def test_a_job_that_is_sent_later_is_an_order_and_a_worker_that_stands_still_a_fault() -> None:
+    sent, stalled = (cause_of(Deviation(at, 1, "time first")) for at in ("client-b enqueue b", "w1 complete b"))
+    assert sent == ("time passes", False, "before client-b's `enqueue b`")
+    assert stalled[:2] == ("w1 stalls before `complete b`", True)
