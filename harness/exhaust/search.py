@@ -508,7 +508,7 @@ def _scope(explorer: Explorer) -> Iterator[str]:
         yield f"  Every run of up to {max(0, progress.depth)} moves was looked at; {progress.frontier} states wait."
     yield f"  Scope: {scope.sentence()}"
     stalls = "any number of" if scope.stalls is None else f"at most {scope.stalls}"
-    yield f"  Stalls, time passing by an actor that is ready until it acts: {stalls}"
+    yield f"  Stalls, where an actor that could act does nothing for a while: {stalls}"
     yield f"  Job kinds: {'; '.join(map(str, scope.kinds))}"
     if scope.priorities != (0,):
         yield f"  Priorities: {', '.join(map(str, scope.priorities))}"
