@@ -6,6 +6,7 @@ Usage: .venv/bin/python benchmarks/detection/__main__.py --help
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -207,6 +208,7 @@ def _page(given: argparse.Namespace, names: list[str], ask: Ask) -> str:
         alarms=right,
         rivals="" if given.quick else page.rivals(given.seeds, given.runs),
         seconds=time.perf_counter() - began,
+        when=f"in {_today()}, at a load of {os.getloadavg()[2]:.0f} on {os.cpu_count()} cores",
     )
 
 
@@ -247,7 +249,7 @@ def main() -> None:
     if given.stdout:
         print(text)
     else:
-        PAGE.write_text(text, encoding="utf-8")
+        PAGE.write_text(page.keeping_parts(text, PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -66,10 +66,11 @@ def written(
     alarms: Sequence[Alarms],
     rivals: str,
     seconds: float,
+    when: str,
 ) -> str:
-    """Return the page."""
+    """Return the page; `when` says when it was measured, and how busy the machine was."""
     found = _by(detections)
-    note = f"The whole page took {seconds / 60:.0f} minutes."
+    note = f"The whole page took {seconds / 60:.0f} minutes, {when}."
     parts = [
         HEAD.format(command=command, note=note),
         _aims(densities, found, alarms),
@@ -175,6 +176,15 @@ def with_part(text: str, table: str, marks: tuple[str, str] = GATE) -> str:
     head = "## What is missed, and why\n"
     before, found, rest = text.partition(head)
     return f"{before}{table}\n{found}{rest}"
+
+
+def keeping_parts(text: str, before: str) -> str:
+    """Put the tables of the gate and of the right queues, which are measured apart, into a new page."""
+    for marks in (GATE, QUIET):
+        _, found, rest = before.partition(marks[0])
+        if found:
+            text = with_part(text, marks[0] + rest.partition(marks[1])[0] + marks[1], marks)
+    return text
 
 
 def fixes(tried: dict[str, list[tuple[str, int]]], *, fresh: int) -> str:
