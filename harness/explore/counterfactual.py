@@ -135,9 +135,10 @@ class Counterfactual:
         """Open runs of the generic workload, all under these settings: another batch may need another timeout."""
         held = {name: getattr(settings, name) for name in Settings.names()}
         sampler = Sampler(engine, settings, frozenset({self.anomaly}), self.limits, held=held)
+        about_own_terms = _has_own_terms(self.scenario)
         for number in range(self.runs):
             session = sampler.session(run_seed(FRESH_SEED, number))
-            if any(plan.lease is not None or plan.timeout is not None for plan in session.scenario.jobs):
+            if not about_own_terms and _has_own_terms(session.scenario):
                 session.close()  # jobs with terms of their own need longer timeouts than these settings have
                 continue
             yield session
@@ -153,6 +154,10 @@ def explained(
     scenario = replace(run.scenario, tape=run.tape)
     asked = Counterfactual(scenario, anomaly or lead.name, engine, run.found, runs=runs)
     return replace(run, trials=asked.trials(safeguards))
+
+
+def _has_own_terms(scenario: Scenario) -> bool:
+    return any(plan.lease is not None or plan.timeout is not None for plan in scenario.jobs)
 
 
 def under(scenario: Scenario, settings: Settings) -> Scenario:
