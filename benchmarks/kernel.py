@@ -33,7 +33,7 @@ EMPTY = "empty actors"
 CALLING = "empty actors, empty calls"
 WHY = (
     "An empty step only resumes a generator. A step here also runs a verb on rows, writes about two events and shows "
-    "them to 18 monitors; the row without monitors alone is beyond the aim. Short runs also pay for drawing the "
+    "them to the monitors; the row without monitors alone is beyond the aim. Short runs also pay for drawing the "
     "workload and for setting up a session every few dozen steps: see [run profile](#run-profile)."
 )
 

@@ -71,8 +71,8 @@ UNDRAWN: Final[Mapping[str, str]] = {
 RARE: Final[Mapping[str, str]] = {
     "stale-release": "a worker must be stopped while it holds a second, unstarted job of its batch, stall until that "
     "job's lease is over, and release it after another worker has claimed it",
-    "rescue-too-early": "the cron comes by only when something is due for it, and must do so while another job has run "
-    "for a quarter of its timeout",
+    "rescue-too-early": "maintenance comes when something is due for it, or half-way to that in one run in five, and "
+    "must come while a job has run for a quarter of its timeout",
     "expire-ignores-heartbeat": "only the second job of a batch outlives the lease that its claim was given",
     "stale-heartbeat": "a worker must stall past its lease in the middle of a job, in a batch with heartbeats, and "
     "beat after another has claimed it",
@@ -86,6 +86,9 @@ RARE: Final[Mapping[str, str]] = {
     "sweep-takes-other-queues": "only one workload in five has a second tool, whose job must run for half its lease",
     "failed-job-blocks-queue": "a job must fail for good while another still waits, and workers go on polling for that "
     "one: its runs are long",
+    "claim-looks-at-one-page": "120 jobs must wait at once, as in one drawn run of 200",
+    "expire-looks-at-a-thousand": "a lease must run out while ten thousand jobs wait, as they do in one drawn run of "
+    "160",
     "retries-never-due": "workers go on polling for a retry that they are never given: its runs are long",
 }
 """Wrong queue -> what has to come together for it to show."""
