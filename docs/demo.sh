@@ -10,7 +10,7 @@ expect() { # expect CODE MESSAGE
   exit 1
 }
 
-echo "1. Over eighty scenarios, one set of invariants, two engines: a model in memory, and our queue on a real PostgreSQL."
+echo "1. Over a hundred scenarios, one set of invariants, two engines: a model in memory, and our queue on a real PostgreSQL."
 job_harness run scenarios --engine memory,postgres --quiet
 code=$?
 expect 0 "a scenario failed"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from harness.errors import ExitCode
-from harness.report.case import Case, exit_code_of, without_excused
+from harness.report.case import OWN, Case, exit_code_of, without_excused
 from harness.report.screen import WIDTH, Line, clip, first_screen, one_line, replay_command, setting_text, wrap
 from harness.run.play import NO_LIMITS
 from harness.run.verdict import Verdict
@@ -145,7 +145,8 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     if differing := sum(case.differs for case in counted):
         told.append(f"{differing} different as documented")
     scenarios = len({case.scenario.path for case in cases})
-    engines = ", ".join(dict.fromkeys(case.place for case in cases))
+    places = (case.place.partition("+")[0] if case.engine == OWN else case.place for case in cases)  # no safeguards
+    engines = ", ".join(dict.fromkeys(places))
     controls = sum(case.control is not None for case in cases)
     with_controls = f" with {_count(controls, 'control')}" if controls else ""
     verdicts = ", ".join(told) or "nothing was run"
