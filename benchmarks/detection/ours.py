@@ -15,6 +15,7 @@ from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.explore.sampling import run_seed
 from harness.faults import FaultPlan
 from harness.history.outcome import Outcome, done
+from harness.invariants import CATALOGUE as INVARIANTS
 from harness.mistakes import CATALOGUE
 from harness.model.duration import SECOND
 from harness.model.settings import Settings
@@ -39,7 +40,8 @@ SETTINGS = Settings(
 LIMITS = Limits(steps=20_000)
 LENGTHS = ("0.5", "1", "2")
 JUDGED = frozenset({"stale_complete", "double_claim", "attempt_overrun", "taken_back_early", "job_stuck"})
-"""What the rivals' program judges."""
+"""What the rivals' program judges; it judges nothing else, and so nothing else is judged here."""
+INVARIANTS_JUDGED = tuple(each for each in INVARIANTS if JUDGED.intersection(kind.name for kind in each.anomalies))
 
 
 class ReadThenWrite(MemoryQueue):
@@ -75,14 +77,10 @@ def campaign(mistake: str, *, seed: int, runs: int, drawn: bool) -> Campaign:
             for name, length in zip("ab", lengths, strict=True)
         )
         scenario = Scenario(settings=SETTINGS, workers=("w1", "w2"), jobs=jobs, restart_after=SECOND)
+        faults = FaultPlan(crash=2, pause=2 if drawn else 0)
         run = Session(
-            scenario, engine=engine, choices=choices, faults=FaultPlan(crash=2, pause=2 if drawn else 0), limits=LIMITS
+            scenario, engine=engine, choices=choices, faults=faults, limits=LIMITS, invariants=INVARIANTS_JUDGED
         ).run()
         if shown := JUDGED & run.found:
             return Campaign(number + 1, time.process_time() - began, min(shown))
     return Campaign(runs, time.process_time() - began, None)
-
-
-def _job(name: str, choices: Uniform, drawn: bool) -> JobPlan:
-    length = choices.pick(f"length of {name}", LENGTHS) if drawn else LENGTHS[0]
-    return JobPlan(name, takes=(Span(factor=float(length), setting="lease"),))

@@ -30,8 +30,8 @@ RIVAL_SHARE = 10
 """One campaign of each rival for this many of ours."""
 ABOUT_RIVALS = """One small lease queue: two workers, two jobs, a supervisor, two crashes at random times
 (frontrun has no faults, so none there). Each rival runs it as an asyncio program in its own campaign;
-ours are the same mistakes in the
-model queue under the same settings. *fixed*: jobs take half a lease, as in the example of simloop; *drawn*:
+ours are the same mistakes in the model queue under the same settings.
+All judge the same five anomalies and no others. *fixed*: jobs take half a lease, as in the example of simloop; *drawn*:
 half, one or two leases (our worker stops such jobs in time, and stalls up to twice instead). A cell says in how
 many campaigns the mistake was found, after how many runs (median), and how many runs a second of CPU were done;
 the rate of the first row, where nothing ends a campaign early, is the one to compare.
