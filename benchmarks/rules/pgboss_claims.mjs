@@ -57,6 +57,16 @@ await tell({
     const after = (await boss.getQueue(name)).retryLimit;
     return [before === 3 && after === 7, `createQueue again: ${before}, updateQueue: ${after}`];
   },
+  async policy_in_update() {
+    if (!ten) return [true, "has no createQueue"];
+    const name = await queue({ policy: "short" });
+    const named = await raised(() => boss.updateQueue(name, { policy: "short", retryLimit: 3 }));
+    await boss.updateQueue(name, { retryLimit: 3 });
+    const { policy } = await boss.getQueue(name);
+    const jobs = await twice(name, { singletonKey: "k" });
+    const holds = major === 10 ? !named && policy === "standard" && jobs === 2 : Boolean(named) && policy === "short" && jobs === 1;
+    return [holds, `updateQueue with the policy: ${named ? "raises" : "taken"}, without it: ${policy}, ${jobs} jobs of one key`];
+  },
   async option_ignored() {
     const name = await queue();
     for (let n = 0; n < 3; n += 1) await boss.send(name, {});

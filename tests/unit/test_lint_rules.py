@@ -415,6 +415,27 @@ EXAMPLES = [
         boss('boss.createQueue("a", { retryLimit: 2 });\nboss.updateQueue("a", { retryLimit: 2 });'),
     ),
     Example(
+        "policy_in_update",
+        boss('boss.createQueue("a", { policy: "short" });\nboss.updateQueue("a", { retryLimit: 2 });'),
+        "boss.ts:3",
+        boss(
+            'boss.createQueue("a", { policy: "short" });\nboss.updateQueue("a", { policy: "short", retryLimit: 2 });\n'
+            'boss.createQueue("b", { policy: "short" });\nboss.updateQueue("b", { retryLimit: 2, ...more });\n'
+            'boss.createQueue("c", { policy: "standard" });\nboss.updateQueue("c", { retryLimit: 2 });'
+        ),
+    ),
+    Example(
+        "policy_in_update",
+        boss(
+            'boss.createQueue("a", { policy: "short" });\nboss.updateQueue("a", {\n policy: "short" });',
+            version="12.38.0",
+        ),
+        "boss.ts:4",
+        boss(
+            'boss.createQueue("a", { policy: "short" });\nboss.updateQueue("a", { retryLimit: 2 });', version="12.38.0"
+        ),
+    ),
+    Example(
         "option_ignored",
         boss('boss.createQueue("a", {\n expireInMinutes: 30 });'),
         "boss.ts:3",
@@ -558,6 +579,19 @@ def test_the_visibility_timeout_that_is_advised_is_enough(tmp_path: Path) -> Non
         "Set visibility_timeout of broker_transport_options to 11260"
     }
     assert told(tmp_path, celery(CONF.format(11260) + tasks), "visibility_timeout_too_short") == []
+
+
+def test_a_policy_is_left_out_of_an_update_where_it_raises(tmp_path: Path) -> None:
+    created = 'boss.createQueue("a", { policy: "short", retryLimit: 2 });'
+    found = {
+        version: told(tmp_path / version, boss(created, version=version), "queue_options_never_arrive")[0].repair
+        for version in ("10.4.2", "12.38.0")
+    }
+
+    assert found == {
+        "10.4.2": "Call updateQueue with the same options right after createQueue.",
+        "12.38.0": "Call updateQueue with the same options, but for the policy, right after createQueue.",
+    }
 
 
 def test_numbers_of_different_things_do_not_contradict_each_other(tmp_path: Path) -> None:

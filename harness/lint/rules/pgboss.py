@@ -218,15 +218,50 @@ def _arriving(facts: Facts) -> Iterator[Breach]:
         first = uses[0]
         options = [name for name in first.options if _THAT_MATTER.match(name) and "." not in name]
         name = "the queue" if first.queue is None else repr(queue)
+        release = release_of(facts, first.place.file)
+        refused = "policy" in first.options and release is not None and release.major > 10
         yield Breach(
             first.place,
             f"createQueue changes nothing where {name} exists already: an edit of {', '.join(options)} never "
             f"reaches a database that was deployed before{_aside(first)}",
-            "Call updateQueue with the same options right after createQueue.",
+            f"Call updateQueue with the same options{', but for the policy,' * refused} right after createQueue.",
             _others(uses),
             _weight(first),
             subject=queue.strip(),
         )
+
+
+def _policies_of_updates(facts: Facts) -> Iterator[Breach]:
+    calls = _calls(facts)
+    policies = {
+        call.queue: call.options["policy"]
+        for call in calls
+        if call.method == "createQueue" and call.queue is not None and "policy" in call.options
+    }
+    for call in calls:
+        release = release_of(facts, call.place.file) if call.method == "updateQueue" else None
+        if release is None or release.major < 10:
+            continue
+        named = call.options.get("policy")
+        created = policies.get(call.queue or "") if call.whole else None
+        if release.major > 10 and named is not None:
+            yield Breach(
+                named.place,
+                f"updateQueue raises where it names a policy, from pg-boss 11 on{_aside(call)}",
+                "Leave the policy out; createQueue alone sets it.",
+                severity=_weight(call),
+                subject=call.queue or "",
+            )
+        elif release.major == 10 and named is None and created is not None and created.value != "standard":
+            yield Breach(
+                call.place,
+                f"updateQueue without a policy makes {call.queue!r} a standard queue again: pg-boss 10 takes a policy "
+                f"that is not named for 'standard'{_aside(call)}",
+                "Name the same policy in updateQueue.",
+                (Related(created.place, "the policy that it has until then"),),
+                _weight(call),
+                subject=call.queue or "",
+            )
 
 
 _SOURCES: Final = {
@@ -507,6 +542,17 @@ RULES: Final = (
         "Call updateQueue too.",
         "scheduling/options_are_kept.yaml",
         _arriving,
+        ran=tried_on(PGBOSS),
+    ),
+    Rule(
+        "policy_in_update",
+        Severity.ERROR,
+        "updateQueue names the policy of its queue in pg-boss 10, and none from 11 on.",
+        "In 10 a queue without its policy takes every job that was to be refused: the mail goes out twice. From 11 on "
+        "the call raises, and the service does not start.",
+        "Name the same policy in updateQueue, or from 11 on leave it out.",
+        "uniqueness/refused_while_the_first_waits.yaml",
+        _policies_of_updates,
         ran=tried_on(PGBOSS),
     ),
     Rule(
