@@ -13,7 +13,7 @@ from harness.explore.coverage import EXPECTED, Cell, declared_situations
 from harness.explore.finding import Campaign, Finding
 from harness.explore.shards import Shard
 from harness.faults import CONSEQUENCES, kinds
-from harness.invariants import kind_of
+from harness.invariants import gravity, kind_of
 from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.ci import CiResult
@@ -51,10 +51,19 @@ class Told(NamedTuple):
     """Where the verb is written that did it, as `file:line`, and the lines below it; empty where that is not told."""
 
 
+def gravest_first(campaign: Campaign) -> list[Finding]:
+    """Return what a campaign found, in the order in which it is told."""
+    return sorted(campaign.findings, key=lambda finding: gravity(finding.anomaly))
+
+
 def level_line(campaign: Campaign) -> str:
     """Say what is left of the target's promises."""
-    judged = campaign.runs > 0 or campaign.found
-    return f"Guarantees: {level(campaign.found) if judged else 'not known, for no run was judged'}."
+    return f"Guarantees: {level_of(campaign.found, campaign.runs)}."
+
+
+def level_of(found: Collection[str], runs: int) -> str:
+    """Return what is left of a target's promises after so many runs."""
+    return level(found) if runs or found else "not known, for no run was judged"
 
 
 def campaign_lines(campaign: Campaign, capabilities: Capabilities, *, whole: bool) -> list[Line]:
@@ -256,9 +265,9 @@ def campaign_data(
         "cut": campaign.cut,
         "seconds": round(seconds, 3),
         "settings": settings,
-        "level": level(campaign.found),
+        "level": level_of(campaign.found, campaign.runs),
         "guarantees_lost": [str(item) for item in lost(campaign.found)],
-        "findings": [finding_data(finding, told[finding.anomaly]) for finding in campaign.findings],
+        "findings": [finding_data(finding, told[finding.anomaly]) for finding in gravest_first(campaign)],
         "not_shown": [{"anomaly": hit.anomaly, "run": hit.number} for hit in campaign.unshown],
         "coverage": _coverage(campaign, capabilities),
         "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),

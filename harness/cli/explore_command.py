@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.cli.campaign_screen import Told, campaign_data, campaign_lines, level_line
+from harness.cli.campaign_screen import Told, campaign_data, campaign_lines, gravest_first, level_line
 from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
 from harness.cli.search import (
@@ -29,7 +29,7 @@ from harness.exhaust.scope import bounds
 from harness.explore.crew import CampaignPlan
 from harness.explore.finding import Campaign, Finding
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.shards import Shard
+from harness.explore.shards import STRETCH, Shard
 from harness.explore.strategy import Strategy
 from harness.explore.watchdog import StepWatchdog
 from harness.explore.workload import drawable
@@ -213,10 +213,8 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
     halted = STOPPED if campaign.interrupted else "a run of the target does not end" if hangs else ""
     presenter = request.presenter(engine, engines, halted)
     told = {
-        finding.anomaly: presenter.tell(
-            finding, spent=_met(campaign, finding, seconds), first=finding is campaign.finding
-        )
-        for finding in campaign.findings
+        finding.anomaly: presenter.tell(finding, spent=_met(campaign, finding, seconds), first=place == 0)
+        for place, finding in enumerate(gravest_first(campaign))
     }
     print_left_out(engine, plan.without)
     if plan.left_out:
@@ -229,7 +227,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         _unshown(campaign)
         _trouble(campaign, plan.steps)
     else:
-        _nothing(campaign, plan.settings, seconds, plan.steps)
+        _nothing(campaign, plan.settings, seconds, plan.steps, plan.shard)
     if not arguments.quiet and (not campaign.findings or plan.keep_going):
         lines = campaign_lines(campaign, engine.info.capabilities, whole=arguments.coverage)
         show_lines(lines, sys.stdout)
@@ -353,10 +351,12 @@ def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
     return _spent(campaign, seconds) if campaign.runs == finding.runs else f"run {finding.runs}"
 
 
-def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int) -> None:
+def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int, shard: Shard) -> None:
     print(_headline(campaign, seconds))
     _unshown(campaign)
     _trouble(campaign, steps)
+    if not campaign.runs and shard.of > 1:
+        print(f"Part {shard.index} of {shard.of} has no runs: {STRETCH} at a time go to one part. Take fewer parts.")
     for name, (value, default) in changed_settings(settings).items():
         print(f"  {name} was {value} (default {default})")
     if campaign.verdict is Verdict.PASS:
@@ -367,7 +367,8 @@ def _headline(campaign: Campaign, seconds: float) -> str:
     word = "interrupted" if campaign.interrupted else str(campaign.verdict)
     found = "a run that does not reproduce" if campaign.unsteady is not None else "no anomaly"
     shown = "nothing that can be shown" if campaign.unshown else found
-    return f"{word}: {shown} on {campaign.engine} in {_spent(campaign, seconds)}."
+    never = f"; it never came to this: {'; '.join(item.name for item in campaign.missing)}" if campaign.missing else ""
+    return f"{word}: {shown} on {campaign.engine} in {_spent(campaign, seconds)}{never}."
 
 
 def _unshown(campaign: Campaign) -> None:

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import __version__
+from harness.cli.campaign_screen import level_of
 from harness.cli.output import OutputFile, show_lines
 from harness.errors import UsageError, clipped
 from harness.explore.coverage import SITUATIONS, Coverage, overlooked
 from harness.explore.shards import Shard
-from harness.invariants.catalogue import kind_of, level, lost
+from harness.invariants.catalogue import gravity, kind_of, lost
 from harness.report.picture import picture
 from harness.report.screen import Line, wrap
 from harness.report.trace import trace
@@ -126,7 +127,7 @@ def merged(parts: Sequence[dict[str, Any]], missing: Sequence[int] = ()) -> dict
         **{key: round(sum(part[key] for part in parts), 3) for key in SUMMED},
         "verdict": str(_verdict(parts, findings or unshown, coverage["never_occurred"], missing)),
         "interrupted": any(part["interrupted"] for part in parts),
-        "level": level(found),
+        "level": level_of(found, sum(part["runs"] for part in parts)),
         "guarantees_lost": [str(item) for item in lost(found)],
         "findings": findings,
         "not_shown": unshown,
@@ -144,10 +145,13 @@ def _findings(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         known = earliest.get(finding["anomaly"])
         if known is None or finding["found_after_runs"] < known["found_after_runs"]:
             earliest[finding["anomaly"]] = finding
-    return sorted(earliest.values(), key=lambda finding: (finding["found_after_runs"], finding["anomaly"]))
+    return sorted(earliest.values(), key=lambda finding: gravity(finding["anomaly"]))
 
 
 def _coverage(parts: Sequence[dict[str, Any]], *, demanded: bool) -> dict[str, Any]:
+    if parts[0]["shard"]["of"] == 1:  # a whole campaign, whose file names no states to add up
+        whole: dict[str, Any] = parts[0]["coverage"]
+        return whole
     situations: Counter[str] = Counter(dict.fromkeys(parts[0]["coverage"]["situations"], 0))
     faults: Counter[tuple[str, str, str]] = Counter()
     seen: list[tuple[int, frozenset[int]]] = []
@@ -204,7 +208,7 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     for finding in whole["findings"]:
         lines.append(Line(f"{finding['anomaly']}: {finding['sentence']}", "bold red"))
         lines += [Line(text) for text in wrap(f"{_label(finding)}: ", finding["guarantee_lost"], width=80, lines=2)]
-        lines.append(Line(f"Found in run {finding['found_after_runs']}, seed {finding['seed']}."))
+        lines.append(Line(f"Found in run {finding['found_after_runs']} of the campaign with seed {whole['seed']}."))
         if finding["replay"]:
             lines.append(Line(f"Replay: {finding['replay']}"))
         lines.append(Line(""))
@@ -218,7 +222,10 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     if missing:
         named = ", ".join(map(str, missing))
         lines += [
-            Line(text) for text in wrap("Missing: ", f"parts {named}; what they hold is not known.", width=80, lines=3)
+            Line(text)
+            for text in wrap(
+                "Missing: ", f"part{'s' * (len(missing) > 1)} {named}, so not all is known.", width=80, lines=3
+            )
         ]
     coverage = whole["coverage"]
     up = sum(1 for count in coverage["situations"].values() if count)

@@ -288,6 +288,8 @@ class Spotter:
         seen, verb = self.seen, event.verb
         if verb == "claim":
             self._claimed = event.at
+            if before.status is PROCESSING:  # a queue that takes over what is overdue where it claims
+                seen.add("a lease runs out")
             if self._cron == event.at:
                 seen.add("maintenance and a claim coincide")
             if before.start_after == event.at and before.start_after > before.created_at:

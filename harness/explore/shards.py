@@ -30,7 +30,10 @@ class Shard:
         found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
         shard = None if found is None else cls(int(found[1]), int(found[2]))
         if shard is None or not 1 <= shard.index <= shard.of <= MOST:
-            raise UsageError(f"--shard {text}: expected K/N", hint="Write --shard 3/8 for the third of eight parts.")
+            raise UsageError(
+                f"--shard {text}: expected K/N, with K from 1 to N and N at most {MOST}",
+                hint="Write --shard 3/8 for the third of eight parts.",
+            )
         return shard
 
     def after(self, number: int, runs: int) -> tuple[int, int]:

@@ -79,7 +79,10 @@ class CompletedHasResult(Monitor):
         if after.completed_at is None or after.started_at is None or after.completed_at < after.started_at:
             skew = 2 * self.settings.max_skew
             if after.completed_at is None or after.started_at is None or after.completed_at + skew < after.started_at:
-                self.breach("completed_before_started", "completedAt is missing or before startedAt", job=job)
+                named = (("completedAt", after.completed_at), ("startedAt", after.started_at))
+                missing = [name for name, at in named if at is None]
+                told = f"{' and '.join(missing)} missing" if missing else "completedAt is before startedAt"
+                self.breach("completed_before_started", told, job=job)
 
 
 def _same_result(said: Any, kept: Any) -> bool:

@@ -51,7 +51,7 @@ class SingleOwner(Monitor):
             and before.lease_until > event.clock
             and (before.token, before.worker) != (after.token, after.worker)
         ):
-            self.breach("double_claim", f"{after.worker} claimed what {before.worker} holds", job=event.job)
+            self.breach("double_claim", _taken(after.worker, "claimed", before.worker), job=event.job)
         self._owned[event.job] = after
 
     def on_return(self, event: Return) -> None:
@@ -63,7 +63,11 @@ class SingleOwner(Monitor):
             self._tokens[claim.job] = claim.token
             row = self._owned.get(claim.job)
             if row is not None and row.token != claim.token:
-                self.breach("double_claim", f"{claim.worker} was given what {row.worker} holds", job=claim.job)
+                self.breach("double_claim", _taken(claim.worker, "was given", row.worker), job=claim.job)
+
+
+def _taken(by: str | None, how: str, holder: str | None) -> str:
+    return f"{by} {how} what {'it holds already' if holder == by else f'{holder} holds'}"
 
 
 SINGLE_OWNER = Invariant(

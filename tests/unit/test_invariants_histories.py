@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
+from harness.explore.coverage import Spotter
 from harness.explore.machine_failure import breach
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, Fault, Observed, Return
@@ -590,6 +591,13 @@ def test_a_report_that_waits_for_a_lock_was_made() -> None:
     lost = saw("expire", RUNNING, RETRYING, at=DAY, actor="queue")
     assert found("outcome_lost", [did("ended", "success"), asked("complete"), lost]) == set()
     assert found("outcome_lost", [did("ended", "success"), asked("heartbeat"), lost]) == {"outcome_lost"}
+
+
+def test_a_campaign_counts_a_lease_that_runs_out_where_a_claim_takes_over() -> None:
+    for before, met in ((WAITING, False), (RUNNING, True)):
+        spotter = Spotter()
+        spotter.see(saw("claim", before, AGAIN))
+        assert ("a lease runs out" in spotter.seen) is met
 
 
 def test_a_claim_that_takes_back_may_do_what_a_sweep_does_elsewhere() -> None:

@@ -66,7 +66,23 @@ def test_a_part_that_is_missing_is_no_pass(tmp_path: Path, capsys: pytest.Captur
     command = ["explore", "memory", "--runs", "128", "--quiet", "--shard", "1/2", "--json", str(tmp_path / "1.json")]
     assert main(command) == 0
     assert main(["merge", str(tmp_path / "1.json")]) == 3
-    assert "Missing: parts 2; what they hold is not known." in capsys.readouterr().out
+    assert "Missing: part 2, so not all is known." in capsys.readouterr().out
+
+
+def test_a_whole_campaign_is_merged_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = explored(tmp_path / "whole.json", runs=100)
+    assert main(["merge", str(tmp_path / "whole.json"), "--json", str(tmp_path / "merged.json")]) == 1
+    assert json.loads((tmp_path / "merged.json").read_text())["coverage"] == whole["coverage"]
+    assert f"States: {whole['coverage']['states']}." in capsys.readouterr().out
+
+
+def test_a_part_without_runs_says_why_and_promises_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["explore", "memory", "--runs", "60", "--shard", "2/2", "--json", str(tmp_path / "2.json")]
+    assert main(command) == 3
+    assert main(["merge", str(tmp_path / "2.json")]) == 3
+    told = capsys.readouterr().out
+    assert "Part 2 of 2 has no runs: 64 at a time go to one part." in told
+    assert told.count("Guarantees: not known, for no run was judged.") == 2
 
 
 @pytest.fixture(scope="module")

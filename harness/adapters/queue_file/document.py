@@ -485,7 +485,10 @@ class _Reading:
         if part.expire is not None:
             if part.takes_back not in (None, "by expire"):
                 raise self._error(
-                    "takes_back", f"{part.takes_back!r}, and there is an `expire`", "Leave one of them out."
+                    "takes_back",
+                    f"{part.takes_back!r}, and there is an `expire`",
+                    "Leave one of them out. Where claim takes over what is overdue and `expire` only fails what has no "
+                    "attempt left, write the statement of `expire` before those of `claim`.",
                 )
             return "by expire"
         if part.takes_back in (None, "by expire"):
