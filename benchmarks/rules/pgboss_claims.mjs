@@ -57,6 +57,30 @@ await tell({
     const after = (await boss.getQueue(name)).retryLimit;
     return [before === 3 && after === 7, `createQueue again: ${before}, updateQueue: ${after}`];
   },
+  async dead_letter_never_created() {
+    if (!ten) return [true, "has no createQueue"];
+    const name = await queue();
+    const made = await raised(() => boss.createQueue("with-letter", { name: "with-letter", deadLetter: "nobody" }));
+    const updated = await raised(() => boss.updateQueue(name, { deadLetter: "nobody" }));
+    const sent = await raised(() => boss.send(name, {}, { deadLetter: "nobody" }));
+    const planned = await raised(() => boss.schedule("nobody-made-this", "* * * * *"));
+    return [Boolean(made), `createQueue: ${made || "taken"}; updateQueue: ${updated || "taken"}; send: ${sent || "taken"}; schedule: ${planned || "taken"}`];
+  },
+  async handler_drops_jobs() {
+    if (!ten) return [true, "hands over one job"];
+    const name = await queue();
+    const ids = [];
+    for (let n = 0; n < 3; n += 1) ids.push(await boss.send(name, {}));
+    let seen = 0;
+    await boss.work(name, { batchSize: 3, ...soon }, async ([job]) => {
+      if (job) seen += 1;
+    });
+    const state = async (id) => (await boss.getJobById(name, id)).state;
+    const all = async () => (await Promise.all(ids.map(state))).filter((one) => one === "completed").length;
+    for (let n = 0; n < 50 && (await all()) < 3; n += 1) await sleep(100);
+    const completed = await all();
+    return [seen === 1 && completed === 3, `of 3 jobs the handler saw ${seen}; completed: ${completed}`];
+  },
   async policy_in_update() {
     if (!ten) return [true, "has no createQueue"];
     const name = await queue({ policy: "short" });

@@ -415,6 +415,29 @@ EXAMPLES = [
         boss('boss.createQueue("a", { retryLimit: 2 });\nboss.updateQueue("a", { retryLimit: 2 });'),
     ),
     Example(
+        "handler_drops_jobs",
+        boss('boss.createQueue("a");\nboss.work("a", { batchSize: 20 },\n async ([job]) => run(job));'),
+        "boss.ts:4",
+        boss(
+            'boss.createQueue("a");\nboss.work("a", { batchSize: 1 }, async ([job]) => run(job));\n'
+            'boss.work("a", { batchSize: 9 }, async ([job, ...rest]) => run(job, rest));\n'
+            'boss.work("a", { batchSize: 9 }, async (jobs) => run(jobs));\n'
+            'boss.work("a", { batchSize: size() }, async ([job]) => run(job));'
+        ),
+    ),
+    Example(
+        "dead_letter_never_created",
+        boss('boss.createQueue("a", {\n deadLetter: "a-dead" });'),
+        "boss.ts:3",
+        boss('boss.createQueue("a-dead");\nboss.createQueue("a", { deadLetter: "a-dead" });'),
+    ),
+    Example(
+        "dead_letter_never_created",
+        boss('boss.createQueue("a");\nboss.send("a", {}, {\n deadLetter: "b" });', version="12.38.0"),
+        "boss.ts:4",
+        boss('for (const q of other()) boss.createQueue(q.name);\nboss.send("a", {}, { deadLetter: "b" });'),
+    ),
+    Example(
         "policy_in_update",
         boss('boss.createQueue("a", { policy: "short" });\nboss.updateQueue("a", { retryLimit: 2 });'),
         "boss.ts:3",

@@ -259,15 +259,18 @@ class NodeQueues:
         for queue in sorted(names.possible) or [""]:
             self._take(options, source, queue, call)
         if name == "work" and len(arguments) > 1:
-            options = {**options, **self._one_job(arguments[-1])}
+            options = {**options, **self._taken(arguments[-1])}
         self._note(PGBOSS, name, names, options, whole, node)
         if name == "schedule" and len(arguments) > 1:
             self._cron(PGBOSS, names, arguments[1], node)
         if name == "work" and len(arguments) > 1 and names.one is not None:
             self._handling(names.one, arguments[-1], node)
 
-    def _one_job(self, handler: Node) -> dict[str, Value]:
-        """Note where a handler takes what it is handed for one job: `(job) => job.data`, `({ data }) => ...`."""
+    def _taken(self, handler: Node) -> dict[str, Value]:
+        """Note what a handler takes of what it is handed.
+
+        For one job: `(job) => job.data`, `({ data }) => ...`. Of an array, the first few: `([job]) => ...`.
+        """
         found = Reach(self._constants).function(handler, self._module)
         if found is None:
             return {}
@@ -275,6 +278,11 @@ class NodeQueues:
         first = first_parameter(function)
         if first is None:
             return {}
+        if first.type == "array_pattern":
+            if any(child.type == "rest_pattern" for child in first.named_children):
+                return {}
+            place = Place(where.path, line_of(first))
+            return {"handler.takes": Value("handler.takes", len(first.named_children), place, SettingSource.WORK)}
         at = None
         if first.type == "object_pattern":
             named = [unquoted(child.child_by_field_name("key") or child) for child in first.named_children]

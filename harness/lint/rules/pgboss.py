@@ -190,12 +190,39 @@ def _created(facts: Facts) -> Iterator[Breach]:
 
 
 def _without_queue(major: int, uses: list[QueueCall]) -> str:
-    sent = any(call.method in SENDS for call in uses)
+    sent = any(call.method in SENDS and call.method != "schedule" for call in uses)
+    planned = any(call.method == "schedule" for call in uses)
     worked = any(call.method not in SENDS for call in uses)
-    if major == 10:
+    if major == 10 and not planned:
         return "send() of pg-boss 10 answers null, and the job is lost" if sent else "its worker never gets a job"
-    told = [*(["send() raises"] if sent else []), *(["work() polls an error"] if worked else [])]
+    told = [*(["send() raises"] if sent and major > 10 else []), *(["schedule() raises"] if planned else [])]
+    told += ["work() polls an error"] if worked and major > 10 else []
     return f"with pg-boss {major} {' and '.join(told)}"
+
+
+def _dead_letters(facts: Facts) -> Iterator[Breach]:
+    calls = _calls(facts)
+    creations = [call for call in calls if call.method == "createQueue"]
+    created = {name for call in creations for name in (call.queue, *call.possible) if name}
+    unclear = any(call.queue is None and not call.possible for call in creations)
+    seen: set[str] = set()
+    for call in calls:
+        named = call.options.get("deadLetter")
+        release = release_of(facts, call.place.file)
+        if named is None or not isinstance(named.value, str) or named.value in created | seen:
+            continue
+        if release is None or release.major < 10 or unclear:
+            continue
+        seen.add(named.value)
+        yield Breach(
+            named.place,
+            f"nothing creates the queue {named.value!r} that this names as its dead letter"
+            f"{did_you_mean(named.value, sorted(created))}: {call.method} raises, or the job is never kept there"
+            f"{_aside(call)}",
+            f"Call createQueue({named.value!r}) before the first queue that names it.",
+            severity=_weight(call),
+            subject=named.value,
+        )
 
 
 _THAT_MATTER: Final = re.compile(r"^(retry|expire|retention|deadLetter|deleteAfter|heartbeat)")
@@ -479,6 +506,26 @@ def _one_at_a_time(facts: Facts) -> Iterator[Breach]:
         )
 
 
+def _dropped(facts: Facts) -> Iterator[Breach]:
+    for call in _calls(facts):
+        taken, size = call.options.get("handler.takes"), call.options.get("batchSize")
+        release = release_of(facts, call.place.file)
+        if call.method != "work" or taken is None or size is None or release is None or release.major < 10:
+            continue
+        if not isinstance(size.value, (int, float)) or not isinstance(taken.value, (int, float)):
+            continue
+        if size.value > taken.value:
+            yield Breach(
+                taken.place,
+                f"the handler{_of(call)} takes {taken.value} of up to {size.value} jobs that it is handed, and pg-boss "
+                f"completes all of them: the others are never done{_aside(call)}",
+                "Go through the whole array, or leave batchSize out.",
+                (Related(size.place, f"batchSize {size.value}"),),
+                _weight(call),
+                subject=call.queue or "",
+            )
+
+
 def _of(call: QueueCall) -> str:
     return "" if call.queue is None else f" of {call.queue!r}"
 
@@ -535,6 +582,16 @@ RULES: Final = (
         ran=tried_on(PGBOSS),
     ),
     Rule(
+        "dead_letter_never_created",
+        Severity.ERROR,
+        "Every queue that is named as a dead letter is created (pg-boss 10 and later).",
+        "createQueue raises, so the service does not start; send() raises too, but not in every release.",
+        "Create the dead letter's queue first.",
+        "uniqueness/refused_while_the_first_waits.yaml",
+        _dead_letters,
+        ran=tried_on(PGBOSS),
+    ),
+    Rule(
         "queue_options_never_arrive",
         Severity.WARNING,
         "Options of createQueue are also given to updateQueue.",
@@ -583,6 +640,16 @@ RULES: Final = (
         "Write async ([job]) => ...",
         "configuration/workers_disabled.yaml",
         _one_at_a_time,
+        ran=tried_on(PGBOSS),
+    ),
+    Rule(
+        "handler_drops_jobs",
+        Severity.ERROR,
+        "A handler that is handed several jobs takes all of them (pg-boss 10 and later).",
+        "async ([job]) => ... with batchSize 20 does one job, and 19 are completed without having been done.",
+        "Go through the whole array, or leave batchSize out.",
+        "configuration/workers_disabled.yaml",
+        _dropped,
         ran=tried_on(PGBOSS),
     ),
     Rule(
