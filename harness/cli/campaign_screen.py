@@ -62,7 +62,7 @@ def level_line(campaign: Campaign) -> str:
 
 
 def level_of(found: Collection[str], runs: int) -> str:
-    """Return what is left of a target's promises after so many runs."""
+    """Return what is left of a target's promises after N runs."""
     return level(found) if runs or found else "not known, for no run was judged"
 
 
