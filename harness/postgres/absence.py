@@ -26,6 +26,8 @@ T = TypeVar("T")
 
 ANSWER_SECONDS: Final = 20.0
 """Real seconds for which a statement of the harness's own may stay unanswered."""
+LOOK_SECONDS: Final = 0.1
+"""Real seconds between looks at how long a statement is unanswered. Unless told, psycopg 3.3 looks without a pause."""
 PING_SECONDS: Final = 2
 """Real seconds within which a server that is there answers a new connection; libpq takes no fewer."""
 _CODES: Final = re.compile(r"08...|57P0[1-5]|53300|ECONN\w+|EPIPE|ENOENT|ENOTFOUND|ETIMEDOUT|E(HOST|NET)(UNREACH|DOWN)")
@@ -105,7 +107,7 @@ class PatientConnection(psycopg.Connection[Any]):
 def answered(session: PGconn, sql: bytes, *, url: str) -> PGresult:
     """Send SQL that never waits for a lock over a bare session, and return the last answer; bounded like the above."""
     session.send_query(sql)
-    results: list[PGresult] = wait(_bounded(generators.execute(session), session, url), session.socket)
+    results: list[PGresult] = wait(_bounded(generators.execute(session), session, url), session.socket, LOOK_SECONDS)
     return results[-1]
 
 

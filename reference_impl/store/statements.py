@@ -56,6 +56,7 @@ class Statement:
     text: str
 
 
+@cache
 def to_psycopg(sql: str) -> str:
     """Turn `:name` into `%(name)s` outside text, names, comments and casts; double every `%`."""
 
