@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import psycopg
 from psycopg.rows import dict_row
@@ -13,13 +14,14 @@ from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MILLISECOND, SECOND, Instant
 from harness.postgres import provision, virtual_chance, virtual_clock
 from harness.postgres.absence import PatientConnection, judged
+from harness.postgres.pipeline import PreparedQuery, StatementPipeline
+from harness.postgres.pipeline import Row as Row
 
 if TYPE_CHECKING:
     from harness.foreign.postgres_proxy import PostgresGates
     from harness.postgres import Cluster
 
 T = TypeVar("T")
-Row: TypeAlias = dict[str, Any]
 
 ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """The instant 0 of every run, as PostgreSQL sees it."""
@@ -66,6 +68,8 @@ class ForeignDatabase:
         self.cluster: Cluster = provision(dsn)
         self._now: Instant | None = None
         self._resets = 0
+        self.revision = 0
+        """Rises whenever something is sent over its session."""
         try:
             self.url = self.cluster.create_database()
             self.connect()
@@ -84,8 +88,10 @@ class ForeignDatabase:
     def connect(self) -> None:
         """Begin both sessions anew, and forget those before: in a forked child they are the parent's."""
         self._now = None
+        self._chance: float | None = None
         self._session = PatientConnection.to(self.url, row_factory=dict_row, cursor_factory=psycopg.RawCursor)
         self._own = PatientConnection.to(self.url)
+        self._pipeline, self._clock = StatementPipeline(self._session), StatementPipeline(self._own)
 
     def disconnect(self) -> None:
         """End both sessions and keep the database: forked children connect by themselves."""
@@ -133,28 +139,56 @@ class ForeignDatabase:
     def set_now(self, instant: Instant) -> None:
         """Move the database's clock, for every session."""
         if instant != self._now:
-            self._guarded(lambda: virtual_clock.set_now(self._own, timestamp_of(instant)), "while time moved")
+            self._guarded(lambda: self._clock.run(_clock_at(instant)), "while time moved")
             self._now = instant
 
     def set_chance(self, fraction: float) -> None:
         """Say what random() answers from here on."""
-        self._guarded(lambda: virtual_chance.set_next(self._own, fraction), "while chance was set")
+        if fraction != self._chance:
+            told = PreparedQuery(virtual_chance.SET_NEXT, [virtual_chance.parts_of(fraction)])
+            self._guarded(lambda: self._clock.run(told), "while chance was set")
+            self._chance = fraction
 
     def run(self, text: bytes, parameters: Sequence[Any] | None = None, *, prepare: bool | None = None) -> list[Row]:
         """Run one statement, or with no parameters several, in transactions of their own.
 
         Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
         """
-        return self._guarded(lambda: self._run(text, parameters, prepare), f"during {_gist(text)!r}")
+        if prepare:
+            return self.together(PreparedQuery(text, parameters or ()))[0]
+        return self._guarded(lambda: self._run(text, parameters, prepare), text)
+
+    def look(self, text: bytes) -> list[Row]:
+        """Read rows again and again: one that is as it was the last time is the same object."""
+        return self.together(PreparedQuery(text, kept=True))[0]
+
+    def together(self, *queries: PreparedQuery, now: Instant | None = None) -> list[list[Row]]:
+        """Run prepared statements in one round trip and, unless one is open, one transaction; at `now`, where given.
+
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        """
+        moved = [] if now is None or now == self._now else [_clock_at(now)]
+        if moved:
+            self._now = None  # Where it raises, it is unknown what was done.
+        run = partial(self._pipeline.run, *moved, *queries)
+        self.revision += 1
+        rows = self._guarded(lambda: self._rolled_back(run), queries[0].text)
+        self._now = now if moved else self._now
+        return rows[len(moved) :]
 
     def _run(self, text: bytes, parameters: Sequence[Any] | None, prepare: bool | None) -> list[Row]:
+        self.revision += 1
+        cursor = self._rolled_back(lambda: self._session.execute(text, parameters, prepare=prepare))
+        return cursor.fetchall() if cursor.description else []
+
+    def _rolled_back(self, work: Callable[[], T]) -> T:
+        """Do something, and end the transaction that it leaves open where it raises."""
         try:
-            cursor = self._session.execute(text, parameters, prepare=prepare)
+            return work()
         except psycopg.Error:
             if not self._session.closed and self._session.info.transaction_status:
                 self._session.execute(b"ROLLBACK", prepare=False)
             raise
-        return cursor.fetchall() if cursor.description else []
 
     def empty(self, *tables: str, as_new: bool = False) -> None:
         """Delete every row of these tables.
@@ -165,7 +199,8 @@ class ForeignDatabase:
         self._guarded(lambda: self._empty(tables, as_new), "while the tables were emptied")
 
     def _empty(self, tables: Sequence[str], as_new: bool) -> None:
-        self._session.execute("; ".join(f"DELETE FROM {table}" for table in tables).encode(), prepare=False)
+        self.revision += 1
+        self._pipeline.run(*[PreparedQuery(f"DELETE FROM {table}".encode()) for table in tables])
         self._resets += 1
         if as_new or self._resets % _VACUUM_EVERY == 0:
             self._session.execute(f"VACUUM {', '.join(tables)}".encode(), prepare=False)
@@ -179,14 +214,20 @@ class ForeignDatabase:
         except (psycopg.Error, OSError, EnvironmentUnavailable):
             return  # It is gone already, and its supervisor sees to the rest.
 
-    def _guarded(self, work: Callable[[], T], when: str) -> T:
+    def _guarded(self, work: Callable[[], T], doing: str | bytes) -> T:
+        """Do something, `doing` in words, or by the statement that is sent."""
         try:
             return work()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+            when = doing if isinstance(doing, str) else f"during {_gist(doing)!r}"
             found = judged(error, when=when, cluster=self.cluster, broken=not self.alive)
             if found is error:
                 raise
             raise found from error
+
+
+def _clock_at(instant: Instant) -> PreparedQuery:
+    return PreparedQuery(virtual_clock.SET_NOW, [virtual_clock.microseconds_of(timestamp_of(instant))])
 
 
 def _gist(text: bytes) -> str:

@@ -46,6 +46,10 @@ def install(connection: psycopg.Connection[Any]) -> None:
         ) from error
 
 
-def set_next(connection: psycopg.Connection[Any], fraction: float) -> None:
-    """Let random() answer this number, from 0 to below 1, for all sessions, until the next call."""
-    connection.execute(f"SELECT setval('{CHANCE_SCHEMA}.parts', {int(fraction * PARTS)})".encode())
+SET_NEXT: Final = f"SELECT setval('{CHANCE_SCHEMA}.parts', $1)".encode()
+"""Lets random() answer this many parts, for all sessions, until the next time."""
+
+
+def parts_of(fraction: float) -> int:
+    """Return what `SET_NEXT` is told of a number from 0 to below 1."""
+    return int(fraction * PARTS)

@@ -179,7 +179,7 @@ def let_transactions_stand(connection: psycopg.Connection[Any]) -> None:
 
 def standing_since(moment: datetime) -> str:
     """Return the statement that says when the transaction began."""
-    return f"SET LOCAL {TRANSACTION_SETTING} = '{(moment - EPOCH) // _MICROSECOND}'"
+    return f"SET LOCAL {TRANSACTION_SETTING} = '{microseconds_of(moment)}'"
 
 
 def is_installed(connection: psycopg.Connection[Any]) -> bool:
@@ -188,12 +188,20 @@ def is_installed(connection: psycopg.Connection[Any]) -> bool:
     return row is not None and bool(row[0])
 
 
-def set_now(connection: psycopg.Connection[Any], moment: datetime) -> None:
-    """Set the clock to an aware `moment`, for all sessions at once, committed or not."""
+SET_NOW = f"SELECT setval('{CLOCK_SCHEMA}.microseconds', $1)".encode()
+"""Sets the clock to a number of microseconds since 1970."""
+
+
+def microseconds_of(moment: datetime) -> int:
+    """Return what the clock is set to for an aware `moment`."""
     if moment.tzinfo is None:
         raise UsageError(f"{moment!r} has no time zone", hint="Give an aware datetime, as with UTC.")
-    microseconds = (moment - EPOCH) // _MICROSECOND
-    connection.execute(f"SELECT setval('{CLOCK_SCHEMA}.microseconds', %s)", [microseconds])
+    return (moment - EPOCH) // _MICROSECOND
+
+
+def set_now(connection: psycopg.Connection[Any], moment: datetime) -> None:
+    """Set the clock to an aware `moment`, for all sessions at once, committed or not."""
+    connection.execute(SET_NOW.replace(b"$1", b"%s"), [microseconds_of(moment)])
 
 
 def advance(connection: psycopg.Connection[Any], delta: timedelta) -> datetime:

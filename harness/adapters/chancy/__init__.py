@@ -111,7 +111,7 @@ class ChancyQueue(AskingQueue):
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs, oldest first."""
-        rows = self._database.run(LOOK, prepare=True)
+        rows = self._database.look(LOOK)
         return {row["kwargs"]["job"]: self._view(row["kwargs"]["job"], row) for row in rows}
 
     def _view(self, job: JobId, row: Mapping[str, Any]) -> JobView:

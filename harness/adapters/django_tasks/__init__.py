@@ -161,7 +161,7 @@ class DjangoTasksQueue(AskingQueue):
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all tasks, oldest first."""
-        views = map(view_of, self._database.run(LOOK, prepare=True))
+        views = map(view_of, self._database.look(LOOK))
         return {view.id: view for view in views}
 
     def enqueue(self, request: JobRequest) -> Outcome:

@@ -213,7 +213,7 @@ class GraphileQueue(AskingQueue):
     # observation ----------------------------------------------------------------------------------------------------
 
     def _rows(self) -> dict[JobId, Row]:
-        return {row["payload"]["job"]: row for row in self._database.run(LOOK, prepare=True)}
+        return {row["payload"]["job"]: row for row in self._database.look(LOOK)}
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs, oldest first, deleted ones as they ended."""

@@ -32,13 +32,16 @@ from harness.model.duration import Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, EngineClocks, EngineInfo, JobRequest
+from harness.postgres.pipeline import UNREAD, PreparedQuery
 
 _TABLES: Final = (f"{SCHEMA}.job", f"{SCHEMA}.archive")
 _COLUMNS: Final = (
     "id, name, data, state, priority, retry_limit, retry_count, start_after, started_on, expire_in, singleton_key, "
     "created_on, completed_on, output, dead_letter"
 )
-_LOOK: Final = " UNION ALL ".join(f"SELECT {_COLUMNS} FROM {table}" for table in _TABLES).encode()
+_UNION: Final = " UNION ALL ".join(f"SELECT {_COLUMNS} FROM {table}" for table in _TABLES)
+_LOOK: Final = PreparedQuery(f"{_UNION} ORDER BY created_on, id".encode(), kept=True)
+"""Reads all jobs, archived ones too, oldest first."""
 
 
 class PgBossDatabase:
@@ -53,9 +56,15 @@ class PgBossDatabase:
         self._options = json.dumps({"policy": policy})
         self._queues: set[str] = set()
         """Queues that exist: their partitions outlive a reset."""
-        self._statements = {name: text.encode() for name, text in package.statements.items() if text}
+        statements = dict(package.statements)
+        create = statements.pop("create") or ""
+        self._statements = {name: _queries(text) for name, text in statements.items() if text}
+        self._read: tuple[int, list[Row]] | None = None
+        """All jobs, and the database's revision when they were read."""
+        self._unread = 0
+        """How many statements were run since they were asked for."""
         try:
-            self.database.run(self._statements["create"])
+            self.database.run(create.encode())
             self.database.check()
         except BaseException:
             self.database.close()
@@ -65,27 +74,42 @@ class PgBossDatabase:
         """Whether this version of the library has a statement of this name."""
         return name in self._statements
 
-    def run(self, name: str, parameters: Sequence[Any] | None = None, *, now: Instant) -> list[Row]:
-        """Run one statement by name; `expire`, `archive` and `drop` bring their own transaction.
+    def run(self, *names: str, parameters: Sequence[Any] = (), now: Instant, look: bool = False) -> list[Row]:
+        """Run statements by name, and return what the last one returned; `look`: read all jobs on the same way.
 
         Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
         """
-        self.database.set_now(now)
-        return self.database.run(self._statements[name], parameters, prepare=parameters is not None)
+        queries = [query for name in names for query in self._statements[name]]
+        queries[-1] = queries[-1]._replace(values=parameters)
+        along = [_LOOK] if look and self._unread < UNREAD else []
+        self._unread += 1
+        told = self.database.together(*queries, *along, now=now)
+        if along:
+            self._read = self.database.revision, told[-1]
+        return told[len(queries) - 1]
 
     def rows(self) -> list[Row]:
-        """Read all jobs, archived ones too, oldest first."""
-        return self.database.run(_LOOK + b" ORDER BY created_on, id", prepare=True)
+        """Return all jobs, archived ones too, oldest first; read anew where anything was sent since."""
+        self._unread = 0
+        if self._read is None or self._read[0] != self.database.revision:
+            (rows,) = self.database.together(_LOOK)
+            self._read = self.database.revision, rows
+        return self._read[1]
 
     def create_queue(self, name: str, *, now: Instant) -> None:
         """Create a queue and its partition, once."""
         if name not in self._queues:
-            self.run("create_queue", [name, self._options], now=now)
+            self.run("create_queue", parameters=[name, self._options], now=now)
             self._queues.add(name)
 
     def reset(self) -> None:
         """Delete every job; queues stay."""
         self.database.empty(*_TABLES)
+
+
+def _queries(script: str) -> list[PreparedQuery]:
+    """Return the statements of a script of pg-boss's, each of which is planned once; no semicolon stands within one."""
+    return [PreparedQuery(text.encode()) for text in script.split(";") if text.strip()]
 
 
 NOTHING: Final = Outcome.refused("pg-boss changed no row")
@@ -123,12 +147,14 @@ class PgBossQueue(OneTableQueue):
         """Who claimed which attempt: pg-boss does not keep it."""
         self._granted: dict[JobId, int] = {}
         """The last attempt that a resume allowed a job, whatever its limit."""
+        self._known: dict[JobId, tuple[Row, str | None, int, JobView]] = {}
+        """By job, what was read last, and how it was shown."""
 
-    def _run(self, statement: str, parameters: list[Any] | None = None, *, ago: int = 0) -> list[dict[str, Any]]:
-        return self._session.run(statement, parameters, now=self._clocks.store() - ago)
+    def _run(self, *statements: str, parameters: Sequence[Any] = (), ago: int = 0) -> list[Row]:
+        return self._session.run(*statements, parameters=parameters, now=self._clocks.store() - ago, look=True)
 
     def _count(self, statement: str, parameters: list[Any]) -> Outcome:
-        return DONE if self._run(statement, parameters)[0]["count"] else NOTHING
+        return DONE if self._run(statement, parameters=parameters)[0]["count"] else NOTHING
 
     def _draw(self) -> None:
         if self._settings.retry_backoff:
@@ -138,12 +164,16 @@ class PgBossQueue(OneTableQueue):
 
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs, oldest first."""
-        views = {}
+        known, self._known = self._known, {}
         for row in self._session.rows():
             job = row["data"]["job"]
             worker = self._workers.get((job, row["retry_count"] + 1))
-            views[job] = view_of(row, worker=worker, granted=self._granted.get(job, 0), keys=self._keys)
-        return views
+            granted = self._granted.get(job, 0)
+            seen = known.get(job)
+            if seen is None or seen[0] is not row or seen[1:3] != (worker, granted):
+                seen = row, worker, granted, view_of(row, worker=worker, granted=granted, keys=self._keys)
+            self._known[job] = seen
+        return {job: seen[3] for job, seen in self._known.items()}
 
     # producers and operators ----------------------------------------------------------------------------------------
 
@@ -154,7 +184,7 @@ class PgBossQueue(OneTableQueue):
         try:
             self._session.create_queue(self._keys.queue(request.tool), now=self._clocks.store())
             values = send_values(request, self._settings, self._keys)
-            rows = self._run("send", values, ago=STRICTLY)
+            rows = self._run("send", parameters=values, ago=STRICTLY)
         except REFUSED as error:
             return Outcome.refused(f"invalid input: {error}")
         if not rows:
@@ -200,7 +230,7 @@ class PgBossQueue(OneTableQueue):
 
     def _fetched(self, queue: str, most: int) -> list[dict[str, Any]]:
         try:
-            return self._run("fetch", [queue, most])
+            return self._run("fetch", parameters=[queue, most])
         except psycopg.errors.UniqueViolation:  # as the library does: a policy keeps what it chose from being active
             return []
 
@@ -234,8 +264,7 @@ class PgBossQueue(OneTableQueue):
         """Maintain: fail what is overdue, archive, drop."""
         self._draw()
         before = self.jobs()
-        for statement in ("expire", "archive", "drop"):
-            self._run(statement)
+        self._run("expire", "archive", "drop")
         after = self.jobs()
         return done([job for job, view in before.items() if after.get(job) != view])
 

@@ -150,8 +150,8 @@ class StatementsOf10:
         """Commit it, or roll it back."""
         self.database.run(b"COMMIT" if well else b"ROLLBACK")
 
-    def _run(self, name: str, parameters: Sequence[Any] | None = None) -> list[Row]:
-        return self._session.run(name, parameters, now=self.database.now)
+    def _run(self, *names: str, parameters: Sequence[Any] = ()) -> list[Row]:
+        return self._session.run(*names, parameters=parameters, now=self.database.now)
 
     def send(self, row: SentRow) -> bool:
         """Insert a row; False where one has its id."""
@@ -161,17 +161,17 @@ class StatementsOf10:
         values[ID] = row.id
         values[KEEP_UNTIL] = None  # pg-boss's own 14 days: `retention` is about tool_job
         values[RETRY_LIMIT] = row.retry_limit
-        return bool(self._run("send", values))
+        return bool(self._run("send", parameters=values))
 
     def fetch(self, queue: str, limit: int) -> list[Row]:
         """Fetch a batch. pg-boss returns it in no order; here it is that in which it chose."""
-        fetched = self._run("fetch", [queue, limit])
+        fetched = self._run("fetch", parameters=[queue, limit])
         return sorted(fetched, key=lambda row: (-row["priority"], row["createdOn"], row["id"]))
 
     def settle(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
         """Say a statement about these ids. Versions before 10.1 have none for delete."""
         more = [None] if verb in ("complete", "fail") else []
-        return bool(self._run(verb, [queue, list(ids), *more])[0]["count"])
+        return bool(self._run(verb, parameters=[queue, list(ids), *more])[0]["count"])
 
     def rows(self) -> list[Row]:
         """Read pg-boss's own table."""
@@ -186,8 +186,7 @@ class StatementsOf10:
         if overdue:
             self._run("expire")
         if now > _ARCHIVED_AFTER:
-            self._run("archive")
-            self._run("drop")
+            self._run("archive", "drop")
         return overdue or now > _ARCHIVED_AFTER
 
 

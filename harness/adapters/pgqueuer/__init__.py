@@ -256,7 +256,7 @@ class PgQueuerQueue(AskingQueue):
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs, oldest first."""
         views = {}
-        for row in self._database.run(LOOK, prepare=True):
+        for row in self._database.look(LOOK):
             known = self._known.get(row["job_id"])
             if known is not None:
                 worker = self._workers.get((known.id, row["picks"]))

@@ -263,7 +263,7 @@ class ProcrastinateQueue(AskingQueue):
     def jobs(self) -> dict[JobId, JobView]:
         """Read all jobs, oldest first."""
         views = {}
-        for row in self._database.run(self.look, prepare=True):
+        for row in self._database.look(self.look):
             job = row["args"]["job"]
             worker = self._workers.get((job, row["attempts"] + 1))
             most = max(self._most.get(job, self._settings.max_attempts), self._granted.get(job, 0))

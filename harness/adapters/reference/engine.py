@@ -149,16 +149,13 @@ class ReferenceEngine:
         return self._pool
 
     def _on_postgres(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
-        from harness.adapters.reference.postgres import SyncDatabase
-        from reference_impl.store.postgres import PostgresStore
+        from harness.adapters.reference.postgres import PostgresQueue
 
         session = self.session()
         session.reset()
-        queue = ReferenceQueue(settings, clocks, jitter, tools=session.tools, stepped=self.stepped)
-        door = SyncDatabase(session, gated_by=queue.now if self.stepped else None)
-        queue.store = PostgresStore(door, now=queue.now, jitter=queue.jitter, statements=self.statements)
-        queue.observed = PostgresStore(SyncDatabase(session), now=queue.now, jitter=queue.jitter)
-        return queue
+        return PostgresQueue(
+            settings, clocks, jitter, session=session, stepped=self.stepped, statements=self.statements
+        )
 
     def session(self) -> ReferenceDatabase:
         """Return the session with PostgreSQL, provided now where there is none yet, or where it went away."""

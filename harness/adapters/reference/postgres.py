@@ -6,15 +6,18 @@ spelling is right, the others are wrong, and which one it is comes as a value.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import psycopg
 from psycopg.rows import dict_row
 
-from harness.adapters.reference.queue import STALE, ReferenceQueue, Settlement, length_of, store_time
+from harness.adapters.reference.queue import STALE, ReferenceQueue, Settlement, length_of, store_time, view_of
 from harness.errors import EnvironmentUnavailable
 from harness.history.outcome import DONE, Outcome, done
 from harness.model.duration import Instant
@@ -24,6 +27,7 @@ from harness.port import Capabilities, Claim, EngineClocks, Reply, SentStatement
 from harness.postgres import provision
 from harness.postgres.absence import PatientConnection, judged
 from harness.postgres.gating import GatedConnection, Room
+from harness.postgres.pipeline import UNREAD, PreparedQuery, StatementPipeline
 from harness.sim.request import Point
 from reference_impl.errors import InvalidJsonError
 from reference_impl.json_values import encode
@@ -31,15 +35,31 @@ from reference_impl.models import Claim as StoreClaim
 from reference_impl.store.database import SESSION_SETTINGS, Row
 from reference_impl.store.migrations import migrations
 from reference_impl.store.postgres import PostgresStore
-from reference_impl.store.statements import Statement
+from reference_impl.store.row_values import job_row_of
+from reference_impl.store.statements import Statement, Statements
 
 if TYPE_CHECKING:
     from harness.postgres import Cluster
     from harness.postgres.gating import GatedConnection
 
-_EMPTY: Final = b'DELETE FROM pgboss.job; DELETE FROM public.tool_job; DELETE FROM public."user"'
+_EMPTY: Final = [
+    PreparedQuery(b"DELETE FROM " + table) for table in (b"pgboss.job", b"public.tool_job", b'public."user"')
+]
 _VACUUM_EVERY: Final = 200
 """Resets: dead rows of runs before slow every scan of small tables."""
+_PARAMETER: Final = re.compile(r"%(?:%|\((\w+)\)s)")
+
+
+@cache
+def _numbered(text: str) -> tuple[bytes, tuple[str, ...]]:
+    """Return a statement of the store's with `$1`, `$2`, ... in the places of its parameters, and their names."""
+    names = tuple(dict.fromkeys(filter(None, _PARAMETER.findall(text))))
+    numbered = _PARAMETER.sub(lambda found: f"${names.index(found[1]) + 1}" if found[1] else "%", text)
+    return numbered.encode(), names
+
+
+LOOK: Final = PreparedQuery(_numbered(Statements().get("rows").text)[0], kept=True)
+"""Reads both rows of every job."""
 
 
 class SyncDatabase:
@@ -75,9 +95,14 @@ class ReferenceDatabase:
         self.tools: set[str] = set()
         """The slugs that have a partition: partitions outlive a reset."""
         self._resets = 0
+        self._rows: list[Row] | None = None
+        """What stands in the tables, where that was read after the last statement."""
+        self._unread = 0
+        """How many statements were run since it was asked for."""
         try:
             self.url = self.cluster.create_database()
-            self._connection = PatientConnection.to(self.url, row_factory=dict_row)
+            self._connection = PatientConnection.to(self.url)
+            self._pipeline = StatementPipeline(self._connection)
             self._migrate()
         except BaseException:
             self.cluster.stop()
@@ -101,25 +126,45 @@ class ReferenceDatabase:
         return self._connection.info.backend_pid
 
     def run(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one statement.
+        """Run one statement, and read on the same way what it left in the tables.
 
         Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
         """
-        try:
-            cursor = self._connection.execute(statement.text.encode(), parameters, prepare=True)
-            return cursor.fetchall() if cursor.description else []
-        except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise self._judged(error, f"during {statement.name!r}") from error
+        text, names = _numbered(statement.text)
+        query = PreparedQuery(text, [parameters[name] for name in names])
+        along = (LOOK,) if self._unread < UNREAD else ()
+        self._unread += 1
+        answer, *left = self._sent(query, *along, when=f"during {statement.name!r}")
+        self._rows = left[0] if left else None
+        return answer
+
+    def rows(self, *, anew: bool = False) -> list[Row]:
+        """Return both rows of every job, read `anew` where other sessions write them too."""
+        self._unread = 0
+        if anew or self._rows is None:
+            (self._rows,) = self._sent(LOOK, when="while jobs were read")
+        return self._rows
 
     def reset(self) -> None:
         """Empty every table; partitions stay."""
-        try:
-            self._connection.execute(_EMPTY, prepare=False)
-            self._resets += 1
-            if self._resets % _VACUUM_EVERY == 0:
+        when = "while the tables were emptied"
+        self._sent(*_EMPTY, when=when)
+        self._resets += 1
+        if self._resets % _VACUUM_EVERY == 0:
+            with self._judging(when):
                 self._connection.execute(b"VACUUM pgboss.job, public.tool_job", prepare=False)
+
+    def _sent(self, *queries: PreparedQuery, when: str) -> list[list[Row]]:
+        self._rows = None
+        with self._judging(when):
+            return self._pipeline.run(*queries)
+
+    @contextmanager
+    def _judging(self, when: str) -> Iterator[None]:
+        try:
+            yield
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise self._judged(error, "while the tables were emptied") from error
+            raise judged(error, when=when, cluster=self.cluster, broken=not self.alive) from error
 
     def close(self) -> None:
         """End the session and what was provided for it. Never raises."""
@@ -132,10 +177,6 @@ class ReferenceDatabase:
     def confirm(self) -> None:
         """Look whether the server is there as it was. Raises EnvironmentUnavailable where it is not."""
         self._connection.confirm(tail=self.cluster.log_tail)
-
-    def _judged(self, error: psycopg.Error, when: str) -> Exception:
-        """Return the error itself where the session lives on, else that the environment is gone."""
-        return judged(error, when=when, cluster=self.cluster, broken=not self.alive)
 
 
 READ_SHOWN: Final = 'SELECT "status"::text, "token" FROM "public"."tool_job" WHERE "id" = %(job)s'
@@ -295,7 +336,43 @@ class GatedDatabase:
         return await cursor.fetchall() if cursor.description else []
 
 
-class GatedReferenceQueue(ReferenceQueue):
+class PostgresQueue(ReferenceQueue):
+    """The reference queue on one session: what a job looks like is worked out anew only where its rows changed."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        clocks: EngineClocks,
+        jitter: Callable[[], float],
+        *,
+        session: ReferenceDatabase,
+        stepped: bool = False,
+        statements: Mapping[str, str] | None = None,
+    ) -> None:
+        """Look through `session`, and send verbs over it; `stepped`, each of their statements is a gate."""
+        super().__init__(settings, clocks, jitter, tools=session.tools, stepped=stepped)
+        self._session = session
+        self._known: dict[JobId, tuple[Row, JobView]] = {}
+        """By job, the rows that were read last, and what they come to."""
+        door = SyncDatabase(session, gated_by=self.now if stepped else None)
+        self.store = PostgresStore(door, now=self.now, jitter=self.jitter, statements=statements)
+        self.observed = PostgresStore(SyncDatabase(session), now=self.now, jitter=self.jitter)
+
+    def jobs(self) -> dict[JobId, JobView]:
+        """Read all jobs, oldest first."""
+        return self._viewed(self._session.rows())
+
+    def _viewed(self, rows: list[Row]) -> dict[JobId, JobView]:
+        known, self._known = self._known, {}
+        for row in rows:
+            before = known.get(row["id"])
+            self._known[row["id"]] = (
+                before if before is not None and before[0] is row else (row, view_of(job_row_of(row)))
+            )
+        return {job: view for job, (_, view) in self._known.items()}
+
+
+class GatedReferenceQueue(PostgresQueue):
     """Sees all jobs from a session of its own; `on_behalf` answers the queue of one actor."""
 
     capabilities: ClassVar[Capabilities] = replace(ReferenceQueue.capabilities, sessions=True)
@@ -312,8 +389,8 @@ class GatedReferenceQueue(ReferenceQueue):
         settlement: Settlement | None = None,
     ) -> None:
         """Look through `session`; give actors their own from `room`, which closes with the queue."""
-        super().__init__(settings, clocks, jitter, tools=session.tools, stepped=True)
-        self.store = self.observed = PostgresStore(SyncDatabase(session), now=self.now, jitter=self.jitter)
+        super().__init__(settings, clocks, jitter, session=session, stepped=True)
+        self.store = self.observed
         self._room = room
         self._statements = statements
         self._settlement = settlement
@@ -362,7 +439,7 @@ class GatedReferenceQueue(ReferenceQueue):
         self._news = self._revision != self._room.revision
         if self._news:
             self._revision = self._room.revision
-            self._seen = super().jobs()
+            self._seen = self._viewed(self._session.rows(anew=True))
         return self._seen
 
     def changed(self) -> list[JobId] | None:

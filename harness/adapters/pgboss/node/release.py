@@ -195,7 +195,7 @@ class NodeJobTables:
 
     def jobs(self) -> list[Row]:
         """Read all jobs, archived ones too, oldest first."""
-        return self._database.run(self._look, prepare=True)
+        return self._database.look(self._look)
 
     def open_gates(self) -> None:
         """Let the next supervision look at every queue, however short ago the last one was."""
