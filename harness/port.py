@@ -465,6 +465,8 @@ class Contract:
     """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
     file: str = ""
     """The user's own file in which `without` names what is intended; empty: there is none."""
+    draft: bool = False
+    """Whether that file is a draft: what it describes is usual, and not the user's code."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True

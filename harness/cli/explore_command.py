@@ -343,7 +343,8 @@ def _watch(
 
 
 def _spent(campaign: Campaign, seconds: float) -> str:
-    return f"{campaign.runs} runs, {campaign.steps} steps, {seconds:.1f} s, seed {campaign.seed}"
+    runs = "1 run" if campaign.runs == 1 else f"{campaign.runs} runs"
+    return f"{runs}, {campaign.steps} steps, {seconds:.1f} s, seed {campaign.seed}"
 
 
 def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:

@@ -55,7 +55,7 @@ def execute_init(arguments: argparse.Namespace) -> int:
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(
-            f"{project.root}: neither a Python nor a TypeScript project, or both",
+            f"{project.root}: its files do not tell whether it is a Python or a TypeScript project",
             hint="Say which with --lang python or --lang typescript.",
         )
     if arguments.nightly is not None:
@@ -153,7 +153,7 @@ def execute_new(arguments: argparse.Namespace) -> int:
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(
-            f"{project.root}: neither a Python nor a TypeScript project, or both",
+            f"{project.root}: its files do not tell whether it is a Python or a TypeScript project",
             hint="Say which with --lang python or --lang typescript.",
         )
     plan = (plan_python_tool if project.language is Language.PYTHON else plan_typescript_tool)(project, name)

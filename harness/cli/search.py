@@ -392,8 +392,11 @@ def refuse_blindness(engine: Engine, wanted: frozenset[str]) -> None:
 
 
 def print_left_out(engine: Engine, without: frozenset[str]) -> None:
-    """Name the anomalies that are not reported, by the option and by the user's own file."""
+    """Name what a verdict does not speak of: the user's own code beside a draft, and anomalies left out."""
     contract = engine.info.contract
+    if contract.draft:
+        told = f"{contract.file} is a draft: its statements are not those of your code. Put yours in their place."
+        print("\n".join(wrap("", told, width=WIDTH, lines=3)))
     own = contract.intended.keys() - without
     for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
         if names:

@@ -495,7 +495,8 @@ def _verdict(explorer: Explorer, spent: str, stopped_by: str) -> str:
     if explorer.complete and not found:
         return f"complete: no anomaly on {engine} within the scope: {spent}."
     if explorer.complete:
-        return f"complete: {len(found)} named anomalies on {engine} within the scope: {spent}."
+        many = "1 anomaly" if len(found) == 1 else f"{len(found)} anomalies"
+        return f"complete: {many} on {engine} within the scope: {spent}."
     if found:
         return f"Searched until {stopped_by}: {spent}."
     return f"inconclusive: stopped by {stopped_by}, no anomaly on {engine} so far: {spent}."

@@ -43,7 +43,7 @@ def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool 
         named = [f"{value.name} of {value.service} ({value.place})" for value in examination.unknown[:MOST_UNKNOWN]]
         more = len(examination.unknown) - len(named)
         text = "; ".join([*named, *([f"{more} more"] if more > 0 else [])])
-        lines += [Line(line) for line in wrap("Not to be told from files: ", text, width=WIDTH, lines=6)]
+        lines += [Line(line) for line in wrap("The files do not tell: ", text, width=WIDTH, lines=6)]
     if not quiet:
         lines += [
             Line(line) for text in examination.skipped for line in wrap("Not looked at: ", text, width=WIDTH, lines=3)
@@ -86,7 +86,10 @@ def _summary(examination: Examination, fail_on: Severity) -> list[Line]:
     if examination.accepted:
         told.append(f"{len(examination.accepted)} accepted by the baseline")
     if not examination.covered:
-        return [Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow")]
+        return [
+            Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
+            Line("Name the folder that has the code of the worker, or a queue file by its own name."),
+        ]
     failed = bool(examination.at_least(fail_on))
     word, style = ("FAIL", "bold red") if failed else ("pass", "green")
     if examination.uncovered and not failed:

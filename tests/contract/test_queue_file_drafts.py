@@ -53,6 +53,8 @@ def test_a_draft_conforms_as_it_is(
         engine.close()
     assert not {Mark.FAIL, Mark.OPEN} & set(marks)
     assert marks.count(Mark.PASS) >= 1
+    assert main(["explore", "queue.yaml", "--no-sessions", "--runs", "2", "--quiet"]) == ExitCode.PASS
+    assert "queue.yaml is a draft: its statements are not those of your code." in capsys.readouterr().out
 
 
 def test_a_draft_of_a_database_reads_it_and_keeps_its_password_out(

@@ -142,6 +142,8 @@ class QueueFilePart(NoNulls):
     """Whether a claim that was taken back must change nothing."""
     without: dict[str, Text] = Field(default_factory=dict)
     """Anomalies that are meant to be so, each with the reason; they are not reported."""
+    draft: bool = False
+    """Whether the statements are still those that `init` wrote, and not those of the code."""
 
 
 def json_schema() -> dict[str, Any]:
@@ -184,6 +186,7 @@ class QueueFile:
     final_errors: bool
     fencing: bool
     without: Mapping[str, str]
+    draft: bool
     lines: Mapping[str, int]
     """By key, its line."""
 
@@ -258,6 +261,7 @@ class QueueFile:
             differences=self._differences(),
             intended=self.without,
             file=self.path,
+            draft=self.draft,
             effective=self.effective,
             fixed=self.fixed,
             fixed_where={name: self._how_to_change(name) for name in self.fixed},
@@ -408,6 +412,7 @@ class _Reading:
             final_errors=any("final" in statement.names for statement in verbs["fail"]),
             fencing=part.fencing,
             without=part.without,
+            draft=part.draft,
             lines={str(key): self._line(str(key)) for key in self._document.data},
         )
         self._refuse_anomalies()

@@ -437,7 +437,13 @@ class _Draft:
             "expire": f"{self._failed(_LATE, self._wait())}\nWHERE {overdue}" if overdue else "",
             "jobs": self._jobs(),
         }
-        parts = [f"# A draft. {MORE_DRAWN}", "format: 1", f"queue: {self._table.replace(chr(34), '')}", schema]
+        parts = [
+            f"# {MORE_DRAWN}",
+            "draft: true  # take this line out then",
+            "format: 1",
+            f"queue: {self._table.replace(chr(34), '')}",
+            schema,
+        ]
         if not self._key_is_plain:
             parts.append(f"ids: {'uuid' if self._key.type == 'uuid' else 'text'}")
         if "start_after" not in self._known:

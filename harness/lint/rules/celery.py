@@ -127,7 +127,7 @@ def _visible(facts: Facts) -> Iterator[Breach]:
     least = ahead + running  # Late acknowledgement comes after both, the wait and the run.
     repair = (
         f"Set visibility_timeout of broker_transport_options to {math.ceil(least + ROOM_SECONDS)} or more: a message "
-        f"is held for up to {spoken(least)}. Or wait less long, for what a dead worker held comes back only after it."
+        f"is held for up to {spoken(least)}. What a dead worker held comes back only then; shorter waits avoid that."
     )
     yield from (one.breach(limit, repair, related) for one in held if one.seconds > limit)
 
