@@ -6,16 +6,18 @@ Knows which options a client gives, and how a finding is told to it. How runs ar
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.reference.application import GUIDE
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.exploring import MOST_RUNS, RUNS, PlayedTest, TestExploration, Turn
 from harness.faults import FaultPlan
 from harness.foreign.peer import PeerLost
+from harness.history.event import Effect, Observed
 from harness.report.screen import first_screen, one_line, screen_text
 from harness.run.session import as_on_tape
 from harness.scenario.replay_token import ReplayToken, decode, encode, target_of_test
@@ -27,6 +29,11 @@ if TYPE_CHECKING:
 
 TOKEN: Final = "TOKEN"
 """Stands in a client's replay command for the token."""
+NOTHING_ENQUEUED: Final = "no job was enqueued, so there was nothing to disturb; enqueue it in the body"
+NOTHING_DECLARED: Final = (
+    "no processor declared an effect, so a side effect that happens twice goes unseen; wrap the fake: "
+    'harness.external("charged", fake), or await effect("charged") in it'
+)
 
 
 class BodyFailed(Exception):
@@ -43,6 +50,12 @@ class Player:
         self.left: list[str] = []
         """What earlier runs have changed for later ones, as the client found it."""
         self.played = 0
+        self.enqueued = False
+        """Whether any run had a job."""
+        self.effects: dict[str, None] = {}
+        """The names of the side effects that processors declared in any run."""
+        self.checks = False
+        """Whether the body judges by checks of its own."""
         self.engine = ""
         self.settings = GUIDE
 
@@ -59,16 +72,47 @@ class Player:
             return PlayedTest(lost=str(lost), hung=lost.kind == "blocked")
         finally:
             self._service.opened = None
+            self._note_seen(opened)
             opened.harness.close()
             self.played += 1
 
     def _body(self, opened: OpenedHarness) -> None:
         told = self._conversation.play({"now": opened.now_ms, "run": self.played, "gates": True})
         self.left = [str(each) for each in told.get("left") or ()]
+        self.checks |= bool(told.get("checks"))
         if lost := told.get("lost"):
             raise PeerLost("blocked", str(lost), name="the test")
         if failure := told.get("failure"):
             raise BodyFailed(str(failure))
+
+    def _note_seen(self, opened: OpenedHarness) -> None:
+        for event in opened.harness.history.events:
+            if type(event) is Observed:
+                self.enqueued = True
+            elif type(event) is Effect and event.declared is not None:
+                self.effects[event.name] = None
+
+    def unjudged(self, repeated: Mapping[str, int], *, disturbed: int) -> Iterator[str]:
+        """Say which repetitions would fail nothing: a pass is no promise about them."""
+        if not self.enqueued:
+            yield NOTHING_ENQUEUED
+            return
+        asked = self._options.get("at_most_once") or ()
+        forbidden = [each["name"] if isinstance(each, dict) else each for each in asked]
+        for name in forbidden:
+            if name not in self.effects:
+                yield f"no processor declared the effect {name!r}, which atMostOnce names{self._near(name)}"
+        if not (self.effects or self.checks or forbidden):
+            yield NOTHING_DECLARED
+        for name, count in repeated.items():
+            yield (
+                f"{name!r} was repeated in {count} of {disturbed} disturbed runs; "
+                f"to forbid that: jobHarness({{ atMostOnce: {json.dumps(name)} }})"
+            )
+
+    def _near(self, name: str) -> str:
+        declared = f"; declared were {', '.join(self.effects)}" if self.effects else ""
+        return did_you_mean(name, self.effects) or declared
 
 
 def explore(
@@ -119,7 +163,8 @@ def explore(
         return {**told, "verdict": "inconclusive", "why": lost}
     if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
         return {**told, "verdict": "inconclusive", "why": f"no disturbed run was played within {campaign.seconds:g} s"}
-    return {**told, "verdict": "pass"}
+    unjudged = player.unjudged(campaign.repeated, disturbed=campaign.disturbed) if campaign.disturbed else ()
+    return {**told, "verdict": "pass", "unjudged": list(unjudged)}
 
 
 def _campaign(runs: Any, seconds: Any, seed: Any) -> TestExploration:

@@ -296,6 +296,35 @@ def test_what_is_right_passes_and_says_what_it_cost(project: Project, runner: st
     assert re.search(r"recognises a repetition: \d+ disturbed runs in [\d.]+ s \([\d.]+ runs/s\), seed 0", ran.text)
 
 
+UNJUDGED = """
+import { jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness({ atMostOnce: "chargd" });
+
+test.explore("a misspelt effect", { runs: 20 }, async () => {
+  harness.register("pay", harness.external("charged"));
+  await harness.enqueue("pay", { order: 7 });
+  await harness.runUntilIdle();
+});
+test.explore("no job", { runs: 5 }, async () => harness.register("pay", harness.external("charged")));
+"""
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_was_not_judged_is_told_and_fails_where_that_is_asked_for(project: Project, runner: str) -> None:
+    file = project.test(runner, "more/unjudged", UNJUDGED)
+    told = (
+        "effect: not judged: no processor declared the effect 'chargd', which atMostOnce names",
+        "(did you mean 'charged'?)",
+        "effect: not judged: 'charged' was repeated in ",
+        "no job: not judged: no job was enqueued",
+    )
+    for strict in ("", "1"):
+        ran = project.play(runner, file, JOB_HARNESS_STRICT=strict)
+        assert [each for each in told if each not in ran.text] == [], ran.text
+        assert (ran.code, "Inconclusive: not judged: " in ran.text) == ((1, True) if strict else (0, False)), ran.text
+
+
 OWN = """
 import PgBoss from "pg-boss";
 import { run, runMigrations, makeWorkerUtils } from "graphile-worker";

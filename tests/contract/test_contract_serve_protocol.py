@@ -55,6 +55,7 @@ class Client(Conversation):
         self.body = body
         self.script: Iterator[tuple[str, dict[str, Any]]] = iter(())
         self.playing = 0
+        self.checks = 0
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[int, dict[str, Any]] = {}
         self.number = 0
@@ -88,7 +89,7 @@ class Client(Conversation):
         if (step := next(self.script, None)) is not None:
             self.queue(step[0], **step[1])
         else:
-            self.say({"played": self.playing, "failure": None})
+            self.say({"played": self.playing, "failure": None, "checks": self.checks})
             self.playing = 0
 
     def _line(self, seconds: float | None) -> dict[str, Any] | None:
@@ -209,6 +210,30 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     other = client.ask("explore", **{**asked, "name": "ships"}, options=options, replay=told["token"])
     assert other["kind"] == "usage"
     assert "recorded for something else" in other["message"]
+    assert client.unfitting() == []
+
+
+@pytest.mark.parametrize(
+    ("processor", "body", "at_most_once", "told"),
+    [
+        (charging, PAYING[:1], [], ["no job was enqueued"]),
+        (Client.end, PAYING, [], ["no processor declared an effect"]),
+        (Client.end, PAYING, ["charged"], ["no processor declared the effect 'charged', which atMostOnce names"]),
+        (charging, PAYING, [], ["'charged' was repeated in ", 'jobHarness({ atMostOnce: "charged" })']),
+        (charging, PAYING, [{"name": "chargd"}], ["'chargd', which atMostOnce names (did you mean 'charged'?)"]),
+    ],
+)
+def test_what_an_explored_test_that_passes_did_not_judge_is_told(
+    processor: Callable[[Client, str], None], body: Body, at_most_once: Sequence[Any], told: Sequence[str]
+) -> None:
+    client = Client({"pay": processor}, body)
+    asked = {"name": "pays", "source": "body", "command": "", "runs": 20, "options": {"at_most_once": at_most_once}}
+    passed = client.ask("explore", **asked)
+    assert passed["verdict"] == "pass"
+    assert [each for each in told if each not in " ".join(passed["unjudged"])] == []
+    client.checks = 1
+    judged = client.ask("explore", **asked)["unjudged"]
+    assert [each for each in judged if "declared an effect" in each] == []
     assert client.unfitting() == []
 
 

@@ -14,7 +14,7 @@ const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.cl
 /**
  * Explore, or play what `token` says. Throws what was found, or what the undisturbed body threw.
  *
- * `command` replays it, where TOKEN stands for the token. Returns what it cost, in words.
+ * `command` replays it, where TOKEN stands for the token. Returns what it cost, and what was not judged, in words.
  */
 async function explore(harness, body, { name, command, runs, seconds, seed, token, isolated }) {
   const there = world();
@@ -79,7 +79,7 @@ class Bodies {
     }
     stuck.end();
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
-    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left() });
+    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length });
   }
 
   /** Look at what a processor finds around it when a run begins. */

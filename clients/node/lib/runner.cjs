@@ -1,13 +1,15 @@
 // What a test runner is given: `jobHarness`, `test.explore`, matchers. Vitest and Jest differ in what is handed in.
 "use strict";
 const path = require("node:path");
-const { Harness, Job, declare, refuseUnknown, step } = require("./harness.cjs");
+const { Harness, Job, declare, refuseUnknown, shown, step } = require("./harness.cjs");
 const { explore, playOnce } = require("./explore.cjs");
 const { PLAYS } = require("./isolated.cjs");
 const { OwnWorkersHarness } = require("./own.cjs");
 const { world } = require("./world.cjs");
 
 const REPLAY = "JOB_HARNESS_REPLAY";
+/** Set to anything but 0, it fails what passed although something was not judged, as --job-strict does in pytest. */
+const STRICT = "JOB_HARNESS_STRICT";
 const EXPLORED_MS = 120_000;
 const BEGIN_MS = 60_000;
 // A run in a process of its own takes a start of the runner.
@@ -57,7 +59,9 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
         runs, seconds, seed,
         isolated: isolate && alone(testPath, `${escaped(name)}$`),
       });
-      process.stderr.write(`job-harness: ${name}: ${told.cost}\n`);
+      const unjudged = (told.unjudged ?? []).map((each) => `not judged: ${each}`);
+      for (const line of [told.cost, ...told.notes, ...unjudged]) process.stderr.write(`job-harness: ${name}: ${line}\n`);
+      if (unjudged.length > 0 && !["", "0"].includes(process.env[STRICT] ?? "")) throw shown("Inconclusive", unjudged.join("\n"));
     };
     test(name, played, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
   };
