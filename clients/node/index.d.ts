@@ -130,7 +130,7 @@ export interface Harness {
   assertEnqueued(slug?: string, wanted?: Wanted & { count?: number }): Promise<Job>;
   refuteEnqueued(slug?: string, wanted?: Wanted): Promise<void>;
   assertPath(job: Named, path: Status[]): Promise<void>;
-  /** Judge by a function whenever something has happened: false or a throw is an anomaly. */
+  /** Judge by a function whenever something has happened: false or a throw is an anomaly. It must not be async. */
   always(check: () => unknown): void;
   /** Wrap what stands for the world outside: each call is a side effect, and its answer a gate. */
   external<Given extends any[], Answer>(

@@ -558,6 +558,14 @@ test("REFUSED always", async () => {
   harness.always(() => harness.effects("charged").length < 2);
   await runs(() => effect("charged").then(() => effect("charged")));
 });
+test("REFUSED async check", async () => {
+  harness.always(async () => Promise.reject(new Error("nope")));
+  await runs(one);
+});
+test.explore("REFUSED promised check", { runs: 5 }, async () => {
+  harness.always(function paid() { return Promise.reject(new Error("nope")); });
+  await runs(one);
+});
 test.explore("REFUSED state", { runs: 5 }, state());
 function state() {
   let count = 0;
@@ -583,6 +591,8 @@ TOLD = (
     "crashWorker(at='paid')",
     "a setInterval of 1000 ms still runs",
     "invariant_violated",
+    "always(): the check returns a promise",
+    "always(paid): the check returns a promise",
     "Changed by the runs before: count, which a uses",
     "waits for a promise that does not settle",
     "the Python side is gone: its process was killed by SIGKILL",
@@ -599,6 +609,7 @@ def test_what_cannot_be_judged_is_refused_by_name(project: Project, runner: str)
     assert failed
     assert [name for name in failed if not name.startswith("REFUSED")] == [], ran.text
     assert len(failed) == HOSTILE.count('"REFUSED')
+    assert "Unhandled" not in ran.text
 
 
 def test_jest_may_reset_its_module_registry(project: Project) -> None:

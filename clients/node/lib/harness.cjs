@@ -47,7 +47,13 @@ class Session {
       if (this.broken.has(check)) continue;
       let words = "";
       try {
-        if (check() === false) words = "it returned false";
+        const found = check();
+        if (typeof found?.then === "function") {
+          found.then(undefined, () => {}); // What it rejects with is not the mistake.
+          this.checks = this.checks.filter((each) => each !== check);
+          this.mistakes.push(new TypeError(returnsPromise(check)));
+        }
+        if (found === false) words = "it returned false";
       } catch (error) {
         words = String(error?.message ?? error).split("\n")[0];
       }
@@ -317,6 +323,7 @@ class Harness {
   /** Judge by a function of the test's own whenever something has happened: false or a throw is an anomaly. */
   always(check) {
     if (typeof check !== "function") throw new TypeError(`always() takes a function, not ${kind(check)}`);
+    if (check.constructor.name === "AsyncFunction") throw new TypeError(returnsPromise(check));
     this.#session.checks.push(check);
   }
 
@@ -384,6 +391,13 @@ function wired({ engine, settings, seed, atMostOnce, ...unknown }) {
 
 function refuseUnknown(what, unknown, known) {
   for (const name of Object.keys(unknown)) throw new TypeError(`${what} takes no ${JSON.stringify(name)}. Available: ${known.join(", ")}.`);
+}
+
+function returnsPromise({ name }) {
+  return (
+    `always(${name}): the check returns a promise, and nothing waits for that, so it could not fail\n` +
+    "  Write it without async: it looks at jobs, effects and what the test keeps."
+  );
 }
 
 function kind(value) {
