@@ -174,6 +174,11 @@ class JobHarness(Assertions):
 
         Raises UsageError, and what the registry refuses; EnvironmentUnavailable where TypeScript finds no Node.
         """
+        if slug in self.served:
+            raise UsageError(
+                f"the tool {slug!r} has a processor already",
+                hint="Call register() once for each tool of a test; another processor needs a tool of another name.",
+            )
         found = self._node.attach(find_processor(processor), slug=slug, strictly=True)
         self._application.register(slug, telling(found, self._running.begin))
         self._registered.append(found)

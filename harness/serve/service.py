@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.reference.application import GUIDE
+from harness.adapters.reference.application import GUIDE, QueueError
 from harness.errors import (
     EnvironmentUnavailable,
     HarnessError,
@@ -50,6 +50,7 @@ KINDS: Final[Sequence[tuple[type[BaseException], str]]] = (
     (PeerLost, "hung"),
     (EnvironmentUnavailable, "environment"),
     (HarnessError, "usage"),
+    (QueueError, "usage"),
     (Deadlock, "deadlock"),
 )
 """What an ask that is refused is called; anything else is `internal`."""

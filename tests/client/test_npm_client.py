@@ -558,6 +558,15 @@ test("REFUSED always", async () => {
   harness.always(() => harness.effects("charged").length < 2);
   await runs(() => effect("charged").then(() => effect("charged")));
 });
+test("REFUSED registered twice", async () => {
+  harness.register("a", one);
+  await runs(one);
+});
+test("REFUSED two parameters", () => runs((async (job: any, helpers: any) => helpers.log(job)) as any).then(() => {}));
+test("REFUSED slug", async () => {
+  harness.register("My Tool", one);
+  await harness.enqueue("My Tool");
+});
 test("REFUSED async check", async () => {
   harness.always(async () => Promise.reject(new Error("nope")));
   await runs(one);
@@ -591,6 +600,9 @@ TOLD = (
     "crashWorker(at='paid')",
     "a setInterval of 1000 ms still runs",
     "invariant_violated",
+    "the tool 'a' has a processor already",
+    'register("a"): the processor takes 2 parameters, and is called with the job alone',
+    "'My Tool' is not a valid tool name",
     "always(): the check returns a promise",
     "always(paid): the check returns a promise",
     "Changed by the runs before: count, which a uses",

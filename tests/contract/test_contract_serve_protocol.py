@@ -214,6 +214,24 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
 
 
 @pytest.mark.parametrize(
+    ("do", "given", "told"),
+    [
+        ("register", {"slug": "pay"}, "the tool 'pay' has a processor already"),
+        ("register", {"slug": "My Tool"}, "'My Tool' is not a valid tool name"),
+        ("enqueue", {"slug": "pay", "input": {"a": "\x00"}}, "$.a: PostgreSQL cannot hold the character NUL"),
+    ],
+)
+def test_a_mistake_of_the_test_is_told_without_a_traceback(do: str, given: dict[str, Any], told: str) -> None:
+    client = Client({})
+    client.ask("open")
+    client.ask("register", slug="pay")
+    refused = client.ask(do, **given)
+    client.ask("close")
+    assert (refused["kind"], refused["message"].startswith(told)) == ("usage", True)
+    assert "File" not in refused["hint"]
+
+
+@pytest.mark.parametrize(
     ("processor", "body", "at_most_once", "told"),
     [
         (charging, PAYING[:1], [], ["no job was enqueued"]),

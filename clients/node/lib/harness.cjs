@@ -208,7 +208,7 @@ class Harness {
       (value) => (session.check(), value),
       (error) => {
         session.told ||= verb !== "register";
-        throw pointed(error, at);
+        throw session.mistakes.includes(error) ? error : pointed(error, at);
       },
     );
   }
@@ -220,10 +220,17 @@ class Harness {
     if (typeof processor !== "function") {
       throw new TypeError(`register(${JSON.stringify(slug)}): the processor is ${kind(processor)}; give a function`);
     }
+    if (processor.length > 1) {
+      throw new TypeError(
+        `register(${JSON.stringify(slug)}): the processor takes ${processor.length} parameters, and is called with the job alone\n` +
+          `  Wrap it, and give it what it needs: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}(job.input, ...)).`,
+      );
+    }
     world().host.processors.set(slug, processor);
     world().registered?.(slug, processor);
     const session = this.#session;
-    this.ask("register", { slug }).catch((error) => session.mistakes.push(error));
+    // What is asked next waits until a mistake is known: it would be told of its consequence.
+    session.asking = this.ask("register", { slug }).catch((error) => session.mistakes.push(error));
   }
 
   async enqueue(slug, input = null, { priority = 0, startAfter, maxAttempts, uniqueKey, ...unknown } = {}) {

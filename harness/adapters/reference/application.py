@@ -40,7 +40,7 @@ from harness.sim.clock import Clocks
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from reference_impl.config import Config
-from reference_impl.errors import MaintenanceError
+from reference_impl.errors import MaintenanceError, QueueError
 from reference_impl.json_values import decode, encode
 from reference_impl.maintenance import run_maintenance
 from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
@@ -51,7 +51,7 @@ from reference_impl.worker.verdict import NoResultError, Succeeded, judge, resul
 
 __all__ = [
     "BEFORE_STARTING", "HAND_OUT_TWICE", "Execution", "JobProcessor", "JobResult", "NoResultError", "NonRetryableError",
-    "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of", "is_too_long", "result_of",
+    "QueueError", "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of", "is_too_long", "result_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
