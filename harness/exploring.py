@@ -455,6 +455,8 @@ class PlayedTest:
     """Whether a processor declared a side effect, or the test judges by checks of its own."""
     repeated: tuple[str, ...] = ()
     """The side effects that a job had more than once, with the same data."""
+    left: tuple[str, ...] | None = None
+    """What earlier runs had changed as it began; None: it cannot tell, and `left_behind` says it before each run."""
 
     def led(self, name: str) -> Anomaly:
         """Return the first anomaly of this name."""
@@ -685,6 +687,8 @@ class TestExploration:
     """Plays a run in this process; None: each is forked."""
     left_behind: Callable[[], list[str]] = field(default=list)
     """Names what earlier runs in this process have changed for later ones."""
+    renew: str = "set that anew in a fixture, or write job_explore(isolation='fork')"
+    """How that is avoided."""
     declared: bool = False
     """The same of any run."""
     repeated: Counter[str] = field(default_factory=Counter)
@@ -742,11 +746,10 @@ class TestExploration:
                 self.lost[seen.lost] = self.lost.get(seen.lost, 0) + 1
                 self.hung += seen.hung
             elif (anomaly := self._new(seen)) is not None:
-                if left:
+                if left := left if seen.left is None else list(seen.left):
                     self.unsure = (
                         f"{anomaly.name} was seen ({'; '.join(map(str, seen.tape))}), but earlier runs in this process "
-                        f"had changed {', '.join(left)}, and whether it needs that is not known; set that anew in a "
-                        "fixture, or write job_explore(isolation='fork')"
+                        f"had changed {', '.join(left)}, and whether it needs that is not known; {self.renew}"
                     )
                     return
                 self._shrink(seen, anomaly.name)

@@ -10,6 +10,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.reference.application import GUIDE
@@ -48,7 +49,7 @@ class Player:
         self._conversation = conversation
         self._options = options
         self.left: list[str] = []
-        """What earlier runs have changed for later ones, as the client found it."""
+        """What earlier runs had changed when the last one began, as the client found it."""
         self.played = 0
         self.enqueued = False
         """Whether any run had a job."""
@@ -67,7 +68,7 @@ class Player:
         try:
             with turn.playing(opened.harness):
                 self._body(opened)
-            return turn.seen or PlayedTest(lost="the test was not called")
+            return replace(turn.seen or PlayedTest(lost="the test was not called"), left=tuple(self.left))
         except PeerLost as lost:
             return PlayedTest(lost=str(lost), hung=lost.kind == "blocked")
         finally:
@@ -141,6 +142,7 @@ def explore(
         return _replayed(player, decode(replay), name=name, target=target, command=command)
     campaign = _campaign(runs, seconds, seed)
     campaign.rerun, campaign.left_behind = player.play, lambda: player.left
+    campaign.renew = 'set that anew in the body, or write test.explore(name, { isolate: "worker" }, body)'
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # What disturbed runs say is expected.
         campaign.explore()
     told = _told(campaign)

@@ -325,6 +325,34 @@ def test_what_was_not_judged_is_told_and_fails_where_that_is_asked_for(project: 
         assert (ran.code, "Inconclusive: not judged: " in ran.text) == ((1, True) if strict else (0, False)), ran.text
 
 
+ANEW = """
+import { jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+const pause = () => new Promise((resolve) => setTimeout(resolve, 2_000));
+
+test.explore("what the body makes anew", { runs: 40 }, async () => {
+  const sent: number[] = [];
+  harness.always(() => sent.length < 2);
+  harness.register("mail", async () => {
+    await pause();
+    sent.push(7);
+    await pause();
+  });
+  await harness.enqueue("mail");
+  await harness.runUntilIdle();
+});
+"""
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_what_the_body_makes_anew_is_nothing_that_earlier_runs_left_behind(project: Project, runner: str) -> None:
+    ran = project.play(runner, project.test(runner, "more/anew", ANEW))
+    assert ran.code == 1
+    assert "One fault: worker-1 crashes" in ran.text, ran.text
+    assert "earlier runs" not in ran.text
+
+
 OWN = """
 import PgBoss from "pg-boss";
 import { run, runMigrations, makeWorkerUtils } from "graphile-worker";

@@ -55,13 +55,15 @@ class Bodies {
     this.harness = harness;
     this.body = body;
     this.failure = null;
-    this.begun = [new Map(), new Map()];
+    this.began = [new Map(), new Map()];
+    this.state = new Map();
     this.run = 0;
   }
 
   async play({ play, now, gates, run }) {
     const there = world();
     this.run = run;
+    this.state = this.began[run] ?? new Map();
     there.host.end();
     there.host.begin({ now, gates, seed: this.harness.options.seed });
     const session = (there.session = new Session());
@@ -82,19 +84,14 @@ class Bodies {
     there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length });
   }
 
-  /** Look at what a processor finds around it when a run begins. */
+  /** Look at what a processor finds around it when a run begins: what the body made anew is as it was in the first runs. */
   registered(slug, processor) {
-    if (this.run > 1) return;
-    for (const [name, value] of stateAround([processor])) this.begun[this.run].set(`${name}, which ${slug} uses`, value);
+    for (const [name, value] of stateAround([processor])) this.state.set(`${name}, which ${slug} uses`, value);
   }
 
-  /** What runs have left for later ones. The first may fill what then stays: a cache, a client. */
+  /** What earlier runs had changed when this one began. The first may fill what then stays: a cache, a client. */
   left() {
-    const state = new Map();
-    for (const [slug, processor] of world().host.processors) {
-      for (const [name, value] of stateAround([processor])) state.set(`${name}, which ${slug} uses`, value);
-    }
-    return changed(this.begun[this.run > 1 ? 1 : 0], state);
+    return changed(this.began[this.run > 1 ? 1 : 0], this.state);
   }
 
   /** Notice a body that waits for something that is neither asked for nor at work. */
