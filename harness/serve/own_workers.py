@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 
@@ -36,9 +36,14 @@ MOST_TICKS: Final = 200_000
 """Timers of one verb."""
 STILL_TICKS: Final = 5_000
 """Timers of a `run_until_idle` without any change of a job: nearly three hours of a poll every two seconds."""
+DUE_TICKS: Final = 500
+"""Timers without any change after which a job that is due, while none runs, counts as forgotten: sixteen minutes of a
+poll every two seconds. 5 000 of them took 97 s with pg-boss; a test runner gives up before that and cannot say why."""
 GONE_SECONDS: Final = 5.0
 """Real seconds within which PostgreSQL ends the sessions of a worker that died."""
 ENDED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
+Standing: TypeAlias = dict[JobId, Status | None]
+"""The status of each job; None where that says nothing."""
 ON_REDIS: Final = ("bull", "bullmq", "bee-queue", "bee")
 
 
@@ -111,32 +116,40 @@ class OwnWorkers:
 
     def run_until_idle(self) -> None:
         """Let time pass until no job waits or runs. Raises LimitReached where none changes any more."""
-        seen: dict[JobId, Status | None] = {}
-        still = 0
-
-        def over() -> bool:
-            nonlocal seen, still
-            standing = self._standing()
-            still = still + 1 if standing == seen else 0
-            seen = standing
-            return still > STILL_TICKS or not self._unfinished()
-
-        self._move_to(self._now + LONGEST, until=over)
-        if left := self._unfinished():
-            how = f"in {STILL_TICKS} timers no job changed" if still > STILL_TICKS else "no timer is set any more"
-            raise LimitReached(f"no rest, {how}: {self._words(left)}", hint=_WHO_WORKS)
+        why = self._settle(self._now + LONGEST, until=lambda standing: not _unfinished(standing), still=STILL_TICKS)
+        if left := _unfinished(self._standing()):
+            why = why or "no timer is set any more"
+            raise LimitReached(f"no rest, {why}: {self._words(left)}", hint=_WHO_WORKS)
 
     def wait_for(self, job: JobId, status: str | None = None, *, within: Any = "1d") -> None:
-        """Let time pass until a job has ended, or has a status."""
+        """Let time pass until a job has ended, or has a status. Raises LimitReached where no worker takes a due job."""
         wanted = ENDED if status is None else {self._status(status)}
-
-        def holds() -> bool:
-            return self._standing().get(job) in wanted
-
-        self._move_to(self._now + read_length(within), until=holds)
-        if not holds():
+        why = self._settle(self._now + read_length(within), until=lambda standing: standing.get(job) in wanted)
+        if why:
+            raise LimitReached(f"{self._words([job])}: {why}", hint=_WHO_WORKS)
+        if self._standing().get(job) not in wanted:
             what = "did not end" if status is None else f"did not become {status}"
             raise AssertionError(f"{self._words([job])}: it {what} within {within}")
+
+    def _settle(self, end: Instant, *, until: Callable[[Standing], bool], still: int | None = None) -> str:
+        """Let time pass until something holds; return why that is given up, as after `still` timers of no change."""
+        seen: Standing = {}
+        ticks, why = 0, ""
+
+        def over() -> bool:
+            nonlocal seen, ticks, why
+            standing = self._standing()
+            ticks, seen = (ticks + 1 if standing == seen else 0), standing
+            if until(standing):
+                return True
+            if ticks and ticks % DUE_TICKS == 0 and self._overlooked():
+                why = f"a job is due, and no worker took it while {ticks} timers fired"
+            elif still is not None and ticks > still:
+                why = f"in {still} timers no job changed"
+            return bool(why)
+
+        self._move_to(end, until=over)
+        return why
 
     def _move_to(self, end: Instant, *, until: Callable[[], bool] | None = None) -> None:
         """Go from timer to timer up to an instant; with `until` no further than it holds, or than anything happens."""
@@ -199,7 +212,7 @@ class OwnWorkers:
     def _exists(self) -> bool:
         return bool(self._at.rows(f"SELECT WHERE to_regclass('{self._jobs.table}') IS NOT NULL"))
 
-    def _standing(self) -> dict[JobId, Status | None]:
+    def _standing(self) -> Standing:
         """Return the status of each job."""
         with self._explained():
             columns = self._jobs.columns
@@ -224,8 +237,17 @@ class OwnWorkers:
                 hint="The release is another than the name is for: `pgboss10` is pg-boss 10, `pgboss` 11 and 12.",
             ) from None
 
-    def _unfinished(self) -> list[JobId]:
-        return [job for job, status in self._standing().items() if status not in ENDED and status is not None]
+    def _overlooked(self) -> bool:
+        """Whether a job is due and none runs."""
+        columns, status = self._jobs.columns, self._jobs.status
+        due = (
+            f"COALESCE(({columns['start_after']})::timestamptz <= now(), true)" if "start_after" in columns else "true"
+        )
+        found = self._at.rows(
+            f"SELECT ({columns['status']})::text AS status, {due} AS due FROM {self._jobs.rows} AS job"
+        )
+        told = {(status.get(row["status"]), row["due"]) for row in found}
+        return (Status.PENDING, True) in told and all(each is not Status.PROCESSING for each, _ in told)
 
     def _words(self, jobs: Collection[JobId]) -> str:
         standing = self._standing()
@@ -327,7 +349,14 @@ class OwnWorkers:
             self._database.close()
 
 
-_WHO_WORKS: Final = "Is its worker at work? Start it with harness.databaseUrl; advance() lets more time pass."
+_WHO_WORKS: Final = (
+    'Is its worker at work? Begin it in the test: harness.start("worker", () => startWorker(harness.databaseUrl)). '
+    "advance() lets more time pass."
+)
+
+
+def _unfinished(standing: Standing) -> list[JobId]:
+    return [job for job, status in standing.items() if status not in ENDED and status is not None]
 
 
 def table_of(queue: str) -> DescribedTable:

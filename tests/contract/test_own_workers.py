@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from harness.postgres.provider import DSN_VARIABLE
-from harness.serve import Conversation, HarnessService
+from harness.serve import Conversation, HarnessService, own_workers
 
 pytestmark = pytest.mark.postgres
 START_MS = 1_893_456_000_000.0
@@ -22,12 +22,15 @@ columns:
   status: job.state
   attempts: job.attempts
   max_attempts: '3'
+  start_after: job.due
   started_at: job.started
   lease_until: job.started + interval '1 minute'
   output: job.result
 status: {queued: PENDING, running: PROCESSING, done: COMPLETED, failed: FAILED}
 """
-SCHEMA = "CREATE TABLE mail (id text, state text, attempts int DEFAULT 0, started timestamptz, result text)"
+SCHEMA = (
+    "CREATE TABLE mail (id text, state text, attempts int DEFAULT 0, started timestamptz, result text, due timestamptz)"
+)
 CLAIM = "UPDATE mail SET state = 'running', attempts = attempts + 1, started = now()"
 
 
@@ -41,6 +44,7 @@ class OwnClient(Conversation):
         self.due: dict[float, Any] = {}
         self.reply: list[dict[str, Any]] = []
         self.url = ""
+        self.now = START_MS
         self.service = HarnessService(self)
 
     def send(self, message: Any) -> None:
@@ -48,7 +52,7 @@ class OwnClient(Conversation):
         if "answer" in message:
             self.answers.append(message)
             return
-        now = message["now"]
+        self.now = now = message["now"]
         if "time" in message:
             for at in sorted(at for at in self.due if at <= now):
                 self.due.pop(at)(self)
@@ -119,6 +123,23 @@ def test_a_failed_job_that_nobody_looked_at_is_named_and_the_next_test_begins_em
     with psycopg.connect(url) as session:
         assert session.execute("SELECT to_regclass('mail'), now()::text").fetchone() == (None, "2030-01-01 00:00:00+00")
     assert "there is no table pgboss.job" in client.ask("run_until_idle")["message"]
+
+
+@pytest.mark.parametrize("ask", ["run_until_idle", "wait_for"])
+def test_a_due_job_that_no_worker_takes_is_told_before_a_runner_gives_up(
+    client: OwnClient, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(own_workers, "DUE_TICKS", 20)
+    client.sql("test", f"{SCHEMA}; INSERT INTO mail (id, state, due) VALUES ('a', 'queued', now() + interval '1 hour')")
+
+    def poll(client: OwnClient) -> None:
+        client.due[client.now + 120_000] = poll
+
+    client.due[START_MS] = poll
+    refused = client.ask(ask, **({"job": "a"} if ask == "wait_for" else {}))
+    assert refused["kind"] == "limit"
+    assert "a job is due, and no worker took it while 40 timers fired" in refused["message"]
+    assert 'harness.start("worker"' in refused["hint"]
 
 
 def test_a_worker_that_died_begins_anew_once_its_sessions_are_gone(client: OwnClient) -> None:
