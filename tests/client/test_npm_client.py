@@ -353,6 +353,22 @@ def test_what_the_body_makes_anew_is_nothing_that_earlier_runs_left_behind(proje
     assert "earlier runs" not in ran.text
 
 
+LEFT_ON = """
+import { vi } from "vitest";
+import { jobHarness, test } from "job-harness/vitest";
+
+jobHarness();
+test("leaves them on", async () => void vi.useFakeTimers());
+test("the next one", async () => {});
+"""
+
+
+@pytest.mark.parametrize(("runner", "mocks"), [("vitest", "vi"), ("jest", "jest")])
+def test_fake_timers_that_an_earlier_test_left_on_are_blamed_on_it(project: Project, runner: str, mocks: str) -> None:
+    ran = project.play(runner, project.test(runner, "more/left", LEFT_ON))
+    assert f'the test "leaves them on" left them on. Call {mocks}.useRealTimers() in an afterEach there.' in ran.text
+
+
 OWN = """
 import PgBoss from "pg-boss";
 import { run, runMigrations, makeWorkerUtils } from "graphile-worker";

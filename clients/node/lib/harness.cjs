@@ -11,7 +11,8 @@ const VERB = /[A-Z]/g;
 
 /** What the Python side has told of one open harness. */
 class Session {
-  constructor() {
+  constructor(title = "") {
+    this.title = title;
     this.jobs = new Map();
     this.effects = [];
     this.looked = new Set();
@@ -149,9 +150,9 @@ class Harness {
           "  Let the tests of a file run one after the other (no `concurrent`), and call jobHarness() once for each test.",
       );
     }
-    there.time.refuseOthers();
+    there.time.refuseLeftOn();
     await there.connect();
-    const session = new Session();
+    const session = new Session(title);
     const told = await there.ask(...this.opening(title));
     there.session = session;
     session.now = told.now;
@@ -174,7 +175,7 @@ class Harness {
     try {
       if (session.lost !== null) throw session.lost;
       await session.asking;
-      if (judge) there.time.refuseOthers();
+      if (judge) there.time.refuseLeaving(session.title);
       session.check();
       ({ problems: wrong } = await there.ask("close", { looked: [...session.looked], judge }));
       if (left.length > 0) wrong.push(["processors of this test left something running:", ...left.map((each) => `  ${each}`)].join("\n"));

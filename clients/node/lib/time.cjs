@@ -11,10 +11,15 @@ const { Clock, seeded, timersOf, virtualDate } = require("./shared/clock.cjs");
 const NAMES = ["setTimeout", "setInterval", "clearTimeout", "clearInterval"];
 
 class BothClocks extends Error {
-  constructor(whose) {
+  /** `before` says that they were on as the test began; `test` is the one that left them on, where that is known. */
+  constructor(whose, { before = false, test = null } = {}) {
+    const runner = whose === "Vitest's" ? "vi" : "jest";
+    const left = test === null ? "a hook, a setup file or an earlier test turned them on" : `the test ${JSON.stringify(test)} left them on`;
     super(
       `two clocks are on: ${whose} fake timers and the virtual time of job-harness\n` +
-        `  There is one time in a test: leave out ${whose === "Vitest's" ? "vi" : "jest"}.useFakeTimers(), and move time with harness.advance("15m").`,
+        (before
+          ? `  They were on when this test began: ${left}. Call ${runner}.useRealTimers() in an afterEach there.`
+          : `  There is one time in a test: leave out ${runner}.useFakeTimers(), and move time with harness.advance("15m").`),
     );
     this.name = "BothClocks";
   }
@@ -29,6 +34,8 @@ class VirtualTime {
     this.realPromises = { setTimeout: timersPromises.setTimeout, setInterval: timersPromises.setInterval };
     this.switches = this.made();
     this.undo = [];
+    /** The test at whose end other fake timers were on. */
+    this.leftOn = null;
     this.place(this.switches);
   }
 
@@ -99,13 +106,26 @@ class VirtualTime {
     syncBuiltinESMExports();
   }
 
+  /** Throw where the fake timers of the runner are on as a test begins. */
+  refuseLeftOn() {
+    this.refuseOthers({ before: true, test: this.leftOn });
+    this.leftOn = null;
+  }
+
+  /** Throw where they were not turned off at the end of a test. */
+  refuseLeaving(test) {
+    this.leftOn = test;
+    this.refuseOthers();
+    this.leftOn = null;
+  }
+
   /** Throw where the fake timers of the runner are on, by themselves or over ours. */
-  refuseOthers() {
+  refuseOthers(when) {
     const timer = globalThis.setTimeout;
     const fake = timer !== this.switches.setTimeout && (timer.clock !== undefined || timer._isMockFunction || /clock/.test(String(timer)));
     const date = this.clock !== null && globalThis.Date !== this.date;
     if (!fake && !date && !globalThis.Date.isFake) return;
-    throw new BothClocks(typeof globalThis.jest === "object" || globalThis.__vitest_worker__ === undefined ? "Jest's" : "Vitest's");
+    throw new BothClocks(typeof globalThis.jest === "object" || globalThis.__vitest_worker__ === undefined ? "Jest's" : "Vitest's", when);
   }
 }
 
