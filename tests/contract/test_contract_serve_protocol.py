@@ -99,11 +99,11 @@ class Client(Conversation):
             raise ClientGone
         return self.lines.popleft()
 
-    def stand(self, actor: str, name: str) -> None:
+    def stand(self, actor: str, name: str, **more: Any) -> None:
         """Let a run declare a side effect, after which it ends."""
         gate = len(self.said)
         self.standing[gate] = actor
-        self.say({"gate": gate, "actor": actor, "point": name, "with": ["effect", {"data": {"order": 7}}]})
+        self.say({"gate": gate, "actor": actor, "point": name, "with": ["effect", {"data": {"order": 7}, **more}]})
 
     def end(self, actor: str) -> None:
         result = {"success": True, "output": 1, "error": None, "retryable": True}
@@ -128,6 +128,10 @@ class Client(Conversation):
 
 def charging(client: Client, actor: str) -> None:
     client.stand(actor, "charged")
+
+
+def keyed(client: Client, actor: str) -> None:
+    client.stand(actor, "charged", identity="order-7", idempotent=True)
 
 
 PAYING: Body = (
@@ -238,6 +242,7 @@ def test_a_mistake_of_the_test_is_told_without_a_traceback(do: str, given: dict[
         (Client.end, PAYING, [], ["no processor declared an effect"]),
         (Client.end, PAYING, ["charged"], ["no processor declared the effect 'charged', which atMostOnce names"]),
         (charging, PAYING, [], ["'charged' was repeated in ", 'jobHarness({ atMostOnce: "charged" })']),
+        (keyed, PAYING, ["charged", "mailed"], []),
         (charging, PAYING, [{"name": "chargd"}], ["'chargd', which atMostOnce names (did you mean 'charged'?)"]),
     ],
 )
@@ -249,6 +254,7 @@ def test_what_an_explored_test_that_passes_did_not_judge_is_told(
     passed = client.ask("explore", **asked)
     assert passed["verdict"] == "pass"
     assert [each for each in told if each not in " ".join(passed["unjudged"])] == []
+    assert bool(passed["unjudged"]) == bool(told)
     client.checks = 1
     judged = client.ask("explore", **asked)["unjudged"]
     assert [each for each in judged if "declared an effect" in each] == []
@@ -286,6 +292,10 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
             "there is no setting 'max_attempt' (did you mean 'max_attempts'?)",
         ),
         ({"do": "open", "with": {"at_most_once": [7]}}, "atMostOnce cannot be 7"),
+        (
+            {"do": "open", "with": {"at_most_once": [{"name": "a", "per": "order"}]}},
+            "atMostOnce cannot be {'name': 'a', ",
+        ),
         ({"do": "enqueue"}, "enqueue: missing a required argument: 'slug'"),
         ({"do": "advance", "with": {"by": "1h"}}, "no harness is open"),
         (
