@@ -461,10 +461,9 @@ def _snake(name: str) -> str:
 
 
 def _at_most_once(asked: Any) -> Invariant:
-    if isinstance(asked, str):
-        return at_most_once(asked)
-    if isinstance(asked, dict) and isinstance(asked.get("name"), str) and not set(asked) - {"name", "per"}:
-        return at_most_once(asked["name"], per=tuple(asked.get("per") or ()))
+    match {"name": asked} if isinstance(asked, str) else asked:
+        case {"name": str(name), **more} if not set(more) - {"per"} and isinstance(per := more.get("per") or [], list):
+            return at_most_once(name, per=per)
     raise UsageError(
         f"atMostOnce cannot be {asked!r:.80}", hint='Write "charged", or { name: "charged", per: ["order"] }.'
     )
