@@ -35,8 +35,8 @@ class PreparedQuery(NamedTuple):
 
 
 UNREAD: Final = 3
-"""After so many statements in a row whose jobs nobody asked for, none is read along: a verb may have several, and who
-only measures or fills a queue looks at no job."""
+"""After 3 statements in a row without a look at the jobs, none is read along: a verb may have several statements, and
+a benchmark that fills a queue looks at no job."""
 
 
 class StatementPipeline:

@@ -51,5 +51,5 @@ SET_NEXT: Final = f"SELECT setval('{CHANCE_SCHEMA}.parts', $1)".encode()
 
 
 def parts_of(fraction: float) -> int:
-    """Return what `SET_NEXT` is told of a number from 0 to below 1."""
+    """Return the parameter of `SET_NEXT` for a number from 0 to below 1."""
     return int(fraction * PARTS)
