@@ -3,7 +3,7 @@
 What a small statement costs lies mostly beside it: in a cursor of psycopg's, which is made, described and dropped for
 each, and in two processes waking each other. So a statement here takes along the one that reads what it changed, and
 both are bare messages of libpq's pipeline. It uses what psycopg gives authors of adapters (`Transformer`, `generators`,
-`pq`), as checked on psycopg 3.3. Must not know: queues, clocks.
+`pq`), as checked on psycopg 3.2 and 3.3. Must not know: queues, clocks.
 """
 
 from __future__ import annotations
@@ -79,10 +79,10 @@ class StatementPipeline:
 
     def _bound(self, text: bytes, values: Sequence[Any]) -> tuple[bytes, Sequence[Any], Sequence[pq.Format]]:
         """Return a statement's name and its parameters as they are sent; a new one is prepared now."""
-        told: Sequence[Any] = ()
+        told: Sequence[Any] = []  # a list: psycopg 3.2 takes nothing else
         types: tuple[int, ...] = ()
         if values:
-            told = self._adapter.dump_sequence(values, [PyFormat.AUTO] * len(values))
+            told = list(self._adapter.dump_sequence(values, [PyFormat.AUTO] * len(values)))
             types = self._adapter.types or ()
         name = self._names.get((text, types))
         if name is None:
@@ -91,7 +91,7 @@ class StatementPipeline:
             session.send_prepare(name, text, types)
             _refused(*self._connection.wait(generators.execute(session)))
             self._names[text, types] = name
-        return name, told, (self._adapter.formats or ()) if values else ()
+        return name, told, list(self._adapter.formats or ()) if values else []
 
     def _read(self, name: bytes, result: PGresult, *, kept: bool) -> list[Row]:
         if result.status != pq.ExecStatus.TUPLES_OK:
