@@ -22,6 +22,7 @@ from harness.exhaust.state import BORING, GlobalState, Move, Path
 from harness.explore.finding import Finding
 from harness.explore.shrink import Shrinker
 from harness.faults import FaultPlan
+from harness.garbage import collecting_seldom
 from harness.interruption import INTERRUPTIONS
 from harness.invariants import gravity
 from harness.model.duration import format_duration
@@ -61,24 +62,19 @@ Watch = Callable[[Progress], bool]
 
 
 YOUNG = 200_000
-"""How many new objects there are before the garbage collector looks at them."""
+"""How many new objects there are before the garbage collector looks at them: a search keeps nearly all of them."""
 
 
 @contextmanager
-def _collecting_seldom() -> Iterator[None]:
-    """Let the garbage collector look seldom: a search keeps nearly all that it makes, and most of it is no cycle.
-
-    Going through what it keeps again and again took a quarter of its time.
-    """
-    thresholds = gc.get_threshold()
-    gc.set_threshold(YOUNG, 100, thresholds[2])
-    try:
-        yield
-    finally:
-        if not gc.get_freeze_count():  # all that is left counts as old: nothing is gone through only because it ends
-            gc.freeze()
-            gc.unfreeze()
-        gc.set_threshold(*thresholds)
+def _keeping_states() -> Iterator[None]:
+    """Let the collector look seldom. What is left counts as old: nothing is gone through only because a search ends."""
+    with collecting_seldom(young=YOUNG):
+        try:
+            yield
+        finally:
+            if not gc.get_freeze_count():
+                gc.freeze()
+                gc.unfreeze()
 
 
 class Explorer:
@@ -143,7 +139,7 @@ class Explorer:
         Raises Unfaithful where the queue's snapshot lies or an actor does not come back to where it stood.
         """
         try:
-            with _collecting_seldom():
+            with _keeping_states():
                 self._run(watch)
         except Stepped:
             self.close()

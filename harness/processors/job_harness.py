@@ -25,6 +25,7 @@ from harness.adapters.reference.application import (
 )
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, LimitReached, UsageError, did_you_mean
 from harness.faults import FaultPlan
+from harness.garbage import collecting_seldom
 from harness.history.event import History, Observed
 from harness.invariants import Anomaly, Invariant
 from harness.model.duration import SECOND, Instant
@@ -630,7 +631,12 @@ class JobHarness(Assertions):
     def _drive(self, run: Callable[[], Any]) -> Any:
         self._refuse()
         self._guests.look_around()
-        with self._surroundings.lent(), self._noticed.watching(), self._interrupts.watched():
+        with (
+            self._surroundings.lent(),
+            self._noticed.watching(),
+            self._interrupts.watched(),
+            collecting_seldom(),
+        ):
             return run()
 
     def refuse_inside(self) -> None:
