@@ -77,6 +77,8 @@ class JobRows:
         """The rows of jobs that have not ended, without those that are in `put_off_rows`."""
         self.put_off_rows: dict[JobId, JobView] = {}
         """The rows that a preset put off, as long as no verb has changed one: all alike, so one stands for all."""
+        self.older: dict[JobId, None] = {}
+        """The jobs in `live` that were there before those were put off: they stand in front of them."""
         self.apart: dict[JobId, None] = {}
         """Jobs whose rows disagree."""
         self.ended: dict[JobId, None] = {}
@@ -122,6 +124,7 @@ class JobRows:
         self.rows.clear()
         self.live.clear()
         self.put_off_rows.clear()
+        self.older.clear()
         self.apart.clear()
         self.ended.clear()
         self.transactions = dict(state.transactions)
@@ -143,10 +146,12 @@ class JobRows:
         self.rows[job] = row
         self._touched[job] = None
         if job in self.put_off_rows:
-            self.live, self.put_off_rows = {**self.put_off_rows, **self.live}, {}
+            self.live, self.put_off_rows = {row.id: row for row in self.unfinished()}, {}
         if status in TERMINAL:
             self.live.pop(job, None)
             self.ended[job] = None
+            if self.older:
+                self.older.pop(job, None)
         else:
             self.live[job] = row
             if self.ended:
@@ -159,7 +164,7 @@ class JobRows:
     def drop(self, job: JobId) -> None:
         """Delete a row."""
         if job in self.put_off_rows:
-            self.live, self.put_off_rows = {**self.put_off_rows, **self.live}, {}
+            self.live, self.put_off_rows = {row.id: row for row in self.unfinished()}, {}
         del self.rows[job]
         self.live.pop(job, None)
         self.ended.pop(job, None)
@@ -168,15 +173,24 @@ class JobRows:
         self._touched[job] = None
 
     def unfinished(self) -> Iterable[JobView]:
-        """Return the rows of all jobs that have not ended, those that a preset put off first."""
-        return chain(self.put_off_rows.values(), self.live.values())
+        """Return the rows of all jobs that have not ended, those that a preset put off where it did so."""
+        if not self.older:
+            return chain(self.put_off_rows.values(), self.live.values())
+        older = [self.live[job] for job in self.live if job in self.older]
+        return chain(older, self.put_off_rows.values(), (row for row in self.live.values() if row.id not in self.older))
 
     def one_put_off(self) -> Iterable[JobView]:
         """Return the row that stands for those that a preset put off, if there are any.
 
-        A claim would look at each of ten thousand rows, of which a rule says the same: that was 3 % of all sampling.
+        A verb would look at each of ten thousand rows, of which a rule says the same: where claims did so that was 3 %
+        of all sampling, and 3 % more where maintenance did, and claims after a preset that was not the first call.
         """
         return islice(self.put_off_rows.values(), 1)
+
+    def fitting(self, rule: Callable[[JobView, Instant], bool], now: Instant) -> list[JobView]:
+        """Return the rows of unfinished jobs that a rule applies to."""
+        put_off = self.put_off_rows and any(rule(row, now) for row in self.one_put_off())
+        return [row for row in (self.unfinished() if put_off else self.live.values()) if rule(row, now)]
 
     def lease_of(self, row: JobView) -> Duration:
         """Return how long a claim of this job lasts without a heartbeat."""
@@ -211,10 +225,7 @@ class Claiming(JobRows):
 
     def due(self, now: Instant) -> list[JobView]:
         """Return what may be claimed, the first to be taken first."""
-        is_due = self.is_due
-        due = [row for row in self.live.values() if is_due(row, now)]
-        if self.put_off_rows and any(is_due(row, now) for row in self.one_put_off()):
-            due.extend(self.put_off_rows.values())
+        due = self.fitting(self.is_due, now)
         if len(due) > 1:
             due.sort(key=self.claim_order)
         return due
@@ -713,7 +724,7 @@ class Upkeep(Settling):
     def expire(self) -> Outcome:
         """Take back every claim whose lease ran out."""
         now = self.now("queue")
-        overdue = [row for row in self.unfinished() if self.is_overdue(row, now)]
+        overdue = self.fitting(self.is_overdue, now)
         return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
 
     def is_overdue(self, row: JobView, now: Instant) -> bool:
@@ -723,7 +734,7 @@ class Upkeep(Settling):
     def rescue(self) -> Outcome:
         """Take back what is PROCESSING for longer than the stuck timeout."""
         now = self.now("cron")
-        stuck = [row for row in self.unfinished() if self.is_stuck(row, now)]
+        stuck = self.fitting(self.is_stuck, now)
         return self.take_back(stuck, "Stuck: worker {worker} did not settle attempt {attempt} of {attempts} in time.")
 
     def is_stuck(self, row: JobView, now: Instant) -> bool:
@@ -768,7 +779,7 @@ class Upkeep(Settling):
         now = self.now("cron")
         ended = (self.rows[job] for job in self.ended)
         gone = [row.id for row in takewhile(lambda row: self.is_purgeable(row, now), ended)]
-        gone += [row.id for row in self.unfinished() if self.is_purgeable(row, now)]
+        gone += [row.id for row in self.fitting(self.is_purgeable, now)]
         for job in gone:
             self.drop(job)
         return done(gone)
@@ -800,12 +811,9 @@ class MemoryQueue(Claiming, ScheduledJobs, Upkeep):
         if counter == "token":
             self.first_token = value
             return DONE
-        rows = put_off(value, self.settings.max_attempts)
-        self.rows.update(rows)
-        if self.live:
-            self.live.update(rows)  # they are not the oldest, and stand in line as they came
-        else:
-            self.put_off_rows = dict(rows)
+        self.put_off_rows = dict(put_off(value, self.settings.max_attempts))
+        self.rows.update(self.put_off_rows)
+        self.older = dict.fromkeys(self.live)
         return DONE
 
     capabilities: ClassVar[Capabilities] = Capabilities(
