@@ -125,7 +125,7 @@ class JobIndex:
         """Tell when a job can next be claimed."""
         if "claim" not in self._known:
             if self._limited or self._keyed or self._paused:
-                self._known["claim"] = min([view.start_after for view in self._allowed()], default=None)
+                self._known["claim"] = self._first_allowed(None)
             else:
                 self._known["claim"] = self._first(self._waiting, _START_AFTER, PENDING)
         return self._known["claim"]
@@ -133,7 +133,7 @@ class JobIndex:
     def next_claim_of(self, tools: tuple[str, ...]) -> Instant | None:
         """Tell when a job of these tools can next be claimed."""
         if tools not in self._known:
-            self._known[tools] = min([view.start_after for view in self._allowed() if view.tool in tools], default=None)
+            self._known[tools] = self._first_allowed(tools)
         return self._known[tools]
 
     def pause(self, tool: str) -> None:
@@ -146,12 +146,20 @@ class JobIndex:
         self._paused.discard(tool)
         self._known.clear()
 
-    def _allowed(self) -> list[JobView]:
-        """List what waits, without what limits and serial keys keep waiting until another job changes."""
-        waiting = [view for view in self.live.values() if view.status is PENDING]
+    def _first_allowed(self, tools: tuple[str, ...] | None) -> Instant | None:
+        """Return the first start time of the jobs of these tools (None: of all) that wait and may be claimed.
+
+        What limits and serial keys keep waiting until another job changes may not; it is asked only of what is earlier.
+        """
         active = [view for view in self.live.values() if view.status is PROCESSING]
-        free = [view for view in waiting if view.tool not in self._paused] if self._paused else waiting
-        return [view for view in free if not kept_waiting(view, active, self._settings)]
+        first: Instant | None = None
+        for view in self.live.values():
+            if view.status is not PENDING or (first is not None and view.start_after >= first):
+                continue
+            served = view.tool not in self._paused and (tools is None or view.tool in tools)
+            if served and not kept_waiting(view, active, self._settings):
+                first = view.start_after
+        return first
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""
