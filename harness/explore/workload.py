@@ -199,25 +199,31 @@ def draw(
         longest = settings.batch_size * 2 * settings.job_timeout + settings.lease
         settings = settings.changed(stuck_timeout=max(settings.stuck_timeout, longest))
     workers = WORKERS[: int(choices.pick("workers", ("2", "1", "3")))]
+    # Drawn in this order: a seed stands for a run.
+    serves = _draw_served(choices, workers) if "worker tools" in features else {}
+    pauses = _draw_pauses(choices, settings) if "pauses" in features else ()
+    presets = _draw_presets(choices, features)
+    jobs = (
+        *(_draw_job(choices, name, settings, capabilities, features, endings) for name in JOBS[:count]),
+        *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
+        *((_draw_calendar(choices),) if "calendars" in features and "schedules" not in features else ()),
+        *_draw_several(choices, features),
+        BYSTANDER,
+    )
+    faults = _draw_faults(choices, capabilities)
+    early = not capabilities.takes_back_in_claim and choices.pick(f"{EARLY_ROUNDS}?", RARELY) == "yes"
     scenario = Scenario(
         title="drawn from the generic workload",
         settings=settings,
         workers=workers,
-        serves=_draw_served(choices, workers) if "worker tools" in features else {},
-        pauses=_draw_pauses(choices, settings) if "pauses" in features else (),
-        presets=_draw_presets(choices, features),
-        jobs=(
-            *(_draw_job(choices, name, settings, capabilities, features, endings) for name in JOBS[:count]),
-            *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
-            *((_draw_calendar(choices),) if "calendars" in features and "schedules" not in features else ()),
-            *_draw_several(choices, features),
-            BYSTANDER,
-        ),
+        serves=serves,
+        pauses=pauses,
+        presets=presets,
+        jobs=jobs,
         restart_after=RESTART_AFTER,
+        early_rounds=early and EARLY_ROUNDS not in left_out,
     )
-    faults = _draw_faults(choices, capabilities)
-    early = not capabilities.takes_back_in_claim and choices.pick(f"{EARLY_ROUNDS}?", RARELY) == "yes"
-    return Drawn(replace(scenario, early_rounds=early and EARLY_ROUNDS not in left_out), faults)
+    return Drawn(scenario, faults)
 
 
 def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilities, *, lease: Duration) -> Settings:

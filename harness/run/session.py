@@ -55,8 +55,9 @@ def quiet_limit(scenario: Scenario) -> Duration:
     """Return how long nothing may change before the system is at rest, come what may."""
     settings, jobs = scenario.settings, scenario.jobs
     attempts = max(2, settings.max_attempts, *(plan.max_attempts or 0 for plan in jobs))
-    delay = max(settings.retry_delay, *(plan.retry_delay or 0 for plan in jobs)) if jobs else settings.retry_delay
-    longest_wait = retry_bounds(settings.changed(retry_delay=delay), attempts=attempts)[1]
+    delay = max([plan.retry_delay or 0 for plan in jobs], default=0)
+    slowest = settings.changed(retry_delay=delay) if delay > settings.retry_delay else settings
+    longest_wait = retry_bounds(slowest, attempts=attempts)[1]
     own = [(plan.lease or 0) + (plan.timeout or 0) for plan in jobs]
     timeouts = settings.lease + settings.stuck_timeout + settings.job_timeout + max(own, default=0)
     return longest_wait + timeouts + 3 * (settings.cron_period + settings.expire_interval) + settings.poll_interval
@@ -95,8 +96,7 @@ def as_on_tape() -> FaultPlan:
 def _strip(part: object, *kept: str) -> None:
     """Take everything but these attributes off something that has done its work; a signal's handler finds these."""
     attributes = vars(part)
-    for name in [name for name in attributes if name not in kept]:
-        del attributes[name]
+    part.__dict__ = {name: attributes[name] for name in kept}
 
 
 class Restless(LimitReached):
