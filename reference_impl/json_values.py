@@ -22,6 +22,8 @@ DIGIT_LIMIT: Final = 4300
 """Digits of an integer; Python reads no longer ones back."""
 ERROR_LIMIT: Final = 1_000_000
 """Characters of an error that are kept."""
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False)
+"""Made once: with options, `json.dumps` makes one for each value, and that takes longer than to encode a small one."""
 
 
 def encode(value: JsonValue) -> str:
@@ -30,7 +32,7 @@ def encode(value: JsonValue) -> str:
     Raises `InvalidJsonError`, which names the place (`$.pages[3].title`) and the reason.
     """
     _check(value)
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, check_circular=False)
+    text = _ENCODER.encode(value)
     size = len(text.encode("utf-8"))
     if size > SIZE_LIMIT:
         raise InvalidJsonError(f"$: {size} bytes of JSON; at most {SIZE_LIMIT} can be stored")

@@ -78,7 +78,7 @@ class Demands:
 
     def waits(self, place: str, job: JobId) -> bool:
         """Whether a death at this place of this job is still to come."""
-        return any(death.place == place and death.job in (None, job) for death in self.deaths)
+        return bool(self.deaths) and any(death.place == place and death.job in (None, job) for death in self.deaths)
 
     def gate(self, label: str, options: Options) -> Option | None:
         """Return what the test asked for at this gate, or what is chosen beside it."""
