@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator
+from functools import cache
 from typing import Any
 
 from detection.rivals.installed import Campaign
@@ -63,24 +64,32 @@ def engine_of(mistake: str) -> Engine:
     return CATALOGUE[mistake].engine("memory")
 
 
+@cache
+def scenario_of(lengths: tuple[str, ...]) -> Scenario:
+    """Return two workers and a job of each length, in leases; the same runs have the same."""
+    jobs = tuple(
+        JobPlan(name, takes=(Span(factor=float(length), setting="lease"),))
+        for name, length in zip("ab", lengths, strict=True)
+    )
+    return Scenario(settings=SETTINGS, workers=("w1", "w2"), jobs=jobs, restart_after=SECOND)
+
+
 def campaign(mistake: str, *, seed: int, runs: int, drawn: bool) -> Campaign:
     """Sample until something shows."""
     engine = engine_of(mistake)
+    faults = FaultPlan(crash=2, pause=2 if drawn else 0)
     began = time.process_time()
     for number in range(runs):
         choices = Uniform(run_seed(seed, number))
-        lengths = [
-            float(choices.pick(f"length of {name}", [str(item) for item in LENGTHS])) if drawn else 0.5 for name in "ab"
-        ]
-        jobs = tuple(
-            JobPlan(name, takes=(Span(factor=length, setting="lease"),))
-            for name, length in zip("ab", lengths, strict=True)
-        )
-        scenario = Scenario(settings=SETTINGS, workers=("w1", "w2"), jobs=jobs, restart_after=SECOND)
-        faults = FaultPlan(crash=2, pause=2 if drawn else 0)
+        lengths = tuple(choices.pick(f"length of {name}", LENGTHS) if drawn else LENGTHS[0] for name in "ab")
         run = Session(
-            scenario, engine=engine, choices=choices, faults=faults, limits=LIMITS, invariants=INVARIANTS_JUDGED
-        ).run()
+            scenario_of(lengths),
+            engine=engine,
+            choices=choices,
+            faults=faults,
+            limits=LIMITS,
+            invariants=INVARIANTS_JUDGED,
+        ).run_for_good()
         if shown := JUDGED & run.found:
             return Campaign(number + 1, time.process_time() - began, min(shown))
     return Campaign(runs, time.process_time() - began, None)
