@@ -74,7 +74,7 @@ class Descriptors:
     def watch(self, descriptor: int, callback: Any) -> None:
         """Know of a reader, by what is to be called when bytes come."""
         kind, name = _kind_of(descriptor, callback)
-        identity = _identity(descriptor)
+        identity = identity_of(descriptor)
         known = self._known.get(descriptor)
         if known is not None and known.identity == identity and known.kind == kind:
             if kind is not _TALKS and not known.given_up:
@@ -138,7 +138,8 @@ class Descriptors:
         self._known.clear()
 
 
-def _identity(descriptor: int) -> int:
+def identity_of(descriptor: int) -> int:
+    """Return the inode behind a descriptor, whose number may soon be another's; -1 where it was closed."""
     try:
         return os.fstat(descriptor).st_ino
     except OSError:

@@ -27,7 +27,7 @@ from types import FrameType
 from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, Hung, LimitReached, UsageError
-from harness.sim.descriptors import AskingDatagramTransport, AskingTransport, Descriptors
+from harness.sim.descriptors import AskingDatagramTransport, AskingTransport, Descriptors, identity_of
 from harness.sim.guest_threads import GRACE_SECONDS, GuestThreads
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.machine_calls import machine_of
@@ -106,6 +106,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Told where time moved although it is not known whether something was outstanding."""
         self._descriptors = Descriptors(lambda text: self.on_doubt(text), patience=real_patience)
         self._gate = IdleSelector(selectors.DefaultSelector(), self._idle, self._descriptors)
+        self._gate.sift = self._for_the_living
         self.lending: Callable[[Any, Callable[[], Any]], Callable[[], Any]] = lambda executor, work: work
         """Wraps what a thread of an executor is to do: some of it has to find what another thread has."""
         self.guests: GuestThreads | None = None
@@ -138,6 +139,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._until: Callable[[], bool] | None = None
         self._ends_when_idle = False
         self._ended_lives: list[Lifetime] = []
+        self._unwatched: list[tuple[selectors.SelectorKey, int]] = []
+        """The descriptors, by key and inode, on which something came for a lifetime that stands still."""
         self.possessions = Possessions(self)
         """What the dead held."""
         watch(self)
@@ -396,6 +399,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def resume(self, life: Lifetime) -> None:
         """Let a paused lifetime go on; timers that ran out meanwhile fire at once."""
         life.paused = False
+        unwatched, self._unwatched = self._unwatched, []
+        for key, identity in unwatched:
+            if key.fd not in self._gate.get_map() and identity_of(key.fd) == identity:
+                self._gate.register(key.fd, key.events, key.data)
         for handle in life.unpark():
             own: Lifetime | None = handle._context.get(LIFETIME)  # type: ignore[attr-defined]
             if own is not None and own.still:  # something further inside, or around this, stands still by itself
@@ -405,6 +412,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 heapq.heappush(self._scheduled, handle)  # type: ignore[attr-defined]
             else:
                 self._ready.append(handle)  # type: ignore[attr-defined]
+
+    def _for_the_living(self, events: Events) -> Events:
+        """Leave out what is for a lifetime that stands still, and watch it no more until that goes on.
+
+        asyncio would call its callback, which has nothing left to wake, again and again: the bytes stay unread.
+        """
+        still = [key for key, _ in events if any(map(_stands_still, key.data or ()))]
+        for key in still:
+            self._gate.unregister(key.fd)
+            self._unwatched.append((key, identity_of(key.fd)))
+        return [event for event in events if event[0] not in still] if still else events
 
     def own_descriptors(self) -> frozenset[int]:
         """Return the descriptors that `after_fork` makes anew: those of the wake-up pipe. 3.11 to 3.14."""
@@ -416,6 +434,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         Nothing may have been registered yet. asyncio's own way to its pipe, 3.11 to 3.14.
         """
         self._gate.renew(selectors.DefaultSelector())
+        self._unwatched.clear()
         for end in (self._ssock, self._csock):  # type: ignore[attr-defined]
             end.close()
         self._internal_fds -= 1  # type: ignore[attr-defined]
@@ -684,6 +703,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         )
 
 
+def _stands_still(handle: asyncio.Handle | None) -> bool:
+    life = None if handle is None else handle._context.get(LIFETIME)  # type: ignore[attr-defined]
+    return life is not None and life.still
+
+
 def _within(handle: asyncio.Handle, life: Lifetime) -> bool:
     context = handle._context  # type: ignore[attr-defined]
     found: Lifetime | None = context.get(LIFETIME) if context is not None else None
@@ -784,6 +808,8 @@ class IdleSelector:
         self._idle = idle
         self._descriptors = descriptors
         self._events: Events = []
+        self.sift: Callable[[Events], Events] = lambda events: events
+        """Takes what the machine said, and returns what the loop is to hear."""
         self.begins = True
         """Whether the loop only registers its own wake-up pipe."""
         self.on_busy: Callable[[float], None] | None = None
@@ -898,6 +924,7 @@ class IdleSelector:
         events = self._selector.select(0)
         if events:
             self._descriptors.heard(events)
+            return self.sift(events)
         return events
 
     def wait(self, seconds: float) -> Events:
@@ -909,7 +936,7 @@ class IdleSelector:
     def taken(self) -> Events:
         """Return what the machine said last, once."""
         events, self._events = self._events, []
-        return events
+        return self.sift(events)
 
 
 _OURS = (

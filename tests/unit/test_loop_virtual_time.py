@@ -280,3 +280,30 @@ def test_a_pause_ends_for_what_is_further_inside_too_but_not_for_what_is_paused_
     loop.resume(other)
     loop.advance(2)
     assert woke[3:] == [("another delivery", 9.5), ("another delivery", 10.5)]
+
+
+def test_bytes_for_what_is_paused_stay_unread_and_let_the_others_rest(loop: VirtualLoop) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    life, read, rounds = Lifetime("delivery"), list[bytes](), list[int]()
+
+    async def wait_as_psycopg_does() -> None:
+        while not read:
+            bytes_came = loop.create_future()
+            loop.add_reader(ours, lambda: bytes_came.done() or bytes_came.set_result(None))
+            await bytes_came
+            loop.remove_reader(ours)
+            read.append(ours.recv(8))
+
+    with ours, theirs:
+        life.context().run(loop.create_task, wait_as_psycopg_does())
+        loop.run(asyncio.sleep(0))
+        loop.pause(life)
+        theirs.send(b"answer")
+        loop.advance(60)
+        rounds.append(loop.callbacks)
+        assert read == []
+        loop.resume(life)
+        loop.advance(1)
+    assert read == [b"answer"]
+    assert rounds[0] < 100
