@@ -26,8 +26,10 @@ import importlib.abc
 import json
 import os
 import re
+import select
+import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from types import ModuleType
@@ -177,7 +179,9 @@ class Observations:
         self._rest()
 
     def die(self) -> None:
-        """Give up what was open, as the death of its process does."""
+        """Give up what was open, as the death of its process does; what a server was asked for, it still does."""
+        for source in list(self._sources.values()):
+            source.hear_out(self)
         self.settle()
         for source in self._sources.values():
             source.give_up()
@@ -189,7 +193,18 @@ class Observations:
     def open(self) -> bool:
         """Whether a transaction is open that holds something back."""
         self.settle()
-        return any(effect.stands == Stands.OPEN for effect in self.effects)
+        held = any(source.holds for source in self._sources.values())
+        return held or any(effect.stands == Stands.OPEN for effect in self.effects)
+
+    @property
+    def asked(self) -> list[Any]:
+        """What servers of databases were asked for and have not answered yet."""
+        return [source.asked for source in list(self._sources.values()) if source.asked is not None]
+
+    def abort(self) -> None:
+        """Cut the connections with an open transaction, as a server does once it misses their other end."""
+        for source in list(self._sources.values()):
+            source.abort()
 
 
 @contextlib.contextmanager
@@ -207,6 +222,17 @@ _NOBODY: Final = ObservedEffect("", "", "")
 
 class _Source:
     """Where effects come from that are settled later: a connection, a file."""
+
+    asked: Any = None
+    """The statement that runs there now."""
+    holds = False
+    """Whether a transaction is open there, on whose locks others may wait."""
+
+    def hear_out(self, observed: Observations) -> None:
+        """Learn what a server still did, where it was asked and its answer has not been heard."""
+
+    def abort(self) -> None:
+        """Cut it off where it holds something."""
 
     def settle(self) -> bool:
         """Find out what stands; say whether something came to stand just now."""
@@ -592,6 +618,25 @@ def _bare_name(table: str) -> str:
     return re.sub(r"[`\"\[\]]", "", table)
 
 
+class _LastWords(NamedTuple):
+    """What a server answered to one that died while it waited for it."""
+
+    did: Mapping[str, int | None]
+    """`INSERT`, `COMMIT` and the like that succeeded -> how many rows each changed."""
+    idle: bool
+    """Whether no transaction is open now."""
+
+    @classmethod
+    def of_tags(cls, tags: Iterable[str], *, idle: bool) -> _LastWords:
+        """Read PostgreSQL's command tags, such as `INSERT 0 1`."""
+        words = [tag.split() for tag in tags if tag]
+        return cls({each[0]: int(each[-1]) if each[-1].isdigit() else None for each in words}, idle)
+
+
+LAST_WORDS_SECONDS: Final = 1.0
+"""Real seconds for which the server of a dead delivery may still work at what it was asked for."""
+
+
 class _Connection(_Source):
     """What one delivery did through one connection, and how much of it is committed."""
 
@@ -601,9 +646,19 @@ class _Connection(_Source):
         *,
         in_transaction: Callable[[], bool] | None = None,
         roll_back: Callable[[], None] = lambda: None,
+        last_words: Callable[[], _LastWords | None] | None = None,
+        descriptor: Callable[[], int] | None = None,
     ) -> None:
-        """Follow `about`, which lives on; without `in_transaction`, the statements that were heard say so."""
+        """Follow `about`, which lives on; without `in_transaction`, the statements that were heard say so.
+
+        `last_words` waits for what its server is about to answer, where `descriptor` is the socket to it.
+        """
         self._about = about
+        self.asked: tuple[_Statement, ObservedEffect] | None = None
+        self.task: asyncio.Task[Any] | None = None
+        """Who waits for the answer, where that is a task."""
+        self._last_words = last_words
+        self._descriptor = descriptor
         self._begun = False
         self._in_transaction = in_transaction or (lambda: self._begun)
         self._roll_back = roll_back
@@ -627,6 +682,37 @@ class _Connection(_Source):
                     self._drop(self._points[index][1])
                     del self._points[index + 1 :]
                     break
+
+    @contextlib.contextmanager
+    def asking(self, said: tuple[_Statement, ObservedEffect]) -> Iterator[None]:
+        """Run a statement: until it has been answered, what its server did is not known here."""
+        self.asked = said
+        try:
+            yield
+        finally:
+            self.asked = None
+
+    @property
+    def holds(self) -> bool:  # type: ignore[override]  # what others never do, this one finds out
+        return self._descriptor is not None and (self.asked is not None or self._busy())
+
+    def hear_out(self, observed: Observations) -> None:
+        words = None if self._last_words is None else self._last_words()
+        said, self.asked = self.asked, None
+        if words is None:
+            return
+        self._begun, self._in_transaction = not words.idle, lambda: self._begun
+        if "ROLLBACK" in words.did:
+            self._drop(0)
+        if said is not None and said[0].verb in words.did:
+            _ran(self, observed, said, words.did[said[0].verb])
+
+    def abort(self) -> None:
+        if self._descriptor is None or not self.holds:
+            return
+        with contextlib.suppress(OSError, ValueError), socket.socket(fileno=os.dup(self._descriptor())) as end:
+            end.shutdown(socket.SHUT_RDWR)
+        self._drop(0)
 
     def hold(self, effect: ObservedEffect) -> None:
         """Keep one until its transaction ends."""
@@ -777,11 +863,27 @@ def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
         else:
             connection.pgconn.exec_(b"ROLLBACK")
 
+    def last_words() -> _LastWords | None:
+        pgconn, tags = connection.pgconn, []
+        if pgconn.transaction_status != TransactionStatus.ACTIVE or pgconn.flush() != 0:
+            return None
+        while pgconn.transaction_status == TransactionStatus.ACTIVE:
+            while pgconn.is_busy():
+                if not select.select([pgconn.socket], [], [], LAST_WORDS_SECONDS)[0]:
+                    return None
+                pgconn.consume_input()
+            if (result := pgconn.get_result()) is None:
+                break
+            tags.append((result.command_status or b"").decode())
+        return _LastWords.of_tags(tags, idle=pgconn.transaction_status == TransactionStatus.IDLE)
+
     def make() -> _Connection:
         return _Connection(
             connection,
             in_transaction=lambda: connection.pgconn.transaction_status != TransactionStatus.IDLE,
             roll_back=roll_back,
+            last_words=last_words,
+            descriptor=lambda: connection.pgconn.socket,
         )
 
     return observed.source(id(connection), make)  # type: ignore[return-value]
@@ -796,8 +898,10 @@ def _tell_psycopg(psycopg: ModuleType) -> None:
             if observed is None or said is None:
                 return (yield from real(cursor, query, params, *rest, **options))
             observed.before()
-            answer = yield from real(cursor, query, params, *rest, **options)
-            _ran(_psycopg_source(observed, cursor._conn), observed, said, cursor.rowcount)
+            source = _psycopg_source(observed, cursor._conn)
+            with source.asking(said):
+                answer = yield from real(cursor, query, params, *rest, **options)
+            _ran(source, observed, said, cursor.rowcount)
             return answer
 
         return _marked(run)
@@ -820,12 +924,49 @@ def _tell_psycopg(psycopg: ModuleType) -> None:
     _replace(importlib.import_module("psycopg._connection_base").BaseConnection, "_exec_command", commanding)
 
 
+def _socket_of(connection: Any) -> Any:
+    return connection._transport.get_extra_info("socket")
+
+
+_READY: Final = b"Z\0\0\0\5"
+"""PostgreSQL's ReadyForQuery; one byte follows, which says whether a transaction is open."""
+_TAG: Final = re.compile(rb"C\0\0.{2}((?:INSERT|UPDATE|DELETE|MERGE|COPY|COMMIT|ROLLBACK)[ \d]*)\0", re.DOTALL)
+
+
+def _last_words_of_asyncpg(connection: Any, source: _Connection) -> _LastWords | None:
+    """Read from the socket what asyncpg has not: it parses all that it has read. Nothing is heard through TLS."""
+    waiting = getattr(source.task, "_fut_waiter", None)
+    if source.asked is None or waiting is None or connection._transport.get_extra_info("sslcontext") is not None:
+        return None
+    if waiting.done():  # The answer is there, and the dead processor has not seen it.
+        given = None if waiting.cancelled() or waiting.exception() is not None else waiting.result()
+        parts = given if isinstance(given, tuple) else (given,)
+        texts = [part.decode() if isinstance(part, bytes) else part for part in parts if isinstance(part, bytes | str)]
+        return _LastWords.of_tags(texts, idle=not connection.is_in_transaction())
+    heard, end = b"", _socket_of(connection)
+    while heard[-6:-1] != _READY:
+        if not select.select([end], [], [], LAST_WORDS_SECONDS)[0]:
+            return None
+        with socket.socket(fileno=os.dup(end.fileno())) as reader:
+            more = reader.recv(2**16)
+        if not more:
+            return None
+        heard += more
+    return _LastWords.of_tags([tag.decode() for tag in _TAG.findall(heard)], idle=heard.endswith(b"I"))
+
+
 def _tell_asyncpg(asyncpg: ModuleType) -> None:
     def source_of(observed: Observations, connection: Any) -> _Connection:
         def make() -> _Connection:
-            return _Connection(connection, in_transaction=connection.is_in_transaction, roll_back=lambda: None)
+            return _Connection(
+                connection,
+                in_transaction=connection.is_in_transaction,
+                last_words=lambda: _last_words_of_asyncpg(connection, source),
+                descriptor=lambda: _socket_of(connection).fileno(),
+            )
 
-        return observed.source(id(connection), make)  # type: ignore[return-value]
+        source: Any = observed.source(id(connection), make)
+        return source  # type: ignore[no-any-return]
 
     def running(text_of: Callable[[Any, tuple[Any, ...]], tuple[Any, Any, Any]]) -> Callable[[Any], Any]:
         def wrap(real: Any) -> Any:
@@ -837,10 +978,12 @@ def _tell_asyncpg(asyncpg: ModuleType) -> None:
                 if observed is None or said is None:
                     return await real(owner, *arguments, **options)
                 observed.before()
-                with _inside(said[1]):
+                source = source_of(observed, connection)
+                source.task = asyncio.current_task()
+                with _inside(said[1]), source.asking(said):
                     answer = await real(owner, *arguments, **options)
                 rows = re.search(r" (\d+)$", answer) if isinstance(answer, str) else None
-                _ran(source_of(observed, connection), observed, said, int(rows[1]) if rows else None)
+                _ran(source, observed, said, int(rows[1]) if rows else None)
                 return answer
 
             return _marked(run)

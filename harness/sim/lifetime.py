@@ -35,6 +35,7 @@ class Lifetime:
         "_parked",
         "_tasks",
         "about",
+        "dying",
         "machine",
         "moments",
         "name",
@@ -51,6 +52,8 @@ class Lifetime:
         self.severed = False
         self.about: Any = None
         """Whatever its owner wants to find again from inside."""
+        self.dying: Callable[[], None] = lambda: None
+        """Called once it has been severed, before what it holds is freed."""
         self.machine: Any = None
         """What answers code in here that asks its machine for the time, or waits: a `GuestMachine`."""
         self.moments = 0

@@ -193,6 +193,7 @@ class Possessions:
 
     def free(self, life: Lifetime) -> None:
         """Give back what a severed lifetime holds. None of its code may be running."""
+        life.dying()
         tasks = sorted(life.held_tasks, key=_by_creation)
         self._lost += [(task, f"{life.name} died while it worked on it at {_place_of(task)}") for task in tasks]
         for task in tasks:

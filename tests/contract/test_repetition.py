@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -142,6 +143,72 @@ def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, comm
     finding = contract.judge("same_input_twice")
     assert (finding.outcome is CheckOutcome.FAILED) is commits, finding
     assert ("INSERT payments happened 2 times" in finding.text) is commits
+
+
+@asynccontextmanager
+async def psycopg_statements(dsn: str) -> AsyncIterator[Any]:
+    import psycopg
+
+    async with await psycopg.AsyncConnection.connect(dsn) as database:
+
+        async def run(sql: str, value: Any) -> int:
+            return (await database.execute(sql.replace("?", "%s"), [value])).rowcount
+
+        yield run
+
+
+@asynccontextmanager
+async def asyncpg_statements(dsn: str) -> AsyncIterator[Any]:
+    asyncpg = pytest.importorskip("asyncpg")
+    database = await asyncpg.connect(dsn)
+    try:
+        async with database.transaction():
+
+            async def run(sql: str, value: Any) -> int:
+                return int((await database.execute(sql.replace("?", "$1"), value)).split()[-1])
+
+            yield run
+    finally:
+        await database.close()
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.parametrize("statements", [psycopg_statements, asyncpg_statements])
+def test_a_server_that_commits_for_the_dead_or_makes_a_twin_wait_is_no_fault_of_the_processor(
+    reference_dsn: str, statements: Any
+) -> None:
+    import psycopg
+
+    if statements is asyncpg_statements:
+        pytest.importorskip("asyncpg")
+
+    def reset() -> None:
+        with psycopg.connect(reference_dsn, autocommit=True) as database:
+            database.execute("DROP TABLE IF EXISTS done, orders")
+            database.execute("CREATE TABLE done (job text PRIMARY KEY); CREATE TABLE orders (id int, total int)")
+            database.execute("INSERT INTO orders VALUES (7, 0)")
+
+    async def in_one(job: ToolJob) -> JobResult:
+        async with statements(reference_dsn) as run:
+            if await run("INSERT INTO done VALUES (?) ON CONFLICT DO NOTHING", job.id):
+                await run("UPDATE orders SET total = total + 10 WHERE id = ?", job.input["order"])
+        return JobResult(success=True)
+
+    async def in_two(job: ToolJob) -> JobResult:
+        async with statements(reference_dsn) as run:
+            fresh = await run("INSERT INTO done VALUES (?) ON CONFLICT DO NOTHING", job.id)
+        if fresh:
+            async with statements(reference_dsn) as run:
+                await run("UPDATE orders SET total = total + 10 WHERE id = ?", job.input["order"])
+        return JobResult(success=True)
+
+    right = ContractRun(in_one, examples=[EXAMPLE], reset=reset)
+    for check in ("survives_crash", "survives_zombie"):
+        assert right.judge(check).outcome is CheckOutcome.PASSED, right.judge(check).text
+    assert "its open transaction was aborted" in right.judge("survives_zombie").text
+    wrong = ContractRun(in_two, examples=[EXAMPLE], reset=reset).judge("survives_crash")
+    assert "it answered success and UPDATE orders never happened" in wrong.text
 
 
 PG = """

@@ -290,7 +290,7 @@ def test_bytes_for_what_is_paused_stay_unread_and_let_the_others_rest(loop: Virt
     async def wait_as_psycopg_does() -> None:
         while not read:
             bytes_came = loop.create_future()
-            loop.add_reader(ours, lambda: bytes_came.done() or bytes_came.set_result(None))
+            loop.add_reader(ours, lambda future: future.done() or future.set_result(None), bytes_came)
             await bytes_came
             loop.remove_reader(ours)
             read.append(ours.recv(8))

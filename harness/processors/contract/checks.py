@@ -377,6 +377,8 @@ def survives_zombie(probe: Probe) -> ContractFinding:
             judgement.found.append(f"{where}: the second delivery did not succeed, {twin.words}")
         judgement.compare(world, where)
     covered = f"stalled at {probe.coverage(len(struck), first=2)}"
+    if released := sum(world.first.released for _, world in struck):
+        covered += f"; {released} times its open transaction was aborted, as its twin waited for a lock of it"
     return judgement.finding(covered, unjudged=_unjudged(probe, "stalled", probe.stalled, struck, frozenset()))
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import copy
 import datetime as datetime_module
 import random
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
@@ -46,6 +48,8 @@ NODE_BLOCKED_SECONDS = 2.0
 REDELIVERED_AFTER = 61.0
 """Virtual seconds until the next delivery, as a lease has to end first: what is made of the time differs by then. A
 stall takes none: the lease may be nearly over when it begins, and no timeout of the stalled delivery is to run out."""
+LOCKED_SECONDS = 0.5
+"""Real seconds after which a statement of a twin is looked at; the second time it counts as waiting for a lock."""
 LONGEST_TEXT = 300
 BLOCKING = "blocking: "
 
@@ -143,7 +147,8 @@ class LoopRunner:
         if plan.pause_at is not None and first.disturbed:
             twin = _Run(self, plan.input, attempt=2, plan=None, beside=first.life)
             runs.append(twin)
-            twin.go()
+            with _giving_way(first, twin):
+                twin.go()
             first.resume()
         elif plan.crash_at is not None and first.disturbed:
             self._rest(REDELIVERED_AFTER)
@@ -161,6 +166,35 @@ class LoopRunner:
             self._loop.advance(seconds)
         except LimitReached:
             return
+
+
+@contextlib.contextmanager
+def _giving_way(first: _Run, twin: _Run) -> Iterator[None]:
+    """Abort the open transaction of the first where its twin waits in the database, as if for a lock.
+
+    The harness itself keeps the first from ending it. A database makes the twin wait too, until the first goes on or
+    its session is missed; here the first goes on after its twin, so the session has to end.
+    """
+    done = threading.Event()
+
+    def look() -> None:
+        waits: list[Any] = []
+        while not done.wait(LOCKED_SECONDS):
+            before, waits = waits, twin.observed.asked
+            if any(each is other for each in waits for other in before):
+                first.released = True
+                first.observed.abort()
+                return
+
+    watcher = threading.Thread(target=look, name="job-harness: locks", daemon=True)
+    if first.observed.open:
+        watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        if watcher.is_alive():
+            watcher.join()
 
 
 class _Run:
@@ -188,10 +222,13 @@ class _Run:
         self.disturbed = False
         self.held = False
         """Whether it stopped with a transaction open, on whose locks others may wait."""
+        self.released = False
+        """Whether its open transaction was aborted, as its twin waited for it."""
         self.life = Lifetime(f"delivery {attempt}")
         self.life.machine = runner._guests
         self.life.count(self._moment)
         self.observed = Observations(self.life, rest=self._come_to_a_moment)
+        self.life.dying = self.observed.die
         Delivery("job-1", life=self.life, record=self._record).observed = self.observed
         context = contextvars.copy_context()
         context.run(LIFETIME.set, self.life)
@@ -235,6 +272,7 @@ class _Run:
             "effects": tuple(self._effects),
             "observed": tuple(self.observed.effects),
             "held": self.held,
+            "released": self.released,
             "seconds": (self._loop.time() if self._ended_at is None else self._ended_at) - self._began,
             "moments": self.life.moments,
             "mutated": self._mutated(),

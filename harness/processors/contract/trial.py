@@ -59,6 +59,8 @@ class DeliveryEnding:
     """What it did outside, declared or not."""
     held: bool = False
     """Whether it stopped with a transaction open."""
+    released: bool = False
+    """Whether that was aborted, as its twin waited for it."""
     seconds: float = 0.0
     """Virtual."""
     moments: int = 0
