@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UsageError
-from harness.processors import JobResult, ToolJob, effect
+from harness.processors import JobResult, NonRetryableError, ProcessorContract, ToolJob, effect
 from harness.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor
 from harness.processors.contract.inputs import examples_of
 
@@ -539,3 +539,50 @@ def sleeping_children() -> list[str]:
         except OSError:
             continue
     return [each for each in found if each == f"sleep\x00{SECONDS}\x00"]
+
+
+def test_what_is_final_is_an_answer_to_an_invalid_input_and_says_why() -> None:
+    def strict(job: ToolJob) -> JobResult:
+        if not isinstance(job.input, dict) or not isinstance(job.input.get("order"), int):
+            raise NonRetryableError("no order")
+        return JobResult(success=True)
+
+    report = check_processor(strict, examples=[{"order": 1}], pure=True)
+    assert report.verdict == "pass", str(report)
+    assert "failures looked at" in report.finding("failure_says_why").text
+
+
+def test_what_a_contract_would_ignore_is_refused() -> None:
+    def charge(job: ToolJob) -> JobResult:
+        effect("charged")
+        return JobResult(success=True)
+
+    class Misspelt(ProcessorContract):
+        processor = charge
+        examples = (1,)
+        job_timout = "1s"
+
+    class Own(ProcessorContract):
+        processor = charge
+        examples = (1,)
+        _table = "payments"
+
+        @pytest.fixture
+        def resets(self) -> None: ...
+
+    with pytest.raises(UsageError, match=r"no setting 'job_timout' \(did you mean 'job_timeout'"):
+        Misspelt.contract()
+    Own.contract()
+    with pytest.raises(UsageError, match="examples is one dict"):
+        ContractRun(charge, examples={"order": 1})  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="waive is a list") as refused:
+        ContractRun(charge, examples=[1], waive=["same_input_twice"])  # type: ignore[arg-type]
+    assert refused.value.hint == 'Write waive = {"same_input_twice": "why"}.'
+    told = ContractRun(charge, examples=[1], idempotent=["POST *"], repeatable_effects=["chargd"])
+    finding = told.judge("same_input_twice")
+    assert "idempotent names 'POST *', which it never did; nothing was seen" in finding.text
+    assert "repeatable_effects names 'chargd', which it never did (did you mean 'charged'?)" in finding.text
+    impure = ContractRun(charge, examples=[1], pure=True, repeatable_effects=["charged"]).judge("same_input_twice")
+    assert impure.text == "the contract says pure = True, and it did charged"
+    passes = ContractRun(charge, examples=[1], repeatable_effects=["charged"]).judge("same_input_twice")
+    assert (passes.outcome, passes.text) == (CheckOutcome.PASSED, "seen of each delivery: charged")

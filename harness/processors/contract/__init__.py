@@ -152,6 +152,7 @@ class ProcessorContract:
         made = cls.__dict__.get("_contract")
         if isinstance(made, ContractRun):
             return made
+        _refuse_unknown(cls)
         processor = _function(inspect.getattr_static(cls, "processor"))
         if processor is None:
             raise UsageError("the contract names no processor", hint="Set processor = my_processor.")
@@ -197,7 +198,7 @@ def _add_test(number: int, check: Check) -> None:
             case CheckOutcome.INCONCLUSIVE | CheckOutcome.NOT_APPLICABLE | CheckOutcome.WAIVED:
                 pytest.skip(f"{finding.outcome}: {text}")
             case CheckOutcome.PASSED:
-                return
+                print(text)  # `pytest -rP` shows of what a pass is one.
 
     test.__name__ = f"test_{check.id}"
     test.__qualname__ = f"ProcessorContract.{test.__name__}"
@@ -207,6 +208,32 @@ def _add_test(number: int, check: Check) -> None:
 
 for _number, _check in enumerate(CHECKS):
     _add_test(_number, _check)
+
+
+_SETTINGS = tuple(name for name in ProcessorContract.__annotations__)
+
+
+def _refuse_unknown(contract: type[ProcessorContract]) -> None:
+    """Refuse an attribute that is no setting: one that is misspelt would be ignored, and its check pass.
+
+    Tests, fixtures and methods are the class's own, and so is what a mixin brings, unless nearly called like a setting.
+    """
+    for owner in contract.__mro__[: contract.__mro__.index(ProcessorContract)]:
+        own = issubclass(owner, ProcessorContract)
+        for name, value in vars(owner).items():
+            if name.startswith(("_", "test", "pytest")) or name in (*vars(ProcessorContract), *_METHODS):
+                continue
+            near = did_you_mean(name, _SETTINGS)
+            fixture = "fixture" in type(value).__name__.lower() or hasattr(value, "_pytestfixturefunction")
+            if fixture or not (near or (own and not callable(value) and not hasattr(value, "__get__"))):
+                continue
+            raise UsageError(
+                f"a contract has no setting {name!r}{near}",
+                hint=f"It has {', '.join(_SETTINGS)}; call what is your own _{name}, or keep it outside of the class.",
+            )
+
+
+_METHODS = ("setup_method", "teardown_method", "setup_class", "teardown_class")
 
 
 def _function(given: Any) -> Any:
@@ -225,7 +252,14 @@ def _find(id: str) -> Check:
     raise UsageError(f"the contract has no check {id!r}{did_you_mean(id, known)}", hint=f"It has {', '.join(known)}.")
 
 
-def _checked(waived: Mapping[str, str]) -> dict[str, str]:
+def _checked(waived: Any) -> dict[str, str]:
+    if not isinstance(waived, Mapping):
+        names = [waived] if isinstance(waived, str) else list(waived)
+        example = ", ".join(f'"{name}": "why"' for name in names) or '"fits_jsonb": "why"'
+        raise UsageError(
+            f"waive is a {type(waived).__name__}, and each waiver needs its reason",
+            hint=f"Write waive = {{{example}}}.",
+        )
     for id, reason in waived.items():
         _find(id)
         if not isinstance(reason, str) or not reason.strip():

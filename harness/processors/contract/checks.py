@@ -6,11 +6,13 @@ Each judges values that a probe knows. None runs a processor.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from harness.errors import did_you_mean
 from harness.model.json_value import canonical, json_problem
-from harness.processors.contract.repetition import lost, outside, repeated
+from harness.processors.contract.repetition import done_in, lost, outside, repeated
 from harness.processors.contract.trial import (
     MOST_SHOWN,
     Check,
@@ -77,7 +79,7 @@ def fits_jsonb(probe: Probe) -> ContractFinding:
 
 def failure_says_why(probe: Probe) -> ContractFinding:
     """Judge that a failure has a text."""
-    failures = [(tried, ending) for tried, ending in _answers(probe) if ending.success is False]
+    failures = [(tried, ending) for tried, ending in _each(_all(probe)) if ending.success is False or ending.final]
     mute = [f"{tried.about}: success: false, error {ending.error!r}" for tried, ending in failures if _is_mute(ending)]
     if not failures:
         return inconclusive("it never failed, not even on a hostile input: no failure's text was seen")
@@ -118,7 +120,7 @@ def hostile_inputs_fail_cleanly(probe: Probe) -> ContractFinding:
     found = [
         f"{tried.about}: {ending.words}"
         for tried, ending in _each(probe.hostile)
-        if ending.how not in usual and not tried.world.broken
+        if ending.how not in usual and not ending.final and not tried.world.broken
     ]
     left_out = [words for how, words in _ELSEWHERE.items() if how in usual]
     leaks = [f"{tried.about}: {leak}" for tried in probe.hostile for leak in tried.world.leaks]
@@ -270,8 +272,9 @@ ANSWERS: Final = (
     ),
     _check(
         "hostile_inputs_fail_cleanly",
-        "An invalid input gets an answer too: no exception, no endless run, nothing left.",
-        "Validate the input first, inside the try, and answer JobResult(success=False, error=...).",
+        "An invalid input gets an answer too: no exception but NonRetryableError, no endless run, nothing left.",
+        "Validate the input first, inside the try; answer JobResult(success=False, error=...) or raise "
+        "NonRetryableError.",
         hostile_inputs_fail_cleanly,
         typescript='Validate the input first, inside the try, and return { success: false, error: "..." }.',
     ),
@@ -294,6 +297,8 @@ UNDISTURBED = (
     "no try came to its moment: what an earlier try left behind was still there; set it back with reset = a function"
 )
 OTHERWISE = "another process would have its own: make it inside the processor, where it is first used"
+MOST_SEEN = 8
+"""Side effects that are named where nothing is wrong."""
 Effects = list[tuple[str, Any]]
 
 
@@ -327,17 +332,58 @@ class Judgement:
         unknown = [*self.undecided, *([unjudged] if unjudged else [])]
         if not unknown and not self._probe.pure and _sees_nothing(self._probe):
             unknown = [NOTHING_SEEN]
-        return inconclusive(*unknown[:MOST_SHOWN]) if unknown else passed(*notes)
+        return inconclusive(*unknown[:MOST_SHOWN]) if unknown else passed(*notes, _what_was_seen(self._probe))
 
 
 def same_input_twice(probe: Probe) -> ContractFinding:
     """Judge a job that is delivered again after it was done, as after a lost reply."""
     judgement = Judgement(probe)
     judgement.found += _last_fails(probe.twice, "delivered again after it had succeeded")
-    if probe.pure and (did := outside(_ending(probe))):
+    if probe.pure and (did := _did(_ending(probe))):
         judgement.found.append(f"the contract says pure = True, and it did {', '.join(did[:MOST_SHOWN])}")
+    judgement.found += _patterns_of_nothing(probe)
     judgement.compare(probe.twice, "delivered twice")
     return judgement.finding()
+
+
+def _did(ending: DeliveryEnding) -> list[str]:
+    """Name what it did outside, declared or seen, each deed once."""
+    return list(dict.fromkeys([*(name for name, _ in ending.effects), *outside(ending)]))
+
+
+def _what_was_seen(probe: Probe) -> str:
+    """Say of which side effects a pass is a pass."""
+    did = _did(_ending(probe))
+    more = len(did) - MOST_SEEN
+    names = ", ".join(did[:MOST_SEEN]) + (f" and {more} more" if more > 0 else "")
+    return f"seen of each delivery: {names}" if names else "seen of each delivery: no side effect"
+
+
+def _patterns_of_nothing(probe: Probe) -> list[str]:
+    """Name what `idempotent` and `repeatable_effects` excuse and no delivery did: such a name is misspelt."""
+    return [
+        *_unmatched(probe, "idempotent", probe.idempotent, done_in),
+        *_unmatched(probe, "repeatable_effects", sorted(probe.repeatable), lambda e: [name for name, _ in e.effects]),
+    ]
+
+
+def _unmatched(
+    probe: Probe, setting: str, patterns: Sequence[str], of: Callable[[DeliveryEnding], list[str]]
+) -> list[str]:
+    names: dict[str, None] = {}
+    left = list(patterns)
+    for worlds in _worlds(probe):
+        if not left:  # What only a crash leads to takes more tries, and most contracts need none of them.
+            break
+        names.update(dict.fromkeys(name for world in worlds for ending in world.endings for name in of(ending)))
+        left = [pattern for pattern in left if not any(fnmatchcase(name, pattern) for name in names)]
+    done = f"; it did {', '.join(list(names)[:MOST_SEEN])}" if names else "; nothing was seen"
+    return [f"{setting} names {each!r}, which it never did{did_you_mean(each, names)}{done}" for each in left]
+
+
+def _worlds(probe: Probe) -> Iterator[list[TrialRecord]]:
+    yield [probe.twice, *(tried.world for tried in probe.plain)]
+    yield [world for _, world in probe.crashed]
 
 
 def survives_crash(probe: Probe) -> ContractFinding:

@@ -11,7 +11,7 @@ import copy
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.errors import UsageError
@@ -29,6 +29,11 @@ def examples_of(declared: Any, examples: Sequence[Any]) -> list[Any]:
 
     Raises UsageError where there is none, or one that JSON cannot hold.
     """
+    if isinstance(examples, str | bytes | Mapping):
+        raise UsageError(
+            f"examples is one {type(examples).__name__}, of which each part would be an input",
+            hint="Set examples = [...], a list of inputs.",
+        )
     found = list(examples) or _drawn(declared)
     for number, example in enumerate(found):
         problem = json_problem(example)

@@ -19,6 +19,7 @@ from harness.adapters.reference.application import (
     START,
     JobProcessor,
     JobResult,
+    NonRetryableError,
     NoResultError,
     ToolJob,
     result_of,
@@ -300,7 +301,8 @@ class _Run:
         if isinstance(error, InvalidResult):
             return DeliveryEnding("answered", success=True, misfit=str(error), **about)
         if error is not None:
-            return DeliveryEnding("raised", error=f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT], **about)
+            text = f"{type(error).__name__}: {printable(error)}"[:LONGEST_TEXT]
+            return DeliveryEnding("raised", error=text, final=isinstance(error, NonRetryableError), **about)
         return self._answered(self._task.result(), about)
 
     def _in_vain(self) -> str | None:

@@ -83,6 +83,11 @@ def lost(usual: DeliveryEnding, world: TrialRecord) -> list[Repetition]:
     ]
 
 
+def done_in(ending: DeliveryEnding) -> list[str]:
+    """List every name by which `idempotent` may call what it did."""
+    return [name for effect in seen(ending) for name in (_deed(effect).name, effect.name)]
+
+
 def outside(ending: DeliveryEnding) -> list[str]:
     """Name what it changed outside, each deed once."""
     changing = [effect for effect in seen(ending) if effect.nature in (Nature.ADDS, Nature.SETS)]

@@ -46,6 +46,8 @@ class DeliveryEnding:
     success: bool | None = None
     error: str | None = None
     """The failure's text as answered, or what was raised."""
+    final: bool = False
+    """Whether that was a NonRetryableError: it says that no attempt is left, and is an answer."""
     told: str = ""
     """What there is to say about it: the value that is no result, the line at which it waits."""
     output: str = ""
