@@ -30,7 +30,7 @@ import select
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from types import ModuleType
 from typing import Any, Final, NamedTuple
@@ -161,6 +161,7 @@ class Observations:
                 effect.nature = Nature.LOOKS
         if target is not None:
             self.add(ObservedEffect("file", "write", target, nature=Nature.SETS))
+            self._fresh = self._life.moments
 
     def settle(self) -> None:
         """Find out what stands by now; what came to stand just now asks for a moment."""
@@ -195,6 +196,12 @@ class Observations:
         self.settle()
         held = any(source.holds for source in self._sources.values())
         return held or any(effect.stands == Stands.OPEN for effect in self.effects)
+
+    @property
+    def left(self) -> dict[str, int]:
+        """How many bytes each file has by now that was written."""
+        files = (source for source in self._sources.values() if isinstance(source, _File))
+        return {file.effect.target: file.left for file in files}
 
     @property
     def asked(self) -> list[Any]:
@@ -1107,23 +1114,35 @@ class _File(_Source):
     path: str
     effect: ObservedEffect
     size: int
-    settled: bool = field(default=False)
+    fresh: bool = True
+    """Whether nothing of it has come to stand yet."""
+    settled: bool = False
 
     def settle(self) -> bool:
         if self.settled:
             return False
-        try:
-            grown = os.stat(self.path).st_size - self.size
-        except OSError:
-            grown = 0
-        if grown <= 0 and self.effect.verb == "append to":
-            return False
-        self.settled, self.effect.stands = True, Stands.DONE
+        grown = max(0, self.left - self.size)
         if self.effect.verb == "append to":
-            with contextlib.suppress(OSError), unobserved(), open(self.path, "rb") as file:
-                file.seek(self.size)
-                self.effect.detail = _short(_text(file.read(4 * LONGEST_SHOWN)))
-        return self.effect.verb == "append to"
+            return bool(grown) and self._appended()
+        emptied, self.fresh = self.fresh, False
+        self.settled = bool(grown)  # It stands from its opening on, and once more when it is filled.
+        self.effect.stands = Stands.DONE
+        return emptied or bool(grown)
+
+    def _appended(self) -> bool:
+        self.settled, self.effect.stands = True, Stands.DONE
+        with contextlib.suppress(OSError), unobserved(), open(self.path, "rb") as file:
+            file.seek(self.size)
+            self.effect.detail = _short(_text(file.read(4 * LONGEST_SHOWN)))
+        return True
+
+    @property
+    def left(self) -> int:
+        """How many bytes it has by now; -1 where it is gone."""
+        try:
+            return os.stat(self.path).st_size
+        except OSError:
+            return -1
 
 
 _NOT_OUTSIDE: Final = ("/dev/", "/proc/", "/sys/")
@@ -1147,6 +1166,7 @@ def _opened(path: Any, mode: Any, flags: Any) -> None:
     if isinstance(path, int) or (observed := _account(current())) is None:
         return
     name = os.path.abspath(os.fsdecode(path))
+    empties = "w" in mode if isinstance(mode, str) else bool(flags & os.O_TRUNC)
     verb = _file_verb(mode if isinstance(mode, str) else "", flags if isinstance(flags, int) else 0)
     if name.startswith(_NOT_OUTSIDE) or "__pycache__" in name or os.path.isdir(name):
         return
@@ -1159,9 +1179,22 @@ def _opened(path: Any, mode: Any, flags: Any) -> None:
         return  # It goes on to its next await, as after `effect`.
     nature = Nature.ADDS if verb == "append to" and not name.endswith(".log") else Nature.SETS
     effect = ObservedEffect("file", verb, _relative(name), nature=nature, stands=Stands.GONE)
-    size = os.stat(name).st_size if os.path.exists(name) else 0
+    size = os.stat(name).st_size if verb == "append to" and os.path.exists(name) else 0
     observed.add(effect)
     observed.source(id(effect), lambda: _File(name, effect, size))
+    if empties and (os.path.isfile(name) or not os.path.exists(name)):
+        _empty(name, observed)
+
+
+def _empty(name: str, observed: Observations) -> None:
+    """Come to the moment at which a file has been opened and is still empty.
+
+    There is no event after an open, so its first deed is done here, and done again by the call itself.
+    """
+    with unobserved(), open(name, "ab") as file:  # FileJournal has kept it, or hears of this call first.
+        file.truncate(0)
+    with contextlib.suppress(Severed):  # It goes on to its next await.
+        observed.before()
 
 
 def _file_verb(mode: str, flags: int) -> str:
@@ -1176,6 +1209,8 @@ def _file_verb(mode: str, flags: int) -> str:
 def _moved(event: str, arguments: tuple[Any, ...]) -> None:
     if (observed := _account(current())) is None:
         return
+    with contextlib.suppress(Severed):
+        observed.before()
     names = [_relative(os.path.abspath(os.fsdecode(each))) for each in arguments[: 2 if event == "os.rename" else 1]]
     observed.moved(names[0], names[1] if event == "os.rename" else None)
 

@@ -9,6 +9,7 @@ import datetime
 import math
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -586,3 +587,54 @@ def test_what_a_contract_would_ignore_is_refused() -> None:
     assert impure.text == "the contract says pure = True, and it did charged"
     passes = ContractRun(charge, examples=[1], repeatable_effects=["charged"]).judge("same_input_twice")
     assert (passes.outcome, passes.text) == (CheckOutcome.PASSED, "seen of each delivery: charged")
+
+
+def test_what_an_earlier_input_left_behind_is_no_fault_of_a_later_one() -> None:
+    locked: list[int] = []
+
+    async def infected(job: ToolJob) -> JobResult:
+        if locked:
+            await asyncio.get_running_loop().create_future()
+        if job.input is None:
+            locked.append(1)
+        return JobResult(success=True)
+
+    finding = ContractRun(infected, examples=[{"user": 1}], pure=True).judge("hostile_inputs_fail_cleanly")
+    assert finding.outcome is CheckOutcome.PASSED, finding.text
+
+
+def test_a_call_without_a_timeout_is_named_by_its_own_line() -> None:
+    import httpx
+
+    async def silent(job: ToolJob) -> JobResult:
+        async with httpx.AsyncClient(timeout=None) as client:
+            await client.post(f"http://127.0.0.1:{server.getsockname()[1]}/charge")
+        return JobResult(success=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        text = ContractRun(silent, examples=[1], real_seconds=1.0).judge("ends_in_time").text
+    assert "it still runs: silent at" in text
+    assert "the call has no timeout that is shorter than the job's" in text
+
+
+def test_a_plain_function_is_killed_at_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def write(job: ToolJob) -> JobResult:
+        if Path("report").exists():
+            return JobResult(success=True)
+        with open("report", "w") as report:
+            report.write(f"order {job.input}")
+        return JobResult(success=True)
+
+    def write_aside(job: ToolJob) -> JobResult:
+        Path("part").write_text("order")
+        os.replace("part", "report")
+        return JobResult(success=True)
+
+    torn = ContractRun(write, examples=[7]).judge("survives_crash")
+    assert "(write at " in torn.text
+    assert "it answered success and left report empty" in torn.text
+    whole = ContractRun(write_aside, examples=[7]).judge("survives_crash")
+    assert whole.outcome is CheckOutcome.PASSED, whole.text
+    assert "killed at 3 moments" in whole.text

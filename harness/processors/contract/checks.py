@@ -97,7 +97,7 @@ def ends_in_time(probe: Probe) -> ContractFinding:
     """Judge that a declared input takes less than the job timeout."""
     limit = probe.timeout_seconds
     late = [
-        f"{tried.about}: not done after {limit:g} s of virtual time, the job timeout; {ending.told}"
+        f"{tried.about}: not done after {limit:g} s of virtual time, the job timeout; {ending.told}{_silence(tried)}"
         if ending.how == "over time"
         else f"{tried.about}: {ending.told}"
         for tried, ending in _plain(probe)
@@ -105,6 +105,12 @@ def ends_in_time(probe: Probe) -> ContractFinding:
     ]
     longest = max((ending.seconds for _, ending in _plain(probe)), default=0.0)
     return failed_unless_empty(late, f"the longest took {longest:g} s of virtual time, of {limit:g} s")
+
+
+def _silence(tried: TriedDelivery) -> str:
+    """Say of one that no server answered what it lacks: a timeout of its own would have ended it by now."""
+    silent = any("has said nothing" in note for note in tried.world.notes)
+    return "; no answer came, and the call has no timeout that is shorter than the job's" if silent else ""
 
 
 def leaves_nothing(probe: Probe) -> ContractFinding:
@@ -260,7 +266,7 @@ ANSWERS: Final = (
     _check(
         "ends_in_time",
         "It ends on a declared input within the job timeout, of virtual time.",
-        "Make it faster, raise the job timeout together with the lease, or split the job.",
+        "Give each call a timeout, make it faster, raise the job timeout together with the lease, or split the job.",
         ends_in_time,
     ),
     _check(
@@ -318,6 +324,10 @@ class Judgement:
             self._tell(name, f"{where}, {told}", besides=besides)
         for finding in (*lost(usual, world), *repeated(usual, world, idempotent=self._probe.idempotent)):
             self._tell(finding.deed.name, f"{where}, {finding.text}", besides=besides, decided=finding.decided)
+
+        for path, size in {path: size for ending in world.endings for path, size in ending.left.items()}.items():
+            if size == 0 and usual.left.get(path, 0) > 0 and world.last.succeeded:
+                self._tell(f"write {path}", f"{where}, it answered success and left {path} empty", besides=besides)
 
     def _tell(self, name: str, text: str, *, besides: frozenset[str], decided: bool = True) -> None:
         if name in self._told or name in besides:

@@ -231,6 +231,8 @@ def _innermost(stack: str) -> str:
     """Return the line of the user's code in what faulthandler wrote."""
     main = stack.rpartition("Thread 0x")[2]  # Every thread is written, the main one last.
     lines = [line.strip() for line in main.splitlines() if line.strip().startswith("File ")]
+    ours = next((number for number, line in enumerate(lines) if "forked_runner.py" in line), len(lines))
+    lines = lines[:ours]  # What comes after has called the try: the checks, pytest.
     own = [line for line in lines if "/harness/" not in line and "/asyncio/" not in line and "threading.py" not in line]
     chosen = (own or lines or ["an unknown place"])[0]
     return chosen.replace('File "', "").replace('", line ', ":").replace(" in ", ", in ")

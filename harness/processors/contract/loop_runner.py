@@ -247,7 +247,8 @@ class _Run:
         except LimitReached as reached:
             spins = "callbacks" in reached.message
             self._how = "spins" if spins else "never"
-            self._told = f"it spins without rest: {describe_task(self._task)}" if spins else reached.message
+            own = self._waiting_place() or ("what it left behind" if self._task.done() else describe_task(self._task))
+            self._told = f"it spins without rest: {own}" if spins else reached.message
         finally:
             self._timer.cancel()
             self._waited = self._in_vain()
@@ -272,6 +273,7 @@ class _Run:
         about: dict[str, Any] = {
             "effects": tuple(self._effects),
             "observed": tuple(self.observed.effects),
+            "left": self.observed.left,
             "held": self.held,
             "released": self.released,
             "seconds": (self._loop.time() if self._ended_at is None else self._ended_at) - self._began,
@@ -290,7 +292,7 @@ class _Run:
         if not self._task.done() and hanging:
             return DeliveryEnding("never", told=f"its thread gives no sign of life: {', '.join(hanging)}", **about)
         if not self._task.done():
-            return DeliveryEnding("over time", told=f"it still runs: {describe_task(self._task)}", **about)
+            return DeliveryEnding("over time", told=self._still_runs(), **about)
         if self._task.cancelled():
             return DeliveryEnding("cancelled", told="it was cancelled", **about)
         error = self._escaped or self._task.exception()
@@ -392,7 +394,17 @@ class _Run:
 
     def _disturb(self) -> None:
         self.disturbed = True
-        self._place = _user_place(sys._getframe(1)) or _waiting_place(self._task) or describe_task(self._task)
+        self._place = _user_place(sys._getframe(1)) or self._waiting_place() or "at its end"
+
+    def _waiting_place(self) -> str:
+        """Name the innermost line of the user's at which it waits, on its thread or in its task; "" where none is."""
+        frames = sys._current_frames()
+        on_thread = (_user_place(frames.get(thread)) for thread in self.life.threads)
+        return next(filter(None, on_thread), "") or _waiting_place(self._task)
+
+    def _still_runs(self) -> str:
+        innermost, own = describe_task(self._task), self._waiting_place()
+        return f"it still runs: {innermost}" if own in ("", innermost) else f"it still runs: {own}, in {innermost}"
 
     def _cancel(self) -> None:
         if not self._task.done():

@@ -7,7 +7,7 @@ nothing; a `Check` judges what a probe knows.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol
@@ -59,6 +59,8 @@ class DeliveryEnding:
     effects: tuple[tuple[str, Any], ...] = ()
     observed: tuple[ObservedEffect, ...] = ()
     """What it did outside, declared or not."""
+    left: dict[str, int] = field(default_factory=dict)
+    """How many bytes each file that it wrote has in the end; -1 where it is gone."""
     held: bool = False
     """Whether it stopped with a transaction open."""
     released: bool = False
@@ -77,6 +79,11 @@ class DeliveryEnding:
     def succeeded(self) -> bool:
         """Whether the queue would record a success."""
         return self.how == "answered" and self.success is True and self.misfit is None
+
+    @property
+    def answers(self) -> bool:
+        """Whether it says itself how the job ended."""
+        return self.how == "answered" or self.final
 
     @property
     def came_to_an_end(self) -> bool:
@@ -222,7 +229,7 @@ class Probe:
     @cached_property
     def plain(self) -> list[TriedDelivery]:
         """Every declared input, undisturbed."""
-        worlds = self.runner.run_each([TrialPlan(example) for example in self.examples])
+        worlds = self._each_alone([TrialPlan(example) for example in self.examples])
         return [
             TriedDelivery(f"input {shown(example)}", example, world)
             for example, world in zip(self.examples, worlds, strict=True)
@@ -234,9 +241,22 @@ class Probe:
         if not any(tried.world.endings and tried.world.first.came_to_an_end for tried in self.plain):
             return []  # What ends on no declared input is not tried on worse ones.
         inputs = hostile_inputs(self.examples[0])
-        worlds = self.runner.run_each([TrialPlan(value) for _, value in inputs])
+        worlds = self._each_alone([TrialPlan(value) for _, value in inputs])
         tried = zip(inputs, worlds, strict=True)
         return [TriedDelivery(f"hostile input: {what}", value, world) for (what, value), world in tried]
+
+    def _each_alone(self, plans: list[TrialPlan]) -> list[TrialRecord]:
+        """Try inputs in one world; those after which all is not well, again in worlds of their own.
+
+        An earlier input may have left a connection open, on whose lock a later one waits.
+        """
+        worlds = self.runner.run_each(plans)
+        return [
+            world
+            if number == 0 or world.broken or (world.first.answers and not world.leaks)
+            else self.runner.run(plans[number])
+            for number, world in enumerate(worlds)
+        ]
 
     @cached_property
     def good(self) -> TriedDelivery | None:
