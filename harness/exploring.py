@@ -78,8 +78,8 @@ CI_SECONDS: Final = 60.0
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKITE_COMMIT", "CIRCLE_SHA1")
 """Where a CI says which commit it tests."""
 NOTHING_DECLARED = (
-    "no processor declared an effect(), so a side effect that happens twice goes unseen; write "
-    '`effect("charged")`, from harness, after the line that charges: docs/pytest.md#side-effects-crashes-and-duplicates'
+    "no processor declared an effect(), so a side effect that happens twice goes unseen; call "
+    '`effect("charged")`, from harness, in the fake that stands for what charges: `job-harness docs pytest` shows one'
 )
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""
@@ -268,7 +268,8 @@ class ExploredTest:
             return
         lost = [f"{count} told nothing: {why}" for why, count in campaign.lost.items()]
         over = [f"known until {day}, which is over: {key}" for key, day in self._expired()]
-        lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, self._unjudged())]
+        unseen = list(self._unjudged())
+        lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, unseen)]
         self.item.add_report_section("call", EXPLORED, "\n".join(lines))
         if campaign.unsure:
             pytest.skip(f"inconclusive: {campaign.unsure}")
@@ -278,6 +279,8 @@ class ExploredTest:
             pytest.skip(f"inconclusive: {unjudged} of {campaign.disturbed} runs were not judged; {'; '.join(lost)}")
         if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
             pytest.skip(f"inconclusive: no disturbed run was played within {campaign.seconds:g} s")
+        if unseen and self.item.config.getoption("--job-strict"):
+            self._fail("\n".join(f"--job-strict: {UNJUDGED}{line}" for line in unseen))
         if campaign.tolerated:
             told = "; ".join(f"{key} (until {self.asked.known[key]})" for key in campaign.tolerated)
             pytest.xfail(f"known: {told}")

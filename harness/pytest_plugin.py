@@ -104,7 +104,8 @@ def _add_options_of_reports(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--job-strict",
         action="store_true",
-        help="fail what is inconclusive: a check of a contract, a scenario or a campaign that had nothing to judge",
+        help="fail what is inconclusive or not judged: a check of a contract, a scenario, a campaign or a side effect "
+        "with nothing to judge it, and a session in which --job-explore explored no test",
     )
 
 
@@ -182,10 +183,30 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shared.close()
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a strict session that was to explore and explored no test."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is not None and session.config.getoption("--job-strict") and _explored_none(terminal, session.config):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _explored_none(terminal: Any, config: pytest.Config) -> bool:
+    """Whether every test went well, and none was explored though that was asked for."""
+    stats = terminal.stats
+    if not config.getoption("--job-explore") or stats.get("failed") or stats.get("error"):
+        return False
+    reports = [each for name in ("passed", "skipped", "xfailed", "xpassed") for each in stats.get(name, ())]
+    titles = (name for report in reports for name, _ in report.sections)
+    return bool(reports) and not any(f"{_OURS}explored" in title for title in titles)
+
+
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say which PostgreSQL was used, and why, what was not judged, and what was not under control."""
     _tell_inconclusive(terminalreporter)
     _tell_sections(terminalreporter)
+    if _explored_none(terminalreporter, config):
+        terminalreporter.write_line(f"{_OURS}explored no test: none that uses job_harness was called")
     if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
         terminalreporter.write_line(f"job-harness: pictures of tests that failed are in {folder}")
     engines = config.getoption("--job-engine")

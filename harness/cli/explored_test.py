@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from harness.errors import ExitCode
 from harness.interruption import exit_code_of, raised_at_once
-
-EXPLORED: Final = "job-harness: explored"
-"""The section that every explored test's report has."""
 
 
 def is_test(target: str) -> bool:
@@ -21,7 +18,9 @@ def explore_test(target: str, options: Sequence[str]) -> int:
     """Let pytest explore it, and return an exit code: what pytest calls passed was judged, or it is inconclusive."""
     import pytest
 
-    seen = _Seen()
+    from harness.failure_section import EXPLORED, UNJUDGED  # They import pytest.
+
+    seen = _Seen(explored=EXPLORED, unjudged=UNJUDGED)
     with raised_at_once():
         code = pytest.main([target, "-q", "-rsx", *options], plugins=[seen])
     if code == pytest.ExitCode.TESTS_FAILED:
@@ -30,19 +29,22 @@ def explore_test(target: str, options: Sequence[str]) -> int:
         return exit_code_of(KeyboardInterrupt())
     if code != pytest.ExitCode.OK:
         return ExitCode.USAGE
-    if not seen.explored:
-        print(f"inconclusive: no test of job_harness was explored in {target}")
-    return ExitCode.INCONCLUSIVE if seen.skipped or not seen.explored else ExitCode.PASS
+    return ExitCode.INCONCLUSIVE if seen.skipped or seen.unjudged or not seen.explored else ExitCode.PASS
 
 
 class _Seen:
-    """Counts what was explored, and what could not be judged."""
+    """Counts what was explored, and what was not judged, by the title of a section and the beginning of its lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, explored: str, unjudged: str) -> None:
+        self._title = explored
+        self._mark = f"\n{unjudged}"
         self.explored = 0
         self.skipped = 0
+        self.unjudged = 0
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Look at a report."""
-        self.explored += any(EXPLORED in name for name, _ in report.sections) and report.when == "call"
+        told = [text for name, text in report.sections if self._title in name and report.when == "call"]
+        self.explored += bool(told)
+        self.unjudged += sum(text.count(self._mark) for text in told)
         self.skipped += report.skipped and not hasattr(report, "wasxfail")

@@ -476,6 +476,8 @@ class JobHarness(Assertions):
 
         It looks at handles and effects, and lets nothing happen. Raises UsageError if it cannot be called so.
         """
+        if inspect.iscoroutinefunction(check):
+            raise _never_awaited(check)
         if not _takes_one(check):
             raise UsageError(
                 "always() takes a function of one argument, the harness",
@@ -501,7 +503,11 @@ class JobHarness(Assertions):
         try:
             for check in self._always:
                 try:
-                    broken = "" if check(self) is not False else "it returned False"
+                    answer = check(self)
+                    if inspect.iscoroutine(answer):
+                        answer.close()
+                        raise _never_awaited(check)
+                    broken = "" if answer is not False else "it returned False"
                 except AssertionError as error:
                     broken = str(error).partition("\n")[0] or "an assertion without words"
                 if broken:
@@ -706,6 +712,13 @@ def _named(check: Callable[..., object]) -> str:
     if inspect.isfunction(check) and check.__name__ == "<lambda>":
         return f"the lambda at {Path(check.__code__.co_filename).name}:{check.__code__.co_firstlineno}"
     return getattr(check, "__name__", "a check")
+
+
+def _never_awaited(check: Callable[..., object]) -> UsageError:
+    return UsageError(
+        f"always(): {_named(check)} is a coroutine function, and nothing awaits it, so it could never fail",
+        hint="Write it with def: it looks at handles and effects, and has nothing to wait for.",
+    )
 
 
 def _takes_one(check: object) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 import harness.exploring  # loaded once: an inner run forgets what it loads itself
 import harness.report.screen
-from harness.cli import explore_command, main
+from harness.cli import explore_command, explored_test, main
 from harness.errors import ExitCode, UsageError
 from harness.scenario.replay_token import ReplayToken, encode
 from harness.sim.choices import Deviation
@@ -285,9 +285,25 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
     result.stdout.fnmatch_lines_random(
         [
             f"job-harness: not judged: {repeated} (test_unjudged.py::test_pay)",
-            "job-harness: not judged: no processor declared an effect()*; write `effect(*docs/pytest.md#*",
+            "job-harness: not judged: no processor declared an effect()*; call `effect(*`job-harness docs pytest`*",
         ]
     )
+    strict = suite.runpytest_inprocess("--job-explore=12", "--job-strict")
+    strict.assert_outcomes(passed=1, failed=2)
+    strict.stdout.fnmatch_lines([f"--job-strict: not judged: {repeated}"])
+    assert explored_test.explore_test("test_harmless.py", ["--job-explore=12"]) is ExitCode.PASS
+    assert explored_test.explore_test("test_unjudged.py", ["--job-explore=12"]) is ExitCode.INCONCLUSIVE
+
+
+def test_a_session_that_explored_nothing_says_so_and_fails_where_that_is_asked_for(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=CAREFUL + "\ndef test_of_nothing(): ...\n")
+    told = "job-harness: explored no test: none that uses job_harness was called"
+    for options, code in ((["--job-explore=3"], 0), (["--job-explore=3", "--job-strict"], 1), (["--job-strict"], 0)):
+        result = suite.runpytest_inprocess("-k", "of_nothing", *options)
+        result.assert_outcomes(passed=1, deselected=1)
+        assert (result.ret, told in result.outlines) == (code, "--job-explore=3" in options)
+    assert explored_test.explore_test("test_it.py", ["--job-explore=3", "-k", "of_nothing"]) is ExitCode.INCONCLUSIVE
+    assert told not in suite.runpytest_inprocess("--job-explore=3").outlines
 
 
 def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_difference(suite: pytest.Pytester) -> None:

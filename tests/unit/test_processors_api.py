@@ -139,6 +139,20 @@ def test_what_is_no_function_of_the_harness_is_refused_by_always_at_once(check: 
         jobs.always(check)
 
 
+async def never_judged(harness: JobHarness) -> None:
+    raise AssertionError
+
+
+def test_a_check_that_nobody_would_await_is_refused_by_always() -> None:
+    with JobHarness() as jobs:
+        with pytest.raises(UsageError, match="never_judged is a coroutine function, and nothing awaits it"):
+            jobs.always(never_judged)
+        jobs.always(lambda harness: never_judged(harness))
+        jobs.register("charge", charge_plainly)
+        with pytest.raises(UsageError, match=r"the lambda at .* is a coroutine function"):
+            jobs.enqueue("charge", 1)
+
+
 def test_an_invariant_of_the_users_own_judges_side_effects() -> None:
     with JobHarness(invariants=[at_most_once("charged", per=("order",))]) as jobs:
         jobs.register("charge", charge)
