@@ -148,7 +148,7 @@ def test_a_plain_processor_that_hangs_is_timed_out_and_never_hangs_the_test() ->
 
 
 def test_settings_that_contradict_each_other_are_refused() -> None:
-    with pytest.raises(UsageError, match="STUCK_JOB_TIMEOUT_MINUTES"):
+    with pytest.raises(UsageError, match="stuck_timeout 5m and lease 11m contradict each other"):
         JobHarness(settings=Settings(stuck_timeout=5 * MINUTE))
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import random
+import re
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -26,7 +27,7 @@ from harness.adapters.reference.application_store import (
 from harness.errors import UsageError
 from harness.faults import FaultPlan
 from harness.invariants import Invariant, everything
-from harness.model.duration import MINUTE, SECOND, Duration, Instant
+from harness.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId, Json
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -39,7 +40,7 @@ from harness.sim.choices import Boring, Choices
 from harness.sim.clock import Clocks
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
-from reference_impl.config import Config
+from reference_impl.config import Config, Contradiction
 from reference_impl.errors import MaintenanceError, QueueError
 from reference_impl.json_values import decode, encode
 from reference_impl.maintenance import run_maintenance
@@ -73,16 +74,57 @@ def config_of(settings: Settings) -> Config:
     try:
         return _config(settings)
     except ValidationError as error:
-        problems = [_problem(detail) for detail in error.errors(include_url=False)]
+        problems = [_problem(settings, detail) for detail in error.errors(include_url=False)]
         raise UsageError(
-            "the reference worker refuses these settings: " + "; ".join(problems),
-            hint="Change the settings that go with these names: job_timeout, lease, stuck_timeout and the like.",
+            "the reference worker refuses these settings: " + "; ".join(problems), hint=_repair(settings)
         ) from None
 
 
-def _problem(detail: Mapping[str, Any]) -> str:
-    where = "".join(f"{name} is {detail['input']!r}: " for name in detail["loc"])
+_SETTING_OF: Mapping[str, tuple[str, Duration]] = {
+    "job_timeout_ms": ("job_timeout", SECOND // 1000),
+    "job_expire_in_seconds": ("lease", SECOND),
+    "stuck_job_timeout_minutes": ("stuck_timeout", MINUTE),
+    "job_max_attempts": ("max_attempts", 1),
+    "job_retry_delay_seconds": ("retry_delay", SECOND),
+    "job_retry_backoff": ("retry_backoff", 1),
+    "job_retry_delay_max_seconds": ("retry_delay_max", SECOND),
+    "job_retention_days": ("retention", 24 * 60 * MINUTE),
+    "pgboss_batch_size": ("batch_size", 1),
+    "pgboss_polling_interval": ("poll_interval", SECOND),
+}
+"""By name in the reference's configuration: the setting, and the unit that the reference counts it in."""
+
+
+def _contradictions(detail: Any) -> tuple[Contradiction, ...]:
+    return getattr(detail.get("ctx", {}).get("error"), "problems", ())
+
+
+def _problem(settings: Settings, detail: Any) -> str:
+    """Say what is wrong in the names of the settings; behind its first comma a contradiction repeats the values."""
+    told = []
+    for problem in _contradictions(detail):
+        one, other = (_SETTING_OF[name.lower()][0] for name in (problem.variable, problem.against))
+        both = " and ".join(f"{name} {format_duration(getattr(settings, name))}" for name in (one, other))
+        why = re.split("[:;,]", problem.why)[0].replace(problem.against, other)
+        told.append(f"{both} contradict each other: {why}")
+    if told:
+        return "; ".join(told)
+    where = "".join(f"{_SETTING_OF.get(name, (name, 1))[0]} is {detail['input']!r}: " for name in detail["loc"])
     return where + str(detail["msg"]).removeprefix("Value error, ").replace("Input should", "it must")
+
+
+def _repair(settings: Settings) -> str:
+    """Say what to set beside these settings: what one contradiction asks for may lead to the next."""
+    changes: dict[str, Duration] = {}
+    for _ in _SETTING_OF:
+        try:
+            _config(settings.changed(**changes))
+        except ValidationError as error:
+            for problem in [each for detail in error.errors(include_url=False) for each in _contradictions(detail)]:
+                name, unit = _SETTING_OF[problem.variable.lower()]
+                changes[name] = round(float(problem.accepted) * unit)
+    told = ", ".join(f'{name}="{format_duration(value)}"' for name, value in changes.items())
+    return f"Set {told}." if told else ""
 
 
 def _config(settings: Settings) -> Config:
