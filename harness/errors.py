@@ -117,6 +117,15 @@ def available(names: Iterable[str], *, near: str = "", listed: str = "") -> str:
     return f"Available: {', '.join(shown)} and {len(known) - len(shown)} more{where}."
 
 
+def missing_attribute(of: object, name: str) -> AttributeError:
+    """Return what Python raises for an attribute that there is not, with the nearest public one.
+
+    Python itself only suggests one where it prints the traceback, and under pytest it does not.
+    """
+    known = [] if name.startswith("_") else [each for each in dir(type(of)) if not each.startswith("_")]
+    return AttributeError(f"{type(of).__name__!r} object has no attribute {name!r}{did_you_mean(name, known)}")
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Return ` (did you mean 'x'?)` for a near miss, else nothing."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6) if len(name) <= LONGEST_NAME else []

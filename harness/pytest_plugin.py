@@ -480,11 +480,16 @@ def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:
 
 
 @pytest.fixture
-def async_job_harness(job_harness: JobHarness) -> AsyncJobHarness:
+def async_job_harness(request: pytest.FixtureRequest, job_harness: JobHarness) -> Iterator[AsyncJobHarness]:
     """`job_harness` for tests that are coroutines: every method is awaited."""
-    from harness.processors import AsyncJobHarness
+    from harness.processors.async_harness import AsyncJobHarness, never_awaited
 
-    return AsyncJobHarness(job_harness)
+    harness = AsyncJobHarness(job_harness)
+    yield harness
+    stash = request.node.stash
+    if (told := never_awaited(harness)) and not stash.get(_FAILED, False):
+        stash[_FAILED] = True  # What else is wrong with the jobs follows from it.
+        pytest.fail(told, pytrace=False)
 
 
 @pytest.fixture

@@ -9,11 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
+import sys
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
+from harness.errors import missing_attribute
 from harness.history.event import History
 from harness.processors.job_harness import JobHarness
 
@@ -38,17 +41,23 @@ class _Awaited(Generic[P, T]):
     def __get__(self, of: AsyncJobHarness | None, kind: type) -> Any:
         if of is None:
             return self
-        harness, turn = of._harness, of._turn
+        harness, turn, called = of._harness, of._turn, of._called
 
-        @functools.wraps(self._method)
-        async def awaited(*arguments: P.args, **options: P.kwargs) -> T:
+        async def awaited(call: object, *arguments: P.args, **options: P.kwargs) -> T:
+            called.pop(call)
             if not self._on_thread:
                 return self._method(harness, *arguments, **options)
             harness.refuse_inside()
             async with turn:
                 return await _on_a_thread_of_its_own(self._method, harness, *arguments, **options)
 
-        return awaited
+        @functools.wraps(self._method)
+        def calling(*arguments: P.args, **options: P.kwargs) -> Coroutine[Any, Any, T]:
+            caller, call = sys._getframe(1), object()
+            called[call] = f"{Path(caller.f_code.co_filename).name}:{caller.f_lineno}: {self._method.__name__}()"
+            return awaited(call, *arguments, **options)
+
+        return calling
 
 
 async def _on_a_thread_of_its_own(method: Callable[P, T], *arguments: P.args, **options: P.kwargs) -> T:
@@ -76,6 +85,13 @@ class AsyncJobHarness:
     def __init__(self, harness: JobHarness) -> None:
         self._harness = harness
         self._turn = asyncio.Lock()
+        self._called: dict[object, str] = {}
+        """The calls of which nothing was awaited so far, by their place."""
+
+    if not TYPE_CHECKING:  # A checker would take every name for one that there is.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing_attribute(self, name)
 
     register = _at_once(JobHarness.register)
     register_celery = _at_once(JobHarness.register_celery)
@@ -108,3 +124,12 @@ class AsyncJobHarness:
     def history(self) -> History:
         """Everything that was observed."""
         return self._harness.history
+
+
+def never_awaited(harness: AsyncJobHarness) -> str:
+    """Name the calls of it that were never awaited, and so did nothing; empty where there are none."""
+    if not harness._called:
+        return ""
+    places = [f"  {place}" for place in harness._called.values()]
+    told = "calls of async_job_harness were never awaited, so they did nothing:"
+    return "\n".join([told, *places, "  Write await before each, in a test that is a coroutine."])

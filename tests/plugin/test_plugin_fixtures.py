@@ -79,6 +79,34 @@ def test_it(async_job_harness):
     result.assert_outcomes(passed=1)
 
 
+def test_a_call_that_is_never_awaited_fails_the_test_with_its_line(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+pytestmark = pytest.mark.filterwarnings("ignore:coroutine")
+
+def test_plain(async_job_harness):
+    async_job_harness.run_until_idle()
+    async_job_harness.assert_enqueued("never")
+
+def test_partly(async_job_harness):
+    async def scene():
+        await async_job_harness.register("echo", succeed)
+        async_job_harness.enqueue("echo", 5)
+    asyncio.run(scene())
+""",
+    )
+    result.assert_outcomes(passed=2, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "calls of async_job_harness were never awaited, so they did nothing:",
+            "  *.py:15: run_until_idle()",
+            "  *.py:16: assert_enqueued()",
+            "  *.py:21: enqueue()",
+        ]
+    )
+
+
 def test_a_failed_job_that_the_test_never_looked_at_fails_it_by_name(suite: pytest.Pytester) -> None:
     result = run(
         suite,
