@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NoReturn, TypeAlias
 
 JsonValue: TypeAlias = Any
 """What PostgreSQL's JSONB can hold: null, bool, int, finite float, text without NUL or lone surrogate, list, object."""
@@ -59,6 +59,11 @@ class ToolJob:
     expires_at: datetime | None = None
     created_at: datetime | None = None
     updated_at: datetime | None = None
+
+    if not TYPE_CHECKING:  # A checker would take every name for one that there is.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise AttributeError(f"'ToolJob' object has no attribute {name!r}: what was enqueued is in `input`")
 
 
 @dataclass(frozen=True, slots=True)

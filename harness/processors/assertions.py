@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 
-from harness.errors import UsageError, available, did_you_mean
+from harness.errors import UsageError, available, did_you_mean, missing_attribute
 from harness.history.event import Effect, Event, History, Observed
 from harness.model.duration import SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId, JobView, Json
@@ -428,6 +428,11 @@ class JobHandle:
         self.tool = tool
         self._read = read
         self._history = history
+
+    if not TYPE_CHECKING:  # A checker would take every name for one that there is.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing_attribute(self, name)
 
     @property
     def view(self) -> JobView:

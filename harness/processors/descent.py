@@ -57,7 +57,8 @@ class Descent:
             return None
         return Hung(
             f"jobs enqueue each other without end: {self._chain(job)}, {how}",
-            hint=f"Let the chain end, work on fewer of its jobs (drain(limit=10)), or {hint}.",
+            hint='Where each rightly enqueues the next one, as a daily job does, let time pass with advance("7d"). '
+            f"Else let the chain end, work on fewer of its jobs (drain(limit=10)), or {hint}.",
         )
 
     def bounded(

@@ -12,7 +12,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
 from harness.adapters.reference.application import (
     GUIDE,
@@ -23,7 +23,17 @@ from harness.adapters.reference.application import (
     ReferenceApplication,
     result_of,
 )
-from harness.errors import EnvironmentUnavailable, HarnessError, Hung, LimitReached, UsageError, did_you_mean
+from harness.errors import (
+    EnvironmentUnavailable,
+    HarnessError,
+    Hung,
+    LimitReached,
+    UsageError,
+    available,
+    clipped,
+    did_you_mean,
+    missing_attribute,
+)
 from harness.faults import FaultPlan
 from harness.garbage import collecting_seldom
 from harness.history.event import History, Observed
@@ -52,7 +62,7 @@ from harness.processors.judgement import (
 )
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
-from harness.processors.processor import find_processor, how_to_name, telling
+from harness.processors.processor import can_take_one, find_processor, how_to_name, telling
 from harness.processors.running import RaisedError, Running
 from harness.processors.tests_thread import TestsThread
 from harness.processors.typescript.node_processor import NodeProcessors
@@ -98,7 +108,7 @@ class JobHarness(Assertions):
         With `clocks="real"`, `time.time()`, `datetime.now()` and their kin are the machine's in processors too.
         """
         checked_clocks(clocks)
-        self._invariants = tuple(invariants)
+        self._invariants = _checked_invariants(invariants)
         self._demands = Demands(choices)
         self._open_loop(start, blocked_after, clocks)
         self._open_application(partial(workplace, settings=settings, seed=seed, start=start, faults=faults))
@@ -168,6 +178,11 @@ class JobHarness(Assertions):
     ) -> None:
         self.close()
 
+    if not TYPE_CHECKING:  # A checker would take every name for one that there is.
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise missing_attribute(self, name)
+
     # what a test sets up --------------------------------------------------------------------------------------------
 
     def register(self, slug: str, processor: JobProcessor | str) -> None:
@@ -203,6 +218,7 @@ class JobHarness(Assertions):
 
     def enqueue(
         self,
+        /,
         slug: str,
         input: Json = None,
         *,
@@ -210,12 +226,16 @@ class JobHarness(Assertions):
         start_after: Moment | None = None,
         max_attempts: int | None = None,
         unique_key: str | None = None,
+        **unknown: Never,
     ) -> JobHandle:
         """Accept a job; also from inside a processor. A held unique key answers with the job that holds it.
 
         `start_after` is a length from now or a time of day. Raises UsageError for an unknown tool, and
         `InvalidJsonError` where JSON cannot hold the input.
         """
+        if unknown:
+            name, options = next(iter(unknown)), ("start_after", "priority", "max_attempts", "unique_key")
+            raise UsageError(f"enqueue() takes no {name!r}{did_you_mean(name, options)}", hint=available(options))
         known = self._application.registry.get_registered_tools()
         if slug not in known:
             raise UsageError(
@@ -478,7 +498,7 @@ class JobHarness(Assertions):
         """
         if inspect.iscoroutinefunction(check):
             raise _never_awaited(check)
-        if not _takes_one(check):
+        if not (callable(check) and can_take_one(check)):
             raise UsageError(
                 "always() takes a function of one argument, the harness",
                 hint="An invariant such as at_most_once belongs to the fixture job_invariants.",
@@ -707,6 +727,18 @@ class JobHarness(Assertions):
         return view
 
 
+def _checked_invariants(invariants: Iterable[Invariant]) -> tuple[Invariant, ...]:
+    """Return them as they are. Raises UsageError for anything but several invariants."""
+    several = tuple(invariants) if isinstance(invariants, Iterable) else (invariants,)
+    wrong = [each for each in several if not isinstance(each, Invariant)]
+    if wrong or not isinstance(invariants, Iterable):
+        raise UsageError(
+            f"expected a list of invariants, not {clipped(wrong[0]) if wrong else 'a single one'}",
+            hint='Let the fixture job_invariants return a list, such as [at_most_once("charged")].',
+        )
+    return several
+
+
 def _named(check: Callable[..., object]) -> str:
     """Name a check of the test's own; one without a name by its place."""
     if inspect.isfunction(check) and check.__name__ == "<lambda>":
@@ -719,18 +751,6 @@ def _never_awaited(check: Callable[..., object]) -> UsageError:
         f"always(): {_named(check)} is a coroutine function, and nothing awaits it, so it could never fail",
         hint="Write it with def: it looks at handles and effects, and has nothing to wait for.",
     )
-
-
-def _takes_one(check: object) -> bool:
-    if not callable(check):
-        return False
-    try:
-        inspect.signature(check).bind(None)
-    except TypeError:
-        return False
-    except ValueError:  # It has no signature that can be read, such as a function in C.
-        return True
-    return True
 
 
 class Interrupts:

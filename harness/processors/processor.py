@@ -33,6 +33,11 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
                 f"{named!r} is not a processor: it cannot be called",
                 hint='Pass a function that takes a ToolJob and answers a JobResult, or its name as "module:name".',
             )
+        if not can_take_one(named):
+            raise UsageError(
+                f"the processor {getattr(named, '__qualname__', named)!s} cannot be called with one argument",
+                hint="It takes a ToolJob and nothing else; give what else it needs with functools.partial.",
+            )
         return named
     if names_typescript(named):
         return TypeScriptProcessor(named)
@@ -62,6 +67,17 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
             raise UsageError(f"the processor {named!r}: {module_name} has no {name!r}{did_you_mean(name, dir(found))}")
         found = getattr(found, name)
     return find_processor(found) if not isinstance(found, str) else _refuse_text(named)
+
+
+def can_take_one(function: Callable[..., object]) -> bool:
+    """Whether it can be called with one argument, as far as its signature says."""
+    try:
+        inspect.signature(function).bind(None)
+    except TypeError:
+        return False
+    except ValueError:  # It has no signature that can be read, such as a function in C.
+        return True
+    return True
 
 
 def _broken(named: str, module: str, error: ImportError) -> UsageError:

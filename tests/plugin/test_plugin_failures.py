@@ -72,7 +72,9 @@ def test_an_option_that_makes_no_sense_is_one_usage_error(pytester: pytest.Pytes
         ('job_timout="3s"', "there is no setting 'job_timout' (did you mean 'job_timeout'?)"),
         ('"3s"', 'Write @pytest.mark.job_settings(job_timeout="30s").'),
         ('job_timeout="3 parsecs"', "'3 parsecs' is not a duration"),
-        ('max_attempts="many"', "job_max_attempts is 'many': it must be a valid integer"),
+        ('max_attempts="many"', ": max_attempts is 'many': it must be a valid integer"),
+        ('job_timeout="2h"', "lease 11m and job_timeout 2h contradict each other: the queue would take a job back"),
+        ('job_timeout="2h"', 'Set lease="2h1m", stuck_timeout="2h2m".'),
     ],
 )
 def test_a_setting_that_makes_no_sense_is_told_without_a_traceback(
@@ -81,6 +83,27 @@ def test_a_setting_that_makes_no_sense_is_told_without_a_traceback(
     shown = failing(pytester, f"@pytest.mark.job_settings({marker})\ndef test_it(job_harness): pass")
     assert told in shown
     assert "Error" not in shown.replace("pytest_plugin", "")
+
+
+@pytest.mark.parametrize("returned", ['at_most_once("charged")', "None", "[at_most_once]"])
+def test_a_fixture_that_returns_no_list_of_invariants_is_told_what_to_return(
+    pytester: pytest.Pytester, returned: str
+) -> None:
+    shown = failing(
+        pytester,
+        f"""
+from harness import at_most_once
+
+@pytest.fixture
+def job_invariants():
+    return {returned}
+
+def test_it(job_harness): pass
+""",
+    )
+    assert 'Let the fixture job_invariants return a list, such as [at_most_once("charged")].' in shown
+    assert "Traceback" not in shown
+    assert "TypeError" not in shown
 
 
 def test_explain_shows_each_attempt_with_its_time_and_error(pytester: pytest.Pytester) -> None:

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -151,6 +152,33 @@ def test_a_check_that_nobody_would_await_is_refused_by_always() -> None:
         jobs.register("charge", charge_plainly)
         with pytest.raises(UsageError, match=r"the lambda at .* is a coroutine function"):
             jobs.enqueue("charge", 1)
+
+
+def two(job: ToolJob, connection: object) -> JobResult:
+    return DONE
+
+
+def test_a_processor_that_cannot_be_called_with_a_job_is_refused_at_once(jobs: JobHarness) -> None:
+    for wrong in (two, lambda: DONE):
+        with pytest.raises(UsageError, match="cannot be called with one argument"):
+            jobs.register("wrong", wrong)  # type: ignore[arg-type]
+    jobs.register("right", partial(two, connection=None))
+    assert jobs.perform_job("right", 1).success
+
+
+def test_a_name_that_there_is_not_is_told_with_the_nearest(jobs: JobHarness) -> None:
+    untyped: Any = jobs
+    jobs.register("reads", lambda job: job.data)
+    job: Any = jobs.enqueue("reads", 7, max_attempts=1)
+    jobs.drain()
+    assert "'ToolJob' object has no attribute 'data': what was enqueued is in `input`" in job.error
+    for use, told in (
+        (lambda: untyped.run_till_idle(), "did you mean 'run_until_idle'?"),
+        (lambda: job.state, "did you mean 'status'?"),
+        (lambda: untyped.enqueue("reads", delay="5m"), "Available: start_after, priority, max_attempts, unique_key."),
+    ):
+        with pytest.raises((AttributeError, UsageError), match=re.escape(told)):
+            use()
 
 
 def test_an_invariant_of_the_users_own_judges_side_effects() -> None:
