@@ -50,6 +50,8 @@ NOTES = "job-harness: not under control"
 """The section that names clocks, chance, threads and network which a processor used past the harness."""
 EXPLORED = "job-harness: explored"
 """The section that says what a campaign came to and cost, first of all its runs and seconds."""
+UNENDED = "job-harness: not ended"
+"""The section that names the jobs which had not ended and at which the test never looked."""
 UNJUDGED = "not judged: "
 """Begins a line of that section which says what a pass does not promise."""
 
@@ -204,6 +206,10 @@ def session_lines(reports: Collection[Any]) -> Iterator[str]:
     """Say of all tests of a session what was not under control, what was explored, and what that did not judge."""
     yield from _noted_lines(_told(reports, NOTES, when="teardown"))
     yield from _explored_lines(_told(reports, EXPLORED, when="call"))
+    unended: dict[str, list[str]] = {}
+    for test, text in _told(reports, UNENDED, when="teardown").items():
+        unended.setdefault(UNJUDGED + text.partition("\n")[0], []).append(test)
+    yield from _placed_lines(unended)
 
 
 def _told(reports: Collection[Any], title: str, *, when: str) -> dict[str, str]:
@@ -234,7 +240,12 @@ def _explored_lines(told: Mapping[str, str]) -> Iterator[str]:
     if told:
         rate = f" ({runs / spent:.0f} runs/s)" if spent else ""
         yield f"job-harness: explored {_tests(told)}: {runs} disturbed runs in {spent:.1f} s{rate}"
-    for line, places in unjudged.items():
+    yield from _placed_lines(unjudged)
+
+
+def _placed_lines(told: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """Write each line once, with the first of the tests that it is about."""
+    for line, places in told.items():
         more = f" and {len(places) - 1} more (-rP shows which)" if len(places) > 1 else ""
         yield f"job-harness: {line} ({places[0]}{more})"
 

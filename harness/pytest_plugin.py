@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _SHARED = pytest.StashKey["Shared"]()
 _FAILED = pytest.StashKey[bool]()
+_SKIPPED = pytest.StashKey[bool]()
 _EXPLORED = pytest.StashKey["ExploredTest"]()
 _THREADS = pytest.StashKey[Sequence[threading.Thread]]()
 _DESCRIPTORS = pytest.StashKey[Collection[tuple[int, int, int]]]()
@@ -347,6 +348,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
         leave_out_own_frames(call.excinfo)
     report = yield
+    if report.skipped:
+        item.stash[_SKIPPED] = True
     if report.skipped and item.config.getoption("--job-strict") and (told := _inconclusive(report)):
         report.outcome, report.longrepr = "failed", f"--job-strict: {told}"
         return report
@@ -421,6 +424,8 @@ def job_harness(
         EXPLAINED,
         MOST_ROWS,
         NOTES,
+        UNENDED,
+        UNJUDGED,
         errors_without_traceback,
         explanation,
         failed_section,
@@ -446,7 +451,7 @@ def job_harness(
         job_clock.drive(harness)
         yield harness
         problems = harness.problems(title=request.node.name)
-        notes = harness.notes()
+        notes, unended = harness.notes(), harness.unended()
         explored = request.node.stash.get(_EXPLORED, None)
         if request.config.getoption("--job-explain"):
             failed = (problems or request.node.stash.get(_FAILED, False)) and (explored is None or not explored.told)
@@ -461,8 +466,14 @@ def job_harness(
         request.node.add_report_section("teardown", NOTES, "\n".join(notes))
     if explored is not None and explored.turn is not None:
         return  # It was disturbed on purpose, and is judged by the code that did that.
-    if problems and not request.node.stash.get(_FAILED, False):
+    if request.node.stash.get(_FAILED, False) or request.node.stash.get(_SKIPPED, False):
+        return
+    if problems:
         pytest.fail("\n\n".join(problems), pytrace=False)
+    if unended:
+        request.node.add_report_section("teardown", UNENDED, unended)
+        if request.config.getoption("--job-strict"):
+            pytest.fail(f"--job-strict: {UNJUDGED}{unended}", pytrace=False)
 
 
 def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:

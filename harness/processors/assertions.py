@@ -47,6 +47,8 @@ class Assertions:
 
     _application: Workplace
     _accepted: dict[JobId, Accepted]
+    _seen: set[JobId]
+    """The jobs that the test has looked at, by whichever way."""
     _loop: VirtualLoop
 
     def all_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> list[JobHandle]:
@@ -55,8 +57,9 @@ class Assertions:
         `input` (a dictionary matches one with more keys, `...` anything), `priority`, `unique_key`, `max_attempts`,
         `status`, and `start_after`: a length counts from when the job was enqueued; it may be off by `within` (1 s).
         """
-        looked_for = self._wanted(slug, wanted)
-        return [self._handle(job) for job in matching(looked_for, self._jobs())]
+        found = matching(self._wanted(slug, wanted), self._jobs())
+        self._seen.update(found)
+        return [self._handle(job) for job in found]
 
     def assert_enqueued(
         self, slug: str | None = None, *, count: int | None = None, **wanted: Unpack[Looked]
@@ -72,6 +75,7 @@ class Assertions:
             raise AssertionError(nothing_matches(looked_for, self._jobs(), known=known))
         if count is not None and len(found) != count:
             raise AssertionError(f"{len(found)} and not {count} times was a {looked_for} enqueued: {', '.join(found)}")
+        self._seen.update(found)
         return self._handle(found[0])
 
     def refute_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> None:
@@ -107,6 +111,7 @@ class Assertions:
     def effects(self, name: str | None = None, *, job: JobHandle | JobId | None = None) -> list[Effect]:
         """List the side effects that processors declared, in order: each with its time, job, attempt and data."""
         whose = None if job is None else self._id(job)
+        self._seen.update(self._accepted if whose is None else [whose])
         return [
             event
             for event in self.history
@@ -127,6 +132,7 @@ class Assertions:
         if status is not None and (job is None or status not in set(Status)):
             raise UsageError(f"wait_for({status!r}): give a job and one of {', '.join(Status)}")
         deadline = self._loop.time() + read_length(within) / SECOND
+        self._seen.update(self._accepted if job is None else [job])
 
         def holds() -> bool:
             if job is None:

@@ -53,6 +53,7 @@ from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.judgement import (
     anomaly_screen,
     left_running,
+    never_ended,
     not_happened,
     own_anomalies,
     readings,
@@ -123,6 +124,8 @@ class JobHarness(Assertions):
         self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
         self._looked_at: set[JobId] = set()
+        """The jobs at whose failure the test looked."""
+        self._seen = set()
         self._always: list[Callable[[JobHarness], object]] = []
         self._checking = False
         self._accepted: dict[JobId, Accepted] = {}
@@ -362,7 +365,13 @@ class JobHarness(Assertions):
             raise LimitReached(f"drain made {MOST_JOBS} attempts and jobs are still due: do they enqueue each other?")
         events = self.history.events[before:]
         failed = {e.job for e in events if type(e) is Observed and e.after and e.after.status is Status.FAILED}
-        return Counts(count_outcomes(events), on_read=lambda: self._looked_at.update(failed))
+        worked = {e.job for e in events if type(e) is Observed}
+
+        def on_read() -> None:
+            self._looked_at.update(failed)
+            self._seen.update(worked)
+
+        return Counts(count_outcomes(events), on_read=on_read)
 
     def run_until_idle(self) -> None:
         """Let worker and maintenance work, and time pass, until every job is terminal.
@@ -444,6 +453,15 @@ class JobHarness(Assertions):
             not_happened(self._demands.deaths, self._demands.twice),
         )
         return [problem for problem in found if problem is not None]
+
+    def unended(self) -> str:
+        """Name the jobs of the test's own that have not ended and that it never looked at; empty where there are none.
+
+        What a processor enqueued is left out: no test has to wait for a reminder in three days.
+        """
+        live = self._session.board.live
+        own = (job for job in self._accepted if job not in self._seen and job not in self._descent.jobs)
+        return never_ended([live[job] for job in own if job in live])
 
     def observed(self, *, title: str = "the jobs of this test", failures: Sequence[str] = ()) -> Run:
         """Return what happened as a run, for a report; `failures` is what the test found wrong."""
@@ -713,6 +731,7 @@ class JobHarness(Assertions):
 
     def _look(self, job: JobId) -> JobView:
         view = self._view(job)
+        self._seen.add(job)
         if view.status is Status.FAILED:
             self._looked_at.add(job)
         return view

@@ -83,6 +83,19 @@ def unseen_failures(views: Mapping[JobId, JobView], looked_at: Collection[JobId]
     )
 
 
+def never_ended(views: Collection[JobView]) -> str:
+    """Name jobs that have not ended and that the test did not look at, below a line that is the same for every test."""
+    if not views:
+        return ""
+    lines = [
+        f"  {view.id} ({view.tool}) is {view.status}, attempts {view.attempts} of {view.max_attempts}"
+        + (f": {_shown(view.error)}" if view.error else "")
+        for view in views
+    ]
+    told = "a job had not ended and the test never looked at it; call run_until_idle(), or read its status"
+    return "\n".join([told, *lines])
+
+
 def left_running(leaks: Collection[str]) -> str | None:
     """Name what the processors left running."""
     if not leaks:

@@ -135,6 +135,55 @@ def test_failing(job_harness):
     )
 
 
+def test_a_job_that_never_ended_and_was_never_looked_at_is_named_and_fails_where_that_is_asked_for(
+    suite: pytest.Pytester,
+) -> None:
+    suite.makepyfile(
+        HEADER
+        + """
+@pytest.fixture
+def job(job_harness):
+    job_harness.register("tool", fail)
+    return job_harness.enqueue("tool")
+
+def test_forgotten(job): ...
+
+def test_given_up(job, job_harness):
+    job_harness.work_one()
+
+@pytest.mark.parametrize("look", [
+    lambda job, harness: job.status,
+    lambda job, harness: harness.assert_enqueued("tool"),
+    lambda job, harness: harness.drain() == {"retried": 1},
+    lambda job, harness: harness.wait_for(lambda: harness.now),
+    lambda job, harness: harness.effects("charged"),
+    lambda job, harness: harness.cancel(job),
+    lambda job, harness: pytest.skip("for another reason"),
+])
+def test_looking(job, job_harness, look):
+    look(job, job_harness)
+
+def test_of_a_follow_up(job_harness):
+    job_harness.register("later", succeed)
+    def first(job):
+        job_harness.enqueue("later", start_after="3d")
+        return JobResult(success=True)
+    job_harness.register("first", first)
+    job_harness.enqueue("first")
+    job_harness.drain()
+"""
+    )
+    told = "not judged: a job had not ended and the test never looked at it; call run_until_idle(), or read its status"
+    result = suite.runpytest_inprocess()
+    result.assert_outcomes(passed=9, skipped=1)
+    result.stdout.fnmatch_lines([f"job-harness: {told} (*::test_forgotten and 1 more (-rP shows which))"])
+    strict = suite.runpytest_inprocess("--job-strict")
+    strict.assert_outcomes(passed=9, skipped=1, errors=2)
+    strict.stdout.fnmatch_lines(
+        [f"--job-strict: {told}", "  job-1 (tool) is PENDING, attempts 0 of 3", "  * attempts 1 of 3: no luck"]
+    )
+
+
 def test_an_anomaly_fails_the_test_with_its_first_screen(suite: pytest.Pytester) -> None:
     result = run(
         suite,

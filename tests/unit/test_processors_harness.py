@@ -481,6 +481,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "refuse_inside",
         "reopen",
         "report_broken",
+        "unended",
     }  # The affairs of the plugin, and of tests in other languages.
     methods = {name for name in dir(JobHarness) if not name.startswith("_") and callable(getattr(JobHarness, name))}
     assert methods - left_out == {name for name in dir(AsyncJobHarness) if not name.startswith("_")} - {
