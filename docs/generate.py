@@ -131,7 +131,7 @@ ENDINGS: Final[Mapping[Ending, str]] = {
     Ending.RAISE: "it raises",
     Ending.RAISE_NUL: "it raises an error whose text holds a NUL",
     Ending.RAISE_SURROGATE: "it raises an error whose text holds half a character",
-    Ending.RETURN_NAN: "its result holds NaN, which JSON has not",
+    Ending.RETURN_NAN: "its result holds NaN, which JSON cannot hold",
     Ending.RETURN_NUL: "its result holds a NUL, which PostgreSQL refuses",
     Ending.HANG: "it never returns, and is stopped after `job_timeout`",
     Ending.EXIT: "it takes its worker down",
@@ -140,7 +140,7 @@ ENDINGS: Final[Mapping[Ending, str]] = {
 PAYLOADS: Final[Mapping[Payload, str]] = {
     Payload.NUL: "text with a NUL, which PostgreSQL refuses",
     Payload.SURROGATE: "half a character, which is no text",
-    Payload.NAN: "NaN, which JSON has not",
+    Payload.NAN: "NaN, which JSON cannot hold",
     Payload.LARGE: "9000 bytes of text",
     Payload.ESCAPES: "text that looks escaped, quotes, and a character of four bytes",
     Payload.BIG_NUMBER: "2 to the power of 70",

@@ -390,7 +390,7 @@ class ExploredTest:
         draw(run, self.item, replay=command, lead=anomaly)
         screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly, default=GUIDE)).rstrip()
         summary = one_line(f"{anomaly}: {seen.led(anomaly).message}")
-        return f"{summary} (replay: --job-replay {token})\n--job-replay {token}\n\n{screen}"
+        return f"{summary} (replay: --job-replay {token})\n\n{screen}"
 
 
 def _fits(key: str, anomaly: Anomaly) -> bool:

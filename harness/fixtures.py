@@ -76,10 +76,11 @@ class Shared:
         """Whether the server was named by the user: then it has to answer."""
         return bool(self._dsn or self._dsn_before)
 
-    @property
-    def provenance(self) -> str:
-        """Where the PostgreSQL came from and why; empty where none was needed."""
-        return "" if self._cluster is None else str(self._cluster.provenance)
+    def provenance(self, *, whole: bool) -> str:
+        """Where the PostgreSQL came from, and with `whole` also how, and what else was tried; empty without one."""
+        if self._cluster is None:
+            return ""
+        return str(self._cluster.provenance) if whole else self._cluster.provenance.short
 
     def cluster(self) -> Cluster:
         """Return the session's PostgreSQL; engines find it too. Raises EnvironmentUnavailable, each time alike."""

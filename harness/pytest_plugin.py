@@ -216,8 +216,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             f"job_harness ran in memory: --job-engine {engines} applies to scenarios and job_queue"
         )
     shared = config.stash.get(_SHARED, None)
-    if shared is not None and shared.provenance:
-        terminalreporter.write_line(shared.provenance)
+    if shared is not None and (told := shared.provenance(whole=config.get_verbosity() > 0)):
+        terminalreporter.write_line(told)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -362,6 +362,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 _INCONCLUSIVE = "inconclusive: "
 """How the reason of a skip begins where something of ours had nothing to judge."""
+_MOST_NAMED = 3
+"""Tests that are named beside one reason."""
 
 
 def _inconclusive(report: pytest.TestReport) -> str:
@@ -381,7 +383,8 @@ def _tell_inconclusive(terminal: Any) -> None:
     for report, told in skipped:
         reasons.setdefault(told.removeprefix(_INCONCLUSIVE), []).append(report.nodeid)
     for told, tests in reasons.items():
-        terminal.write_line(", ".join(tests))
+        more = f" and {len(tests) - _MOST_NAMED} more (-rs shows which)" if len(tests) > _MOST_NAMED else ""
+        terminal.write_line(", ".join(tests[:_MOST_NAMED]) + more)
         terminal.write_line("".join(f"  {line}\n" for line in told.splitlines()).rstrip("\n"))
     terminal.write_line(f"{len(skipped)} not judged; --job-strict fails them")
 

@@ -108,11 +108,7 @@ def _fault_of_scalar(value: object) -> str | None:
         case float():
             return None if math.isfinite(value) else f"{value} is not a JSON number"
         case _:
-            return f"{_with_article(type(value).__name__)} is not JSON; use null, bool, int, float, text, list, object"
-
-
-def _with_article(name: str) -> str:
-    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
+            return f"a Python {type(value).__name__} is not JSON; use None, bool, int, float, str, list or dict"
 
 
 def _children(value: object) -> Iterator[tuple[str, object]] | None:

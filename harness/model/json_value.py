@@ -82,7 +82,7 @@ def _scalar_problem(value: Any, where: str) -> str | None:
         case list() | tuple() | dict():
             return _CONTAINER
         case _:
-            return f"{type(value).__name__} at {where}: no JSON value"
+            return f"{type(value).__name__} at {where} is not a JSON value"
 
 
 def _text_problem(text: str, where: str) -> str | None:
@@ -91,7 +91,7 @@ def _text_problem(text: str, where: str) -> str | None:
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return f"lone surrogate at {where}: no valid text"
+        return f"lone surrogate at {where}: not valid text"
     return None
 
 

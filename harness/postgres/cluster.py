@@ -55,9 +55,14 @@ class Provenance:
 
     def __str__(self) -> str:
         facts = ", ".join(f"{name} {value}" for name, value in self.details)
-        line = f"PostgreSQL from {self.provider}: {self.reason}" + (f" ({facts})" if facts else "")
-        skipped = "; ".join(f"{item.provider}: {item.reason}" for item in self.passed_over)
-        return f"{line}; passed over {skipped}" if skipped else line
+        line = self.short + (f" ({facts})" if facts else "")
+        skipped = ", ".join(f"{item.provider} ({item.reason})" for item in self.passed_over)
+        return f"{line}; not used: {skipped}" if skipped else line
+
+    @property
+    def short(self) -> str:
+        """The provider and why it was taken, without its details."""
+        return f"PostgreSQL from {self.provider}: {self.reason}"
 
 
 class Cluster:

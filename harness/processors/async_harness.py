@@ -51,6 +51,8 @@ class _Awaited(Generic[P, T]):
             async with turn:
                 return await _on_a_thread_of_its_own(self._method, harness, *arguments, **options)
 
+        awaited.__qualname__ = self._method.__qualname__  # Python names it where it was never awaited.
+
         @functools.wraps(self._method)
         def calling(*arguments: P.args, **options: P.kwargs) -> Coroutine[Any, Any, T]:
             caller, call = sys._getframe(1), object()

@@ -233,8 +233,8 @@ class JobHarness(Assertions):
     ) -> JobHandle:
         """Accept a job; also from inside a processor. A held unique key answers with the job that holds it.
 
-        `start_after` is a length from now or a time of day. Raises UsageError for an unknown tool, and
-        `InvalidJsonError` where JSON cannot hold the input.
+        `start_after` is a length from now or a time of day. Raises UsageError for an unknown tool, and for an input
+        that JSON cannot hold.
         """
         if unknown:
             name, options = next(iter(unknown)), ("start_after", "priority", "max_attempts", "unique_key")

@@ -640,7 +640,7 @@ TOLD = (
     "two clocks are on",
     "a job ended FAILED and the test never looked",
     "no processor is registered for the tool 'nope'",
-    "input.n is the BigInt 1n, which JSON has not",
+    "input.n is the BigInt 1n, which JSON cannot hold",
     "crashWorker(at='paid')",
     "a setInterval of 1000 ms still runs",
     "invariant_violated",

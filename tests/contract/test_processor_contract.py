@@ -189,7 +189,7 @@ PLANTED: dict[str, tuple[Any, str, str]] = {
     "blocks": (blocks, "never_blocks", "time.sleep(3) in a coroutine at "),
     "swallows cancel": (swallows_cancel, "stops_when_cancelled", "it did not stop; it still runs: swallows_cancel at "),
     "leaks a task": (leaks_a_task, "leaves_nothing_running", "the task 'cleaner' still runs: sleep at "),
-    "no JSON": (answers_no_json, "fits_jsonb", "its output: date at $.at: no JSON value"),
+    "no JSON": (answers_no_json, "fits_jsonb", "its output: date at $.at is not a JSON value"),
     "empty error": (empty_error, "failure_says_why", "hostile input: null: success: false, error ''"),
     "mutated input": (mutates_input, "input_untouched", "input.text is 'HELLO', wanted 'hello'"),
     "over time": (over_time, "ends_in_time", "not done after 600 s of virtual time, the job timeout; it still runs: "),

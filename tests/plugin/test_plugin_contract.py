@@ -94,6 +94,21 @@ def test_skipped():
     result.stdout.fnmatch_lines(["--job-strict: inconclusive: no side effect was seen*"])
 
 
+def test_of_many_tests_with_one_reason_three_are_named(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        test_it="""
+import pytest
+
+@pytest.mark.parametrize("n", range(5))
+def test_n(n):
+    pytest.skip("inconclusive: no reason")
+"""
+    )
+    named = ", ".join(f"test_it.py::test_n[[]{n}[]]" for n in range(3)) + " and 2 more (-rs shows which)"
+    result = suite.runpytest_inprocess()
+    result.stdout.fnmatch_lines([named, "  no reason", "5 not judged; --job-strict fails them"])
+
+
 def test_a_contract_without_a_processor_says_so(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

@@ -256,6 +256,7 @@ def test_a_double_charge_fails_the_test_with_a_screen_and_a_token_that_replays_i
     )
     token = re.search(r"jh1_[a-z2-7]+", "".join(result.outlines))
     assert token is not None
+    assert not any(line.startswith("--job-replay") for line in result.outlines)
     again = suite.runpytest_inprocess(f"--job-replay={token[0]}")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*invariant_violated in test_pay", "*CRASHES at charged job-1"])

@@ -83,7 +83,7 @@ def test_provenance_reads_as_one_line_with_what_was_passed_over() -> None:
         "system", "postgres is on PATH", (("version", "15"),), (PassedOver("embedded", "no wheel", "Install"),)
     )
     assert str(provenance) == (
-        "PostgreSQL from system: postgres is on PATH (version 15); passed over embedded: no wheel"
+        "PostgreSQL from system: postgres is on PATH (version 15); not used: embedded (no wheel)"
     )
 
 

@@ -39,7 +39,7 @@ def test_the_way_through_jsonb_is_idempotent(value: object) -> None:
         ({"a": -math.inf}, r"\$\.a: -inf is not a JSON number"),
         ({1: "x"}, "key must be text, not int"),
         ({"a\x00": 1}, "key .*NUL"),
-        (object(), r"\$: an object is not JSON"),
+        (object(), r"\$: a Python object is not JSON"),
         (10**4400, r"\$: an integer of more than 4300 digits"),
     ],
     ids=lambda value: type(value).__name__,

@@ -11,7 +11,8 @@ import contextvars
 import random
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -41,7 +42,7 @@ from harness.sim.clock import Clocks
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
 from reference_impl.config import Config, Contradiction
-from reference_impl.errors import MaintenanceError, QueueError
+from reference_impl.errors import InvalidJsonError, MaintenanceError, QueueError
 from reference_impl.json_values import decode, encode
 from reference_impl.maintenance import run_maintenance
 from reference_impl.models import JobProcessor, JobResult, NewJob, NonRetryableError, ToolJob, ToolJobStatus
@@ -211,29 +212,30 @@ class ReferenceApplication:
     def enqueue(self, request: JobRequest) -> JobId:
         """Accept a job; answers the unfinished holder of its unique key instead, where there is one.
 
-        Raises `InvalidJsonError` where JSON cannot hold the input.
+        Raises UsageError where JSON cannot hold the input.
         """
         settings = self.settings
         self._number += 1
-        enqueued = at_once(
-            self.store.enqueue(
-                NewJob(
-                    tool_slug=request.tool,
-                    input=request.input,
-                    id=request.id,
-                    queue_id=str(uuid.UUID(int=self._number)),
-                    priority=request.priority,
-                    max_attempts=request.max_attempts or settings.max_attempts,
-                    start_after=None if request.start_after is None else self.moment(request.start_after),
-                    unique_key=request.unique_key,
-                    lease=_length(settings.lease),
-                    retry_delay=_length(settings.retry_delay),
-                    retry_backoff=settings.retry_backoff,
-                    retry_delay_max=_length(settings.retry_delay_max),
-                    retention=_length(settings.retention),
+        with telling_of_input(request):
+            enqueued = at_once(
+                self.store.enqueue(
+                    NewJob(
+                        tool_slug=request.tool,
+                        input=request.input,
+                        id=request.id,
+                        queue_id=str(uuid.UUID(int=self._number)),
+                        priority=request.priority,
+                        max_attempts=request.max_attempts or settings.max_attempts,
+                        start_after=None if request.start_after is None else self.moment(request.start_after),
+                        unique_key=request.unique_key,
+                        lease=_length(settings.lease),
+                        retry_delay=_length(settings.retry_delay),
+                        retry_backoff=settings.retry_backoff,
+                        retry_delay_max=_length(settings.retry_delay_max),
+                        retention=_length(settings.retention),
+                    )
                 )
             )
-        )
         return enqueued.job.id
 
     def cancel(self, job: JobId) -> bool:
@@ -422,6 +424,15 @@ class ReferenceApplication:
 def through_json(value: Json) -> Any:
     """Return a value as it is after JSON and back. Raises `InvalidJsonError` where JSON cannot hold it."""
     return decode(encode(value))
+
+
+@contextmanager
+def telling_of_input(request: JobRequest) -> Iterator[None]:
+    """Raise UsageError where JSON cannot hold the input of a request."""
+    try:
+        yield
+    except InvalidJsonError as error:
+        raise UsageError(f"the input of {request.tool!r} cannot be kept: {error}") from None
 
 
 def sample_job(

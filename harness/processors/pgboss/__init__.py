@@ -25,6 +25,7 @@ from harness.adapters.reference.application import (
     ToolJob,
     result_of,
     sample_job,
+    telling_of_input,
     through_json,
 )
 from harness.errors import HarnessError, UsageError
@@ -108,7 +109,7 @@ class PgBossApplication:
         )
 
     def enqueue(self, request: JobRequest) -> JobId:
-        """Send a job. Raises `InvalidJsonError`, and UsageError for what pg-boss refuses."""
+        """Send a job. Raises UsageError for what JSON cannot hold, and for what pg-boss refuses."""
         keyed = request.unique_key is not None
         if keyed and not self._driven.process.keys.policy.unique:
             raise self._cannot(
@@ -116,7 +117,8 @@ class PgBossApplication:
                 f"queues with the policy {self._driven.process.keys.policy.name!r} look at no key",
                 f"Name a policy that does, as in --job-engine=pgboss-node@12/exclusive, or {ON_MEMORY}.",
             )
-        data = {"job": request.id, "input": through_json(request.input)}
+        with telling_of_input(request):
+            data = {"job": request.id, "input": through_json(request.input)}
         process = self._driven.process
         options = send_options(request, self.settings, keys=process.keys, keeps_queues=process.tables.keeps_queues)
         holder: list[JobId] = []

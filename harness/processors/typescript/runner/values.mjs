@@ -63,15 +63,15 @@ class NoJson extends Error {}
 function scalarProblem(item) {
   switch (typeof item) {
     case "bigint":
-      return `the BigInt ${item}n, which JSON has not`;
+      return `the BigInt ${item}n, which JSON cannot hold`;
     case "function":
-      return "a function, which JSON has not";
+      return "a function, which JSON cannot hold";
     case "symbol":
-      return "a symbol, which JSON has not";
+      return "a symbol, which JSON cannot hold";
     case "undefined":
-      return "undefined, which JSON has not";
+      return "undefined, which JSON cannot hold";
     case "number":
-      return Number.isFinite(item) ? "" : `${item}, which JSON has not`;
+      return Number.isFinite(item) ? "" : `${item}, which JSON cannot hold`;
     default:
       return "";
   }
