@@ -52,6 +52,10 @@ OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
         "A side effect that a test declared to happen at most once happened again.",
         "Send a key that stays the same over attempts: a worker may die right after the effect.",
     ),
+    "effect_without_key": (
+        "A side effect of a test lacks a key of `at_most_once(..., per=[...])`, which so cannot tell one from another.",
+        "Correct the key, or give it to effect() where the side effect is declared.",
+    ),
     "invariant_violated": (
         "A check that a test gave to always() did not hold.",
         "Look at the event at which it broke: what happened just before it is the cause.",

@@ -192,6 +192,17 @@ def test_an_invariant_of_the_users_own_judges_side_effects() -> None:
         assert "charged(order=7)" in screen
 
 
+def test_a_key_that_no_side_effect_has_is_named_and_takes_no_two_for_one() -> None:
+    with JobHarness(invariants=[at_most_once("charged", per=["ordr"])]) as jobs:
+        jobs.register("charge", charge_plainly)
+        for order in (7, 8):
+            jobs.enqueue("charge", order)
+        jobs.drain()
+        (screen,) = jobs.problems()
+        assert "charged of job-1 has no 'ordr' (did you mean 'order'?): per=['ordr']" in screen
+        assert "effect_repeated" not in screen
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
