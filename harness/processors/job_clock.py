@@ -12,8 +12,8 @@ from harness.processors.job_harness import JobHarness
 from harness.processors.length import Length, read_length
 from harness.sim.clock import Clocks
 
-UNFROZEN = ["harness", "reference_impl"]
-"""Take their time from clocks that are handed in, and need no patches."""
+UNFROZEN = ["harness", "reference_impl", "_pytest", "pytest_timeout"]
+"""Ours take their time from clocks that are handed in; those of pytest measure what a test really took."""
 
 
 class JobClock:

@@ -307,8 +307,12 @@ def test_it(job_harness, job_clock):
 def test_the_next_one_has_the_real_time(job_clock):
     assert datetime.now(UTC) != job_clock.now
 """,
+        "--durations=0",
+        "-vv",
     )
     result.assert_outcomes(passed=2)
+    (took,) = (line for line in result.outlines if " call " in line and "test_it" in line)
+    assert float(took.partition("s ")[0]) < 600, "what pytest measures is real time"
 
 
 def test_job_queue_is_a_queue_of_each_engine_on_the_test_clock(suite: pytest.Pytester) -> None:
