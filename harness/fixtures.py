@@ -232,7 +232,7 @@ def changed_settings(settings: Settings, changes: Mapping[str, Any]) -> Settings
         if name not in known:
             raise UsageError(
                 f"job_settings: there is no setting {name!r}{did_you_mean(name, known)}",
-                hint=available(known, near=name, listed="docs/scenarios.md#settings"),
+                hint=available(known, near=name, listed="job-harness docs scenarios"),
             )
     durations = Settings.duration_names()
     return settings.changed(

@@ -221,7 +221,7 @@ def execute_docs(arguments: argparse.Namespace) -> int:
         print("\n".join(found) or f"no section has all of {arguments.find!r}")
         return int(ExitCode.PASS if found else ExitCode.FAIL)
     elif arguments.page:
-        name = arguments.page.removeprefix("docs/").removesuffix(".md")
+        name = arguments.page.partition("#")[0].removeprefix("docs/").removesuffix(".md")
         if name not in pages:
             raise UsageError(
                 f"there is no page {name!r}{did_you_mean(name, pages)}",

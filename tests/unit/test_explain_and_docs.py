@@ -60,8 +60,9 @@ def test_the_docs_are_one_text_from_which_each_page_comes_back() -> None:
 
 
 def test_docs_prints_a_page_lists_and_finds(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["docs", "glossary"]) == 0
-    assert capsys.readouterr().out.startswith("# Glossary")
+    for page in ("glossary", "docs/glossary.md#token"):  # as messages name it, too
+        assert main(["docs", page]) == 0
+        assert capsys.readouterr().out.startswith("# Glossary")
     assert main(["docs", "--find", "replay token pytest"]) == 0
     assert "pytest: " in capsys.readouterr().out
     assert main(["docs", "--find", "unfindable words"]) == 1
