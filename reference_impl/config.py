@@ -46,7 +46,7 @@ class Contradiction:
         return f"{self.variable}={self.value}: {self.why}. Set {self.variable}={self.accepted}."
 
 
-class _ContradictoryError(ValueError):
+class ContradictoryError(ValueError):
     """Carries the contradictions through pydantic's own error."""
 
     def __init__(self, problems: tuple[Contradiction, ...]) -> None:
@@ -124,7 +124,7 @@ class Config(BaseModel):
     def _agree(self) -> Self:
         problems = contradictions(self)
         if problems:
-            raise _ContradictoryError(problems)
+            raise ContradictoryError(problems)
         return self
 
     @property
@@ -330,7 +330,7 @@ def _problems(error: ValidationError, *, environ: Mapping[str, str]) -> list[Con
     problems: list[Contradiction] = []
     for detail in error.errors():
         cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, _ContradictoryError):
+        if isinstance(cause, ContradictoryError):
             problems.extend(cause.problems)
         else:
             problems.append(_unreadable(detail["loc"], detail["msg"], environ=environ))
@@ -340,7 +340,7 @@ def _problems(error: ValidationError, *, environ: Mapping[str, str]) -> list[Con
             Config.model_validate({k: v for k, v in _known(environ).items() if k not in unreadable})
         except ValidationError as rest:
             causes = [each.get("ctx", {}).get("error") for each in rest.errors()]
-            found = [p for cause in causes if isinstance(cause, _ContradictoryError) for p in cause.problems]
+            found = [p for cause in causes if isinstance(cause, ContradictoryError) for p in cause.problems]
             problems.extend(p for p in found if unreadable.isdisjoint({p.variable, p.against}))
     return problems
 

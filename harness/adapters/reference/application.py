@@ -41,7 +41,7 @@ from harness.sim.choices import Boring, Choices
 from harness.sim.clock import Clocks
 from harness.sim.lifetime import Lifetime
 from harness.sim.loop import VirtualLoop
-from reference_impl.config import Config, Contradiction
+from reference_impl.config import Config, Contradiction, ContradictoryError
 from reference_impl.errors import InvalidJsonError, MaintenanceError, QueueError
 from reference_impl.json_values import decode, encode
 from reference_impl.maintenance import run_maintenance
@@ -97,7 +97,8 @@ _SETTING_OF: Mapping[str, tuple[str, Duration]] = {
 
 
 def _contradictions(detail: Any) -> tuple[Contradiction, ...]:
-    return getattr(detail.get("ctx", {}).get("error"), "problems", ())
+    error = detail.get("ctx", {}).get("error")
+    return error.problems if isinstance(error, ContradictoryError) else ()
 
 
 def _problem(settings: Settings, detail: Any) -> str:
