@@ -23,12 +23,13 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
 from itertools import zip_longest
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final, NoReturn
 
 import pytest
@@ -41,11 +42,12 @@ from harness.failure_section import EXPLORED, UNJUDGED, draw, file_name, target_
 from harness.faults import FaultPlan
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
+from harness.fixtures import JobPostgres
 from harness.foreign.peer import end_descendants, end_tree
 from harness.history.event import Effect, History
 from harness.history.jsonl import dump_history, load_history, without_reason
 from harness.invariants import Anomaly
-from harness.isolation import Inherited, Isolation, KeptFolder, Rerunner, isolation_of, unforkable_threads
+from harness.isolation import Inherited, Isolation, Kept, KeptFolder, Rerunner, isolation_of, unforkable_threads
 from harness.model.duration import SECOND, parse_duration
 from harness.model.json_value import canonical
 from harness.model.settings import Settings
@@ -67,6 +69,8 @@ from harness.sim.choices import (
     Tape,
     Uniform,
 )
+from harness.sim.loop import place_of
+from harness.sim.watchdog import ControlTaken, Watched
 
 __all__ = ["ExploredTest", "InChild"]
 
@@ -213,10 +217,17 @@ class ExploredTest:
             rerunner.report_uncalled()
         return uncalled
 
-    def explore(self, *, threads: Sequence[Any] = (), opened: Collection[tuple[int, int, int]] = ()) -> None:
+    def explore(
+        self,
+        *,
+        threads: Sequence[Any] = (),
+        opened: Collection[tuple[int, int, int]] = (),
+        databases: Sequence[JobPostgres] = (),
+    ) -> None:
         """Play the test many times in forked children, or set it up to play the tape. Raises InChild in every child.
 
         `threads` are those that pytest itself has; `opened` is what it has open: descriptor, device and inode.
+        `databases` are the test's own, to be as they are now at the start of each run.
         """
         if self.tape is not None:
             stop = self.item.config.getoption("--job-stop-at")
@@ -226,10 +237,16 @@ class ExploredTest:
             harness = self.campaign.harness
             self.campaign.unsure = harness.unforkable or unforkable_threads(threads)
             if not self.campaign.unsure:
-                self.campaign.inherited = Inherited.seen(own=harness.own_descriptors, opened=opened)
+                own = set(harness.own_descriptors)
                 if (folder := self.item.funcargs.get("tmp_path")) is not None:
-                    self.campaign.folder = KeptFolder(Path(str(folder)))
-                self._interruptible(self.campaign.explore)
+                    self.campaign.kept.append(KeptFolder(Path(str(folder))))
+                with ExitStack() as stack:
+                    for database in databases:
+                        kept = stack.enter_context(closing(database.kept()))
+                        self.campaign.kept.append(kept)
+                        own |= {database.descriptor, kept.descriptor}
+                    self.campaign.inherited = Inherited.seen(own=own, opened=opened)
+                    self._interruptible(self.campaign.explore)
 
     def _quit(self) -> None:
         """Let no job go on once the debugger was quit: a worker would take what ends it for its job's failure."""
@@ -534,13 +551,27 @@ class Turn:
         """Play it inside the block. What the test raises is written down; what ends the session passes."""
         harness.reopen(self.choices, self.faults, forked=False)
         error: BaseException | None = None
+        over = f"it did not end within {RUN_SECONDS:g} s"
+        hung: list[str] = []
+
+        def break_off(frame: FrameType | None) -> str:
+            hung.append(f"{over}, and is at {place_of(frame)}")
+            harness.break_off(over)
+            return f"{hung[0]}; it cannot be interrupted, so the process ends here, and nothing more was judged"
+
         try:
-            yield
-        except (KeyboardInterrupt, pytest.exit.Exception):
-            raise
-        except BaseException as raised:  # noqa: BLE001 - a disturbed test is not held to its own assertions
-            error = raised
-        self.seen = _judged(harness, self.choices, error)
+            with Watched(RUN_SECONDS, signs=lambda: 0, on_hung=break_off).at_work():
+                try:
+                    yield
+                except (KeyboardInterrupt, pytest.exit.Exception):
+                    raise
+                except BaseException as raised:  # noqa: BLE001 - a disturbed test is not held to its own assertions
+                    error = raised
+                self.seen = _judged(harness, self.choices, error)
+        except ControlTaken:
+            pass
+        if hung:
+            self.seen = PlayedTest(lost=over, hung=True)
 
 
 def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) -> PlayedTest:
@@ -684,8 +715,8 @@ class TestExploration:
     """Of the run that pytest itself calls."""
     inherited: Inherited | None = None
     """What children get from this process, where they are forked."""
-    folder: KeptFolder | None = None
-    """The test's `tmp_path`, where runs are forked and it has one."""
+    kept: list[Kept] = field(default_factory=list)
+    """What is made after each forked run as it was before: the test's `tmp_path`, its `job_postgres`."""
     rerun: Callable[[Choices, FaultPlan], PlayedTest] | None = None
     """Plays a run in this process; None: each is forked."""
     left_behind: Callable[[], list[str]] = field(default=list)
@@ -823,8 +854,8 @@ class TestExploration:
         try:
             seen = _heard(pid, out)
         finally:
-            if self.folder is not None:
-                self.folder.restore()
+            for kept in self.kept:
+                kept.restore()
         if seen.lost:
             self.harness.forget_children()
         return seen

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from harness.adapters.pgboss.work import WorkProcess
     from harness.port import Engine, EngineClocks, QueueUnderTest
-    from harness.postgres import Cluster, Reset
+    from harness.postgres import Cluster, KeptDatabase, Reset
     from harness.processors.workplace import MakeWorkplace
 
 DSN_VARIABLE = "JOB_HARNESS_DSN"
@@ -169,6 +169,18 @@ class JobPostgres:
         with Resetter(cluster, database, template=template) as looking:
             seeds = looking.filled()
         self._resetter = Resetter(cluster, database, template=template, keep=seeds)
+        self._cluster, self._database, self._template = cluster, database, template
+
+    @property
+    def descriptor(self) -> int:
+        """That of the connection which resets it."""
+        return self._resetter.descriptor
+
+    def kept(self) -> KeptDatabase:
+        """Keep it as it is now, to be made so again."""
+        from harness.postgres import KeptDatabase
+
+        return KeptDatabase(self._cluster, self._database, template=self._template)
 
     def reset(self, *, keep: Iterable[str] = ()) -> Reset:
         """Empty all tables but those in `keep` and those that were filled from the start.

@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 import pytest
 
@@ -196,6 +196,14 @@ def _told(far: socket.socket) -> bool:
         return bool(far.recv(1))
     except OSError as error:
         return error.errno not in (errno.EAGAIN, errno.EWOULDBLOCK, errno.ECONNRESET)
+
+
+class Kept(Protocol):
+    """What lies outside a forked run and is kept as it is now."""
+
+    def restore(self) -> None:
+        """Make it so again. Raises EnvironmentUnavailable where that cannot be done."""
+        ...
 
 
 class KeptFolder:

@@ -25,6 +25,8 @@ _SHARED = pytest.StashKey["Shared"]()
 _FAILED = pytest.StashKey[bool]()
 _SKIPPED = pytest.StashKey[bool]()
 _EXPLORED = pytest.StashKey["ExploredTest"]()
+_DATABASE = pytest.StashKey["JobPostgres"]()
+"""The database that a test has by `job_postgres`."""
 _THREADS = pytest.StashKey[Sequence[threading.Thread]]()
 _DESCRIPTORS = pytest.StashKey[Collection[tuple[int, int, int]]]()
 """What ran before any test: the threads of pytest's own plugins."""
@@ -285,7 +287,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     explored.attach(harness)
     try:
         stash = pyfuncitem.config.stash
-        explored.explore(threads=stash[_THREADS], opened=stash[_DESCRIPTORS])
+        mine = pyfuncitem.stash.get(_DATABASE, None)
+        databases = () if mine is None else (mine,)
+        explored.explore(threads=stash[_THREADS], opened=stash[_DESCRIPTORS], databases=databases)
     except InChild as forked:
         child = forked.child
     else:
@@ -556,10 +560,12 @@ def _job_postgres_of_session(request: pytest.FixtureRequest) -> Iterator[JobPost
 
 @pytest.fixture
 def job_postgres(
-    _job_postgres_of_session: JobPostgresDatabases, job_postgres_schema: Callable[[str], object]
+    request: pytest.FixtureRequest,
+    _job_postgres_of_session: JobPostgresDatabases,
+    job_postgres_schema: Callable[[str], object],
 ) -> Iterator[JobPostgres]:
     """A real PostgreSQL database, `url`; emptied after each test, and by `reset(keep=[...])`."""
-    database = _job_postgres_of_session.migrated_by(job_postgres_schema)
+    database = request.node.stash[_DATABASE] = _job_postgres_of_session.migrated_by(job_postgres_schema)
     yield database
     database.reset()
 

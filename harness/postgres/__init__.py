@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from harness.postgres.cluster import PassedOver as PassedOver
     from harness.postgres.cluster import Provenance as Provenance
     from harness.postgres.provider import provision as provision
+    from harness.postgres.resetter import KeptDatabase as KeptDatabase
     from harness.postgres.resetter import Reset as Reset
     from harness.postgres.resetter import Resetter as Resetter
 
@@ -36,11 +37,12 @@ _HOMES = {
     "PassedOver": "cluster",
     "Provenance": "cluster",
     "provision": "provider",
+    "KeptDatabase": "resetter",
     "Reset": "resetter",
     "Resetter": "resetter",
 }
 
-__all__ = ["Cluster", "PassedOver", "Provenance", "Reset", "Resetter", "provision", "virtual_clock"]
+__all__ = ["Cluster", "KeptDatabase", "PassedOver", "Provenance", "Reset", "Resetter", "provision", "virtual_clock"]
 
 
 def __getattr__(name: str) -> object:

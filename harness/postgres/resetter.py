@@ -6,8 +6,9 @@ template; a fingerprint of what the database consists of (tables, sequences, def
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Literal, Self
 
@@ -261,6 +262,8 @@ class Resetter:
         self._number = 0
         self._resets = 0
         self._connection: psycopg.Connection[tuple[object, ...]] | None = None
+        self._of_parent: psycopg.Connection[tuple[object, ...]] | None = None
+        self._owner = os.getpid()
         self._connect()
         self._look()
         self._schema.kept(self._keep)
@@ -300,21 +303,12 @@ class Resetter:
         import psycopg
 
         kept = self._schema.kept((*self._keep, *keep))
+        _ = self._open  # In a forked child nothing is prepared yet.
         try:
-            unchanged = self._delete(kept)
-        except (
-            psycopg.errors.UndefinedObject,
-            psycopg.errors.UndefinedTable,
-            psycopg.errors.FeatureNotSupported,
-        ):
-            self._open.rollback()
-            unchanged = False  # What the plan refers to was dropped or altered.
-        except psycopg.errors.LockNotAvailable:
-            self._open.rollback()
-            raise self._locked() from None
+            unchanged = self._deleted(kept)
         except psycopg.OperationalError:
             self._connect()  # The test ended our session, or restarted the server.
-            unchanged = self._delete(kept)
+            unchanged = self._deleted(kept)
         if not unchanged:
             return Reset("cloned", self._clone())
         self._resets += 1
@@ -325,13 +319,20 @@ class Resetter:
     def close(self) -> None:
         """Close the connection; the database stays."""
         self._plans.clear()  # They were prepared in the session that ends.
-        if self._connection is not None:
+        if self._connection is not None and self._owner == os.getpid():
             self._connection.close()
-            self._connection = None
+        elif self._connection is not None:
+            self._of_parent = self._connection  # Of the parent of this fork: to finalize it would be to tell.
+        self._connection = None
+
+    @property
+    def descriptor(self) -> int:
+        """That of the connection, which a forked child leaves alone: it opens one of its own."""
+        return self._open.fileno()
 
     @property
     def _open(self) -> psycopg.Connection[tuple[object, ...]]:
-        if self._connection is None:
+        if self._connection is None or self._owner != os.getpid():
             self._connect()
         assert self._connection is not None
         return self._connection
@@ -340,6 +341,7 @@ class Resetter:
         import psycopg
 
         self.close()
+        self._owner = os.getpid()
         try:
             self._connection = psycopg.connect(self._cluster.url(self._database), autocommit=True, connect_timeout=10)
         except psycopg.OperationalError as error:
@@ -374,6 +376,23 @@ class Resetter:
         if kept not in self._plans:
             self._plans[kept] = self._prepare(kept)
         return self._plans[kept]
+
+    def _deleted(self, kept: frozenset[int]) -> bool:
+        """Run the plan, where it can be run at all; whether nothing but rows has changed."""
+        import psycopg
+
+        try:
+            return self._delete(kept)
+        except (
+            psycopg.errors.UndefinedObject,
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.FeatureNotSupported,
+        ):
+            self._open.rollback()
+            return False  # What the plan refers to was dropped or altered.
+        except psycopg.errors.LockNotAvailable:
+            self._open.rollback()
+            raise self._locked() from None
 
     def _delete(self, kept: frozenset[int]) -> bool:
         """Run the plan; whether the fingerprint is still the one that it was made for."""
@@ -459,3 +478,95 @@ class Resetter:
             f"{sessions or 'a session that has just ended'}",
             hint="Commit, roll back or close the connections that a test opens before it ends.",
         )
+
+
+# as it was at one moment ----------------------------------------------------------------------------------------------
+
+
+_COLUMNS = """
+SELECT attname FROM pg_catalog.pg_attribute
+WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped AND attgenerated = '' ORDER BY attnum
+"""
+_SESSIONS = """
+SELECT pid FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'
+"""
+_END_SESSIONS = "SELECT pg_terminate_backend(pid), pg_sleep(0.002) FROM unnest(%s::int[]) AS pid"
+MOST_LOOKS = 1000
+"""For sessions that are told to end: each takes two milliseconds."""
+
+
+class KeptDatabase:
+    """The rows and sequences of a database as they are now, to be put back, whatever was done to them since.
+
+    They are kept as text and not as a template: a template cannot be made while a fixture holds a connection open.
+    """
+
+    def __init__(self, cluster: Cluster, database: str, *, template: str | None = None) -> None:
+        """Read what every table holds."""
+        self._resetter = Resetter(cluster, database, template=template)
+        self._schema = self._resetter._schema
+        self._rows = [(table, text) for table in reversed(self._schema.tables) if (text := self._read(table))]
+        self._sessions = self._others()
+
+    @property
+    def descriptor(self) -> int:
+        """That of its connection."""
+        return self._resetter.descriptor
+
+    def restore(self) -> None:
+        """Make it so again, and end the sessions that were opened since: one may still commit what it was told to.
+
+        Raises EnvironmentUnavailable where that cannot be done.
+        """
+        import psycopg
+
+        try:
+            self._end_sessions()
+            if self._resetter.reset().how == "cloned":
+                self._after_clone()
+            for table, text in self._rows:
+                with self._resetter._open.cursor().copy(self._copy(table, "{} ({}) FROM STDIN")) as copy:
+                    copy.write(text)
+        except (psycopg.Error, UsageError) as error:
+            told = f"the database of job_postgres cannot be made as it was when the test began: {error}"
+            raise EnvironmentUnavailable(told) from None
+
+    def close(self) -> None:
+        """Close its connection."""
+        self._resetter.close()
+
+    def _after_clone(self) -> None:
+        """Empty what the template holds, and let sequences stand where they stood here."""
+        new = self._resetter._schema
+        numbers = {one.full_name: one.oid for one in new.sequences}
+        if [one.full_name for one in new.tables] != [one.full_name for one in self._schema.tables]:
+            raise UsageError("a fixture had changed its schema, and so did a run")
+        stood = [replace(one, oid=numbers[one.full_name]) for one in self._schema.sequences]
+        self._schema = self._resetter._schema = replace(new, sequences=tuple(stood))
+        oids = {one.full_name: one for one in new.tables}
+        self._rows = [(oids[table.full_name], text) for table, text in self._rows]
+        self._resetter._plans.clear()
+        self._resetter.reset()
+
+    def _read(self, table: TableState) -> bytes:
+        with self._resetter._open.cursor().copy(self._copy(table, "(SELECT {1} FROM {2}{0}) TO STDOUT")) as copy:
+            return b"".join(bytes(part) for part in copy)
+
+    def _copy(self, table: TableState, form: str) -> sql.Composed:
+        from psycopg import sql
+
+        columns = [sql.Identifier(str(name)) for (name,) in self._resetter._open.execute(_COLUMNS, [table.oid])]
+        own = sql.SQL("" if table.partitioned else "ONLY ")
+        return sql.SQL(f"COPY {form}").format(
+            sql.Identifier(table.schema, table.name), sql.SQL(", ").join(columns), own
+        )
+
+    def _others(self) -> frozenset[int]:
+        return frozenset(_number(pid) for (pid,) in self._resetter._open.execute(_SESSIONS))
+
+    def _end_sessions(self) -> None:
+        for _ in range(MOST_LOOKS):
+            if not (new := sorted(self._others() - self._sessions)):
+                return
+            self._resetter._open.execute(_END_SESSIONS, [new])

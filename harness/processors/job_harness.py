@@ -79,6 +79,9 @@ if TYPE_CHECKING:
 
 REST_SECONDS = 90 * 24 * 3600.0
 """Virtual seconds within which every job of an explored test has to end once nothing goes wrong any more."""
+EXPLORED_ANSWER_SECONDS = 2.5
+"""Real seconds for which an outstanding answer holds time in an explored run, as long as in a contract: it may be kept
+back by a lock of a paused worker, which goes on only when time does."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
 
@@ -149,7 +152,7 @@ class JobHarness(Assertions):
 
     def _open_loop(self, start: datetime, blocked_after: float, clocks: str) -> None:
         """Make the loop, the threads on it, and what of this test's thread they are lent."""
-        self._loop = VirtualLoop(busy_seconds=blocked_after)
+        self._loop = VirtualLoop(busy_seconds=blocked_after, real_patience=blocked_after)
         self._loop.on_jump = self._moved
         self._guests = self._loop.guests = open_guests(self._loop, start=start, clocks=clocks)
         self._guests.on_block = self._blocked
@@ -558,6 +561,7 @@ class JobHarness(Assertions):
         if forked:
             self._loop.after_fork()
             self._application.reopen()
+        self._loop.expect_answers_within(EXPLORED_ANSWER_SECONDS)
         self._demands.answer_by(choices)
         self._session.disturb(self._demands, faults)
         self._running.watch_waits()

@@ -113,6 +113,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """The clocks and the threads of the processors here."""
         self.guard: Guard | None = None
         """Puts a gate before each answer from outside: a timer that fires, a thread that is done, bytes that came."""
+        self._muted: dict[int, _GatedReader] = {}
+        """By descriptor, the readers that stand at their gates."""
         super().__init__(self._gate)  # type: ignore[arg-type]  # it has what the base calls of a selector
         self._clock_resolution = RESOLUTION_SECONDS
         self._gate.begin()
@@ -309,6 +311,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Tell about code that keeps control for long, in seconds of CPU time: `BUSY_CPU_SECONDS`."""
         self._gate.on_busy = on_busy
 
+    def expect_answers_within(self, seconds: float) -> None:
+        """Let an answer that is outstanding on a descriptor hold time for at most so many real seconds."""
+        self._descriptors.patience = min(self._descriptors.patience, seconds)
+
     def asked(self, descriptor: int) -> None:
         """Hear that bytes were written to a connection."""
         self._descriptors.asked(descriptor)
@@ -354,10 +360,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Watch a descriptor, at a gate where a lifetime waits for its bytes. asyncio's own way, 3.11 to 3.14."""
         if not self._gate.begins:
             self._descriptors.watch(self._gate.number(fd), callback)
+        self._muted.pop(self._gate.number(fd), None)
         if self.guard is not None and (waiting := LIFETIME.get()) is not None:
-            callback = self.guard(waiting, callback)
+            callback, args = _GatedReader(self, fd, waiting, functools.partial(callback, *args)), ()
         handle: asyncio.Handle = super()._add_reader(fd, callback, *args)  # type: ignore[misc]
         return handle
+
+    def _remove_reader(self, fd: Any) -> bool:
+        """Watch a descriptor no more, nor once what stands at its gate goes on."""
+        muted = self._muted.pop(self._gate.number(fd), None) is not None
+        removed: bool = super()._remove_reader(fd)  # type: ignore[misc]
+        return removed or muted
+
+    def mute(self, fd: Any, reader: _GatedReader) -> None:
+        """Ask the machine no more about a descriptor until `unmute`: it would name the same bytes again at once."""
+        self._remove_reader(fd)
+        self._muted[self._gate.number(fd)] = reader
+
+    def unmute(self, fd: Any, reader: _GatedReader) -> bool:
+        """Go on. False: nobody wants to hear of this descriptor any more, or somebody else does."""
+        if self._muted.get(self._gate.number(fd)) is not reader:
+            return False
+        del self._muted[self._gate.number(fd)]
+        super()._add_reader(fd, reader)  # type: ignore[misc]
+        return True
 
     async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
         """Wait, in real time, for the threads of the default executor."""
@@ -477,7 +503,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 self._forget(key.fd)
 
     def _forget(self, descriptor: int) -> None:
-        self._remove_reader(descriptor)  # type: ignore[attr-defined]
+        self._remove_reader(descriptor)
         self._remove_writer(descriptor)  # type: ignore[attr-defined]
 
     def _make_socket_transport(self, sock: Any, *arguments: Any, **options: Any) -> Any:
@@ -564,7 +590,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             return self._gate.taken()
         if self.guests is not None and self.guests.may_come_back():
             for seconds in self.guests.looks_back():
-                if self._gate.wait(seconds):
+                if self._wait(seconds):
                     return self._gate.taken()
         attendant = self.attendant
         if attendant is not None and attendant.act():
@@ -596,11 +622,19 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if self.on_jump is not None:
                 self.on_jump(when)
 
+    def _wait(self, seconds: float) -> bool:
+        """Wait for the machine in real time, during which nobody keeps control. True: it said something."""
+        self.watched.waits += 1
+        try:
+            return bool(self._gate.wait(seconds))
+        finally:
+            self.watched.waits -= 1
+
     def _wait_for_real_work(self) -> bool:
         """Wait in real time. True: something happened; False: look again who is still at work."""
         seconds = self.real_patience if self._held else self._gate.seconds
         looks = self.guests.doubtful() if self._held and self.guests is not None else None
-        if self._gate.wait(min(seconds, looks or seconds)):
+        if self._wait(min(seconds, looks or seconds)):
             self._patient_since = 0.0
             return True
         if looks is not None and self.guests is not None and self.guests.let_doubtful_go():
@@ -626,7 +660,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             if package not in guests.foreign:
                 continue
             self._waited_for.add(awaited)
-            if self._gate.wait(GRACE_SECONDS):
+            if self._wait(GRACE_SECONDS):
                 self._waited_for.discard(awaited)
                 return True
             self.on_doubt(
@@ -735,6 +769,34 @@ def _copy(answer: asyncio.Future[Any], to: asyncio.Future[Any]) -> None:
         to.set_exception(error)
     else:
         to.set_result(answer.result())
+
+
+class _GatedReader:
+    """A reader behind a gate, to which it comes once, however often the machine names the same unread bytes.
+
+    The machine is not asked about its descriptor while it stands there: a selector names what is readable again at
+    once, and while there is something to do no time passes and nobody else acts.
+    """
+
+    __slots__ = ("_come", "_coming", "_fd", "_hear", "_loop", "_passed")
+
+    def __init__(self, loop: VirtualLoop, fd: Any, life: Lifetime, hear: Callback) -> None:
+        assert loop.guard is not None
+        self._loop, self._fd, self._hear = loop, fd, hear
+        self._come = loop.guard(life, self._go_on)
+        self._coming = self._passed = False
+
+    def __call__(self) -> None:
+        self._coming, self._passed = True, False
+        self._come()
+        self._coming = False
+        if not self._passed:
+            self._loop.mute(self._fd, self)
+
+    def _go_on(self) -> None:
+        self._passed = True
+        if self._coming or self._loop.unmute(self._fd, self):
+            self._hear()
 
 
 class _Nothing(asyncio.Handle):

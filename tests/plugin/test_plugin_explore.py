@@ -684,3 +684,117 @@ def test_each_run_begins_with_tmp_path_as_the_fixtures_left_it(suite: pytest.Pyt
     result = suite.runpytest_inprocess("--job-explore=10")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*explored 1 test*: 10 disturbed runs*"])
+
+
+ENDLESS = """
+import time
+import pytest
+from harness.processors import JobResult
+
+runs = []
+
+@pytest.mark.job_explore(isolation="rerun", runs=5)
+def test_that_spins_in_a_disturbed_run(job_harness):
+    runs.append(1)
+    while len(runs) == 4:
+        pass
+    job_harness.register("tool", lambda job: JobResult(success=True))
+    job_harness.enqueue("tool")
+    job_harness.run_until_idle()
+"""
+
+
+def test_a_rerun_that_does_not_end_is_ended_within_its_limit_and_named(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(harness.exploring, "RUN_SECONDS", 0.3)
+    suite.makepyfile(test_it=ENDLESS)
+    result = suite.runpytest_inprocess("-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*: 1 of 5 runs were not judged; 1 told nothing: it did not end within 0.3 s*"])
+
+
+DATABASE = """
+import psycopg
+import pytest
+from harness.processors import JobResult
+
+@pytest.fixture(scope="session")
+def job_postgres_schema():
+    def migrate(url):
+        with psycopg.connect(url) as connection:
+            connection.execute("create table colour (name text)")
+            connection.execute("insert into colour values ('red')")
+            connection.execute("create table account (id int generated always as identity, total int, twice int "
+                               "generated always as (2 * total) stored)")
+            connection.execute("create table done (job text primary key)")
+    return migrate
+
+@pytest.fixture
+def database(job_postgres):
+    with psycopg.connect(job_postgres.url) as connection:
+        connection.execute("insert into account (total) values (0)")
+        connection.commit()
+        yield connection
+
+@pytest.fixture
+def filled(job_postgres):
+    ask(job_postgres.url, "insert into account (total) values (0)")
+
+def ask(url, statement):
+    with psycopg.connect(url) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else None
+
+def play(job_harness, job_postgres, pay):
+    url = job_postgres.url
+    found = ask(url, "select id, total, twice, (select count(*) from colour), (select count(*) from done) from account")
+    assert found == [(1, 0, 0, 1, 0)]
+    ask(url, "insert into account (total) values (100)")
+    assert ask(url, "delete from account where total = 100 returning id") == [(2,)], "sequences are put back, too"
+
+    def paid_once(harness):
+        [(total,)] = ask(url, "select total from account")
+        assert total <= 10
+
+    job_harness.always(paid_once)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", url)
+    job_harness.run_until_idle()
+    assert ask(url, "select total from account") == [(10,)]
+
+async def once(job):
+    async with await psycopg.AsyncConnection.connect(job.input) as connection:
+        cursor = await connection.execute("insert into done values (%s) on conflict do nothing", [job.id])
+        if cursor.rowcount:
+            await connection.execute("update account set total = total + 10")
+    return JobResult(success=True)
+
+async def twice(job):
+    async with await psycopg.AsyncConnection.connect(job.input) as connection:
+        await connection.execute("update account set total = total + 10")
+    return JobResult(success=True)
+
+def test_right(job_harness, job_postgres, database):
+    play(job_harness, job_postgres, once)
+
+def test_right_after_ddl(job_harness, job_postgres, filled):
+    play(job_harness, job_postgres, once)
+    ask(job_postgres.url, "drop table done")
+
+def test_wrong(job_harness, job_postgres, database):
+    play(job_harness, job_postgres, twice)
+
+def test_reset(job_harness, job_postgres):
+    job_postgres.reset()
+    ask(job_postgres.url, "insert into account (total) values (0)")
+    play(job_harness, job_postgres, once)
+"""
+
+
+@pytest.mark.postgres
+def test_each_run_finds_the_database_as_it_was_when_the_test_began(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=DATABASE)
+    result = suite.runpytest_subprocess("--job-explore=8", "-rs")
+    result.assert_outcomes(passed=3, failed=1)
+    result.stdout.fnmatch_lines(["*invariant_violated in test_wrong", "*paid_once: assert 20 <= 10*"])

@@ -11,7 +11,7 @@ import pytest
 
 from harness.errors import LimitReached, UsageError
 from harness.sim.lifetime import Lifetime
-from harness.sim.loop import Deadlock, VirtualLoop
+from harness.sim.loop import Callback, Deadlock, VirtualLoop
 
 
 @pytest.fixture
@@ -307,3 +307,28 @@ def test_bytes_for_what_is_paused_stay_unread_and_let_the_others_rest(loop: Virt
         loop.advance(1)
     assert read == [b"answer"]
     assert rounds[0] < 100
+
+
+def test_bytes_whose_reader_stands_at_a_gate_are_named_once_and_time_moves_on(loop: VirtualLoop) -> None:
+    """As under psycopg: it takes its reader away only once it was told, and reads only then."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    standing, heard = list[Callback](), list[tuple[bytes, float]]()
+
+    def guard(life: Lifetime, callback: Callback) -> Callback:
+        return lambda *arguments: standing.append(lambda: callback(*arguments))
+
+    loop.guard = guard
+    with ours, theirs:
+        ours_life = Lifetime("delivery").context()
+        ours_life.run(loop.add_reader, ours, lambda: heard.append((ours.recv(8), loop.time())))
+        theirs.send(b"answer")
+        loop.advance(60)
+        assert (len(standing), heard, loop.time()) == (1, [], 60)
+        standing.pop()()
+        assert heard == [(b"answer", 60)]
+        theirs.send(b"more")
+        loop.advance(1)
+        ours_life.run(loop.remove_reader, ours)
+        standing.pop()()
+    assert heard == [(b"answer", 60)], "what was removed at its gate hears nothing"

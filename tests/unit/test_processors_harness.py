@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -501,3 +502,25 @@ def test_handles_of_one_job_are_equal(jobs: JobHarness) -> None:
     with JobHarness() as others:
         others.register("echo", succeed)
         assert others.enqueue("echo", 1) != first
+
+
+def test_an_answer_that_never_comes_lets_time_move_on_to_the_processor_s_own_timeout() -> None:
+    server = socket.create_server(("127.0.0.1", 0))
+
+    async def ask(job: ToolJob) -> JobResult:
+        _, writer = await asyncio.open_connection(*server.getsockname())
+        try:
+            writer.write(b"question")
+            await asyncio.wait_for(_.readline(), 10)
+        finally:
+            writer.close()
+        return JobResult(success=True)
+
+    with server, JobHarness(settings=Settings(max_attempts=1), blocked_after=0.3) as jobs:
+        jobs.register("ask", ask)
+        job = jobs.enqueue("ask")
+        jobs.run_until_idle()
+        assert (job.status, job.error) == ("FAILED", "TimeoutError")
+        assert jobs.now - START < timedelta(seconds=12)
+        assert any("has said nothing for 0.3 s of real time, and time moved on" in note for note in jobs.notes())
+        jobs.problems()
