@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.faults import Circumstances, FaultKind
     from harness.history.event import SideEffect
     from harness.history.outcome import DONE, Outcome, done
-    from harness.invariants.effects import at_most_once
+    from harness.invariants.effects import at_most_once, exactly_once
     from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
     from harness.model.job import JobView
     from harness.model.json_value import json_problem
@@ -78,6 +78,7 @@ __all__ = [
     "check_processor",  # holds a processor to the contract, for runners other than pytest
     "done",  # the outcome of a verb that did what it was asked, with what it tells
     "effect",  # declares a side effect of the job at work
+    "exactly_once",  # an invariant: a declared side effect happens once for each job that completes
     "json_problem",  # says why JSON cannot hold a value
     "open_engine",  # opens an engine by its name on the command line
     "retry_delay",  # how long a failed attempt waits for the next one
@@ -103,7 +104,7 @@ if not TYPE_CHECKING:
         "harness.processors.async_harness": ("AsyncJobHarness",),
         "harness.processors.contract": ("ProcessorContract", "check_processor"),
         "harness.processors.delivery": ("effect", "step"),
-        "harness.invariants.effects": ("at_most_once",),
+        "harness.invariants.effects": ("at_most_once", "exactly_once"),
         "harness.processors.assertions": ("JobHandle",),
         "harness.processors.job_harness": ("JobHarness",),
         "harness.processors.typescript": ("JavaScript", "TypeScriptProcessor"),

@@ -48,6 +48,10 @@ REPAIRS: Final[Mapping[Guarantee, str]] = {
 }
 """What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
 OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
+    "effect_missing": (
+        "A job completed whose side effect, which a test declared to happen exactly once, never happened.",
+        "Mark the work as done in the transaction that does it, or after it: a worker may die between the two.",
+    ),
     "effect_repeated": (
         "A side effect that a test declared to happen at most once happened again.",
         "Send a key that stays the same over attempts: a worker may die right after the effect.",

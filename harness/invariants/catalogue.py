@@ -22,7 +22,7 @@ from harness.invariants import (
     requests,
     schedules,
 )
-from harness.invariants.effects import REPEATED, UNKEYED
+from harness.invariants.effects import MISSING, REPEATED, UNKEYED
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant
 
 CATALOGUE: Final[tuple[Invariant, ...]] = (
@@ -115,7 +115,7 @@ def kind_of(name: str) -> AnomalyKind:
     """Return what an anomaly breaches; one of an invariant of the user's own is named by that alone."""
     if name in ANOMALIES:
         return ANOMALIES[name][1]
-    own = {kind.name: kind for kind in (REPEATED, UNKEYED)}
+    own = {kind.name: kind for kind in (MISSING, REPEATED, UNKEYED)}
     return own.get(name) or AnomalyKind(name, Guarantee.OWN, "A check of your own failed.")
 
 

@@ -1,14 +1,16 @@
-"""An invariant of the user's own over declared side effects: at most once."""
+"""Invariants of the user's own over declared side effects: at most once, exactly once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from harness.errors import did_you_mean
-from harness.history.event import Effect
+from harness.history.event import Call, Effect
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from harness.model.job import JobId, JobView
 from harness.model.json_value import canonical
+from harness.model.lifecycle import COMPLETED
 
 REPEATED: Final = AnomalyKind(
     "effect_repeated", Guarantee.OWN, "A side effect that may happen at most once happened again."
@@ -18,6 +20,8 @@ UNKEYED: Final = AnomalyKind(
     "effect_without_key", Guarantee.OWN, "A side effect lacks the data by which a check tells one from another."
 )
 """What `at_most_once` reports of data that does not have a key of `per`, instead of taking all such effects for one."""
+MISSING: Final = AnomalyKind("effect_missing", Guarantee.OWN, "A job completed, and its side effect never happened.")
+"""What `exactly_once` reports besides."""
 
 
 def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
@@ -28,37 +32,9 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
     data lacks a key of `per` is a breach of its own.
     """
 
-    class AtMostOnce(Monitor):
+    class AtMostOnce(_AtMostOnce):
         def __init__(self, rules: Rules, breach: Reporter) -> None:
-            super().__init__(rules, breach)
-            self._seen: dict[str, Effect] = {}
-            self._unkeyed = False
-
-        def on_effect(self, event: Effect) -> None:
-            if event.name != name or (event.idempotent and event.identity is not None):
-                return
-            data = event.data or {}
-            if lacking := [key for key in per if key not in data]:
-                self._refuse(event, lacking[0], list(data))
-                return
-            told = ", ".join(f"{key}={canonical(data[key])}" for key in per)
-            if not per and event.identity is not None:
-                told = event.identity
-            first = self._seen.setdefault(told or event.job, event)
-            if first is not event:
-                what = f"{name}({told})" if told else name
-                self.breach(
-                    REPEATED.name,
-                    f"{what} by {event.actor} in attempt {event.attempt} of {event.job}, and before that by "
-                    f"{first.actor} in attempt {first.attempt} of {first.job}",
-                    job=event.job,
-                )
-
-        def _refuse(self, event: Effect, key: str, known: list[str]) -> None:
-            if not self._unkeyed:
-                self._unkeyed = True
-                near = did_you_mean(key, known) or f", only {', '.join(known) or 'no data'}"
-                self.breach(UNKEYED.name, f"{name} of {event.job} has no {key!r}{near}: per={list(per)}", job=event.job)
+            super().__init__(rules, breach, name, per)
 
     return Invariant(
         id=f"{name}_at_most_once",
@@ -67,3 +43,96 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
         anomalies=(REPEATED, UNKEYED),
         make=AtMostOnce,
     )
+
+
+def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None) -> Invariant:
+    """Make an invariant: `at_most_once`, and at rest no job has completed whose side effect never happened.
+
+    Every job that completed is asked for it, or with `tool` those of that tool. With `per`, a job whose input has these
+    keys may leave it to another with the same values.
+    """
+
+    class ExactlyOnce(_ExactlyOnce):
+        def __init__(self, rules: Rules, breach: Reporter) -> None:
+            super().__init__(rules, breach, name, per, tool)
+
+    return Invariant(
+        id=f"{name}_exactly_once",
+        sentence=f"The side effect {name!r} happens exactly once for each job that completes.",
+        kind=Kind.ALWAYS,
+        anomalies=(REPEATED, UNKEYED, MISSING),
+        make=ExactlyOnce,
+    )
+
+
+class _AtMostOnce(Monitor):
+    """Remembers the first side effect of each job, or of each value."""
+
+    def __init__(self, rules: Rules, breach: Reporter, name: str, per: Sequence[str]) -> None:
+        super().__init__(rules, breach)
+        self._name = name
+        self._per = tuple(per)
+        self._seen: dict[str, Effect] = {}
+        self._unkeyed = False
+
+    def on_effect(self, event: Effect) -> None:
+        if event.name != self._name or (event.idempotent and event.identity is not None):
+            return
+        data = event.data or {}
+        if lacking := [key for key in self._per if key not in data]:
+            self._refuse(event, lacking[0], list(data))
+            return
+        told = self._values(data)
+        if not self._per and event.identity is not None:
+            told = event.identity
+        first = self._seen.setdefault(told or event.job, event)
+        if first is not event:
+            what = f"{self._name}({told})" if told else self._name
+            self.breach(
+                REPEATED.name,
+                f"{what} by {event.actor} in attempt {event.attempt} of {event.job}, and before that by "
+                f"{first.actor} in attempt {first.attempt} of {first.job}",
+                job=event.job,
+            )
+
+    def _refuse(self, event: Effect, key: str, known: list[str]) -> None:
+        if not self._unkeyed:
+            self._unkeyed = True
+            near = did_you_mean(key, known) or f", only {', '.join(known) or 'no data'}"
+            what = f"{self._name} of {event.job} has no {key!r}{near}: per={list(self._per)}"
+            self.breach(UNKEYED.name, what, job=event.job)
+
+    def _values(self, data: Mapping[str, Any]) -> str:
+        return ", ".join(f"{key}={canonical(data[key])}" for key in self._per)
+
+
+class _ExactlyOnce(_AtMostOnce):
+    """Remembers besides which jobs had the side effect."""
+
+    def __init__(self, rules: Rules, breach: Reporter, name: str, per: Sequence[str], tool: str | None) -> None:
+        super().__init__(rules, breach, name, per)
+        self._tool = tool
+        self._had: set[JobId] = set()
+        self._told: set[JobId] = set()
+        self._asks_for: dict[JobId, str] = {}
+        """The values in `per` of a job, where its input has these keys."""
+
+    def on_call(self, event: Call) -> None:
+        if event.verb != "enqueue" or not self._per:
+            return
+        for request in event.arguments:
+            given = getattr(request, "input", None)
+            if isinstance(given, dict) and all(key in given for key in self._per):
+                self._asks_for[request.id] = self._values(given)
+
+    def on_effect(self, event: Effect) -> None:
+        if event.name == self._name:
+            self._had.add(event.job)
+        super().on_effect(event)
+
+    def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        for job, view in views.items():
+            asked = view.status is COMPLETED and self._tool in (None, view.tool)
+            if asked and job not in self._had | self._told and self._asks_for.get(job) not in self._seen:
+                self._told.add(job)
+                self.breach(MISSING.name, f"{job} of {view.tool} completed, and {self._name} never happened", job=job)

@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from harness.adapters.reference.application import JobResult, NonRetryableError, ToolJob
-from harness.invariants.effects import at_most_once
+from harness.invariants.effects import at_most_once, exactly_once
 from harness.processors.assertions import Counts, JobHandle
 from harness.processors.async_harness import AsyncJobHarness
 from harness.processors.contract import ContractReport, ProcessorContract, check_processor
@@ -35,5 +35,6 @@ __all__ = [
     "at_most_once",
     "check_processor",
     "effect",
+    "exactly_once",
     "step",
 ]

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from harness.errors import UsageError
-from harness.invariants.effects import at_most_once
+from harness.invariants.effects import at_most_once, exactly_once
 from harness.processors import JobHarness, JobResult, ToolJob, effect, step
 
 DONE = JobResult(success=True)
@@ -201,6 +201,44 @@ def test_a_key_that_no_side_effect_has_is_named_and_takes_no_two_for_one() -> No
         (screen,) = jobs.problems()
         assert "charged of job-1 has no 'ordr' (did you mean 'order'?): per=['ordr']" in screen
         assert "effect_repeated" not in screen
+
+
+@pytest.mark.parametrize(
+    ("options", "places", "found"),
+    [
+        ({}, ["before starting"], None),
+        ({}, ["marked"], "effect_missing"),
+        ({"tool": "charge-once"}, ["marked"], "effect_missing"),
+        ({"tool": "welcome"}, ["marked"], None),
+        ({"per": ["order"]}, ["marked"], "effect_missing"),
+        ({"per": ["order"], "second": True}, [], None),
+        ({"second": True}, [], "effect_missing"),
+    ],
+)
+def test_a_charge_that_is_lost_between_its_mark_and_itself_is_missing(
+    options: dict[str, Any], places: list[str], found: str | None
+) -> None:
+    marked = set[int]()
+
+    def mark_and_charge(job: ToolJob) -> JobResult:
+        if job.input["order"] not in marked:
+            marked.add(job.input["order"])
+            effect("marked")
+            effect("charged", order=job.input["order"])
+        return JobResult(success=True)
+
+    second = options.pop("second", False)
+    with JobHarness(invariants=[exactly_once("charged", **options)]) as jobs:
+        jobs.register("charge-once", mark_and_charge)
+        for place in places:
+            jobs.crash_worker(at=place)
+        jobs.enqueue("charge-once", {"order": 7})
+        jobs.run_until_idle()
+        if second:
+            jobs.enqueue("charge-once", {"order": 7})
+            jobs.run_until_idle()
+        jobs.problems()
+        assert [anomaly.name for anomaly in jobs.anomalies] == ([found] if found else [])
 
 
 @pytest.mark.parametrize(
