@@ -17,6 +17,7 @@ from harness.processors.baton import Baton
 from harness.processors.delivery import Delivery, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.noticed import user_function
+from harness.processors.observed_effects import Observations, watch
 from harness.processors.processor import is_async, telling
 from harness.processors.tests_thread import TestsThread
 from harness.processors.workplace import Workplace
@@ -61,8 +62,9 @@ class Running:
         self._inconclusive: dict[str, None] = {}
 
     def watch_waits(self) -> None:
-        """Put a gate before whatever a processor waits for outside itself."""
+        """Put a gate before whatever a processor waits for outside itself, and beside what it is seen to do there."""
         self._loop.guard = self._guard
+        watch()
 
     def begin(self, job: ToolJob) -> Delivery:
         """Begin the delivery that the worker was just given. Called in the processor's own context."""
@@ -81,6 +83,8 @@ class Running:
                 self._end(job.id, life)
 
         delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
+        if self._loop.guard is not None:
+            delivery.observed = observed = Observations(life, rest=lambda: self._rest(delivery, observed))
         if self._demands.waits(WHILE_RUNNING, job.id):
             self._loop.watch_lifetimes()
             life.count(lambda number: self._pass(WHILE_RUNNING, job.id, life))
@@ -179,6 +183,14 @@ class Running:
         in_turn = self._baton.holds() or self._loop.is_in_this_thread()
         if in_turn and process is not None and life.within(process.life):
             process.pass_by(JobPoint(place, job))
+
+    def _rest(self, delivery: Delivery, observed: Observations) -> None:
+        """Come to a gate after what a plain function was seen to do; a coroutine has its awaits."""
+        if not self._baton.holds() or not observed.effects:
+            return
+        delivery.pass_point(observed.effects[-1].name)
+        if delivery.life.still and self._loop.guests is not None:
+            self._loop.guests.sleep(0)  # Paused: control goes to the loop, and comes back once it goes on.
 
     def _write(self, *about: Any) -> None:
         if self.closed:

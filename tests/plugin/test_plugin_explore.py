@@ -798,3 +798,46 @@ def test_each_run_finds_the_database_as_it_was_when_the_test_began(suite: pytest
     result = suite.runpytest_subprocess("--job-explore=8", "-rs")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*invariant_violated in test_wrong", "*paid_once: assert 20 <= 10*"])
+
+
+SEEN = """
+import httpx
+import pytest
+from harness.processors import JobResult
+
+charged, marked = [], set()
+
+def answer(request):
+    key = request.headers.get("idempotency-key", len(charged))
+    if key not in charged:
+        charged.append(key)
+    return httpx.Response(200)
+
+def pay(job, headers=None):
+    if job.id not in marked:
+        with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+            client.post("https://pay.test/charges", headers=headers)
+        marked.add(job.id)
+    return JobResult(success=True)
+
+def pay_by_key(job):
+    return pay(job, {"idempotency-key": job.id})
+
+@pytest.mark.parametrize("processor", [pay, pay_by_key])
+def test_pay(job_harness, processor):
+    def paid_once(harness):
+        assert len(charged) <= 1
+    job_harness.always(paid_once)
+    job_harness.register("pay", processor)
+    job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+"""
+
+
+def test_a_plain_function_is_killed_right_after_what_it_is_seen_to_do(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=SEEN)
+    result = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(
+        ["*invariant_violated in test_pay?pay?", "*CRASHES at POST https://pay.test/charges job-1*"]
+    )
