@@ -312,7 +312,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._gate.on_busy = on_busy
 
     def expect_answers_within(self, seconds: float) -> None:
-        """Let an answer that is outstanding on a descriptor hold time for at most so many real seconds."""
+        """Let an answer that is outstanding on a descriptor hold time for at most this number of real seconds."""
         self._descriptors.patience = min(self._descriptors.patience, seconds)
 
     def asked(self, descriptor: int) -> None:

@@ -795,7 +795,7 @@ def test_reset(job_harness, job_postgres):
 @pytest.mark.postgres
 def test_each_run_finds_the_database_as_it_was_when_the_test_began(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=DATABASE)
-    result = suite.runpytest_subprocess("--job-explore=8", "-rs")
+    result = suite.runpytest_subprocess("--job-explore=20", "-rs")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*invariant_violated in test_wrong", "*paid_once: assert 20 <= 10*"])
 
