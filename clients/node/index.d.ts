@@ -71,6 +71,8 @@ export interface HarnessOptions {
   seed?: number;
   /** Side effects that may happen once for each job, or once for each value of the data named in `per`. */
   atMostOnce?: OneOrMore<string | { name: string; per?: string[] }>;
+  /** Those that besides have to happen for each job that completes, or for each of one tool. */
+  exactlyOnce?: OneOrMore<string | { name: string; per?: string[]; tool?: string }>;
 }
 
 type OneOrMore<T> = T | T[];

@@ -98,14 +98,17 @@ class Player:
         if not self.enqueued:
             yield NOTHING_ENQUEUED
             return
-        asked = self._options.get("at_most_once") or ()
-        forbidden = [each["name"] if isinstance(each, dict) else each for each in asked]
+        forbidden = {
+            each["name"] if isinstance(each, dict) else each: said
+            for option, said in (("at_most_once", "atMostOnce"), ("exactly_once", "exactlyOnce"))
+            for each in self._options.get(option) or ()
+        }
         others = [name for name in self.effects if name not in forbidden]
-        for name in forbidden:
+        for name, said in forbidden.items():
             near = did_you_mean(name, others)
             # One harness may forbid what only another test of its file declares; where all of it is missing, none is.
-            if name not in self.effects and (near or not self.effects.keys() & set(forbidden)):
-                yield f"no processor declared the effect {name!r}, which atMostOnce names{near}"
+            if name not in self.effects and (near or not self.effects.keys() & forbidden.keys()):
+                yield f"no processor declared the effect {name!r}, which {said} names{near}"
         if not (self.effects or self.checks or forbidden):
             yield NOTHING_DECLARED
         for name, count in repeated.items():

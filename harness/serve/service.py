@@ -30,7 +30,7 @@ from harness.history.event import RUN_EVENTS, Effect, Observed
 from harness.invariants import Invariant
 from harness.model.duration import parse_duration
 from harness.model.settings import Settings
-from harness.processors import JobHarness, at_most_once
+from harness.processors import JobHarness, at_most_once, exactly_once
 from harness.processors.hosted import HostedProcessors
 from harness.report.screen import first_screen, screen_text
 from harness.run.verdict import Run
@@ -278,6 +278,7 @@ class HarnessService:
         settings: Mapping[str, Any] | None = None,
         seed: int = 0,
         at_most_once: Sequence[Any] = (),
+        exactly_once: Sequence[Any] = (),
         title: str = "the jobs of this test",
     ) -> OpenedHarness:
         if engine not in IN_MEMORY and not works_by_itself(engine):
@@ -288,7 +289,7 @@ class HarnessService:
         harness = JobHarness(
             settings=_settings(settings or {}),
             seed=seed,
-            invariants=[_at_most_once(each) for each in at_most_once],
+            invariants=[*map(_at_most_once, at_most_once), *map(_exactly_once, exactly_once)],
             workplace=self._shared.workplace(engine),
         )
         return OpenedHarness(harness, self._conversation, title=title)
@@ -461,11 +462,23 @@ def _snake(name: str) -> str:
 
 
 def _at_most_once(asked: Any) -> Invariant:
-    match {"name": asked} if isinstance(asked, str) else asked:
-        case {"name": str(name), **more} if not set(more) - {"per"} and isinstance(per := more.get("per") or [], list):
-            return at_most_once(name, per=per)
+    return at_most_once(**_once(asked, "atMostOnce"))
+
+
+def _exactly_once(asked: Any) -> Invariant:
+    return exactly_once(**_once(asked, "exactlyOnce", tool="pay"))
+
+
+def _once(asked: Any, option: str, **more: str) -> dict[str, Any]:
+    """Return a side effect's name and how it is counted, as the invariant takes it; `more` may be given besides."""
+    given = {"name": asked} if isinstance(asked, str) else asked
+    match given:
+        case {"name": str(), **rest} if not set(rest) - {"per", *more}:
+            if isinstance(rest.get("per", []), list) and all(isinstance(rest.get(key, ""), str) for key in more):
+                return dict(given)
+    shown = "".join(f', {key}: "{value}"' for key, value in more.items())
     raise UsageError(
-        f"atMostOnce cannot be {asked!r:.80}", hint='Write "charged", or { name: "charged", per: ["order"] }.'
+        f"{option} cannot be {asked!r:.80}", hint=f'Write "charged", or {{ name: "charged", per: ["order"]{shown} }}.'
     )
 
 

@@ -724,7 +724,8 @@ def test_a_python_side_that_is_missing_polluted_or_another_is_named(project: Pro
 def test_the_types_are_right(project: Project) -> None:
     project.write("types/tsconfig.json", json.dumps({"compilerOptions": TYPES, "include": ["*"]}))
     body = """
-    const harness = jobHarness({ engine: "memory", settings: { maxAttempts: 3 }, atMostOnce: ["charged"] });
+    const harness = jobHarness({ engine: "memory", settings: { maxAttempts: 3 }, atMostOnce: ["charged"],
+      exactlyOnce: { name: "charged", tool: "pay" } });
     test("types", async () => {
       harness.register("pay", async (job) => ({ success: true, output: job.data.order }));
       const job = await harness.enqueue("pay", { order: 7 }, { startAfter: "5m" });

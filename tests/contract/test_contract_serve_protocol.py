@@ -235,6 +235,16 @@ def test_a_mistake_of_the_test_is_told_without_a_traceback(do: str, given: dict[
     assert "File" not in refused["hint"]
 
 
+@pytest.mark.parametrize(("tool", "found"), [("pay", "effect_missing"), (None, "effect_missing"), ("ship", None)])
+def test_a_side_effect_that_has_to_happen_and_never_does_is_found(tool: str | None, found: str | None) -> None:
+    client = Client({"pay": Client.end}, PAYING)
+    wanted = "charged" if tool is None else {"name": "charged", "tool": tool}
+    asked = {"name": "pays", "source": "body", "command": "", "runs": 5, "options": {"exactly_once": [wanted]}}
+    told = client.ask("explore", **asked)
+    assert told.get("anomaly") == found
+    assert bool(told.get("unjudged")) == (found is None)
+
+
 @pytest.mark.parametrize(
     ("processor", "body", "at_most_once", "told"),
     [
@@ -296,6 +306,7 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
             {"do": "open", "with": {"at_most_once": [{"name": "a", "per": "order"}]}},
             "atMostOnce cannot be {'name': 'a', ",
         ),
+        ({"do": "open", "with": {"exactly_once": [{"name": "a", "tol": "b"}]}}, "exactlyOnce cannot be {'name': 'a', "),
         ({"do": "enqueue"}, "enqueue: missing a required argument: 'slug'"),
         ({"do": "advance", "with": {"by": "1h"}}, "no harness is open"),
         (

@@ -391,9 +391,10 @@ function looked(slug, { input, startAfter, priority, uniqueKey, maxAttempts, sta
   return Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
 }
 
-function wired({ engine, settings, seed, atMostOnce, ...unknown }) {
-  refuseUnknown("jobHarness", unknown, ["engine", "settings", "seed", "atMostOnce"]);
-  const given = { engine, settings, seed, at_most_once: atMostOnce === undefined ? undefined : [atMostOnce].flat() };
+function wired({ engine, settings, seed, atMostOnce, exactlyOnce, ...unknown }) {
+  refuseUnknown("jobHarness", unknown, ["engine", "settings", "seed", "atMostOnce", "exactlyOnce"]);
+  const listed = (given) => (given === undefined ? undefined : [given].flat());
+  const given = { engine, settings, seed, at_most_once: listed(atMostOnce), exactly_once: listed(exactlyOnce) };
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
