@@ -378,7 +378,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._muted[self._gate.number(fd)] = reader
 
     def unmute(self, fd: Any, reader: _GatedReader) -> bool:
-        """Go on. False: nobody wants to hear of this descriptor any more, or somebody else does."""
+        """Go on. False: no reader wants to hear of this descriptor any more, or another one does."""
         if self._muted.get(self._gate.number(fd)) is not reader:
             return False
         del self._muted[self._gate.number(fd)]
@@ -623,7 +623,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
                 self.on_jump(when)
 
     def _wait(self, seconds: float) -> bool:
-        """Wait for the machine in real time, during which nobody keeps control. True: it said something."""
+        """Wait for the machine in real time, during which no callback keeps control. True: it said something."""
         self.watched.waits += 1
         try:
             return bool(self._gate.wait(seconds))
@@ -775,7 +775,7 @@ class _GatedReader:
     """A reader behind a gate, to which it comes once, however often the machine names the same unread bytes.
 
     The machine is not asked about its descriptor while it stands there: a selector names what is readable again at
-    once, and while there is something to do no time passes and nobody else acts.
+    once, and while there is something to do no time passes and no other actor acts.
     """
 
     __slots__ = ("_come", "_coming", "_fd", "_hear", "_loop", "_passed")
