@@ -338,7 +338,7 @@ class StateKeys:
 
     def __init__(self, rig: Rig, *, workload: int, numbers: Numbers) -> None:
         """Take the number of the workload into every key; `numbers` is shared by all keys of a search."""
-        groups = rig.scope.twins(rig.scenario)
+        groups = rig.scope.twins(rig.session.scenario)
         self._jobs = tuple(rig.scenario.plan_of())
         self._workload = workload
         jobs = [group for group in groups if set(self._jobs).issuperset(group)]

@@ -13,6 +13,7 @@ from harness.faults import FaultKind, FaultPlan, kinds
 from harness.model.duration import SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities
+from harness.run.worker import first_look
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 
@@ -151,13 +152,15 @@ class Scope:
         )
 
     def twins(self, scenario: Scenario) -> list[tuple[str, ...]]:
-        """Return the groups of names that may be exchanged: the workers, and jobs that are planned alike."""
+        """Return the groups of names that may be exchanged: workers that look at one time, and jobs planned alike."""
         if not self.symmetry:
             return []
-        alike: dict[JobPlan, list[str]] = {}
+        alike: dict[JobPlan | Duration, list[str]] = {}
+        for worker in scenario.workers:
+            alike.setdefault(first_look(worker, scenario), []).append(worker)
         for plan in scenario.jobs:
             alike.setdefault(replace(plan, name=""), []).append(plan.name)
-        return [group for group in (scenario.workers, *map(tuple, alike.values())) if len(group) > 1]
+        return [tuple(group) for group in alike.values() if len(group) > 1]
 
     def sentence(self) -> str:
         """Say the scope in words."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from math import factorial
@@ -25,7 +25,8 @@ from harness.faults import FaultPlan
 from harness.garbage import collecting_seldom
 from harness.interruption import INTERRUPTIONS
 from harness.invariants import gravity
-from harness.model.duration import format_duration
+from harness.model.duration import Duration, format_duration
+from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
 from harness.port import Engine, as_stepped
 from harness.run.session import Limits, Session
@@ -126,6 +127,8 @@ class Explorer:
         self._parents: list[int] = []
         self._moves: list[Move] = []
         self._workloads: list[int] = []
+        self._quiet: list[Duration] = []
+        """By node, for how long no job had changed there: the run is cut off as at rest after a while of that."""
         self.boring: list[int] = []
         """By node, the node that follows without any deviation."""
         self._basins: list[int] = []
@@ -199,22 +202,37 @@ class Explorer:
         return self._rigs[workload]
 
     def _new(self, state: GlobalState, keys: StateKeys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
-        """Take in a state; return its node, and whether it is new."""
-        node = len(self._parents)
+        """Take in a state; return its node, and whether it is new.
+
+        It is also new where a job changed more recently than in the state that it is equal to: its run goes on for
+        longer before it counts as at rest. The other way round nothing is lost, since the longer run does the rest too.
+        """
+        quiet = state.now - state.last_change
         if self._merge:
             raw = (workload, state.raw)
             known = self._raw.get(raw)
-            if known is None:
-                known = self._raw[raw] = self._ids.setdefault(keys.of(state), node)
-            if known != node:
+            if known is not None and self._quiet[known] <= quiet:
                 return known, False
+            key = keys.of(state)
+            known = self._ids.get(key)
+            if known is not None and self._quiet[known] <= quiet:
+                self._raw[raw] = known
+                return known, False
+            self._raw[raw] = self._ids[key] = len(self._parents)
+        node = self._add(parent, move, workload, quiet)
+        self.progress.states += 1
+        return node, True
+
+    def _add(self, parent: int, move: Move, workload: int, quiet: Duration) -> int:
+        """Add a node, and return it."""
+        node = len(self._parents)
         self._parents.append(parent)
         self._moves.append(move)
         self._workloads.append(workload)
+        self._quiet.append(quiet)
         self.boring.append(CUT)
         self._basins.append(node)
-        self.progress.states += 1
-        return node, True
+        return node
 
     def _expand(self, node: int, state: GlobalState, following: deque[tuple[int, GlobalState]]) -> None:
         workload = self._workloads[node]
@@ -247,10 +265,14 @@ class Explorer:
 
     def _rest(self, node: int, state: GlobalState, rig: Rig) -> None:
         self.boring[node] = REST
-        self.outcomes.add(tuple(sorted(str(view.status) for view in state.views.values())))
+        self._end(state.views, rig)
         rig.judge_rest(state)
         for anomaly in rig.session.judge.anomalies:
             self._see(anomaly.name, node, at_rest=True)
+
+    def _end(self, views: Mapping[JobId, JobView], rig: Rig) -> None:
+        """Note jobs at rest."""
+        self.outcomes.add(tuple(sorted(str(view.status) for view in views.values())))
 
     def _flow(self, node: int, reached: int) -> bool:
         """Note that one node leads to another without any deviation. True: that closes a circle."""
@@ -275,13 +297,9 @@ class Explorer:
         wanted = [name for name in names if not self.looking_for or name in self.looking_for]
         if not wanted:
             return False
-        self._parents.append(node)
-        self._moves.append(move)
-        self._workloads.append(workload)
-        self.boring.append(CUT)
-        self._basins.append(len(self._basins))
+        ended = self._add(node, move, workload, 0)
         for name in sorted(wanted, key=gravity):
-            self._see(name, len(self._parents) - 1, at_rest=False)
+            self._see(name, ended, at_rest=False)
         return True
 
     def _see(self, anomaly: str, node: int, *, at_rest: bool) -> None:
@@ -323,7 +341,10 @@ class Explorer:
         try:
             for move in self.path(node):
                 rig.go(move)
+            views, last_change = dict(rig.session.board.views), rig.session.recorder.last_change
             rig.judge_rest()
+            if rig.session.recorder.last_change == last_change:
+                self._end(views, rig)
             for anomaly in rig.session.judge.anomalies:
                 self._see(anomaly.name, node, at_rest=True)
         finally:

@@ -12,6 +12,7 @@ from harness.port import Claim
 from harness.run.context import ProcessorAttempt, RunContext
 from harness.run.insisting import RETRY_PAUSE, Steps, insist
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending
+from harness.scenario.scenario import Scenario
 from harness.sim.request import Point, Poll, Sleep, VerbCall
 
 
@@ -34,9 +35,7 @@ class Worker:
         world, settings = self.world, self.world.settings
         tools = world.served_by(self.name)
         wanted = (self.name, settings.batch_size) if tools is None else (self.name, settings.batch_size, tools)
-        names = world.scenario.workers
-        order = names.index(self.name) if self.name in names else 0
-        origin = order * settings.poll_interval // max(1, len(names)) // SECOND * SECOND
+        origin = first_look(self.name, world.scenario)
         vain, hope = 0, 0 if world.capabilities.sessions else HOPE
         tireless = world.searched and not world.capabilities.takes_back_in_claim
         while True:
@@ -186,6 +185,13 @@ class Worker:
 
 HOPE: Final = 30
 """A worker bears this many empty polls in a row while no lock explains them; a queue that gives nothing ends sooner."""
+
+
+def first_look(worker: str, scenario: Scenario) -> Duration:
+    """Return when a worker looks first: all of them look by turns, in whole seconds."""
+    names = scenario.workers
+    order = names.index(worker) if worker in names else 0
+    return order * scenario.settings.poll_interval // max(1, len(names)) // SECOND * SECOND
 
 
 def patience(vain: int) -> int:
