@@ -7,9 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from harness.cli.campaign_screen import Told, finding_data
+from harness.cli.output import OutputFile
 from harness.cli.search import (
     STOPPED,
     FindingPresenter,
@@ -21,6 +23,7 @@ from harness.cli.search import (
     refuse_blindness,
 )
 from harness.errors import ExitCode, HarnessError, UsageError
+from harness.exhaust.checkpoint import Checkpoint, read_checkpoint
 from harness.exhaust.scope import COUNTS, SCOPE_SETTINGS, Scope, parse_kind, searched_kinds
 from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
 from harness.explore.finding import Finding, broken_engine
@@ -83,6 +86,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="how many lengths of a retry delay with jitter to try, 1 to 4 (default: 1)",
     )
     add("--no-symmetry", action="store_true", help="treat workers and jobs of one kind as different")
+    add(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep the search in this file where it stops before it is complete: after Ctrl-C, --time, --states or a "
+        "finding",
+    )
+    add(
+        "--resume",
+        metavar="FILE",
+        help="go on from a file that --checkpoint wrote, with the options that the search had; where it stops again, "
+        "the file is written anew, or the one of --checkpoint",
+    )
     add("--states", type=int, default=5_000_000, metavar="N", help="at most N states (default: 5000000)")
 
 
@@ -142,6 +157,9 @@ def execute(arguments: argparse.Namespace) -> int:
     request = SearchRequest.checked(arguments)
     if arguments.states < 1:
         raise UsageError(f"--states must be at least 1, not {arguments.states}")
+    kept = None if arguments.resume is None else read_checkpoint(_text_of(arguments.resume), arguments.resume)
+    place = arguments.checkpoint or arguments.resume
+    checkpoint = OutputFile.checked(place, "--checkpoint" if arguments.checkpoint else "--resume") if place else None
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
@@ -151,11 +169,28 @@ def execute(arguments: argparse.Namespace) -> int:
         with raised_at_once():
             engine.info.prepare()
         refuse_blindness(engine, request.wanted)
-        return _exhausted(arguments, request, scope, engine, request.presenter(engine, engines))
+        presenter = request.presenter(engine, engines)
+        return _exhausted(arguments, request, scope, engine, presenter, kept=kept, checkpoint=checkpoint)
+
+
+def _text_of(name: str) -> str:
+    """Return the text of a file. Raises UsageError where it cannot be read."""
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is no text"
+        raise UsageError(f"--resume {name}: {why}", hint="Name a file that --checkpoint wrote.") from None
 
 
 def _exhausted(
-    arguments: argparse.Namespace, request: SearchRequest, scope: Scope, engine: Engine, presenter: FindingPresenter
+    arguments: argparse.Namespace,
+    request: SearchRequest,
+    scope: Scope,
+    engine: Engine,
+    presenter: FindingPresenter,
+    *,
+    kept: Checkpoint | None,
+    checkpoint: OutputFile | None,
 ) -> int:
     if missing := scope.missing(engine.info.capabilities):
         print(f"inconclusive: {engine.info.name} has no {', '.join(missing)}, which the scope needs.")
@@ -169,11 +204,17 @@ def _exhausted(
         state_limit=arguments.states,
         at_work=watchdog.watch,
     )
-    ending = _search(explorer, arguments.time, watchdog)
+    if kept is not None:
+        explorer.resume(kept)
+    ending = _search(explorer, arguments.time, watchdog, estimated=kept is None)
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
     print_left_out(engine, request.without)
     code, shown = _tell(explorer, ending, presenter, quiet=arguments.quiet)
+    if checkpoint is not None and ending.trouble is None:
+        checkpoint.write(explorer.checkpoint().text())
+        if not explorer.complete and not arguments.quiet:
+            print(f"Kept in {checkpoint.path.name}: the same command with --resume {checkpoint.path.name} goes on.")
     if request.is_written:
         request.write(exhaustive_data(explorer, ending, shown=shown))
     told = {one.finding.anomaly: one.told for one in shown}
@@ -182,7 +223,7 @@ def _exhausted(
     return code
 
 
-def _search(explorer: Explorer, limit: float | None, watchdog: StepWatchdog) -> SearchEnd:
+def _search(explorer: Explorer, limit: float | None, watchdog: StepWatchdog, *, estimated: bool) -> SearchEnd:
     """Search, and say how that ended; whatever ends it, what was found is kept."""
     started = time.perf_counter()
     interruption: BaseException | None = None
@@ -190,7 +231,7 @@ def _search(explorer: Explorer, limit: float | None, watchdog: StepWatchdog) -> 
     with progress_bar(measured=False) as advance, watchdog:
         watchdog.opening()
         try:
-            if worth_it(explorer.scope):
+            if estimated and worth_it(explorer.scope):
                 forecaster = Forecaster(
                     explorer.engine, explorer.scope, clock=time.perf_counter, at_work=watchdog.watch
                 )

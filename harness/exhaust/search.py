@@ -10,11 +10,14 @@ import gc
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import factorial
 from typing import Any, NamedTuple
 
+from harness import __version__
+from harness.errors import UsageError
 from harness.exhaust.canonical import Key, StateKeys
+from harness.exhaust.checkpoint import START_AGAIN, Checkpoint, look_of, words_of
 from harness.exhaust.memo import Asked, Numbers
 from harness.exhaust.rig import ReplayRig, Rig, Script, SnapshotRig, Stepped, Unfaithful
 from harness.exhaust.scope import Scope
@@ -78,6 +81,24 @@ def _keeping_states() -> Iterator[None]:
                 gc.unfreeze()
 
 
+class Expanding(NamedTuple):
+    """A state whose moves are being made, and how far the search was before that."""
+
+    node: int
+    state: GlobalState
+    nodes: int
+    following: int
+    states: int
+    transitions: int
+
+
+def _changed(engine: Engine) -> UsageError:
+    return UsageError(
+        f"{engine.info.name} does not come to the states that were kept: it has changed since, or the file has",
+        hint=START_AGAIN,
+    )
+
+
 class Explorer:
     """Searches one scope on one engine. `sightings` and `progress` hold the result, also after Ctrl-C."""
 
@@ -115,6 +136,7 @@ class Explorer:
         self._merge = merge
         self._at_work = at_work
         self._numbers: Numbers = {}
+        self._resumed: Checkpoint | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -133,6 +155,11 @@ class Explorer:
         """By node, the node that follows without any deviation."""
         self._basins: list[int] = []
         """By node, one that it reaches without any deviation: where they all end is a rest, or a circle."""
+        self._ended: list[int] = []
+        """The nodes at which an anomaly ended the run: no states."""
+        self._layer: deque[tuple[int, GlobalState]] = deque()
+        self._following: deque[tuple[int, GlobalState]] = deque()
+        self._expanding: Expanding | None = None
 
     # the search -----------------------------------------------------------------------------------------------------
 
@@ -159,29 +186,140 @@ class Explorer:
         self._rigs.clear()
 
     def _run(self, watch: Watch) -> None:
-        layer: deque[tuple[int, GlobalState]] = deque()
+        if self._resumed is None:
+            self._start()
+        elif not self._make_again(self._resumed, watch):
+            return
+        while self._layer:
+            while self._layer:
+                self.progress.frontier = len(self._layer) + len(self._following)
+                if not self._may_go_on(watch):
+                    return
+                node, state = self._layer.popleft()
+                progress = self.progress
+                self._expanding = Expanding(
+                    node, state, len(self._parents), len(self._following), progress.states, progress.transitions
+                )
+                self._expand(node, state, self._following)
+                self._expanding = None
+                if self.first_only and self.sightings:
+                    self.stopped_by = "an anomaly"
+                    return
+            self._layer, self._following = self._following, deque()
+            if self._layer:
+                self.progress.depth += 1
+                self.progress.layers.append(len(self._layer))
+        self.progress.frontier = 0
+        self.complete = True
+
+    def _start(self) -> None:
         for workload in range(len(self.scenarios)):
             rig, keys = self._rig(workload)
             state = rig.root()
             node, new = self._new(state, keys, -1, BORING, workload)
             if new:
-                layer.append((node, state))
-        while layer:
-            self.progress.layers.append(len(layer))
-            following: deque[tuple[int, GlobalState]] = deque()
-            while layer:
-                self.progress.frontier = len(layer) + len(following)
-                if not self._may_go_on(watch):
-                    return
-                node, state = layer.popleft()
-                self._expand(node, state, following)
-                if self.first_only and self.sightings:
-                    self.stopped_by = "an anomaly"
-                    return
-            layer = following
-            self.progress.depth += bool(layer)
-        self.progress.frontier = 0
-        self.complete = True
+                self._layer.append((node, state))
+        self.progress.layers.append(len(self._layer))
+
+    # stopped, and gone on with --------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What this search is of, by name."""
+        left_out = ", ".join(sorted(self.engine.info.contract.never_reported))
+        return {
+            "version": __version__,
+            "engine": self.engine.info.name,
+            "scope": repr(self.scope),
+            "choice of anomalies": f"{', '.join(sorted(self.looking_for)) or 'all'}; left out: {left_out or 'none'}",
+        }
+
+    def checkpoint(self) -> Checkpoint:
+        """Return how far the search came. What was under way when it was cut short is not counted."""
+        if self._resumed is not None:
+            return self._resumed
+        progress, cut = self.progress, self._expanding
+        layer, following = list(self._layer), list(self._following)
+        count, states, transitions = len(self._parents), progress.states, progress.transitions
+        if cut is not None:
+            layer, following = [(cut.node, cut.state), *layer], following[: cut.following]
+            count, states, transitions = cut.nodes, cut.states, cut.transitions
+        boring = self.boring[:count]
+        if cut is not None:
+            boring[cut.node] = CUT
+        moves, words = words_of(self._moves[:count])
+        frontier = len(layer) + len(following)
+        return Checkpoint(
+            identity=self.identity,
+            complete=self.complete,
+            reexecuted=self.reexecuted,
+            parents=self._parents[:count],
+            moves=moves,
+            words=words,
+            ended=[node for node in self._ended if node < count],
+            boring=boring,
+            waiting=([node for node, _ in layer], [node for node, _ in following]),
+            looks=[look_of(state) for _, state in (*layer, *following)],
+            progress=asdict(replace(progress, states=states, transitions=transitions, frontier=frontier)),
+            sightings=[
+                (seen.anomaly, seen.node, seen.at_rest)
+                for seen in self.sightings.values()
+                if seen.node < count and (cut is None or not seen.at_rest or seen.node != cut.node)
+            ],
+            outcomes=sorted(self.outcomes),
+        )
+
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from here once it is run.
+
+        Raises UsageError where that is no part of this search.
+        """
+        checkpoint.refuse_other(self.identity)
+        if self.first_only and checkpoint.sightings:
+            raise UsageError(
+                f"the search that was kept ended with {checkpoint.sightings[0][0]}",
+                hint="Add --keep-going to search what is left.",
+            )
+        self.reexecuted = checkpoint.reexecuted
+        self._resumed = checkpoint
+
+    def _make_again(self, saved: Checkpoint, watch: Watch) -> bool:
+        """Make the states of a search that was stopped, each by the one move that reached it. False: told to stop."""
+        ended, waiting = set(saved.ended), [*saved.waiting[0], *saved.waiting[1]]
+        needed = {parent: node for node, parent in enumerate(saved.parents) if parent >= 0 and node not in ended}
+        needed |= dict.fromkeys(waiting, len(saved.parents))
+        made: dict[int, GlobalState] = {}
+        roots = 0
+        for node, (parent, move) in enumerate(zip(saved.parents, saved.moves_by_node(), strict=True)):
+            if not watch(self.progress):
+                self.stopped_by = "the limit of time"
+                return False
+            workload = roots if parent < 0 else self._workloads[parent]
+            roots += parent < 0
+            if node in ended:
+                self._ended.append(self._add(parent, move, workload, 0))
+                continue
+            rig, keys = self._rig(workload)
+            self._at_work(rig.session)
+            state = rig.root() if parent < 0 else rig.make(move, made[parent])
+            if self._new(state, keys, parent, move, workload) != (node, True):
+                raise _changed(self.engine)
+            if needed.get(parent) == node:
+                del made[parent]
+            if node in needed:
+                made[node] = state
+        if [look_of(made[node]) for node in waiting] != saved.looks:
+            raise _changed(self.engine)
+        self.boring = list(saved.boring)
+        for node, reached in enumerate(self.boring):
+            if reached >= 0:
+                self._flow(node, reached)
+        self.progress = Progress(**saved.progress)
+        self.sightings = {name: Sighting(name, node, at_rest) for name, node, at_rest in saved.sightings}
+        self.outcomes = {tuple(outcome) for outcome in saved.outcomes}
+        self._layer, self._following = (deque((node, made[node]) for node in nodes) for nodes in saved.waiting)
+        self._resumed = None
+        return True
 
     def _may_go_on(self, watch: Watch) -> bool:
         if self.progress.states >= self.state_limit:
@@ -298,6 +436,7 @@ class Explorer:
         if not wanted:
             return False
         ended = self._add(node, move, workload, 0)
+        self._ended.append(ended)
         for name in sorted(wanted, key=gravity):
             self._see(name, ended, at_rest=False)
         return True
