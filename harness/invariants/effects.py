@@ -11,6 +11,7 @@ from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind,
 from harness.model.job import JobId, JobView
 from harness.model.json_value import canonical
 from harness.model.lifecycle import COMPLETED
+from harness.port import JobRequest
 
 REPEATED: Final = AnomalyKind(
     "effect_repeated", Guarantee.OWN, "A side effect that may happen at most once happened again."
@@ -121,7 +122,7 @@ class _ExactlyOnce(_AtMostOnce):
         if event.verb != "enqueue" or not self._per:
             return
         for request in event.arguments:
-            given = getattr(request, "input", None)
+            given = request.input if isinstance(request, JobRequest) else None
             if isinstance(given, dict) and all(key in given for key in self._per):
                 self._asks_for[request.id] = self._values(given)
 

@@ -222,7 +222,7 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     [
         ("register", {"slug": "pay"}, "the tool 'pay' has a processor already"),
         ("register", {"slug": "My Tool"}, "'My Tool' is not a valid tool name"),
-        ("enqueue", {"slug": "pay", "input": {"a": "\x00"}}, "$.a: PostgreSQL cannot hold the character NUL"),
+        ("enqueue", {"slug": "pay", "input": {"a": "\x00"}}, "the input of 'pay' cannot be kept: $.a: PostgreSQL"),
     ],
 )
 def test_a_mistake_of_the_test_is_told_without_a_traceback(do: str, given: dict[str, Any], told: str) -> None:
