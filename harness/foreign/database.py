@@ -200,7 +200,8 @@ class ForeignDatabase:
 
     def _empty(self, tables: Sequence[str], as_new: bool) -> None:
         self.revision += 1
-        self._pipeline.run(*[PreparedQuery(f"DELETE FROM {table}".encode()) for table in tables])
+        deletions = [PreparedQuery(f"DELETE FROM {table}".encode()) for table in tables]
+        self._pipeline.run(PreparedQuery(virtual_chance.FIRST_UUID), *deletions)
         self._resets += 1
         if as_new or self._resets % _VACUUM_EVERY == 0:
             self._session.execute(f"VACUUM {', '.join(tables)}".encode(), prepare=False)

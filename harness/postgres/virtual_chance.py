@@ -1,4 +1,8 @@
-"""A random() of a database that returns what it is told: for other people's SQL, beside the virtual clock."""
+"""Chance in a database: random() returns what it is told, and UUIDs come in the same order in each run.
+
+It is for other people's SQL, beside the virtual clock. Of jobs that are created at one instant many queues take the one
+first whose id is lower: with an id by real chance the same run went two ways.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +23,14 @@ CREATE SEQUENCE {CHANCE_SCHEMA}.parts MINVALUE 0 START 0 NO CYCLE;
 GRANT USAGE ON SCHEMA {CHANCE_SCHEMA} TO PUBLIC;
 GRANT SELECT, UPDATE ON SEQUENCE {CHANCE_SCHEMA}.parts TO PUBLIC;
 ALTER FUNCTION pg_catalog.random() RENAME TO job_harness_real_random;
+CREATE SEQUENCE {CHANCE_SCHEMA}.uuids;
+GRANT USAGE ON SEQUENCE {CHANCE_SCHEMA}.uuids TO PUBLIC;
+ALTER FUNCTION pg_catalog.gen_random_uuid() RENAME TO job_harness_real_uuid;
+CREATE FUNCTION pg_catalog.gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL RESTRICTED AS $$
+    SELECT pg_catalog.overlay(pg_catalog.overlay(pg_catalog.md5(
+        pg_catalog.nextval('{CHANCE_SCHEMA}.uuids')::text
+    ), '4', 13), '8', 17)::uuid
+$$;
 CREATE FUNCTION pg_catalog.random() RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT last_value OPERATOR(pg_catalog./) {PARTS}::double precision FROM {CHANCE_SCHEMA}.parts
 $$;
@@ -26,7 +38,9 @@ $$;
 
 
 def install(connection: psycopg.Connection[Any]) -> None:
-    """Put random() into our hands, before any schema is installed in this database; until `set_next` it answers 0.
+    """Put random() and gen_random_uuid() into our hands, before any schema is installed in this database.
+
+    Until `SET_NEXT` random() answers 0.
 
     Needs a superuser: raises EnvironmentUnavailable where there is none. Harmless when repeated.
     """
@@ -41,13 +55,16 @@ def install(connection: psycopg.Connection[Any]) -> None:
             connection.execute(_INSTALL.encode())
     except psycopg.Error as error:
         raise EnvironmentUnavailable(
-            f"random() of this database cannot be replaced: {error}",
+            f"random() and gen_random_uuid() of this database cannot be replaced: {error}",
             hint="PostgreSQL 13 or newer with superuser rights is needed; managed databases withhold them.",
         ) from error
 
 
 SET_NEXT: Final = f"SELECT setval('{CHANCE_SCHEMA}.parts', $1)".encode()
 """Lets random() answer this many parts, for all sessions, until the next time."""
+
+FIRST_UUID: Final = f"SELECT setval('{CHANCE_SCHEMA}.uuids', 1, false)".encode()
+"""Lets the UUIDs begin anew, as in a new database."""
 
 
 def parts_of(fraction: float) -> int:

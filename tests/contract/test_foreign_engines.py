@@ -13,8 +13,9 @@ import pytest
 from harness.conformance import Level, conform
 from harness.conformance.judge import Mark
 from harness.errors import ExitCode, UsageError
-from harness.explore.sampling import DRAWN_LIMITS, Sampler
+from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
 from harness.foreign import PeerLost
+from harness.history.jsonl import dump_history
 from harness.model.duration import MILLISECOND
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -222,6 +223,11 @@ def test_what_is_fetched_together_comes_as_it_was_sent(engines: Get) -> None:
 
 def test_heartbeats_are_there_from_12_on(engines: Get) -> None:
     assert [engines(name).info.capabilities.heartbeat for name in (BOSS_10, BOSS)] == [False, True]
+
+
+def test_jobs_of_one_instant_come_in_the_same_order_in_each_run_whatever_their_ids(engines: Get) -> None:
+    sampler = Sampler(engines(BOSS))
+    assert len({dump_history(sampler.sample(run_seed(0, 56)).history) for _ in range(8)}) == 1
 
 
 def test_a_killed_child_is_named_and_the_next_run_has_a_new_one(engines: Get) -> None:
