@@ -6,8 +6,11 @@ benchmarks/all.py [audit.py ...]
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -58,6 +61,18 @@ def kept() -> dict[str, str]:
     return {part.partition("\n")[0]: f"\n## {part.rstrip()}\n" for part in parts}
 
 
+def when() -> str:
+    """Return what the page says of when it was measured as a whole."""
+    found = re.search(r"\nMeasured on .*\n", PAGE.read_text(encoding="utf-8"))
+    return "" if found is None else found[0]
+
+
+def now() -> str:
+    """Return the same of a measurement that begins; the load is how many processes wanted a core in the last minute."""
+    day, load = time.strftime("%Y-%m-%d"), os.getloadavg()[0]
+    return f"\nMeasured on {day}, {os.cpu_count()} cores, load before: {load:.1f}.\n"
+
+
 def section(name: str, arguments: tuple[str, ...]) -> str:
     """Run one benchmark; answer its part of the page."""
     command = " ".join((f"{ELSEWHERE.get(name, '.venv')}/bin/python", f"benchmarks/{name}", *arguments))
@@ -84,13 +99,14 @@ def main() -> None:
     named = sys.argv[1:]
     if unknown := [name for name in named if name not in BENCHMARKS]:
         sys.exit(f"no such benchmark: {unknown[0]}; there are {', '.join(BENCHMARKS)}")
+    measured = when() if named else now()
     sections = kept() if named else {title(name): text for name in ELSEWHERE if (text := kept().get(title(name)))}
     for name, arguments in BENCHMARKS.items():
         if name in (named or BENCHMARKS.keys() - ELSEWHERE):
             print(f"{name} ...", flush=True)
             sections[title(name)] = section(name, arguments)
     ordered = [sections[title(name)] for name in BENCHMARKS if title(name) in sections]
-    PAGE.write_text(HEAD + "".join(ordered), encoding="utf-8")
+    PAGE.write_text(HEAD + measured + "".join(ordered), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(HERE.parent)}")
 
 
