@@ -101,7 +101,7 @@ def machine() -> str:
     """Say what it ran on: size, and how busy it was."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     load = os.getloadavg()[0]
-    return f"{os.cpu_count()} cores and {memory:.0f} GiB of {platform.system()} that others used too (load {load:.0f})"
+    return f"{os.cpu_count()} cores and {memory:.0f} GiB of {platform.system()} (load {load:.0f})"
 
 
 if __name__ == "__main__":
