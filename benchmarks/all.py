@@ -28,7 +28,7 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
     "run_profile.py": ("10",),
     "exhaustive.py": ("1",),
     "reduction.py": (),
-    "ray_cluster.py": ("30000",),
+    "ray_cluster.py": ("100000",),
     "gating.py": ("3",),
     "engines.py": ("3",),
     "pgboss_work.py": ("5",),
