@@ -118,10 +118,10 @@ def test_a_node_killed_in_mid_campaign_changes_nothing_but_a_note(cluster: Any, 
     together = searched("memory", MemoryEngine(), runs=4 * RUNS, watch=watch)
     assert killed
     assert replace(together, notes=()) == alone
-    (note,) = together.notes
-    assert note.startswith("Ray node ")
-    assert node.node_id[:8] in note
-    assert note.endswith("went away")
+    for note in together.notes:  # none where the node had no run in hand yet
+        assert note.startswith("Ray node ")
+        assert node.node_id[:8] in note
+        assert note.endswith("went away")
 
 
 def test_what_is_found_is_what_one_process_finds(cluster: Any, second: Callable[..., Any]) -> None:
