@@ -29,10 +29,8 @@ pytestmark = [pytest.mark.campaign, pytest.mark.filterwarnings("ignore")]
 
 OPENER = "harness.wiring:open_engine"
 RUNS = 300
-EARLY = 50
-"""Runs after which a node is killed: few, because stretches grow, and soon all of them are handed out."""
 TARGETS = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.processors.typescript import find_typescript_node
@@ -50,6 +48,11 @@ class DiesOnce(MemoryQueue):
         return super().fail(claim, error, final)
 
 def open_it(name):
+    if name == "held-up":
+        if marker := os.environ.get("HELD_UP"):
+            Path(marker).touch()
+            time.sleep(600)
+        return MemoryEngine()
     if name == "needs-node":
         if os.environ.get("LACKS_NODE"):
             os.environ["PATH"] = "/nowhere"
@@ -105,23 +108,26 @@ def searched(
     return replace(campaign, notes=tuple(crew.notes))
 
 
-def test_a_node_killed_in_mid_campaign_changes_nothing_but_a_note(cluster: Any, second: Callable[..., Any]) -> None:
+def test_a_node_killed_in_mid_campaign_changes_nothing_but_a_note(
+    cluster: Any, second: Callable[..., Any], tmp_path: Path
+) -> None:
     alone = Sampler(MemoryEngine()).explore(seed=3, runs=4 * RUNS)
-    node, killed = second(), list[int]()
+    begun = tmp_path / "begun"
+    node, killed = second(HELD_UP=str(begun)), list[int]()
 
     def watch(done: int) -> bool:
-        if done >= EARLY and not killed:
+        if begun.exists() and not killed:
             killed.append(done)
             cluster.remove_node(node, allow_graceful=False)
         return True
 
-    together = searched("memory", MemoryEngine(), runs=4 * RUNS, watch=watch)
+    together = searched("held-up", MemoryEngine(), runs=4 * RUNS, opener="ray_targets:open_it", watch=watch)
     assert killed
     assert replace(together, notes=()) == alone
-    for note in together.notes:  # none where the node had no run in hand yet
-        assert note.startswith("Ray node ")
-        assert node.node_id[:8] in note
-        assert note.endswith("went away")
+    (note,) = together.notes
+    assert note.startswith("Ray node ")
+    assert node.node_id[:8] in note
+    assert note.endswith("went away")
 
 
 def test_what_is_found_is_what_one_process_finds(cluster: Any, second: Callable[..., Any]) -> None:
