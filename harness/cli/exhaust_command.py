@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from harness.cli.search import (
     SearchRequest,
     changes_of,
     configure_search,
-    print_left_out,
+    print_unjudged,
     progress_bar,
     refuse_blindness,
 )
@@ -209,12 +210,13 @@ def _exhausted(
     ending = _search(explorer, arguments.time, watchdog, estimated=kept is None)
     if ending.trouble is not None and not explorer.progress.states:
         raise ending.trouble
-    print_left_out(engine, request.without)
+    print_unjudged(engine, request.without)
     code, shown = _tell(explorer, ending, presenter, quiet=arguments.quiet)
     if checkpoint is not None and ending.trouble is None:
         checkpoint.write(explorer.checkpoint().text())
         if not explorer.complete and not arguments.quiet:
-            print(f"Kept in {checkpoint.path.name}: the same command with --resume {checkpoint.path.name} goes on.")
+            named = arguments.checkpoint or arguments.resume
+            print(f"Kept in {named}: the same command with --resume {shlex.quote(named)} goes on.")
     if request.is_written:
         request.write(exhaustive_data(explorer, ending, shown=shown))
     told = {one.finding.anomaly: one.told for one in shown}

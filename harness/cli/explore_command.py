@@ -19,7 +19,7 @@ from harness.cli.search import (
     SearchRequest,
     changes_of,
     configure_search,
-    print_left_out,
+    print_unjudged,
     progress_bar,
     queues_to_search,
     refuse_blindness,
@@ -216,7 +216,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         finding.anomaly: presenter.tell(finding, spent=_met(campaign, finding, seconds), first=place == 0)
         for place, finding in enumerate(gravest_first(campaign))
     }
-    print_left_out(engine, plan.without)
+    print_unjudged(engine, plan.without)
     if plan.left_out:
         print(f"Left out of the workload, and so not looked at (--leave-out): {', '.join(sorted(plan.left_out))}.")
     if campaign.findings:

@@ -391,7 +391,7 @@ def refuse_blindness(engine: Engine, wanted: frozenset[str]) -> None:
         )
 
 
-def print_left_out(engine: Engine, without: frozenset[str]) -> None:
+def print_unjudged(engine: Engine, without: frozenset[str]) -> None:
     """Name what a verdict does not speak of: the user's own code beside a draft, and anomalies left out."""
     contract = engine.info.contract
     if contract.draft:

@@ -17,6 +17,17 @@ CHANCE_SCHEMA: Final = "job_harness_chance"
 PARTS: Final = 1_000_000_000
 """A fraction is kept in this many parts."""
 
+
+def uuids_from(digits: str) -> str:
+    """Return SQL that lets gen_random_uuid() take its digits from an expression, 32 of them in hexadecimal."""
+    return f"""
+ALTER FUNCTION pg_catalog.gen_random_uuid() RENAME TO job_harness_real_uuid;
+CREATE FUNCTION pg_catalog.gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE AS $$
+    SELECT pg_catalog.overlay(pg_catalog.overlay({digits}, '4', 13), '8', 17)::pg_catalog.uuid
+$$;
+"""
+
+
 _INSTALL: Final = f"""
 CREATE SCHEMA {CHANCE_SCHEMA};
 CREATE SEQUENCE {CHANCE_SCHEMA}.parts MINVALUE 0 START 0 NO CYCLE;
@@ -25,12 +36,7 @@ GRANT SELECT, UPDATE ON SEQUENCE {CHANCE_SCHEMA}.parts TO PUBLIC;
 ALTER FUNCTION pg_catalog.random() RENAME TO job_harness_real_random;
 CREATE SEQUENCE {CHANCE_SCHEMA}.uuids;
 GRANT USAGE ON SEQUENCE {CHANCE_SCHEMA}.uuids TO PUBLIC;
-ALTER FUNCTION pg_catalog.gen_random_uuid() RENAME TO job_harness_real_uuid;
-CREATE FUNCTION pg_catalog.gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE PARALLEL RESTRICTED AS $$
-    SELECT pg_catalog.overlay(pg_catalog.overlay(pg_catalog.md5(
-        pg_catalog.nextval('{CHANCE_SCHEMA}.uuids')::text
-    ), '4', 13), '8', 17)::uuid
-$$;
+{uuids_from(f"pg_catalog.md5(pg_catalog.nextval('{CHANCE_SCHEMA}.uuids')::pg_catalog.text)")}
 CREATE FUNCTION pg_catalog.random() RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT last_value OPERATOR(pg_catalog./) {PARTS}::double precision FROM {CHANCE_SCHEMA}.parts
 $$;

@@ -1166,8 +1166,8 @@ def _opened(path: Any, mode: Any, flags: Any) -> None:
     if isinstance(path, int) or (observed := _account(current())) is None:
         return
     name = os.path.abspath(os.fsdecode(path))
-    empties = "w" in mode if isinstance(mode, str) else bool(flags & os.O_TRUNC)
-    verb = _file_verb(mode if isinstance(mode, str) else "", flags if isinstance(flags, int) else 0)
+    mode, flags = mode if isinstance(mode, str) else "", flags if isinstance(flags, int) else 0
+    verb = _file_verb(mode, flags)
     if name.startswith(_NOT_OUTSIDE) or "__pycache__" in name or os.path.isdir(name):
         return
     if verb == "read":
@@ -1182,8 +1182,8 @@ def _opened(path: Any, mode: Any, flags: Any) -> None:
     size = os.stat(name).st_size if verb == "append to" and os.path.exists(name) else 0
     observed.add(effect)
     observed.source(id(effect), lambda: _File(name, effect, size))
-    if empties and (os.path.isfile(name) or not os.path.exists(name)):
-        _empty(name, observed)
+    if ("w" in mode or flags & os.O_TRUNC) and (os.path.isfile(name) or ("w" in mode and not os.path.exists(name))):
+        _empty(name, observed)  # What os.open is to make, it makes itself: with its own rights, or not at all.
 
 
 def _empty(name: str, observed: Observations) -> None:

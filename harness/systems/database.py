@@ -19,7 +19,7 @@ from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import timestamp_of
 from harness.foreign.postgres_proxy import Backends
 from harness.model.duration import Instant
-from harness.postgres import Cluster, provision, virtual_clock
+from harness.postgres import Cluster, provision, virtual_chance, virtual_clock
 from harness.postgres.absence import PatientConnection
 from harness.postgres.gating import SessionPool
 from harness.systems.document import JOB
@@ -65,7 +65,7 @@ def _written_anew(found: re.Match[str]) -> str:
 # chance --------------------------------------------------------------------------------------------------------------
 
 
-_CHANCE: Final = """
+_CHANCE: Final = f"""
 CREATE SCHEMA job_harness_chance;
 CREATE SEQUENCE job_harness_chance.drawn;
 GRANT USAGE ON SCHEMA job_harness_chance TO PUBLIC;
@@ -79,11 +79,7 @@ CREATE FUNCTION pg_catalog.random() RETURNS double precision LANGUAGE sql VOLATI
     SELECT ('x' OPERATOR(pg_catalog.||) pg_catalog.left(job_harness_chance.draw(), 8))::pg_catalog.bit(32)::bigint
         OPERATOR(pg_catalog./) 4294967296::double precision
 $$;
-ALTER FUNCTION pg_catalog.gen_random_uuid() RENAME TO job_harness_real_uuid;
-CREATE FUNCTION pg_catalog.gen_random_uuid() RETURNS uuid LANGUAGE sql VOLATILE AS $$
-    SELECT pg_catalog.overlay(pg_catalog.overlay(job_harness_chance.draw(), '4', 13), '8', 17)::pg_catalog.uuid
-$$;
-"""
+{virtual_chance.uuids_from("job_harness_chance.draw()")}"""
 
 
 class SystemDatabase:

@@ -638,3 +638,20 @@ def test_a_plain_function_is_killed_at_a_line_of_its_own(tmp_path: Path, monkeyp
     whole = ContractRun(write_aside, examples=[7]).judge("survives_crash")
     assert whole.outcome is CheckOutcome.PASSED, whole.text
     assert "killed at 3 moments" in whole.text
+
+
+def test_what_os_open_makes_is_made_by_it_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def write(job: ToolJob) -> JobResult:
+        try:
+            os.close(os.open("absent", os.O_WRONLY | os.O_TRUNC))
+        except FileNotFoundError:
+            secret = os.open("secret", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            os.write(secret, b"order")
+            os.close(secret)
+            return JobResult(success=os.stat("secret").st_mode & 0o777 == 0o600, error="others may read it")
+        return JobResult(success=False, error="it was made")
+
+    found = ContractRun(write, examples=[7]).judge("survives_crash")
+    assert found.outcome is CheckOutcome.PASSED, found.text

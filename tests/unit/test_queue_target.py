@@ -9,7 +9,7 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.cli import main
-from harness.cli.search import print_left_out
+from harness.cli.search import print_unjudged
 from harness.errors import UsageError
 from harness.explore.sampling import Sampler
 from harness.explore.workload import endings_for
@@ -78,7 +78,7 @@ def test_a_search_names_what_the_users_own_file_leaves_out(capsys: pytest.Captur
     contract = Contract(intended={"job_stuck": "by design", "zombie": "so"}, file="queue.yaml")
     engine.info = replace(engine.info, contract=contract)
 
-    print_left_out(engine, frozenset({"job_stuck"}))
+    print_unjudged(engine, frozenset({"job_stuck"}))
 
     assert capsys.readouterr().out == (
         "Not reported: job_stuck (--without).\nNot reported: zombie (`without` in queue.yaml).\n"
