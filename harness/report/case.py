@@ -74,7 +74,7 @@ class Case:
 
     @property
     def headline(self) -> str:
-        """Say in one line what came out; empty where all is well."""
+        """Say in one line what came out; empty where all is well and there is nothing to remark."""
         if self.error is not None:
             return self.error.message
         if self.skipped:
@@ -82,8 +82,10 @@ class Case:
         if self.explanation is not None and self.differs:
             return f"documented: {self.explanation.place}"
         run = self.run
-        if run is None or self.verdict is Verdict.PASS:
+        if run is None:
             return ""
+        if self.verdict is Verdict.PASS:
+            return "; ".join(run.remarks)
         if self.verdict is Verdict.INCONCLUSIVE:
             return "; ".join(run.uncovered)
         if self.control is not None:

@@ -44,6 +44,8 @@ class Run:
     """What the scenario expected and did not get, with `file:line`."""
     uncovered: tuple[str, ...] = ()
     """What could not be judged here, and how to cover it."""
+    remarks: tuple[str, ...] = ()
+    """What to know of a run that was judged."""
     steps: int = 0
     now: int = 0
     cut: bool = False

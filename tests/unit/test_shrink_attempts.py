@@ -6,17 +6,20 @@ from dataclasses import replace
 
 import pytest
 
+from harness.adapters.memory import MemoryEngine
 from harness.errors import UsageError
 from harness.explore.finding import Finding
 from harness.explore.sampling import Sampler
 from harness.explore.shrink import _fewer_attempts
 from harness.mistakes import CATALOGUE
+from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.port import Contract
 from harness.report.screen import MOST, rows_of
 from harness.run.play import play, uncovered_capabilities
+from harness.run.verdict import Verdict
 from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import FOUND, Scenario
 from harness.sim.choices import Deviation
 
 
@@ -69,3 +72,23 @@ def test_what_the_target_fixes_is_as_it_was_in_a_finding_which_replays() -> None
     with pytest.raises(UsageError, match=r"max_attempts is written into queue\.yaml"):
         contract.refuse({"max_attempts": 1})
     contract.refuse({"max_attempts": 2, "lease": 1})
+
+
+def test_a_finding_is_judged_under_the_settings_that_its_target_has_by_now() -> None:
+    def target(lease: int) -> MemoryEngine:
+        contract = Contract(effective=lambda settings: settings.changed(lease=lease), fixed=frozenset({"lease"}))
+        return MemoryEngine(name="queue.yaml", contract=contract)
+
+    found = Scenario(
+        title=f"anything{FOUND}",
+        settings=Settings(lease=5 * MINUTE),
+        jobs=(JobPlan("a"),),
+        application="queue.yaml",
+    )
+
+    run = play(found, engine=target(7 * MINUTE))
+    assert (run.verdict, run.remarks) == (Verdict.PASS, ("settings changed since it was found: lease 5m -> 7m",))
+    assert run.scenario.settings.lease == 7 * MINUTE
+    assert play(found, engine=target(5 * MINUTE)).remarks == ()
+    for other in (replace(found, title="by hand"), replace(found, application="other.yaml")):
+        assert play(other, engine=target(7 * MINUTE)).verdict is Verdict.INCONCLUSIVE
