@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,15 +16,18 @@ from harness.explore.finding import first_difference
 from harness.explore.sampling import Sampler
 from harness.foreign.packages import find_node, npm_package, python_package
 from harness.foreign.peer import children_of
+from harness.foreign.postgres_messages import Frame
+from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.history.event import Call, Effect
 from harness.model.duration import SECOND
+from harness.postgres.patience import Deadline
 from harness.report.screen import first_screen, screen_text
 from harness.run.play import play
 from harness.run.verdict import Run, Verdict
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
-from harness.systems import SystemEngine
+from harness.systems import SystemEngine, process
 from harness.systems.database import SystemDatabase
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -252,6 +256,53 @@ def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_
     plain = _played(engine, jobs="abcd")
     behind = _played(engine, jobs="b", tape=(Deviation("time", 1, "store clock behind 5s"),))
     assert (plain.anomalies, behind.anomalies) == ((), ())
+
+
+COMPUTES_FIRST = """
+import hashlib, os, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+hashlib.pbkdf2_hmac("sha256", b"a long work", b"", 600_000)
+while True:
+    db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'")
+    time.sleep(2)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_worker_that_computes_once_it_is_connected_is_not_at_rest(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The greeting comes during the look at the connections that follows two looks at sleeping threads.
+
+    So it does where it takes two looks of 0.04 s.
+    """
+    preload = tmp_path / "preload" / "sitecustomize.py"
+    preload.parent.mkdir()
+    looks, greeting = "def _sockets():\n", PasswordEndpoint._greeting
+    text = (process.PYTHON_PRELOAD / preload.name).read_text()
+    assert looks in text
+    preload.write_text(text.replace(looks, f'{looks}    _real["sleep"](0.04)\n'))
+
+    def late(endpoint: PasswordEndpoint, server: socket.socket) -> list[Frame]:
+        Deadline(0.08).pause(0.08)
+        return greeting(endpoint, server)
+
+    monkeypatch.setattr(process, "PYTHON_PRELOAD", preload.parent)
+    monkeypatch.setattr(PasswordEndpoint, "_greeting", late)
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(COMPUTES_FIRST)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace(
+            "  api: {command: python api.py, http: {port_env: PORT}}", "  worker: {command: python worker.py}"
+        )
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .lstrip()
+    )
+    assert _played(opened(tmp_path / "system.yaml")).verdict is Verdict.PASS
 
 
 LOOKS_FIRST = """

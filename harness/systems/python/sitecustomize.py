@@ -22,9 +22,11 @@ _FORKS = "JOB_HARNESS_FORKS"
 _ASKED = "JOB_HARNESS_SYSTEM"
 _LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", ""})
 _FIONREAD = 0x541B
-_RECEIVED, _NOT_SENT, _SENT = 128, 144, 200
-"""Where `struct tcp_info` has the bytes that were received, those still to be sent, and those that were."""
-_LISTENS = 10
+_RECEIVED, _NOT_SENT, _SENT, _SENT_AGAIN = 128, 144, 200, 208
+"""Where `struct tcp_info` has the bytes that were received, those still to be sent, those that were, and those of them
+that were sent once more: on a crowded machine TCP takes an answer that is late for one that is lost."""
+_CONNECTS, _PEER_HAS_ENDED, _LISTENS = 2, 8, 10
+"""States of a connection: it was asked for and is not there yet, its other end is closed, it is to be connected to."""
 _OURS = os.path.dirname(os.path.abspath(__file__))
 _real = {
     name: getattr(time, name)
@@ -416,9 +418,13 @@ def _install_network(asked, note):
 
 
 def _sockets():
-    """Return, by the ports of its ends, what was read of each connection and written to it, and whether it ended."""
+    """Return, by the ports of its ends, what was read of each connection and written to it, and whether it ended.
+
+    And whether something is on its way to the program: bytes that it has not read, or the answer to a connection that
+    it has asked for, which has neither ends nor bytes yet.
+    """
     told = {}
-    unread = False
+    busy = False
     for name in os.listdir("/proc/self/fd"):
         try:
             if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
@@ -429,19 +435,25 @@ def _sockets():
                 info = twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
                 if info[0] == _LISTENS:
                     continue
+                if info[0] == _CONNECTS:
+                    busy = True
+                    continue
                 key = f"{twin.getsockname()[1]}:{twin.getpeername()[1]}"
                 waits = struct.unpack("i", fcntl.ioctl(twin, _FIONREAD, b"\0\0\0\0"))[0]
-                received, sent = struct.unpack_from("Q", info, _RECEIVED)[0], struct.unpack_from("Q", info, _SENT)[0]
-                ended = info[0] == _PEER_HAS_ENDED
-                told[key] = [received - waits, sent + struct.unpack_from("I", info, _NOT_SENT)[0], False, ended]
-                unread = unread or waits > 0
+                told[key] = [_count(info, _RECEIVED) - waits, _wrote(info), False, info[0] == _PEER_HAS_ENDED]
+                busy = busy or waits > 0
         except OSError:
             continue  # It was closed meanwhile.
-    return told, unread
+    return told, busy
 
 
-_PEER_HAS_ENDED = 8
-"""The state of a connection whose other end is closed."""
+def _wrote(info):
+    """Return how many bytes the program wrote: what TCP sent twice counts once, and what it has yet to send as well."""
+    return _count(info, _SENT) - _count(info, _SENT_AGAIN) + struct.unpack_from("I", info, _NOT_SENT)[0]
+
+
+def _count(info, offset):
+    return struct.unpack_from("Q", info, offset)[0]
 
 
 # rest -----------------------------------------------------------------------------------------------------------------
@@ -528,21 +540,28 @@ class Channel:
             self.send({**report, "value": None})
 
     def _rest(self, own, expected, turn):
-        before, self._told_at = None, _real["monotonic"]()
+        """Wait until the program has nothing left to do, and return its connections as they were while it slept.
+
+        They are looked at between two looks at the threads that are alike. After the second look, a thread may read
+        what has just come and go on: the connections would agree with the harness, and the program would be at work.
+        """
+        asleep, self._told_at = None, _real["monotonic"]()
         while True:
-            _real["sleep"](0.001 if before is not None else 0.003)
+            _real["sleep"](0.001 if asleep is not None else 0.003)
             if not _sleeps():  # The lock of the interpreter is the program's: it is asked for rarely.
-                before = None
+                asleep = None
                 self._say_alive(turn)
                 continue
             threads = _threads(own)
-            sockets, unread = _sockets()
-            self._known.update(sockets)
-            behind = any(sockets.get(key, (read,))[0] < read for key, (read, _) in expected.items())
-            if threads is not None and threads == before and not unread and not behind:
+            if asleep is not None and threads == asleep[0]:
                 gone = {key: [read, 0, True, True] for key, (read, _) in expected.items() if key in self._known}
-                return {**gone, **sockets}
-            before = threads if not unread and not behind else None
+                return {**gone, **asleep[1]}
+            asleep = None
+            if threads is not None:
+                sockets, busy = _sockets()
+                self._known.update(sockets)
+                behind = any(sockets.get(key, (read,))[0] < read for key, (read, _) in expected.items())
+                asleep = None if busy or behind else (threads, sockets)
             self._say_alive(turn)
 
     def _say_alive(self, turn):

@@ -1,0 +1,104 @@
+"""The preload of Python processes calls a program at rest only while it sleeps and nothing is on its way to it."""
+
+from __future__ import annotations
+
+import importlib.util
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from harness.systems.process import PYTHON_PRELOAD
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the preload asks Linux who sleeps")
+
+KEY = "1:2"
+
+
+@pytest.fixture
+def preload() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("preload", PYTHON_PRELOAD / "sitecustomize.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class ScriptedProgram:
+    """A program of one thread: how often it was switched to, and what it has read and written, look by look.
+
+    A change happens at a look at its sockets, just before it, as a thread may wake between two looks of ours.
+    """
+
+    def __init__(self, *at_looks: tuple[int, int, int]) -> None:
+        self._at_looks: Iterator[tuple[int, int, int]] = iter(at_looks)
+        self.switches, self.read, self.wrote = 0, 0, 0
+
+    def threads(self, own: int) -> dict[str, int]:
+        return {"main": self.switches}
+
+    def sockets(self) -> tuple[dict[str, list[Any]], bool]:
+        self.switches, self.read, self.wrote = next(self._at_looks, (self.switches, self.read, self.wrote))
+        return {KEY: [self.read, self.wrote, False, False]}, False
+
+
+GREETED, ASKS = (1, 100, 40), (2, 100, 90)
+"""A driver has read the server's greeting and is at work; it has sent its first statement and sleeps."""
+
+
+def rested(
+    preload: ModuleType, program: ScriptedProgram, monkeypatch: pytest.MonkeyPatch, *, sent: int
+) -> dict[str, list[Any]]:
+    monkeypatch.setitem(preload._real, "sleep", lambda seconds: None)
+    monkeypatch.setattr(preload, "_sleeps", lambda: True)
+    monkeypatch.setattr(preload, "_threads", program.threads)
+    monkeypatch.setattr(preload, "_sockets", program.sockets)
+    channel = preload.Channel.__new__(preload.Channel)
+    channel._known = set()
+    told: dict[str, list[Any]] = channel._rest(1, {KEY: (sent, False)}, 1)
+    return told
+
+
+def test_what_wakes_a_program_after_it_was_seen_to_sleep_is_not_told_as_read(
+    preload: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = ScriptedProgram((0, 0, 40), GREETED, ASKS)
+    assert rested(preload, program, monkeypatch, sent=0) == {KEY: [0, 40, False, False]}
+
+
+def test_a_program_that_has_read_what_it_was_sent_is_at_work_until_it_sleeps_again(
+    preload: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = ScriptedProgram((0, 0, 40), GREETED, ASKS)
+    assert rested(preload, program, monkeypatch, sent=100) == {KEY: [100, 90, False, False]}
+
+
+def test_a_connection_that_was_asked_for_and_is_not_there_yet_keeps_a_program_at_work(preload: ModuleType) -> None:
+    with ExitStack() as opened:
+        listener = opened.enter_context(closing(socket.socket()))
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)  # It holds one connection: what asks for the next ones is not answered.
+        asked = [opened.enter_context(closing(socket.socket())) for _ in range(4)]
+        for each in asked:
+            each.setblocking(False)
+            each.connect_ex(listener.getsockname())
+        waits = [each for each in asked if state_of(each) == preload._CONNECTS]
+        assert waits
+        assert preload._sockets()[1]
+
+
+def state_of(connection: socket.socket) -> int:
+    return connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def test_bytes_that_tcp_sent_twice_were_written_once(preload: ModuleType) -> None:
+    info = bytearray(256)
+    struct.pack_into("I", info, preload._NOT_SENT, 7)
+    struct.pack_into("QQ", info, preload._SENT, 150, 50)
+    assert preload._wrote(bytes(info)) == 107
