@@ -1,4 +1,4 @@
-"""The preload of Python processes calls a program at rest only while it sleeps and nothing is on its way to it."""
+"""The preload of Python processes says when a program is at rest, and lets its threads start in one order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import importlib.util
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from types import ModuleType
 from typing import Any
@@ -102,3 +103,52 @@ def test_bytes_that_tcp_sent_twice_were_written_once(preload: ModuleType) -> Non
     struct.pack_into("I", info, preload._NOT_SENT, 7)
     struct.pack_into("QQ", info, preload._SENT, 150, 50)
     assert preload._wrote(bytes(info)) == 107
+
+
+@pytest.fixture
+def started(preload: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], threading.Thread]:
+    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)
+    preload._install_threads()
+
+    def start(work: Callable[[], object]) -> threading.Thread:
+        thread = threading.Thread(target=work)
+        thread.start()
+        return thread
+
+    return start
+
+
+def test_a_thread_comes_to_its_first_sleep_before_its_starter_goes_on(
+    started: Callable[[Callable[[], object]], threading.Thread],
+) -> None:
+    said, may_end = list[str](), threading.Event()
+
+    def work() -> None:
+        for _ in range(2_000_000):
+            pass
+        said.append("thread")
+        may_end.wait()
+
+    thread = started(work)
+    said.append("starter")
+    may_end.set()
+    thread.join()
+    assert said == ["thread", "starter"]
+
+
+def test_a_thread_that_computes_until_its_starter_goes_on_is_let_go(
+    preload: ModuleType,
+    monkeypatch: pytest.MonkeyPatch,
+    started: Callable[[Callable[[], object]], threading.Thread],
+) -> None:
+    monkeypatch.setattr(preload, "_MOST_COMPUTED", 0.02)
+    gone_on = list[bool]()
+
+    def work() -> None:
+        while not gone_on:
+            pass
+
+    thread = started(work)
+    gone_on.append(True)
+    thread.join()
+    assert not thread.is_alive()

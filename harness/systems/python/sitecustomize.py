@@ -340,6 +340,49 @@ def _readable(descriptor, seconds):
         os.close(outward)
 
 
+# threads --------------------------------------------------------------------------------------------------------------
+
+
+def _install_threads():
+    """Let a thread that is started come to its first sleep before the one that started it goes on.
+
+    Who of the two connects first, or sets a timer first, would be a matter of real time.
+    """
+    real = threading.Thread.start
+
+    def start(self):
+        real(self)
+        _await_sleep(self.native_id)
+
+    threading.Thread.start = start
+
+
+def _await_sleep(thread):
+    """Wait until a thread sleeps or has ended; one that computes on and on is let go beside its starter."""
+    before = None
+    while True:
+        _real["sleep"](0.0005)
+        try:
+            told = _thread(thread)
+            computes = _computed(thread) > _MOST_COMPUTED
+        except OSError:
+            return  # It has ended.
+        if computes or (told is not None and told == before):
+            return
+        before = told
+
+
+def _computed(thread):
+    """Return for how many seconds a thread has had a processor."""
+    with open(f"/proc/self/task/{thread}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+_MOST_COMPUTED = 0.5
+"""Seconds of a processor after which a new thread is not waited for."""
+
+
 # chance ---------------------------------------------------------------------------------------------------------------
 
 
@@ -466,20 +509,27 @@ def _sleeps():
 
 
 def _threads(own):
-    """Return, by thread, its state and how often it was switched to: None where one is running."""
+    """Return, by thread, how often it was switched to: None where one is running."""
     told = {}
     for name in os.listdir("/proc/self/task"):
         if int(name) == own:
             continue
         try:
-            with open(f"/proc/self/task/{name}/status") as file:
-                lines = dict(line.split(":", 1) for line in file if ":" in line)
+            told[name] = _thread(name)
         except OSError:
             continue
-        if lines["State"].split()[0] != "S":
+        if told[name] is None:
             return None
-        told[name] = lines["voluntary_ctxt_switches"], lines["nonvoluntary_ctxt_switches"]
     return told
+
+
+def _thread(name):
+    """Return how often a thread was switched to; None: it is running. Raises OSError where it has ended."""
+    with open(f"/proc/self/task/{name}/status") as file:
+        lines = dict(line.split(":", 1) for line in file if ":" in line)
+    if lines["State"].split()[0] != "S":
+        return None
+    return lines["voluntary_ctxt_switches"], lines["nonvoluntary_ctxt_switches"]
 
 
 class Channel:
@@ -587,6 +637,7 @@ def _install(asked, note):
 
     time.clock_settime = time.clock_settime_ns = refused
     chance.install()
+    _install_threads()
     _install_network(asked, note)
 
 
