@@ -137,12 +137,17 @@ class FailureIsRecorded(Monitor):
         self._reporting: dict[str, JobId | None] = {}
         """By actor, the job that it is just reporting: it may wait for a lock that another holds."""
         self._succeeded: dict[JobId, int] = {}
-        """What still runs by its row and has succeeded, by the token of that run, unless its result was refused."""
+        """What still runs by its row and succeeded in time, by the token of that run, unless its result was refused."""
+        self._failing: dict[JobId, int | None] = {}
+        """What still runs by its row and has a failure to report, by token: of a timeout, or of a second delivery."""
 
     def on_call(self, event: Call) -> None:
         self._reporting[event.actor] = event.job
-        if event.verb == "fail" and event.job is not None and self._succeeded.get(event.job) == event.token:
+        if event.verb != "fail" or event.job is None:
+            return
+        if self._succeeded.get(event.job) == event.token:
             self.breach("success_discarded", f"its run succeeded, and {event.actor} reports a failure", job=event.job)
+        self._failing[event.job] = event.token
 
     def on_effect(self, event: Effect) -> None:
         row = self._rows.get(event.job)
@@ -152,8 +157,23 @@ class FailureIsRecorded(Monitor):
             # A pause that strikes in plain code takes hold at the next await, and the end is told before that.
             since = max(event.at, self._held_until.get(event.actor, event.at))
             self._unreported[event.job] = (event.actor, since, 0)
-            if event.data == "success" and since == event.at:
+            if event.data != "success":
+                self._failing[event.job] = event.token
+                self._succeeded.pop(event.job, None)
+            elif self._failing.get(event.job) != event.token and not self._too_late(event, row):
                 self._succeeded[event.job] = event.token
+
+    def _too_late(self, event: Effect, row: JobView | None) -> bool:
+        """Whether its worker may call a run timed out that comes to its end only now.
+
+        A worker that was paused finds, in the instant in which it goes on, the end of the run and the end of its time.
+        """
+        if event.at <= self._held_until.get(event.actor, -1):
+            return True
+        if row is None or row.started_at is None:
+            return False
+        timed_out = event.at >= row.started_at + self.rules.timeout_of(event.job)
+        return timed_out or (row.lease_until is not None and event.at >= row.lease_until)
 
     def on_fault(self, event: Fault) -> None:
         """Excuse a worker that was kept from reporting; one that could not reach the store has to report afterwards."""
@@ -187,8 +207,10 @@ class FailureIsRecorded(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if (self._unreported or self._succeeded) and (after is None or after.status is not PROCESSING):
+        told = self._unreported or self._succeeded or self._failing
+        if told and (after is None or after.status is not PROCESSING):
             self._succeeded.pop(event.job, None)
+            self._failing.pop(event.job, None)
             report = self._unreported.pop(event.job, None)
             if report is not None:
                 self._taken_back(event, *report)

@@ -569,6 +569,20 @@ def test_a_worker_that_stood_still_after_a_success_may_call_its_run_timed_out() 
     assert found("success_discarded", [told, failed]) == {"success_discarded"}
     assert found("success_discarded", [told, late, failed]) == set()
     assert found("success_discarded", [late, told, failed]) == set()
+    just_back = Fault(0, "w1", "pause", {"for": MINUTE})
+    assert found("success_discarded", [just_back, told, failed]) == set()
+    in_time, overdue = (did("ended", "success", at=SETTINGS.job_timeout + late) for late in (-SECOND, 0))
+    beating = claimed(RUNNING._replace(lease_until=DAY))
+    assert found("success_discarded", [beating, in_time, failed]) == {"success_discarded"}
+    assert found("success_discarded", [beating, overdue, failed]) == set()
+
+
+def test_a_success_is_not_discarded_where_another_delivery_of_the_same_claim_failed() -> None:
+    told, raised, failed = did("ended", "success"), did("ended", "failure"), asked("fail")
+    assert found("success_discarded", [told, raised, failed]) == set()
+    assert found("success_discarded", [raised, told, failed]) == set()
+    assert found("success_discarded", [failed, told, failed]) == set()
+    assert found("success_discarded", [raised._replace(token=0), told, failed]) == {"success_discarded"}
 
 
 def test_a_report_that_is_answered_with_done_ends_the_claim_unless_the_database_threw_it_out() -> None:
