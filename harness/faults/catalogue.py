@@ -17,7 +17,7 @@ from harness.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
 from harness.faults.messages import ABORTED_STATEMENT, DELAYED_MESSAGE, DUPLICATE, HANDED_OUT_TWICE, LOST_MESSAGE
 from harness.faults.outages import OUTAGE
-from harness.faults.processes import ABANDONED_SESSION, CRASH, PAUSE, SHUTDOWN
+from harness.faults.processes import ABANDONED_SESSION, CRASH, PAUSE, SEEN, SHUTDOWN
 from harness.history.event import Excuse, Fault
 from harness.model.duration import Duration
 from harness.model.moments import moments
@@ -105,12 +105,15 @@ class Cause(NamedTuple):
 def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
     """Say what a deviation of a tape did: `w1 fail b #2: crash` is `w1 crashes before its 2nd fail b`.
 
-    `effects` are points that are declared effects: their gate comes when the effect has happened.
+    `effects` are points that are declared effects: their gate comes when the effect has happened. So does that of an
+    effect that was only seen, whose name says so.
     """
     option = read_option(deviation.option)
     actor, _, point = deviation.label.partition(" ")
+    done = point in effects or point.startswith(SEEN)
+    point = point.removeprefix(SEEN)
     step = f"its {ordinal(deviation.nth)} `{point}`" if deviation.nth > 1 else f"`{point}`"
-    when = "right after" if point in effects else "before"
+    when = "right after" if done else "before"
     if option.kind == TIME and point and not point.startswith("enqueue "):  # A job that is sent later is no fault.
         return Cause(f"{actor} stalls {when} `{point}`", is_fault=True)
     if option.kind in ORDER:

@@ -13,6 +13,8 @@ from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
 from harness.sim.request import VerbCall
 
+SEEN: Final = "after "
+"""How a point begins that comes right after something that a process was seen to do."""
 BEFORE: Final = Phrase("crash", point="before", sentence="{actor} crashes {place}")
 AFTER: Final = Phrase(
     "crash after", point="after", plainer="crash", sentence="{actor} crashes after {point}, before the reply"
@@ -44,8 +46,13 @@ def _die(met: Circumstances, kernel: Kernel, actor: Actor, linger: Duration = 0)
         kernel.start_later(actor, met.restart_after)
 
 
+def _where(data: Mapping[str, Any]) -> str:
+    at = data.get("at") or ""
+    return f" {at}" if at.startswith(SEEN) else f" at {at}" if at else ""
+
+
 def _told_crash(data: Mapping[str, Any]) -> str:
-    at = f" at {data['at']}" if data.get("at") else ""
+    at = _where(data)
     stays = data.get("session_stays")
     left = f", its session stays {format_duration(stays)}" if stays else ""
     return f"CRASHES after {data.get('at')}" if data.get("after") else f"CRASHES{at}{left}"
@@ -100,9 +107,7 @@ def _pause(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Opti
 
 def _told_pause(data: Mapping[str, Any]) -> str:
     length = data.get("for", 0)
-    return f"PAUSES{'' if length > 365 * DAY else f' for {format_duration(length)}'}" + (
-        f" at {data['at']}" if data.get("at") else ""
-    )
+    return f"PAUSES{'' if length > 365 * DAY else f' for {format_duration(length)}'}{_where(data)}"
 
 
 PAUSE: Final = FaultKind(

@@ -63,6 +63,7 @@ from harness.processors.judgement import (
 )
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.noticed import Noticed
+from harness.processors.observed_effects import unobserved
 from harness.processors.processor import can_take_one, find_processor, how_to_name, telling
 from harness.processors.running import RaisedError, Running
 from harness.processors.tests_thread import TestsThread
@@ -544,7 +545,8 @@ class JobHarness(Assertions):
         try:
             for check in self._always:
                 try:
-                    answer = check(self)
+                    with unobserved():  # An event comes in the midst of a processor's work, and this is none of it.
+                        answer = check(self)
                     if inspect.iscoroutine(answer):
                         answer.close()
                         raise _never_awaited(check)

@@ -39,6 +39,7 @@ from urllib.parse import parse_qsl, urlsplit
 from harness.processors.delivery import AROUND, Delivery, current
 from harness.sim.lifetime import Lifetime, Severed
 
+_LOCAL_PORT: Final = re.compile(r"(?<=//)(localhost|127\.0\.0\.1|\[::1\]):\d+")
 LONGEST_SHOWN: Final = 160
 """Characters of a body or of a statement's values that a finding shows."""
 
@@ -90,6 +91,12 @@ class ObservedEffect:
     def name(self) -> str:
         """What a contract's `idempotent=` calls it: `POST https://api.pay.test/charges`, `INSERT payments`."""
         return f"{self.verb} {self.target}"
+
+    @property
+    def place(self) -> str:
+        """What a gate right after it is called: the same in each run, wherever its files and servers happen to be."""
+        target = os.path.basename(self.target) if self.kind == "file" else _LOCAL_PORT.sub(r"\1", self.target)
+        return f"{self.verb} {target}"
 
     @property
     def words(self) -> str:
@@ -189,6 +196,15 @@ class Observations:
         for effect in self.effects:
             if effect.stands == Stands.OPEN:
                 effect.stands = Stands.GONE
+
+    @property
+    def place(self) -> str:
+        """Name the gate that comes now: by the last deed that stands, and not by what was only looked at since."""
+        stand = [effect for effect in self.effects if effect.stands == Stands.DONE and effect.nature != Nature.LOOKS]
+        last = (stand or self.effects)[-1]
+        if last.kind == "file" and self.left.get(last.target) == 0:
+            return f"opening {os.path.basename(last.target)}"
+        return last.place
 
     @property
     def open(self) -> bool:

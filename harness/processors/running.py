@@ -188,7 +188,7 @@ class Running:
         """Come to a gate after what a plain function was seen to do; a coroutine has its awaits."""
         if not self._baton.holds() or not observed.effects:
             return
-        delivery.pass_point(observed.effects[-1].name)
+        delivery.pass_point(f"after {observed.place}")
         if delivery.life.still and self._loop.guests is not None:
             self._loop.guests.sleep(0)  # Paused: control goes to the loop, and comes back once it goes on.
 

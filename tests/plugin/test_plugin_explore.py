@@ -839,5 +839,61 @@ def test_a_plain_function_is_killed_right_after_what_it_is_seen_to_do(suite: pyt
     result = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
-        ["*invariant_violated in test_pay?pay?", "*CRASHES at POST https://pay.test/charges job-1*"]
+        [
+            "*invariant_violated in test_pay?pay?",
+            "*CRASHES after POST https://pay.test/charges job-1*",
+            "One fault: worker-1 crashes right after `POST https://pay.test/charges job-1`",
+        ]
     )
+
+
+STORED = """
+import sqlite3
+from harness import JobResult
+
+def test_file(job_harness, tmp_path):
+    def write(job):
+        with open(tmp_path / "order.json", "w") as file:
+            file.write("{}")
+        return JobResult(success=True)
+
+    def whole(harness):
+        path = tmp_path / "order.json"
+        assert not path.exists() or path.read_text() == "{}"
+    play(job_harness, write, whole)
+
+def test_row(job_harness, tmp_path):
+    with sqlite3.connect(tmp_path / "orders.db") as base:
+        base.execute("create table orders (id)")
+
+    def insert(job):
+        with sqlite3.connect(tmp_path / "orders.db") as base:
+            base.execute("insert into orders values (7)")
+        return JobResult(success=True)
+
+    def once(harness):
+        assert len(sqlite3.connect(tmp_path / "orders.db").execute("select id from orders").fetchall()) <= 1
+    play(job_harness, insert, once)
+
+def play(job_harness, processor, check):
+    job_harness.always(check)
+    job_harness.register("store", processor)
+    job_harness.enqueue("store", 7)
+    job_harness.run_until_idle()
+"""
+
+
+def test_a_file_of_the_test_s_own_folder_is_a_gate_that_a_token_finds_again(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=STORED)
+    found = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0", "--basetemp=one", "-k", "test_file")
+    found.stdout.fnmatch_lines(["One fault: worker-1 crashes right after `opening order.json job-1`"])
+    (token,) = (line.strip() for line in found.outlines if line.startswith("  jh1_"))
+    again = suite.runpytest_subprocess(f"--job-replay={token}", "--basetemp=two", "-k", "test_file")
+    again.assert_outcomes(failed=1, deselected=1)
+    again.stdout.fnmatch_lines(["*CRASHES after opening order.json*"])
+
+
+def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=STORED)
+    result = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0", "-k", "test_row")
+    result.stdout.fnmatch_lines(["*ends: success", "*CRASHES at complete job-1"])
