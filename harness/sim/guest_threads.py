@@ -20,6 +20,7 @@ import contextlib
 import contextvars
 import dis
 import functools
+import math
 import sys
 import threading
 import weakref
@@ -273,6 +274,15 @@ class GuestThreads:
         """Real seconds until it is to be asked again which of those that hold time still work; None: there is none."""
         return LOCK_SECONDS if self._working else None
 
+    def all_wait(self) -> bool:
+        """Whether no guest does anything until one is woken."""
+        return all(guest.waits for guest in list(self._working))
+
+    def first_to_wake(self) -> Guest | None:
+        """Return the guest whose wait is over first; None where none has an end."""
+        timed = [each for each in list(self._threads.values()) if isinstance(each, Guest) and each.until < math.inf]
+        return min(timed, key=lambda guest: guest.until, default=None)
+
     def let_doubtful_go(self) -> bool:
         """Let go of time for guests that have shown no sign of life for their grace. True: there was one."""
         frames = sys._current_frames()
@@ -299,6 +309,7 @@ class Guest:
         self._waiter: Waiter | None = None
         self._timer: Any = None
         self._wait = 0
+        self._until = math.inf
         self._by_itself = False
         """Whether a timer of its own woke it, and no processor asked it for anything."""
         self._seen: Any = None
@@ -310,6 +321,17 @@ class Guest:
     def waits_for_work(self) -> bool:
         """Whether it waits without an end of its own."""
         return self._token is None and self._waiter is not None and self._timer is None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it waits virtually; the loop may not have heard of it yet."""
+        waiter = self._waiter
+        return waiter is not None and waiter.locked()
+
+    @property
+    def until(self) -> float:
+        """The loop's time at which its wait is over by itself."""
+        return self._until if self.waits else math.inf
 
     def working(self, function: Callable[[], Any]) -> Any:
         """Call a function in the thread that this is."""
@@ -336,6 +358,7 @@ class Guest:
             _end_if_dead(life)
         with self._guard:
             self._wait += 1
+            self._until = math.inf if seconds is None else self._loop.time() + seconds
             self._waiter, waiter.waits = waiter, True
             number = self._wait
         try:
@@ -393,10 +416,15 @@ class Guest:
 
     def _time_is_over(self, number: int) -> None:
         with self._guard:
+            stale = self._wait != number or (self._timer is None and not self._threads.over)
+        if not stale:
+            self.wake()
+
+    def wake(self) -> None:
+        """Let its wait be over, for its time is."""
+        with self._guard:
             waiter = self._waiter
-            if waiter is None or self._wait != number:
-                return
-            if self._timer is None and not self._threads.over:
+            if waiter is None or not waiter.locked():
                 return
             self._work(by_itself=True)
             self._waiter = None
@@ -433,17 +461,24 @@ class _LoopThread:
         """By which call it waits, where that is known."""
 
     def wait(self, waiter: Waiter, seconds: float | None) -> bool:
-        """Wait in real time while other threads may release it; then let the time pass at once."""
-        threads = self._threads
+        """Wait in real time while other threads work; while all of them wait, let time pass to the first end."""
+        threads, loop = self._threads, self._threads.loop
         threads.on_block(self.what or ("a wait" if seconds is None else f"a wait of {seconds:g} s"))
-        if seconds is None:
-            return waiter.take(blocking=True)
-        while threads.doubtful() is not None:
-            if waiter._lock.acquire(True, LOCK_SECONDS):
+        end = math.inf if seconds is None else loop.time() + seconds
+        while True:
+            all_wait = threads.all_wait()
+            if waiter.take(blocking=False):  # Asked after that: who gave it may wait by now.
+                return True
+            first = threads.first_to_wake() if all_wait else None
+            if first is not None and first.until <= end:
+                loop.jump(max(0.0, first.until - loop.time()))
+                first.wake()
+            elif all_wait and end < math.inf:
+                loop.jump(end - loop.time())
+                return waiter.take(blocking=False)
+            if waiter._lock.acquire(True, LOOK_SECONDS):
                 return True
             threads.let_doubtful_go()
-        threads.loop.jump(seconds)
-        return waiter.take(blocking=False)
 
     def released(self, waiter: Waiter) -> None:
         """Nothing has to be done: it waits in real time."""
@@ -468,6 +503,13 @@ def _libraries(frame: FrameType | None) -> Generator[str]:
         if "site-packages" in frame.f_code.co_filename:
             yield str(frame.f_globals.get("__name__", "")).partition(".")[0]
         frame = frame.f_back
+
+
+def waits_on_loop(frame: FrameType | None) -> bool:
+    """Whether the thread of a loop stands where it waits for another thread."""
+    while frame is not None and frame.f_code is not _LoopThread.wait.__code__:
+        frame = frame.f_back
+    return frame is not None
 
 
 # what a thread that shows no sign of life waits for -------------------------------------------------------------------

@@ -28,7 +28,7 @@ from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from harness.errors import HarnessError, Hung, LimitReached, UsageError
 from harness.sim.descriptors import AskingDatagramTransport, AskingTransport, Descriptors, identity_of
-from harness.sim.guest_threads import GRACE_SECONDS, GuestThreads
+from harness.sim.guest_threads import GRACE_SECONDS, GuestThreads, waits_on_loop
 from harness.sim.lifetime import LIFETIME, Lifetime
 from harness.sim.machine_calls import machine_of
 from harness.sim.possessions import Possessions, tag, unwatch, watch
@@ -53,6 +53,10 @@ ENDING_CALLBACKS = 10_000
 RAISE_BOUND = (
     "If it may take this long, raise the bound: JobHarness(blocked_after=60), job_blocked_after = 60 in pytest's "
     "configuration, or job-harness run --blocked-after 60."
+)
+WAITS_ON_LOOP = (
+    "A coroutine waits there for another thread, and nothing else of its worker can act meanwhile: not even what that "
+    "thread may wait for. Await it: asyncio.to_thread(thread.join), or asyncio.wrap_future(future)."
 )
 RESOLUTION_SECONDS = 5e-7
 """Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
@@ -683,9 +687,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Break, for code that keeps control. Called by the thread that watches."""
         task = asyncio.current_task(self)
         who = "something" if task is None else task.get_name()
+        why = f"An endless loop, or a long computation without an await? {RAISE_BOUND}"
         error = Hung(
             f"{who} has kept control for {self.watched.seconds:g} s of real time, at {place_of(frame)}",
-            hint=f"An endless loop, or a long computation without an await? {RAISE_BOUND}",
+            hint=WAITS_ON_LOOP if waits_on_loop(frame) else why,
         )
         self.break_with(error)
         end = "it cannot be interrupted, so the process ends here, and nothing more was judged"

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from time import monotonic  # noqa: TID251 - how users write it
+from time import monotonic, sleep  # noqa: TID251 - how users write it
 from typing import Any
 
 import pytest
@@ -125,6 +125,38 @@ def test_the_same_waits_end_within_a_coroutine_timeout(jobs: JobHarness) -> None
         return done(monotonic() - began)
 
     assert output_of(jobs, work) == 10
+
+
+def test_a_coroutine_that_blocks_on_sleeping_threads_lets_their_time_pass(jobs: JobHarness) -> None:
+    async def blocks(job: ToolJob) -> JobResult:
+        start = monotonic()
+        thread = threading.Thread(target=sleep, args=(120,))
+        thread.start()
+        thread.join()
+        ends = [monotonic() - start]
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            slow, fast = pool.submit(sleep, 60), pool.submit(sleep, 20)
+            fast.result(timeout=30)
+            ends.append(monotonic() - start)
+            slow.result(timeout=90)
+        return done([*ends, monotonic() - start])
+
+    assert output_of(jobs, blocks) == pytest.approx([120, 140, 180])
+
+
+def test_a_coroutine_that_waits_for_what_its_own_loop_was_to_do_is_told_so() -> None:
+    async def waits(job: ToolJob) -> JobResult:
+        answer: concurrent.futures.Future[None] = concurrent.futures.Future()
+        asyncio.get_running_loop().call_soon(answer.set_result, None)
+        answer.result()
+        return done()
+
+    with JobHarness(blocked_after=0.2) as jobs:
+        jobs.register("waits", waits)
+        jobs.enqueue("waits", {})
+        with pytest.raises(Hung, match=r"has kept control for 0.2 s of real time, at .*test_guest_threads\.py") as hung:
+            jobs.run_until_idle()
+    assert "asyncio.wrap_future(future)" in str(hung.value)
 
 
 def test_a_thread_of_a_library_that_answers_the_loop_holds_time_while_it_works(jobs: JobHarness) -> None:
