@@ -12,7 +12,7 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from harness.errors import Hung
@@ -23,6 +23,8 @@ from harness.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seco
 
 BLOCKED_AFTER_SECONDS = BUSY_SECONDS
 """Real seconds after which a plain processor counts as hanging, and virtual time goes on without it."""
+AGAIN_SECONDS = 1.0
+"""The same, at an instruction at which one has hung before."""
 ENDING_SECONDS = 0.2
 """Real seconds in which the threads that are left have to end."""
 FIRST_PATIENCE_SECONDS = 0.02
@@ -37,6 +39,7 @@ class Baton:
         self._turns: dict[int, _Turn] = {}
         self._holder: int | None = None
         self._closed = False
+        self._hung_at: set[tuple[CodeType, int]] = set()
         self.blocked: list[str] = []
         """Which threads gave no sign of life in time, and where each was."""
         self.lend: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
@@ -85,6 +88,11 @@ class Baton:
         """Whether the calling thread has control: the loop waits for it."""
         return self._holder == threading.get_ident()
 
+    def if_it_hangs(self, call: Callable[[], None]) -> None:
+        """Let the loop call this should the calling thread count as hanging."""
+        if (turn := self._turns.get(threading.get_ident())) is not None:
+            turn.if_hangs = call
+
     def hanging(self) -> list[str]:
         """Say where the threads are that gave no sign of life."""
         frames = sys._current_frames()
@@ -130,24 +138,34 @@ class Baton:
     def _comes_back(self, turn: _Turn) -> bool:
         """Wait for it. False: it keeps control, or waits for a lock that another thread has; the loop goes on."""
         left, place = self._blocked_after, None
+        again = left - AGAIN_SECONDS
         while left > 0:
             if turn.stopped.wait(min(LOCK_SECONDS, left)):
                 return True
             left -= LOCK_SECONDS
             frame = sys._current_frames().get(turn.ident)
             here = None if frame is None else (id(frame), frame.f_lasti)
-            if frame is not None and here == place and waits_for_lock(frame) and self._sets_adrift(turn):
-                return False
+            if frame is not None and here == place:
+                if waits_for_lock(frame) and self._sets_adrift(turn):
+                    return False
+                if left < again and (frame.f_code, frame.f_lasti) in self._hung_at:
+                    break
             place = here
         with turn.lock:
             if turn.ended or turn.stopped.is_set():
                 return True
             turn.blocked = True
-        self.blocked.append(
-            f"{turn.name} has kept control for {self._blocked_after:g} s of real time, at {self._place(turn)}"
-            f"{_own_loop(sys._current_frames().get(turn.ident))}"
-        )
+        self._hangs(turn, sys._current_frames().get(turn.ident))
         return False
+
+    def _hangs(self, turn: _Turn, frame: FrameType | None) -> None:
+        if frame is not None:
+            self._hung_at.add((frame.f_code, frame.f_lasti))
+        self.blocked.append(
+            f"{turn.name} has kept control for {self._blocked_after:g} s of real time, at {place_of(frame)}"
+            f"{_own_loop(frame)}"
+        )
+        turn.if_hangs()
 
     def _sets_adrift(self, turn: _Turn) -> bool:
         """Let the loop go on without a thread that waits for a lock, until it comes back by itself."""
@@ -259,6 +277,10 @@ class _Signal:
         return True
 
 
+def _nothing() -> None:
+    return
+
+
 class _Turn:
     """One function on its thread."""
 
@@ -273,6 +295,7 @@ class _Turn:
         "future",
         "go",
         "ident",
+        "if_hangs",
         "lock",
         "name",
         "number",
@@ -309,6 +332,7 @@ class _Turn:
         """Of its waits; what would end an earlier one is late."""
         self.ended = False
         self.blocked = False
+        self.if_hangs: Callable[[], None] = _nothing
         self.adrift = False
         """Whether the loop goes on without it until it comes back."""
         self.answer: Any = None

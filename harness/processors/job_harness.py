@@ -52,6 +52,7 @@ from harness.processors.descent import LONGEST_CHAIN, MOST_FROM_ONE, Descent
 from harness.processors.hosted import HostedProcessors, HostProcess
 from harness.processors.judgement import (
     anomaly_screen,
+    hung,
     left_running,
     never_ended,
     not_happened,
@@ -445,10 +446,10 @@ class JobHarness(Assertions):
         found = (
             unseen_failures(views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
+            hung(self._baton.blocked),
             left_running(
                 [
                     *self._running.leaked_tasks(besides=self._node.waiting_stubs),
-                    *self._hanging(),
                     *self._noticed.left_behind(),
                     *self._node_leaks(),
                 ]
@@ -671,9 +672,6 @@ class JobHarness(Assertions):
             if jobs is None or application.allowance is None:
                 application.allow(0)
         application.check()
-
-    def _hanging(self) -> list[str]:
-        return [f"a thread gives no sign of life: {place}" for place in self._baton.hanging()]
 
     def _node_leaks(self) -> list[str]:
         return self._node.leaks() if self._loop.broken is None else []

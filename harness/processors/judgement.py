@@ -26,7 +26,7 @@ from harness.processors.demands import PLACES, Death
 from harness.processors.workplace import Workplace
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario
-from harness.sim.loop import describe_task
+from harness.sim.loop import RAISE_BOUND, describe_task
 
 LONGEST_ERROR = 300
 
@@ -94,6 +94,19 @@ def never_ended(views: Collection[JobView]) -> str:
     ]
     told = "a job had not ended and the test never looked at it; call run_until_idle(), or read its status"
     return "\n".join([told, *lines])
+
+
+def hung(blocked: Collection[str]) -> str | None:
+    """Name the plain functions that gave no sign of life, each place once."""
+    if not blocked:
+        return None
+    return "\n".join(
+        [
+            "a plain function gave no sign of life, and virtual time went on without it:",
+            *(f"  {told}" for told in dict.fromkeys(blocked)),
+            f"  An endless loop, or a wait without a timeout? {RAISE_BOUND}",
+        ]
+    )
 
 
 def left_running(leaks: Collection[str]) -> str | None:

@@ -29,6 +29,8 @@ TEST = "test"
 """The actor of `perform_job`."""
 
 
+HANGS = "hangs"
+"""The end of a run whose thread gave no sign of life: virtual time goes on without it."""
 MOST_RAISED = 100
 """Errors that are kept for the report."""
 
@@ -57,6 +59,8 @@ class Running:
         """What processors find of the test that drives them."""
         self.raised: deque[RaisedError] = deque(maxlen=MOST_RAISED)
         """What processors raised last."""
+        self._hung: set[JobId] = set()
+        """Whose thread gave no sign of life, which is told by itself."""
         self._performed = 0
         self.closed = False
         self._inconclusive: dict[str, None] = {}
@@ -85,6 +89,9 @@ class Running:
         delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
         if self._loop.guard is not None:
             delivery.observed = observed = Observations(life, rest=lambda: self._rest(delivery, observed))
+        if claim is not None:  # What follows is judged as if it had ended; that it hangs fails the test.
+            about = (claim.worker, claim.job, claim.attempt, claim.token)
+            self._baton.if_it_hangs(lambda: self._give_up(*about))
         if self._demands.waits(WHILE_RUNNING, job.id):
             self._loop.watch_lifetimes()
             life.count(lambda number: self._pass(WHILE_RUNNING, job.id, life))
@@ -130,8 +137,12 @@ class Running:
             for task in life.tasks
             if task not in besides
         ]
-        abandoned = dict.fromkeys(self._application.abandoned)
+        abandoned = [job for job in dict.fromkeys(self._application.abandoned) if job not in self._hung]
         return leaks + [f"the processor of {job} was told to stop and still runs" for job in abandoned]
+
+    def _give_up(self, worker: str, job: JobId, attempt: int, token: int) -> None:
+        self._hung.add(job)
+        self._write(worker, job, attempt, token, "ended", HANGS)
 
     def _end(self, job: JobId, life: Lifetime) -> None:
         if life.tasks:

@@ -276,7 +276,7 @@ def _effect(event: Effect) -> str:
     if event.name == "started":
         return f"starts, attempt {event.attempt}"
     if event.name == "ended":
-        return f"ends: {event.data}"
+        return "hangs" if event.data == "hangs" else f"ends: {event.data}"
     if event.name.startswith(ROW_OF):
         at = f" at {event.data['at']}" if event.data["at"] else ""
         return f"breaks {event.name.removeprefix(ROW_OF)}{at}: {event.data['row']}"

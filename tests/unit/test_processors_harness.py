@@ -147,6 +147,25 @@ def test_a_plain_processor_that_hangs_is_timed_out_and_never_hangs_the_test() ->
         assert "was abandoned" in str(job.error)
 
 
+def test_a_plain_function_that_hangs_is_the_verdict_once_and_no_second_run_beside_it() -> None:
+    ours, theirs = socket.socketpair()
+
+    def receive(job: ToolJob) -> JobResult:
+        return JobResult(success=True, output=len(ours.recv(1)))
+
+    with ours, theirs, JobHarness(blocked_after=0.2) as jobs:
+        jobs.register("receive", receive)
+        job = jobs.enqueue("receive")
+        jobs.run_until_idle()
+        assert (job.status, job.attempts) == ("FAILED", 3)
+        (problem,) = jobs.problems()
+        theirs.sendall(b"...")
+    title, hangs, hint = problem.splitlines()
+    assert title == "a plain function gave no sign of life, and virtual time went on without it:"
+    assert hangs.startswith(f"  processor receive job-1 has kept control for 0.2 s of real time, at {__file__}:")
+    assert "a wait without a timeout?" in hint
+
+
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(UsageError, match="stuck_timeout 5m and lease 11m contradict each other"):
         JobHarness(settings=Settings(stuck_timeout=5 * MINUTE))
