@@ -129,6 +129,7 @@ class Row(NamedTuple):
     weight: int
 
 
+REPORTS = "reports a failure"
 _VERBS = {
     "enqueue": "enqueues",
     "commit": "commits",
@@ -184,7 +185,13 @@ def _actor(event: Any) -> str:
 
 
 def _failed_call(event: Any, index: int) -> Row | None:
-    """Return the row of a call for many jobs that failed; one that names a job has a row of its own."""
+    """Return the row of a call for many jobs that failed; one that names a job has a row of its own.
+
+    Also of a failure that is being reported: nothing has come of it yet.
+    """
+    if isinstance(event, Call) and event.verb == "fail" and event.job is not None:
+        errors = [each for each in event.arguments if isinstance(each, str)] if event.arguments else []
+        return Row(event.at, event.actor, ": ".join((REPORTS, *errors[:1])), index, 4)
     if not isinstance(event, Return) or event.job is not None or event.outcome.kind is not OutcomeKind.UNKNOWN:
         return None
     return Row(event.at, event.actor, f"{event.verb} raises", index, 4)
@@ -336,6 +343,7 @@ def first_screen(
     causes = causes_of(run, lead, width=width, default=default, also=1)
     free = height - len(head) - len(foot) - 2
     table = _table(run, width, min(MOST, free - len(causes) - 1), lead)
+    table += _cut_error(run, table, lead, width, min(3, free - len(table) - len(causes)))
     spare = free - len(table) - len(causes)
     causes = causes_of(run, lead, width=width, default=default, also=max(1, 1 + spare))
     return [*head, Line(""), *table, Line(""), *causes, *foot][:height]
@@ -420,10 +428,7 @@ def timeline(
 
     `names` are what some actors are called in the place of their own names.
     """
-    if job is None:
-        events = history.events if until is None else history.events[: until + 1]
-        jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
-        job = jobs.pop() if len(jobs) == 1 else None
+    job = job or _only_job(history, until)
     rows = rows_of(history, job=job, others=others, until=until, most=max(1, most))
     if job is None:
         rows = _with_shared_keys(history, rows)
@@ -438,11 +443,31 @@ def timeline(
     return [Line(header.rstrip(), "bold"), *(_row_line(row, columns, times, cell) for row in rows)]
 
 
+def _only_job(history: History, until: int | None) -> JobId | None:
+    events = history.events if until is None else history.events[: until + 1]
+    jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
+    return jobs.pop() if len(jobs) == 1 else None
+
+
 def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
     anomaly = run.led_by(lead)
     until, others = (None, ()) if anomaly is None else (anomaly.event, anomaly.others)
     job, names = subject(run, lead), late_calls(run)
     return timeline(run.history, job=job, others=others, until=until, most=room, width=width, names=names)
+
+
+def _cut_error(run: Run, table: Sequence[Line], lead: str, width: int, most: int) -> list[Line]:
+    """Write out the last error for which its row had no room, in at most `most` lines."""
+    anomaly = run.led_by(lead)
+    until = None if anomaly is None else anomaly.event
+    job = subject(run, lead) or _only_job(run.history, until)
+    rows = rows_of(run.history, job=job, until=until, most=len(run.history)) if most > 0 and job else []
+    for row in reversed(rows):
+        verb, _, error = one_line(row.text).partition(": ")
+        if error and verb.startswith((_VERBS["fail"], REPORTS)):
+            cut = not any(error in line.text for line in table)
+            return [Line(text) for text in wrap("Failed with: ", error, width=width, lines=most)] if cut else []
+    return []
 
 
 def _columns(rows: list[Row]) -> list[str]:

@@ -127,6 +127,15 @@ steps: [w1 starts a, crash w1, enqueue b, advance 12m]
     assert [row.partition(", key ")[2] for row in rows if "enqueues" in row] == ["'k'", "'k'"]
 
 
+def test_a_failure_that_is_being_reported_is_shown_and_an_error_that_its_row_cuts_is_written_out() -> None:
+    steps = "[w1 loses the request before completing mail, run until idle]"
+    text = f"format: 1\nworkers: [w1]\njobs: {{mail: {{takes: 30s}}}}\nsteps: {steps}\n"
+    run = play(read_scenario_text(text, path="x.yaml"), engine=open_engine("memory+completes-in-the-try"))
+    lines = screen_text(first_screen(run, lead="success_discarded")).splitlines()
+    row = next(number for number, line in enumerate(lines) if "reports a failure: Error: Connecti…" in line)
+    assert lines[row + 1] == "Failed with: Error: Connection terminated unexpectedly"
+
+
 def test_an_order_names_each_gate_once() -> None:
     run = replace(run_of(STUCK), tape=(Deviation("w1 claim", 1, "w2 first"),) * 2)
     assert "No fault was needed, only an order: w2 acts (2 times) before w1's `claim`\n" in screen_text(
