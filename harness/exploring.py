@@ -38,8 +38,9 @@ from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobRes
 from harness.as_scenario import SoughtScenario, TestScript, script_of, write_found
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
 from harness.explore.reproduction import FOUND_FOLDER
+from harness.explore.shrink import renamed, without
 from harness.failure_section import EXPLORED, UNJUDGED, draw, file_name, target_of, token_of
-from harness.faults import FaultPlan
+from harness.faults import FaultPlan, read_option
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
 from harness.fixtures import JobPostgres
@@ -827,7 +828,7 @@ class TestExploration:
         self.finding = TestFinding(anomaly, seen, runs=found, shrink_runs=0)
         while again and tried_runs < MOST_SHRINKING:
             again = False
-            for shorter in _shorter(self.finding.played.tape):
+            for shorter in shorter_tapes(self.finding.played.tape):
                 tried_runs += 1
                 tried = self._play(Replay(shorter), as_on_tape())
                 if anomaly in tried.found and len(tried.tape) < len(self.finding.played.tape):
@@ -1012,12 +1013,32 @@ def _drawn_plan(seed: int) -> FaultPlan:
     )
 
 
-def _shorter(tape: Tape) -> Iterator[Tape]:
+def shorter_tapes(tape: Tape) -> Iterator[Tape]:
+    """Return tapes with fewer deviations that may show the same: the shortest first, then those that were moved."""
     size = len(tape) // 2
     while size:
         for start in range(0, len(tape), size):
-            yield (*tape[:start], *tape[start + size :])
+            yield from without(tape, start, start + size)
         size //= 2
+    yield from _without_attempts(tape)
+
+
+def _without_attempts(tape: Tape) -> Iterator[Tape]:
+    """Leave out what cost an attempt: what happened in the next one happens in this one.
+
+    After a death it was another worker's: then this one does it itself, and so on.
+    """
+    for index, item in enumerate(tape):
+        others = (*tape[:index], *tape[index + 1 :])
+        earlier = tuple(other._replace(nth=max(1, other.nth - 1)) for other in others)
+        if earlier != others:
+            yield earlier
+        worker = re.match(r"worker-(\d+) ", item.label)
+        if worker is None or read_option(item.option).kind != CRASH.id:
+            continue
+        for number in range(int(worker[1]), int(worker[1]) + len(tape)):
+            others = tuple(renamed(other, f"worker-{number + 1}", f"worker-{number}") for other in others)
+        yield others
 
 
 def _counted(runs: int) -> str:

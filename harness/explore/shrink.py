@@ -181,7 +181,7 @@ class Shrinker:
         size = len(tape) // 2
         while size:
             for start in range(0, len(tape), size):
-                for shorter in _without(tape, start, start + size):
+                for shorter in without(tape, start, start + size):
                     yield replace(scenario, tape=shorter)
             size //= 2
         for index, deviation in enumerate(tape):
@@ -227,7 +227,7 @@ def _served(scenario: Scenario) -> bool:
     return all(job.tool in served for job in scenario.jobs)
 
 
-def _without(tape: Tape, start: int, end: int) -> Iterator[Tape]:
+def without(tape: Tape, start: int, end: int) -> Iterator[Tape]:
     """Leave deviations out. A question that is no longer put off comes up earlier: the later ones move up, or not."""
     dropped, rest = tape[start:end], tape[end:]
     moved = tuple(
@@ -387,14 +387,14 @@ def _fitting(scenario: Scenario, candidate: Scenario) -> Iterator[Tape]:
                 yield (*kept[:index], item._replace(nth=item.nth - lowered), *kept[index + 1 :])
     for worker in sorted(set(scenario.workers) - set(candidate.workers)):
         for other in candidate.workers:
-            yield tuple(_renamed(item, worker, other) for item in kept)
+            yield tuple(renamed(item, worker, other) for item in kept)
 
 
 def _words(item: Deviation) -> set[str]:
     return {*item.label.replace("client-", "client- ").split(), read_option(item.option).actor.removeprefix("client-")}
 
 
-def _renamed(item: Deviation, old: str, new: str) -> Deviation:
+def renamed(item: Deviation, old: str, new: str) -> Deviation:
     label = " ".join(new if word == old else word for word in item.label.split(" "))
     option = read_option(item.option)
     if option.actor == old:

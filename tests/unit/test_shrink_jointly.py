@@ -8,7 +8,8 @@ from itertools import combinations
 import pytest
 
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.shrink import _fitting, _renamed, _shorter
+from harness.explore.shrink import _fitting, _shorter, renamed
+from harness.exploring import shorter_tapes
 from harness.mistakes import CATALOGUE
 from harness.model.moments import moments
 from harness.model.settings import Settings
@@ -55,7 +56,21 @@ def test_a_dropped_job_takes_its_deviations_along_and_lowers_the_others() -> Non
 def test_a_dropped_worker_leaves_what_it_did_to_another() -> None:
     scenario = Scenario(title="", settings=Settings(), workers=("w1", "w2"), jobs=(JobPlan("a"),), tape=(CRASH,))
     assert (Deviation("w1 claim", 3, "crash"),) in _fitting(scenario, replace(scenario, workers=("w1",)))
-    assert _renamed(Deviation("w1 claim", 1, "w2 first"), "w2", "w3").option == "w3 first"
+    assert renamed(Deviation("w1 claim", 1, "w2 first"), "w2", "w3").option == "w3 first"
+
+
+def test_a_death_that_an_explored_test_can_do_without_leaves_what_happened_later_to_the_same_worker() -> None:
+    died = (Deviation("worker-1 claim", 3, "crash"), Deviation("worker-2 claim", 1, "crash"))
+    twice, order = (
+        Deviation("worker-3 before starting job-1", 1, "twice"),
+        Deviation("worker-2 claim", 2, "worker-3 first"),
+    )
+    tapes = list(shorter_tapes((*died, twice, order)))
+    moved = renamed(twice, "worker-3", "worker-2")
+    assert (died[1]._replace(label="worker-1 claim"), moved, Deviation("worker-1 claim", 2, "worker-2 first")) in tapes
+    assert (died[0], moved, order._replace(option="worker-2 first")) in tapes
+    later = twice._replace(nth=2)
+    assert (twice,) in shorter_tapes((Deviation("worker-3 claim", 2, "pause a timeout"), later))
 
 
 def test_a_disturbance_is_tried_for_shorter_times_the_shortest_first() -> None:
