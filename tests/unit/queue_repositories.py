@@ -110,6 +110,12 @@ QUEUES = (
         celery(CONF.format(600) + TASK.format("time_limit=1200")),
     ),
     Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(600) + TASK.format("") + "mail.apply_async(countdown=3600)\n"),
+        "tasks.py:7",
+        celery(CONF.replace("redis", "amqp").format(600) + TASK.format("") + "mail.apply_async(countdown=3600)\n"),
+    ),
+    Example(
         "late_acks_with_prefetch",
         {"celeryconfig.py": LATE + "worker_prefetch_multiplier = 10\n"},
         "celeryconfig.py:3",

@@ -14,7 +14,7 @@ from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
 from harness.lint.settings import standings
 from tests.unit.guide_repository import write
-from tests.unit.queue_repositories import CONF, QUEUES, RETRIED, Example, celery
+from tests.unit.queue_repositories import CONF, QUEUES, RETRIED, TASK, Example, celery
 
 BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2
@@ -598,10 +598,22 @@ def test_the_visibility_timeout_that_is_advised_is_enough(tmp_path: Path) -> Non
         "page may run for 1h6m40s before it is acknowledged",
         "mail may be retried 2h ahead (self.retry(countdown=...))",
     ]
-    assert {one.repair.partition(" or more")[0] for one in found} == {
-        "Set visibility_timeout of broker_transport_options to 11260"
-    }
+    assert found[0].repair.startswith("Set visibility_timeout of broker_transport_options to 4060 or more")
+    assert "visibility_timeout of broker_transport_options at 11260 or more" in found[1].repair
+    once = told(tmp_path, celery(CONF.format(4060) + tasks), "visibility_timeout_too_short")
+    assert [one.message for one in once] == [found[1].message.replace("1h1m40s", "1h7m40s")]
     assert told(tmp_path, celery(CONF.format(11260) + tasks), "visibility_timeout_too_short") == []
+
+
+def test_one_limit_of_many_tasks_is_one_finding_and_a_long_wait_does_not_raise_what_it_advises(tmp_path: Path) -> None:
+    limited = "app.conf.update(task_acks_late=True,\n task_time_limit=900)\n@app.task\ndef page(url): ...\n"
+    files = celery(CONF.format(300) + limited + TASK.format("") + "mail.apply_async(countdown=86400 * 3)\n")
+    runs, waits = told(tmp_path, files, "visibility_timeout_too_short")
+
+    assert runs.message.startswith("2 tasks may run for 15m before they are acknowledged")
+    assert runs.message.endswith("(mail, page)") and runs.subject == "task_time_limit"
+    assert runs.repair.startswith("Set visibility_timeout of broker_transport_options to 960 or more")
+    assert waits.repair.startswith("Keep a wait of 3d out of the broker")
 
 
 def test_a_policy_is_left_out_of_an_update_where_it_raises(tmp_path: Path) -> None:

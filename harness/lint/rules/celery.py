@@ -24,6 +24,8 @@ from harness.lint.settings import number_of, spoken
 CELERY_VISIBILITY_SECONDS: Final = 3600.0
 """What Redis waits for an acknowledgement where nothing is set; SQS half an hour."""
 SQS_VISIBILITY_SECONDS: Final = 1800.0
+_LEASING: Final = ("redis", "sentinel", "sqs")
+"""Brokers, by the scheme of their URL, that deliver again what is not acknowledged in time."""
 CELERY_PREFETCH: Final = 4
 
 
@@ -54,11 +56,16 @@ class _Celery:
 
     @property
     def visibility(self) -> float | None:
-        """The seconds after which an unacknowledged message is delivered again; None where that is not known."""
+        """The seconds after which an unacknowledged message is delivered again.
+
+        None where that is not known, and for brokers that wait for the connection to end: RabbitMQ ignores the option.
+        """
+        if self.broker and not self.broker.startswith(_LEASING):
+            return None
         told = self.number("broker_transport_options.visibility_timeout")
         if told is not None or "broker_transport_options.visibility_timeout" in self.settings:
             return told
-        if self.broker.startswith("redis"):
+        if self.broker.startswith(("redis", "sentinel")):
             return CELERY_VISIBILITY_SECONDS
         return SQS_VISIBILITY_SECONDS if self.broker == "sqs" else None
 
@@ -102,17 +109,28 @@ class _HeldMessage(NamedTuple):
     what: str
     runs: bool = False
 
-    def breach(self, limit: float, repair: str, related: tuple[Related, ...]) -> Breach:
-        """Say that the broker delivers it again meanwhile."""
-        if self.runs:
-            again = f"before it is acknowledged, and the broker delivers it again after {spoken(limit)}: "
-            again += "it runs twice at a time"
-        else:
-            again = f"and the broker delivers what is not acknowledged within {spoken(limit)} again, "
-            again += "to one worker after the other: it runs several times"
-        subject = f"{self.value.name} {self.call.queue}"
-        said = f"{self.call.queue} {self.what}{' ' if self.runs else ', '}{again}"
-        return Breach(self.value.place, said, repair, related, weight_of(self.call), subject=subject)
+    @property
+    def cause(self) -> tuple[Place, str]:
+        """What messages have in common that one finding tells."""
+        return self.value.place, self.what
+
+
+def _redelivered(held: list[_HeldMessage], limit: float, repair: str, related: tuple[Related, ...]) -> Breach:
+    """Say that the broker delivers meanwhile what one cause holds back."""
+    first, tasks = held[0], sorted({str(one.call.queue) for one in held})
+    alone = len(tasks) == 1
+    if first.runs:
+        again = f"before {'it is' if alone else 'they are'} acknowledged, and the broker delivers "
+        again += f"{'it' if alone else 'them'} again after {spoken(limit)}: "
+        again += "it runs twice at a time" if alone else f"each runs twice at a time ({', '.join(tasks)})"
+    else:
+        again = f"and the broker delivers what is not acknowledged within {spoken(limit)} again, "
+        again += "to one worker after the other: it runs several times"
+    said = f"{tasks[0] if alone else f'{len(tasks)} tasks'} {first.what}{' ' if first.runs else ', '}{again}"
+    own = first.value in first.call.options.values()
+    subject = f"{first.value.name} {first.call.queue}" if own else first.value.name
+    weights = [weight_of(one.call) for one in held]
+    return Breach(first.value.place, said, repair, related, None if None in weights else weights[0], subject)
 
 
 def _visible(facts: Facts) -> Iterator[Breach]:
@@ -123,17 +141,38 @@ def _visible(facts: Facts) -> Iterator[Breach]:
     told = celery.settings.get("broker_transport_options.visibility_timeout")
     related = () if told is None else (Related(told.place, f"visibility_timeout is {spoken(limit)}"),)
     held = list(_held(celery))
-    ahead, running = (max((one.seconds for one in held if one.runs is runs), default=0.0) for runs in (False, True))
-    least = ahead + running  # Late acknowledgement comes after both, the wait and the run.
-    repair = (
-        f"Set visibility_timeout of broker_transport_options to {math.ceil(least + ROOM_SECONDS)} or more: a message "
-        f"is held for up to {spoken(least)}. What a dead worker held comes back only then; shorter waits avoid that."
+    causes: dict[tuple[Place, str], list[_HeldMessage]] = {}
+    for one in held:
+        if one.seconds > limit:
+            causes.setdefault(one.cause, []).append(one)
+    for together in causes.values():
+        yield _redelivered(together, limit, _longer(together[0], held), related)
+
+
+def _longer(one: _HeldMessage, held: list[_HeldMessage]) -> str:
+    """Advise a timeout that is enough; for a long wait, another place to wait in."""
+    waits = [other.seconds for other in held if not other.runs]
+    most = max((other.seconds for other in held if other.runs), default=0.0)
+    option = "visibility_timeout of broker_transport_options"
+    if not one.runs and one.seconds > LONG_WAIT_SECONDS:
+        least = max(waits) + most  # Late acknowledgement comes after both, the wait and the run.
+        lead = "" if one.call.method == "apply_async" else f"Retry sooner, within {spoken(LONG_WAIT_SECONDS)}. Or keep"
+        return (
+            f"{lead or 'Keep'} a wait of {spoken(one.seconds)} out of the broker: write into a table when the task is "
+            f"due, and let a task that beat starts send what is. With {option} at {math.ceil(least + ROOM_SECONDS)} or more it runs "
+            f"once, and what a dead worker held comes back only after {spoken(least)}."
+        )
+    least = max((wait for wait in waits if wait <= LONG_WAIT_SECONDS), default=0.0) + most
+    return (
+        f"Set {option} to {math.ceil(least + ROOM_SECONDS)} or more: a message is held for up to {spoken(least)}. What "
+        "a dead worker held comes back only then."
     )
-    yield from (one.breach(limit, repair, related) for one in held if one.seconds > limit)
 
 
 ROOM_SECONDS: Final = 60.0
 """What an advised visibility timeout leaves for everything but the wait and the run."""
+LONG_WAIT_SECONDS: Final = 3600.0
+"""A longer wait has no place in the broker: all that a dead worker held would wait as long. Redis's default."""
 
 
 def _held(celery: _Celery) -> Iterator[_HeldMessage]:
@@ -393,7 +432,7 @@ RULES: Final = (
         (
             "Celery on Redis or SQS: the visibility timeout is longer than any countdown, retry delay and time limit.",
             "The broker hands the task to a second worker while the first one has it: it runs twice.",
-            "Raise visibility_timeout.",
+            "Raise visibility_timeout, and keep long waits out of the broker.",
         ),
         _visible,
         scenario="expiry/hung_job_is_timed_out.yaml",
