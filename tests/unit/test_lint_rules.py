@@ -616,6 +616,12 @@ def test_one_limit_of_many_tasks_is_one_finding_and_a_long_wait_does_not_raise_w
     assert waits.repair.startswith("Keep a wait of 3d out of the broker")
 
 
+def test_a_crontab_of_celery_is_repaired_in_its_own_form(tmp_path: Path) -> None:
+    [found] = told(tmp_path, celery("schedule = crontab(minute=0, hour=25)\n"), "code_cron_invalid")
+
+    assert found.repair == "Write each field within its range: crontab(minute=0, hour=3) is daily at 3:00."
+
+
 def test_a_policy_is_left_out_of_an_update_where_it_raises(tmp_path: Path) -> None:
     created = 'boss.createQueue("a", { policy: "short", retryLimit: 2 });'
     found = {

@@ -26,6 +26,10 @@ _RANGES: Final = {
 }
 
 
+_FORMS: Final = {"crontab": "Write each field within its range: crontab(minute=0, hour=3) is daily at 3:00."}
+"""How a schedule is written that is no text of five fields, by the call that makes it."""
+
+
 def _celery_range(call: QueueCall) -> str | None:
     for name, (low, high) in _RANGES.items():
         value = call.options.get(name)
@@ -52,7 +56,7 @@ def _crons(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 place,
                 f"the schedule {text}{whose} {problem}: {call.library} refuses it, or never runs it",
-                "Write five fields, minute first: `*/5 * * * *` is every five minutes.",
+                _FORMS.get(call.method, "Write five fields, minute first: `*/5 * * * *` is every five minutes."),
                 severity=weight_of(call),
                 subject=call.queue or text,
             )
