@@ -139,6 +139,14 @@ def expires_before_start() -> tuple[bool, str]:
 
 
 @claim
+def celery_task_unknown() -> tuple[bool, str]:
+    retried.app.send_task("celery_app.no_such_task")
+    ahead.delay()
+    until(lambda: count("ahead") == 1 and left() == 0)
+    return count("ahead") == 1 and left() == 0, f"{count('ahead')} run of the next task, {left()} left of both"
+
+
+@claim
 def celery_names_mixed() -> tuple[bool, str]:
     mixed = Celery("mixed")
     mixed.conf.update({})

@@ -62,6 +62,31 @@ WORKER = 'app.run_worker(queues=["default", "{}"])\n@app.task(queue="slow")\ndef
 
 QUEUES = (
     Example(
+        "celery_task_unknown",
+        celery("app.conf.beat_schedule = {'m': {\n'task': 'tasks.mial', 'schedule': 60.0}}\n" + TASK.format("")),
+        "tasks.py:5",
+        celery(
+            "app.conf.beat_schedule = {'m': {'task': 'tasks.mail'}, 'c': {'task': 'celery.backend_cleanup'}}\n"
+            + TASK.format("")
+        ),
+    ),
+    Example(
+        "celery_task_unknown",
+        celery("app.send_task('tasks.mial')\n" + TASK.format("")),
+        "tasks.py:4",
+        celery("app.send_task('tasks.render')\n" + TASK.format("")),
+    ),
+    Example(
+        "celery_task_unknown",
+        {"shop/jobs.py": CELERY + "app.conf.beat_schedule = {'m': {'task': 'shop.jobs.post'}}\n" + TASK.format("")},
+        "shop/jobs.py:4",
+        {
+            "shop/jobs.py": CELERY
+            + "app.conf.beat_schedule = {'m': {'task': 'shop.jobs.post'}}\n"
+            + TASK.format("name='shop.jobs.post'")
+        },
+    ),
+    Example(
         "acks_late_loses_killed",
         {"celeryconfig.py": "BROKER_URL = 'amqp://'\nCELERY_ACKS_LATE = True  # again after a crash\n"},
         "celeryconfig.py:2",

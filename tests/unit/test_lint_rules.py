@@ -611,7 +611,8 @@ def test_one_limit_of_many_tasks_is_one_finding_and_a_long_wait_does_not_raise_w
     runs, waits = told(tmp_path, files, "visibility_timeout_too_short")
 
     assert runs.message.startswith("2 tasks may run for 15m before they are acknowledged")
-    assert runs.message.endswith("(mail, page)") and runs.subject == "task_time_limit"
+    assert runs.message.endswith("(mail, page)")
+    assert runs.subject == "task_time_limit"
     assert runs.repair.startswith("Set visibility_timeout of broker_transport_options to 960 or more")
     assert waits.repair.startswith("Keep a wait of 3d out of the broker")
 

@@ -281,6 +281,7 @@ class PythonQueues:
                 self._anywhere.setdefault(name, []).append((value, module))
         self._apps = self._app_names()
         self._configured = self._configuration()
+        self._registered = _RegisteredTasks.of(self._modules)
 
     def read(self) -> None:
         """Read every module."""
@@ -401,6 +402,8 @@ class PythonQueues:
         elif name == "apply_async" and CELERY in self._used(module):
             task = owner.rpartition(".")[2]
             self._note(CELERY, "apply_async", task, self._keywords(node, module), module, node.lineno)
+        elif name == "send_task" and node.args and CELERY in self._used(module):
+            self._named_task("send_task", node.args[0], module)
         elif name in ("run_worker", "run_worker_async") and self._library_of(owner, module) in (PROCRASTINATE, None):
             if PROCRASTINATE in self._used(module) or self._library_of(owner, module) == PROCRASTINATE:
                 self._worker(node, module)
@@ -483,15 +486,23 @@ class PythonQueues:
         if isinstance(value, ast.Dict):
             for entry in value.values:
                 if isinstance(entry, ast.Dict):
-                    task = next(
+                    told = next(
                         (
-                            self._scalar(inner, module)
+                            inner
                             for key, inner in zip(entry.keys, entry.values, strict=True)
                             if isinstance(key, ast.Constant) and key.value == "task"
                         ),
                         None,
                     )
-                    self._note(CELERY, "beat", task if isinstance(task, str) else None, {}, module, entry.lineno)
+                    if told is not None:
+                        self._named_task("beat", told, module)
+
+    def _named_task(self, method: str, told: ast.expr, module: PythonModule) -> None:
+        """Note a task that is named by a text; `missing_in` is the file that should define it and does not."""
+        task = self._scalar(told, module)
+        missing = self._registered.missing(task) if isinstance(task, str) else ""
+        options = {"missing_in": self._plain("missing_in", missing, module, told.lineno)} if missing else {}
+        self._note(CELERY, method, task if isinstance(task, str) else None, options, module, told.lineno)
 
     def _crontab(self, node: ast.Call, module: PythonModule) -> None:
         names = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
@@ -716,6 +727,56 @@ class PythonQueues:
         if name in ("int", "float", "str") and len(node.args) == 1:
             return self._scalar(node.args[0], module, depth=depth + 1)
         return UNKNOWN
+
+
+@dataclass(frozen=True, slots=True)
+class _RegisteredTasks:
+    """Under which names modules with tasks of Celery may register them: what they define, and what they are given."""
+
+    defined: Mapping[str, tuple[str, frozenset[str]]]
+    """The path of a module with dots -> its file, and every name that occurs in it."""
+    given: frozenset[str]
+    whole: bool
+    """Whether every name that a task is given could be read."""
+
+    @classmethod
+    def of(cls, modules: Iterable[PythonModule]) -> _RegisteredTasks:
+        """Look through modules."""
+        defined: dict[str, tuple[str, frozenset[str]]] = {}
+        given: set[str] = set()
+        whole = True
+        for module in modules:
+            names = set(module.names)
+            decorators: list[ast.expr] = []
+            for node in ast.walk(module.tree):
+                if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+                    names.add(node.name)
+                    decorators += [one for one in node.decorator_list if _decorator(one)[1] in _TASKS]
+                elif isinstance(node, ast.Name):
+                    names.add(node.id)
+                elif isinstance(node, ast.Assign) and _is_text(node.value) and ast.unparse(node.targets[0]) == "name":
+                    given.add(str(node.value.value))
+            for keyword in (one for call in decorators for one in getattr(call, "keywords", ())):
+                if keyword.arg in ("name", None):
+                    whole = whole and _is_text(keyword.value)
+                    given.add(getattr(keyword.value, "value", ""))
+            whole = whole and "gen_task_name" not in names
+            if decorators:
+                dotted = module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+                defined[dotted] = module.path, frozenset(names)
+        return cls(defined, frozenset(given), whole)
+
+    def missing(self, task: str) -> str:
+        """Return the file in which a task of this name would be, and nothing is called so; empty where that is open."""
+        origin, _, name = task.rpartition(".")
+        places = [place for dotted, place in self.defined.items() if dotted == origin or dotted.endswith("." + origin)]
+        if not origin or not self.whole or task in self.given or any({name, "*"} & names for _, names in places):
+            return ""
+        return places[0][0] if places else ""
+
+
+def _is_text(node: ast.expr) -> TypeGuard[ast.Constant]:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
 
 
 _ENTRY: Final = frozenset({"entrypoint", "schedule"})

@@ -159,8 +159,8 @@ def _longer(one: _HeldMessage, held: list[_HeldMessage]) -> str:
         lead = "" if one.call.method == "apply_async" else f"Retry sooner, within {spoken(LONG_WAIT_SECONDS)}. Or keep"
         return (
             f"{lead or 'Keep'} a wait of {spoken(one.seconds)} out of the broker: write into a table when the task is "
-            f"due, and let a task that beat starts send what is. With {option} at {math.ceil(least + ROOM_SECONDS)} or more it runs "
-            f"once, and what a dead worker held comes back only after {spoken(least)}."
+            f"due, and let a task that beat starts send what is. With {option} at {math.ceil(least + ROOM_SECONDS)} "
+            f"or more it runs once, and what a dead worker held comes back only after {spoken(least)}."
         )
     least = max((wait for wait in waits if wait <= LONG_WAIT_SECONDS), default=0.0) + most
     return (
@@ -413,7 +413,46 @@ def _unknown(facts: Facts) -> Iterator[Breach]:
                 )
 
 
+def _unregistered(facts: Facts) -> Iterator[Breach]:
+    tasks = calls_of(facts, CELERY, "task")
+    for call in calls_of(facts, CELERY, "beat", "send_task"):
+        missing = call.options.get("missing_in")
+        if missing is None or call.queue is None:
+            continue
+        origin, _, name = call.queue.rpartition(".")
+        there = {str(task.queue): task.place for task in tasks if task.place.file == missing.value}
+        near = difflib.get_close_matches(name, there, n=1, cutoff=ALIKE)
+        if not near and (call.method == "send_task" or "." not in origin):
+            continue  # A task of another repository may be sent, too, and its module may be called the same.
+        told = f" (did you mean {f'{origin}.{near[0]}'!r}?)" if near else ""
+        yield Breach(
+            call.place,
+            f"{'the schedule of beat' if call.method == 'beat' else 'send_task()'} names the task {call.queue!r}, and "
+            f"{missing.value} has none of this name{told}: the worker throws each one away as unregistered",
+            f"Name {origin}.{near[0]}." if near else "Name a task that exists, or take the entry out.",
+            tuple(Related(there[one], f"the task {one}") for one in near),
+            weight_of(call),
+            subject=call.queue,
+        )
+
+
+ALIKE: Final = 0.75
+"""How alike the name of a task must be to one that its module has, where it might as well belong elsewhere."""
+
+
 RULES: Final = (
+    rule(
+        "celery_task_unknown",
+        Severity.ERROR,
+        (
+            "Celery: a task that is named by a text, in `beat_schedule` or `send_task`, is one that its module has.",
+            "The worker logs `Received unregistered task` and throws it away: the job is lost.",
+            "Correct the name.",
+        ),
+        _unregistered,
+        scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(CELERY),
+    ),
     rule(
         "acks_late_loses_killed",
         Severity.WARNING,
