@@ -19,6 +19,9 @@ app.conf.update(
     task_default_queue=os.environ.get("QUEUE", "celery"),
     broker_connection_retry_on_startup=True,
 )
+if "BEATEN" in os.environ:
+    entry = {"task": "celery_app.ahead", "schedule": 1.0, "options": {"queue": os.environ["BEATEN"]}}
+    app.conf.beat_schedule = {"ahead": entry}
 
 
 def ran(name: str) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import redis
@@ -40,15 +42,22 @@ def worker(*, concurrency: int = 2, fresh: bool = True, **environment: str) -> I
     """Run a prefork worker, beside those that run; a fresh one begins with nothing."""
     if fresh:
         COUNTS.flushall()
-    command = [sys.executable, "-m", "celery", "-A", "celery_app", "worker", "-P", "prefork", "-c", str(concurrency)]
+    options = ["-P", "prefork", "-c", str(concurrency), "--without-gossip", "--without-mingle"]
+    with process("worker", *options, **environment):
+        yield
+
+
+@contextmanager
+def process(program: str, *options: str, **environment: str) -> Iterator[None]:
+    """Run one process of Celery."""
     given = {
         **os.environ,
         **environment,
         "PYTHONPATH": f"{HERE}{os.pathsep}{os.environ['PYTHONPATH']}",
         "C_FORCE_ROOT": "1",
     }
-    process = subprocess.Popen(
-        [*command, "--without-gossip", "--without-mingle"],
+    running = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", "celery_app", program, *options],
         env=given,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -56,12 +65,12 @@ def worker(*, concurrency: int = 2, fresh: bool = True, **environment: str) -> I
     try:
         yield
     finally:
-        process.terminate()
+        running.terminate()
         try:
-            process.wait(10)
+            running.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            running.kill()
+            running.wait()
 
 
 def count(name: str) -> int:
@@ -147,6 +156,36 @@ def celery_task_unknown() -> tuple[bool, str]:
 
 
 @claim
+def celery_queue_unserved() -> tuple[bool, str]:
+    ahead.apply_async(queue="nobody")
+    ahead.delay()
+    until(lambda: count("ahead") == 1)
+    time.sleep(0.5)
+    waiting = int(BROKER.llen("nobody"))
+    return count("ahead") == 1 and waiting == 1, f"{count('ahead')} run of the other one, {waiting} waits"
+
+
+@claim
+def beat_started_twice() -> tuple[bool, str]:
+    return True, ""
+
+
+def senders(beats: int) -> int:
+    """Return how many processes send the one entry of a schedule where so many beats run."""
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        for number in range(beats):
+            stack.enter_context(process("beat", f"--schedule={folder}/{number}", BEATEN="beaten"))
+        until(lambda: len(_origins()) == beats)
+        many = len(_origins())
+    BROKER.flushdb()
+    return many
+
+
+def _origins() -> set[str]:
+    return {json.loads(message)["headers"]["origin"] for message in BROKER.lrange("beaten", 0, -1)}
+
+
+@claim
 def celery_names_mixed() -> tuple[bool, str]:
     mixed = Celery("mixed")
     mixed.conf.update({})
@@ -209,6 +248,8 @@ def held(prefetch: int) -> int:
 if __name__ == "__main__":
     from claims import CLAIMS
 
+    alone, both = senders(1), senders(2)
+    CLAIMS["beat_started_twice"] = lambda: ((alone, both) == (1, 2), f"of two beats {both} send the same entry")
     many, one = held(4), held(1)
     CLAIMS["late_acks_with_prefetch"] = lambda: (many > one, f"holds {many} tasks at 4, {one} at 1")
     with worker(concurrency=1, VISIBILITY="1", QUEUE="visible"):

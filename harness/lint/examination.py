@@ -29,7 +29,7 @@ class Examination:
     uncovered: tuple[str, ...] = ()
     """What was asked for and could not be judged."""
     skipped: tuple[str, ...] = ()
-    """What of a database was not looked at because it is not there."""
+    """What was not looked at: of a database, because it is not there; of the files, because it could not be read."""
     inventory: Inventory = field(default_factory=Inventory)
     """What was read to be judged."""
 
@@ -59,7 +59,7 @@ def examine(
         facts.files,
         covered=covered,
         uncovered=open_,
-        skipped=tuple(skipped),
+        skipped=(*skipped, *_passed_by(facts)),
         inventory=inventory_of(facts),
     )
 
@@ -74,7 +74,19 @@ def _anything(facts: Facts) -> bool:
         or facts.packages
         or facts.open_doors
         or facts.table_queues
+        or facts.commands
     )
+
+
+MOST_PASSED_BY: Final = 6
+
+
+def _passed_by(facts: Facts) -> Iterator[str]:
+    """Name the places that have to do with a queue and were not read."""
+    told = [f"{place} ({why})" for place, why in facts.passed_by]
+    if told:
+        more = [f"{len(told) - MOST_PASSED_BY} more"] if len(told) > MOST_PASSED_BY else []
+        yield f"what starts Celery at {'; '.join([*told[:MOST_PASSED_BY], *more])}"
 
 
 READ: Final = frozenset({"pg-boss", "graphile-worker", "bullmq", "celery", "procrastinate", "pgqueuer"})
@@ -85,7 +97,8 @@ _SAME: Final = {"@nestjs/bullmq": "bullmq", "@nestjs/bull": "bull"}
 def _unread(facts: Facts) -> Iterator[str]:
     """Say which queues are used, and nothing of them was understood."""
     understood = {call.library for call in facts.calls}
-    used = {**{one.library: one.place for one in facts.packages if one.library in READ}, **facts.imported}
+    used = {one.library: one.place for one in facts.commands[:1]}
+    used |= {**{one.library: one.place for one in facts.packages if one.library in READ}, **facts.imported}
     for library, place in sorted(used.items(), key=lambda one: one[0]):
         library = _SAME.get(library, library)
         if library not in READ:

@@ -240,6 +240,22 @@ class TableQueue:
     fencing: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessCommand:
+    """A command that starts a worker of Celery, or its beat."""
+
+    program: str
+    options: Mapping[str, Value]
+    place: Place
+    processes: int = 1
+    """How many of it are started: replicas, or `numprocs`; none where compose starts it on request."""
+    whole: bool = True
+    """Whether no part of it is a variable."""
+    together: bool = False
+    """Whether all commands of its file run side by side."""
+    library: str = "celery"
+
+
 @dataclass(slots=True)
 class Facts:
     """Everything that was read. Filled by readers, one file at a time, in the order of the paths."""
@@ -277,6 +293,9 @@ class Facts:
     """Paths that appear as text in sources: a route of a server that is no file of its own."""
     unreadable: list[Unreadable] = field(default_factory=list)
     table_queues: list[TableQueue] = field(default_factory=list)
+    commands: list[ProcessCommand] = field(default_factory=list)
+    passed_by: list[tuple[Place, str]] = field(default_factory=list)
+    """What has to do with a queue and was not read, each with the reason."""
     files: int = 0
     worked_out: dict[object, object] = field(default_factory=dict, repr=False)
     """What rules looked up before and ask for again."""

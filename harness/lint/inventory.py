@@ -70,6 +70,9 @@ def _settings(facts: Facts) -> Iterator[ReadSetting]:
     for call in facts.calls:
         if call.method == "settings":
             yield from (_read(value, "") for value in call.options.values() if _is_number(value.value))
+    for command in facts.commands:
+        for value in (one for one in command.options.values() if _is_number(one.value)):
+            yield ReadSetting(f"--{value.name.replace('_', '-')}", value.value, "", value.place)
 
 
 def _read(value: Value, queue: str) -> ReadSetting:

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from harness.errors import UsageError
 from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value
+from harness.lint.readers.commands import read_commands, read_processes
 from harness.lint.readers.deployment import (
     is_documentation,
     process_environment,
@@ -57,7 +58,6 @@ _NAMES: Final = {
     "crontab": "crontab",
 }
 _REQUIREMENTS: Final = re.compile(r"^requirements[\w.-]*\.(txt|in)$")
-_COMPOSE: Final = re.compile(r"^(docker-)?compose[\w.-]*\.ya?ml$")
 NOT_ENVIRONMENTS: Final = frozenset({
     "diff", "patch", "orig", "bak", "backup", "old", "swp", "md", "txt", "json", "ts", "js", "yml", "yaml", "enc",
     "gpg", "age", "encrypted", "sops",
@@ -68,6 +68,8 @@ _SUFFIXES: Final = {
     "sql": "sql",
     "prisma": "prisma",
     "py": "python",
+    **dict.fromkeys(("sh", "service", "conf"), "commands"),
+    **dict.fromkeys(("yaml", "yml"), "processes"),
 }
 
 
@@ -126,7 +128,7 @@ def kind_of(name: str) -> str | None:
     if kind is None:
         if name.startswith(".env") and _ENV.match(name) and name.rpartition(".")[2] not in NOT_ENVIRONMENTS:
             return "env"
-        if name in ("Procfile", "Makefile", "Dockerfile") or _COMPOSE.match(name):
+        if name in ("Procfile", "Makefile", "Dockerfile"):
             return "commands"
         return "requirements" if name.startswith("requirements") and _REQUIREMENTS.match(name) else None
     return None if kind in ("script", "python") and _TEST.search(name) else kind
@@ -162,7 +164,7 @@ def read_bytes(absolute: str, *, largest: int = LARGEST_BYTES, regular: bool = F
 PROCESS = "-"
 """The name of the environment of this process, where a file is expected."""
 
-LARGEST_BYTES_OF: Final = {"lock": 50_000_000, "render": 200_000, "env": 200_000}
+LARGEST_BYTES_OF: Final = {"lock": 50_000_000, "render": 200_000, "processes": 200_000, "env": 200_000}
 _PYTHON: Final = (
     b"TOOL_SLUGS", b"register_processor", b"Bearer ", b"BaseSettings", b"JOB_", b"STUCK_", b"PGBOSS_", b"MAX_ATTEMPTS",
     b"RETRY_LIMIT",
@@ -188,6 +190,12 @@ _BYTE_READERS: Final[Mapping[str, Callable[[str, bytes, Facts], None]]] = {
 _SENDING: Final = (b".send(", b".work", b".createQueue(", b".schedule(")
 LONGEST_LINE: Final = 20_000
 """Characters of a line that no person writes: a bundle, or generated."""
+_COMMANDS: Final = (b"celery", b"stalled_jobs")
+_FILTERED: Final = {"commands": _COMMANDS, "processes": _COMMANDS}
+"""Files that count as read only where they start something: others of these names have nothing to do with a queue."""
+_NEED_NOT_BE_TEXT: Final = frozenset({
+    "script", "python", "sql", "lock", "crontab", "requirements", "pyproject", "commands", "processes",
+})  # fmt: skip
 _FILTERS: Final = {"script": WORTH_PARSING, "python": (*_PYTHON, *_PYTHON_QUEUES), "sql": _SQL}
 
 
@@ -274,15 +282,16 @@ class _RepositoryReading:
         path, kind, absolute, regular = entry
         if kind == "env" and (self._named or is_documentation(path)):
             return
-        self.facts.files += 1
         try:
             data = read_bytes(absolute, largest=LARGEST_BYTES_OF.get(kind, LARGEST_BYTES), regular=regular)
+            self.facts.files += kind not in _FILTERED or _holds(data, _FILTERED[kind])
             self._read(entry, data)
         except ValueError as error:
-            if kind not in ("script", "python", "sql", "lock", "crontab", "requirements", "pyproject", "commands"):
+            if kind not in _NEED_NOT_BE_TEXT:
                 self.facts.unreadable.append(Unreadable(Place(path, 1), str(error)))
         except OSError as error:
-            self.facts.unreadable.append(Unreadable(Place(path, 1), error.strerror or str(error)))
+            if kind not in _FILTERED or not isinstance(error, FileNotFoundError):  # a link to a submodule, say
+                self.facts.unreadable.append(Unreadable(Place(path, 1), error.strerror or str(error)))
 
     def _read(self, entry: Entry, data: bytes) -> None:
         path, kind, absolute, _ = entry
@@ -301,8 +310,8 @@ class _RepositoryReading:
             self._variables[path] = read_variables(path, decoded(data), self.facts)
         elif kind == "crontab":
             self._crontabs.append((path, decoded(data)))
-        elif kind == "commands":
-            self._commands(path, data)
+        elif kind in ("commands", "processes"):
+            self._commands(path, data, kind)
         elif kind in _BYTE_READERS:
             decoded(data)
             _BYTE_READERS[kind](path, data, self.facts)
@@ -336,8 +345,10 @@ class _RepositoryReading:
         if tree is not None and any(word in data for word in _PYTHON_QUEUES):
             self._python.append(PythonModule.of(path, tree))
 
-    def _commands(self, path: str, data: bytes) -> None:
-        """Note a command that looks after the jobs of workers that died."""
+    def _commands(self, path: str, data: bytes, kind: str) -> None:
+        """Note what starts Celery, and a command that looks after the jobs of workers that died."""
+        if b"celery" in data:
+            (read_processes if kind == "processes" else read_commands)(path, decoded(data), self.facts)
         at = data.find(b"stalled_jobs")
         if at >= 0:
             place = Place(path, data.count(b"\n", 0, at) + 1)

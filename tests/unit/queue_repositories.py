@@ -62,6 +62,50 @@ WORKER = 'app.run_worker(queues=["default", "{}"])\n@app.task(queue="slow")\ndef
 
 QUEUES = (
     Example(
+        "beat_started_twice",
+        {"compose.yml": "services:\n  w:\n    command: celery -A a worker -B\n    deploy: {replicas: 2}\n"},
+        "compose.yml:3",
+        {
+            "compose.yml": "services:\n  b:\n    command: celery -A a beat\n"
+            "  w:\n    command: celery -A a worker\n    deploy: {replicas: 2}\n",
+            "b.service": "ExecStart=celery -A a beat\n",
+        },
+    ),
+    Example(
+        "beat_started_twice",
+        {"Procfile": "b: celery -A a beat\nw: celery -A a worker -B\n"},
+        "Procfile:1",
+        {"Procfile": "b: celery -A a beat -S redbeat.RedBeatScheduler\nw: celery -A a worker -B -S redbeat.X\n"},
+    ),
+    Example(
+        "celery_queue_unserved",
+        {
+            "Procfile": "w: celery worker -Q celery,mail\n",
+            **celery("app.conf.task_routes = {'m': {'queue': 'mial'}}\n"),
+        },
+        "tasks.py:4",
+        {
+            "Procfile": "w: celery worker -Q celery,mail\n",
+            **celery("app.conf.task_routes = {'m': {'queue': 'mail'}}\n"),
+        },
+    ),
+    Example(
+        "celery_queue_unserved",
+        {"Procfile": "w: celery worker\n", **celery(TASK.format("") + "mail.apply_async(queue='slow')\n")},
+        "tasks.py:6",
+        {
+            "Procfile": "w: celery worker\n",
+            "s.sh": "celery worker -Q $Q\n",
+            **celery(TASK.format("") + "mail.apply_async(queue='slow')\n"),
+        },
+    ),
+    Example(
+        "visibility_timeout_too_short",
+        {"Procfile": "w: celery worker --time-limit=900\n", **celery(CONF.format(600) + TASK.format("acks_late=True"))},
+        "Procfile:1",
+        {"Procfile": "w: celery worker --time-limit=300\n", **celery(CONF.format(600) + TASK.format("acks_late=True"))},
+    ),
+    Example(
         "celery_task_unknown",
         celery("app.conf.beat_schedule = {'m': {\n'task': 'tasks.mial', 'schedule': 60.0}}\n" + TASK.format("")),
         "tasks.py:5",

@@ -460,3 +460,43 @@ def test_a_requirement_of_poetry_is_found_at_its_own_line(tmp_path: Path) -> Non
     text = '[tool.poetry]\nname = "mycelery"\n[tool.poetry.dependencies]\ncelery = {version = ">=5.1"}\n'
 
     assert [one.place.line for one in read(tmp_path, {"pyproject.toml": text}).packages] == [4]
+
+
+def test_the_commands_that_start_celery_are_read_wherever_they_stand_and_others_are_named(tmp_path: Path) -> None:
+    files = {
+        "Procfile": "web: gunicorn app\nmail: celery -A app worker -Q mail,sms --time-limit 900 # as Heroku has it\n",
+        "compose.yaml": "services:\n  beat:\n    command: [celery, --app=app, beat]\n    deploy: {replicas: 2}\n"
+        "  dev:\n    profiles: [dev]\n    command: celery -A app worker -B\n",
+        "deploy/k8s.yml": "kind: Deployment\nspec:\n  replicas: 3\n  template:\n    spec:\n      containers:\n"
+        '      - command: [sh, -c]\n        args: ["cd /srv && exec celery -A app worker -Qslow --beat"]\n',
+        "supervisord.conf": "[program:w]\ncommand=celery -A app worker -c 4\nnumprocs=5\n",
+        "w.service": "ExecStart=/opt/bin/celery \\\n  -A app worker $OPTIONS\n# celery -A app beat\n",
+        "run.sh": "celery $ARGUMENTS\ncelery -A app flower\n",
+        "helm/beat.yaml": "{{- if .x }}\n- command: [celery, -A, app, beat]\n",
+    }
+    facts = read_repository(write(tmp_path, files))
+    found = [
+        (str(one.place), one.program, one.processes, {name: value.value for name, value in one.options.items()})
+        for one in facts.commands
+    ]
+
+    assert found == [
+        ("Procfile:2", "worker", 1, {"app": "app", "queues": "mail,sms", "time_limit": 900.0}),
+        ("compose.yaml:3", "beat", 2, {"app": "app"}),
+        ("compose.yaml:7", "worker", 0, {"app": "app", "beat": True}),
+        ("supervisord.conf:2", "worker", 5, {"app": "app", "concurrency": 4.0}),
+        ("w.service:1", "worker", 1, {"app": "app"}),
+        ("deploy/k8s.yml:7", "worker", 3, {"app": "app", "queues": "slow", "beat": True}),
+    ]
+    assert [f"{place} {why}" for place, why in facts.passed_by] == [
+        "run.sh:1 what it starts is a variable",
+        "w.service:1 a part of the command is a variable",
+        "helm/beat.yaml:2 the file is no plain YAML",
+    ]
+
+
+def test_a_file_that_only_starts_celery_is_no_pass(tmp_path: Path) -> None:
+    examination = examine(read_repository(write(tmp_path, {"Procfile": "w: celery -A app worker\nb: celery $X\n"})))
+
+    assert examination.uncovered == ("celery is used (Procfile:1), and none of its calls or settings was understood",)
+    assert examination.skipped == ("what starts Celery at Procfile:2 (what it starts is a variable)",)

@@ -131,7 +131,7 @@ def _duration(path: str, pattern: str, options: Node, facts: Facts) -> None:
 
 def read_render(path: str, text: str, facts: Facts) -> None:
     """Read services with their variables, crons, and how long each may take to stop."""
-    deep = _too_deep(text)
+    deep = too_deep(text)
     if deep is not None:
         facts.unreadable.append(Unreadable(Place(path, deep), "is nested too deeply to be read"))
         return
@@ -154,7 +154,7 @@ def read_render(path: str, text: str, facts: Facts) -> None:
 DEEPEST_YAML: Final = 40
 
 
-def _too_deep(text: str) -> int | None:
+def too_deep(text: str) -> int | None:
     """Return the line at which brackets or indentation are nested deeper than any blueprint; a parser takes minutes."""
     depth = 0
     for number, line in enumerate(text.splitlines(), start=1):
@@ -175,7 +175,7 @@ def _text(value: Any) -> str:
     return str(value) if isinstance(value, (str, int, float)) else ""
 
 
-def _line(owner: CommentedMap, key: str) -> int:
+def line_of_key(owner: CommentedMap, key: str) -> int:
     try:
         return int(owner.lc.key(key)[0]) + 1
     except (KeyError, AttributeError, TypeError):
@@ -184,7 +184,7 @@ def _line(owner: CommentedMap, key: str) -> int:
 
 def _service(path: str, service: CommentedMap, groups: dict[str, CommentedMap], facts: Facts) -> None:
     name = _text(service.get("name")) or "service"
-    place = Place(path, _line(service, "name"))
+    place = Place(path, line_of_key(service, "name"))
     values: dict[str, Value] = {}
     complete = True
     for item in _maps(service, "envVars"):
@@ -200,11 +200,11 @@ def _service(path: str, service: CommentedMap, groups: dict[str, CommentedMap], 
     kind = service.get("type")
     if kind == "cron" and isinstance(service.get("schedule"), str):
         command = _text(service.get("startCommand", service.get("dockerCommand")))
-        facts.crons.append(Cron(command, service["schedule"], Place(path, _line(service, "schedule"))))
+        facts.crons.append(Cron(command, service["schedule"], Place(path, line_of_key(service, "schedule"))))
     elif kind in ("worker", "web", "pserv"):
         delay = service.get("maxShutdownDelaySeconds", RENDER_SHUTDOWN_SECONDS)
         if isinstance(delay, (int, float)):
-            line = _line(service, "maxShutdownDelaySeconds" if "maxShutdownDelaySeconds" in service else "name")
+            line = line_of_key(service, "maxShutdownDelaySeconds" if "maxShutdownDelaySeconds" in service else "name")
             facts.limits.append(Limit("shutdown", float(delay), Place(path, line), service=name))
 
 
@@ -215,5 +215,5 @@ def _variable(path: str, service: str, item: CommentedMap, values: dict[str, Val
     written: Any = item.get("value")
     known = isinstance(written, (str, int, float))
     text = str(written).lower() if isinstance(written, bool) else _text(written)
-    place = Place(path, _line(item, "value" if known else "key"))
+    place = Place(path, line_of_key(item, "value" if known else "key"))
     values[key] = Value(key, text if known else UNKNOWN, place, SettingSource.ENVIRONMENT, service)

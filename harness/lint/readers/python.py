@@ -375,8 +375,7 @@ class PythonQueues:
                 told = self._option(known, value, module)
                 written = name if not prefix else known
                 options.update({key: replace(one, name=written) if key == known else one for key, one in told.items()})
-                if known == "beat_schedule":
-                    self._beat(value, module)
+                self._listed(known, value, module)
         if options:
             self._note(CELERY, "settings", CONFIGURED, options, module, 1, whole=not prefix)
 
@@ -389,8 +388,7 @@ class PythonQueues:
                 known = celery_name(name, "")
                 if known is not None:
                     self._note(CELERY, "settings", None, self._option(known, node.value, module), module, node.lineno)
-                    if known == "beat_schedule":
-                        self._beat(node.value, module)
+                    self._listed(known, node.value, module)
 
     def _call(self, node: ast.Call, module: PythonModule) -> None:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -477,9 +475,19 @@ class PythonQueues:
             known = {"broker": "broker_url", "backend": "result_backend"}.get(name) or celery_name(name, "")
             if known is not None:
                 options.update(self._option(known, value, module))
-                if known == "beat_schedule":
-                    self._beat(value, module)
+                self._listed(known, value, module)
         self._note(CELERY, "settings", None, options, module, node.lineno)
+
+    def _listed(self, name: str, value: ast.expr, module: PythonModule) -> None:
+        """Read a setting that lists entries: the schedule of beat, or where tasks go."""
+        if name == "beat_schedule":
+            self._beat(value, module)
+        elif name == "task_routes" and isinstance(value, ast.Dict):
+            for entry in value.values:
+                if isinstance(entry, ast.Dict):
+                    routed = self._option("route", entry, module)
+                    options = {"queue": routed["route.queue"]} if "route.queue" in routed else {}
+                    self._note(CELERY, "route", None, options, module, entry.lineno)
 
     def _beat(self, value: ast.expr, module: PythonModule) -> None:
         """Read the entries of a schedule; `crontab(...)` in it is read where it stands."""

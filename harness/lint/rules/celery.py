@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from harness.errors import did_you_mean
 from harness.lint.celery_names import CONFIGURED, OF_OTHERS, PREFIXES, SETTINGS
-from harness.lint.facts import Facts, Place, QueueCall, Value
+from harness.lint.facts import Facts, Place, ProcessCommand, QueueCall, Value
 from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import (
     CELERY,
@@ -36,6 +37,12 @@ class _Celery:
         self.settings: dict[str, Value] = {}
         for call in sorted(calls_of(facts, CELERY, "settings"), key=lambda call: call.queue != CONFIGURED):
             self.settings.update(call.options)
+        workers = [one for one in facts.commands if one.program == "worker"]
+        for name in ("time_limit", "soft_time_limit"):
+            told = [one.options[name] for one in workers if name in one.options]
+            if told and len(told) == len(workers) and all(isinstance(one.value, float) for one in told):
+                # Every worker has its own, which replaces the setting: any task may run for the shortest.
+                self.settings[f"task_{name}"] = min(told, key=lambda value: number_of(value.value) or 0.0)
         self.tasks = calls_of(facts, CELERY, "task")
         self.sends = calls_of(facts, CELERY, "apply_async")
 
@@ -440,7 +447,94 @@ ALIKE: Final = 0.75
 """How alike the name of a task must be to one that its module has, where it might as well belong elsewhere."""
 
 
+def _beats(facts: Facts) -> Iterator[Breach]:
+    scheduler = _Celery(facts).settings.get("beat_scheduler")
+    told = [one for one in facts.commands if one.program == "beat" or "beat" in one.options]
+    beats = [one for one in told if not _takes_turns(one.options.get("scheduler", scheduler))]
+    for beat in beats:
+        others = [one for one in beats if _beside(beat, one) and one.processes > 0]
+        if beat.processes > 1 or (beat.processes == 1 and others and beat.place < others[0].place):
+            what = "beat" if beat.program == "beat" else "a worker with beat in it (-B)"
+            many = f"{what} is started {beat.processes} times" if beat.processes > 1 else f"{what} is started twice"
+            yield Breach(
+                beat.place,
+                f"{many}, and each of them sends every scheduled task: all of them run as often",
+                "Start one beat, in a process of its own; or use a scheduler with a lock, such as RedBeat.",
+                tuple(Related(one.place, "the other one") for one in others[:1] if beat.processes == 1),
+                subject="beat",
+            )
+
+
+def _beside(one: ProcessCommand, other: ProcessCommand) -> bool:
+    """Tell two commands of one application that their file starts side by side."""
+    apps = [value.value if (value := command.options.get("app")) else "" for command in (one, other)]
+    return one is not other and one.together and one.place.file == other.place.file and apps[0] == apps[1]
+
+
+def _takes_turns(scheduler: Value | None) -> bool:
+    """Tell a scheduler of which only one is at work, or that files do not tell."""
+    return scheduler is not None and (not isinstance(scheduler.value, str) or "redbeat" in scheduler.value.lower())
+
+
+CELERY_QUEUE: Final = "celery"
+"""What the queue is called where nothing names another."""
+
+
+def _unserved(facts: Facts) -> Iterator[Breach]:
+    celery = _Celery(facts)
+    workers = [one for one in facts.commands if one.program == "worker"]
+    apps = {str(one.options["app"].value) if "app" in one.options else "" for one in workers}
+    if not workers or facts.passed_by or len(apps) > 1 or "task_queues" in celery.settings:
+        return
+    default = celery.settings.get("task_default_queue")
+    if default is not None and not isinstance(default.value, str):
+        return
+    sure = all("queues" in one.options for one in workers)
+    served: set[str] = set()
+    for worker in workers:
+        queues = worker.options.get("queues")
+        listed = str(queues.value) if queues is not None else str(default.value) if default else CELERY_QUEUE
+        served |= {name.strip() for name in listed.split(",")}
+    for call in calls_of(facts, CELERY, "route", "task", "apply_async", "send_task"):
+        queue = call.options.get("queue")
+        if queue is None or not isinstance(queue.value, str) or queue.value in served:
+            continue
+        yield Breach(
+            queue.place,
+            f"what goes to the queue {queue.value!r}{did_you_mean(queue.value, served)} is never run: the workers that "
+            f"files start take from {', '.join(map(repr, sorted(served)))}",
+            f"Add {queue.value} to -Q of a worker, or correct the name.",
+            (Related(workers[0].place, "a worker"),),
+            weight_of(call) if sure else Severity.NOTE,
+            subject=queue.value,
+        )
+
+
 RULES: Final = (
+    rule(
+        "beat_started_twice",
+        Severity.ERROR,
+        (
+            "Celery: one beat runs, and no worker that is started several times has one in it.",
+            "Every scheduled task is sent once by each beat, and runs as often.",
+            "Start one beat, in a process of its own.",
+        ),
+        _beats,
+        scenario="maintenance/running_twice_changes_nothing_more.yaml",
+        ran=tried_on(CELERY),
+    ),
+    rule(
+        "celery_queue_unserved",
+        Severity.WARNING,
+        (
+            "Celery: each queue that a task is sent to is one that a worker takes from, where files start the workers.",
+            "Its tasks wait for ever, and nothing says so.",
+            "Name the queue in -Q of a worker, or correct the name.",
+        ),
+        _unserved,
+        scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(CELERY),
+    ),
     rule(
         "celery_task_unknown",
         Severity.ERROR,
