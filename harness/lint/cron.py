@@ -36,16 +36,33 @@ def problem_of(schedule: str, *, seconds: bool = False) -> str | None:
     return _problem(parts)
 
 
+def repair_of(problem: str) -> str:
+    """Say what to write instead of an expression with this problem."""
+    if "fields, not five" in problem or "is empty" in problem:
+        return "Write five fields, minute first: `* * * * *` is every minute."
+    if "none of its months" in problem:
+        return "Name a day that one of the months has."
+    return "Write each field within its range: minute 0-59, hour 0-23, day 1-31, month 1-12, day of the week 0-7."
+
+
 def _problem(parts: list[str]) -> str | None:
     if len(parts) != FIELDS:
         return f"has {len(parts)} fields, not five"
     if not all(_PARTS.fullmatch(part) for part in parts):
         return "is no cron expression"
+    wrong = _refused(parts)
+    if wrong and not _refused([*parts[:3], "*", parts[4]]) and not _refused([*parts[:2], "1", *parts[3:]]):
+        return "names a day that none of its months has: it never comes"
+    return f"is no cron expression: {wrong}" if wrong else None
+
+
+def _refused(parts: list[str]) -> str:
+    """Say why cronsim takes the fields for no expression; an empty text where it takes them."""
     try:
         CronSim(" ".join(parts), START)
     except CronSimError as error:
-        return f"is no cron expression: {str(error).lower()}"
-    return None
+        return str(error).lower()
+    return ""
 
 
 def period_seconds(schedule: str) -> float | None:

@@ -51,7 +51,7 @@ def examine(
     found.sort(key=lambda finding: (-finding.severity, finding.place, finding.rule, finding.message))
     unknown = tuple(dict.fromkeys(facts.unknown_values()))
     shown = [finding for finding in now if finding.rule not in without]
-    covered = _anything(facts) or bool(now)
+    covered = _anything(facts) or bool(now) or any(finding.rule == MACHINE_CRON for finding in found)
     open_ = (*uncovered, *(_unread(facts) if covered else ()))
     return Examination(
         (*shown, *found),
@@ -87,6 +87,10 @@ def _passed_by(facts: Facts) -> Iterator[str]:
     if told:
         more = [f"{len(told) - MOST_PASSED_BY} more"] if len(told) > MOST_PASSED_BY else []
         yield f"what starts Celery at {'; '.join([*told[:MOST_PASSED_BY], *more])}"
+
+
+MACHINE_CRON: Final = "machine_cron_invalid"
+"""A schedule of a machine is no setting of a queue: one that is right makes no pass."""
 
 
 READ: Final = frozenset({"pg-boss", "graphile-worker", "bullmq", "celery", "procrastinate", "pgqueuer"})

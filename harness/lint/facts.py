@@ -263,6 +263,8 @@ class Facts:
     values: list[Value] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     crons: list[Cron] = field(default_factory=list)
+    schedules: list[Cron] = field(default_factory=list)
+    """What a machine starts by the clock: lines of a crontab, CronJobs, workflows."""
     routes: list[Route] = field(default_factory=list)
     listed: list[Slug] = field(default_factory=list)
     registered: list[Slug] = field(default_factory=list)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
+from posixpath import dirname
 from typing import Final, NamedTuple
 
 from harness.errors import UsageError
@@ -25,6 +26,7 @@ from harness.lint.readers.deployment import (
 from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
 from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, read_crontab
 from harness.lint.readers.python import PythonModule, PythonQueues, read_python
+from harness.lint.readers.schedules import WORKFLOWS, read_crontab_lines, read_schedules
 from harness.lint.readers.schema import read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
 from harness.lint.typescript import Constants, Module, first_error, parse
@@ -103,14 +105,17 @@ def walk(root: Path) -> Iterator[Entry | Unopened]:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=attrgetter("name"))
         except OSError as error:
-            yield Unopened(prefix.rstrip("/") or ".", error.strerror or str(error))
+            if prefix != WORKFLOWS or not isinstance(error, FileNotFoundError):
+                yield Unopened(prefix.rstrip("/") or ".", error.strerror or str(error))
             continue
         below: list[tuple[str, str, int]] = []
         for entry in entries:
             name = entry.name
             seen += 1
             if entry.is_dir(follow_symlinks=False):
-                if depth < DEEPEST and name not in PASSED_BY and not name.startswith("."):
+                if depth == 0 and name == dirname(dirname(WORKFLOWS)):
+                    below.append((f"{entry.path}/workflows", WORKFLOWS, depth + 2))
+                elif depth < DEEPEST and name not in PASSED_BY and not name.startswith("."):
                     below.append((entry.path, f"{prefix}{name}/", depth + 1))
                 continue
             kind = kind_of(name)
@@ -191,7 +196,8 @@ _SENDING: Final = (b".send(", b".work", b".createQueue(", b".schedule(")
 LONGEST_LINE: Final = 20_000
 """Characters of a line that no person writes: a bundle, or generated."""
 _COMMANDS: Final = (b"celery", b"stalled_jobs")
-_FILTERED: Final = {"commands": _COMMANDS, "processes": _COMMANDS}
+_SCHEDULED: Final = (b"CronJob", b"cron:")
+_FILTERED: Final = {"commands": _COMMANDS, "processes": (*_COMMANDS, *_SCHEDULED)}
 """Files that count as read only where they start something: others of these names have nothing to do with a queue."""
 _NEED_NOT_BE_TEXT: Final = frozenset({
     "script", "python", "sql", "lock", "crontab", "requirements", "pyproject", "commands", "processes",
@@ -347,8 +353,10 @@ class _RepositoryReading:
 
     def _commands(self, path: str, data: bytes, kind: str) -> None:
         """Note what starts Celery, and a command that looks after the jobs of workers that died."""
-        if b"celery" in data:
+        if b"celery" in data and not path.startswith(WORKFLOWS):  # What CI starts is none of the deployment's.
             (read_processes if kind == "processes" else read_commands)(path, decoded(data), self.facts)
+        if kind == "processes" and _holds(data, _SCHEDULED):
+            read_schedules(path, decoded(data), self.facts)
         at = data.find(b"stalled_jobs")
         if at >= 0:
             place = Place(path, data.count(b"\n", 0, at) + 1)
@@ -380,6 +388,9 @@ class _RepositoryReading:
         if "graphile-worker" in facts.imported or any(one.library == "graphile-worker" for one in facts.packages):
             for path, text in self._crontabs:
                 read_crontab(Place(path, 1), text, facts)
+        else:
+            for path, text in self._crontabs:
+                read_crontab_lines(path, text, facts)
         facts.services.extend(services_of(self._variables))
 
 

@@ -62,6 +62,12 @@ WORKER = 'app.run_worker(queues=["default", "{}"])\n@app.task(queue="slow")\ndef
 
 QUEUES = (
     Example(
+        "machine_cron_invalid",
+        {".github/workflows/sweep.yml": "on:\n  schedule:\n    - cron: '*/5 24 * * *'\n"},
+        ".github/workflows/sweep.yml:3",
+        {".github/workflows/sweep.yml": "on:\n  schedule:\n    - cron: '*/5 0 * * *'\n"},
+    ),
+    Example(
         "beat_started_twice",
         {"compose.yml": "services:\n  w:\n    command: celery -A a worker -B\n    deploy: {replicas: 2}\n"},
         "compose.yml:3",

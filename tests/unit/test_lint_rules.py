@@ -617,6 +617,26 @@ def test_one_limit_of_many_tasks_is_one_finding_and_a_long_wait_does_not_raise_w
     assert waits.repair.startswith("Keep a wait of 3d out of the broker")
 
 
+def test_what_cron_refuses_or_never_starts_is_found_in_crontabs_cronjobs_and_workflows(tmp_path: Path) -> None:
+    files = {
+        "crontab": "MAILTO=a\n@daily x\n61 * * * * sweep --all\n0 3 30 2 * never\n0 3 29 2 * rare\n0 H * * * ci\n",
+        "k8s/digest.yaml": 'kind: CronJob\nmetadata: {name: digest}\nspec:\n  schedule: "* 25 * * *"\n',
+        "k8s/ok.yaml": 'kind: CronJob\nspec:\n  schedule: "@every 5m"\n---\nkind: X\nspec: {schedule: "61 * * * *"}\n',
+        ".github/workflows/c.yml": "on:\n  schedule:\n    - cron: '99 * * * *'\n    - cron: '7 3 * * 1-5'\n",
+        ".github/other.yml": "on: {schedule: [{cron: '99 * * * *'}]}\n",
+    }
+    found = told(tmp_path, files, "machine_cron_invalid")
+
+    assert [f"{one.place} {one.message}" for one in found] == [
+        ".github/workflows/c.yml:3 the schedule '99 * * * *' of the workflow is no cron expression: bad minute",
+        "crontab:3 the schedule '61 * * * *' of 'sweep --all' is no cron expression: bad minute",
+        "crontab:4 the schedule '0 3 30 2 *' of 'never' names a day that none of its months has: it never comes",
+        "k8s/digest.yaml:4 the schedule '* 25 * * *' of the CronJob 'digest' is no cron expression: bad hour",
+    ]
+    right = {"crontab": "0 3 29 2 * seldom\n"}
+    assert not examine(read_repository(write(tmp_path / "right", right))).covered
+
+
 def test_a_crontab_of_celery_is_repaired_in_its_own_form(tmp_path: Path) -> None:
     [found] = told(tmp_path, celery("schedule = crontab(minute=0, hour=25)\n"), "code_cron_invalid")
 

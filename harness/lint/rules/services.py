@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from harness.errors import did_you_mean
-from harness.lint.cron import is_maintenance, period_seconds, problem_of
+from harness.lint.cron import is_maintenance, period_seconds, problem_of, repair_of
 from harness.lint.facts import UNKNOWN, Cron, Facts, Limit, Route, Service, Value
 from harness.lint.finding import Breach, Related, Rule, Severity
 from harness.lint.readers.deployment import is_placeholder
@@ -418,7 +418,7 @@ def _schedule(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 cron.place,
                 f"the schedule {cron.schedule!r} of {cron.path or 'a cron'} {problem}",
-                "Write five fields, minute first: `* * * * *` is every minute.",
+                repair_of(problem),
             )
         elif _frees(cron, facts) and (period_seconds(cron.schedule) or 0) > LONGEST_PERIOD:
             yield Breach(
@@ -428,6 +428,14 @@ def _schedule(facts: Facts) -> Iterator[Breach]:
                 "Let it run every minute: `* * * * *`.",
                 severity=Severity.WARNING,
             )
+
+
+def _started(facts: Facts) -> Iterator[Breach]:
+    for cron in facts.schedules:
+        problem = problem_of(cron.schedule)
+        if problem is not None:
+            said = f"the schedule {cron.schedule!r} of {cron.path} {problem}"
+            yield Breach(cron.place, said, repair_of(problem), subject=f"{cron.path} {cron.schedule}")
 
 
 def _frees(cron: Cron, facts: Facts) -> bool:
@@ -504,6 +512,15 @@ CRON: Final = (
         "Write `* * * * *`.",
         "maintenance/cron_is_late.yaml",
         _schedule,
+    ),
+    Rule(
+        "machine_cron_invalid",
+        Severity.ERROR,
+        "A line of a crontab, a CronJob and the schedule of a workflow are expressions that come true.",
+        "cron, Kubernetes or GitHub refuses it, or the day never comes: what it starts is never done.",
+        "Write each field within its range.",
+        "maintenance/cron_is_late.yaml",
+        _started,
     ),
     Rule(
         "cron_path_unanswered",
