@@ -87,6 +87,8 @@ def _passed_by(facts: Facts) -> Iterator[str]:
     if told:
         more = [f"{len(told) - MOST_PASSED_BY} more"] if len(told) > MOST_PASSED_BY else []
         yield f"what starts Celery at {'; '.join([*told[:MOST_PASSED_BY], *more])}"
+    for place in facts.queue_files:
+        yield f"{place.file}, a queue in a file: check it by its own name"
 
 
 MACHINE_CRON: Final = "machine_cron_invalid"

@@ -296,6 +296,8 @@ class Facts:
     unreadable: list[Unreadable] = field(default_factory=list)
     table_queues: list[TableQueue] = field(default_factory=list)
     commands: list[ProcessCommand] = field(default_factory=list)
+    queue_files: list[Place] = field(default_factory=list)
+    """Queues in a file that lie in the repository: each is read only by its own name."""
     passed_by: list[tuple[Place, str]] = field(default_factory=list)
     """What has to do with a queue and was not read, each with the reason."""
     files: int = 0

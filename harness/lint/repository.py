@@ -197,6 +197,8 @@ LONGEST_LINE: Final = 20_000
 """Characters of a line that no person writes: a bundle, or generated."""
 _COMMANDS: Final = (b"celery", b"stalled_jobs")
 _SCHEDULED: Final = (b"CronJob", b"cron:")
+_QUEUE_KEYS: Final = (re.compile(rb"^queue:\s", re.MULTILINE), re.compile(rb"^claim:\s", re.MULTILINE))
+"""A YAML file that has these two keys is a queue of its own (docs/queue_files.md)."""
 _FILTERED: Final = {"commands": _COMMANDS, "processes": (*_COMMANDS, *_SCHEDULED)}
 """Files that count as read only where they start something: others of these names have nothing to do with a queue."""
 _NEED_NOT_BE_TEXT: Final = frozenset({
@@ -355,6 +357,8 @@ class _RepositoryReading:
         """Note what starts Celery, and a command that looks after the jobs of workers that died."""
         if b"celery" in data and not path.startswith(WORKFLOWS):  # What CI starts is none of the deployment's.
             (read_processes if kind == "processes" else read_commands)(path, decoded(data), self.facts)
+        if kind == "processes" and all(key.search(data) for key in _QUEUE_KEYS):
+            self.facts.queue_files.append(Place(path, 1))
         if kind == "processes" and _holds(data, _SCHEDULED):
             read_schedules(path, decoded(data), self.facts)
         at = data.find(b"stalled_jobs")

@@ -500,3 +500,11 @@ def test_a_file_that_only_starts_celery_is_no_pass(tmp_path: Path) -> None:
 
     assert examination.uncovered == ("celery is used (Procfile:1), and none of its calls or settings was understood",)
     assert examination.skipped == ("what starts Celery at Procfile:2 (what it starts is a variable)",)
+
+
+def test_a_queue_in_a_file_that_lies_beside_is_named(tmp_path: Path) -> None:
+    queue = "format: 1\nqueue: jobs\nclaim: |\n  SELECT 1\n"
+    files = {"celeryconfig.py": "task_time_limit = 60\n", "q/queue.yaml": queue, "q/x.yaml": "queue: jobs\n"}
+    examination = examine(read_repository(write(tmp_path, files)))
+
+    assert examination.skipped == ("q/queue.yaml, a queue in a file: check it by its own name",)
