@@ -108,3 +108,11 @@ def only_said() -> None:
 def retried() -> None:
     ran("retried")
     raise ValueError
+
+
+@app.task(bind=True, typing=False)
+def bound_without() -> None: ...
+
+
+@app.task(typing=False)
+def unbound_self(self: object, to: int) -> None: ...

@@ -60,7 +60,43 @@ CONF = "app.conf.update(broker_url='redis://r', broker_transport_options={{'visi
 PERIODIC = '@app.periodic(cron="0 * * * *")\n@app.task(queueing_lock="sweep")\ndef sweep({}): ...\n'
 WORKER = 'app.run_worker(queues=["default", "{}"])\n@app.task(queue="slow")\ndef render(at): ...\n'
 
+DJANGO = (
+    CELERY + "from django.db import transaction\n" + TASK.format("") + "def view():\n    with transaction.atomic():\n"
+)
 QUEUES = (
+    Example(
+        "celery_sent_before_commit",
+        {"tasks.py": DJANGO + "        mail.delay(1)\n"},
+        "tasks.py:9",
+        {
+            "tasks.py": DJANGO
+            + "        transaction.on_commit(lambda: mail.delay(1))\n        mail.delay_on_commit(2)\n"
+            "        timer.delay(3)\n    mail.delay(4)\n"
+            "    with transaction.atomic(using='replica'):\n        mail.delay(5)\n"
+        },
+    ),
+    Example(
+        "celery_milliseconds",
+        celery("WAIT_MS = 60000\n" + TASK.format("") + "mail.apply_async(countdown=WAIT_MS)\n"),
+        "tasks.py:7",
+        celery(
+            "WAIT_MS = 60000\nITEMS = 5\n"
+            + TASK.format("time_limit=ITEMS")
+            + "mail.apply_async(countdown=WAIT_MS / 1000)\n"
+        ),
+    ),
+    Example(
+        "celery_bind_mismatch",
+        celery("@app.task(bind=True)\ndef mail(): ...\n"),
+        "tasks.py:5",
+        celery("@app.task(bind=True)\ndef mail(*given): ...\n@app.task\ndef sms(): ...\n"),
+    ),
+    Example(
+        "celery_bind_mismatch",
+        celery("@app.task\ndef mail(self, to): ...\n"),
+        "tasks.py:5",
+        celery("@app.task(bind=True)\ndef mail(self, to): ...\nclass A:\n    @app.task\n    def sms(self): ...\n"),
+    ),
     Example(
         "machine_cron_invalid",
         {".github/workflows/sweep.yml": "on:\n  schedule:\n    - cron: '*/5 24 * * *'\n"},

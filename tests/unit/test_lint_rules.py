@@ -8,7 +8,7 @@ import pytest
 
 from harness.lint.catalogue import RULES
 from harness.lint.examination import examine
-from harness.lint.finding import CheckFinding
+from harness.lint.finding import CheckFinding, Severity
 from harness.lint.repository import read_repository
 from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
@@ -635,6 +635,16 @@ def test_what_cron_refuses_or_never_starts_is_found_in_crontabs_cronjobs_and_wor
     ]
     right = {"crontab": "0 3 29 2 * seldom\n"}
     assert not examine(read_repository(write(tmp_path / "right", right))).covered
+
+
+def test_retries_for_ever_without_a_pause_weigh_more_than_those_with_one(tmp_path: Path) -> None:
+    tasks = RETRIED.format(", max_retries=None", "countdown={}")
+    weights = {
+        seconds: told(tmp_path / str(seconds), celery(tasks.format(seconds)), "celery_retries_forever")[0].severity
+        for seconds in (0, 5)
+    }
+
+    assert weights == {0: Severity.WARNING, 5: Severity.NOTE}
 
 
 def test_a_crontab_of_celery_is_repaired_in_its_own_form(tmp_path: Path) -> None:

@@ -37,6 +37,8 @@ _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
 }
 LARGEST_NUMBER: Final = 1e15
 _LENGTHS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800, "milliseconds": 0.001}
+_MILLISECONDS: Final = re.compile(r"(?i)_(ms|msecs?|millis|milliseconds)$")
+"""How the name of a number of milliseconds ends."""
 HEARTBEATS: Final = frozenset({"heartbeat_seconds", "heartbeat_interval"})
 """Settings that are computed: leases are extended, how often is unknown."""
 _READS: Final = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv"})
@@ -359,6 +361,8 @@ class PythonQueues:
         if prefix is not None:
             self._settings(module, prefix)
         for node in ast.walk(module.tree):
+            if isinstance(node, ast.With) and any(self._is_atomic(one.context_expr, module) for one in node.items):
+                self._in_transaction(node, module)
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 self._function(node, module)
             elif isinstance(node, ast.Call):
@@ -460,6 +464,29 @@ class PythonQueues:
     def _facts_libraries(self) -> Iterator[str]:
         asked = {one.library for one in self._facts.packages} | set(self._facts.imported)
         yield from asked & {CELERY}
+
+    def _is_atomic(self, node: ast.expr, module: PythonModule) -> bool:
+        """Tell `transaction.atomic()` of Django; one that names its database may only read there."""
+        default = isinstance(node, ast.Call) and not node.args and all(one.arg != "using" for one in node.keywords)
+        made = ast.unparse(node.func) if default and isinstance(node, ast.Call) else ""
+        return self._origin(made, module) == "django.db.transaction.atomic"
+
+    def _in_transaction(self, block: ast.With, module: PythonModule) -> None:
+        """Note the tasks that are sent at once, within a transaction; what a function or lambda holds comes later."""
+        if self._registered.sends_itself or CELERY not in self._used(module):
+            return
+        waiting: list[ast.AST] = list(block.body)
+        while waiting:
+            node = waiting.pop()
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+                continue
+            waiting.extend(ast.iter_child_nodes(node))
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            task = ast.unparse(node.func.value).rpartition(".")[2]
+            later = {"countdown", "eta", None} & {keyword.arg for keyword in node.keywords}
+            if node.func.attr in ("delay", "apply_async") and task in self._registered.tasks and not later:
+                self._note(CELERY, "in_transaction", task, {}, module, node.lineno)
 
     def _configure(self, node: ast.Call, module: PythonModule) -> None:
         options: dict[str, Value] = {}
@@ -576,6 +603,9 @@ class PythonQueues:
         options.update({name: self._plain(name, value, module, node.lineno) for name, value in body.items()})
         if library == CELERY:
             options.update(self._retries(node, module))
+            if id(node) not in self._registered.methods:
+                first = next((one.arg for one in (*node.args.posonlyargs, *node.args.args)), "")
+                options["body.first"] = self._plain("body.first", first, module, node.lineno)
         whole = not (isinstance(decorator, ast.Call) and any(keyword.arg is None for keyword in decorator.keywords))
         place = Place(module.path, node.lineno)
         self._facts.calls.append(
@@ -661,6 +691,9 @@ class PythonQueues:
         """Return an option, and those of a dict below it with a dot."""
         place = Place(module.path, node.lineno)
         found = {name: Value(name, self._scalar(node, module), place, SettingSource.SEND)}
+        written = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+        if _MILLISECONDS.search(written):
+            found[f"{name}.milliseconds"] = self._plain(f"{name}.milliseconds", written, module, node.lineno)
         if isinstance(node, ast.Name):
             node = module.constants.get(node.id, node)
         if isinstance(node, ast.Dict):
@@ -746,6 +779,12 @@ class _RegisteredTasks:
     given: frozenset[str]
     whole: bool
     """Whether every name that a task is given could be read."""
+    tasks: frozenset[str]
+    """Functions that are decorated as a task."""
+    methods: frozenset[int]
+    """Functions of classes, by `id`."""
+    sends_itself: bool
+    """Whether a class has a `delay` or an `apply_async` of its own, which may wait for a commit."""
 
     @classmethod
     def of(cls, modules: Iterable[PythonModule]) -> _RegisteredTasks:
@@ -753,13 +792,19 @@ class _RegisteredTasks:
         defined: dict[str, tuple[str, frozenset[str]]] = {}
         given: set[str] = set()
         whole = True
+        tasks: set[str] = set()
+        methods: dict[int, str] = {}
         for module in modules:
             names = set(module.names)
             decorators: list[ast.expr] = []
             for node in ast.walk(module.tree):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                     names.add(node.name)
-                    decorators += [one for one in node.decorator_list if _decorator(one)[1] in _TASKS]
+                    decorating = [one for one in node.decorator_list if _decorator(one)[1] in _TASKS]
+                    decorators += decorating
+                    tasks |= {node.name} if decorating else set()
+                    if isinstance(node, ast.ClassDef):
+                        methods |= {id(one): one.name for one in node.body if isinstance(one, ast.FunctionDef)}
                 elif isinstance(node, ast.Name):
                     names.add(node.id)
                 elif isinstance(node, ast.Assign) and _is_text(node.value) and ast.unparse(node.targets[0]) == "name":
@@ -772,7 +817,8 @@ class _RegisteredTasks:
             if decorators:
                 dotted = module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
                 defined[dotted] = module.path, frozenset(names)
-        return cls(defined, frozenset(given), whole)
+        sends_itself = not {"delay", "apply_async"}.isdisjoint(methods.values())
+        return cls(defined, frozenset(given), whole, frozenset(tasks), frozenset(methods), sends_itself)
 
     def missing(self, task: str) -> str:
         """Return the file in which a task of this name would be, and nothing is called so; empty where that is open."""

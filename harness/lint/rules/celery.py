@@ -355,13 +355,51 @@ def _for_ever(facts: Facts) -> Iterator[Breach]:
         retries = "autoretry_for" in task.options or "body.retry" in task.options
         most = task.options.get("max_retries")
         if retries and most is not None and most.value is None:
+            at_once = number_at(task, "retry.countdown") == 0 or number_at(task, "default_retry_delay") == 0
             yield Breach(
                 most.place,
-                f"max_retries=None of {task.queue}: a task that cannot succeed is tried for ever",
-                "Set a number, and look at what failed for good.",
-                severity=Severity.NOTE,
+                f"max_retries=None of {task.queue}: a task that cannot succeed is tried for ever"
+                f"{', without a pause: one such task keeps a worker process busy' if at_once else ''}",
+                f"Set a number, and look at what failed for good.{' Wait between two tries.' if at_once else ''}",
+                severity=weight_of(task, Severity.WARNING) if at_once else Severity.NOTE,
                 subject=task.queue or "",
             )
+
+
+def _bound(facts: Facts) -> Iterator[Breach]:
+    for task in calls_of(facts, CELERY, "task"):
+        first, parameters = task.options.get("body.first"), number_at(task, "body.parameters")
+        if first is None or not task.whole:
+            continue
+        bound = task.options.get("bind")
+        if bound is not None and bound.value is True and parameters == 0:
+            said = "is bound (bind=True) and takes no argument, and Celery hands it the task itself"
+            repair = "Take it as the first argument (self), or leave bind=True out."
+        elif (bound is None or bound.value is False) and first.value == "self":
+            said = "takes self and is not bound, and Celery hands it only what was sent"
+            repair = "Add bind=True, or leave self out."
+        else:
+            continue
+        yield Breach(
+            task.place,
+            f"the task {task.queue} {said}: each run raises TypeError",
+            repair,
+            severity=weight_of(task),
+            subject=task.queue or "",
+        )
+
+
+def _before_commit(facts: Facts) -> Iterator[Breach]:
+    for send in calls_of(facts, CELERY, "in_transaction"):
+        yield Breach(
+            send.place,
+            f"{send.queue} is sent within transaction.atomic(): a worker may run it before the rows are there, and "
+            "does so also when the transaction is rolled back",
+            f"Send it once the transaction commits: transaction.on_commit(partial({send.queue}.delay, ...)); or, from "
+            f"Celery 5.4 on, {send.queue}.delay_on_commit(...).",
+            severity=weight_of(send),
+            subject=send.queue or "",
+        )
 
 
 def _expired(facts: Facts) -> Iterator[Breach]:
@@ -510,7 +548,63 @@ def _unserved(facts: Facts) -> Iterator[Breach]:
         )
 
 
+_SECONDS: Final = (
+    "countdown", "expires", "time_limit", "soft_time_limit", "default_retry_delay", "retry_backoff",
+    "retry_backoff_max", "task_time_limit", "task_soft_time_limit", "result_expires",
+)  # fmt: skip
+
+
+def _milliseconds(facts: Facts) -> Iterator[Breach]:
+    for call in calls_of(facts, CELERY, "settings", "task", "apply_async"):
+        for name in (one for one in _SECONDS if f"{one}.milliseconds" in call.options):
+            written = call.options[f"{name}.milliseconds"]
+            yield Breach(
+                written.place,
+                f"{name} is counted in seconds, and {written.value} holds milliseconds: it is 1000 times as long as "
+                "was meant",
+                f"Write {written.value} / 1000.",
+                severity=weight_of(call),
+                subject=f"{name} {call.queue or ''}".strip(),
+            )
+
+
 RULES: Final = (
+    rule(
+        "celery_milliseconds",
+        Severity.ERROR,
+        (
+            "Celery: a time is given in seconds, and never as a constant whose name says milliseconds.",
+            "A countdown of a minute takes 16 hours; a time limit of ten minutes takes a week.",
+            "Divide by 1000.",
+        ),
+        _milliseconds,
+        scenario="expiry/hung_job_is_timed_out.yaml",
+        ran=tried_on(CELERY),
+    ),
+    rule(
+        "celery_bind_mismatch",
+        Severity.ERROR,
+        (
+            "Celery: a task that is bound takes `self`, and one that takes `self` is bound.",
+            "Each run raises TypeError, and nothing of the task is done.",
+            "Make bind=True and the arguments agree.",
+        ),
+        _bound,
+        scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(CELERY),
+    ),
+    rule(
+        "celery_sent_before_commit",
+        Severity.WARNING,
+        (
+            "Celery under Django: a task is sent when the transaction that it belongs to has committed.",
+            "A worker runs it before the rows are there, or for rows that never come.",
+            "Use transaction.on_commit or delay_on_commit.",
+        ),
+        _before_commit,
+        scenario="configuration/workers_disabled.yaml",
+        ran=tried_on(CELERY),
+    ),
     rule(
         "beat_started_twice",
         Severity.ERROR,
