@@ -89,7 +89,7 @@ QUEUES = (
         "celery_bind_mismatch",
         celery("@app.task(bind=True)\ndef mail(): ...\n"),
         "tasks.py:5",
-        celery("@app.task(bind=True)\ndef mail(*given): ...\n@app.task\ndef sms(): ...\n"),
+        celery("@app.task(bind=True)\ndef mail(*given): ...\n@app.task(bind=True)\n@wrapped\ndef sms(): ...\n"),
     ),
     Example(
         "celery_bind_mismatch",
@@ -168,8 +168,9 @@ QUEUES = (
         "shop/jobs.py:4",
         {
             "shop/jobs.py": CELERY
-            + "app.conf.beat_schedule = {'m': {'task': 'shop.jobs.post'}}\n"
+            + "app.conf.beat_schedule = {'m': {'task': 'shop.jobs.post'}, 's': {'task': 'shop.jobs.sms'}}\n"
             + TASK.format("name='shop.jobs.post'")
+            + "app.task(send, name='shop.jobs.sms')\n"
         },
     ),
     Example(

@@ -603,7 +603,8 @@ class PythonQueues:
         options.update({name: self._plain(name, value, module, node.lineno) for name, value in body.items()})
         if library == CELERY:
             options.update(self._retries(node, module))
-            if id(node) not in self._registered.methods:
+            # A decorator below it may add what the task takes, or take it away.
+            if id(node) not in self._registered.methods and node.decorator_list[-1] is decorator:
                 first = next((one.arg for one in (*node.args.posonlyargs, *node.args.args)), "")
                 options["body.first"] = self._plain("body.first", first, module, node.lineno)
         whole = not (isinstance(decorator, ast.Call) and any(keyword.arg is None for keyword in decorator.keywords))
@@ -796,25 +797,25 @@ class _RegisteredTasks:
         methods: dict[int, str] = {}
         for module in modules:
             names = set(module.names)
-            decorators: list[ast.expr] = []
+            registers = False
             for node in ast.walk(module.tree):
                 if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                     names.add(node.name)
-                    decorating = [one for one in node.decorator_list if _decorator(one)[1] in _TASKS]
-                    decorators += decorating
-                    tasks |= {node.name} if decorating else set()
+                    decorated = any(_decorator(one)[1] in _TASKS for one in node.decorator_list)
+                    registers = registers or decorated
+                    tasks |= {node.name} if decorated else set()
                     if isinstance(node, ast.ClassDef):
                         methods |= {id(one): one.name for one in node.body if isinstance(one, ast.FunctionDef)}
                 elif isinstance(node, ast.Name):
                     names.add(node.id)
                 elif isinstance(node, ast.Assign) and _is_text(node.value) and ast.unparse(node.targets[0]) == "name":
                     given.add(str(node.value.value))
-            for keyword in (one for call in decorators for one in getattr(call, "keywords", ())):
-                if keyword.arg in ("name", None):
-                    whole = whole and _is_text(keyword.value)
-                    given.add(getattr(keyword.value, "value", ""))
+                elif isinstance(node, ast.Call) and _decorator(node)[1] in _TASKS:
+                    for named in (one.value for one in node.keywords if one.arg in ("name", None)):
+                        whole = whole and _is_text(named)
+                        given.add(str(getattr(named, "value", "")))
             whole = whole and "gen_task_name" not in names
-            if decorators:
+            if registers:
                 dotted = module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
                 defined[dotted] = module.path, frozenset(names)
         sends_itself = not {"delay", "apply_async"}.isdisjoint(methods.values())
