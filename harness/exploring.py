@@ -197,10 +197,16 @@ class ExploredTest:
         """Take the harness of the run that pytest is about to call."""
         self.campaign.harness = harness
 
-    def explore_by_rerunning(self, *, forget: Callable[[], None]) -> bool:
+    def explore_by_rerunning(
+        self,
+        *,
+        forget: Callable[[], None],
+        threads: Sequence[Any] = (),
+        opened: Collection[tuple[int, int, int]] = (),
+    ) -> bool:
         """Play the test many times in this process, its fixtures included. Return whether it could not even be called.
 
-        Then that is reported already.
+        Then that is reported already. `threads` and `opened` are as in `explore`.
         """
         rerunner = Rerunner(self.item, forget=forget)
 
@@ -213,7 +219,9 @@ class ExploredTest:
                 self.turn = None
 
         self.campaign.rerun, self.campaign.left_behind = play, rerunner.left_behind
-        self._interruptible(self.campaign.explore)
+        with Standby.beside(play, threads=threads, opened=opened) as standby:
+            self.campaign.standby = standby
+            self._interruptible(self.campaign.explore)
         if uncalled := bool(rerunner.uncalled) and self.campaign.played == 1:
             rerunner.report_uncalled()
         return uncalled
@@ -501,6 +509,9 @@ class PlayedTest:
         )
 
 
+Play = Callable[[Choices, FaultPlan], PlayedTest]
+
+
 class NumberedGates(Replay):
     """Plays a tape, numbers every gate, and stops in the debugger at one of them; `on_quit` hears when that is quit."""
 
@@ -627,11 +638,7 @@ class ChildRun:
         self._pid = os.getpid()
         self._inherited = inherited
         os.setpgid(0, 0)  # Whatever it starts can be ended with it, and Ctrl-C is the parent's to hear.
-        gc.disable()  # A run is short, and a collection would copy every page that is shared with the parent.
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        for stream in (1, 2):
-            os.dup2(quiet, stream)
-        sys.stdout = sys.stderr = os.fdopen(quiet, "w")  # pytest's own lead to a file that the parent reads, too.
+        _be_quiet()
         harness.reopen(choices, faults)
         if inherited is not None:
             inherited.cut()
@@ -654,10 +661,103 @@ class ChildRun:
         _send(self._to, seen)
 
 
-def _send(to: int, seen: PlayedTest) -> None:
-    told = pickle.dumps(seen)
+def _send(to: int, said: PlayedTest | Tape) -> None:
+    told = pickle.dumps(said)
     with os.fdopen(to, "wb") as out:
         out.write(len(told).to_bytes(HEADER_BYTES, "big") + told)
+
+
+class Standby:
+    """A copy of this process from before its first run. It forks a child for each run that it is asked to play.
+
+    A run of a test that is played again and again in one process may need what an earlier one has left in a module; one
+    that is played here cannot.
+    """
+
+    def __init__(self, play: Play, *, opened: Collection[tuple[int, int, int]]) -> None:
+        """Fork it. What `play` tells comes from its children; `opened` is as in `ExploredTest.explore`."""
+        asks, self._asks = os.pipe()
+        self._answers, answers = os.pipe()
+        self._pid = _fork()
+        if self._pid == 0:
+            try:
+                os.setpgid(0, 0)  # Ctrl-C is the parent's to hear.
+                os.close(self._asks)
+                os.close(self._answers)
+                _stand_by(play, asks, answers, opened)
+            finally:
+                os._exit(0)
+        os.close(asks)
+        os.close(answers)
+
+    @classmethod
+    @contextmanager
+    def beside(
+        cls, play: Play, *, threads: Sequence[Any], opened: Collection[tuple[int, int, int]]
+    ) -> Generator[Standby | None]:
+        """Have one while the block runs; None where this process cannot be copied."""
+        if not hasattr(os, "fork") or sys.platform == "darwin" or unforkable_threads(threads):
+            yield None
+            return
+        standby = cls(play, opened=opened)
+        try:
+            yield standby
+        finally:
+            standby.close()
+
+    def play(self, tape: Tape) -> PlayedTest:
+        """Play one run."""
+        _send(os.dup(self._asks), tape)
+        if not (told := _read(self._answers, self._pid)):
+            return PlayedTest(lost="the process that was to play it did not answer", hung=told is None)
+        seen: PlayedTest = pickle.loads(told)
+        return seen
+
+    def close(self) -> None:
+        """End it, with whatever it has started."""
+        _kill(self._pid)
+        os.waitpid(self._pid, 0)
+        os.close(self._asks)
+        os.close(self._answers)
+
+
+def _stand_by(play: Play, asks: int, answers: int, opened: Collection[tuple[int, int, int]]) -> None:
+    """In the copy: answer until the other process has closed its end."""
+    inherited: Inherited | None = None
+    with os.fdopen(asks, "rb") as requests:
+        while header := requests.read(HEADER_BYTES):
+            tape: Tape = pickle.loads(requests.read(int.from_bytes(header, "big")))
+            inherited = inherited or Inherited.seen(own=(), opened=opened)
+            out, into = os.pipe()
+            if (pid := _fork()) == 0:
+                try:
+                    os.setpgid(0, 0)
+                    _be_quiet()
+                    inherited.cut()
+                    seen = play(Replay(tape), as_on_tape())
+                    shared = inherited.used()
+                    end_descendants()
+                    _send(into, PlayedTest(lost=shared) if shared else seen)
+                finally:
+                    os._exit(0)
+            os.close(into)
+            _send(os.dup(answers), _heard(pid, out))
+
+
+def _fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: threads beside a fork
+        return os.fork()
+
+
+def _be_quiet() -> None:
+    """In a child: collect no garbage and print nothing."""
+    gc.disable()  # A run is short, and a collection would copy every page that is shared with the parent.
+    quiet = os.open(os.devnull, os.O_WRONLY)
+    for stream in (1, 2):
+        os.dup2(quiet, stream)
+    # Those of pytest lead to a file that the parent reads, too. This one is never closed, which would be a warning.
+    sys.stdout = sys.stderr = os.fdopen(quiet, "w", closefd=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -718,8 +818,10 @@ class TestExploration:
     """What children get from this process, where they are forked."""
     kept: list[Kept] = field(default_factory=list)
     """What is made after each forked run as it was before: the test's `tmp_path`, its `job_postgres`."""
-    rerun: Callable[[Choices, FaultPlan], PlayedTest] | None = None
+    rerun: Play | None = None
     """Plays a run in this process; None: each is forked."""
+    standby: Standby | None = None
+    """Where runs are played in this process: plays one that no earlier run has a hand in."""
     left_behind: Callable[[], list[str]] = field(default=list)
     """Names what earlier runs in this process have changed for later ones."""
     renew: str = "set that anew in a fixture, or write job_explore(isolation='fork')"
@@ -781,14 +883,27 @@ class TestExploration:
                 self.lost[seen.lost] = self.lost.get(seen.lost, 0) + 1
                 self.hung += seen.hung
             elif (anomaly := self._new(seen)) is not None:
-                if left := left if seen.left is None else list(seen.left):
-                    self.unsure = (
-                        f"{anomaly.name} was seen ({'; '.join(map(str, seen.tape))}), but earlier runs in this process "
-                        f"had changed {', '.join(left)}, and whether it needs that is not known; {self.renew}"
-                    )
-                    return
-                self._shrink(seen, anomaly.name)
+                sure = self._made_sure(seen, anomaly.name, left if seen.left is None else list(seen.left))
+                if sure is not None:
+                    self._shrink(sure, anomaly.name)
                 return
+
+    def _made_sure(self, seen: PlayedTest, anomaly: str, left: Sequence[str]) -> PlayedTest | None:
+        """Return a run that shows the anomaly whatever earlier runs have `left`; None, and why, where none does."""
+        again = None if self.standby is None else self.standby.play(seen.tape)
+        if again is not None and anomaly in again.found:
+            return again
+        was_seen = f"{anomaly} was seen ({'; '.join(map(str, seen.tape))}), but "
+        changed = f"earlier runs in this process had changed {', '.join(left)}"
+        if again is not None and not again.lost:
+            why = f"{changed}; {self.renew}" if left else "what it needs is in a library, or outside of this process"
+            self.unsure = f"{was_seen}not where the same run was played in a process without earlier runs: {why}"
+            return None
+        self.standby = None
+        if left:
+            self.unsure = f"{was_seen}{changed}, and whether it needs that is not known; {self.renew}"
+            return None
+        return seen
 
     def _new(self, seen: PlayedTest) -> Anomaly | None:
         """Return the gravest anomaly that is not a known one; remember the known ones."""
@@ -830,12 +945,15 @@ class TestExploration:
             again = False
             for shorter in shorter_tapes(self.finding.played.tape):
                 tried_runs += 1
-                tried = self._play(Replay(shorter), as_on_tape())
+                tried = self._again(shorter)
                 if anomaly in tried.found and len(tried.tape) < len(self.finding.played.tape):
                     self.finding, again = TestFinding(anomaly, tried, runs=found, shrink_runs=tried_runs), True
                     break
         self.played = found + 2
         self.finding = replace(self.finding, shrink_runs=tried_runs)
+
+    def _again(self, tape: Tape) -> PlayedTest:
+        return self._play(Replay(tape), as_on_tape()) if self.standby is None else self.standby.play(tape)
 
     # one run --------------------------------------------------------------------------------------------------------
 
@@ -845,10 +963,7 @@ class TestExploration:
             return self.rerun(choices, faults)
         self.harness.prepare_children()
         out, into = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: threads beside a fork
-            pid = os.fork()
-        if pid == 0:
+        if (pid := _fork()) == 0:
             os.close(out)
             raise InChild(_begun(self.harness, choices, faults, to=into, inherited=self.inherited))
         os.close(into)

@@ -12,18 +12,29 @@ import asyncio
 import errno
 import gc
 import inspect
+import logging
 import os
+import re
 import shutil
 import socket
 import stat
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections import deque
+from collections.abc import (
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    MutableSequence,
+    MutableSet,
+)
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any, Final, NamedTuple, NoReturn, Protocol
 
 import pytest
@@ -32,6 +43,10 @@ from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.sim.loop import VirtualLoop
 
 HINT: Final = "let its fixtures and its body be made anew for each run: job_explore(isolation='rerun')"
+CLOSE_IT: Final = (
+    "close the database at the end of the fixture, so that each run opens its own: engine.dispose() with SQLAlchemy, "
+    f"connection.close() with sqlite3; or {HINT}"
+)
 
 
 class Isolation(StrEnum):
@@ -138,14 +153,12 @@ class Inherited:
     def used(self) -> str:
         """In the child: say what of the parent's the run has used; empty where it used nothing."""
         names = [self.descriptors[descriptor] for descriptor, far in self._ours.items() if _told(far)]
-        names += [
-            f"the file {path}"
-            for descriptor, path in self.files.items()
-            if _position(descriptor) != self._before.get(descriptor)
-        ]
+        files = [path for each, path in self.files.items() if _position(each) != self._before.get(each)]
+        names += [f"the file {path}" for path in files]
         if not (names := list(dict.fromkeys([*names, *self._refused]))):
             return ""
-        return f"it uses {', '.join(names)}, opened before the fork and shared with the parent; {HINT}"
+        cure = CLOSE_IT if any(map(_is_sqlite, files)) else HINT
+        return f"it uses {', '.join(names)}, opened before the fork and shared with the parent; {cure}"
 
 
 def _is_loop(one: object) -> bool:
@@ -189,6 +202,13 @@ def _position(descriptor: int) -> tuple[int, ...]:
         return (os.lseek(descriptor, 0, os.SEEK_CUR), found.st_size, found.st_mtime_ns)
     except OSError:
         return ()
+
+
+def _is_sqlite(path: str) -> bool:
+    """Whether a file is a database of SQLite, or what SQLite keeps beside one."""
+    with suppress(OSError), open(re.sub(r"-(wal|shm|journal)$", "", path), "rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
+    return False
 
 
 def _told(far: socket.socket) -> bool:
@@ -299,9 +319,33 @@ class ModuleState:
 
 def _is_of(module: object, folder: Path) -> bool:
     file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-    if not isinstance(file, str) or "site-packages" in file:
+    if not isinstance(file, str) or _is_installed(module):
         return False
-    return Path(file).is_relative_to(folder) and not str(getattr(module, "__name__", "")).startswith("harness.")
+    return Path(file).is_relative_to(folder)
+
+
+def _is_installed(module: object) -> bool:
+    """Whether a module came with a package, ours included: what it keeps is no state of the project's."""
+    file, name = getattr(module, "__file__", None), getattr(module, "__name__", "")
+    return isinstance(file, str) and ("-packages" in file or str(name).partition(".")[0] == "harness")
+
+
+_CODE: Final = (ModuleType, FunctionType, BuiltinFunctionType, logging.Logger)
+_CONTAINERS: Final = (list, tuple, set, frozenset, dict, deque, MutableMapping, MutableSequence, MutableSet)
+
+
+def _is_of_others(value: object, kind: type) -> bool:
+    """Whether what changes in it is a library's affair: code, a logger, an object of an installed package.
+
+    A container of a library's, such as a cache, holds what the project has put into it.
+    """
+    if issubclass(kind, _CODE):
+        return True
+    if issubclass(kind, type):
+        home = str(type.__getattribute__(value, "__module__"))
+        return home.partition(".")[0] in sys.stdlib_module_names or _is_installed(sys.modules.get(home))
+    known = sys.modules.get(str(type.__getattribute__(kind, "__module__")))
+    return _is_installed(known) and not any(base in _CONTAINERS for base in kind.__mro__)
 
 
 def _shape(value: Any, levels: int, seen: set[int]) -> object:
@@ -309,7 +353,9 @@ def _shape(value: Any, levels: int, seen: set[int]) -> object:
     kind = type(value)
     if kind in (int, float, str, bytes, bool, complex, type(None)):
         return value
-    if levels == 0 or id(value) in seen or isinstance(value, ModuleType):
+    if _is_of_others(value, kind):
+        return None  # As nothing at all: to make a client where it is first used is no change.
+    if levels == 0 or id(value) in seen:
         return kind.__qualname__
     seen = seen | {id(value)}
     if kind in (list, tuple) or kind.__name__ == "deque":

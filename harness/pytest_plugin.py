@@ -266,9 +266,13 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
         explored = item.stash[_EXPLORED] = _made_to_explore(item)
     except pytest.fail.Exception:
         return None  # the test's own call says so
-    if explored.reruns and explored.explore_by_rerunning(forget=lambda: item.stash.__setitem__(_FAILED, False)):
-        return True
-    return None
+    if not explored.reruns:
+        return None
+    stash = item.config.stash
+    uncalled = explored.explore_by_rerunning(
+        forget=lambda: item.stash.__setitem__(_FAILED, False), threads=stash[_THREADS], opened=stash[_DESCRIPTORS]
+    )
+    return uncalled or None
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -43,12 +43,12 @@ def test_pay(job_harness):
     assert job.status == "COMPLETED"
 """
 SHARING = """
-import asyncio, os, socket, threading
+import asyncio, logging, os, socket, sqlite3, threading
 from datetime import date
 import pytest
 from harness.processors import JobResult, effect
 
-paid, calls, ledger_of_all, bystander = [], [], None, {"n": 0}
+paid, calls, repeated, log = [], [], [], logging.getLogger("it")
 
 async def careless(job):
     await asyncio.sleep(1)
@@ -102,7 +102,17 @@ def test_a_history_that_leaks(job_harness):
 @explored(isolation="rerun")
 def test_a_leak_beside_a_finding(job_harness):
     calls.append(1)
+    log.info("played")
     play(job_harness, careless)
+
+@explored(isolation="rerun")
+def test_a_finding_that_needs_a_leak(job_harness):
+    async def pay(job):
+        if job.attempts > 1:
+            repeated.append(job.id)
+        return JobResult(success=True)
+    job_harness.always(lambda harness: len(repeated) < 2)
+    play(job_harness, pay)
 
 @explored(known={"invariant_violated: charged_once": date(2999, 1, 1)})
 def test_known(job_harness):
@@ -145,6 +155,20 @@ def test_a_file_of_a_fixture(job_harness, shared_file):
     async def pay(job):
         shared_file.write("x")
         shared_file.flush()
+        return JobResult(success=True)
+    play(job_harness, pay)
+
+@pytest.fixture
+def database(tmp_path):
+    with sqlite3.connect(tmp_path / "it.db", isolation_level=None, check_same_thread=False) as connection:
+        connection.execute("create table paid (job)")
+        yield connection
+    connection.close()
+
+@explored()
+def test_a_database_of_a_fixture(job_harness, database):
+    def pay(job):
+        database.execute("insert into paid values (?)", [job.id])
         return JobResult(success=True)
     play(job_harness, pay)
 
@@ -339,13 +363,16 @@ def test_runs_that_end_their_process_are_not_judged_and_so_not_green(suite: pyte
 def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=SHARING)
     result = suite.runpytest_inprocess("-rsxP")
-    assert result.parseoutcomes() == {"passed": 3, "failed": 3, "skipped": 6, "xfailed": 1}
+    assert result.parseoutcomes() == {"passed": 3, "failed": 4, "skipped": 7, "xfailed": 1}
     said = result.stdout.str()
     for line in (
         "Changed by the runs before: test_it.paid.",
-        "earlier runs in this process had changed test_it.calls",
+        "left behind in this process: test_it.calls",
+        "not where the same run was played in a process without earlier runs: earlier runs in this",
+        "had changed test_it.repeated; set that anew in a fixture",
         "it uses the socket pair on descriptor",
-        "shared.txt, opened before the fork",
+        "shared.txt, opened before the fork and shared with the parent; let its fixtures",
+        "it.db, opened before the fork and shared with the parent; close the database at the end of the fixture",
         "a thread runs beside this test, which a forked child does not have: 'my-server'",
         "it uses an event loop that the parent made",
         "known: invariant_violated: charged_once (until 2999-01-01)",
@@ -355,7 +382,7 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
         "rerun, seed 0",
     ):
         assert line in said, line
-    result.stdout.fnmatch_lines(["job-harness: explored 13 tests: * disturbed runs in * s*"])
+    result.stdout.fnmatch_lines(["job-harness: explored 15 tests: * disturbed runs in * s*"])
 
 
 def test_a_test_that_fails_by_itself_shows_its_timeline_and_a_token_that_fits_as_long_as_its_gates_do(
