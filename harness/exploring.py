@@ -34,18 +34,24 @@ from typing import Any, Final, NoReturn
 
 import pytest
 
-from harness.adapters.reference.application import GUIDE, HAND_OUT_TWICE, JobResult, ToolJob
+from harness.adapters.reference.application import (
+    BEFORE_STARTING,
+    GUIDE,
+    HAND_OUT_TWICE,
+    JobResult,
+    ToolJob,
+)
 from harness.as_scenario import SoughtScenario, TestScript, script_of, write_found
 from harness.errors import EnvironmentUnavailable, HarnessError, Hung, UsageError, did_you_mean
 from harness.explore.reproduction import FOUND_FOLDER
 from harness.explore.shrink import renamed, without
-from harness.failure_section import EXPLORED, UNJUDGED, draw, file_name, target_of, token_of
+from harness.failure_section import EXPLORED, GATELESS, UNJUDGED, draw, file_name, target_of, token_of
 from harness.faults import FaultPlan, read_option
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
 from harness.fixtures import JobPostgres
 from harness.foreign.peer import end_descendants, end_tree
-from harness.history.event import Effect, History
+from harness.history.event import Effect, History, Observed
 from harness.history.jsonl import dump_history, load_history, without_reason
 from harness.invariants import Anomaly
 from harness.isolation import Inherited, Isolation, Kept, KeptFolder, Rerunner, isolation_of, unforkable_threads
@@ -53,6 +59,7 @@ from harness.model.duration import SECOND, parse_duration
 from harness.model.json_value import canonical
 from harness.model.settings import Settings
 from harness.processors.delivery import effect
+from harness.processors.demands import VERBS
 from harness.processors.job_harness import JobHarness
 from harness.report.screen import first_screen, one_line, replay_command, screen_text
 from harness.run.session import as_on_tape
@@ -295,7 +302,7 @@ class ExploredTest:
         lost = [f"{count} told nothing: {why}" for why, count in campaign.lost.items()]
         over = [f"known until {day}, which is over: {key}" for key, day in self._expired()]
         unseen = list(self._unjudged())
-        lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, unseen)]
+        lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, unseen), *self._gateless()]
         self.item.add_report_section("call", EXPLORED, "\n".join(lines))
         if campaign.unsure:
             pytest.skip(f"inconclusive: {campaign.unsure}")
@@ -329,6 +336,14 @@ class ExploredTest:
         for name, count in campaign.repeated.items():
             repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
             yield f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]"
+
+    def _gateless(self) -> list[str]:
+        """Say inside which processors nothing was disturbed, where nothing was found."""
+        campaign = self.campaign
+        if not campaign.gateless or campaign.finding is not None or campaign.unsure or not campaign.disturbed:
+            return []
+        tools = ", ".join(map(repr, campaign.gateless))
+        return [f"{GATELESS}{tools}: the worker died before and after it, never in its midst"]
 
     def _expired(self) -> list[tuple[str, date]]:
         finding = self.campaign.finding
@@ -460,6 +475,9 @@ WARMING_RUNS: Final = 20
 WARMING_FAULTS: Final = FaultPlan(crash=1, lost_message=1, duplicate=1)
 
 
+Gate = tuple[str, int, tuple[Option, ...]]
+
+
 @dataclass(frozen=True, slots=True)
 class PlayedTest:
     """What one run of a test came to."""
@@ -470,7 +488,7 @@ class PlayedTest:
     """As JSON lines; empty where the run was disturbed and showed nothing."""
     failure: str = ""
     """What the test's own code raised."""
-    gates: tuple[tuple[str, int, tuple[Option, ...]], ...] = ()
+    gates: tuple[Gate, ...] = ()
     """Label, number and options of every gate, where they were listed."""
     now: int = 0
     lost: str = ""
@@ -482,6 +500,8 @@ class PlayedTest:
     """What a scenario can say of it, where that may be wanted."""
     declared: bool = False
     """Whether a processor declared a side effect, or the test judges by checks of its own."""
+    gateless: tuple[str, ...] = ()
+    """The tools whose processors came to no gate of their own, where gates were listed."""
     repeated: tuple[str, ...] = ()
     """The side effects that a job had more than once, with the same data."""
     left: tuple[str, ...] | None = None
@@ -609,7 +629,17 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         script=script_of(harness) if wanted else None,
         declared=bool(effects) or harness.has_own_checks,
         repeated=_repeated(effects),
+        gateless=_gateless(harness.history, choices.gates) if isinstance(choices, ListedGates) else (),
     )
+
+
+def _gateless(history: History, gates: Sequence[Gate]) -> tuple[str, ...]:
+    """Name the tools whose processors ran from their beginning to their end without a gate."""
+    tools = {event.job: event.after.tool for event in history.events if isinstance(event, Observed) and event.after}
+    began = {event.job for event in history.events if isinstance(event, Effect) and event.name == "started"}
+    points = (label.partition(" ")[2].rpartition(" ") for label, _, _ in gates)
+    gated = {job for place, _, job in points if place not in (BEFORE_STARTING, "claim", *VERBS)}
+    return tuple(sorted({tools[job] for job in began if job in tools} - {tools[job] for job in gated if job in tools}))
 
 
 def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
@@ -828,6 +858,8 @@ class TestExploration:
     """How that is avoided."""
     declared: bool = False
     """The same of any run."""
+    gateless: tuple[str, ...] = ()
+    """The same of the undisturbed run."""
     repeated: Counter[str] = field(default_factory=Counter)
     """In how many disturbed runs without an anomaly a side effect came again that comes once undisturbed."""
 
@@ -847,7 +879,7 @@ class TestExploration:
         try:
             first = self._play(ListedGates(), as_on_tape())
             again = first if first.lost else self._play(ListedGates(), as_on_tape())
-            self.gated, self.calm = bool(first.gates), first.script
+            self.gated, self.calm, self.gateless = bool(first.gates), first.script, first.gateless
             if why := _unsteady(first, again):
                 self.unsure = why + self._leaks()
             elif first.failure:
@@ -1105,7 +1137,7 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
     )
 
 
-def _singles(gates: Sequence[tuple[str, int, tuple[Option, ...]]]) -> list[Deviation]:
+def _singles(gates: Sequence[Gate]) -> list[Deviation]:
     """List each gate's deviations, the gravest first, workers before maintenance."""
     return [
         Deviation(label, nth, option.words)

@@ -54,6 +54,8 @@ UNENDED = "job-harness: not ended"
 """The section that names the jobs which had not ended and at which the test never looked."""
 UNJUDGED = "not judged: "
 """Begins a line of that section which says what a pass does not promise."""
+GATELESS = "no gate inside "
+"""Begins a line of `EXPLORED` which says where nothing was there to be disturbed."""
 
 
 def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -235,7 +237,7 @@ def _explored_lines(told: Mapping[str, str]) -> Iterator[str]:
         words = text.split()  # 200 disturbed runs in 5.1 s
         runs, spent = runs + int(words[0]), spent + float(words[4])
         for line in text.splitlines():
-            if line.startswith(UNJUDGED):
+            if line.startswith((UNJUDGED, GATELESS)):
                 unjudged.setdefault(line, []).append(test)
     if told:
         rate = f" ({runs / spent:.0f} runs/s)" if spent else ""

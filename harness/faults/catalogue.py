@@ -130,7 +130,7 @@ def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
 
 def _place(deviation: Deviation, point: str, place: str) -> str:
     """Say where a process stood; some points of a test are places already: `while running job-1`."""
-    if not point.startswith(("before ", "while ")):
+    if not point.startswith(("before ", "while ", "after ")):
         return place
     return point if deviation.nth == 1 else f"{point} for the {ordinal(deviation.nth)} time"
 

@@ -189,7 +189,7 @@ class Baton:
         elif turn.waiter is None or not turn.waiter.locked():
             self._loop.call_soon(self._resume, turn, turn.number)
         elif turn.seconds is not None:
-            turn.timer = self._loop.call_later(turn.seconds, self._resume, turn, turn.number)
+            turn.timer = self._loop.call_later(turn.seconds, turn.wakes, turn, turn.number)
 
     def _resume(self, turn: _Turn, number: int) -> None:
         if turn.number != number or turn.ended:
@@ -216,8 +216,11 @@ class Baton:
             raise Severed
         if turn.blocked:
             return waiter.wait_really(seconds)
+        turn.wakes = self._resume
         if life is not None and seconds is not None:
             life.moment()
+            if seconds > 0 and self._loop.guard is not None and self.holds():
+                turn.wakes = self._loop.guard(life, self._resume)
         with turn.lock:
             turn.seconds, turn.waiter, waiter.waits = seconds, waiter, True
             turn.go.clear()
@@ -306,6 +309,7 @@ class _Turn:
         "thread",
         "timer",
         "waiter",
+        "wakes",
     )
 
     def __init__(self, baton: Baton, future: asyncio.Future[Any], name: str) -> None:
@@ -328,6 +332,8 @@ class _Turn:
         """For how long it waits; None is until its waiter is released."""
         self.waiter: Waiter | None = None
         self.timer: asyncio.TimerHandle | None = None
+        self.wakes: Callable[..., object] = baton._resume
+        """What its timer calls: at a gate, where a search asks for one."""
         self.number = 0
         """Of its waits; what would end an earlier one is late."""
         self.ended = False

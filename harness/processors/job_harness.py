@@ -251,6 +251,7 @@ class JobHarness(Assertions):
                 hint=f"Call register({slug!r}, processor) first.",
             )
         refuse_numbers(priority=priority, max_attempts=max_attempts)
+        self._running.pass_point(f"before enqueue {slug}")
         self._number += 1
         request = JobRequest(
             id=f"job-{self._number}",
@@ -267,6 +268,7 @@ class JobHarness(Assertions):
             self._accepted[job] = Accepted(request, now)
             if (delivery := current()) is not None and (endless := self._descent.add(job, delivery.job)):
                 self._loop.break_with(endless)
+        self._running.pass_point(f"after enqueue {slug}")
         return self._handle(job)
 
     def cancel(self, job: JobHandle | JobId) -> bool:

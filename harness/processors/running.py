@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
 from harness.processors.baton import Baton
-from harness.processors.delivery import Delivery, delivery_of
+from harness.processors.delivery import Delivery, current, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.noticed import user_function
 from harness.processors.observed_effects import Observations, watch
@@ -170,6 +170,11 @@ class Running:
                 if (why := self._loop.possessions.explain(task)) is not None:
                     found[f"inconclusive: an attempt that was told to stop still runs: {why}"] = None
         return list(found)
+
+    def pass_point(self, name: str) -> None:
+        """Where a search asks for gates, come to one in a processor, if it is one that is asking: it may die there."""
+        if self._loop.guard is not None and (delivery := current()) is not None:
+            delivery.pass_point(name)
 
     def stand(self, place: str, life: Lifetime | None, callback: Callback) -> Callback:
         """Put a gate of this name before what a processor in another process waits for."""

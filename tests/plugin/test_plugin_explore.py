@@ -220,6 +220,52 @@ def test_it(job_harness):
     job_harness.enqueue("pay")
     job_harness.run_until_idle()
 """
+PLAIN = """
+import time
+import pytest
+from harness import JobResult
+
+@pytest.fixture
+def saved(tmp_path):
+    return tmp_path / "saved"
+
+def play(harness, saved, place, holds):
+    harness.always(lambda h: all(map(holds, [j for j in h.all_enqueued("place") if j.status == "COMPLETED"])))
+    harness.register("place", place)
+    harness.register("mail", lambda job: JobResult(success=True, output=saved.exists()))
+    harness.enqueue("place")
+    harness.run_until_idle()
+
+def test_saved_and_not_enqueued(job_harness, saved):
+    def place(job):
+        if not saved.exists():
+            saved.mkdir()
+            job_harness.enqueue("mail")
+        return JobResult(success=True)
+    play(job_harness, saved, place, lambda job: job_harness.all_enqueued("mail"))
+
+def test_enqueued_and_not_saved(job_harness, saved):
+    def place(job):
+        job_harness.enqueue("mail", unique_key="mail")
+        saved.mkdir(exist_ok=True)
+        return JobResult(success=True)
+    def found(job):
+        return all(mail.output is not False for mail in job_harness.all_enqueued("mail"))
+    play(job_harness, saved, place, found)
+
+def test_slept_in_between(job_harness, saved):
+    def place(job):
+        if not saved.exists():
+            saved.mkdir()
+            time.sleep(1)
+            (saved / "both").mkdir()
+        return JobResult(success=True)
+    play(job_harness, saved, place, lambda job: (saved / "both").exists())
+"""
+CALM = """
+def test_calm(job_harness, saved):
+    play(job_harness, saved, lambda job: JobResult(success=True), lambda job: True)
+"""
 CARELESS = PAYMENT.format(charge='effect("charged", order=job.input)')
 CAREFUL = PAYMENT.format(charge='if job.input not in paid: paid.append(job.input); effect("charged")')
 CHANCE = PAYMENT.format(charge='effect("rolled", number=__import__("os").getpid())')
@@ -383,6 +429,30 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
     ):
         assert line in said, line
     result.stdout.fnmatch_lines(["job-harness: explored 15 tests: * disturbed runs in * s*"])
+
+
+def test_a_plain_processor_dies_at_a_sleep_and_on_both_sides_of_what_it_enqueues(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=PLAIN)
+    result = suite.runpytest_inprocess("--job-explore=20")
+    result.assert_outcomes(failed=3)
+    causes = [line for line in result.outlines if line.startswith("One fault:")]
+    assert [line.removeprefix("One fault: worker-1 crashes ") for line in causes] == [
+        "before enqueue mail job-1",
+        "after enqueue mail job-1",
+        "before `test_it.py:place job-1`",
+    ]
+    (token, *_) = re.findall(r"jh1_[a-z2-7]+", result.stdout.str())
+    suite.runpytest_inprocess("-k", "saved_and_not", f"--job-replay={token}").assert_outcomes(failed=1)
+
+
+def test_the_summary_names_a_processor_that_nothing_could_disturb_in_its_midst(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=PLAIN.partition("def test_")[0] + CALM)
+    result = suite.runpytest_inprocess("--job-explore=5", "--job-strict")
+    result.assert_outcomes(passed=1)
+    told = (
+        "job-harness: no gate inside 'place': the worker died before and after it, never in its midst (test_it.py::*)"
+    )
+    result.stdout.fnmatch_lines([told])
 
 
 def test_a_test_that_fails_by_itself_shows_its_timeline_and_a_token_that_fits_as_long_as_its_gates_do(
