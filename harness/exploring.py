@@ -93,6 +93,10 @@ NOTHING_DECLARED = (
     "no processor declared an effect(), so a side effect that happens twice goes unseen; call "
     '`effect("charged")`, from harness, in the fake that stands for what charges: `job-harness docs pytest` shows one'
 )
+OUTLIVES = (
+    "is changed by a processor and outlives a crash here; in production a new process begins without it: keep what "
+    "must not be forgotten in a database, and what stands for something outside in the test's own module"
+)
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""
 
@@ -333,6 +337,8 @@ class ExploredTest:
             return
         if not campaign.declared:
             yield NOTHING_DECLARED
+        for name in campaign.remembered:
+            yield f"{name} {OUTLIVES}"
         for name, count in campaign.repeated.items():
             repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
             yield f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]"
@@ -500,6 +506,8 @@ class PlayedTest:
     """What a scenario can say of it, where that may be wanted."""
     declared: bool = False
     """Whether a processor declared a side effect, or the test judges by checks of its own."""
+    remembered: tuple[str, ...] = ()
+    """What of the modules of processors their deliveries changed, where gates were listed."""
     gateless: tuple[str, ...] = ()
     """The tools whose processors came to no gate of their own, where gates were listed."""
     repeated: tuple[str, ...] = ()
@@ -581,7 +589,7 @@ class Turn:
     @contextmanager
     def playing(self, harness: JobHarness) -> Generator[None]:
         """Play it inside the block. What the test raises is written down; what ends the session passes."""
-        harness.reopen(self.choices, self.faults, forked=False)
+        harness.reopen(self.choices, self.faults, forked=False, remembers=isinstance(self.choices, ListedGates))
         error: BaseException | None = None
         over = f"it did not end within {RUN_SECONDS:g} s"
         hung: list[str] = []
@@ -629,6 +637,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         script=script_of(harness) if wanted else None,
         declared=bool(effects) or harness.has_own_checks,
         repeated=_repeated(effects),
+        remembered=tuple(harness.remembered),
         gateless=_gateless(harness.history, choices.gates) if isinstance(choices, ListedGates) else (),
     )
 
@@ -669,7 +678,7 @@ class ChildRun:
         self._inherited = inherited
         os.setpgid(0, 0)  # Whatever it starts can be ended with it, and Ctrl-C is the parent's to hear.
         _be_quiet()
-        harness.reopen(choices, faults)
+        harness.reopen(choices, faults, remembers=isinstance(choices, ListedGates))
         if inherited is not None:
             inherited.cut()
 
@@ -858,6 +867,7 @@ class TestExploration:
     """How that is avoided."""
     declared: bool = False
     """The same of any run."""
+    remembered: tuple[str, ...] = ()
     gateless: tuple[str, ...] = ()
     """The same of the undisturbed run."""
     repeated: Counter[str] = field(default_factory=Counter)
@@ -880,6 +890,7 @@ class TestExploration:
             first = self._play(ListedGates(), as_on_tape())
             again = first if first.lost else self._play(ListedGates(), as_on_tape())
             self.gated, self.calm, self.gateless = bool(first.gates), first.script, first.gateless
+            self.remembered = first.remembered
             if why := _unsteady(first, again):
                 self.unsure = why + self._leaks()
             elif first.failure:

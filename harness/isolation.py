@@ -12,7 +12,6 @@ import asyncio
 import errno
 import gc
 import inspect
-import logging
 import os
 import re
 import shutil
@@ -20,26 +19,17 @@ import socket
 import stat
 import sys
 import threading
-from collections import deque
-from collections.abc import (
-    Callable,
-    Collection,
-    Iterator,
-    Mapping,
-    MutableMapping,
-    MutableSequence,
-    MutableSet,
-)
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import Any, Final, NamedTuple, NoReturn, Protocol
+from typing import Final, NamedTuple, NoReturn, Protocol
 
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
+from harness.processors.module_state import ModuleState, modules_below
 from harness.sim.loop import VirtualLoop
 
 HINT: Final = "let its fixtures and its body be made anew for each run: job_explore(isolation='rerun')"
@@ -293,95 +283,6 @@ def _is_plain(path: Path) -> bool:
 
 # what a rerun shares --------------------------------------------------------------------------------------------------
 
-DEEPEST: Final = 4
-MOST_ITEMS: Final = 200
-"""Of one container; what lies beyond is counted, not compared."""
-
-
-class ModuleState:
-    """What the modules of a project hold at one moment, without running any of their code."""
-
-    def __init__(self, folder: Path) -> None:
-        """Read every module whose file is below `folder`, installed packages left out."""
-        self._values: dict[str, object] = {}
-        for name, module in list(sys.modules.items()):
-            if _is_of(module, folder):
-                for attribute, value in list(vars(module).items()):
-                    if not attribute.startswith("__") and not attribute.startswith("@"):
-                        self._values[f"{name}.{attribute}"] = _shape(value, DEEPEST, set())
-
-    def changed(self, before: ModuleState) -> list[str]:
-        """Name what is not as it was `before`; a module that was loaded since is no change."""
-        return [
-            name for name, value in self._values.items() if name in before._values and before._values[name] != value
-        ]
-
-
-def _is_of(module: object, folder: Path) -> bool:
-    file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-    if not isinstance(file, str) or _is_installed(module):
-        return False
-    return Path(file).is_relative_to(folder)
-
-
-def _is_installed(module: object) -> bool:
-    """Whether a module came with a package, ours included: what it keeps is no state of the project's."""
-    file, name = getattr(module, "__file__", None), getattr(module, "__name__", "")
-    return isinstance(file, str) and ("-packages" in file or str(name).partition(".")[0] == "harness")
-
-
-_CODE: Final = (ModuleType, FunctionType, BuiltinFunctionType, logging.Logger)
-_CONTAINERS: Final = (list, tuple, set, frozenset, dict, deque, MutableMapping, MutableSequence, MutableSet)
-
-
-def _is_of_others(value: object, kind: type) -> bool:
-    """Whether what changes in it is a library's affair: code, a logger, an object of an installed package.
-
-    A container of a library's, such as a cache, holds what the project has put into it.
-    """
-    if issubclass(kind, _CODE):
-        return True
-    if issubclass(kind, type):
-        home = str(type.__getattribute__(value, "__module__"))
-        return home.partition(".")[0] in sys.stdlib_module_names or _is_installed(sys.modules.get(home))
-    known = sys.modules.get(str(type.__getattribute__(kind, "__module__")))
-    return _is_installed(known) and not any(base in _CONTAINERS for base in kind.__mro__)
-
-
-def _shape(value: Any, levels: int, seen: set[int]) -> object:
-    """Return what of a value can be compared: by its content as far as it is plain data, else by its type."""
-    kind = type(value)
-    if kind in (int, float, str, bytes, bool, complex, type(None)):
-        return value
-    if _is_of_others(value, kind):
-        return None  # As nothing at all: to make a client where it is first used is no change.
-    if levels == 0 or id(value) in seen:
-        return kind.__qualname__
-    seen = seen | {id(value)}
-    if kind in (list, tuple) or kind.__name__ == "deque":
-        return (kind.__name__, len(value), [_shape(each, levels - 1, seen) for each in list(value)[:MOST_ITEMS]])
-    if kind in (set, frozenset):
-        return (kind.__name__, len(value), sorted(repr(_shape(each, levels - 1, seen)) for each in value)[:MOST_ITEMS])
-    if isinstance(value, dict):
-        return (kind.__name__, len(value), list(_pairs(value, levels, seen)))
-    own = {} if value.__class__ is not kind else _attributes(value)
-    return (kind.__qualname__, list(_pairs(own, levels, seen)))
-
-
-def _attributes(value: object) -> Mapping[str, object]:
-    try:
-        held = object.__getattribute__(value, "__dict__")
-    except AttributeError:
-        return {}
-    if isinstance(value, type):
-        return {name: one for name, one in held.items() if not name.startswith("__") and not callable(one)}
-    return dict(held)
-
-
-def _pairs(mapping: Mapping[Any, Any], levels: int, seen: set[int]) -> Iterator[tuple[str, object]]:
-    for key, value in list(mapping.items())[:MOST_ITEMS]:
-        yield repr(_shape(key, 1, seen)), _shape(value, levels - 1, seen)
-
 
 class Rerunner:
     """Plays a test's whole protocol in this process: function-scoped fixtures, body, teardown, all anew each time."""
@@ -396,7 +297,7 @@ class Rerunner:
 
     def state(self) -> ModuleState:
         """Read the state of the project's modules now."""
-        return ModuleState(self._item.config.rootpath)
+        return ModuleState(modules_below(self._item.config.rootpath))
 
     def left_behind(self) -> list[str]:
         """Name what the runs so far have changed in modules."""

@@ -63,6 +63,7 @@ from harness.processors.judgement import (
     unseen_failures,
 )
 from harness.processors.length import Length, Moment, read_length
+from harness.processors.module_state import ModuleState, modules_of
 from harness.processors.noticed import Noticed
 from harness.processors.observed_effects import unobserved
 from harness.processors.processor import can_take_one, find_processor, how_to_name, telling
@@ -561,8 +562,11 @@ class JobHarness(Assertions):
         finally:
             self._checking = False
 
-    def reopen(self, choices: Choices, faults: FaultPlan, *, forked: bool = True) -> None:
-        """Decide every gate by these choices. In a forked child, what a parent shares with it is made anew."""
+    def reopen(self, choices: Choices, faults: FaultPlan, *, forked: bool = True, remembers: bool = False) -> None:
+        """Decide every gate by these choices. In a forked child, what a parent shares with it is made anew.
+
+        With `remembers`, look at what deliveries leave in the modules of their processors.
+        """
         if forked:
             self._loop.after_fork()
             self._application.reopen()
@@ -570,7 +574,13 @@ class JobHarness(Assertions):
         self._demands.answer_by(choices)
         self._session.disturb(self._demands, faults)
         self._running.watch_waits()
+        self._running.look = (lambda: ModuleState(modules_of(self._registered))) if remembers else None
         self._node.explore(self._running.stand)
+
+    @property
+    def remembered(self) -> list[str]:
+        """What of the modules of processors their deliveries have changed: it outlives a crash here."""
+        return list(self._running.remembered)
 
     def prepare_children(self) -> None:
         """Have ready what a forked child needs in place of processes and databases that are this process's own.

@@ -16,6 +16,7 @@ from harness.model.job import JobId
 from harness.processors.baton import Baton
 from harness.processors.delivery import Delivery, current, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
+from harness.processors.module_state import ModuleState
 from harness.processors.noticed import user_function
 from harness.processors.observed_effects import Observations, watch
 from harness.processors.processor import is_async, telling
@@ -61,6 +62,10 @@ class Running:
         """What processors raised last."""
         self._hung: set[JobId] = set()
         """Whose thread gave no sign of life, which is told by itself."""
+        self.look: Callable[[], ModuleState] | None = None
+        """Where it is asked for: reads what the modules of processors hold."""
+        self.remembered: dict[str, None] = {}
+        """What of that deliveries have changed."""
         self._performed = 0
         self.closed = False
         self._inconclusive: dict[str, None] = {}
@@ -77,11 +82,14 @@ class Running:
         life = Lifetime(f"{job.tool_slug} {job.id}", parent=worker)
         life.machine = self._loop.guests
         self.surroundings.show()
+        before = None if self.look is None else self.look()
 
         def record(name: str, data: Any) -> None:
             if claim is not None:
                 self._write(claim.worker, claim.job, claim.attempt, claim.token, name, data)
             if name == "ended":
+                if self.look is not None and before is not None:
+                    self.remembered.update(dict.fromkeys(self.look().changed(before)))
                 self._explain(job.id)
                 self._keep_error(job)
                 self._end(job.id, life)

@@ -262,6 +262,43 @@ def test_slept_in_between(job_harness, saved):
         return JobResult(success=True)
     play(job_harness, saved, place, lambda job: (saved / "both").exists())
 """
+IN_MEMORY = """
+from harness import JobResult
+
+seen = set()
+
+def charge(job):
+    if job.input not in seen:
+        seen.add(job.input)
+        send(job.input)
+    return JobResult(success=True)
+"""
+OF_MEMORY = """
+import pytest, shop
+from harness import JobResult, ProcessorContract, effect, exactly_once
+
+sent = []
+
+@pytest.fixture(autouse=True)
+def service(monkeypatch):
+    def send(order):
+        sent.append(order)
+        effect("charged", order=order)
+    monkeypatch.setattr(shop, "send", send, raising=False)
+
+@pytest.fixture
+def job_invariants():
+    return [exactly_once("charged", per=["order"])]
+
+def test_charge(job_harness):
+    job_harness.register("charge", shop.charge)
+    job_harness.enqueue("charge", 7)
+    job_harness.run_until_idle()
+
+class TestCharge(ProcessorContract):
+    processor = shop.charge
+    examples = [8]
+"""
 CALM = """
 def test_calm(job_harness, saved):
     play(job_harness, saved, lambda job: JobResult(success=True), lambda job: True)
@@ -443,6 +480,20 @@ def test_a_plain_processor_dies_at_a_sleep_and_on_both_sides_of_what_it_enqueues
     ]
     (token, *_) = re.findall(r"jh1_[a-z2-7]+", result.stdout.str())
     suite.runpytest_inprocess("-k", "saved_and_not", f"--job-replay={token}").assert_outcomes(failed=1)
+
+
+def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_pass(suite: pytest.Pytester) -> None:
+    suite.makepyfile(shop=IN_MEMORY, test_it=OF_MEMORY)
+    result = suite.runpytest_inprocess("--job-explore=10", "-k", "test_charge or survives_crash")
+    result.assert_outcomes(passed=1, skipped=1)
+    result.stdout.fnmatch_lines(
+        [
+            "  shop.seen outlived its death, and a new process would begin without it: keep what must not be *",
+            "job-harness: not judged: shop.seen is changed by a processor and outlives a crash here; * (test_it.py::*)",
+        ]
+    )
+    strict = suite.runpytest_inprocess("--job-explore=10", "--job-strict", "-k", "test_charge or survives_crash")
+    strict.assert_outcomes(failed=2)
 
 
 def test_the_summary_names_a_processor_that_nothing_could_disturb_in_its_midst(suite: pytest.Pytester) -> None:

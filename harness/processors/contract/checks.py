@@ -303,6 +303,9 @@ UNDISTURBED = (
     "no try came to its moment: what an earlier try left behind was still there; set it back with reset = a function"
 )
 OTHERWISE = "another process would have its own: make it inside the processor, where it is first used"
+IN_MEMORY = (
+    "keep what must not be forgotten in a database, and what stands for something outside in the test's own module"
+)
 MOST_SEEN = 8
 """Side effects that are named where nothing is wrong."""
 Effects = list[tuple[str, Any]]
@@ -407,6 +410,10 @@ def survives_crash(probe: Probe) -> ContractFinding:
             continue
         judgement.found += _last_fails(world, where)
         judgement.compare(world, where, besides=known)
+    judgement.undecided += [
+        f"{name} outlived its death, and a new process would begin without it: {IN_MEMORY}"
+        for name in dict.fromkeys(name for _, world in struck for name in world.outlived)
+    ]
     covered = f"killed at {probe.coverage(len(struck), first=2)}"
     return judgement.finding(covered, unjudged=_unjudged(probe, "killed", probe.crashed, struck, known))
 

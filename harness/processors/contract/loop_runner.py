@@ -34,6 +34,7 @@ from harness.processors.baton import Baton
 from harness.processors.clocks import VIRTUAL, open_guests
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
+from harness.processors.module_state import ModuleState, modules_of
 from harness.processors.noticed import Noticed, is_others
 from harness.processors.observed_effects import Observations, watch
 from harness.processors.peer_runs import InvalidResult, NoJobResult, ProcessDied, ProcessorBlocked
@@ -105,7 +106,8 @@ class LoopRunner:
         before = set(children_of())
         with self._noticed.watching():
             names = _standing()
-            endings, lives = self._deliver_all(plan)
+            outlived: list[str] = []
+            endings, lives = self._deliver_all(plan, outlived)
             self._rest()
             stubs = self._node.waiting_stubs
             leaks = [leak for life in lives for leak in _leaks(life, stubs)]
@@ -119,6 +121,7 @@ class LoopRunner:
         return TrialRecord(
             endings=tuple(endings),
             leaks=tuple(leaks),
+            outlived=tuple(outlived),
             blocked=tuple(note.removeprefix(BLOCKING) for note in notes if note.startswith(BLOCKING)),
             notes=tuple(note for note in notes if not note.startswith(BLOCKING)) + tuple(self._node.findings),
         )
@@ -141,7 +144,9 @@ class LoopRunner:
         self._loop.close()
         self._noticed.end_children()
 
-    def _deliver_all(self, plan: TrialPlan) -> tuple[list[DeliveryEnding], list[Lifetime]]:
+    def _deliver_all(self, plan: TrialPlan, outlived: list[str]) -> tuple[list[DeliveryEnding], list[Lifetime]]:
+        """Deliver it as planned; write down in `outlived` what of a delivery that died is still in memory."""
+        before = self._module_state()
         first = _Run(self, plan.input, attempt=1, plan=plan)
         first.go()
         runs = [first]
@@ -152,6 +157,7 @@ class LoopRunner:
                 twin.go()
             first.resume()
         elif plan.crash_at is not None and first.disturbed:
+            outlived += self._module_state().changed(before)
             self._rest(REDELIVERED_AFTER)
             again = _Run(self, plan.input, attempt=2, plan=None)
             runs.append(again)
@@ -161,6 +167,9 @@ class LoopRunner:
             runs.append(_Run(self, plan.input, attempt=number, plan=None))
             runs[-1].go()
         return [run.ending() for run in runs], [run.life for run in runs if not run.life.severed]
+
+    def _module_state(self) -> ModuleState:
+        return ModuleState(modules_of([self._processor]))
 
     def _rest(self, seconds: float = 0) -> None:
         try:

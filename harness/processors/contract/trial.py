@@ -125,6 +125,8 @@ class TrialRecord:
     """How the process ended, where the processor ended it."""
     hung: str | None = None
     """Where it was when a limit of real time was reached."""
+    outlived: tuple[str, ...] = ()
+    """What a delivery that died had changed in its processor's module: a new process would begin without it."""
     printed: int = 0
     """Characters written to the standard streams."""
 
@@ -167,7 +169,7 @@ class TrialRecord:
             )
             for each in value["endings"]
         )
-        lists = {key: tuple(value[key]) for key in ("leaks", "blocked", "notes")}
+        lists = {key: tuple(value[key]) for key in ("leaks", "blocked", "notes", "outlived")}
         return cls(**{**value, **lists, "endings": endings})
 
 
