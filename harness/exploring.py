@@ -19,6 +19,7 @@ import select
 import shlex
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -207,6 +208,12 @@ class ExploredTest:
     def attach(self, harness: JobHarness) -> None:
         """Take the harness of the run that pytest is about to call."""
         self.campaign.harness = harness
+
+    def name_folders(self, harness: JobHarness) -> None:
+        """Let gates call the temporary folders of this run what the test calls them: a token has no other folder."""
+        folder = self.item.funcargs.get("tmp_path")
+        names = {} if folder is None else {str(folder): "tmp_path"}
+        harness.call_folders({**names, tempfile.gettempdir(): "tmp"})
 
     def explore_by_rerunning(
         self,

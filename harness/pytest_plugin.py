@@ -284,6 +284,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 
     explored = _explored(pyfuncitem)
     harness: Any = pyfuncitem.funcargs["job_harness"]
+    explored.name_folders(harness)
     if explored.turn is not None:
         with explored.turn.playing(harness):
             yield

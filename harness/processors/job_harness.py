@@ -7,7 +7,7 @@ import contextlib
 import inspect
 import signal
 import threading
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -576,6 +576,10 @@ class JobHarness(Assertions):
         self._running.watch_waits()
         self._running.look = (lambda: ModuleState(modules_of(self._registered))) if remembers else None
         self._node.explore(self._running.stand)
+
+    def call_folders(self, names: Mapping[str, str]) -> None:
+        """Let gates have these names for folders, by their paths, which are others in each session."""
+        self._running.folders = names
 
     @property
     def remembered(self) -> list[str]:

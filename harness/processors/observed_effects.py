@@ -32,7 +32,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
@@ -94,9 +94,8 @@ class ObservedEffect:
 
     @property
     def place(self) -> str:
-        """What a gate right after it is called: the same in each run, wherever its files and servers happen to be."""
-        target = os.path.basename(self.target) if self.kind == "file" else _LOCAL_PORT.sub(r"\1", self.target)
-        return f"{self.verb} {target}"
+        """What a gate right after it is called: the same in each run, whatever port its server happens to have."""
+        return _LOCAL_PORT.sub(r"\1", self.name)
 
     @property
     def words(self) -> str:
@@ -115,8 +114,16 @@ class ObservedEffect:
 class Observations:
     """What one delivery did outside, in order, and which transactions of it are open."""
 
-    def __init__(self, life: Lifetime, *, rest: Callable[[], None]) -> None:
-        """Let `rest` come to a moment in code that cannot wait; it raises Severed where the worker died there."""
+    def __init__(
+        self, life: Lifetime, *, rest: Callable[[], None], folders: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
+        """Let `rest` come to a moment in code that cannot wait; it raises Severed where the worker died there.
+
+        `folders` are paths that are others in each session, with the names that they go by.
+        """
+        self._folders = folders
+        self._temporary: set[str] = set()
+        """The paths that `tempfile` has made up."""
         self.effects: list[ObservedEffect] = []
         self._life = life
         self._rest = rest
@@ -136,6 +143,19 @@ class Observations:
             self._sources[key] = make()
         return self._sources[key]
 
+    def called(self, path: str) -> str:
+        """Say a path as a person would, and as in every other session: it is part of the name of a gate."""
+        if path in self._temporary:
+            path = os.path.join(os.path.dirname(path), "a temporary file")
+        for folder, name in self._folders.items():
+            if path.startswith(folder + os.sep):
+                return name + path[len(folder) :]
+        return _relative(path)
+
+    def made_up(self, path: str) -> None:
+        """Hear that `tempfile` has chosen this path, by chance."""
+        self._temporary.add(path)
+
     def hear(self, what: Mapping[str, Any]) -> None:
         """Write down what another process reports, each under a number that it is answered by."""
         match what["kind"]:
@@ -154,10 +174,12 @@ class Observations:
             case "file":
                 nature = Nature.ADDS if what["verb"] == "append to" else Nature.SETS
                 self.add(
-                    ObservedEffect("file", what["verb"], _relative(what["path"]), _short(what["detail"]), nature=nature)
+                    ObservedEffect(
+                        "file", what["verb"], self.called(what["path"]), _short(what["detail"]), nature=nature
+                    )
                 )
             case "moved":
-                self.moved(_relative(what["path"]), _relative(what["to"]))
+                self.moved(self.called(what["path"]), self.called(what["to"]))
             case "mail":
                 self.add(ObservedEffect("mail", "mail to", what["to"], _short(what["detail"])))
 
@@ -203,7 +225,7 @@ class Observations:
         stand = [effect for effect in self.effects if effect.stands == Stands.DONE and effect.nature != Nature.LOOKS]
         last = (stand or self.effects)[-1]
         if last.kind == "file" and self.left.get(last.target) == 0:
-            return f"opening {os.path.basename(last.target)}"
+            return f"opening {last.target}"
         return last.place
 
     @property
@@ -1187,14 +1209,14 @@ def _opened(path: Any, mode: Any, flags: Any) -> None:
     if name.startswith(_NOT_OUTSIDE) or "__pycache__" in name or os.path.isdir(name):
         return
     if verb == "read":
-        observed.add(ObservedEffect("file", verb, _relative(name), nature=Nature.LOOKS))
+        observed.add(ObservedEffect("file", verb, observed.called(name), nature=Nature.LOOKS))
         return
     try:
         observed.before()
     except Severed:
         return  # It goes on to its next await, as after `effect`.
     nature = Nature.ADDS if verb == "append to" and not name.endswith(".log") else Nature.SETS
-    effect = ObservedEffect("file", verb, _relative(name), nature=nature, stands=Stands.GONE)
+    effect = ObservedEffect("file", verb, observed.called(name), nature=nature, stands=Stands.GONE)
     size = os.stat(name).st_size if verb == "append to" and os.path.exists(name) else 0
     observed.add(effect)
     observed.source(id(effect), lambda: _File(name, effect, size))
@@ -1227,7 +1249,10 @@ def _moved(event: str, arguments: tuple[Any, ...]) -> None:
         return
     with contextlib.suppress(Severed):
         observed.before()
-    names = [_relative(os.path.abspath(os.fsdecode(each))) for each in arguments[: 2 if event == "os.rename" else 1]]
+    paths = [os.path.abspath(os.fsdecode(each)) for each in arguments[: 2 if event == "os.rename" else 1]]
+    if event == "tempfile.mkstemp":
+        observed.made_up(paths[0])
+    names = [observed.called(path) for path in paths]
     observed.moved(names[0], names[1] if event == "os.rename" else None)
 
 

@@ -8,7 +8,7 @@ import inspect
 import sys
 import traceback
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
@@ -62,6 +62,8 @@ class Running:
         """What processors raised last."""
         self._hung: set[JobId] = set()
         """Whose thread gave no sign of life, which is told by itself."""
+        self.folders: Mapping[str, str] = {}
+        """Paths that are others in each session, with the names that gates have for them."""
         self.look: Callable[[], ModuleState] | None = None
         """Where it is asked for: reads what the modules of processors hold."""
         self.remembered: dict[str, None] = {}
@@ -96,7 +98,9 @@ class Running:
 
         delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
         if self._loop.guard is not None:
-            delivery.observed = observed = Observations(life, rest=lambda: self._rest(delivery, observed))
+            delivery.observed = observed = Observations(
+                life, rest=lambda: self._rest(delivery, observed), folders=self.folders
+            )
         if claim is not None:  # What follows is judged as if it had ended; that it hangs fails the test.
             about = (claim.worker, claim.job, claim.attempt, claim.token)
             self._baton.if_it_hangs(lambda: self._give_up(*about))

@@ -299,6 +299,22 @@ class TestCharge(ProcessorContract):
     processor = shop.charge
     examples = [8]
 """
+FILES = """
+import tempfile
+from harness import JobResult
+
+def test_torn(job_harness, tmp_path):
+    report = tmp_path / "report"
+    def write(job):
+        with tempfile.NamedTemporaryFile(dir=tmp_path) as part:
+            part.write(b"whole")
+        report.write_text("whole")
+        return JobResult(success=True)
+    job_harness.always(lambda h: not report.exists() or report.read_text() == "whole")
+    job_harness.register("write", write)
+    job_harness.enqueue("write")
+    job_harness.run_until_idle()
+"""
 CALM = """
 def test_calm(job_harness, saved):
     play(job_harness, saved, lambda job: JobResult(success=True), lambda job: True)
@@ -494,6 +510,25 @@ def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_
     )
     strict = suite.runpytest_inprocess("--job-explore=10", "--job-strict", "-k", "test_charge or survives_crash")
     strict.assert_outcomes(failed=2)
+
+
+@pytest.mark.parametrize("isolation", ["fork", "rerun"])
+def test_a_token_fits_in_another_session_though_temporary_files_have_other_paths(
+    suite: pytest.Pytester, isolation: str
+) -> None:
+    suite.makeini(f"{INI}job_isolation = {isolation}")
+    suite.makepyfile(test_it=FILES)
+    found = suite.runpytest_inprocess("--job-explore=20")
+    found.assert_outcomes(failed=1)
+    (token, *_) = re.findall(r"jh1_[a-z2-7]+", found.stdout.str())
+    again = suite.runpytest_inprocess(f"--job-replay={token}")
+    again.assert_outcomes(failed=1)
+    again.stdout.fnmatch_lines(
+        [
+            "*  worker-1 after opening tmp_path/report job-1: crash",
+            "*  worker-2 after create tmp_path/a temporary file*",
+        ]
+    )
 
 
 def test_the_summary_names_a_processor_that_nothing_could_disturb_in_its_midst(suite: pytest.Pytester) -> None:
@@ -1034,11 +1069,11 @@ def play(job_harness, processor, check):
 def test_a_file_of_the_test_s_own_folder_is_a_gate_that_a_token_finds_again(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=STORED)
     found = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0", "--basetemp=one", "-k", "test_file")
-    found.stdout.fnmatch_lines(["One fault: worker-1 crashes right after `opening order.json job-1`"])
+    found.stdout.fnmatch_lines(["One fault: worker-1 crashes right after `opening tmp_path/order.json job-1`"])
     (token,) = (line.strip() for line in found.outlines if line.startswith("  jh1_"))
     again = suite.runpytest_subprocess(f"--job-replay={token}", "--basetemp=two", "-k", "test_file")
     again.assert_outcomes(failed=1, deselected=1)
-    again.stdout.fnmatch_lines(["*CRASHES after opening order.json*"])
+    again.stdout.fnmatch_lines(["*CRASHES after opening tmp_path*"])
 
 
 def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite: pytest.Pytester) -> None:
