@@ -24,7 +24,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from functools import cache
@@ -59,6 +59,7 @@ from harness.isolation import Inherited, Isolation, Kept, KeptFolder, Rerunner, 
 from harness.model.duration import SECOND, parse_duration
 from harness.model.json_value import canonical
 from harness.model.settings import Settings
+from harness.processors.chance import THE_SAME, same_chance
 from harness.processors.delivery import effect
 from harness.processors.demands import VERBS
 from harness.processors.job_harness import JobHarness
@@ -208,6 +209,10 @@ class ExploredTest:
     def attach(self, harness: JobHarness) -> None:
         """Take the harness of the run that pytest is about to call."""
         self.campaign.harness = harness
+
+    def replaying(self) -> AbstractContextManager[None]:
+        """Let a replay, while the block runs, draw what the run drew that is played again."""
+        return nullcontext() if self.tape is None else same_chance()
 
     def name_folders(self, harness: JobHarness) -> None:
         """Let gates call the temporary folders of this run what the test calls them: a token has no other folder."""
@@ -607,7 +612,7 @@ class Turn:
             return f"{hung[0]}; it cannot be interrupted, so the process ends here, and nothing more was judged"
 
         try:
-            with Watched(RUN_SECONDS, signs=lambda: 0, on_hung=break_off).at_work():
+            with Watched(RUN_SECONDS, signs=lambda: 0, on_hung=break_off).at_work(), same_chance():
                 try:
                     yield
                 except (KeyboardInterrupt, pytest.exit.Exception):
@@ -640,7 +645,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         now=harness.now_instant,
         lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
-        uncontrolled=tuple(harness.notes()) if wanted else (),
+        uncontrolled=tuple(note for note in harness.notes() if not note.startswith(THE_SAME)) if wanted else (),
         script=script_of(harness) if wanted else None,
         declared=bool(effects) or harness.has_own_checks,
         repeated=_repeated(effects),
@@ -685,6 +690,8 @@ class ChildRun:
         self._inherited = inherited
         os.setpgid(0, 0)  # Whatever it starts can be ended with it, and Ctrl-C is the parent's to hear.
         _be_quiet()
+        self._chance = same_chance()
+        self._chance.__enter__()  # For as long as this process lives.
         harness.reopen(choices, faults, remembers=isinstance(choices, ListedGates))
         if inherited is not None:
             inherited.cut()
@@ -1148,7 +1155,8 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
         "two undisturbed runs differ, so no disturbed one can be judged; the first difference:\n"
         f"  {differing[0][:200]}\n  {differing[1][:200]}\n"
         + (
-            f"Not under control here: {told}."
+            f"Not under control here: {told}. A fixture can give it the same answer in each run: random.seed(7), "
+            "or monkeypatch."
             if told
             else "Real I/O, unseeded chance or state that a test leaves behind in a module are the usual causes."
         )

@@ -298,12 +298,13 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     except InChild as forked:
         child = forked.child
     else:
-        try:
-            result = yield
-        except Exception:
-            explored.tell_failed()
-            raise
-        explored.tell()
+        with explored.replaying():
+            try:
+                result = yield
+            except Exception:
+                explored.tell_failed()
+                raise
+            explored.tell()
         return result
     try:
         yield

@@ -5,6 +5,7 @@ Reads without running any of a project's code. Knows neither runs nor processors
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 import sys
@@ -49,8 +50,8 @@ def modules_of(processors: Iterable[object]) -> dict[str, ModuleType]:
     """
     found = {}
     for processor in processors:
-        code = inspect.unwrap(processor) if callable(processor) else processor
-        code = getattr(code, "func", code)  # of a functools.partial
+        code = processor.func if isinstance(processor, functools.partial) else processor
+        code = inspect.unwrap(code) if callable(code) else code
         name = str(getattr(code, "__module__", ""))
         module = sys.modules.get(name)
         if module is not None and _is_of(module, Path("/")) and not _is_of_tests(Path(str(module.__file__)).name):

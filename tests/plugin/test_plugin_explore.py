@@ -315,6 +315,19 @@ def test_torn(job_harness, tmp_path):
     job_harness.enqueue("write")
     job_harness.run_until_idle()
 """
+DRAWN = """
+import secrets, uuid
+from harness import JobResult, effect
+
+def test_drawn(job_harness):
+    async def pay(job):
+        effect("charged", key=str(uuid.uuid4()), draw=secrets.randbelow(10**9))
+        return JobResult(success=True, output=secrets.token_hex(8))
+    job_harness.always(lambda h: len({each[1]["key"] for each in h.effects("charged")}) < 2)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay")
+    job_harness.run_until_idle()
+"""
 CALM = """
 def test_calm(job_harness, saved):
     play(job_harness, saved, lambda job: JobResult(success=True), lambda job: True)
@@ -510,6 +523,18 @@ def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_
     )
     strict = suite.runpytest_inprocess("--job-explore=10", "--job-strict", "-k", "test_charge or survives_crash")
     strict.assert_outcomes(failed=2)
+
+
+@pytest.mark.parametrize("isolation", ["fork", "rerun"])
+def test_identifiers_by_chance_are_the_same_in_each_run_and_new_in_each_attempt(
+    suite: pytest.Pytester, isolation: str
+) -> None:
+    suite.makeini(f"{INI}job_isolation = {isolation}")
+    suite.makepyfile(test_it=DRAWN)
+    found = suite.runpytest_inprocess("--job-explore=10")
+    found.assert_outcomes(failed=1)
+    (token, *_) = re.findall(r"jh1_[a-z2-7]+", found.stdout.str())
+    suite.runpytest_inprocess(f"--job-replay={token}").assert_outcomes(failed=1)
 
 
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
