@@ -55,7 +55,16 @@ from harness.foreign.peer import end_descendants, end_tree
 from harness.history.event import Effect, History, Observed
 from harness.history.jsonl import dump_history, load_history, without_reason
 from harness.invariants import Anomaly
-from harness.isolation import Inherited, Isolation, Kept, KeptFolder, Rerunner, isolation_of, unforkable_threads
+from harness.isolation import (
+    Inherited,
+    Isolation,
+    Kept,
+    KeptFolder,
+    Rerunner,
+    has_wider_fixtures,
+    isolation_of,
+    unforkable_threads,
+)
 from harness.model.duration import SECOND, parse_duration
 from harness.model.json_value import canonical
 from harness.model.settings import Settings
@@ -244,6 +253,8 @@ class ExploredTest:
         self.campaign.rerun, self.campaign.left_behind = play, rerunner.left_behind
         with Standby.beside(play, threads=threads, opened=opened) as standby:
             self.campaign.standby = standby
+            if standby is not None and not has_wider_fixtures(self.item):
+                standby.begin()
             self._interruptible(self.campaign.explore)
         if uncalled := bool(rerunner.uncalled) and self.campaign.played == 1:
             rerunner.report_uncalled()
@@ -721,14 +732,26 @@ def _send(to: int, said: PlayedTest | Tape) -> None:
 
 
 class Standby:
-    """A copy of this process from before its first run. It forks a child for each run that it is asked to play.
+    """A copy of this process from before its disturbed runs. It forks a child for each run that it is asked to play.
 
     A run of a test that is played again and again in one process may need what an earlier one has left in a module; one
-    that is played here cannot.
+    that is played here cannot. It begins before the first run, or right after it where that made fixtures for a whole
+    module or session: else each child would make them anew.
     """
 
     def __init__(self, play: Play, *, opened: Collection[tuple[int, int, int]]) -> None:
-        """Fork it. What `play` tells comes from its children; `opened` is as in `ExploredTest.explore`."""
+        """What `play` tells will come from its children; `opened` is as in `ExploredTest.explore`."""
+        self._play = play
+        self._opened = opened
+        self._pid = 0
+        self.left: Sequence[str] = ()
+        """What the first run had changed where it began after that."""
+
+    def begin(self, *, left: Sequence[str] = ()) -> None:
+        """Fork it, unless that is done."""
+        if self._pid:
+            return
+        self.left = left
         asks, self._asks = os.pipe()
         self._answers, answers = os.pipe()
         self._pid = _fork()
@@ -737,7 +760,7 @@ class Standby:
                 os.setpgid(0, 0)  # Ctrl-C is the parent's to hear.
                 os.close(self._asks)
                 os.close(self._answers)
-                _stand_by(play, asks, answers, opened)
+                _stand_by(self._play, asks, answers, self._opened)
             finally:
                 os._exit(0)
         os.close(asks)
@@ -768,6 +791,8 @@ class Standby:
 
     def close(self) -> None:
         """End it, with whatever it has started."""
+        if not self._pid:
+            return
         _kill(self._pid)
         os.waitpid(self._pid, 0)
         os.close(self._asks)
@@ -902,6 +927,8 @@ class TestExploration:
         began, used = time.monotonic(), _used()  # noqa: TID251 - what a campaign costs is real time
         try:
             first = self._play(ListedGates(), as_on_tape())
+            if self.standby is not None:
+                self.standby.begin(left=self.left_behind())
             again = first if first.lost else self._play(ListedGates(), as_on_tape())
             self.gated, self.calm, self.gateless = bool(first.gates), first.script, first.gateless
             self.remembered = first.remembered
@@ -948,11 +975,11 @@ class TestExploration:
     def _made_sure(self, seen: PlayedTest, anomaly: str, left: Sequence[str]) -> PlayedTest | None:
         """Return a run that shows the anomaly whatever earlier runs have `left`; None, and why, where none does."""
         again = None if self.standby is None else self.standby.play(seen.tape)
-        if again is not None and anomaly in again.found:
+        if again is not None and self.standby is not None and anomaly in again.found and not self.standby.left:
             return again
         was_seen = f"{anomaly} was seen ({'; '.join(map(str, seen.tape))}), but "
         changed = f"earlier runs in this process had changed {', '.join(left)}"
-        if again is not None and not again.lost:
+        if again is not None and not again.lost and anomaly not in again.found:
             why = f"{changed}; {self.renew}" if left else "what it needs is in a library, or outside of this process"
             self.unsure = f"{was_seen}not where the same run was played in a process without earlier runs: {why}"
             return None

@@ -284,6 +284,16 @@ def _is_plain(path: Path) -> bool:
 # what a rerun shares --------------------------------------------------------------------------------------------------
 
 
+_CHEAP: Final = ("_pytest", "pytest_asyncio", "anyio")
+"""Plugins whose fixtures of a wider scope hold nothing that costs anything to make."""
+
+
+def has_wider_fixtures(item: pytest.Function) -> bool:
+    """Whether a test uses fixtures that are made once for a module or a session. pytest's own names, 7 to 9."""
+    used = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values() if found]
+    return any(each.scope != "function" and str(each.func.__module__).partition(".")[0] not in _CHEAP for each in used)
+
+
 class Rerunner:
     """Plays a test's whole protocol in this process: function-scoped fixtures, body, teardown, all anew each time."""
 

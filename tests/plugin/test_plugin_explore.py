@@ -45,6 +45,7 @@ def test_pay(job_harness):
 SHARING = """
 import asyncio, logging, os, socket, sqlite3, threading
 from datetime import date
+from pathlib import Path
 import pytest
 from harness.processors import JobResult, effect
 
@@ -103,6 +104,18 @@ def test_a_history_that_leaks(job_harness):
 def test_a_leak_beside_a_finding(job_harness):
     calls.append(1)
     log.info("played")
+    play(job_harness, careless)
+
+@pytest.fixture(scope="module")
+def server_of_all():
+    made = Path(__file__).with_name("made")
+    with made.open("a") as file:
+        file.write("x")
+    yield
+    assert made.read_text() == "x", "it is made once, and not by each process that plays a run again"
+
+@explored(isolation="rerun")
+def test_a_finding_beside_a_fixture_of_the_module(job_harness, server_of_all):
     play(job_harness, careless)
 
 @explored(isolation="rerun")
@@ -475,7 +488,7 @@ def test_runs_that_end_their_process_are_not_judged_and_so_not_green(suite: pyte
 def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=SHARING)
     result = suite.runpytest_inprocess("-rsxP")
-    assert result.parseoutcomes() == {"passed": 3, "failed": 4, "skipped": 7, "xfailed": 1}
+    assert result.parseoutcomes() == {"passed": 3, "failed": 5, "skipped": 7, "xfailed": 1}
     said = result.stdout.str()
     for line in (
         "Changed by the runs before: test_it.paid.",
@@ -494,7 +507,7 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
         "rerun, seed 0",
     ):
         assert line in said, line
-    result.stdout.fnmatch_lines(["job-harness: explored 15 tests: * disturbed runs in * s*"])
+    result.stdout.fnmatch_lines(["job-harness: explored 16 tests: * disturbed runs in * s*"])
 
 
 def test_a_plain_processor_dies_at_a_sleep_and_on_both_sides_of_what_it_enqueues(suite: pytest.Pytester) -> None:
