@@ -50,8 +50,8 @@ NOTES = "job-harness: not under control"
 """The section that names clocks, chance, threads and network which a processor used past the harness."""
 EXPLORED = "job-harness: explored"
 """The section that says what a campaign came to and cost, first of all its runs and seconds."""
-UNENDED = "job-harness: not ended"
-"""The section that names the jobs which had not ended and at which the test never looked."""
+NOT_JUDGED = "job-harness: not judged"
+"""The section that names, each below a line of its own, the jobs and invariants of which a pass says nothing."""
 UNJUDGED = "not judged: "
 """Begins a line of that section which says what a pass does not promise."""
 GATELESS = "no gate inside "
@@ -208,10 +208,12 @@ def session_lines(reports: Collection[Any]) -> Iterator[str]:
     """Say of all tests of a session what was not under control, what was explored, and what that did not judge."""
     yield from _noted_lines(_told(reports, NOTES, when="teardown"))
     yield from _explored_lines(_told(reports, EXPLORED, when="call"))
-    unended: dict[str, list[str]] = {}
-    for test, text in _told(reports, UNENDED, when="teardown").items():
-        unended.setdefault(UNJUDGED + text.partition("\n")[0], []).append(test)
-    yield from _placed_lines(unended)
+    unjudged: dict[str, list[str]] = {}
+    for test, text in _told(reports, NOT_JUDGED, when="teardown").items():
+        for line in text.splitlines():
+            if not line.startswith(" "):
+                unjudged.setdefault(UNJUDGED + line, []).append(test)
+    yield from _placed_lines(unjudged)
 
 
 def _told(reports: Collection[Any], title: str, *, when: str) -> dict[str, str]:

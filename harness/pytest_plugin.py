@@ -436,8 +436,8 @@ def job_harness(
     from harness.failure_section import (
         EXPLAINED,
         MOST_ROWS,
+        NOT_JUDGED,
         NOTES,
-        UNENDED,
         UNJUDGED,
         errors_without_traceback,
         explanation,
@@ -464,7 +464,8 @@ def job_harness(
         job_clock.drive(harness)
         yield harness
         problems = harness.problems(title=request.node.name)
-        notes, unended = harness.notes(), harness.unended()
+        notes = harness.notes()
+        unjudged = "\n".join(filter(None, [harness.unended(), harness.unserved()]))
         explored = request.node.stash.get(_EXPLORED, None)
         if request.config.getoption("--job-explain"):
             failed = (problems or request.node.stash.get(_FAILED, False)) and (explored is None or not explored.told)
@@ -483,10 +484,10 @@ def job_harness(
         return
     if problems:
         pytest.fail("\n\n".join(problems), pytrace=False)
-    if unended:
-        request.node.add_report_section("teardown", UNENDED, unended)
+    if unjudged:
+        request.node.add_report_section("teardown", NOT_JUDGED, unjudged)
         if request.config.getoption("--job-strict"):
-            pytest.fail(f"--job-strict: {UNJUDGED}{unended}", pytrace=False)
+            pytest.fail(f"--job-strict: {UNJUDGED}{unjudged}", pytrace=False)
 
 
 def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 from harness.errors import did_you_mean
 from harness.history.event import Call, Effect
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from harness.model.job import JobId, JobView
+from harness.model.job import JobId, JobView, slug_of
 from harness.model.json_value import canonical
 from harness.model.lifecycle import COMPLETED
 from harness.port import JobRequest
@@ -49,8 +49,8 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
 def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None) -> Invariant:
     """Make an invariant: `at_most_once`, and at rest no job has completed whose side effect never happened.
 
-    Every job that completed is asked for it, or with `tool` those of that tool. With `per`, a job whose input has these
-    keys may leave it to another with the same values.
+    Every job that completed is asked for it, or with `tool` those of that tool; a Celery task may be named as Celery
+    names it. With `per`, a job whose input has these keys may leave it to another with the same values.
     """
 
     class ExactlyOnce(_ExactlyOnce):
@@ -63,6 +63,7 @@ def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None)
         kind=Kind.ALWAYS,
         anomalies=(REPEATED, UNKEYED, MISSING),
         make=ExactlyOnce,
+        tool=tool,
     )
 
 
@@ -112,7 +113,7 @@ class _ExactlyOnce(_AtMostOnce):
 
     def __init__(self, rules: Rules, breach: Reporter, name: str, per: Sequence[str], tool: str | None) -> None:
         super().__init__(rules, breach, name, per)
-        self._tool = tool
+        self._tools = None if tool is None else (tool, slug_of(tool))
         self._had: set[JobId] = set()
         self._told: set[JobId] = set()
         self._asks_for: dict[JobId, str] = {}
@@ -133,7 +134,7 @@ class _ExactlyOnce(_AtMostOnce):
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
         for job, view in views.items():
-            asked = view.status is COMPLETED and self._tool in (None, view.tool)
+            asked = view.status is COMPLETED and (self._tools is None or view.tool in self._tools)
             if asked and job not in self._had | self._told and self._asks_for.get(job) not in self._seen:
                 self._told.add(job)
                 self.breach(MISSING.name, f"{job} of {view.tool} completed, and {self._name} never happened", job=job)

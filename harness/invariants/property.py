@@ -237,6 +237,8 @@ class Invariant:
     """What a queue must be able to do for this to be judged."""
     stepwise: Callable[[Rules, Reporter], Monitor] | None = None
     """The monitor for an application, whose steps are its own and no verbs; None: this says nothing about one."""
+    tool: str | None = None
+    """The only tool of whose jobs it asks something; None: it asks of all."""
     number: int | None = None
     """Accepted from packages that were written when invariants had numbers, and not used."""
 

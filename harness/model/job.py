@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.model.duration import Instant
@@ -9,6 +10,11 @@ from harness.model.lifecycle import PARTNERS, TERMINAL, QueueState, Status
 
 JobId: TypeAlias = str
 Json: TypeAlias = Any
+
+
+def slug_of(name: str) -> str:
+    """Return the tool's name of what another library calls so: `shop.tasks.charge_card` is `shop-tasks-charge-card`."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 class JobView(NamedTuple):

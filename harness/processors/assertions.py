@@ -50,6 +50,8 @@ class Assertions:
     _seen: set[JobId]
     """The jobs that the test has looked at, by whichever way."""
     _loop: VirtualLoop
+    tasks: dict[str, str]
+    """By the name that another library has for it, the tool that is meant."""
 
     def all_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> list[JobHandle]:
         """List the jobs that were enqueued in this test and match, whatever became of them, the oldest first.
@@ -71,7 +73,7 @@ class Assertions:
         looked_for = self._wanted(slug, wanted)
         found = matching(looked_for, self._jobs())
         if not found:
-            known = self._application.registry.get_registered_tools()
+            known = [*self._application.registry.get_registered_tools(), *self.tasks]
             raise AssertionError(nothing_matches(looked_for, self._jobs(), known=known))
         if count is not None and len(found) != count:
             raise AssertionError(f"{len(found)} and not {count} times was a {looked_for} enqueued: {', '.join(found)}")
@@ -83,7 +85,7 @@ class Assertions:
 
         Raises UsageError for a tool that is not registered: of that one nothing could be enqueued.
         """
-        known = self._application.registry.get_registered_tools()
+        known = [*self._application.registry.get_registered_tools(), *self.tasks]
         if slug is not None and slug not in known:
             raise UsageError(
                 f"no processor is registered for the tool {slug!r}{did_you_mean(slug, known)}",
@@ -178,7 +180,7 @@ class Assertions:
         start_after = looked.get("start_after")
         absolute = isinstance(start_after, datetime)
         return Wanted(
-            slug=slug,
+            slug=None if slug is None else self.tasks.get(slug, slug),
             input=looked.get("input", ANYTHING),
             priority=looked.get("priority"),
             unique_key=looked.get("unique_key"),

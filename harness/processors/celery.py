@@ -8,13 +8,13 @@ brokers, Celery's workers.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError
+from harness.model.job import slug_of
 from harness.model.lifecycle import Status
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class CeleryTasks:
         self._app = app
         for name, task in self._tasks.items():
             harness.register(slug_of(name), self._processor(task))
+            harness.tasks[name] = slug_of(name)
             task.apply_async = self._sender(task)
         app.send_task = self._send_named
 
@@ -207,11 +208,6 @@ class CeleryTasks:
             task.pop_request()
         task.on_success(value, *about)
         return JobResult(success=True, output={"result": value})
-
-
-def slug_of(name: str) -> str:
-    """Return the tool's name of a task: `shop.tasks.charge_card` is `shop-tasks-charge-card`."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _start(options: Mapping[str, Any]) -> timedelta | datetime | None:

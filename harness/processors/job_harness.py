@@ -39,7 +39,7 @@ from harness.garbage import collecting_seldom
 from harness.history.event import History, Observed
 from harness.invariants import Anomaly, Invariant
 from harness.model.duration import SECOND, Instant
-from harness.model.job import JobId, JobView, Json
+from harness.model.job import JobId, JobView, Json, slug_of
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
@@ -138,6 +138,8 @@ class JobHarness(Assertions):
         self._registered: list[Any] = []
         self.served: dict[str, JobProcessor | str] = {}
         """By tool, the processor as the test registered it."""
+        self.tasks: dict[str, str] = {}
+        """By the name that another library has for it, the tool that is meant: names no tool can have here."""
         self._on_close: list[Callable[[], None]] = []
         self._number = 0
         self._descent = Descent(self, lambda job: self._view(job).tool)
@@ -246,9 +248,10 @@ class JobHarness(Assertions):
             name, options = next(iter(unknown)), ("start_after", "priority", "max_attempts", "unique_key")
             raise UsageError(f"enqueue() takes no {name!r}{did_you_mean(name, options)}", hint=available(options))
         known = self._application.registry.get_registered_tools()
+        slug = self.tasks.get(slug, slug)
         if slug not in known:
             raise UsageError(
-                f"no processor is registered for the tool {slug!r}{did_you_mean(slug, known)}",
+                f"no processor is registered for the tool {slug!r}{did_you_mean(slug, [*known, *self.tasks])}",
                 hint=f"Call register({slug!r}, processor) first.",
             )
         refuse_numbers(priority=priority, max_attempts=max_attempts)
@@ -315,6 +318,7 @@ class JobHarness(Assertions):
     def perform_job(self, processor: JobProcessor | str, input: Json) -> JobResult:
         """Run a processor once, by slug, by name or itself, without the queue; raises what it raises."""
         registry = self._application.registry
+        processor = self.tasks.get(processor, processor) if isinstance(processor, str) else processor
         if isinstance(processor, str) and registry.has_processor(processor):
             slug, found = processor, registry.get_processor(processor)
             found = getattr(found, "told", found)
@@ -470,6 +474,19 @@ class JobHarness(Assertions):
         live = self._session.board.live
         own = (job for job in self._accepted if job not in self._seen and job not in self._descent.jobs)
         return never_ended([live[job] for job in own if job in live])
+
+    def unserved(self) -> str:
+        """Name the invariants of the test's own that ask only of jobs of a tool that this test has not; else empty.
+
+        The line is the same for every test; below it stands what the test has.
+        """
+        known = [*self.tasks, *self._application.registry.get_registered_tools()]
+        lines: list[str] = []
+        for invariant in self._invariants:
+            tool = invariant.tool
+            if tool is not None and slug_of(tool) not in known and self._accepted:
+                lines += [f"{invariant.id} judged no job: this test has no tool {tool!r}{did_you_mean(tool, known)}"]
+        return "\n".join([*lines, f"  the tools of this test: {', '.join(self.served)}"]) if lines else ""
 
     def observed(self, *, title: str = "the jobs of this test", failures: Sequence[str] = ()) -> Run:
         """Return what happened as a run, for a report; `failures` is what the test found wrong."""

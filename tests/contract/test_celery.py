@@ -82,6 +82,8 @@ def test_handlers_requests_and_names(job_harness, app):
     assert result.get() == ["task-1", 0, 3]
     assert told == [(["task-1", 0, 3], "task-1", [1], {"y": 2})]
     assert result.job.tool == "other-do-it"
+    assert job_harness.assert_enqueued("Other.do_it").id == result.job.id
+    job_harness.refute_enqueued("Other.do_it", status="FAILED")
 
 
 def test_what_is_not_kept_is_refused_by_name_and_tasks_are_given_back(job_harness, app):

@@ -184,6 +184,40 @@ def test_of_a_follow_up(job_harness):
     )
 
 
+def test_an_invariant_of_a_tool_that_the_test_has_not_is_not_judged_and_strictly_a_failure(
+    suite: pytest.Pytester,
+) -> None:
+    suite.makepyfile(
+        HEADER
+        + """
+from harness import exactly_once
+
+@pytest.fixture
+def job_invariants():
+    return [exactly_once("mail", tool="send-recipt")]
+
+@pytest.fixture
+def jobs(job_harness):
+    job_harness.register("send-receipt", succeed)
+    return job_harness
+
+def test_receipt(jobs):
+    jobs.enqueue("send-receipt")
+    jobs.run_until_idle()
+
+def test_without_jobs(jobs): ...
+"""
+    )
+    unknown = "this test has no tool 'send-recipt' (did you mean 'send-receipt'?)"
+    told = f"not judged: mail_exactly_once judged no job: {unknown}"
+    result = suite.runpytest_inprocess()
+    result.assert_outcomes(passed=2)
+    result.stdout.fnmatch_lines([f"job-harness: {told} (*::test_receipt)"])
+    strict = suite.runpytest_inprocess("--job-strict")
+    strict.assert_outcomes(passed=2, errors=1)
+    strict.stdout.fnmatch_lines([f"--job-strict: {told}", "  the tools of this test: send-receipt"])
+
+
 def test_an_anomaly_fails_the_test_with_its_first_screen(suite: pytest.Pytester) -> None:
     result = run(
         suite,

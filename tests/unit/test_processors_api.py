@@ -209,6 +209,7 @@ def test_a_key_that_no_side_effect_has_is_named_and_takes_no_two_for_one() -> No
         ({}, ["before starting"], None),
         ({}, ["marked"], "effect_missing"),
         ({"tool": "charge-once"}, ["marked"], "effect_missing"),
+        ({"tool": "charge.once"}, ["marked"], "effect_missing"),
         ({"tool": "welcome"}, ["marked"], None),
         ({"per": ["order"]}, ["marked"], "effect_missing"),
         ({"per": ["order"], "second": True}, [], None),
