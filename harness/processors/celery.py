@@ -8,9 +8,11 @@ brokers, Celery's workers.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from contextlib import nullcontext
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError
@@ -25,8 +27,27 @@ REDELIVERIES: Final = 20
 """Deliveries of one message that is acknowledged late; Celery itself has no limit."""
 OWN: Final = "celery."
 """How the names of Celery's own tasks begin."""
-NOT_KEPT: Final = ("link", "link_error", "chord", "chain", "group_id", "expires")
-"""Options that ask for more than one message, or for a message that ends."""
+ITSELF: Final = "Test each task by itself"
+NOT_KEPT: Final[Mapping[str, str]] = {
+    "link": f"{ITSELF}: call the callback with what the task returned, callback.delay(result.get()).",
+    "link_error": f"{ITSELF}: call the error callback with the arguments that Celery would give it.",
+    "chord": f"{ITSELF}: those of the header, then the body with the list of what they returned.",
+    "chain": f"{ITSELF}: call the next one with what the one before returned, second.delay(first.delay().get()).",
+    "group_id": f"{ITSELF}: send those of the group one by one, task.delay(...).",
+}
+"""Options that ask for more than one message, each with what to do instead."""
+RESULTS: Final = (
+    "get_many", "get_result", "get_state", "get_status", "get_task_meta", "get_task_meta_for", "get_traceback",
+    "iter_native", "restore_group", "save_group", "task_result_exists", "wait_for", "wait_for_pending",
+)  # fmt: skip
+"""Methods by which a result backend is asked."""
+CHORDS: Final = ("add_to_chord", "apply_chord", "ensure_chords_allowed", "on_chord_part_return", "set_chord_size")
+SILENT: Final = (
+    "add_pending_result", "add_pending_results", "cleanup", "delete_group", "forget", "remove_pending_result",
+)  # fmt: skip
+"""Methods that a result backend would write by, or wait with; as without a backend, nothing comes of them."""
+EXPIRED: Final = {"expired": True}
+"""The output of a message that had expired when a worker came to it: its task did not run."""
 _STATES: Final = {
     Status.PENDING: "PENDING",
     Status.PROCESSING: "STARTED",
@@ -57,6 +78,8 @@ class CeleryResult:
     def state(self) -> str:
         """PENDING, STARTED, RETRY, SUCCESS, FAILURE or REVOKED."""
         status = self.job.status
+        if status is Status.COMPLETED and EXPIRED.items() <= (self.job.output or {}).items():
+            return "REVOKED"
         return "RETRY" if status is Status.PENDING and len(self.jobs) > 1 else _STATES[Status(status)]
 
     status = state
@@ -115,6 +138,9 @@ class CeleryTasks:
                 hint="Import the modules that define them first, or name them: Celery(..., include=['shop.tasks']).",
             )
         self._app = app
+        self._before: list[tuple[dict[str, Any], str, Any]] = []
+        """What was replaced, by the attributes that it is one of."""
+        self._shut_off()
         for name, task in self._tasks.items():
             harness.register(slug_of(name), self._processor(task))
             harness.tasks[name] = slug_of(name)
@@ -126,6 +152,23 @@ class CeleryTasks:
         for task in self._tasks.values():
             task.__dict__.pop("apply_async", None)
         self._app.__dict__.pop("send_task", None)
+        for own, name, value in reversed(self._before):
+            own.pop(name, None)
+            if value is not _ABSENT:
+                own[name] = value
+
+    def _shut_off(self) -> None:
+        """Let nobody reach the application's broker or its result backend, on whatever way."""
+        backend = _no_backend(self._app)
+        self._replace(self._app, _connection=_refuse_broker, producer_or_acquire=nullcontext, _pool=None)
+        self._replace(self._app, _get_backend=lambda: backend, _backend_cache=None, _local=threading.local())
+        self._replace(self._app.amqp, _producer_pool=None)
+
+    def _replace(self, owner: Any, **values: Any) -> None:
+        """Set attributes of an object, those that it keeps what it has opened in too, until it is restored."""
+        own = vars(owner)
+        self._before += [(own, name, own.get(name, _ABSENT)) for name in values]
+        own.update(values)
 
     # sending --------------------------------------------------------------------------------------------------------
 
@@ -146,9 +189,7 @@ class CeleryTasks:
         self, task: Any, args: Any, kwargs: Any, *, task_id: str | None, options: Mapping[str, Any]
     ) -> CeleryResult:
         if asked := [name for name in NOT_KEPT if options.get(name)]:
-            raise UsageError(
-                f"{task.name}: {asked[0]} is not kept here", hint="Test each task by itself, and call the next one."
-            )
+            raise UsageError(f"{task.name}: {asked[0].removesuffix('_id')} is not kept here", hint=NOT_KEPT[asked[0]])
         task_id = task_id or f"task-{len(self.sent) + 1}"
         handle = self.harness.enqueue(
             slug_of(task.name),
@@ -157,12 +198,30 @@ class CeleryTasks:
                 "args": list(args or ()),
                 "kwargs": dict(kwargs or {}),
                 "retries": options.get("retries") or 0,
+                "expires": self._expiry(options.get("expires") or task.expires),
             },
-            start_after=_start(options),
+            start_after=self._start(options),
             max_attempts=REDELIVERIES if task.acks_late else 1,
         )
         self.sent.setdefault(task_id, []).append(handle)
         return CeleryResult(self, task_id)
+
+    def _start(self, options: Mapping[str, Any]) -> timedelta | datetime | None:
+        if options.get("countdown") is not None:
+            return timedelta(seconds=options["countdown"])
+        eta: datetime | None = options.get("eta")
+        return None if eta is None else self._aware(eta)
+
+    def _expiry(self, expires: float | str | datetime | None) -> str | None:
+        """Return the moment after which a message is worth nothing, as JSON holds it."""
+        if expires is None:
+            return None
+        if isinstance(expires, int | float):
+            return (self.harness.now + timedelta(seconds=expires)).isoformat()
+        return self._aware(datetime.fromisoformat(expires) if isinstance(expires, str) else expires).isoformat()
+
+    def _aware(self, moment: datetime) -> datetime:
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=self._app.timezone)
 
     # running --------------------------------------------------------------------------------------------------------
 
@@ -185,12 +244,15 @@ class CeleryTasks:
             args=message["args"],
             kwargs=message["kwargs"],
             retries=message["retries"],
+            expires=message["expires"],
             called_directly=False,
             is_eager=False,
             hostname="job-harness",
             delivery_info={"redelivered": job.attempts > 1, "routing_key": "celery", "exchange": ""},
         )
         try:
+            if message["expires"] and self.harness.now > datetime.fromisoformat(message["expires"]):
+                return JobResult(success=True, output=EXPIRED)
             task.before_start(*about)
             value = task.run(*message["args"], **message["kwargs"])
         except Retry as retry:
@@ -210,8 +272,30 @@ class CeleryTasks:
         return JobResult(success=True, output={"result": value})
 
 
-def _start(options: Mapping[str, Any]) -> timedelta | datetime | None:
-    if options.get("countdown") is not None:
-        return timedelta(seconds=options["countdown"])
-    eta: datetime | None = options.get("eta")
-    return eta if eta is None or eta.tzinfo is not None else eta.replace(tzinfo=UTC)
+_ABSENT: Final = object()
+
+
+def _refuse_broker(*_: Any, **__: Any) -> NoReturn:
+    raise UsageError(
+        "the application's broker is asked for, and there is none under job_harness",
+        hint="Only delay(), apply_async() and send_task() are kept. Replace app.control and the like by a fake.",
+    )
+
+
+def _no_backend(app: Any) -> Any:
+    """Return what stands in the place of the application's result backend: nothing is kept, and who asks is told so."""
+    from celery.backends.base import DisabledBackend
+
+    def ask(*_: Any, **__: Any) -> NoReturn:
+        raise UsageError(
+            "a result backend is asked for a result, and there is none under job_harness",
+            hint="Keep what delay() returns: its state, result and get().",
+        )
+
+    def join(*_: Any, **__: Any) -> NoReturn:
+        raise UsageError("a chord is not kept here", hint=NOT_KEPT["chord"])
+
+    def say_nothing(*_: Any, **__: Any) -> None: ...
+
+    methods = {**dict.fromkeys(RESULTS, ask), **dict.fromkeys(CHORDS, join), **dict.fromkeys(SILENT, say_nothing)}
+    return type("NoBackend", (DisabledBackend,), methods)(app=app)

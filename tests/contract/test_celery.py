@@ -17,9 +17,11 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MORE = """
+import celery
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
+from harness import effect
 from harness.errors import UsageError
 
 
@@ -100,6 +102,42 @@ def test_what_is_not_kept_is_refused_by_name_and_tasks_are_given_back(job_harnes
         app.send_task("two")
     job_harness.close()
     assert "apply_async" not in vars(one)
+
+
+def test_nobody_reaches_the_broker_or_the_result_backend(job_harness):
+    app = Celery("away", broker="amqp://127.0.0.1:1//", backend="rpc://")
+
+    @app.task
+    def one(*of):
+        return 1
+
+    job_harness.register_celery(app)
+    for chord in celery.chord([one.s(), one.s()], one.s()), celery.chain(celery.group(one.s(), one.s()), one.s()).delay:
+        with pytest.raises(UsageError, match="a chord is not kept here"):
+            chord()
+    with pytest.raises(UsageError, match="group is not kept here"):
+        celery.group(one.s(), one.s()).delay()
+    with pytest.raises(UsageError, match="a result backend is asked for a result"):
+        app.AsyncResult("x").get()
+    for ask in app.control.inspect().active, app.control.purge, app.connection:
+        with pytest.raises(UsageError, match="the application's broker is asked for"):
+            ask()
+    job_harness.close()
+    assert type(app.backend).__name__ == "RPCBackend"
+    assert app.connection().hostname == "127.0.0.1"
+
+
+def test_a_message_that_has_expired_is_not_worked_on_nor_is_its_retry(job_harness, app):
+    @app.task(bind=True, max_retries=2)
+    def remind(self):
+        effect("tried")
+        raise self.retry(countdown=60)
+
+    job_harness.register_celery(app)
+    late, soon = remind.apply_async(countdown=120, expires=60), remind.apply_async(countdown=30, expires=60)
+    job_harness.run_until_idle()
+    assert (late.state, len(late.job.effects)) == ("REVOKED", 0)
+    assert (soon.state, [len(job.effects) for job in soon.jobs]) == ("REVOKED", [1, 0])
 """
 
 
@@ -130,7 +168,7 @@ def told(folder: Path, *words: str) -> str:
 
 
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
-    assert "9 passed" in told(tmp_path)
+    assert "11 passed" in told(tmp_path)
 
 
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:
