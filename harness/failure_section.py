@@ -107,8 +107,9 @@ def failed_section(item: pytest.Item, *, most: int = FEW_ROWS) -> str:
     if not isinstance(item, pytest.Function) or harness is None or not len(harness.history):
         return ""
     told = explanation(harness.history, most=most)
-    if told and (errors := "\n".join(filter(None, [raised_section(harness.raised()), returned_section(harness)]))):
-        told += f"\n{errors}"
+    if told:
+        more = raised_section(harness.raised()), returned_section(harness), *harness.waiting()
+        told = "\n".join(filter(None, [told, *more]))
     if not told or harness.unforkable:
         return told
     return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"

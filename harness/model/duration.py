@@ -60,6 +60,12 @@ def format_duration(duration: Duration) -> str:
     return "".join(parts)
 
 
+def rounded(duration: Duration) -> Duration:
+    """Leave out what nobody reads of a length: seconds where there are hours, minutes where there are days."""
+    unit = HOUR if duration >= DAY else MINUTE if duration >= HOUR else SECOND
+    return duration - duration % unit
+
+
 def _format_seconds(rest: Duration, *, alone: bool) -> str:
     if alone and rest < MILLISECOND:
         return f"{rest}us"

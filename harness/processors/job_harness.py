@@ -38,7 +38,7 @@ from harness.faults import FaultPlan
 from harness.garbage import collecting_seldom
 from harness.history.event import History, Observed
 from harness.invariants import Anomaly, Invariant
-from harness.model.duration import SECOND, Instant
+from harness.model.duration import SECOND, Instant, format_duration, rounded
 from harness.model.job import JobId, JobView, Json, slug_of
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -85,6 +85,8 @@ REST_SECONDS = 90 * 24 * 3600.0
 EXPLORED_ANSWER_SECONDS = 2.5
 """Real seconds for which an outstanding answer holds time in an explored run, as long as in a contract: it may be kept
 back by a lock of a paused worker, which goes on only when time does."""
+MOST_WAITING = 3
+"""Jobs that are not due yet and are named with their time."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
 
@@ -473,7 +475,28 @@ class JobHarness(Assertions):
         """
         live = self._session.board.live
         own = (job for job in self._accepted if job not in self._seen and job not in self._descent.jobs)
-        return never_ended([live[job] for job in own if job in live])
+        ended = never_ended([live[job] for job in own if job in live])
+        return "\n".join([ended, *(f"  {line}" for line in self.waiting())]) if ended else ""
+
+    def waiting(self) -> list[str]:
+        """Say of each job that has a later time of its own, and has not run yet, how far off that is."""
+        now, live = self.now_instant, self._session.board.live.values()
+        waiting = [view for view in live if not view.attempts and view.start_after - now >= SECOND]
+        lines = [
+            f"{view.id} ({view.tool}) is due in {format_duration(rounded(view.start_after - now))}, "
+            f"at {self._told(view.start_after)}"
+            for view in waiting[:MOST_WAITING]
+        ]
+        if len(waiting) > MOST_WAITING:
+            lines.append(f"and {len(waiting) - MOST_WAITING} more that are not due yet")
+        if lines:
+            lines.append(
+                f"virtual time is {self._told(now)}; job_clock.freeze() lets the test's datetime.now() follow it"
+            )
+        return lines
+
+    def _told(self, at: Instant) -> str:
+        return f"{self._application.moment(at):%Y-%m-%d %H:%M:%S}"
 
     def unserved(self) -> str:
         """Name the invariants of the test's own that ask only of jobs of a tool that this test has not; else empty.

@@ -184,6 +184,27 @@ def test_of_a_follow_up(job_harness):
     )
 
 
+def test_a_failure_says_how_far_off_the_time_of_a_job_is(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+from datetime import datetime, timedelta
+
+def test_it(job_harness):
+    job_harness.register("tool", succeed)
+    job = job_harness.enqueue("tool", start_after=job_harness.now + timedelta(days=330, hours=2, minutes=5))
+    job_harness.advance("3h")
+    assert job.status == "COMPLETED"
+""",
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "job-1 (tool) is due in 329d23h, at 2026-11-27 02:05:00",
+            "virtual time is 2026-01-01 03:00:00; job_clock.freeze() lets the test's datetime.now() follow it",
+        ]
+    )
+
+
 def test_an_invariant_of_a_tool_that_the_test_has_not_is_not_judged_and_strictly_a_failure(
     suite: pytest.Pytester,
 ) -> None:
