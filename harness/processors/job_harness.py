@@ -45,7 +45,7 @@ from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
 from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
-from harness.processors.clocks import VIRTUAL, bypassed, checked_clocks, open_guests
+from harness.processors.clocks import VIRTUAL, bypassed, checked_clocks, freeze_kept, open_guests
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
 from harness.processors.descent import LONGEST_CHAIN, MOST_FROM_ONE, Descent
@@ -738,6 +738,7 @@ class JobHarness(Assertions):
         with (
             self._surroundings.lent(),
             self._noticed.watching(),
+            freeze_kept(),
             self._interrupts.watched(),
             collecting_seldom(),
         ):

@@ -340,6 +340,33 @@ def test_no_word(job_harness):
     assert not [line for line in result.outlines if "300." in line]  # Durations are real.
 
 
+def test_a_freeze_of_the_tests_own_holds_for_every_clock_of_a_plain_processor(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+import time
+from datetime import datetime
+from freezegun import freeze_time
+
+@pytest.mark.parametrize("clocks", [
+    pytest.param("virtual", marks=pytest.mark.job_clocks("virtual")),
+    pytest.param("real", marks=pytest.mark.job_clocks("real")),
+])
+@freeze_time("2024-02-29 12:00")
+def test_it(job_harness, clocks):
+    def years(job):
+        clocks = datetime.now(), *(datetime.fromtimestamp(at) for at in (time.time(), time.time_ns() // 10**9))
+        return {"success": True, "output": [time.gmtime().tm_year, *(clock.year for clock in clocks)]}
+
+    job_harness.register("years", years)
+    job = job_harness.enqueue("years")
+    job_harness.run_until_idle()
+    assert job.output == [2024] * 4
+""",
+    )
+    result.assert_outcomes(passed=2)
+
+
 def test_the_clock_freezes_the_time_of_day_when_asked(suite: pytest.Pytester) -> None:
     result = run(
         suite,
