@@ -8,6 +8,7 @@ brokers, Celery's workers.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError
+from harness.model.duration import SECOND, Duration, format_duration, rounded
 from harness.model.job import slug_of
 from harness.model.lifecycle import Status
 
@@ -46,6 +48,8 @@ SILENT: Final = (
     "add_pending_result", "add_pending_results", "cleanup", "delete_group", "forget", "remove_pending_result",
 )  # fmt: skip
 """Methods that a result backend would write by, or wait with; as without a backend, nothing comes of them."""
+VISIBILITY_SECONDS: Final = {"redis": 3600, "rediss": 3600, "sentinel": 3600, "sqs": 1800}
+"""By the broker's scheme, its visibility timeout where the application sets none, as kombu has it."""
 EXPIRED: Final = {"expired": True}
 """The output of a message that had expired when a worker came to it: its task did not run."""
 _STATES: Final = {
@@ -234,6 +238,32 @@ class CeleryTasks:
         return run
 
     def _run(self, task: Any, job: ToolJob) -> JobResult:
+        begin = self.harness.now_instant
+        result = self._performed(task, job)
+        if not self.harness.disturbed:  # A pause of its worker is no length of the task's.
+            self._judge_length(task, self.harness.now_instant - begin)
+        return result
+
+    def _judge_length(self, task: Any, took: Duration) -> None:
+        """Report a run that the application's own limits do not let come to its end, or not alone."""
+        told = f"{task.name} ran for {format_duration(rounded(took))}"
+        limit = task.time_limit  # Celery binds it to task_time_limit where the task has none of its own.
+        if limit and took > limit * SECOND:
+            self.harness.report_broken("time_limit", f"{told}, and Celery kills what runs for longer than {limit:g} s")
+        visible = self._visibility_timeout()
+        if visible and task.acks_late and took > visible * SECOND:
+            again = "another worker is given the message while it still runs"
+            self.harness.report_broken("visibility_timeout", f"{told}, and after {visible:g} s {again}")
+
+    def _visibility_timeout(self) -> float | None:
+        """Return after how many seconds the application's broker delivers a message again; None: by no clock."""
+        conf = self._app.conf
+        urls = conf.broker_write_url or conf.broker_url or ""
+        url = str(urls if isinstance(urls, str) else next(iter(urls), ""))
+        default = VISIBILITY_SECONDS.get(re.split(r"[:+]", url, maxsplit=1)[0])
+        return default and (conf.broker_transport_options or {}).get("visibility_timeout", default)
+
+    def _performed(self, task: Any, job: ToolJob) -> JobResult:
         from celery.exceptions import Ignore, Reject, Retry
 
         message: Any = job.input

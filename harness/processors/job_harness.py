@@ -578,6 +578,11 @@ class JobHarness(Assertions):
         """Whether the test is judged by more than what holds of every queue: its own invariants, or `always`."""
         return bool(self._always or self._invariants)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether a search or a replay lets things go wrong here: how long anything took then says nothing."""
+        return self._session.explored
+
     def report_broken(self, name: str, message: str) -> None:
         """Report an anomaly: a check of the test's own, which other code has made, does not hold."""
         self._session.judge.report("invariant_violated", "always", f"{name}: {message}")

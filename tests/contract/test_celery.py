@@ -17,11 +17,13 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 MORE = """
+import time
+
 import celery
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
-from harness import effect
+from harness import JobHarness, effect
 from harness.errors import UsageError
 
 
@@ -138,6 +140,26 @@ def test_a_message_that_has_expired_is_not_worked_on_nor_is_its_retry(job_harnes
     job_harness.run_until_idle()
     assert (late.state, len(late.job.effects)) == ("REVOKED", 0)
     assert (soon.state, [len(job.effects) for job in soon.jobs]) == ("REVOKED", [1, 0])
+
+
+def test_a_task_that_runs_longer_than_the_application_allows_is_told():
+    app = Celery("slow", broker="redis://127.0.0.1:1/0")
+    app.conf.update(broker_transport_options={"visibility_timeout": 120}, task_time_limit=300)
+    told = {}
+
+    @app.task(name="nap", acks_late=True)
+    def nap(seconds):
+        time.sleep(seconds)
+
+    for seconds in 100, 200, 400:
+        with JobHarness() as jobs:
+            jobs.register_celery(app)
+            nap.delay(seconds).get()
+            told[seconds] = [each.message for each in jobs.anomalies]
+    again = "and after 120 s another worker is given the message while it still runs"
+    assert told[100] == []
+    assert told[200] == [f"visibility_timeout: nap ran for 3m20s, {again}"]
+    assert told[400][0] == "time_limit: nap ran for 6m40s, and Celery kills what runs for longer than 300 s"
 """
 
 
@@ -168,7 +190,7 @@ def told(folder: Path, *words: str) -> str:
 
 
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
-    assert "11 passed" in told(tmp_path)
+    assert "12 passed" in told(tmp_path)
 
 
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:
