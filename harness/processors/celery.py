@@ -287,6 +287,8 @@ class CeleryTasks:
             value = task.run(*message["args"], **message["kwargs"])
         except Retry as retry:
             task.on_retry(retry.exc, *about, None)
+            last = self.sent[message["id"]]
+            self.harness.explain_job(last[-1], f"; each retries {task.name}, the last one after {_words(retry.exc)}")
             return JobResult(success=True, output={"retry": str(retry)})
         except Ignore:
             return JobResult(success=True, output={"ignored": True})
@@ -303,6 +305,10 @@ class CeleryTasks:
 
 
 _ABSENT: Final = object()
+
+
+def _words(error: BaseException | None) -> str:
+    return "no error" if error is None else f"{type(error).__name__}: {error}".partition("\n")[0]
 
 
 def _refuse_broker(*_: Any, **__: Any) -> NoReturn:

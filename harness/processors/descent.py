@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from harness.errors import Hung, LimitReached
+from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 
 LONGEST_CHAIN = 2_000
@@ -33,6 +34,9 @@ class Descent:
     def __init__(self, bounds: Bounds, tool_of: Callable[[JobId], str]) -> None:
         self._bounds = bounds
         self._tool_of = tool_of
+        self.reasons: dict[JobId, str] = {}
+        """Why a job was enqueued, in words that go on after it, where its enqueuer knows."""
+        self._begun: dict[JobId, Instant] = {}
         self._parents: dict[JobId, JobId] = {}
         self._depths: dict[JobId, int] = {}
         self._first: dict[JobId, JobId] = {}
@@ -43,11 +47,12 @@ class Descent:
         """The jobs that processors enqueued."""
         return self._parents.keys()
 
-    def add(self, job: JobId, parent: JobId) -> Hung | None:
-        """Remember who enqueued a job; return what ends the run where that goes on without end."""
+    def add(self, job: JobId, parent: JobId, *, at: Instant) -> Hung | None:
+        """Remember who enqueued a job, and when; return what ends the run where that goes on without end."""
         self._parents[job] = parent
         depth = self._depths[job] = self._depths.get(parent, 1) + 1
         first = self._first[job] = self._first.get(parent, parent)
+        begun = self._begun.setdefault(first, at)
         many = self._from_one[first] = self._from_one.get(first, 1) + 1
         if depth > self._bounds.longest_chain:
             how, hint = f"{depth} jobs in one chain", "raise longest_chain"
@@ -55,10 +60,13 @@ class Descent:
             how, hint = f"{many} jobs come from {first}", "raise most_from_one"
         else:
             return None
+        if at == begun:
+            wait = "None of them waits. Let each next one wait (start_after; a countdown or retry_backoff in Celery)."
+        else:
+            wait = 'Where each rightly enqueues the next one, as a daily job does, let time pass with advance("7d").'
         return Hung(
-            f"jobs enqueue each other without end: {self._chain(job)}, {how}",
-            hint='Where each rightly enqueues the next one, as a daily job does, let time pass with advance("7d"). '
-            f"Else let the chain end, work on fewer of its jobs (drain(limit=10)), or {hint}.",
+            f"jobs enqueue each other without end: {self._chain(job)}, {how}{self.reasons.get(parent, '')}",
+            hint=f"{wait} Else let the chain end, work on fewer of its jobs (drain(limit=10)), or {hint}.",
         )
 
     def bounded(

@@ -272,10 +272,14 @@ class JobHarness(Assertions):
         job = self._application.enqueue(request)
         if job == request.id:
             self._accepted[job] = Accepted(request, now)
-            if (delivery := current()) is not None and (endless := self._descent.add(job, delivery.job)):
+            if (delivery := current()) is not None and (endless := self._descent.add(job, delivery.job, at=now)):
                 self._loop.break_with(endless)
         self._running.pass_point(f"after enqueue {slug}")
         return self._handle(job)
+
+    def explain_job(self, job: JobHandle, reason: str) -> None:
+        """Say why a job was enqueued, in words that go on after its name, for a run that does not end."""
+        self._descent.reasons[job.id] = reason
 
     def cancel(self, job: JobHandle | JobId) -> bool:
         """Cancel a job, as an operator does. False: it has ended already."""

@@ -24,7 +24,7 @@ import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
 from harness import JobHarness, effect
-from harness.errors import UsageError
+from harness.errors import Hung, UsageError
 
 
 @pytest.fixture
@@ -160,6 +160,19 @@ def test_a_task_that_runs_longer_than_the_application_allows_is_told():
     assert told[100] == []
     assert told[200] == [f"visibility_timeout: nap ran for 3m20s, {again}"]
     assert told[400][0] == "time_limit: nap ran for 6m40s, and Celery kills what runs for longer than 300 s"
+
+
+def test_retries_without_end_are_named_with_what_they_failed_of(job_harness, app):
+    @app.task(bind=True, max_retries=None)
+    def sync(self):
+        raise self.retry(exc=OSError("no stock"), countdown=0)
+
+    job_harness.register_celery(app)
+    job_harness.longest_chain = 20
+    sync.delay()
+    told = "21 jobs in one chain; each retries test_more.sync, the last one after OSError: no stock"
+    with pytest.raises(Hung, match=f"{told}\\n.*None of them waits"):
+        job_harness.advance("1h")
 """
 
 
@@ -190,7 +203,7 @@ def told(folder: Path, *words: str) -> str:
 
 
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
-    assert "12 passed" in told(tmp_path)
+    assert "13 passed" in told(tmp_path)
 
 
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:
