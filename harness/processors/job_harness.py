@@ -7,6 +7,7 @@ import contextlib
 import inspect
 import signal
 import threading
+import traceback
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
@@ -64,7 +65,7 @@ from harness.processors.judgement import (
 )
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.module_state import ModuleState, modules_of
-from harness.processors.noticed import Noticed
+from harness.processors.noticed import Noticed, is_others
 from harness.processors.observed_effects import unobserved
 from harness.processors.processor import can_take_one, find_processor, how_to_name, telling
 from harness.processors.running import RaisedError, Running
@@ -606,6 +607,12 @@ class JobHarness(Assertions):
                     broken = "" if answer is not False else "it returned False"
                 except AssertionError as error:
                     broken = str(error).partition("\n")[0] or "an assertion without words"
+                except Exception as error:
+                    self._always.clear()
+                    if not self._loop.is_running():
+                        raise
+                    self._loop.break_with(_check_raised(check, error))
+                    return  # To raise here would be an error of the store, which its worker tries again.
                 if broken:
                     self.report_broken(_named(check), broken)
         finally:
@@ -833,6 +840,18 @@ def _named(check: Callable[..., object]) -> str:
     if inspect.isfunction(check) and check.__name__ == "<lambda>":
         return f"the lambda at {Path(check.__code__.co_filename).name}:{check.__code__.co_firstlineno}"
     return getattr(check, "__name__", "a check")
+
+
+def _check_raised(check: Callable[..., object], error: Exception) -> Hung:
+    """Return what ends a run in which a check of the test's own has judged nothing."""
+    if isinstance(error, HarnessError):
+        return Hung(error.message, hint=error.hint)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = next((frame for frame in reversed(frames) if not is_others(frame.filename)), frames[-1])
+    return Hung(
+        f"always(): {_named(check)} raised {type(error).__name__}: {error}, at {place.filename}:{place.lineno}",
+        hint="It is called after every event: let it expect what is not there yet, and assert what must hold.",
+    )
 
 
 def _never_awaited(check: Callable[..., object]) -> UsageError:

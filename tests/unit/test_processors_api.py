@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.errors import UsageError
+from harness.errors import Hung, UsageError
 from harness.invariants.effects import at_most_once, exactly_once
 from harness.processors import JobHarness, JobResult, ToolJob, effect, step
 
@@ -152,6 +152,21 @@ def test_a_check_that_nobody_would_await_is_refused_by_always() -> None:
         jobs.register("charge", charge_plainly)
         with pytest.raises(UsageError, match=r"the lambda at .* is a coroutine function"):
             jobs.enqueue("charge", 1)
+
+
+def test_a_check_that_raises_anything_but_an_assertion_ends_the_run_with_its_line(jobs: JobHarness) -> None:
+    asked = []
+
+    def first_output(harness: JobHarness) -> bool:
+        asked.append(harness.now)
+        return len(asked) < 4 or bool(harness.all_enqueued("charge")[0].nothing)
+
+    jobs.register("charge", charge_plainly)
+    jobs.always(first_output)
+    jobs.enqueue("charge", 1)
+    with pytest.raises(Hung, match=r"always\(\): first_output raised AttributeError: .*'nothing', at .*_api.py:\d+"):
+        jobs.run_until_idle()
+    assert len(asked) == 4
 
 
 def two(job: ToolJob, connection: object) -> JobResult:
