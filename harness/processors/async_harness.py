@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from harness.errors import missing_attribute
+from harness.errors import UsageError, missing_attribute
 from harness.history.event import History
 from harness.processors.job_harness import JobHarness
 
@@ -45,11 +45,16 @@ class _Awaited(Generic[P, T]):
 
         async def awaited(call: object, *arguments: P.args, **options: P.kwargs) -> T:
             called.pop(call)
-            if not self._on_thread:
-                return self._method(harness, *arguments, **options)
-            harness.refuse_inside()
-            async with turn:
-                return await _on_a_thread_of_its_own(self._method, harness, *arguments, **options)
+            try:
+                if not self._on_thread:
+                    return self._method(harness, *arguments, **options)
+                harness.refuse_inside()
+                async with turn:
+                    return await _on_a_thread_of_its_own(self._method, harness, *arguments, **options)
+            except UsageError as error:  # It may lack what a call before it was to do.
+                if told := never_awaited(of):
+                    raise UsageError(str(error), hint=told) from None
+                raise
 
         awaited.__qualname__ = self._method.__qualname__  # Python names it where it was never awaited.
 

@@ -94,9 +94,22 @@ def test_partly(async_job_harness):
         await async_job_harness.register("echo", succeed)
         async_job_harness.enqueue("echo", 5)
     asyncio.run(scene())
+
+def test_at_first(async_job_harness):
+    async def scene():
+        async_job_harness.register("echo", succeed)
+        await async_job_harness.enqueue("echo", 5)
+    asyncio.run(scene())
 """,
     )
-    result.assert_outcomes(passed=2, errors=2)
+    result.assert_outcomes(passed=2, failed=1, errors=2)
+    result.stdout.fnmatch_lines(
+        [
+            "E * no processor is registered for the tool 'echo'",
+            "E *calls of async_job_harness were never awaited, so they did nothing:",
+            "E *.py:26: register()",
+        ]
+    )
     result.stdout.fnmatch_lines(
         [
             "calls of async_job_harness were never awaited, so they did nothing:",
