@@ -137,10 +137,11 @@ def returned_section(harness: JobHarness) -> str:
     """Return the errors of attempts that failed without raising, a line each: timeouts, and what was returned."""
     from harness.history.event import Observed
     from harness.model.lifecycle import Status
+    from harness.processors.judgement import in_words_of_tests
 
     raised = {(error.job, error.attempt) for error in harness.raised()}
     lines = [
-        f"{event.job}, attempt {event.before.attempts} failed: {event.after.error}"
+        f"{event.job}, attempt {event.before.attempts} failed: {in_words_of_tests(event.after.error)}"
         for event in harness.history
         if type(event) is Observed
         and event.before is not None

@@ -7,6 +7,7 @@ those of the same project that they call. Runs nothing.
 from __future__ import annotations
 
 import dis
+import re
 import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -158,8 +159,13 @@ def _of(job: JobId | None) -> str:
     return "" if job is None else f", job={job}"
 
 
+def in_words_of_tests(error: str) -> str:
+    """Name a setting of the reference worker in its error as a test sets it."""
+    return re.sub(r"\(JOB_TIMEOUT_MS=\d+\)", "(job_settings: job_timeout)", error)
+
+
 def _shown(error: str | None) -> str:
-    text = error or "no error"
+    text = in_words_of_tests(error or "no error")
     return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}..."
 
 

@@ -126,6 +126,8 @@ def test_a_timeout_is_a_failure_that_says_so() -> None:
         jobs.register("endless", fail_until(1, takes=121))
         job = jobs.enqueue("endless", None)
         jobs.run_until_idle()
+        (problem,) = jobs.problems()
+        assert "timed out after 120 s (job_settings: job_timeout)" in problem
         assert job.status == "FAILED"
         assert job.error is not None
         assert "timed out after 120 s" in job.error
