@@ -77,6 +77,7 @@ SETUP_NODE: Final = """      - uses: actions/setup-node@v4
 """
 EXPLORED: Final = 50
 _EXTRA: Final = {Language.PYTHON: "", Language.TYPESCRIPT: "node"}
+_NEEDS_UNKNOWN: Final = "      # What the tests import besides is named by no file here: pip install PACKAGES\n"
 _NOT_ON_AN_INDEX: Final = "      # Until job-harness is on your index: pip install PATH_OR_URL\n"
 ON_PATH: Final = '"""The folder of this file is on the path of the tests: they import what stands beside it."""\n'
 
@@ -112,7 +113,7 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
 
 
 def project_steps(project: Project) -> str:
-    """Return the steps that install a Python project and what it needs; "" where it says neither."""
+    """Return the steps that install a Python project and what it needs; a comment where it says neither."""
     place = Path(os.path.relpath(project.package, project.root)).as_posix()
     at = "" if place == "." else f"{place}/"
     steps = []
@@ -121,7 +122,7 @@ def project_steps(project: Project) -> str:
     manifest = read_manifest(project.package / "pyproject.toml", tomllib.loads)
     if "project" in manifest or "build-system" in manifest or (project.package / "setup.py").is_file():
         steps.append(shlex.quote(f"./{place}") if at else ".")
-    return "".join(f"      - run: pip install {what}\n" for what in steps)
+    return "".join(f"      - run: pip install {what}\n" for what in steps) or _NEEDS_UNKNOWN
 
 
 def _packages_beside(folder: Path) -> list[str]:

@@ -85,6 +85,8 @@ def _language(folder: Path) -> Language | None:
     typescript = any((folder / name).is_file() for name in _TYPESCRIPT)
     if python and typescript:
         return None
+    if not python and not typescript:
+        python = (folder / "conftest.py").is_file()  # Pytest's own; `init` writes it where there is no manifest.
     return Language.PYTHON if python else Language.TYPESCRIPT if typescript else None
 
 
