@@ -61,7 +61,7 @@ def format_duration(duration: Duration) -> str:
 
 
 def rounded(duration: Duration) -> Duration:
-    """Leave out what nobody reads of a length: seconds where there are hours, minutes where there are days."""
+    """Leave out what says little about a length: seconds where there are hours, minutes where there are days."""
     unit = HOUR if duration >= DAY else MINUTE if duration >= HOUR else SECOND
     return duration - duration % unit
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from harness.adapters.reference.application import JobResult, ToolJob
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.model.duration import SECOND, Duration, format_duration, rounded
 from harness.model.job import slug_of
 from harness.model.lifecycle import Status
@@ -162,7 +162,7 @@ class CeleryTasks:
                 own[name] = value
 
     def _shut_off(self) -> None:
-        """Let nobody reach the application's broker or its result backend, on whatever way."""
+        """Refuse what asks for the application's broker or its result backend, so that nothing connects."""
         backend = _no_backend(self._app)
         self._replace(self._app, _connection=_refuse_broker, producer_or_acquire=nullcontext, _pool=None)
         self._replace(self._app, _get_backend=lambda: backend, _backend_cache=None, _local=threading.local())
@@ -186,7 +186,8 @@ class CeleryTasks:
 
     def _send_named(self, name: str, args: Any = None, kwargs: Any = None, **options: Any) -> CeleryResult:
         if name not in self._tasks:
-            raise UsageError(f"the application has no task {name!r}", hint=f"It has {', '.join(self._tasks)}.")
+            near = did_you_mean(name, self._tasks)
+            raise UsageError(f"the application has no task {name!r}{near}", hint=f"It has {', '.join(self._tasks)}.")
         return self._send(self._tasks[name], args, kwargs, task_id=options.pop("task_id", None), options=options)
 
     def _send(
