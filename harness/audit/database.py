@@ -60,9 +60,10 @@ SHOWN_BY_LOG: Final[Mapping[str, frozenset[str]]] = {
     "stale_complete": frozenset(),
     "stale_fail": frozenset({"lease_until"}),
     "stale_heartbeat": frozenset({"lease_until"}),
+    "stale_release": frozenset({"lease_until", "attempts"}),
     "live_job_deleted": frozenset(),
 }
-_FENCING: Final = frozenset({"stale_complete", "stale_fail", "stale_heartbeat"})
+_FENCING: Final = frozenset({"stale_complete", "stale_fail", "stale_heartbeat", "stale_release"})
 _SILENT: Final[Mapping[str, str]] = {
     "legal_transition": "a row shows how it stands, and not what it was before",
     "single_owner": "each attempt overwrites the row of the one before",

@@ -57,6 +57,9 @@ class Evidence:
     """What a reader has to know of how it was read."""
 
 
+_REPORTS: Final = ("complete", "fail", "heartbeat")
+
+
 class Chronicle:
     """Turns changes of jobs into events; remembers who holds what, and of a job that has ended nothing."""
 
@@ -71,7 +74,9 @@ class Chronicle:
         """Tell one change of a job, as far as it shows; a worker's report is a call with the token of its own claim."""
         job = (after or before or blank("")).id
         verb = self._verb(at, writer, before, after)
-        token = self._claims.get(job, {}).get(writer) if verb in ("complete", "fail", "heartbeat") else None
+        mine = self._claims.get(job, {}).get(writer)
+        reports = verb in _REPORTS or (verb == "release" and before is not None and self._holds(at, writer, before))
+        token = mine if reports else None
         observed = Observed(at, writer, verb, job, before, after, at)
         if token is None:
             yield observed
@@ -95,6 +100,8 @@ class Chronicle:
         if before.status is after.status or before.status is None or after.status is None:
             return self._in_place(before, after)
         arrow = (before.status, after.status)
+        if arrow == (Status.PROCESSING, Status.PENDING) and after.attempts == before.attempts - 1:
+            return "release"  # Whoever takes a job back without a count of it gives the attempt back.
         if arrow in HELD:
             return HELD[arrow] if arrow[1] is Status.COMPLETED or self._holds(at, writer, before) else "expire"
         return OTHERS.get(arrow, "update")

@@ -99,6 +99,15 @@ def test_a_job_that_is_deleted_while_it_runs() -> None:
     assert found(SENT, CLAIMED, (5, "api", RUNS, None)) == {"live_job_deleted"}
 
 
+def test_a_job_that_goes_back_with_its_attempt_was_released() -> None:
+    released = WAITS._replace(token=1)
+    assert found(SENT, CLAIMED, (5, "w1", RUNS, released)) == set(), "a worker that stops gives its attempt back"
+    assert found(SENT, CLAIMED, (65, "cron", RUNS, released)) == set()
+    claimed = (5, "w2", RUNS, RUNS_2), (8, "w1", RUNS_2, RUNS_2._replace(status=Status.PENDING, attempts=1))
+    assert "stale_release" in found(SENT, CLAIMED, *claimed)
+    assert "attempts_changed" in found(SENT, CLAIMED, (5, "w1", RUNS, WAITS._replace(attempts=3)))
+
+
 def test_stuck_is_what_stands_long_after_its_lease() -> None:
     assert found(SENT, CLAIMED, now=T + 60 * SECOND + HOUR) == set()
     assert found(SENT, CLAIMED, now=T + 61 * SECOND + HOUR) == {"job_stuck"}
