@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from harness.audit.evidence import Chronicle, Evidence, blank
 from harness.errors import UsageError
@@ -260,12 +260,16 @@ _HINT: Final = "Expected OTLP as the collector's file exporter writes it: JSON, 
 
 _JSON: Final = re.compile(rb'\s*\{\s*["}]')
 """How JSON begins; a message in protobuf may begin with a line feed and a brace as well."""
+_FIRST_FIELD: Final = b"\n"
+"""How spans in protobuf begin: `resource_spans` is the only field of their message."""
 
 
 def _documents(path: Path) -> Iterator[tuple[int, Any]]:
     raw = path.read_bytes()
+    if not raw.strip():
+        raise UsageError(f"{path}: this file is empty", hint=_HINT)
     if not _JSON.match(raw):
-        yield 1, _from_protobuf(path, raw)
+        yield 1, _from_protobuf(path, raw) if raw.startswith(_FIRST_FIELD) else _refuse_text(path, raw)
         return
     try:
         yield 1, json.loads(raw)
@@ -278,6 +282,20 @@ def _documents(path: Path) -> Iterator[tuple[int, Any]]:
                 cut = " (the file seems to be cut here)" if number == lines[-1][0] else ""
                 raise UsageError(f"{path}:{number}: {error}{cut}", hint=_HINT) from None
             yield number, document
+
+
+def _refuse_text(path: Path, raw: bytes) -> NoReturn:
+    """Say what is wrong with a file that holds no object of JSON and cannot be protobuf."""
+    try:
+        json.loads(raw.decode())
+    except json.JSONDecodeError as error:
+        if "\0" not in raw.decode():
+            raise UsageError(f"{path}:{error.lineno}: this is not JSON: {error.msg}", hint=_HINT) from None
+    except UnicodeDecodeError:
+        pass
+    else:
+        raise UsageError(f"{path}:1: this is not OTLP, which is a JSON object", hint=_HINT)
+    raise UsageError(f"{path}: this is neither JSON nor OTLP in protobuf", hint=_HINT)
 
 
 def _from_protobuf(path: Path, raw: bytes) -> Any:
