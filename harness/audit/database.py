@@ -101,6 +101,17 @@ def snapshot(dsn: str) -> Iterator[Snapshot]:
             yield Snapshot(connection)
 
 
+_UNFIT: Final = (
+    psycopg.errors.SyntaxError,
+    psycopg.errors.DataError,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.CannotCoerce,
+    psycopg.errors.DatatypeMismatch,
+)
+_UNREACHABLE: Final = ("08", "28", "3D", "57P")
+"""How the codes of errors begin with which a server refuses a connection, or ends it."""
+
+
 @contextmanager
 def _explained() -> Iterator[None]:
     try:
@@ -114,14 +125,19 @@ def _explained() -> Iterator[None]:
         raise EnvironmentUnavailable(
             f"the role may not read: {_words(error)}", hint="Give it SELECT on the tables of jobs."
         ) from None
-    except (psycopg.errors.SyntaxError, psycopg.errors.DataError, psycopg.errors.UndefinedFunction) as error:
+    except _UNFIT as error:
         raise UsageError(
             f"PostgreSQL refuses an expression of the description: {_words(error)}", hint="docs/audit.md shows one."
         ) from None
+    except psycopg.errors.RaiseException as error:
+        raise UsageError(error.diag.message_primary or _words(error), hint=error.diag.message_hint or "") from None
     except psycopg.Error as error:
-        raise EnvironmentUnavailable(
-            f"--database: {_words(error)}", hint="Give the URL of a PostgreSQL that answers, with a role that may read."
-        ) from None
+        if (error.sqlstate or "08").startswith(_UNREACHABLE):
+            raise EnvironmentUnavailable(
+                f"--database: {_words(error)}",
+                hint="Give the URL of a PostgreSQL that answers, with a role that may read.",
+            ) from None
+        raise EnvironmentUnavailable(f"PostgreSQL refuses: {_words(error)}") from None
 
 
 def _words(error: psycopg.Error) -> str:
@@ -447,6 +463,7 @@ class LogPlan:
         return _INSTALL.format(
             log=LOG,
             table=self.table.table,
+            named=self.table.table.replace("'", "''"),
             entry=self.table.entry(),
             comment=json.dumps(told, ensure_ascii=True).replace("'", "''"),
             days=days,
@@ -454,15 +471,24 @@ class LogPlan:
 
     @staticmethod
     def uninstall_sql(table: str) -> str:
-        """Return SQL that removes the trigger and the log."""
-        return (
-            f"DROP TRIGGER IF EXISTS {LOG} ON {table};\nDROP FUNCTION IF EXISTS {LOG}();\n"
-            f"DROP FUNCTION IF EXISTS {LOG}_entry({table});\nDROP TABLE IF EXISTS {LOG};\n"
-        )
+        """Return SQL that removes the trigger from a table, and the log unless another table has its trigger."""
+        return _UNINSTALL.format(log=LOG, table=table)
 
 
 _INSTALL: Final = """\
 BEGIN;
+-- A log is of one table: its description, which says what the rows mean, is the comment on the log.
+DO $$
+DECLARE
+  other text := obj_description(to_regclass('{log}'))::jsonb ->> 'table';
+BEGIN
+  IF to_regclass(other) IS DISTINCT FROM to_regclass('{named}') AND other IS NOT NULL THEN
+    RAISE EXCEPTION 'this database has a log already, of the table %: a database has one, of one table', other
+      USING HINT = 'Remove that first, with what it holds: job-harness audit --uninstall, with the description of '
+        || other || ', and --yes.';
+  END IF;
+END
+$$;
 CREATE TABLE IF NOT EXISTS {log} (
   id bigint GENERATED ALWAYS AS IDENTITY,
   at timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -515,8 +541,36 @@ COMMIT;
 """
 
 
-def run_sql(dsn: str, text: str) -> None:
-    """Run what was printed. Raises EnvironmentUnavailable and UsageError with what PostgreSQL says."""
+_UNINSTALL: Final = """\
+BEGIN;
+DROP TRIGGER IF EXISTS {log} ON {table};
+DROP FUNCTION IF EXISTS {log}_entry({table});
+DO $$
+DECLARE
+  entry regprocedure;
+BEGIN
+  IF EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure('{log}()')) THEN
+    RAISE NOTICE 'the log stays: another table has its trigger';
+    RETURN;
+  END IF;
+  DROP FUNCTION IF EXISTS {log}();
+  FOR entry IN SELECT oid::regprocedure FROM pg_proc
+               WHERE proname = '{log}_entry' AND pg_function_is_visible(oid) LOOP
+    EXECUTE format('DROP FUNCTION %s', entry);
+  END LOOP;
+  DROP TABLE IF EXISTS {log};
+END
+$$;
+COMMIT;
+"""
+
+
+def run_sql(dsn: str, text: str) -> bool:
+    """Run what was printed; say whether a log is there now.
+
+    Raises EnvironmentUnavailable and UsageError with what PostgreSQL says.
+    """
     with _explained(), psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS, autocommit=True) as connection:
         connection.execute("SET lock_timeout = '5s'")
         connection.execute(text.encode())
+        return connection.execute(f"SELECT to_regclass('{LOG}') IS NOT NULL".encode()).fetchone() == (True,)

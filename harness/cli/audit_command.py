@@ -244,8 +244,13 @@ def _change_log(arguments: argparse.Namespace) -> int:
         print(text, end="")
         print("Nothing was changed. Run this yourself, or add --yes.", file=sys.stderr)
         return int(ExitCode.PASS)
-    database.run_sql(_dsn(arguments), text)
-    print(f"{table.table}: every change is logged" if arguments.install else f"{table.table}: the log is removed")
+    stands = database.run_sql(_dsn(arguments), text)
+    if arguments.install:
+        print(f"{table.table}: every change is logged")
+    elif stands:
+        print(f"{table.table}: its changes are not logged; the log stays, for it is of another table")
+    else:
+        print(f"{table.table}: the log is removed")
     return int(ExitCode.PASS)
 
 

@@ -251,6 +251,26 @@ def test_a_description_that_does_not_fit_is_told(
     assert told in capsys.readouterr().err
 
 
+def test_a_database_has_one_log_which_can_always_be_removed(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
+    mail.run("api", 'CREATE SCHEMA "it\'s"; CREATE TABLE "it\'s".other (LIKE mail_jobs)')
+    other = Path(mail.described).with_name("other.yaml")
+    other.write_text(TABLE.replace("table: mail_jobs", "table: '\"it''s\".other'"))
+    by = ("--database", mail.url, "--yes")
+    assert main(["audit", "--install", str(other), *by]) == 2
+    assert "has a log already, of the table mail_jobs" in capsys.readouterr().err
+    mail.run(
+        "api", "COMMENT ON TABLE job_harness_audit IS '{}'"
+    )  # As if both had been installed, which once was let by.
+    assert main(["audit", "--install", str(other), *by]) == 0
+    assert main(["audit", "--uninstall", mail.described, *by]) == 0
+    assert "mail_jobs: its changes are not logged; the log stays" in capsys.readouterr().out
+    assert mail.audit("log")[0] == 3
+    assert main(["audit", "--uninstall", str(other), *by]) == 0
+    left = mail.run("api", "SELECT relname FROM pg_class WHERE relname LIKE 'job_harness%%'")
+    left += mail.run("api", "SELECT proname FROM pg_proc WHERE proname LIKE 'job_harness%%'")
+    assert left == []
+
+
 def test_a_role_without_rights_is_told(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
     mail.run("api", "DROP ROLE IF EXISTS nobody_here")
     mail.run("api", "CREATE ROLE nobody_here LOGIN")
