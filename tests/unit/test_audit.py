@@ -268,6 +268,14 @@ def test_a_file_that_is_no_otlp_is_told_with_its_line(
     assert told in capsys.readouterr().err
 
 
+def test_a_mistake_in_the_audit_itself_is_no_anomaly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Auditor, "finish", lambda self: [][0])
+    assert audited(tmp_path, span("a", 0, 10))[0] == 3
+    assert "the audit broke off, and nothing was judged: IndexError" in capsys.readouterr().err
+
+
 def test_hostile_text_in_a_job_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = '\x1b[31m</script><img src=x onerror=alert(1)>"\n'
     groups = span(hostile, 0, 10, worker=hostile), span(hostile, 5, 12, worker="w2")
