@@ -324,8 +324,16 @@ def _screen(audit: Audit, arguments: argparse.Namespace, incidents: dict[str, st
         yield Line("")
     for finding in audit.findings[SCREENS:]:
         yield Line(f"{finding.name}: {_jobs(finding.jobs)}")
+        yield from (Line(text) for text in wrap("  Here: ", _where(finding), width=80, lines=2))
+        if arguments.job is None and finding.first.job is not None:
+            yield Line(f"  Whole story: {_again(source, finding.first.job)}")
     if not arguments.quiet or audit.verdict is not Verdict.PASS:
         yield from _summary(audit)
+
+
+def _where(finding: AuditFinding) -> str:
+    job = "" if finding.first.job is None else f"job {finding.first.job}, "
+    return f"{job}{_time(finding.first.at)}: {finding.first.message}"
 
 
 def _summary(audit: Audit) -> Iterator[Line]:

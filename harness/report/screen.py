@@ -375,7 +375,7 @@ def _breach(run: Run, width: int, lead: str) -> list[Line]:
 
 def moment(at: Instant) -> str:
     """Write an instant relative to the start of the run."""
-    return f"t+{format_duration(at)}"
+    return f"t-{format_duration(-at)}" if at < 0 else f"t+{format_duration(at)}"
 
 
 def subject(run: Run, lead: str = "") -> JobId | None:

@@ -17,6 +17,7 @@ from harness.history.event import Event
 from harness.model.duration import HOUR, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import Status
+from harness.report.screen import moment
 from harness.run.verdict import Verdict
 
 T = 1_700_000_000 * SECOND
@@ -266,6 +267,17 @@ def test_a_file_that_is_no_otlp_is_told_with_its_line(
     file.write_bytes(content)
     assert main(["audit", str(file)]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_what_has_no_screen_has_its_first_job_and_the_command_for_its_story(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.cli.audit_command.SCREENS", 0)
+    audited(tmp_path, span("a", 0, 10), span("a", 5, 12, worker="w2"))
+    shown = capsys.readouterr().out
+    assert "concurrent_execution: 1 job\n  Here: job a, 2023-11-14 22:13:25 UTC: w2 starts it while" in shown
+    assert f"  Whole story: job-harness audit {tmp_path / 'spans.json'} --job a\n" in shown
+    assert moment(-2858) == "t-0.002858s"
 
 
 def test_a_mistake_in_the_audit_itself_is_no_anomaly(
