@@ -36,6 +36,10 @@ class Cell(NamedTuple):
     fault: str
 
 
+JOBLESS: Final = 3
+"""Of this many observed runs one at least has a job, unless none can have any."""
+
+
 @dataclass(slots=True)
 class Coverage:
     """Grows run by run; two can be put together in the order of their runs."""
@@ -73,6 +77,11 @@ class Coverage:
         self.situations.update(spotter.seen)
         self.states.append(frozenset(states))
         self.numbers.append(number)
+
+    @property
+    def jobless(self) -> bool:
+        """Whether no run had a job, and they are too many for each to have lost what was sent."""
+        return len(self.states) >= JOBLESS and not any(self.states)
 
     def add(self, later: Coverage) -> None:
         """Take over what later runs met."""

@@ -379,6 +379,11 @@ class _Record:
         missing = missing_situations(
             self.coverage.situations, capabilities=engine.info.capabilities, observed=self.coverage.observed
         )
+        if not found and self.trouble is None and self.coverage.jobless:
+            told = f"no job was seen in any of the {self.coverage.observed} runs that were looked at"
+            self.trouble = Trouble(
+                told, hint="Nothing was judged. Is what is sent accepted?", code=ExitCode.INCONCLUSIVE
+            )
         return Campaign(
             engine.info.name,
             self.seed,

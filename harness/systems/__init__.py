@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -26,7 +27,15 @@ from harness.sim.actor import Carried
 from harness.sim.clock import Clocks
 from harness.sim.kernel import Kernel
 from harness.sim.request import Exchange, Frame, Poll, Request, Sleep, VerbCall
-from harness.systems.document import SystemFile, at_path, filled, is_system_file, read_system_file
+from harness.systems.document import (
+    HttpRequest,
+    SystemFile,
+    SystemFileError,
+    at_path,
+    filled,
+    is_system_file,
+    read_system_file,
+)
 from harness.systems.http_wire import HttpMessage
 from harness.systems.http_wire import request as http_request
 from harness.systems.http_wire import response as http_response
@@ -145,7 +154,6 @@ class SystemEngine:
             return
         import psycopg
 
-        from harness.systems.document import SystemFileError
         from harness.systems.jobs import JobReader
 
         database.renew()
@@ -166,21 +174,27 @@ class SystemEngine:
             )
 
     def _rehearse(self, database: SystemDatabase, clocks: Clocks) -> None:
-        """Start every process once to see what it imports, so that all later starts can be forks."""
-        if not any(process.program.runtime == "python" for process in self._processes):
-            return
+        """Start every process once, with nothing that goes wrong: see what it imports, and that requests are taken.
+
+        All later starts of a Python process can be forks. Raises SystemFileError where a job that is sent, or a cron,
+        could not do anything in any run.
+        """
         from harness.systems.runtime import SystemRun
 
         database.renew()
         run = SystemRun(self.file, database, self._processes, clocks=clocks)
+        rehearsal = Rehearsal(self.file, database, run)
         try:
             run.start()
+            rehearsal.ask()
         except HarnessError:
             return  # What is wrong is told by the run itself, which starts them again.
         finally:
             run.close()
+        rehearsal.judge()
         for process in self._processes:
-            process.fork_from_now_on(self._parents)
+            if process.program.runtime == "python":
+                process.fork_from_now_on(self._parents)
 
     def _noted(self, process: str, point: str, sql: str, line: str) -> None:
         """Keep how a statement is written, for the screen of a finding; what sent it is kept once that is known."""
@@ -218,6 +232,70 @@ class SystemEngine:
 REHEARSED: Final = "rehearsal"
 """The job of a rehearsal."""
 VALUE: Final = "`${job}` is a value: write it without quotes."
+
+
+class Rehearsal:
+    """What is asked of processes before any run, where nothing goes wrong: each cron once, then one job is sent."""
+
+    def __init__(self, file: SystemFile, database: SystemDatabase, run: SystemRun) -> None:
+        from harness.systems.jobs import JobReader
+
+        self._file = file
+        self._run = run
+        self._reader = JobReader(file, database, file.settings)
+        self._reader.plan([REHEARSED])
+        self._answers: list[tuple[str, HttpRequest, HttpMessage | None]] = []
+        self._before: frozenset[JobId] = frozenset()
+        """The jobs that the migration made."""
+
+    def ask(self) -> None:
+        """Send the requests. Raises HarnessError where a process ends."""
+        send = self._file.send
+        self._before = frozenset(self._reader.look())
+        asked = [("cron", each.name, each.request) for each in self._file.crons]
+        for key, name, request in asked if send is None else [*asked, ("send", "", send)]:
+            process = self._run.processes.get(request.to)
+            if process is None:
+                continue
+            body = filled(request.body, REHEARSED)
+            data = http_request(request.method, request.path, host="localhost", headers=request.headers, body=body)
+            with suppress(OSError):  # It does not listen: that is told where it starts.
+                message = self._run.ask_at_rest(process, data)
+                self._answers.append(
+                    (f"{self._file.place(key)}: {'.'.join(filter(None, (key, name)))}", request, message)
+                )
+
+    def judge(self) -> None:
+        """Raise SystemFileError for a request that is refused, and for a job that no row is known to be."""
+        for where, request, message in self._answers:
+            if message is None:
+                continue  # It waits for something that no rehearsal has, such as a host outside.
+            sends = request is self._file.send
+            if 300 <= message.status < (600 if sends else 500):
+                told = " ".join(message.body[:200].decode("utf-8", "replace").split())
+                raise SystemFileError(
+                    f"{where}: {request.to} answers {request.name} with {message.status} {told}".rstrip(),
+                    hint="It was asked once, before anything goes wrong. Look at the path, `headers` and `body`.",
+                )
+            if sends:
+                self._find(where, message)
+
+    def _find(self, where: str, message: HttpMessage) -> None:
+        path = self._file.id_path
+        key = at_path(message.json(), path) if path else None
+        told = " ".join(message.body[:200].decode("utf-8", "replace").split())
+        if path and key is None:
+            at = ".".join(("$", *path))
+            raise SystemFileError(
+                f"{where}: id: the response has nothing at {at}: {told}",
+                hint="Say where it has the id of the job's row; without `id`, rows are known by `name`.",
+            )
+        found = set(self._reader.look()) - self._before
+        if found and REHEARSED not in found:
+            raise SystemFileError(
+                f"{where}: `jobs` shows the job that was sent as {min(found)!r}, and not by the name that ${{job}} was",
+                hint="Show the column that has this name as `name`, or the one that has it somewhere in it as `input`.",
+            )
 
 
 def _not_judged(file: SystemFile) -> Mapping[str, str]:

@@ -7,6 +7,8 @@ it. Must not know: processes, who changed a row.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 import psycopg
@@ -151,8 +153,18 @@ class JobReader:
                     f"{self._file.place('jobs')}: it shows no column {' and no '.join(missing)}",
                     hint=f"It shows {', '.join(row)}. Use AS to name columns.",
                 )
+            if row["id"] is None:
+                raise SystemFileError(
+                    f"{self._file.place('jobs')}: it shows a row whose id is NULL",
+                    hint="The column `id` tells a row from the others: show the key of the table.",
+                )
             told = row.get("name")
             name = self.name_of(row["id"], value=row.get("input") if told is None else told)
+            if name in views:
+                raise SystemFileError(
+                    f"{self._file.place('jobs')}: it shows two rows with the id {row['id']!s:.80}",
+                    hint="The column `id` tells a row from the others: show the key of the table, once a job.",
+                )
             views[name] = self._view(name, row)
         return views
 
@@ -163,34 +175,59 @@ class JobReader:
                 f"{self._file.place('jobs')}: nothing tells what the status {row['status']!r} means",
                 hint="Add it to `status`: {done: COMPLETED, ...}.",
             )
-        created = _instant(row, "created_at") or 0
-        start_after = _instant(row, "start_after")
-        waits = QueueState.RETRY if row.get("attempts") else QueueState.CREATED
+
+        def instant(column: str) -> Instant | None:
+            return self._instant(name, row, column)
+
+        def number(column: str, otherwise: int = 0) -> int:
+            return self._number(name, row, column) or otherwise
+
+        created = instant("created_at") or 0
+        start_after = instant("start_after")
+        attempts = number("attempts")
+        waits = QueueState.RETRY if attempts else QueueState.CREATED
         return JobView(
             id=name,
             tool="tool",
             status=status,
             queue_state=_STATES.get(status, waits),
-            priority=int(row.get("priority") or 0),
-            attempts=int(row.get("attempts") or 0),
-            max_attempts=int(row.get("max_attempts") or self._settings.max_attempts),
-            token=int(row.get("attempts") or 0),
+            priority=number("priority"),
+            attempts=attempts,
+            max_attempts=number("max_attempts", self._settings.max_attempts),
+            token=attempts,
             worker=None if row.get("worker") is None else str(row["worker"]),
             output=row.get("output"),
             error=row.get("error"),
             unique_key=None,
             created_at=created,
             start_after=created if start_after is None else start_after,
-            started_at=_instant(row, "started_at"),
-            lease_until=_instant(row, "lease_until") if status is Status.PROCESSING else None,
-            completed_at=_instant(row, "completed_at"),
-            expires_at=_instant(row, "expires_at"),
+            started_at=instant("started_at"),
+            lease_until=instant("lease_until") if status is Status.PROCESSING else None,
+            completed_at=instant("completed_at"),
+            expires_at=instant("expires_at"),
         )
 
+    def _instant(self, job: JobId, row: Row, column: str) -> Instant | None:
+        value = row.get(column)
+        if value is None:
+            return None
+        if not isinstance(value, datetime):
+            raise SystemFileError(
+                f"{self._file.place('jobs')}: {column} of the job {job!r} is {value!r}, and has to be a timestamp",
+                hint="Convert it: to_timestamp(ms / 1000.0) for milliseconds since 1970.",
+            )
+        return instant_of(value if value.tzinfo else value.replace(tzinfo=UTC))
 
-def _instant(row: Row, name: str) -> Instant | None:
-    value = row.get(name)
-    return None if value is None else instant_of(value)
+    def _number(self, job: JobId, row: Row, column: str) -> int | None:
+        value = row.get(column)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+            raise SystemFileError(
+                f"{self._file.place('jobs')}: {column} of the job {job!r} is {value!r}, and has to be a number",
+                hint="Convert it, or leave it out: what is not shown is not judged.",
+            )
+        return int(value)
 
 
 _WAITING: Final = ("created", "retry")

@@ -219,16 +219,24 @@ class SystemRun:
             return
         asked = http_request("GET", kind.ready, host="localhost", headers={})
         try:
-            sent = ProcessRequest.sent_to(process.port, asked)
+            message = self.ask_at_rest(process, asked)
         except OSError:
-            message = f"it is at rest, and does not listen at the port that {kind.port_variable} names"
-            raise self._not_ready(process, message) from None
+            told = f"it is at rest, and does not listen at the port that {kind.port_variable} names"
+            raise self._not_ready(process, told) from None
+        if message is None or not 200 <= message.status < 300:
+            answered = "nothing" if message is None else f"{message.status}"
+            raise self._not_ready(process, f"it answers GET {kind.ready} with {answered}")
+
+    def ask_at_rest(self, process: SystemProcess, data: bytes) -> HttpMessage | None:
+        """Send a request outside of any run, at no gate; None where no answer comes by itself.
+
+        Raises OSError where the process does not listen, SystemFileError where one ends meanwhile.
+        """
+        sent = ProcessRequest.sent_to(process.port, data)
         process.links.append(sent)
         process.stirred = True
         self._get_ready([process])
-        if sent.message is None or not 200 <= sent.message.status < 300:
-            answered = "nothing" if sent.message is None else f"{sent.message.status}"
-            raise self._not_ready(process, f"it answers GET {kind.ready} with {answered}")
+        return sent.message
 
     def _not_ready(self, process: SystemProcess, message: str) -> SystemFileError:
         tail = process.tail

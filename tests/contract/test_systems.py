@@ -439,6 +439,49 @@ def test_a_job_that_was_accepted_and_is_in_no_row_has_vanished(
     assert _played(opened(tmp_path / "system.yaml")).found == {"job_vanished"}
 
 
+TAKES = """
+import json, os, psycopg
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Api(BaseHTTPRequestHandler):
+    def do_POST(self):
+        name = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["name"]
+        with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as db:
+            db.execute("INSERT INTO job (id, name, status) VALUES (7, %s, 'PENDING')", (name,))
+        self.reply(201, b'{"key": 7}')
+    def do_GET(self):
+        self.reply(*((200, b"") if self.path == "/" else (404, b"no such route")))
+    def reply(self, status, body):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Api).serve_forever()
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("old", "new", "told"),
+    [
+        ("POST /,", "GET /jobs,", "system.yaml:6: send: api answers GET /jobs with 404 no such route"),
+        ("send:", "cron: {reap: {every: 1m, request: GET /reap, to: api}}\nsend:", "cron.reap: api .* with 404"),
+        ('"}}', '"}, id: $.id}', "send: id: the response has nothing at \\$.id: .*key.*7"),
+        ("id, name,", "id,", "send: `jobs` shows the job that was sent as '7', and not by the name"),
+        ("id, name,", "NULL AS id, name,", "system.yaml:7: it shows a row whose id is NULL"),
+        ("id, name,", "id, name, 1.5 AS start_after,", "start_after of the job '.*' is Decimal.*has to be a timestamp"),
+    ],
+)
+def test_requests_and_rows_by_which_nothing_could_be_judged_are_refused_before_the_first_run(
+    old: str, new: str, told: str, opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+    (tmp_path / "api.py").write_text(TAKES)
+    (tmp_path / "system.yaml").write_text(PREAMBLE.replace(old, new).lstrip())
+    with pytest.raises(HarnessError, match=told):
+        _played(opened(tmp_path / "system.yaml"))
+
+
 HEALTHY = """
 import os
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -447,6 +490,7 @@ class Api(BaseHTTPRequestHandler):
         {}
         self.send_response(200)
         self.end_headers()
+    do_POST = do_GET
 HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Api).serve_forever()
 """
 MISBEHAVIOURS = {

@@ -241,6 +241,20 @@ def test_a_target_that_breaks_ends_the_campaign_and_says_where(queue: type[Memor
     assert done.verdict is Verdict.INCONCLUSIVE
 
 
+class Closed(MemoryQueue):
+    """Takes nothing."""
+
+    def enqueue(self, request: JobRequest) -> Outcome:
+        return Outcome.refused("404 no such route")
+
+
+def test_a_campaign_in_which_no_job_was_ever_seen_is_no_pass() -> None:
+    done = campaign(Closed, runs=20, looking_for=frozenset({"job_stuck"}))
+    assert done.verdict is Verdict.INCONCLUSIVE
+    assert done.trouble is not None
+    assert done.trouble.message == "no job was seen in any of the 5 runs that were looked at"
+
+
 class Busy(MemoryQueue):
     """Is at work for a good while in each claim."""
 
