@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -77,7 +78,7 @@ class SystemEngine:
         own = self.file.settings
         self.info = EngineInfo(
             path,
-            CAPABILITIES,
+            _capabilities(self.file),
             contract=Contract(
                 documented=_not_judged(self.file),
                 intended=self.file.without,
@@ -234,6 +235,11 @@ REHEARSED: Final = "rehearsal"
 VALUE: Final = "`${job}` is a value: write it without quotes."
 
 
+def _capabilities(file: SystemFile) -> Capabilities:
+    """Return what the system can do; that its workers send heartbeats is what the file says."""
+    return replace(CAPABILITIES, heartbeat=bool(file.settings.heartbeat_interval))
+
+
 class Rehearsal:
     """What is asked of processes before any run, where nothing goes wrong: each cron once, then one job is sent."""
 
@@ -315,9 +321,8 @@ def open_engine(path: str) -> SystemEngine:
 class SystemQueue:
     """What is seen of a system's rows; it has no verbs, for its own processes are at work."""
 
-    capabilities: Capabilities = CAPABILITIES
-
     def __init__(self, file: SystemFile, run: SystemRun, reader: JobReader) -> None:
+        self.capabilities: Capabilities = _capabilities(file)
         self._run = run
         self._reader = reader
         self._seen: dict[JobId, JobView] = {}

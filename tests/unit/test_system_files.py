@@ -13,6 +13,8 @@ from ruamel.yaml import YAML
 
 from harness.cli import main
 from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
+from harness.scenario.scenario import Scenario, needed_capabilities
+from harness.systems import SystemEngine
 from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
 from harness.systems.http_wire import HttpReader, request
@@ -40,6 +42,14 @@ def test_the_examples_are_system_files(path: Path) -> None:
     assert is_system_file(str(path))
     assert read_system_file(str(path)).workers is not None
     jsonschema.validate(json.loads(json.dumps(YAML(typ="safe", pure=True).load(path))), json_schema())
+
+
+def test_a_finding_on_a_system_whose_workers_send_heartbeats_can_be_replayed_on_it(tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text("")
+    (tmp_path / "system.yaml").write_text(WHOLE + "settings: {lease: 1m, heartbeat_interval: 20s}\n")
+    info = SystemEngine(str(tmp_path / "system.yaml")).info
+    assert info.settings is not None
+    assert not info.capabilities.missing(needed_capabilities(Scenario(settings=info.settings)))
 
 
 def test_a_coarse_gate_stands_only_around_a_transaction() -> None:
