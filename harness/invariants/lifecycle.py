@@ -176,6 +176,8 @@ class NoLivelock(Monitor):
         self._last: dict[Hashable, Instant] = {}
         self._stands: dict[tuple[JobId, Hashable], tuple[int, JobView]] = {}
         """By job and how it stands, whatever the time: how often, and how it stood then."""
+        self._held_since: dict[JobId, Instant] = {}
+        """By job, when something else than its lease changed last, as far as that was seen."""
         longest = max(rules.settings.lease, rules.settings.job_timeout, rules.settings.stuck_timeout)
         self._longest: Duration = longest + 2 * rules.settings.max_skew
 
@@ -211,11 +213,18 @@ class NoLivelock(Monitor):
                 self._ended.add(job)
                 self._anew()
             return
-        live[job] = view
+        before, live[job] = live.get(job), view
         if event.verb in REVIVING:
             self._anew()
-        else:
+        elif not self._still_held(before, view, event.clock):
             self._count(job, view, event.clock)
+
+    def _still_held(self, before: JobView | None, view: JobView, now: Instant) -> bool:
+        """Whether a claim only moved its lease, and is no older than a claim may be: its job is still at work."""
+        if before is None or view.status is not PROCESSING or _claim(before) != _claim(view):
+            self._held_since[view.id] = now
+            return False
+        return now - self._held_since.setdefault(view.id, now) <= self._longest
 
     def _count(self, job: JobId, view: JobView, now: Instant) -> None:
         stand = (job, _stand(view))
@@ -254,6 +263,10 @@ class NoLivelock(Monitor):
             max(0, view.lease_until - now) if view.lease_until is not None else None,
             max(-self._longest, view.started_at - now) if running and view.started_at is not None else None,
         )
+
+
+def _claim(view: JobView) -> Hashable:
+    return (view.status, view.attempts, view.token, view.worker, view.started_at)
 
 
 def _stand(view: JobView) -> Hashable:

@@ -757,3 +757,17 @@ def test_a_monitor_that_asks_for_unknown_outcomes_sees_no_others_and_those_after
     for outcome in (DONE, Outcome.refused("no"), Outcome.unknown("lost")):
         judge.see(Return(0, "w1", "fail", "a", 1, outcome, 1, True))
     assert seen == ["return fail done", "return fail refused", "return fail unknown", "unknown fail"]
+
+
+def test_a_claim_that_moves_its_lease_is_at_work_and_not_in_a_circle_until_it_is_older_than_any() -> None:
+    """Rows without `started_at` show nothing of a long job but its heartbeats, each of them like the one before."""
+    held = RUNNING._replace(started_at=None)
+    claimed_at = saw("claim", WAITING, held._replace(lease_until=SETTINGS.lease), at=0)
+
+    def beats(minutes: int, view: JobView = held) -> list[Line]:
+        moved = [view._replace(lease_until=SETTINGS.lease + beat * MINUTE) for beat in range(minutes + 1)]
+        return [saw("statement", moved[beat - 1], moved[beat], at=beat * MINUTE) for beat in range(1, minutes + 1)]
+
+    longest = max(SETTINGS.lease, SETTINGS.job_timeout, SETTINGS.stuck_timeout) // MINUTE
+    for hours, names in ((longest, set()), (longest + 20, {"livelock"})):
+        assert found("livelock", [Healed({"a": WAITING}), claimed_at, *beats(hours)]) == names
