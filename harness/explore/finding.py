@@ -212,8 +212,19 @@ def _told(left: Event | None, right: Event | None) -> tuple[str, str] | None:
         return None
     for name, one, other in zip(left._fields, left, right, strict=True):
         if one != other:
-            return f"{_text(left)}: {name} {_clip(one)}", f"{name} {_clip(other)}"
+            ours, theirs = _apart(one, other)
+            return f"{_text(left)}: {name} {ours}", f"{name} {theirs}"
     return None
+
+
+def _apart(one: Any, other: Any) -> tuple[str, str]:
+    """Return two values in words; of two jobs, or other records, what differs alone."""
+    names = getattr(one, "_fields", None) if type(one) is type(other) else None
+    differ = [name for name in names or () if getattr(one, name) != getattr(other, name)]
+    if not differ:
+        return _clip(one), _clip(other)
+    ours, theirs = (", ".join(f"{name} {_clip(getattr(value, name))}" for name in differ) for value in (one, other))
+    return ours, theirs
 
 
 def _text(event: Event | None) -> str:

@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = ["SystemEngine", "is_system_file", "open_engine"]
 
 WORKERS: Final = ("w1", "w2", "w3")
+_NUMBER: Final = re.compile(r"\d+")
 CAPABILITIES: Final = Capabilities(
     maintenance=True, virtual_time=True, final_errors=False, own_attempts=False, results=True
 )
@@ -141,7 +142,7 @@ class SystemEngine:
         run = SystemRun(self.file, database, self._processes, clocks=cast(Clocks, clocks))
         run.on_statement = self._noted
         try:
-            reader = JobReader(self.file, database, self.file.settings)
+            reader = JobReader(self.file, database, self.file.settings, worker=self._worker)
             for promise in self.file.no_row:
                 first_row(promise, self._look)
             return cast(QueueUnderTest, SystemQueue(self.file, run, reader))
@@ -196,6 +197,11 @@ class SystemEngine:
         for process in self._processes:
             if process.program.runtime == "python":
                 process.fork_from_now_on(self._parents)
+
+    def _worker(self, text: str) -> str:
+        """Return the worker that a row names, the same in each run: a process id in it becomes the process's name."""
+        known = {pid: name for process in self._processes for pid, name in process.pids.items()}
+        return _NUMBER.sub(lambda found: known.get(found[0], found[0]), text)
 
     def _noted(self, process: str, point: str, sql: str, line: str) -> None:
         """Keep how a statement is written, for the screen of a finding; what sent it is kept once that is known."""

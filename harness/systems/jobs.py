@@ -53,8 +53,19 @@ _STATES: Final[Mapping[Status, QueueState]] = {
 class JobReader:
     """Reads all jobs of a system in one look."""
 
-    def __init__(self, file: SystemFile, database: SystemDatabase, settings: Settings) -> None:
-        """Look whether the tables are there. Raises SystemFileError where they are not."""
+    def __init__(
+        self,
+        file: SystemFile,
+        database: SystemDatabase,
+        settings: Settings,
+        *,
+        worker: Callable[[str], str] = str,
+    ) -> None:
+        """Look whether the tables are there; `worker` says what a worker is called that a row names.
+
+        Raises SystemFileError where they are not.
+        """
+        self._worker = worker
         self._file = file
         self._database = database
         self._settings = settings
@@ -195,7 +206,7 @@ class JobReader:
             attempts=attempts,
             max_attempts=number("max_attempts", self._settings.max_attempts),
             token=attempts,
-            worker=None if row.get("worker") is None else str(row["worker"]),
+            worker=None if row.get("worker") is None else self._worker(str(row["worker"])),
             output=row.get("output"),
             error=row.get("error"),
             unique_key=None,

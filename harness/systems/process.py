@@ -182,6 +182,8 @@ class SystemProcess:
         self.peer: Peer | None = None
         self.life = 0
         """How often it was started."""
+        self.pids: dict[str, str] = {}
+        """By number, as the program sees itself, what each process of this run is called that it was."""
         self.ready = False
         self.terminated = False
         """Whether it was told to stop."""
@@ -281,9 +283,13 @@ class SystemProcess:
     def start(self, *, seed: str, now: Instant, skew: Duration = 0) -> None:
         """Let the program begin; it is not ready before it is at rest."""
         self.prepare()
+        assert self._spare is not None
         self.peer, self._spare = self._spare, None
         self.printed = self._spare_printed
         self.life += 1
+        if self.life == 1:
+            self.pids.clear()
+        self.pids[str(self.peer.pid)] = self.name if self.life == 1 else f"{self.name}.{self.life}"
         self.ready = self.terminated = self._signalled = False
         self.timers, self.links, self._report, self.gone = (), [], None, ""
         self.moved.clear()

@@ -18,7 +18,7 @@ from harness.foreign.packages import find_node, npm_package, python_package
 from harness.foreign.peer import children_of
 from harness.foreign.postgres_messages import Frame
 from harness.foreign.postgres_proxy import PasswordEndpoint
-from harness.history.event import Call, Effect
+from harness.history.event import Call, Effect, Observed
 from harness.model.duration import SECOND
 from harness.postgres.patience import Deadline
 from harness.report.screen import first_screen, screen_text
@@ -480,6 +480,19 @@ def test_requests_and_rows_by_which_nothing_could_be_judged_are_refused_before_t
     (tmp_path / "system.yaml").write_text(PREAMBLE.replace(old, new).lstrip())
     with pytest.raises(HarnessError, match=told):
         _played(opened(tmp_path / "system.yaml"))
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_process_id_in_the_name_of_a_worker_is_shown_as_the_process_and_the_same_in_each_run(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(SCHEMA.replace("name text", "name text, held text"))
+    claims = TAKES.replace("(id, name,", "(held, id, name,").replace("VALUES (", "VALUES ('host-' || %s, ")
+    (tmp_path / "api.py").write_text(claims.replace("(name,)", "(os.getpid(), name)"))
+    (tmp_path / "system.yaml").write_text(PREAMBLE.replace("id, name,", "id, name, held AS worker,").lstrip())
+    events = _played(opened(tmp_path / "system.yaml")).history.events
+    assert [event.after.worker for event in events if type(event) is Observed and event.after] == ["host-api"]
 
 
 HEALTHY = """

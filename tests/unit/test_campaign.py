@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
+from harness.audit.evidence import blank
 from harness.errors import ExitCode, UsageError
 from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
 from harness.explore.finding import Campaign, first_difference
 from harness.explore.sampling import Sampler, run_seed
 from harness.explore.watchdog import StepHung, StepWatchdog
 from harness.explore.workload import drawable
-from harness.history.event import Event, Fault, Return
+from harness.history.event import Event, Fault, Observed, Return
 from harness.history.jsonl import dump_history, without_reason
 from harness.history.outcome import Outcome, OutcomeKind
 from harness.interruption import Terminated
@@ -24,6 +25,7 @@ from harness.invariants import ANOMALIES, Guarantee
 from harness.invariants.catalogue import WHOLE, level
 from harness.mistakes import CATALOGUE
 from harness.model.job import JobView, Json
+from harness.model.lifecycle import Status
 from harness.port import Capabilities, Claim, JobRequest
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
@@ -169,6 +171,14 @@ def test_histories_that_differ_are_told_apart_at_their_first_difference() -> Non
         "data {'for': 2}",
     )
     assert first_difference(list(one), one[:1]) == (1, "5us fault w1 pause", "no event")
+    seen = [
+        Observed(0, "w1", "claim", "a", None, blank("a", Status.PROCESSING, worker=f"host-{pid}"), 0) for pid in (1, 2)
+    ]
+    assert first_difference([*seen[:1]], [*seen[1:]]) == (
+        0,
+        "0s observed w1 claim a: after worker 'host-1'",
+        "after worker 'host-2'",
+    )
 
 
 class Hangs(MemoryQueue):
