@@ -25,7 +25,7 @@ from harness.cli.search import (
 )
 from harness.errors import ExitCode, HarnessError, UsageError
 from harness.exhaust.checkpoint import Checkpoint, read_checkpoint
-from harness.exhaust.scope import COUNTS, SCOPE_SETTINGS, Scope, parse_kind, searched_kinds
+from harness.exhaust.scope import COUNTS, SCOPE_SETTINGS, Scope, parse_kind, searched_kinds, small
 from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
 from harness.explore.finding import Finding, broken_engine
 from harness.explore.sampling import HANG_HINT
@@ -165,13 +165,20 @@ def execute(arguments: argparse.Namespace) -> int:
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
         engine.info.contract.refuse(changes_of(arguments))
-        named = bool(arguments.settings_from)
-        scope = replace(scope, settings=request.held(scope.settings, engine, named=named))
+        scope = _as_the_target_is_set(scope, arguments, request, engine)
         with raised_at_once():
             engine.info.prepare()
         refuse_blindness(engine, request.wanted)
         presenter = request.presenter(engine, engines)
         return _exhausted(arguments, request, scope, engine, presenter, kept=kept, checkpoint=checkpoint)
+
+
+def _as_the_target_is_set(scope: Scope, arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> Scope:
+    """Return the scope under the target's own settings, where it has any and no repository was named for them."""
+    named = bool(arguments.settings_from)
+    own = None if named else engine.info.settings
+    settings = scope.settings if own is None else small(own).changed(**changes_of(arguments))
+    return replace(scope, settings=request.held(settings, engine, named=named))
 
 
 def _text_of(name: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import combinations_with_replacement
-from typing import NamedTuple
+from typing import Any, Final, NamedTuple
 
 from harness.errors import UsageError, available, did_you_mean
 from harness.explore.workload import ENDINGS, MORE_ENDINGS, SPANS
@@ -54,12 +54,14 @@ class JobKind(NamedTuple):
         return f"{self.ending}, {self.duration}"
 
 
-SCOPE_SETTINGS = Settings(
-    poll_interval=SECOND,
-    retry_backoff=False,
-    max_attempts=2,
-)
+_SMALL: Final[Mapping[str, Any]] = {"poll_interval": SECOND, "retry_backoff": False, "max_attempts": 2}
 """What a search keeps small: everybody looks as soon as something is due, and no delay is stretched by chance."""
+SCOPE_SETTINGS = Settings().changed(**_SMALL)
+
+
+def small(settings: Settings) -> Settings:
+    """Return a target's own settings as a complete search takes them."""
+    return settings.changed(**_SMALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.adapters.memory import MemoryEngine
 from harness.cli import Terminated, main
 from harness.exhaust.search import Explorer
+from harness.model.duration import MINUTE, SECOND
+from harness.model.settings import Settings
 
 ODD = """
 from harness.adapters.memory import MemoryQueue
@@ -49,6 +54,28 @@ def test_json_holds_the_verdict_the_scope_and_what_was_found(folder: Path) -> No
     wrong = json.loads((folder / "wrong.json").read_text())
     assert wrong["verdict"] == "fail"
     assert wrong["findings"][0]["written"] == "it.yaml"
+
+
+def test_a_target_that_brings_its_settings_is_searched_under_them(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lease that only heartbeats keep is taken back early without them, on a correct queue."""
+    plain = MemoryEngine.__init__
+
+    def with_settings(engine: MemoryEngine, *arguments: Any) -> None:
+        plain(engine, *arguments)
+        own = Settings().changed(
+            lease=MINUTE, job_timeout=4 * MINUTE, heartbeat_interval=20 * SECOND, retry_delay=SECOND
+        )
+        engine.info = replace(engine.info, settings=own)
+
+    monkeypatch.setattr(MemoryEngine, "__init__", with_settings)
+    assert exhaust("memory", "--jobs", "1", "--crashes", "1", "--set", "retry_delay=2s") == 0
+    told = " ".join(capsys.readouterr().out.split("Settings:")[1].split())
+    assert told.startswith(
+        "max_attempts 2, job_timeout 4m, lease 1m, retry_delay 2s, retry_backoff false, poll_interval 1s, "
+    )
+    assert "heartbeat_interval 20s; " in told
 
 
 def test_settings_of_a_repository_are_the_settings_of_the_search(
