@@ -52,6 +52,8 @@ LEAVE_OUT = (
 RUNS = 5_000
 SHARE = 50
 """The progress bar is updated after this many runs."""
+SHRINKING = 1.5
+"""Findings may be made smaller until this many times `--time` has passed."""
 OPENER = "harness.wiring:open_engine"
 PROCESS_PATIENCE = 60.0
 """Real seconds that a step may take at least where it starts processes: on a busy machine that is no hang."""
@@ -292,6 +294,7 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
             limits=Limits(steps=plan.steps),
             shard=plan.shard,
             left_out=plan.left_out,
+            hurries=_hurries(arguments.time, time.perf_counter()),
         )
         crew = _crew(arguments, plan)
         if crew is not None:
@@ -321,6 +324,11 @@ def _code(campaign: Campaign, interruption: BaseException | None) -> int:
         return exit_code_of(interruption)
     code = campaign.verdict.exit_code
     return int(campaign.trouble.code if campaign.trouble is not None and code is not ExitCode.FAIL else code)
+
+
+def _hurries(limit: float | None, started: float) -> Callable[[], bool]:
+    """Return what says that no finding is to get any smaller: half as much time again as `--time` has passed."""
+    return lambda: limit is not None and time.perf_counter() - started > SHRINKING * limit
 
 
 def _watch(

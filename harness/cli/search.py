@@ -489,11 +489,12 @@ class FindingPresenter:
         return self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
 
     def _how(self, finding: Finding, spent: str) -> None:
-        print(f"Found in {spent}; {shrunk(finding.shrink_runs)}.")
+        smaller = shrunk(finding.shrink_runs) if finding.minimal or finding.shrink_runs else "not shrunk"
+        print(f"Found in {spent}; {smaller}.")
         if self.verbose and finding.drawn:
             print("\n".join(wrap("Drawn by ", finding.drawn, width=WIDTH, lines=2)))
         if not finding.minimal:
-            print("Cut short while it was made smaller: a smaller run may exist.")
+            print("Cut short while it was made smaller (interrupted, or --time was over): a smaller run may exist.")
 
     def _explained(self, finding: Finding) -> tuple[Run, str]:
         if self.halted:

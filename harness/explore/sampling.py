@@ -20,7 +20,7 @@ from harness.explore.finding import (
     perturbed,
 )
 from harness.explore.shards import WHOLE, Shard
-from harness.explore.shrink import JointShrinker, Open, Redraw
+from harness.explore.shrink import JointShrinker, Open, Redraw, never
 from harness.explore.strategy import Priorities, Strategy, policy_of
 from harness.explore.watchdog import StepHung, StepWatchdog
 from harness.explore.workload import draw
@@ -78,6 +78,8 @@ class Sampler:
     """Settings, by name, that no drawn workload changes."""
     left_out: frozenset[str] = frozenset()
     """What no drawn workload has; see `workload.drawable`."""
+    hurries: Callable[[], bool] = never
+    """Whether what was found is to be made no smaller, for the time is over."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
@@ -248,7 +250,9 @@ class Sampler:
         """
         open_session, redraw = self._sessions(anomaly)
         held = self.engine.info.contract.held
-        shrinker = JointShrinker(run, anomaly, open_session, base=self.settings, redraw=redraw, held=held)
+        shrinker = JointShrinker(
+            run, anomaly, open_session, base=self.settings, redraw=redraw, held=held, hurries=self.hurries
+        )
         stop: BaseException | None = None
         try:
             self.watchdog.opening()
@@ -265,7 +269,9 @@ class Sampler:
         elif anomaly not in smallest.found:
             smallest = shrinker.best
         drawn = policy_of(self.strategy, seed).about
-        finding = Finding(anomaly, scenario, smallest, seed, runs, shrinker.runs, stop is None, drawn)
+        finding = Finding(
+            anomaly, scenario, smallest, seed, runs, shrinker.runs, stop is None and not shrinker.hurried, drawn
+        )
         return finding, stop
 
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:

@@ -74,6 +74,11 @@ def _as_given(settings: Settings) -> Settings:
     return settings
 
 
+def never() -> bool:
+    """Let a search take the time that it takes."""
+    return False
+
+
 class Shrinker:
     """Holds the smallest run so far."""
 
@@ -88,7 +93,9 @@ class Shrinker:
         base: Settings,
         held: Held = _as_given,
         limit: int = 2_000,
+        hurries: Callable[[], bool] = never,
     ) -> None:
+        """Begin with this run; once `hurries` returns True, its best so far is the result."""
         self.best = run
         self.scenario = replace(run.scenario, tape=run.tape)
         self.runs = 0
@@ -102,9 +109,12 @@ class Shrinker:
         self._base = held(base)
         self._held = held
         self._limit = limit
+        self._hurries = hurries
+        self.hurried = False
+        """Whether time was over before nothing could get smaller."""
 
     def shrink(self) -> None:
-        """Go on until nothing gets smaller, or the limit of runs or steps is reached."""
+        """Go on until nothing gets smaller, the limit of runs or steps is reached, or time is over."""
         self._hasten()
         while not self._spent:
             if not any(self._try(candidate) for candidate in self._candidates()):
@@ -112,7 +122,8 @@ class Shrinker:
 
     @property
     def _spent(self) -> bool:
-        return self.runs >= self._limit or self.steps >= self.most_steps
+        self.hurried = self.hurried or self._hurries()
+        return self.hurried or self.runs >= self._limit or self.steps >= self.most_steps
 
     def _hasten(self) -> None:
         """Ask how few steps show the anomaly, where the run took many: it may have gone on, or looped, for long."""
@@ -279,9 +290,10 @@ class JointShrinker(Shrinker):
         redraw: Redraw,
         held: Held = _as_given,
         limit: int = 2_000,
+        hurries: Callable[[], bool] = never,
     ) -> None:
         """Take what a shrinker takes, and how a scenario is run with other choices than its tape's."""
-        super().__init__(run, anomaly, open_session, base=base, held=held, limit=limit)
+        super().__init__(run, anomaly, open_session, base=base, held=held, limit=limit, hurries=hurries)
         self._redraw = redraw
 
     def shrink(self) -> None:

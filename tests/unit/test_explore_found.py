@@ -116,6 +116,20 @@ def test_whatever_ends_a_search_while_a_run_is_made_smaller_keeps_it(
     assert not campaign.finding.minimal
 
 
+def test_a_finding_gets_no_smaller_once_the_time_of_the_search_is_over() -> None:
+    asked: list[bool] = []
+
+    def third_time() -> bool:
+        asked.append(len(asked) == 2)
+        return asked[-1]
+
+    sampler = Sampler(MemoryEngine(), Settings(stuck_timeout=5 * MINUTE), hurries=third_time)
+    finding = sampler.explore(seed=0, runs=500).finding
+    assert finding is not None
+    assert finding.anomaly in finding.run.found
+    assert (finding.shrink_runs < len(asked) == 3, finding.minimal) == (True, False)
+
+
 def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
     sample = Sampler.sample
     interrupted: list[int] = []
