@@ -17,7 +17,7 @@ from harness.invariants.clocks import RecordedStoreClock
 from harness.invariants.limits import Standing
 from harness.invariants.memory import Frozen
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from harness.model.duration import Instant
+from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import PENDING, PROCESSING
 from harness.port import Claim
@@ -125,10 +125,14 @@ class PriorityOrder(Monitor):
                 continue
             first = left.start_after <= clock and self._order(left) < self._order(last)
             if first and not self._blocked(left, taken, tools):
+                age = last.created_at - left.created_at
+                older = f", sent {format_duration(age)} earlier" if left.priority == last.priority else ""
                 self.breach(
                     "priority_inversion",
-                    f"{event.actor} took it (priority {last.priority}) and left {left.id} (priority {left.priority})",
+                    f"{event.actor} took it (priority {last.priority}) and left {left.id} "
+                    f"(priority {left.priority}{older})",
                     job=last.id,
+                    others=[left.id],
                 )
                 return
 

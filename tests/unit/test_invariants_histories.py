@@ -759,6 +759,14 @@ def test_a_monitor_that_asks_for_unknown_outcomes_sees_no_others_and_those_after
     assert seen == ["return fail done", "return fail refused", "return fail unknown", "unknown fail"]
 
 
+def test_a_job_that_is_passed_over_belongs_to_the_story_with_when_it_came() -> None:
+    left, waits, taken = EARLIER._replace(priority=0), *(row._replace(created_at=SECOND) for row in (WAITING, RUNNING))
+    history = [saw("enqueue", None, left), asked("claim"), saw("claim", waits, taken), answered("claim", done([]))]
+    (anomaly,) = breaches("priority_inversion", history)
+    assert anomaly.others == (left.id,)
+    assert anomaly.message == "w1 took it (priority 0) and left b (priority 0, sent 1s earlier)"
+
+
 def test_a_claim_that_moves_its_lease_is_at_work_and_not_in_a_circle_until_it_is_older_than_any() -> None:
     """Rows without `started_at` show nothing of a long job but its heartbeats, each of them like the one before."""
     held = RUNNING._replace(started_at=None)

@@ -94,6 +94,30 @@ def test_a_delay_that_each_job_is_sent_with_is_not_fixed_and_what_the_cases_word
     assert "crashes/every_attempt_crashes" not in differences, "its error may have any words"
 
 
+@pytest.mark.parametrize(
+    ("order", "oldest_first"),
+    [
+        ("priority DESC, sent", True),
+        ("j.priority DESC NULLS LAST, j.id", True),
+        ("priority DESC, run_at, sent", False),
+        ("priority DESC, sent, run_at", True),
+        ("priority DESC", False),
+    ],
+)
+def test_a_claim_that_orders_by_when_a_job_may_run_promises_no_order_by_when_it_came(
+    order: str, oldest_first: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "q.yaml"
+    path.write_text(
+        "format: 1\nqueue: q\nschema: |\n  CREATE TABLE jobs (id text, run_at timestamptz, sent timestamptz);\n"
+        f"enqueue: INSERT INTO jobs VALUES (:job)\nclaim: SELECT id FROM jobs j ORDER BY {order} LIMIT 1\n"
+        "complete: SELECT 1\nfail: SELECT 1\ntakes_back: inside claim\n"
+        "jobs: SELECT id, 'PENDING' AS status, 0 AS attempts, j.run_at AS start_after, sent AS created_at FROM jobs j\n"
+    )
+    file = read_queue_file(str(path))
+    assert file.contract(file.columns).oldest_first is oldest_first
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_valid_under_the_schema_for_editors(path: Path) -> None:
     jsonschema.validate(read_document(path.read_bytes(), str(path)).data, json_schema())

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -280,12 +281,26 @@ class QueueFile:
         return differences
 
     def _oldest_first(self) -> bool:
-        """Say whether a claim orders by when a job came: by the column that `jobs` shows as that, or by the id."""
-        shown = re.search(r"([\w\"]+)\s+as\s+created_at\b", self.jobs.source.text, re.IGNORECASE)
-        named = {"created_at", "id"} | ({shown[1].strip('"').lower()} if shown else set())
+        """Say whether a claim orders by when a job came: by the column that `jobs` shows as that, or by the id.
+
+        One that orders by when a job may be claimed first lets a retry wait behind what came later.
+        """
+        came, due = self._columns_of("created_at") | {"id"}, self._columns_of("start_after")
         said = words(self.verbs["claim"][0].source.text)
         orders = [said[at + 2 :] for at in range(len(said) - 1) if said[at : at + 2] == ["order", "by"]]
-        return any(named & set(order[:6]) for order in orders)
+        columns = [takewhile(lambda word: word not in _AFTER_ORDER, order) for order in orders]
+        return any(next((word in came for word in order if word in came | due), False) for order in columns)
+
+    def _columns_of(self, name: str) -> frozenset[str]:
+        """Return what a column of `jobs` is called, there and in the table."""
+        shown = re.search(rf"([\w\"]+)\s+as\s+{name}\b", self.jobs.source.text, re.IGNORECASE)
+        return frozenset({name, *([shown[1].strip('"').lower()] if shown else [])})
+
+
+_AFTER_ORDER: Final = frozenset(
+    {"limit", "offset", "fetch", "for", "returning", "where", "and", "or", "set", "union", "from"}
+)
+"""Words that end an ORDER BY, or stand behind the parenthesis that does."""
 
 
 def output_names(source: SqlSource) -> list[str]:
