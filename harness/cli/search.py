@@ -24,7 +24,7 @@ from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, repro
 from harness.explore.watchdog import PATIENCE
 from harness.history.event import ROW_OF, Effect, Observed, Return
 from harness.interruption import INTERRUPTIONS
-from harness.invariants import ANOMALIES, Guarantee, anomalies_named, kind_of
+from harness.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.port import Engine, without_sessions
@@ -397,6 +397,10 @@ def print_unjudged(engine: Engine, without: frozenset[str]) -> None:
     if contract.draft:
         told = f"{contract.file} is a draft: its statements are not those of your code. Put yours in their place."
         print("\n".join(wrap("", told, width=WIDTH, lines=3)))
+    if engine.info.processes is not None:
+        judges = [item.id for item in stepwise(everything())]
+        told = f"Judged: {len(judges)} of {len(everything())} invariants, those that need no verb of a queue: "
+        print("\n".join(wrap("", f"{told}{', '.join(judges)}.", width=WIDTH, lines=5)))
     own = contract.intended.keys() - without
     for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
         if names:

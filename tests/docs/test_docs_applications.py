@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from harness.invariants import everything, stepwise
 from tests.docs import pages
 
 PAGE = pages.ROOT / "docs/applications.md"
@@ -15,6 +16,14 @@ FILES = {block.file: block.text for block in pages.blocks(PAGE) if block.file is
 @pytest.mark.parametrize("name", FILES)
 def test_the_page_shows_the_files_that_the_scenarios_run(name: str) -> None:
     assert FILES[name] == (pages.ROOT / "scenarios/applications" / name).read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("name", ["applications.md", "system_files.md"])
+def test_the_page_lists_the_invariants_that_judge_processes(name: str) -> None:
+    text = (pages.ROOT / "docs" / name).read_text(encoding="utf-8")
+    listed = re.search(r"`legal_transition`.*?`processes_survive`", text, re.DOTALL)
+    assert listed is not None
+    assert re.findall(r"`(\w+)`", listed[0]) == [item.id for item in stepwise(everything())]
 
 
 def test_wrapping_takes_under_forty_lines() -> None:
