@@ -572,7 +572,7 @@ class EngineInfo:
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
     """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
     written: Callable[[str], tuple[str, ...]] = lambda verb: ()
-    """Returns how a verb is written, where that can be shown: `file:line`, and the lines below it."""
+    """Returns how a verb, or one of `statements`, is written, where that can be shown: `file:line`, and its lines."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
     statements: Callable[[Any], Sequence[SentStatement]] | None = None

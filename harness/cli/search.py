@@ -439,7 +439,7 @@ class FindingPresenter:
         written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine="" if scenario.application else engine) if written else ""
         run, unasked = self._explained(finding)
-        source = self._source(finding)
+        source = self.source(finding)
         statement = _statement(source)
         lines = first_screen(
             run,
@@ -473,7 +473,7 @@ class FindingPresenter:
         told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: {without}"
         return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
 
-    def _source(self, finding: Finding) -> tuple[str, ...]:
+    def source(self, finding: Finding) -> tuple[str, ...]:
         """Return where and how the verb is written that did it, the one that changed the job last; empty: not told."""
         run = finding.run
         anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
@@ -485,12 +485,12 @@ class FindingPresenter:
                 by = f"{event.actor} at {event.data['at']}" if event.data["at"] else event.actor
                 sql = filter(None, map(str.strip, event.data["sql"].splitlines()))
                 return (f"{event.data['after']}, sent by {by}", *sql)
-        verbs = [
-            event.verb
-            for event in happened
-            if isinstance(event, Observed | Return) and anomaly.job in (None, event.job)
-        ]
-        return self.engines.get(self.name).info.written(verbs[-1]) if verbs else ()
+        written = self.engines.get(self.name).info.written
+        for index, event in reversed(list(enumerate(happened))):
+            if isinstance(event, Observed | Return) and anomaly.job in (None, event.job):
+                sent = (one.sql for at, one in reversed(run.statements) if at <= index and one[:2] == event[1:3])
+                return written(next(sent, "")) or written(event.verb)
+        return ()
 
     def _how(self, finding: Finding, spent: str) -> None:
         smaller = shrunk(finding.shrink_runs) if finding.minimal or finding.shrink_runs else "not shrunk"

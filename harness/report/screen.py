@@ -201,7 +201,7 @@ def _row_of(event: Any, index: int, job: JobId | None, about: set[JobId] | None,
     if isinstance(event, Fault):
         if event.actor != "*" and event.actor not in involved:
             return None
-        return Row(event.at, event.actor, fault_text(event), index, 3)
+        return Row(event.at, event.actor, fault_text(event), index, 4)
     named = getattr(event, "job", None)
     if named is None or (about is not None and named not in about):
         return None

@@ -210,7 +210,12 @@ class SystemEngine:
             known[sql] = f"{process} at {line}" if line else process
 
     def _written(self, point: str) -> tuple[str, ...]:
-        """Show a statement; several that have the same name in a line each."""
+        """Show a statement by its text; or by its name, and several that have the same name in a line each."""
+        for name, known in self._sources.items():
+            if point in known:
+                place = known[point].partition(" at ")[2]
+                where = f"{name}, sent at {place}" if place else name
+                return (where, *filter(None, map(str.strip, point.strip().splitlines())))
         texts = self._sources.get(point, {})
         if len(texts) > 1:
             told = (f"{by}: {' '.join(sql.split())}" for sql, by in texts.items())

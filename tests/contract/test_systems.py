@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import pytest
 
+from harness.cli.search import FindingPresenter
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
-from harness.explore.finding import first_difference
+from harness.explore.finding import Finding, first_difference
 from harness.explore.sampling import Sampler
 from harness.foreign.packages import find_node, npm_package, python_package
 from harness.foreign.peer import children_of
@@ -92,6 +95,9 @@ def test_python_processes_run_unmodified_and_the_same_twice(
     line = _line_of("INSERT INTO mail", EXAMPLES / "python-app" / "app.py")
     assert engine.info.written("insert mail")[0] == f"insert mail, sent by api at app.py:{line}"
     assert {"concurrent_execution", "unhandled_error"} <= first.found
+    found = Finding("concurrent_execution", first.scenario, first, 0, 1, 0)
+    source = FindingPresenter("", cast(Any, SimpleNamespace(get=lambda name: engine))).source(found)
+    assert re.fullmatch(r"update mail, sent at app.py:\d+", source[0]), "one of four statements on this table"
     assert first_difference(first.history.events, second.history.events) is None
 
 

@@ -9,11 +9,14 @@ from dataclasses import replace
 import pytest
 
 from harness.adapters.memory import MemoryEngine
+from harness.audit.evidence import blank
 from harness.errors import EnvironmentUnavailable, ExitCode
+from harness.history.event import Fault, History, Observed
+from harness.model.lifecycle import Status
 from harness.report.case import Case, exit_code_of
 from harness.report.ci import case_results, github_annotations, junit_xml, xml_text
 from harness.report.json_report import json_report
-from harness.report.screen import HEIGHT, WIDTH, first_screen, screen_text
+from harness.report.screen import HEIGHT, WIDTH, first_screen, rows_of, screen_text
 from harness.report.summary import case_screen, replay_of, summary
 from harness.run.play import play
 from harness.run.verdict import Run
@@ -113,6 +116,18 @@ def test_the_rows_of_the_other_jobs_that_an_anomaly_is_about_are_shown_with_thei
     batch = f"format: 1\nworkers: [w1]\nsettings: {{batch_size: 2}}\njobs: {{{slow}, b: {{}}}}\n"
     rows = rows_shown(batch, queue="", lead="healthy_claim_taken_back")
     assert {"t+0s a: starts, attempt 1", "t+0s claims, attempt 1"} < set(rows)
+
+
+def test_a_fault_outlives_changes_of_the_job_where_rows_are_many() -> None:
+    changes = [
+        Observed(at, "w1", "update jobs", "a", blank("a", one), blank("a", other), at)
+        for at, (one, other) in enumerate(
+            [(Status.PENDING, Status.PROCESSING), (Status.PROCESSING, Status.PENDING)] * 4
+        )
+    ]
+    history = History([Fault(0, "w1", "pause", {"at": "update jobs", "for": 1}), *changes])
+    texts = [row.text for row in rows_of(history, job="a", most=4)]
+    assert (len(texts), texts[0]) == (4, "PAUSES for 1us at update jobs")
 
 
 def test_a_call_for_many_jobs_that_raised_is_shown_and_so_is_the_key_that_two_of_them_have() -> None:
