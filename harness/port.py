@@ -630,6 +630,12 @@ def without_sessions(name: str) -> str:
     return f"{plain.removesuffix(SESSIONS_SUFFIX)}{rest}"
 
 
+def spoken(name: str) -> str:
+    """Return the name of an engine as a sentence says it: `queue.yaml with sessions` for `queue.yaml-gated`."""
+    plain = without_sessions(name)
+    return f"{plain} with sessions" if plain != name and plain.endswith((".yaml", ".yml")) else name
+
+
 class AdaptedEngine:
     """An engine that says of itself by plain attributes, as every engine did before there was `EngineInfo`."""
 

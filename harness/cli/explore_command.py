@@ -35,7 +35,7 @@ from harness.explore.watchdog import StepWatchdog
 from harness.explore.workload import drawable
 from harness.interruption import exit_code_of, raised_at_once, stopping_point
 from harness.model.settings import Settings
-from harness.port import Engine
+from harness.port import Engine, spoken
 from harness.report.screen import changed_settings, wrap
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
@@ -377,7 +377,7 @@ def _headline(campaign: Campaign, seconds: float) -> str:
     found = "a run that does not reproduce" if campaign.unsteady is not None else "no anomaly"
     shown = "nothing that can be shown" if campaign.unshown else found
     never = f"; it never came to this: {'; '.join(item.name for item in campaign.missing)}" if campaign.missing else ""
-    return f"{word}: {shown} on {campaign.engine} in {_spent(campaign, seconds)}{never}."
+    return f"{word}: {shown} on {spoken(campaign.engine)} in {_spent(campaign, seconds)}{never}."
 
 
 def _unshown(campaign: Campaign) -> None:

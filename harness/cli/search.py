@@ -27,7 +27,7 @@ from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
-from harness.port import Engine, without_sessions
+from harness.port import Engine, spoken, without_sessions
 from harness.printable import as_it_is
 from harness.private import private_folder
 from harness.report.screen import (
@@ -557,7 +557,7 @@ def _shown(done: Reproduction, anomaly: str) -> str:
     if run is None:
         return _not_replayed(done.engine, done.problem)
     same = f"shows {anomaly} again" if anomaly in run.found else _without(run, anomaly)
-    lines = [f"Replayed on {done.engine}: {run.verdict}, {same}."]
+    lines = [f"Replayed on {spoken(done.engine)}: {run.verdict}, {same}."]
     if done.divergence is not None:
         lines += str(done.divergence).splitlines()[:4]
     elif done.compared:
@@ -572,7 +572,7 @@ def _without(run: Run, anomaly: str) -> str:
 
 
 def _not_replayed(name: str, why: str) -> str:
-    print(clip(f"Not replayed on {name}: {why}.", WIDTH))
+    print(clip(f"Not replayed on {spoken(name)}: {why}.", WIDTH))
     return f"not replayed: {why}"
 
 

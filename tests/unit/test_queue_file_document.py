@@ -20,6 +20,7 @@ from harness.adapters.queue_file.document import (
 from harness.adapters.queue_file.draft import TableColumn, draft
 from harness.adapters.queue_file.statement import QueueFileError, SqlSource, read_statements
 from harness.cli import main
+from harness.port import spoken
 from harness.scenario.document import read_document
 
 ROOT = Path(__file__).parents[2]
@@ -201,6 +202,11 @@ def test_a_draft_takes_the_only_column_of_a_kind_for_what_it_may_be() -> None:
     assert "printing_since <= now() - :lease" in text
     two = draft({"labels": (*table, column("parcel", "jsonb"))}, schema="schema: labels.sql")
     assert "(:job, '{}', " in two, "which of two documents is the input, only their owner knows"
+
+
+def test_a_queue_with_sessions_is_called_so_where_a_sentence_names_it() -> None:
+    assert spoken("jobs/queue.yaml-gated") == "jobs/queue.yaml with sessions"
+    assert [spoken(name) for name in ("queue.yaml", "pgboss-gated@10.4.2")] == ["queue.yaml", "pgboss-gated@10.4.2"]
 
 
 def test_a_draft_keeps_the_name_of_a_job_in_a_column_that_says_what_it_is_about() -> None:
