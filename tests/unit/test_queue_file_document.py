@@ -218,3 +218,6 @@ def test_a_draft_keeps_the_name_of_a_job_in_a_column_that_says_what_it_is_about(
     text = draft({"mail": columns}, schema="schema: mail.sql")
     assert "INSERT INTO mail (recipient)\n  VALUES (:job)" in text
     assert "SELECT recipient AS id, id AS key, status" in text
+    assert "no statement" not in text
+    keyed = TableColumn("unique_key", "text", False, None, False, False, (), "", False)
+    assert "# Used by no statement here: unique_key. A" in draft({"mail": (*columns, keyed)}, schema="schema: mail.sql")

@@ -456,7 +456,18 @@ class _Draft:
                 "\n# Nothing in the table says when a claim ends: a job whose worker dies stays as it is.\n"
                 "takes_back: never"
             )
-        return "\n".join([*parts, *self._meanings(), ""])
+        return "\n".join([*parts, *self._left_out(" ".join(verbs.values())), *self._meanings(), ""])
+
+    def _left_out(self, sql: str) -> list[str]:
+        """Name the columns that no statement of the draft uses: what they are for is lost with them."""
+        used = set(re.findall(r'"[^"]+"|\w+', sql))
+        names = [column.name for column in self._columns if column.name not in used and not column.generated]
+        if not names:
+            return []
+        return [
+            f"# Used by no statement here: {', '.join(names)}. A column that keeps jobs unique is set to :unique_key",
+            "# by enqueue, and shown AS unique_key by jobs: without it nothing is unique here.",
+        ]
 
     @property
     def _key_is_plain(self) -> bool:
