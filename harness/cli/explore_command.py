@@ -19,6 +19,7 @@ from harness.cli.search import (
     SearchRequest,
     changes_of,
     configure_search,
+    print_judges,
     print_unjudged,
     progress_bar,
     queues_to_search,
@@ -230,6 +231,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         _trouble(campaign, plan.steps)
     else:
         _nothing(campaign, plan.settings, seconds, plan.steps, plan.shard)
+        print_judges(engine)
     if not arguments.quiet and (not campaign.findings or plan.keep_going):
         lines = campaign_lines(campaign, engine.info.capabilities, whole=arguments.coverage)
         show_lines(lines, sys.stdout)

@@ -397,14 +397,18 @@ def print_unjudged(engine: Engine, without: frozenset[str]) -> None:
     if contract.draft:
         told = f"{contract.file} is a draft: its statements are not those of your code. Put yours in their place."
         print("\n".join(wrap("", told, width=WIDTH, lines=3)))
-    if engine.info.processes is not None:
-        judges = [item.id for item in stepwise(everything())]
-        told = f"Judged: {len(judges)} of {len(everything())} invariants, those that need no verb of a queue: "
-        print("\n".join(wrap("", f"{told}{', '.join(judges)}.", width=WIDTH, lines=5)))
     own = contract.intended.keys() - without
     for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
         if names:
             print("\n".join(wrap("", f"Not reported: {', '.join(sorted(names))} ({where}).", width=WIDTH, lines=3)))
+
+
+def print_judges(engine: Engine) -> None:
+    """Name the invariants by which processes are judged that have no verbs of a queue."""
+    if engine.info.processes is not None:
+        judges = [item.id for item in stepwise(everything())]
+        told = f"Judged: {len(judges)} of {len(everything())} invariants, those that need no verb of a queue: "
+        print("\n".join(wrap("", f"{told}{', '.join(judges)}.", width=WIDTH, lines=5)))
 
 
 # found ----------------------------------------------------------------------------------------------------------------
