@@ -228,6 +228,12 @@ QUEUES = (
         celery(CONF.replace("redis", "amqp").format(600) + TASK.format("") + "mail.apply_async(countdown=3600)\n"),
     ),
     Example(
+        "visibility_timeout_too_short",
+        celery(CONF.format(600) + TASK.format("") + "mail.apply_async(\n eta=timezone.now() + timedelta(hours=1))\n"),
+        "tasks.py:8",
+        celery(CONF.format(600) + TASK.format("") + "mail.apply_async(\n eta=order.due + timedelta(hours=1))\n"),
+    ),
+    Example(
         "late_acks_with_prefetch",
         {"celeryconfig.py": LATE + "worker_prefetch_multiplier = 10\n"},
         "celeryconfig.py:3",

@@ -403,7 +403,8 @@ class PythonQueues:
             self._configure(node, module)
         elif name == "apply_async" and CELERY in self._used(module):
             task = owner.rpartition(".")[2]
-            self._note(CELERY, "apply_async", task, self._keywords(node, module), module, node.lineno)
+            options = {**self._ahead(node, module), **self._keywords(node, module)}
+            self._note(CELERY, "apply_async", task, options, module, node.lineno)
         elif name == "send_task" and node.args and CELERY in self._used(module):
             self._named_task("send_task", node.args[0], module)
         elif name in ("run_worker", "run_worker_async") and self._library_of(owner, module) in (PROCRASTINATE, None):
@@ -464,6 +465,16 @@ class PythonQueues:
     def _facts_libraries(self) -> Iterator[str]:
         asked = {one.library for one in self._facts.packages} | set(self._facts.imported)
         yield from asked & {CELERY}
+
+    def _ahead(self, node: ast.Call, module: PythonModule) -> dict[str, Value]:
+        """Read `eta=now() + timedelta(days=3)` as the countdown that it is."""
+        eta = next((one.value for one in node.keywords if one.arg == "eta"), None)
+        if not (isinstance(eta, ast.BinOp) and isinstance(eta.op, ast.Add) and isinstance(eta.left, ast.Call)):
+            return {}
+        now = ast.unparse(eta.left.func).rpartition(".")[2] in ("now", "utcnow", "localtime")
+        seconds = self._scalar(eta.right, module) if now and isinstance(eta.right, ast.Call) else UNKNOWN
+        told = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
+        return {"countdown": self._plain("countdown", seconds, module, eta.lineno)} if told else {}
 
     def _is_atomic(self, node: ast.expr, module: PythonModule) -> bool:
         """Tell `transaction.atomic()` of Django; one that names its database may only read there."""
