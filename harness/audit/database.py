@@ -16,7 +16,7 @@ from typing import Any, Final
 import psycopg
 
 from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Chronicle, Evidence, blank
-from harness.audit.job_table import DescribedTable, instant_of
+from harness.audit.job_table import DescribedTable, Reading
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Event
 from harness.model.duration import DAY, Duration, Instant
@@ -97,7 +97,6 @@ def snapshot(dsn: str) -> Iterator[Snapshot]:
         with connection.transaction(force_rollback=True):
             connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
             connection.execute("SET LOCAL lock_timeout = '2s'")
-            connection.execute("SET LOCAL timezone = 'UTC'")
             yield Snapshot(connection)
 
 
@@ -160,6 +159,12 @@ class Snapshot:
         row = self._connection.execute(text.encode()).fetchone()
         return None if row is None else row[0]
 
+    def reading(self, table: DescribedTable, notes: list[str]) -> Reading:
+        """Read times without a time zone in the table's own from here on, or else in the database's."""
+        if table.time_zone is not None:
+            self._connection.execute("SELECT set_config('TimeZone', %s, true)", (table.time_zone,))
+        return Reading(self.value("SELECT current_setting('TimeZone')"), notes, chosen=table.time_zone is not None)
+
     def rows(self, text: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
         """Read rows through a cursor; the query's parameters are `%(name)s`."""
         self._cursors += 1
@@ -178,13 +183,15 @@ def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | 
     shown = _OF_CHANGES if table.changes else _OF_ROWS
     reader = _changes if table.changes else _standing
     shows = frozenset(name for name, needed in shown.items() if needed <= described)
+    notes = [] if table.changes else ["rows show how each job stands now, and nothing that was overwritten since"]
+    reading = session.reading(table, notes)
     return Evidence(
         name=f"{table.name} in {session.place}",
         shows=shows,
         silent=_silent(shows),
-        read=lambda jobs: reader(session, table, since, jobs),
+        read=lambda jobs: reader(session, table, reading, since, jobs),
         now=lambda: session.now,
-        notes=[] if table.changes else ["rows show how each job stands now, and nothing that was overwritten since"],
+        notes=notes,
     )
 
 
@@ -219,14 +226,14 @@ def _literal(text: str) -> str:
 
 
 def _standing(
-    session: Snapshot, table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None
+    session: Snapshot, table: DescribedTable, reading: Reading, since: Instant | None, jobs: Collection[JobId] | None
 ) -> Iterator[Event]:
     """Tell of each row how the job came to stand so, as far as its own times say."""
     chronicle = Chronicle()
     for (entry,) in session.rows(*_query(table, since, jobs)):
-        view = table.view(entry)
+        view = table.view(entry, reading)
         if view is not None:
-            yield from life_of(view, chronicle, worker=str(entry.get("worker") or UNKNOWN_WRITER))
+            yield from life_of(view, chronicle, worker=view.worker or UNKNOWN_WRITER)
 
 
 def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Event]:
@@ -269,14 +276,14 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
 
 
 def _changes(
-    session: Snapshot, table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None
+    session: Snapshot, table: DescribedTable, reading: Reading, since: Instant | None, jobs: Collection[JobId] | None
 ) -> Iterator[Event]:
     """Tell what rows tell, one change each; a claim stands until one of them ends it."""
     chronicle = Chronicle()
     known: dict[JobId, JobView] = {}
     for (entry,) in session.rows(*_query(table, since, jobs)):
-        after = table.view(entry)
-        at = instant_of(entry["at"]) if entry.get("at") is not None else None
+        after = table.view(entry, reading)
+        at = None if entry.get("at") is None else reading.instant(entry["at"], f"at of the job {entry['id']}")
         if after is None or at is None:
             continue
         before = known.get(after.id)
@@ -305,6 +312,7 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
     notes: list[str] = []
     writers = session.value(f"SELECT count(DISTINCT writer) FROM {LOG}")
     silent = _silent(shows)
+    reading = session.reading(table, notes)
     if table.deletes:
         shows -= {"live_job_deleted"}
         silent["retention_spares_live"] = "this queue ends a job by deleting its row"
@@ -320,7 +328,7 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         name=f"the log of {table.table} in {session.place}",
         shows=shows,
         silent=silent,
-        read=lambda jobs: _LogReader(table).events(session, since, jobs),
+        read=lambda jobs: _LogReader(table, reading).events(session, since, jobs),
         now=lambda: session.now,
         notes=notes,
     )
@@ -336,7 +344,14 @@ def _logged_table(session: Snapshot) -> DescribedTable:
     told = json.loads(comment)
     meanings = {name: None if meaning is None else Status(meaning) for name, meaning in told["status"].items()}
     return DescribedTable(
-        told["jobs"], told["table"], LOG, told["columns"], meanings, deletes=bool(told.get("deletes"))
+        told["jobs"],
+        told["table"],
+        LOG,
+        told["columns"],
+        meanings,
+        deletes=bool(told.get("deletes")),
+        time_zone=told.get("time_zone"),
+        logged=True,
     )
 
 
@@ -363,11 +378,14 @@ def _rejoined(entries: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
 class _LogReader:
     """Numbers the claims of each unfinished job: any token will do that differs from the one before."""
 
-    def __init__(self, table: DescribedTable) -> None:
+    def __init__(self, table: DescribedTable, reading: Reading) -> None:
         self._table = table
+        self._reading = reading
         self._chronicle = Chronicle()
         self._claims: dict[JobId, tuple[Any, int, Instant]] = {}
         """By unfinished job, what told its last claim, the number of that, and when it was made."""
+        self._aside: dict[JobId, JobView] = {}
+        """By job whose status says nothing just now, how it stood before."""
 
     def events(
         self,
@@ -395,10 +413,13 @@ class _LogReader:
             yield from self._change(at, writer or UNKNOWN_WRITER, before, after)
 
     def _change(self, at: Instant, writer: str, before: Any, after: Any) -> Iterator[Event]:
-        was = None if before is None else self._view(before, at)
+        job = str((before or after)["id"])
+        was = None if before is None else self._aside.pop(job, None) or self._view(before, at)
         now = None if after is None else self._view(after, at)
-        if before is not None and was is None:
-            was = self._table.view({"id": before["id"], "status": before["status"]})
+        if after is not None and now is None:
+            if was is not None:
+                self._aside[job] = was
+            return
         if was is not None and now is not None and was == now:
             return
         if was is not None and now is None and self._table.deletes:
@@ -415,7 +436,7 @@ class _LogReader:
         if meaning is Status.PROCESSING and raw != last:
             number, since = number + 1, at
             self._claims[job] = raw, number, since
-        view = self._table.view(entry, token=number)
+        view = self._table.view(entry, self._reading, token=number)
         if view is None or ("attempts" in entry and "started_at" in entry):
             return view
         running = view.status is Status.PROCESSING
@@ -438,7 +459,9 @@ class LogTail:
     def events(self, session: Snapshot) -> Iterator[Event]:
         """Read what is new."""
         until = int(session.value("SELECT pg_snapshot_xmin(pg_current_snapshot())::text"))
-        self._reader = self._reader or _LogReader(_logged_table(session))
+        if self._reader is None:
+            table = _logged_table(session)
+            self._reader = _LogReader(table, session.reading(table, []))
         yield from self._reader.events(session, self._since, None, between=(self._from, until))
         self._from = until
 
@@ -458,6 +481,7 @@ class LogPlan:
             "columns": dict(self.table.columns),
             "status": {name: None if status is None else str(status) for name, status in self.table.status.items()},
             "deletes": self.table.deletes,
+            "time_zone": self.table.time_zone,
         }
         days = max(1, self.keep // DAY)
         return _INSTALL.format(

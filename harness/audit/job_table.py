@@ -6,6 +6,7 @@ what is not described is unknown. A table whose rows have a time `at` has a row 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +14,12 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
-from harness.audit.evidence import blank
+from harness.audit.evidence import NEVER, blank
+from harness.calendars import zone_problem
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobView
@@ -48,6 +51,10 @@ COLUMNS: Final[Mapping[str, str]] = {
 """What a description may say of a row, each as an SQL expression over `job`."""
 NEEDED: Final = ("id", "status")
 TIMES: Final = ("at", "created_at", "start_after", "started_at", "lease_until", "completed_at")
+NUMBERS: Final = ("priority", "attempts", "max_attempts")
+TEXTS: Final = ("tool", "worker", "unique_key")
+ENDLESS: Final = ("start_after", "lease_until")
+"""What may lie at infinity: a job that is never due, a claim without an end. Any other such time is unknown."""
 HASHED: Final = ("output", "error")
 NEITHER: Final = "ignored"
 """What a status means that says nothing of the job's life."""
@@ -68,6 +75,8 @@ class DescribedTablePart(NoNulls):
     """What to read instead of the table: a SELECT in brackets, such as one that joins it with another."""
     columns: dict[str, Text]
     status: dict[str, Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "ignored"]]
+    time_zone: Annotated[Text, Field(min_length=1)] | None = None
+    """What times without a time zone are in; unless it is given, the TimeZone of the database, as for `now()`."""
     deleted: Literal["COMPLETED"] | None = None
     """What the queue means by deleting the row of a job that runs; one that waits is cancelled so."""
 
@@ -85,6 +94,10 @@ class DescribedTable:
     """The file that describes it; empty for one that is known by name."""
     deletes: bool = False
     """Whether the queue ends a job by deleting its row."""
+    time_zone: str | None = None
+    """What times are in that have no time zone; None: the database's own."""
+    logged: bool = False
+    """Whether it is read from a log, which keeps the description that it was installed with."""
 
     @property
     def changes(self) -> bool:
@@ -109,30 +122,49 @@ class DescribedTable:
         state = blank("", status).queue_state
         return view._replace(status=status, queue_state=state, worker=None, lease_until=None, completed_at=at)
 
-    def view(self, entry: Mapping[str, Any], *, token: int | None = None) -> JobView | None:
-        """Return a row as a view; None where its status says nothing. Raises UsageError for an unknown status."""
-        shown = entry["status"]
+    def view(self, entry: Mapping[str, Any], reading: Reading, *, token: int | None = None) -> JobView | None:
+        """Return a row as a view; None where its status is NULL or says nothing of the job's life.
+
+        Raises UsageError for an unknown status, and for a value that is no time or no number.
+        """
+        shown, job, called = entry["status"], entry["id"], self.path or self.name
+        if shown is None:
+            reading.say("status", f"not judged: jobs whose status is NULL, such as the job {job}")
+            return None
         try:
             status = self.status[str(shown)]
         except KeyError:
-            raise UsageError(
-                f"{self.path or self.name}: `status` does not say what {shown!r} means, which the job {entry['id']} has"
-                f"{did_you_mean(str(shown), self.status)}",
-                hint=f"Add it to `status`, as one of {', '.join(Status)} or {NEITHER}. {_HINT}",
-            ) from None
+            raise self._unknown_status(str(shown), job) from None
         if status is None:
             return None
         known = {name: value for name, value in entry.items() if value is not None and name not in _OTHERWISE}
         for name in _KEPT_TIMES:
             if name in known:
-                known[name] = instant_of(known[name])
+                at = reading.instant(known.pop(name), f"{called}: {name} of the job {job}")
+                if at is not None and (at != NEVER or name in ENDLESS):
+                    known[name] = at
+        for name in NUMBERS:
+            if name in known:
+                known[name] = _number(known[name], f"{called}: {name} of the job {job}")
+        for name in TEXTS:
+            if name in known:
+                known[name] = str(known[name])
         known.setdefault("start_after", known.get("created_at", 0))
         if token is not None:
             known["token"] = token
         if "partner" in entry:
             partner = entry["partner"]
             known["queue_state"] = None if partner is None else _state_of(str(partner))
-        return blank(str(entry["id"]), status, **known)
+        return blank(str(job), status, **known)
+
+    def _unknown_status(self, shown: str, job: Any) -> UsageError:
+        again = "run `job-harness audit --install` of it with --yes again, for the log keeps it as it was installed. "
+        return UsageError(
+            f"{self.path or self.name}: `status` does not say what {shown!r} means, which the job {job} has"
+            f"{did_you_mean(shown, self.status)}",
+            hint=f"Add it to `status` of the description, as one of {', '.join(Status)} or {NEITHER}"
+            f"{f', and {again}' if self.logged else '. '}{_HINT}",
+        )
 
 
 _KEPT_TIMES: Final = tuple(name for name in TIMES if name != "at")
@@ -154,17 +186,62 @@ def _told(name: str, sql: str) -> str:
     return f"({sql})::text" if name == "id" else f"({sql})"
 
 
-def instant_of(text: str) -> Instant | None:
-    """Return a time as PostgreSQL writes it in JSON, in microseconds since 1970; one without a zone is in UTC."""
-    try:
-        read = datetime.fromisoformat(text)
-    except (ValueError, TypeError):
-        if text in ("infinity", "-infinity"):
+def _number(value: Any, what: str) -> int:
+    if isinstance(value, int | float) and value == int(value):
+        return int(value)
+    raise UsageError(f"{what} is {value!r}, which is no whole number", hint="Name another column, or convert it: ::int")
+
+
+class Reading:
+    """How the values of one source are read; what a reader of the report has to know of it goes into `notes`, once."""
+
+    def __init__(self, zone: str = "UTC", notes: list[str] | None = None, *, chosen: bool = False) -> None:
+        self._zone = zone
+        """What a time is in that has no time zone."""
+        self._found: ZoneInfo | None = None
+        self._notes = [] if notes is None else notes
+        self._said: set[str] = {"zone"} if chosen else set()
+
+    def say(self, subject: str, note: str) -> None:
+        """Note it, unless something was noted of this subject."""
+        if subject not in self._said:
+            self._said.add(subject)
+            self._notes.append(note)
+
+    def instant(self, text: Any, what: str) -> Instant | None:
+        """Return a time as PostgreSQL writes it in JSON; NEVER for one after the year 9999, None for -infinity."""
+        if isinstance(text, str) and (text == "infinity" or _FAR.match(text)):
+            return NEVER
+        if text == "-infinity":
             return None
-        raise UsageError(
-            f"{text!r} is no time", hint="Convert it: to_timestamp(ms / 1000.0) for milliseconds since 1970."
-        ) from None
-    since = (read if read.tzinfo else read.replace(tzinfo=UTC)) - _EPOCH
+        try:
+            read = datetime.fromisoformat(text)
+        except (ValueError, TypeError):
+            raise UsageError(
+                f"{what} is {text!r}, which is no time",
+                hint="Convert it: to_timestamp(job.column / 1000.0) for milliseconds since 1970, or ::timestamptz.",
+            ) from None
+        if read.tzinfo is None:
+            read = read.replace(tzinfo=self._found or self._find_zone(what))
+        return instant_of(read)
+
+    def _find_zone(self, what: str) -> ZoneInfo:
+        if problem := zone_problem(self._zone):
+            raise UsageError(f"{what} has no time zone, and {problem}", hint="Say `time_zone: UTC`, or another one.")
+        self.say(
+            "zone",
+            f"times without a time zone are read in {self._zone}, the database's TimeZone; for another set `time_zone`",
+        )
+        self._found = ZoneInfo(self._zone)
+        return self._found
+
+
+_FAR: Final = re.compile(r"[0-9]{5,}-")
+
+
+def instant_of(read: datetime) -> Instant:
+    """Return a time in microseconds since 1970."""
+    since = read - _EPOCH
     return (since.days * 86_400 + since.seconds) * SECOND + since.microseconds
 
 
@@ -221,6 +298,7 @@ def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
         {name: None if meaning == NEITHER else Status(meaning) for name, meaning in part.status.items()},
         path,
         deletes=part.deleted is not None,
+        time_zone=part.time_zone,
     )
 
 
@@ -230,6 +308,8 @@ def _problems(part: DescribedTablePart, document: YamlDocument) -> list[Problem]
         for name in part.columns
         if name not in COLUMNS
     ]
+    if part.time_zone is not None and (problem := zone_problem(part.time_zone)):
+        found.append(Problem(document.line(("time_zone",)), problem))
     missing = [name for name in NEEDED if name not in part.columns]
     found += [Problem(document.line(("columns",)), f"`columns` lacks {name}: {COLUMNS[name]}") for name in missing]
     return found

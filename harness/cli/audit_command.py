@@ -235,7 +235,15 @@ def _since(text: str | None) -> Instant | None:
     try:
         ago = timedelta(microseconds=parse_duration(text))
     except ValueError:
-        return instant_of(text)
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            raise UsageError(
+                f"--since: {text!r} is neither a time nor a duration",
+                hint="Write a time, such as 2026-01-31 or 2026-01-31T08:00+01:00 (without a zone: UTC), or how long "
+                "ago: 90m, 2d.",
+            ) from None
+        return instant_of(at if at.tzinfo else at.replace(tzinfo=UTC))
     return int((datetime.now(UTC) - ago).timestamp() * SECOND)  # noqa: TID251 - production's own time
 
 

@@ -251,6 +251,38 @@ def test_a_description_that_does_not_fit_is_told(
     assert told in capsys.readouterr().err
 
 
+def test_a_time_without_a_zone_is_in_that_of_the_database(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
+    name = psycopg.conninfo.conninfo_to_dict(mail.url)["dbname"]
+    mail.run("api", f"ALTER DATABASE {name} SET TimeZone = 'America/New_York'")
+    times = ("run_at", "locked_until", "created_at", "started_at", "done_at")
+    mail.run("api", "".join(f"ALTER TABLE mail_jobs ALTER {time} TYPE timestamp;" for time in times))
+    with psycopg.connect(mail.url, autocommit=True) as app:  # A session from before keeps its own time zone.
+        app.execute("INSERT INTO mail_jobs DEFAULT VALUES")
+        app.execute(CLAIM.encode(), {"worker": "w1", "job": None, "lease": "1 minute"})
+    assert mail.audit(mail.described)[:2] == (0, {})
+    assert mail.audit("log")[:2] == (0, {})
+    assert "Note: times without a time zone are read in America/New_York" in capsys.readouterr().out
+    assert mail.audit(mail.described, "--since", "1h")[2].count('"jobs": 1') == 1
+    Path(mail.described).write_text(TABLE.replace("table:", "time_zone: UTC\ntable:"))
+    assert mail.audit(mail.described)[:2] == (1, {"job_stuck": 1}), "as it is described, its claim ended hours ago"
+    for change in ("--uninstall", "--install"):
+        assert main(["audit", change, mail.described, "--database", mail.url, "--yes"]) == 0
+    mail.run("api", "UPDATE mail_jobs SET result = 'half'")
+    assert mail.audit("log")[:2] == (1, {"job_stuck": 1})
+
+
+def test_a_status_that_is_null_or_unknown_says_what_to_do(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
+    mail.run("api", "ALTER TABLE mail_jobs ALTER state DROP NOT NULL; INSERT INTO mail_jobs (state) VALUES (NULL)")
+    mail.send()
+    for source in (mail.described, "log"):
+        assert mail.audit(source)[:2] == (0, {})
+        assert "Note: not judged: jobs whose status is NULL, such as the job 1" in capsys.readouterr().out
+    mail.run("api", "UPDATE mail_jobs SET state = 'odd'")
+    for source, again in ((mail.described, False), ("log", True)):
+        assert main(["audit", source, "--database", mail.url]) == 2
+        assert ("run `job-harness audit --install`" in capsys.readouterr().err) is again
+
+
 def test_a_database_has_one_log_which_can_always_be_removed(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
     mail.run("api", 'CREATE SCHEMA "it\'s"; CREATE TABLE "it\'s".other (LIKE mail_jobs)')
     other = Path(mail.described).with_name("other.yaml")

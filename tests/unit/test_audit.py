@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness.audit.database import SHOWN_BY_LOG, _LogReader
+from harness.audit.database import _OF_ROWS, SHOWN_BY_LOG, _LogReader, _silent, life_of
 from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
-from harness.audit.job_table import DescribedTable, job_table, known_tables, read_table
-from harness.audit.judging import Auditor
+from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
+from harness.audit.judging import Audit, Auditor
 from harness.cli import main
+from harness.errors import UsageError
 from harness.history.event import Event
 from harness.model.duration import HOUR, SECOND
 from harness.model.job import JobView
@@ -129,6 +130,18 @@ def test_what_a_source_cannot_show_is_not_reported_and_the_verdict_says_so() -> 
     assert audit.not_judged == (("fenced", "why"),)
 
 
+# rows as they stand ---------------------------------------------------------------------------------------------------
+
+
+def standing(*views: JobView, now: int = T + 10 * HOUR) -> Audit:
+    """Judge rows, in this order."""
+    chronicle = Chronicle()
+    events = [event for view in views for event in life_of(view, chronicle, worker="w")]
+    auditor = Auditor(Evidence("rows", frozenset(_OF_ROWS), {}, lambda jobs: iter(events), lambda: now))
+    auditor.take(events)
+    return auditor.finish()
+
+
 # descriptions of tables -----------------------------------------------------------------------------------------------
 
 
@@ -164,7 +177,39 @@ def test_an_unknown_status_names_the_job_and_the_place() -> None:
     with pytest.raises(
         Exception, match=r"t\.yaml: `status` does not say what 'queud' means, which the job 7 has .*queued"
     ):
-        table.view({"id": "7", "status": "queud"})
+        table.view({"id": "7", "status": "queud"}, Reading())
+
+
+def read(**entry: Any) -> JobView | None:
+    """Read a row of a table of mails."""
+    table = DescribedTable("mail", "t", "t", {}, {"queued": Status.PENDING, "running": Status.PROCESSING})
+    return table.view({"id": "7", "status": "queued", **entry}, Reading())
+
+
+def test_a_time_at_infinity_is_never_or_unknown() -> None:
+    for never in ("infinity", "10000-01-01T00:00:00+00:00"):
+        parked = read(created_at=never, start_after=never, lease_until=never, completed_at=never)
+        assert parked == blank("7", start_after=NEVER, lease_until=NEVER)
+        assert standing(parked, RUNS, now=T).findings == ()
+    assert read(created_at="1970-01-01T00:00:01+00:00", start_after="-infinity") == blank(
+        "7", created_at=SECOND, start_after=SECOND
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "told"),
+    [
+        ({"attempts": "k"}, "mail: attempts of the job 7 is 'k', which is no whole number"),
+        ({"priority": 1.5}, "mail: priority of the job 7 is 1.5, which is no whole number"),
+        ({"started_at": 1764208800}, "mail: started_at of the job 7 is 1764208800, which is no time"),
+        ({"lease_until": "0044-03-15T00:00:00+00:00 BC"}, "mail: lease_until of the job 7 is '0044-03-15"),
+    ],
+)
+def test_a_value_that_is_no_number_or_time_names_its_column_and_job(entry: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        read(**entry)
+    assert raised.value.message.startswith(told)
+    assert read(attempts=2.0, tool=["a"], unique_key=7) == blank("7", attempts=2, tool="['a']", unique_key="7")
 
 
 # spans ----------------------------------------------------------------------------------------------------------------
@@ -327,12 +372,15 @@ def test_what_is_no_source_is_told(capsys: pytest.CaptureFixture[str], monkeypat
     assert main(["audit", "pgboss"]) == 2
     assert "no database is named" in capsys.readouterr().err
     assert main(["audit"]) == 2
+    capsys.readouterr()
+    assert main(["audit", "pgboss", "--since", "yesterday"]) == 2
+    assert "--since: 'yesterday' is neither a time nor a duration" in capsys.readouterr().err
     assert main(["audit", "pgboss", "--database", "postgresql://127.0.0.1:1/none"]) == 4
 
 
 def logged(table: str, *changes: tuple[str, dict[str, Any] | None, dict[str, Any] | None]) -> set[str]:
     """Judge what a log of this table holds: (writer, before, after)."""
-    reader = _LogReader(job_table(table))
+    reader = _LogReader(job_table(table), Reading())
     events = [
         event for n, (who, old, new) in enumerate(changes) for event in reader._change(T + n * SECOND, who, old, new)
     ]
