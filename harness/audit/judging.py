@@ -96,13 +96,15 @@ class Auditor:
         """By tool and priority, the latest due time of a job that was claimed."""
         self.events = 0
         self.jobs = 0
+        self.timeless = 0
+        """How many jobs were completed and do not say when that was, or when they were claimed."""
         self.first: Instant | None = None
         self.last: Instant | None = None
 
     def _new_judge(self, kind: Kind) -> Judge:
         return Judge(
             _invariants(self._shows, kind),
-            Rules(Settings(), excuses=excuses(), takes_back_in_claim=True),
+            Rules(Settings(), excuses=excuses(), takes_back_in_claim=True, ends_may_lack_times=True),
             accepted={name: NOT_SHOWN for name in ANOMALIES if name not in self._shows},
         )
 
@@ -123,6 +125,8 @@ class Auditor:
     def _observe(self, event: Observed) -> None:
         after = event.after
         self.jobs += event.before is None
+        if after is not None and after.status is Status.COMPLETED and None in (after.started_at, after.completed_at):
+            self.timeless += event.before is None or event.before.status is not Status.COMPLETED
         if after is None or (after.terminal and after.agrees):
             self._open.pop(event.job, None)
             self._judge.forget(event.job)
@@ -173,10 +177,16 @@ class Auditor:
             shows=self._shows,
             judged=tuple(sorted({ANOMALIES[name][0].id for name in self._shows})),
             not_judged=tuple(sorted(self._evidence.silent.items())),
-            notes=tuple(self._evidence.notes),
+            notes=(*self._evidence.notes, *self._notes()),
             first=self.first,
             last=self.last,
         )
+
+    def _notes(self) -> list[str]:
+        if not self.timeless or "completed_before_started" not in self._shows:
+            return []
+        jobs = f"{self.timeless} job{'' if self.timeless == 1 else 's'}"
+        return [f"not judged for completed_before_started: {jobs} without started_at or completed_at"]
 
     def _unfinished(self, late: dict[JobId, JobView], now: Instant) -> list[Anomaly]:
         """Judge what must hold at rest of these jobs, as they stand; two rows that disagree explain all else."""

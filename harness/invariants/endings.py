@@ -76,13 +76,13 @@ class CompletedHasResult(Monitor):
             self.breach("wrong_result", f"it holds {after.output!r}, the worker said {call.arguments[-1]!r}", job=job)
         if after.error is not None:
             self.breach("completed_with_error", f"it is COMPLETED and holds the error {after.error!r}", job=job)
-        if after.completed_at is None or after.started_at is None or after.completed_at < after.started_at:
-            skew = 2 * self.settings.max_skew
-            if after.completed_at is None or after.started_at is None or after.completed_at + skew < after.started_at:
+        if after.completed_at is None or after.started_at is None:
+            if not self.rules.ends_may_lack_times:
                 named = (("completedAt", after.completed_at), ("startedAt", after.started_at))
-                missing = [name for name, at in named if at is None]
-                told = f"{' and '.join(missing)} missing" if missing else "completedAt is before startedAt"
+                told = f"{' and '.join(name for name, at in named if at is None)} missing"
                 self.breach("completed_before_started", told, job=job)
+        elif after.completed_at + 2 * self.settings.max_skew < after.started_at:
+            self.breach("completed_before_started", "completedAt is before startedAt", job=job)
 
 
 def _same_result(said: Any, kept: Any) -> bool:

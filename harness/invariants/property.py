@@ -112,6 +112,8 @@ class Rules:
     """What the faults of a history explain by themselves, by the names of their events."""
     takes_back_in_claim: bool = False
     """Whether a claim takes back what a dead worker held, and then may do what `expire` may elsewhere."""
+    ends_may_lack_times: bool = False
+    """Whether a job may have ended and not say when it began or ended: one that was imported, or cleared."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 

@@ -142,6 +142,15 @@ def standing(*views: JobView, now: int = T + 10 * HOUR) -> Audit:
     return auditor.finish()
 
 
+def test_when_a_job_ended_is_judged_only_where_it_says_so() -> None:
+    bare = [DONE._replace(id=str(n), **{name: None}) for n, name in enumerate(("started_at", "completed_at"))]
+    audit = standing(*bare, view("PENDING"))
+    assert audit.findings == ()
+    told = "not judged for completed_before_started: 2 jobs without started_at or completed_at"
+    assert told in audit.notes
+    assert standing(DONE._replace(completed_at=T)).findings[0].name == "completed_before_started"
+
+
 # descriptions of tables -----------------------------------------------------------------------------------------------
 
 
@@ -399,6 +408,19 @@ def test_a_queue_that_deletes_what_is_done_loses_nothing_by_it() -> None:
     taken_over = [*life, ("w2", picked, again)]
     assert logged("pgqueuer-jobs", *taken_over, ("w2", again, None)) <= {"double_claim"}
     assert "stale_complete" in logged("pgqueuer-jobs", *taken_over, ("w1", again, None))
+
+
+def test_a_status_that_says_nothing_ends_nothing_in_a_log() -> None:
+    """procrastinate aborts a job by way of `aborting`, which is ignored; a status may be NULL for a while, too."""
+    row = {"id": "1", "tool": "mail"}
+    doing, done = {**row, "status": "doing", "worker": "7"}, {**row, "status": "succeeded"}
+    for between in ("aborting", None):
+        aside = {**doing, "status": between}
+        life = [("api", None, {**row, "status": "todo"}), ("w1", {**row, "status": "todo"}, doing)]
+        life += [("api", doing, aside), ("w1", aside, done)]
+        assert logged("procrastinate-jobs", *life) == set()
+        gone = "live_job_deleted" in logged("procrastinate-jobs", *life[:3], ("api", aside, None))
+        assert gone, "it was last seen at work"
 
 
 def test_a_claim_without_an_end_is_overdue_by_when_it_was_made() -> None:
