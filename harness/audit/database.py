@@ -69,12 +69,14 @@ _SILENT: Final[Mapping[str, str]] = {
     "single_owner": "each attempt overwrites the row of the one before",
     "fenced": "a row does not say which worker changed it",
     "lease_outlives_execution": "rows do not say when a worker began or ended its run: audit spans",
-    "no_lost_job": "no time of a claim is described",
-    "attempts_bounded": "attempts or max_attempts are not described",
-    "not_before": "start_after or started_at is not described",
-    "unique_respected": "unique_key is not described",
+    "attempts_bounded": "a change does not say how often the job was delivered",
+    "failed_only_when_exhausted": "no column says that an error was final: a job may rightly fail with attempts left",
+    "completed_with_error": "a queue may keep the error of an earlier attempt",
+    "not_before": "a change does not say when the job was due",
+    "unique_respected": "a change does not say which key the job has",
     "tables_agree": "only one table is read",
 }
+"""Why an invariant, or one of its anomalies, is not judged, where no column is missing."""
 
 
 # one snapshot ---------------------------------------------------------------------------------------------------------
@@ -180,26 +182,34 @@ class Snapshot:
 def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | None = None) -> Evidence:
     """Return what a table shows. With `since`, only jobs that changed after that."""
     described = frozenset(table.columns)
-    shown = _OF_CHANGES if table.changes else _OF_ROWS
+    kinds = _OF_CHANGES if table.changes else _OF_ROWS
     reader = _changes if table.changes else _standing
-    shows = frozenset(name for name, needed in shown.items() if needed <= described)
+    shows = frozenset(name for name, needed in kinds.items() if needed <= described)
     notes = [] if table.changes else ["rows show how each job stands now, and nothing that was overwritten since"]
     reading = session.reading(table, notes)
     return Evidence(
         name=f"{table.name} in {session.place}",
         shows=shows,
-        silent=_silent(shows),
+        silent=_silent(kinds, shows, described),
         read=lambda jobs: reader(session, table, reading, since, jobs),
         now=lambda: session.now,
         notes=notes,
     )
 
 
-def _silent(shows: frozenset[str]) -> dict[str, str]:
+def _silent(kinds: Mapping[str, frozenset[str]], shows: frozenset[str], described: frozenset[str]) -> dict[str, str]:
+    """Say of each invariant that is not judged, and of each anomaly of another that does not show, why."""
     from harness.invariants import ANOMALIES
 
     judged = {ANOMALIES[name][0].id for name in shows}
-    return {name: why for name, why in _SILENT.items() if name not in judged}
+    told = {name: why for name, why in _SILENT.items() if name not in judged}
+    for name in kinds.keys() - shows:
+        lacking = sorted(kinds[name] - described)
+        invariant = ANOMALIES[name][0].id
+        if lacking and lacking != ["partner"]:
+            why = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not described"
+            told[name if invariant in judged else invariant] = why
+    return told
 
 
 def _query(table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
@@ -311,7 +321,7 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
     shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= frozenset(table.columns))
     notes: list[str] = []
     writers = session.value(f"SELECT count(DISTINCT writer) FROM {LOG}")
-    silent = _silent(shows)
+    silent = _silent(SHOWN_BY_LOG, shows, frozenset(table.columns))
     reading = session.reading(table, notes)
     if table.deletes:
         shows -= {"live_job_deleted"}

@@ -10,7 +10,7 @@ claim that it took last, and nothing is said of a worker that took none. Times a
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from harness.history.event import Call, Event, Observed, Return
@@ -48,7 +48,7 @@ class Evidence:
     shows: frozenset[str]
     """The anomalies that it could show."""
     silent: Mapping[str, str]
-    """By invariant that it cannot judge, why."""
+    """By invariant that it cannot judge, or anomaly of another that does not show in it, why."""
     read: Callable[[Collection[JobId] | None], Iterator[Event]]
     """Reads the events, of all jobs or of these; it can be asked again, and then shows the same."""
     now: Callable[[], Instant]
@@ -56,7 +56,15 @@ class Evidence:
     notes: list[str] = field(default_factory=list)
     """What a reader has to know of how it was read."""
 
+    def of_one_job(self) -> Evidence:
+        """Return what it shows where only one job is read."""
+        compared = self.shows & _OF_SEVERAL
+        silent = {**self.silent, **dict.fromkeys(compared, "it takes other jobs to see, and --job reads one")}
+        return replace(self, shows=self.shows - compared, silent=silent)
 
+
+_OF_SEVERAL: Final = frozenset({"unique_key_shared", "job_never_run"})
+"""What one job alone does not show."""
 _REPORTS: Final = ("complete", "fail", "heartbeat")
 
 

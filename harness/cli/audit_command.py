@@ -176,6 +176,7 @@ def _execute(arguments: argparse.Namespace) -> int:
             evidence = _evidence(source, arguments, stack)
             if arguments.job is not None:
                 _tell_story(evidence, arguments.job)
+                evidence = evidence.of_one_job()
             auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
             auditor.take(evidence.read(None if arguments.job is None else {arguments.job}))
             audits.append(auditor.finish())

@@ -221,6 +221,18 @@ def test_a_value_that_is_no_number_or_time_names_its_column_and_job(entry: dict[
     assert read(attempts=2.0, tool=["a"], unique_key=7) == blank("7", attempts=2, tool="['a']", unique_key="7")
 
 
+def test_what_is_not_judged_names_the_column_that_is_missing() -> None:
+    described = frozenset({"attempts", "lease_until", "output", "error"})
+    shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= described)
+    told = _silent(SHOWN_BY_LOG, shows, described)
+    assert told["attempt_overrun"] == "max_attempts and started_at are not described"
+    assert told["unique_respected"] == "unique_key is not described"
+    assert "fenced" not in told
+    assert {"failed_only_when_exhausted", "completed_with_error"} <= told.keys()
+    alone = Evidence("rows", frozenset({"unique_key_shared"}), {}, lambda jobs: iter(()), lambda: T).of_one_job()
+    assert (alone.shows, [*alone.silent]) == (frozenset(), ["unique_key_shared"])
+
+
 # spans ----------------------------------------------------------------------------------------------------------------
 
 
