@@ -212,8 +212,8 @@ def _silent(kinds: Mapping[str, frozenset[str]], shows: frozenset[str], describe
     return told
 
 
-def _query(table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
-    """Return the query of all entries, or of these jobs, oldest first where rows tell changes."""
+def _wanted(table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
+    """Return the condition on rows, of all jobs or of these, and its parameters."""
     wanted: list[str] = []
     values: dict[str, Any] = {}
     if jobs is not None:
@@ -225,9 +225,29 @@ def _query(table: DescribedTable, since: Instant | None, jobs: Collection[JobId]
             latest = ", ".join(f"({_literal(table.columns[name])})" for name in times)
             wanted.append(f"GREATEST({latest}) >= to_timestamp(%(since)s)")
             values["since"] = since / 1_000_000
-    where = f" WHERE {' AND '.join(wanted)}" if wanted else ""
+    return f" WHERE {' AND '.join(wanted)}" if wanted else "", values
+
+
+def _query(table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
+    """Return the query of all entries, or of these jobs, oldest first where rows tell changes."""
+    where, values = _wanted(table, since, jobs)
     order = f" ORDER BY ({_literal(table.columns['at'])}), job" if table.changes else ""
     return f"SELECT {_literal(table.entry())} FROM {_literal(table.rows)} AS job{where}{order}", values
+
+
+def _refuse_shared_ids(session: Snapshot, table: DescribedTable, since: Instant | None) -> None:
+    """Refuse an id that is none: two rows under one would be judged as one job."""
+    where, values = _wanted(table, since, None)
+    text = (
+        f"SELECT ({_literal(table.columns['id'])})::text, count(*) FROM {_literal(table.rows)} AS job{where} "
+        f"GROUP BY 1 HAVING count(*) > 1 OR ({_literal(table.columns['id'])})::text IS NULL LIMIT 1"
+    )
+    for job, count in session.rows(text, values):
+        told = "the id of a row is NULL" if job is None else f"{count} rows have the id {job}"
+        raise UsageError(
+            f"{table.path or table.name}: {told}",
+            hint="`id` has to tell jobs apart: for a key of two columns write job.tenant || '/' || job.number.",
+        )
 
 
 def _literal(text: str) -> str:
@@ -239,6 +259,8 @@ def _standing(
     session: Snapshot, table: DescribedTable, reading: Reading, since: Instant | None, jobs: Collection[JobId] | None
 ) -> Iterator[Event]:
     """Tell of each row how the job came to stand so, as far as its own times say."""
+    if jobs is None:
+        _refuse_shared_ids(session, table, since)
     chronicle = Chronicle()
     for (entry,) in session.rows(*_query(table, since, jobs)):
         view = table.view(entry, reading)

@@ -237,15 +237,19 @@ def test_printing_what_installs_changes_nothing(
         (lambda text: text.replace("table: mail_jobs", "table: male_jobs"), 2, 'relation "male_jobs" does not exist'),
         (lambda text: text.replace("done: COMPLETED, ", ""), 2, "`status` does not say what 'done' means"),
         (lambda text: text.replace("job.run_at", "job.run_at +"), 2, "PostgreSQL refuses an expression"),
-        (lambda text: text.replace("job.created_at", "job.id"), 2, "is no time"),
+        (lambda text: text.replace("job.created_at", "job.id"), 2, "created_at of the job 1 is 1, which is no time"),
+        (lambda text: text.replace("job.attempts", "job.state"), 2, "attempts of the job 1 is 'done', which is no"),
+        (lambda text: text.replace("id: job.id", "id: job.state"), 2, "mail.yaml: 2 rows have the id done"),
+        (lambda text: text.replace("id: job.id", "id: job.result"), 2, "mail.yaml: the id of a row is NULL"),
     ],
 )
 def test_a_description_that_does_not_fit_is_told(
     change: Callable[[str], str], code: int, told: str, mail: Mail, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mail.send()
-    mail.claim("w1", job=1)
-    mail.run("w1", COMPLETE, job=1, token=None, result="x")
+    mail.send(2)
+    for job, result in ((1, "x"), (2, None)):
+        mail.claim("w1", job=job)
+        mail.run("w1", COMPLETE, job=job, token=None, result=result)
     Path(mail.described).write_text(change(TABLE))
     assert main(["audit", mail.described, "--database", mail.url]) == code
     assert told in capsys.readouterr().err
