@@ -34,7 +34,7 @@ _OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
     "attempt_overrun": frozenset({"attempts", "max_attempts", "started_at"}),
     "claimed_early": frozenset({"start_after", "started_at"}),
     "completed_before_started": frozenset({"started_at", "completed_at"}),
-    "job_stuck": frozenset({"started_at"}),
+    "job_stuck": frozenset({"lease_until"}),
     "job_never_run": frozenset({"created_at", "started_at"}),
     "unique_key_shared": frozenset({"unique_key"}),
     "tables_disagree": frozenset({"partner"}),
@@ -185,6 +185,8 @@ def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | 
     kinds = _OF_CHANGES if table.changes else _OF_ROWS
     reader = _changes if table.changes else _standing
     shows = frozenset(name for name, needed in kinds.items() if needed <= described)
+    if not table.changes and "started_at" in described:
+        shows |= {"job_stuck"}
     notes = [] if table.changes else ["rows show how each job stands now, and nothing that was overwritten since"]
     reading = session.reading(table, notes)
     return Evidence(
@@ -269,11 +271,25 @@ def _standing(
 
 
 def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Event]:
-    """Tell how a job came to stand as it does: sent, claimed for its last attempt, ended."""
+    """Tell how a job came to stand as it does: sent, claimed for its last attempt, ended.
+
+    A row says nothing of what it was before. So one that has ended holds its unique key no more: it may have been the
+    key of another job before or since. And one that failed or was cancelled may have been given its start time
+    afterwards, for a retry.
+    """
+    if view.terminal:
+        view = view._replace(unique_key=None)
+    if view.started_at is None and view.status is Status.PROCESSING:
+        yield from chronicle.change(view.created_at, worker, None, view)
+        return
     claimed = view.started_at is not None and view.status is not Status.PENDING
     before = max(0, view.attempts - 1) if claimed else view.attempts
     status = Status.PENDING if claimed or view.status is not Status.PENDING else view.status
+    due = view.start_after
+    if claimed and view.started_at is not None and view.status in (Status.FAILED, Status.CANCELLED):
+        due = min(due, view.started_at)
     sent = view._replace(
+        start_after=due,
         status=status if view.status is not None else None,
         queue_state=view.queue_state if not claimed and view.status is Status.PENDING else blank("").queue_state,
         attempts=before,

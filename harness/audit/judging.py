@@ -113,9 +113,10 @@ class Auditor:
         see, anomalies = self._judge.see, self._judge.anomalies
         for event in events:
             self.events += 1
-            if self.first is None:
+            if self.first is None or event.at < self.first:
                 self.first = event.at
-            self.last = event.at
+            if self.last is None or event.at > self.last:
+                self.last = event.at
             see(event)
             if type(event) is Observed:
                 self._observe(event)

@@ -142,6 +142,32 @@ def standing(*views: JobView, now: int = T + 10 * HOUR) -> Audit:
     return auditor.finish()
 
 
+def test_a_key_of_rows_is_shared_by_those_that_are_unfinished_now() -> None:
+    keyed = view("PENDING", unique_key="k")._replace(created_at=T + 2 * HOUR, start_after=T + 2 * HOUR)
+    done = DONE._replace(id="b", unique_key="k")
+    for rows in ((keyed, done), (done, keyed)):
+        audit = standing(*rows)
+        assert audit.findings == (), "one had ended long before the other was sent"
+        assert (audit.first, audit.last) == (T, T + 2 * HOUR)
+    shared = standing(keyed, done, keyed._replace(id="c")).findings
+    assert [(each.name, each.jobs) for each in shared] == [("unique_key_shared", 1)]
+
+
+def test_a_start_time_of_a_job_that_ended_otherwise_is_that_of_its_next_retry() -> None:
+    later = RUNS._replace(start_after=T + HOUR)
+    ended = [view(name, attempts=1, started_at=T)._replace(id=name) for name in ("FAILED", "CANCELLED")]
+    ended = [each._replace(start_after=T + HOUR, completed_at=T + 1) for each in ended]
+    assert standing(*ended).findings == ()
+    assert {each.name for each in standing(later, now=T).findings} == {"claimed_early"}
+
+
+def test_a_claim_of_unknown_time_is_stuck_by_its_end_and_waits_for_nothing() -> None:
+    ends, endless = (RUNS._replace(id=name, started_at=None) for name in ("ends", "endless"))
+    other = RUNS._replace(id="other", start_after=T + 9 * HOUR, started_at=T + 9 * HOUR, lease_until=T + 11 * HOUR)
+    stuck = standing(ends, endless._replace(lease_until=None), other).findings
+    assert [(each.name, each.first.job, each.jobs) for each in stuck] == [("job_stuck", "ends", 1)]
+
+
 def test_when_a_job_ended_is_judged_only_where_it_says_so() -> None:
     bare = [DONE._replace(id=str(n), **{name: None}) for n, name in enumerate(("started_at", "completed_at"))]
     audit = standing(*bare, view("PENDING"))
