@@ -109,7 +109,7 @@ class Chronicle:
             return self._in_place(before, after)
         arrow = (before.status, after.status)
         if arrow == (Status.PROCESSING, Status.PENDING) and after.attempts == before.attempts - 1:
-            return "release"  # Whoever takes a job back without a count of it gives the attempt back.
+            return "release"  # Also by a cron that takes a job back and does not count that run.
         if arrow in HELD:
             return HELD[arrow] if arrow[1] is Status.COMPLETED or self._holds(at, writer, before) else "expire"
         return OTHERS.get(arrow, "update")
