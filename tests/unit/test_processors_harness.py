@@ -490,6 +490,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "break_off",
         "come_to_rest",
         "end_processes",
+        "explain_job",
         "forget_children",
         "host",
         "left_behind",
@@ -503,6 +504,8 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "reopen",
         "report_broken",
         "unended",
+        "unserved",
+        "waiting",
     }  # The affairs of the plugin, and of tests in other languages.
     methods = {name for name in dir(JobHarness) if not name.startswith("_") and callable(getattr(JobHarness, name))}
     assert methods - left_out == {name for name in dir(AsyncJobHarness) if not name.startswith("_")} - {
