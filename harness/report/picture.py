@@ -19,6 +19,7 @@ from importlib import resources
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from harness.faults import CONSEQUENCES
 from harness.invariants import kind_of
 from harness.model.duration import format_duration
 from harness.printable import printable
@@ -443,8 +444,12 @@ def _state(row: Json | None) -> str:
 
 
 def _mark_faults(run: Json, rows: list[GridRow], *, minimal: bool) -> None:
-    """Mark each fault where it struck; red where the shrinker has shown that the anomaly needs it."""
-    struck = [row for row in rows if run["events"][(row.event or 0) - run["first_event"]]["kind"] == "fault"]
+    """Mark each fault where it struck; red where the shrinker has shown that the anomaly needs it.
+
+    What only followed, such as an exception that an actor raised, is none: the page may say that no fault was needed.
+    """
+    events = [(row, run["events"][(row.event or 0) - run["first_event"]]) for row in rows]
+    struck = [row for row, event in events if event["kind"] == "fault" and event["name"] not in CONSEQUENCES]
     asked = [(item["actor"], item["gate"]) for item in run["deviations"]]
     for row in struck:
         row.marks.append("fault")

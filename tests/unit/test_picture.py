@@ -173,6 +173,11 @@ def test_a_fault_is_red_only_where_the_shrinker_has_shown_that_it_is_needed() ->
         text = picture({"engine": "memory", "verdict": "fail", "findings": [{**about, "minimal": minimal}]})
         assert f">{told}</p>" in text
         assert ("fault needed" in text) == minimal
+    (struck,) = (event for event in run["events"] if event["kind"] == "fault")
+    struck |= {"name": "raised", "data": {"error": "Error: boom"}}  # what an actor does by itself
+    run |= {"tape": [], "deviations": []}
+    text = picture({"engine": "memory", "verdict": "fail", "findings": [{**about, "minimal": False}]})
+    assert ">fault</p>" not in text
 
 
 def _commands(tmp_path: Path) -> Iterator[tuple[list[str], str]]:
