@@ -454,11 +454,14 @@ class JobHarness(Assertions):
 
     def other_problems(self) -> list[str]:
         """Judge what must hold at rest, and say what is wrong beside anomalies."""
-        views = self._session.board.views
         if not self._session.board.live:
-            self._session.judge.rest(views)
+            self._session.judge.rest(self._session.board.views)
+        return self.test_problems()
+
+    def test_problems(self) -> list[str]:
+        """Say what is wrong beside anomalies: FAILED jobs that the test ignored, leaks, faults that never came."""
         found = (
-            unseen_failures(views, self._looked_at),
+            unseen_failures(self._session.board.views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             hung(self._baton.blocked),
             left_running(

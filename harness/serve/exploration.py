@@ -23,7 +23,7 @@ from harness.report.screen import first_screen, one_line, screen_text
 from harness.run.session import as_on_tape
 from harness.scenario.replay_token import ReplayToken, decode, encode, target_of_test
 from harness.serve.conversation import Conversation
-from harness.sim.choices import Choices, Replay
+from harness.sim.choices import Choices, ListedGates, Replay
 
 if TYPE_CHECKING:
     from harness.serve.service import HarnessService, OpenedHarness
@@ -57,6 +57,8 @@ class Player:
         """The names of the side effects that processors declared in any run."""
         self.checks = False
         """Whether the body judges by checks of its own."""
+        self._problems: list[str] = []
+        """What would fail the run that is played as a plain test."""
         self.engine = ""
         self.settings = GUIDE
 
@@ -68,7 +70,10 @@ class Player:
         try:
             with turn.playing(opened.harness):
                 self._body(opened)
-            return replace(turn.seen or PlayedTest(lost="the test was not called"), left=tuple(self.left))
+            seen = replace(turn.seen or PlayedTest(lost="the test was not called"), left=tuple(self.left))
+            if isinstance(choices, ListedGates) and self._problems and not (seen.failure or seen.lost or seen.anomalies):
+                return replace(seen, failure="\n\n".join(self._problems))  # Undisturbed, it is a plain test.
+            return seen
         except PeerLost as lost:
             return PlayedTest(lost=str(lost), hung=lost.kind == "blocked")
         finally:
@@ -81,6 +86,8 @@ class Player:
         told = self._conversation.play({"now": opened.now_ms, "run": self.played, "gates": True})
         self.left = [str(each) for each in told.get("left") or ()]
         self.checks |= bool(told.get("checks"))
+        opened.look_at(told.get("looked") or ())
+        self._problems = [*opened.harness.test_problems(), *map(str, told.get("running") or ())]
         if lost := told.get("lost"):
             raise PeerLost("blocked", str(lost), name="the test")
         if failure := told.get("failure"):

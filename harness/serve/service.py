@@ -126,6 +126,13 @@ class OpenedHarness:
             "data": {} if event.data is None else event.data,
         }
 
+    def look_at(self, jobs: Sequence[str]) -> None:
+        """Remember that the test has read how these jobs stand."""
+        known = {handle.id for handle in self.harness.all_enqueued()}
+        for job in jobs:
+            if job in known:
+                self.harness.status(job)
+
     def first_screen(self, *, title: str = "") -> str:
         """Return the first screen of what was judged wrong, the invariants of the test's own included."""
         run = Run(
@@ -303,10 +310,7 @@ class HarnessService:
         try:
             if not judge:
                 return {"problems": [], "notes": []}
-            known = {handle.id for handle in harness.all_enqueued()}
-            for job in looked:
-                if job in known:
-                    harness.status(job)
+            opened.look_at(looked)
             problems = harness.other_problems()
             if harness.anomalies:
                 problems = [opened.first_screen(), *problems]

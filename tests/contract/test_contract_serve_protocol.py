@@ -56,6 +56,7 @@ class Client(Conversation):
         self.script: Iterator[tuple[str, dict[str, Any]]] = iter(())
         self.playing = 0
         self.checks = 0
+        self.judged: dict[str, list[str]] = {}
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[int, dict[str, Any]] = {}
         self.number = 0
@@ -89,7 +90,7 @@ class Client(Conversation):
         if (step := next(self.script, None)) is not None:
             self.queue(step[0], **step[1])
         else:
-            self.say({"played": self.playing, "failure": None, "checks": self.checks})
+            self.say({"played": self.playing, "failure": None, "checks": self.checks, **self.judged})
             self.playing = 0
 
     def _line(self, seconds: float | None) -> dict[str, Any] | None:
@@ -132,6 +133,10 @@ def charging(client: Client, actor: str) -> None:
 
 def keyed(client: Client, actor: str) -> None:
     client.stand(actor, "charged", identity="order-7", idempotent=True)
+
+
+def failing(client: Client, actor: str) -> None:
+    client.say({"effect": "ended", "actor": actor, "data": {"threw": {"name": "Error", "message": "no"}}})
 
 
 PAYING: Body = (
@@ -214,6 +219,25 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     other = client.ask("explore", **{**asked, "name": "ships"}, options=options, replay=told["token"])
     assert other["kind"] == "usage"
     assert "recorded for something else" in other["message"]
+    assert client.unfitting() == []
+
+
+@pytest.mark.parametrize(
+    ("processor", "judged", "told"),
+    [
+        (failing, {}, "undisturbed, it fails: a job ended FAILED and the test never looked:\n  job-1 (pay), attempts 3"),
+        (failing, {"looked": ["job-1"]}, ""),
+        (Client.end, {"running": ["an interval still runs"]}, "undisturbed, it fails: an interval still runs"),
+    ],
+)
+def test_the_undisturbed_run_of_an_explored_test_is_judged_as_a_plain_test(
+    processor: Callable[[Client, str], None], judged: dict[str, list[str]], told: str
+) -> None:
+    client = Client({"pay": processor}, PAYING)
+    client.judged = judged
+    answer = client.ask("explore", name="pays", source="body", command="", runs=5)
+    assert answer["verdict"] == ("fails" if told else "pass")
+    assert answer.get("why", "").startswith(told)
     assert client.unfitting() == []
 
 

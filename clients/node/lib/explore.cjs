@@ -3,7 +3,7 @@
 "use strict";
 const { Connection } = require("./connection.cjs");
 const { IsolatedBodies } = require("./isolated.cjs");
-const { Session, shown, wired } = require("./harness.cjs");
+const { Session, leftRunning, shown, wired } = require("./harness.cjs");
 const { changed, stateAround } = require("./state.cjs");
 const { world } = require("./world.cjs");
 
@@ -81,7 +81,8 @@ class Bodies {
     }
     stuck.end();
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
-    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length });
+    const judged = { looked: [...session.looked], running: leftRunning(there.host) };
+    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });
   }
 
   /** Look at what a processor finds around it when a run begins: what the body made anew is as it was in the first runs. */

@@ -171,14 +171,14 @@ class Harness {
     const { session } = there;
     if (session === null) return;
     let wrong = [];
-    const left = there.host.left();
+    const left = leftRunning(there.host);
     try {
       if (session.lost !== null) throw session.lost;
       await session.asking;
       if (judge) there.time.refuseLeaving(session.title);
       session.check();
       ({ problems: wrong } = await there.ask("close", { looked: [...session.looked], judge }));
-      if (left.length > 0) wrong.push(["processors of this test left something running:", ...left.map((each) => `  ${each}`)].join("\n"));
+      wrong.push(...left);
     } finally {
       session.over = true;
       there.session = null;
@@ -423,6 +423,12 @@ function shown(name, words) {
   return error;
 }
 
+/** What the processors of a test left running, in the words of a problem; none where nothing is left. */
+function leftRunning(host) {
+  const left = host.left();
+  return left.length === 0 ? [] : [["processors of this test left something running:", ...left.map((each) => `  ${each}`)].join("\n")];
+}
+
 /** Let an error that came over the connection point at the line of the test that asked. */
 function pointed(error, at) {
   if (error instanceof Refused) error.message = spelled(error.message);
@@ -439,4 +445,4 @@ function spelled(words) {
   );
 }
 
-module.exports = { Harness, Job, Session, declare, shown, step, wired, refuseUnknown };
+module.exports = { Harness, Job, Session, declare, leftRunning, shown, step, wired, refuseUnknown };
