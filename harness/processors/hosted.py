@@ -8,7 +8,7 @@ a promise cannot be cancelled. Must not know: how the process is spoken to.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, Protocol
@@ -59,6 +59,8 @@ class HostedProcessors(PeerRuns):
         self._process = process
         self._peer = process
         self._slugs: dict[str, HostedProcessor] = {}
+        self._over: dict[str, ProcessorRun] = {}
+        """Runs that have ended while their worker lives: what they started may still do something."""
         process.hear_first(self._hear)
 
     def processor(self, slug: str) -> HostedProcessor:
@@ -73,12 +75,33 @@ class HostedProcessors(PeerRuns):
 
     def context_of(self, actor: str) -> contextvars.Context | None:
         """Return the context of a run; None: it has ended, or its worker is dead."""
-        run = self._runs.get(actor)
+        run = self._alive(actor)
         return None if run is None else run.context
+
+    def _alive(self, actor: str | None) -> ProcessorRun | None:
+        """Return a run, ended or not; None: its worker is dead."""
+        run = self._runs.get(actor or "") or self._over.get(actor or "")
+        return None if run is None or (run.life is not None and run.life.over) else run
+
+    def _ended(self, actor: str, ending: Mapping[str, Any]) -> None:
+        run = self._runs.get(actor)
+        super()._ended(actor, ending)
+        if run is not None:
+            self._over[actor] = run
+
+    def _called(self, gate: Report) -> None:
+        """Take what stands at a gate, unless its worker is dead; of a run that has ended it still counts."""
+        run = self._alive(gate["actor"])
+        if run is None:
+            return
+        if run.name in self._over:
+            self._find(run, f"{gate['point']!r} came after the attempt had ended: await it before the processor returns")
+        super()._called(gate)
 
     def crash(self) -> None:
         """Let all runs die: nothing that they still do is seen."""
-        runs, self._runs = list(self._runs.values()), {}
+        runs = [*self._runs.values(), *self._over.values()]
+        self._runs, self._over = {}, {}
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

@@ -108,6 +108,10 @@ class PeerRuns:
         """Return what a run gets at the gate of this name, or what can be awaited for it."""
         raise NotImplementedError
 
+    def _alive(self, actor: str | None) -> ProcessorRun | None:
+        """Return the run of this name that may still do something."""
+        return self._runs.get(actor or "")
+
     def _arrived(self, gate: Report, run: ProcessorRun) -> None:
         """Act on a run that has come to a gate, before it is answered there."""
 
@@ -273,7 +277,7 @@ class PeerRuns:
         """Call the stub at whose gate a run stands."""
         self._asked.add(gate["gate"])
         name, args = gate["point"], list(gate["with"])
-        run = self._runs.get(gate["actor"] or "")
+        run = self._alive(gate["actor"])
         if run is not None and run.abandoned:
             self._find(run, f"it was abandoned, and still called {name}({', '.join(map(repr, args))[:200]})")
         if run is not None:

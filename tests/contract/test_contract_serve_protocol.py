@@ -139,6 +139,11 @@ def failing(client: Client, actor: str) -> None:
     client.say({"effect": "ended", "actor": actor, "data": {"threw": {"name": "Error", "message": "no"}}})
 
 
+def failing_before_its_charge(client: Client, actor: str) -> None:
+    failing(client, actor)
+    client.stand(actor, "charged")
+
+
 PAYING: Body = (
     ("register", {"slug": "pay"}),
     ("enqueue", {"slug": "pay", "input": {"order": 7}}),
@@ -219,6 +224,23 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     other = client.ask("explore", **{**asked, "name": "ships"}, options=options, replay=told["token"])
     assert other["kind"] == "usage"
     assert "recorded for something else" in other["message"]
+    assert client.unfitting() == []
+
+
+def test_a_side_effect_after_the_end_of_its_attempt_counts_until_its_worker_dies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    client = Client({"pay": failing_before_its_charge})
+    client.ask("open", at_most_once=["charged"])
+    for do, given in PAYING:
+        client.ask(do, **given)
+    assert "pay job-1, attempt 1: 'charged' came after the attempt had ended: await it" in capsys.readouterr().err
+    client.ask("crash_worker")
+    gates = [line for side, line in client.said if side == "client" and "gate" in line]
+    severed = [line["actor"] for side, line in client.said if side == "server" and "sever" in line]
+    assert severed == [line["actor"] for line in gates]
+    told = client.ask("close", looked=["job-1"])
+    assert "effect_repeated" in told["problems"][0]
     assert client.unfitting() == []
 
 

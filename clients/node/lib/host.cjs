@@ -57,11 +57,11 @@ class Host {
     return run === undefined || run.process !== undefined ? null : run.name;
   }
 
-  /** Whether the present code is of a run whose worker is dead. */
+  /** Whether the present code is of a run whose worker is dead. What a run does after its end is heard: it happens. */
   get dead() {
     const run = this.running.getStore();
     if (run?.process !== undefined) return run.process.dead;
-    return run !== undefined && (this.severed.has(run.name) || this.runs.get(run.name) !== run);
+    return run !== undefined && (this.severed.has(run.name) || run.of !== this.time.clock);
   }
 
   // messages -----------------------------------------------------------------------------------------------------
@@ -149,7 +149,7 @@ class Host {
   // runs ---------------------------------------------------------------------------------------------------------
 
   start({ with: { job, slug }, actor }) {
-    const run = { name: actor, job: job.id };
+    const run = { name: actor, job: job.id, of: this.time.clock };
     this.runs.set(actor, run);
     this.running.run(run, () => this.perform(run, slug, given(job)));
   }
