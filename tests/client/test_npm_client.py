@@ -369,6 +369,30 @@ def test_fake_timers_that_an_earlier_test_left_on_are_blamed_on_it(project: Proj
     assert f'the test "leaves them on" left them on. Call {mocks}.useRealTimers() in an afterEach there.' in ran.text
 
 
+SET_TIME = """
+import { afterEach, vi } from "vitest";
+import { expect, jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+afterEach(() => void vi.useRealTimers());
+
+test("sets the time", () => void vi.setSystemTime(new Date("2030-01-01")));
+test("the next one", async () => {
+  harness.register("pay", async () => 1);
+  const job = await harness.enqueue("pay");
+  await harness.runUntilIdle();
+  expect(job).toHaveStatus("COMPLETED");
+});
+"""
+
+
+def test_a_date_that_vitest_replaced_is_named_and_fails_no_later_test(project: Project) -> None:
+    ran = project.play("vitest", project.test("vitest", "more/set_time", SET_TIME))
+    assert "a Date that Vitest put in its place" in ran.text
+    assert "leave out vi.setSystemTime()" in ran.text
+    assert "Tests  1 failed | 1 passed" in ran.text
+
+
 OWN = """
 import PgBoss from "pg-boss";
 import { run, runMigrations, makeWorkerUtils } from "graphile-worker";

@@ -175,9 +175,15 @@ class Harness {
     try {
       if (session.lost !== null) throw session.lost;
       await session.asking;
-      if (judge) there.time.refuseLeaving(session.title);
+      let twoClocks = null;
+      try {
+        if (judge) there.time.refuseLeaving(session.title);
+      } catch (error) {
+        twoClocks = error; // The other side has to close all the same: else it refuses every later test.
+      }
       session.check();
-      ({ problems: wrong } = await there.ask("close", { looked: [...session.looked], judge }));
+      ({ problems: wrong } = await there.ask("close", { looked: [...session.looked], judge: judge && twoClocks === null }));
+      if (twoClocks !== null) throw twoClocks;
       wrong.push(...left);
     } finally {
       session.over = true;

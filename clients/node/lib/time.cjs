@@ -11,15 +11,20 @@ const { Clock, seeded, timersOf, virtualDate } = require("./shared/clock.cjs");
 const NAMES = ["setTimeout", "setInterval", "clearTimeout", "clearInterval"];
 
 class BothClocks extends Error {
-  /** `before` says that they were on as the test began; `test` is the one that left them on, where that is known. */
-  constructor(whose, { before = false, test = null } = {}) {
+  /**
+   * `before` says that they were on as the test began; `test` is the one that left them on, where that is known. `date`
+   * says that only the Date is another.
+   */
+  constructor(whose, { before = false, test = null, date = false } = {}) {
     const runner = whose === "Vitest's" ? "vi" : "jest";
+    const what = date ? `a Date that ${whose.slice(0, -2)} put in its place` : `${whose} fake timers`;
+    const call = date ? "setSystemTime" : "useFakeTimers";
     const left = test === null ? "a hook, a setup file or an earlier test turned them on" : `the test ${JSON.stringify(test)} left them on`;
     super(
-      `two clocks are on: ${whose} fake timers and the virtual time of job-harness\n` +
+      `two clocks are on: ${what} and the virtual time of job-harness\n` +
         (before
           ? `  They were on when this test began: ${left}. Call ${runner}.useRealTimers() in an afterEach there.`
-          : `  There is one time in a test: leave out ${runner}.useFakeTimers(), and move time with harness.advance("15m").`),
+          : `  There is one time in a test: leave out ${runner}.${call}(), and move time with harness.advance("15m").`),
     );
     this.name = "BothClocks";
   }
@@ -125,7 +130,7 @@ class VirtualTime {
     const fake = timer !== this.switches.setTimeout && (timer.clock !== undefined || timer._isMockFunction || /clock/.test(String(timer)));
     const date = this.clock !== null && globalThis.Date !== this.date;
     if (!fake && !date && !globalThis.Date.isFake) return;
-    throw new BothClocks(typeof globalThis.jest === "object" || globalThis.__vitest_worker__ === undefined ? "Jest's" : "Vitest's", when);
+    throw new BothClocks(typeof globalThis.jest === "object" || globalThis.__vitest_worker__ === undefined ? "Jest's" : "Vitest's", { ...when, date: !fake });
   }
 }
 
