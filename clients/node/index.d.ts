@@ -93,6 +93,8 @@ export interface Wanted {
 export interface Harness {
   /** Let a function serve a tool. */
   register<Input = any>(slug: string, processor: Processor<Input>): void;
+  /** One that is written for BullMQ's `Job`. It is called with what `ToolJob` says, and nothing else. */
+  register<Given extends { id?: string | undefined; data: any }>(slug: string, processor: (job: Given) => unknown): void;
   /** Accept a job; also from inside a processor. A held unique key returns the job that holds it. */
   enqueue(
     slug: string,
@@ -192,7 +194,13 @@ export interface ExploreOptions {
 }
 
 /** Play the body many times, with crashes, pauses, lost messages and duplicates at every gate. */
-export interface Explore {
+export interface Explore extends ExploreOne {
+  /** Of this file, only this test. */
+  only: ExploreOne;
+  skip: ExploreOne;
+}
+
+export interface ExploreOne {
   (name: string, body: () => unknown): void;
   (name: string, options: ExploreOptions, body: () => unknown): void;
 }

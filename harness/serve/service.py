@@ -229,7 +229,11 @@ class HarnessService:
                 hint="Call boss.send() and the like. Time passes with advance(), runUntilIdle() and waitFor().",
             )
         if self.opened is None:
-            raise UsageError("no harness is open", hint="Open one first; a test that is over has closed its own.")
+            raise UsageError(
+                "no harness is open",
+                hint="The test that opened it is over. One that runs at the same time (`concurrent`) closes it, too: "
+                "let the tests of a file run one after the other.",
+            )
         return self.opened.harness
 
     def _handle(self, job: str) -> JobHandle:

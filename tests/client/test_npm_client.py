@@ -306,6 +306,7 @@ test.explore("a misspelt effect", { runs: 20 }, async () => {
   await harness.enqueue("pay", { order: 7 });
   await harness.runUntilIdle();
 });
+test.explore.skip("left out", () => Promise.reject(new Error("it was played")));
 test.explore("no job", { runs: 5 }, async () => harness.register("pay", harness.external("charged")));
 """
 
@@ -631,6 +632,7 @@ test("REFUSED registered twice", async () => {
   await runs(one);
 });
 test("REFUSED two parameters", () => runs((async (job: any, helpers: any) => helpers.log(job)) as any).then(() => {}));
+test("REFUSED batch", () => runs(async ([job]: any) => job.id).then(() => {}));
 test("REFUSED slug", async () => {
   harness.register("My Tool", one);
   await harness.enqueue("My Tool");
@@ -670,6 +672,7 @@ TOLD = (
     "invariant_violated",
     "the tool 'a' has a processor already",
     'register("a"): the processor takes 2 parameters, and is called with the job alone',
+    'Wrap it: register("a", (job) => processor([job])).',
     "'My Tool' is not a valid tool name",
     "always(): the check returns a promise",
     "always(paid): the check returns a promise",
@@ -677,6 +680,27 @@ TOLD = (
     "waits for a promise that does not settle",
     "the Python side is gone: its process was killed by SIGKILL",
 )
+
+
+AT_ONCE = """
+import { jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+const pays = async () => {
+  harness.register("pay", async () => 1);
+  await harness.enqueue("pay");
+  await harness.runUntilIdle();
+};
+test.concurrent("one", pays);
+test.concurrent("another", pays);
+"""
+
+
+def test_tests_that_run_at_the_same_time_are_told_so(project: Project) -> None:
+    ran = project.play("vitest", project.test("vitest", "more/at_once", AT_ONCE))
+    assert ran.code == 1
+    assert "tests that run at the same time would share one virtual time" in ran.text
+    assert "Open one first" not in ran.text
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
@@ -760,7 +784,14 @@ def test_the_types_are_right(project: Project) -> None:
       const charge = harness.external("charged", async (order: number) => ({ receipt: "r" }));
       const { receipt }: { receipt: string } = await charge(7);
     });
+    test("a processor for BullMQ's Job, and one for a batch", () => {
+      interface BullJob { id?: string; data: { order: number }; updateProgress(value: number): Promise<void> }
+      harness.register("pay", async (job: BullJob) => job.data.order);
+      // @ts-expect-error - it is called with one job
+      harness.register("ship", async ([job]: { id: string; data: object }[]) => job);
+    });
     test.explore("explored", { runs: 10, isolate: "worker" }, async () => {});
+    test.explore.skip("skipped", async () => {});
     const own = ownWorkers({ queue: "pgboss10" });
     test("own", async () => {
       const begun: number = await own.start("worker", async () => own.databaseUrl.length);

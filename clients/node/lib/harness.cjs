@@ -8,6 +8,12 @@ const { world } = require("./world.cjs");
 
 const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const VERB = /[A-Z]/g;
+const NOT_OPEN =
+  "no harness is open here\n" +
+  "  Use it inside a test or a beforeEach of the file that called jobHarness(). Tests that run at the same time (`concurrent`)\n" +
+  "  close each other's: let those of a file run one after the other.";
+// `([job]) => ...` and `function ([job]) {...}`, as pg-boss's work() calls it.
+const OF_A_BATCH = /^(?:async\s*)?(?:function\b[^(]*)?\(\s*\[/;
 
 /** What the Python side has told of one open harness. */
 class Session {
@@ -137,23 +143,29 @@ class Harness {
 
   get #session() {
     const { session } = world();
-    if (session === null) throw new Error("no harness is open here\n  Use it inside a test or a beforeEach of the file that called jobHarness().");
+    if (session === null) throw new Error(NOT_OPEN);
     return session;
   }
 
   /** Let time be virtual from here on, and the queue be empty. */
   async open(title) {
     const there = world();
-    if (there.session !== null) {
+    if (there.session !== null || there.opening) {
       throw new Error(
         "a harness is open already: tests that run at the same time would share one virtual time\n" +
           "  Let the tests of a file run one after the other (no `concurrent`), and call jobHarness() once for each test.",
       );
     }
     there.time.refuseLeftOn();
-    await there.connect();
     const session = new Session(title);
-    const told = await there.ask(...this.opening(title));
+    there.opening = true;
+    let told;
+    try {
+      await there.connect();
+      told = await there.ask(...this.opening(title));
+    } finally {
+      there.opening = false;
+    }
     there.session = session;
     session.now = told.now;
     there.host.begin({ now: told.now, seed: this.options.seed });
@@ -231,6 +243,12 @@ class Harness {
       throw new TypeError(
         `register(${JSON.stringify(slug)}): the processor takes ${processor.length} parameters, and is called with the job alone\n` +
           `  Wrap it, and give it what it needs: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}(job.input, ...)).`,
+      );
+    }
+    if (OF_A_BATCH.test(String(processor))) {
+      throw new TypeError(
+        `register(${JSON.stringify(slug)}): the processor takes an array of jobs, as pg-boss calls it, and is called with one job\n` +
+          `  Wrap it: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}([job])).`,
       );
     }
     world().host.processors.set(slug, processor);

@@ -38,7 +38,7 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
   }
 
   /** A test whose body is played many times, with crashes, pauses, lost replies and duplicates at every gate. */
-  test.explore = function exploreTest(name, options, body) {
+  const exploring = (test) => function exploreTest(name, options, body) {
     if (typeof options === "function") [options, body] = [{}, options];
     let { runs, seconds, seed, timeout, isolate, ...unknown } = options ?? {};
     refuseUnknown("test.explore", unknown, ["runs", "seconds", "seed", "timeout", "isolate"]);
@@ -65,6 +65,7 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
     };
     test(name, played, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
   };
+  test.explore = Object.assign(exploring(test), { only: exploring(test.only), skip: exploring(test.skip) });
 
   return { jobHarness, ownWorkers, test, expect, effect: declare, step };
 }

@@ -17,6 +17,8 @@ class World {
     this.host = new Host({ send: (message) => this.connection?.send(message), time: this.time });
     this.connection = null;
     this.session = null;
+    /** Whether one is being opened. */
+    this.opening = false;
     this.play = null;
     /** Takes what is for the process that plays a run, where that is another one. */
     this.relay = null;
