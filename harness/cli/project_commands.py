@@ -17,6 +17,13 @@ from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
 
+_SHORT: Final = {"ts": "typescript", "py": "python"}
+
+
+def _unabbreviated(language: str) -> str:
+    return _SHORT.get(language, language)
+
+
 # init -----------------------------------------------------------------------------------------------------------------
 
 
@@ -24,7 +31,12 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("folder", nargs="?", default=".", metavar="FOLDER", help="the repository (default: this folder)")
-    add("--lang", choices=[str(item) for item in Language], help="the language of the processors (default: detected)")
+    add(
+        "--lang",
+        choices=[str(item) for item in Language],
+        type=_unabbreviated,
+        help="the language of the processors (default: detected)",
+    )
     add("--dry-run", action="store_true", help="show what would be written without writing it")
     add(
         "--queue",
@@ -142,7 +154,9 @@ def configure_new(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("tool", metavar="TOOL", help="the name of the kind of job, such as my-tool")
-    add("--lang", choices=[str(item) for item in Language], help="its language (default: detected)")
+    add(
+        "--lang", choices=[str(item) for item in Language], type=_unabbreviated, help="its language (default: detected)"
+    )
     add("--folder", default=".", metavar="FOLDER", help="the repository, or a package of its workspace")
     add("--dry-run", action="store_true", help="show the new files and edits as a diff without writing them")
 

@@ -95,7 +95,9 @@ class HostedProcessors(PeerRuns):
         if run is None:
             return
         if run.name in self._over:
-            self._find(run, f"{gate['point']!r} came after the attempt had ended: await it before the processor returns")
+            self._find(
+                run, f"{gate['point']!r} came after the attempt had ended: await it before the processor returns"
+            )
         super()._called(gate)
 
     def crash(self) -> None:

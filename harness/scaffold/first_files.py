@@ -38,6 +38,34 @@ def test_a_worker_that_dies_loses_nothing(job_harness):
     assert job.status == "COMPLETED"
 '''
 
+NODE_TEST: Final = """// A first test of jobs: days of retries pass in milliseconds.
+// Put your own processors in its place.
+import { expect, jobHarness, test } from "job-harness/RUNNER";
+
+const harness = jobHarness();
+
+async function shout(job: { attempts: number; input: { text: string } }) {
+  if (job.attempts === 1) return { success: false, error: "upstream is away" };
+  return { success: true, output: { text: job.input.text.toUpperCase() } };
+}
+
+test("a job is retried until it succeeds", async () => {
+  harness.register("shout", shout);
+  const job = await harness.enqueue("shout", { text: "hello" });
+  await harness.runUntilIdle();
+  expect(job).toHaveRun(2);
+  expect(job).toHaveOutput({ text: "HELLO" });
+});
+
+test("a worker that dies loses nothing", async () => {
+  harness.register("shout", shout);
+  const job = await harness.enqueue("shout", { text: "hello" });
+  await harness.crashWorker({ at: "before complete", job });
+  await harness.runUntilIdle();
+  expect(job).toHaveStatus("COMPLETED");
+});
+"""
+
 SCENARIO: Final = """format: 1
 title: A worker dies in the middle of a job, and another one finishes it
 why: A deploy or a crash must not lose a job.
@@ -69,6 +97,7 @@ NODE
 PROJECT
 INSTALL
       - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
+NODE_TESTS
       - run: test ! -d .job-harness/found || job-harness run .job-harness/found
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
 """
@@ -90,7 +119,11 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
     plan = ChangePlan(project.root)
     folder = project.package if language is Language.PYTHON else project.root
     plan.tests = [folder / "tests", folder / "scenarios"]
-    plan.add(folder / "tests" / "test_jobs.py", TEST)
+    if runner := project.node_runner if language is Language.TYPESCRIPT else "":
+        plan.add(folder / "tests" / "jobs.test.ts", NODE_TEST.replace("RUNNER", runner))
+        plan.node_tests = node_command(runner, "tests/jobs.test.ts")
+    else:
+        plan.add(folder / "tests" / "test_jobs.py", TEST)
     plan.add(folder / "scenarios" / "a_worker_dies.yaml", SCENARIO)
     if language is Language.PYTHON:
         plan.add(folder / "conftest.py", ON_PATH)
@@ -106,10 +139,16 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
         .replace("PROJECT\n", steps)
         .replace("EXPLORED", str(EXPLORED))
         .replace("INSTALL", install_step(language, node=bool(node)))
-        .replace("TESTS", plan.command(project.root))
+        .replace("NODE_TESTS\n", f"      - run: {plan.node_tests}\n" if plan.node_tests else "")
+        .replace("TESTS", plan.pytest_command(project.root))
     )
     plan.add(project.root / ".github" / "workflows" / "jobs.yml", workflow)
     return plan
+
+
+def node_command(runner: str, file: str) -> str:
+    """Return what runs one test file by Vitest or Jest."""
+    return f"npx {'vitest run' if runner == 'vitest' else 'jest'} {file}"
 
 
 def project_steps(project: Project) -> str:

@@ -43,6 +43,17 @@ class Project:
     package: Path
     language: Language | None
 
+    @property
+    def node_runner(self) -> str:
+        """Return which of Vitest and Jest the project tests with, where it has our npm package, too; else ""."""
+        named = {**_needed(self.root), **_needed(self.package)}
+        return next((runner for runner in ("vitest", "jest") if runner in named and "job-harness" in named), "")
+
+    @property
+    def is_esm(self) -> bool:
+        """Whether its TypeScript is loaded as ES modules, whose imports name the file with its ending."""
+        return read_manifest(self.package / "package.json", json.loads).get("type") == "module"
+
     def files(self, *suffixes: str) -> Iterator[Path]:
         """Return the files below the root with these suffixes, dependencies and build output left out."""
         seen = 0
@@ -67,6 +78,12 @@ def find_project(start: Path, *, language: Language | None = None) -> Project:
     package = next((folder for folder in _upwards(start) if _manifests(folder)), start)
     root = next((folder for folder in _upwards(package) if _is_workspace(folder)), package)
     return Project(root, package, language or _language(package) or _language(root))
+
+
+def _needed(folder: Path) -> dict[str, Any]:
+    manifest = read_manifest(folder / "package.json", json.loads)
+    parts = (manifest.get(part) for part in ("dependencies", "devDependencies"))
+    return {name: version for part in parts if isinstance(part, dict) for name, version in part.items()}
 
 
 def _upwards(folder: Path) -> Iterator[Path]:
@@ -157,6 +174,8 @@ class ChangePlan:
     """What is left to be done by hand."""
     tests: list[Path] = field(default_factory=list)
     """What pytest is to be run on afterwards."""
+    node_tests: str = ""
+    """The command that runs what was written for Vitest or Jest, from the root."""
 
     def add(self, path: Path, text: str) -> None:
         """ChangePlan a new file; one that is there is kept."""
@@ -191,9 +210,17 @@ class ChangePlan:
         yield from (f"  kept     {self._name(path)} (it is there already)" for path in self.kept)
         yield from (f"  to do    {line}" for line in self.advice)
 
-    def command(self, folder: Path) -> str:
-        """Say how to run the tests from a folder."""
+    def pytest_command(self, folder: Path) -> str:
+        """Say how to run what pytest runs, from a folder."""
         return " ".join(["python -m pytest", *(Path(os.path.relpath(path, folder)).as_posix() for path in self.tests)])
+
+    def command(self, folder: Path) -> str:
+        """Say how to run all tests from a folder."""
+        pytest = self.pytest_command(folder)
+        if not self.node_tests:
+            return pytest
+        at = Path(os.path.relpath(self.root, folder)).as_posix()
+        return f"{pytest} && {'' if at == '.' else f'cd {at} && '}{self.node_tests}"
 
     def write(self) -> None:
         """Write everything. Raises UsageError where a file appeared or changed meanwhile, or cannot be written."""

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
-from harness.scaffold.first_files import ON_PATH
+from harness.scaffold.first_files import ON_PATH, node_command
 from harness.scaffold.plan import ChangePlan, Project, ToolName
 
 # its scenario ---------------------------------------------------------------------------------------------------------
@@ -250,7 +250,7 @@ export const process{pascal}: JobProcessor = async (job): Promise<JobResult> => 
 }};
 """
 REGISTER: Final = """import {{ registerProcessor }} from "{registry}";
-import {{ process{pascal} }} from "./processor";
+import {{ process{pascal} }} from "./processor{end}";
 
 export function register{pascal}Processor(): void {{
   registerProcessor("{slug}", process{pascal});
@@ -276,14 +276,28 @@ LIB = Path(__file__).parents[1] / "{lib}"
 class Test{pascal}Contract(ProcessorContract):
     processor = f"{{LIB}}/processor.ts#process{pascal}"
     examples = ({{"text": "hello"}},)
-
+'''
+NODE_COMPLETES: Final = """
 
 def test_{module}_completes(job_harness):
     job_harness.register("{slug}", f"{{LIB}}/register.ts#register{pascal}Processor")
     job = job_harness.enqueue("{slug}", {{"text": "hello"}})
     job_harness.run_until_idle()
     assert (job.status, job.output) == ("COMPLETED", {{"text": "hello"}})
-'''
+"""
+RUNNER_TEST: Final = """import {{ expect, jobHarness, test }} from "job-harness/{runner}";
+import {{ process{pascal} }} from "{processor}";
+
+const harness = jobHarness();
+
+test("{slug} completes", async () => {{
+  harness.register("{slug}", process{pascal});
+  const job = await harness.enqueue("{slug}", {{ text: "hello" }});
+  await harness.runUntilIdle();
+  expect(job).toHaveStatus("COMPLETED");
+  expect(job).toHaveOutput({{ text: "hello" }});
+}});
+"""
 _LIST: Final = re.compile(r"\bTOOL_SLUGS\b[^=\n]*=\s*\[(?P<items>.*?)\]", re.S)
 _REGISTRATION: Final = re.compile(
     r"""from\s+["'](?P<modules>[^"'\n]*)/[^"'/\n]+/lib/register[\w-]*(?P<end>\.[jt]s)?["']"""
@@ -298,13 +312,26 @@ def plan_typescript_tool(project: Project, name: ToolName) -> ChangePlan:
     registry = _registry(project) or modules / "jobs" / "lib" / "processor-registry.ts"
     if not registry.exists():
         plan.add(registry, REGISTRY)
-    words = {"slug": name.slug, "module": name.module, "pascal": name.pascal, "registry": _import(lib, registry)}
+    end = ".js" if project.is_esm else ""
+    words = {
+        "slug": name.slug,
+        "module": name.module,
+        "pascal": name.pascal,
+        "end": end,
+        "registry": _import(lib, registry, end),
+    }
     plan.add(lib / "processor.ts", TYPESCRIPT_PROCESSOR.format(**words))
     plan.add(lib / "register.ts", REGISTER.format(**words))
     _add_to_workers(plan, project, name, lib / "register.ts")
     where = lib.relative_to(project.root).as_posix()
     test = project.root / "tests" / f"test_{name.module}.py"
-    plan.add(test, NODE_TEST.format(**words, lib=where))
+    runner = project.node_runner
+    plan.add(test, (NODE_TEST if runner else NODE_TEST + NODE_COMPLETES).format(**words, lib=where))
+    if runner:
+        beside = test.with_name(f"{name.slug}.test.ts")
+        processor = _import(beside.parent, lib / "processor.ts", end)
+        plan.add(beside, RUNNER_TEST.format(**words, runner=runner, processor=processor))
+        plan.node_tests = node_command(runner, f"tests/{beside.name}")
     scenario = project.root / "scenarios" / f"{name.module}.yaml"
     plan.tests = [test, scenario]
     target = f"{_relative(scenario.parent, lib / 'processor.ts')}#process{name.pascal}"
@@ -346,7 +373,7 @@ def _add_to_workers(plan: ChangePlan, project: Project, name: ToolName, register
     called = _with_call(after, f"  {call}();\n")
     if called is None:
         plan.advice.append(f"call {call}() where processors are initialized in {path}")
-    source = _as_others_import(text, register) or _import(path.parent, register)
+    source = _as_others_import(text, register) or _import(path.parent, register, ".js" if project.is_esm else "")
     after = _with_import(called or after, f'import {{ {call} }} from "{source}";\n')
     if path in plan.new:
         plan.new[path] = after
@@ -407,8 +434,8 @@ def _with_import(text: str, line: str) -> str:
     return f"{text[:at]}{line}{text[at:]}"
 
 
-def _import(folder: Path, file: Path) -> str:
-    return _relative(folder, file).removesuffix(".ts")
+def _import(folder: Path, file: Path, end: str) -> str:
+    return _relative(folder, file).removesuffix(".ts") + end
 
 
 def _relative(folder: Path, file: Path) -> str:

@@ -71,7 +71,11 @@ class Player:
             with turn.playing(opened.harness):
                 self._body(opened)
             seen = replace(turn.seen or PlayedTest(lost="the test was not called"), left=tuple(self.left))
-            if isinstance(choices, ListedGates) and self._problems and not (seen.failure or seen.lost or seen.anomalies):
+            if (
+                isinstance(choices, ListedGates)
+                and self._problems
+                and not (seen.failure or seen.lost or seen.anomalies)
+            ):
                 return replace(seen, failure="\n\n".join(self._problems))  # Undisturbed, it is a plain test.
             return seen
         except PeerLost as lost:

@@ -247,7 +247,11 @@ def test_a_side_effect_after_the_end_of_its_attempt_counts_until_its_worker_dies
 @pytest.mark.parametrize(
     ("processor", "judged", "told"),
     [
-        (failing, {}, "undisturbed, it fails: a job ended FAILED and the test never looked:\n  job-1 (pay), attempts 3"),
+        (
+            failing,
+            {},
+            "undisturbed, it fails: a job ended FAILED and the test never looked:\n  job-1 (pay), attempts 3",
+        ),
         (failing, {"looked": ["job-1"]}, ""),
         (Client.end, {"running": ["an interval still runs"]}, "undisturbed, it fails: an interval still runs"),
     ],

@@ -82,6 +82,25 @@ def test_an_empty_repository_is_left_with_a_green_test_run(repository: Path, lan
     assert "failed" not in ended.stdout
 
 
+@pytest.mark.parametrize(("runner", "command"), [("vitest", "npx vitest run"), ("jest", "npx jest")])
+def test_a_project_that_tests_with_a_runner_of_node_gets_tests_for_it(
+    repository: Path, capsys: pytest.CaptureFixture[str], runner: str, command: str
+) -> None:
+    manifest = {"type": "module", "devDependencies": {runner: "*", "job-harness": "*"}}
+    (repository / "package.json").write_text(json.dumps(manifest))
+    assert main(["init", "--lang", "ts"]) == 0
+    assert main(["new", "my-tool", "--lang", "ts"]) == 0
+    shown = capsys.readouterr().out
+    for name in ("jobs", "my-tool"):
+        assert f"&& {command} tests/{name}.test.ts" in shown
+        assert f'from "job-harness/{runner}"' in (repository / "tests" / f"{name}.test.ts").read_text()
+    assert not (repository / "tests" / "test_jobs.py").exists()
+    assert f"- run: {command} tests/jobs.test.ts" in (repository / ".github" / "workflows" / "jobs.yml").read_text()
+    imports = [found for path in repository.rglob("*.ts") for found in re.findall(r'from "(\..*)"', path.read_text())]
+    assert len(imports) == 5
+    assert [each for each in imports if not each.endswith(".js")] == []
+
+
 def test_nothing_that_exists_is_overwritten(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = repository / "tests" / "test_jobs.py"
     mine.parent.mkdir()
