@@ -68,6 +68,10 @@ class Conversation:
         except BrokenPipeError:
             raise ClientGone from None
 
+    def tell(self, words: str) -> None:
+        """Show a line that cannot wait for the answer."""
+        self._say(words)
+
     def next_ask(self) -> dict[str, Any]:
         """Wait for what the test asks next. Raises ClientGone at the end of the input."""
         while True:

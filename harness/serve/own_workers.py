@@ -19,7 +19,7 @@ from harness.audit.judging import Auditor
 from harness.errors import EnvironmentUnavailable, LimitReached, UsageError, did_you_mean
 from harness.foreign.database import exact_milliseconds_of, instant_at
 from harness.foreign.peer import Report
-from harness.model.duration import DAY, Duration, Instant
+from harness.model.duration import DAY, SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId
 from harness.model.lifecycle import Status
 from harness.postgres.patience import Deadline
@@ -39,6 +39,8 @@ STILL_TICKS: Final = 5_000
 DUE_TICKS: Final = 500
 """Timers without any change after which a job that is due, while none runs, counts as forgotten: sixteen minutes of a
 poll every two seconds. 5 000 of them took 97 s with pg-boss; a test runner gives up before that and cannot say why."""
+TELLS_EVERY_SECONDS: Final = 10.0
+"""Real seconds of one verb after which it says how far it has come: a test runner gives up without a word of that."""
 GONE_SECONDS: Final = 5.0
 """Real seconds within which PostgreSQL ends the sessions of a worker that died."""
 ENDED: Final = frozenset({Status.COMPLETED, Status.FAILED, Status.CANCELLED})
@@ -153,9 +155,17 @@ class OwnWorkers:
 
     def _move_to(self, end: Instant, *, until: Callable[[], bool] | None = None) -> None:
         """Go from timer to timer up to an instant; with `until` no further than it holds, or than anything happens."""
+        began, telling = self._now, Deadline(TELLS_EVERY_SECONDS)
         due = self._tick(self._now)
-        for _ in range(MOST_TICKS):
+        for ticks in range(MOST_TICKS):
             self.watch()
+            if telling.passed:
+                telling = Deadline(TELLS_EVERY_SECONDS)
+                passed = format_duration((self._now - began) // SECOND * SECOND)
+                self._conversation.tell(
+                    f"job-harness: {self.title}: {passed} of virtual time so far, in which {ticks} timers fired; each "
+                    "waits for its query. A worker that polls less often is faster"
+                )
             if until is not None and until():
                 return
             if due is None or due > end:

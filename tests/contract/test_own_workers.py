@@ -38,7 +38,8 @@ class OwnClient(Conversation):
     """Speaks without pipes. At each instant that it is told, it does what stands there, and says what is next."""
 
     def __init__(self) -> None:
-        super().__init__(-1, -1)
+        self.told: list[str] = []
+        super().__init__(-1, -1, say=self.told.append)
         self.answers: list[dict[str, Any]] = []
         self.heard: list[dict[str, Any]] = []
         self.due: dict[float, Any] = {}
@@ -140,6 +141,14 @@ def test_a_due_job_that_no_worker_takes_is_told_before_a_runner_gives_up(
     assert refused["kind"] == "limit"
     assert "a job is due, and no worker took it while 40 timers fired" in refused["message"]
     assert 'harness.start("worker"' in refused["hint"]
+
+
+def test_a_verb_that_takes_long_says_how_far_it_has_come(client: OwnClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_workers, "TELLS_EVERY_SECONDS", 0.0)
+    client.due[START_MS + 90_000] = lambda client: None
+    client.ask("advance", by="5m")
+    assert client.told[0].startswith("job-harness: mail: 0s of virtual time so far, in which 0 timers fired")
+    assert client.told[-1].startswith("job-harness: mail: 1m30s of virtual time so far, in which 1 timers fired")
 
 
 def test_a_worker_that_died_begins_anew_once_its_sessions_are_gone(client: OwnClient) -> None:
