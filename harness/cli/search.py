@@ -25,6 +25,7 @@ from harness.explore.watchdog import PATIENCE
 from harness.history.event import ROW_OF, Effect, Observed, Return
 from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise
+from harness.invariants.effects import at_most_once
 from harness.model.duration import SECOND, parse_duration
 from harness.model.settings import Settings
 from harness.port import Engine, spoken, without_sessions
@@ -267,12 +268,14 @@ def _output(arguments: argparse.Namespace, option: str) -> OutputFile | None:
 
 
 def _own_promises(target: str) -> frozenset[str]:
-    """Name the anomalies that a system file declares itself, under `no_row`."""
+    """Name the anomalies that a system file declares itself, under `promises`."""
     if not is_system_file(target) or not Path(target).is_file():
         return frozenset()
     from harness.systems.document import read_system_file
 
-    return frozenset(promise.name for promise in read_system_file(target).no_row)
+    file = read_system_file(target)
+    repeated = at_most_once("").anomalies if file.at_most_once else ()
+    return frozenset(each.name for each in (*file.no_row, *repeated))
 
 
 def _has_sessions(target: str, file_sessions: bool) -> bool:

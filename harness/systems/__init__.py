@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from harness.errors import HarnessError
-from harness.history.event import ROW_OF
+from harness.history.event import ROW_OF, SideEffect
 from harness.history.outcome import Outcome, done
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
@@ -381,6 +381,8 @@ class SystemApplication:
         self._broken: set[str] = set()
         """Promises that were broken when something was written last."""
         self._once = frozenset(each.call for each in file.at_most_once)
+        self._keys: set[tuple[str, str]] = set()
+        """Which idempotency keys a host knows, each with the call that it came with."""
         self._world: RunContext
         self._kernel: Kernel
 
@@ -539,18 +541,26 @@ class SystemApplication:
             call.hang_up()
             return
         if job is None:
-            self._world.effect(process.name, Claim("", 0, 0, process.name, "", 0), where, message.json())
+            self._done(process, Claim("", 0, 0, process.name, "", 0), where, message)
             data = http_response(host.status, _json(host.answer))
         else:
             if where in self._once:
                 number = self._runs.get(job, 0) + 1
-                self._world.effect(process.name, Claim(job, number, number, process.name, "", 0), where, message.json())
+                self._done(process, Claim(job, number, number, process.name, "", 0), where, message)
             call.job = job
             data = yield from self._work(process, call, job)
         if exchange.heard:
             call.answer(data)
         else:
             call.hang_up()
+
+    def _done(self, process: SystemProcess, claim: Claim, where: str, message: HttpMessage) -> None:
+        """Write down that a host did what a call asks for; for a key that it knows it does nothing again."""
+        key = self._file.outside[message.host].key_of(message)
+        again = key is not None and (where, key) in self._keys
+        if key is not None:
+            self._keys.add((where, key))
+        self._world.effect(process.name, claim, where, SideEffect(where, key, message.json(), again))
 
     def _job_of(self, marker: str) -> JobId:
         return marker if marker in self._world.plans else self._reader.names.get(marker, marker)

@@ -25,6 +25,7 @@ from harness.model.settings import Settings
 from harness.scenario.document import LARGEST, YamlDocument, read_document
 from harness.scenario.reader import problems_of
 from harness.scenario.schema import NoNulls, Positive, SettingsPart, Text, described
+from harness.systems.http_wire import HttpMessage
 
 TOOL_JOB_AND_PGBOSS: Final = "tool_job + pgboss"
 KNOWN_JOBS: Final = (TOOL_JOB_AND_PGBOSS,)
@@ -116,6 +117,9 @@ class OutsidePart(NoNulls):
     answer: Any = Field(default_factory=dict)
     """The JSON that answers any other call."""
     status: Annotated[int, Field(ge=200, le=599)] = 200
+    key: Annotated[Text, Field(pattern=r"^(\$(\.[A-Za-z_][A-Za-z0-9_]*)+|header [A-Za-z0-9-]+)$")] | None = None
+    """Where a request has its idempotency key, `header Idempotency-Key` or `$.path`: the host does nothing a second
+    time for a key that it knows."""
 
 
 class CallPart(NoNulls):
@@ -250,6 +254,16 @@ class OutsideHost:
     work: tuple[str, ...] | None
     answer: Any
     status: int
+    key: str = ""
+    """Where a request has its idempotency key; nowhere: the host knows none."""
+
+    def key_of(self, message: HttpMessage) -> str | None:
+        """Return the idempotency key of a request; None where it has none."""
+        if self.key.startswith("header "):
+            found = message.headers.get(self.key.removeprefix("header ").lower())
+        else:
+            found = at_path(message.json(), tuple(self.key.split(".")[1:])) if self.key else None
+        return None if found in (None, "") else str(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,7 +420,7 @@ class _SystemReading:
             status={name: Status(meaning) for name, meaning in part.status.items()}
             or {str(status): status for status in Status},
             upkeep=frozenset((*part.upkeep, *_UPKEEP.get(part.jobs.strip(), ()))),
-            outside={host: _outside(host, each) for host, each in part.outside.items()},
+            outside={host: self._outside(host, each) for host, each in part.outside.items()},
             settings=Settings().changed(**self._settings()),
             without=part.promises.without,
             at_most_once=tuple(self._call(number, each) for number, each in enumerate(part.promises.at_most_once)),
@@ -426,6 +440,14 @@ class _SystemReading:
             told = f"`outside` does not name the host {found[1]!r}{near}"
             raise self._error(("promises", "at_most_once", number), told)
         return CallPromise(part.call, tuple(part.per))
+
+    def _outside(self, host: str, part: OutsidePart) -> OutsideHost:
+        calls = [_CALL.fullmatch(each.call) for each in self._part.promises.at_most_once]
+        if part.key is not None and not any(found is not None and found[1] == host for found in calls):
+            told = f"nothing asks for it: no call of `promises.at_most_once` goes to {host}"
+            raise self._error(("outside", host, "key"), told)
+        work = None if part.work is None else tuple(part.work.split(".")[1:])
+        return OutsideHost(host, work, part.answer, part.status, part.key or "")
 
     def _no_row(self, name: str, part: NoRowPart) -> NoRowPromise:
         path = ("promises", "no_row", name)
@@ -546,10 +568,6 @@ class _SystemReading:
         near = did_you_mean(text, KNOWN_JOBS)
         told = f"{text!r} is neither known{near} nor a SELECT. Known by name: {', '.join(KNOWN_JOBS)}"
         raise self._error(("jobs",), told)
-
-
-def _outside(host: str, part: OutsidePart) -> OutsideHost:
-    return OutsideHost(host, None if part.work is None else tuple(part.work.split(".")[1:]), part.answer, part.status)
 
 
 def filled(body: Any, job: str) -> Any:

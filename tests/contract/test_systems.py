@@ -27,7 +27,7 @@ from harness.postgres.patience import Deadline
 from harness.report.screen import first_screen, screen_text
 from harness.run.play import play
 from harness.run.verdict import Run, Verdict
-from harness.scenario.job_plan import JobPlan
+from harness.scenario.job_plan import Ending, JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.choices import Deviation
 from harness.systems import SystemEngine, process
@@ -651,6 +651,26 @@ def test_what_a_file_promises_is_judged(opened: Callable[[Path], SystemEngine], 
     assert told["sent"] == f"at rest, since 'update mail' of w1 at app.py:{settles}: recipient b"
     text = screen_text(first_screen(run, lead="sent"))
     assert f"breaks sent at app.py:{settles}: recip" in text
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.parametrize(("key", "repeated"), [("recipient", False), ("str(time.time())", True)])
+def test_a_retry_with_the_same_idempotency_key_repeats_nothing(
+    key: str, repeated: bool, opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    shutil.copytree(EXAMPLES / "python-app", tmp_path / "app")
+    path, app = tmp_path / "app" / "system.yaml", tmp_path / "app" / "app.py"
+    app.write_text(app.read_text().replace('method="POST")', f'method="POST", headers={{"Idempotency-Key": {key}}})'))
+    promise = "promises: {at_most_once: [{call: POST mail.example.com/send, per: [to]}]}\n"
+    path.write_text(path.read_text().replace("{work: $.to}", "{work: $.to, key: header idempotency-key}") + promise)
+    engine = opened(path)
+    assert engine.info.settings is not None
+    plan = JobPlan("b", outcomes=(Ending.FAIL, Ending.SUCCEED))
+    run = play(Scenario(title="a retry", jobs=(plan,), workers=("w1",), settings=engine.info.settings), engine=engine)
+    sent = [event.identity for event in run.history.events if isinstance(event, Effect) and event.declared]
+    assert len(sent) == 2
+    assert run.found == ({"effect_repeated"} if repeated else set())
 
 
 @pytest.mark.postgres

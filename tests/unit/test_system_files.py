@@ -118,6 +118,7 @@ def test_queue_files_are_no_system_files() -> None:
             r":1: promises.at_most_once.0: `outside` does not name the host 'pay.example.com'",
         ),
         ("format: 1", "promises: {at_most_once: [{call: charge, per: [a]}]}\nformat: 1", r"'charge' is no call"),
+        ("format: 1", "outside: {pay.example.com: {key: $.key}}\nformat: 1", r":1: outside.pay.example.com.key: nothing"),
         ("format: 1", "promises: {no_row: {paid: {sql: DELETE FROM x}}}\nformat: 1", r"no_row.paid: .* is no SELECT"),
         ("http: {port_env: PORT}", "instances: 1", "two kinds of process have `instances`"),
     ],
@@ -206,3 +207,13 @@ def test_every_statement_of_a_pipeline_is_named() -> None:
     assert batch is not None
     assert batch.statements == ("SELECT 1", "SELECT 2")
     assert not batch.leans
+
+
+def test_what_a_system_file_promises_is_looked_for_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    promise = "outside: {a.test: {}}\npromises: {at_most_once: [{call: POST a.test/x, per: [y]}]}\n"
+    (tmp_path / "schema.sql").write_text("")
+    (tmp_path / "system.yaml").write_text(WHOLE + promise)
+    search = ["explore", str(tmp_path / "system.yaml"), "--seed", "1", "--shard", "3/2", "--looking-for"]
+    for name in ("effect_repeated", "effect_missing"):
+        assert main([*search, name]) == 2
+        assert ("no such anomaly" in capsys.readouterr().err) is (name == "effect_missing")
