@@ -463,6 +463,8 @@ class Contract:
     """Of what is fixed, where that is written and what to do to change it."""
     intended: Mapping[str, str] = field(default_factory=dict)
     """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
+    unseen: Mapping[str, str] = field(default_factory=dict)
+    """Of what is documented, what cannot be judged there, each with the reason."""
     file: str = ""
     """The user's own file in which `without` names what is intended; empty: there is none."""
     draft: bool = False

@@ -404,6 +404,9 @@ def print_unjudged(engine: Engine, without: frozenset[str]) -> None:
     for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
         if names:
             print("\n".join(wrap("", f"Not reported: {', '.join(sorted(names))} ({where}).", width=WIDTH, lines=3)))
+    for name, reason in contract.unseen.items():
+        if name not in without | own:
+            print("\n".join(wrap("", f"Not judged: {name} ({reason}).", width=WIDTH, lines=3)))
 
 
 def print_judges(engine: Engine) -> None:

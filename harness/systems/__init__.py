@@ -81,8 +81,9 @@ class SystemEngine:
             path,
             _capabilities(self.file),
             contract=Contract(
-                documented=_not_judged(self.file),
+                documented={**_unseen(self.file), **self.file.without},
                 intended=self.file.without,
+                unseen=_unseen(self.file),
                 file=path,
                 fixed=frozenset(Settings.names()) - {"workers_enabled"},
                 effective=lambda settings: own.changed(workers_enabled=settings.workers_enabled),
@@ -315,13 +316,15 @@ class Rehearsal:
             )
 
 
-def _not_judged(file: SystemFile) -> Mapping[str, str]:
-    """Return the anomalies that are not reported, each with the reason: what is meant to be so, or cannot be seen."""
-    if any(host.work is not None for host in file.outside.values()):
-        return file.without
-    unseen = "no host under `outside` has `work`, so runs of jobs are not seen"
-    undrawn = "no host under `outside` has `work`, so how the work of a job ends is its own affair"
-    return {"silent_success": unseen, "bystander_harmed": undrawn, **file.without}
+def _unseen(file: SystemFile) -> Mapping[str, str]:
+    """Return the anomalies that cannot be judged, each with the reason."""
+    told: dict[str, str] = {}
+    if not any(host.work is not None for host in file.outside.values()):
+        told["silent_success"] = "no host under `outside` has `work`, so runs of jobs are not seen"
+        told["bystander_harmed"] = "no host under `outside` has `work`, so how the work of a job ends is its own affair"
+    if not file.tells_max_attempts:
+        told["attempt_overrun"] = "neither `settings` nor a column of `jobs` says max_attempts"
+    return told
 
 
 def open_engine(path: str) -> SystemEngine:

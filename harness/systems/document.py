@@ -311,12 +311,19 @@ class SystemFile:
     upkeep: frozenset[str]
     outside: Mapping[str, OutsideHost]
     settings: Settings
+    sets_max_attempts: bool
+    """Whether `settings` says it; else our default stands there."""
     without: Mapping[str, str]
     at_most_once: tuple[CallPromise, ...]
     no_row: tuple[NoRowPromise, ...]
     gate: str
     ready_seconds: float
     lines: Mapping[str, int]
+
+    @property
+    def tells_max_attempts(self) -> bool:
+        """Whether anything says how often a job may be delivered; nothing of ours stands in for that."""
+        return self.sets_max_attempts or self.jobs in KNOWN_JOBS or "max_attempts" in self.jobs
 
     def place(self, key: str) -> str:
         """Return `file:line` of a key at the top."""
@@ -422,6 +429,7 @@ class _SystemReading:
             upkeep=frozenset((*part.upkeep, *_UPKEEP.get(part.jobs.strip(), ()))),
             outside={host: self._outside(host, each) for host, each in part.outside.items()},
             settings=Settings().changed(**self._settings()),
+            sets_max_attempts="max_attempts" in part.settings.given(),
             without=part.promises.without,
             at_most_once=tuple(self._call(number, each) for number, each in enumerate(part.promises.at_most_once)),
             no_row=tuple(self._no_row(name, each) for name, each in part.promises.no_row.items()),

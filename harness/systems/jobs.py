@@ -169,6 +169,12 @@ class JobReader:
                     f"{self._file.place('jobs')}: it shows a row whose id is NULL",
                     hint="The column `id` tells a row from the others: show the key of the table.",
                 )
+            if "max_attempts" not in row and self._file.tells_max_attempts and not self._file.sets_max_attempts:
+                raise SystemFileError(
+                    f"{self._file.place('jobs')}: it speaks of max_attempts, and shows no such column",
+                    hint="Show it by AS max_attempts, or set it under `settings`: else how often a job may be "
+                    "delivered is not known.",
+                )
             told = row.get("name")
             name = self.name_of(row["id"], value=row.get("input") if told is None else told)
             if name in views:

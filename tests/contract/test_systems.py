@@ -258,7 +258,7 @@ def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_
     )
     engine = opened(tmp_path / "system.yaml")
     assert engine.info.contract is not None
-    assert set(engine.info.contract.documented) == {"silent_success", "bystander_harmed"}
+    assert set(engine.info.contract.unseen) == {"silent_success", "bystander_harmed", "attempt_overrun"}
     plain = _played(engine, jobs="abcd")
     behind = _played(engine, jobs="b", tape=(Deviation("time", 1, "store clock behind 5s"),))
     assert (plain.anomalies, behind.anomalies) == ((), ())
@@ -599,6 +599,10 @@ def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_messa
         (
             {"jobs": "SELECT id, status FROM nowhere"},
             'system.yaml:7: PostgreSQL refuses it: relation "nowhere" does not',
+        ),
+        (
+            {"jobs": "SELECT 1 AS id, status FROM (VALUES ('PENDING', 3)) AS job (status, max_attempts)"},
+            "system.yaml:7: it speaks of max_attempts, and shows no such column",
         ),
         (
             {"promises": "{no_row: {twice: {sql: SELECT 1 FROM elsewhere}}}"},

@@ -75,13 +75,14 @@ class Silent:
 
 def test_a_search_names_what_the_users_own_file_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
     engine = MemoryEngine()
-    contract = Contract(intended={"job_stuck": "by design", "zombie": "so"}, file="queue.yaml")
+    contract = Contract(intended={"job_stuck": "by design", "zombie": "so"}, unseen={"lost": "no row"}, file="queue.yaml")
     engine.info = replace(engine.info, contract=contract)
 
     print_unjudged(engine, frozenset({"job_stuck"}))
 
     assert capsys.readouterr().out == (
         "Not reported: job_stuck (--without).\nNot reported: zombie (`without` in queue.yaml).\n"
+        "Not judged: lost (no row).\n"
     )
 
 
