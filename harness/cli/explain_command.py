@@ -54,8 +54,10 @@ OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
     ),
     "effect_repeated": (
         "A side effect that a test declared to happen at most once happened again.",
-        "Send a key that stays the same over attempts: a worker may die right after the effect. A system file says where "
-        "the key is: `key` of a host under `outside`.",
+        (
+            "Send a key that stays the same over attempts: a worker may die right after the effect. A system file says "
+            "where the key is: `key` of a host under `outside`."
+        ),
     ),
     "effect_without_key": (
         "A side effect of a test lacks a key of `at_most_once(..., per=[...])`, which so cannot tell one from another.",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
-from harness.scaffold.first_files import install_step
+from harness.errors import UsageError
+from harness.scaffold.first_files import install_step, node_steps, project_steps
 from harness.scaffold.plan import ChangePlan, Language, Project
 
 PARTS: Final = 8
 RUNS: Final = 40_000
+MINUTES: Final = 45
+"""How long a part searches at most: what the platform kills after an hour leaves nothing to merge."""
 
 
 class Platform(StrEnum):
@@ -36,6 +41,7 @@ jobs:
       - uses: actions/checkout@v4
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
+OWN
 INSTALL
       # 1: something was found, which the next job tells.
       - run: EXPLORE --seed "$GITHUB_RUN_ID" --shard "$PART/PARTS" --json "part-$PART.json" || test $? -eq 1
@@ -79,6 +85,7 @@ search:
   parallel: PARTS
   timeout: 60m
   script:
+OWN
     - INSTALL
     # 1: something was found, which the next job tells.
     - >-
@@ -114,15 +121,35 @@ tell:
 def plan_nightly(project: Project, *, target: str, platform: Platform, language: Language) -> ChangePlan:
     """Plan the workflow that searches a target."""
     plan = ChangePlan(project.root)
-    explore = f"job-harness explore {shlex.quote(target)} --runs {RUNS} --keep-going --quiet"
+    named = shlex.quote(_from_root(target, project.root))
+    explore = f"job-harness explore {named} --runs {RUNS} --time {MINUTES}m --keep-going --quiet"
     install = install_step(language)
+    own = node_steps(project.root) if language is Language.TYPESCRIPT else project_steps(project)
     if platform is Platform.GITLAB:
         path, text = project.root / ".gitlab" / "nightly-search.yml", _GITLAB
         install = install.rpartition("- run: ")[2]
+        if language is Language.TYPESCRIPT and own:
+            own = ""
+            plan.advice.append("let `search` install Node and your packages: its image has Python alone")
+        own = own.replace("      - run: ", "    - ")
     else:
         path, text = project.root / ".github" / "workflows" / "nightly-search.yml", _GITHUB
         text = text.replace("PART_LIST", ", ".join(str(part) for part in range(1, PARTS + 1)))
-    for word, value in (("EXPLORE", explore), ("INSTALL", install), ("PARTS", str(PARTS))):
+    for word, value in (("OWN\n", own), ("EXPLORE", explore), ("INSTALL", install), ("PARTS", str(PARTS))):
         text = text.replace(word, value)
     plan.add(path, text)
     return plan
+
+
+def _from_root(target: str, root: Path) -> str:
+    """Return a target as the workflow names it, which runs at the root. Raises UsageError where it is not below it."""
+    file, colon, rest = target.partition(":")
+    if not Path(file).is_file():
+        return target
+    place = Path(os.path.relpath(Path(file).resolve(), root)).as_posix()
+    if place.startswith("../"):
+        raise UsageError(
+            f"--nightly {target}: it is not in {root}, and a workflow finds only what is in its repository",
+            hint=f"Name the repository that has it: job-harness init {shlex.quote(str(Path(file).resolve().parent))}",
+        )
+    return f"{place}{colon}{rest}"

@@ -390,3 +390,25 @@ def test_broken_manifests_stop_nothing(repository: Path) -> None:
     (repository / "loop").symlink_to(repository, target_is_directory=True)
     assert find_project(repository).language is Language.TYPESCRIPT
     assert main(["new", "my-tool"]) == 0
+
+
+def test_a_nightly_search_installs_what_its_processes_import_and_ends_before_it_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project, elsewhere = tmp_path / "shop", tmp_path / "elsewhere"
+    for folder in (project / "jobs", elsewhere):
+        folder.mkdir(parents=True)
+    for name, text in {"package.json": "{}", "package-lock.json": "{}", "jobs/system.yaml": "system: shop"}.items():
+        (project / name).write_text(text)
+    monkeypatch.chdir(elsewhere)
+    target = "../shop/jobs/system.yaml"
+    assert main(["init", "../shop", "--nightly", target]) == 0
+    (written,) = project.rglob("*.yml")
+    search = YAML(typ="safe").load(written.read_text())["jobs"]["search"]
+    runs = [step["run"] for step in search["steps"] if "run" in step]
+    assert runs[0] == "npm ci"
+    assert runs[-1].startswith("job-harness explore jobs/system.yaml --runs 40000 --time 45m ")
+    assert search["timeout-minutes"] == 60
+    capsys.readouterr()
+    assert main(["init", ".", "--lang", "python", "--nightly", target]) == 2
+    assert f"--nightly {target}: it is not in {elsewhere}" in capsys.readouterr().err

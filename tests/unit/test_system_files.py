@@ -118,7 +118,11 @@ def test_queue_files_are_no_system_files() -> None:
             r":1: promises.at_most_once.0: `outside` does not name the host 'pay.example.com'",
         ),
         ("format: 1", "promises: {at_most_once: [{call: charge, per: [a]}]}\nformat: 1", r"'charge' is no call"),
-        ("format: 1", "outside: {pay.example.com: {key: $.key}}\nformat: 1", r":1: outside.pay.example.com.key: nothing"),
+        (
+            "format: 1",
+            "outside: {pay.example.com: {key: $.key}}\nformat: 1",
+            r":1: outside.pay.example.com.key: nothing",
+        ),
         ("format: 1", "promises: {no_row: {paid: {sql: DELETE FROM x}}}\nformat: 1", r"no_row.paid: .* is no SELECT"),
         ("http: {port_env: PORT}", "instances: 1", "two kinds of process have `instances`"),
     ],
