@@ -169,11 +169,13 @@ class SystemFilePart(NoNulls):
     cron: dict[Name, CronPart] = Field(default_factory=dict)
     send: SendPart
     jobs: Text
-    """`tool_job + pgboss`, or one SELECT."""
+    """`tool_job + pgboss`, or one SELECT, or the `.sql` file that has it."""
     status: dict[str, Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]] = Field(
         default_factory=dict
     )
     """What each status in the table means; without it, they are called as the harness calls them."""
+    deleted: Literal["COMPLETED"] | None = None
+    """What the queue means by deleting the row of a job that is PROCESSING."""
     upkeep: list[Text] = Field(default_factory=list)
     """Tables in which processes write down no more than that they were there: such rounds of a loop may be left out."""
     outside: dict[Text, OutsidePart] = Field(default_factory=dict)
@@ -308,6 +310,8 @@ class SystemFile:
     id_path: tuple[str, ...]
     jobs: str
     status: Mapping[str, Status]
+    deletes: bool
+    """Whether the queue ends a job by deleting its row."""
     upkeep: frozenset[str]
     outside: Mapping[str, OutsideHost]
     settings: Settings
@@ -426,6 +430,7 @@ class _SystemReading:
             jobs=self._jobs(),
             status={name: Status(meaning) for name, meaning in part.status.items()}
             or {str(status): status for status in Status},
+            deletes=part.deleted is not None,
             upkeep=frozenset((*part.upkeep, *_UPKEEP.get(part.jobs.strip(), ()))),
             outside={host: self._outside(host, each) for host, each in part.outside.items()},
             settings=Settings().changed(**self._settings()),
@@ -505,14 +510,15 @@ class _SystemReading:
 
     def _schema(self) -> str:
         name = self._part.database.schema_
-        if name is None:
-            return ""
+        return "" if name is None else self._text(("database", "schema"), name)
+
+    def _text(self, path: tuple[str, ...], name: str) -> str:
         file = Path(self._path).parent / name
         try:
             return file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             hint = "The path is relative to the folder of this file."
-            raise self._error(("database", "schema"), f"{file}: cannot be read: {error}", hint) from None
+            raise self._error(path, f"{file}: cannot be read: {error}", hint) from None
 
     def _process(self, name: str, part: ProcessPart) -> ProcessKind:
         path = ("processes", name)
@@ -571,11 +577,14 @@ class _SystemReading:
 
     def _jobs(self) -> str:
         text = self._part.jobs.strip()
+        if re.fullmatch(r"\S+\.sql", text):
+            text = re.sub(r"^\s*--.*", "", self._text(("jobs",), text), flags=re.MULTILINE).strip().rstrip(";")
         if text in KNOWN_JOBS or re.match(r"(select|with)\b", text, re.IGNORECASE):
             return text
         near = did_you_mean(text, KNOWN_JOBS)
-        told = f"{text!r} is neither known{near} nor a SELECT. Known by name: {', '.join(KNOWN_JOBS)}"
-        raise self._error(("jobs",), told)
+        told = f"{text!r:.80} is neither known{near} nor a SELECT. Known by name: {', '.join(KNOWN_JOBS)}"
+        hint = "docs/system_files.md has a SELECT for pg-boss, and one for graphile-worker."
+        raise self._error(("jobs",), told, hint)
 
 
 def filled(body: Any, job: str) -> Any:

@@ -74,6 +74,8 @@ class JobReader:
         self.names: dict[str, JobId] = {}
         """By id of a row, the job's name."""
         self._taken: dict[JobId, int] = {}
+        self._shown: dict[JobId, JobView] = {}
+        """What the SELECT showed last, and jobs that ended by the deletion of their row."""
         self._look: Callable[[], dict[JobId, JobView]] = self._selected
         if file.jobs == TOOL_JOB_AND_PGBOSS:
             self._look = self._two_tables
@@ -183,6 +185,11 @@ class JobReader:
                     hint="The column `id` tells a row from the others: show the key of the table, once a job.",
                 )
             views[name] = self._view(name, row)
+        if self._file.deletes:
+            for name, view in self._shown.items():
+                if name not in views and view.status in (Status.PROCESSING, Status.COMPLETED):
+                    views[name] = _ended(view)
+            self._shown = views
         return views
 
     def _view(self, name: JobId, row: Row) -> JobView:
@@ -190,7 +197,8 @@ class JobReader:
         if status is None:
             raise SystemFileError(
                 f"{self._file.place('jobs')}: nothing tells what the status {row['status']!r} means",
-                hint="Add it to `status`: {done: COMPLETED, ...}.",
+                hint="Say under `status` what each one means that a row may have, such as "
+                "{created: PENDING, active: PROCESSING, completed: COMPLETED}.",
             )
 
         def instant(column: str) -> Instant | None:
@@ -245,6 +253,11 @@ class JobReader:
                 hint="Convert it, or leave it out: what is not shown is not judged.",
             )
         return int(value)
+
+
+def _ended(view: JobView) -> JobView:
+    done = Status.COMPLETED
+    return view._replace(status=done, queue_state=_STATES[done], worker=None, lease_until=None)
 
 
 _WAITING: Final = ("created", "retry")

@@ -264,6 +264,37 @@ def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_
     assert (plain.anomalies, behind.anomalies) == ((), ())
 
 
+DELETES = """
+import os, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+while True:
+    db.execute("UPDATE job SET status = {} WHERE status = 'PENDING'")
+    db.execute("DELETE FROM job")
+    time.sleep(2)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.parametrize(("status", "found"), [("'PROCESSING'", set()), ("status", {"job_vanished"})])
+def test_a_queue_may_end_a_job_that_runs_by_deleting_its_row(
+    status: str, found: set[str], opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(DELETES.format(status))
+    (tmp_path / "jobs.sql").write_text("-- All of them.\nSELECT id, name, status FROM job;\n")
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace("api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}")
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .replace("SELECT id, name, status FROM job", "jobs.sql\ndeleted: COMPLETED")
+        .lstrip()
+    )
+    assert _played(opened(tmp_path / "system.yaml"), jobs="ab").found == found
+
+
 COMPUTES_FIRST = """
 import hashlib, os, time, psycopg
 db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)

@@ -75,7 +75,8 @@ class Silent:
 
 def test_a_search_names_what_the_users_own_file_leaves_out(capsys: pytest.CaptureFixture[str]) -> None:
     engine = MemoryEngine()
-    contract = Contract(intended={"job_stuck": "by design", "zombie": "so"}, unseen={"lost": "no row"}, file="queue.yaml")
+    intended = {"job_stuck": "by design", "zombie": "so"}
+    contract = Contract(intended=intended, unseen={"lost": "no row"}, file="queue.yaml")
     engine.info = replace(engine.info, contract=contract)
 
     print_unjudged(engine, frozenset({"job_stuck"}))

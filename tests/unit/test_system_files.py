@@ -104,6 +104,7 @@ def test_queue_files_are_no_system_files() -> None:
             r":8: unknown key 'evry' in cron.sweep .did you mean 'every'.*: every, request",
         ),
         ("jobs: SELECT", "jobs: tool_job + pgbos", r":10: jobs: .*tool_job \+ pgboss"),
+        ("SELECT id, status FROM mail", "mail.sql", r":10: jobs: .*mail.sql: cannot be read"),
         ("python app.py worker", "npm run worker", r":5: processes.worker.command: .?npm.? starts other programs"),
         ("python app.py worker", "python app.py && true", r":5: .*no shell runs it"),
         ("to: api, body", "to: apt, body", r":9: send: to: no process 'apt' takes requests.*api"),
