@@ -281,9 +281,10 @@ def _rows_change(event: Observed) -> str:
 
 def _effect(event: Effect) -> str:
     if event.name == "started":
-        return f"starts, attempt {event.attempt}"
+        return f"starts, attempt {event.attempt}" + (f": {event.data}" if isinstance(event.data, str) else "")
     if event.name == "ended":
-        return "hangs" if event.data == "hangs" else f"ends: {event.data}"
+        answered = f" ({event.reply})" if event.reply is not None else ""
+        return "hangs" if event.data == "hangs" else f"ends: {event.data}{answered}"
     if event.name.startswith(ROW_OF):
         at = f" at {event.data['at']}" if event.data["at"] else ""
         return f"breaks {event.name.removeprefix(ROW_OF)}{at}: {event.data['row']}"

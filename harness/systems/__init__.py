@@ -21,6 +21,7 @@ from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest, SentStatement
+from harness.printable import printable
 from harness.run.context import RunContext
 from harness.run.stock import request_of
 from harness.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
@@ -574,7 +575,7 @@ class SystemApplication:
         plan = self._world.plan(job)
         ending = plan.ending(number)
         claim = Claim(job, number, number, process.name, "", 0)
-        self._world.effect(process.name, claim, "started")
+        self._world.effect(process.name, claim, "started", NEVER if ending is Ending.HANG else None)
         if ending is Ending.HANG:
             yield Sleep(_FOREVER, f"running {job}")
         if duration := plan.duration(number, self._file.settings):
@@ -585,16 +586,19 @@ class SystemApplication:
 
     def _answer(self, process: SystemProcess, claim: Claim, ending: Ending) -> bytes:
         if ending in ERRORS:
-            self._world.effect(process.name, claim, "ended", "failure")
+            self._ended(process, claim, "failure", f"500 {printable(ERRORS[ending])}")
             return http_response(500, ERRORS[ending].encode("utf-8", "surrogatepass"), kind="text/plain")
         if ending is Ending.RETURN_NAN:
-            self._world.effect(process.name, claim, "ended", "bad output")
-            return http_response(200, b"<html>Bad gateway</html>", kind="text/html")
+            self._ended(process, claim, "bad output", f"200 {NO_JSON}")
+            return http_response(200, NO_JSON.encode(), kind="text/html")
         if ending in OUTPUTS:  # A NUL in a text is a result all the same.
             self._world.effect(process.name, claim, "ended", "success")
             return http_response(200, _json(OUTPUTS[ending]))
         self._world.effect(process.name, claim, "ended", "success")
         return http_response(200, _json({"run": claim.attempt, "by": process.name}))
+
+    def _ended(self, process: SystemProcess, claim: Claim, how: str, answered: str) -> None:
+        self._world.effect(process.name, claim, "ended", SideEffect("ended", data=how, reply=answered))
 
     def _aborted(self, process: SystemProcess, call: OutsideCall) -> None:
         if call.job is not None:
@@ -602,6 +606,9 @@ class SystemApplication:
             self._world.effect(process.name, Claim(call.job, number, number, process.name, "", 0), "ended", "given up")
 
 
+NEVER: Final = "never answered"
+NO_JSON: Final = "<html>Bad gateway</html>"
+"""What answers a call in place of the JSON that its caller expects."""
 _FOREVER: Final[Instant] = 400 * 24 * 3600 * 1_000_000
 
 

@@ -706,6 +706,8 @@ def test_a_retry_with_the_same_idempotency_key_repeats_nothing(
     sent = [event.identity for event in run.history.events if isinstance(event, Effect) and event.declared]
     assert len(sent) == 2
     assert run.found == ({"effect_repeated"} if repeated else set())
+    if repeated:
+        assert "ends: failure (500 it failed)" in screen_text(first_screen(run))
 
 
 @pytest.mark.postgres
