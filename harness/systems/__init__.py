@@ -187,8 +187,8 @@ class SystemEngine:
 
         database.renew()
         run = SystemRun(self.file, database, self._processes, clocks=clocks)
-        rehearsal = Rehearsal(self.file, database, run)
         try:
+            rehearsal = Rehearsal(self.file, database, run)
             run.start()
             rehearsal.ask()
         except HarnessError:
