@@ -274,8 +274,8 @@ def _own_promises(target: str) -> frozenset[str]:
     from harness.systems.document import read_system_file
 
     file = read_system_file(target)
-    repeated = at_most_once("").anomalies if file.at_most_once else ()
-    return frozenset(each.name for each in (*file.no_row, *repeated))
+    repeated = {kind.name for kind in at_most_once("").anomalies} if file.at_most_once else set()
+    return frozenset(repeated.union(each.name for each in file.no_row))
 
 
 def _has_sessions(target: str, file_sessions: bool) -> bool:
