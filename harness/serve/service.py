@@ -462,7 +462,16 @@ def refusal(error: BaseException) -> dict[str, Any]:
 
 
 def _settings(given: Mapping[str, Any]) -> Settings:
+    known = [_camel(name) for name in Settings.names()]
+    for name in given:
+        if _snake(name) not in Settings.names():
+            near = did_you_mean(name, known)
+            raise UsageError(f"settings: there is no setting {name!r}{near}", hint=available(known, near=name))
     return changed_settings(GUIDE, {_snake(name): value for name, value in given.items()})
+
+
+def _camel(name: str) -> str:
+    return re.sub(r"_(\w)", lambda found: found[1].upper(), name)
 
 
 def _snake(name: str) -> str:

@@ -349,7 +349,7 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
         ),
         (
             {"do": "open", "with": {"settings": {"maxAttempt": 1}}},
-            "there is no setting 'max_attempt' (did you mean 'max_attempts'?)",
+            "settings: there is no setting 'maxAttempt' (did you mean 'maxAttempts'?)",
         ),
         ({"do": "open", "with": {"at_most_once": [7]}}, "atMostOnce cannot be 7"),
         (
