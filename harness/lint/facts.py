@@ -180,6 +180,8 @@ class Handling:
     place: Place
     called: tuple[LongestWait, ...]
     imported: tuple[LongestWait, ...]
+    at_once: bool = False
+    """Whether it takes the jobs of its batch all at once, by `Promise.all`, and none after another."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,6 +129,12 @@ EXAMPLES = [
         {"job-config.ts": CONFIG, **boss(BATCH + "new PgBoss({expireInMinutes: 21})")},
     ),
     Example(
+        "batch_outlives_expiry",
+        {"job-config.ts": CONFIG, **boss(BATCHED.format(IN_TURN))},
+        "boss.ts:4",
+        {"job-config.ts": CONFIG, **boss(BATCHED.format(AT_ONCE))},
+    ),
+    Example(
         "stuck_within_timeout",
         {"job-config.ts": CONFIG + "export const STUCK_JOB_TIMEOUT_MINUTES = 10;\n"},
         "job-config.ts:2",

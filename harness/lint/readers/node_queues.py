@@ -527,8 +527,10 @@ class NodeQueues:
     def _handling(self, queue: str, handler: Node, node: Node) -> None:
         reach = Reach(self._constants)
         called, imported = reach.from_handler(handler, self._module)
-        if called or imported:
-            self._facts.handlings.append(Handling(queue, Place(self._module.path, line_of(node)), called, imported))
+        place = Place(self._module.path, line_of(node))
+        self._facts.handlings.append(
+            Handling(queue, place, called, imported, reach.takes_all_at_once(handler, self._module))
+        )
 
 
 def _around(node: Node) -> Iterator[str]:
@@ -686,6 +688,16 @@ class Reach:
                     called[wait.place] = replace(wait, each=each)
         return tuple(called.values()), tuple(wait for wait in self._imported(used) if wait.place not in called)
 
+    def takes_all_at_once(self, handler: Node, module: Module) -> bool:
+        """Tell whether a handler awaits `Promise.all(jobs.map(...))` of its batch, and goes through it by no loop."""
+        found = self.function(*self._constants.node(handler, module))
+        batch = "" if found is None else _batch_name(found[0])
+        if found is None or not batch or any(_loops_over(batch, found[0])):
+            return False
+        calls = [node for node in descend(found[0]) if node.type == "call_expression"]
+        given = [arguments_of(call) for call in calls if _ALL_OF.fullmatch(_called(call)) and _awaited(call)]
+        return any(text_of(first).startswith(f"{batch}.map(") for first, *_ in filter(None, given))
+
     def _waits(self, node: Node, module: Module) -> LongestWait | None:
         """Return how long a piece of code may wait, where it says that."""
         if node.type == "identifier" and _WAIT.search(text_of(node)) and _UNIT.search(text_of(node)):
@@ -774,6 +786,14 @@ class Reach:
 def _unwrapped(handler: Node) -> list[Node]:
     """List what a handler is made of: itself, and what a call that wraps it is given."""
     return [handler, *arguments_of(handler)] if handler.type == "call_expression" else [handler]
+
+
+_ALL_OF: Final = re.compile(r"Promise\.all(Settled)?")
+
+
+def _called(call: Node) -> str:
+    function = call.child_by_field_name("function")
+    return "" if function is None else text_of(function)
 
 
 def _batch_name(function: Node) -> str:

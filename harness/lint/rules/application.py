@@ -70,7 +70,7 @@ def _expiry(facts: Facts) -> Iterator[Breach]:
         timeout, expiry = standing.get("job_timeout"), standing.get("expiry")
         if timeout is None or expiry is None or expiry.value >= timeout.value + _settle(standing) - CLOSE:
             continue
-        size = _batches(standing, expiry)
+        size = _batches(facts, standing, expiry)
         breach = _too_short(expiry, timeout, size, standing)
         jobs = 1.0 if size is None else size.value
         if jobs > told.get(key := (breach.place, timeout.value), (0.0, breach))[0]:
@@ -102,9 +102,12 @@ def _roomy(running: float, standing: EffectiveSettings) -> float:
     return running + max(60.0, _settle(standing))
 
 
-def _batches(standing: EffectiveSettings, expiry: Setting) -> Setting | None:
+def _batches(facts: Facts, standing: EffectiveSettings, expiry: Setting) -> Setting | None:
     """Return the size of the batches where a worker runs several jobs one after the other on one lease."""
     size = standing.get("batch_size")
+    handlings = [one for one in facts.handlings if one.queue == (standing.queue or (size and size.queue))]
+    if handlings and all(one.at_once for one in handlings):
+        return None
     return None if size is None or size.value <= 1 or _extends(standing, expiry) else size
 
 
@@ -116,7 +119,7 @@ def _batch(facts: Facts) -> Iterator[Breach]:
     """Report a batch only where the expiry is enough for one job; otherwise `expiry_within_timeout` has both."""
     for standing in standings(facts):
         timeout, expiry = standing.get("job_timeout"), standing.get("expiry")
-        if timeout is None or expiry is None or (size := _batches(standing, expiry)) is None:
+        if timeout is None or expiry is None or (size := _batches(facts, standing, expiry)) is None:
             continue
         whole = size.value * timeout.value
         least = whole + _settle(standing)
