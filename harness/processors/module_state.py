@@ -5,11 +5,12 @@ Reads without running any of a project's code. Knows neither runs nor processors
 
 from __future__ import annotations
 
+import copy
 import functools
 import inspect
 import logging
 import sys
-from collections import deque
+from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
 from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, ModuleType
@@ -18,6 +19,42 @@ from typing import Any, Final
 DEEPEST: Final = 4
 MOST_ITEMS: Final = 200
 """Of one container; what lies beyond is counted, not compared."""
+
+
+class ModuleMemory:
+    """What modules of a project keep in plain data, numbers, texts and containers of these, as it was at one moment."""
+
+    def __init__(self, modules: Mapping[str, ModuleType]) -> None:
+        """Keep a copy of it."""
+        self._kept = [
+            (module, name, value, copy.deepcopy(value))
+            for module in modules.values()
+            for name, value in list(vars(module).items())
+            if not name.startswith("__") and _is_plain(value, DEEPEST)
+        ]
+
+    def set_back(self) -> None:
+        """Let it be as it was then, each container the one that it was."""
+        for module, name, value, before in self._kept:
+            if isinstance(value, list):
+                value[:] = before
+            elif isinstance(value, dict | set | deque):
+                value.clear()
+                value.extend(before) if isinstance(value, deque) else value.update(before)
+            setattr(module, name, value)
+
+
+def _is_plain(value: object, levels: int) -> bool:
+    kind = type(value)
+    if kind in (int, float, str, bytes, bool, complex, type(None)):
+        return True
+    if levels == 0:
+        return False
+    if kind in (dict, defaultdict, Counter, OrderedDict) and isinstance(value, dict):
+        return all(_is_plain(each, levels - 1) for pair in value.items() for each in pair)
+    if kind in (list, tuple, set, frozenset, deque) and isinstance(value, Iterable):
+        return all(_is_plain(each, levels - 1) for each in value)
+    return False
 
 
 class ModuleState:

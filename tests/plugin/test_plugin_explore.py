@@ -278,7 +278,12 @@ def test_slept_in_between(job_harness, saved):
 IN_MEMORY = """
 from harness import JobResult
 
-seen = set()
+seen, prices = set(), {}
+
+def price_of(job):
+    prices[job.input] = prices.get(job.input, 8)
+    send(prices[job.input])
+    return JobResult(success=True)
 
 def charge(job):
     if job.input not in seen:
@@ -530,12 +535,20 @@ def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_
     result.assert_outcomes(passed=1, skipped=1)
     result.stdout.fnmatch_lines(
         [
-            "  shop.seen outlived its death, and a new process would begin without it: keep what must not be *",
+            "  shop.seen outlived its death, and a new process would begin without it; then, killed * 2 times; keep *",
             "job-harness: not judged: shop.seen is changed by a processor and outlives a crash here; * (test_it.py::*)",
         ]
     )
     strict = suite.runpytest_inprocess("--job-explore=10", "--job-strict", "-k", "test_charge or survives_crash")
     strict.assert_outcomes(failed=2)
+
+
+def test_a_contract_passes_where_nothing_is_lost_with_what_a_processor_remembers(suite: pytest.Pytester) -> None:
+    contract = OF_MEMORY.replace(
+        "processor = shop.charge", "processor = shop.price_of; repeatable_effects = ['charged']"
+    )
+    suite.makepyfile(shop=IN_MEMORY, test_it=contract)
+    suite.runpytest_inprocess("-k", "survives_crash").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])

@@ -402,7 +402,19 @@ def _worlds(probe: Probe) -> Iterator[list[TrialRecord]]:
 def survives_crash(probe: Probe) -> ContractFinding:
     """Judge a job whose process dies at each moment, and which is delivered again."""
     judgement, known = Judgement(probe), _repeated_anyway(probe)
-    struck = [(at, world) for at, world in probe.crashed if world.broken or world.first.how == "severed"]
+    struck = _killed(probe.crashed)
+    _judge_redelivery(judgement, struck, known)
+    if any(world.outlived for _, world in struck) and not judgement.found:
+        judgement.undecided += _without_memory(probe, known)
+    covered = f"killed at {probe.coverage(len(struck), first=2)}"
+    return judgement.finding(covered, unjudged=_unjudged(probe, "killed", probe.crashed, struck, known))
+
+
+def _killed(worlds: Worlds) -> Worlds:
+    return [(at, world) for at, world in worlds if world.broken or world.first.how == "severed"]
+
+
+def _judge_redelivery(judgement: Judgement, struck: Worlds, known: frozenset[str]) -> None:
     for at, world in struck:
         where = f"killed at moment {at}{_after(world)}{_at(world)} and delivered again"
         if world.last.in_vain is not None:
@@ -410,12 +422,22 @@ def survives_crash(probe: Probe) -> ContractFinding:
             continue
         judgement.found += _last_fails(world, where)
         judgement.compare(world, where, besides=known)
-    judgement.undecided += [
-        f"{name} outlived its death, and a new process would begin without it: {IN_MEMORY}"
-        for name in dict.fromkeys(name for _, world in struck for name in world.outlived)
-    ]
-    covered = f"killed at {probe.coverage(len(struck), first=2)}"
-    return judgement.finding(covered, unjudged=_unjudged(probe, "killed", probe.crashed, struck, known))
+
+
+def _without_memory(probe: Probe, known: frozenset[str]) -> list[str]:
+    """Say what a death that takes the memory of the processor's module along comes to, where all is not well then.
+
+    It is no verdict: what is in that memory may also stand for the world outside, which no death changes.
+    """
+    names = list(dict.fromkeys(name for _, world in probe.crashed for name in world.outlived))
+    kept = dict.fromkeys(name for _, world in probe.forgotten for name in world.outlived)
+    there = Judgement(probe)
+    _judge_redelivery(there, _killed(probe.forgotten), known)
+    told = [*there.found, *there.undecided]
+    if not (kept or told):
+        return []
+    then = f"; then, {told[0]}" if told else ""
+    return [f"{', '.join(names)} outlived its death, and a new process would begin without it{then}; {IN_MEMORY}"]
 
 
 def survives_zombie(probe: Probe) -> ContractFinding:

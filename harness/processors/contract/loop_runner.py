@@ -34,7 +34,7 @@ from harness.processors.baton import Baton
 from harness.processors.clocks import VIRTUAL, open_guests
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
-from harness.processors.module_state import ModuleState, modules_of
+from harness.processors.module_state import ModuleMemory, ModuleState, modules_of
 from harness.processors.noticed import Noticed, is_others
 from harness.processors.observed_effects import Observations, watch
 from harness.processors.peer_runs import InvalidResult, NoJobResult, ProcessDied, ProcessorBlocked
@@ -146,7 +146,8 @@ class LoopRunner:
 
     def _deliver_all(self, plan: TrialPlan, outlived: list[str]) -> tuple[list[DeliveryEnding], list[Lifetime]]:
         """Deliver it as planned; write down in `outlived` what of a delivery that died is still in memory."""
-        before = self._module_state()
+        modules = modules_of([self._processor])
+        before, memory = ModuleState(modules), ModuleMemory(modules)
         first = _Run(self, plan.input, attempt=1, plan=plan)
         first.go()
         runs = [first]
@@ -157,7 +158,9 @@ class LoopRunner:
                 twin.go()
             first.resume()
         elif plan.crash_at is not None and first.disturbed:
-            outlived += self._module_state().changed(before)
+            if plan.forgets:
+                memory.set_back()
+            outlived += ModuleState(modules_of([self._processor])).changed(before)
             self._rest(REDELIVERED_AFTER)
             again = _Run(self, plan.input, attempt=2, plan=None)
             runs.append(again)
@@ -167,9 +170,6 @@ class LoopRunner:
             runs.append(_Run(self, plan.input, attempt=number, plan=None))
             runs[-1].go()
         return [run.ending() for run in runs], [run.life for run in runs if not run.life.severed]
-
-    def _module_state(self) -> ModuleState:
-        return ModuleState(modules_of([self._processor]))
 
     def _rest(self, seconds: float = 0) -> None:
         try:

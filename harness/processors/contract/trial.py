@@ -31,6 +31,8 @@ class TrialPlan:
     """One after the other, each to its end."""
     crash_at: int | None = None
     """At this moment the process of the first delivery dies; then the job is delivered again."""
+    forgets: bool = False
+    """Whether the death takes with it what the processor's module remembers in plain data, as a real one does."""
     pause_at: int | None = None
     """At this moment the first delivery stalls; the job is delivered again, to its end; then the first goes on."""
     cancel_at: int | None = None
@@ -126,7 +128,7 @@ class TrialRecord:
     hung: str | None = None
     """Where it was when a limit of real time was reached."""
     outlived: tuple[str, ...] = ()
-    """What a delivery that died had changed in its processor's module: a new process would begin without it."""
+    """What a delivery that died left in its processor's module: a new process would begin without it."""
     printed: int = 0
     """Characters written to the standard streams."""
 
@@ -280,6 +282,12 @@ class Probe:
     def crashed(self) -> list[tuple[int, TrialRecord]]:
         """The good input, its process killed at each moment, and delivered again."""
         return [(at, self.runner.run(TrialPlan(self._input, crash_at=at))) for at in self.positions(first=2)]
+
+    @cached_property
+    def forgotten(self) -> list[tuple[int, TrialRecord]]:
+        """As `crashed`, where that left something in the processor's module, which is forgotten here."""
+        moments = [at for at, world in self.crashed if world.outlived]
+        return [(at, self.runner.run(TrialPlan(self._input, crash_at=at, forgets=True))) for at in moments]
 
     @cached_property
     def stalled(self) -> list[tuple[int, TrialRecord]]:
