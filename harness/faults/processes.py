@@ -13,6 +13,8 @@ from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
 from harness.sim.request import VerbCall
 
+AHEAD: Final = "before "
+"""How a point begins that comes right before something that a process is about to do."""
 SEEN: Final = "after "
 """How a point begins that comes right after something that a process was seen to do."""
 BEFORE: Final = Phrase("crash", point="before", sentence="{actor} crashes {place}")
@@ -48,7 +50,7 @@ def _die(met: Circumstances, kernel: Kernel, actor: Actor, linger: Duration = 0)
 
 def _where(data: Mapping[str, Any]) -> str:
     at = data.get("at") or ""
-    return f" {at}" if at.startswith(SEEN) else f" at {at}" if at else ""
+    return f" {at}" if at.startswith((AHEAD, SEEN)) else f" at {at}" if at else ""
 
 
 def _told_crash(data: Mapping[str, Any]) -> str:

@@ -91,13 +91,15 @@ def modules_of(processors: Iterable[object]) -> dict[str, ModuleType]:
         code = inspect.unwrap(code) if callable(code) else code
         name = str(getattr(code, "__module__", ""))
         module = sys.modules.get(name)
-        if module is not None and _is_of(module, Path("/")) and not _is_of_tests(Path(str(module.__file__)).name):
+        if module is not None and _is_of(module, Path("/")) and not _is_of_tests(module):
             found[name] = module
     return found
 
 
-def _is_of_tests(file: str) -> bool:
-    return file == "conftest.py" or file.startswith("test_") or file.endswith("_test.py")
+def _is_of_tests(module: ModuleType) -> bool:
+    file, folders = Path(str(module.__file__)), {"test", "tests"}
+    named = file.name == "conftest.py" or file.name.startswith("test_") or file.name.endswith("_test.py")
+    return named or file.parent.name in folders or not folders.isdisjoint(module.__name__.split("."))
 
 
 def _is_of(module: object, folder: Path) -> bool:

@@ -522,7 +522,7 @@ def test_a_plain_processor_dies_at_a_sleep_and_on_both_sides_of_what_it_enqueues
     causes = [line for line in result.outlines if line.startswith("One fault:")]
     assert [line.removeprefix("One fault: worker-1 crashes ") for line in causes] == [
         "before enqueue mail job-1",
-        "after enqueue mail job-1",
+        "right after `enqueue mail job-1`",
         "before `test_it.py:place job-1`",
     ]
     (token, *_) = re.findall(r"jh1_[a-z2-7]+", result.stdout.str())

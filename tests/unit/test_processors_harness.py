@@ -488,6 +488,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
     left_out = {
         "close",
         "break_off",
+        "call_folders",
         "come_to_rest",
         "end_processes",
         "explain_job",
@@ -503,6 +504,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "refuse_inside",
         "reopen",
         "report_broken",
+        "test_problems",
         "unended",
         "unserved",
         "waiting",

@@ -824,7 +824,7 @@ class _RegisteredTasks:
                 elif isinstance(node, ast.Call) and _decorator(node)[1] in _TASKS:
                     for named in (one.value for one in node.keywords if one.arg in ("name", None)):
                         whole = whole and _is_text(named)
-                        given.add(str(getattr(named, "value", "")))
+                        given.add(str(named.value) if isinstance(named, ast.Constant) else "")
             whole = whole and "gen_task_name" not in names
             if registers:
                 dotted = module.path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
