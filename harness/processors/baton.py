@@ -62,13 +62,16 @@ class Baton:
                 with self.lend():
                     answer = function()
             except (Severed, ControlTaken):
-                return
+                turn.dead = True
             finally:
                 self._turns.pop(me, None)
                 if guests is not None:
                     guests.control(me, None)
                 if life is not None:
                     life.employ(me, ends=True)
+            if turn.dead:
+                turn.stopped.set()  # The loop need not wait for a sign of life.
+                return
             with turn.lock:
                 turn.answer, turn.ended = answer, True
                 late = turn.blocked or turn.adrift or not self.holds()
@@ -182,6 +185,8 @@ class Baton:
         if (guests := self._loop.guests) is not None:
             guests.stirred = True
             guests.adrift.pop(turn, None)
+        if turn.dead:
+            return
         if turn.ended:
             turn.settle()
         elif self._loop.too_many_rounds(*turn.round(self._loop.time())):
@@ -294,6 +299,7 @@ class _Turn:
         "baton",
         "blocked",
         "context",
+        "dead",
         "ended",
         "future",
         "go",
@@ -337,6 +343,8 @@ class _Turn:
         self.number = 0
         """Of its waits; what would end an earlier one is late."""
         self.ended = False
+        self.dead = False
+        """Whether its worker died in it: nothing is to be told of it any more."""
         self.blocked = False
         self.if_hangs: Callable[[], None] = _nothing
         self.adrift = False
