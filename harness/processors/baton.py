@@ -344,7 +344,7 @@ class _Turn:
         """Of its waits; what would end an earlier one is late."""
         self.ended = False
         self.dead = False
-        """Whether its worker died in it: nothing is to be told of it any more."""
+        """Whether its worker died in it: the loop goes on without it."""
         self.blocked = False
         self.if_hangs: Callable[[], None] = _nothing
         self.adrift = False
