@@ -152,6 +152,7 @@ class _Host:
 
     def close(self) -> list[str]:
         left = [*self.baton.blocked, *self._node.blocked]
+        behind = self._noticed.left_behind()  # Asked first: what waits in virtual time is ended with the rest below.
         if self.loop.broken is None:
             left += self._node.leaks()
         self._node.close()
@@ -160,7 +161,7 @@ class _Host:
         with contextlib.suppress(Exception), self._noticed.watching():
             left += self.loop.end_tasks()
         self.loop.close()
-        left += [f"{each}: a processor left it behind" for each in self._noticed.left_behind()]
+        left += [f"{each}: a processor left it behind" for each in behind]
         self._noticed.end_children()
         return left
 
