@@ -72,6 +72,7 @@ from harness.processors.chance import THE_SAME, same_chance
 from harness.processors.delivery import effect
 from harness.processors.demands import VERBS
 from harness.processors.job_harness import JobHarness
+from harness.processors.module_state import IN_MEMORY
 from harness.report.screen import first_screen, one_line, replay_command, screen_text
 from harness.run.session import as_on_tape
 from harness.run.verdict import Run
@@ -105,8 +106,7 @@ NOTHING_DECLARED = (
     '`effect("charged")`, from harness, in the fake that stands for what charges: `job-harness docs pytest` shows one'
 )
 OUTLIVES = (
-    "is changed by a processor and outlives a crash here; in production a new process begins without it: keep what "
-    "must not be forgotten in a database, and what stands for something outside in the test's own module"
+    "is changed by a processor and outlives a crash here; in production a new process begins without it: " + IN_MEMORY
 )
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""

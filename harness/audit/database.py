@@ -284,25 +284,10 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
         return
     claimed = view.started_at is not None and view.status is not Status.PENDING
     before = max(0, view.attempts - 1) if claimed else view.attempts
-    status = Status.PENDING if claimed or view.status is not Status.PENDING else view.status
-    due = view.start_after
-    if claimed and view.started_at is not None and view.status in (Status.FAILED, Status.CANCELLED):
-        due = min(due, view.started_at)
-    sent = view._replace(
-        start_after=due,
-        status=status if view.status is not None else None,
-        queue_state=view.queue_state if not claimed and view.status is Status.PENDING else blank("").queue_state,
-        attempts=before,
-        token=before,
-        worker=None,
-        started_at=None,
-        lease_until=None,
-        completed_at=None,
-        output=None,
-    )
     if view.status is None or (view.status is Status.PENDING and not claimed):
         yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, view._replace(token=before))
         return
+    sent = _when_sent(view, attempts=before)
     yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, sent)
     if claimed and view.started_at is not None:
         active = blank("", Status.PROCESSING).queue_state
@@ -321,6 +306,25 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
     if view.status is not Status.PROCESSING:
         at = view.completed_at if view.completed_at is not None else view.started_at or view.created_at
         yield from chronicle.change(at, UNKNOWN_WRITER, sent, view._replace(attempts=sent.attempts, token=sent.token))
+
+
+def _when_sent(view: JobView, *, attempts: int) -> JobView:
+    """Return how a job stood before it was claimed for its last attempt."""
+    due = view.start_after
+    if view.started_at is not None and view.status in (Status.FAILED, Status.CANCELLED):
+        due = min(due, view.started_at)
+    return view._replace(
+        start_after=due,
+        status=Status.PENDING,
+        queue_state=blank("").queue_state,
+        attempts=attempts,
+        token=attempts,
+        worker=None,
+        started_at=None,
+        lease_until=None,
+        completed_at=None,
+        output=None,
+    )
 
 
 def _changes(

@@ -17,7 +17,7 @@ from harness.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from harness.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
 from harness.faults.messages import ABORTED_STATEMENT, DELAYED_MESSAGE, DUPLICATE, HANDED_OUT_TWICE, LOST_MESSAGE
 from harness.faults.outages import OUTAGE
-from harness.faults.processes import ABANDONED_SESSION, CRASH, PAUSE, SEEN, SHUTDOWN
+from harness.faults.processes import ABANDONED_SESSION, AHEAD, CRASH, PAUSE, SEEN, SHUTDOWN
 from harness.history.event import Excuse, Fault
 from harness.model.duration import Duration
 from harness.model.moments import moments
@@ -130,7 +130,7 @@ def cause_of(deviation: Deviation, *, effects: Collection[str] = ()) -> Cause:
 
 def _place(deviation: Deviation, point: str, place: str) -> str:
     """Say where a process stood; some points of a test are places already: `while running job-1`."""
-    if not point.startswith(("before ", "while ", "after ")):
+    if not point.startswith((AHEAD, "while ")):
         return place
     return point if deviation.nth == 1 else f"{point} for the {ordinal(deviation.nth)} time"
 

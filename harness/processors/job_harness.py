@@ -250,13 +250,7 @@ class JobHarness(Assertions):
         if unknown:
             name, options = next(iter(unknown)), ("start_after", "priority", "max_attempts", "unique_key")
             raise UsageError(f"enqueue() takes no {name!r}{did_you_mean(name, options)}", hint=available(options))
-        known = self._application.registry.get_registered_tools()
-        slug = self.tasks.get(slug, slug)
-        if slug not in known:
-            raise UsageError(
-                f"no processor is registered for the tool {slug!r}{did_you_mean(slug, [*known, *self.tasks])}",
-                hint=f"Call register({slug!r}, processor) first.",
-            )
+        slug = self._tool(slug)
         refuse_numbers(priority=priority, max_attempts=max_attempts)
         self._running.pass_point(f"before enqueue {slug}")
         self._number += 1
@@ -277,6 +271,16 @@ class JobHarness(Assertions):
                 self._loop.break_with(endless)
         self._running.pass_point(f"after enqueue {slug}")
         return self._handle(job)
+
+    def _tool(self, name: str) -> str:
+        """Return the tool that is meant by a name, its own or another library's. Raises UsageError where it is none."""
+        known, slug = self._application.registry.get_registered_tools(), self.tasks.get(name, name)
+        if slug not in known:
+            raise UsageError(
+                f"no processor is registered for the tool {slug!r}{did_you_mean(slug, [*known, *self.tasks])}",
+                hint=f"Call register({slug!r}, processor) first.",
+            )
+        return slug
 
     def explain_job(self, job: JobHandle, reason: str) -> None:
         """Say why a job was enqueued, in words that go on after its name, for a run that does not end."""

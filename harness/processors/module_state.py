@@ -21,6 +21,12 @@ MOST_ITEMS: Final = 200
 """Of one container; what lies beyond is counted, not compared."""
 
 
+IN_MEMORY: Final = (
+    "keep what must not be forgotten in a database, and what stands for something outside in the test's own module"
+)
+"""The cure for what a module remembers and a new process does not."""
+
+
 class ModuleMemory:
     """What modules of a project keep in plain data, numbers, texts and containers of these, as it was at one moment."""
 

@@ -291,9 +291,8 @@ class Rehearsal:
                 continue  # It waits for something that no rehearsal has, such as a host outside.
             sends = request is self._file.send
             if 300 <= message.status < (600 if sends else 500):
-                told = " ".join(message.body[:200].decode("utf-8", "replace").split())
                 raise SystemFileError(
-                    f"{where}: {request.to} answers {request.name} with {message.status} {told}".rstrip(),
+                    f"{where}: {request.to} answers {request.name} with {message.status} {_begins(message)}".rstrip(),
                     hint="It was asked once, before anything goes wrong. Look at the path, `headers` and `body`.",
                 )
             if sends:
@@ -302,11 +301,10 @@ class Rehearsal:
     def _find(self, where: str, message: HttpMessage) -> None:
         path = self._file.id_path
         key = at_path(message.json(), path) if path else None
-        told = " ".join(message.body[:200].decode("utf-8", "replace").split())
         if path and key is None:
             at = ".".join(("$", *path))
             raise SystemFileError(
-                f"{where}: id: the response has nothing at {at}: {told}",
+                f"{where}: id: the response has nothing at {at}: {_begins(message)}",
                 hint="Say where it has the id of the job's row; without `id`, rows are known by `name`.",
             )
         found = set(self._reader.look()) - self._before
@@ -315,6 +313,11 @@ class Rehearsal:
                 f"{where}: `jobs` shows the job that was sent as {min(found)!r}, and not by the name that ${{job}} was",
                 hint="Show the column that has this name as `name`, or the one that has it somewhere in it as `input`.",
             )
+
+
+def _begins(message: HttpMessage) -> str:
+    """Return the beginning of what was answered, in one line."""
+    return " ".join(message.body[:200].decode("utf-8", "replace").split())
 
 
 def _unseen(file: SystemFile) -> Mapping[str, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import shlex
@@ -10,12 +9,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from posixpath import basename
 from typing import Any, Final, NamedTuple
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
 from harness.lint.facts import Facts, Place, ProcessCommand, Scalar, SettingSource, Value
-from harness.lint.readers.deployment import line_of_key, too_deep
+from harness.lint.readers.deployment import line_of_key, yaml_documents
 
 _PROGRAMS: Final = ("worker", "beat")
 _BEFORE: Final = frozenset({"-A", "--app", "-b", "--broker", "--result-backend", "--loader", "--config", "--workdir"})
@@ -94,15 +91,11 @@ def read_processes(path: str, text: str, facts: Facts) -> None:
     """Read the commands of a YAML file: of compose, Kubernetes, Render, and what is like them."""
     if not _NAMED.search(text):
         return
-    try:
-        deep = too_deep(text) is not None
-        documents = [] if deep else list(YAML(typ="rt").load_all(io.StringIO(text)))
-    except (YAMLError, ValueError, RecursionError):
-        deep, documents = True, []
-    found = _UNPARSED.search(text) if deep else None
+    documents = yaml_documents(text)
+    found = _UNPARSED.search(text) if documents is None else None
     if found is not None:
         facts.passed_by.append((Place(path, text.count("\n", 0, found.start()) + 1), "the file is no plain YAML"))
-    for owner, processes in _maps(documents, 1, set()):
+    for owner, processes in _maps(documents or [], 1, set()):
         named = sorted((key for key in owner if key in _SHELL), key=_order)
         words = [word for key in named for word in _words(owner[key])]
         if any("celery" in word for word in words):

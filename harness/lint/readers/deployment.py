@@ -165,6 +165,14 @@ def too_deep(text: str) -> int | None:
     return None
 
 
+def yaml_documents(text: str) -> list[Any] | None:
+    """Return the documents of a file, keys with their lines; None where it is no plain YAML, or nested too deeply."""
+    try:
+        return None if too_deep(text) is not None else list(YAML(typ="rt").load_all(io.StringIO(text)))
+    except (YAMLError, ValueError, RecursionError):
+        return None
+
+
 def _maps(owner: CommentedMap, key: str) -> Iterator[CommentedMap]:
     found = owner.get(key)
     yield from (item for item in found if isinstance(item, CommentedMap)) if isinstance(found, list) else ()

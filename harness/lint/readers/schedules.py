@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Iterator
 from typing import Any, Final
 
-from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
-from ruamel.yaml.error import YAMLError
 
 from harness.lint.facts import Cron, Facts, Place
-from harness.lint.readers.deployment import line_of_key, too_deep
+from harness.lint.readers.deployment import line_of_key, yaml_documents
 
 WORKFLOWS: Final = ".github/workflows/"
 _PLAIN: Final = re.compile(r"[0-9*/,\-]+(\s+[0-9*/,\-]+){3,4}")
@@ -32,11 +29,7 @@ def read_crontab_lines(path: str, text: str, facts: Facts) -> None:
 
 def read_schedules(path: str, text: str, facts: Facts) -> None:
     """Read the CronJobs of a manifest, or what starts a workflow."""
-    try:
-        documents = [] if too_deep(text) is not None else list(YAML(typ="rt").load_all(io.StringIO(text)))
-    except (YAMLError, ValueError, RecursionError):
-        return
-    for document in (one for one in documents if isinstance(one, CommentedMap)):
+    for document in (one for one in yaml_documents(text) or () if isinstance(one, CommentedMap)):
         for name, key, owner in _workflow(document) if path.startswith(WORKFLOWS) else _cron_job(document):
             schedule = owner.get(key)
             if isinstance(schedule, str) and _PLAIN.fullmatch(schedule.strip()):

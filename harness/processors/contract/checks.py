@@ -27,6 +27,7 @@ from harness.processors.contract.trial import (
     not_applicable,
     passed,
 )
+from harness.processors.module_state import IN_MEMORY
 
 TOO_SLOW = frozenset({"over time", "never", "spins"})
 
@@ -303,9 +304,6 @@ UNDISTURBED = (
     "no try came to its moment: what an earlier try left behind was still there; set it back with reset = a function"
 )
 OTHERWISE = "another process would have its own: make it inside the processor, where it is first used"
-IN_MEMORY = (
-    "keep what must not be forgotten in a database, and what stands for something outside in the test's own module"
-)
 MOST_SEEN = 8
 """Side effects that are named where nothing is wrong."""
 Effects = list[tuple[str, Any]]

@@ -146,8 +146,8 @@ class LoopRunner:
 
     def _deliver_all(self, plan: TrialPlan, outlived: list[str]) -> tuple[list[DeliveryEnding], list[Lifetime]]:
         """Deliver it as planned; write down in `outlived` what of a delivery that died is still in memory."""
-        modules = modules_of([self._processor])
-        before, memory = ModuleState(modules), ModuleMemory(modules)
+        modules = {} if plan.crash_at is None else modules_of([self._processor])
+        before, memory = ModuleState(modules), ModuleMemory(modules if plan.forgets else {})
         first = _Run(self, plan.input, attempt=1, plan=plan)
         first.go()
         runs = [first]
@@ -158,9 +158,8 @@ class LoopRunner:
                 twin.go()
             first.resume()
         elif plan.crash_at is not None and first.disturbed:
-            if plan.forgets:
-                memory.set_back()
-            outlived += ModuleState(modules_of([self._processor])).changed(before)
+            memory.set_back()
+            outlived += ModuleState(modules).changed(before)
             self._rest(REDELIVERED_AFTER)
             again = _Run(self, plan.input, attempt=2, plan=None)
             runs.append(again)
