@@ -551,15 +551,21 @@ def test_a_contract_passes_where_nothing_is_lost_with_what_a_processor_remembers
     suite.runpytest_inprocess("-k", "survives_crash").assert_outcomes(passed=1)
 
 
+def found_by(suite: pytest.Pytester, test: str, isolation: str) -> str:
+    """Explore a test that fails; return the token of the finding."""
+    suite.makeini(f"{INI}job_isolation = {isolation}")
+    suite.makepyfile(test_it=test)
+    found = suite.runpytest_inprocess("--job-explore=20")
+    found.assert_outcomes(failed=1)
+    token: str = re.findall(r"jh1_[a-z2-7]+", found.stdout.str())[0]
+    return token
+
+
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
 def test_identifiers_by_chance_are_the_same_in_each_run_and_new_in_each_attempt(
     suite: pytest.Pytester, isolation: str
 ) -> None:
-    suite.makeini(f"{INI}job_isolation = {isolation}")
-    suite.makepyfile(test_it=DRAWN)
-    found = suite.runpytest_inprocess("--job-explore=10")
-    found.assert_outcomes(failed=1)
-    (token, *_) = re.findall(r"jh1_[a-z2-7]+", found.stdout.str())
+    token = found_by(suite, DRAWN, isolation)
     suite.runpytest_inprocess(f"--job-replay={token}").assert_outcomes(failed=1)
 
 
@@ -567,11 +573,7 @@ def test_identifiers_by_chance_are_the_same_in_each_run_and_new_in_each_attempt(
 def test_a_token_fits_in_another_session_though_temporary_files_have_other_paths(
     suite: pytest.Pytester, isolation: str
 ) -> None:
-    suite.makeini(f"{INI}job_isolation = {isolation}")
-    suite.makepyfile(test_it=FILES)
-    found = suite.runpytest_inprocess("--job-explore=20")
-    found.assert_outcomes(failed=1)
-    (token, *_) = re.findall(r"jh1_[a-z2-7]+", found.stdout.str())
+    token = found_by(suite, FILES, isolation)
     again = suite.runpytest_inprocess(f"--job-replay={token}")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(
