@@ -78,6 +78,14 @@ def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     excinfo.traceback = type(frames)(excinfo.tb)
 
 
+def failed_by_us(excinfo: pytest.ExceptionInfo[BaseException]) -> bool:
+    """Return whether the harness failed the test in words of its own, which need no traceback."""
+    error = excinfo.value
+    if not isinstance(error, pytest.fail.Exception) or error.pytrace:
+        return False
+    return any(str(frame.path).startswith(OWN) for frame in excinfo.traceback[-2:])  # `pytest.fail` has a frame itself.
+
+
 @contextmanager
 def errors_without_traceback() -> Iterator[None]:
     """Fail a test in the words of the harness's own error alone: what raised it is no line of the user's.

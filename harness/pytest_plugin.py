@@ -353,11 +353,15 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
     """Remember that a test failed: then its failed jobs are no news. Show it without frames of the harness."""
+    ours = False
     if call.excinfo is not None and not item.config.getoption("fulltrace"):
-        from harness.failure_section import leave_out_own_frames
+        from harness.failure_section import failed_by_us, leave_out_own_frames
 
+        ours = failed_by_us(call.excinfo)
         leave_out_own_frames(call.excinfo)
     report = yield
+    if ours:  # On CI pytest's summary has whole messages: the screen would stand there a second time.
+        report.longrepr.reprcrash.message = report.longrepr.reprcrash.message.partition("\n")[0]
     if report.skipped:
         item.stash[_SKIPPED] = True
     if report.skipped and item.config.getoption("--job-strict") and (told := _inconclusive(report)):

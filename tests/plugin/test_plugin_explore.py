@@ -515,7 +515,10 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
     result.stdout.fnmatch_lines(["job-harness: explored 16 tests: * disturbed runs in * s*"])
 
 
-def test_a_plain_processor_dies_at_a_sleep_and_on_both_sides_of_what_it_enqueues(suite: pytest.Pytester) -> None:
+def test_a_plain_processor_dies_at_a_sleep_and_on_both_sides_of_what_it_enqueues(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")  # On CI pytest's summary has whole messages: each screen stands once all the same.
     suite.makepyfile(test_it=PLAIN)
     result = suite.runpytest_inprocess("--job-explore=20")
     result.assert_outcomes(failed=3)
