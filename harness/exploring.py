@@ -641,7 +641,10 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
     """Bring the jobs to rest, and return what the run came to."""
     if isinstance(error, Hung):
         return PlayedTest(lost=error.message, hung=True)
-    harness.come_to_rest()
+    try:
+        harness.come_to_rest()
+    except Hung as raised:
+        return PlayedTest(lost=f"{raised.message}, after the test itself was over")
     if not harness.anomalies and (left := harness.left_behind()):
         words = re.sub(r"process \d+", "process", left[0])
         return PlayedTest(lost=f"a processor left something running: {words}")

@@ -137,6 +137,7 @@ class JobHarness(Assertions):
         self._seen = set()
         self._always: list[Callable[[JobHarness], object]] = []
         self._checking = False
+        self._check_raised: Hung | None = None
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
         self.served: dict[str, JobProcessor | str] = {}
@@ -616,9 +617,10 @@ class JobHarness(Assertions):
                     broken = str(error).partition("\n")[0] or "an assertion without words"
                 except Exception as error:
                     self._always.clear()
+                    self._check_raised = _check_raised(check, error)
                     if not self._loop.is_running():
                         raise
-                    self._loop.break_with(_check_raised(check, error))
+                    self._loop.break_with(self._check_raised)
                     return  # To raise here would be an error of the store, which its worker tries again.
                 if broken:
                     self.report_broken(_named(check), broken)
@@ -681,7 +683,19 @@ class JobHarness(Assertions):
         self._node.close()
 
     def come_to_rest(self) -> None:
-        """Let nothing go wrong any more, work until every job has ended, and judge what must hold then."""
+        """Let nothing go wrong any more, work until every job has ended, and judge what must hold then.
+
+        Raises Hung if a check of `always` has judged nothing, as one that looks at what the test has closed.
+        """
+        try:
+            self._rest()
+        except Exception:
+            if self._check_raised is None:
+                raise
+        if self._check_raised is not None:
+            raise self._check_raised
+
+    def _rest(self) -> None:
         self._session.heal()
         end = self._loop.time() + REST_SECONDS
         board = self._session.board

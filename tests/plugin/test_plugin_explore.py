@@ -72,7 +72,7 @@ def explored(**options):
 def ledger():
     return set()
 
-@explored(isolation="rerun", runs=20)
+@explored(isolation="rerun", runs=8)
 def test_a_careful_one_is_made_anew(job_harness, ledger):
     async def pay(job):
         await asyncio.sleep(1)
@@ -418,9 +418,9 @@ def test_a_double_charge_fails_the_test_with_a_screen_and_a_token_that_replays_i
 
 def test_a_careful_processor_passes_and_the_campaign_says_how_many_runs(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CAREFUL)
-    result = suite.runpytest_inprocess("--job-explore=40", "-rP")
+    result = suite.runpytest_inprocess("--job-explore=10", "-rP")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*40 disturbed runs*"])
+    result.stdout.fnmatch_lines(["*10 disturbed runs*"])
 
 
 def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> None:
@@ -431,23 +431,23 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
         test_undeclared=unjudged.replace(charge, "paid.append(job.input)"),
         test_harmless="from harness import SideEffect\n" + unjudged.replace(charge, harmless),
     )
-    result = suite.runpytest_inprocess("--job-explore=12")
+    result = suite.runpytest_inprocess("--job-explore=9")
     result.assert_outcomes(passed=3)
     told = [line for line in result.outlines if "not judged" in line]
     assert len(told) == 2
     forbid = "let the fixture job_invariants return [[]at_most_once('charged')]"
-    repeated = f"'charged' was repeated in * of 12 disturbed runs; to forbid that, {forbid}"
+    repeated = f"'charged' was repeated in * of 9 disturbed runs; to forbid that, {forbid}"
     result.stdout.fnmatch_lines_random(
         [
             f"job-harness: not judged: {repeated} (test_unjudged.py::test_pay)",
             "job-harness: not judged: no processor declared an effect()*; call `effect(*`job-harness docs pytest`*",
         ]
     )
-    strict = suite.runpytest_inprocess("--job-explore=12", "--job-strict")
+    strict = suite.runpytest_inprocess("--job-explore=9", "--job-strict")
     strict.assert_outcomes(passed=1, failed=2)
     strict.stdout.fnmatch_lines([f"--job-strict: not judged: {repeated}"])
-    assert explored_test.explore_test("test_harmless.py", ["--job-explore=12"]) is ExitCode.PASS
-    assert explored_test.explore_test("test_unjudged.py", ["--job-explore=12"]) is ExitCode.INCONCLUSIVE
+    assert explored_test.explore_test("test_harmless.py", ["--job-explore=9"]) is ExitCode.PASS
+    assert explored_test.explore_test("test_unjudged.py", ["--job-explore=9"]) is ExitCode.INCONCLUSIVE
 
 
 def test_a_session_that_explored_nothing_says_so_and_fails_where_that_is_asked_for(suite: pytest.Pytester) -> None:
@@ -508,7 +508,7 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
         "known: invariant_violated: charged_once (until 2999-01-01)",
         "known until 2020-01-01, which is over: invariant_violated",
         "Found in the undisturbed run",
-        "20 disturbed runs in ",
+        "8 disturbed runs in ",
         "rerun, seed 0",
     ):
         assert line in said, line
@@ -953,6 +953,17 @@ def test_a_rerun_that_does_not_end_is_ended_within_its_limit_and_named(
     result.stdout.fnmatch_lines(["*: 1 of 5 runs were not judged; 1 told nothing: it did not end within 0.3 s*"])
 
 
+CLOSED = """
+from harness.processors import JobResult
+
+def test_closed(job_harness, tmp_path):
+    with (tmp_path / "kept").open("w") as kept:
+        job_harness.always(lambda harness: kept.tell() == 0)
+        job_harness.register("pay", lambda job: JobResult(success=True))
+        job_harness.enqueue("pay")
+        job_harness.run_until_idle()
+"""
+
 DATABASE = """
 import psycopg
 import pytest
@@ -986,21 +997,25 @@ def ask(url, statement):
         return cursor.fetchall() if cursor.description else None
 
 def play(job_harness, job_postgres, pay):
-    url = job_postgres.url
-    found = ask(url, "select id, total, twice, (select count(*) from colour), (select count(*) from done) from account")
+    connection = psycopg.connect(job_postgres.url, autocommit=True)  # Its process ends with the run.
+
+    def told(statement):
+        return connection.execute(statement).fetchall()
+
+    found = told("select id, total, twice, (select count(*) from colour), (select count(*) from done) from account")
     assert found == [(1, 0, 0, 1, 0)]
-    ask(url, "insert into account (total) values (100)")
-    assert ask(url, "delete from account where total = 100 returning id") == [(2,)], "sequences are put back, too"
+    told("insert into account (total) values (100) returning id")
+    assert told("delete from account where total = 100 returning id") == [(2,)], "sequences are put back, too"
 
     def paid_once(harness):
-        [(total,)] = ask(url, "select total from account")
+        [(total,)] = told("select total from account")
         assert total <= 10
 
     job_harness.always(paid_once)
     job_harness.register("pay", pay)
-    job_harness.enqueue("pay", url)
+    job_harness.enqueue("pay", job_postgres.url)
     job_harness.run_until_idle()
-    assert ask(url, "select total from account") == [(10,)]
+    assert told("select total from account") == [(10,)]
 
 async def once(job):
     async with await psycopg.AsyncConnection.connect(job.input) as connection:
@@ -1031,10 +1046,19 @@ def test_reset(job_harness, job_postgres):
 """
 
 
+def test_a_check_that_looks_at_what_the_test_has_closed_is_named_and_nothing_is_judged(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=CLOSED)
+    result = suite.runpytest_inprocess("--job-explore=3", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(
+        ["*inconclusive: undisturbed, always(): the lambda at test_it.py:5 raised ValueError: *, after the test *"]
+    )
+
+
 @pytest.mark.postgres
 def test_each_run_finds_the_database_as_it_was_when_the_test_began(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=DATABASE)
-    result = suite.runpytest_subprocess("--job-explore=20", "-rs")
+    result = suite.runpytest_subprocess("--job-explore=12", "-rs")
     result.assert_outcomes(passed=3, failed=1)
     result.stdout.fnmatch_lines(["*invariant_violated in test_wrong", "*paid_once: assert 20 <= 10*"])
 
@@ -1075,7 +1099,7 @@ def test_pay(job_harness, processor):
 
 def test_a_plain_function_is_killed_right_after_what_it_is_seen_to_do(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=SEEN)
-    result = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0")
+    result = suite.runpytest_subprocess("--job-explore=8", "--job-seed=0")
     result.assert_outcomes(passed=1, failed=1)
     result.stdout.fnmatch_lines(
         [
