@@ -110,6 +110,7 @@ def counted(text: str, name: str) -> Counter[str]:
     return Counter(re.findall(rf"^(PASSED|FAILED|XFAIL) test_suite\.py::{name}", text, re.MULTILINE))
 
 
+@pytest.mark.long
 def test_a_backend_that_keeps_the_promises_passes_and_one_that_lies_is_found(tmp_path: Path) -> None:
     text = told(tmp_path, "-k", "TestImmediate or (TestLies and (raises or others or priority))")
     assert counted(text, "TestImmediate") == {"PASSED": 21}

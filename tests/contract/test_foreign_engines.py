@@ -66,7 +66,7 @@ def test_time_moves_the_engine(engines: Get, name: str) -> None:
     [
         (GRAPHILE, tuple(Level), [SURROGATE]),
         (BOSS_10, tuple(Level), [*LATE, *UNWRITABLE]),
-        (BOSS, tuple(Level), UNWRITABLE),
+        pytest.param(BOSS, tuple(Level), UNWRITABLE, marks=pytest.mark.long),
         (PGQUEUER, (Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE), [SURROGATE]),
         (DJANGO, (Level.CORE, Level.SCHEDULED, Level.BATCHES), []),
         (BULL, WITHOUT_CRASHES, ["uniqueness/retry_is_refused_while_another_has_the_key"]),
@@ -100,8 +100,8 @@ def test_a_release_before_a_repair_fails_its_case(engines: Get, name: str, level
         (BOSS, "outcome_lost", 0, 600),
         ("pgboss@10.4.2", "outcome_lost", 0, 600),
         ("pgqueuer@1.0.1", "due_job_left", 0, 10),
-        *((name, "attempt_overrun", 0, 60) for name in PROCRASTINATE),
-        ("graphile-worker@0.17.3", "serial_key_shared", 1, 60),
+        *(pytest.param(name, "attempt_overrun", 0, 60, marks=pytest.mark.long) for name in PROCRASTINATE),
+        pytest.param("graphile-worker@0.17.3", "serial_key_shared", 1, 60, marks=pytest.mark.long),
         (BULL, "outcome_lost", 1, 20),
         (DJANGO, "job_stuck", 0, 20),
     ],
@@ -117,6 +117,7 @@ def test_the_generic_workload_finds_what_is_wrong_with_it(
     assert anomaly != "serial_key_shared" or finding.scenario.settings.batch_size == 2
 
 
+@pytest.mark.long
 def test_the_generic_workload_does_not_find_it_where_it_was_repaired(engines: Get) -> None:
     sampler = Sampler(engines(GRAPHILE), looking_for=frozenset({"serial_key_shared"}))
     assert sampler.explore(seed=1, runs=60).finding is None

@@ -120,6 +120,7 @@ def test_a_careful_application_holds(store: TableStore) -> None:
     assert campaign.finding is None
 
 
+@pytest.mark.long
 def test_on_every_version_the_workload_meets_what_the_application_does_wrong(every_store: TableStore) -> None:
     engine = application("my_app.py:MyApp", every_store)
 

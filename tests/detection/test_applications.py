@@ -35,7 +35,9 @@ def application(name: str) -> ApplicationEngine:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("anomaly", STOPPED_BY)
+@pytest.mark.parametrize(
+    "anomaly", ["silent_success", "orphan_row", pytest.param("concurrent_execution", marks=pytest.mark.long)]
+)
 def test_a_naive_application_shows_it_and_the_safeguards_that_stop_it_are_named(anomaly: str) -> None:
     engine = application("MyApp")
     finding = Sampler(engine, engine.info.settings, frozenset({anomaly})).explore(seed=SEEDS[anomaly], runs=300).finding

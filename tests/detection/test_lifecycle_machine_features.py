@@ -58,7 +58,7 @@ def found_by(machine: type[LifecycleMachine], seeds: range) -> str:
     ("mistake", "number", "needed"),
     [
         ("rollback-publishes", 4, {"transactions"}),
-        ("cron-fires-early", 7, {"schedules"}),
+        pytest.param("cron-fires-early", 7, {"schedules"}, marks=pytest.mark.long),
         ("dead-letter-sent-twice", 2, {"dead_letters"}),
         ("batch-checked-as-one", 4, {"concurrency_limits"}),
         ("limit-counted-before-claim", 30, {"serial_keys", "concurrency_limits"}),

@@ -82,7 +82,7 @@ def test_what_goes_round_without_a_period_is_named_where_the_limit_ends_it() -> 
     assert run.failures == ()
 
 
-@pytest.mark.parametrize("queue", [Wanders, "retries-never-due"])
+@pytest.mark.parametrize("queue", [pytest.param(Wanders, marks=pytest.mark.long), "retries-never-due"])
 def test_a_job_that_is_stuck_or_loops_is_shrunk_in_few_steps(queue: type[MemoryQueue] | str) -> None:
     engine = open_engine(f"memory+{queue}") if isinstance(queue, str) else MemoryEngine(queue, name="wanders")
     sampler = Sampler(engine)
