@@ -22,8 +22,9 @@ from paired import Aim, interleave, show
 
 from harness.adapters.reference.application import JobProcessor, ReferenceApplication
 from harness.errors import EnvironmentUnavailable
-from harness.exploring import InChild, TestExploration
-from harness.isolation import Inherited
+from harness.exploring.campaign import TestExploration
+from harness.exploring.isolation import Inherited
+from harness.exploring.played import InChild
 from harness.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor, effect
 from harness.processors.pgboss import work_process, workplace_of
 from harness.processors.typescript import find_typescript_node

@@ -14,7 +14,7 @@ import pytest
 
 if TYPE_CHECKING:
     from harness.errors import EnvironmentUnavailable
-    from harness.exploring import ExploredTest
+    from harness.exploring.explored_test import ExploredTest
     from harness.fixtures import JobPostgres, JobPostgresDatabases, Shared
     from harness.invariants import Invariant
     from harness.port import QueueUnderTest
@@ -280,7 +280,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     """Explore a test of `job_harness` where that is asked for; then, or instead of that, let it run once."""
     if not _asks_to_explore(pyfuncitem):
         return (yield)
-    from harness.exploring import InChild
+    from harness.exploring.played import InChild
 
     explored = _explored(pyfuncitem)
     harness: Any = pyfuncitem.funcargs["job_harness"]
@@ -324,7 +324,7 @@ def _explored(item: pytest.Function) -> ExploredTest:
 
 
 def _made_to_explore(item: pytest.Function) -> ExploredTest:
-    from harness.exploring import ExploredTest
+    from harness.exploring.explored_test import ExploredTest
 
     config = item.config
     return ExploredTest.of(

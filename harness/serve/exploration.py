@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.reference.application import GUIDE
 from harness.errors import UsageError, did_you_mean
-from harness.exploring import MOST_RUNS, RUNS, PlayedTest, TestExploration, Turn
+from harness.exploring.campaign import TestExploration
+from harness.exploring.explored_test import MOST_RUNS, RUNS
+from harness.exploring.played import PlayedTest, Turn
 from harness.faults import FaultPlan
 from harness.foreign.peer import PeerLost
 from harness.history.event import Effect, Observed

@@ -21,7 +21,8 @@ import harness.processors.scenario_processors  # noqa: F401 - once here, and not
 from harness.cli import _answered
 from harness.cli.supervised import supervised
 from harness.errors import ExitCode, HarnessError
-from harness.exploring import InChild, TestExploration
+from harness.exploring.campaign import TestExploration
+from harness.exploring.played import InChild
 from harness.fixtures import exits_are_told
 from harness.foreign.peer import end_marked, end_session
 from harness.processors import JobHarness

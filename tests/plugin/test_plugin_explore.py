@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-import harness.exploring  # loaded once: an inner run forgets what it loads itself
+import harness.exploring.explored_test  # loaded once: an inner run forgets what it loads itself
 import harness.report.screen
 from harness.cli import explore_command, explored_test, main
 from harness.errors import ExitCode, UsageError
@@ -657,7 +657,7 @@ def test_quitting_the_debugger_ends_a_replay_wherever_it_stands_and_blames_nobod
 
 def _target_of(suite: pytest.Pytester) -> str:
     (item,) = suite.inline_genitems()[0]
-    return harness.exploring.target_of(item)
+    return harness.exploring.explored_test.target_of(item)
 
 
 def test_an_interrupted_campaign_says_what_was_found(suite: pytest.Pytester) -> None:
@@ -671,12 +671,12 @@ def test_in_ci_time_bounds_a_campaign_and_the_commit_seeds_it(
 ) -> None:
     monkeypatch.setenv("CI", "true")
     monkeypatch.setenv("GITHUB_SHA", "0000002a" + "0" * 32)
-    monkeypatch.setattr(harness.exploring, "CI_SECONDS", 1e-9)
+    monkeypatch.setattr(harness.exploring.explored_test, "CI_SECONDS", 1e-9)
     suite.makepyfile(test_it=CAREFUL)
     result = suite.runpytest_inprocess("--job-explore=40", "-rsP")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*inconclusive: no disturbed run was played within 1e-09 s"])
-    monkeypatch.setattr(harness.exploring, "CI_SECONDS", 1e9)
+    monkeypatch.setattr(harness.exploring.explored_test, "CI_SECONDS", 1e9)
     result = suite.runpytest_inprocess("--job-explore=3", "-rP")
     result.stdout.fnmatch_lines(["3 disturbed runs in *; fork, seed 42"])
 
@@ -946,7 +946,7 @@ def test_that_spins_in_a_disturbed_run(job_harness):
 def test_a_rerun_that_does_not_end_is_ended_within_its_limit_and_named(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.exploring, "RUN_SECONDS", 0.3)
+    monkeypatch.setattr(harness.exploring.played, "RUN_SECONDS", 0.3)
     suite.makepyfile(test_it=ENDLESS)
     result = suite.runpytest_inprocess("-rs")
     result.assert_outcomes(skipped=1)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.exploring import _heard
+from harness.exploring.played import _heard
 from harness.interruption import (
     Interrupted,
     Interruptions,
@@ -152,7 +152,7 @@ def test_an_interrupted_exploration_of_a_test_leaves_no_child(monkeypatch: pytes
     child = os.fork()
     if child == 0:
         signal.pause()
-    monkeypatch.setattr("harness.exploring.select.select", pressed)
+    monkeypatch.setattr("harness.exploring.played.select.select", pressed)
     with pytest.raises(KeyboardInterrupt):
         _heard(child, reading)
     os.close(writing)

@@ -9,7 +9,7 @@ import pytest
 
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
 from harness.explore.shrink import _fitting, _shorter, renamed
-from harness.exploring import shorter_tapes
+from harness.exploring.campaign import shorter_tapes
 from harness.mistakes import CATALOGUE
 from harness.model.moments import moments
 from harness.model.settings import Settings
