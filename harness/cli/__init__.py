@@ -9,13 +9,15 @@ import argparse
 import errno
 import os
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TextIO
 
 from harness import __version__
-from harness.errors import ExitCode, HarnessError, UsageError, available, clipped, did_you_mean
+from harness.errors import ExitCode, HarnessError, NothingToJudge, UsageError, available, clipped, did_you_mean
 from harness.extras import missing_extra
 from harness.interruption import INTERRUPTIONS, Interruptions, Terminated, exit_code_of, raised_at_once
 from harness.printable import keep_for_document, printable_streams
@@ -122,7 +124,11 @@ def _say(text: str) -> None:
 
 def _answered(arguments: list[str]) -> int:
     with printable_streams():
-        return _told(arguments)
+        try:
+            return _told(arguments)
+        except Exception as error:  # noqa: BLE001 - whatever nothing has foreseen
+            _say(f"{''.join(traceback.format_exception(error))}job-harness: {_own_mistake(error)}")
+            return int(ExitCode.INCONCLUSIVE)
 
 
 def _told(arguments: list[str]) -> int:
@@ -152,6 +158,16 @@ def _told(arguments: list[str]) -> int:
     except INTERRUPTIONS as stop:
         _say(f"job-harness: {'terminated' if isinstance(stop, Terminated) else 'interrupted'}")
         return exit_code_of(stop)
+
+
+def _own_mistake(error: Exception) -> NothingToJudge:
+    """Return what is said of an error that nothing has foreseen: it must not look like a finding."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return NothingToJudge(
+        f"the command broke off, and nothing more was judged: {type(error).__name__}: {error}",
+        hint=f"This is a mistake in job-harness, at {Path(place.filename).name}:{place.lineno}: please report it, with "
+        "the lines above.",
+    )
 
 
 def _respelled(arguments: list[str]) -> list[str]:

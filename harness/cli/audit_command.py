@@ -8,7 +8,6 @@ import os
 import shlex
 import sys
 import threading
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -25,7 +24,7 @@ from harness.audit.spans import spans_evidence
 from harness.cases import CaseRunner, tasks
 from harness.cli.output import OutputFile, show_lines
 from harness.conformance.judge import cases
-from harness.errors import ExitCode, HarnessError, NothingToJudge, UsageError, did_you_mean
+from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.event import Observed
 from harness.invariants import anomalies_named, kind_of
 from harness.model.duration import SECOND, Duration, Instant, parse_duration
@@ -142,20 +141,7 @@ def _duration(text: str) -> Duration:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Read, judge, tell; return the exit code. What goes wrong in here must not look like an anomaly."""
-    try:
-        return _execute(arguments)
-    except (HarnessError, ImportError, OSError):
-        raise
-    except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
-        raise NothingToJudge(
-            f"the audit broke off, and nothing was judged: {type(error).__name__}: {error}",
-            hint=f"This is a mistake in job-harness, at {Path(place.filename).name}:{place.lineno}: please report it.",
-        ) from error
-
-
-def _execute(arguments: argparse.Namespace) -> int:
+    """Read, judge, tell; return the exit code."""
     if arguments.install or arguments.uninstall:
         return _change_log(arguments)
     if not arguments.sources:

@@ -372,14 +372,6 @@ def test_what_has_no_screen_has_its_first_job_and_the_command_for_its_story(
     assert moment(-2858) == "t-0.002858s"
 
 
-def test_a_mistake_in_the_audit_itself_is_no_anomaly(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Auditor, "finish", lambda self: [][0])
-    assert audited(tmp_path, span("a", 0, 10))[0] == 3
-    assert "the audit broke off, and nothing was judged: IndexError" in capsys.readouterr().err
-
-
 def test_hostile_text_in_a_job_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = '\x1b[31m</script><img src=x onerror=alert(1)>"\n'
     groups = span(hostile, 0, 10, worker=hostile), span(hostile, 5, 12, worker="w2")

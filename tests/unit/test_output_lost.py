@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import PIPE_CLOSED
+from harness.cli import PIPE_CLOSED, main
 from harness.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,3 +44,18 @@ def test_a_reader_who_goes_away_gets_no_pass() -> None:
     )
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (PIPE_CLOSED, "")
+
+
+@pytest.mark.parametrize("error", [IndexError("7"), ImportError("gone"), OSError(5000, "odd")])
+def test_a_mistake_of_the_harness_itself_is_no_finding_and_is_to_be_reported(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(arguments: object) -> int:
+        raise error
+
+    monkeypatch.setattr("harness.cli.check_command.execute", broken)
+    assert main(["check"]) == 3
+    said = capsys.readouterr().err
+    assert f"the command broke off, and nothing more was judged: {type(error).__name__}: " in said
+    assert "Traceback (most recent call last)" in said
+    assert "This is a mistake in job-harness, at test_output_lost.py:" in said
