@@ -17,6 +17,7 @@ from harness.lint.readers.schema import scalar_of, tokens_of
 from harness.lint.settings import meaning_of
 
 LIMIT_SECONDS: Final = 10
+LOCK_SECONDS = 2.0
 CONNECT_SECONDS: Final = 10
 
 
@@ -60,7 +61,7 @@ def read_only(dsn: str) -> Iterator[ReadOnlySession]:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             with connection.transaction(force_rollback=True):
                 connection.execute(f"SET LOCAL statement_timeout = '{LIMIT_SECONDS}s'")
-                connection.execute("SET LOCAL lock_timeout = '2s'")
+                connection.execute(f"SET LOCAL lock_timeout = '{LOCK_SECONDS}s'")
                 connection.execute("SET LOCAL idle_in_transaction_session_timeout = '60s'")
                 yield ReadOnlySession(connection)
     except psycopg.Error as error:

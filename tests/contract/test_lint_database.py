@@ -252,7 +252,10 @@ def test_a_database_that_does_not_answer_is_an_environment_error(
 
 
 @pytest.mark.slow
-def test_a_table_that_is_locked_makes_the_look_inconclusive_not_endless(patient: Patient) -> None:
+def test_a_table_that_is_locked_makes_the_look_inconclusive_not_endless(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.lint.database.LOCK_SECONDS", 0.2)
     with psycopg.connect(patient.url) as other:
         other.execute("LOCK TABLE tool_job IN ACCESS EXCLUSIVE MODE")
 

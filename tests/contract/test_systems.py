@@ -307,6 +307,7 @@ while True:
 
 @pytest.mark.postgres
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_worker_that_computes_once_it_is_connected_is_not_at_rest(
     opened: Callable[[Path], SystemEngine], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
