@@ -450,6 +450,7 @@ def job_harness(
     from harness.fixtures import exits_are_told
     from harness.processors import JobHarness
 
+    request.node.stash[_FAILED] = request.node.stash[_SKIPPED] = False  # Of an earlier run, where it is repeated.
     seed = _seed(request.config)
     shared = _shared(request.config)
     try:
@@ -467,10 +468,11 @@ def job_harness(
     with opened as harness, exits_are_told(request.node):
         job_clock.drive(harness)
         yield harness
-        problems = harness.problems(title=request.node.name)
+        explored = request.node.stash.get(_EXPLORED, None)
+        known = explored is not None and explored.campaign.tolerated
+        problems = harness.test_problems() if known else harness.problems(title=request.node.name)
         notes = harness.notes()
         unjudged = "\n".join(filter(None, [harness.unended(), harness.unserved()]))
-        explored = request.node.stash.get(_EXPLORED, None)
         if request.config.getoption("--job-explain"):
             failed = (problems or request.node.stash.get(_FAILED, False)) and (explored is None or not explored.told)
             rows = failed_section(request.node, most=MOST_ROWS) if failed else explanation(harness.history)
@@ -484,7 +486,8 @@ def job_harness(
         request.node.add_report_section("teardown", NOTES, "\n".join(notes))
     if explored is not None and explored.turn is not None:
         return  # It was disturbed on purpose, and is judged by the code that did that.
-    if request.node.stash.get(_FAILED, False) or request.node.stash.get(_SKIPPED, False):
+    gave_up = explored is not None and explored.gave_up  # The test itself is judged as a plain one then.
+    if request.node.stash.get(_FAILED, False) or (request.node.stash.get(_SKIPPED, False) and not gave_up):
         return
     if problems:
         pytest.fail("\n\n".join(problems), pytrace=False)

@@ -179,9 +179,9 @@ class TestExploration:
 
     def _undisturbed(self, first: PlayedTest) -> bool:
         """Whether an anomaly needs no search: the undisturbed run shows it."""
-        if (anomaly := self._new(first)) is None:
+        if not first.anomalies:
             return False
-        self.finding = TestFinding(anomaly.name, first, runs=0, shrink_runs=0)
+        self.finding = TestFinding(first.anomalies[0].name, first, runs=0, shrink_runs=0)
         return True
 
     def _search(self, first: PlayedTest, began: float) -> None:
@@ -198,15 +198,16 @@ class TestExploration:
             if seen.lost:
                 self.lost[seen.lost] = self.lost.get(seen.lost, 0) + 1
                 self.hung += seen.hung
-            elif (anomaly := self._new(seen)) is not None:
-                sure = self._made_sure(seen, anomaly.name, left if seen.left is None else list(seen.left))
+            elif seen.anomalies:
+                anomaly = seen.anomalies[0].name
+                sure = self._made_sure(seen, anomaly, left if seen.left is None else list(seen.left))
                 if sure is not None:
-                    self._shrink(sure, anomaly.name)
+                    self._shrink(sure, anomaly)
                 return
 
     def _made_sure(self, seen: PlayedTest, anomaly: str, left: Sequence[str]) -> PlayedTest | None:
         """Return a run that shows the anomaly whatever earlier runs have `left`; None, and why, where none does."""
-        again = None if self.standby is None else self.standby.play(seen.tape)
+        again = None if self.standby is None else self._new(self.standby.play(seen.tape))
         if again is not None and self.standby is not None and anomaly in again.found and not self.standby.left:
             return again
         was_seen = f"{anomaly} was seen ({'; '.join(map(str, seen.tape))}), but "
@@ -221,14 +222,12 @@ class TestExploration:
             return None
         return seen
 
-    def _new(self, seen: PlayedTest) -> Anomaly | None:
-        """Return the gravest anomaly that is not a known one; remember the known ones."""
-        for anomaly in seen.anomalies:
-            key = next((key for key in self.known if fits(key, anomaly)), None)
-            if key is None:
-                return anomaly
-            self.tolerated[key] = None
-        return None
+    def _new(self, seen: PlayedTest) -> PlayedTest:
+        """Return a run without its known anomalies, which are remembered: to shrink must not lead to one of them."""
+        keys = [next((key for key in self.known if fits(key, anomaly)), None) for anomaly in seen.anomalies]
+        self.tolerated.update({key: None for key in keys if key is not None})
+        new = tuple(anomaly for anomaly, key in zip(seen.anomalies, keys, strict=True) if key is None)
+        return seen if len(new) == len(keys) else replace(seen, anomalies=new, repeated=())
 
     def _compare(self, first: PlayedTest) -> None:
         """Play the undisturbed run once more: where it is another by now, nothing in between was judged."""
@@ -269,14 +268,14 @@ class TestExploration:
         self.finding = replace(self.finding, shrink_runs=tried_runs)
 
     def _again(self, tape: Tape) -> PlayedTest:
-        return self._play(Replay(tape), as_on_tape()) if self.standby is None else self.standby.play(tape)
+        return self._play(Replay(tape), as_on_tape()) if self.standby is None else self._new(self.standby.play(tape))
 
     # one run --------------------------------------------------------------------------------------------------------
 
     def _play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
         self.played += 1
         if self.rerun is not None:
-            return self.rerun(choices, faults)
+            return self._new(self.rerun(choices, faults))
         self.harness.prepare_children()
         heard = begin_in_child(self.harness, choices, faults, inherited=self.inherited)
         try:
@@ -286,7 +285,7 @@ class TestExploration:
                 kept.restore()
         if seen.lost:
             self.harness.forget_children()
-        return seen
+        return self._new(seen)
 
 
 def _used() -> float:

@@ -138,6 +138,8 @@ class ExploredTest:
     turn: Turn | None = None
     """The run that a rerun of this test is to play now."""
     gates: NumberedGates | None = None
+    gave_up: bool = False
+    """Whether the campaign judged nothing, or found only what is known: then the test is judged as a plain one."""
     told: bool = False
     """Whether the test has failed by what was found, with a screen of its own."""
     scenario: str = ""
@@ -287,6 +289,7 @@ class ExploredTest:
         unseen = list(self._unjudged())
         lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, unseen), *self._gateless()]
         self.item.add_report_section("call", EXPLORED, "\n".join(lines))
+        self.gave_up = not (self.reruns and campaign.left_behind())  # else its runs may have broken it
         if campaign.unsure:
             pytest.skip(f"inconclusive: {campaign.unsure}")
         if campaign.finding is not None:
@@ -371,7 +374,9 @@ class ExploredTest:
             self.item.add_report_section("call", GATES, "\n".join(self.gates.listed))
         if not harness.anomalies:
             return
-        seen = PlayedTest(harness.anomalies, harness.tape, dump_history(harness.history), now=harness.now_instant)
+        known = self.campaign.known
+        anomalies = sorted(harness.anomalies, key=lambda anomaly: any(fits(key, anomaly) for key in known))
+        seen = PlayedTest(tuple(anomalies), harness.tape, dump_history(harness.history), now=harness.now_instant)
         screen = self._shown(seen, seen.anomalies[0].name)
         if self.changed:
             unfit = self._unfit(self.tape or ())

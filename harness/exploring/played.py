@@ -236,6 +236,9 @@ class ChildRun:
         try:
             if os.getpid() == self._pid:  # else the test itself has forked, and this is its own child
                 self._tell(error)
+        except BaseException as unforeseen:  # noqa: BLE001 - also what a check of the test's own raises
+            with suppress(OSError):
+                _send(self._to, PlayedTest(lost=f"it could not be judged: {type(unforeseen).__name__}: {unforeseen}"))
         finally:
             os._exit(0)
 

@@ -137,7 +137,7 @@ class JobHarness(Assertions):
         self._seen = set()
         self._always: list[Callable[[JobHarness], object]] = []
         self._checking = False
-        self._check_raised: Hung | None = None
+        self._raised_by_check: Hung | None = None
         self._accepted: dict[JobId, Accepted] = {}
         self._registered: list[Any] = []
         self.served: dict[str, JobProcessor | str] = {}
@@ -571,9 +571,10 @@ class JobHarness(Assertions):
     # explored -------------------------------------------------------------------------------------------------------
 
     def always(self, check: Callable[[JobHarness], object]) -> None:
-        """Judge by a function of your own after every event and at rest: False or an AssertionError is an anomaly.
+        """Judge by a function of your own now, if jobs came before it, and after every event; explored, also at rest.
 
-        It looks at handles and effects, and lets nothing happen. Raises UsageError if it cannot be called so.
+        False, an AssertionError or `pytest.fail()` is an anomaly. It looks at handles and effects, and lets nothing
+        happen. Raises UsageError if it cannot be called so.
         """
         if inspect.iscoroutinefunction(check):
             raise _never_awaited(check)
@@ -585,6 +586,8 @@ class JobHarness(Assertions):
         if not self._always:
             self._session.recorder.after_each(self._checked)
         self._always.append(check)
+        if len(self.history):
+            self._checked()
 
     @property
     def has_own_checks(self) -> bool:
@@ -607,25 +610,32 @@ class JobHarness(Assertions):
         try:
             for check in self._always:
                 try:
-                    with unobserved():  # An event comes in the midst of a processor's work, and this is none of it.
-                        answer = check(self)
-                    if inspect.iscoroutine(answer):
-                        answer.close()
-                        raise _never_awaited(check)
-                    broken = "" if answer is not False else "it returned False"
-                except AssertionError as error:
-                    broken = str(error).partition("\n")[0] or "an assertion without words"
+                    broken = self._broken(check)
                 except Exception as error:
                     self._always.clear()
-                    self._check_raised = _check_raised(check, error)
+                    self._raised_by_check = _check_raised(check, error)
                     if not self._loop.is_running():
                         raise
-                    self._loop.break_with(self._check_raised)
+                    self._loop.break_with(self._raised_by_check)
                     return  # To raise here would be an error of the store, which its worker tries again.
                 if broken:
                     self.report_broken(_named(check), broken)
         finally:
             self._checking = False
+
+    def _broken(self, check: Callable[[JobHarness], object]) -> str:
+        """Return why a check of the test's own does not hold; empty where it does."""
+        try:
+            with unobserved():  # An event comes in the midst of a processor's work, and this is none of it.
+                answer = check(self)
+        except BaseException as error:
+            if isinstance(error, AssertionError) or _fails_a_test(error):
+                return str(error).partition("\n")[0] or "an assertion without words"
+            raise
+        if inspect.iscoroutine(answer):
+            answer.close()
+            raise _never_awaited(check)
+        return "it returned False" if answer is False else ""
 
     def reopen(self, choices: Choices, faults: FaultPlan, *, forked: bool = True, remembers: bool = False) -> None:
         """Decide every gate by these choices. In a forked child, what a parent shares with it is made anew.
@@ -690,10 +700,10 @@ class JobHarness(Assertions):
         try:
             self._rest()
         except Exception:
-            if self._check_raised is None:
+            if self._raised_by_check is None:
                 raise
-        if self._check_raised is not None:
-            raise self._check_raised
+        if self._raised_by_check is not None:
+            raise self._raised_by_check
 
     def _rest(self) -> None:
         self._session.heal()
@@ -861,6 +871,11 @@ def _named(check: Callable[..., object]) -> str:
     if inspect.isfunction(check) and check.__name__ == "<lambda>":
         return f"the lambda at {Path(check.__code__.co_filename).name}:{check.__code__.co_firstlineno}"
     return getattr(check, "__name__", "a check")
+
+
+def _fails_a_test(error: BaseException) -> bool:
+    """Whether this is `pytest.fail()`, or a `pytest.raises` in which nothing was raised: neither is an Exception."""
+    return type(error).__name__ == "Failed" and hasattr(error, "pytrace")
 
 
 def _check_raised(check: Callable[..., object], error: Exception) -> Hung:

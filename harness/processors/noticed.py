@@ -59,7 +59,7 @@ class Noticed:
         What such code forks ends here, should it ever come to the end of the block: it is no second test run.
         """
         start, connect, popen = threading.Thread.start, socket.socket.connect, subprocess.Popen.__init__
-        fork, owner = os.fork, os.getpid()
+        fork, owner, own_connect = os.fork, os.getpid(), vars(socket.socket).get("connect")
         threading.Thread.start = self._started_by(start)  # type: ignore[method-assign]
         socket.socket.connect = self._connecting_by(connect)  # type: ignore[method-assign]
         subprocess.Popen.__init__ = self._spawned_by(popen)  # type: ignore[method-assign]
@@ -71,7 +71,10 @@ class Noticed:
                 _leave(0)
             os.fork = fork
             threading.Thread.start = start  # type: ignore[method-assign]
-            del socket.socket.connect  # It is inherited: what stood there was the base's.
+            if own_connect is None:
+                del socket.socket.connect  # It is inherited: what stood there was the base's.
+            else:  # A test has put something in its place, such as a guard against the network.
+                socket.socket.connect = own_connect  # type: ignore[method-assign]
             subprocess.Popen.__init__ = popen  # type: ignore[method-assign]
 
     def note(self, text: str) -> None:

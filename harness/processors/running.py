@@ -23,8 +23,9 @@ from harness.processors.processor import is_async, telling
 from harness.processors.tests_thread import TestsThread
 from harness.processors.workplace import Workplace
 from harness.run.live import JobPoint
-from harness.sim.lifetime import LIFETIME, Lifetime
+from harness.sim.lifetime import LIFETIME, Lifetime, Severed
 from harness.sim.loop import Callback, VirtualLoop, describe_task
+from harness.sim.watchdog import ControlTaken
 
 TEST = "test"
 """The actor of `perform_job`."""
@@ -119,7 +120,9 @@ class Running:
         def call() -> tuple[Any, BaseException | None]:
             try:
                 return context.run(told, job), None
-            except Exception as error:  # noqa: BLE001 - it is raised again on the test's side
+            except (Severed, ControlTaken):
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is raised again on the test's side
                 return None, error
 
         answer, error = await self._baton(call, name="perform_job")

@@ -953,6 +953,74 @@ def test_a_rerun_that_does_not_end_is_ended_within_its_limit_and_named(
     result.stdout.fnmatch_lines(["*: 1 of 5 runs were not judged; 1 told nothing: it did not end within 0.3 s*"])
 
 
+PLAINLY_BROKEN = """
+import threading
+from datetime import date
+
+import pytest
+from harness import JobResult, at_most_once, effect
+
+@pytest.fixture
+def job_invariants(request):
+    return [at_most_once("charged")] if "beside" in request.fixturenames else []
+
+@pytest.fixture
+def beside():
+    ends = threading.Event()
+    thread = threading.Thread(target=ends.wait)
+    thread.start()
+    yield
+    ends.set()
+    thread.join()
+
+def play(harness, times=1):
+    def pay(job):
+        for _ in range(times):
+            effect("charged")
+        return JobResult(success=True)
+    harness.register("pay", pay)
+    harness.enqueue("pay")
+    harness.run_until_idle()
+
+@pytest.mark.job_explore(runs=3)
+def test_beside_a_thread(beside, job_harness):
+    play(job_harness, times=2)
+
+def known(runs):
+    return pytest.mark.job_explore(runs=runs, known={"invariant_violated: charged_once": date(2999, 1, 1)})
+
+def charged_once(harness):
+    assert len(harness.effects("charged")) <= 1, "twice"
+
+@known(runs=10)
+def test_known_beside_a_failed_job(job_harness):
+    job_harness.always(charged_once)
+    job_harness.register("mail", lambda job: JobResult(success=False, error="no", retryable=False))
+    job_harness.enqueue("mail")
+    play(job_harness)
+
+@known(runs=10)
+def test_known_beside_another(job_harness):
+    def charged_at_most_twice(harness):
+        if len(harness.effects("charged")) > 2:
+            pytest.fail("thrice")
+    job_harness.always(charged_once)
+    job_harness.always(charged_at_most_twice)
+    play(job_harness, times=2)
+"""
+
+
+def test_what_is_inconclusive_or_known_hides_nothing_else(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=PLAINLY_BROKEN)
+    result = suite.runpytest_inprocess("-rsxfE")
+    result.assert_outcomes(skipped=1, xfailed=1, failed=1, errors=2)
+    said = result.stdout.str()
+    assert "invariant_violated: charged_at_most_twice: thrice (replay" in said
+    assert "which is over" not in said
+    assert "ERROR test_it.py::test_beside_a_thread - Failed: effect_repeated" in said
+    assert "ERROR test_it.py::test_known_beside_a_failed_job - Failed: a job ended FAILED" in said
+
+
 CLOSED = """
 from harness.processors import JobResult
 

@@ -201,3 +201,34 @@ def test_plain(job_harness):
 """,
     )
     assert "Ask for async_job_harness and await its methods" in shown
+
+
+REPEATED = """
+from _pytest.runner import runtestprotocol
+
+def pytest_runtest_protocol(item, nextitem):  # as plugins do that run a flaky test again
+    runtestprotocol(item, nextitem=nextitem, log=False)
+    runtestprotocol(item, nextitem=nextitem)
+    return True
+"""
+
+
+def test_a_test_that_is_run_again_is_judged_again(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest(REPEATED)
+    shown = failing(
+        pytester,
+        """
+from harness import JobResult
+
+runs = []
+
+def test_flaky(job_harness):
+    job_harness.register("pay", lambda job: JobResult(success=False, error="no card", retryable=False))
+    job_harness.enqueue("pay")
+    job_harness.run_until_idle()
+    runs.append(1)
+    assert len(runs) > 1, "flaky"
+""",
+    )
+    assert "ERROR at teardown of test_flaky" in shown
+    assert "a job ended FAILED" in shown

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,35 @@ def test_a_plain_function_that_hangs_is_the_verdict_once_and_no_second_run_besid
 def test_settings_that_contradict_each_other_are_refused() -> None:
     with pytest.raises(UsageError, match="stuck_timeout 5m and lease 11m contradict each other"):
         JobHarness(settings=Settings(stuck_timeout=5 * MINUTE))
+
+
+@pytest.mark.parametrize("leave", [sys.exit, pytest.fail])
+def test_perform_job_raises_what_ends_a_plain_function(leave: Callable[[str], None], jobs: JobHarness) -> None:
+    with pytest.raises(BaseException, match=r"^enough$") as left:
+        jobs.perform_job(lambda job: leave("enough"), None)
+    assert left.type in (SystemExit, pytest.fail.Exception)
+
+
+def test_a_guard_that_a_test_puts_on_sockets_stays(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    def guard(self: socket.socket, address: Any) -> None:
+        raise RuntimeError("no network in tests")
+
+    monkeypatch.setattr(socket.socket, "connect", guard)
+    jobs.register("echo", succeed)
+    jobs.enqueue("echo")
+    jobs.drain()
+    assert socket.socket.connect is guard
+
+
+def test_a_check_that_comes_late_or_fails_by_pytests_own_word_is_an_anomaly(jobs: JobHarness) -> None:
+    jobs.register("echo", succeed)
+    jobs.enqueue("echo")
+    jobs.drain()
+    jobs.always(lambda harness: False)
+    jobs.always(lambda harness: pytest.fail("never"))
+    first, *_, last = (anomaly.message for anomaly in jobs.anomalies)
+    assert first.endswith(": it returned False")
+    assert last.endswith(": never")
 
 
 def test_perform_job_answers_the_result_and_raises_what_the_processor_raises(jobs: JobHarness) -> None:
