@@ -29,6 +29,7 @@ import re
 import select
 import socket
 import sys
+import weakref
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -392,14 +393,29 @@ def _replace(owner: Any, name: str, wrap: Callable[[Any], Any]) -> None:
 
 
 def watch() -> None:
-    """Let the libraries of this process tell, once; those that are imported later, then."""
+    """Let the libraries of this process tell, each once; those that are imported later, then.
+
+    Others may take our finder away, as a test does that puts `sys.meta_path` back; an audit hook stays for good.
+    """
     if any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         return
-    for name, tell in _LIBRARIES.items():
+    if not _PATCHED:
+        _PATCHED.add(sys)  # by the hook
+        sys.addaudithook(_audit)
+    for name in _LIBRARIES:
         if name in sys.modules:
-            tell(sys.modules[name])
+            _tell(sys.modules[name], name)
     sys.meta_path.insert(0, _AfterImport())
-    sys.addaudithook(_audit)
+
+
+_PATCHED: Final[weakref.WeakSet[ModuleType]] = weakref.WeakSet()
+"""The modules that tell: our patches stay in them."""
+
+
+def _tell(module: ModuleType, name: str) -> None:
+    if module not in _PATCHED:
+        _PATCHED.add(module)
+        _LIBRARIES[name](module)
 
 
 def follow_open_databases() -> None:
@@ -419,15 +435,15 @@ class _AfterImport(importlib.abc.MetaPathFinder):
         for finder in sys.meta_path:
             if finder is not self and (spec := finder.find_spec(name, path, target)) is not None:
                 if spec.loader is not None:
-                    spec.loader = _Told(spec.loader, _LIBRARIES[name])
+                    spec.loader = _Told(spec.loader, name)
                 return spec
         return None
 
 
 class _Told(importlib.abc.Loader):
-    def __init__(self, loader: Any, tell: Callable[[ModuleType], None]) -> None:
+    def __init__(self, loader: Any, name: str) -> None:
         self._loader = loader
-        self._tell = tell
+        self._name = name
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._loader, name)
@@ -437,7 +453,7 @@ class _Told(importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._loader.exec_module(module)
-        self._tell(module)
+        _tell(module, self._name)
 
 
 # HTTP -----------------------------------------------------------------------------------------------------------------
