@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import inspect
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
@@ -586,7 +587,7 @@ class JobHarness(Assertions):
         if not self._always:
             self._session.recorder.after_each(self._checked)
         self._always.append(check)
-        if len(self.history):
+        if self._session.board.views:
             self._checked()
 
     @property
@@ -875,7 +876,8 @@ def _named(check: Callable[..., object]) -> str:
 
 def _fails_a_test(error: BaseException) -> bool:
     """Whether this is `pytest.fail()`, or a `pytest.raises` in which nothing was raised: neither is an Exception."""
-    return type(error).__name__ == "Failed" and hasattr(error, "pytrace")
+    pytest = sys.modules.get("pytest")
+    return pytest is not None and isinstance(error, pytest.fail.Exception)
 
 
 def _check_raised(check: Callable[..., object], error: Exception) -> Hung:
