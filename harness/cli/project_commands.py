@@ -188,8 +188,8 @@ def execute_examples(arguments: argparse.Namespace) -> int:
     count = len(write_examples(folder))
     print(f"wrote {count} files. In {folder}:")
     for each in SETS:
-        needs = f"\n    needs: {install(each.extra)}" if each.extra else ""
-        print(f"  {each.command}\n    {each.shows}{needs}")
+        needs = ", ".join(filter(None, (install(each.extra) if each.extra else "", each.besides.replace("`", ""))))
+        print(f"  {each.command}\n    {each.shows}" + (f"\n    needs: {needs}" if needs else ""))
     return int(ExitCode.PASS)
 
 

@@ -25,21 +25,44 @@ class ExampleSet(NamedTuple):
     command: str
     extra: str = ""
     """Which extra of job-harness it needs; nothing where a plain installation is enough."""
+    besides: str = ""
+    """What it needs that no extra brings."""
 
 
 SETS: Final = (
     ExampleSet("first_test", "a processor and two tests of it", "python -m pytest -q first_test"),
     ExampleSet("scenario", "a worker dies, in YAML", "job-harness run scenario --engine memory"),
-    ExampleSet("tasks", "tasks of Celery, RQ, Dramatiq, Django and Temporal", "python -m pytest tasks"),
+    ExampleSet(
+        "tasks",
+        "tasks of Celery, RQ, Dramatiq, Django and Temporal",
+        "python -m pytest tasks",
+        besides="the libraries that they import",
+    ),
     ExampleSet(
         "typescript",
         "a processor that charges twice, which only a search shows",
         "cd typescript && python -m pytest -q --job-explore 20",
         "node",
     ),
-    ExampleSet("celery-app", "a Celery application, in which a charge can happen twice", "cd celery-app && pytest"),
-    ExampleSet("python-app", "an application in Python, and the file that describes it", "see python-app/README.md"),
-    ExampleSet("guide-app", "an application on pg-boss, and the file that describes it", "see guide-app/README.md"),
+    ExampleSet(
+        "celery-app",
+        "a Celery application, in which a charge can happen twice",
+        "cd celery-app && pytest",
+        besides="`pip install celery`",
+    ),
+    ExampleSet(
+        "python-app",
+        "an application in Python, and the file that describes it",
+        "job-harness explore python-app/system.yaml",
+        "embedded",
+    ),
+    ExampleSet(
+        "guide-app",
+        "an application on pg-boss, and the file that describes it",
+        "cd guide-app && npm install && job-harness explore system.yaml",
+        "embedded",
+        "Node 22.18 with npm",
+    ),
     ExampleSet("queues", "queues in a file, the first one sound", "job-harness explore queues/mail.yaml", "embedded"),
     ExampleSet(
         "queues", "and one with a mistake to be found", "job-harness explore queues/unfenced_complete.yaml", "embedded"
@@ -76,12 +99,10 @@ def index() -> Iterator[str]:
     """Yield the lines of the README among the examples."""
     yield "# Examples"
     yield ""
-    yield "Each runs as it is. `job-harness examples FOLDER` writes these files."
+    yield "Each runs as it is, where what it needs is installed. `job-harness examples FOLDER` writes these files."
     yield ""
     yield "| what it shows | command | needs |"
     yield "| --- | --- | --- |"
     for each in SETS:
-        needs = (
-            f"the extra `{each.extra}`" if each.extra else "the libraries that they import" * (each.folder == "tasks")
-        )
-        yield f"| {each.shows} | `{each.command}` | {needs} |"
+        needs = ", ".join(filter(None, (f"the extra `{each.extra}`" if each.extra else "", each.besides)))
+        yield f"| {each.shows} | `{each.command}` | {needs or 'nothing else'} |"

@@ -223,12 +223,13 @@ def _declared(root: Path) -> str:
     return named.partition("@")[0] if isinstance(named, str) else ""
 
 
-def install_step(language: Language, *, node: bool = False) -> str:
+def install_step(language: Language, *, node: bool = False, extra: str = "") -> str:
     """Return the step of a workflow that installs what runs here, wherever else that can be fetched from.
 
-    With `node` a step before it has brought one. From a repository, the commit; from an index, the name. No other
-    machine has a folder of this one: then the name, below a comment that says so.
+    With `node` a step before it has brought one; `extra` is needed besides. From a repository, the commit; from an
+    index, the name. No other machine has a folder of this one: then the name, below a comment that says so.
     """
-    named = requirement(_EXTRA[Language.PYTHON if node else language])
+    extras = (extra, _EXTRA[Language.PYTHON if node else language])
+    named = requirement(",".join(filter(None, extras)))
     elsewhere = not installed_from() or "@" in named
     return f"{'' if elsewhere else _NOT_ON_AN_INDEX}      - run: pip install {shlex.quote(named)}"

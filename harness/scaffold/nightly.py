@@ -123,7 +123,8 @@ def plan_nightly(project: Project, *, target: str, platform: Platform, language:
     plan = ChangePlan(project.root)
     named = shlex.quote(_from_root(target, project.root))
     explore = f"job-harness explore {named} --runs {RUNS} --time {MINUTES}m --keep-going --quiet"
-    install = install_step(language)
+    on_postgres = Path(target.partition(" ")[0]).suffix in (".yaml", ".yml")  # a queue file or a system file
+    install = install_step(language, extra="embedded" if on_postgres else "")
     own = node_steps(project.root) if language is Language.TYPESCRIPT else project_steps(project)
     if platform is Platform.GITLAB:
         path, text = project.root / ".gitlab" / "nightly-search.yml", _GITLAB

@@ -276,6 +276,7 @@ def test_examples_are_written_once_and_are_what_the_pages_show(
     written = {path.relative_to(repository / "jobs").as_posix() for path in (repository / "jobs").rglob("*.*")}
     assert written == set(example_files())
     told = capsys.readouterr().out
+    assert {each.command.split()[0] for each in SETS} == {"python", "job-harness", "cd"}
     assert all(each.command in told and (repository / "jobs" / each.folder).is_dir() for each in SETS)
     assert (repository / "jobs" / INDEX).read_text().splitlines() == list(index())
     (repository / "jobs" / "first_test" / "test_my_tool.py").write_text("# mine")
@@ -407,6 +408,7 @@ def test_a_nightly_search_installs_what_its_processes_import_and_ends_before_it_
     search = YAML(typ="safe").load(written.read_text())["jobs"]["search"]
     runs = [step["run"] for step in search["steps"] if "run" in step]
     assert runs[0] == "npm ci"
+    assert "job-harness[embedded,node]" in runs[1]
     assert runs[-1].startswith("job-harness explore jobs/system.yaml --runs 40000 --time 45m ")
     assert search["timeout-minutes"] == 60
     capsys.readouterr()
