@@ -73,7 +73,7 @@ KEYS: Final[Mapping[str, str]] = {
     "tape": "what deviates from the usual order, as the explorer wrote it",
     "expect": "what must come out, by job",
     "controls": "wrong queues and wrong settings on which the scenario must fail",
-    "tool": "the slug of the processor (`tool`)",
+    "tool": "the name of the processor (`tool`)",
     "input": "any JSON value",
     "priority": "the highest goes first (0)",
     "max_attempts": "deliveries in total; the setting, where it is left out",
@@ -216,7 +216,15 @@ QUEUES: Final[Sequence[Any]] = (
     DramatiqQueue,
     ChancyQueue,
 )
-FIXTURES: Final = ("job_harness", "async_job_harness", "job_clock", "job_queue", "job_postgres", "job_postgres_schema")
+FIXTURES: Final = (
+    "job_harness",
+    "async_job_harness",
+    "job_invariants",
+    "job_clock",
+    "job_queue",
+    "job_postgres",
+    "job_postgres_schema",
+)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -416,11 +424,17 @@ def _command_line() -> str:
 
 
 def _spelled(action: argparse.Action) -> str:
-    shown = action.metavar if isinstance(action.metavar, str) else action.dest
+    shown = _value(action)
     if not action.option_strings:
-        return f"[{shown}]" if action.nargs == "?" else f"[{shown} ...]"
+        return {None: shown, "?": f"[{shown}]", "+": f"{shown} ..."}.get(action.nargs, f"[{shown} ...]")
     names = ", ".join(action.option_strings)
     return names if action.nargs == 0 else f"{names} {shown}"
+
+
+def _value(action: argparse.Action) -> str:
+    if isinstance(action.metavar, str):
+        return action.metavar
+    return f"{{{','.join(map(str, action.choices))}}}" if action.choices else action.dest
 
 
 class _Options(pytest.Parser):

@@ -426,7 +426,7 @@ def job_clock() -> Iterator[JobClock]:
 
 @pytest.fixture
 def job_invariants() -> Iterable[Invariant]:
-    """Override it: answer invariants of your own, which every test of `job_harness` is judged by as well."""
+    """Override it: return the invariants of your own, such as `at_most_once("charged")`, that judge every test."""
     return ()
 
 

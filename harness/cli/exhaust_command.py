@@ -53,7 +53,9 @@ ANY = "any"
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     configure_search(
-        parser, sessions="default: no, since each statement is then a step; needs a queue on PostgreSQL or Redis"
+        parser,
+        queues="name one with --queue if it has several",
+        sessions="default: no, since each statement is then a step; needs a queue on PostgreSQL or Redis",
     )
     add = parser.add_argument
     for name, (meaning, default) in COUNTS.items():

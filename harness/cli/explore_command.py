@@ -63,7 +63,11 @@ PROCESS_PATIENCE = 60.0
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     configure_search(
-        parser, or_a=", or a test: test_file.py::test_name", sessions="default: for a queue file yes, otherwise no"
+        parser,
+        also="a system file (system.yaml), ",
+        or_a=", or a test: test_file.py::test_name",
+        queues="explore takes each of its queues",
+        sessions="default: for a queue file yes, otherwise no",
     )
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="the seed of the first run (default: 0)")

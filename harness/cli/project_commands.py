@@ -153,7 +153,7 @@ def carry_out(plan: ChangePlan, *, dry_run: bool, then: str = "") -> int:
 def configure_new(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("tool", metavar="TOOL", help="the name of the kind of job, such as my-tool")
+    add("tool", metavar="TOOL", help="the name of the tool, such as my-tool")
     add(
         "--lang", choices=[str(item) for item in Language], type=_unabbreviated, help="its language (default: detected)"
     )

@@ -65,18 +65,29 @@ LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
 """Characters of a file's name: a target may be a long path."""
-TARGET = "an engine, a queue file (queue.yaml), a system file (system.yaml), module:factory or file.py:factory"
+TARGET = "an engine, a queue file (queue.yaml), {}module:factory or file.py:factory"
 
 
 # asked ----------------------------------------------------------------------------------------------------------------
 
 
-def configure_search(parser: argparse.ArgumentParser, *, or_a: str = "", sessions: str) -> None:
-    """Declare the options of every search; `or_a` is what else this one searches, `sessions` says when it has them."""
+def configure_search(
+    parser: argparse.ArgumentParser, *, also: str = "", or_a: str = "", queues: str, sessions: str
+) -> None:
+    """Declare the options of every search.
+
+    `also` and `or_a` are what else this one searches, `queues` says what it does with several, `sessions` when it has
+    sessions.
+    """
     add = parser.add_argument
-    add("target", nargs="?", default="memory", metavar="TARGET", help=f"{TARGET}{or_a} (default: memory)")
+    add("target", nargs="?", default="memory", metavar="TARGET", help=f"{TARGET.format(also)}{or_a} (default: memory)")
     add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} ({sessions})")
-    add("--time", type=_seconds, metavar="TIME", help="stop after this many seconds (90), or this long (5m)")
+    add(
+        "--time",
+        type=_seconds,
+        metavar="TIME",
+        help="stop after this time: 90 (seconds), 30s or 5m (default: no limit)",
+    )
     add(
         "--set",
         action="append",
@@ -88,7 +99,7 @@ def configure_search(parser: argparse.ArgumentParser, *, or_a: str = "", session
     add(
         "--settings-from",
         metavar="DIR[#QUEUE]",
-        help="use the settings that the repository in DIR has, as `check` reads them; explore takes each of its queues",
+        help=f"use the settings that the repository in DIR has, as `check` reads them; {queues}",
     )
     add("--queue", metavar="NAME", help="with --settings-from: only the queue of this name, as DIR#NAME does")
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import __version__
+from harness import __version__, pytest_plugin
 from harness.invariants import ANOMALIES, CATALOGUE
 from tests.docs import pages
 from tests.docs.pictures import FOLDER, WIDTHS, digest, drawn_of, page
@@ -39,6 +39,30 @@ def test_the_generated_tables_are_current_and_nothing_is_undescribed() -> None:
         check=False,
     )
     assert ended.returncode == 0, f"run python docs/generate.py\n{ended.stdout}{ended.stderr}"
+
+
+@pytest.mark.parametrize(
+    ("command", "argument"),
+    [
+        ("verify", "`URL`"),
+        ("merge", "`FILE ...`"),
+        ("audit", "`[SOURCE ...]`"),
+        ("explore", "`[TARGET]` | an engine, a queue file (queue.yaml), a system file (system.yaml), module:factory"),
+        ("exhaust", "`[TARGET]` | an engine, a queue file (queue.yaml), module:factory"),
+        ("exhaust", "`--time TIME` | stop after this time: 90 (seconds), 30s or 5m (default: no limit)"),
+        ("init", "`--on {github,gitlab}`"),
+        ("schema", "`[{scenario,report,queue,system}]`"),
+    ],
+)
+def test_an_argument_is_shown_as_it_is_typed(command: str, argument: str) -> None:
+    section = text_of("docs/command_line.md").split(f"### job-harness {command}\n")[1].split("\n### ")[0]
+    assert f"| {argument}" in section
+
+
+def test_every_fixture_is_described() -> None:
+    described = re.findall(r"^\| `(\w+)` \|", text_of("docs/pytest.md").split("<!-- end -->")[0], re.MULTILINE)
+    fixtures = [name for name, value in vars(pytest_plugin).items() if "Fixture" in type(value).__name__]
+    assert sorted(described) == sorted(name for name in fixtures if not name.startswith("_"))
 
 
 def test_every_table_stands_on_exactly_one_page() -> None:
