@@ -99,9 +99,9 @@ KNOWN: Final[Mapping[str, str]] = {
     "dramatiq/a_timeout_error_hangs_the_worker": "dramatiq#791, fixed in 2.0.1",
     "chancy/a_late_result_is_taken": "fixed in 0.26.0",
     "chancy/a_second_push_restarts_what_runs": "chancy#51, fixed in 0.25.0",
-    "guide/a_batch_outlives_its_lease": "it is the guide's own",
-    "guide/a_retry_limit_is_no_attempt_limit": "it is the guide's own",
-    "guide/an_api_that_dies_leaves_an_orphan": "it is the guide's own",
+    "guide/a_batch_outlives_its_lease": "it is the reference application's own",
+    "guide/a_retry_limit_is_no_attempt_limit": "it is the reference application's own",
+    "guide/an_api_that_dies_leaves_an_orphan": "it is the reference application's own",
 }
 """Scenario -> whether its project knows it: an issue, a place in its manual, or neither after a search for one."""
 

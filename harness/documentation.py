@@ -17,6 +17,8 @@ TEXT: Final = "documentation.md"
 """Where a wheel has it, beside this module."""
 _MARK: Final = "<!-- page: {name} -->"
 _PAGE: Final = re.compile(r"^<!-- page: (\S+) -->\n", re.MULTILINE)
+_ABOUT_THE_TEXT: Final = re.compile(r"Written by\b|Version \d+\.$")
+"""How a sentence begins that says where a page comes from, and not what it is about."""
 
 
 def whole(root: Path) -> str:
@@ -48,13 +50,14 @@ def split(text: str) -> dict[str, str]:
 
 
 def about(page: str) -> tuple[str, str]:
-    """Return the title of a page and its first sentence."""
+    """Return the title of a page and its first sentence that says something of its subject."""
     title = next((line[2:].strip() for line in page.splitlines() if line.startswith("# ")), "")
-    plain = re.sub(r"<!--.*?-->", "", page, flags=re.DOTALL)
-    paragraphs = (part.strip() for part in re.split(r"\n\s*\n", plain))
-    prose = next((part for part in paragraphs if part and part[0] not in "#`|<-"), "")
-    sentence = re.split(r"(?<=[.:])\s", " ".join(prose.split()), maxsplit=1)[0]
-    return title, re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", sentence)
+    plain = re.sub(r"<!--.*?-->|^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    paragraphs = (part for part in re.split(r"\n\s*\n", plain) if part.strip() and not part.startswith("    "))
+    prose = (" ".join(part.split()) for part in paragraphs if part.lstrip()[0] not in "#|!<-")
+    sentences = (sentence for part in prose for sentence in re.split(r"(?<=\.)\s", part))
+    first = next((sentence for sentence in sentences if not _ABOUT_THE_TEXT.match(sentence)), "")
+    return title, re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", first)
 
 
 def _pages(root: Path) -> Iterator[Path]:

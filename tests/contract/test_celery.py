@@ -12,6 +12,7 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import python_package
+from tests.docs import pages
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +184,9 @@ def told(folder: Path, *words: str) -> str:
         pytest.skip(f"Celery cannot be installed here: {missing}")
     shutil.copytree(ROOT / "examples" / "celery-app", folder, dirs_exist_ok=True)
     (folder / "tests" / "test_more.py").write_text(MORE)
+    for block in pages.blocks(ROOT / "docs/celery.md"):
+        if block.words == ("python", "celery"):
+            (folder / "tests" / f"test_page_{block.number}.py").write_text(block.text)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)])}
     command = [
         sys.executable,
@@ -203,7 +207,7 @@ def told(folder: Path, *words: str) -> str:
 
 
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
-    assert "13 passed" in told(tmp_path)
+    assert "15 passed" in told(tmp_path)
 
 
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:

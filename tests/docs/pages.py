@@ -36,6 +36,11 @@ class Block(NamedTuple):
         """The lines that a reader then sees."""
         return [line for line in self.text.splitlines() if not line.startswith("$ ")]
 
+    @property
+    def parts(self) -> list[str]:
+        """What is shown, cut where the page leaves something out by a line of three dots."""
+        return [part.strip("\n") for part in re.split(r"^ *\.\.\.$", "\n".join(self.shown), flags=re.MULTILINE)]
+
 
 def blocks(page: Path) -> list[Block]:
     """Return the fenced blocks of a page in order."""

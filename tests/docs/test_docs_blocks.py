@@ -84,6 +84,14 @@ def test_a_file_in_yaml_is_one(block: pages.Block, tmp_path: Path) -> None:
         assert read_scenario(str(scenario)).title
 
 
+def test_the_overview_shortens_the_screen_that_the_page_of_queue_files_shows() -> None:
+    command = "$ job-harness explore queue.yaml\n"
+    shortened = next(block for block in pages.blocks(pages.ROOT / "docs/overview.md") if block.text.startswith(command))
+    whole = (pages.ROOT / "docs/queue_files.md").read_text(encoding="utf-8")
+    assert len(shortened.parts) > 1
+    assert [part for part in shortened.parts if part not in whole] == []
+
+
 @of("toml")
 def test_what_is_shown_of_pyproject_is_toml(block: pages.Block) -> None:
     assert tomllib.loads(block.text)

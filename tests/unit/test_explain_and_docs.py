@@ -57,6 +57,11 @@ def test_the_docs_are_one_text_from_which_each_page_comes_back() -> None:
     assert parts["vitest"] == (pages.ROOT / "docs/vitest.md").read_text(encoding="utf-8").strip() + "\n"
     assert split(whole(pages.ROOT)) == parts
     assert about("# A title\n\n<!-- x -->\nFirst [one](a.md). Second.\n") == ("A title", "First one.")
+    first = {name: about(text)[1] for name, text in parts.items()}
+    assert {name: said for name, said in first.items() if not re.match(r"[A-Z`*].*[.”\"]$", said)} == {}
+    assert first["picture"] == "`--html FILE` draws what happened as one HTML file."
+    assert first["detection"].startswith("Every wrong queue is looked for")
+    assert first["contracts/effect"].startswith("A *side effect* is")
 
 
 def test_docs_prints_a_page_lists_and_finds(capsys: pytest.CaptureFixture[str]) -> None:
