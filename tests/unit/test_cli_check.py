@@ -272,6 +272,25 @@ def test_services_are_named_with_env(
     assert "USE_PGBOSS_WORKERS is 'TRUE'" in told
 
 
+@pytest.mark.parametrize(
+    ("uses", "told"),
+    [
+        ({"requirements.txt": "celery==5.4.0\n"}, []),
+        ({"package.json": '{"dependencies": {"bullmq": "5.79.0"}}'}, []),
+        ({"package.json": '{"dependencies": {"pg-boss": "12.38.0"}}'}, ["database_url"]),
+        ({"w.ts": "start(process.env.USE_PGBOSS_WORKERS);"}, ["database_url", "workers_disabled"]),
+    ],
+)
+def test_a_named_service_is_asked_only_for_what_its_queue_reads(
+    uses: dict[str, str], told: list[str], tmp_path: Path
+) -> None:
+    write(tmp_path, {**uses, "prod.env": "A=1\n", "other.env": "POSTGRES_URL=postgres://h/d\n"})
+    named = [f"--env={name}={tmp_path}/{file}.env" for name, file in (("worker", "prod"), ("web", "other"))]
+    found = report(tmp_path, *named)["findings"]
+
+    assert sorted(one["rule"] for one in found) == told
+
+
 def test_a_file_whose_name_is_no_text_is_reported_everywhere(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

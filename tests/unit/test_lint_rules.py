@@ -33,7 +33,9 @@ services:
       - key: DATABASE_URL
         sync: false
 """
+ASKS = 'if (process.env.USE_PGBOSS_WORKERS === "true") await boss.start();\n'
 EVERY_FIVE = CRON.replace("* * * * *", "*/5 * * * *")
+SENT = "mail.apply_async(countdown={})\n"
 BATCH = 'boss.work("a", {\n batchSize: 2 }, run);\n'
 FORWARDS = (
     'await boss.createQueue("a");\nconst mail = { emit: (data, options) => boss.send("a", data, options ?? {}) };\n'
@@ -196,9 +198,15 @@ EXAMPLES = [
     ),
     Example(
         "workers_disabled",
-        {"api-server/.env": "PGBOSS_BATCH_SIZE=1\n"},
+        {"api-server/.env": "PGBOSS_BATCH_SIZE=1\n", "w.ts": ASKS},
         "api-server/.env:1",
-        {"api-server/.env": "PGBOSS_BATCH_SIZE=1\nUSE_PGBOSS_WORKERS=true\nDATABASE_URL=postgres://h/d\n"},
+        {"api-server/.env": "PGBOSS_BATCH_SIZE=1\n"},
+    ),
+    Example(
+        "workers_disabled",
+        {"mail-worker/.env": "A=1\n", "w.py": "run = os.environ['USE_PGBOSS_WORKERS'] == 'true'\n"},
+        "mail-worker/.env:1",
+        {"mail-worker/.env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgres://h/d\n", "w.ts": ASKS},
     ),
     Example(
         "workers_disabled",

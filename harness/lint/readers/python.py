@@ -26,7 +26,7 @@ from harness.lint.facts import (
     Value,
 )
 from harness.lint.readers.node_queues import ASIDE
-from harness.lint.settings import meaning_of
+from harness.lint.settings import FLAG, meaning_of
 
 _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Add: operator.add,
@@ -55,6 +55,8 @@ def read_python(path: str, text: str, facts: Facts) -> ast.Module | None:
         release = ".".join(map(str, sys.version_info[:2]))
         facts.unreadable.append(Unreadable(Place(path, line), f"is no Python of {release}: {type(error).__name__}"))
         return None
+    if FLAG in text:
+        facts.named.setdefault(FLAG, Place(path, 1))
     try:
         _Reader(path, facts).read(module)
     except RecursionError:

@@ -27,6 +27,8 @@ def _flags(facts: Facts) -> list[Value]:
 
 def _workers(facts: Facts) -> Iterator[Breach]:
     flags = _flags(facts)
+    if not flags and FLAG not in facts.named:
+        return  # Nothing here asks for it.
     repair = f"Set {FLAG}=true in the environment of the worker, without quotes or spaces in the value."
     for value in flags:
         written = value.value
@@ -66,8 +68,7 @@ def _worker_services(facts: Facts) -> list[Service]:
     return [
         service
         for service in complete
-        if (FLAG in facts.named and _WORKER.search(service.name))
-        or any(name.startswith("PGBOSS_") for name in service.values)
+        if _WORKER.search(service.name) or any(name.startswith("PGBOSS_") for name in service.values)
     ]
 
 
@@ -104,7 +105,8 @@ def _database(facts: Facts) -> Iterator[Breach]:
         value = service.values.get(URL)
         if value is None:
             runs = FLAG in service.values and service.values[FLAG].value == "true"
-            if service.complete and (runs or service.named):
+            asked = service.named and _on_postgres(facts) and not _connects_otherwise(service)
+            if service.complete and (runs or asked):
                 yield Breach(service.place, f"{URL} is not set in {service.name}", repair)
         elif not isinstance(value.value, str) or is_placeholder(value.value) or not _queueing(service, facts):
             continue
@@ -113,9 +115,28 @@ def _database(facts: Facts) -> Iterator[Breach]:
             yield Breach(value.place, f"{URL} of {service.name} is {told}", repair)
 
 
+_POSTGRES: Final = frozenset({PGBOSS, "graphile-worker", "procrastinate", "pgqueuer"})
+"""Queues that keep their jobs in PostgreSQL."""
+
+
+def _on_postgres(facts: Facts) -> bool:
+    """Tell a repository whose jobs are in PostgreSQL."""
+    libraries = {package.library for package in facts.packages} | facts.imported.keys()
+    libraries |= {call.library for call in facts.calls}
+    return bool(_POSTGRES & libraries or facts.users_tables or FLAG in facts.named or _flags(facts))
+
+
+def _connects_otherwise(service: Service) -> bool:
+    """Tell a service that knows its database by another name."""
+    texts = [value.value for value in service.values.values() if isinstance(value.value, str)]
+    return "PGHOST" in service.values or any(database_of(text) is not None for text in texts)
+
+
 def _queueing(service: Service, facts: Facts) -> bool:
     """Tell a service that sends or works jobs: by its variables, by its manifest, or because the user names it."""
-    if service.named or any(name == FLAG or name.startswith("PGBOSS_") for name in service.values):
+    if any(name == FLAG or name.startswith("PGBOSS_") for name in service.values):
+        return True
+    if service.named and _on_postgres(facts):
         return True
     folders = {package.folder for package in facts.packages if package.library == PGBOSS}
     return ("" if service.name == "repository" else service.name) in folders
