@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from posixpath import dirname
 from typing import Final, TypeAlias
 
 
@@ -280,6 +281,8 @@ class Facts:
     packages: list[Dependency] = field(default_factory=list)
     workspaces: dict[str, list[str]] = field(default_factory=dict)
     """Packages of this repository: name -> the folders whose `package.json` has it."""
+    manifests: set[str] = field(default_factory=set)
+    """Folders that hold a `package.json`, a `pyproject.toml` or requirements: each is a package of its own."""
     users_tables: dict[str, Place] = field(default_factory=dict)
     """Tables of the user's own that hold a row for each job, by name."""
     named: dict[str, Place] = field(default_factory=dict)
@@ -305,6 +308,13 @@ class Facts:
     files: int = 0
     worked_out: dict[object, object] = field(default_factory=dict, repr=False)
     """What rules looked up before and ask for again."""
+
+    def package_of(self, file: str) -> str:
+        """Return the nearest folder above a file that is a package; the root where none is."""
+        folder = dirname(file)
+        while folder and folder not in self.manifests:
+            folder = dirname(folder)
+        return folder
 
     def unknown_values(self) -> Iterator[Value]:
         """List what files cannot tell."""

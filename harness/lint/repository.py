@@ -303,6 +303,8 @@ class _RepositoryReading:
 
     def _read(self, entry: Entry, data: bytes) -> None:
         path, kind, absolute, _ = entry
+        if kind in ("package", "pyproject", "requirements"):
+            self.facts.manifests.add(dirname(path))
         worth = _FILTERS.get(kind)
         if worth is not None and not _holds(data, worth):
             self._route(path)

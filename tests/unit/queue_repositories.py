@@ -419,6 +419,12 @@ QUEUES = (
     ),
     Example(
         "redis_retries_refused",
+        bull('import { env } from "@acme/env";\nnew Worker("a", run, { connection: new IORedis(env.REDIS_URL) });'),
+        "queue.ts:3",
+        bull('import { env } from "@acme/env";\nnew Worker("a", run, { connection: new IORedis(env.REDIS) });'),
+    ),
+    Example(
+        "redis_retries_refused",
         bull('const redis = new IORedis(process.env.REDIS_URL);\nnew Worker("a", run, { connection: redis });'),
         "queue.ts:2",
         bull(

@@ -14,7 +14,7 @@ from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
 from harness.lint.settings import standings
 from tests.unit.guide_repository import write
-from tests.unit.queue_repositories import CONF, QUEUES, RETRIED, TASK, Example, celery
+from tests.unit.queue_repositories import CELERY, CONF, QUEUES, RETRIED, TASK, Example, bull, celery
 
 BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2
@@ -802,6 +802,55 @@ def test_a_default_of_a_schema_of_the_environment_reaches_the_options(tmp_path: 
 def places(root: Path, rule: str) -> list[str]:
     found = examine(read_repository(root)).findings
     return list(dict.fromkeys(str(finding.place) for finding in found if finding.rule == rule))
+
+
+SECONDS = "class {}Config:\n    JOB_TIMEOUT_SECONDS = {}\n"
+ASKED = '"mail", run, {{ connection: {} }}'
+RIGHT = {
+    "a pg-boss that no flag starts": {
+        **boss('await boss.createQueue("a");\nawait boss.work("a", async ([job]) => run(job));', version="12.38.0"),
+        ".env": "DATABASE_URL=postgres://h/d\nPGBOSS_SCHEMA=jobs\n",
+    },
+    "two apps of Celery": {
+        "a/app.py": CELERY.replace("'shop'", "'a', broker='amqp://a'") + TASK.format("") + SENT.format(86400),
+        "b/app.py": CELERY.replace("'shop'", "'b', broker='redis://b'"),
+    },
+    "two apps of Celery, of which one waits longer": {
+        "a/app.py": CELERY + CONF.format(100_000) + TASK.format("") + SENT.format(86400),
+        "b/app.py": CELERY + CONF.format(3600),
+    },
+    "two packages that call a timeout alike": {
+        "apps/a/config.ts": CONFIG,
+        "apps/b/config.ts": CONFIG.replace("10", "20") + "export const JOB_TIMEOUT_SECONDS = 20 * 60;\n",
+    },
+    "two packages with a timeout each": {
+        "apps/a/config.ts": CONFIG,
+        "apps/a/package.json": "{}",
+        "apps/b/config.ts": "export const JOB_TIMEOUT_SECONDS = 60;\n",
+    },
+    "a class of settings for each stage": {
+        "config.py": SECONDS.format("Development", 60) + SECONDS.format("Production", 600),
+        "job.py": "JOB_TIMEOUT_MS = 5_000\n",
+    },
+    "options of Redis that another package holds": bull(
+        'import { options } from "@acme/redis";\n'
+        + "".join(f"new Worker({ASKED.format(made)});\n" for made in (
+            "new IORedis(options)", "new IORedis(process.env.REDIS_URL, { ...options })", "new IORedis(redis())",
+        ))
+    ),
+    "a parameter that is called like a constant": {
+        "tasks.py": CELERY + CONF.format(3600) + "hours = 86400\n" + TASK.format("") + (
+            "def later(minutes, hours):\n    mail.apply_async(countdown=minutes)\n"
+            "    mail.apply_async(countdown=hours)\n    rest = hours - 1\n    mail.apply_async(countdown=rest)\n"
+        ),
+        "report.py": "import celery\nminutes = rest = 60 * 24 * 365\n",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", RIGHT)
+def test_a_repository_that_is_right_is_silent(what: str, tmp_path: Path) -> None:
+    assert findings(tmp_path, RIGHT[what]) == []
 
 
 @pytest.mark.parametrize("example", [*EXAMPLES, *QUEUES], ids=lambda example: f"{example.rule}-{example.at}")

@@ -500,12 +500,21 @@ class NodeQueues:
         found: dict[str, Value] = {name: default}
         for argument in arguments_of(made):
             options, known = self._within(argument, where, "", 1)
-            if options and not known:
+            if not known and not self._is_address(argument, where):
                 found.pop(name, None)
             for option in ("maxRetriesPerRequest", "keyPrefix"):
                 if option in options:
                     found[f"{prefix}new.{option}"] = replace(options[option], name=f"{prefix}new.{option}")
         return found
+
+    def _is_address(self, node: Node, module: Module) -> bool:
+        """Tell a URL, a host or a port of Redis, by what it is or by its name, from options."""
+        whole, where = self._constants.node(node, module)
+        value = self._constants.value(node, module)
+        if whole.type in ("binary_expression", "ternary_expression"):
+            return any(self._is_address(part, where) for part in whole.named_children[-2:])
+        plain = whole.type in ("string", "template_string") or isinstance(value, (str, int, float, EnvironmentRead))
+        return plain or (whole.type != "object" and _ADDRESS.search(text_of(whole)) is not None)
 
     def _take(self, options: Mapping[str, Value], source: SettingSource, queue: str, call: Place | None) -> None:
         """Add what pg-boss is told to the settings."""
@@ -531,6 +540,10 @@ class NodeQueues:
         self._facts.handlings.append(
             Handling(queue, place, called, imported, reach.takes_all_at_once(handler, self._module))
         )
+
+
+_ADDRESS: Final = re.compile(r"(?i)(url|uri|host|port)[\"'`!)\]]*$")
+"""How `config.redisUrl` and `env("REDIS_PORT")` end."""
 
 
 def _around(node: Node) -> Iterator[str]:

@@ -83,27 +83,31 @@ class _Reader:
                 place = Place(self._path, node.lineno)
                 self._facts.values.append(Value(node.name, UNKNOWN, place, SettingSource.WORK))
 
-    def _body(self, body: list[ast.stmt], *, prefix: str | None = None) -> None:
-        """Read assignments; with a prefix they are fields that a variable of that name outranks."""
+    def _body(self, body: list[ast.stmt], *, prefix: str | None = None, unsure: frozenset[str] = frozenset()) -> None:
+        """Read assignments; with a prefix they are fields that a variable of that name outranks.
+
+        Those of `unsure` have a value in each of several classes, of which one is taken.
+        """
+        differing = _differing([node for node in body if isinstance(node, ast.ClassDef)])
         for node in body:
             if isinstance(node, ast.ClassDef):
                 settings = any(ast.unparse(base).endswith("BaseSettings") for base in node.bases)
-                self._body(node.body, prefix=_prefix_of(node) if settings else None)
+                self._body(node.body, prefix=_prefix_of(node) if settings else None, unsure=differing)
             elif isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None:
                 targets = node.targets if isinstance(node, ast.Assign) else [node.target]
                 for target in targets:
                     if isinstance(target, ast.Name):
                         variable = "" if prefix is None else (prefix + target.id).upper()
-                        self._assigned(target.id, node.value, node.lineno, variable)
+                        self._assigned(target.id, node.value, node.lineno, variable, sure=target.id not in unsure)
 
-    def _assigned(self, name: str, value: ast.expr, line: int, field: str) -> None:
+    def _assigned(self, name: str, value: ast.expr, line: int, field: str, *, sure: bool) -> None:
         if name == "TOOL_SLUGS":
             self._slugs(value)
             return
         self._read_at[name] = value
         alias, default = self._field(value)
         scalar, variable = self._value(default)
-        self._constants[name] = scalar
+        scalar = self._constants[name] = scalar if sure else UNKNOWN
         if alias is not None:
             name, variable = alias, alias
         elif field:
@@ -203,6 +207,15 @@ class _Reader:
             self._facts.open_lists.append(place)
 
 
+def _differing(classes: list[ast.ClassDef]) -> frozenset[str]:
+    """List the names that several classes assign, and not all alike: of `DevelopmentConfig` and `ProductionConfig`."""
+    values: dict[str, set[str]] = {}
+    for node in classes if len(classes) > 1 else ():
+        for name, value in (pair for statement in node.body for pair in _assigned(statement)):
+            values.setdefault(name, set()).add(ast.dump(value))
+    return frozenset(name for name, found in values.items() if len(found) > 1)
+
+
 def _prefix_of(node: ast.ClassDef) -> str:
     """Return the `env_prefix` of a settings class."""
     for call in (inner for statement in node.body for inner in ast.walk(statement) if isinstance(inner, ast.Call)):
@@ -235,6 +248,8 @@ class PythonModule:
     """Imported name -> where it comes from, with dots."""
     caught: list[tuple[int, int]] | None = None
     """Lines between which what is raised is caught, once asked for."""
+    local: frozenset[int] | None = None
+    """Names in functions that stand for what the function was given or made, by `id`, once asked for."""
 
     @classmethod
     def of(cls, path: str, tree: ast.Module) -> PythonModule:
@@ -255,6 +270,35 @@ class PythonModule:
                 module.constants[name] = value
         module.imports = frozenset({_package(root) for root in roots} & LIBRARIES)
         return module
+
+    def constant(self, name: ast.expr) -> ast.expr | None:
+        """Return what a name stands for in this file; None where no constant does, or something in a function."""
+        return None if not isinstance(name, ast.Name) or self.is_local(name) else self.constants.get(name.id)
+
+    def is_local(self, name: ast.Name) -> bool:
+        """Tell a parameter, or what a function assigns, from a constant of the module."""
+        if self.local is None:
+            self.local = frozenset(_locals(self.tree))
+        return id(name) in self.local
+
+    def imports_name(self, name: str) -> bool:
+        """Tell a name that comes from another file, or may come with `*`."""
+        return name in self.names or "*" in self.names
+
+
+def _locals(tree: ast.Module) -> Iterator[int]:
+    """List the names in functions that are bound there."""
+    for function in ast.walk(tree):
+        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            continue
+        body: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else list(function.body)
+        names = [node for part in body for node in ast.walk(part) if isinstance(node, ast.Name)]
+        shared = {
+            name for part in body for node in ast.walk(part) if isinstance(node, ast.Global) for name in node.names
+        }
+        bound = {node.arg for node in ast.walk(function.args) if isinstance(node, ast.arg)}
+        bound |= {node.id for node in names if isinstance(node.ctx, ast.Store)} - shared
+        yield from (id(node) for node in names if node.id in bound)
 
 
 def _package(root: str) -> str:
@@ -572,8 +616,7 @@ class PythonQueues:
         )
 
     def _texts(self, node: ast.expr | None, module: PythonModule) -> list[str] | None:
-        if isinstance(node, ast.Name):
-            node = module.constants.get(node.id, node)
+        node = None if node is None else module.constant(node) or node
         if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return None
         found = [self._scalar(item, module) for item in node.elts]
@@ -606,8 +649,7 @@ class PythonQueues:
         options = self._keywords(decorator, module) if isinstance(decorator, ast.Call) else {}
         if library == PROCRASTINATE and isinstance(decorator, ast.Call):
             retry = next((keyword.value for keyword in decorator.keywords if keyword.arg == "retry"), None)
-            if isinstance(retry, ast.Name):
-                retry = module.constants.get(retry.id, retry)
+            retry = None if retry is None else module.constant(retry) or retry
             if isinstance(retry, ast.Call) and ast.unparse(retry.func).endswith("RetryStrategy"):
                 inner = self._keywords(retry, module)
                 if ast.unparse(retry.func).rpartition(".")[2] == "RetryStrategy":
@@ -708,8 +750,7 @@ class PythonQueues:
         written = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
         if _MILLISECONDS.search(written):
             found[f"{name}.milliseconds"] = self._plain(f"{name}.milliseconds", written, module, node.lineno)
-        if isinstance(node, ast.Name):
-            node = module.constants.get(node.id, node)
+        node = module.constant(node) or node
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and isinstance(key.value, str):
@@ -745,9 +786,9 @@ class PythonQueues:
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
                 return value
-            case ast.Name(id=name) if name in module.constants:
-                return self._scalar(module.constants[name], module, depth=depth + 1)
-            case ast.Name(id=name) | ast.Attribute(value=ast.Name(id="settings"), attr=name):
+            case ast.Name():
+                return self._named(node, module, depth)
+            case ast.Attribute(value=ast.Name(id="settings"), attr=name):
                 return self._elsewhere(name, depth)
             case ast.UnaryOp(op=ast.USub(), operand=inner):
                 number = self._scalar(inner, module, depth=depth + 1)
@@ -760,6 +801,15 @@ class PythonQueues:
                 return self._made(node, module, depth)
             case _:
                 return UNKNOWN
+
+    def _named(self, node: ast.Name, module: PythonModule, depth: int) -> Scalar:
+        """Return what a name comes to: a constant of this file, or of another that it is imported from."""
+        here = module.constant(node)
+        if here is not None:
+            return self._scalar(here, module, depth=depth + 1)
+        if module.is_local(node) or not module.imports_name(node.id):
+            return UNKNOWN
+        return self._elsewhere(module.names.get(node.id, node.id).rpartition(".")[2], depth)
 
     def _elsewhere(self, name: str, depth: int) -> Scalar:
         found = self._anywhere.get(name, [])

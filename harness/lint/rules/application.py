@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from harness.errors import did_you_mean
@@ -32,19 +32,31 @@ def _place(*settings: Setting) -> Place:
 def _units(facts: Facts) -> Iterator[Breach]:
     services: list[Service | None] = [*facts.services] or [None]
     for service in services:
-        values = [*facts.values, *(service.values.values() if service is not None else ())]
-        named: dict[str, tuple[Value, float]] = {}
-        for value in values:
+        written: dict[tuple[str, str], dict[str, list[tuple[Value, float]]]] = {}
+        for value in [*facts.values, *(service.values.values() if service is not None else ())]:
             meaning = meaning_of(value.name)
             if meaning is None or meaning.setting not in ("job_timeout", "stuck_timeout", "expiry"):
                 continue
             told = resolved(value, service)
             number = _seconds(told, meaning.unit * (value.factor if told is not value else 1.0))
-            if number is None:
-                continue
-            other, seconds = named.setdefault(meaning.setting, (told, number))
-            if abs(seconds - number) > CLOSE:
-                yield _disagree(other, seconds, told, number)
+            if number is not None:
+                names = written.setdefault((meaning.setting, facts.package_of(value.place.file)), {})
+                names.setdefault(value.name, []).append((told, number))
+        for names in written.values():
+            yield from _disagreeing(names)
+
+
+def _disagreeing(names: Mapping[str, list[tuple[Value, float]]]) -> Iterator[Breach]:
+    """Compare what several names say; one that has two values belongs to two things, and tells of neither."""
+    sure = [told for told in names.values() if max(_numbers(told)) - min(_numbers(told)) <= CLOSE]
+    for (value, number), *_ in sure[1:]:
+        first, seconds = sure[0][0]
+        if abs(seconds - number) > CLOSE:
+            yield _disagree(first, seconds, value, number)
+
+
+def _numbers(told: list[tuple[Value, float]]) -> list[float]:
+    return [number for _, number in told]
 
 
 def _seconds(value: Value, unit: float) -> float | None:

@@ -27,6 +27,7 @@ CELERY_VISIBILITY_SECONDS: Final = 3600.0
 SQS_VISIBILITY_SECONDS: Final = 1800.0
 _LEASING: Final = ("redis", "sentinel", "sqs")
 """Brokers, by the scheme of their URL, that deliver again what is not acknowledged in time."""
+VISIBILITY: Final = "broker_transport_options.visibility_timeout"
 CELERY_PREFETCH: Final = 4
 
 
@@ -35,8 +36,10 @@ class _Celery:
 
     def __init__(self, facts: Facts) -> None:
         self.settings: dict[str, Value] = {}
+        self._by_file: dict[str, dict[str, Value]] = {}
         for call in sorted(calls_of(facts, CELERY, "settings"), key=lambda call: call.queue != CONFIGURED):
             self.settings.update(call.options)
+            self._by_file.setdefault(call.place.file, {}).update(call.options)
         workers = [one for one in facts.commands if one.program == "worker"]
         for name in ("time_limit", "soft_time_limit"):
             told = [one.options[name] for one in workers if name in one.options]
@@ -55,26 +58,35 @@ class _Celery:
         value = self.settings.get(name)
         return None if value is None or isinstance(value.value, bool) else number_of(value.value)
 
-    @property
-    def broker(self) -> str:
-        """The scheme of the broker's URL; empty where that is not told."""
-        url = self.settings.get("broker_url")
-        return url.value.partition(":")[0].lower() if url is not None and isinstance(url.value, str) else ""
+    def _told(self, name: str) -> list[Value]:
+        """List what each file that has a setting makes of it: several apps, or what one app is under several names."""
+        return [options[name] for options in self._by_file.values() if name in options]
 
     @property
-    def visibility(self) -> float | None:
-        """The seconds after which an unacknowledged message is delivered again.
+    def brokers(self) -> set[str]:
+        """The schemes of the brokers' URLs; none where none is told."""
+        urls = [url.value for url in self._told("broker_url") if isinstance(url.value, str)]
+        return {url.partition(":")[0].lower() for url in urls}
 
-        None where that is not known, and for brokers that wait for the connection to end: RabbitMQ ignores the option.
+    @property
+    def visibility(self) -> Value | float | None:
+        """The seconds after which an unacknowledged message is delivered again, or the setting that says so.
+
+        None where that is not known, where files name brokers of which one is of another kind, and for brokers that
+        wait for the connection to end: RabbitMQ ignores the option. Of several settings the longest counts.
         """
-        if self.broker and not self.broker.startswith(_LEASING):
+        brokers, urls = self.brokers, self._told("broker_url")
+        if not all(broker.startswith(_LEASING) for broker in brokers):
             return None
-        told = self.number("broker_transport_options.visibility_timeout")
-        if told is not None or "broker_transport_options.visibility_timeout" in self.settings:
-            return told
-        if self.broker.startswith(("redis", "sentinel")):
-            return CELERY_VISIBILITY_SECONDS
-        return SQS_VISIBILITY_SECONDS if self.broker == "sqs" else None
+        told = self._told(VISIBILITY)
+        if told:
+            known = all(number_of(value.value) is not None for value in told)
+            return max(told, key=lambda value: number_of(value.value) or 0.0) if known else None
+        if not brokers or not all(isinstance(url.value, str) for url in urls):
+            return None
+        if "sqs" in brokers:
+            return SQS_VISIBILITY_SECONDS if brokers == {"sqs"} else None
+        return CELERY_VISIBILITY_SECONDS
 
 
 def _killed(facts: Facts) -> Iterator[Breach]:
@@ -142,11 +154,11 @@ def _redelivered(held: list[_HeldMessage], limit: float, repair: str, related: t
 
 def _visible(facts: Facts) -> Iterator[Breach]:
     celery = _Celery(facts)
-    limit = celery.visibility
+    told = celery.visibility
+    limit = number_of(told.value) if isinstance(told, Value) else told
     if limit is None:
         return
-    told = celery.settings.get("broker_transport_options.visibility_timeout")
-    related = () if told is None else (Related(told.place, f"visibility_timeout is {spoken(limit)}"),)
+    related = (Related(told.place, f"visibility_timeout is {spoken(limit)}"),) if isinstance(told, Value) else ()
     held = list(_held(celery))
     causes: dict[tuple[Place, str], list[_HeldMessage]] = {}
     for one in held:
