@@ -327,6 +327,8 @@ class _RepositoryReading:
             _BYTE_READERS[kind](path, data, self.facts)
         else:
             _TEXT_READERS[kind](path, decoded(data), self.facts)
+            if kind == "render" and b"celery" in data:
+                read_processes(path, decoded(data), self.facts)
 
     def _again(self, path: str) -> bytes:
         """Read a file once more, without parsing it."""

@@ -472,6 +472,9 @@ def test_the_commands_that_start_celery_are_read_wherever_they_stand_and_others_
         "supervisord.conf": "[program:w]\ncommand=celery -A app worker -c 4\nnumprocs=5\n",
         "w.service": "ExecStart=/opt/bin/celery \\\n  -A app worker $OPTIONS\n# celery -A app beat\n",
         "run.sh": "celery $ARGUMENTS\ncelery -A app flower\n",
+        "apps/render.yaml": "services:\n  - type: worker\n    startCommand: celery -A app worker -B\n    numInstances: 3\n",
+        "x/compose.yaml": "x-mail: &mail\n  command: celery -A app worker -B\nservices:\n  all: {<<: *mail}\n",
+        "y/compose.yaml": "x-mail: &mail\n  command: celery -A app worker -B\nservices: {all: *mail}\n",
         "helm/beat.yaml": "{{- if .x }}\n- command: [celery, -A, app, beat]\n",
     }
     facts = read_repository(write(tmp_path, files))
@@ -486,7 +489,11 @@ def test_the_commands_that_start_celery_are_read_wherever_they_stand_and_others_
         ("compose.yaml:7", "worker", 0, {"app": "app", "beat": True}),
         ("supervisord.conf:2", "worker", 5, {"app": "app", "concurrency": 4.0}),
         ("w.service:1", "worker", 1, {"app": "app"}),
+        ("apps/render.yaml:3", "worker", 3, {"app": "app", "beat": True}),
         ("deploy/k8s.yml:7", "worker", 3, {"app": "app", "queues": "slow", "beat": True}),
+        ("x/compose.yaml:4", "worker", 1, {"app": "app", "beat": True}),
+        ("x/compose.yaml:2", "worker", 0, {"app": "app", "beat": True}),
+        ("y/compose.yaml:2", "worker", 1, {"app": "app", "beat": True}),
     ]
     assert [f"{place} {why}" for place, why in facts.passed_by] == [
         "run.sh:1 what it starts is a variable",

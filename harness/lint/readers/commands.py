@@ -39,7 +39,7 @@ _PROCESSES: Final = re.compile(r"^\s*numprocs\s*=\s*(\d+)\s*$", re.MULTILINE)
 _NAMED: Final = re.compile(r"(?<![\w.-])celery[\s\"',\]]")
 _UNPARSED: Final = re.compile(r"(?<![\w.-])celery[\s\"',][^\n]*\b(worker|beat)\b")
 _SHELL: Final = frozenset({"command", "entrypoint", "args", "startCommand", "dockerCommand", "run"})
-_TOGETHER: Final = re.compile(r"^(Procfile|(docker-)?compose[\w.-]*\.ya?ml|supervisor[\w.-]*\.conf)$")
+_TOGETHER: Final = re.compile(r"^(Procfile|render\.ya?ml|(docker-)?compose[\w.-]*\.ya?ml|supervisor[\w.-]*\.conf)$")
 """Files of which all processes run side by side."""
 
 
@@ -95,7 +95,7 @@ def read_processes(path: str, text: str, facts: Facts) -> None:
     found = _UNPARSED.search(text) if documents is None else None
     if found is not None:
         facts.passed_by.append((Place(path, text.count("\n", 0, found.start()) + 1), "the file is no plain YAML"))
-    for owner, processes in _maps(documents or [], 1, set()):
+    for owner, processes in _started(documents or []):
         named = sorted((key for key in owner if key in _SHELL), key=_order)
         words = [word for key in named for word in _words(owner[key])]
         if any("celery" in word for word in words):
@@ -110,6 +110,18 @@ def _words(value: Any) -> list[str]:
     if isinstance(value, list):
         return [str(word) for word in value if isinstance(word, (str, int, float))]
     return _split(value) if isinstance(value, str) else []
+
+
+def _started(documents: Sequence[Any]) -> Iterator[tuple[CommentedMap, int]]:
+    """List all maps of a file and how many of each are started: of what compose only keeps to be merged, none."""
+    seen: set[int] = set()
+    for document in documents:
+        parts = list(document.items()) if isinstance(document, CommentedMap) else []
+        kept = [value for key, value in parts if str(key).startswith("x-")]
+        for value in [value for key, value in parts if not str(key).startswith("x-")] if kept else [document]:
+            yield from _maps(value, 1, seen)
+        for value in kept:
+            yield from _maps(value, 0, seen)
 
 
 def _maps(node: Any, processes: int, seen: set[int]) -> Iterator[tuple[CommentedMap, int]]:
