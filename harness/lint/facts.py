@@ -281,6 +281,8 @@ class Facts:
     packages: list[Dependency] = field(default_factory=list)
     workspaces: dict[str, list[str]] = field(default_factory=dict)
     """Packages of this repository: name -> the folders whose `package.json` has it."""
+    has_python: bool = False
+    """Whether a module of Python has anything to do with settings or queues."""
     manifests: set[str] = field(default_factory=set)
     """Folders that hold a `package.json`, a `pyproject.toml` or requirements: each is a package of its own."""
     users_tables: dict[str, Place] = field(default_factory=dict)

@@ -353,6 +353,7 @@ class _RepositoryReading:
         self._constants.add(Module.of(path, root))
 
     def _module(self, path: str, data: bytes) -> None:
+        self.facts.has_python = True
         tree = read_python(path, decoded(data), self.facts)
         if tree is not None and any(word in data for word in _PYTHON_QUEUES):
             self._python.append(PythonModule.of(path, tree))

@@ -422,6 +422,8 @@ def _read(value: Scalar) -> float | None:
         return float(value) if abs(value) < LARGEST else None
     if isinstance(value, str):
         try:
+            if "_" in value:
+                return None  # Python takes it for a number, and JavaScript does not.
             return float(value) if value.strip().lower() not in ("true", "false") else float(value.lower() == "true")
         except ValueError:
             return None

@@ -279,12 +279,13 @@ def test_services_are_named_with_env(
         ({"package.json": '{"dependencies": {"bullmq": "5.79.0"}}'}, []),
         ({"package.json": '{"dependencies": {"pg-boss": "12.38.0"}}'}, ["database_url"]),
         ({"w.ts": "start(process.env.USE_PGBOSS_WORKERS);"}, ["database_url", "workers_disabled"]),
+        ({"prod.env": "USE_PGBOSS_WORKERS=$RUN\nDATABASE_URL=$URL\nPGBOSS_BATCH_SIZE=$SIZE\n"}, []),
     ],
 )
 def test_a_named_service_is_asked_only_for_what_its_queue_reads(
     uses: dict[str, str], told: list[str], tmp_path: Path
 ) -> None:
-    write(tmp_path, {**uses, "prod.env": "A=1\n", "other.env": "POSTGRES_URL=postgres://h/d\n"})
+    write(tmp_path, {"prod.env": "A=1\n", **uses, "other.env": "POSTGRES_URL=postgres://h/d\n"})
     named = [f"--env={name}={tmp_path}/{file}.env" for name, file in (("worker", "prod"), ("web", "other"))]
     found = report(tmp_path, *named)["findings"]
 

@@ -258,6 +258,12 @@ EXAMPLES = [
     Example("cron_secret_weak", {".env": "CRON_SECRET=hunter2\n"}, ".env:1", {".env": f"CRON_SECRET={SECRET}\n"}),
     Example("setting_is_no_number", {".env": "JOB_TIMEOUT_MS=10m\n"}, ".env:1", {".env": "JOB_TIMEOUT_MS=600000\n"}),
     Example(
+        "setting_is_no_number",
+        {".env": "JOB_TIMEOUT_MS=600_000\n"},
+        ".env:1",
+        {".env": "JOB_TIMEOUT_MS=600_000\n", "s.py": "JOB_TIMEOUT_MS = int(os.environ['JOB_TIMEOUT_MS'])\n"},
+    ),
+    Example(
         "cron_schedule",
         {"vercel.json": CRON.replace("* * * * *", "* * * *")},
         "vercel.json:1",
@@ -838,6 +844,11 @@ RIGHT = {
             "new IORedis(options)", "new IORedis(process.env.REDIS_URL, { ...options })", "new IORedis(redis())",
         ))
     ),
+    "values that a variable fills in, and a URL of SQLAlchemy": {
+        "a/.env": "USE_PGBOSS_WORKERS=$RUN\nDATABASE_URL=$POSTGRES_URL\nPGBOSS_POLLING_INTERVAL=$POLL\n",
+        "b/.env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgres://$USER@$HOST:$PORT/d\n",
+        "c/.env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgresql+psycopg2://h/d\n",
+    },
     "a parameter that is called like a constant": {
         "tasks.py": CELERY + CONF.format(3600) + "hours = 86400\n" + TASK.format("") + (
             "def later(minutes, hours):\n    mail.apply_async(countdown=minutes)\n"

@@ -24,6 +24,8 @@ DOCUMENTATION: Final = frozenset({"example", "sample", "template", "dist", "defa
 _PLACEHOLDER: Final = re.compile(
     r"\.\.\.|\$\{|<[\w -]+>|^your[-_ ]|^(encrypted|vault|op|secret|enc\[)[:/]|^ENC\[", re.IGNORECASE
 )
+_REFERENCE: Final = re.compile(r"\$\{|^\$[A-Za-z_]|://\S*\$[A-Za-z_]")
+"""A variable that stands in place of a value, or of a part of a URL: what reads the file fills it in."""
 PRODUCTION: Final = frozenset({"", "production", "prod"})
 
 
@@ -48,8 +50,9 @@ def read_variables(path: str, text: str, facts: Facts, *, service: str = "") -> 
             broken = True
             facts.unreadable.append(Unreadable(Place(path, line), "this line is not NAME=value"))
         elif not binding.error and binding.key is not None:
-            place = Place(path, line)
-            values[binding.key] = Value(binding.key, binding.value or "", place, SettingSource.ENVIRONMENT, service)
+            text = binding.value or ""
+            told = UNKNOWN if _REFERENCE.search(text) else text
+            values[binding.key] = Value(binding.key, told, Place(path, line), SettingSource.ENVIRONMENT, service)
     return values
 
 

@@ -84,6 +84,10 @@ class Database(NamedTuple):
         return f"{self.host}:{self.port}/{self.name}"
 
 
+_SCHEME: Final = re.compile(r"postgres(ql)?(\+\w+)?")
+"""`postgresql`, alone or with a driver of SQLAlchemy."""
+
+
 def database_of(url: str) -> Database | None:
     """Read a connection string; None where it is none."""
     try:
@@ -91,7 +95,7 @@ def database_of(url: str) -> Database | None:
         port = parts.port or 5432
     except ValueError:
         return None
-    if parts.scheme not in ("postgres", "postgresql", "postgresql+psycopg", "postgresql+asyncpg"):
+    if not _SCHEME.fullmatch(parts.scheme):
         return None
     query = parse_qs(parts.query)
     host = (parts.hostname or query.get("host", [""])[0]).lower()
@@ -241,7 +245,7 @@ def _secret_weak(facts: Facts) -> Iterator[Breach]:
         if value is None or not isinstance(value.value, str) or value.value.strip().lower() in _NO_SECRETS:
             continue
         why = weakness_of(value.value)
-        if why is not None and not value.value.startswith("${"):
+        if why is not None:
             yield Breach(
                 value.place,
                 f"{SECRET} of {service.name} {why}: an attacker can guess it and call maintenance",
@@ -255,12 +259,14 @@ def _numbers(facts: Facts) -> Iterator[Breach]:
             meaning = meaning_of(name)
             if meaning is None or meaning.setting == "retry_backoff" or not isinstance(value.value, str):
                 continue
-            if not _positive(value.value) and not is_placeholder(value.value):
+            grouped = "_" in value.value and not facts.has_python
+            if (grouped or not _positive(value.value)) and not is_placeholder(value.value):
                 told = "empty" if not value.value.strip() else repr(value.value)
                 yield Breach(
                     value.place,
                     f"{name} of {service.name} is {told}, which is not a number above 0",
-                    f"Write {name} as a plain number in the unit of its name, without a unit behind it.",
+                    f"Write {name} as a plain number in the unit of its name, without a unit behind it"
+                    f"{', and without underscores' if grouped else ''}.",
                 )
 
 
