@@ -20,7 +20,7 @@ from harness.lint.finding import CheckFinding, Severity
 from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
 from harness.report.ci import finding_annotations
 from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
-from harness.report.screen import Line
+from harness.report.screen import Line, one_line
 from harness.wiring import QUEUE_FILES, is_system_file
 
 NEVER = "never"
@@ -99,9 +99,10 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     if "write_baseline" in outputs:
         return _write(outputs["write_baseline"], examination, baseline)
-    examination, gone = settled(examination, baseline)
-    code = _exit_code(examination, gone, arguments.fail_on)
-    _report(arguments, examination, gone, outputs, code)
+    examination = settled(examination, baseline)
+    fail_on = None if arguments.fail_on == NEVER else Severity[arguments.fail_on.upper()]
+    code = _exit_code(examination, fail_on)
+    _report(arguments, examination, fail_on, outputs, code)
     return int(code)
 
 
@@ -163,7 +164,7 @@ def _baseline(name: str | None) -> Counter[Key]:
 
 def _write(output: OutputFile, examination: Examination, baseline: Counter[Key]) -> int:
     if baseline:
-        new = settled(examination, baseline)[0].findings
+        new = settled(examination, baseline).findings
         if new:
             raise UsageError(
                 f"the baseline would grow by {len(new)}, beginning with {new[0].rule} at {new[0].place}",
@@ -176,45 +177,31 @@ def _write(output: OutputFile, examination: Examination, baseline: Counter[Key])
     return int(ExitCode.PASS)
 
 
-def _exit_code(examination: Examination, gone: Counter[Key], fail_on: str) -> ExitCode:
-    if gone:
-        return ExitCode.FAIL
-    if fail_on != NEVER and examination.at_least(_severity(fail_on)):
+def _exit_code(examination: Examination, fail_on: Severity | None) -> ExitCode:
+    if examination.gone or examination.at_least(fail_on):
         return ExitCode.FAIL
     return ExitCode.PASS if examination.covered and not examination.uncovered else ExitCode.INCONCLUSIVE
-
-
-def _severity(name: str) -> Severity:
-    return Severity.ERROR if name == NEVER else Severity[name.upper()]
 
 
 def _report(
     arguments: argparse.Namespace,
     examination: Examination,
-    gone: Counter[Key],
+    fail_on: Severity | None,
     outputs: dict[str, OutputFile],
     code: ExitCode,
 ) -> None:
-    severity = _severity(arguments.fail_on)
-    show_lines(findings_screen(examination, fail_on=severity, quiet=arguments.quiet), sys.stdout)
-    show_lines([Line(text, "red") for text in _shrink(gone, arguments.baseline)], sys.stdout)
+    show_lines(findings_screen(examination, fail_on=fail_on, quiet=arguments.quiet), sys.stdout)
+    if examination.gone:
+        (rule, file, _), name = examination.gone[0], shlex.quote(arguments.baseline)
+        told = f"Let it shrink: job-harness check --baseline {name} --write-baseline {name}"
+        show_lines([Line(one_line(f"Such as {rule} in {file}.")), Line(told)], sys.stdout)
     if arguments.annotations:
         show_as_it_is(finding_annotations(examination.findings))
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
         "json": lambda: findings_json(examination, exit_code=code),
         "sarif": lambda: sarif(examination),
-        "junit": lambda: findings_junit(examination, fail_on=severity),
+        "junit": lambda: findings_junit(examination, fail_on=fail_on),
     }
     for option, output in outputs.items():
         output.write(writers[option]())
-
-
-def _shrink(gone: Counter[Key], name: str | None) -> list[str]:
-    if not gone:
-        return []
-    first = next(iter(gone))
-    return [
-        f"FAIL: {sum(gone.values())} of the baseline are not found any more, such as {first[0]} in {first[1]}.",
-        f"Let it shrink: job-harness check --baseline {name} --write-baseline {name}",
-    ]

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from harness.errors import UsageError
 from harness.lint.catalogue import CATALOGUE
@@ -14,6 +14,9 @@ from harness.lint.facts import Facts, Value
 from harness.lint.finding import CheckFinding, Severity
 from harness.lint.inventory import Inventory, inventory_of
 from harness.lint.releases import release_of
+
+Key: TypeAlias = tuple[str, str, str]
+"""Rule, file and subject of a finding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +27,8 @@ class Examination:
     unknown: tuple[Value, ...] = ()
     files: int = 0
     accepted: tuple[CheckFinding, ...] = ()
+    gone: tuple[Key, ...] = ()
+    """What a baseline accepts and the rules no longer find; each fails."""
     covered: bool = True
     """Whether there was anything to judge."""
     uncovered: tuple[str, ...] = ()
@@ -33,9 +38,9 @@ class Examination:
     inventory: Inventory = field(default_factory=Inventory)
     """What was read to be judged."""
 
-    def at_least(self, severity: Severity) -> tuple[CheckFinding, ...]:
-        """Return the findings of this weight or more."""
-        return tuple(finding for finding in self.findings if finding.severity >= severity)
+    def at_least(self, severity: Severity | None) -> tuple[CheckFinding, ...]:
+        """Return the findings of this weight or more; none where no weight is one that fails."""
+        return tuple(one for one in self.findings if severity is not None and one.severity >= severity)
 
 
 def examine(
@@ -128,7 +133,6 @@ def _too_old(facts: Facts) -> Iterator[str]:
 FORMAT: Final = "job-harness-check-baseline"
 VERSION: Final = 2
 
-Key = tuple[str, str, str]
 ANY: Final = "*"
 """A subject that stands for all: of an entry that a baseline of version 1 holds."""
 
@@ -163,8 +167,8 @@ def load_baseline(text: str, *, path: str) -> Counter[Key]:
         ) from None
 
 
-def settled(examination: Examination, baseline: Counter[Key]) -> tuple[Examination, Counter[Key]]:
-    """Move accepted findings aside; return also what the baseline holds and the rules no longer find."""
+def settled(examination: Examination, baseline: Counter[Key]) -> Examination:
+    """Move accepted findings aside, and note what the baseline holds and the rules no longer find."""
     left = Counter(baseline)
     findings: list[CheckFinding] = []
     accepted: list[CheckFinding] = []
@@ -176,4 +180,4 @@ def settled(examination: Examination, baseline: Counter[Key]) -> tuple[Examinati
             accepted.append(finding)
         else:
             findings.append(finding)
-    return replace(examination, findings=tuple(findings), accepted=tuple(accepted)), +left
+    return replace(examination, findings=tuple(findings), accepted=tuple(accepted), gone=tuple(left.elements()))

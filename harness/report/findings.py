@@ -33,7 +33,7 @@ MOST_UNKNOWN = 6
 MOST_READ = 8
 
 
-def findings_screen(examination: Examination, *, fail_on: Severity, quiet: bool = False) -> list[Line]:
+def findings_screen(examination: Examination, *, fail_on: Severity | None, quiet: bool = False) -> list[Line]:
     """Return all that is printed; when quiet only what fails."""
     shown = examination.at_least(fail_on) if quiet else examination.findings
     lines = [line for finding in shown for line in _finding_lines(finding)]
@@ -79,23 +79,30 @@ def _finding_lines(finding: CheckFinding) -> list[Line]:
     return [*lines, Line("")]
 
 
-def _summary(examination: Examination, fail_on: Severity) -> list[Line]:
+def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
     counts = {level: sum(one.severity is level for one in examination.findings) for level in reversed(Severity)}
     told = [f"{count} {level}{'' if count == 1 else 's'}" for level, count in counts.items() if count]
     files = f"{examination.files} file{'' if examination.files == 1 else 's'} read"
     if examination.accepted:
         told.append(f"{len(examination.accepted)} accepted by the baseline")
-    if not examination.covered:
+    if examination.gone:
+        told.append(_gone(examination))
+    if not examination.covered and not examination.gone:
         return [
             Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
             Line("Name the folder that has the code of the worker, or a queue file by its own name."),
         ]
-    failed = bool(examination.at_least(fail_on))
+    failed = bool(examination.gone or examination.at_least(fail_on))
     word, style = ("FAIL", "bold red") if failed else ("pass", "green")
     if examination.uncovered and not failed:
         word, style = "inconclusive", "yellow"
     nothing = f"no contradiction among {examination.inventory}"
     return [Line(f"{word}: {', '.join(told) or nothing}; {files}", style)]
+
+
+def _gone(examination: Examination) -> str:
+    many = len(examination.gone)
+    return f"{many} of the baseline {'is' if many == 1 else 'are'} not found any more"
 
 
 # JSON -----------------------------------------------------------------------------------------------------------------
@@ -106,7 +113,7 @@ VERSION = 1
 
 
 def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
-    """Write all findings, what a baseline accepts, and what files cannot tell."""
+    """Write all findings, what a baseline accepts, what of it is not found any more, and what files cannot tell."""
     document = {
         "format": FORMAT,
         "version": VERSION,
@@ -115,6 +122,7 @@ def findings_json(examination: Examination, *, exit_code: ExitCode) -> str:
         "read": _inventory_data(examination.inventory),
         "findings": [_finding_data(finding) for finding in examination.findings],
         "accepted": [_finding_data(finding) for finding in examination.accepted],
+        "gone": [{"rule": rule, "file": file} for rule, file, _ in examination.gone],
         "uncovered": list(examination.uncovered),
         "not_looked_at": list(examination.skipped),
         "unknown": [
@@ -177,32 +185,40 @@ def _finding_data(finding: CheckFinding) -> dict[str, Any]:
 SUITE = "job-harness check"
 
 
-def findings_junit(examination: Examination, *, fail_on: Severity) -> str:
-    """Write all rules; one whose findings weigh less than `fail_on` passes and says them on its output."""
+def findings_junit(examination: Examination, *, fail_on: Severity | None) -> str:
+    """Write all rules; one whose findings weigh less than `fail_on` passes and says them on its output.
+
+    A baseline that holds what is not found any more is a case of its own, which fails.
+    """
     known = {rule.id for rule in CATALOGUE}
     names = [
         *(rule.id for rule in CATALOGUE),
         *dict.fromkeys(f.rule for f in examination.findings if f.rule not in known),
     ]
     by_rule = {name: [finding for finding in examination.findings if finding.rule == name] for name in names}
-    failures = sum(any(one.severity >= fail_on for one in found) for found in by_rule.values())
-    counts = {"tests": str(len(by_rule)), "failures": str(failures), "errors": "0", "skipped": "0"}
+    stale = len(examination.gone) > 0
+    failures = len({finding.rule for finding in examination.at_least(fail_on)}) + stale
+    counts = {"tests": str(len(by_rule) + stale), "failures": str(failures), "errors": "0", "skipped": "0"}
     root = ElementTree.Element("testsuites", {"name": SUITE, **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": SUITE, **counts})
     for name, found in by_rule.items():
         _add(suite, name, found, fail_on)
+    if stale:
+        case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name="baseline")
+        failure = ElementTree.SubElement(case, "failure", type="error", message=xml_text(_gone(examination)))
+        failure.text = xml_text("\n".join(f"{file}: {rule}" for rule, file, _ in examination.gone))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_on: Severity) -> None:
+def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_on: Severity | None) -> None:
     case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name=xml_text(name))
     if not found:
         return
     case.set("file", xml_text(found[0].place.file))
     case.set("line", str(found[0].place.line))
     text = "\n".join(f"{one.place}: {one.message}\n  repair: {one.repair}" for one in found)
-    if any(one.severity >= fail_on for one in found):
+    if fail_on is not None and any(one.severity >= fail_on for one in found):
         failure = ElementTree.SubElement(case, "failure", type=str(max(one.severity for one in found)))
         failure.set("message", xml_text(found[0].message))
         failure.text = xml_text(text)

@@ -89,8 +89,10 @@ def test_the_screen_names_the_place_the_other_places_and_the_repair(
 
 
 @pytest.mark.parametrize(("level", "code"), [("error", 1), ("warning", 1), ("note", 1), ("never", 0)])
-def test_fail_on_decides_what_fails(level: str, code: int, guide: Path) -> None:
-    assert main(["check", "--fail-on", level]) == code
+def test_fail_on_decides_what_fails(level: str, code: int, guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--fail-on", level, "--junit", "check.xml"]) == code
+    assert f"{'FAIL' if code else 'pass'}: 2 errors; 8 files read" in capsys.readouterr().out
+    assert ElementTree.parse(guide / "check.xml").getroot().get("failures") == ("2" if code else "0")
 
 
 def test_a_repository_of_which_nothing_can_be_read_is_no_pass(
@@ -253,8 +255,13 @@ def test_what_is_repaired_must_leave_the_baseline(guide: Path, capsys: pytest.Ca
     main(["check", "--write-baseline", "baseline.json"])
     write(guide, {path: REPAIRED[path] for path in ("apps/api-server/.env", "packages/database/pgboss.sql")})
 
-    assert main(["check", "--baseline", "baseline.json"]) == 1
-    assert "are not found any more" in capsys.readouterr().out
+    assert main(["check", "--baseline", "baseline.json", "--junit", "check.xml"]) == 1
+    told = capsys.readouterr().out
+    assert "FAIL: 2 of the baseline are not found any more; 8 files read\nSuch as attempts_disagree in" in told
+    assert "pass" not in told
+    suite = ElementTree.parse(guide / "check.xml").getroot()[0]
+    assert [case.get("name") for case in suite if case.find("failure") is not None] == ["baseline"]
+    assert suite.get("failures") == "1"
     assert main(["check", "--baseline", "baseline.json", "--write-baseline", "baseline.json"]) == 0
     assert main(["check", "--baseline", "baseline.json"]) == 0
 
