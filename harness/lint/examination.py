@@ -90,10 +90,16 @@ def _passed_by(facts: Facts) -> Iterator[str]:
     """Name the places that have to do with a queue and were not read."""
     told = [f"{place} ({why})" for place, why in facts.passed_by]
     if told:
-        more = [f"{len(told) - MOST_PASSED_BY} more"] if len(told) > MOST_PASSED_BY else []
-        yield f"what starts Celery at {'; '.join([*told[:MOST_PASSED_BY], *more])}"
+        yield f"what starts Celery at {_first(told)}"
+    if facts.unfollowed:
+        yield f"what Celery's settings are taken from at {_first(list(map(str, facts.unfollowed)))}"
     for place in facts.queue_files:
         yield f"{place.file}, a queue in a file: check it by its own name"
+
+
+def _first(told: list[str]) -> str:
+    more = [f"{len(told) - MOST_PASSED_BY} more"] if len(told) > MOST_PASSED_BY else []
+    return "; ".join([*told[:MOST_PASSED_BY], *more])
 
 
 MACHINE_CRON: Final = "machine_cron_invalid"

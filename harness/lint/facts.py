@@ -307,6 +307,8 @@ class Facts:
     """Queues in a file that lie in the repository: each is read only by its own name."""
     passed_by: list[tuple[Place, str]] = field(default_factory=list)
     """What has to do with a queue and was not read, each with the reason."""
+    unfollowed: list[Place] = field(default_factory=list)
+    """Where an app of Celery takes settings from what was not found."""
     files: int = 0
     worked_out: dict[object, object] = field(default_factory=dict, repr=False)
     """What rules looked up before and ask for again."""

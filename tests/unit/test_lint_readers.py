@@ -515,3 +515,51 @@ def test_a_queue_in_a_file_that_lies_beside_is_named(tmp_path: Path) -> None:
     examination = examine(read_repository(write(tmp_path, files)))
 
     assert examination.skipped == ("q/queue.yaml, a queue in a file: check it by its own name",)
+SETS = "from celery import Celery\napp = Celery('shop')\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "place"),
+    [
+        ({"a.py": SETS + "class Base:\n    task_time_limit = 9\nclass C(Base): ...\napp.config_from_object(C)\n"}, 4),
+        ({"a.py": SETS + "class C:\n    task_time_limit = 9\napp.config_from_object(C())\n"}, 4),
+        (
+            {
+                "a.py": SETS + "app.config_from_object('conf:C')\n",
+                "conf.py": "# celery\nclass C:\n  task_time_limit = 9",
+            },
+            3,
+        ),
+        (
+            {
+                "a.py": SETS + "from conf import C\napp.conf.update(C)\n",
+                "conf.py": "import celery\nC = dict(task_time_limit=9)",
+            },
+            2,
+        ),
+        ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(CONF)\n"}, 3),
+        ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(**CONF)\n"}, 3),
+        ({"a.py": SETS + "app.conf['task_time_limit'] = 9\n"}, 3),
+    ],
+)
+def test_the_settings_of_celery_are_followed_to_what_holds_them(
+    files: dict[str, str], place: int, tmp_path: Path
+) -> None:
+    examination = examine(read(tmp_path, files))
+
+    assert [(one.name, one.value, one.place.line) for one in examination.inventory.settings] == [
+        ("task_time_limit", 9, place)
+    ]
+    assert examination.skipped == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["config_from_object(load())", "config_from_object('shop.nowhere')", "conf.update(CONF)", "conf.update(**C)"],
+)
+def test_settings_of_celery_that_are_not_found_are_named(text: str, tmp_path: Path) -> None:
+    examination = examine(read(tmp_path, {"a.py": f"{SETS}app.{text}\n"}))
+
+    assert examination.skipped == ("what Celery's settings are taken from at a.py:3",)
+
+

@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, TypeGuard
+from typing import Final, NamedTuple, TypeGuard
 
 from harness.lint.celery_names import CONFIGURED, SETTINGS, celery_name
 from harness.lint.facts import (
@@ -233,7 +233,7 @@ LIBRARIES: Final = frozenset({
 })  # fmt: skip
 
 _TASKS: Final = frozenset({"task", "shared_task", "periodic_task"})
-_CONFIGURES: Final = frozenset({"config_from_object", "update"})
+_DJANGO_SETTINGS: Final = re.compile(r"(^|/)settings(/|$|\.py$)|(^|/)settings\w*\.py$|/config/")
 
 
 @dataclass(slots=True)
@@ -243,6 +243,7 @@ class PythonModule:
     path: str
     tree: ast.Module
     constants: dict[str, ast.expr] = field(default_factory=dict)
+    classes: dict[str, ast.ClassDef] = field(default_factory=dict)
     imports: frozenset[str] = frozenset()
     names: dict[str, str] = field(default_factory=dict)
     """Imported name -> where it comes from, with dots."""
@@ -268,6 +269,8 @@ class PythonModule:
         for statement in tree.body:
             for name, value in _assigned(statement):
                 module.constants[name] = value
+            if isinstance(statement, ast.ClassDef):
+                module.classes[statement.name] = statement
         module.imports = frozenset({_package(root) for root in roots} & LIBRARIES)
         return module
 
@@ -317,6 +320,15 @@ def _assigned(statement: ast.stmt) -> Iterator[tuple[str, ast.expr]]:
         yield statement.target.id, statement.value
 
 
+class _Holder(NamedTuple):
+    """A class or a dict that holds the settings of Celery, its file, the prefix of the names, and its line."""
+
+    node: ast.expr | ast.ClassDef
+    module: PythonModule
+    prefix: str
+    line: int
+
+
 class PythonQueues:
     """Reads what all modules together say of their queues."""
 
@@ -328,6 +340,7 @@ class PythonQueues:
             for name, value in module.constants.items():
                 self._anywhere.setdefault(name, []).append((value, module))
         self._apps = self._app_names()
+        self._holders: list[_Holder] = []
         self._configured = self._configuration()
         self._registered = _RegisteredTasks.of(self._modules)
 
@@ -340,6 +353,11 @@ class PythonQueues:
                 self._read(module)
             except RecursionError:
                 continue
+        for holder in self._holders:
+            pairs, where = self._held(holder.node, holder.module)
+            self._settings(pairs, where, holder.prefix, whole=False)
+            if not pairs:
+                self._facts.unfollowed.append(Place(holder.module.path, holder.line))
 
     def _app_names(self) -> dict[str, str]:
         """Return which names stand for an app, wherever one is made: name -> library."""
@@ -386,26 +404,42 @@ class PythonQueues:
                 named = {keyword.arg: keyword.value for keyword in node.keywords}
                 prefix = named.get("namespace")
                 text = prefix.value if isinstance(prefix, ast.Constant) and isinstance(prefix.value, str) else ""
-                self._follow(node.args[0], module, text, found)
+                if not self._follow(node.args[0], module, text + "_" if text else "", found):
+                    self._facts.unfollowed.append(Place(module.path, node.lineno))
         return found
 
-    def _follow(self, given: ast.expr, module: PythonModule, prefix: str, found: dict[str, str]) -> None:
-        if isinstance(given, ast.Constant) and isinstance(given.value, str):
-            wanted = given.value.partition(":")[0]
+    def _follow(self, given: ast.expr, module: PythonModule, prefix: str, found: dict[str, str]) -> bool:
+        """Note the modules, or the class or dict, that settings are taken from; tell whether there are any."""
+        text = ast.unparse(given.func if isinstance(given, ast.Call) else given)
+        if _is_text(given):
+            origin, fallback = str(given.value).replace(":", "."), str(given.value).partition(":")[0]
+        elif text in module.classes or module.constant(given) is not None:
+            self._holders.append(_Holder(module.classes.get(text, given), module, prefix, given.lineno))
+            return True
         else:
-            wanted = module.names.get(ast.unparse(given).partition(".")[0], "")
-        django = wanted.startswith("django.conf")
-        stem = wanted.lstrip(".").replace(".", "/")
-        for other in self._modules:
-            bare = other.path.removesuffix(".py").removesuffix("/__init__")
-            settings = django and re.search(r"(^|/)settings(/|$|\.py$)|(^|/)settings\w*\.py$|/config/", other.path)
-            if settings or (stem and not django and (bare == stem or bare.endswith("/" + stem))):
-                found.setdefault(other.path, prefix + "_" if prefix else "")
+            origin, fallback = self._origin(text, module), module.names.get(text.partition(".")[0], "")
+        if origin.startswith("django.conf"):
+            wanted = [one for one in self._modules if _DJANGO_SETTINGS.search(one.path)]
+        else:
+            wanted = self._modules_at(origin)
+        above, _, name = origin.rpartition(".")
+        places = [] if wanted else self._modules_at(above)
+        holders = [(held, one) for one in places if (held := one.classes.get(name, one.constants.get(name)))]
+        self._holders += [_Holder(held, one, prefix, held.lineno) for held, one in holders]
+        wanted = wanted or ([] if holders else self._modules_at(fallback))
+        found.update({one.path: prefix for one in wanted if one.path not in found})
+        return bool(wanted or holders)
+
+    def _modules_at(self, origin: str) -> list[PythonModule]:
+        """List the files that a module of this name may be."""
+        stem = origin.lstrip(".").replace(".", "/")
+        bare = {one.path.removesuffix(".py").removesuffix("/__init__"): one for one in self._modules if stem}
+        return [one for path, one in bare.items() if path == stem or path.endswith("/" + stem)]
 
     def _read(self, module: PythonModule) -> None:
         prefix = self._configured.get(module.path)
         if prefix is not None:
-            self._settings(module, prefix)
+            self._settings(list(module.constants.items()), module, prefix, whole=not prefix)
         for node in ast.walk(module.tree):
             if isinstance(node, ast.With) and any(self._is_atomic(one.context_expr, module) for one in node.items):
                 self._in_transaction(node, module)
@@ -416,10 +450,11 @@ class PythonQueues:
             elif isinstance(node, ast.Assign):
                 self._conf(node, module)
 
-    def _settings(self, module: PythonModule, prefix: str) -> None:
+    def _settings(self, pairs: list[tuple[str, ast.expr]], module: PythonModule, prefix: str, *, whole: bool) -> None:
+        """Note the settings among the names that a module, a class or a dict holds."""
         options: dict[str, Value] = {}
         read = {node.id for node in ast.walk(module.tree) if isinstance(node, ast.Name) and type(node.ctx) is ast.Load}
-        for name, value in module.constants.items():
+        for name, value in pairs:
             known = celery_name(name, prefix)
             if known is not None and (known in SETTINGS or name not in read):
                 told = self._option(known, value, module)
@@ -427,12 +462,46 @@ class PythonQueues:
                 options.update({key: replace(one, name=written) if key == known else one for key, one in told.items()})
                 self._listed(known, value, module)
         if options:
-            self._note(CELERY, "settings", CONFIGURED, options, module, 1, whole=not prefix)
+            self._note(CELERY, "settings", CONFIGURED, options, module, 1, whole=whole)
+
+    def _held(
+        self, held: ast.expr | ast.ClassDef, module: PythonModule, *, depth: int = 0
+    ) -> tuple[list[tuple[str, ast.expr]], PythonModule]:
+        """List what a class, with those that it inherits from here, or a dict assigns, and the file that it is in."""
+        if depth > 8:
+            return [], module
+        match held:
+            case ast.ClassDef(bases=bases, body=body):
+                above = [
+                    module.classes[one.id] for one in bases if isinstance(one, ast.Name) and one.id in module.classes
+                ]
+                pairs = [pair for base in above for pair in self._held(base, module, depth=depth + 1)[0]]
+                return [*pairs, *(pair for statement in body for pair in _assigned(statement))], module
+            case ast.Dict(keys=keys, values=values):
+                return [
+                    (str(key.value), value)
+                    for key, value in zip(keys, values, strict=True)
+                    if isinstance(key, ast.Constant)
+                ], module
+            case ast.Call(func=ast.Name(id="dict"), keywords=keywords):
+                return [(one.arg, one.value) for one in keywords if one.arg is not None], module
+            case ast.Call(func=ast.Name(id=name)) if name in module.classes:
+                return self._held(module.classes[name], module, depth=depth + 1)
+            case ast.Name(id=name):
+                here = module.constant(held)
+                if here is not None:
+                    return self._held(here, module, depth=depth + 1)
+                found = self._anywhere.get(module.names.get(name, "").rpartition(".")[2], [])
+                if len(found) == 1 and not module.is_local(held):
+                    return self._held(*found[0], depth=depth + 1)
+        return [], module
 
     def _conf(self, node: ast.Assign, module: PythonModule) -> None:
-        """Read `app.conf.task_acks_late = True`."""
+        """Read `app.conf.task_acks_late = True`, and `app.conf["task_acks_late"] = True`."""
         for target in node.targets:
             text = ast.unparse(target) if isinstance(target, ast.Attribute) else ""
+            if isinstance(target, ast.Subscript) and _is_text(target.slice):
+                text = f"{ast.unparse(target.value)}.{target.slice.value!s}"
             owner, _, name = text.rpartition(".conf.")
             if owner and "." not in name and self._library_of(owner, module) == CELERY:
                 known = celery_name(name, "")
@@ -546,24 +615,25 @@ class PythonQueues:
                 self._note(CELERY, "in_transaction", task, {}, module, node.lineno)
 
     def _configure(self, node: ast.Call, module: PythonModule) -> None:
+        """Read `Celery(broker=...)` and `app.conf.update(...)`, by names or by a dict."""
         options: dict[str, Value] = {}
-        listed = [(keyword.arg, keyword.value) for keyword in node.keywords if keyword.arg is not None]
-        for argument in node.args[:1]:
-            if isinstance(argument, ast.Dict):
-                listed += [
-                    (str(key.value), value)
-                    for key, value in zip(argument.keys, argument.values, strict=True)
-                    if isinstance(key, ast.Constant)
-                ]
-        for name, value in listed:
+        told = [(keyword.arg, keyword.value, module) for keyword in node.keywords if keyword.arg is not None]
+        held = [] if ast.unparse(node.func).endswith("Celery") else node.args[:1]
+        for holder in [*held, *(keyword.value for keyword in node.keywords if keyword.arg is None)]:
+            pairs, where = self._held(holder, module)
+            told += [(name, value, where) for name, value in pairs]
+            if not pairs and not isinstance(holder, ast.Dict):
+                self._facts.unfollowed.append(Place(module.path, node.lineno))
+        for name, value, where in told:
             known = {"broker": "broker_url", "backend": "result_backend"}.get(name) or celery_name(name, "")
             if known is not None:
-                options.update(self._option(known, value, module))
-                self._listed(known, value, module)
+                options.update(self._option(known, value, where))
+                self._listed(known, value, where)
         self._note(CELERY, "settings", None, options, module, node.lineno)
 
     def _listed(self, name: str, value: ast.expr, module: PythonModule) -> None:
         """Read a setting that lists entries: the schedule of beat, or where tasks go."""
+        value = module.constant(value) or value
         if name == "beat_schedule":
             self._beat(value, module)
         elif name == "task_routes" and isinstance(value, ast.Dict):
