@@ -20,6 +20,7 @@ OLD_NAMES: Final = {
     "CELERY_RESULT_BACKEND": "result_backend",
     "CELERY_TASK_RESULT_EXPIRES": "result_expires",
     "CELERY_DEFAULT_QUEUE": "task_default_queue",
+    "CELERY_QUEUES": "task_queues",
     "CELERY_ROUTES": "task_routes",
     "CELERY_ALWAYS_EAGER": "task_always_eager",
     "CELERY_IGNORE_RESULT": "task_ignore_result",

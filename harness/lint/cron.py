@@ -25,15 +25,23 @@ _PARTS: Final = re.compile(r"[\w*/,\-?#]{1,200}", re.ASCII)
 def problem_of(schedule: str, *, seconds: bool = False) -> str | None:
     """Say what is wrong with an expression; None where it is one.
 
-    `seconds` allows for a sixth field, first or last, and for nicknames such as `@daily`, as parsers in code do.
+    `seconds` allows for a sixth field, first or last, for `?` as a day, and for nicknames such as `@daily`, as parsers
+    in code do.
     """
     parts = schedule.split()
-    if seconds and (schedule.strip() in NICKNAMES or len(parts) == FIELDS + 1):
-        if schedule.strip() in NICKNAMES:
-            return None
-        first, last = _problem(parts[1:]), _problem(parts[:-1])
-        return first if first is not None and last is not None else None
-    return _problem(parts)
+    if not seconds:
+        return _problem(parts)
+    if schedule.strip() in NICKNAMES:
+        return None
+    if len(parts) != FIELDS + 1:
+        return _problem(_any_day(parts))
+    first, last = _problem(_any_day(parts[1:])), _problem(_any_day(parts[:-1]))
+    return first if first is not None and last is not None else None
+
+
+def _any_day(parts: list[str]) -> list[str]:
+    """Write `?` for a day as the `*` that cron-parser and croniter take it for."""
+    return ["*" if part == "?" and number in (2, 4) else part for number, part in enumerate(parts)]
 
 
 def repair_of(problem: str) -> str:

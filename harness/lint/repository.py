@@ -26,7 +26,7 @@ from harness.lint.readers.deployment import (
 from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
 from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, read_crontab
 from harness.lint.readers.python import PythonModule, PythonQueues, read_python
-from harness.lint.readers.schedules import WORKFLOWS, read_crontab_lines, read_schedules
+from harness.lint.readers.schedules import WORKFLOWS, is_of_a_machine, read_crontab_lines, read_schedules
 from harness.lint.readers.schema import read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
 from harness.lint.typescript import Constants, Module, first_error, parse
@@ -394,11 +394,13 @@ class _RepositoryReading:
         for reader in readers:
             reader.read_travelling()
         PythonQueues(self._python, facts).read()
-        if "graphile-worker" in facts.imported or any(one.library == "graphile-worker" for one in facts.packages):
-            for path, text in self._crontabs:
+        graphile = "graphile-worker" in facts.imported or any(
+            one.library == "graphile-worker" for one in facts.packages
+        )
+        for path, text in self._crontabs:
+            if graphile and not is_of_a_machine(text):
                 read_crontab(Place(path, 1), text, facts)
-        else:
-            for path, text in self._crontabs:
+            else:
                 read_crontab_lines(path, text, facts)
         facts.services.extend(services_of(self._variables))
 

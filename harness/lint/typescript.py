@@ -68,12 +68,20 @@ class JsonDocument(NamedTuple):
         return [] if self.root is None else list(pairs_of(self.root))
 
 
+_TEMPLATE: Final = re.compile(rb"\{\{\s*[#/\w.-]+|<%")
+
+
+def is_template(text: bytes) -> bool:
+    """Tell what a generator fills in from what is broken."""
+    return _TEMPLATE.search(text) is not None
+
+
 def parse_json(text: bytes) -> JsonDocument:
     """Read a JSON document, comments allowed; what stands before and after a mistake is read too."""
     plain = text.removeprefix(b"\xef\xbb\xbf").rstrip()
     whole = parse(b"(" + plain + b"\n)")
     root = next((node for node in descend(whole) if node.type == "object"), None)
-    if not whole.has_error and root is not None:
+    if (not whole.has_error and root is not None) or is_template(plain):
         return JsonDocument(root, None)
     try:
         json.loads(plain)

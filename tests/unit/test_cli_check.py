@@ -279,6 +279,9 @@ def test_services_are_named_with_env(
     assert "USE_PGBOSS_WORKERS is 'TRUE'" in told
 
 
+GUARD = "export async function GET() { check(process.env.CRON_SECRET); }\n"
+
+
 @pytest.mark.parametrize(
     ("uses", "told"),
     [
@@ -286,6 +289,13 @@ def test_services_are_named_with_env(
         ({"package.json": '{"dependencies": {"bullmq": "5.79.0"}}'}, []),
         ({"package.json": '{"dependencies": {"pg-boss": "12.38.0"}}'}, ["database_url"]),
         ({"w.ts": "start(process.env.USE_PGBOSS_WORKERS);"}, ["database_url", "workers_disabled"]),
+        (
+            {
+                "vercel.json": '{"crons": [{"path": "/api/cron/x", "schedule": "* * * * *"}]}',
+                "app/api/cron/x/route.ts": GUARD,
+            },
+            ["cron_secret_missing"],
+        ),
         ({"prod.env": "USE_PGBOSS_WORKERS=$RUN\nDATABASE_URL=$URL\nPGBOSS_BATCH_SIZE=$SIZE\n"}, []),
     ],
 )

@@ -208,6 +208,13 @@ def test_what_stands_beside_the_break_is_read(tmp_path: Path) -> None:
         ("render.yaml", "[" * 2_000),
         ("render.yaml", "- " * 20_000 + "a"),
         ("render.yaml", "".join(" " * n + "a:\n" for n in range(600))),
+        ("compose.yaml", "# celery worker\na: !!bool maybe\n"),
+        ("compose.yaml", "command: celery worker\na: 0x_\n"),
+        ("render.yaml", "a: 0b_\n"),
+        ("render.yaml", "%YAML 1.1\n---\na: 1e5\n"),
+        ("compose.yaml", "#c\n!!merge #c\n> #c\ncommand: celery worker\n!!str @|\n,,a%YAML 1.1\n---\n"),
+        ("render.yaml", "x: &a\n  <<: *a\n"),
+        ("render.yaml", f"services: [{{type: web, maxShutdownDelaySeconds: {'9' * 400}}}]\n"),
         ("pnpm-lock.yaml", "importers:\n" + "  x:\n" * 100_000),
         ("pyproject.toml", "a = " + "[" * 50_000),
         ("requirements.txt", "celery" * 50_000),
@@ -223,6 +230,18 @@ def test_what_stands_beside_the_break_is_read(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_hostile_files_end(name: str, text: str, tmp_path: Path) -> None:
     read(tmp_path, {name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("templates/package.json", '{"dependencies": {{{#if queue}} "pg-boss": "12" {{/if}}}'),
+        ("vercel.json", '{"crons": <%- crons %>'),
+        ("render.yaml", "services:\n{{- range .services }}\n  - name: a\n{{- end }}\n"),
+    ],
+)
+def test_a_template_is_not_broken(name: str, text: str, tmp_path: Path) -> None:
+    assert read(tmp_path, {name: text}).unreadable == []
 
 
 def test_aliases_cannot_make_a_small_file_enormous(tmp_path: Path) -> None:
@@ -288,6 +307,15 @@ def test_intervals_are_read_as_seconds(text: str, seconds: float | None) -> None
 )
 def test_a_schedule_says_how_far_apart_runs_are_at_most(schedule: str, seconds: float) -> None:
     assert period_seconds(schedule) == seconds
+
+
+@pytest.mark.parametrize(
+    ("schedule", "right"),
+    [("0 0 12 ? * MON", True), ("0 12 1 * ?", True), ("0 ? * * *", False), ("0 0 12 ? 13 *", False)],
+)
+def test_a_parser_in_code_takes_a_question_mark_for_any_day(schedule: str, right: bool) -> None:
+    assert (problem_of(schedule, seconds=True) is None) is right
+    assert problem_of(schedule) is not None
 
 
 @pytest.mark.parametrize("schedule", ["* * * *", "60 * * * *", "*/0 * * * *", "a * * * *", "* * * * 8", "5-1 * * * *"])
@@ -472,7 +500,8 @@ def test_the_commands_that_start_celery_are_read_wherever_they_stand_and_others_
         "supervisord.conf": "[program:w]\ncommand=celery -A app worker -c 4\nnumprocs=5\n",
         "w.service": "ExecStart=/opt/bin/celery \\\n  -A app worker $OPTIONS\n# celery -A app beat\n",
         "run.sh": "celery $ARGUMENTS\ncelery -A app flower\n",
-        "apps/render.yaml": "services:\n  - type: worker\n    startCommand: celery -A app worker -B\n    numInstances: 3\n",
+        "apps/render.yaml": "services:\n  - type: worker\n    startCommand: celery -A app worker -B\n"
+        "    numInstances: 3\n",
         "x/compose.yaml": "x-mail: &mail\n  command: celery -A app worker -B\nservices:\n  all: {<<: *mail}\n",
         "y/compose.yaml": "x-mail: &mail\n  command: celery -A app worker -B\nservices: {all: *mail}\n",
         "helm/beat.yaml": "{{- if .x }}\n- command: [celery, -A, app, beat]\n",
@@ -502,19 +531,6 @@ def test_the_commands_that_start_celery_are_read_wherever_they_stand_and_others_
     ]
 
 
-def test_a_file_that_only_starts_celery_is_no_pass(tmp_path: Path) -> None:
-    examination = examine(read_repository(write(tmp_path, {"Procfile": "w: celery -A app worker\nb: celery $X\n"})))
-
-    assert examination.uncovered == ("celery is used (Procfile:1), and none of its calls or settings was understood",)
-    assert examination.skipped == ("what starts Celery at Procfile:2 (what it starts is a variable)",)
-
-
-def test_a_queue_in_a_file_that_lies_beside_is_named(tmp_path: Path) -> None:
-    queue = "format: 1\nqueue: jobs\nclaim: |\n  SELECT 1\n"
-    files = {"celeryconfig.py": "task_time_limit = 60\n", "q/queue.yaml": queue, "q/x.yaml": "queue: jobs\n"}
-    examination = examine(read_repository(write(tmp_path, files)))
-
-    assert examination.skipped == ("q/queue.yaml, a queue in a file: check it by its own name",)
 SETS = "from celery import Celery\napp = Celery('shop')\n"
 
 
@@ -563,3 +579,16 @@ def test_settings_of_celery_that_are_not_found_are_named(text: str, tmp_path: Pa
     assert examination.skipped == ("what Celery's settings are taken from at a.py:3",)
 
 
+def test_a_file_that_only_starts_celery_is_no_pass(tmp_path: Path) -> None:
+    examination = examine(read_repository(write(tmp_path, {"Procfile": "w: celery -A app worker\nb: celery $X\n"})))
+
+    assert examination.uncovered == ("celery is used (Procfile:1), and none of its calls or settings was understood",)
+    assert examination.skipped == ("what starts Celery at Procfile:2 (what it starts is a variable)",)
+
+
+def test_a_queue_in_a_file_that_lies_beside_is_named(tmp_path: Path) -> None:
+    queue = "format: 1\nqueue: jobs\nclaim: |\n  SELECT 1\n"
+    files = {"celeryconfig.py": "task_time_limit = 60\n", "q/queue.yaml": queue, "q/x.yaml": "queue: jobs\n"}
+    examination = examine(read_repository(write(tmp_path, files)))
+
+    assert examination.skipped == ("q/queue.yaml, a queue in a file: check it by its own name",)

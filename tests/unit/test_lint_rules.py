@@ -14,7 +14,7 @@ from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
 from harness.lint.settings import standings
 from tests.unit.guide_repository import write
-from tests.unit.queue_repositories import CELERY, CONF, QUEUES, RETRIED, TASK, Example, bull, celery
+from tests.unit.queue_repositories import CELERY, CONF, QUEUES, RETRIED, TASK, Example, bull, celery, graphile
 
 BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2
@@ -242,12 +242,6 @@ EXAMPLES = [
         {".env": "DATABASE_URL=postgres://x-pooler.eu.example.org/jobs\n", **boss('client.query("LISTEN jobs");')},
         ".env:1",
         {".env": "DATABASE_URL=postgres://x.eu.example.org/jobs\n", **boss('client.query("LISTEN jobs");')},
-    ),
-    Example(
-        "cron_secret_missing",
-        {"vercel.json": CRON, ".env": "A=1\n", ROUTE: GUARDED},
-        "vercel.json:1",
-        {"vercel.json": CRON, ".env": "A=1\n", ROUTE: "export async function GET() { await purge(toolJob); }"},
     ),
     Example(
         "cron_secret_missing",
@@ -848,6 +842,19 @@ RIGHT = {
         "a/.env": "USE_PGBOSS_WORKERS=$RUN\nDATABASE_URL=$POSTGRES_URL\nPGBOSS_POLLING_INTERVAL=$POLL\n",
         "b/.env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgres://$USER@$HOST:$PORT/d\n",
         "c/.env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgresql+psycopg2://h/d\n",
+    },
+    "a crontab of the machine beside graphile-worker": {
+        **graphile("await run({ connectionString });"),
+        "docker/crontab": "MAILTO=a\n15 4 * * * /usr/bin/prune\n",
+        "etc/crontab": "15 4 * * * root cd /srv && prune\n",
+    },
+    "a day that cron-parser takes any": bull(
+        "const q = new Queue('a');\nq.upsertJobScheduler('a', { pattern: '0 0 12 ? * MON' });"
+    ),
+    "a secret that only the dashboard knows": {"vercel.json": CRON, ".env": "NEXT_PUBLIC_NAME=a\n", ROUTE: GUARDED},
+    "queues under their name of Celery 3": {
+        "celeryconfig.py": "import celery\nCELERY_QUEUES = make()\nCELERY_ROUTES = {'a.b': {'queue': 'slow'}}\n",
+        "Procfile": "worker: celery -A shop worker\n",
     },
     "a parameter that is called like a constant": {
         "tasks.py": CELERY + CONF.format(3600) + "hours = 86400\n" + TASK.format("") + (

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from posixpath import basename, dirname
 from typing import Any, Final
@@ -16,7 +18,7 @@ from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from tree_sitter import Node
 
 from harness.lint.facts import UNKNOWN, Cron, Facts, Limit, Place, Scalar, Service, SettingSource, Unreadable, Value
-from harness.lint.typescript import line_of, pairs_of, parse_json, text_of, unquoted
+from harness.lint.typescript import is_template, line_of, pairs_of, parse_json, text_of, unquoted
 
 DOCUMENTATION: Final = frozenset({"example", "sample", "template", "dist", "defaults", "schema", "test", "ci", "vault"})
 """Suffixes of files that show what to set, or that tests use; nothing runs under them."""
@@ -96,6 +98,7 @@ def process_environment(environ: Mapping[str, str], *, service: str) -> Service:
     return Service(service, "production", values, place, named=True)
 
 
+LARGEST_DELAY: Final = 1e9
 RENDER_SHUTDOWN_SECONDS: Final = 30
 """What Render grants a stopping service that does not say `maxShutdownDelaySeconds`."""
 
@@ -139,19 +142,38 @@ def read_render(path: str, text: str, facts: Facts) -> None:
         facts.unreadable.append(Unreadable(Place(path, deep), "is nested too deeply to be read"))
         return
     try:
-        document = YAML(typ="rt").load(io.StringIO(text))
-    except MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
-        facts.unreadable.append(Unreadable(Place(path, line), f"is no YAML: {error.problem}"))
-        return
-    except (YAMLError, ValueError, RecursionError) as error:
-        facts.unreadable.append(Unreadable(Place(path, 1), f"is no YAML: {type(error).__name__}"))
+        with _only_yaml_errors():
+            document = YAML(typ="rt").load(io.StringIO(text))
+    except YAMLError as error:
+        if not is_template(text.encode("utf-8", "replace")):
+            facts.unreadable.append(_broken(path, error))
         return
     if not isinstance(document, CommentedMap):
         return
     groups = {_text(group.get("name")): group for group in _maps(document, "envVarGroups")}
     for service in _maps(document, "services"):
         _service(path, service, groups, facts)
+
+
+def _broken(path: str, error: Exception) -> Unreadable:
+    if not isinstance(error, MarkedYAMLError):
+        told = str(error) if type(error) is YAMLError else type(error).__name__
+        return Unreadable(Place(path, 1), f"is no YAML: {told}")
+    line = error.problem_mark.line + 1 if error.problem_mark is not None else 1
+    return Unreadable(Place(path, line), f"is no YAML: {error.problem}")
+
+
+@contextmanager
+def _only_yaml_errors() -> Iterator[None]:
+    """Turn whatever the parser raises into an error of YAML: for a scalar that its tag does not fit it has none."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except YAMLError:
+        raise
+    except Exception as error:  # noqa: BLE001 - KeyError, IndexError, AttributeError, AssertionError and others
+        raise YAMLError(type(error).__name__) from None
 
 
 DEEPEST_YAML: Final = 40
@@ -171,8 +193,9 @@ def too_deep(text: str) -> int | None:
 def yaml_documents(text: str) -> list[Any] | None:
     """Return the documents of a file, keys with their lines; None where it is no plain YAML, or nested too deeply."""
     try:
-        return None if too_deep(text) is not None else list(YAML(typ="rt").load_all(io.StringIO(text)))
-    except (YAMLError, ValueError, RecursionError):
+        with _only_yaml_errors():
+            return None if too_deep(text) is not None else list(YAML(typ="rt").load_all(io.StringIO(text)))
+    except YAMLError:
         return None
 
 
@@ -214,7 +237,7 @@ def _service(path: str, service: CommentedMap, groups: dict[str, CommentedMap], 
         facts.crons.append(Cron(command, service["schedule"], Place(path, line_of_key(service, "schedule"))))
     elif kind in ("worker", "web", "pserv"):
         delay = service.get("maxShutdownDelaySeconds", RENDER_SHUTDOWN_SECONDS)
-        if isinstance(delay, (int, float)):
+        if isinstance(delay, (int, float)) and abs(delay) < LARGEST_DELAY:
             line = line_of_key(service, "maxShutdownDelaySeconds" if "maxShutdownDelaySeconds" in service else "name")
             facts.limits.append(Limit("shutdown", float(delay), Place(path, line), service=name))
 

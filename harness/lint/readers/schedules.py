@@ -15,7 +15,18 @@ WORKFLOWS: Final = ".github/workflows/"
 _PLAIN: Final = re.compile(r"[0-9*/,\-]+(\s+[0-9*/,\-]+){3,4}")
 """Expressions that every cron reads alike: names, `H`, `L` and `?` are not judged."""
 _LINE: Final = re.compile(r"^\s*(?P<schedule>[0-9*/,\-]+(?:\s+[0-9*/,\-]+){4})\s+(?P<command>\S.*)$")
+_ASSIGNED: Final = re.compile(r"^\s*[A-Za-z_]\w*\s*=")
 LONGEST_NAME: Final = 60
+
+
+def is_of_a_machine(text: str) -> bool:
+    """Tell a crontab of cron from one of graphile-worker: it sets variables, or starts a program by a path."""
+    for line in text.splitlines():
+        parts = line.split(None, 5)
+        starts = len(parts) == 6 and "/" in parts[5].partition("{")[0]
+        if not line.lstrip().startswith("#") and (starts or _ASSIGNED.match(line)):
+            return True
+    return False
 
 
 def read_crontab_lines(path: str, text: str, facts: Facts) -> None:

@@ -47,7 +47,7 @@ def _units(facts: Facts) -> Iterator[Breach]:
 
 
 def _disagreeing(names: Mapping[str, list[tuple[Value, float]]]) -> Iterator[Breach]:
-    """Compare what several names say; one that has two values belongs to two things, and tells of neither."""
+    """Compare what several names say; one that has two values belongs to two things, and counts for neither."""
     sure = [told for told in names.values() if max(_numbers(told)) - min(_numbers(told)) <= CLOSE]
     for (value, number), *_ in sure[1:]:
         first, seconds = sure[0][0]

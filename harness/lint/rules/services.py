@@ -222,20 +222,19 @@ def _secret_set(facts: Facts) -> Iterator[Breach]:
         if isinstance(value.value, str) and value.value.strip().lower() in _NO_SECRETS:
             told = repr(value.value) if value.value else "empty"
             yield Breach(value.place, f"{SECRET} of {service.name} is {told}: the cron is refused", repair)
-    if holders:
+    if holders or SECRET not in facts.named:
         return
+    # Where no service is named, the platform's dashboard may hold it.
+    asked = [one for one in facts.services if one.named and not _WORKER.search(one.name)]
+    names = ", ".join(one.name for one in asked)
     for cron in facts.crons:
-        beside = [one for one in facts.services if one.complete and one.name == (cron.folder or "repository")]
-        asked = [one for one in facts.services if one.named]
-        read = asked or (beside if SECRET in facts.named else [])
-        if cron.path.startswith("/") and read:
-            names = ", ".join(one.name for one in read)
+        if cron.path.startswith("/") and asked:
             yield Breach(
                 cron.place,
                 f"the platform requests {cron.path}, and {SECRET} is not set in {names}: the request is refused, and "
                 "what it is for is never done",
                 repair,
-                tuple(Related(one.place, f"{SECRET} is not set") for one in read),
+                tuple(Related(one.place, f"{SECRET} is not set") for one in asked),
             )
 
 
