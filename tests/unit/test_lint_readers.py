@@ -542,9 +542,9 @@ SETS = "from celery import Celery\napp = Celery('shop')\n"
         (
             {
                 "a.py": SETS + "app.config_from_object('conf:C')\n",
-                "conf.py": "# celery\nclass C:\n  task_time_limit = 9",
+                "conf.py": "class C:\n  task_time_limit = 9",
             },
-            3,
+            2,
         ),
         (
             {
