@@ -8,6 +8,7 @@ before and after each change, the writer (`application_name`) and `clock_timesta
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ STATEMENT_SECONDS: Final = 300
 CONNECT_SECONDS: Final = 10
 AT_ONCE: Final = 5_000
 """Rows that are fetched at a time."""
+LOOKS_AHEAD: Final = 2 * AT_ONCE
+"""How many entries of a log may lie between a row that is deleted and the same row that is written anew."""
 
 _OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
     "attempt_overrun": frozenset({"attempts", "max_attempts", "started_at"}),
@@ -408,23 +411,26 @@ def _logged_table(session: Snapshot) -> DescribedTable:
 
 
 def _rejoined(entries: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Take a row that one transaction deletes and writes anew for one that it changes: pg-boss 10 fails jobs so."""
-    gone: dict[JobId, tuple[Any, ...]] = {}
+    """Take a row that one transaction deletes and writes anew for one that it changes: pg-boss 10 fails jobs so.
+
+    All else stays in its order: a key is free again once the row that held it was deleted.
+    """
+    window: deque[list[tuple[Any, ...]]] = deque()
+    gone: dict[tuple[JobId, Any], list[tuple[Any, ...]]] = {}
     for entry in entries:
         job, xid, at, writer, before, after = entry
-        deleted = gone.pop(job, None)
-        if deleted is not None and before is None and deleted[1] == xid:
-            yield job, xid, at, writer, deleted[4], after
-            continue
-        if deleted is not None:
-            yield deleted
-        if after is not None:
-            yield entry
-            continue
-        gone[job] = entry
-        if len(gone) > AT_ONCE:
-            yield gone.pop(next(iter(gone)))
-    yield from gone.values()
+        place = [entry]
+        if after is None:
+            gone[job, xid] = place
+        elif before is None and (deleted := gone.pop((job, xid), None)):
+            place = [(job, xid, at, writer, deleted.pop()[4], after)]
+        window.append(place)
+        if len(window) > LOOKS_AHEAD:
+            for told in window.popleft():
+                gone.pop((told[0], told[1]), None)
+                yield told
+    for place in window:
+        yield from place
 
 
 class _LogReader:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.audit.database import _OF_ROWS, SHOWN_BY_LOG, _LogReader, _silent, life_of
+from harness.audit.database import _OF_ROWS, SHOWN_BY_LOG, _LogReader, _rejoined, _silent, life_of
 from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
 from harness.audit.judging import Audit, Auditor
@@ -438,6 +438,27 @@ def test_a_queue_that_deletes_what_is_done_loses_nothing_by_it() -> None:
     taken_over = [*life, ("w2", picked, again)]
     assert logged("pgqueuer-jobs", *taken_over, ("w2", again, None)) <= {"double_claim"}
     assert "stale_complete" in logged("pgqueuer-jobs", *taken_over, ("w1", again, None))
+
+
+def test_a_row_that_is_written_anew_is_joined_and_all_else_keeps_its_order() -> None:
+    """A deleted job gave its key up before another one took it; a transaction in between changes nothing."""
+    waits, other = ({"id": job, "status": "queued", "tool": "mail", "unique_key": "k"} for job in "12")
+    picked = {**waits, "status": "picked", "worker": "w1"}
+    rows = [("1", 1, None, waits), ("1", 2, waits, picked), ("1", 3, picked, None), ("1", 3, None, waits)]
+    rows += [("1", 4, waits, None), ("2", 5, None, other), ("2", 6, other, None)]
+    rows[3:3] = [("3", 9, None, {**other, "id": "3", "unique_key": "z"})]
+    told = [*_rejoined((job, xid, T, "w1", before, after) for job, xid, before, after in rows)]
+    assert [(job, xid) for job, xid, *_ in told] == [
+        ("1", 1),
+        ("1", 2),
+        ("3", 9),
+        ("1", 3),
+        ("1", 4),
+        ("2", 5),
+        ("2", 6),
+    ]
+    assert told[3][4:] == (picked, waits)
+    assert logged("pgqueuer-jobs", *(entry[3:] for entry in told)) == set()
 
 
 def test_a_status_that_says_nothing_ends_nothing_in_a_log() -> None:
