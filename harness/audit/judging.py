@@ -27,7 +27,7 @@ STUCK_AFTER: Final[Duration] = HOUR
 SHOWN_EACH: Final = 10
 """Of each anomaly, at most this many jobs are named; the rest is counted."""
 MOST_ANOMALIES: Final = 100_000
-"""Beyond it nothing is taken down: the source, or how it is read, is wrong as a whole."""
+"""Beyond it nothing is judged: the source, or how it is read, is wrong as a whole."""
 NOT_SHOWN: Final = (Documented("the evidence does not show it"),)
 _TIMES: Final = ("created_at", "start_after", "started_at", "lease_until", "completed_at", "expires_at")
 
@@ -96,6 +96,8 @@ class Auditor:
         """By tool and priority, the latest due time of a job that was claimed."""
         self.events = 0
         self.jobs = 0
+        self.stopped = False
+        """Whether it found so much that it judged no further."""
         self.timeless = 0
         """How many jobs were completed and do not say when that was, or when they were claimed."""
         self.first: Instant | None = None
@@ -121,6 +123,7 @@ class Auditor:
             if type(event) is Observed:
                 self._observe(event)
             if len(anomalies) >= MOST_ANOMALIES:
+                self.stopped = True
                 break
 
     def _observe(self, event: Observed) -> None:
@@ -157,7 +160,8 @@ class Auditor:
         return [each for found in self._found(now).values() for each in found]
 
     def _found(self, now: Instant) -> dict[str, list[Suspect]]:
-        return _suspects([*self._judge.anomalies, *self._unfinished(self.overdue(now), now)])
+        late = {} if self.stopped else self.overdue(now)  # What was not read may have ended them.
+        return _suspects([*self._judge.anomalies, *self._unfinished(late, now)])
 
     def story(self, job: JobId) -> tuple[Run, Instant] | None:
         """Return all that the source shows of a job, as a run, and when that began; None where it shows nothing."""
@@ -184,10 +188,11 @@ class Auditor:
         )
 
     def _notes(self) -> list[str]:
-        if not self.timeless or "completed_before_started" not in self._shows:
-            return []
-        jobs = f"{self.timeless} job{'' if self.timeless == 1 else 's'}"
-        return [f"not judged for completed_before_started: {jobs} without started_at or completed_at"]
+        notes = [f"stopped after {MOST_ANOMALIES} anomalies: nothing that came later is judged"] if self.stopped else []
+        if self.timeless and "completed_before_started" in self._shows:
+            jobs = f"{self.timeless} job{'' if self.timeless == 1 else 's'}"
+            notes.append(f"not judged for completed_before_started: {jobs} without started_at or completed_at")
+        return notes
 
     def _unfinished(self, late: dict[JobId, JobView], now: Instant) -> list[Anomaly]:
         """Judge what must hold at rest of these jobs, as they stand; two rows that disagree explain all else."""

@@ -123,6 +123,18 @@ def test_a_waiting_job_is_passed_over_only_where_later_ones_were_claimed() -> No
     assert found(SENT, *later, now=T + 3 * HOUR + 1) == {"job_never_run"}
 
 
+def test_an_audit_that_finds_too_much_says_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.audit.judging.MOST_ANOMALIES", 1)
+    early = [RUNS._replace(id=job, start_after=T + HOUR) for job in "bc"]
+    chronicle = Chronicle()
+    events = [event for each in early for event in chronicle.change(T, "w", each._replace(status=Status.PENDING), each)]
+    auditor = Auditor(Evidence("log", frozenset(SHOWN_BY_LOG), {}, lambda jobs: iter(events), lambda: T + 9 * HOUR))
+    auditor.take(events)
+    audit = auditor.finish()
+    assert {each.name for each in audit.findings} == {"claimed_early"}, "what ended b may not have been read"
+    assert audit.notes == ("stopped after 1 anomalies: nothing that came later is judged",)
+
+
 def test_what_a_source_cannot_show_is_not_reported_and_the_verdict_says_so() -> None:
     evidence = Evidence("nothing", frozenset(), {"fenced": "why"}, lambda jobs: iter(()), lambda: T)
     audit = Auditor(evidence).finish()
