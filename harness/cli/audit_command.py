@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -148,6 +149,7 @@ def execute(arguments: argparse.Namespace) -> int:
         raise UsageError(
             "no source to audit was given", hint=f"Name a file, {LOG}, or a table: {', '.join(known_tables())}."
         )
+    arguments.sources = list(dict.fromkeys(arguments.sources))
     outputs = {
         option: OutputFile.checked(name, f"--{option}")
         for option in ("json", "html", "trace", "metrics")
@@ -166,11 +168,21 @@ def execute(arguments: argparse.Namespace) -> int:
             auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
             auditor.take(evidence.read(None if arguments.job is None else {arguments.job}))
             audits.append(auditor.finish())
+    audits = _told_apart(audits, arguments.sources)
     incidents = _incidents(audits, arguments.scenarios) if arguments.scenarios else {}
-    for audit in audits:
-        show_lines([*_screen(audit, arguments, incidents)], sys.stdout)
+    for audit, source in zip(audits, arguments.sources, strict=True):
+        show_lines([*_screen(audit, source, arguments, incidents)], sys.stdout)
     _write(outputs, audits, arguments, incidents)
     return int(_verdict(audits).exit_code)
+
+
+def _told_apart(audits: list[Audit], sources: list[str]) -> list[Audit]:
+    """Name audits of one name, such as those of two files, by their sources too."""
+    names = Counter(audit.source for audit in audits)
+    return [
+        replace(audit, source=f"{audit.source} ({source})") if names[audit.source] > 1 else audit
+        for audit, source in zip(audits, sources, strict=True)
+    ]
 
 
 def _verdict(audits: Iterable[Audit]) -> Verdict:
@@ -298,12 +310,14 @@ def _jobs(count: int) -> str:
     return f"{count} job{'' if count == 1 else 's'}"
 
 
-def _again(source: str, job: JobId | None) -> str:
-    return shlex.join(["job-harness", "audit", source, *(("--job", job) if job is not None else ())])
+def _again(source: str, arguments: argparse.Namespace, job: JobId | None) -> str:
+    """Return the command that tells the whole story of this job."""
+    wanted = [] if job is None else [f"--job={job}"] if job.startswith("-") else ["--job", job]
+    named = [part for name in arguments.job_attribute for part in ("--job-attribute", name)]
+    return shlex.join(["job-harness", "audit", source, *named, *wanted])
 
 
-def _screen(audit: Audit, arguments: argparse.Namespace, incidents: dict[str, str]) -> Iterator[Line]:
-    source = arguments.sources[0] if len(arguments.sources) == 1 else audit.source
+def _screen(audit: Audit, source: str, arguments: argparse.Namespace, incidents: dict[str, str]) -> Iterator[Line]:
     for finding in audit.findings[:SCREENS]:
         title = f"{_jobs(finding.jobs)} in {audit.source}"
         yield from first_screen(finding.story, title=title, lead=finding.name)
@@ -313,7 +327,7 @@ def _screen(audit: Audit, arguments: argparse.Namespace, incidents: dict[str, st
             names = ", ".join(str(each.job) for each in finding.others) + (f" and {more} more" if more > 0 else "")
             yield from (Line(text) for text in wrap("Other jobs: ", names, width=80, lines=2))
         if arguments.job is None and finding.first.job is not None:
-            yield Line(f"Whole story: {_again(source, finding.first.job)}")
+            yield Line(f"Whole story: {_again(source, arguments, finding.first.job)}")
         if finding.name in incidents:
             yield Line(f"Replay on a model: job-harness run {shlex.quote(incidents[finding.name])}")
         yield Line("")
@@ -321,7 +335,7 @@ def _screen(audit: Audit, arguments: argparse.Namespace, incidents: dict[str, st
         yield Line(f"{finding.name}: {_jobs(finding.jobs)}")
         yield from (Line(text) for text in wrap("  Here: ", _where(finding), width=80, lines=2))
         if arguments.job is None and finding.first.job is not None:
-            yield Line(f"  Whole story: {_again(source, finding.first.job)}")
+            yield Line(f"  Whole story: {_again(source, arguments, finding.first.job)}")
     if not arguments.quiet or audit.verdict is not Verdict.PASS:
         yield from _summary(audit)
 
@@ -350,7 +364,9 @@ def _tell_story(evidence: Evidence, job: JobId) -> None:
     auditor = Auditor(evidence)
     story = auditor.story(job)
     if story is None:
-        raise UsageError(f"{evidence.name} holds nothing of a job {job!r}", hint="Its id is as the source writes it.")
+        raise UsageError(
+            f"{evidence.name} holds nothing of a job {job!r}", hint="Its id is as the audit without --job shows it."
+        )
     run, began = story
     print(printable(f"Job {job} in {evidence.name}; t+0s is {_time(began)}."))
     for row in rows_of(run.history, job=None, most=WHOLE_STORY):
@@ -470,15 +486,16 @@ def _finding_data(finding: AuditFinding, incidents: dict[str, str]) -> dict[str,
 
 def _pages(audits: list[Audit], arguments: argparse.Namespace) -> dict[str, Any]:
     """Return the stories as the document that a picture is drawn of."""
-    source = arguments.sources[0]
-    found = [finding for audit in audits for finding in audit.findings]
+    found = [
+        (source, finding) for source, audit in zip(arguments.sources, audits, strict=True) for finding in audit.findings
+    ]
     shown = [
-        Case(replace(each.story.scenario, title=_heading(each)), each.story.engine, run=each.story) for each in found
+        Case(replace(each.story.scenario, title=_heading(each)), each.story.engine, run=each.story) for _, each in found
     ]
     document = report_data(shown)
-    for case, finding in zip(document["cases"], found, strict=True):
+    for case, (source, finding) in zip(document["cases"], found, strict=True):
         case["scenario"] = ""
-        case["replay"] = _again(source, finding.first.job)
+        case["replay"] = _again(source, arguments, finding.first.job)
     return {**document, "verdict": str(_verdict(audits)), "exit_code": int(_verdict(audits).exit_code)}
 
 

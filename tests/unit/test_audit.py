@@ -384,6 +384,26 @@ def test_what_has_no_screen_has_its_first_job_and_the_command_for_its_story(
     assert moment(-2858) == "t-0.002858s"
 
 
+def test_files_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [tmp_path / folder / "spans.json" for folder in ("a", "b")]
+    for file, job in zip(files, ("-a", "b"), strict=True):
+        file.parent.mkdir()
+        groups = [span("", at, 10, worker=f"w{at}", **{"order.id": job}) for at in (0, 5)]
+        file.write_text(json.dumps({"resourceSpans": groups}))
+    page, metrics, named = tmp_path / "page.html", tmp_path / "metrics.prom", ("--job-attribute", "order.id")
+    sources = [str(file) for file in (*files, files[0])]
+    assert main(["audit", *sources, *named, "--html", str(page), "--metrics", str(metrics)]) == 1
+    shown = capsys.readouterr().out
+    series = [line.rsplit(" ", 1)[0] for line in metrics.read_text().splitlines() if line[0] != "#"]
+    assert len(series) == len(set(series)) == 4
+    for file, job in zip(files, ("--job=-a", "--job b"), strict=True):
+        again = f"job-harness audit {file} --job-attribute order.id {job}"
+        assert f"Whole story: {again}\n" in shown
+        assert again in page.read_text()
+        assert main(again.split()[1:]) == 1
+        assert f"fail  the spans of spans.json ({file}): 1 job" in shown
+
+
 def test_hostile_text_in_a_job_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     hostile = '\x1b[31m</script><img src=x onerror=alert(1)>"\n'
     groups = span(hostile, 0, 10, worker=hostile), span(hostile, 5, 12, worker="w2")
