@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from harness.audit.evidence import Chronicle, Evidence, blank
-from harness.errors import UsageError
+from harness.errors import UsageError, clipped
 from harness.history.event import Effect, Event
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView
@@ -30,6 +30,9 @@ JOB_ATTRIBUTES: Final = (
     "job.id",
 )
 """Where instrumentations write the job's id: Celery's and the messaging conventions, BullMQ's own, hand-made ones."""
+BULLMQ_JOB: Final = "bullmq.job.id"
+BULLMQ_DONE: Final = "job completed"
+"""The event of a run that BullMQ completed; it sets no status."""
 TOOL_ATTRIBUTES: Final = ("celery.task_name", "bullmq.job.name", "messaging.destination.name", "bullmq.queue.name")
 WORKER_ATTRIBUTES: Final = ("bullmq.worker.id", "messaging.consumer.id")
 RESOURCE_ATTRIBUTES: Final = ("service.instance.id", "host.name", "service.name")
@@ -39,6 +42,9 @@ _KINDS: Final = {"SPAN_KIND_PRODUCER": PRODUCER, "SPAN_KIND_CONSUMER": CONSUMER}
 _ERROR: Final = (2, "STATUS_CODE_ERROR")
 _RETRIES: Final = ("celery.retry.reason",)
 """An attribute that says that a run which raised nothing did not end the job either."""
+_OPERATION: Final = ("messaging.operation.type", "messaging.operation")
+"""What a span is of, in this order: some write `receive` of a run in the second, and what it is in the first."""
+_NO_RUN: Final = ("settle", "create")
 SHOWS: Final = frozenset({"concurrent_execution", "terminal_job_revived"})
 _SILENT: Final = {
     "no_lost_job": "a job without a span may be one that was not sampled",
@@ -63,11 +69,22 @@ class JobRun:
 
 @dataclass(slots=True)
 class _Spans:
-    runs: dict[JobId, list[JobRun]]
-    sent: dict[JobId, Instant]
+    runs: dict[JobId, list[JobRun]] = field(default_factory=dict)
+    sent: dict[JobId, Instant] = field(default_factory=dict)
+    received: dict[JobId, list[JobRun]] = field(default_factory=dict)
+    """Spans of `receive`: runs only of a job that has no other, as where an instrumentation calls its runs so."""
     last: Instant = 0
     nameless: int = 0
     twice: int = 0
+    seen: set[str] = field(default_factory=set)
+
+    def settle(self) -> int:
+        """Take what was received for runs where nothing else is one; return how many spans are none."""
+        self.seen.clear()
+        left = 0
+        for job, received in self.received.items():
+            left += len(received) if self.runs.setdefault(job, received) is not received else 0
+        return left
 
 
 def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Instant | None = None) -> Evidence:
@@ -76,6 +93,7 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     Raises UsageError with the line for what is not OTLP, and where no span names a job.
     """
     spans = _read(path, (*attributes, *JOB_ATTRIBUTES))
+    received = spans.settle()
     if not spans.runs:
         raise UsageError(
             f"{path}: none of its spans is a run of a job ({spans.nameless} name no job)",
@@ -87,6 +105,7 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     ]
     notes += [f"left out because they name no job: {spans.nameless} of the consumers' spans"] if spans.nameless else []
     notes += [f"counted once although the file repeats them: {spans.twice} spans"] if spans.twice else []
+    notes += [f"not counted as runs, for their jobs have others: {received} spans of `receive`"] if received else []
     shifted = Counter[str]()
     runs = {
         job: _apart(sorted(own, key=lambda run: (run.began, run.ended)), skew, shifted)
@@ -194,34 +213,61 @@ _ACTIVE: Final = blank("", Status.PROCESSING).queue_state
 
 
 def _read(path: Path, attributes: tuple[str, ...]) -> _Spans:
-    spans = _Spans({}, {})
-    seen: set[str] = set()
-    for resource, span in _all_spans(path):
-        kind = span.get("kind")
-        kind = _KINDS.get(kind, kind) if isinstance(kind, str) else kind
-        if kind not in (PRODUCER, CONSUMER):
-            continue
-        own = _attributes(span.get("attributes", ()))
-        job = next((str(own[name]) for name in attributes if own.get(name) not in (None, "")), None)
-        began, ended = (int(span.get(name) or 0) // 1000 for name in ("startTimeUnixNano", "endTimeUnixNano"))
-        if job is None or not began or ended < began:
-            spans.nameless += kind == CONSUMER
-            continue
-        number = f"{span.get('traceId')}/{span.get('spanId')}"
-        if number in seen:
-            spans.twice += 1
-            continue
-        seen.add(number)
-        spans.last = max(spans.last, ended)
-        if kind == PRODUCER:
-            spans.sent[job] = min(began, spans.sent.get(job, began))
-        else:
-            failed = (span.get("status") or {}).get("code") in _ERROR or any(name in own for name in _RETRIES)
-            tool = next((str(own[name]) for name in TOOL_ATTRIBUTES if name in own), str(span.get("name") or "job"))
-            spans.runs.setdefault(job, []).append(
-                JobRun(job, tool, _worker(own, resource), began, ended, not failed, number)
-            )
+    spans = _Spans()
+    for number, document in _documents(path):
+        try:
+            for resource, span in _spans_of(document):
+                _take(spans, resource, span, attributes)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"{path}:{number}: this is not OTLP: {error}", hint=_HINT) from None
     return spans
+
+
+def _take(spans: _Spans, resource: Mapping[str, Any], span: Mapping[str, Any], attributes: tuple[str, ...]) -> None:
+    kind = span.get("kind")
+    kind = _KINDS.get(kind, kind) if isinstance(kind, str) else kind
+    if kind not in (PRODUCER, CONSUMER):
+        return
+    own = _attributes(span)
+    operation = next((own[name] for name in _OPERATION if name in own), None)
+    if kind == CONSUMER and operation in _NO_RUN:
+        return
+    job = _job(own, attributes)
+    began, ended = (_instant(span, name) for name in ("startTimeUnixNano", "endTimeUnixNano"))
+    if job is None or began <= 0 or ended < began:
+        spans.nameless += kind == CONSUMER
+        return
+    number = f"{span.get('traceId')}/{span.get('spanId')}"
+    if number in spans.seen:
+        spans.twice += 1
+        return
+    spans.seen.add(number)
+    spans.last = max(spans.last, ended)
+    if kind == PRODUCER:
+        spans.sent[job] = min(began, spans.sent.get(job, began))
+        return
+    tool = next((str(own[name]) for name in TOOL_ATTRIBUTES if name in own), str(span.get("name") or "job"))
+    run = JobRun(job, tool, _worker(own, resource), began, ended, _succeeded(span, own), number)
+    (spans.received if operation == "receive" else spans.runs).setdefault(job, []).append(run)
+
+
+def _job(own: Mapping[str, Any], attributes: tuple[str, ...]) -> JobId | None:
+    """Return the job's id; with its queue for one of BullMQ, which numbers the jobs of each queue by themselves."""
+    name = next((name for name in attributes if own.get(name) not in (None, "")), None)
+    if name is None:
+        return None
+    queue = None
+    if name == BULLMQ_JOB:
+        queue = own.get("bullmq.queue.name")
+    elif name in JOB_ATTRIBUTES and own.get("messaging.system") == "bullmq":
+        queue = own.get("messaging.destination.name")
+    return str(own[name]) if queue is None else f"{queue}:{own[name]}"
+
+
+def _succeeded(span: Mapping[str, Any], own: Mapping[str, Any]) -> bool:
+    if _object(span, "status").get("code") in _ERROR or any(name in own for name in _RETRIES):
+        return False
+    return BULLMQ_JOB not in own or any(event.get("name") == BULLMQ_DONE for event in _objects(span, "events"))
 
 
 def _worker(own: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
@@ -235,24 +281,47 @@ def _worker(own: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
     return "worker"
 
 
-def _attributes(listed: Iterable[Any]) -> dict[str, Any]:
+def _spans_of(document: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    if not isinstance(document, dict):
+        raise TypeError("it is no JSON object")
+    for group in _objects(document, "resourceSpans"):
+        resource = _attributes(_object(group, "resource"))
+        for scope in _objects(group, "scopeSpans"):
+            for span in _objects(scope, "spans"):
+                yield resource, span
+
+
+def _attributes(holder: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    for each in listed:
+    for each in _objects(holder, "attributes"):
         value = each.get("value") or {}
         found[str(each.get("key"))] = next(iter(value.values()), None) if isinstance(value, dict) else value
     return found
 
 
-def _all_spans(path: Path) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    for number, document in _documents(path):
-        try:
-            for group in document.get("resourceSpans", ()):
-                resource = _attributes((group.get("resource") or {}).get("attributes", ()))
-                for scope in group.get("scopeSpans", ()):
-                    for span in scope.get("spans", ()):
-                        yield resource, span
-        except (AttributeError, TypeError, ValueError) as error:
-            raise UsageError(f"{path}:{number}: this is not OTLP: {error}", hint=_HINT) from None
+def _objects(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return what is listed under a name; null says, as anywhere in OTLP, that nothing is."""
+    listed = holder.get(name)
+    if listed is None:
+        return []
+    if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
+        raise ValueError(f"{name!r} is no list of objects")
+    return listed
+
+
+def _object(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
+    found = holder.get(name)
+    if found is not None and not isinstance(found, dict):
+        raise ValueError(f"{name!r} is {clipped(found)}, and no object")
+    return found or {}
+
+
+def _instant(span: Mapping[str, Any], name: str) -> Instant:
+    value = span.get(name)
+    try:
+        return int(value or 0) // 1000
+    except (ValueError, TypeError, OverflowError):
+        raise ValueError(f"{name!r} is {clipped(value)}, and no number of nanoseconds") from None
 
 
 _HINT: Final = "Expected OTLP as the collector's file exporter writes it: JSON, one document a line, or protobuf."
@@ -262,26 +331,70 @@ _JSON: Final = re.compile(rb'\s*\{\s*["}]')
 """How JSON begins; a message in protobuf may begin with a line feed and a brace as well."""
 _FIRST_FIELD: Final = b"\n"
 """How spans in protobuf begin: `resource_spans` is the only field of their message."""
+_SIZE: Final = 4
+"""How many bytes the size of a message takes."""
+_HEAD: Final = 1_000
+"""How much of a file says what it holds, beyond its first line."""
+_CUT: Final = " (the file seems to be cut here)"
 
 
 def _documents(path: Path) -> Iterator[tuple[int, Any]]:
-    raw = path.read_bytes()
-    if not raw.strip():
+    """Read documents, each with its line; one a line where each line holds one, since the file may be large."""
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"")
+        head = first + file.read(_HEAD)
+    if not first:
         raise UsageError(f"{path}: this file is empty", hint=_HINT)
-    if not _JSON.match(raw):
-        yield 1, _from_protobuf(path, raw) if raw.startswith(_FIRST_FIELD) else _refuse_text(path, raw)
+    if not _JSON.match(head):
+        for number, message in enumerate(_messages(path, path.read_bytes()), 1):
+            yield number, _from_protobuf(path, message)
         return
     try:
-        yield 1, json.loads(raw)
+        json.loads(first)
     except ValueError:
-        lines = [(number, line) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
-        for number, line in lines:
+        yield 1, _whole(path)
+    else:
+        yield from _by_line(path)
+
+
+def _by_line(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 document = json.loads(line)
             except ValueError as error:
-                cut = " (the file seems to be cut here)" if number == lines[-1][0] else ""
+                cut = "" if any(rest.strip() for rest in file) else _CUT
                 raise UsageError(f"{path}:{number}: {error}{cut}", hint=_HINT) from None
             yield number, document
+
+
+def _whole(path: Path) -> Any:
+    raw = path.read_bytes()
+    try:
+        return json.loads(raw)
+    except ValueError as error:
+        cut = "" if b"\n" in raw.strip() else _CUT
+        raise UsageError(f"{path}:{getattr(error, 'lineno', 1)}: {error}{cut}", hint=_HINT) from None
+
+
+def _messages(path: Path, raw: bytes) -> Iterator[bytes]:
+    """Return the messages of a file in protobuf: one, or, as the collector writes them, each after its size."""
+    if raw.startswith(_FIRST_FIELD):
+        yield raw
+        return
+    at, number = 0, 1
+    while at < len(raw):
+        begins = at + _SIZE
+        at = begins + int.from_bytes(raw[at:begins], "big")
+        message = raw[begins:at]
+        if at > len(raw) or not message.startswith(_FIRST_FIELD):
+            if number == 1:
+                _refuse_text(path, raw)
+            raise UsageError(f"{path}:{number}: this message is not OTLP in protobuf{_CUT}", hint=_HINT)
+        yield message
+        number += 1
 
 
 def _refuse_text(path: Path, raw: bytes) -> NoReturn:

@@ -327,13 +327,46 @@ def test_a_retry_after_a_failure_is_right_and_a_run_after_a_success_is_not(tmp_p
     assert (code, names(told)) == (1, {"terminal_job_revived": 1})
 
 
+def bullmq(began: float, *events: str, queue: str = "mail", worker: str = "w1", own: bool = True) -> Any:
+    """Return a group of one span of job 7, as BullMQ writes it or, not `own`, as another instrumentation of it does."""
+    names = ("bullmq.job.id", "bullmq.queue.name") if own else ("messaging.message.id", "messaging.destination.name")
+    group = span("", began, began + 10, worker=worker, **dict(zip(names, ("7", queue), strict=True)))
+    one = group["scopeSpans"][0]["spans"][0]
+    one["attributes"] += [] if own else [{"key": "messaging.system", "value": {"stringValue": "bullmq"}}]
+    return group if not own else one.update(status={}, events=[{"name": name} for name in events]) or group
+
+
+def test_a_run_of_bullmq_is_what_its_events_say_and_its_id_is_one_within_its_queue(tmp_path: Path) -> None:
+    failed, delayed, done = bullmq(0, "job failed"), bullmq(20), bullmq(40, "job completed")
+    assert audited(tmp_path, failed, delayed, done)[0] == 0, "retries: BullMQ sets no status"
+    again = audited(tmp_path, failed, done, bullmq(60, "job completed"))[1]
+    assert names(again) == {"terminal_job_revived": 1}
+    assert again["sources"][0]["findings"][0]["shown"][0]["job"] == "mail:7"
+    for own in (True, False):
+        runs = [bullmq(0, queue=queue, worker=queue, own=own) for queue in ("mail", "image")]
+        assert audited(tmp_path, *runs)[0] == 0, "two jobs of one number"
+        assert names(audited(tmp_path, runs[0], bullmq(5, worker="w2", own=own))[1]) == {"concurrent_execution": 1}
+
+
+@pytest.mark.parametrize("attribute", ["messaging.operation", "messaging.operation.type"])
+def test_a_message_that_is_received_and_processed_runs_once(attribute: str, tmp_path: Path) -> None:
+    parts = [(-2, 1, "receive"), (0, 10, "process"), (9, 11, "settle"), (8, 9, "create")]
+    groups = [span("a", *when, worker=f"w{when[1]}", **{attribute: operation}) for *when, operation in parts]
+    code, told = audited(tmp_path, *groups)
+    assert code == 0
+    assert "not counted as runs, for their jobs have others: 1 spans of `receive`" in told["sources"][0]["notes"]
+    alone = [span("a", at, 10, worker=f"w{at}", **{attribute: "receive"}) for at in (0, 5)]
+    told = audited(tmp_path, *alone)[1]
+    assert names(told) == {"concurrent_execution": 1}, "pika's instrumentation calls a run so"
+
+
 def test_a_span_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
     code, told = audited(tmp_path, span("a", 0, 10), span("a", 0, 10))
     assert code == 0
     assert "counted once although the file repeats them: 1 spans" in told["sources"][0]["notes"]
 
 
-def test_spans_in_protobuf_are_read(tmp_path: Path) -> None:
+def test_spans_in_protobuf_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parse = pytest.importorskip("google.protobuf.json_format", reason="the extra otel is not installed")
     trace_pb2 = pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason="the extra otel is not installed")
     groups = [span("a", 0, 10), span("a", 5, 12, worker="w2")]
@@ -348,6 +381,25 @@ def test_spans_in_protobuf_are_read(tmp_path: Path) -> None:
     file.write_bytes(message.SerializeToString())
     assert main(["audit", str(file), "--json", str(tmp_path / "out.json")]) == 1
     assert names(json.loads((tmp_path / "out.json").read_text())) == {"concurrent_execution": 1}
+    each = [parse.ParseDict({"resourceSpans": [group]}, trace_pb2.TracesData()).SerializeToString() for group in groups]
+    framed = b"".join(len(message).to_bytes(4, "big") + message for message in each)
+    file.write_bytes(framed)
+    assert main(["audit", str(file), "--json", str(tmp_path / "out.json")]) == 1, "as the collector writes them"
+    assert names(json.loads((tmp_path / "out.json").read_text())) == {"concurrent_execution": 1}
+    file.write_bytes(framed[:-1])
+    assert main(["audit", str(file)]) == 2
+    assert "spans.pb:2: this message is not OTLP in protobuf (the file seems to be cut here)" in capsys.readouterr().err
+
+
+def with_span(one: bytes) -> bytes:
+    """Return OTLP with this span."""
+    return b'{"resourceSpans": [{"scopeSpans": [{"spans": [' + one + b"]}]}]}"
+
+
+ONE = (
+    b'{"kind": 5, "attributes": [{"key": "job.id", "value": {"stringValue": "a"}}], "startTimeUnixNano": "5000",'
+    b' "endTimeUnixNano": "6000", '
+)
 
 
 @pytest.mark.parametrize(
@@ -362,6 +414,15 @@ def test_spans_in_protobuf_are_read(tmp_path: Path) -> None:
         (b"[]", "spans.json:1: this is not OTLP"),
         (b'{"resourceSpans": [{"scopeSpans": 3}]}', "this is not OTLP"),
         (b'{"resourceSpans": []}', "none of its spans is a run of a job"),
+        (b'{"resourceSpans": []}\n\nnull\n', "spans.json:3: this is not OTLP: it is no JSON object"),
+        (b'{"resourceSpans": [\n}', "spans.json:2: "),
+        (with_span(b"null"), "spans.json:1: this is not OTLP: 'spans' is no list of objects"),
+        (with_span(b'{"kind": 5, "attributes": 3}'), "this is not OTLP: 'attributes' is no list of objects"),
+        (with_span(b'{"kind": 5, "attributes": null}'), "none of its spans is a run of a job (1 name no job)"),
+        (with_span(ONE + b'"status": "OK"}'), "this is not OTLP: 'status' is 'OK', and no object"),
+        (with_span(ONE + b'"startTimeUnixNano": "2026-01-01T00:00:00Z"}'), "'startTimeUnixNano' is '2026-01-01T"),
+        (with_span(ONE + b'"startTimeUnixNano": 1e400}'), "'startTimeUnixNano' is inf, and no number of nanoseconds"),
+        (with_span(ONE + b'"startTimeUnixNano": -1e30}'), "none of its spans is a run of a job"),
     ],
 )
 def test_a_file_that_is_no_otlp_is_told_with_its_line(
