@@ -611,7 +611,8 @@ DECLARE
   before jsonb := CASE WHEN TG_OP <> 'INSERT' THEN {log}_entry(OLD) END;
   after jsonb := CASE WHEN TG_OP <> 'DELETE' THEN {log}_entry(NEW) END;
 BEGIN
-  IF before IS DISTINCT FROM after THEN
+  -- A row without an id is no job; to refuse it here would refuse what the application writes.
+  IF before IS DISTINCT FROM after AND COALESCE(after, before) ->> 'id' IS NOT NULL THEN
     INSERT INTO {log} (job, before, after) VALUES (COALESCE(after, before) ->> 'id', before, after);
   END IF;
   RETURN NULL;

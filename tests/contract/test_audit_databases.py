@@ -219,6 +219,13 @@ def test_installing_again_keeps_the_log_and_drops_what_is_old(mail: Mail) -> Non
     assert mail.run("api", "SELECT to_regclass('job_harness_audit_20200101')") == [(None,)]
 
 
+def test_a_row_without_an_id_is_written_and_not_logged(mail: Mail) -> None:
+    Path(mail.described).write_text(TABLE.replace("id: job.id", "id: job.secret"))
+    assert main(["audit", "--install", mail.described, "--database", mail.url, "--yes"]) == 0
+    mail.run("api", "INSERT INTO mail_jobs (secret) VALUES (NULL), ('a')")
+    assert mail.run("api", "SELECT job FROM job_harness_audit") == [("a",)]
+
+
 def test_printing_what_installs_changes_nothing(
     server: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
