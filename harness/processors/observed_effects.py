@@ -125,6 +125,10 @@ class Observations:
         self._folders = folders
         self._temporary: set[str] = set()
         """The paths that `tempfile` has made up."""
+        self._own: dict[str, bool] = {}
+        """Whether what lies at a path, and below it, was made by this delivery: then its removal is no deed."""
+        self._trees: dict[str, str | None] = {}
+        """What `shutil.rmtree` is removing, and the deed as which it is yet to be written down."""
         self.effects: list[ObservedEffect] = []
         self._life = life
         self._rest = rest
@@ -184,14 +188,60 @@ class Observations:
             case "mail":
                 self.add(ObservedEffect("mail", "mail to", what["to"], _short(what["detail"])))
 
+    def made(self, path: str) -> None:
+        """Hear that something is about to be made at this path."""
+        if not os.path.lexists(path):
+            self._own[path] = True
+
+    def _made_it(self, path: str) -> bool:
+        return next((self._own[each] for each in _upwards(path) if each in self._own), False)
+
     def moved(self, name: str, target: str | None) -> None:
-        """Forget what was written into a file that is gone by now, or into a temporary one."""
+        """Forget what was written into a file or a folder that is gone by now, or into a temporary file."""
         for effect in self.effects:
-            if effect.kind == "file" and effect.target == name:
+            within = effect.target == name or effect.target.startswith(name + os.sep)
+            if effect.kind == "file" and effect.verb != "remove" and within:
                 effect.nature = Nature.LOOKS
         if target is not None:
-            self.add(ObservedEffect("file", "write", target, nature=Nature.SETS))
-            self._fresh = self._life.moments
+            self._changed("write", target)
+
+    def _changed(self, verb: str, target: str) -> None:
+        self.add(ObservedEffect("file", verb, target, nature=Nature.SETS))
+        self._fresh = self._life.moments
+
+    def renamed(self, path: str, to: str) -> None:
+        """Hear that this path is about to become that one."""
+        if os.path.lexists(path):
+            self._own[to] = self._made_it(path) and (self._made_it(to) or not os.path.lexists(to))
+            self._own.pop(path, None)
+            self.moved(self.called(path), self.called(to))
+
+    def clears(self, tree: str) -> None:
+        """Hear that `shutil.rmtree` begins: however much is in the tree, it is one deed."""
+        self._trees[tree] = None if self._made_it(tree) else self.called(tree)
+
+    @property
+    def clearing(self) -> bool:
+        """Whether `shutil.rmtree` is at work."""
+        return bool(self._trees)
+
+    def cleared_with(self, path: str) -> str | None:
+        """Name the tree that `shutil.rmtree` is removing and that this path belongs to."""
+        return next((each for each in _upwards(path) if each in self._trees), None)
+
+    def removed(self, path: str) -> None:
+        """Hear that this path is about to be removed."""
+        there = os.path.lexists(path) and (os.path.islink(path) or not os.path.isdir(path) or not os.listdir(path))
+        deed = None if self._made_it(path) or not there else self.called(path)
+        tree = self.cleared_with(path)
+        if tree is not None and not self._made_it(tree):
+            deed = self._trees[tree] if there else None
+            self._trees[tree] = None if there else self._trees[tree]
+        self.moved(self.called(path), None)
+        if deed is not None:
+            self._changed("remove", deed)
+        if path == tree:
+            del self._trees[tree]
 
     def settle(self) -> None:
         """Find out what stands by now; what came to stand just now asks for a moment."""
@@ -1202,22 +1252,67 @@ class _File(_Source):
 _NOT_OUTSIDE: Final = ("/dev/", "/proc/", "/sys/")
 
 
+TOUCHED: Final[Mapping[str, tuple[tuple[int, int], ...]]] = MappingProxyType(
+    {
+        "os.rename": ((0, 2), (1, 3)),
+        "os.remove": ((0, 1),),
+        "os.rmdir": ((0, 1),),
+        "os.mkdir": ((0, 2),),
+        "os.chmod": ((0, 2),),
+        "os.link": ((1, 3), (0, 2)),
+        "os.symlink": ((1, 2),),
+        "shutil.rmtree": ((0, 1),),
+    }
+)
+"""An audit event -> which of its arguments are paths that change, and which the open folders that these start from.
+
+What is written by the new name of a link is written by the old one, too.
+"""
+
+
+def touched(event: str, arguments: tuple[Any, ...]) -> list[str]:
+    """List the paths that change. Raises OSError where this system does not tell which folder it is that is open."""
+    folders = dict(enumerate(arguments))
+    return [_located(arguments[path], folders.get(folder)) for path, folder in TOUCHED[event]]
+
+
+def _located(path: Any, folder: int | None) -> str:
+    name = os.fsdecode(path)
+    if folder is not None and folder >= 0 and not os.path.isabs(name):
+        name = os.path.join(_path_of(folder), name)
+    return os.path.abspath(name)
+
+
+def _path_of(folder: int) -> str:
+    if sys.platform == "darwin":
+        import fcntl
+
+        return os.fsdecode(fcntl.fcntl(folder, fcntl.F_GETPATH, bytes(1024)).rstrip(b"\0"))
+    return os.readlink(f"/proc/self/fd/{folder}")
+
+
+def _upwards(path: str) -> Iterator[str]:
+    """Name a path and each folder above it."""
+    while True:
+        yield path
+        above = os.path.dirname(path)
+        if above == path:
+            return
+        path = above
+
+
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     """Hear CPython's audit events. It must not raise: the caller would be told that the event is forbidden."""
     if event not in _HEARD or current() is None:
         return
     with contextlib.suppress(Exception):  # A path that is none, a folder that is gone: the call itself will say so.
-        if event == "open":
-            _opened(*arguments)
-        else:
-            _moved(event, arguments)
+        if (observed := _account(current())) is not None:
+            _HEARD[event](observed, event, arguments)
 
 
-_HEARD: Final = frozenset({"open", "os.rename", "os.remove", "tempfile.mkstemp"})
-
-
-def _opened(path: Any, mode: Any, flags: Any) -> None:
-    if isinstance(path, int) or (observed := _account(current())) is None:
+def _opened(observed: Observations, event: str, arguments: tuple[Any, ...]) -> None:
+    path, mode, flags = arguments
+    if isinstance(path, int):
         return
     name = os.path.abspath(os.fsdecode(path))
     mode, flags = mode if isinstance(mode, str) else "", flags if isinstance(flags, int) else 0
@@ -1225,6 +1320,10 @@ def _opened(path: Any, mode: Any, flags: Any) -> None:
     if name.startswith(_NOT_OUTSIDE) or "__pycache__" in name or os.path.isdir(name):
         return
     if verb == "read":
+        if not mode and observed.clearing and not os.path.isabs(os.fsdecode(path)):
+            return  # rmtree opens a folder within the one that it is in.
+        if flags & os.O_CREAT:
+            observed.made(name)
         observed.add(ObservedEffect("file", verb, observed.called(name), nature=Nature.LOOKS))
         return
     try:
@@ -1234,6 +1333,7 @@ def _opened(path: Any, mode: Any, flags: Any) -> None:
     nature = Nature.ADDS if verb == "append to" and not name.endswith(".log") else Nature.SETS
     effect = ObservedEffect("file", verb, observed.called(name), nature=nature, stands=Stands.GONE)
     size = os.stat(name).st_size if verb == "append to" and os.path.exists(name) else 0
+    observed.made(name)
     observed.add(effect)
     observed.source(id(effect), lambda: _File(name, effect, size))
     if ("w" in mode or flags & os.O_TRUNC) and (os.path.isfile(name) or ("w" in mode and not os.path.exists(name))):
@@ -1260,16 +1360,49 @@ def _file_verb(mode: str, flags: int) -> str:
     return "write" if writes else "read"
 
 
-def _moved(event: str, arguments: tuple[Any, ...]) -> None:
-    if (observed := _account(current())) is None:
+def _changed(observed: Observations, event: str, arguments: tuple[Any, ...]) -> None:
+    paths = touched(event, arguments)
+    if paths[-1].startswith(_NOT_OUTSIDE) or "__pycache__" in paths[-1]:
         return
+    if observed.cleared_with(paths[0]) is None:
+        with contextlib.suppress(Severed):  # It goes on to its next await.
+            observed.before()
+    if event == "os.rename":
+        observed.renamed(paths[0], paths[1])
+    else:
+        observed.removed(paths[0])
+
+
+def _cleared(observed: Observations, event: str, arguments: tuple[Any, ...]) -> None:
     with contextlib.suppress(Severed):
         observed.before()
-    paths = [os.path.abspath(os.fsdecode(each)) for each in arguments[: 2 if event == "os.rename" else 1]]
-    if event == "tempfile.mkstemp":
-        observed.made_up(paths[0])
-    names = [observed.called(path) for path in paths]
-    observed.moved(names[0], names[1] if event == "os.rename" else None)
+    observed.clears(touched(event, arguments)[0])
+
+
+def _made(observed: Observations, event: str, arguments: tuple[Any, ...]) -> None:
+    observed.made(touched(event, arguments)[0])
+
+
+def _made_up(observed: Observations, event: str, arguments: tuple[Any, ...]) -> None:
+    with contextlib.suppress(Severed):
+        observed.before()
+    path = os.path.abspath(os.fsdecode(arguments[0]))
+    observed.made_up(path)
+    observed.moved(observed.called(path), None)
+
+
+_HEARD: Final[Mapping[str, Callable[[Observations, str, tuple[Any, ...]], None]]] = {
+    "open": _opened,
+    "os.rename": _changed,
+    "os.remove": _changed,
+    "os.rmdir": _changed,
+    "shutil.rmtree": _cleared,
+    "os.mkdir": _made,
+    "os.link": _made,
+    "os.symlink": _made,
+    "sqlite3.connect": lambda observed, event, arguments: observed.made(os.path.abspath(os.fsdecode(arguments[0]))),
+    "tempfile.mkstemp": _made_up,
+}
 
 
 def _relative(path: str) -> str:

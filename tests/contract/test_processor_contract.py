@@ -8,10 +8,13 @@ import ctypes
 import datetime
 import math
 import os
+import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,7 +25,7 @@ import pytest
 
 from harness.errors import UsageError
 from harness.processors import JobResult, NonRetryableError, ProcessorContract, ToolJob, effect
-from harness.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor
+from harness.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor, restored_files
 from harness.processors.contract.inputs import examples_of
 
 EXAMPLE = {"text": "hello", "order": 7}
@@ -285,6 +288,148 @@ def test_what_says_that_it_does_nothing_is_held_to_it(tmp_path: Path, monkeypatc
     assert report.failed == ["same_input_twice"], str(report)
     assert "pure = True, and it did write report-*.txt" in report.finding("same_input_twice").text
     assert os.listdir(tmp_path) == [], "files are put back after each try"
+
+
+# files are put back -------------------------------------------------------------------------------------------------
+
+
+def moves_on() -> None:
+    os.rename("inbox", "done")
+    Path("done/a").write_text("new")
+    os.remove("done/sub/b")
+    Path("inbox").mkdir()
+    Path("inbox/other").write_text("other")
+    os.rename("done", "third")
+    shutil.rmtree("third")
+
+
+def makes_anew() -> None:
+    shutil.rmtree("inbox")
+    Path("inbox").mkdir()
+    Path("inbox/sub").write_text("a file by now")
+    Path("inbox/n").write_text("n")
+    os.remove("f")
+    Path("f").mkdir()
+    Path("f/x").write_text("x")
+
+
+def removes_by_descriptor() -> None:
+    here = os.open(".", os.O_RDONLY)
+    os.rename("inbox", "moved", src_dir_fd=here, dst_dir_fd=here)
+    os.mkdir("new", dir_fd=here)
+    os.remove("f", dir_fd=here)
+    os.close(here)
+
+
+def leads_elsewhere() -> None:
+    Path("link/a").write_text("by link")
+    os.remove("link")
+    os.symlink("empty", "link")
+    Path("link/q").write_text("q")
+    os.link("f", "hard")
+    Path("hard").write_text("by its other name")
+
+
+def cannot_be_moved() -> None:
+    for source, target in (("empty", "inbox"), ("absent", "empty")):
+        with contextlib.suppress(OSError):
+            os.rename(source, target)
+
+
+def cleans_up_after_itself() -> None:
+    with tempfile.TemporaryDirectory(dir=".") as folder:
+        (Path(folder) / "x" / "y").mkdir(parents=True)
+        (Path(folder) / "x" / "q").write_text("q")
+        sqlite3.connect(f"{folder}/x/base").close()
+    Path("mine").write_text("1")
+    os.remove("mine")
+    os.close(os.open("lock", os.O_CREAT))
+    os.remove("lock")
+    Path("absent").unlink(missing_ok=True)
+
+
+def dies_in_the_middle() -> None:
+    shutil.rmtree("inbox/sub")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def closes_and_removes() -> None:
+    os.chmod("inbox", 0o700)
+    os.chmod("inbox/a", 0o600)
+    os.replace("inbox/a", "read-only")
+    shutil.rmtree("inbox")
+
+
+FILES: dict[str, tuple[Callable[[], object], str]] = {
+    "a tree": (lambda: shutil.rmtree("inbox"), "it did remove inbox\n"),
+    "an empty folder": (lambda: Path("empty").rmdir(), "it did remove empty\n"),
+    "folders upwards": (lambda: os.removedirs("deep/er"), "it did remove deep/er, remove deep\n"),
+    "a folder moved into another": (lambda: shutil.move("inbox", "empty"), "write empty/inbox\n"),
+    "a folder onto another": (lambda: os.replace("inbox", "empty"), "write empty\n"),
+    "a file onto another": (lambda: os.rename("inbox/a", "f"), "write f\n"),
+    "a folder that moves on": (moves_on, "remove third\n"),
+    "a folder made anew": (makes_anew, "remove inbox, write inbox/sub, write inbox/n, remove f\n"),
+    "from a descriptor": (removes_by_descriptor, "write moved, remove f\n"),
+    "links": (leads_elsewhere, "remove link"),
+    "rights": (closes_and_removes, "remove inbox\n"),
+    "what fails": (cannot_be_moved, ""),
+    "what is its own": (cleans_up_after_itself, ""),
+    "a death": (dies_in_the_middle, "killed by SIGKILL"),
+}
+
+
+def looks(folder: Path) -> dict[str, tuple[int, str]]:
+    """Say what is in a folder; a link is not followed."""
+    found = {}
+    for path in folder.rglob("*"):
+        text = os.readlink(path) if path.is_symlink() else path.read_text() if path.is_file() else ""
+        found[str(path.relative_to(folder))] = (path.lstat().st_mode, text)
+    return found
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("inbox/sub", "empty", "deep/er", "temporary"):
+        (tmp_path / name).mkdir(parents=True)
+    for name in ("inbox/a", "inbox/sub/b", "f", "read-only"):
+        (tmp_path / name).write_text(name)
+    (tmp_path / "link").symlink_to("inbox")
+    (tmp_path / "inbox" / "l").symlink_to("a")
+    for name, mode in (("inbox", 0o750), ("inbox/a", 0o640), ("read-only", 0o444)):
+        (tmp_path / name).chmod(mode)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))  # Nothing stays there either.
+    return tmp_path
+
+
+@pytest.mark.parametrize(("change", "told"), FILES.values(), ids=FILES)
+def test_what_a_try_removes_or_moves_is_seen_and_put_back(files: Path, change: Callable[[], object], told: str) -> None:
+    def processor(job: ToolJob) -> JobResult:
+        change()
+        return DONE
+
+    before = looks(files)
+    contract = ContractRun(processor, examples=[1], pure=True)
+    text = str(contract.judge("declared_input_succeeds").text) + contract.judge("same_input_twice").text + "\n"
+    assert looks(files) == before
+    assert told in text
+    assert told or "it did remove" not in text
+
+
+@pytest.mark.parametrize("isolated", [True, False])
+def test_a_large_file_is_moved_back_and_its_removal_is_told(
+    files: Path, isolated: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restored_files, "MOST_BYTES", 4)
+
+    def processor(job: ToolJob) -> JobResult:
+        os.rename("inbox/sub/b", "moved")
+        os.remove("inbox/a")
+        return DONE
+
+    with pytest.warns(UserWarning, match=r"not put back .*: \S+/inbox/a \(it is larger than 4 bytes\)"):
+        ContractRun(processor, examples=[1], isolated=isolated).judge("declared_input_succeeds")
+    assert {"inbox/sub/b", "moved", "inbox/a"} & set(looks(files)) == {"inbox/sub/b"}
 
 
 @careful

@@ -1179,6 +1179,7 @@ def test_a_plain_function_is_killed_right_after_what_it_is_seen_to_do(suite: pyt
 
 
 STORED = """
+import shutil
 import sqlite3
 from harness import JobResult
 
@@ -1206,6 +1207,20 @@ def test_row(job_harness, tmp_path):
         assert len(sqlite3.connect(tmp_path / "orders.db").execute("select id from orders").fetchall()) <= 1
     play(job_harness, insert, once)
 
+def test_tree(job_harness, tmp_path):
+    (tmp_path / "inbox" / "sub").mkdir(parents=True)
+    (tmp_path / "inbox" / "sub" / "order").write_text("7")
+
+    def take(job):
+        if (tmp_path / "inbox").exists():
+            shutil.rmtree(tmp_path / "inbox")
+            (tmp_path / "taken").touch()
+        return JobResult(success=True)
+
+    def kept(harness):
+        assert (tmp_path / "inbox").exists() or (tmp_path / "taken").exists()
+    play(job_harness, take, kept)
+
 def play(job_harness, processor, check):
     job_harness.always(check)
     job_harness.register("store", processor)
@@ -1214,14 +1229,19 @@ def play(job_harness, processor, check):
 """
 
 
-def test_a_file_of_the_test_s_own_folder_is_a_gate_that_a_token_finds_again(suite: pytest.Pytester) -> None:
+@pytest.mark.parametrize(
+    ("test", "gate"), [("test_file", "opening tmp_path/order.json"), ("test_tree", "remove tmp_path/inbox")]
+)
+def test_a_file_of_the_test_s_own_folder_is_a_gate_that_a_token_finds_again(
+    suite: pytest.Pytester, test: str, gate: str
+) -> None:
     suite.makepyfile(test_it=STORED)
-    found = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0", "--basetemp=one", "-k", "test_file")
-    found.stdout.fnmatch_lines(["One fault: worker-1 crashes right after `opening tmp_path/order.json job-1`"])
+    found = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0", "--basetemp=one", "-k", test)
+    found.stdout.fnmatch_lines([f"One fault: worker-1 crashes right after `{gate} job-1`"])
     (token,) = (line.strip() for line in found.outlines if line.startswith("  jh1_"))
-    again = suite.runpytest_subprocess(f"--job-replay={token}", "--basetemp=two", "-k", "test_file")
-    again.assert_outcomes(failed=1, deselected=1)
-    again.stdout.fnmatch_lines(["*CRASHES after opening tmp_path*"])
+    again = suite.runpytest_subprocess(f"--job-replay={token}", "--basetemp=two", "-k", test)
+    again.assert_outcomes(failed=1, deselected=2)
+    again.stdout.fnmatch_lines(["*CRASHES after *tmp_path*"])
 
 
 def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite: pytest.Pytester) -> None:

@@ -95,9 +95,10 @@ def outside(ending: DeliveryEnding) -> list[str]:
 
 
 def _by_deed(ending: DeliveryEnding) -> dict[Deed, list[ObservedEffect]]:
+    """List what a repetition can spoil; what is removed leaves nothing behind, however often."""
     found: dict[Deed, list[ObservedEffect]] = {}
     for effect in seen(ending):
-        if effect.nature in (Nature.ADDS, Nature.SETS):
+        if effect.nature in (Nature.ADDS, Nature.SETS) and effect.verb != "remove":
             found.setdefault(_deed(effect), []).append(effect)
     return found
 
