@@ -25,14 +25,14 @@ while True:
 def test_a_module_that_hangs_ends_the_search_and_what_it_has_started(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(as_scenario, "LONGEST_SECONDS", 2)
+    monkeypatch.setattr(as_scenario, "LONGEST_SECONDS", 3)
     (tmp_path / "hangs.py").write_text(HANGS)
     script = TestScript(
         processors={"pay": ProcessorPlan("hangs:pay", folder=str(tmp_path))}, jobs=(JobPlan("a", tool="pay"),)
     )
     crash = (Deviation("worker-1 charged a", 1, "crash"),)
     written = write_found(SoughtScenario(script, script, "job_stuck", crash, "x", "y", tmp_path / "found" / "x.yaml"))
-    assert written.problem == "none was found within 2 s"
+    assert written.problem == "none was found within 3 s"
     pid = int((tmp_path / "hangs.pid").read_text())
     assert not alive(pid), "what the module started is still running"
 
