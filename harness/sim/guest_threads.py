@@ -276,7 +276,7 @@ class GuestThreads:
 
     def all_wait(self) -> bool:
         """Whether no guest does anything until one is woken."""
-        return all(guest.waits for guest in list(self._working))
+        return all(guest.waits or guest.ended for guest in list(self._working))
 
     def first_to_wake(self) -> Guest | None:
         """Return the guest whose wait is over first; None where none has an end."""
@@ -314,6 +314,8 @@ class Guest:
         """Whether a timer of its own woke it, and no processor asked it for anything."""
         self._seen: Any = None
         self._since = 0.0
+        self.ended = False
+        """Whether its thread has done its work; the loop may not have heard of it yet."""
         self._token: object | None = self._loop.hold(name)
         threads.holding(self, True)
 
@@ -345,6 +347,7 @@ class Guest:
 
     def end(self) -> None:
         """Hold time no more, once what this thread has sent to the loop has arrived."""
+        self.ended = True
         with contextlib.suppress(RuntimeError):  # The loop was closed in between.
             self._loop.call_soon_threadsafe(self._let_go, context=contextvars.Context())
 

@@ -144,6 +144,19 @@ def test_a_coroutine_that_blocks_on_sleeping_threads_lets_their_time_pass(jobs: 
     assert output_of(jobs, blocks) == pytest.approx([120, 140, 180])
 
 
+def test_a_thread_that_has_ended_does_not_hold_the_time_of_the_next_that_is_joined(jobs: JobHarness) -> None:
+    async def joins(job: ToolJob) -> JobResult:
+        start = monotonic()
+        threads = [threading.Thread(target=sleep, args=(seconds,)) for seconds in (20, 60)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:  # Both have begun: no new thread gets the identifier of the one that has ended.
+            thread.join()
+        return done(monotonic() - start)
+
+    assert output_of(jobs, joins) == pytest.approx(60)
+
+
 def test_a_coroutine_that_waits_for_what_its_own_loop_was_to_do_is_told_so() -> None:
     async def waits(job: ToolJob) -> JobResult:
         answer: concurrent.futures.Future[None] = concurrent.futures.Future()
