@@ -22,7 +22,7 @@ IN_REAL_TIME = (
     "cli/",
     "explore/",
     "exhaust/",
-    "exploring.py",
+    "exploring/",
     "as_scenario.py",
     "interruption.py",
     "sim/watchdog.py",
