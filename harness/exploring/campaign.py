@@ -50,6 +50,10 @@ from harness.sim.choices import (
     Uniform,
 )
 
+RUNS: Final = 200
+"""Of a campaign that is asked for without a number."""
+MOST_RUNS: Final = 1_000_000
+"""Of a campaign that is bounded by time."""
 MOST_HUNG: Final = 3
 """Runs that hung after which a campaign gives up: each takes as long as one may."""
 BY_GRAVITY: Final = (
@@ -137,10 +141,11 @@ class TestExploration:
     renew: str = "set that anew in a fixture, or write job_explore(isolation='fork')"
     """How that is avoided."""
     declared: bool = False
-    """The same of any run."""
+    """Whether any run declared a side effect, or was judged by checks of the test's own."""
     remembered: tuple[str, ...] = ()
+    """What the undisturbed run's deliveries changed in the modules of their processors."""
     gateless: tuple[str, ...] = ()
-    """The same of the undisturbed run."""
+    """The tools whose processors came to no gate of their own in the undisturbed run."""
     repeated: Counter[str] = field(default_factory=Counter)
     """In how many disturbed runs without an anomaly a side effect came again that comes once undisturbed."""
 

@@ -20,7 +20,7 @@ from harness.adapters.reference.application import (
 from harness.as_scenario import SoughtScenario, write_found
 from harness.errors import HarnessError, UsageError, did_you_mean
 from harness.explore.reproduction import FOUND_FOLDER
-from harness.exploring.campaign import TestExploration, fits
+from harness.exploring.campaign import MOST_RUNS, RUNS, TestExploration, fits
 from harness.exploring.isolation import (
     Inherited,
     Isolation,
@@ -50,9 +50,6 @@ from harness.sim.choices import (
     Tape,
 )
 
-RUNS = 200
-MOST_RUNS: Final = 1_000_000
-"""Of a campaign that is bounded by time."""
 CI_SECONDS: Final = 60.0
 """Real seconds that one test may take where the environment says that this is CI and no limit is given."""
 COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKITE_COMMIT", "CIRCLE_SHA1")

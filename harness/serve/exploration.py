@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.reference.application import GUIDE
 from harness.errors import UsageError, did_you_mean
-from harness.exploring.campaign import TestExploration
-from harness.exploring.explored_test import MOST_RUNS, RUNS
+from harness.exploring.campaign import MOST_RUNS, RUNS, TestExploration
 from harness.exploring.played import PlayedTest, Turn
 from harness.faults import FaultPlan
 from harness.foreign.peer import PeerLost
