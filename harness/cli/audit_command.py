@@ -9,7 +9,7 @@ import shlex
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -96,7 +96,11 @@ def _judging_options(parser: argparse.ArgumentParser) -> None:
         help="how long after its lease ended a job counts as stuck; without a lease, after its claim (default: 1h)",
     )
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
-    add("--follow", action="store_true", help="go on judging the log as it grows, until Ctrl-C")
+    add(
+        "--follow",
+        action="store_true",
+        help="go on judging the log as it grows, until Ctrl-C; --metrics is written after each look",
+    )
     add(
         "--every",
         type=_duration,
@@ -157,7 +161,7 @@ def execute(arguments: argparse.Namespace) -> int:
     }
     without = anomalies_named(arguments.without)
     if arguments.follow:
-        return _follow(arguments, without)
+        return _follow(arguments, without, outputs)
     audits = []
     with ExitStack() as stack:
         for source in arguments.sources:
@@ -275,26 +279,35 @@ def _change_log(arguments: argparse.Namespace) -> int:
     return int(ExitCode.PASS)
 
 
-def _follow(arguments: argparse.Namespace, without: frozenset[str]) -> int:
-    """Judge what the log gets, again and again; tell each anomaly once."""
+def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dict[str, OutputFile]) -> int:
+    """Judge what the log gets, again and again; tell each anomaly once, and keep the metrics up to date."""
     if arguments.sources != [LOG]:
         raise UsageError(f"--follow follows {LOG} alone", hint=f"job-harness audit {LOG} --follow --database DSN")
-    dsn, told = _dsn(arguments), set[tuple[str, JobId | None]]()
-    tail = database.LogTail(_since(arguments.since))
-    auditor: Auditor | None = None
+    once = [f"--{name}" for name in ("job", "scenarios", "json", "html", "trace") if getattr(arguments, name)]
+    if once:
+        raise UsageError(
+            f"--follow prints anomalies as they show: it does not serve {' and '.join(once)}",
+            hint="Ask for that in an audit of its own, without --follow. --metrics is written after each look.",
+        )
+    dsn, since, told = _dsn(arguments), _since(arguments.since), set[tuple[str, JobId | None]]()
+    shows: frozenset[str] | None = None
     pause = threading.Event()
     while True:
         with database.snapshot(dsn) as session:
             evidence = database.log_evidence(session)
-            auditor = auditor or Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
+            if evidence.shows != shows:  # a second writer came, say: what it makes visible is judged from the beginning
+                shows, tail = evidence.shows, database.LogTail(since)
+                auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
             auditor.take(tail.events(session))
-            for suspect in auditor.suspects(session.now):
-                if (suspect.name, suspect.job) not in told:
-                    told.add((suspect.name, suspect.job))
-                    print(
-                        printable(f"{_time(suspect.at)}  {suspect.name}  job {suspect.job}: {suspect.message}"),
-                        flush=True,
-                    )
+            suspects = auditor.suspects(session.now)
+        for suspect in suspects:
+            if (suspect.name, suspect.job) not in told:
+                told.add((suspect.name, suspect.job))
+                line = f"{_time(suspect.at)}  {suspect.name}  job {suspect.job}: {suspect.message}"
+                print(printable(line), flush=True)
+        if "metrics" in outputs:
+            counts = Counter(suspect.name for suspect in suspects)
+            outputs["metrics"].write(_metrics([(evidence.name, evidence.shows - without, counts)]))
         pause.wait(arguments.every / SECOND)
 
 
@@ -438,7 +451,9 @@ def _write(
         "json": lambda: json.dumps(_data(audits, incidents), indent=2) + "\n",
         "html": lambda: picture(_pages(audits, arguments)),
         "trace": lambda: trace(_pages(audits, arguments)),
-        "metrics": lambda: _metrics(audits),
+        "metrics": lambda: _metrics(
+            (audit.source, audit.shows, {finding.name: finding.jobs for finding in audit.findings}) for audit in audits
+        ),
     }
     for option, output in outputs.items():
         output.write(writers[option]())
@@ -503,18 +518,19 @@ def _heading(finding: AuditFinding) -> str:
     return f"{_jobs(finding.jobs)}; job {finding.first.job} from {_time(finding.began)}"
 
 
-def _metrics(audits: list[Audit]) -> str:
-    """Write one gauge for each anomaly that was judged, so that an alert sees a 0 as well."""
+def _metrics(counted: Iterable[tuple[str, Collection[str], Mapping[str, int]]]) -> str:
+    """Write one gauge for each anomaly that was judged, so that an alert sees a 0 as well.
+
+    Takes, of each source, its name, the anomalies that it can show, and how many jobs showed each.
+    """
     lines = [
         "# TYPE job_harness_audit_jobs gauge",
         "# HELP job_harness_audit_jobs Jobs that showed an anomaly, by source.",
     ]
-    for audit in audits:
-        counts = {finding.name: finding.jobs for finding in audit.findings}
-        label = _label(audit.source)
+    for source, shows, jobs in counted:
+        label = _label(source)
         lines += [
-            f'job_harness_audit_jobs{{anomaly="{name}",source="{label}"}} {counts.get(name, 0)}'
-            for name in sorted(audit.shows)
+            f'job_harness_audit_jobs{{anomaly="{name}",source="{label}"}} {jobs.get(name, 0)}' for name in sorted(shows)
         ]
     return "\n".join([*lines, "# EOF", ""])
 

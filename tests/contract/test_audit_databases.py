@@ -202,6 +202,35 @@ def test_following_a_log_misses_nothing_that_commits_late(mail: Mail) -> None:
     assert seen.count("2") == 2, "its enqueue and its claim, each once"
 
 
+def test_following_a_log_judges_what_a_second_writer_makes_visible(
+    mail: Mail, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mail.send()
+    metrics = Path(mail.described).with_name("jobs.prom")
+    looks: list[str] = []
+
+    class Pause:
+        """Between two looks w2 takes the job of w1, which goes on; the second look is the last."""
+
+        def wait(self, seconds: float) -> None:
+            looks.append(metrics.read_text())
+            if len(looks) == 2:
+                raise KeyboardInterrupt
+            mail.claim("w1", lease="1 microsecond")
+            mail.run("cron", FAIL, token=None)
+            mail.claim("w2")
+            mail.run("w1", COMPLETE, job=1, token=None, result="zombie")
+
+    monkeypatch.setattr("harness.cli.audit_command.threading.Event", Pause)
+    follow = ["audit", "log", "--follow", "--database", mail.url]
+    assert main([*follow, "--metrics", str(metrics)]) == 130
+    assert capsys.readouterr().out.count("stale_complete  job 1") == 1
+    assert 'anomaly="stale_complete"' not in looks[0], "one writer alone cannot be stale"
+    assert 'anomaly="stale_complete",source="the log of mail_jobs' in looks[1]
+    assert main([*follow, "--json", "x.json"]) == 2
+    assert "--follow prints anomalies as they show: it does not serve --json" in capsys.readouterr().err
+
+
 def test_the_log_is_removed_without_a_trace(mail: Mail) -> None:
     assert main(["audit", "--uninstall", mail.described, "--database", mail.url, "--yes"]) == 0
     left = mail.run("api", "SELECT relname FROM pg_class WHERE relname LIKE 'job_harness%%'")
