@@ -95,12 +95,19 @@ def _passed_by(facts: Facts) -> Iterator[str]:
         yield f"what Celery's settings are taken from at {_first(list(map(str, facts.unfollowed)))}"
     for place in facts.queue_files:
         yield f"{place.file}, a queue in a file: check it by its own name"
+    for queue in facts.table_queues:
+        unread = [name for name in COMPARED if name in queue.verbs and not queue.verbs[name].understood]
+        if 0 < len(unread) < len(queue.verbs):
+            yield f"{', '.join(unread)} of {queue.place.file}: what functions and other SQL do, only a run shows"
 
 
 def _first(told: list[str]) -> str:
     more = [f"{len(told) - MOST_PASSED_BY} more"] if len(told) > MOST_PASSED_BY else []
     return "; ".join([*told[:MOST_PASSED_BY], *more])
 
+
+COMPARED: Final = ("claim", "complete", "fail", "heartbeat", "release", "expire")
+"""Verbs of a queue file whose SQL rules compare."""
 
 MACHINE_CRON: Final = "machine_cron_invalid"
 """A schedule of a machine is no setting of a queue: one that is right makes no pass."""
@@ -123,6 +130,9 @@ def _unread(facts: Facts) -> Iterator[str]:
         elif library not in understood:
             yield f"{library} is used ({place}), and none of its calls or settings was understood"
     yield from _too_old(facts)
+    for queue in facts.table_queues:
+        if not any(verb.understood for verb in queue.verbs.values()):
+            yield f"{queue.place.file} is a queue in a file, and none of its SQL was understood: only a run shows it"
 
 
 OLDEST_PGBOSS: Final = 9

@@ -229,6 +229,11 @@ class TableVerb:
     """Which table a claim looks for a job in."""
     ordered_at: Place | None = None
 
+    @property
+    def understood(self) -> bool:
+        """Whether its SQL is written so that rules can read it; a call of a function is not."""
+        return bool(self.assigned or self.compared or self.order)
+
 
 @dataclass(frozen=True, slots=True)
 class TableQueue:

@@ -42,13 +42,19 @@ class ReadHandler:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """The settings that rules compare, the handlers whose waits they compare with them, and the calls by library."""
+    """The settings that rules compare, the handlers whose waits they compare with them, and the calls by library.
+
+    Of a queue in a file, how many verbs have SQL that rules can read.
+    """
 
     settings: tuple[ReadSetting, ...] = ()
     handlers: tuple[ReadHandler, ...] = ()
     calls: Mapping[str, int] | None = None
+    verbs: int = 0
 
     def __str__(self) -> str:
+        if self.verbs:
+            return f"the conditions of {self.verbs} verb{'' if self.verbs == 1 else 's'}"
         many = [(len(self.settings), "setting"), (sum((self.calls or {}).values()), "call")]
         return " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in many)
 
@@ -60,6 +66,7 @@ def inventory_of(facts: Facts) -> Inventory:
         tuple(dict.fromkeys(_settings(facts))),
         tuple(_handlers(facts)),
         dict(sorted(Counter(call.library for call in calls).items())),
+        sum(verb.understood for queue in facts.table_queues for verb in queue.verbs.values()),
     )
 
 

@@ -157,6 +157,7 @@ def _inventory_data(inventory: Inventory) -> dict[str, Any]:
             for one in inventory.handlers
         ],
         "calls": dict(inventory.calls or {}),
+        "verbs": inventory.verbs,
     }
 
 

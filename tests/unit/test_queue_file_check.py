@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,22 @@ def test_what_is_written_otherwise_is_seen_or_left_alone(name: str, tmp_path: Pa
     path = tmp_path / "queue.yaml"
     path.write_text(MAIL.replace(was, now))
     assert found(path) == seen
+
+
+def test_a_pass_says_of_what_it_is_one_and_functions_are_not_judged(tmp_path: Path) -> None:
+    (tmp_path / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text(encoding="utf-8"))
+    path = tmp_path / "queue.yaml"
+    path.write_text(MAIL)
+    whole = examine(facts_of(str(path)))
+    assert (str(whole.inventory), whole.skipped, whole.uncovered) == ("the conditions of 5 verbs", (), ())
+    path.write_text(re.sub(r"(?m)^(complete|fail): \|\n(  .*\n)+", r"\1: SELECT settle(:job)\n", MAIL))
+    partly = examine(facts_of(str(path)))
+    assert str(partly.inventory) == "the conditions of 3 verbs"
+    assert "complete, fail of" in partly.skipped[0]
+    verbs = "claim|heartbeat|complete|fail|expire"
+    path.write_text(re.sub(rf"(?m)^({verbs}): \|\n(  .*\n)+", r"\1: SELECT settle()\n", MAIL))
+    (told,) = examine(facts_of(str(path))).uncovered
+    assert "none of its SQL was understood" in told
 
 
 def test_a_sweep_that_goes_by_something_else_than_leases_is_asked_all_the_time() -> None:
