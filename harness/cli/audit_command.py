@@ -162,17 +162,9 @@ def execute(arguments: argparse.Namespace) -> int:
     without = anomalies_named(arguments.without)
     if arguments.follow:
         return _follow(arguments, without, outputs)
-    audits = []
-    with ExitStack() as stack:
-        for source in arguments.sources:
-            evidence = _evidence(source, arguments, stack)
-            if arguments.job is not None:
-                _tell_story(evidence, arguments.job)
-                evidence = evidence.of_one_job()
-            auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
-            auditor.take(evidence.read(None if arguments.job is None else {arguments.job}))
-            audits.append(auditor.finish())
-    audits = _told_apart(audits, arguments.sources)
+    audited = _audited(arguments, without)
+    arguments.sources = [source for source, _ in audited]
+    audits = _told_apart(audited)
     incidents = _incidents(audits, arguments.scenarios) if arguments.scenarios else {}
     for audit, source in zip(audits, arguments.sources, strict=True):
         show_lines([*_screen(audit, source, arguments, incidents)], sys.stdout)
@@ -180,12 +172,37 @@ def execute(arguments: argparse.Namespace) -> int:
     return int(_verdict(audits).exit_code)
 
 
-def _told_apart(audits: list[Audit], sources: list[str]) -> list[Audit]:
+def _audited(arguments: argparse.Namespace, without: frozenset[str]) -> list[tuple[str, Audit]]:
+    """Judge each source; where one job is asked for, tell its story first, and pass by a source that holds none."""
+    audited: list[tuple[str, Audit]] = []
+    silent: list[str] = []
+    with ExitStack() as stack:
+        for source in arguments.sources:
+            evidence = _evidence(source, arguments, stack)
+            if arguments.job is not None:
+                if not _tell_story(evidence, arguments.job):
+                    silent.append(source)
+                    continue
+                evidence = evidence.of_one_job()
+            auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
+            auditor.take(evidence.read(None if arguments.job is None else {arguments.job}))
+            audited.append((source, auditor.finish()))
+    if not audited:
+        raise UsageError(
+            f"{' and '.join(silent)} hold{'s' if len(silent) == 1 else ''} nothing of a job {arguments.job!r}",
+            hint="Its id is as the audit without --job shows it.",
+        )
+    for name in silent:
+        print(printable(f"{name} holds nothing of the job {arguments.job}.") + "\n")
+    return audited
+
+
+def _told_apart(audited: list[tuple[str, Audit]]) -> list[Audit]:
     """Name audits of one name, such as those of two files, by their sources too."""
-    names = Counter(audit.source for audit in audits)
+    names = Counter(audit.source for _, audit in audited)
     return [
         replace(audit, source=f"{audit.source} ({source})") if names[audit.source] > 1 else audit
-        for audit, source in zip(audits, sources, strict=True)
+        for source, audit in audited
     ]
 
 
@@ -372,19 +389,17 @@ def _summary(audit: Audit) -> Iterator[Line]:
         yield from (Line(text) for text in wrap("Note: ", note, width=80, lines=2))
 
 
-def _tell_story(evidence: Evidence, job: JobId) -> None:
-    """Print every event of one job."""
-    auditor = Auditor(evidence)
-    story = auditor.story(job)
+def _tell_story(evidence: Evidence, job: JobId) -> bool:
+    """Print every event of one job. False: there is none."""
+    story = Auditor(evidence).story(job)
     if story is None:
-        raise UsageError(
-            f"{evidence.name} holds nothing of a job {job!r}", hint="Its id is as the audit without --job shows it."
-        )
+        return False
     run, began = story
     print(printable(f"Job {job} in {evidence.name}; t+0s is {_time(began)}."))
     for row in rows_of(run.history, job=None, most=WHOLE_STORY):
         print(printable(f"{moment(row.at):<16} {row.actor:<20} {row.text}"))
     print()
+    return True
 
 
 # scenarios, and files -------------------------------------------------------------------------------------------------
