@@ -10,7 +10,7 @@ An `ObservedEffect` says what was done, to what, by which idempotency key, and w
 may still be rolled back, a request may be refused. What a repetition means is judged in `contract.repetition`.
 
 Leans on names of httpx 0.23 to 0.28, requests 2, urllib3 1.26 and 2, aiohttp 3, psycopg 3.2 and 3.3, asyncpg 0.29 to
-0.32, SQLAlchemy 2, redis 5 and 6, kombu 5. SQLite is followed by the trace callback of a connection, files by audit
+0.32, SQLAlchemy 2, redis 5 to 8, kombu 5. SQLite is followed by the trace callback of a connection, files by audit
 events, which no `from x import y` of the user's escapes.
 """
 
@@ -30,7 +30,7 @@ import select
 import socket
 import sys
 import weakref
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from types import MappingProxyType, ModuleType
@@ -38,6 +38,7 @@ from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
 from harness.processors.delivery import AROUND, Delivery, current
+from harness.processors.sql_statement import Nature, SqlStatement, statement_of
 from harness.sim.lifetime import Lifetime, Severed
 
 _LOCAL_PORT: Final = re.compile(r"(?<=//)(localhost|127\.0\.0\.1|\[::1\]):\d+")
@@ -53,19 +54,6 @@ class Stands(StrEnum):
     """In a transaction that is not committed."""
     GONE = "gone"
     """Rolled back, refused, or never sent."""
-
-
-class Nature(StrEnum):
-    """What a repetition of it does by itself."""
-
-    ADDS = "adds"
-    """Twice is not the same as once."""
-    LOOKS = "looks"
-    """It changes nothing."""
-    SETS = "sets"
-    """It leaves the same behind however often it is done, as long as its target is the same."""
-    TELLS = "tells"
-    """Telemetry, and what is written down of each attempt."""
 
 
 @dataclass(slots=True)
@@ -357,8 +345,16 @@ def _account(delivery: Delivery | None) -> Observations | None:
     return observed
 
 
-Describe = Callable[..., "ObservedEffect | None"]
-"""Takes the arguments of a call; None where it is none of ours."""
+Describe = Callable[..., "ObservedEffect | Sequence[ObservedEffect] | None"]
+"""Takes the arguments of a call; None, or an empty list, where it is none of ours."""
+
+
+def _described(
+    describe: Describe, arguments: tuple[Any, ...], options: dict[str, Any]
+) -> tuple[Observations | None, Sequence[ObservedEffect]]:
+    observed = observing()
+    found = None if observed is None else describe(*arguments, **options)
+    return observed, [found] if isinstance(found, ObservedEffect) else found or ()
 
 
 def _plain(real: Callable[..., Any], describe: Describe, settle: Callable[[ObservedEffect, Any], None]) -> Any:
@@ -366,15 +362,15 @@ def _plain(real: Callable[..., Any], describe: Describe, settle: Callable[[Obser
 
     @functools.wraps(real)
     def call(*arguments: Any, **options: Any) -> Any:
-        observed = observing()
-        effect = None if observed is None else describe(*arguments, **options)
-        if observed is None or effect is None:
+        observed, effects = _described(describe, arguments, options)
+        if observed is None or not effects:
             return real(*arguments, **options)
         observed.before()
-        observed.add(effect)
-        with _inside(effect):
+        observed.effects.extend(effects)
+        with _inside(*effects):
             answer = real(*arguments, **options)
-        settle(effect, answer)
+        for effect in effects:
+            settle(effect, answer)
         observed.after()
         return answer
 
@@ -388,15 +384,15 @@ def _awaited(
 
     @functools.wraps(real)
     async def call(*arguments: Any, **options: Any) -> Any:
-        observed = observing()
-        effect = None if observed is None else describe(*arguments, **options)
-        if observed is None or effect is None:
+        observed, effects = _described(describe, arguments, options)
+        if observed is None or not effects:
             return await real(*arguments, **options)
         observed.before()
-        observed.add(effect)
-        with _inside(effect):
+        observed.effects.extend(effects)
+        with _inside(*effects):
             answer = await real(*arguments, **options)
-        settle(effect, answer)
+        for effect in effects:
+            settle(effect, answer)
         await asyncio.sleep(0)  # A moment: the reply is there.
         return answer
 
@@ -404,13 +400,14 @@ def _awaited(
 
 
 @contextlib.contextmanager
-def _inside(effect: ObservedEffect) -> Iterator[None]:
-    token = AROUND.set(effect)
+def _inside(*effects: ObservedEffect) -> Iterator[None]:
+    token = AROUND.set(effects[0])
     try:
         yield
     except Exception as error:
         if _never_happened(error):
-            effect.stands = Stands.GONE
+            for effect in effects:
+                effect.stands = Stands.GONE
         raise
     finally:
         with contextlib.suppress(ValueError):  # Closed in another context, after its worker's death.
@@ -419,8 +416,10 @@ def _inside(effect: ObservedEffect) -> Iterator[None]:
 
 _NOT_SENT: Final = frozenset(
     {"ConnectError", "ConnectTimeout", "ClientConnectorError", "NewConnectionError", "ConnectionRefusedError"}
+    | {"WatchError", "ExecAbortError"}
 )
-"""What httpx, aiohttp, urllib3 (requests: ConnectTimeout) and sockets raise where no connection was made."""
+"""What httpx, aiohttp, urllib3 (requests: ConnectTimeout) and sockets raise where no connection was made, and redis
+where a transaction was not begun."""
 
 
 def _never_happened(error: BaseException) -> bool:
@@ -619,6 +618,32 @@ def _tell_urllib3(urllib3: ModuleType) -> None:
     )
 
 
+def _tell_http_client(client: ModuleType) -> None:
+    """Watch what urllib.request sends, too."""
+    asked: weakref.WeakKeyDictionary[Any, ObservedEffect] = weakref.WeakKeyDictionary()
+
+    def describe(connection: Any, method: str, url: str, body: Any = None, headers: Any = None, **options: Any) -> Any:
+        scheme = "https" if isinstance(connection, client.HTTPSConnection) else "http"
+        port = "" if connection.port == connection.default_port else f":{connection.port}"
+        whole = url if "://" in url else f"{scheme}://{connection._tunnel_host or connection.host}{port}{url}"
+        effect = http_effect(method, whole, headers or {}, body if isinstance(body, bytes | str) else None)
+        asked[connection] = effect
+        return effect
+
+    def answering(real: Any) -> Any:
+        @functools.wraps(real)
+        def getresponse(connection: Any, *arguments: Any, **options: Any) -> Any:
+            response = real(connection, *arguments, **options)
+            if (effect := asked.pop(connection, None)) is not None:
+                answered(effect, response.status)
+            return response
+
+        return _marked(getresponse)
+
+    _replace(client.HTTPConnection, "request", lambda real: _plain(real, describe, _nothing))
+    _replace(client.HTTPConnection, "getresponse", answering)
+
+
 _AIOHTTP_VERBS: Final = ("post", "put", "patch", "delete", "get", "head", "options")
 
 
@@ -660,75 +685,6 @@ def _tell_aiohttp(aiohttp: ModuleType) -> None:
 # SQL ------------------------------------------------------------------------------------------------------------------
 
 
-class _Statement(NamedTuple):
-    """What a statement does, as far as its text says."""
-
-    verb: str
-    table: str
-    nature: Nature
-    control: str = ""
-    """`begin`, `commit`, `rollback`, `savepoint x`, `release x` or `to x`."""
-
-
-_NAME = r"[`\"\[]?[\w$]+[`\"\]]?(?:\.[`\"\[]?[\w$]+[`\"\]]?)?"
-_CHANGES = re.compile(
-    rf"\b(?:(INSERT)(?:\s+OR\s+\w+)?\s+INTO\s+({_NAME})|(REPLACE)\s+INTO\s+({_NAME})|(DELETE)\s+FROM\s+(?:ONLY\s+)?({_NAME})"
-    rf"|(MERGE)\s+INTO\s+({_NAME})|(COPY)\s+({_NAME})[^;]*\bFROM\b|(UPDATE)\s+(?:ONLY\s+)?({_NAME})(?:\s+(?:AS\s+)?\w+)?\s+SET\b)",
-    re.IGNORECASE,
-)
-_FROM = re.compile(rf"\b(?:FROM|JOIN)\s+({_NAME})", re.IGNORECASE)
-_LITERAL = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
-_UPSERT = re.compile(
-    r"\bON\s+CONFLICT\b|\bOR\s+(IGNORE|REPLACE)\b|\bON\s+DUPLICATE\s+KEY\b|\bNOT\s+EXISTS\b", re.IGNORECASE
-)
-_RAISES = re.compile(
-    r"\b(\w+)\s*=\s*\(?\s*(?:\w+\.)?(?:COALESCE\s*\(\s*(?:\w+\.)?)?\1\b[^=]*?(?:[-+*]|\|\|)", re.IGNORECASE
-)
-_TELLING = re.compile(r"audit|attempt|(^|_)logs?($|_)|journal|history|heartbeat|metric|trace", re.IGNORECASE)
-_ATTEMPT = re.compile(r"\b(attempts?|attempt_\w+|try_(no|number|count)|tries|retry_count|retries)\b", re.IGNORECASE)
-_CONTROL = re.compile(
-    r"\s*(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK(?:\s+TRANSACTION)?\s+TO(?:\s+SAVEPOINT)?|ROLLBACK|SAVEPOINT|"
-    r"RELEASE(?:\s+SAVEPOINT)?)\b\s*(\"[^\"]+\"|\w+)?",
-    re.IGNORECASE,
-)
-
-
-@functools.lru_cache(maxsize=512)
-def statement_of(sql: str) -> _Statement | None:
-    """Say what a statement does; None where its text says nothing of it."""
-    bare = _LITERAL.sub("''", sql)
-    if (control := _CONTROL.match(bare)) is not None:
-        word, name = " ".join(control[1].upper().split()), (control[2] or "").strip('"')
-        return _Statement("", "", Nature.LOOKS, _controls(word, name))
-    if (change := _CHANGES.search(bare)) is not None:
-        verb, table = (each for each in change.groups() if each)
-        return _Statement(verb.upper(), _bare_name(table), _sql_nature(verb.upper(), _bare_name(table), bare))
-    tables = [_bare_name(table) for table in _FROM.findall(bare)]
-    return _Statement("SELECT", tables[0], Nature.LOOKS) if tables else None
-
-
-def _controls(word: str, name: str) -> str:
-    if word.startswith("ROLLBACK") and word.split()[-1] in ("TO", "SAVEPOINT"):
-        return f"to {name}"
-    kinds = {"SAVEPOINT": f"savepoint {name}", "COMMIT": "commit", "END": "commit", "ROLLBACK": "rollback"}
-    return f"release {name}" if word.startswith("RELEASE") else kinds.get(word.split()[0], "begin")
-
-
-def _sql_nature(verb: str, table: str, sql: str) -> Nature:
-    if _TELLING.search(table):
-        return Nature.TELLS
-    if _RAISES.search(sql) and verb in ("UPDATE", "INSERT", "MERGE"):
-        return Nature.ADDS
-    if verb == "INSERT" and not _UPSERT.search(sql):
-        columns = re.search(r"\(([^)]*)\)\s*(?:VALUES|SELECT)", sql, re.IGNORECASE)
-        return Nature.TELLS if columns is not None and _ATTEMPT.search(columns[1]) else Nature.ADDS
-    return Nature.ADDS if verb == "COPY" else Nature.SETS
-
-
-def _bare_name(table: str) -> str:
-    return re.sub(r"[`\"\[\]]", "", table)
-
-
 class _LastWords(NamedTuple):
     """What a server answered to one that died while it waited for it."""
 
@@ -765,7 +721,7 @@ class _Connection(_Source):
         `last_words` waits for what its server is about to answer, where `descriptor` is the socket to it.
         """
         self._about = about
-        self.asked: tuple[_Statement, ObservedEffect] | None = None
+        self.asked: tuple[SqlStatement, ObservedEffect] | None = None
         self.task: asyncio.Task[Any] | None = None
         """Who waits for the answer, where that is a task."""
         self._last_words = last_words
@@ -795,7 +751,7 @@ class _Connection(_Source):
                     break
 
     @contextlib.contextmanager
-    def asking(self, said: tuple[_Statement, ObservedEffect]) -> Iterator[None]:
+    def asking(self, said: tuple[SqlStatement, ObservedEffect]) -> Iterator[None]:
         """Run a statement: until it has been answered, what its server did is not known here."""
         self.asked = said
         try:
@@ -932,7 +888,7 @@ def _tell_sqlite3(sqlite: ModuleType) -> None:
     _replace(sqlite.dbapi2, "connect", opening)
 
 
-def _sql_effect(sql: Any, values: Any) -> tuple[_Statement, ObservedEffect] | None:
+def _sql_effect(sql: Any, values: Any) -> tuple[SqlStatement, ObservedEffect] | None:
     text = sql.decode("utf-8", "replace") if isinstance(sql, bytes) else sql if isinstance(sql, str) else _composed(sql)
     does = statement_of(text)
     if does is None:
@@ -949,7 +905,7 @@ def _composed(sql: Any) -> str:
 
 
 def _ran(
-    source: _Connection, observed: Observations, said: tuple[_Statement, ObservedEffect], rows: int | None
+    source: _Connection, observed: Observations, said: tuple[SqlStatement, ObservedEffect], rows: int | None
 ) -> None:
     """Write down a statement that ran without an error."""
     does, effect = said
@@ -966,7 +922,7 @@ def _ran(
 
 
 def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
-    from psycopg.pq import TransactionStatus
+    from psycopg.pq import ExecStatus, TransactionStatus
 
     def roll_back() -> None:
         if connection.pgconn.transaction_status == TransactionStatus.ACTIVE:
@@ -983,8 +939,8 @@ def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
                 if not select.select([pgconn.socket], [], [], LAST_WORDS_SECONDS)[0]:
                     return None
                 pgconn.consume_input()
-            if (result := pgconn.get_result()) is None:
-                break
+            if (result := pgconn.get_result()) is None or result.status == ExecStatus.COPY_IN:
+                break  # Of a COPY the server waits for the rest, and says so for ever.
             tags.append((result.command_status or b"").decode())
         return _LastWords.of_tags(tags, idle=pgconn.transaction_status == TransactionStatus.IDLE)
 
@@ -1029,6 +985,40 @@ def _tell_psycopg(psycopg: ModuleType) -> None:
 
         return _marked(run)
 
+    def begun(cursor: Any, statement: Any) -> Callable[[], None]:
+        """Come to the moment before a COPY; return what is to be called after it."""
+        observed = observing()
+        said = None if observed is None else _sql_effect(statement, None)
+        if observed is None or said is None:
+            return lambda: None
+        observed.before()
+        source = _psycopg_source(observed, cursor._conn)
+        return lambda: _ran(source, observed, said, cursor.rowcount)
+
+    def copying(real: Any) -> Any:
+        @contextlib.contextmanager
+        @functools.wraps(real)
+        def copy(cursor: Any, statement: Any, *rest: Any, **options: Any) -> Iterator[Any]:
+            ran = begun(cursor, statement)
+            with real(cursor, statement, *rest, **options) as open_copy:
+                yield open_copy
+            ran()
+
+        return _marked(copy)
+
+    def copying_async(real: Any) -> Any:
+        @contextlib.asynccontextmanager
+        @functools.wraps(real)
+        async def copy(cursor: Any, statement: Any, *rest: Any, **options: Any) -> AsyncIterator[Any]:
+            ran = begun(cursor, statement)
+            async with real(cursor, statement, *rest, **options) as open_copy:
+                yield open_copy
+            ran()
+
+        return _marked(copy)
+
+    _replace(psycopg.Cursor, "copy", copying)
+    _replace(psycopg.AsyncCursor, "copy", copying_async)
     base = importlib.import_module("psycopg._cursor_base").BaseCursor
     for name in ("_execute_gen", "_executemany_gen_no_pipeline", "_executemany_gen_pipeline"):
         _replace(base, name, executing)
@@ -1107,8 +1097,13 @@ def _tell_asyncpg(asyncpg: ModuleType) -> None:
     def of_statement(owner: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any, Any]:
         return owner._connection, owner._query, arguments
 
+    def of_copy(owner: Any, arguments: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        return owner, f"COPY {arguments[0]} FROM STDIN" if arguments else "", ()
+
+    for name in ("copy_to_table", "copy_records_to_table"):
+        _replace(asyncpg.Connection, name, running(of_copy))
     prepared = importlib.import_module("asyncpg.prepared_stmt").PreparedStatement
-    for name in ("execute", "fetch", "fetchrow", "fetchval", "executemany"):
+    for name in ("execute", "fetch", "fetchrow", "fetchval", "fetchmany", "executemany"):
         _replace(asyncpg.Connection, name, running(of_connection))
         _replace(prepared, name, running(of_statement))
 
@@ -1129,8 +1124,13 @@ def _tell_sqlalchemy(sqlalchemy: ModuleType) -> None:
     def ran(connection: Any, cursor: Any, sql: str, values: Any, context: Any, many: bool) -> None:
         observed = observing()
         said = None if observed is None or connection.dialect.driver in _FOLLOWED_DRIVERS else _sql_effect(sql, values)
-        if observed is not None and said is not None:
-            _ran(source_of(observed, connection), observed, said, cursor.rowcount)
+        if observed is None or said is None:
+            return
+        source = source_of(observed, connection)
+        _ran(source, observed, said, cursor.rowcount)
+        if connection._is_autocommit_isolation():  # SQLAlchemy rolls back all the same, which changes nothing.
+            source.control("commit")
+            observed.settle()
 
     def ending(what: str) -> Callable[[Any], None]:
         def ended(connection: Any, *rest: Any) -> None:
@@ -1194,9 +1194,27 @@ def _tell_redis(redis: ModuleType) -> None:
             return None
         return ObservedEffect("message", command, _text(words[1]), _short(" ".join(_text(word) for word in words[2:])))
 
-    _replace(redis.Redis, "execute_command", lambda real: _plain(real, describe, _nothing))
-    apart = importlib.import_module("redis.asyncio")
-    _replace(apart.Redis, "execute_command", lambda real: _awaited(real, describe, _nothing))
+    def describe_all(pipeline: Any, *rest: Any, **options: Any) -> list[ObservedEffect]:
+        found = (describe(pipeline, *words) for words in _queued(pipeline))
+        return [effect for effect in found if effect is not None]
+
+    def tell(owner: Any, name: str, wrapped: Callable[..., Any], says: Describe) -> None:
+        _replace(owner, name, lambda real: wrapped(real, says, _nothing))
+
+    for name, wrapped in (("redis", _plain), ("redis.asyncio", _awaited)):
+        client, cluster = (importlib.import_module(f"{name}.{part}") for part in ("client", "cluster"))
+        tell(client.Redis, "execute_command", wrapped, describe)
+        tell(client.Pipeline, "immediate_execute_command", wrapped, describe)
+        tell(client.Pipeline, "execute", wrapped, describe_all)
+        tell(cluster.RedisCluster, "execute_command", wrapped, describe)
+        tell(cluster.ClusterPipeline, "execute", wrapped, describe_all)
+
+
+def _queued(pipeline: Any) -> list[Sequence[Any]]:
+    """List the commands that a pipeline is about to send: tuples with their options, or commands of a cluster."""
+    strategy = getattr(pipeline, "_execution_strategy", None)  # of a cluster, from redis 6 on
+    stack = getattr(pipeline, "command_stack", ()) if strategy is None else strategy._command_queue
+    return [each[0] if isinstance(each, tuple) else each.args for each in stack]
 
 
 def _tell_kombu(kombu: ModuleType) -> None:
@@ -1439,6 +1457,7 @@ _LIBRARIES: Final[Mapping[str, Callable[[ModuleType], None]]] = {
     "requests": _tell_requests,
     "urllib3": _tell_urllib3,
     "aiohttp": _tell_aiohttp,
+    "http.client": _tell_http_client,
     "psycopg": _tell_psycopg,
     "asyncpg": _tell_asyncpg,
     "sqlalchemy": _tell_sqlalchemy,

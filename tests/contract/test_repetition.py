@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -123,9 +127,100 @@ def test_what_a_library_of_stubs_answers_is_seen() -> None:
     assert "POST https://api.mail.test/send happened 2 times" in told
 
 
+REDIS = """
+class Redis:
+    def execute_command(self, *words, **options): ...
+
+class Pipeline(Redis):
+    def __init__(self):
+        self.command_stack = [(("SET", "seen", 1), {}), (("LPUSH", "mails", "a"), {})]
+
+    def execute_command(self, *words, **options): ...
+    def immediate_execute_command(self, *words, **options): ...
+    def execute(self): ...
+"""
+REDIS_CLUSTER = """
+from types import SimpleNamespace
+
+class RedisCluster:
+    def execute_command(self, *words, **options): ...
+
+class ClusterPipeline(RedisCluster):
+    def __init__(self):
+        command = SimpleNamespace(args=("XADD", "orders", "*", "id", 7))
+        self._execution_strategy = SimpleNamespace(_command_queue=[command])
+
+    def execute(self): ...
+"""
+SQLALCHEMY = """
+from types import SimpleNamespace
+
+class Engine:
+    heard = {}
+
+class Connection:
+    dialect = SimpleNamespace(driver="mysqldb")
+
+    def __init__(self, *, autocommit):
+        self._is_autocommit_isolation = lambda: autocommit
+
+    def execute(self, sql):
+        Engine.heard["after_cursor_execute"](self, SimpleNamespace(rowcount=1), sql, (), None, False)
+
+    def close(self):
+        Engine.heard["rollback"](self)
+"""
+LIBRARIES = {
+    "redis/__init__.py": "from redis import asyncio, client, cluster",
+    "redis/asyncio/__init__.py": "from redis.asyncio import client, cluster",
+    "sqlalchemy/__init__.py": "from sqlalchemy import engine, event",
+    "sqlalchemy/event.py": "def listen(owner, name, hear): owner.heard[name] = hear",
+    "sqlalchemy/engine.py": SQLALCHEMY,
+    **{f"redis/{each}client.py": REDIS for each in ("", "asyncio/")},
+    **{f"redis/{each}cluster.py": REDIS_CLUSTER for each in ("", "asyncio/")},
+}
+"""As much of these as is watched; the real ones are not installed here."""
+
+
+def test_a_pipeline_a_connection_that_commits_by_itself_and_a_request_of_urllib_are_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, source in LIBRARIES.items():
+        written(tmp_path / Path(name).parent, source, name=Path(name).name)
+    monkeypatch.syspath_prepend(tmp_path)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Takes)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_address[1]}"
+
+    def pay(job: ToolJob) -> JobResult:
+        client, cluster, engine = (
+            importlib.import_module(name) for name in ("redis.client", "redis.cluster", "sqlalchemy.engine")
+        )
+        client.Pipeline().execute()
+        cluster.ClusterPipeline().execute()
+        for table, autocommit in (("drafts", False), ("payments", True)):
+            database = engine.Connection(autocommit=autocommit)
+            database.execute(f"INSERT INTO {table} VALUES (7)")
+            database.close()
+        urllib.request.urlopen(f"{url}/charges", data=b"{}").close()
+        with contextlib.suppress(urllib.error.HTTPError):
+            urllib.request.urlopen(f"{url}/refused", data=b"{}")
+        return JobResult(success=True)
+
+    try:
+        told = ContractRun(pay, examples=[EXAMPLE]).judge("same_input_twice").text
+    finally:
+        server.shutdown()
+        server.server_close()
+    for deed in ("LPUSH mails", "XADD orders", "INSERT payments", f"POST {url}/charges"):
+        assert f"{deed} happened 2 times" in told, told
+    assert "drafts" not in told
+    assert "refused" not in told
+
+
 @pytest.mark.postgres
-@pytest.mark.parametrize("commits", [True, False])
-def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, commits: bool) -> None:
+@pytest.mark.parametrize(("verb", "commits"), [("INSERT", True), ("INSERT", False), ("COPY", True)])
+def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, verb: str, commits: bool) -> None:
     import psycopg
 
     def reset() -> None:
@@ -134,7 +229,11 @@ def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, comm
 
     def pay(job: ToolJob) -> JobResult:
         with psycopg.connect(reference_dsn) as database, database.transaction():
-            database.execute("INSERT INTO payments (order_id) VALUES (%s)", [job.input["order"]])
+            if verb == "INSERT":
+                database.execute("INSERT INTO payments (order_id) VALUES (%s)", [job.input["order"]])
+            else:
+                with database.cursor().copy("COPY payments FROM STDIN") as copy:
+                    copy.write_row([job.input["order"]])
             if not commits:
                 raise psycopg.Rollback
         return JobResult(success=True)
@@ -142,7 +241,7 @@ def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, comm
     contract = ContractRun(pay, examples=[EXAMPLE], reset=reset)
     finding = contract.judge("same_input_twice")
     assert (finding.outcome is CheckOutcome.FAILED) is commits, finding
-    assert ("INSERT payments happened 2 times" in finding.text) is commits
+    assert (f"{verb} payments happened 2 times" in finding.text) is commits
 
 
 @asynccontextmanager
@@ -248,7 +347,7 @@ export const run = async (job: any) => {
 
 class Takes(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
-        self.send_response(201)
+        self.send_response(409 if self.path == "/refused" else 201)
         self.end_headers()
 
     def log_message(self, *about: Any) -> None: ...

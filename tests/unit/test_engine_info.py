@@ -188,7 +188,7 @@ ALLOWED: dict[str, str] = {
         _pytestfixturefunction callspec example fixturenames funcargs map model_json_schema param sections wasxfail
         workerinput""",
     "what calls and answers of the libraries that are watched have or have not, by release and by kind": """
-        _base_url _coro _observes_effects body headers kind routing_key status""",
+        _base_url _coro _execution_strategy _observes_effects body command_stack headers kind routing_key status""",
     "a field of some events and requests: the reader goes through all of them": """
         actor field job name point""",
     "a monitor subscribes by having the method; a class of states says what is momentary in it": """

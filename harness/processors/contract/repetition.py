@@ -16,12 +16,14 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from harness.processors.contract.trial import DeliveryEnding, TrialRecord
-from harness.processors.observed_effects import Nature, ObservedEffect, Stands
+from harness.processors.observed_effects import ObservedEffect, Stands
+from harness.processors.sql_statement import Nature
 
 _VOLATILE = re.compile(
     r"[0-9a-f]{8}-[0-9a-f-]{27}|(?<![a-z])[0-9a-f]*\d[0-9a-f]{7,}|\d{3,}|(?<=[/=_.-])\d+(?=[/._-]|$)"
 )
 """What a target may hold that is new in each try: identifiers, times, numbers."""
+_CHANGES = (Nature.ADDS, Nature.MAY_TELL, Nature.SETS)
 _VERSION = re.compile(r"api|v\d+", re.IGNORECASE)
 
 
@@ -90,7 +92,7 @@ def done_in(ending: DeliveryEnding) -> list[str]:
 
 def outside(ending: DeliveryEnding) -> list[str]:
     """Name what it changed outside, each deed once."""
-    changing = [effect for effect in seen(ending) if effect.nature in (Nature.ADDS, Nature.SETS)]
+    changing = [effect for effect in seen(ending) if effect.nature in _CHANGES]
     return list(dict.fromkeys(_deed(effect).name for effect in changing))
 
 
@@ -98,7 +100,7 @@ def _by_deed(ending: DeliveryEnding) -> dict[Deed, list[ObservedEffect]]:
     """List what a repetition can spoil; what is removed leaves nothing behind, however often."""
     found: dict[Deed, list[ObservedEffect]] = {}
     for effect in seen(ending):
-        if effect.nature in (Nature.ADDS, Nature.SETS) and effect.verb != "remove":
+        if effect.nature in _CHANGES and effect.verb != "remove":
             found.setdefault(_deed(effect), []).append(effect)
     return found
 
@@ -150,6 +152,8 @@ def _judged(
         )
     if _differ(before, effects):
         return _finding(deed, done, decided=False, why="the keys of their bodies differ, so they may be two deeds")
+    if effects[0].nature == Nature.MAY_TELL:
+        return _finding(deed, done, decided=False, why="by its name it may be written down once for each attempt")
     if None not in keys:
         return _finding(deed, done, decided=True, why="the Idempotency-Key is another one each time")
     return _finding(
