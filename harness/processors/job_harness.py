@@ -89,6 +89,8 @@ EXPLORED_ANSWER_SECONDS = 2.5
 back by a lock of a paused worker, which goes on only when time does."""
 MOST_WAITING = 3
 """Jobs that are not due yet and are named with their time."""
+LAST_YEAR = 8999
+"""A test may begin in it at the latest: time that goes on is never past what Python can tell, the year 9999."""
 MOST_JOBS = 100_000
 """Jobs of one `drain` without a limit of its own."""
 
@@ -116,9 +118,19 @@ class JobHarness(Assertions):
 
         `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
         `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
-        With `clocks="real"`, `time.time()`, `datetime.now()` and their kin are the machine's in processors too.
+        With `clocks="real"`, `time.time()`, `datetime.now()` and their kin are the machine's in processors too. Raises
+        UsageError for what makes no sense, such as a `start` without a time zone.
         """
         checked_clocks(clocks)
+        _refuse_opening(
+            settings=settings,
+            seed=seed,
+            start=start,
+            blocked_after=blocked_after,
+            workplace=workplace,
+            choices=choices,
+            faults=faults,
+        )
         self._invariants = _checked_invariants(invariants)
         self._demands = Demands(choices)
         self._open_loop(start, blocked_after, clocks)
@@ -206,6 +218,7 @@ class JobHarness(Assertions):
 
         Raises UsageError, and what the registry refuses; EnvironmentUnavailable where TypeScript finds no Node.
         """
+        _refuse_no_text(slug, "the name of a tool")
         if slug in self.served:
             raise UsageError(
                 f"the tool {slug!r} has a processor already",
@@ -254,6 +267,8 @@ class JobHarness(Assertions):
             raise UsageError(f"enqueue() takes no {name!r}{did_you_mean(name, options)}", hint=available(options))
         slug = self._tool(slug)
         refuse_numbers(priority=priority, max_attempts=max_attempts)
+        if unique_key is not None:
+            _refuse_no_text(unique_key, "a unique key")
         self._running.pass_point(f"before enqueue {slug}")
         self._number += 1
         request = JobRequest(
@@ -276,6 +291,7 @@ class JobHarness(Assertions):
 
     def _tool(self, name: str) -> str:
         """Return the tool that is meant by a name, its own or another library's. Raises UsageError where it is none."""
+        _refuse_no_text(name, "the name of a tool")
         known, slug = self._application.registry.get_registered_tools(), self.tasks.get(name, name)
         if slug not in known:
             raise UsageError(
@@ -310,6 +326,7 @@ class JobHarness(Assertions):
         if at is None:
             self._application.crash("now")
             return
+        _refuse_no_text(at, "a place")
         self._application.refuse_place(at)
         self._demands.die(at, None if job is None else self._id(job))
         self._session.arm()
@@ -367,8 +384,8 @@ class JobHarness(Assertions):
         `with_scheduled` lets time pass for retries and delayed jobs as well, `with_recursion=False` leaves alone what
         is enqueued meanwhile. `limit` is the most attempts to make; without it, 100 000, and LimitReached beyond.
         """
-        if limit is not None and (isinstance(limit, bool) or limit < 1):
-            raise UsageError(f"limit is {limit!r}; give a number of at least 1")
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
+            raise UsageError(f"limit is {clipped(limit)}; give a whole number of at least 1")
         application = self._application
         before = len(self.history)
 
@@ -832,6 +849,7 @@ class JobHarness(Assertions):
 
     def _id(self, job: JobHandle | JobId) -> JobId:
         name = job.id if isinstance(job, JobHandle) else job
+        _refuse_no_text(name, "a job that was enqueued, or its id")
         self._view(name)
         return name
 
@@ -853,6 +871,33 @@ class JobHarness(Assertions):
             known = self._session.board.views
             raise UsageError(f"there is no job {job!r}{did_you_mean(job, known)}")
         return view
+
+
+def _refuse_no_text(value: object, wanted: str) -> None:
+    """Raise UsageError for what is not even text."""
+    if not isinstance(value, str):
+        raise UsageError(f"{clipped(value)} is not {wanted}")
+
+
+def _refuse_opening(*, start: object, blocked_after: object, **given: object) -> None:
+    """Raise UsageError for what no harness can be opened with."""
+    wanted = {
+        "settings": ("a Settings", isinstance(given["settings"], Settings)),
+        "seed": ("a whole number", isinstance(given["seed"], int)),
+        "workplace": ("what opens one, such as a class", callable(given["workplace"])),
+        "choices": ("Choices, such as Replay(tape)", isinstance(given["choices"], Choices | None)),
+        "faults": ("a FaultPlan", isinstance(given["faults"], FaultPlan)),
+    }
+    for name, (what, right) in wanted.items():
+        if not right:
+            raise UsageError(f"{name} is {clipped(given[name])}; give {what}")
+    number = isinstance(blocked_after, int | float) and not isinstance(blocked_after, bool)
+    if not (number and blocked_after > 0):  # type: ignore[operator]
+        raise UsageError(f"blocked_after is {clipped(blocked_after)}; give real seconds, more than 0, such as 30")
+    if not isinstance(start, datetime) or start.year > LAST_YEAR:
+        raise UsageError(f"start is {clipped(start)}; give a datetime up to the year {LAST_YEAR}")
+    if start.tzinfo is None:
+        raise UsageError(f"start {start} has no time zone", hint="Add one, such as tzinfo=UTC.")
 
 
 def _checked_invariants(invariants: Iterable[Invariant]) -> tuple[Invariant, ...]:

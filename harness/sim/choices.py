@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol, TypeAlias
+from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from harness.sim.outside import Pick
 
@@ -83,6 +83,7 @@ Tape: TypeAlias = tuple[Deviation, ...]
 Options: TypeAlias = Callable[[], Sequence[Option]]
 
 
+@runtime_checkable
 class Choices(Protocol):
     """Decides what is undetermined."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import socket
 import sys
@@ -45,6 +46,43 @@ def fail_until(attempt: int, *, takes: float = 0) -> Any:
         return JobResult(success=job.attempts >= attempt, error="not yet", output=job.attempts)
 
     return processor
+
+
+WRONG_INPUT: dict[str, Callable[[JobHarness], object]] = {
+    "limit is 1.5; give a whole number": lambda jobs: jobs.drain(limit=1.5),  # type: ignore[arg-type]
+    "limit is '2'; give a whole number": lambda jobs: jobs.drain(limit="2"),  # type: ignore[arg-type]
+    "5 is not the name of a tool": lambda jobs: jobs.enqueue(5),  # type: ignore[arg-type]
+    r"\[\] is not the name of a tool": lambda jobs: jobs.register([], object),  # type: ignore[arg-type]
+    "5 is not a unique key": lambda jobs: jobs.enqueue("echo", unique_key=5),  # type: ignore[arg-type]
+    "5 is not a place": lambda jobs: jobs.crash_worker(at=5),  # type: ignore[arg-type]
+    "None is not a job": lambda jobs: jobs.cancel(None),  # type: ignore[arg-type]
+    r"\{\} is not a job": lambda jobs: jobs.deliver_twice({}),  # type: ignore[arg-type]
+    "6 is not a job": lambda jobs: jobs.crash_worker(at="while running", job=6),  # type: ignore[arg-type]
+}
+WRONG_OPENING: dict[str, dict[str, Any]] = {
+    r"settings is \{\}; give a Settings": {"settings": {}},
+    "seed is 'x'; give a whole number": {"seed": "x"},
+    "workplace is 5; give what opens one": {"workplace": 5},
+    "choices is 5; give Choices": {"choices": 5},
+    r"faults is \{\}; give a FaultPlan": {"faults": {}},
+    "blocked_after is 0; give real seconds": {"blocked_after": 0},
+    "blocked_after is nan; give real seconds": {"blocked_after": math.nan},
+    "blocked_after is '30'; give real seconds": {"blocked_after": "30"},
+    "start is '2026-01-01'; give a datetime": {"start": "2026-01-01"},
+    "give a datetime up to the year 8999": {"start": datetime(9999, 12, 31, tzinfo=UTC)},
+    "start .* has no time zone": {"start": datetime(2026, 1, 1)},  # noqa: DTZ001 - that is what is refused
+}
+
+
+def test_what_makes_no_sense_is_refused_in_words() -> None:
+    with JobHarness(blocked_after=math.inf) as jobs:
+        jobs.register("echo", lambda job: {"success": True})
+        for words, call in WRONG_INPUT.items():
+            with pytest.raises(UsageError, match=words):
+                call(jobs)
+    for words, options in WRONG_OPENING.items():
+        with pytest.raises(UsageError, match=words):
+            JobHarness(**options)
 
 
 def test_a_job_runs_to_its_result(jobs: JobHarness) -> None:
