@@ -939,8 +939,8 @@ def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
                 if not select.select([pgconn.socket], [], [], LAST_WORDS_SECONDS)[0]:
                     return None
                 pgconn.consume_input()
-            if (result := pgconn.get_result()) is None or result.status == ExecStatus.COPY_IN:
-                break  # Of a COPY the server waits for the rest, and says so for ever.
+            if (result := pgconn.get_result()) is None or result.status in (ExecStatus.COPY_IN, ExecStatus.COPY_OUT):
+                break  # Of a COPY the rest is outstanding, and it says so for ever.
             tags.append((result.command_status or b"").decode())
         return _LastWords.of_tags(tags, idle=pgconn.transaction_status == TransactionStatus.IDLE)
 

@@ -244,6 +244,24 @@ def test_rows_of_postgres_count_once_they_are_committed(reference_dsn: str, verb
     assert (f"{verb} payments happened 2 times" in finding.text) is commits
 
 
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_death_in_the_middle_of_a_copy_ends(reference_dsn: str) -> None:
+    import psycopg
+
+    async def export(job: ToolJob) -> JobResult:
+        async with (
+            await psycopg.AsyncConnection.connect(reference_dsn) as database,
+            database.cursor() as cursor,
+            cursor.copy("COPY (SELECT generate_series(1, 3)) TO STDOUT") as copy,
+        ):
+            return JobResult(success=True, output=len([row async for row in copy]))
+
+    finding = ContractRun(export, examples=[EXAMPLE]).judge("survives_crash")
+    assert finding.outcome is CheckOutcome.INCONCLUSIVE, finding.text
+    assert "no side effect was seen" in finding.text
+
+
 @asynccontextmanager
 async def psycopg_statements(dsn: str) -> AsyncIterator[Any]:
     import psycopg
