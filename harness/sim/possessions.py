@@ -145,7 +145,9 @@ def _taking(real: Any) -> Any:
         item = real(queue)
         life = LIFETIME.get()
         if life is not None and not life.over:
-            taken = queue.__dict__.setdefault(_SECRET, collections.deque(maxlen=MOST_TAKEN))
+            taken = queue.__dict__.setdefault(_SECRET, collections.deque())
+            if len(taken) == MOST_TAKEN:
+                _given_back(queue, taken[0])  # As far as is known from here on.
             if not any(each.life is life for each in taken):
                 life.own(queue)
             taken.append(Taken(life, id(item), _place(sys._getframe(1))))

@@ -57,6 +57,39 @@ def test_an_asyncio_lock_is_free_again_and_so_is_the_line_before_it(make: Callab
     assert "_locked" not in vars(asyncio.Lock), "nothing is watched once the loop is closed"
 
 
+def test_an_item_that_was_taken_too_long_ago_to_be_known_keeps_nothing_else_from_being_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(possessions, "MOST_TAKEN", 2)
+    loop, early, later = VirtualLoop(), Lifetime("early"), Lifetime("later")
+    items, lock = asyncio.Queue[int](), asyncio.Lock()
+    for number in range(4):
+        items.put_nowait(number)
+
+    async def take(count: int) -> None:
+        for _ in range(count):
+            items.get_nowait()
+        await lock.acquire()
+        await asyncio.sleep(100)
+
+    async def main() -> bool:
+        tasks = [loop.create_task(take(1), context=early.context())]
+        await asyncio.sleep(1)
+        tasks.append(loop.create_task(take(3), context=later.context()))
+        await asyncio.sleep(1)
+        assert early.owned == [lock]
+        assert items in later.owned
+        loop.sever(early)
+        await asyncio.sleep(1)
+        return tasks[1].done() or lock in later.owned
+
+    try:
+        assert loop.run(main())
+    finally:
+        loop.end_tasks()
+        loop.close()
+
+
 @pytest.mark.parametrize("make", [threading.Lock, threading.RLock, lambda: threading.BoundedSemaphore(1)])
 def test_a_lock_of_threading_is_free_again(make: Callable[[], Any]) -> None:
     lock = make()
