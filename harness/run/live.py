@@ -84,7 +84,7 @@ class LiveTest(LiveSession):
         self._offer_own()
 
     def heal(self) -> None:
-        """Let nothing go wrong any more, set every clock right, and wake who was stalled."""
+        """Let nothing go wrong any more, and set every clock right; who is stalled goes on when that time is over."""
         self.recorder.phase("heal")
         self.kernel.interferences = []
         self.kernel.choices = Boring()

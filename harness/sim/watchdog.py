@@ -118,8 +118,13 @@ class Watched:
             self._words, self._hung_since = self._on_hung(frame), now
             self._interrupt()
 
+    @property
+    def by_signal(self) -> bool:
+        """Whether a signal interrupts it, and no exception that would have to be taken back."""
+        return self.thread == threading.main_thread().ident and WATCHDOG.has_signal
+
     def _interrupt(self) -> None:
-        if self.thread == threading.main_thread().ident and WATCHDOG.has_signal:
+        if self.by_signal:
             signal.pthread_kill(self.thread, _SIGNAL)  # type: ignore[arg-type]  # there is one: `has_signal`
         else:
             raise_in(self.thread)
@@ -167,7 +172,7 @@ class Watchdog:
             return
         with self._lock:
             self._watched.pop(work, None)
-        if work._words and not self.has_signal:
+        if work._words and not work.by_signal:
             raise_in(work.thread, None)
 
     @contextlib.contextmanager
