@@ -16,7 +16,7 @@ from types import CodeType, FrameType
 from typing import Any
 
 from harness.errors import Hung
-from harness.sim.guest_threads import LOCK_SECONDS, Waiter, waits_for_lock
+from harness.sim.guest_threads import LOCK_SECONDS, LOCK_TIMEOUTS, Waiter, waits_for_lock
 from harness.sim.lifetime import LIFETIME, Severed
 from harness.sim.loop import VirtualLoop, place_of
 from harness.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seconds
@@ -178,7 +178,7 @@ class Baton:
             turn.adrift = True
         if (guests := self._loop.guests) is not None:
             guests.adrift[turn] = None if turn.thread is None else turn.thread.native_id
-        self._loop.on_doubt(f"{turn.name} waits for a lock at {self._place(turn)}, and time moved on meanwhile")
+        self._loop.on_doubt(f"{turn.name} waits for a lock at {self._place(turn)}, and time moved on{LOCK_TIMEOUTS}")
         return True
 
     def _back(self, turn: _Turn) -> None:

@@ -174,13 +174,21 @@ class Noticed:
             pid: int = real()
             if not pid and self._inside():
                 self._loop.leave_when_back()
+                self._leave_machine()
             elif self._inside():
+                self.note("child process: a fork, whose time is the machine's,")
                 self._children[pid] = _Child(
                     pid, f"still runs, forked at {_place(sys._getframe(1))}", LIFETIME.get(), None
                 )
             return pid
 
         return fork
+
+    def _leave_machine(self) -> None:
+        """Let this process, which has no loop that moves its time, wait and read clocks as any other."""
+        LIFETIME.set(None)
+        if self._loop.guests is not None:
+            self._loop.guests.over = True
 
 
 class _Thread(NamedTuple):

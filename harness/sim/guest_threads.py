@@ -5,6 +5,8 @@ was asked to do is real work: time stands still until the thread has ended, or w
 `time.sleep`, a `threading.Condition` (and so an Event, a queue, a Future, a Timer, a Barrier), `queue.SimpleQueue.get`,
 `Thread.join`. Such a wait ends when it is notified or when its virtual time is over, and does not hold time.
 
+Work that is queued in a pool holds time until a thread begins it, except while all threads of the pool wait.
+
 Where it cannot be known whether a thread still works for a processor, it has a grace in real time, after which time
 moves and the report says so: `GRACE_SECONDS` without a sign of life where a timer of its own woke it (a monitor, a
 heartbeat), `LOCK_SECONDS` where it waits for a bare lock that another thread may hold across a virtual wait.
@@ -25,6 +27,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from types import CodeType, FrameType
 from typing import Any, Final, Protocol
 
@@ -36,6 +39,8 @@ GRACE_SECONDS: Final = 0.5
 """Real seconds for which what may still be at work for a processor holds time, from its last sign of life."""
 LOCK_SECONDS: Final = 0.1
 """Real seconds for which a thread that waits for a bare lock holds time."""
+LOCK_TIMEOUTS: Final = "; a timeout of such a wait is real, too"
+"""What is said of a thread that waits for a bare lock."""
 LOOK_SECONDS: Final = 0.005
 """Real seconds between two looks at a thread that may have been given its lock."""
 READS_AT_ONCE: Final = 300_000
@@ -131,6 +136,7 @@ class GuestThreads:
         self._reads = 0
         self._read_at = -1
         self._ended: dict[threading.Thread, list[Waiter]] = {}
+        self._pools: weakref.WeakKeyDictionary[ThreadPoolExecutor, _Pool] = weakref.WeakKeyDictionary()
         self._adopted: weakref.WeakKeyDictionary[threading.Thread, Guest] = weakref.WeakKeyDictionary()
         self.foreign: frozenset[str] = frozenset()
         """The packages whose code threads run that are no guests: a processor may await them."""
@@ -179,6 +185,10 @@ class GuestThreads:
             return Waiter(thread)
         return Waiter(_LoopThread(self)) if self.loop.is_in_this_thread() else None
 
+    def passed(self) -> float:
+        """Tell how much virtual time has passed, in seconds."""
+        return self.loop.time()
+
     def sleep(self, seconds: float, /) -> bool:
         """Let virtual time pass for the calling thread. False: it is not under control."""
         waiter = self.waiter()
@@ -193,7 +203,9 @@ class GuestThreads:
         return True
 
     def join(self, thread: threading.Thread, seconds: float | None) -> bool:
-        """Wait virtually until a guest has ended."""
+        """Wait virtually until a guest has ended, or a thread of a pool all that it was given."""
+        if (pool := next((each for each in list(self._pools.values()) if each.has(thread)), None)) is not None:
+            return self._join_in_pool(thread, pool, seconds)
         waiting = self._ended.get(thread)
         waiter = None if waiting is None else self.waiter()
         if waiting is None or waiter is None or not thread.is_alive():
@@ -205,6 +217,26 @@ class GuestThreads:
         if thread not in self._ended:
             machine_calls.real_join(thread)
         return True
+
+    def _join_in_pool(self, thread: threading.Thread, pool: _Pool, seconds: float | None) -> bool:
+        """Wait for each guest that the thread is, and in between, in real time, for it to begin the next one."""
+        end = math.inf if seconds is None else self.loop.time() + seconds
+        looks = round(GRACE_SECONDS / LOOK_SECONDS)
+        while thread.is_alive() and pool.busy and looks:
+            guest, waiter = self._threads.get(thread.ident or 0), self.waiter()
+            if waiter is None:
+                return False
+            if not isinstance(guest, Guest):
+                machine_calls.real_join(thread, LOOK_SECONDS)
+                looks -= 1
+                continue
+            waiter.take(blocking=False)
+            guest.joined.append(waiter)
+            if self._threads.get(thread.ident or 0) is guest:  # Otherwise it ended just now, and releases no waiter.
+                left = max(0.0, end - self.loop.time())
+                if not waiter.acquire(True, -1 if seconds is None else left):
+                    return True
+        return False
 
     # guests ---------------------------------------------------------------------------------------------------------
 
@@ -239,12 +271,22 @@ class GuestThreads:
             packages = {name for ident, frame in frames.items() if ident not in own for name in _libraries(frame)}
         self.foreign = frozenset(packages) - machine_calls.REAL_READERS
 
-    def employ(self, function: Callable[[], Any], name: str) -> tuple[Callable[[], Any], Callable[[], None]]:
+    def employ(
+        self, function: Callable[[], Any], name: str, pool: ThreadPoolExecutor | None = None
+    ) -> tuple[Callable[[], Any], Callable[[], None]]:
         """Let the thread that calls what is returned first be a guest meanwhile; the second ends its hold on time."""
         life = LIFETIME.get()
-        assert life is not None
-        guest = Guest(self, f"{name} on a thread")
-        return functools.partial(life.context().run, guest.working, function), guest.end
+        of = None if pool is None else self._pools.setdefault(pool, _Pool(pool))
+        guest = Guest(self, f"{name} on a thread", of)
+
+        def work() -> Any:
+            token = LIFETIME.set(life)  # In the thread's own context, which the pool's initializer may have prepared.
+            try:
+                return guest.working(function)
+            finally:
+                LIFETIME.reset(token)
+
+        return work, guest.end
 
     def holding(self, guest: Guest, works: bool) -> None:
         """Keep book of who works."""
@@ -296,10 +338,78 @@ class GuestThreads:
                 thread.give_up()
 
 
+class _Pool:
+    """The guests of one executor: those that its threads have begun, and those that are queued behind them."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self._executor = weakref.ref(executor)
+        self._guard = _real_lock()  # Taken last: what holds it asks for no other lock.
+        self._queued: dict[Guest, None] = {}
+        self._begun: dict[Guest, None] = {}
+
+    def has(self, thread: threading.Thread) -> bool:
+        """Whether it is one of the executor's threads."""
+        executor = self._executor()
+        return executor is not None and thread in executor._threads
+
+    @property
+    def busy(self) -> bool:
+        """Whether any of its guests has not ended."""
+        return bool(self._queued or self._begun)
+
+    @property
+    def waits(self) -> bool:
+        """Whether each of its threads waits, and there will be no more: what is queued is begun only after that."""
+        return self._are_all(lambda guest: guest.waits or not guest.holds)
+
+    def _are_all(self, idle: Callable[[Guest], bool]) -> bool:
+        executor = self._executor()
+        if executor is None:
+            return False
+        return sum(map(idle, list(self._begun))) >= len(executor._threads) >= executor._max_workers
+
+    def queue(self, guest: Guest) -> None:
+        """Hold time until a thread begins this, unless all of them wait."""
+        with self._guard:
+            self._queued[guest] = None
+            if not self._are_all(lambda other: not other.holds):
+                guest.hold()
+
+    def begin(self, guest: Guest) -> None:
+        """Hear that a thread begins it."""
+        with self._guard:
+            self._queued.pop(guest, None)
+            self._begun[guest] = None
+            guest.hold()
+
+    def end(self, guest: Guest) -> None:
+        """Hear that it is done, or will never be begun."""
+        with self._guard:
+            self._queued.pop(guest, None)
+            self._begun.pop(guest, None)
+
+    def goes_on(self) -> None:
+        """Hear that a thread works, so that it may soon begin what is queued; it holds time already."""
+        with self._guard:
+            for guest in self._queued:
+                guest.hold()
+
+    def look(self) -> None:
+        """Let go of time for what is queued where all threads wait. Called on the loop."""
+        with self._guard:
+            if self._queued and self._are_all(lambda guest: not guest.holds):
+                for guest in self._queued:
+                    guest.let_go()
+
+
 class Guest:
     """One thread at work for a processor."""
 
-    def __init__(self, threads: GuestThreads, name: str) -> None:
+    def __init__(self, threads: GuestThreads, name: str, pool: _Pool | None = None) -> None:
+        """Hold time, at once; of a pool, it is queued first."""
+        self._pool = pool
+        self.joined: list[Waiter] = []
+        """Who is to be woken once its thread has done this work."""
         self._threads = threads
         self._loop = threads.loop
         self._name = name
@@ -316,8 +426,11 @@ class Guest:
         self._since = 0.0
         self.ended = False
         """Whether its thread has done its work; the loop may not have heard of it yet."""
-        self._token: object | None = self._loop.hold(name)
-        threads.holding(self, True)
+        self._token: object | None = None
+        if pool is None:
+            self.hold()
+        else:
+            pool.queue(self)
 
     @property
     def waits_for_work(self) -> bool:
@@ -326,9 +439,16 @@ class Guest:
 
     @property
     def waits(self) -> bool:
-        """Whether it waits virtually; the loop may not have heard of it yet."""
+        """Whether it waits virtually, or for a thread of its pool that does; the loop may not have heard of it yet."""
         waiter = self._waiter
+        if waiter is None and not self._ident and self._pool is not None:
+            return self._pool.waits
         return waiter is not None and waiter.locked()
+
+    @property
+    def holds(self) -> bool:
+        """Whether time stands still for it."""
+        return self._token is not None
 
     @property
     def until(self) -> float:
@@ -340,14 +460,22 @@ class Guest:
         self._ident = ident = _thread.get_ident()
         self._native = threading.get_native_id()
         before = self._threads.control(ident, self)
+        if self._pool is not None:
+            self._pool.begin(self)
         try:
             return function()
         finally:
+            if self._pool is not None:
+                self._pool.end(self)
             self._threads.control(ident, before)
+            for waiter in self.joined:
+                waiter.release()
 
     def end(self) -> None:
         """Hold time no more, once what this thread has sent to the loop has arrived."""
         self.ended = True
+        if self._pool is not None:
+            self._pool.end(self)
         with contextlib.suppress(RuntimeError):  # The loop was closed in between.
             self._loop.call_soon_threadsafe(self._let_go, context=contextvars.Context())
 
@@ -398,9 +526,9 @@ class Guest:
         locked = frame is not None and waits_for_lock(frame)
         if now - self._since < (LOCK_SECONDS if locked else GRACE_SECONDS) or not (locked or self._by_itself):
             return False
-        why = "a lock" if locked else "something"
+        why, rest = ("a lock", LOCK_TIMEOUTS) if locked else ("something", "")
         self._threads.on_doubt(
-            f"{self._name} has waited for {why} for {now - self._since:.1f} s of real time, and time moved on"
+            f"{self._name} has waited for {why} for {now - self._since:.1f} s of real time, and time moved on{rest}"
         )
         self._let_go()
         if locked:
@@ -442,17 +570,29 @@ class Guest:
             if not by_itself:
                 with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(timer.cancel, context=contextvars.Context())
+        self.hold()
+        if self._pool is not None:
+            self._pool.goes_on()
+
+    def hold(self) -> None:
+        """Let time stand still, if it does not for this one already."""
         if self._token is None and not self._threads.over:
             self._token = self._loop.hold(self._name)
             self._threads.holding(self, True)
 
-    def _let_go(self) -> None:
+    def let_go(self) -> None:
+        """Let time move again. Called on the loop."""
         token, self._token = self._token, None
         self._threads.stirred = True
         self._threads.adrift.pop(self, None)
         self._threads.holding(self, False)
         if token is not None:
             self._loop.let_go(token)
+
+    def _let_go(self) -> None:
+        self.let_go()
+        if self._pool is not None:
+            self._pool.look()
 
 
 class _LoopThread:

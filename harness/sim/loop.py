@@ -30,7 +30,7 @@ from harness.errors import HarnessError, Hung, LimitReached, UsageError
 from harness.sim.descriptors import AskingDatagramTransport, AskingTransport, Descriptors, identity_of
 from harness.sim.guest_threads import GRACE_SECONDS, GuestThreads, waits_on_loop
 from harness.sim.lifetime import LIFETIME, Lifetime
-from harness.sim.machine_calls import machine_of
+from harness.sim.machine_calls import is_in_this_interpreter, machine_of
 from harness.sim.possessions import Possessions, tag, unwatch, watch
 from harness.sim.watchdog import BUSY_SECONDS, WATCHDOG, ControlTaken, Watched, real_seconds
 
@@ -339,10 +339,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         counting = CountingExecutor(self, executor, _name_of(func))
         life = LIFETIME.get()
         work: Any = func
-        if life is not None and isinstance(executor, concurrent.futures.ThreadPoolExecutor):
+        if life is not None and is_in_this_interpreter(executor):
             if (machine := machine_of(life)) is not None:
                 lent = self.lending(executor, functools.partial(func, *args))
-                work, counting.done = machine.employ(lent, counting.name)
+                work, counting.done = machine.employ(lent, counting.name, executor)
                 args = ()  # type: ignore[assignment]
                 self.let_go(counting.token)  # The thread holds time by itself, and lets it go where it waits.
             else:
@@ -353,12 +353,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         answer: asyncio.Future[T] = contextvars.Context().run(asyncio.wrap_future, submitted, loop=self)
         answer.add_done_callback(lambda _: counting.check(answer), context=contextvars.Context())
         counting.answer = answer
+        submitted.add_done_callback(lambda _: counting.done())  # After asyncio's own, which sends the answer.
         if self.guard is None or life is None:
             return answer
         guarded: asyncio.Future[T] = self.create_future()
         bring = self.guard(life, lambda: _copy(answer, guarded))
         answer.add_done_callback(lambda _: bring(), context=life.context())
         return guarded
+
+    def add_signal_handler(self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
+        """Call back for a signal, of which the loop's own wake-up pipe tells: it is asked at each step from here on."""
+        super().add_signal_handler(sig, callback, *args)
+        self._gate.hears_signals = True
 
     def _add_reader(self, fd: Any, callback: Any, *args: Any) -> asyncio.Handle:
         """Watch a descriptor, at a gate where a lifetime waits for its bytes. asyncio's own way, 3.11 to 3.14."""
@@ -760,7 +766,8 @@ def _life_of(context: contextvars.Context | None) -> Lifetime | None:
 def _name_of(function: Any) -> str:
     """Name a function without asking it: the text of a partial may read a database."""
     while isinstance(function, functools.partial):
-        function = function.func
+        runs = isinstance(getattr(function.func, "__self__", None), contextvars.Context)  # as `asyncio.to_thread` does
+        function = function.args[0] if runs and function.args else function.func
     return getattr(function, "__qualname__", type(function).__name__)
 
 
@@ -861,7 +868,6 @@ class CountingExecutor:
         """Let time go once the thread is done and the loop knows."""
         if self._work is not None and self._work.done() and (answer is None or answer.done()):
             self._loop.let_go(self.token)
-            self.done()
 
 
 Events = list[Any]
@@ -882,6 +888,8 @@ class IdleSelector:
         self.on_busy: Callable[[float], None] | None = None
         """Told about each stretch between two rounds of the loop that took much CPU time; costs a little, if set."""
         self._cpu_since, self._modules = math.inf, 0
+        self.hears_signals = False
+        """Whether a signal may say something on the wake-up pipe; threads are waited for by other means."""
         self.seconds = 0.0
         """For how long at most, in real time, what is in flight holds time."""
         self._own = 0
@@ -985,8 +993,8 @@ class IdleSelector:
         return bool(names)
 
     def poll(self) -> Events:
-        """Return what is ready now, without a system call where nothing but the wake-up pipe is registered."""
-        if len(self._registered) <= self._own:
+        """Return what is ready now, without a system call where only the wake-up pipe is registered, and no signal."""
+        if len(self._registered) <= self._own and not self.hears_signals:
             return []
         events = self._selector.select(0)
         if events:

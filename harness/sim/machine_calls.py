@@ -5,11 +5,11 @@ a thread of the test) gets the machine's answer from the same function. What dec
 context, whose `machine` answers.
 
 A C function is replaced *in place*: its object keeps its identity, so `from time import time`, a default argument
-(`timer=time.monotonic`) and calls from C follow as well. For that its `m_self` becomes our function, and its method one
-of the C API that calls what it is given (`PyObject_CallNoArgs` for METH_NOARGS, and so on). Methods of C types are
-replaced in the type's own dict, whose cache is then told. Checked on CPython 3.11 to 3.13; where the structures are not
-as they should be (PyPy, a free-threaded build), the attribute of the module is replaced instead. Must not know loops,
-queues or processors.
+(`timer=time.monotonic`) and calls from C follow as well. For that its `m_self` becomes a module that calls our function
+(pickle asks whether it is one, and then goes by the name, as before), and its method one of the C API that calls what
+it is given (`PyObject_CallNoArgs` for METH_NOARGS, and so on). Methods of C types are replaced in the type's own dict,
+whose cache is then told. Checked on CPython 3.11 to 3.13; where the structures are not as they should be (PyPy, a
+free-threaded build), the attribute of the module is replaced instead. Must not know loops, queues or processors.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from types import FrameType
-from typing import Any, Final, Protocol
+from concurrent.futures import ThreadPoolExecutor
+from types import FrameType, ModuleType
+from typing import Any, Final, Protocol, SupportsIndex
 
 from harness.sim.lifetime import LIFETIME, Lifetime
 
@@ -70,6 +71,10 @@ class GuestMachine(Protocol):
         """Tell a time that never moves backwards, in microseconds."""
         ...
 
+    def passed(self) -> float:
+        """Tell how much virtual time has passed, in seconds."""
+        ...
+
     def sleep(self, seconds: float, /) -> bool:
         """Let virtual time pass for the calling thread. False: it is not under control, and nothing was done."""
         ...
@@ -82,8 +87,10 @@ class GuestMachine(Protocol):
         """Wait virtually until a thread has ended. False: it is not under control, and nothing was done."""
         ...
 
-    def employ(self, function: Callable[[], Any], name: str) -> tuple[Callable[[], Any], Callable[[], None]]:
-        """Return the function as a thread of a pool is to call it, and what is to be called once it is done."""
+    def employ(
+        self, function: Callable[[], Any], name: str, pool: ThreadPoolExecutor | None = None
+    ) -> tuple[Callable[[], Any], Callable[[], None]]:
+        """Return the function as a thread of the pool is to call it, and what is to be called once it is done."""
         ...
 
 
@@ -236,10 +243,18 @@ def _sleep(real: Any) -> Any:
     def sleep(seconds: Any) -> None:
         life = LIFETIME.get()
         machine = None if life is None else machine_of(life)
-        if machine is None or _is_real(sys._getframe(1)) or not machine.sleep(float(seconds)):
+        if machine is None or _is_real(sys._getframe(1)) or not machine.sleep(_seconds(seconds)):
             real(seconds)
 
     return sleep
+
+
+def _seconds(given: Any) -> float:
+    """Return what `time.sleep` takes for a number: text, which `float` takes too, is none."""
+    if not isinstance(given, float | SupportsIndex):
+        kind = type(given).__name__
+        raise TypeError(f"'{kind}' object cannot be interpreted as an integer or float")
+    return float(given)
 
 
 def _now(real: Any) -> Any:
@@ -293,7 +308,8 @@ def _join(real: Any) -> Any:
     def join(self: threading.Thread, timeout: float | None = None) -> None:
         life = LIFETIME.get()
         machine = None if life is None else machine_of(life)
-        if machine is None or not machine.join(self, timeout) or not self.is_alive():
+        own = self is threading.current_thread()  # Python refuses that.
+        if machine is None or own or not machine.join(self, timeout) or not self.is_alive():
             real(self, timeout)
 
     return join
@@ -301,6 +317,7 @@ def _join(real: Any) -> Any:
 
 _WAITING: dict[int, list[Any]] = {}
 """By the id of a `queue.SimpleQueue`: the waiters of those who wait virtually for an item."""
+_WAITING_GUARD = threading.Lock()
 
 
 def _get(real: Any) -> Any:
@@ -310,20 +327,22 @@ def _get(real: Any) -> Any:
             return real(self, block, timeout)
         if _waits_really() or (waiter := machine.waiter()) is None:
             return real(self, block, timeout)
-        waiting = _WAITING.setdefault(id(self), [])
         waiter.acquire()
-        waiting.append(waiter)
+        with _WAITING_GUARD:
+            _WAITING.setdefault(id(self), []).append(waiter)
+        end = None if timeout is None else machine.passed() + timeout
         try:
             while True:
                 try:
                     return real(self, False)
                 except _queue.Empty:
-                    if not waiter.acquire(True, -1 if timeout is None else timeout):
+                    if not waiter.acquire(True, -1 if end is None else max(0.0, end - machine.passed())):
                         return real(self, False)
         finally:
-            waiting.remove(waiter)
-            if not waiting:
-                _WAITING.pop(id(self), None)
+            with _WAITING_GUARD:
+                _WAITING[id(self)].remove(waiter)
+                if not _WAITING[id(self)]:
+                    del _WAITING[id(self)]
 
     return get
 
@@ -351,8 +370,10 @@ def _submit(real: Any) -> Any:
         life = LIFETIME.get()
         if life is None or (machine := machine_of(life)) is None:
             return real(self, fn, *args, **kwargs)
+        if not is_in_this_interpreter(self):
+            return _told_when_done(real(self, fn, *args, **kwargs), machine, fn)
         name = getattr(fn, "__qualname__", type(fn).__name__)
-        call, done = machine.employ(lambda: fn(*args, **kwargs), name)
+        call, done = machine.employ(lambda: fn(*args, **kwargs), name, self)
         try:
             future = real(self, call)
         except BaseException:
@@ -367,13 +388,35 @@ def _submit(real: Any) -> Any:
 def _submit_to_process(real: Any) -> Any:
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         life = LIFETIME.get()
+        machine = None if life is None else machine_of(life)
         future = real(self, fn, *args, **kwargs)
-        if life is not None and (machine := machine_of(life)) is not None:
-            _, done = machine.employ(fn, getattr(fn, "__qualname__", type(fn).__name__))
-            future.add_done_callback(lambda _: done())
-        return future
+        return future if machine is None else _told_when_done(future, machine, fn)
 
     return submit
+
+
+def _told_when_done(future: Any, machine: GuestMachine, fn: Any) -> Any:
+    """Hold time until work is done that no thread of this interpreter does."""
+    _, done = machine.employ(fn, getattr(fn, "__qualname__", type(fn).__name__))
+    future.add_done_callback(lambda _: done())
+    return future
+
+
+def is_in_this_interpreter(executor: object) -> bool:
+    """Whether its threads can call any function: those of 3.14's InterpreterPoolExecutor share no objects with us."""
+    others = sys.modules.get("concurrent.futures.interpreter")
+    alien = others is not None and isinstance(executor, others.InterpreterPoolExecutor)
+    return isinstance(executor, ThreadPoolExecutor) and not alien
+
+
+def _lazily(real: Any) -> Any:
+    def getattr_of_module(name: str) -> Any:
+        found = real(name)
+        if name == "ProcessPoolExecutor":
+            _replace_process_pools()
+        return found
+
+    return getattr_of_module
 
 
 # replacing -----------------------------------------------------------------------------------------------------------
@@ -424,11 +467,16 @@ def replace() -> None:
             if not _UNDO:
                 _replace()
                 atexit.register(restore)
-    if (pools := sys.modules.get("concurrent.futures.process")) is not None and pools not in _KEPT:
-        _KEPT.append(pools)  # Who imports it later is seen by the next test: to import it takes 30 ms.
-        _replace_attribute(pools.ProcessPoolExecutor, "submit", _submit_to_process)
+    _replace_process_pools()
     if (module := sys.modules.get("_time_machine")) is not None and not hasattr(module.patch, "__wrapped__"):
         _let_travel(module)
+
+
+def _replace_process_pools() -> None:
+    """Replace what they have, once they are imported: that takes 30 ms."""
+    if (pools := sys.modules.get("concurrent.futures.process")) is not None and pools not in _KEPT:
+        _KEPT.append(pools)
+        _replace_attribute(pools.ProcessPoolExecutor, "submit", _submit_to_process)
 
 
 def restore() -> None:
@@ -450,7 +498,8 @@ def _replace() -> None:
     _replace_method(_queue.SimpleQueue, "put_nowait", _put_nowait)
     _replace_attribute(threading, "_allocate_lock", _allocate_lock)  # What Condition.wait asks for, 3.11 to 3.14.
     _replace_attribute(threading.Thread, "join", _join)
-    _replace_attribute(concurrent.futures.ThreadPoolExecutor, "submit", _submit)
+    _replace_attribute(ThreadPoolExecutor, "submit", _submit)
+    _replace_attribute(concurrent.futures, "__getattr__", _lazily)  # By which Python imports pools of processes.
 
 
 def _replace_attribute(owner: Any, name: str, make: Any) -> None:
@@ -469,7 +518,7 @@ def _replace_function(module: Any, name: str, make: Any) -> None:
     raw = _Builtin.from_address(id(builtin))
     before = ctypes.addressof(definition), raw.self
     real = _new_builtin(ctypes.addressof(definition), raw.self, raw.module)
-    stands = make(real)
+    stands = _callable_module(module.__name__, make(real))
     _ORIGINALS[name] = real
     through = ctypes.cast(getattr(ctypes.pythonapi, _THROUGH[definition.flags]), ctypes.c_void_p)
     own = _MethodDef(definition.name, through, definition.flags, definition.doc)
@@ -481,6 +530,11 @@ def _replace_function(module: Any, name: str, make: Any) -> None:
         raw.self = before[1]
 
     _UNDO.append(undo)
+
+
+def _callable_module(name: str, function: Any) -> ModuleType:
+    made: ModuleType = type("CallableModule", (ModuleType,), {"__call__": staticmethod(function)})(name)
+    return made
 
 
 def _definition(builtin: Any, name: str) -> _MethodDef | None:

@@ -7,6 +7,8 @@ import concurrent.futures
 import contextvars
 import datetime as datetime_module
 import gc
+import os
+import pickle
 import queue
 import socket
 import sqlite3
@@ -14,7 +16,9 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from time import monotonic, sleep  # noqa: TID251 - how users write it
 from typing import Any
 
@@ -103,9 +107,40 @@ def waits_for_lock() -> object:
     return False
 
 
+def waits_for_items_that_others_take() -> object:
+    items: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def wake() -> None:
+        for _ in range(3):
+            time.sleep(8)  # noqa: TID251
+            for waiter in tuple(machine_calls._WAITING[id(items)]):  # As by `put`, where another thread was quicker.
+                waiter.release()
+
+    threading.Thread(target=wake).start()
+    with pytest.raises(queue.Empty):
+        items.get(timeout=50)
+    return False
+
+
+def waits_behind_others_in_a_pool() -> object:
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for _ in range(10):
+            pool.submit(time.sleep, 10)  # noqa: TID251
+    return False
+
+
 @pytest.mark.parametrize(
     "wait",
-    [waits_for_event, waits_for_timer, waits_for_queue, waits_for_simple_queue, waits_for_pool, waits_for_lock],
+    [
+        waits_for_event,
+        waits_for_timer,
+        waits_for_queue,
+        waits_for_simple_queue,
+        waits_for_items_that_others_take,
+        waits_for_pool,
+        waits_behind_others_in_a_pool,
+        waits_for_lock,
+    ],
 )
 def test_waits_of_threads_take_virtual_time(jobs: JobHarness, wait: Callable[[], object]) -> None:
     def work(job: ToolJob) -> JobResult:
@@ -114,6 +149,70 @@ def test_waits_of_threads_take_virtual_time(jobs: JobHarness, wait: Callable[[],
         return done(monotonic() - began)
 
     assert output_of(jobs, work) == 50
+    assert any("a timeout of such a wait is real" in note for note in jobs.notes()) is (wait is waits_for_lock)
+
+
+def test_a_coroutine_waits_for_what_is_queued_in_a_pool_and_for_its_end(jobs: JobHarness) -> None:
+    async def work(job: ToolJob) -> JobResult:
+        began, loop = monotonic(), asyncio.get_running_loop()
+        with concurrent.futures.ThreadPoolExecutor(2) as pool:
+            await asyncio.gather(*(loop.run_in_executor(pool, time.sleep, 10) for _ in range(6)))  # noqa: TID251
+            pool.submit(time.sleep, 5)  # noqa: TID251
+            later = loop.run_in_executor(pool, time.sleep, 20)  # noqa: TID251
+            await asyncio.sleep(1)
+            await loop.run_in_executor(pool, time.sleep, 9)  # noqa: TID251
+            pool.submit(time.sleep, 20)  # noqa: TID251
+        await later
+        return done(monotonic() - began)
+
+    assert output_of(jobs, work) == 30 + 5 + 9 + 20
+
+
+def test_work_of_a_pool_finds_what_its_initializer_has_prepared(jobs: JobHarness) -> None:
+    def work(job: ToolJob) -> JobResult:
+        with concurrent.futures.ThreadPoolExecutor(1, initializer=SETTING.set, initargs=("prepared",)) as pool:
+            return done(pool.submit(SETTING.get).result())
+
+    assert output_of(jobs, work) == "prepared"
+
+
+def test_what_sleeps_must_be_a_number_and_a_clock_can_be_pickled(jobs: JobHarness) -> None:
+    def work(job: ToolJob) -> JobResult:
+        for wrong in ("5", Decimal(5), None):
+            with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+                time.sleep(wrong)  # type: ignore[arg-type]  # noqa: TID251
+        return done(pickle.loads(pickle.dumps(time.sleep)) is time.sleep)  # noqa: TID251
+
+    assert output_of(jobs, work) is True
+    assert pickle.loads(pickle.dumps(time.time)) is time.time  # noqa: TID251
+
+
+def test_a_forked_child_waits_in_real_time_and_is_noted(jobs: JobHarness) -> None:
+    def work(job: ToolJob) -> JobResult:
+        child = os.fork()
+        if not child:
+            time.sleep(0.01)  # noqa: TID251
+            os._exit(7 if not threading.Event().wait(0.01) else 1)
+        return done(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    assert output_of(jobs, work) == 7
+    assert any("child process: a fork, whose time is the machine's" in note for note in jobs.notes())
+
+
+def test_pools_of_processes_and_interpreters_are_known_whoever_imports_them_later(
+    jobs: JobHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "concurrent.futures.process", raising=False)
+    monkeypatch.delattr(concurrent.futures, "ProcessPoolExecutor", raising=False)
+    assert concurrent.futures.ProcessPoolExecutor.submit.__wrapped__  # type: ignore[attr-defined]
+
+    class InterpreterPoolExecutor(concurrent.futures.ThreadPoolExecutor):
+        """As in Python 3.14."""
+
+    module = types.SimpleNamespace(InterpreterPoolExecutor=InterpreterPoolExecutor)
+    monkeypatch.setitem(sys.modules, "concurrent.futures.interpreter", module)
+    assert not machine_calls.is_in_this_interpreter(InterpreterPoolExecutor(1))
+    assert machine_calls.is_in_this_interpreter(concurrent.futures.ThreadPoolExecutor(1))
 
 
 def test_the_same_waits_end_within_a_coroutine_timeout(jobs: JobHarness) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -11,7 +14,7 @@ import pytest
 
 from harness.errors import LimitReached, UsageError
 from harness.sim.lifetime import Lifetime
-from harness.sim.loop import Callback, Deadlock, VirtualLoop
+from harness.sim.loop import Callback, Deadlock, VirtualLoop, _name_of, describe_tasks
 
 
 @pytest.fixture
@@ -246,6 +249,23 @@ def test_whoever_listens_hears_every_move_of_time(loop: VirtualLoop) -> None:
     loop.advance(5)
     loop.jump(1)
     assert heard == [2, 5, 6]
+
+
+def test_work_of_a_thread_goes_by_the_name_of_the_users_function() -> None:
+    as_to_thread_does = functools.partial(contextvars.copy_context().run, functools.partial(describe_tasks, None))
+    assert _name_of(as_to_thread_does) == "describe_tasks"
+
+
+def test_a_signal_is_heard_where_nothing_else_is_registered(loop: VirtualLoop) -> None:
+    async def hear() -> float:
+        heard = asyncio.Event()
+        loop.add_signal_handler(signal.SIGUSR1, heard.set)
+        signal.raise_signal(signal.SIGUSR1)
+        await asyncio.wait_for(heard.wait(), 5)
+        loop.remove_signal_handler(signal.SIGUSR1)
+        return loop.time()
+
+    assert loop.run(hear()) == 0
 
 
 def test_a_runner_ends_it_like_any_other_loop() -> None:
