@@ -38,10 +38,12 @@ class SqlStatement(NamedTuple):
     """`begin`, `commit`, `rollback`, `savepoint x`, `release x` or `to x`."""
 
 
-_NAME: Final = r"[\w$]+(?:\.[\w$]+)?"
+_NAME: Final = r"[\w$]+(?:\.[\w$]+){0,2}"
+_HOW: Final = r"(?:(?:OR\s+\w+|IGNORE|LOW_PRIORITY|HIGH_PRIORITY|DELAYED)\s+)*"
 _CHANGES: Final = re.compile(
-    rf"\b(?:(INSERT)(?:\s+OR\s+\w+)?\s+INTO\s+({_NAME})|(REPLACE)\s+INTO\s+({_NAME})|(DELETE)\s+FROM\s+(?:ONLY\s+)?({_NAME})"
-    rf"|(MERGE)\s+INTO\s+({_NAME})|(COPY)\s+({_NAME})[^;]*\bFROM\b|(UPDATE)\s+(?:ONLY\s+)?({_NAME})(?:\s+(?:AS\s+)?\w+)?\s+SET\b)",
+    rf"\b(?:(INSERT)\s+{_HOW}INTO\s+({_NAME})|(REPLACE)\s+INTO\s+({_NAME})|(DELETE)\s+FROM\s+(?:ONLY\s+)?({_NAME})"
+    rf"|(MERGE)\s+INTO\s+({_NAME})|(COPY)\s+({_NAME})[^;]*\bFROM\b"
+    rf"|(UPDATE)\s+{_HOW}(?:ONLY\s+)?({_NAME})(?:\s+(?:AS\s+)?\w+)??(?:\s+(?:\w+\s+){{0,2}}JOIN\b[^;]*?)?\s+SET\b)",
     re.IGNORECASE,
 )
 _FROM: Final = re.compile(rf"\b(?:FROM|JOIN)\s+({_NAME})", re.IGNORECASE)
@@ -51,7 +53,9 @@ _OURS: Final = re.compile(
     r"SELECT|SET|WHERE|FROM|JOIN|RETURNING|OUTPUT|LIMIT|CASE|WHEN|THEN|ELSE|END|VALUES", re.IGNORECASE
 )
 """Words that mean something here; in quotes each is a name."""
-_UPSERT: Final = re.compile(r"\bON\s+CONFLICT\b|\bOR\s+(IGNORE|REPLACE)\b|\bON\s+DUPLICATE\s+KEY\b", re.IGNORECASE)
+_UPSERT: Final = re.compile(
+    r"\bON\s+CONFLICT\b|\b(?:OR|INSERT)\s+(?:IGNORE|REPLACE)\b|\bON\s+DUPLICATE\s+KEY\b", re.IGNORECASE
+)
 _NOT_EXISTS: Final = re.compile(r"\bNOT\s+EXISTS\s*\(", re.IGNORECASE)
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _TELLING: Final = re.compile(r"(?:audit|auditlog|attempt|log|heartbeat|metric)s?", re.IGNORECASE)

@@ -21,6 +21,9 @@ STATEMENTS = {
         UPDATE acc SET n = CASE WHEN n = 1 THEN 0 ELSE 1 END
         UPDATE acc SET n = (SELECT max(n) + 1 FROM acc)
         UPDATE acc SET paid = NOT paid
+        UPDATE OR IGNORE main.app.acc SET n = n + 1
+        UPDATE acc a LEFT JOIN orders AS o ON o.acc = a.id SET a.n = a.n - o.n WHERE o.id = 7
+        WITH due AS (SELECT id FROM acc FOR UPDATE SKIP LOCKED) UPDATE acc SET n = n + 1 FROM due
         INSERT INTO acc (n) VALUES (1) ON CONFLICT (id) DO UPDATE SET n = acc.n + EXCLUDED.n
         INSERT INTO acc (n) VALUES (1) ON DUPLICATE KEY UPDATE n = n + VALUES(n)
         MERGE INTO acc a USING s ON s.id = a.id WHEN MATCHED THEN UPDATE SET n = a.n + s.n
@@ -38,6 +41,8 @@ STATEMENTS = {
         MERGE INTO acc a USING s ON s.id = a.id WHEN MATCHED THEN UPDATE SET n = s.n + 1 WHEN s.m THEN DELETE
         INSERT INTO payments (id) SELECT 7 WHERE NOT EXISTS (SELECT 1 FROM payments WHERE id = 7)
         UPDATE order_history SET done = 1
+        INSERT IGNORE INTO payments (id) VALUES (7)
+        UPDATE acc JOIN orders ON orders.acc = acc.id SET acc.n = orders.n + 1
     """,
     Nature.TELLS: """
         INSERT INTO job_attempts (job) VALUES (1)
