@@ -150,9 +150,11 @@ class Attempt:
     def _beat_if_due(self, now: float) -> None:
         if now < self._next_beat:
             return
-        self._next_beat = now + self._config.heartbeat_seconds
-        if self._beat is None or self._beat.done():
-            self._beat = asyncio.create_task(self._heartbeat(), name=f"heartbeat {self.claim.job.id}")
+        seconds = self._config.heartbeat_seconds
+        self._next_beat = now + seconds
+        if self._beat is not None and self._beat.cancel():
+            self._journal.warn("heartbeat.failed", claim=self.claim, error=f"no answer within {seconds:g} s")
+        self._beat = asyncio.create_task(self._heartbeat(), name=f"heartbeat {self.claim.job.id}")
 
     async def _heartbeat(self) -> None:
         asked_at = asyncio.get_running_loop().time()

@@ -404,6 +404,21 @@ def test_a_claim_that_was_answered_late_is_extended_at_once() -> None:
     simulate(scene())
 
 
+def test_one_heartbeat_that_is_never_answered_costs_no_lease() -> None:
+    async def scene() -> None:
+        async def hang_once() -> None:
+            if s.store.calls.count("heartbeat") == 1:
+                await asyncio.sleep(1e6)
+
+        s = Scene(job_timeout_ms=100_000, job_expire_in_seconds=110)
+        await s.job(taking(90), lease=timedelta(seconds=60))
+        s.store.before["heartbeat"] = hang_once
+
+        assert await s.worker().run_once() == {"completed": 1}
+
+    simulate(scene())
+
+
 def test_a_hanging_heartbeat_holds_up_neither_the_timeout_nor_the_end() -> None:
     async def scene() -> None:
         async def hang() -> None:
