@@ -32,7 +32,12 @@ class Lost:
     why: str
 
 
-Ending: TypeAlias = Verdict | Released | Lost
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The worker shuts down and the processor does not stop: the claim stands, so no other worker runs the job."""
+
+
+Ending: TypeAlias = Verdict | Released | Lost | Abandoned
 
 
 class _Reason(Enum):
@@ -138,7 +143,7 @@ class Attempt:
             case _Reason.LEASE_OVER:
                 return Failed("no heartbeat reached the store before the lease ran out")
             case _Reason.RELEASED:
-                return _finished_after_all(execution) or Released()
+                return _finished_after_all(execution) or (Released() if ended else Abandoned())
             case _Reason.TIMED_OUT:
                 return Failed(self._timeout_text(ended=ended))
 

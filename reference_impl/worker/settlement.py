@@ -12,7 +12,7 @@ from reference_impl.config import Config
 from reference_impl.json_values import encode
 from reference_impl.models import Claim, JsonValue, ToolJobStatus
 from reference_impl.store import Store
-from reference_impl.worker.attempt import Ending, Lost, Released
+from reference_impl.worker.attempt import Abandoned, Ending, Lost, Released
 from reference_impl.worker.journal import Journal
 from reference_impl.worker.lease import Lease
 from reference_impl.worker.verdict import Failed, Succeeded, describe_error, shorten
@@ -34,7 +34,7 @@ class Outcome(StrEnum):
     LOST = "lost"
     """The claim was taken back first: cancelled, expired or rescued."""
     UNSETTLED = "unsettled"
-    """The store did not answer within the lease: expiry will take the job back."""
+    """The store did not answer within the lease, or the processor could not be stopped: expiry takes the job back."""
 
 
 class _GaveUpError(Exception):
@@ -73,6 +73,8 @@ class Settlement:
                 return Outcome.RELEASED if done else Outcome.LOST
             case Lost():
                 return Outcome.LOST
+            case Abandoned():
+                return Outcome.UNSETTLED
             case _:
                 assert_never(ending)
 

@@ -65,6 +65,10 @@ class Worker:
         self._settlement = Settlement(store, config=config, jitter=jitter, journal=self._journal)
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._patience: asyncio.Timeout | None = None
+        """The limit of the claim under way: none, until the worker is told to stop."""
+        self._grace_ends: float | None = None
+        """When running jobs are released, by the loop's time, once the worker was told to stop."""
         self._running: dict[asyncio.Task[None], Attempt] = {}
         self._abandoned: list[Execution] = []
         self._counts: Counter[str] = Counter()
@@ -98,12 +102,15 @@ class Worker:
         self._require_enabled()
         self._journal.note("worker.started", tools=",".join(self._tools), slots=self._config.pgboss_batch_size)
         listening = self._start_listening()
+        hurrying = asyncio.create_task(self._hurry(), name=f"end of the claims of {self.name}")
         try:
             await self._work()
-            await self._end(listening, grace_seconds=self._config.worker_shutdown_grace_seconds)
+            await self._end(listening, grace_seconds=self._grace_left())
         except asyncio.CancelledError:
             await self._end(listening, grace_seconds=0.0)
             raise
+        finally:
+            hurrying.cancel()
         self._check_abandoned()
 
     async def run_once(self) -> dict[str, int]:
@@ -146,9 +153,27 @@ class Worker:
         if free <= 0 or self._stopping.is_set():
             return
         asked_at = asyncio.get_running_loop().time()
-        for claim in await self._store.claim(worker=self.name, tools=self._tools, limit=free):
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                claims = await self._store.claim(worker=self.name, tools=self._tools, limit=free)
+        finally:
+            self._patience = None
+        for claim in claims:
             lease = Lease(claim, asked_at=asked_at, longest=self._config.lease)
             self._start(claim, lease)
+
+    async def _hurry(self) -> None:
+        """At the end, wait for the answer to a claim under way as long as for running jobs, and no longer."""
+        await self._stopping.wait()
+        self._grace_ends = asyncio.get_running_loop().time() + self._config.worker_shutdown_grace_seconds
+        if self._patience is not None:
+            self._patience.reschedule(self._grace_ends)
+
+    def _grace_left(self) -> float:
+        """Tell how long running jobs may still go on: a claim that was not answered has used some of it."""
+        if self._grace_ends is None:
+            return self._config.worker_shutdown_grace_seconds
+        return max(0.0, self._grace_ends - asyncio.get_running_loop().time())
 
     def _start(self, claim: Claim, lease: Lease) -> None:
         attempt = Attempt(

@@ -685,6 +685,49 @@ def test_a_job_claimed_but_not_started_is_released() -> None:
     simulate(scene())
 
 
+def test_what_does_not_stop_at_the_end_of_a_shutdown_keeps_its_claim_and_nobody_runs_it_twice() -> None:
+    async def scene() -> None:
+        s = Scene()
+        job_id = await s.job(ignore_cancellation)
+        worker = s.worker()
+        task = asyncio.create_task(worker.run())
+        await asyncio.sleep(1)
+        worker.stop()
+        await task
+        assert (worker.counts, worker.abandoned) == ({"unsettled": 1}, (job_id,))
+        assert (await s.read(job_id)).status == "PROCESSING"
+        assert await s.store.claim(worker="w2", tools=["my-tool"]) == []
+
+    simulate(scene())
+
+
+@pytest.mark.parametrize(("takes", "outcomes"), [(1e6, {"released": 1}), (10, {"released": 2})])
+def test_a_claim_that_is_not_answered_holds_up_a_shutdown_no_longer_than_a_job_may(
+    takes: float, outcomes: dict[str, int]
+) -> None:
+    async def scene() -> None:
+        async def answer_late() -> None:
+            if s.store.calls.count("claim") == 2:
+                await asyncio.sleep(takes)
+
+        s = Scene(pgboss_batch_size=2)
+        long = taking(500)
+        await s.job(long)
+        worker = s.worker()
+        task = asyncio.create_task(worker.run())
+        await asyncio.sleep(1)
+        s.store.after["claim"] = answer_late
+        await s.job(long)
+        await asyncio.sleep(2)
+        worker.stop()
+        await task
+        assert worker.counts == outcomes
+        assert loop_time() == 23
+        assert len(asyncio.all_tasks()) == 1
+
+    simulate(scene())
+
+
 def test_cancelling_the_worker_releases_what_runs_at_once() -> None:
     async def scene() -> None:
         s = Scene()
