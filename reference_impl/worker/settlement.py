@@ -9,8 +9,8 @@ from typing import TypeVar, assert_never
 
 from reference_impl.clock import Jitter
 from reference_impl.config import Config
-from reference_impl.json_values import encode
-from reference_impl.models import Claim, JsonValue, ToolJobStatus
+from reference_impl.json_values import encode, error_text
+from reference_impl.models import Claim, JsonValue, ToolJob, ToolJobStatus
 from reference_impl.store import Store
 from reference_impl.worker.attempt import Abandoned, Ending, Lost, Released
 from reference_impl.worker.journal import Journal
@@ -20,6 +20,8 @@ from reference_impl.worker.verdict import Failed, Succeeded, describe_error, sho
 _FIRST_PAUSE_SECONDS = 0.1
 _LONGEST_PAUSE_SECONDS = 10.0
 """Also how long a worker insists whose lease is over by its own clock."""
+
+_AFTER_FAILING = (ToolJobStatus.PENDING, ToolJobStatus.FAILED)
 
 T = TypeVar("T")
 
@@ -82,7 +84,12 @@ class Settlement:
         refusal = _refusal(output, limit=self._config.job_output_limit_bytes)
         if refusal is None:
             try:
-                done = await self._insist(lambda: self._store.complete(claim, output), claim=claim, lease=lease)
+                done = await self._insist(
+                    lambda: self._store.complete(claim, output),
+                    found=lambda job: job.status is ToolJobStatus.COMPLETED,
+                    claim=claim,
+                    lease=lease,
+                )
             except (ValueError, TypeError, RecursionError) as error:  # InvalidJsonError is a ValueError.
                 refusal = describe_error(error)
             else:
@@ -92,14 +99,10 @@ class Settlement:
 
     async def _fail(self, claim: Claim, failure: Failed, *, lease: Lease) -> Outcome:
         try:
-            status = await self._insist(
-                lambda: self._store.fail(claim, failure.error, final=failure.final), claim=claim, lease=lease
-            )
+            status = await self._fail_with(failure.error, claim=claim, final=failure.final, lease=lease)
         except (ValueError, TypeError, RecursionError):  # The text itself is refused: a plain one never is.
             plain = shorten(ascii(failure.error))
-            status = await self._insist(
-                lambda: self._store.fail(claim, plain, final=failure.final), claim=claim, lease=lease
-            )
+            status = await self._fail_with(plain, claim=claim, final=failure.final, lease=lease)
         match status:
             case None:
                 return Outcome.LOST
@@ -108,27 +111,57 @@ class Settlement:
             case _:
                 return Outcome.FAILED
 
-    async def _insist(self, verb: Callable[[], Awaitable[T]], *, claim: Claim, lease: Lease) -> T:
+    async def _fail_with(self, error: str, *, claim: Claim, final: bool, lease: Lease) -> ToolJobStatus | None:
+        kept = error_text(error)
+        return await self._insist(
+            lambda: self._store.fail(claim, error, final=final),
+            found=lambda job: job.status if job.error == kept and job.status in _AFTER_FAILING else None,
+            claim=claim,
+            lease=lease,
+        )
+
+    async def _insist(
+        self,
+        verb: Callable[[], Awaitable[T]],
+        *,
+        found: Callable[[ToolJob], T] | None = None,
+        claim: Claim,
+        lease: Lease,
+    ) -> T:
         """Call the verb until the store answers, for as long as the lease and at least for some seconds.
 
-        The store's own lease may be longer than this one, which counts from when the claim was asked for.
+        The store's own lease may be longer than this one, which counts from when the claim was asked for. Where a try
+        whose answer was lost is followed by a refusal, `found` reads in the job's row whether that try had settled it.
         """
+        unheard = False
         loop = asyncio.get_running_loop()
         pause = _FIRST_PAUSE_SECONDS
         patience = max(lease.until, loop.time() + _LONGEST_PAUSE_SECONDS)
         while True:
             try:
                 async with asyncio.timeout_at(patience):
-                    return await verb()
+                    answer = await verb()
+                    job = await self._read(claim) if unheard and not answer else None
+                    return answer if job is None or found is None else found(job)
             except (ValueError, TypeError, RecursionError):
                 raise
             except Exception as error:  # noqa: BLE001 - drivers raise many kinds; each means: not settled yet
+                unheard = True
                 self._journal.warn("settle.failed", claim=claim, error=describe_error(error))
             wait = pause * (1 + self._jitter())
             if loop.time() + wait >= patience:
                 raise _GaveUpError
             await asyncio.sleep(wait)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+    async def _read(self, claim: Claim) -> ToolJob | None:
+        """Read the job while it is still in the attempt of this claim; `None` too where it cannot be read."""
+        try:
+            job = await self._store.get(claim.job.id)
+        except Exception as error:  # noqa: BLE001 - only what is counted hangs on it
+            self._journal.warn("read.failed", claim=claim, error=describe_error(error))
+            return None
+        return job if job is not None and job.attempts == claim.job.attempts else None
 
 
 def _refusal(output: JsonValue, *, limit: int) -> str | None:

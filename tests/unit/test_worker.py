@@ -468,7 +468,17 @@ def test_settling_is_given_up_when_the_lease_is_over() -> None:
     simulate(scene())
 
 
-def test_a_lost_reply_to_complete_settles_the_job_once() -> None:
+@pytest.mark.parametrize(
+    ("processor", "verb", "outcome"),
+    [
+        (succeed, "complete", "completed"),
+        (raising(ValueError("\x00")), "fail", "retried"),
+        (raising(NonRetryableError("hopeless")), "fail", "failed"),
+    ],
+)
+def test_what_was_settled_is_counted_as_that_though_the_reply_was_lost(
+    processor: JobProcessor, verb: str, outcome: str
+) -> None:
     async def scene() -> None:
         lost: list[bool] = []
 
@@ -478,11 +488,10 @@ def test_a_lost_reply_to_complete_settles_the_job_once() -> None:
                 raise ConnectionError("reply lost")
 
         s = Scene()
-        job_id = await s.job(succeed)
-        s.store.after["complete"] = lose_once
+        await s.job(processor)
+        s.store.after[verb] = lose_once
 
-        await s.worker().run_once()
-        assert (await s.read(job_id)).status == "COMPLETED"
+        assert await s.worker().run_once() == {outcome: 1}
 
     simulate(scene())
 

@@ -208,6 +208,9 @@ class GatedStore:
         """Give the job back."""
         return await self._settled("release", claim)
 
+    async def get(self, job_id: str) -> None:
+        """Tell nothing: a worker reads a job only for its own counts, and that is no step of a run."""
+
     async def _settled(self, verb: str, claim: StoreClaim, *rest: Any) -> bool:
         held = self.held(claim.job).claim
         outcome = await self._ask(VerbCall(verb, (held, *rest), held.job, held.token))
