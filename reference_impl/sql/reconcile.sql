@@ -94,6 +94,18 @@ lonely AS MATERIALIZED (
 ranked AS MATERIALIZED (
   SELECT lonely.*, row_number() OVER (ORDER BY "id" COLLATE "C") - 1 AS k FROM lonely
 ),
+unseen AS MATERIALIZED (
+  SELECT q."name", q."id"
+  FROM "pgboss"."job" q
+  WHERE NOT EXISTS (
+    SELECT FROM "public"."tool_job" t WHERE t."pgBossJobId" = q."id"::text AND t."toolSlug" = q."name"
+  )
+  FOR UPDATE OF q SKIP LOCKED
+),
+dropped AS (
+  DELETE FROM "pgboss"."job" q USING unseen WHERE q."name" = unseen."name" AND q."id" = unseen."id"
+  RETURNING coalesce(q."data"->>'toolJobId', q."id"::text) AS id
+),
 queued AS (
   INSERT INTO "pgboss"."job" (
     "id", "name", "data", "state", "priority", "retry_limit", "retry_count", "start_after", "expire_in", "token",
@@ -112,6 +124,9 @@ queued AS (
     INTERVAL '00:11:00', r."token", coalesce(r."createdAt", moment.at), r."startedAt",
     CASE WHEN r.outcome <> 'PENDING' THEN coalesce(r."completedAt", moment.at) END
   FROM ranked r, moment
+  -- A link that is lost twice in the same way leads to the same id: the row of the first time has to be gone by then.
+  WHERE (SELECT count(*) FROM dropped) >= 0
+  ON CONFLICT ("name", "id") DO NOTHING
   RETURNING "id", "state", "completed_on", "keep"
 ),
 linked AS (
@@ -127,18 +142,6 @@ linked AS (
   FROM queued JOIN ranked r ON r.queue_id = queued."id", moment
   WHERE t."id" = r."id"
   RETURNING t."id"
-),
-unseen AS MATERIALIZED (
-  SELECT q."name", q."id"
-  FROM "pgboss"."job" q
-  WHERE NOT EXISTS (
-    SELECT FROM "public"."tool_job" t WHERE t."pgBossJobId" = q."id"::text AND t."toolSlug" = q."name"
-  )
-  FOR UPDATE OF q SKIP LOCKED
-),
-dropped AS (
-  DELETE FROM "pgboss"."job" q USING unseen WHERE q."name" = unseen."name" AND q."id" = unseen."id"
-  RETURNING coalesce(q."data"->>'toolJobId', q."id"::text) AS id
 ),
 changed AS (
   SELECT job_id AS id FROM queue_mended

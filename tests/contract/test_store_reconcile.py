@@ -235,6 +235,8 @@ def test_a_lost_link_costs_the_queue_row_and_not_the_job(open_store: Any, link: 
             row = await damage.mended()
             assert (row.status, row.queue_state) == (ToolJobStatus.PENDING, QueueState.CREATED)
             assert len(await damage.store.rows()) == 2
+            await damage.tool_job("a", pgboss_job_id=link)  # lost in the same way once more
+            assert (await damage.mended()).queue_state is QueueState.CREATED
 
     asyncio.run(story())
 
