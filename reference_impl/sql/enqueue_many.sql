@@ -1,5 +1,6 @@
 -- Write both rows of many jobs at once; answers the ids of those that were written. A job whose unique key or id is
--- taken is left out: ask for it by itself.
+-- taken is left out: ask for it by itself. Rows are written in the order of what may be taken, so that two batches never
+-- wait for each other in a ring.
 WITH moment AS MATERIALIZED (
   SELECT coalesce(:now::timestamptz, now()) AS at
 ),
@@ -15,7 +16,7 @@ wanted AS MATERIALIZED (
 ),
 owner AS (
   INSERT INTO "public"."user" ("id", "createdAt")
-  SELECT DISTINCT user_id, at FROM wanted, moment WHERE user_id IS NOT NULL
+  SELECT DISTINCT user_id, at FROM wanted, moment WHERE user_id IS NOT NULL ORDER BY user_id
   ON CONFLICT DO NOTHING
 ),
 queued AS (
@@ -28,6 +29,7 @@ queued AS (
     coalesce(start_after, at), lease * INTERVAL '1 microsecond', retry_delay * INTERVAL '1 microsecond',
     retry_backoff, retry_delay_max * INTERVAL '1 microsecond', unique_key, at, retention * INTERVAL '1 microsecond'
   FROM wanted, moment
+  ORDER BY tool, unique_key, id
   ON CONFLICT DO NOTHING
   RETURNING "id", "name", "created_on", "start_after"
 ),
@@ -40,6 +42,7 @@ written AS (
     w.id, w.tool, 'PENDING', w.priority, w.input::jsonb, w.user_id, w.session_id, w.queue_id::text, 0, w.max_attempts,
     queued."created_on", queued."created_on"
   FROM wanted w JOIN queued ON queued."id" = w.queue_id AND queued."name" = w.tool
+  ORDER BY w.id
   RETURNING "id", "createdAt"
 ),
 woken AS MATERIALIZED (

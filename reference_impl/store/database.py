@@ -31,6 +31,9 @@ Compilation is off because up to PostgreSQL 17 a plan that cannot do without wha
 that it would be compiled each time, for 0.1 s.
 """
 
+_AWAY: Final = ("08", "53", "57P")
+"""Classes of SQLSTATE: no connection, no resources left, shut down or starting by an operator."""
+
 
 class Database(Protocol):
     """What a PostgreSQL store needs of its driver."""
@@ -70,15 +73,28 @@ class PoolDatabase:
         self._pool = pool
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one statement on a free connection; waits where there is none.
+        """Run one statement on a free connection, once more where it fell victim to another; waits where there is none.
 
         Raises `StoreUnavailableError` where the server goes away, or no connection comes free.
         """
         try:
+            return await self._fetch(statement, parameters)
+        except (psycopg.errors.DeadlockDetected, psycopg.errors.SerializationFailure):
+            return await self._fetch(statement, parameters)
+
+    async def _fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        try:
             async with self._pool.connection() as connection:
                 return await _fetch(connection, statement, parameters)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise StoreUnavailableError(f"The database did not answer ({type(error).__name__}).") from error
+            if is_away(error):
+                raise StoreUnavailableError(f"The database did not answer ({type(error).__name__}).") from error
+            raise
+
+
+def is_away(error: psycopg.Error) -> bool:
+    """Tell whether the server could not be reached or takes nothing on now; otherwise it refused this statement."""
+    return error.sqlstate is None or error.sqlstate.startswith(_AWAY)
 
 
 async def configure(connection: Connection) -> None:

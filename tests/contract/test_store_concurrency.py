@@ -17,6 +17,7 @@ from reference_impl.store.batch import Settlement
 from reference_impl.store.database import ConnectionDatabase, connect, open_database
 from reference_impl.store.migrations import migrate, migrations
 from reference_impl.store.postgres import PostgresStore
+from reference_impl.store.statements import Statement
 from reference_impl.store.wakeup import listen
 
 pytestmark = pytest.mark.postgres
@@ -97,6 +98,24 @@ def test_one_enqueue_sent_twice_at_once_makes_one_job(reference_dsn: str) -> Non
             assert sum(answer.created for answer in answers) == 1
 
     with_stores(reference_dsn, 3, story)
+
+
+@pytest.mark.parametrize("contested", ["unique_key", "user_id"])
+def test_batches_in_opposite_orders_do_not_deadlock(reference_dsn: str, contested: str) -> None:
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+
+    async def story(stores: list[PostgresStore]) -> None:
+        one, two = ([job(first + at, **{contested: "abc"[at]}) for at in range(3)] for first in (0, 10))
+        async with await connect(reference_dsn) as holder, holder.transaction(force_rollback=True):
+            await PostgresStore(ConnectionDatabase(holder)).enqueue(job(20, **{contested: "b"}))
+            batches = asyncio.gather(stores[0].enqueue_many(one), stores[1].enqueue_many(two[::-1]))
+            async with await psycopg.AsyncConnection.connect(reference_dsn, autocommit=True) as observer:
+                while (await (await observer.execute(waiting)).fetchone()) != (2,):
+                    pass
+        created = [answer.created for answers in await batches for answer in answers]
+        assert sum(created) == (3 if contested == "unique_key" else 6)
+
+    with_stores(reference_dsn, 2, story)
 
 
 def test_maintenances_at_once_share_the_work(reference_dsn: str) -> None:
@@ -236,6 +255,36 @@ def test_a_replaced_statement_is_used_and_an_unknown_one_refused(reference_dsn: 
             await connection.close()
 
     with_stores(reference_dsn, 1, story)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        ("deadlock_detected", None),
+        ("serialization_failure", None),
+        ("query_canceled", psycopg.errors.QueryCanceled),
+        ("too_many_connections", StoreUnavailableError),
+        ("cannot_connect_now", StoreUnavailableError),
+    ],
+)
+def test_what_the_server_refuses_is_no_outage_and_a_victim_tries_again(
+    reference_dsn: str, raised: str, told: type[Exception] | None
+) -> None:
+    get = f"DO $$ BEGIN IF nextval('told') = 1 THEN RAISE {raised}; END IF; END $$"
+
+    async def story() -> None:
+        await migrate(reference_dsn)
+        async with open_database(reference_dsn, max_size=1) as database:
+            for text in ("DROP SEQUENCE IF EXISTS told", "CREATE SEQUENCE told"):
+                await database.fetch(Statement("prepare", text), {})
+            store = PostgresStore(database, statements={"get": get})
+            if told is None:
+                assert await store.get("a") is None
+            else:
+                with pytest.raises(told):
+                    await store.get("a")
+
+    asyncio.run(story())
 
 
 def test_a_server_that_ends_the_sessions_costs_one_answer(reference_dsn: str) -> None:
