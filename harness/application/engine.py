@@ -10,6 +10,7 @@ import importlib
 import os
 import traceback
 from collections.abc import Callable, Generator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -263,18 +264,20 @@ class Driver:
                 if asked is END:
                     return "ended"
                 if type(asked) is Exit:
+                    self._world.sever(frame)
+                    frame = None
                     self._world.died(self._name, asked.why)
                     return "killed"
                 yield self._request(asked)
                 if type(asked) is Look:
                     self._looked = LastLook(self._world.events, self._stage.now())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an observation
+            _close(frame)
             self._world.observe(self._name, self._at)
             self._world.raised(self._name, self._at, f"{type(error).__name__}: {error}", where_of(error))
             return "raised"
         finally:
-            if hasattr(frame, "close"):
-                frame.close()
+            _close(frame)
 
     def _next(self, frame: Any) -> Any:
         """Let it act up to the next place at which it suspends, or to its end."""
@@ -285,6 +288,11 @@ class Driver:
             asked = END if frame is None else frame.send(None)
         except StopIteration:
             asked = END
+        if self._stage.tables.within:
+            raise RuntimeError(
+                f"{self._name} suspends in a transaction, at {getattr(asked, 'point', 'a poll')!r}: others would see "
+                "what it may undo. Leave `with tables.transaction()` before you await a step, a sleep, a poll or work"
+            )
         self._world.observe(self._name, self._at)
         return asked
 
@@ -302,6 +310,13 @@ class Driver:
             f"{self._name} waits for a {type(asked).__name__}, which nothing here answers: "
             "await step(...), sleep(...) or poll(...) of harness.application"
         )
+
+
+def _close(frame: Any) -> None:
+    """Close what a process has left suspended. What it does or raises meanwhile is of no interest any more."""
+    with suppress(Exception):
+        if hasattr(frame, "close"):
+            frame.close()
 
 
 def where_of(error: BaseException, *, own: bool = True) -> str:

@@ -6,7 +6,7 @@ waits for (`step`, `sleep`, `poll`). Must not know who searches the application.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any, NamedTuple
 
 from harness.application.tables import Tables
@@ -89,9 +89,10 @@ class Stage:
     ) -> Work:
         """Run the processor as the workload has it: `output = await stage.work(name, row)`.
 
-        `row` has the attributes `job`, `attempt` and `token`. With `beat`, that is called `every` so often meanwhile;
-        where it answers False the run is given up. A processor that is not `cancellable` lives on after its timeout,
-        beside the worker that runs the job next, until it ends by itself. Raises WorkFailed, TimedOut, LeaseLost.
+        `row` has the attributes `job`, `attempt` and `token`. With `beat`, that is called `every` so often meanwhile,
+        and awaited where it is an `async def`; where it answers False the run is given up. A processor that is not
+        `cancellable` lives on after its timeout, beside the worker that runs the job next, until it ends by itself.
+        Raises WorkFailed, TimedOut, LeaseLost.
         """
         slice_ = length(every) if beat is not None else 0
         return Work(lambda: self._work(worker, row, slice_, beat, cancellable=cancellable))
@@ -110,7 +111,10 @@ class Stage:
             left -= slice_
             if left > 0 and beat is not None:
                 yield StatementPoint("heartbeat", row.job)
-                if beat() is False:
+                answer = beat()
+                if isinstance(answer, Awaitable):
+                    answer = yield from answer.__await__()
+                if answer is False:
                     self.ended(worker, row, "lease lost")
                     raise LeaseLost(f"the lease of {row.job} was lost")
         if ending is Ending.HANG or plan.duration(number, self.settings) > self.settings.job_timeout:

@@ -89,6 +89,7 @@ class TwoTables:
         self.settings = settings
         self.now = now
         """Reads the store's clock."""
+        self.within = False
         self.tool_jobs: dict[JobId, ToolJob] = {}
         self.queue: dict[JobId, QueueRow] = {}
         """By job, the row that stands for it, which `standing` chooses."""
@@ -102,6 +103,7 @@ class TwoTables:
     def transaction(self) -> Iterator[None]:
         """Undo, where the block raises, what its statements did. It may not suspend."""
         before = dict(self.tool_jobs), dict(self.queue), {job: dict(rows) for job, rows in self._rows.items()}
+        outer, self.within = self.within, True
         try:
             yield
         except BaseException:
@@ -109,6 +111,8 @@ class TwoTables:
             for job in dict.fromkeys((*self._views, *self.tool_jobs, *self.queue)):
                 self._project(job)
             raise
+        finally:
+            self.within = outer
 
     # tool_job -------------------------------------------------------------------------------------------------------
 
@@ -330,6 +334,8 @@ class Tables(Protocol):
 
     settings: Settings
     now: Callable[[], Instant]
+    within: bool
+    """Whether a transaction is open: a process that suspends now would let others see what it may yet undo."""
 
     @property
     def tool_jobs(self) -> Mapping[JobId, ToolJob]: ...

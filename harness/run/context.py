@@ -19,6 +19,7 @@ from harness.run.observation import Recorder
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 from harness.sim.clock import Clocks
+from harness.sim.request import Frame
 
 if TYPE_CHECKING:
     from harness.sim.carrier import LoopCarrier
@@ -73,6 +74,8 @@ class RunContext:
         """Lets an actor come to a gate in the middle of its step. True: it crashed there; see `Kernel.pass_by`."""
         self.later: Callable[[str, Duration, Callable[[], None]], None]
         """Lets something happen after a while, under a name: what lives on without a worker."""
+        self.sever: Callable[[Frame], None]
+        """Keeps what a process has left suspended that died, and closes it after the verdict."""
         self.closed = False
         self.memory: Memory | None = None
         self._clocks = clocks

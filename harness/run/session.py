@@ -202,6 +202,7 @@ class Session(LiveSession):
         self._carrier: LoopCarrier | None = None
         self.world.carrier = self._carry
         self.world.later = self._later
+        self.world.sever = self.kernel.sever
         self.world.pass_by = lambda name, point: self.kernel.pass_by(self.kernel.actors[name], point)
         if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed

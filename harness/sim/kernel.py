@@ -263,6 +263,10 @@ class Kernel:
         self.perform(actor, heard=heard, happens=happens, times=times)
         self.settle()
 
+    def sever(self, frame: Frame) -> None:
+        """Keep a frame that never runs again until the frames of crashed actors are closed."""
+        self._graveyard.append(frame)
+
     def bury(self) -> None:
         """Close the frames of all actors, after the verdict. What they raise is of no interest any more."""
         frames = [*self._graveyard, *(frame for actor in self.actors.values() for frame in actor.frames)]

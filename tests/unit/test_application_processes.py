@@ -190,11 +190,49 @@ def test_a_processor_that_kills_its_worker_is_run_again() -> None:
     assert done.history.path("a")[-1] == "COMPLETED"
 
 
-def test_a_heartbeat_that_answers_false_ends_the_run() -> None:
+def test_nothing_of_a_worker_happens_after_a_processor_killed_it() -> None:
     async def process(stage: Stage) -> None:
+        try:
+            await worker(stage)
+        finally:
+            await step("clean up")
+
+    plan = JobPlan("a", outcomes=(Ending.EXIT, Ending.SUCCEED))
+
+    done = run(Application(w1=process), jobs=(plan,))
+
+    assert (done.anomalies, done.failures) == ((), ())
+    assert done.history.path("a")[-1] == "COMPLETED"
+
+
+@pytest.mark.parametrize("place", [step("look"), sleep("1s"), poll("1s")])
+def test_a_process_that_suspends_in_a_transaction_is_told_so_and_nothing_of_it_is_seen(place: Any) -> None:
+    async def process(stage: Stage) -> None:
+        await step("begin")
+        with stage.tables.transaction():
+            stage.tables.update_tool_job("a", status="PROCESSING")
+            await place
+
+    done = run(Application(cron=process))
+
+    (told, *_) = [anomaly.message for anomaly in done.anomalies if anomaly.name == "unhandled_error"]
+    assert "cron suspends in a transaction, at '" in told or "at 'a poll'" in told
+    assert done.history.path("a") == ["PENDING"]
+
+
+@pytest.mark.parametrize("awaited", [False, True])
+def test_a_heartbeat_that_answers_false_ends_the_run(*, awaited: bool) -> None:
+    async def process(stage: Stage) -> None:
+        def beat() -> bool:
+            return stage.now() < 2 * MINUTE
+
+        async def beat_by_steps() -> bool:
+            await step("look at the clock")
+            return beat()
+
         await sleep("1s")
         (row,) = stage.tables.fetch("w1")
-        await stage.work("w1", row, every="1m", beat=lambda: stage.now() < 2 * MINUTE)
+        await stage.work("w1", row, every="1m", beat=beat_by_steps if awaited else beat)
 
     done = run(Application(w1=process), jobs=(JobPlan("a", takes=(Span(fixed=9 * MINUTE),)),))
 

@@ -248,7 +248,7 @@ class PgBossTables:
         self._read: tuple[dict[JobId, ToolJob], list[QueueRow]] | None = None
         self._seen = False
         """Whether the views are of what stands in the tables."""
-        self._within = False
+        self.within = False
         self._failed = False
         """Whether a statement of the open transaction was refused: PostgreSQL takes no other."""
 
@@ -264,7 +264,7 @@ class PgBossTables:
         try:
             changed = statement(*arguments, **more)
         except Exception:
-            self._failed = self._within
+            self._failed = self.within
             self._read, self._seen = None, False
             raise
         if changed:
@@ -277,11 +277,11 @@ class PgBossTables:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Undo, where the block raises, what its statements did. It may not suspend; an inner one joins the outer."""
-        if self._within:
+        if self.within:
             yield
             return
         self._calls.begin()
-        self._within = True
+        self.within = True
         try:
             yield
             self._calls.end(well=not self._failed)
@@ -290,7 +290,7 @@ class PgBossTables:
             self._read, self._seen = None, False
             raise
         finally:
-            self._within = self._failed = False
+            self.within = self._failed = False
 
     # tool_job -------------------------------------------------------------------------------------------------------
 
