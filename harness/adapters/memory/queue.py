@@ -475,12 +475,12 @@ class Producing(Settling):
         if (holder := self.holder(request)) is not None:
             return Outcome.refused("the unique key is held", holder)
         row = self.created(request, self.now("producer"))
-        if request.lease or request.retry_delay is not None or request.unique_for:
-            self.own[request.id] = replace(request, input=None)
         if request.transaction is None:
             self.put(row)
         elif not self.join(request.transaction, row):
             return NO_TRANSACTION
+        if request.lease or request.retry_delay is not None or request.unique_for:
+            self.own[request.id] = replace(request, input=None)
         return done(request.id)
 
     def input_problem(self, input: Json) -> str | None:
@@ -554,12 +554,15 @@ class Producing(Settling):
         return row.unique_key is not None and self.key_holder(row.tool, row.unique_key) is not None
 
     def holder(self, request: JobRequest) -> JobId | None:
-        """Return the unfinished job that holds the request's unique key."""
-        if request.unique_key is None:
+        """Return the unfinished job that holds the request's unique key, be it of the request's own transaction."""
+        tool, key = request.tool, request.unique_key
+        if key is None:
             return None
-        return self.key_holder(request.tool, request.unique_key) or (
-            self.window_holder(request.tool, request.unique_key, self.now("producer")) if self.own else None
-        )
+        if request.transaction is not None:
+            for row in self.transactions.get(request.transaction, ()):
+                if row.unique_key == key and row.tool == tool:
+                    return row.id
+        return self.key_holder(tool, key) or (self.window_holder(tool, key, self.now("producer")) if self.own else None)
 
     def window_taken(self, row: JobView) -> bool:
         """Say whether the window of a job that was sent before covers the unique key of one that is committed now."""
@@ -610,6 +613,7 @@ class Producing(Settling):
         if rows is None:
             return NO_TRANSACTION
         if any(self.key_taken(row) or self.window_taken(row) for row in rows):
+            self.forget(rows)
             return Outcome.refused("the unique key is held")
         self.publish(rows)
         return done([row.id for row in rows])
@@ -621,7 +625,16 @@ class Producing(Settling):
 
     def rollback(self, transaction: str) -> Outcome:
         """Forget what a transaction wrote."""
-        return NO_TRANSACTION if self.transactions.pop(transaction, None) is None else DONE
+        rows = self.transactions.pop(transaction, None)
+        if rows is None:
+            return NO_TRANSACTION
+        self.forget(rows)
+        return DONE
+
+    def forget(self, rows: tuple[JobView, ...]) -> None:
+        """Drop what jobs asked for that were not committed: their ids may be given anew."""
+        for row in rows:
+            self.own.pop(row.id, None)
 
 
 class ScheduledJobs(Producing):

@@ -1,0 +1,45 @@
+"""What the model queue keeps of a transaction: a unique key once, and nothing of one that did not commit."""
+
+from __future__ import annotations
+
+from harness.adapters.memory import MemoryQueue
+from harness.model.duration import SECOND
+from harness.model.settings import Settings
+from harness.port import JobRequest
+from harness.sim.clock import Clocks
+
+
+def opened(*transactions: str) -> MemoryQueue:
+    queue = MemoryQueue(Settings(), Clocks(), lambda: 0.0)
+    for transaction in transactions:
+        assert queue.begin(transaction).done
+    return queue
+
+
+def test_one_transaction_holds_a_unique_key_once() -> None:
+    queue = opened("x", "y")
+
+    assert queue.enqueue(JobRequest(id="a", tool="t", unique_key="k", transaction="x")).done
+    refused = queue.enqueue(JobRequest(id="b", tool="t", unique_key="k", transaction="x"))
+    assert (refused.done, refused.value) == (False, "a")
+    assert queue.enqueue(JobRequest(id="b", tool="other", unique_key="k", transaction="x")).done
+    assert queue.enqueue(JobRequest(id="c", tool="t", unique_key="k", transaction="y")).done, "it cannot see the other"
+
+    assert queue.commit("x").value == ["a", "b"]
+    assert not queue.commit("y").done
+
+
+def test_what_a_transaction_took_back_asked_for_nothing() -> None:
+    queue = opened("x", "y")
+    own = {"lease": 5 * SECOND, "retry_delay": SECOND, "unique_for": 60 * SECOND}
+
+    assert queue.enqueue(JobRequest(id="a", tool="t", transaction="x", **own)).done
+    assert queue.rollback("x").done
+    assert queue.enqueue(JobRequest(id="b", tool="t", unique_key="k", transaction="y", **own)).done
+    assert queue.enqueue(JobRequest(id="c", tool="t", unique_key="k")).done
+    assert not queue.commit("y").done
+    assert not queue.enqueue(JobRequest(id="d", tool="t", transaction="gone", **own)).done
+
+    for job in "abd":
+        assert queue.enqueue(JobRequest(id=job, tool="t")).done
+        assert queue.lease_of(queue.rows[job]) == Settings().lease
