@@ -54,6 +54,14 @@ def through_jsonb(text: str) -> str:
     return json.dumps(json.loads(text, parse_float=_as_numeric), ensure_ascii=False)
 
 
+def same_json(one: JsonValue, other: JsonValue) -> bool:
+    """Tell whether JSONB calls two values equal: 1, 1.0 and 1e0 are one number, and true is none.
+
+    Raises `InvalidJsonError` where JSONB cannot hold one of them.
+    """
+    return _comparable(one) == _comparable(other)
+
+
 def escape_text(text: str) -> str:
     """Make any text fit for a TEXT column: NUL and lone surrogates are escaped, the overlong is cut."""
     if len(text) > ERROR_LIMIT:
@@ -77,6 +85,13 @@ def check_text(text: str, *, what: str) -> str:
 def is_storable(text: str) -> bool:
     """Tell whether a TEXT column can hold it; what it cannot hold, no row is found by."""
     return _fault_of_text(text) is None
+
+
+def _comparable(value: JsonValue) -> object:
+    def number(text: str) -> tuple[Decimal]:  # No JSON value becomes a tuple, so that a number equals numbers only.
+        return (Decimal(text),)
+
+    return json.loads(encode(value), parse_int=number, parse_float=number)
 
 
 def _as_numeric(text: str) -> int | float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -12,7 +13,7 @@ from datetime import datetime, timedelta
 from reference_impl.clock import NewId
 from reference_impl.config import Config
 from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
-from reference_impl.json_values import encode
+from reference_impl.json_values import encode, same_json
 from reference_impl.models import Enqueued, JsonValue, NewJob, ToolJob
 from reference_impl.store import Store
 from reference_impl.suggestion import did_you_mean
@@ -36,7 +37,7 @@ class InputTooLargeError(QueueError):
 
 
 class IdempotencyConflictError(QueueError):
-    """The idempotency key stands for an unfinished job with another input."""
+    """The idempotency key stands for a job with another input."""
 
 
 class JobFinishedError(QueueError):
@@ -74,7 +75,7 @@ class JobRequest:
     priority: int = 0
     start_after: datetime | None = None
     idempotency_key: str | None = None
-    """A repeated request with the same key answers with the first job, as long as that is unfinished."""
+    """A repeated request with the same key answers with the first job, ended or not, as long as that is kept."""
 
 
 class JobQueue:
@@ -88,7 +89,7 @@ class JobQueue:
         self._tools = tools
 
     async def create(self, request: JobRequest, *, owner: Owner) -> Enqueued:
-        """Create the job, or find the unfinished one that the same owner made with the same idempotency key.
+        """Create the job, or find the one that the same owner made of this tool with the same idempotency key.
 
         Raises `NotOwnerError`, `UnknownToolError`, `InputTooLargeError`, `InvalidJsonError`,
         `IdempotencyConflictError`.
@@ -99,7 +100,7 @@ class JobQueue:
             raise UnknownToolError(f"No tool is called {_shown(request.tool_slug)} ({hint}).")
         self._check_input(request.input)
         enqueued = await self._store.enqueue(self._new_job(request, owner=owner))
-        if not enqueued.created and enqueued.job.input != request.input:
+        if not enqueued.created and not same_json(enqueued.job.input, request.input):
             raise IdempotencyConflictError(
                 f"The idempotency key stands for job {enqueued.job.id}, which has another input and is "
                 f"{enqueued.job.status}. Send a new key, or the same input."
@@ -150,14 +151,13 @@ class JobQueue:
         return NewJob(
             tool_slug=request.tool_slug,
             input=request.input,
-            id=self._new_id(),
+            id=self._new_id() if request.idempotency_key is None else _id_by_key(request, owner=owner),
             queue_id=self._new_id(),
             user_id=owner.user_id,
             session_id=owner.session_id,
             priority=request.priority,
             max_attempts=config.job_max_attempts,
             start_after=request.start_after,
-            unique_key=_unique_key(request.idempotency_key, owner=owner),
             lease=config.lease,
             retry_delay=timedelta(seconds=config.job_retry_delay_seconds),
             retry_backoff=config.job_retry_backoff,
@@ -187,14 +187,14 @@ def _require_owner(owner: Owner) -> None:
             )
 
 
-def _unique_key(key: str | None, *, owner: Owner) -> str | None:
-    """Scope the key to its owner. The store scopes it to the tool."""
-    if key is None:
-        return None
+def _id_by_key(request: JobRequest, *, owner: Owner) -> str:
+    """Make the id of the job that this owner's key stands for, of this tool: the store keeps one job of an id."""
+    key = request.idempotency_key or ""
     if not key or len(key) > _LONGEST_KEY:
         raise IdempotencyConflictError(f"The idempotency key has {len(key)} characters; 1 to {_LONGEST_KEY} are taken.")
     scope = ["user", owner.user_id] if owner.user_id else ["session", owner.session_id]
-    return hashlib.sha256(json.dumps([*scope, key]).encode()).hexdigest()
+    text = json.dumps([*scope, request.tool_slug, key])
+    return str(uuid.UUID(bytes=hashlib.sha256(text.encode()).digest()[:16]))
 
 
 def _deeper_than(limit: int, value: JsonValue) -> bool:

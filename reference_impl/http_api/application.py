@@ -132,13 +132,13 @@ IdempotencyKey = Annotated[
     Header(
         min_length=1,
         max_length=255,
-        description="The same key again answers 200 with the first job, while that is unfinished.",
+        description="The same key again answers 200 with the first job, as long as that is kept.",
     ),
 ]
 
 
 _REPEATED: dict[int | str, dict[str, Any]] = {
-    200: {"model": Job, "description": "The idempotency key stands for this unfinished job: nothing was created."}
+    200: {"model": Job, "description": "The idempotency key stands for this job: nothing was created."}
 }
 
 

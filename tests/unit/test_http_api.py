@@ -148,9 +148,12 @@ def test_a_pending_job_can_be_cancelled_once(service: Service) -> None:
 def test_the_same_idempotency_key_answers_with_the_first_job(service: Service) -> None:
     first = service.create({**ANNA, "idempotency-key": "k"})
     again = service.create({**ANNA, "idempotency-key": "k"})
+    service.ask("POST", f"/api/jobs/{first.json()['id']}/cancel", headers=ANNA)
+    later = service.create({**ANNA, "idempotency-key": "k"})
 
-    assert (first.status_code, again.status_code) == (201, 200)
-    assert first.json()["id"] == again.json()["id"]
+    assert (first.status_code, again.status_code, later.status_code) == (201, 200, 200)
+    assert first.json() == again.json()
+    assert (later.json()["id"], later.json()["status"]) == (first.json()["id"], "CANCELLED")
 
 
 def test_an_idempotency_key_belongs_to_its_owner(service: Service) -> None:
@@ -159,10 +162,22 @@ def test_an_idempotency_key_belongs_to_its_owner(service: Service) -> None:
     assert len(ids) == 3
 
 
-def test_an_idempotency_key_with_another_input_is_a_conflict(service: Service) -> None:
-    service.create({**ANNA, "idempotency-key": "k"})
+def test_an_idempotency_key_belongs_to_its_tool(service: Service) -> None:
+    service.store.tools.add("json-format")
+    answers = [
+        service.create({**ANNA, "idempotency-key": "k"}, toolSlug=tool) for tool in ("word-count", "json-format")
+    ]
 
-    assert service.create({**ANNA, "idempotency-key": "k"}, input={"text": "Bye"}).status_code == 409
+    assert [answer.status_code for answer in answers] == [201, 201]
+
+
+def test_an_idempotency_key_with_another_input_is_a_conflict(service: Service) -> None:
+    service.create({**ANNA, "idempotency-key": "k"}, input={"n": [1e23, True, -0.0]})
+
+    for same in ([10**23, True, 0], [1e23, True, 0.0]):
+        assert service.create({**ANNA, "idempotency-key": "k"}, input={"n": same}).status_code == 200
+    for other in ([1e23, 1, 0], [1e23 + 1e8, True, 0], [1e23, True, False]):
+        assert service.create({**ANNA, "idempotency-key": "k"}, input={"n": other}).status_code == 409
 
 
 def test_an_unknown_tool_gets_did_you_mean(service: Service) -> None:
