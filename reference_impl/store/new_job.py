@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from reference_impl.errors import QueueError
@@ -13,6 +13,8 @@ from reference_impl.models import NewJob
 
 LONGEST: Final = timedelta(days=36_500)
 """Longer leases, delays and retentions would leave the range of a timestamp."""
+_EARLIEST: Final = datetime.min.replace(tzinfo=UTC) + LONGEST
+_LATEST: Final = datetime.max.replace(tzinfo=UTC) - LONGEST
 SLUG_LIMIT: Final = 200
 """Characters of a tool slug."""
 _INTEGER_MAX: Final = 2**31 - 1
@@ -58,6 +60,8 @@ def accept(job: NewJob) -> AcceptedJob:
             raise QueueError(f"{name} is {length}; use 0 to {LONGEST.days} days")
     if job.start_after is not None and job.start_after.tzinfo is None:
         raise QueueError(f"start_after {job.start_after} has no time zone; add one, such as UTC")
+    if job.start_after is not None and not _EARLIEST <= job.start_after <= _LATEST:
+        raise QueueError(f"start_after is {job.start_after}; use {_EARLIEST.date()} to {_LATEST.date()}")
     return AcceptedJob(job, _canonical(job.queue_id), encode(job.input))
 
 

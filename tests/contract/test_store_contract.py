@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import math
 from collections.abc import Awaitable, Callable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -24,6 +24,7 @@ START = datetime(2030, 1, 1, tzinfo=UTC)
 TOOL = "my-tool"
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 RESET = 'DELETE FROM pgboss.job; DELETE FROM public.tool_job; DELETE FROM public."user"'
 
@@ -482,6 +483,8 @@ def test_impossible_jobs_are_refused_by_name(run: Run) -> None:
             ({"unique_key": "a\x00"}, "unique key"),
             ({"user_id": "\ud800"}, "user id"),
             ({"start_after": datetime(2030, 1, 1)}, "no time zone"),  # noqa: DTZ001 - the missing zone is the point
+            ({"start_after": datetime.max.replace(tzinfo=timezone(-HOUR))}, "start_after is 9999-12-31"),
+            ({"start_after": datetime.min.replace(tzinfo=timezone(HOUR))}, "start_after is 0001-01-01"),
             ({"tool_slug": ""}, "tool slug"),
         ):
             with pytest.raises(QueueError, match=words):
