@@ -47,6 +47,14 @@ def decode(text: str) -> JsonValue:
         raise InvalidJsonError(f"stored JSON cannot be read: {error}") from error
 
 
+def decode_or_text(text: str) -> JsonValue:
+    """Read JSON text that came from JSONB; what Python cannot hold is given as its text."""
+    try:
+        return decode(text)
+    except InvalidJsonError:
+        return text
+
+
 def through_jsonb(text: str) -> str:
     """Rewrite JSON text as JSONB gives it back: numbers lose their exponent and a zero its minus."""
     if not any(mark in text for mark in ("e", "E", "-0.0")):

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from reference_impl.clock import Jitter
 from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
-from reference_impl.json_values import encode, error_text, escape_text, through_jsonb
+from reference_impl.json_values import decode, encode, error_text, escape_text, through_jsonb
 from reference_impl.lifecycle import Event, step
 from reference_impl.models import (
     Claim,
@@ -118,7 +118,7 @@ class MemoryStore:
             shown = self._show(row, Event.CLAIM, at=now, attempts=held.attempts, token=held.token, started_at=now)
             lease_until = now + queued.expire_in
             try:
-                claims.append(Claim(tool_job_of(shown), held.token, lease_until, worker))
+                claims.append(Claim(tool_job_of(shown, read=decode), held.token, lease_until, worker))
             except InvalidJsonError as error:
                 unread = tool_job_of(replace(shown, input="null", output=None))
                 reason = f"input cannot be read: {error}"
@@ -268,7 +268,7 @@ class MemoryStore:
         return sorted(row.id for row, _ in past)
 
     async def get(self, job_id: str) -> ToolJob | None:
-        """Read one job. Raises `InvalidJsonError` where its stored JSON cannot be read."""
+        """Read one job."""
         row = self.tool_jobs.get(job_id)
         return None if row is None else tool_job_of(row)
 
@@ -278,10 +278,11 @@ class MemoryStore:
         """Read the jobs of one owner, newest first; none where no owner is named."""
         if user_id is None and session_id is None:
             return []
+        of_any_session = user_id is not None and session_id is None
         owned = [
             row
             for row in self.tool_jobs.values()
-            if user_id == row.user_id and session_id in ((None, row.session_id) if user_id else (row.session_id,))
+            if user_id == row.user_id and (of_any_session or session_id == row.session_id)
         ]
         owned.sort(key=lambda row: (row.created_at or datetime.max.replace(tzinfo=UTC), row.id), reverse=True)
         return [tool_job_of(row) for row in owned[: max(limit, 0)]]

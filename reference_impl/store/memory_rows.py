@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from reference_impl.json_values import decode, through_jsonb
+from reference_impl.json_values import decode_or_text, through_jsonb
 from reference_impl.models import JobRow, JsonValue, QueueState, ToolJob, ToolJobStatus
 from reference_impl.store.new_job import AcceptedJob
 
@@ -103,14 +104,14 @@ def names(data: JsonValue) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def tool_job_of(row: ToolRow) -> ToolJob:
-    """Read a job as a processor receives it. Raises `InvalidJsonError` where its JSON cannot be read."""
+def tool_job_of(row: ToolRow, *, read: Callable[[str], JsonValue] = decode_or_text) -> ToolJob:
+    """Read a job as its user sees it; JSON that Python cannot hold is given as its text, or as `read` has it."""
     return ToolJob(
         id=row.id,
         tool_slug=row.tool_slug,
         status=row.status,
-        input=decode(row.input),
-        output=None if row.output is None else decode(row.output),
+        input=read(row.input),
+        output=None if row.output is None else read(row.output),
         error=row.error,
         priority=row.priority,
         user_id=row.user_id,
@@ -138,7 +139,7 @@ def job_row_of(shown: ToolRow, queued: QueueRow | None) -> JobRow:
         max_attempts=shown.max_attempts,
         token=max(shown.token, 0 if queued is None else queued.token),
         worker=None if queued is None else queued.worker,
-        output=None if shown.output is None else decode(shown.output),
+        output=None if shown.output is None else decode_or_text(shown.output),
         error=shown.error,
         unique_key=None if queued is None else queued.unique_key,
         created_at=shown.created_at,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -102,7 +103,8 @@ class PostgresStore:
                 claims.append(claim_of(row, worker=worker))
             except InvalidJsonError as error:
                 unread = claim_of({**row, "input": "null", "output": None}, worker=worker)
-                await self.fail(unread, f"input cannot be read: {error}", final=True)
+                with suppress(psycopg.Error, QueueError):  # Its lease ends it then; the others have to be handed out.
+                    await self.fail(unread, f"input cannot be read: {error}", final=True)
         return claims
 
     async def heartbeat(self, claim: Claim) -> bool:

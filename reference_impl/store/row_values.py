@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
-from reference_impl.errors import InvalidJsonError
-from reference_impl.json_values import decode
+from reference_impl.json_values import decode, decode_or_text
 from reference_impl.models import Claim, JobRow, JsonValue, QueueState, ToolJob, ToolJobStatus
 from reference_impl.store.database import Row
 
@@ -14,25 +14,14 @@ def _utc(instant: datetime | None) -> datetime | None:
     return None if instant is None else instant.astimezone(UTC)
 
 
-def _json(text: str | None) -> JsonValue:
-    return None if text is None else decode(text)
-
-
-def _json_or_text(text: str | None) -> JsonValue:
-    try:
-        return _json(text)
-    except InvalidJsonError:
-        return text
-
-
-def tool_job_of(row: Row) -> ToolJob:
-    """Read a `tool_job`. Raises `InvalidJsonError` where its JSON cannot be read."""
+def tool_job_of(row: Row, *, read: Callable[[str], JsonValue] = decode_or_text) -> ToolJob:
+    """Read a `tool_job` as its user sees it; JSON that Python cannot hold is given as its text, or as `read` has it."""
     return ToolJob(
         id=row["id"],
         tool_slug=row["tool_slug"],
         status=ToolJobStatus(row["status"]),
-        input=_json(row["input"]),
-        output=_json(row["output"]),
+        input=read(row["input"]),
+        output=None if row["output"] is None else read(row["output"]),
         error=row["error"],
         priority=row["priority"],
         user_id=row["user_id"],
@@ -51,7 +40,7 @@ def tool_job_of(row: Row) -> ToolJob:
 def claim_of(row: Row, *, worker: str) -> Claim:
     """Read a claim. Raises `InvalidJsonError` where the job's JSON cannot be read."""
     lease_until: datetime = row["lease_until"]
-    return Claim(tool_job_of(row), row["token"], lease_until.astimezone(UTC), worker)
+    return Claim(tool_job_of(row, read=decode), row["token"], lease_until.astimezone(UTC), worker)
 
 
 def job_row_of(row: Row) -> JobRow:
@@ -67,7 +56,7 @@ def job_row_of(row: Row) -> JobRow:
         max_attempts=row["max_attempts"],
         token=row["token"],
         worker=row["worker"],
-        output=_json_or_text(row["output"]),
+        output=None if row["output"] is None else decode_or_text(row["output"]),
         error=row["error"],
         unique_key=row["unique_key"],
         created_at=_utc(row["created_at"]),

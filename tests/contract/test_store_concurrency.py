@@ -287,6 +287,18 @@ def test_what_the_server_refuses_is_no_outage_and_a_victim_tries_again(
     asyncio.run(story())
 
 
+def test_a_job_that_can_neither_be_read_nor_failed_keeps_no_other_from_its_worker(reference_dsn: str) -> None:
+    async def story(stores: list[PostgresStore]) -> None:
+        await stores[0].enqueue_many([job(number) for number in range(3)])
+        async with await connect(reference_dsn) as hand:
+            await hand.execute("UPDATE tool_job SET input = to_jsonb(10::numeric ^ 6000) WHERE id = 'job-1'")
+            refusing = PostgresStore(ConnectionDatabase(hand), now=lambda: START, statements={"fail": "SELECT 1 / 0"})
+            claims = await refusing.claim(worker="w", tools=[TOOL], limit=3)
+        assert [claim.job.id for claim in claims] == ["job-0", "job-2"]
+
+    with_stores(reference_dsn, 1, story)
+
+
 def test_a_server_that_ends_the_sessions_costs_one_answer(reference_dsn: str) -> None:
     async def story() -> None:
         await migrate(reference_dsn)

@@ -564,7 +564,7 @@ def test_a_huge_error_is_cut(run: Run) -> None:
 def test_a_job_that_cannot_be_read_fails_alone(run: Run) -> None:
     async def story(bench: Bench) -> None:
         for name in ("a", "poisoned", "z"):
-            await bench.enqueue(name)
+            await bench.enqueue(name, user_id="u")
         number = "9" * 6000
         await spoil(
             bench,
@@ -573,12 +573,24 @@ def test_a_job_that_cannot_be_read_fails_alone(run: Run) -> None:
                 poisoned=dataclasses.replace(store.tool_jobs["poisoned"], input=f"[{number}]")
             ),
         )
+        told = await bench.store.get("poisoned")
+        assert (None if told is None else told.input) == f"[{number}]"
+        assert [job.id for job in await bench.store.list_owned(user_id="u")] == ["z", "poisoned", "a"]
+        assert (await bench.store.enqueue(bench.job("poisoned"))).job == told
         claims = await bench.store.claim(worker="w", tools=[TOOL], limit=3)
         assert [claim.job.id for claim in claims] == ["a", "z"]
         row = await bench.row("poisoned")
         assert row.status is ToolJobStatus.FAILED
         assert row.error is not None
         assert row.error.startswith("input cannot be read")
+        await spoil(
+            bench,
+            sql=f"UPDATE public.tool_job SET output = '[{number}]' WHERE id = 'poisoned'",
+            memory=lambda store: store.tool_jobs.update(
+                poisoned=dataclasses.replace(store.tool_jobs["poisoned"], output=f"[{number}]")
+            ),
+        )
+        assert (await bench.row("poisoned")).output == f"[{number}]"
 
     run(story)
 
@@ -607,6 +619,7 @@ def test_owners_see_their_own_jobs_newest_first(run: Run) -> None:
             ("b", {"user_id": "u", "session_id": "s"}),
             ("c", {"session_id": "s"}),
             ("d", {}),
+            ("e", {"user_id": "", "session_id": "s"}),
         ):
             await bench.enqueue(name, **fields)
             bench.pass_time(SECOND)
@@ -618,6 +631,7 @@ def test_owners_see_their_own_jobs_newest_first(run: Run) -> None:
         assert await owned(session_id="s") == ["c"], "a session opens no signed-in user's jobs"
         assert await owned(user_id="u", session_id="s") == ["b"]
         assert await owned(user_id="u", limit=1) == ["b"]
+        assert await owned(user_id="") == ["e"]
         assert await owned() == []
         assert await owned(user_id="u\x00") == []
         assert await bench.store.get("nobody") is None
