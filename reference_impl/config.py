@@ -165,9 +165,12 @@ class Config(BaseModel):
 
     @property
     def usable_cron_secret(self) -> str | None:
-        """The cron's secret; `None` where it is unset, blank, or the text of an unset variable."""
+        """The cron's secret, stripped; `None` where it is unset, blank, or the text of an unset variable.
+
+        A header cannot carry the newline with which a file of secrets ends.
+        """
         secret = self.cron_secret
-        return None if secret is None or secret.strip().lower() in _NO_SECRETS else secret
+        return None if secret is None or secret.strip().lower() in _NO_SECRETS else secret.strip()
 
 
 class Environment(BaseSettings, Config):
@@ -182,7 +185,7 @@ _ALIASES = {name: str(field.validation_alias) for name, field in Config.model_fi
 
 
 def _derived(values: dict[str, Any]) -> dict[str, Any]:
-    """Complete the pairs: ms and seconds, expiry from timeout, retries from attempts."""
+    """Complete the pairs: ms and seconds, expiry from timeout, retries and attempts from each other."""
 
     def given(name: str) -> Any:
         return values.get(name, values.get(_ALIASES[name]))
@@ -202,16 +205,18 @@ def _derived(values: dict[str, Any]) -> dict[str, Any]:
     attempts = _number(given("job_max_attempts"))
     if attempts is not None:
         fill("job_retry_limit", max(0, round(attempts) - 1))
+    elif given("job_max_attempts") is None and (retries := _number(given("job_retry_limit"), above=-1.0)) is not None:
+        fill("job_max_attempts", round(retries) + 1)
     return values
 
 
-def _number(value: object) -> float | None:
-    """Read a positive, finite number; anything else is left to the field's own check."""
+def _number(value: object, *, above: float = 0.0) -> float | None:
+    """Read a finite number above `above`; anything else is left to the field's own check."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, OverflowError):
         return None
-    return number if 0 < number <= LONGEST_SECONDS * 1000 else None
+    return number if above < number <= LONGEST_SECONDS * 1000 else None
 
 
 def contradictions(config: Config) -> tuple[Contradiction, ...]:

@@ -54,6 +54,8 @@ def test_one_half_of_the_timeout_pair_is_enough(pair: dict[str, str]) -> None:
 
 def test_one_half_of_the_attempts_pair_is_enough() -> None:
     assert load_config({"JOB_MAX_ATTEMPTS": "5"}).job_retry_limit == 4
+    for limit in (0, 4):
+        assert load_config({"JOB_RETRY_LIMIT": str(limit)}).job_max_attempts == limit + 1
 
 
 def test_the_guides_own_pairs_are_contradictions() -> None:
@@ -67,7 +69,11 @@ def test_the_guides_own_pairs_are_contradictions() -> None:
 
 def test_unreadable_values_and_contradictions_are_listed_together() -> None:
     text = refusal(
-        JOB_TIMEOUT_MS="soon", PGBOSS_POLLING_INTERVAL="nan", JOB_RETRY_LIMIT="3", STUCK_JOB_TIMEOUT_MINUTES="5"
+        JOB_TIMEOUT_MS="soon",
+        PGBOSS_POLLING_INTERVAL="nan",
+        JOB_MAX_ATTEMPTS="3",
+        JOB_RETRY_LIMIT="3",
+        STUCK_JOB_TIMEOUT_MINUTES="5",
     )
 
     assert "JOB_TIMEOUT_MS='soon'" in text
@@ -137,6 +143,10 @@ def test_exactly_true_enables_workers() -> None:
 @pytest.mark.parametrize("value", [None, "", "  ", "undefined", "null", "NULL"])
 def test_the_text_of_an_unset_variable_is_no_secret(value: str | None) -> None:
     assert Config(cron_secret=value).usable_cron_secret is None
+
+
+def test_a_secret_from_a_file_is_without_its_newline() -> None:
+    assert Config(cron_secret="hush\n").usable_cron_secret == "hush"
 
 
 def test_secrets_are_not_shown() -> None:
