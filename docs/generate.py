@@ -186,7 +186,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "CRON_SECRET": "the bearer token of the maintenance request, which is refused without it",
     "JOB_TIMEOUT_MS": "a processor is stopped after this",
     "JOB_TIMEOUT_SECONDS": "the same in seconds; one of the two is enough",
-    "JOB_EXPIRE_IN_SECONDS": "the queue takes a job back after this without a heartbeat",
+    "JOB_EXPIRE_IN_SECONDS": "the cron takes a job back after this without a heartbeat",
     "STUCK_JOB_TIMEOUT_MINUTES": "maintenance takes a PROCESSING job back after this",
     "JOB_MAX_ATTEMPTS": "deliveries in total",
     "JOB_RETRY_LIMIT": "the same as retries, one less; one of the two is enough",

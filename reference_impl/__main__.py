@@ -129,7 +129,11 @@ def _parser() -> argparse.ArgumentParser:
             default="reference_impl.processors",
             help="a module with TOOL_SLUGS and REGISTRATIONS (reference_impl.processors)",
         )
-        each.add_argument("--poll-only", action="store_true", help="do not LISTEN, as behind a pooling proxy")
+        each.add_argument(
+            "--poll-only",
+            action="store_true",
+            help="keep no session: no LISTEN, no SET, nothing prepared, as behind a proxy that pools transactions",
+        )
 
     maintaining = commands.add_parser("maintain", help="run maintenance once and print what it changed")
     maintaining.set_defaults(command=_maintain)
@@ -170,7 +174,7 @@ async def _work(config: Config, options: argparse.Namespace) -> int:
     if config.workers_off_reason is not None:
         raise WorkersDisabledError(config.workers_off_reason)
     registry, slugs = _tools(options.tools)
-    async with _open_store(config) as store:
+    async with _open_store(config, own_sessions=not options.poll_only) as store:
         await _register_tools(store, registry)
         worker = _worker(store, registry, slugs, config=config, options=options)
         with _signals(worker.stop):
@@ -183,7 +187,7 @@ async def _serve(config: Config, options: argparse.Namespace) -> int:
 
     registry, slugs = _tools(options.tools)
     with _listening_socket(options.host, options.port) as listener:
-        async with _open_store(config, wait_seconds=_WAIT_SECONDS) as store:
+        async with _open_store(config, wait_seconds=_WAIT_SECONDS, own_sessions=not options.poll_only) as store:
             await _register_tools(store, registry)
             queue = JobQueue(store, config, new_id=new_uuid, tools=registry.get_registered_tools())
             maintenance = partial(run_maintenance, store, stuck_after=config.stuck_after)
@@ -273,22 +277,28 @@ def _database_url(config: Config) -> str:
 
 
 @asynccontextmanager
-async def _open_store(config: Config, *, wait_seconds: float | None = None) -> AsyncIterator[Store]:
+async def _open_store(
+    config: Config, *, wait_seconds: float | None = None, own_sessions: bool = True
+) -> AsyncIterator[Store]:
     dsn = _database_url(config)
     connections = min(config.pgboss_batch_size + _SPARE_CONNECTIONS, _MOST_CONNECTIONS)
     async with _database_errors():
-        await _probe(dsn)
+        await _probe(dsn, own_session=own_sessions)
         async with open_database(
-            dsn, max_size=connections, timeout_seconds=_CONNECT_SECONDS, wait_seconds=wait_seconds
+            dsn,
+            max_size=connections,
+            timeout_seconds=_CONNECT_SECONDS,
+            wait_seconds=wait_seconds,
+            own_sessions=own_sessions,
         ) as database:
             yield PostgresStore(database)
 
 
-async def _probe(dsn: str) -> None:
+async def _probe(dsn: str, *, own_session: bool = True) -> None:
     """Connect once: the first failure tells more than a pool's timeout."""
     try:
         async with asyncio.timeout(_CONNECT_SECONDS):
-            connection = await connect(dsn)
+            connection = await connect(dsn, own_session=own_session)
     except psycopg.ProgrammingError as error:
         raise _EnvironmentError(
             f"DATABASE_URL cannot be used ({_first_line(error)}). Set DATABASE_URL=postgresql://user@host:5432/name."

@@ -198,7 +198,7 @@ def _cron_routes(maintenance: RunMaintenance, config: Config) -> APIRouter:
         dependencies=[Depends(_CRON_BEARER)],
     )
     async def job_maintenance(request: Request) -> Maintenance | JSONResponse:
-        """Reconcile the two tables, free stuck jobs, delete what is past its retention.
+        """Take back jobs whose lease is over, reconcile the tables, free stuck jobs, delete what is past its retention.
 
         Takes `Authorization: Bearer $CRON_SECRET`; meant to be called every minute.
         """

@@ -47,9 +47,11 @@ class Database(Protocol):
         ...
 
 
-async def _fetch(connection: Connection, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+async def _fetch(
+    connection: Connection, statement: Statement, parameters: Mapping[str, object], *, prepare: bool = True
+) -> list[Row]:
     query = statement.text
-    cursor = await connection.execute(query, parameters, prepare=True)
+    cursor = await connection.execute(query, parameters, prepare=prepare)
     return await cursor.fetchall() if cursor.description else []
 
 
@@ -68,9 +70,10 @@ class ConnectionDatabase:
 class PoolDatabase:
     """A database behind a pool, one connection a statement."""
 
-    def __init__(self, pool: AsyncConnectionPool[Connection]) -> None:
-        """Use `pool`; the caller, who opened it, closes it."""
+    def __init__(self, pool: AsyncConnectionPool[Connection], *, own_sessions: bool = True) -> None:
+        """Use `pool`; the caller, who opened it, closes it. Nothing is prepared unless its sessions are its own."""
         self._pool = pool
+        self._own_sessions = own_sessions
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
         """Run one statement on a free connection, once more where it fell victim to another; waits where there is none.
@@ -85,7 +88,7 @@ class PoolDatabase:
     async def _fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
         try:
             async with self._pool.connection() as connection:
-                return await _fetch(connection, statement, parameters)
+                return await _fetch(connection, statement, parameters, prepare=self._own_sessions)
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             if is_away(error):
                 raise StoreUnavailableError(f"The database did not answer ({type(error).__name__}).") from error
@@ -102,11 +105,15 @@ async def configure(connection: Connection) -> None:
     await connection.execute(SESSION_SETTINGS, prepare=False)
 
 
-async def connect(dsn: str) -> Connection:
-    """Open one connection as the store wants it: autocommit, rows as dicts, plans along the indexes."""
+async def connect(dsn: str, *, own_session: bool = True) -> Connection:
+    """Open one connection as the store wants it: autocommit, rows as dicts, plans along the indexes.
+
+    Behind a proxy that pools transactions the session is not its own, and is left as it is.
+    """
     connection = await psycopg.AsyncConnection[Row].connect(dsn, autocommit=True, row_factory=dict_row)
     try:
-        await configure(connection)
+        if own_session:
+            await configure(connection)
     except BaseException:
         await connection.close()
         raise
@@ -115,11 +122,17 @@ async def connect(dsn: str) -> Connection:
 
 @asynccontextmanager
 async def open_database(
-    dsn: str, *, max_size: int = 4, timeout_seconds: float = 30.0, wait_seconds: float | None = None
+    dsn: str,
+    *,
+    max_size: int = 4,
+    timeout_seconds: float = 30.0,
+    wait_seconds: float | None = None,
+    own_sessions: bool = True,
 ) -> AsyncIterator[PoolDatabase]:
     """Open a pool for the time of a `with` block.
 
-    A statement waits `wait_seconds` for a free connection, as long as opening may take unless given.
+    A statement waits `wait_seconds` for a free connection, as long as opening may take unless given. A proxy that pools
+    transactions lends each to a session of somebody's: without `own_sessions` none is set up and nothing is prepared.
     Raises `psycopg_pool.PoolTimeout` where no connection could be made within `timeout_seconds`.
     """
     from psycopg_pool import AsyncConnectionPool  # Only a pool needs it: a single connection does without.
@@ -127,7 +140,7 @@ async def open_database(
     pool = AsyncConnectionPool[Connection](
         dsn,
         kwargs={"autocommit": True, "row_factory": dict_row},
-        configure=configure,
+        configure=configure if own_sessions else None,
         min_size=1,
         max_size=max_size,
         timeout=timeout_seconds if wait_seconds is None else wait_seconds,
@@ -136,6 +149,6 @@ async def open_database(
     )
     try:
         await pool.open(wait=True, timeout=timeout_seconds)
-        yield PoolDatabase(pool)
+        yield PoolDatabase(pool, own_sessions=own_sessions)
     finally:
         await pool.close()

@@ -319,6 +319,20 @@ def test_a_server_that_ends_the_sessions_costs_one_answer(reference_dsn: str) ->
     asyncio.run(story())
 
 
+def test_without_sessions_of_its_own_a_store_leaves_those_that_it_borrows_as_they_are(reference_dsn: str) -> None:
+    look = Statement(
+        "look", "SELECT current_setting('enable_seqscan') AS scans, count(*) AS n FROM pg_prepared_statements"
+    )
+
+    async def story() -> None:
+        async with open_database(reference_dsn, max_size=1, own_sessions=False) as database:
+            for _ in range(7):  # psycopg would prepare a statement of its own accord from the sixth time on
+                (row,) = await database.fetch(look, {})
+            assert row == {"scans": "on", "n": 0}
+
+    asyncio.run(story())
+
+
 def test_a_statement_waits_for_a_connection_no_longer_than_it_was_told_to(reference_dsn: str) -> None:
     async def story() -> None:
         opened = open_database(reference_dsn, max_size=1, wait_seconds=0.01)
