@@ -65,6 +65,15 @@ _PARTING_SECONDS = 1.0
 _SPARE_CONNECTIONS = 2
 _MOST_CONNECTIONS = 20
 
+_LACKS_SCHEMA = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.InvalidSchemaName,
+)
+_NAMES_TAKEN = (psycopg.errors.DuplicateTable, psycopg.errors.DuplicateFunction, psycopg.errors.DuplicateObject)
+
 _log = logging.getLogger("reference_impl")
 
 _Command = Callable[[Config, argparse.Namespace], Coroutine[object, object, int]]
@@ -162,9 +171,9 @@ async def _maintain(config: Config, _options: argparse.Namespace) -> int:
         try:
             report = await run_maintenance(store, stuck_after=config.stuck_after)
         except MaintenanceError as failed:
-            away = next((error for error in failed.failures.values() if isinstance(error, StoreUnavailableError)), None)
-            if away is not None:
-                raise away from failed
+            lacking = next((error for error in failed.failures.values() if isinstance(error, _LACKS_SCHEMA)), None)
+            if lacking is not None:
+                raise lacking from failed
             raise
     print(json.dumps(asdict(report)), flush=True)
     return EXIT_DONE
@@ -311,16 +320,20 @@ async def _database_errors() -> AsyncIterator[None]:
     """Turn the driver's errors into what to do about them."""
     try:
         yield
-    except (
-        psycopg.errors.UndefinedTable,
-        psycopg.errors.UndefinedFunction,
-        psycopg.errors.UndefinedObject,
-        psycopg.errors.UndefinedColumn,
-        psycopg.errors.InvalidSchemaName,
-    ) as error:
+    except _LACKS_SCHEMA as error:
         raise _EnvironmentError(
             f"The database lacks this version's schema ({_first_line(error)}). "
             "Run python -m reference_impl migrate first."
+        ) from error
+    except _NAMES_TAKEN as error:
+        raise _EnvironmentError(
+            f"The database holds something else under a name that the schema needs ({_first_line(error)}). "
+            "Use a database of its own: CREATE DATABASE jobs."
+        ) from error
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise _EnvironmentError(
+            f"The database does not allow that to the user of DATABASE_URL ({_first_line(error)}). "
+            "Connect as the owner of the database, or have it grant the right: migrate makes tables and a schema."
         ) from error
     except (psycopg.OperationalError, StoreUnavailableError, TimeoutError) as error:
         raise _EnvironmentError(

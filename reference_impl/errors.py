@@ -36,7 +36,7 @@ class MaintenanceError(QueueError):
 
     def __init__(self, failures: Mapping[str, Exception], *, report: MaintenanceReport) -> None:
         """Keep what failed, by part, and what the other parts changed in `report`."""
-        reasons = "; ".join(f"{part}: {error}" for part, error in failures.items())
+        reasons = "; ".join(f"{part}: {str(error).partition(chr(10))[0]}" for part, error in failures.items())
         super().__init__(f"maintenance failed in {len(failures)} of 4 parts ({reasons})")
         self.failures = dict(failures)
         self.report = report

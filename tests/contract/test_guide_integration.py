@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from harness.postgres import Cluster, provision
 from reference_impl.__main__ import main
@@ -302,20 +304,31 @@ def test_a_wrong_environment_is_told_from_a_failure(
     assert "Traceback" not in told
 
 
-def test_a_database_without_the_schema_is_to_be_migrated(cluster: Cluster) -> None:
+def test_a_database_that_is_not_as_it_must_be_is_told_in_words(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     name = f"bare_{os.getpid()}"
     url = cluster.create_database(name)
+    monkeypatch.setenv("USE_PGBOSS_WORKERS", "true")
+
+    def told(verb: str, *, user: str | None = None) -> str:
+        monkeypatch.setenv("DATABASE_URL", make_conninfo(url, **({"user": user} if user else {})))
+        assert main([verb]) == 4
+        return capsys.readouterr().err
+
     try:
-        environ = {**os.environ, "PYTHONPATH": str(ROOT), "DATABASE_URL": url, "USE_PGBOSS_WORKERS": "true"}
-        ended = command("work", environ=environ)
-        migrated = command("migrate", environ=environ)
+        with psycopg.connect(url, autocommit=True) as hand:
+            for verb in ("work", "maintain"):
+                assert "Run python -m reference_impl migrate first" in told(verb)
+            hand.execute(f"CREATE ROLE {name} LOGIN")
+            assert "does not allow that to the user of DATABASE_URL (permission denied" in told("migrate", user=name)
+            hand.execute(f'DROP ROLE {name}; CREATE TABLE "user" (id text)')
+            assert 'under a name that the schema needs (relation "user" already exists)' in told("migrate")
+            hand.execute('DROP TABLE "user"')
+        assert main(["migrate"]) == 0
+        assert capsys.readouterr().out.startswith("migrated: ")
     finally:
         cluster.drop_database(name)
-
-    assert ended.returncode == 4
-    assert "Run python -m reference_impl migrate first" in ended.stderr
-    assert migrated.returncode == 0, migrated.stderr
-    assert migrated.stdout.startswith("migrated: ")
 
 
 def test_a_port_that_is_taken_is_named(setting: Setting) -> None:
