@@ -17,7 +17,7 @@ from reference_impl.store.batch import Settlement
 from reference_impl.store.database import ConnectionDatabase, connect, open_database
 from reference_impl.store.migrations import migrate, migrations
 from reference_impl.store.postgres import PostgresStore
-from reference_impl.store.statements import Statement
+from reference_impl.store.statements import Statement, Statements
 from reference_impl.store.wakeup import listen
 
 pytestmark = pytest.mark.postgres
@@ -331,6 +331,29 @@ def test_without_sessions_of_its_own_a_store_leaves_those_that_it_borrows_as_the
             assert row == {"scans": "on", "n": 0}
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments", "within_the_index"),
+    [
+        ("claim", {"worker": "'w'", "tools": f"'{{{TOOL}}}'", "now": "NULL"}, "Index Cond: (start_after <= "),
+        ("list_owned", {"user_id": "'u'", "session_id": "NULL"}, 'Presorted Key: t."createdAt"'),
+    ],
+)
+def test_what_is_not_asked_for_is_passed_over_in_the_index(
+    reference_dsn: str, verb: str, arguments: dict[str, str], within_the_index: str
+) -> None:
+    prepared = Statements().get(verb, limit=5).text
+    for number, name in enumerate(arguments, 1):
+        prepared = prepared.replace(f"%({name})s", f"${number}")
+
+    async def story(_stores: list[PostgresStore]) -> None:
+        async with await connect(reference_dsn) as connection:
+            await connection.execute(f"PREPARE look AS {prepared}")
+            plan = await connection.execute(f"EXPLAIN EXECUTE look ({', '.join(arguments.values())})")
+            assert within_the_index in str(await plan.fetchall())
+
+    with_stores(reference_dsn, 1, story)
 
 
 def test_a_statement_waits_for_a_connection_no_longer_than_it_was_told_to(reference_dsn: str) -> None:

@@ -1,6 +1,6 @@
 -- Indexes are few on purpose: each is paid for by every claim and every completion.
 
--- Ordered exactly as the claim orders, so that the cost of a claim does not grow with what is pending.
+-- Ordered exactly as the claim orders, so that the cost of a claim does not grow with what is due.
 CREATE INDEX "job_claim" ON "pgboss"."job" ("priority" DESC, "created_on", "id")
   WHERE "state" IN ('created', 'retry');
 
