@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable
 from datetime import timedelta
+from typing import Protocol
 
 from reference_impl.errors import MaintenanceError, StoreUnavailableError
 from reference_impl.models import MaintenanceReport
 from reference_impl.store.protocol import Store
 
-_EXPIRE_BATCH = 1000
+_BATCH = 1000
+"""How many jobs one statement takes back or deletes: each holds its locks until all are done."""
 
 
 class _Parts:
@@ -31,13 +33,19 @@ class _Parts:
             return ()
 
 
-async def _expire_all(store: Store) -> list[str]:
-    expired: list[str] = []
+class _Verb(Protocol):
+    """Changes at most `limit` jobs, and answers their ids."""
+
+    def __call__(self, *, limit: int) -> Awaitable[list[str]]: ...
+
+
+async def _all(verb: _Verb) -> list[str]:
+    changed: list[str] = []
     while True:
-        batch = await store.expire(limit=_EXPIRE_BATCH)
-        expired += batch
-        if len(batch) < _EXPIRE_BATCH:
-            return expired
+        batch = await verb(limit=_BATCH)
+        changed += batch
+        if len(batch) < _BATCH:
+            return changed
 
 
 async def run_maintenance(store: Store, *, stuck_after: timedelta) -> MaintenanceReport:
@@ -48,10 +56,10 @@ async def run_maintenance(store: Store, *, stuck_after: timedelta) -> Maintenanc
     """
     parts = _Parts()
     report = MaintenanceReport(
-        expired=await parts.run("expire", _expire_all(store)),
+        expired=await parts.run("expire", _all(store.expire)),
         reconciled=await parts.run("reconcile", store.reconcile()),
         rescued=await parts.run("rescue_stuck", store.rescue_stuck(stuck_after=stuck_after)),
-        deleted=await parts.run("delete_expired", store.delete_expired()),
+        deleted=await parts.run("delete_expired", _all(store.delete_expired)),
     )
     if parts.failures:
         raise MaintenanceError(parts.failures, report=report) from next(iter(parts.failures.values()))

@@ -1,5 +1,5 @@
--- Delete terminal jobs past expiresAt, both rows. Reads all of tool_job: an index on expiresAt would cost every
--- completion its HOT update.
+-- Delete terminal jobs past expiresAt, both rows, at most :limit. Reads all of tool_job: an index on expiresAt would cost
+-- every completion its HOT update.
 WITH past AS MATERIALIZED (
   SELECT q."name", q."id", t."id" AS job_id
   FROM "public"."tool_job" t
@@ -7,6 +7,8 @@ WITH past AS MATERIALIZED (
   WHERE t."status" IN ('COMPLETED', 'FAILED', 'CANCELLED')
     AND t."expiresAt" <= coalesce(:now::timestamptz, now())
     AND q."state" IN ('completed', 'failed', 'cancelled')
+  ORDER BY t."expiresAt", t."id" COLLATE "C"
+  LIMIT :limit
   FOR UPDATE OF q, t SKIP LOCKED
 ),
 unqueued AS (

@@ -254,18 +254,19 @@ class MemoryStore:
             stuck, "Stuck: worker {worker} did not settle attempt {attempt} of {attempts} in time."
         )
 
-    async def delete_expired(self) -> list[str]:
+    async def delete_expired(self, *, limit: int = 1000) -> list[str]:
         """Delete terminal jobs past `expiresAt`, both rows."""
         now = self._now()
         past = [
-            (row, queued)
+            (row.expires_at, row.id, queued.id)
             for row, queued in self._pairs(*(status for status in ToolJobStatus if status.terminal))
             if row.expires_at is not None and row.expires_at <= now and not queued.unfinished
         ]
-        for row, queued in past:
-            del self.tool_jobs[row.id]
-            del self.queue_jobs[queued.id]
-        return sorted(row.id for row, _ in past)
+        past = sorted(past)[: max(limit, 0)]
+        for _, job_id, queue_id in past:
+            del self.tool_jobs[job_id]
+            del self.queue_jobs[queue_id]
+        return sorted(job_id for _, job_id, _ in past)
 
     async def get(self, job_id: str) -> ToolJob | None:
         """Read one job."""

@@ -189,12 +189,13 @@ class PostgresStore:
         )
         return [row["job_id"] for row in rows]
 
-    async def delete_expired(self) -> list[str]:
+    async def delete_expired(self, *, limit: int = 1000) -> list[str]:
         """Delete terminal jobs past `expiresAt`, both rows."""
-        return [row["job_id"] for row in await self._fetch("delete_expired", self._timed())]
+        rows = await self._fetch("delete_expired", self._timed(), limit=max(limit, 0))
+        return [row["job_id"] for row in rows]
 
     async def get(self, job_id: str) -> ToolJob | None:
-        """Read one job. Raises `InvalidJsonError` where its stored JSON cannot be read."""
+        """Read one job."""
         rows = await self._fetch("get", {"job_id": job_id}) if is_storable(job_id) else []
         return tool_job_of(rows[0]) if rows else None
 

@@ -61,7 +61,7 @@ class Store(Protocol):
         ...
 
     async def expire(self, *, limit: int = 1000) -> list[str]:
-        """Take back every claim whose lease has run out: the arrows of `fail`. Answers the job ids."""
+        """Take back up to `limit` claims whose lease has run out: the arrows of `fail`. Answers the job ids."""
         ...
 
     async def reconcile(self) -> list[str]:
@@ -72,8 +72,8 @@ class Store(Protocol):
         """Take back jobs PROCESSING for at least `stuck_after`: the arrows of `fail`. Answers the job ids."""
         ...
 
-    async def delete_expired(self) -> list[str]:
-        """Delete terminal jobs past `expiresAt`, both rows. Answers the job ids."""
+    async def delete_expired(self, *, limit: int = 1000) -> list[str]:
+        """Delete up to `limit` terminal jobs past `expiresAt`, the earliest first, both rows. Answers their ids."""
         ...
 
     async def get(self, job_id: str) -> ToolJob | None:

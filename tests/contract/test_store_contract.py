@@ -605,7 +605,8 @@ def test_terminal_jobs_are_deleted_after_their_retention(run: Run) -> None:
         await bench.store.cancel("kept")
         await bench.enqueue("live", retention=timedelta(0))
         bench.pass_time(MINUTE)
-        assert await bench.store.delete_expired() == ["cancelled", "done"]
+        assert await bench.store.delete_expired(limit=1) == ["cancelled"]
+        assert await bench.store.delete_expired() == ["done"]
         assert await bench.store.delete_expired() == []
         assert [row.id for row in await bench.store.rows()] == ["kept", "live"]
 
@@ -664,17 +665,21 @@ def test_many_are_created_and_completed_at_once(run: Run) -> None:
     run(story)
 
 
-def test_maintenance_does_everything_once(run: Run) -> None:
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_maintenance_does_everything_once(run: Run, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reference_impl.maintenance._BATCH", batch)
+
     async def story(bench: Bench) -> None:
         await bench.enqueue("expired", lease=MINUTE)
         await bench.enqueue("stuck", lease=timedelta(hours=9))
         await bench.store.claim(worker="w", tools=[TOOL], limit=2)
-        await bench.enqueue("old", retention=MINUTE)
-        await bench.store.cancel("old")
+        for name in ("old", "older"):
+            await bench.enqueue(name, retention=MINUTE)
+            await bench.store.cancel(name)
         await bench.enqueue("healthy", start_after=START + timedelta(hours=9))
         bench.pass_time(30 * MINUTE)
         report = await run_maintenance(bench.store, stuck_after=30 * MINUTE)
-        assert report == dataclasses.replace(report, expired=("expired",), rescued=("stuck",), deleted=("old",))
+        assert report == dataclasses.replace(report, expired=("expired",), rescued=("stuck",), deleted=("old", "older"))
         assert report.reconciled == ()
         rows = await bench.store.rows()
         again = await run_maintenance(bench.store, stuck_after=30 * MINUTE)

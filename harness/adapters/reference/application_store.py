@@ -222,9 +222,9 @@ class RecordedStore:
         """Take back what is stuck."""
         return await self._maintained("rescue", lambda: self._store.rescue_stuck(stuck_after=stuck_after))
 
-    async def delete_expired(self) -> list[str]:
+    async def delete_expired(self, *, limit: int = 1000) -> list[str]:
         """Delete what is past its retention."""
-        return await self._maintained("purge", self._store.delete_expired)
+        return await self._maintained("purge", lambda: self._store.delete_expired(limit=limit))
 
     async def get(self, job_id: str) -> ToolJob | None:
         """Read one job."""
