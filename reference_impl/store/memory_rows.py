@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from reference_impl.json_values import decode_or_text, through_jsonb
+from reference_impl.json_values import decode_or_text, in_jsonb_order
 from reference_impl.models import JobRow, JsonValue, QueueState, ToolJob, ToolJobStatus
 from reference_impl.store.new_job import AcceptedJob
 
@@ -202,7 +202,7 @@ def new_tool_row(accepted: AcceptedJob, *, now: datetime) -> ToolRow:
         id=job.id,
         tool_slug=job.tool_slug,
         status=ToolJobStatus.PENDING,
-        input=through_jsonb(accepted.input),
+        input=in_jsonb_order(accepted.input),
         priority=job.priority,
         user_id=job.user_id,
         session_id=job.session_id,

@@ -537,6 +537,14 @@ def test_what_jsonb_can_hold_comes_back(run: Run, value: object) -> None:
     run(story)
 
 
+def test_a_processor_gets_the_keys_of_its_input_in_the_order_of_jsonb(run: Run) -> None:
+    async def story(bench: Bench) -> None:
+        await bench.enqueue("a", input={"bb": [{"z": 0, "y": 1e0}], "é": 2, "ab": 3, "c": {}})
+        assert str((await bench.claim()).job.input) == "{'c': {}, 'ab': 3, 'bb': [{'y': 1.0, 'z': 0}], 'é': 2}"
+
+    run(story)
+
+
 @pytest.mark.parametrize(
     ("error", "kept"),
     [("a\x00b", "a\\x00b"), ("\ud800!", "\\ud800!"), ("%s :now '", "%s :now '"), ("", "(empty error)")],
