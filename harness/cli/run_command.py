@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from harness.cases import CaseRunner, Task, tasks
 from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
+from harness.interruption import INTERRUPTIONS
+from harness.interruption import exit_code_of as exit_code_after
 from harness.invariants import anomalies_named
 from harness.report.case import Case, exit_code_of, without_excused
 from harness.report.summary import case_screen, summary
@@ -35,18 +38,19 @@ APART = "findings"
 def scenario_files(paths: Sequence[str]) -> list[Path]:
     """Return the files that the paths name: a file as it is, a folder with everything below it, in order, each once.
 
-    Raises UsageError for what does not exist and for a folder without scenarios.
+    Raises UsageError for what does not exist, for a folder without scenarios and for one that cannot be read.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for name in paths or [DEFAULT]:
         for path in _below(Path(name), named=bool(paths)):
-            found.setdefault(path)
-    return list(found)
+            found.setdefault(os.path.abspath(path), path)
+    return list(found.values())
 
 
 def _below(path: Path, *, named: bool) -> list[Path]:
     if path.is_dir():
-        below = sorted(file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file())
+        inside = (Path(folder, name) for folder, _, names in os.walk(path, onerror=_refuse_folder) for name in names)
+        below = sorted(file for file in inside if file.suffix in SUFFIXES and file.is_file())
         below = [file for file in below if APART not in file.relative_to(path).parts[:-1]] or below
         if not below:
             raise UsageError(f"{path}: no scenarios in this folder", hint="Scenarios are files that end in .yaml.")
@@ -61,6 +65,13 @@ def _below(path: Path, *, named: bool) -> list[Path]:
         )
     near = did_you_mean(path.name, [file.name for file in path.parent.iterdir()] if path.parent.is_dir() else [])
     raise UsageError(f"{path}: no such file or folder{near}", hint="Name scenario files, or folders of them.")
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise UsageError(
+        f"{error.filename}: this folder cannot be read: {error.strerror}",
+        hint="Change its rights, or name the scenarios to run.",
+    ) from None
 
 
 def read_all(files: Iterable[Path], *, queues: Collection[str] | None) -> tuple[list[Scenario], list[ScenarioError]]:
@@ -163,6 +174,9 @@ def execute(arguments: argparse.Namespace) -> int:
     if not arguments.blocked_after > 0:
         raise UsageError("a processor needs time to work", hint="Give --blocked-after more than 0 seconds.")
     scenarios, errors = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
+    if errors and not scenarios:
+        _write(outputs, [], {**_asked(arguments), "planned": 0, "errors": errors, "exit_code": int(ExitCode.USAGE)})
+        raise UsageError("\n".join(error.message for error in errors))
     if arguments.replay is not None:
         scenarios = [_replayed(arguments, scenarios)]
     drawn = arguments.seed is not None or arguments.replay is not None
@@ -173,10 +187,10 @@ def execute(arguments: argparse.Namespace) -> int:
             f"--history takes one history, and {len(scenarios)} scenarios on {len(engines)} engines would be run",
             hint="Name one scenario file and one engine.",
         )
-    code = _run(arguments, todo, outputs, changes)
+    code = _run(arguments, todo, outputs, changes, errors)
     for error in errors:
         print(error.message, file=sys.stderr)
-    return code or (ExitCode.USAGE if errors else code)
+    return code
 
 
 def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scenario:
@@ -193,8 +207,14 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
 
 
 def _run(
-    arguments: argparse.Namespace, todo: list[Task], outputs: dict[str, OutputFile], changes: dict[str, Any]
+    arguments: argparse.Namespace,
+    todo: list[Task],
+    outputs: dict[str, OutputFile],
+    changes: dict[str, Any],
+    errors: list[ScenarioError],
 ) -> int:
+    """Run what is to be done and report on it, also where it is interrupted; return the exit code."""
+    code = int(ExitCode.INCONCLUSIVE)
     with Engines(without=anomalies_named(arguments.without)) as engines:
         campaign = CaseRunner(
             engines,
@@ -205,11 +225,15 @@ def _run(
         try:
             with progress(len(todo), quiet=arguments.quiet) as done:
                 campaign.run(todo, done=done)
+            code = int(exit_code_of(campaign.cases) or (ExitCode.USAGE if errors else ExitCode.PASS))
+        except INTERRUPTIONS as stop:
+            code = exit_code_after(stop)
+            raise
         finally:
             for told in (*(() if arguments.quiet else engines.provenances()), *engines.releases()):
                 print(told, file=sys.stderr)
-            _report(campaign.cases, arguments, outputs, planned=len(todo))
-    return int(exit_code_of(campaign.cases))
+            _report(campaign.cases, arguments, outputs, planned=len(todo), errors=errors, code=code)
+    return code
 
 
 def _engines(names: str, *, sessions: bool) -> list[str]:
@@ -230,13 +254,19 @@ def _scenarios(
         from harness.report.ci import github_annotations
 
         show_as_it_is(github_annotations([], errors))
-    if errors and not scenarios:
-        raise UsageError("\n".join(error.message for error in errors))
     return [replace(scenario, settings=scenario.settings.changed(**changes)) for scenario in scenarios], errors
 
 
-def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str, OutputFile], *, planned: int) -> None:
-    asked: dict[str, Any] = {"seed": arguments.seed, "token": arguments.replay, "changes": arguments.changes}
+def _report(
+    cases: list[Case],
+    arguments: argparse.Namespace,
+    outputs: dict[str, OutputFile],
+    *,
+    planned: int,
+    errors: list[ScenarioError],
+    code: int,
+) -> None:
+    asked = _asked(arguments)
     bad = [case for case in without_excused(cases) if case.exit_code is not ExitCode.PASS]
     for case in bad[:MOST_SCREENS]:
         show_lines(case_screen(case, **asked), sys.stdout)
@@ -244,24 +274,34 @@ def _report(cases: list[Case], arguments: argparse.Namespace, outputs: dict[str,
         print(f"... and {len(bad) - MOST_SCREENS} more, listed below\n")
     show_lines(summary(cases, planned=planned, quiet=arguments.quiet), sys.stdout)
     if arguments.annotations:
-        from harness.report.ci import case_results, github_annotations
+        from harness.report.ci import case_results, github_annotations, unjudged_results
 
-        show_as_it_is(github_annotations(case_results(cases)))
+        unjudged = unjudged_results([], run=len(cases), planned=planned)  # what cannot be read was told at once
+        show_as_it_is(github_annotations([*case_results(cases), *unjudged]))
     sys.stdout.flush()
+    _write(outputs, cases, {**asked, "planned": planned, "errors": errors, "exit_code": code})
+
+
+def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {"seed": arguments.seed, "token": arguments.replay, "changes": arguments.changes}
+
+
+def _write(outputs: dict[str, OutputFile], cases: list[Case], asked: dict[str, Any]) -> None:
     for option, output in outputs.items():
-        output.write(_written(option, cases, {**asked, "planned": planned}))
+        output.write(_written(option, cases, asked))
 
 
 def _written(option: str, cases: list[Case], asked: dict[str, Any]) -> str:
     """Return what an option asks to be written. Imported here: most runs write nothing, and start sooner for it."""
-    from harness.report.ci import case_results, junit_xml
+    from harness.report.ci import case_results, junit_xml, unjudged_results
     from harness.report.json_report import json_report, report_data
     from harness.report.picture import picture
     from harness.report.trace import trace
 
     match option:
         case "junit":
-            return junit_xml(case_results(cases))
+            unjudged = unjudged_results(asked["errors"], run=len(cases), planned=asked["planned"])
+            return junit_xml([*case_results(cases), *unjudged])
         case "json":
             return json_report(cases, **asked)
         case "html":

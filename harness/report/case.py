@@ -120,10 +120,11 @@ def without_excused(cases: Iterable[Case]) -> list[Case]:
     return [case for case in cases if not (case.lacking and _key(case) in judged)]
 
 
-def verdict_of(cases: Iterable[Case]) -> Verdict:
-    """Return one verdict for all."""
+def verdict_of(cases: Iterable[Case], *, whole: bool = True) -> Verdict:
+    """Return one verdict for all; it is no pass where these are not the `whole` of what was asked for."""
     code = exit_code_of(cases)
-    return {ExitCode.PASS: Verdict.PASS, ExitCode.FAIL: Verdict.FAIL}.get(code, Verdict.INCONCLUSIVE)
+    passed = Verdict.PASS if whole else Verdict.INCONCLUSIVE
+    return {ExitCode.PASS: passed, ExitCode.FAIL: Verdict.FAIL}.get(code, Verdict.INCONCLUSIVE)
 
 
 def _key(case: Case) -> tuple[str, int]:

@@ -54,6 +54,27 @@ def case_results(cases: Sequence[Case]) -> list[CiResult]:
     return [_case_result(case) for case in cases]
 
 
+def unjudged_results(errors: Sequence[ScenarioError], *, run: int, planned: int) -> list[CiResult]:
+    """Return as errors the files that are no scenarios, and the cases that an interruption left out."""
+    results = [
+        CiResult(
+            "scenarios",
+            error.path,
+            "error",
+            one_line(error.message),
+            error.message,
+            title="no scenario",
+            file=error.path,
+            line=max(1, error.problems[0].line),
+        )
+        for error in errors
+    ]
+    if run < planned:
+        told = f"{planned - run} of {planned} cases were not run"
+        results.append(CiResult("scenarios", "not run", "error", told, told))
+    return results
+
+
 def _case_result(case: Case) -> CiResult:
     outcome = {Verdict.FAIL: "failure", Verdict.INCONCLUSIVE: "skipped"}.get(case.verdict, "")
     outcome = "error" if case.error is not None else outcome
@@ -125,7 +146,7 @@ def _add(suite: ElementTree.Element, result: CiResult) -> None:
 def github_annotations(results: Sequence[CiResult], errors: Sequence[ScenarioError] = ()) -> str:
     """Write an error for every failure and every mistake in a file, a warning for what was not judged."""
     lines = [
-        _command("error", error.path, problem.line, "scenario", problem.message)
+        _command("error", error.path, max(1, problem.line), "scenario", problem.message)
         for error in errors
         for problem in error.problems
     ]

@@ -26,6 +26,7 @@ from harness.report.case import Case, exit_code_of, verdict_of
 from harness.report.screen import Row, causes_of, changed_settings, late_calls, moment, rows_of, subject
 from harness.report.summary import replay_of
 from harness.run.verdict import Run, Trial
+from harness.scenario.document import ScenarioError
 from harness.scenario.replay_token import ReplayToken, encode, target_of
 from harness.scenario.scenario import SCHEDULERS
 from harness.sim.choices import Deviation
@@ -49,9 +50,13 @@ def json_report(
     token: str | None = None,
     changes: Iterable[str] = (),
     planned: int | None = None,
+    errors: Iterable[ScenarioError] = (),
+    exit_code: int | None = None,
 ) -> str:
     """Write all cases. Every key is always there; times are microseconds from the start of the run."""
-    report = report_data(cases, seed=seed, token=token, changes=changes, planned=planned)
+    report = report_data(
+        cases, seed=seed, token=token, changes=changes, planned=planned, errors=errors, exit_code=exit_code
+    )
     return json.dumps(report, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
 
 
@@ -62,18 +67,26 @@ def report_data(
     token: str | None = None,
     changes: Iterable[str] = (),
     planned: int | None = None,
+    errors: Iterable[ScenarioError] = (),
+    exit_code: int | None = None,
 ) -> dict[str, Any]:
-    """Return all cases as data: what `json_report` writes."""
-    changes = list(changes)
+    """Return all cases as data: what `json_report` writes.
+
+    `errors` are the files that are no scenario, `exit_code` is the command's own where that is not the cases' alone.
+    """
+    changes, errors = list(changes), list(errors)
+    planned = len(cases) if planned is None else planned
+    verdict = verdict_of(cases, whole=len(cases) >= planned and not errors)
     return {
         "format": FORMAT,
         "version": VERSION,
-        "verdict": str(verdict_of(cases)),
-        "exit_code": int(exit_code_of(cases)),
-        "planned": len(cases) if planned is None else planned,
+        "verdict": str(verdict),
+        "exit_code": int(exit_code_of(cases) or verdict.exit_code) if exit_code is None else exit_code,
+        "planned": planned,
         "seed": seed,
         "changes": changes,
         "cases": [_case(case, seed, token, changes) for case in cases],
+        "errors": [{"scenario": error.path, "message": error.message} for error in errors],
     }
 
 

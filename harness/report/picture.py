@@ -84,6 +84,7 @@ def picture(document: Json) -> str:
         shown=shown,
         left_out=[drawing.title for drawing in drawings[MOST_RUNS:]],
         cases=_cases(document),
+        unjudged=_unjudged(document),
         campaign=_campaign(document),
     )
 
@@ -91,7 +92,9 @@ def picture(document: Json) -> str:
 def picture_of(drawing: Drawing) -> str:
     """Return the HTML page of one run."""
     shown = [_page_of(drawing, 1)]
-    return _render(title=drawing.title, verdict=drawing.verdict, shown=shown, left_out=[], cases=[], campaign=None)
+    return _render(
+        title=drawing.title, verdict=drawing.verdict, shown=shown, left_out=[], cases=[], unjudged=[], campaign=None
+    )
 
 
 def _drawings(document: Json) -> Iterator[Drawing]:
@@ -151,6 +154,14 @@ def _cases(document: Json) -> list[dict[str, str]]:
         }
         for case in cases
     ]
+
+
+def _unjudged(document: Json) -> list[str]:
+    """Say which cases were not run, and which files are no scenarios."""
+    run = len(document.get("cases", ()))
+    planned = document.get("planned", run)
+    left_out = [f"{planned - run} of {planned} cases were not run."] if run < planned else []
+    return left_out + [error["message"] for error in document.get("errors", ())]
 
 
 # a search -------------------------------------------------------------------------------------------------------------

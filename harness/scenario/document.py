@@ -27,10 +27,15 @@ MOST_SHOWN = 20
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing that is wrong: the line (from 1), what it is, and what would have been accepted."""
+    """One thing that is wrong: the line, what it is, and what would have been accepted."""
 
     line: int
+    """From 1; 0: the file as a whole."""
     message: str
+
+    def told(self, where: str) -> str:
+        """Say it as `file:line: message`."""
+        return f"{where}:{self.line}: {self.message}" if self.line else f"{where}: {self.message}"
 
 
 class ScenarioError(UsageError):
@@ -40,7 +45,7 @@ class ScenarioError(UsageError):
         self.path = path
         self.problems = tuple(sorted({Problem(each.line, bounded(each.message)) for each in problems}))
         where = path or "scenario"
-        shown = [f"{where}:{problem.line}: {problem.message}" for problem in self.problems[:MOST_SHOWN]]
+        shown = [problem.told(where) for problem in self.problems[:MOST_SHOWN]]
         if len(self.problems) > MOST_SHOWN:
             shown.append(f"{where}: and {len(self.problems) - MOST_SHOWN} more problems")
         super().__init__("\n".join(shown))

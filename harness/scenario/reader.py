@@ -242,17 +242,17 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
 def read_scenario(path: FilePath | str, *, queues: Collection[str] | None = None) -> Scenario:
     """Read a scenario file. `queues` are the names of the wrong queues there are; None: they are not checked.
 
-    Raises ScenarioError with `file:line` for everything that is wrong, UsageError where the file cannot be read.
+    Raises ScenarioError with `file:line` for everything that is wrong; one that cannot be read has no line.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end
-            raise UsageError(f"{path}: is not a regular file", hint="Name a scenario file.")
+            raise ScenarioError(str(path), [Problem(0, "is not a regular file")])
         with open(path, "rb") as file:
             raw = file.read(LARGEST + 1)
             if len(raw) > LARGEST:
                 raise ScenarioError(str(path), [Problem(1, "the file has over 1 000 000 bytes, the most accepted")])
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", hint="Name a scenario file.") from None
+        raise ScenarioError(str(path), [Problem(0, f"cannot be read: {error.strerror}")]) from None
     return read_scenario_text(raw, path=str(path), queues=queues)
 
 

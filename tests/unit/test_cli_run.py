@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from harness.adapters.memory import MemoryEngine
@@ -17,6 +20,7 @@ from harness.cli.run_command import scenario_files
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.jsonl import load_history
 from harness.port import Capabilities
+from harness.report.json_report import schema
 from harness.report.screen import replay_command
 from harness.wiring import Engines, engine_names, named, open_engine
 
@@ -154,6 +158,38 @@ def test_ctrl_c_prints_what_was_found_and_closes_the_engines(
     assert closed == ["memory"]
 
 
+def test_a_run_that_was_not_whole_is_no_pass_in_any_report(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Interrupted(MemoryEngine):
+        def open(self, *given: Any) -> Any:
+            if (folder / "j.json").exists():
+                raise KeyboardInterrupt
+            return super().open(*given)
+
+    engine_that(monkeypatch, Interrupted)
+    written = ["-q", "--json", "j.json", "--junit", "j.xml", "--html", "j.html"]
+
+    def reported() -> tuple[Any, ...]:
+        report = json.loads((folder / "j.json").read_text())
+        jsonschema.validate(report, schema())
+        errors = ElementTree.fromstring((folder / "j.xml").read_text()).findall("./testsuite/testcase/error")
+        told = [error.get("message", "") for error in errors]
+        assert "<title>INCONCLUSIVE: " in (html := (folder / "j.html").read_text())
+        assert all(text in html for text in told)
+        return report["verdict"], report["exit_code"], report["planned"], len(report["cases"]), told
+
+    (folder / "scenarios" / "pipe.yaml").symlink_to("/dev/null")
+    assert main(["run", "scenarios/good.yaml", "scenarios/pipe.yaml", *written]) == 2
+    told = "scenarios/pipe.yaml: is not a regular file"
+    assert reported() == ("inconclusive", 2, 1, 1, [told])
+    assert main(["run", "scenarios/pipe.yaml", *written]) == 2
+    assert reported() == ("inconclusive", 2, 0, 0, [told])
+    assert main(["run", "scenarios/good.yaml", *written, "--annotations"]) == 130
+    assert reported() == ("inconclusive", 130, 1, 0, ["1 of 1 cases were not run"])
+    assert "::error title=scenarios%3A not run::1 of 1 cases were not run" in capsys.readouterr().out
+
+
 def test_reports_are_written_whole(folder: Path) -> None:
     assert main(["run", "--junit", "j.xml", "--json", "j.json", "--history", "h.jsonl", "-q"]) == 0
     assert json.loads((folder / "j.json").read_text())["verdict"] == "pass"
@@ -218,6 +254,24 @@ def test_output_goes_to_what_is_no_regular_file_without_replacing_it(tmp_path: P
 def test_a_folder_without_scenarios_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no scenarios in this folder"):
         scenario_files([str(tmp_path)])
+
+
+def test_a_subfolder_that_may_not_be_read_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str) -> Any:
+        if Path(path).name == "deep":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    scandir = os.scandir
+    monkeypatch.setattr("os.scandir", refused)
+    with pytest.raises(UsageError, match="scenarios/deep: this folder cannot be read: Permission denied"):
+        scenario_files([])
+
+
+def test_a_file_that_is_named_twice_is_run_once(folder: Path) -> None:
+    assert scenario_files(["scenarios/good.yaml", "./scenarios/../scenarios/good.yaml", str(folder)]) == [
+        Path("scenarios/good.yaml")
+    ]
 
 
 def test_every_engine_is_opened_once_and_closed() -> None:

@@ -9,6 +9,7 @@ from harness.explore.sampling import Sampler
 from harness.explore.shrink import Shrinker
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
+from harness.run.verdict import Verdict
 
 
 def test_an_interrupted_shrink_keeps_the_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,3 +33,4 @@ def test_an_interrupted_search_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
 
     campaign = Sampler(MemoryEngine()).explore(seed=0, runs=500, watch=watch)
     assert (campaign.interrupted, campaign.runs, campaign.finding) == (True, 3, None)
+    assert campaign.verdict is Verdict.INCONCLUSIVE
