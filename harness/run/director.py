@@ -16,6 +16,7 @@ from harness.run.observation import Recorder
 from harness.run.stock import client, request_of
 from harness.scenario.scenario import Expectation, Scenario, Step
 from harness.sim.actor import Actor, State
+from harness.sim.choices import Replay
 from harness.sim.clock import Clocks
 from harness.sim.kernel import EVERYBODY, Kernel
 from harness.sim.request import VerbCall
@@ -76,15 +77,22 @@ class Director:
         self.played += 1
 
     def clients_first(self) -> None:
-        """Let those who send at the start send, before the first step."""
-        ready = self.kernel.ready
-        while ready:
-            if ready[0].name.startswith("client-") and not ready[0].process:
-                self.kernel.step()
+        """Let those who send at the start send, before the first step.
+
+        No worker is drawn to go before them, since it might run through the job of the first step; a tape may say so.
+        """
+        kernel = self.kernel
+        free = kernel.free_order
+        kernel.free_order = free and isinstance(kernel.choices, Replay)
+        while kernel.ready:
+            first = kernel.ready[0]
+            if first.name.startswith("client-") and not first.process:
+                kernel.step()
             elif (amid := self._client_amid_call()) is not None:
-                self.kernel.summon(amid)
+                kernel.summon(amid)
             else:
-                return
+                break
+        kernel.free_order = free
 
     def _client_amid_call(self) -> Actor | None:
         """Return a client that stands before a statement of a verb: where verbs are stepped, it waits its turn anew."""

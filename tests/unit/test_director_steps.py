@@ -5,6 +5,7 @@ from __future__ import annotations
 from harness.adapters.memory import MemoryEngine
 from harness.history.event import Fault
 from harness.report.screen import first_screen, screen_text
+from harness.run.play import play
 from harness.run.session import Session
 from harness.run.verdict import Run
 from harness.scenario.reader import read_scenario_text
@@ -50,6 +51,16 @@ steps: [w1 starts b, b is PROCESSING]
 expect: {a: {status: COMPLETED}, b: {status: COMPLETED}}
 """)
     assert (done.failures, done.anomalies) == ((), ())
+
+
+def test_no_seed_lets_a_worker_run_through_a_job_before_the_first_step() -> None:
+    scenario = read_scenario_text("""format: 1
+jobs: {a: {takes: 30s}, bystander: {}}
+steps: [w1 starts a, cancel a -> done]
+expect: {a: {status: CANCELLED}}
+""")
+    runs = [play(scenario, engine=MemoryEngine(), seed=seed) for seed in range(8)]
+    assert [done.failures for done in runs] == [()] * 8
 
 
 def test_a_stop_is_written_into_the_history() -> None:
