@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from harness import __version__
 from harness.errors import ExitCode
 from harness.explore.coverage import EXPECTED, Cell, declared_situations
+from harness.explore.crew import CampaignPlan
 from harness.explore.finding import Campaign, Finding
 from harness.explore.shards import Shard
 from harness.faults import CONSEQUENCES, kinds
@@ -18,7 +19,7 @@ from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
 from harness.report.ci import CiResult
 from harness.report.json_report import run_data
-from harness.report.screen import Line, clip, pad, wrap
+from harness.report.screen import Line, changed_settings, clip, pad, wrap
 from harness.run.verdict import Run, fix_line
 
 WIDTH = 80
@@ -243,28 +244,34 @@ def campaign_data(
     capabilities: Capabilities,
     *,
     told: Mapping[str, Told],
-    settings: dict[str, str],
-    strategy: str,
-    left_out: Collection[str],
+    plan: CampaignPlan,
+    command: str,
     seconds: float,
-    shard: Shard,
     planned: int,
 ) -> dict[str, Any]:
-    """Return everything that the screen says, and the rows that it leaves out; `planned` runs have all shards."""
+    """Return everything that the screen says, and the rows that it leaves out; `planned` runs have all shards.
+
+    `command` does these runs again, once it is told their seed, how many, and what to look for.
+    """
     return {
         "format": "job-harness-exploration",
         "version": 1,
         "engine": campaign.engine,
         "verdict": str(campaign.verdict),
         "interrupted": campaign.interrupted,
-        "strategy": strategy,
-        "left_out": sorted(left_out),
+        "command": command,
+        "strategy": plan.strategy,
+        "left_out": sorted(plan.left_out),
+        "looking_for": sorted(plan.looking_for),
+        "without": sorted(plan.without),
+        "keep_going": plan.keep_going,
+        "step_limit": plan.steps,
         "seed": campaign.seed,
         "runs": campaign.runs,
         "steps": campaign.steps,
         "cut": campaign.cut,
         "seconds": round(seconds, 3),
-        "settings": settings,
+        "settings": {name: value for name, (value, _) in changed_settings(plan.settings).items()},
         "level": level_of(campaign.found, campaign.runs),
         "guarantees_lost": [str(item) for item in lost(campaign.found)],
         "findings": [finding_data(finding, told[finding.anomaly]) for finding in gravest_first(campaign)],
@@ -272,7 +279,7 @@ def campaign_data(
         "coverage": _coverage(campaign, capabilities),
         "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),
         "trouble": None if campaign.trouble is None else campaign.trouble.message,
-        "shard": _shard(campaign, shard, planned),
+        "shard": _shard(campaign, plan.shard, planned),
     }
 
 

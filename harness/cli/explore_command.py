@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.cli.campaign_screen import Told, campaign_data, campaign_lines, gravest_first, level_line
+from harness.cli.campaign_screen import campaign_data, campaign_lines, gravest_first, level_line
 from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
 from harness.cli.search import (
@@ -241,32 +242,38 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         show_lines(lines, sys.stdout)
     print(level_line(campaign))
     if request.is_written:
-        request.write(_data(campaign, engine, plan, told=told, seconds=seconds, planned=arguments.runs))
+        data = campaign_data(
+            campaign,
+            engine.info.capabilities,
+            told=told,
+            plan=plan,
+            command=_command(arguments),
+            seconds=seconds,
+            planned=arguments.runs,
+        )
+        request.write(data)
     code = _code(campaign, campaign.interruption or presenter.interruption)
     request.tell_ci(campaign.engine, told, code=code, message=_headline(campaign, seconds))
     return code
 
 
-def _data(
-    campaign: Campaign,
-    engine: Engine,
-    plan: CampaignPlan,
-    *,
-    told: Mapping[str, Told],
-    seconds: float,
-    planned: int,
-) -> dict[str, Any]:
-    return campaign_data(
-        campaign,
-        engine.info.capabilities,
-        told=told,
-        settings={name: value for name, (value, _) in changed_settings(plan.settings).items()},
-        strategy=plan.strategy,
-        left_out=plan.left_out,
-        seconds=seconds,
-        shard=plan.shard,
-        planned=planned,
-    )
+def _command(arguments: argparse.Namespace) -> str:
+    """Write the command that does the same runs, but for their seed, how many, and what is looked for."""
+    words = ["job-harness", "explore", arguments.target, "--strategy", arguments.strategy]
+    if arguments.sessions is not None:
+        words.append("--sessions" if arguments.sessions else "--no-sessions")
+    if arguments.steps != DRAWN_LIMITS.steps:
+        words += ["--steps", str(arguments.steps)]
+    for option in ("settings_from", "queue"):
+        if (value := getattr(arguments, option)) is not None:
+            words += [f"--{option.replace('_', '-')}", value]
+    for option, values in (
+        ("--set", arguments.changes),
+        ("--leave-out", arguments.leave_out),
+        ("--without", arguments.without),
+    ):
+        words += [word for value in values for word in (option, value)]
+    return shlex.join(words)
 
 
 def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:

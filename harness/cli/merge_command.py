@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -24,7 +23,17 @@ from harness.report.trace import trace
 from harness.run.verdict import Verdict
 
 FORMAT: Final = "job-harness-exploration"
-SAME: Final = ("engine", "strategy", "left_out", "seed", "settings")
+SAME: Final = (
+    "engine",
+    "strategy",
+    "left_out",
+    "seed",
+    "settings",
+    "looking_for",
+    "without",
+    "keep_going",
+    "step_limit",
+)
 """What parts of one campaign have in common."""
 SUMMED: Final = ("runs", "steps", "cut", "seconds")
 HINT: Final = "Give the --json files of `job-harness explore --shard K/N`, each once."
@@ -227,10 +236,32 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
                 "Missing: ", f"part{'s' * (len(missing) > 1)} {named}, so not all is known.", width=80, lines=3
             )
         ]
+    lines += _open_lines(whole)
     coverage = whole["coverage"]
     up = sum(1 for count in coverage["situations"].values() if count)
     lines.append(Line(f"Situations: {up} of {len(coverage['situations'])} came up. States: {coverage['states']}."))
     return [*lines, Line(f"Guarantees: {whole['level']}.")]
+
+
+def _open_lines(whole: dict[str, Any]) -> list[Line]:
+    """Say what is no anomaly that is shown above, and makes it no pass all the same."""
+    told = [
+        f"Seen in run {hit['run']}, not shown: {hit['anomaly']}; its part was cut short in the middle of a step."
+        for hit in whole["not_shown"]
+    ]
+    told += [f"Never occurred, and so was not tested: {name}." for name in whole["coverage"]["never_occurred"]]
+    if whole["cut"]:
+        told.append(
+            f"Cut: {whole['cut']} of {whole['runs']} runs were still at work after {whole['step_limit']} steps, and "
+            "what comes later in them was not judged. A higher --steps lets them go on."
+        )
+    if whole["unsteady"] is not None:
+        told.append(f"Not deterministic, so no verdict can be relied on: {whole['unsteady']}.")
+    if whole["trouble"] is not None:
+        told.append(f"Ended early: {whole['trouble']}")
+    if whole["interrupted"]:
+        told.append("Interrupted: a part was stopped before its end, so not all is known.")
+    return [Line(text) for each in told for text in wrap("", each, width=100, lines=4)]
 
 
 def _label(finding: dict[str, Any]) -> str:
@@ -254,8 +285,8 @@ def _write_issues(whole: dict[str, Any], folder: Path) -> None:
             f"Seen in run {finding['found_after_runs']} of {whole['runs']}; seed {whole['seed']}. The same run again:",
             "",
             "```sh",
-            f"job-harness explore {shlex.quote(whole['engine'])} --seed {whole['seed']} \\",
-            f"  --strategy {whole['strategy']} --runs {finding['found_after_runs']} --looking-for {finding['anomaly']}",
+            f"{whole['command']} \\",
+            f"  --seed {whole['seed']} --runs {finding['found_after_runs']} --looking-for {finding['anomaly']}",
             "```",
             "",
         ]

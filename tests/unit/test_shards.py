@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,10 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         (lambda text: "[]", "this is no result of a search"),
         (lambda text: text.replace('"program": "', '"program": "9.'), "it was written by job-harness"),
         (lambda text: text.replace('"seed": 0', '"seed": 1', 1), "its seed is 1"),
+        (lambda text: text.replace('"looking_for": []', '"looking_for": ["job_stuck"]'), "its looking_for is ['job_st"),
+        (lambda text: text.replace('"without": []', '"without": ["job_stuck"]'), "its without is ['job_stuck']"),
+        (lambda text: text.replace('"keep_going": false', '"keep_going": true'), "its keep_going is True"),
+        (lambda text: text.replace('"step_limit": 20000', '"step_limit": 9'), "its step_limit is 9"),
         (lambda text: text.replace('"runs": 128,\n    "program"', '"runs": 99,\n    "program"'), "of 99 runs"),
         (lambda text: text.replace('"index": 2', '"index": 1'), "this is part 1, and so is"),
     ],
@@ -113,3 +118,36 @@ def test_a_part_of_another_campaign_is_refused_by_name(
     files[1].write_text(change(halves[1]))
     assert main(["merge", *map(str, files)]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_what_is_no_pass_without_an_anomaly_says_why(
+    halves: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    part = json.loads(halves[0]) | {"interrupted": True, "verdict": "fail", "cut": 2, "trouble": "a step hangs"}
+    part |= {"unsteady": "run 3 differs", "not_shown": [{"anomaly": "job_stuck", "run": 7}]}
+    part["coverage"]["never_occurred"] = ["a retry"]
+    part["shard"]["of"] = 1
+    (tmp_path / "1.json").write_text(json.dumps(part))
+    assert main(["merge", str(tmp_path / "1.json")]) == 1
+    told = capsys.readouterr().out
+    for words in (
+        "Seen in run 7, not shown: job_stuck",
+        "Never occurred, and so was not tested: a retry.",
+        "Cut: 2 of ",
+        "Not deterministic, so no verdict can be relied on: run 3 differs.",
+        "Ended early: a step hangs\n",
+        "Interrupted: a part was stopped before its end",
+    ):
+        assert words in told
+
+
+def test_an_issue_has_the_command_that_does_the_same_run_again(tmp_path: Path) -> None:
+    options = ["--strategy", "uniform", "--steps", "9000", "--set", "lease=2m", "--leave-out", "schedules"]
+    command = ["explore", "memory+stale-complete", *options, "--without", "job_stuck"]
+    looked = ["--seed", "5", "--runs", "300", "--looking-for", "stale_complete", "--quiet"]
+    main([*command, *looked, "--json", str(tmp_path / "1.json"), "--save", str(tmp_path / "1.yaml")])
+    [finding] = json.loads((tmp_path / "1.json").read_text())["findings"]
+    main(["merge", str(tmp_path / "1.json"), "--issues", str(tmp_path)])
+    told = (tmp_path / "stale_complete.md").read_text().partition("```sh\n")[2].partition("\n```")[0]
+    again = ["--seed", "5", "--runs", str(finding["found_after_runs"]), "--looking-for", "stale_complete"]
+    assert shlex.split(told.replace("\\\n", "")) == ["job-harness", *command, *again]
