@@ -126,7 +126,9 @@ def _output_options(parser: argparse.ArgumentParser) -> None:
 
 def _log_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--install", metavar="TABLE", help="print SQL that logs every change of a table; --yes runs it")
+    change = parser.add_mutually_exclusive_group().add_argument
+    change("--install", metavar="TABLE", help="print SQL that logs every change of a table; --yes runs it")
+    change("--uninstall", metavar="TABLE", help="print SQL that removes the log; --yes runs it")
     add(
         "--keep",
         type=_duration,
@@ -134,7 +136,6 @@ def _log_options(parser: argparse.ArgumentParser) -> None:
         metavar="DURATION",
         help="with --install: how long the log is kept (default: 14d)",
     )
-    add("--uninstall", metavar="TABLE", help="print SQL that removes the log; --yes runs it")
     add("--yes", action="store_true", help="with --install or --uninstall: change the database")
 
 
@@ -147,8 +148,13 @@ def _duration(text: str) -> Duration:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read, judge, tell; return the exit code."""
-    if arguments.install or arguments.uninstall:
+    installs = arguments.install is not None
+    if arguments.keep is not None and not installs:
+        raise UsageError("--keep needs --install TABLE", hint="A log that is there keeps what it was installed with.")
+    if installs or arguments.uninstall is not None:
         return _change_log(arguments)
+    if arguments.yes:
+        raise UsageError("--yes needs --install or --uninstall TABLE", hint="An audit changes nothing.")
     if not arguments.sources:
         raise UsageError(
             "no source to audit was given", hint=f"Name a file, {LOG}, or a table: {', '.join(known_tables())}."
@@ -272,8 +278,8 @@ def _since(text: str | None) -> Instant | None:
 
 def _change_log(arguments: argparse.Namespace) -> int:
     """Print what installs or removes the log; change the database only when told so."""
-    table = job_table(arguments.install or arguments.uninstall)
-    if arguments.install:
+    table = job_table(arguments.uninstall if arguments.install is None else arguments.install)
+    if arguments.install is not None:
         if table.changes:
             raise UsageError(
                 f"{table.table} tells changes itself: it needs no log", hint=f"job-harness audit {arguments.install}"
@@ -287,7 +293,7 @@ def _change_log(arguments: argparse.Namespace) -> int:
         print("Nothing was changed. Run this yourself, or add --yes.", file=sys.stderr)
         return int(ExitCode.PASS)
     stands = database.run_sql(_dsn(arguments), text)
-    if arguments.install:
+    if arguments.install is not None:
         print(f"{table.table}: every change is logged")
     elif stands:
         print(f"{table.table}: its changes are not logged; the log stays, for it is of another table")
@@ -306,6 +312,8 @@ def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dic
             f"--follow prints anomalies as they show: it does not serve {' and '.join(once)}",
             hint="Ask for that in an audit of its own, without --follow. --metrics is written after each look.",
         )
+    if not arguments.every > 0:
+        raise UsageError("--every leaves no time between two looks", hint="Give --every above 0, such as 10s.")
     dsn, since, told = _dsn(arguments), _since(arguments.since), set[tuple[str, JobId | None]]()
     shows: frozenset[str] | None = None
     pause = threading.Event()

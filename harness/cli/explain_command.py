@@ -208,9 +208,10 @@ def _names() -> Iterator[str]:
 
 def configure_docs(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("page", nargs="?", metavar="PAGE", help="one page, such as pytest (default: all, as one text)")
-    parser.add_argument("--list", action="store_true", help="list the pages, each with its first sentence")
-    parser.add_argument("--find", metavar="WORDS", help="list the headings whose sections have all of these words")
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("page", nargs="?", metavar="PAGE", help="one page, such as pytest (default: all, as one text)")
+    add("--list", action="store_true", help="list the pages, each with its first sentence")
+    add("--find", metavar="WORDS", help="list the headings whose sections have all of these words")
 
 
 def execute_docs(arguments: argparse.Namespace) -> int:
@@ -223,8 +224,11 @@ def execute_docs(arguments: argparse.Namespace) -> int:
         for name, page in pages.items():
             title, sentence = about(page)
             print(f"{name}: {title}. {sentence}")
-    elif arguments.find:
-        found = list(_found(pages, arguments.find.lower().split()))
+    elif arguments.find is not None:
+        words = arguments.find.lower().split()
+        if not words:
+            raise UsageError("--find names no words", hint="Write job-harness docs --find 'unique key'.")
+        found = list(_found(pages, words))
         print("\n".join(found) or f"no section has all of {arguments.find!r}")
         return int(ExitCode.PASS if found else ExitCode.FAIL)
     elif arguments.page:

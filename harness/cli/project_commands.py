@@ -8,14 +8,17 @@ import os
 from pathlib import Path
 from typing import Final
 
-from harness.errors import ExitCode, UsageError
+from harness.cli.explored_test import is_test
+from harness.errors import ExitCode, UsageError, clipped
 from harness.extras import install
+from harness.port import without_sessions
 from harness.scaffold.examples import SETS, write_examples
 from harness.scaffold.first_files import plan_first_files
 from harness.scaffold.nightly import Platform, plan_nightly
 from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
+from harness.wiring import split_name
 
 _SHORT: Final = {"ts": "typescript", "py": "python"}
 
@@ -38,19 +41,19 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
         help="the language of the processors (default: detected)",
     )
     add("--dry-run", action="store_true", help="show what would be written without writing it")
-    add(
+    instead = parser.add_mutually_exclusive_group().add_argument
+    instead(
         "--queue",
         metavar="SCHEMA",
         help="write a draft of queue.yaml instead, from a file of SQL or the URL of a database, which is only read",
     )
-    add(
+    instead(
         "--agent", action="store_true", help="write a skill for coding assistants instead: how to find and repair a bug"
     )
-    add("--nightly", metavar="TARGET", help="write a workflow instead that searches TARGET every night, in parts")
+    instead("--nightly", metavar="TARGET", help="write a workflow instead that searches TARGET every night, in parts")
     add(
         "--on",
         choices=[str(item) for item in Platform],
-        default=str(Platform.GITHUB),
         help="with --nightly: where it runs (default: github)",
     )
     add("--table", metavar="NAME", help="with --queue: the table that holds the jobs (default: the likeliest)")
@@ -58,12 +61,19 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
 
 def execute_init(arguments: argparse.Namespace) -> int:
     """ChangePlan, show, write."""
+    if arguments.table is not None and arguments.queue is None:
+        raise UsageError("--table needs --queue SCHEMA", hint="Name the schema, such as --queue db/schema.sql.")
+    if arguments.on is not None and arguments.nightly is None:
+        raise UsageError("--on needs --nightly TARGET", hint="Name what is searched every night, such as memory.")
+    if arguments.lang is not None and (arguments.agent or arguments.queue is not None):
+        mode = "--agent" if arguments.agent else "--queue"
+        raise UsageError(f"{mode} and --lang are both given", hint="Leave --lang out: it is the same in any language.")
     if arguments.agent:
         return _teach(arguments)
     if arguments.queue is not None:
         return _draft_queue(arguments)
-    if arguments.table is not None:
-        raise UsageError("--table needs --queue SCHEMA", hint="Name the schema, such as --queue db/schema.sql.")
+    if arguments.nightly is not None:
+        _refuse_target(arguments.nightly)
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(
@@ -71,11 +81,26 @@ def execute_init(arguments: argparse.Namespace) -> int:
             hint="Say which with --lang python or --lang typescript.",
         )
     if arguments.nightly is not None:
-        platform = Platform(arguments.on)
+        platform = Platform(arguments.on or Platform.GITHUB)
         plan = plan_nightly(project, target=arguments.nightly, platform=platform, language=project.language)
         return carry_out(plan, dry_run=arguments.dry_run, then="commit it, and start it once by hand")
     plan = plan_first_files(project, language=project.language)
     return carry_out(plan, dry_run=arguments.dry_run)
+
+
+def _refuse_target(target: str) -> None:
+    """Raise UsageError for what no nightly search can take: a test, and what there is not."""
+    option = f"--nightly {clipped(target)}"
+    if not target.strip():
+        raise UsageError(f"{option}: no target is named", hint="Name an engine, a queue file or a system file.")
+    if is_test(target):
+        raise UsageError(
+            f"{option}: a test is not searched in parts", hint="Call pytest --job-explore=45m from a workflow."
+        )
+    split_name(target)
+    file = without_sessions(target.partition(" --")[0].strip()).partition(":")[0]
+    if Path(file).suffix in (".py", ".yaml", ".yml") and not Path(file).is_file():
+        raise UsageError(f"{option}: there is no file {file}", hint="The path is relative to the current folder.")
 
 
 SKILL: Final = Path(__file__).parents[1] / "scaffold" / "agent_skill.md"
@@ -87,8 +112,6 @@ def _teach(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.folder)
     if not folder.is_dir():
         raise UsageError(f"{folder}: no such folder", hint="Name the folder of a repository.")
-    if arguments.queue is not None or arguments.table is not None or arguments.lang is not None:
-        raise UsageError("--agent goes with no other option but --dry-run", hint="Call init twice.")
     text = SKILL.read_text(encoding="utf-8")
     if arguments.dry_run:
         print(text, end="")

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from harness import extras
 from harness.cli import main
+from harness.cli.explore_command import SHRINKING
 from harness.errors import UsageError
 from harness.scaffold import first_files
 from harness.scaffold.examples import INDEX, SETS, example_files, index
@@ -409,8 +410,17 @@ def test_a_nightly_search_installs_what_its_processes_import_and_ends_before_it_
     runs = [step["run"] for step in search["steps"] if "run" in step]
     assert runs[0] == "npm ci"
     assert "job-harness[embedded,node]" in runs[1]
-    assert runs[-1].startswith("job-harness explore jobs/system.yaml --runs 40000 --time 45m ")
-    assert search["timeout-minutes"] == 60
+    assert runs[-1].startswith("job-harness explore jobs/system.yaml --runs 40000 --time 35m ")
+    assert search["timeout-minutes"] > 35 * SHRINKING
     capsys.readouterr()
-    assert main(["init", ".", "--lang", "python", "--nightly", target]) == 2
-    assert f"--nightly {target}: it is not in {elsewhere}" in capsys.readouterr().err
+    refused = {
+        target: f"it is not in {elsewhere}",
+        "../shop/test_mail.py::test_a": "a test is not searched in parts",
+        "memory+nope": "no such wrong queue: 'nope'",
+        "queue.yaml": "there is no file queue.yaml",
+        "mail.py:make": "there is no file mail.py",
+        "": "no target is named",
+    }
+    for named, told in refused.items():
+        assert main(["init", ".", "--lang", "python", "--nightly", named]) == 2
+        assert told in capsys.readouterr().err

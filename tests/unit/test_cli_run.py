@@ -216,6 +216,14 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "no such command": (["explor"], "(did you mean 'explore'?)"),
     "no such strategy": (["explore", "--strategy", "poss"], "uniform"),
     "no time": (["explore", "--time", "5x"], "expected seconds (90) or a duration (30s, 5m), not '5x'"),
+    "two things to write": (["init", "--agent", "--nightly", "memory"], "not allowed with argument --agent"),
+    "a platform for nothing": (["init", "--on", "gitlab"], "--on needs --nightly TARGET"),
+    "a language for nothing": (["init", "--agent", "--lang", "python"], "--agent and --lang are both given"),
+    "a page of a list": (["docs", "pytest", "--list"], "not allowed with argument"),
+    "no words": (["docs", "--find", " "], "--find names no words"),
+    "on and off": (["audit", "--install", "a", "--uninstall", "b"], "not allowed with argument --install"),
+    "a yes to nothing": (["audit", "log", "--yes"], "--yes needs --install or --uninstall TABLE"),
+    "no pause": (["audit", "log", "--follow", "--every", "0s"], "--every leaves no time"),
     "two histories": (["run", "--history", "h", "--engine", "memory,reference"], "takes one history"),
 }
 
