@@ -25,7 +25,7 @@ def explore_test(target: str, options: Sequence[str]) -> int:
         code = pytest.main([target, "-q", "-rsx", *options], plugins=[seen])
     if code == pytest.ExitCode.TESTS_FAILED:
         return ExitCode.FAIL
-    if code == pytest.ExitCode.INTERRUPTED:
+    if code == pytest.ExitCode.INTERRUPTED and not seen.uncollected:
         return exit_code_of(KeyboardInterrupt())
     if code != pytest.ExitCode.OK:
         return ExitCode.USAGE
@@ -41,6 +41,12 @@ class _Seen:
         self.explored = 0
         self.skipped = 0
         self.unjudged = 0
+        self.uncollected = 0
+        """Files that cannot be imported: pytest has one exit code for that and for Ctrl-C."""
+
+    def pytest_collectreport(self, report: Any) -> None:
+        """Look at what came of a file."""
+        self.uncollected += report.failed
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """Look at a report."""

@@ -81,7 +81,12 @@ class ProcessPool:
     def _start(self, number: int) -> _PoolProcess:
         ours, theirs = Pipe()
         command = [sys.executable, "-c", BOOT, str(theirs.fileno()), *sys.path]
-        process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        # A signal that comes while it starts, which is the parent's to answer, waits until `serve` handles signals.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            process = subprocess.Popen(command, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         ours.send(self.plan)
         return _PoolProcess(number, process, ours)
@@ -153,6 +158,7 @@ def serve(descriptor: int) -> None:
     """Serve until the parent goes. Signals are for the parent; what a target prints goes to stderr."""
     for number in SIGNALS:
         signal.signal(number, _leave_it)  # A handler ends with `exec`: what is started here is not deaf.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     os.dup2(2, 1)
     pipe: Connection[Any, Any] = Connection(descriptor)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):

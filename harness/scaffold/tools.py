@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import re
 from pathlib import Path
 from typing import Final
 
+from harness.errors import UsageError
 from harness.scaffold.first_files import ON_PATH, node_command
 from harness.scaffold.plan import ChangePlan, Project, ToolName
 
@@ -126,8 +128,18 @@ def test_{module}_completes(job_harness):
 '''
 
 
+JOB_TYPES: Final = "job_types"
+"""The module beside the processors that holds the types of their jobs."""
+
+
 def plan_python_tool(project: Project, name: ToolName) -> ChangePlan:
-    """ChangePlan the files of a tool, and the edits that the worker's list needs."""
+    """Plan the files of a tool, and the edits that the worker's list needs.
+
+    Raises UsageError for a name that no module beside the others can have.
+    """
+    if keyword.iskeyword(name.module) or name.module == JOB_TYPES:
+        why = "holds the types of all jobs" if name.module == JOB_TYPES else "is a word of Python"
+        raise UsageError(f"{name.slug!r} cannot be a tool's name: {name.module} {why}", hint=f"Try {name.slug}-job.")
     plan = ChangePlan(project.root)
     listed = _list_of(project)
     folder = project.package / "processors" if listed is None else listed.parent
@@ -135,10 +147,10 @@ def plan_python_tool(project: Project, name: ToolName) -> ChangePlan:
     if listed is None:
         plan.add(init, TOOLS)
     package = _import_name(folder, project.package)
-    jobs = f"{package}.job_types"
+    jobs = f"{package}.{JOB_TYPES}"
     words = {"slug": name.slug, "module": name.module, "pascal": name.pascal, "package": package, "jobs": jobs}
-    if not (folder / "job_types.py").exists():
-        plan.add(folder / "job_types.py", JOBS)
+    if not (folder / f"{JOB_TYPES}.py").exists():
+        plan.add(folder / f"{JOB_TYPES}.py", JOBS)
     processor = folder / f"{name.module}.py"
     plan.add(processor, PYTHON_PROCESSOR.format(**words))
     _add_to_list(plan, init, name, package)

@@ -208,7 +208,10 @@ def _number(value: float) -> str:
 def _is_plain(text: str) -> bool:
     if not _PLAIN.fullmatch(text) or text.endswith(" ") or " #" in text or "  " in text:
         return False
-    return isinstance(plain_scalar(text), str)
+    try:
+        return isinstance(plain_scalar(text), str)
+    except ValueError:  # a number that JSON does not have
+        return False
 
 
 def quoted(text: str) -> str:

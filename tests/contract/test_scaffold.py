@@ -387,6 +387,15 @@ def test_what_is_no_slug_is_refused(slug: str, hint: str) -> None:
     assert hint in str(refused.value)
 
 
+@pytest.mark.parametrize(("slug", "why"), [("class", "is a word of Python"), ("job-types", "holds the types")])
+def test_a_tool_whose_module_could_not_be_imported_is_refused(
+    repository: Path, slug: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new", slug, "--lang", "python"]) == 2
+    assert f"{why}\n  Try {slug}-job." in capsys.readouterr().err.replace(" of all jobs", "")
+    assert not [*repository.rglob("processors")]
+
+
 def test_broken_manifests_stop_nothing(repository: Path) -> None:
     (repository / "package.json").write_text("{broken")
     (repository / "loop").symlink_to(repository, target_is_directory=True)

@@ -63,6 +63,15 @@ def test_a_pool_of_any_size_answers_what_one_process_answers() -> None:
         assert together.coverage == alone.coverage
 
 
+def test_a_signal_to_a_process_that_starts_is_left_to_the_parent() -> None:
+    orders = CampaignPlan(OPENER, "memory", Settings())
+    with ProcessPool(orders, size=1) as pool:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(pool._members[0].process.pid, number)
+        campaign = Sampler(MemoryEngine()).explore(seed=3, runs=10, source=pool)
+    assert (campaign.trouble, campaign.runs) == (None, 10)
+
+
 @pytest.mark.slow
 @pytest.mark.long
 def test_a_pool_covers_what_one_process_covers() -> None:

@@ -461,6 +461,11 @@ def test_a_session_that_explored_nothing_says_so_and_fails_where_that_is_asked_f
     assert told not in suite.runpytest_inprocess("--job-explore=3").outlines
 
 
+def test_a_file_that_cannot_be_imported_is_a_usage_error(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it="import there_is_no_such_module\n")
+    assert explored_test.explore_test("test_it.py", ["--job-explore=3"]) is ExitCode.USAGE
+
+
 def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_difference(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CHANCE)
     result = suite.runpytest_inprocess("--job-explore=10", "-rs")

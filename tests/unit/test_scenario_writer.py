@@ -150,7 +150,15 @@ def test_a_long_job_is_written_on_several_lines() -> None:
 
 
 def test_hostile_text_survives() -> None:
-    plan = JobPlan("a", input={"nul\x00": ["\u2028", "\x85", "\U0001f600", "\x1b[31m", '"\\', "- #:", "<<"], "<<": "~"})
+    numbers = ["1e999", "-.inf", "9" * 1001]
+    plan = JobPlan(
+        "a",
+        input={
+            "numbers": numbers,
+            "nul\x00": ["\u2028", "\x85", "\U0001f600", "\x1b[31m", '"\\', "- #:", "<<"],
+            "<<": "~",
+        },
+    )
     scenario = Scenario(jobs=(plan,))
     text = write_scenario(scenario)
     assert text.isascii() or "\U0001f600" in text
