@@ -56,11 +56,15 @@ READ_ONLY: Final = frozenset(
 )
 """Commands that run no user code, or whose exit code is no verdict; every other one does so in a child, and if that
 ends early it is not a pass."""
-STANDARD_OUTPUT = "-"
-"""Names standard output wherever a file to write is named."""
+STANDARD_OUTPUT: Final = ("-", "/dev/stdout", "/dev/fd/1")
+"""Each names standard output wherever a file to write is named."""
 PIPE_CLOSED = 141
 """The reader of the output went away: the result was not delivered, so it is no pass."""
 DISK_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS})
+NAME_ERRORS: Final = frozenset(
+    {errno.ENAMETOOLONG, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST}
+)
+"""What the file or folder that was named does not allow."""
 EPILOG = """\
 exit codes:
   0  pass            everything was judged and holds
@@ -90,12 +94,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code."""
     if argv is not None:
         return _answered(list(argv))
+    _open_streams()
     arguments = sys.argv[1:]
     if _command_of(arguments) in READ_ONLY:
         return _terminable(arguments)
     from harness.cli.supervised import supervised
 
     return supervised(lambda: _terminable(arguments))
+
+
+def _open_streams() -> None:
+    """Let what was closed by the caller lead nowhere: a pipe of ours would get its number, and what is printed."""
+    for number, mode in enumerate(("r", "w", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # It gets the lowest number that is free, which is this one.
+            setattr(sys, ("stdin", "stdout", "stderr")[number], open(number, mode, closefd=False))  # noqa: SIM115
 
 
 def _terminable(arguments: list[str]) -> int:
@@ -148,7 +163,7 @@ def _told(arguments: list[str]) -> int:
     except BrokenPipeError:
         return PIPE_CLOSED
     except OSError as error:
-        if error.errno == errno.ENAMETOOLONG:
+        if error.errno in NAME_ERRORS and error.filename is not None:
             _say(f"job-harness: {clipped(error.filename)}: {error.strerror}")
             return int(ExitCode.USAGE)
         if error.errno not in DISK_ERRORS:
@@ -240,7 +255,7 @@ def command(where: str) -> Command:
 
 def _keep_standard_output(parsed: argparse.Namespace) -> None:
     """Where a document is to go to standard output, let nothing else go there."""
-    taken = [f"--{name.replace('_', '-')}" for name, value in vars(parsed).items() if value == STANDARD_OUTPUT]
+    taken = [f"--{name.replace('_', '-')}" for name, value in vars(parsed).items() if value in STANDARD_OUTPUT]
     if len(taken) > 1:
         raise UsageError(f"{' and '.join(taken)} cannot both be standard output", hint="Name a file for one of them.")
     if taken:

@@ -23,7 +23,7 @@ from harness.audit.judging import STUCK_AFTER, Audit, AuditFinding, Auditor
 from harness.audit.recorded import is_history, recorded_evidence
 from harness.audit.spans import spans_evidence
 from harness.cases import CaseRunner, tasks
-from harness.cli.output import OutputFile, show_lines
+from harness.cli.output import OutputFile, checked_folder, output_files, show_lines
 from harness.conformance.judge import cases
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.event import Observed
@@ -160,18 +160,15 @@ def execute(arguments: argparse.Namespace) -> int:
             "no source to audit was given", hint=f"Name a file, {LOG}, or a table: {', '.join(known_tables())}."
         )
     arguments.sources = list(dict.fromkeys(arguments.sources))
-    outputs = {
-        option: OutputFile.checked(name, f"--{option}")
-        for option in ("json", "html", "trace", "metrics")
-        if (name := getattr(arguments, option)) is not None
-    }
+    outputs = output_files(arguments, "json", "html", "trace", "metrics", inputs=arguments.sources)
+    into = None if arguments.scenarios is None else checked_folder(arguments.scenarios, "--scenarios")
     without = anomalies_named(arguments.without)
     if arguments.follow:
         return _follow(arguments, without, outputs)
     audited = _audited(arguments, without)
     arguments.sources = [source for source, _ in audited]
     audits = _told_apart(audited)
-    incidents = _incidents(audits, arguments.scenarios) if arguments.scenarios else {}
+    incidents = {} if into is None else _incidents(audits, into)
     for audit, source in zip(audits, arguments.sources, strict=True):
         show_lines([*_screen(audit, source, arguments, incidents)], sys.stdout)
     _write(outputs, audits, arguments, incidents)
@@ -413,9 +410,8 @@ def _tell_story(evidence: Evidence, job: JobId) -> bool:
 # scenarios, and files -------------------------------------------------------------------------------------------------
 
 
-def _incidents(audits: Iterable[Audit], folder: str) -> dict[str, str]:
+def _incidents(audits: Iterable[Audit], into: Path) -> dict[str, str]:
     """Write a scenario for each anomaly that the conformance suite can say; return where, by anomaly."""
-    into = Path(folder)
     into.mkdir(parents=True, exist_ok=True)
     written: dict[str, str] = {}
     for finding in (each for audit in audits for each in audit.findings):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from harness.cli.output import OutputFile, show_as_it_is, show_lines
+from harness.cli.output import OutputFile, output_files, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.lint.catalogue import RULES
 from harness.lint.examination import Examination, Key, dump_baseline, examine, load_baseline, settled
@@ -81,11 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read, judge, print, write; answers the exit code."""
-    outputs = {
-        option: OutputFile.checked(name, f"--{option}")
-        for option in ("json", "sarif", "junit", "write_baseline")
-        if (name := getattr(arguments, option)) is not None
-    }
+    outputs = output_files(arguments, "json", "sarif", "junit", "write_baseline")
     for name in arguments.without:
         if name not in RULES:
             raise UsageError(f"no such rule: {name!r}{did_you_mean(name, RULES)}", hint="docs/checks.md lists them.")

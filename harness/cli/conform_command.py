@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Final
 
-from harness.cli.output import OutputFile
+from harness.cli.output import output_files
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from harness.conformance.outcomes import CASES, OutcomeCell, asked, case_named
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
@@ -52,7 +52,7 @@ def execute(arguments: argparse.Namespace) -> int:
         split_name(name)
     if arguments.outcomes is not None:
         return _told_outcomes(names, arguments.outcomes)
-    output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
+    output = output_files(arguments, "json").get("json")
     levels = [Level(name) for name in arguments.level] or list(Level)
     without = anomalies_named(arguments.without)
     results, codes, interruption = _conformances(

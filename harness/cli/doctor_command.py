@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import __version__
-from harness.cli.output import OutputFile, show_lines
+from harness.cli.output import output_files, show_lines
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.extensions import offered
 from harness.extras import BROUGHT_BY, install
@@ -74,7 +74,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Look, print, write; return the exit code: 0 where the core can run, whatever else is missing."""
-    output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
+    output = output_files(arguments, "json").get("json")
     items = list(examined(really=arguments.really))
     broken = [item for item in items if item.name in CORE and item.health is not Health.OK]
     code = ExitCode.ENVIRONMENT if broken else ExitCode.PASS

@@ -157,12 +157,11 @@ class Shown(NamedTuple):
 
 def execute(arguments: argparse.Namespace) -> int:
     """Search, and report the result."""
-    request = SearchRequest.checked(arguments)
+    keeps = "resume" if arguments.checkpoint is None else "checkpoint"
+    request = SearchRequest.checked(arguments, checkpoint=keeps)
     if arguments.states < 1:
         raise UsageError(f"--states must be at least 1, not {arguments.states}")
     kept = None if arguments.resume is None else read_checkpoint(_text_of(arguments.resume), arguments.resume)
-    place = arguments.checkpoint or arguments.resume
-    checkpoint = OutputFile.checked(place, "--checkpoint" if arguments.checkpoint else "--resume") if place else None
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
@@ -172,7 +171,7 @@ def execute(arguments: argparse.Namespace) -> int:
             engine.info.prepare()
         refuse_blindness(engine, request.wanted)
         presenter = request.presenter(engine, engines)
-        return _exhausted(arguments, request, scope, engine, presenter, kept=kept, checkpoint=checkpoint)
+        return _exhausted(arguments, request, scope, engine, presenter, kept=kept, checkpoint=request.checkpoint)
 
 
 def _as_the_target_is_set(scope: Scope, arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> Scope:
@@ -224,7 +223,7 @@ def _exhausted(
     if checkpoint is not None and ending.trouble is None:
         checkpoint.write(explorer.checkpoint().text())
         if not explorer.complete and not arguments.quiet:
-            named = arguments.checkpoint or arguments.resume
+            named = arguments.resume if arguments.checkpoint is None else arguments.checkpoint
             print(f"Kept in {named}: the same command with --resume {shlex.quote(named)} goes on.")
     if request.is_written:
         request.write(exhaustive_data(explorer, ending, shown=shown))

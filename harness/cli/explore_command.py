@@ -167,7 +167,7 @@ def _each_queue(arguments: argparse.Namespace, queues: list[str]) -> int:
     Raises UsageError where the result is to be written: a file holds one search.
     """
     for option in ("save", "json", "html", "trace", "junit"):
-        if getattr(arguments, option):
+        if getattr(arguments, option) is not None:
             raise UsageError(
                 f"--{option} holds one search, and {arguments.settings_from} has {len(queues)} queues",
                 hint=f"Name one of them, such as --queue {queues[0]}: {', '.join(queues)}.",

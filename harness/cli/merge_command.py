@@ -12,11 +12,12 @@ from typing import Any, Final
 
 from harness import __version__
 from harness.cli.campaign_screen import level_of
-from harness.cli.output import OutputFile, show_lines
+from harness.cli.output import OutputFile, checked_folder, output_files, show_lines
 from harness.errors import UsageError, clipped
 from harness.explore.coverage import SITUATIONS, Coverage, overlooked
 from harness.explore.shards import Shard
 from harness.invariants.catalogue import gravity, kind_of, lost
+from harness.report.json_report import schema
 from harness.report.picture import picture
 from harness.report.screen import Line, wrap
 from harness.report.trace import trace
@@ -56,11 +57,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read the parts, add them up, and tell."""
-    outputs = {
-        option: OutputFile.checked(name, f"--{option}")
-        for option in ("json", "html", "trace")
-        if (name := getattr(arguments, option)) is not None
-    }
+    outputs = output_files(arguments, "json", "html", "trace", inputs=arguments.files)
+    issues = None if arguments.issues is None else checked_folder(arguments.issues, "--issues")
     parts = [_read(Path(name)) for name in arguments.files]
     missing = _refuse_strangers(parts, arguments.files)
     whole = merged(parts, missing)
@@ -72,8 +70,8 @@ def execute(arguments: argparse.Namespace) -> int:
     }
     for option, output in outputs.items():
         output.write(writers[option]())
-    if arguments.issues is not None:
-        _write_issues(whole, Path(arguments.issues))
+    if issues is not None:
+        _write_issues(whole, issues)
     return int(Verdict(whole["verdict"]).exit_code)
 
 
@@ -87,7 +85,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from None
     except ValueError as error:
         raise UsageError(f"{path}: this is no whole JSON document, perhaps cut short: {error}", hint=HINT) from None
-    if not isinstance(document, dict) or document.get("format") != FORMAT or "shard" not in document:
+    if not isinstance(document, dict) or not _is_exploration(document):
         raise UsageError(f"{path}: this is no result of a search", hint=HINT)
     if document["shard"]["program"] != __version__:
         raise UsageError(
@@ -95,6 +93,18 @@ def _read(path: Path) -> dict[str, Any]:
             hint="Do all parts with one version, and merge them with it: numbers of runs mean other runs in another.",
         )
     return document
+
+
+def _is_exploration(document: dict[str, Any]) -> bool:
+    """Whether a document has all that a search writes."""
+    wanted = schema()["$defs"]["exploration"]
+    shard = document.get("shard")
+    return (
+        document.get("format") == FORMAT
+        and document.keys() >= {*wanted["required"]}
+        and isinstance(shard, dict)
+        and shard.keys() >= {*wanted["properties"]["shard"]["required"]}
+    )
 
 
 def _refuse_strangers(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> list[int]:

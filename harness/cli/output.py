@@ -6,15 +6,16 @@ name that cannot be written.
 
 from __future__ import annotations
 
+import argparse
+import errno
 import os
-import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 from harness.cli import STANDARD_OUTPUT
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
@@ -89,10 +90,14 @@ class OutputFile:
 
         Raises UsageError where it cannot be written.
         """
-        if name == STANDARD_OUTPUT:
+        if name in STANDARD_OUTPUT:
             return cls(Path("standard output"), is_standard=True)
-        path = Path(os.path.realpath(name))
-        if not name or path.is_dir():
+        if not name:
+            raise UsageError(f"{option}: no file is named", hint="Name a file, or leave the option out.")
+        path = Path(name)
+        if not path.exists() or path.is_file():  # A link to a pipe, as a shell's `>(...)` is, leads nowhere.
+            path = Path(os.path.realpath(name))
+        if path.is_dir():
             raise UsageError(f"{option} {name}: this is a folder", hint="Name a file.")
         if path.exists() and not os.access(path, os.W_OK):
             raise UsageError(f"{option} {name}: may not be written", hint="Name another file, or change its rights.")
@@ -103,7 +108,7 @@ class OutputFile:
         return cls(path)
 
     def write(self, text: str) -> None:
-        """Write the whole text, or nothing.
+        """Write the whole text, or nothing; into the file as it is where none may be put in its place.
 
         Raises EnvironmentUnavailable where the disk refuses.
         """
@@ -112,15 +117,23 @@ class OutputFile:
             if self.is_standard:
                 document_stream().write(data.decode())
                 document_stream().flush()
-            elif self.path.exists() and not stat.S_ISREG(self.path.stat().st_mode):
+            elif (self.path.exists() and not self.path.is_file()) or not self._replaced(data):
                 self.path.write_bytes(data)
-            else:
-                self._replace(data)
         except OSError as error:
             raise EnvironmentUnavailable(f"{self.path}: cannot be written: {error.strerror}") from error
 
+    def _replaced(self, data: bytes) -> bool:
+        """Put a new file in the place of the old one; False where the folder does not allow that."""
+        try:
+            self._replace(data)
+        except OSError as error:
+            if error.errno not in NOT_IN_ITS_PLACE or not self.path.exists():
+                raise
+            return False
+        return True
+
     def _replace(self, data: bytes) -> None:
-        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name[:80]}.")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(data)
@@ -130,6 +143,49 @@ class OutputFile:
         except BaseException:
             os.unlink(temporary)
             raise
+
+
+NOT_IN_ITS_PLACE: Final = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.EXDEV})
+"""Why a folder takes no new file, or lets none be put in the place of one, as of a file that a container mounts."""
+
+
+def output_files(
+    arguments: argparse.Namespace, *options: str, inputs: Iterable[str | Path] = ()
+) -> dict[str, OutputFile]:
+    """Return the file of each of these options that was given; `inputs` are the files that the command reads.
+
+    Raises UsageError where one cannot be written, and where it would be written over another one or over an input.
+    """
+    outputs: dict[str, OutputFile] = {}
+    taken = {os.path.realpath(name): "is read" for name in inputs}
+    for option in options:
+        name = getattr(arguments, option)
+        if name is None:
+            continue
+        written = f"--{option.replace('_', '-')}"
+        outputs[option] = output = OutputFile.checked(name, written)
+        if output.is_standard or (output.path.exists() and not output.path.is_file()):
+            continue
+        use = taken.setdefault(str(output.path), f"is what {written} writes")
+        if use != f"is what {written} writes":
+            raise UsageError(f"{written} {name}: this file {use}", hint="Name another file.")
+    return outputs
+
+
+def checked_folder(name: str, option: str) -> Path:
+    """Return a folder that files are to be written into, and that is made when they are.
+
+    Raises UsageError where that cannot be done.
+    """
+    if not name:
+        raise UsageError(f"{option}: no folder is named", hint="Name a folder, or leave the option out.")
+    folder = Path(name)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise UsageError(f"{option} {name}: {there} is no folder", hint="Name a folder.")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"{option} {name}: {there} may not be written to", hint="Name another folder.")
+    return folder
 
 
 def _umask() -> int:

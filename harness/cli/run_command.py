@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from harness.cases import CaseRunner, Task, tasks
-from harness.cli.output import OutputFile, progress, show_as_it_is, show_lines
+from harness.cli.output import OutputFile, output_files, progress, show_as_it_is, show_lines
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.jsonl import dump_history
 from harness.interruption import INTERRUPTIONS
@@ -162,18 +162,15 @@ def _limit_options(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run, print, write; return the exit code."""
-    outputs = {
-        option: OutputFile.checked(name, f"--{option}")
-        for option in ("junit", "json", "html", "trace", "history")
-        if (name := getattr(arguments, option)) is not None
-    }
+    files = scenario_files(arguments.paths)
+    outputs = output_files(arguments, "junit", "json", "html", "trace", "history", inputs=files)
     engines = _engines(arguments.engine, sessions=arguments.sessions)
     changes = parse_changes(arguments.changes)
     if arguments.steps < 1:
         raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
     if not arguments.blocked_after > 0:
         raise UsageError("a processor needs time to work", hint="Give --blocked-after more than 0 seconds.")
-    scenarios, errors = _scenarios(arguments.paths, changes, annotated=arguments.annotations)
+    scenarios, errors = _scenarios(files, changes, annotated=arguments.annotations)
     if errors and not scenarios:
         _write(outputs, [], {**_asked(arguments), "planned": 0, "errors": errors, "exit_code": int(ExitCode.USAGE)})
         raise UsageError("\n".join(error.message for error in errors))
@@ -246,10 +243,10 @@ def _engines(names: str, *, sessions: bool) -> list[str]:
 
 
 def _scenarios(
-    paths: Sequence[str], changes: dict[str, Any], *, annotated: bool
+    files: Sequence[Path], changes: dict[str, Any], *, annotated: bool
 ) -> tuple[list[Scenario], list[ScenarioError]]:
     """Return what can be run, and what is wrong with the other files; one broken file does not stop a folder."""
-    scenarios, errors = read_all(scenario_files(paths), queues=wrong_queue_names())
+    scenarios, errors = read_all(files, queues=wrong_queue_names())
     if errors and annotated:
         from harness.report.ci import github_annotations
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
-from harness.cli.output import OutputFile, show_as_it_is, show_lines
+from harness.cli.output import OutputFile, output_files, show_as_it_is, show_lines
 from harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_you_mean
 from harness.explore.finding import Finding
 from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
@@ -58,6 +58,8 @@ from harness.wiring import (
 )
 
 STOPPED = "interrupted"
+MOST_PATIENCE = 86_400.0
+"""Seconds that a step may take at most before it counts as hanging: longer is no limit."""
 WIDTH = 80
 STATEMENT_LINES = 10
 """Of SQL that is shown below a first screen."""
@@ -132,9 +134,11 @@ def configure_search(
 def _seconds(text: str) -> float:
     """Read seconds, or a duration with a unit. Raises ArgumentTypeError naming the text and what is accepted."""
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        pass
+        seconds = math.nan
+    if math.isfinite(seconds):
+        return seconds
     try:
         return parse_duration(text) / SECOND
     except ValueError:
@@ -161,15 +165,19 @@ class SearchRequest:
     html: OutputFile | None
     trace: OutputFile | None
     junit: OutputFile | None
+    checkpoint: OutputFile | None
     annotated: bool
     verbose: bool
     queue: str
     """The queue of the repository whose settings these are; empty: none was named."""
 
     @classmethod
-    def checked(cls, arguments: argparse.Namespace, *, file_sessions: bool = False) -> SearchRequest:
+    def checked(
+        cls, arguments: argparse.Namespace, *, file_sessions: bool = False, checkpoint: str = ""
+    ) -> SearchRequest:
         """Check what every search is asked; `file_sessions`: a queue file has sessions unless that is refused.
 
+        `checkpoint` is the option that names where the search is kept; one with another name may be read for it.
         Raises UsageError that names the option.
         """
         _refuse_no_time(arguments)
@@ -181,19 +189,23 @@ class SearchRequest:
         others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
         for name in others:
             split_name(name)
-        output = _output(arguments, "save")
-        _spare_input(target, output)
+        read = [re.split(r":|-gated$", target)[0]] if is_target(target) else []
+        if checkpoint == "checkpoint" and arguments.resume not in (None, arguments.checkpoint):
+            read.append(arguments.resume)
+        options = ("save", "json", "html", "trace", "junit", *filter(None, [checkpoint]))
+        outputs = output_files(arguments, *options, inputs=read)
         return cls(
             target=target,
             settings=settings,
             wanted=wanted,
             without=without,
             others=others,
-            output=output,
-            report=_output(arguments, "json"),
-            html=_output(arguments, "html"),
-            trace=_output(arguments, "trace"),
-            junit=_output(arguments, "junit"),
+            output=outputs.get("save"),
+            report=outputs.get("json"),
+            html=outputs.get("html"),
+            trace=outputs.get("trace"),
+            junit=outputs.get("junit"),
+            checkpoint=outputs.get(checkpoint),
             annotated=arguments.annotations,
             verbose=arguments.verbose,
             queue=queue,
@@ -250,6 +262,10 @@ def _refuse_no_time(arguments: argparse.Namespace) -> None:
         )
     if not arguments.patience > 0:
         raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
+    if arguments.patience > MOST_PATIENCE:
+        raise UsageError(
+            f"--patience must be a day at most, not {arguments.patience:g} s", hint="Give seconds, such as 600."
+        )
 
 
 def _anomalies(arguments: argparse.Namespace) -> tuple[frozenset[str], frozenset[str]]:
@@ -271,11 +287,6 @@ def _target(arguments: argparse.Namespace, *, file_sessions: bool) -> str:
         raise UsageError(f"{arguments.command} takes one engine, and {count} are named: {target}")
     split_name(target)
     return target
-
-
-def _output(arguments: argparse.Namespace, option: str) -> OutputFile | None:
-    name = getattr(arguments, option)
-    return OutputFile.checked(name, f"--{option}") if name else None
 
 
 def _own_promises(target: str) -> frozenset[str]:
@@ -595,13 +606,6 @@ def _without(run: Run, anomaly: str) -> str:
 def _not_replayed(name: str, why: str) -> str:
     print(clip(f"Not replayed on {spoken(name)}: {why}.", WIDTH))
     return f"not replayed: {why}"
-
-
-def _spare_input(target: str, output: OutputFile | None) -> None:
-    """Raise UsageError where what is searched would be written over."""
-    file = re.split(r":|-gated$", target)[0] if is_target(target) else ""
-    if output is not None and file and not output.is_standard and Path(os.path.realpath(file)) == output.path:
-        raise UsageError(f"--save {file}: this is what is searched", hint="Name another file for the scenario.")
 
 
 def _made(place: OutputFile) -> OutputFile:

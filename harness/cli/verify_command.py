@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from harness.cli.output import OutputFile
+from harness.cli.output import output_files
 from harness.errors import UsageError
 from harness.verify.trial import Seen, Template, create_job, judged, read_template, watch, workers_off
 
@@ -41,7 +41,7 @@ def execute(arguments: argparse.Namespace) -> int:
             "no database is named",
             hint="Give --dsn DSN, or set DATABASE_URL; JOB_HARNESS_DSN is for runs, and not read here.",
         )
-    output = OutputFile.checked(arguments.json, "--json") if arguments.json else None
+    output = output_files(arguments, "json").get("json")
     template = _template(arguments.config)
     job = create_job(arguments.url, template)
     print(f"job {job}")

@@ -207,6 +207,16 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "setting without value": (["run", "--set", "lease"], "SETTING=VALUE"),
     "setting without unit": (["run", "--set", "lease=3"], "the number 3 has no unit"),
     "no folder": (["run", "--junit", "none/j.xml"], "there is no folder"),
+    "no name": (["explore", "--json", ""], "--json: no file is named"),
+    "one file for two": (["run", "--json", "o", "--junit", "./o"], "--json o: this file is what --junit writes"),
+    "over what is run": (["run", "--json", "scenarios/good.yaml"], "--json scenarios/good.yaml: this file is read"),
+    "over what is merged": (["merge", "m.json", "--html", "m.json"], "--html m.json: this file is read"),
+    "over what is audited": (["audit", "h.jsonl", "--json", "h.jsonl"], "--json h.jsonl: this file is read"),
+    "over what goes on": (["exhaust", "--resume", "k", "--json", "k"], "--resume k: this file is what --json writes"),
+    "a file for a folder": (["merge", "m", "--issues", "scenarios/good.yaml"], "good.yaml is no folder"),
+    "a folder in a file": (["audit", "h", "--scenarios", "scenarios/good.yaml/in"], "good.yaml is no folder"),
+    "endless patience": (["explore", "--patience", "inf"], "--patience must be a day at most, not inf s"),
+    "endless time": (["explore", "test_it.py::test_a", "--time", "inf"], "expected seconds (90) or a duration"),
     "a folder": (["run", "--json", "scenarios"], "this is a folder"),
     "another file": (["explore", "scenarios"], "is not a target: expected an engine, a queue or system file (.yaml)"),
     "two engines": (["explore", "memory,reference"], "explore takes one engine, and 2 are named"),
@@ -257,6 +267,26 @@ def test_output_goes_to_what_is_no_regular_file_without_replacing_it(tmp_path: P
     OutputFile.checked(str(tmp_path / "link.json"), "--json").write("x\ud800")
     assert target.read_text() == "x\\ud800"
     assert (tmp_path / "link.json").is_symlink()
+
+
+def test_output_goes_into_a_file_whose_folder_takes_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(**how: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    monkeypatch.setattr("tempfile.mkstemp", refused)
+    (tmp_path / "there.json").write_text("what was longer before")
+    OutputFile.checked(str(tmp_path / "there.json"), "--json").write("x")
+    assert (tmp_path / "there.json").read_text() == "x"
+    with pytest.raises(EnvironmentUnavailable, match="cannot be written: Permission denied"):
+        OutputFile.checked(str(tmp_path / "new.json"), "--json").write("x")
+
+
+def test_output_goes_to_the_pipe_of_a_shell() -> None:
+    reading, writing = os.pipe()
+    OutputFile.checked(f"/dev/fd/{writing}", "--json").write("x")
+    assert os.read(reading, 9) == b"x"
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_folder_without_scenarios_is_refused(tmp_path: Path) -> None:

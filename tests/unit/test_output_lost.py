@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -59,3 +60,29 @@ def test_a_mistake_of_the_harness_itself_is_no_finding_and_is_to_be_reported(
     assert f"the command broke off, and nothing more was judged: {type(error).__name__}: " in said
     assert "Traceback (most recent call last)" in said
     assert "This is a mistake in job-harness, at test_output_lost.py:" in said
+
+
+def test_what_a_file_or_folder_does_not_allow_is_a_usage_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(arguments: object) -> int:
+        raise PermissionError(errno.EACCES, "Permission denied", "deny/x.yaml")
+
+    monkeypatch.setattr("harness.cli.check_command.execute", refused)
+    assert main(["check"]) == 2
+    assert capsys.readouterr().err == "job-harness: 'deny/x.yaml': Permission denied\n"
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_stream_that_is_closed_changes_no_verdict(closed: str, tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("format: 1\njobs: {a: {}}\n")
+    ended = subprocess.run(
+        ["sh", "-c", f'"$0" -m harness.cli run one.yaml --quiet {closed}', sys.executable],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert (ended.returncode, ended.stderr) == (ExitCode.PASS, "")

@@ -100,6 +100,8 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     [
         (lambda text: text[: len(text) // 2], "perhaps cut short"),
         (lambda text: "[]", "this is no result of a search"),
+        (lambda text: json.dumps({**json.loads(text), "shard": {}}), "this is no result of a search"),
+        (lambda text: json.dumps({**json.loads(text), "shard": None}), "this is no result of a search"),
         (lambda text: text.replace('"program": "', '"program": "9.'), "it was written by job-harness"),
         (lambda text: text.replace('"seed": 0', '"seed": 1', 1), "its seed is 1"),
         (lambda text: text.replace('"looking_for": []', '"looking_for": ["job_stuck"]'), "its looking_for is ['job_st"),

@@ -33,6 +33,7 @@ def told(arguments: str, capsys: pytest.CaptureFixture[str], *, beside: str) -> 
 def test_a_document_is_all_there_is(capsys: pytest.CaptureFixture[str]) -> None:
     json.loads(told("run one.yaml --json -", capsys, beside="1 pass"))
     assert ElementTree.fromstring(told("run one.yaml --junit -", capsys, beside="1 pass")).tag == "testsuites"
+    json.loads(told("run one.yaml --json /dev/stdout", capsys, beside="1 pass"))
     history = told("run one.yaml --no-controls --history -", capsys, beside="1 pass")
     assert all(json.loads(line) for line in history.splitlines())
     json.loads(told("check . --json -", capsys, beside="inconclusive"))
