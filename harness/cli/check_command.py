@@ -97,7 +97,7 @@ def execute(arguments: argparse.Namespace) -> int:
         return _write(outputs["write_baseline"], examination, baseline)
     examination = settled(examination, baseline)
     fail_on = None if arguments.fail_on == NEVER else Severity[arguments.fail_on.upper()]
-    code = _exit_code(examination, fail_on)
+    code = examination.exit_code(fail_on)
     _report(arguments, examination, fail_on, outputs, code)
     return int(code)
 
@@ -171,12 +171,6 @@ def _write(output: OutputFile, examination: Examination, baseline: Counter[Key])
     said = "finding is" if many == 1 else "findings are"
     print(f"{many} {said} accepted in {output.path.name}; let it only shrink.")
     return int(ExitCode.PASS)
-
-
-def _exit_code(examination: Examination, fail_on: Severity | None) -> ExitCode:
-    if examination.gone or examination.at_least(fail_on):
-        return ExitCode.FAIL
-    return ExitCode.PASS if examination.covered and not examination.uncovered else ExitCode.INCONCLUSIVE
 
 
 def _report(

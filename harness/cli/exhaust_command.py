@@ -339,6 +339,8 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
     """Return the verdict, the scope, the new states by depth and the findings."""
     progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
     return {
+        "format": "job-harness-exhaustion",
+        "version": 1,
         "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
-from harness.errors import UsageError
+from harness.errors import ExitCode, UsageError
 from harness.lint.catalogue import CATALOGUE
 from harness.lint.facts import Facts, Value
 from harness.lint.finding import CheckFinding, Severity
@@ -41,6 +41,12 @@ class Examination:
     def at_least(self, severity: Severity | None) -> tuple[CheckFinding, ...]:
         """Return the findings of this weight or more; none where no weight is one that fails."""
         return tuple(one for one in self.findings if severity is not None and one.severity >= severity)
+
+    def exit_code(self, fail_on: Severity | None) -> ExitCode:
+        """Say what it came to, where findings of this weight or more fail; None: none does."""
+        if self.gone or self.at_least(fail_on):
+            return ExitCode.FAIL
+        return ExitCode.PASS if self.covered and not self.uncovered else ExitCode.INCONCLUSIVE
 
 
 def examine(

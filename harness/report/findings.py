@@ -87,15 +87,15 @@ def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
         told.append(f"{len(examination.accepted)} accepted by the baseline")
     if examination.gone:
         told.append(_gone(examination))
-    if not examination.covered and not examination.gone:
+    code = examination.exit_code(fail_on)
+    if code is ExitCode.INCONCLUSIVE and not examination.covered:
         return [
             Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
             Line("Name the folder that has the code of the worker, or a queue file by its own name."),
         ]
-    failed = bool(examination.gone or examination.at_least(fail_on))
-    word, style = ("FAIL", "bold red") if failed else ("pass", "green")
-    if examination.uncovered and not failed:
-        word, style = "inconclusive", "yellow"
+    word, style = {ExitCode.FAIL: ("FAIL", "bold red"), ExitCode.PASS: ("pass", "green")}.get(
+        code, ("inconclusive", "yellow")
+    )
     nothing = f"no contradiction among {examination.inventory}"
     return [Line(f"{word}: {', '.join(told) or nothing}; {files}", style)]
 

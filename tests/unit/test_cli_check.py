@@ -104,6 +104,8 @@ def test_a_repository_of_which_nothing_can_be_read_is_no_pass(
     told = capsys.readouterr().out
     assert "note unreadable_file celeryconfig.py:2" in told
     assert "inconclusive: 1 file read, and no settings of a job queue were found" in told
+    assert main(["check", str(tmp_path), "--fail-on", "note"]) == 1
+    assert "FAIL: 1 note; 1 file read" in capsys.readouterr().out
 
 
 def test_a_warning_does_not_fail_where_only_errors_do(tmp_path: Path) -> None:

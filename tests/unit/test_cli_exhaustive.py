@@ -48,6 +48,7 @@ def exhaust(target: str, *options: str) -> int:
 def test_json_holds_the_verdict_the_scope_and_what_was_found(folder: Path) -> None:
     assert exhaust("memory", "--jobs", "1", "--json", "right.json") == 0
     right = json.loads((folder / "right.json").read_text())
+    assert (right["format"], right["version"]) == ("job-harness-exhaustion", 1)
     assert (right["verdict"], right["complete"], right["scope"]) == ("pass", True, "2 workers, 1 job")
     assert sum(right["new_states_by_depth"]) == right["states"]
     assert exhaust("memory+stale-complete", "--jobs", "1", "--save", "it.yaml", "--json", "wrong.json") == 1
