@@ -4,12 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 from pathlib import Path
 
 from harness.cli.output import output_files
 from harness.errors import UsageError
-from harness.verify.trial import Seen, Template, create_job, judged, read_template, watch, workers_off
+from harness.verify.trial import (
+    Seen,
+    Template,
+    check_url,
+    create_job,
+    judged,
+    read_template,
+    watch,
+    watched_table,
+    workers_off,
+)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -41,8 +52,14 @@ def execute(arguments: argparse.Namespace) -> int:
             "no database is named",
             hint="Give --dsn DSN, or set DATABASE_URL; JOB_HARNESS_DSN is for runs, and not read here.",
         )
+    for option in ("poll", "margin", "takes"):
+        seconds = getattr(arguments, option)
+        if not math.isfinite(seconds) or seconds < 0 or (option == "takes" and seconds == 0):
+            raise UsageError(f"--{option} {seconds:g}: this is no time to wait", hint="Give seconds, such as 60.")
     output = output_files(arguments, "json").get("json")
     template = _template(arguments.config)
+    check_url(arguments.url, template)
+    users = watched_table(dsn)  # A job that cannot be watched is not sent.
     job = create_job(arguments.url, template)
     print(f"job {job}")
 
@@ -50,7 +67,7 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"  {seen.after:6.2f} s  {seen.status}", flush=True)
 
     start_within = arguments.poll + arguments.margin
-    watched = watch(dsn, job, start_within=start_within, end_within=arguments.takes, told=told)
+    watched = watch(dsn, users, job, start_within=start_within, end_within=arguments.takes, told=told)
     off = workers_off(arguments.url, template) if watched.last == "PENDING" else None
     verdict = judged(job, watched, start_within=start_within, end_within=arguments.takes, workers_off=off)
     if verdict.problem:

@@ -44,10 +44,10 @@ class TooSlow(Exception):
 
 
 @contextmanager
-def read_only(dsn: str) -> Iterator[ReadOnlySession]:
+def read_only(dsn: str, *, option: str = "--database") -> Iterator[ReadOnlySession]:
     """Open a session that cannot change anything: read-only, one snapshot, limits on statements and locks.
 
-    Raises EnvironmentUnavailable where the database does not answer or refuses.
+    Raises EnvironmentUnavailable, with the option that named it, where the database does not answer or refuses.
     """
     try:
         with psycopg.connect(
@@ -67,7 +67,7 @@ def read_only(dsn: str) -> Iterator[ReadOnlySession]:
     except psycopg.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EnvironmentUnavailable(
-            f"--database: {reason}", hint="Give the URL of a PostgreSQL that answers, with a role that may read."
+            f"{option}: {reason}", hint="Give the URL of a PostgreSQL that answers, with a role that may read."
         ) from None
 
 

@@ -153,6 +153,11 @@ def _check_request(path: Path, template: Template) -> None:
         ) from None
 
 
+def check_url(base: str, template: Template) -> None:
+    """Make the request, and do not send it. Raises UsageError where the URL is none."""
+    _request(base, template.path, template.method, template.headers, template.body)
+
+
 def create_job(base: str, template: Template) -> str:
     """Send the request; answer the job's id.
 
@@ -197,7 +202,7 @@ def workers_off(base: str, template: Template) -> str | None:
     return shown(workers.get("reason") or f"{template.health} says that workers are not enabled")
 
 
-def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any) -> tuple[int, bytes]:
+def _request(base: str, path: str, method: str, headers: dict[str, str], body: Any) -> httpx.Request:
     import httpx
 
     url = base.rstrip("/") + path
@@ -207,11 +212,17 @@ def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any)
         if not url.startswith(("http://", "https://")) or not url.isascii() or not url.isprintable() or " " in url:
             raise ValueError("it has to begin with http:// and to be printable ASCII")
         _ = urlsplit(url).port  # It is looked at only here.
-        request = httpx.Request(method, url, headers=given, content=data)
+        return httpx.Request(method, url, headers=given, content=data)
     except (ValueError, httpx.InvalidURL) as error:
         raise UsageError(
             f"{clipped(url)} is not a URL: {error}", hint="Name a base URL such as http://127.0.0.1:8080."
         ) from None
+
+
+def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any) -> tuple[int, bytes]:
+    import httpx
+
+    request, url = _request(base, path, method, headers, body), base.rstrip("/") + path
     what = f"{method} {clipped(url, longest=200)[1:-1]}"
     try:
         return within_budget(lambda: _answer(request), what=what)
@@ -284,10 +295,8 @@ class WatchedJob:
         return self.statuses[-1].status if self.statuses else None
 
 
-def watch(
-    dsn: str, job: str, *, start_within: float, end_within: float, told: Callable[[Seen], None] = lambda seen: None
-) -> WatchedJob:
-    """Look at the job until it ends; it has this many seconds to start, and then as many to end.
+def watched_table(dsn: str) -> JobTable:
+    """Return the table whose rows show how a job goes.
 
     Raises EnvironmentUnavailable without the database, UsageError where it has no `tool_job`.
     """
@@ -297,6 +306,22 @@ def watch(
             "the database has no table tool_job with an id and a status",
             hint="verify watches the table of the reference application. Name its database with --dsn.",
         )
+    return users
+
+
+def watch(
+    dsn: str,
+    users: JobTable,
+    job: str,
+    *,
+    start_within: float,
+    end_within: float,
+    told: Callable[[Seen], None] = lambda seen: None,
+) -> WatchedJob:
+    """Look at the job until it ends; it has this many seconds to start, and then as many to end.
+
+    Raises EnvironmentUnavailable without the database.
+    """
     statuses: list[Seen] = []
     whole = Deadline(start_within + end_within)
     deadline = Deadline(start_within)
@@ -317,7 +342,7 @@ def watch(
 
 
 def _users(dsn: str) -> JobTable | None:
-    with read_only(dsn) as session:
+    with read_only(dsn, option="--dsn") as session:
         return find_tables(session).users
 
 
@@ -335,7 +360,7 @@ def _row(dsn: str, users: JobTable, job: str) -> dict[str, Any] | None:
     )
 
     def look() -> list[dict[str, Any]]:
-        with read_only(dsn) as session:
+        with read_only(dsn, option="--dsn") as session:
             return session.rows(query, {"job": job})
 
     try:

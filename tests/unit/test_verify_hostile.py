@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError
 from harness.verify import trial
 from harness.verify.trial import Template, create_job, read_template, within_budget, workers_off
@@ -123,3 +124,17 @@ def test_a_config_that_cannot_be_sent_is_refused_before_anything_is(tmp_path: Pa
 def test_a_file_that_holds_something_else_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("tool = 3\n")
     assert read_template(tmp_path / "pyproject.toml") == Template()
+
+
+def test_a_job_that_nobody_can_watch_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr("harness.cli.verify_command.create_job", lambda url, template: sent.append(url) or "a")
+    asked = ["verify", "http://127.0.0.1:1", "--dsn", "postgresql://127.0.0.1:1/none"]
+    assert main(asked) == 4
+    assert capsys.readouterr().err.startswith("job-harness: --dsn: ")
+    for option, value in (("--poll", "nan"), ("--margin", "inf"), ("--takes", "0"), ("--poll", "-1")):
+        assert main([*asked, option, value]) == 2
+        assert f"{option} {value}: this is no time to wait" in capsys.readouterr().err
+    assert not sent
