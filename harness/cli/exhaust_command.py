@@ -324,10 +324,19 @@ def _found(explorer: Explorer, found: list[Sighting], ending: SearchEnd, present
         return []
     if stop is not None:
         presenter.halted = STOPPED
-    finding = finding_of(explorer, found[0], shrink=stop is None)
     spent = f"{progress.states} states, {progress.transitions} transitions, {ending.seconds:.1f} s"
-    shown = [Shown(finding, presenter.tell(finding, spent=spent))]
-    if len(found) > 1:
+    shown: list[Shown] = []
+    left = found if not explorer.first_only else found[:1]
+    for sighting in left:
+        try:
+            finding = finding_of(explorer, sighting, shrink=not presenter.halted)
+        except HarnessError as error:
+            if sighting is left[-1] and not shown:
+                raise
+            print(f"Seen, not shown: {sighting.anomaly}; {error.message}")
+            continue
+        shown.append(Shown(finding, presenter.tell(finding, spent=spent, first=not shown)))
+    if len(found) > len(left):
         print(f"Also within this scope: {', '.join(sighting.anomaly for sighting in found[1:])}.")
     return shown
 

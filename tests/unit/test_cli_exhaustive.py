@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def test_json_holds_the_verdict_the_scope_and_what_was_found(folder: Path) -> No
     wrong = json.loads((folder / "wrong.json").read_text())
     assert wrong["verdict"] == "fail"
     assert wrong["findings"][0]["written"] == "it.yaml"
+
+
+def test_every_anomaly_is_reported_where_the_search_goes_on(folder: Path) -> None:
+    written = ("--json", "all.json", "--junit", "all.xml", "--save", "it.yaml", "--quiet")
+    assert exhaust("memory+result-overwritten", "--jobs", "1", "--keep-going", *written) == 1
+    told = json.loads((folder / "all.json").read_text())
+    found = [finding["anomaly"] for finding in told["findings"]]
+    assert sorted(found) == told["anomalies"] == ["stale_complete", "terminal_job_rewritten"]
+    cases = ElementTree.fromstring((folder / "all.xml").read_text()).findall("./testsuite/testcase")
+    assert [case.get("name") for case in cases] == found
+    assert [finding["written"] for finding in told["findings"]] == ["it.yaml", f"it-{found[1]}.yaml"]
+    assert (folder / f"it-{found[1]}.yaml").exists()
 
 
 def test_a_target_that_brings_its_settings_is_searched_under_them(
