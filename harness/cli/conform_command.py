@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from textwrap import wrap
 from typing import Final
@@ -11,7 +12,7 @@ from typing import Final
 from harness.cli.output import output_files
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from harness.conformance.outcomes import CASES, OutcomeCell, asked, case_named
-from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError
+from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError, bounded
 from harness.explore.finding import broken_engine
 from harness.interruption import INTERRUPTIONS, exit_code_of
 from harness.invariants import anomalies_named
@@ -55,7 +56,7 @@ def execute(arguments: argparse.Namespace) -> int:
     output = output_files(arguments, "json").get("json")
     levels = [Level(name) for name in arguments.level] or list(Level)
     without = anomalies_named(arguments.without)
-    results, codes, interruption = _conformances(
+    results, unjudged, interruption = _conformances(
         names, levels, quiet=arguments.quiet, cases=arguments.cases, without=without
     )
     if len(names) > 1:
@@ -63,11 +64,16 @@ def execute(arguments: argparse.Namespace) -> int:
     if arguments.cases:
         print("\n" * (len(names) > 1) + "\n".join(matrix(results)))
     if output is not None:
-        output.write(json.dumps([result.as_data() for result in results], indent=2) + "\n")
+        judged = [result.as_data() for result in results]
+        others = [
+            {"engine": name, "error": error.message, "exit_code": int(error.exit_code)}
+            for name, error in unjudged.items()
+        ]
+        output.write(json.dumps([*judged, *others], indent=2) + "\n")
     if interruption is not None:
         print("interrupted: the cases that are not named above were not run")
         return exit_code_of(interruption)
-    codes.extend(result.exit_code for result in results)
+    codes = {result.exit_code for result in results} | {error.exit_code for error in unjudged.values()}
     return int(next((code for code in ORDER if code in codes), ExitCode.PASS))
 
 
@@ -88,10 +94,10 @@ def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Resu
 
 def _conformances(
     names: list[str], levels: list[Level], *, quiet: bool, cases: bool, without: frozenset[str]
-) -> tuple[list[Conformance], list[ExitCode], BaseException | None]:
-    """Run all; return with it the codes of engines that were not judged, and what ended it before its time."""
+) -> tuple[list[Conformance], dict[str, HarnessError], BaseException | None]:
+    """Run all; return with it why engines were not judged, by name, and what ended it before its time."""
     results: list[Conformance] = []
-    codes: list[ExitCode] = []
+    unjudged: dict[str, HarnessError] = {}
     with Engines(without=without) as engines:
         for name in names:
             done: list[Result] = []
@@ -101,14 +107,15 @@ def _conformances(
             except INTERRUPTIONS as stop:
                 interruption = stop
                 results.append(Conformance(name, done))
-            except EnvironmentUnavailable as error:
-                codes.append(error.exit_code)
-                print(f"{name}: not judged: {error}\n")
+            except HarnessError as error:
+                unjudged[name] = error
+                told = sys.stdout if isinstance(error, EnvironmentUnavailable) else sys.stderr
+                print(f"{bounded(name)}: not judged: {error}\n", file=told)
                 continue
             print("\n".join(detail(results[-1], quiet=quiet, cases=cases)) + "\n")
             if interruption is not None:
-                return results, codes, interruption
-    return results, codes, None
+                return results, unjudged, interruption
+    return results, unjudged, None
 
 
 EVERY: Final = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -163,8 +164,13 @@ def test_an_engine_that_breaks_is_told_with_its_place_and_the_others_are_judged(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     broken = f"{lying(folder, 'sessions')}:MyEngine"
-    assert main(["conform", "--level", "scheduled", f"{broken},memory"]) == 4
-    out = capsys.readouterr().out
+    lacking = f"{lying(folder, 'schedules')}:MyQueue"
+    targets = f"{broken},{lacking},memory"
+    assert main(["conform", "--level", "scheduled", targets, "--json", str(folder / "all.json")]) == 4
+    out, err = capsys.readouterr()
+    told = [(each["engine"], each.get("exit_code")) for each in json.loads((folder / "all.json").read_text())]
+    assert told == [("memory", None), (broken, 4), (lacking, 2)]
+    assert f"{lacking}: not judged: {lacking} answered MyQueue, which lacks schedule" in err
     assert f"{broken}: not judged: the engine {broken} broke: AttributeError" in out
     assert "memory: scheduled 5/5" in out
 
