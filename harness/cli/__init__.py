@@ -238,9 +238,12 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _meant(unknown: str, parser: argparse.ArgumentParser) -> str:
-    """Say which option is near to one that does not exist; of other arguments nothing."""
+    """Say which option is near to one that does not exist, or where one belongs; of other arguments nothing."""
     known = [name for action in parser._actions if action.help != argparse.SUPPRESS for name in action.option_strings]
-    return did_you_mean(unknown.partition("=")[0], known) if unknown.startswith("-") else ""
+    option = unknown.partition("=")[0]
+    if option in known:
+        return " (options stand after the command)"
+    return did_you_mean(option, known) if unknown.startswith("-") else ""
 
 
 def command(where: str) -> Command:

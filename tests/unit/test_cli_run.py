@@ -223,6 +223,7 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "no such attribute": (["explore", "os:factory"], "os has no 'factory'\n  Write module:factory"),
     "no such anomaly": (["explore", "--looking-for", "duble_claim"], "more (`job-harness explain` lists them)"),
     "no such option": (["explore", "--lookingfor", "x"], "(did you mean '--looking-for'?)"),
+    "an option too early": (["--quiet", "run"], "unrecognized arguments: --quiet (options stand after the command)"),
     "no such command": (["explor"], "(did you mean 'explore'?)"),
     "no such strategy": (["explore", "--strategy", "poss"], "uniform"),
     "no time": (["explore", "--time", "5x"], "expected seconds (90) or a duration (30s, 5m), not '5x'"),
