@@ -120,6 +120,7 @@ class Timer {
     this.place = clock.place();
     this.byLibrary = repeats && isCalledByLibrary();
     this.kept = true;
+    this.cancelled = false;
   }
 
   schedule() {
@@ -131,10 +132,11 @@ class Timer {
   fire() {
     this.clock.timers.delete(this.id);
     if (this.repeats) this.schedule();
-    this.context(this.callback, ...this.args);
+    this.context(Reflect.apply, this.callback, this, this.args);
   }
 
   cancel() {
+    this.cancelled = true;
     this.clock.timers.delete(this.id);
   }
 
@@ -144,7 +146,7 @@ class Timer {
   }
 
   refresh() {
-    if (this.clock.timers.has(this.id)) this.schedule();
+    if (!this.cancelled) this.schedule();
     return this;
   }
 
@@ -186,24 +188,32 @@ export function install(clock, seed) {
   };
   process.hrtime.bigint = elapsed;
   process.uptime = () => (clock.now - clock.start) / 1000;
-  AbortSignal.timeout = (milliseconds) => {
-    const controller = new AbortController();
-    const expired = () =>
-      controller.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError"));
-    clock.add(expired, milliseconds, [], false);
-    return controller.signal;
-  };
+  AbortSignal.timeout = (milliseconds) => timeoutSignal(clock, milliseconds);
   syncBuiltinESMExports();
+}
+
+/** A signal as `AbortSignal.timeout` makes it: its timer keeps no process going. */
+export function timeoutSignal(clock, milliseconds) {
+  const controller = new AbortController();
+  const expired = () => controller.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError"));
+  clock.add(expired, milliseconds, [], false).unref();
+  return controller.signal;
 }
 
 export function virtualDate(clock) {
   const now = () => Math.floor(clock.now + clock.skew + SAME);
   const RealDate = real.Date;
+  // A spy that a test puts in place of `Date.now` is heard, and the machine's Date keeps its own.
+  const replaced = Object.defineProperty({}, "now", { value: now, writable: true, configurable: true });
+  const holder = (target, key) => (key === "now" ? replaced : target);
   const FakeDate = new Proxy(RealDate, {
     construct: (target, args, newTarget) =>
       Reflect.construct(target, args.length ? args : [now()], newTarget === FakeDate ? target : newTarget),
     apply: () => new RealDate(now()).toString(),
-    get: (target, key) => (key === "now" ? now : Reflect.get(target, key)),
+    get: (target, key) => holder(target, key)[key],
+    set: (target, key, value) => Reflect.set(holder(target, key), key, value),
+    getOwnPropertyDescriptor: (target, key) => Reflect.getOwnPropertyDescriptor(holder(target, key), key),
+    defineProperty: (target, key, about) => Reflect.defineProperty(holder(target, key), key, about),
   });
   RealDate.prototype.constructor = FakeDate;
   return FakeDate;
@@ -213,11 +223,12 @@ function installTimers(clock) {
   const { promises, ...fakes } = timersOf(clock);
   Object.assign(globalThis, fakes);
   Object.assign(timers, fakes);
-  Object.assign(timersPromises, promises);
-  timersPromises.scheduler.wait = (delay, options) => promises.setTimeout(delay, undefined, options);
+  const { wait, ...others } = promises;
+  Object.assign(timersPromises, others);
+  timersPromises.scheduler.wait = wait;
 }
 
-/** The functions of `node:timers` on this clock; in `promises`, those of `node:timers/promises`. */
+/** The functions of `node:timers` on this clock; in `promises`, those of `node:timers/promises` and `wait` of its `scheduler`. */
 export function timersOf(clock) {
   const checked = (callback) => {
     if (typeof callback === "function") return callback;
@@ -225,7 +236,7 @@ export function timersOf(clock) {
     error.code = "ERR_INVALID_ARG_TYPE";
     throw error;
   };
-  const later = (delay, value, options, repeats) => waiting(clock, delay, value, options, repeats);
+  const later = (delay, value, options) => waiting(clock, delay, value, options);
   const fakes = {
     setTimeout: (callback, delay, ...args) =>
       isForNetwork() ? real.setTimeout(callback, delay, ...args) : clock.add(checked(callback), delay, args, false),
@@ -233,12 +244,13 @@ export function timersOf(clock) {
     clearTimeout: (timer) => clock.remove(timer),
     clearInterval: (timer) => clock.remove(timer),
   };
-  fakes.setTimeout[CUSTOM] = (delay, value, options) => later(delay, value, options);
+  fakes.setTimeout[CUSTOM] = later;
   const promises = {
-    setTimeout: fakes.setTimeout[CUSTOM],
-    setInterval: async function* (delay, value) {
-      for (;;) yield await later(delay, value);
+    setTimeout: later,
+    setInterval: async function* (delay, value, options) {
+      for (;;) yield await later(delay, value, options);
     },
+    wait: (delay, options) => later(delay, undefined, options),
   };
   return { ...fakes, promises };
 }
@@ -272,8 +284,11 @@ function waiting(clock, delay, value, options = {}) {
   };
   if (signal?.aborted) return Promise.reject(aborted());
   return new Promise((resolve, reject) => {
-    const timer = clock.add(() => resolve(value), delay, [], false);
-    signal?.addEventListener("abort", () => (timer.cancel(), reject(aborted())), { once: true });
+    const give = () => (signal?.removeEventListener("abort", abort), resolve(value));
+    const abort = () => (timer.cancel(), reject(aborted()));
+    const timer = clock.add(give, delay, [], false);
+    if (options?.ref === false) timer.unref();
+    signal?.addEventListener("abort", abort, { once: true });
   });
 }
 

@@ -37,11 +37,25 @@ def test_nothing_is_installed_with_it_and_every_file_that_it_names_is_there() ->
     assert packed <= set(PACKAGE["files"])
 
 
-def test_what_it_shares_with_the_harness_is_respelled_for_jest() -> None:
+def in_node(script: str) -> str:
+    """Run a module in the package's folder; return what it prints. Skips where there is no Node."""
     try:
         node = find_node()
     except EnvironmentUnavailable as unavailable:
         pytest.skip(" ".join(str(unavailable).split()))
+    done = subprocess.run(
+        [node.path, "--input-type=module", "-e", script],
+        cwd=FOLDER,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_what_it_shares_with_the_harness_is_respelled_for_jest() -> None:
     script = """
     import { commonJs, SHARED } from "./prepack.mjs";
     import fs from "node:fs";
@@ -55,15 +69,63 @@ def test_what_it_shares_with_the_harness_is_respelled_for_jest() -> None:
       console.log(Object.keys(module.exports).join(" "));
     }
     """
-    done = subprocess.run(
-        [node.path, "--input-type=module", "-e", script],
-        cwd=FOLDER,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    clock, values = map(str.split, done.stdout.splitlines())
+    clock, values = map(str.split, in_node(script).splitlines())
     assert {"Clock", "timersOf", "virtualDate", "seeded"} <= set(clock)
     assert {"toJson", "lenient", "described"} <= set(values)
+
+
+PACKED = """
+import { commonJs, SHARED } from "./prepack.mjs";
+import fs from "node:fs";
+import path from "node:path";
+import { createRequire } from "node:module";
+const folder = %s;
+fs.cpSync("lib", folder, { recursive: true });
+fs.mkdirSync(path.join(folder, "shared"), { recursive: true });
+for (const file of SHARED) {
+  const source = fs.readFileSync(path.join("../..", file), "utf8");
+  fs.writeFileSync(path.join(folder, "shared", `${path.basename(file, ".mjs")}.cjs`), commonJs(source));
+}
+const packed = createRequire(`${folder}/`);
+"""
+"""Brings the client as it is packed, without npm; `packed` requires its modules."""
+
+
+def packed(folder: Path, script: str) -> Any:
+    """Run a module that has the packed client; return the JSON that it prints."""
+    return json.loads(in_node(PACKED % json.dumps(str(folder / "lib")) + script))
+
+
+def test_time_is_virtual_wherever_it_is_waited_for_and_other_fake_timers_are_refused_one_by_one(tmp_path: Path) -> None:
+    script = """
+    const { VirtualTime } = packed("./time.cjs");
+    const { scheduler } = await import("node:timers/promises");
+    const time = new VirtualTime();
+    await scheduler.wait(1);
+    time.on({ now: 1_893_456_000_000, seed: 1, owner: () => null, place: () => "" });
+    void scheduler.wait(60_000);
+    const told = { waits: [...time.clock.timers.values()].map(({ wait }) => wait) };
+    const judged = (name, other) => {
+      const ours = globalThis[name];
+      globalThis[name] = other;
+      try {
+        return time.refuseOthers() ?? "taken";
+      } catch (error) {
+        return error.name;
+      } finally {
+        globalThis[name] = ours;
+      }
+    };
+    for (const name of ["setTimeout", "setInterval", "clearTimeout", "clearInterval"]) {
+      const fake = Object.assign(() => {}, { clock: {} });
+      const spy = Object.assign(() => {}, { _isMockFunction: true });
+      told[name] = [globalThis[name], fake, spy].map((each) => judged(name, each));
+    }
+    time.off();
+    process.stdout.write(JSON.stringify(told), () => process.exit());
+    """
+    assert packed(tmp_path, script) == {
+        "waits": [60_000],
+        "setTimeout": ["taken", "BothClocks", "BothClocks"],
+        **{name: ["taken", "BothClocks", "taken"] for name in ("setInterval", "clearTimeout", "clearInterval")},
+    }

@@ -6,7 +6,7 @@ const { syncBuiltinESMExports } = require("node:module");
 const timers = require("node:timers");
 const timersPromises = require("node:timers/promises");
 const { promisify } = require("node:util");
-const { Clock, seeded, timersOf, virtualDate } = require("./shared/clock.cjs");
+const { Clock, seeded, timeoutSignal, timersOf, virtualDate } = require("./shared/clock.cjs");
 
 const NAMES = ["setTimeout", "setInterval", "clearTimeout", "clearInterval"];
 
@@ -36,7 +36,8 @@ class VirtualTime {
     this.clock = null;
     this.fakes = null;
     this.real = Object.fromEntries(NAMES.map((name) => [name, globalThis[name]]));
-    this.realPromises = { setTimeout: timersPromises.setTimeout, setInterval: timersPromises.setInterval };
+    const { setTimeout, setInterval, scheduler } = timersPromises;
+    this.realPromises = { setTimeout, setInterval, wait: scheduler.wait.bind(scheduler) };
     this.switches = this.made();
     this.undo = [];
     /** The test at whose end other fake timers were on. */
@@ -63,6 +64,7 @@ class VirtualTime {
     Object.assign(timers, switches);
     timersPromises.setTimeout = (...given) => this.promises().setTimeout(...given);
     timersPromises.setInterval = (...given) => this.promises().setInterval(...given);
+    timersPromises.scheduler.wait = (...given) => this.promises().wait(...given);
     syncBuiltinESMExports();
   }
 
@@ -93,7 +95,7 @@ class VirtualTime {
     if (globalThis.crypto) this.set(globalThis.crypto, "randomUUID", uuid);
     this.set(performance, "now", () => clock.now - clock.start);
     this.set(process, "hrtime", hrtime);
-    this.set(AbortSignal, "timeout", (milliseconds) => aborting(clock, milliseconds));
+    this.set(AbortSignal, "timeout", (milliseconds) => timeoutSignal(clock, milliseconds));
     this.date = globalThis.Date;
     syncBuiltinESMExports();
   }
@@ -124,21 +126,20 @@ class VirtualTime {
     this.leftOn = null;
   }
 
+  isOfOtherClock(name) {
+    const timer = globalThis[name];
+    if (timer === this.switches[name]) return false;
+    // Jest's legacy timers are mock functions, all of them; a spy on one that clears is none.
+    return timer.clock !== undefined || /clock/.test(String(timer)) || (name === "setTimeout" && timer._isMockFunction === true);
+  }
+
   /** Throw where the fake timers of the runner are on, by themselves or over ours. */
   refuseOthers(when) {
-    const timer = globalThis.setTimeout;
-    const fake = timer !== this.switches.setTimeout && (timer.clock !== undefined || timer._isMockFunction || /clock/.test(String(timer)));
+    const fake = NAMES.some((name) => this.isOfOtherClock(name));
     const date = this.clock !== null && globalThis.Date !== this.date;
     if (!fake && !date && !globalThis.Date.isFake) return;
     throw new BothClocks(typeof globalThis.jest === "object" || globalThis.__vitest_worker__ === undefined ? "Jest's" : "Vitest's", { ...when, date: !fake });
   }
-}
-
-function aborting(clock, milliseconds) {
-  const controller = new AbortController();
-  const expired = () => controller.abort(new DOMException("The operation was aborted due to timeout", "TimeoutError"));
-  clock.add(expired, milliseconds, [], false);
-  return controller.signal;
 }
 
 module.exports = { BothClocks, VirtualTime };
