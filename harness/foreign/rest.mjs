@@ -16,8 +16,10 @@ const PROMISED_WITHIN = 6;
 const COMPRESSOR = /^(ZLIB|BROTLI|ZSTD)/;
 // How long work is waited for that goes on when nothing is being run any more: the processor has answered.
 const LEFT_MS = 500;
-// What may be there without anything ever coming of it.
-export const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
+// What may be there without anything ever coming of it; what is sent by UDP is listed as long as it is on its way.
+export const SILENT = new Set([
+  ...["Immediate", "Timeout", "TCPServerWrap", "UDPWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"],
+]);
 
 export class Rest {
   constructor() {

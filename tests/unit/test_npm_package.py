@@ -129,3 +129,26 @@ def test_time_is_virtual_wherever_it_is_waited_for_and_other_fake_timers_are_ref
         "setTimeout": ["taken", "BothClocks", "BothClocks"],
         **{name: ["taken", "BothClocks", "taken"] for name in ("setInterval", "clearTimeout", "clearInterval")},
     }
+
+
+def test_a_socket_of_udp_and_a_unix_socket_that_was_answered_are_nothing_to_wait_for(tmp_path: Path) -> None:
+    script = f"""
+    import dgram from "node:dgram";
+    import net from "node:net";
+    const {{ Rest }} = packed("./rest.cjs");
+    const at = {json.dumps(str(tmp_path / "socket"))};
+    const server = net.createServer((line) => line.on("data", (data) => line.write(data)));
+    await new Promise((go) => server.listen(at, go));
+    const rest = new Rest();
+    rest.look();
+    const socket = dgram.createSocket("udp4");
+    await new Promise((go) => socket.send("jobs:1|c", 9, "127.0.0.1", go));
+    const sent = rest.outstanding();
+    const line = net.connect(at);
+    await new Promise((go) => line.once("connect", go));
+    line.write("a question");
+    const asked = rest.outstanding().at(-1);
+    await new Promise((go) => line.once("data", go));
+    process.stdout.write(JSON.stringify([sent, asked, rest.outstanding()]), () => process.exit());
+    """
+    assert packed(tmp_path, script) == [[], "a reply on a socket", []]

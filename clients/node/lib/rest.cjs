@@ -14,8 +14,12 @@ const GRACE_MS = 1_000;
 // A socket on which something was sent waits for a reply for that long; then it counts as one that only sends.
 const REPLY_MS = 5_000;
 const ON_THREADS = /REQUEST$|JOB$/;
-// What may be there without anything ever coming of it; a socket is told by what went over it.
-const SILENT = new Set(["Immediate", "Timeout", "TCPServerWrap", "TCPSocketWrap", "FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"]);
+// What may be there without anything ever coming of it; a socket is told by what went over it, and what is sent by UDP is
+// listed as long as it is on its way.
+const SILENT = new Set([
+  ...["Immediate", "Timeout", "TCPServerWrap", "TCPSocketWrap", "PipeWrap", "UDPWrap"],
+  ...["FSEventWrap", "StatWatcher", "SignalWrap", "TTYWrap"],
+]);
 
 class Rest {
   constructor() {
@@ -100,7 +104,12 @@ class Rest {
 /** Connections that this process has made; one that a server of its own has accepted waits for no reply. */
 function sockets() {
   const open = process._getActiveHandles?.() ?? [];
-  return open.filter((handle) => typeof handle?.bytesRead === "number" && handle.remoteAddress && !handle.server);
+  return open.filter((handle) => typeof handle?.bytesRead === "number" && (handle.remoteAddress || isPipe(handle)) && !handle.server);
+}
+
+/** Whether it is a Unix socket, on which a reply may come, and not what this process prints to. */
+function isPipe(handle) {
+  return handle._handle?.constructor.name === "Pipe" && handle.readable;
 }
 
 /** Whether the job that is being made answers a promise: of `crypto.subtle`, which on Node 24 sets no callback on it. */
