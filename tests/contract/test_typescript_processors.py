@@ -498,15 +498,16 @@ def test_the_environment_and_the_rows_fields_are_there(tmp_path: Path) -> None:
 def test_a_thrown_error_is_retried_and_a_final_one_is_not(tmp_path: Path) -> None:
     body = """
     if (job.input === "final") throw Object.assign(new Error("no"), { retryable: false });
+    if (job.input === "BullMQ's") throw Object.assign(new Error("no"), { name: "UnrecoverableError" });
     if (job.input === "refused") return { success: false, error: "never", retryable: false };
     if (job.attempts < 3) throw new RangeError(`attempt ${job.attempts}`);
     return { success: true, output: job.attempts };
     """
     with JobHarness() as jobs:
         jobs.register("tool", processor(tmp_path, body))
-        handles = [jobs.enqueue("tool", kind) for kind in ("again", "final", "refused")]
+        handles = [jobs.enqueue("tool", kind) for kind in ("again", "final", "BullMQ's", "refused")]
         jobs.run_until_idle()
-        assert [(job.status, job.attempts) for job in handles] == [("COMPLETED", 3), ("FAILED", 1), ("FAILED", 1)]
+        assert [(job.status, job.attempts) for job in handles] == [("COMPLETED", 3), *[("FAILED", 1)] * 3]
 
 
 def test_what_it_throws_comes_back_with_its_place(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 // Must not know: timers, modules, the channel.
 
 const DEEPEST = 500;
+// What errors are called after which no queue tries again: our own, and BullMQ's.
+const FINAL = ["NonRetryableError", "UnrecoverableError"];
 
 /** Answer `{ value, notes }`, or `{ bad }`: what JSON cannot hold, with its path. */
 export function toJson(value, name) {
@@ -116,7 +118,7 @@ export function described(thrown) {
         message: String(thrown.message),
         stack: typeof thrown.stack === "string" ? thrown.stack : "",
         code: thrown.code === undefined ? null : String(thrown.code),
-        final: thrown.retryable === false || thrown.name === "NonRetryableError",
+        final: thrown.retryable === false || FINAL.includes(thrown.name),
       };
     }
     return { name: "Thrown", message: typeof thrown === "string" ? thrown : JSON.stringify(lenient(thrown)), stack: "" };
