@@ -2,7 +2,7 @@
 // process is at rest. The program itself is not changed, and knows nothing of this.
 // Must not know: queues, jobs, statements.
 import Module, { createRequire, syncBuiltinESMExports } from "node:module";
-import { Clock, install, realSetImmediate } from "../../foreign/clock.mjs";
+import { Clock, install, realSetImmediate, realSetTimeout } from "../../foreign/clock.mjs";
 import { Peer } from "../../foreign/peer.mjs";
 import { deepStack, lineOf, placeOf } from "../../foreign/places.mjs";
 import { Rest, SILENT } from "../../foreign/rest.mjs";
@@ -23,7 +23,9 @@ const TSX_WATCHER = /[\\/]tsx-\d+[\\/]\d+\.pipe$/;
 // The messages of PostgreSQL's that have the text of a statement, after their kind and length: Parse has a name before it.
 const [QUERY, PARSE, HEAD] = [0x51, 0x50, 5];
 const POOLED = Symbol("watched by job-harness");
-const COUNTED = ["TCPSocketWrap", "PipeWrap", "MessagePort"];
+const COUNTED = ["TCPSocketWrap", "PipeWrap", "MessagePort", "ProcessWrap"];
+// A child process is waited for so long, in real time: one that stays, such as a server, lives beside this one.
+const CHILD_MS = 2_000;
 
 async function begin() {
   const asked = JSON.parse(process.env[ASKED]);
@@ -39,6 +41,7 @@ async function begin() {
     odd.add(what);
   };
   const lines = new Lines();
+  const children = watchChildren();
   watchNetwork(asked, sockets, lines, note);
   let begun = false;
   let letGo;
@@ -52,15 +55,16 @@ async function begin() {
       clock.place = () => placeOf(deepStack());
       install(clock, hashed(`${seed} Math.random`));
       installChance(seed);
+      void [process.stdout, process.stderr]; // Made when they are first used: they keep no program going.
       rest.begin();
       begun = true;
       letGo();
     },
-    /** Let one timer fire. */
-    fire: ({ timer }) => clock.timers.get(timer)?.fire(),
+    /** Let one timer fire, where nothing of ours catches what it throws. */
+    fire: ({ timer }) => void realSetImmediate(() => clock.timers.get(timer)?.fire()),
     rest() {},
   };
-  rest.more = () => sockets.behind();
+  rest.more = () => [...sockets.behind(), ...children()];
   rest.alive = (io) => peer.send({ idle: peer.turn, next: null, io });
   peer.serve({
     async act(message) {
@@ -71,9 +75,12 @@ async function begin() {
       return { value: null };
     },
     now: (now) => (clock.now = Math.max(clock.now, now)),
-    rest: () => rest.reached(),
+    async rest() {
+      await rest.reached();
+      if (begun) await lastWork(clock, rest);
+    },
     next() {
-      if (begun && isOver(clock, rest)) realSetImmediate(end);
+      if (begun && isOver(clock, rest)) realSetImmediate(() => process.exit());
       return { next: clock.next(), timers: timersOf(clock), sockets: sockets.told(), lines: lines.told(sockets) };
     },
   });
@@ -88,9 +95,27 @@ function isOver(clock, rest) {
   return [...counts].every(([kind, count]) => kind === "Immediate" || count <= (rest.baseline.get(kind) ?? 0));
 }
 
-function end() {
-  process.emit("beforeExit", process.exitCode ?? 0);
-  process.exit();
+/** Say that the end comes, once nothing keeps the program going; again, as Node does, whenever that began something. */
+async function lastWork(clock, rest) {
+  while (isOver(clock, rest)) {
+    realSetImmediate(() => process.emit("beforeExit", process.exitCode ?? 0));
+    await new Promise((heard) => realSetImmediate(heard));
+    const immediate = process.getActiveResourcesInfo().includes("Immediate");
+    if (isOver(clock, rest) && !immediate && rest.outstanding().length === 0) return;
+    await rest.reached();
+  }
+}
+
+/** Return what lists the child processes that are waited for. */
+function watchChildren() {
+  const awaited = new Set();
+  channels.subscribe("child_process", ({ process: child }) => {
+    awaited.add(child);
+    const over = () => awaited.delete(child);
+    child.once("exit", over);
+    realSetTimeout(over, CHILD_MS).unref();
+  });
+  return () => [...awaited].filter((child) => child._handle?.hasRef()).map(() => "ProcessWrap");
 }
 
 function timersOf(clock) {
@@ -241,17 +266,20 @@ function lineFor(sql, byText) {
   return byText.get(sql);
 }
 
-/** Let a server that is to listen at a port of the file listen at the port that the harness chose for it. */
+/**
+ * Let a server listen at the port that the harness chose for it; at one that the file does not name, where only this
+ * process finds it: another run, or another instance, may be there.
+ */
 function watchServers(ports, listened) {
   const { listen, address } = net.Server.prototype;
   net.Server.prototype.listen = function (...args) {
     const options = typeof args[0] === "object" && args[0] !== null ? args[0] : { port: args[0] };
     const port = Number(options.port);
     const callback = args.findLast((each) => typeof each === "function");
-    if (!(port in ports)) return listen.apply(this, args);
+    if (!(port > 0)) return listen.apply(this, args);
     this.asked = port;
-    listened.set(port, ports[port]);
-    const where = { port: ports[port], host: "127.0.0.1" };
+    this.once("listening", () => listened.set(port, address.call(this).port));
+    const where = { port: ports[port] ?? listened.get(port) ?? 0, host: "127.0.0.1" };
     return callback === undefined ? listen.call(this, where) : listen.call(this, where, callback);
   };
   net.Server.prototype.address = function () {
@@ -278,10 +306,11 @@ function watchRequests(outside, note) {
     };
   }
   const { fetch } = globalThis;
-  globalThis.fetch = function (input, init) {
+  globalThis.fetch = async function (input, init) {
     const isRequest = typeof input === "object" && typeof input?.url === "string"; // To name `Request` loads all of undici.
-    const url = new URL(isRequest ? input.url : String(input));
-    if (url.protocol !== "https:" || !named(url.hostname)) return fetch(input, init);
+    const text = isRequest ? input.url : String(input);
+    const url = URL.canParse(text) ? new URL(text) : null; // Node says why it is none.
+    if (url?.protocol !== "https:" || !named(url.hostname)) return fetch(input, init);
     url.protocol = "http:";
     url.port = "";
     return fetch(isRequest ? new Request(url, input) : url, init);
