@@ -297,7 +297,33 @@ def test_fetch_is_answered_by_the_test_and_by_nobody_else(tmp_path: Path) -> Non
         assert jobs.now - begin == timedelta(seconds=30)
         with pytest.raises(JavaScriptError, match=r"nothing answers https://api\.example/things in this test"):
             jobs.perform_job(target, None)
-    assert asked == [{"method": "POST", "headers": {"x-key": "k"}, "body": '{"a":1}'}]
+    headers = {"content-type": "text/plain;charset=UTF-8", "x-key": "k"}
+    assert asked == [{"method": "POST", "headers": headers, "body": '{"a":1}'}]
+
+
+def test_what_is_sent_by_fetch_is_what_node_would_send(tmp_path: Path) -> None:
+    body = """
+    const form = new FormData();
+    form.set("order", "7");
+    const search = new URLSearchParams({ order: "7" });
+    const bytes = new TextEncoder().encode("order=7");
+    const bodies = [form, search, bytes, new Blob(["order=7"], { type: "text/csv" }), new Response("order=7").body];
+    for (const body of bodies) await fetch("https://pay.example/", { method: "post", body } as any);
+    return { success: true };
+    """
+    asked: list[Any] = []
+
+    def answer(url: str, request: dict[str, Any]) -> int:
+        asked.append((request["method"], request["headers"].get("content-type"), request["body"]))
+        return 200
+
+    with JobHarness() as jobs:
+        assert jobs.perform_job(TypeScriptProcessor(processor(tmp_path, body), fetch=answer), None).success
+    (_, kind, form), *others = asked
+    assert kind.startswith("multipart/form-data; boundary=")
+    assert 'name="order"\r\n\r\n7\r\n' in form
+    kinds = ("application/x-www-form-urlencoded;charset=UTF-8", None, "text/csv", None)
+    assert others == [("POST", kind, "order=7") for kind in kinds]
 
 
 class Echo(http.server.BaseHTTPRequestHandler):

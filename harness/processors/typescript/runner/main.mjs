@@ -77,17 +77,17 @@ function evaluated(source) {
 
 function fakeFetch(way) {
   return async (resource, init = {}) => {
-    const request = resource instanceof Request ? resource : null;
-    const url = String(request ? request.url : resource);
+    const url = String(resource instanceof Request ? resource.url : resource);
     if (way === "refuse") {
       throw new TypeError(`fetch failed: nothing answers ${url} in this test; give fetch= to answer it`);
     }
+    const request = new Request(resource, { ...init, duplex: "half" });
     const about = {
-      method: init.method ?? request?.method ?? "GET",
-      headers: Object.fromEntries(new Headers(init.headers ?? request?.headers)),
-      body: init.body === undefined ? await request?.text() : String(init.body),
+      method: request.method,
+      headers: Object.fromEntries(request.headers),
+      body: request.body === null ? undefined : await request.text(),
     };
-    const signal = init.signal ?? request?.signal;
+    const signal = init.signal ?? (resource instanceof Request ? resource.signal : undefined);
     signal?.throwIfAborted();
     const answer = ask("fetch", [url, about]);
     const aborted = new Promise((_, reject) => {
