@@ -429,6 +429,20 @@ def test_only_imports_at_the_head_are_looked_at_and_a_comment_uses_nothing(tmp_p
     assert output == ['import { Gone } from "./gone";', "function", "done", True]
 
 
+def test_an_import_is_used_though_quotes_and_slashes_stand_around_its_use(tmp_path: Path) -> None:
+    source = """
+    import { sep } from "node:path";
+    import { delimiter } from "node:path";
+    const apostrophe = /'/;
+    const sources = 'src/*.ts';
+    export const run = async () => ({ success: true, output: sep + apostrophe.source + sources });
+    const built = 'dist/*/index.js', half = 4 / 2, /* delimiter */ one = half / 2, quotes = /[/*'"]/;
+    """
+    with JobHarness() as jobs:
+        target = written(tmp_path, source.replace("{ delimiter }", "{ Gone as delimiter }")) + "#run"
+        assert jobs.perform_job(target, None).output == "/'src/*.ts"
+
+
 def test_a_timeout_signal_is_virtual_too(tmp_path: Path) -> None:
     body = 'await fetch("https://slow.example", { signal: AbortSignal.timeout(5000) }); return { success: true }'
 

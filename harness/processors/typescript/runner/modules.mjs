@@ -261,11 +261,19 @@ function withoutUnusedImports(source) {
   return result + source.slice(at);
 }
 
-// Text in quotes stays, so that nothing in it is taken for a comment.
-const QUOTED_OR_COMMENT = /(["'`])(?:\\[^]|(?!\1)[^\\])*\1|(?<=^|\s)\/\/[^\n]*|\/\*[^]*?\*\//gm;
+// Text in quotes and regular expressions stay, so that nothing in them is taken for a comment, nor for an end of text. A
+// slash begins an expression, and does not divide, after what no value ends with.
+const TEXT = /(["'])(?:\\[^]|(?!\1)[^\\\n])*\1|`(?:\\[^]|[^\\`])*`/;
+const NO_VALUE = /(?<![^])|[=(,:;!&|?{}[+\-*%~^<>]|\b(?:return|typeof|case|in|of|throw|void|do|else|yield|await)/;
+const EXPRESSION = /\/(?![/*])(?:\\.|\[(?:\\.|[^\]\\\n])*\]|[^/\\[\n])+\//;
+const COMMENT = /(?<=^|\s)\/\/[^\n]*|\/\*[^]*?\*\//;
+const TEXT_OR_COMMENT = new RegExp(
+  `${TEXT.source}|(?=/)(?<=(?:${NO_VALUE.source})\\s*)${EXPRESSION.source}|${COMMENT.source}`,
+  "gm",
+);
 
 function withoutComments(source) {
-  return source.replace(QUOTED_OR_COMMENT, (text) => (text.startsWith("/") ? "" : text));
+  return source.replace(TEXT_OR_COMMENT, (text) => (/^\/[/*]/.test(text) ? "" : text));
 }
 
 function without(found, unused) {
