@@ -443,6 +443,27 @@ def test_an_import_is_used_though_quotes_and_slashes_stand_around_its_use(tmp_pa
         assert jobs.perform_job(target, None).output == "/'src/*.ts"
 
 
+@pytest.mark.parametrize("kind", ["commonjs", "module"])
+def test_a_file_that_is_compiled_to_commonjs_finds_what_it_finds_there(kind: str, tmp_path: Path) -> None:
+    written(tmp_path, json.dumps({"type": kind}), name="package.json")
+    written(tmp_path, "module.exports = { word: 'required' };", name="lib/word.cjs")
+    source = """
+    const { path: __filename } = { path: "its own" };
+    let alone = false;
+    export const run = async () => {
+      if (require.main === module) alone = true;
+      return { success: true, output: [__dirname, __filename, require("./word.cjs").word, alone] };
+    };
+    """
+    with JobHarness() as jobs:
+        target = written(tmp_path, source, name="lib/charge.ts") + "#run"
+        if kind == "commonjs":
+            assert jobs.perform_job(target, None).output == [str(tmp_path / "lib"), "its own", "required", False]
+        else:
+            with pytest.raises(JavaScriptError, match="require is not defined"):
+                jobs.perform_job(target, None)
+
+
 def test_a_timeout_signal_is_virtual_too(tmp_path: Path) -> None:
     body = 'await fetch("https://slow.example", { signal: AbortSignal.timeout(5000) }); return { success: true }'
 

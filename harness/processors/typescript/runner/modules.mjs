@@ -9,6 +9,7 @@ import { Paths } from "./tsconfig.mjs";
 const fs = module.createRequire(import.meta.url)("node:fs"); // See peer.mjs.
 
 const STUB = "job-harness-stub:";
+const COMMONJS = "job-harness-commonjs:";
 const EXTENSIONS = [".ts", ".mts", ".cts", ".js", ".mjs", ".cjs", ".json"];
 const LIBRARY = `${path.sep}node_modules${path.sep}`;
 // With any hook on loading, Node 22 runs an imported CommonJS file by a `require` of its own, which fails on a circle of
@@ -47,6 +48,7 @@ export class Modules {
 
   resolve(specifier, context, next) {
     const parent = context.parentURL ?? "";
+    if (specifier.startsWith(COMMONJS)) return { url: specifier, format: "module", shortCircuit: true };
     const stub = this.stubbed(specifier, parent);
     if (stub !== null) return stub;
     if (module.isBuiltin(specifier) || specifier.startsWith("data:")) return next(specifier, context);
@@ -127,11 +129,13 @@ export class Modules {
 
   load(url, context, next) {
     if (url.startsWith(STUB)) return { format: "module", shortCircuit: true, source: this.stubSource(url) };
+    if (url.startsWith(COMMONJS)) return { format: "module", shortCircuit: true, source: commonJsOf(url) };
     if (!url.startsWith("file:")) return next(url, context);
     const file = fileURLToPath(url);
     if (TYPESCRIPT.test(file)) {
-      const format = file.endsWith(".cts") ? "commonjs" : "module";
-      return { format, shortCircuit: true, source: mapped(readable(fs.readFileSync(file, "utf8"), url)) };
+      const source = mapped(readable(fs.readFileSync(file, "utf8"), url));
+      if (file.endsWith(".cts")) return { format: "commonjs", shortCircuit: true, source };
+      return { format: "module", shortCircuit: true, source: withCommonJs(source, url) };
     }
     // Node itself reads what is required, which has no attributes, and what is imported with its type.
     const { importAttributes } = context;
@@ -176,6 +180,35 @@ function required(file) {
     ...names.flatMap((name, at) => [`const e${at} = found[${quoted(name)}];`, `export { e${at} as ${quoted(name)} };`]),
   ];
   return { format: "module", shortCircuit: true, source: source.join("\n") };
+}
+
+// What a file finds that its package compiles to CommonJS, unless it declares it itself: it is read as a module here.
+const FOUND = ["__dirname", "__filename", "require"];
+const COMPARED = /\brequire\.main\s*===?\s*module\b/;
+
+/** The source with an import, at its end, of what of CommonJS it takes for granted. */
+function withCommonJs(source, url) {
+  if (url.endsWith(".mts") || !FOUND.some((name) => source.includes(name))) return source;
+  const code = withoutComments(source);
+  const wanted = COMPARED.test(code) ? [...FOUND, "module"] : FOUND;
+  const names = wanted.filter((name) => uses(code, name) && !declares(code, name));
+  if (names.length === 0 || code.includes("import.meta") || isOfModules(path.dirname(fileURLToPath(url)))) return source;
+  return `${source}\nimport { ${names.join(", ")} } from ${quoted(COMMONJS + url)};`;
+}
+
+function commonJsOf(url) {
+  const file = fileURLToPath(url.slice(COMMONJS.length));
+  return [
+    `import { createRequire } from "node:module";`,
+    `export const __filename = ${quoted(file)}, __dirname = ${quoted(path.dirname(file))};`,
+    "export const require = createRequire(__filename), module = { exports: {} };",
+  ].join("\n");
+}
+
+function isOfModules(folder) {
+  const about = path.join(folder, "package.json");
+  if (fs.existsSync(about)) return JSON.parse(fs.readFileSync(about, "utf8")).type === "module";
+  return folder !== path.dirname(folder) && isOfModules(path.dirname(folder));
 }
 
 /** Let stacks show the original of code that has a source map: they cost more, so only from where there is one. */
@@ -286,6 +319,11 @@ function without(found, unused) {
 
 function uses(source, name) {
   return new RegExp(`(?<![\\w$])${name.replace(/\$/g, "\\$")}(?![\\w$])`).test(source);
+}
+
+function declares(source, name) {
+  const braced = "(?:const|let|var|import)\\s*\\{[^}]*[\\s{,:]";
+  return new RegExp(`\\b(?:(?:const|let|var|function|class|import|as)\\s+|${braced})${name}(?![\\w$])`).test(source);
 }
 
 function newlines(text) {
