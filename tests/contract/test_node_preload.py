@@ -30,10 +30,12 @@ class Program:
         command = [node, f"--import={NODE_PRELOAD.as_uri()}", path]
         self.peer = Peer(command, name="the program", environment=environment, log=self.printed.append)
         self.timers: list[list[Any]] = []
+        self.sockets: dict[str, list[Any]] = {}
         self.turn("begin", NOW, seed="1")
 
     def turn(self, do: str, now: float, **more: Any) -> None:
-        self.timers = self.peer.ask(do, {"sockets": {}, "skip": [], "skew": 0, **more}, now=now)["timers"]
+        idle = self.peer.ask(do, {"sockets": {}, "skip": [], "skew": 0, **more}, now=now)
+        self.timers, self.sockets = idle["timers"], idle["sockets"]
 
     def fire(self) -> None:
         """Let the timer fire that is due first."""
@@ -79,15 +81,17 @@ def test_a_server_at_a_port_that_the_file_does_not_name_is_in_nobodys_way(starte
     with socket.create_server(("0.0.0.0", 0)) as taken:
         port = taken.getsockname()[1]
         program = started(f"""
-        import http from "node:http";
-        const metrics = http.createServer((_, answer) => answer.end("metrics"));
+        import net from "node:net";
+        const metrics = net.createServer((line) => line.on("data", (data) => line.write(`${{data}} of metrics`)));
         metrics.listen({port}, () => console.log("at", metrics.address().port));
-        setTimeout(async () => console.log(await (await fetch("http://localhost:{port}/")).text()), 1);
+        const kept = [];
+        setTimeout(() => kept.push(net.connect({port}, "localhost", () => kept[0].write("a line"))), 1);
+        setTimeout(() => kept[0].on("data", (data) => console.log(String(data))), 2);
         """)
         program.fire()
-        for _ in range(200):  # What is on its way between processes is known to the harness alone.
-            program.turn("rest", NOW + 1)
-    assert program.printed == [f"at {port}", "metrics"]
+        assert program.sockets == {}, "no other process has an end of it"
+        program.fire()
+    assert program.printed == [f"at {port}", "a line of metrics"]
 
 
 def test_a_program_ends_when_beforeexit_has_nothing_left_to_begin(started: Callable[[str], Program]) -> None:

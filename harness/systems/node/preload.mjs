@@ -130,12 +130,18 @@ function timersOf(clock) {
 class Sockets {
   constructor() {
     this.known = new Map();
+    /** Pairs of ends of connections that this process has with itself, both ways: the harness sees neither end. */
+    this.within = [];
     this.expected = {};
   }
 
   add(socket) {
     const keep = () => {
-      if (socket.localPort !== undefined) this.known.set(`${socket.localPort}:${socket.remotePort}`, socket);
+      if (socket.localPort === undefined) return;
+      const other = `${socket.remotePort}:${socket.localPort}`;
+      if (!this.known.has(other)) return this.known.set(`${socket.localPort}:${socket.remotePort}`, socket);
+      this.within.push([socket, this.known.get(other)], [this.known.get(other), socket]);
+      this.known.delete(other);
     };
     if (socket.localPort === undefined) socket.once("connect", keep);
     else keep();
@@ -144,15 +150,19 @@ class Sockets {
   expect(sockets) {
     this.expected = sockets;
     for (const [key, socket] of this.known) if (socket.destroyed && !(key in sockets)) this.known.delete(key);
+    this.within = this.within.filter(([from, to]) => !from.destroyed || !to.destroyed);
   }
 
-  /** What the harness has sent and this process has not read yet. */
+  /** What the harness, or this process itself, has sent and this process has not read yet. */
   behind() {
+    for (const [from, to] of this.within) {
+      if (!hasEnded(to) && (to.bytesRead < from.bytesWritten || from.destroyed || from.writableFinished)) return ["read"];
+    }
     for (const [key, [bytes, closed]] of Object.entries(this.expected)) {
       const socket = this.known.get(key);
       if (socket === undefined) return ["accept"];
       if (socket.destroyed) continue;
-      if (socket.bytesRead < bytes || (closed && !socket.readableEnded && !socket._readableState.ended)) return ["read"];
+      if (socket.bytesRead < bytes || (closed && !hasEnded(socket))) return ["read"];
     }
     return [];
   }
@@ -162,11 +172,15 @@ class Sockets {
     const told = {};
     for (const [key, socket] of this.known) {
       const { destroyed, bytesRead, bytesWritten } = socket;
-      const seen = destroyed || socket.readableEnded || socket._readableState.ended;
-      told[key] = [bytesRead, bytesWritten, destroyed || socket.writableEnded, seen];
+      told[key] = [bytesRead, bytesWritten, destroyed || socket.writableEnded, hasEnded(socket)];
     }
     return told;
   }
+}
+
+/** Whether a socket has seen the end of the other side, or hears no more. */
+function hasEnded(socket) {
+  return socket.destroyed || socket.readableEnded || socket._readableState.ended;
 }
 
 /** Let connections lead where the harness says: to the database, to other processes, to what stands for the outside. */
