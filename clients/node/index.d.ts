@@ -149,6 +149,14 @@ export interface OwnWorkersOptions {
   queue: string;
 }
 
+/** A side effect that a worker of the test's own declared; `worker` is null for one that was begun without `start`. */
+export interface WorkerEffect {
+  name: string;
+  at: Date;
+  worker: string | null;
+  data: any;
+}
+
 /** A harness for workers that the test starts itself; jobs are sent by the library. */
 export interface OwnWorkersHarness {
   /** An empty PostgreSQL for this test, on virtual time. */
@@ -158,13 +166,13 @@ export interface OwnWorkersHarness {
   /** Let a worker die now, or at the next effect or step of that name; it begins anew at once. */
   crashWorker(where?: { at?: string; worker?: string }): Promise<void>;
   /** A job by its id in the table. */
-  job(id: string): Job;
+  job(id: string | number): Job;
   readonly jobs: Job[];
   advance(length: Length): Promise<void>;
   runUntilIdle(): Promise<void>;
   waitFor(job: Named, status?: Status, options?: { within?: Length }): Promise<void>;
   readonly now: Date;
-  effects(name?: string): SideEffect[];
+  effects(name?: string): WorkerEffect[];
   always(check: () => unknown): void;
   external: Harness["external"];
 }

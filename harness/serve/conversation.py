@@ -49,6 +49,7 @@ class Conversation:
         self._lines: deque[bytes] = deque()
         self._later: deque[dict[str, Any]] = deque()
         """What the test asked while it was not its turn to ask."""
+        self._between: list[Report] = []
         self._turn = 0
         self._severed: set[int] = set()
         self._hear: Callable[[Sequence[Report]], None] = lambda said: None
@@ -79,7 +80,14 @@ class Conversation:
             assert line is not None, "without a limit there is always a line"
             if "ask" in line:
                 return line
+            if line.get("effect") == "died":
+                self._between.append(line)
             # What else comes now belongs to a turn that was given up.
+
+    def between_turns(self) -> list[Report]:
+        """Return which workers died between two turns, since this was last asked."""
+        died, self._between = self._between, []
+        return died
 
     # turns of the peer ----------------------------------------------------------------------------------------------
 

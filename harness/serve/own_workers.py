@@ -7,6 +7,7 @@ time goes from timer to timer, what rows say. Must not know: lines, processors, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -66,6 +67,10 @@ class OwnWorkers:
         self._now: Instant = 0
         self._logged = False
         self._told: dict[JobId, dict[str, Any]] = {}
+        self._deleted: Standing = {}
+        """How jobs ended whose rows are gone."""
+        self._broken: list[str] = []
+        """What a check of the test's own found wrong, in words."""
         self.title = ""
 
     def open(self, queue: str, *, title: str) -> dict[str, Any]:
@@ -73,7 +78,7 @@ class OwnWorkers:
 
         Raises UsageError for a queue that cannot be seen, EnvironmentUnavailable without PostgreSQL.
         """
-        self._table = table_of(queue)
+        table = table_of(queue)
         if self._database is None:
             self._database = SystemDatabase(tcp=True)
         server = psycopg.conninfo.conninfo_to_dict(self._database.cluster.url(tcp=True))
@@ -83,8 +88,11 @@ class OwnWorkers:
                 hint=f"Let {DSN_VARIABLE} name it by host and port, or leave that out: then one is started.",
             )
         self._database.renew()
-        self._now, self._logged, self._told, self.title = 0, False, {}, title
-        return {"now": self.now_ms, "engine": self._table.name, "url": self._url}
+        self._now, self._logged, self.title = 0, False, title
+        self._told, self._deleted, self._broken = {}, {}, []
+        self._conversation.between_turns()  # Of workers of the test before.
+        self._table = table
+        return {"now": self.now_ms, "engine": table.name, "url": self._url}
 
     @property
     def is_open(self) -> bool:
@@ -126,6 +134,11 @@ class OwnWorkers:
     def wait_for(self, job: JobId, status: str | None = None, *, within: Any = "1d") -> None:
         """Let time pass until a job has ended, or has a status. Raises LimitReached where no worker takes a due job."""
         wanted = ENDED if status is None else {self._status(status)}
+        if job not in (known := self._standing()):
+            raise UsageError(
+                f"wait_for: there is no job {job!r} in {self._jobs.table}{did_you_mean(job, known)}",
+                hint="Await what sends it.",
+            )
         why = self._settle(self._now + read_length(within), until=lambda standing: standing.get(job) in wanted)
         if why:
             raise LimitReached(f"{self._words([job])}: {why}", hint=_WHO_WORKS)
@@ -183,17 +196,24 @@ class OwnWorkers:
         return self._heard(self._conversation.time(self.now_ms))
 
     def _heard(self, said: Sequence[Report]) -> Instant | None:
-        """Begin anew who has died in a turn; return when the next timer fires."""
-        for report in said:
+        """Begin anew all who have died in a turn, or since the one before; return when the next timer fires."""
+        reports = deque([*self._conversation.between_turns(), *said])
+        due = None
+        while reports:
+            report = reports.popleft()
             if report.get("effect") == "died":
-                return self.died(report["actor"], report["data"]["ports"])
-        due = said[-1].get("next")
+                reports.extend(self._begun_anew(report["actor"], report["data"]["ports"]))
+            elif "idle" in report:
+                due = report.get("next")
         return None if due is None else instant_at(due)
 
-    def died(self, worker: str, ports: Sequence[int]) -> Instant | None:
-        """Let what a dead worker held open be rolled back, and a new one begin; return when the next timer fires."""
+    def died(self, worker: str, ports: Sequence[int]) -> None:
+        """Let what a dead worker held open be rolled back, and a new one begin."""
+        self._heard(self._begun_anew(worker, ports))
+
+    def _begun_anew(self, worker: str, ports: Sequence[int]) -> Sequence[Report]:
         self._wait_for_gone(ports)
-        return self._heard(self._conversation.go("again", actor=worker, now=self.now_ms))
+        return self._conversation.go("again", actor=worker, now=self.now_ms)
 
     def _wait_for_gone(self, ports: Sequence[int]) -> None:
         patience = Deadline(GONE_SECONDS)
@@ -230,7 +250,16 @@ class OwnWorkers:
                 f"SELECT ({columns['id']})::text AS id, ({columns['status']})::text AS status "
                 f"FROM {self._jobs.rows} AS job"
             )
-        return {row["id"]: self._jobs.status.get(row["status"]) for row in found}
+        return {**self._ended(), **{row["id"]: self._jobs.status.get(row["status"]) for row in found}}
+
+    def _ended(self) -> Standing:
+        """Return how jobs ended whose rows the library deletes with that."""
+        if not (self._logged and self._jobs.deletes):
+            return {}
+        gone = {row["job"] for row in self._at.rows(f"SELECT job FROM {LOG} WHERE after IS NULL")}
+        if gone - self._deleted.keys():
+            self._deleted = {job: life.path[-1] for job, life in self._lives().items() if job in gone and life.path}
+        return self._deleted
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -332,10 +361,31 @@ class OwnWorkers:
     def finish(self, *, looked: Collection[str], judge: bool) -> dict[str, Any]:
         """Judge what was written down, in words; the database is given up."""
         try:
-            problems = self._problems(looked) if judge and self._logged else []
-            return {"problems": problems, "notes": []}
+            if not judge:
+                return {"problems": [], "notes": []}
+            self.watch()
+            judged = self._problems(looked) if self._logged else list(self._unjudged())
+            return {"problems": [*self._broken, *judged], "notes": []}
         finally:
             self._table = None
+
+    def report_broken(self, name: str, message: str) -> None:
+        """Remember that a check of the test's own does not hold."""
+        at = format_duration(self._now)
+        self._broken.append(f"invariant_violated: A check of your own failed.\nHere: t+{at}: {name}: {message}")
+
+    def _unjudged(self) -> Iterator[str]:
+        """Say that the table of jobs is not there, where the test has made others."""
+        made = self._at.rows(
+            "SELECT schemaname AS schema, tablename AS name FROM pg_tables "
+            "WHERE schemaname !~ '^(pg_catalog|information_schema|job_harness.*)$' ORDER BY 1, 2"
+        )
+        if not made:
+            return
+        *_, wanted = self._jobs.table.replace('"', "").split(".")
+        near = [f"{row['schema']}.{row['name']}" for row in made if row["name"] == wanted]
+        found = f"; there is {', '.join(near)}: describe that table in a file, and name it as the queue" if near else ""
+        yield f"nothing was judged: there is no table {self._jobs.table} in the database of this test{found}"
 
     def _problems(self, looked: Collection[str]) -> list[str]:
         with snapshot(self._url) as session:

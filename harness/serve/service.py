@@ -419,7 +419,7 @@ class HarnessService:
 
     def broken(self, *, name: str, message: str) -> None:
         """Report that a check of the test's own does not hold: an anomaly."""
-        self._harness.report_broken(name, message)
+        (self._workers or self._harness).report_broken(name, message)
 
     def explore(self, **asked: Any) -> dict[str, Any]:
         """Play the body of a test many times, or as a token says."""

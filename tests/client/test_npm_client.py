@@ -397,6 +397,7 @@ def test_a_date_that_vitest_replaced_is_named_and_fails_no_later_test(project: P
 OWN = """
 import PgBoss from "pg-boss";
 import { run, runMigrations, makeWorkerUtils } from "graphile-worker";
+import { effect } from "job-harness";
 import { expect, ownWorkers, test } from "job-harness/vitest";
 
 const harness = ownWorkers({ queue: "QUEUE" });
@@ -440,6 +441,40 @@ test("a worker that is killed between two polls", async () => {
   await harness.waitFor(id!, "COMPLETED", { within: "1m" });
   expect(harness.job(id!)).toHaveRun(1);
 }, 60_000);
+test("effects of a worker that was begun without start, two that die in one turn", async () => {
+  const begun: Record<string, number> = {};
+  for (const worker of ["w1", "w2"]) {
+    await harness.start(worker, () => {
+      begun[worker] = (begun[worker] ?? 0) + 1;
+      setTimeout(() => effect("hit"), 1_000);
+    });
+    await harness.crashWorker({ at: "hit", worker });
+  }
+  setTimeout(() => effect("outside"), 500);
+  await harness.advance("10s");
+  expect(begun).toEqual({ w1: 2, w2: 2 });
+  const effects = harness.effects().map(({ name, worker }) => `${name} ${worker}`);
+  expect(effects).toEqual(["outside null", "hit w1", "hit w2", "hit w1", "hit w2"]);
+}, 60_000);
+test("REFUSED begins anew and throws", async () => {
+  let begun = 0;
+  await harness.start("worker", () => {
+    if (++begun > 1) throw new Error("no configuration");
+  });
+  await harness.crashWorker();
+  await harness.advance("1s");
+}, 60_000);
+test("REFUSED always", async () => {
+  harness.always(function never() { throw new Error("charged twice"); });
+  await opened();
+  await harness.advance("1s");
+}, 60_000);
+test("REFUSED no job", async () => {
+  await opened();
+  await harness.advance("1s");
+  expect(harness.job("no-such")).toHaveRun(0);
+}, 60_000);
+test("REFUSED no id", () => void expect(harness.job(null as any)).not.toHaveStatus("FAILED"));
 test("REFUSED register", () => harness.register("a", async () => 1));
 test("REFUSED nothing to kill", () => harness.crashWorker().then(() => {}));
 test("REFUSED never came", async () => {
@@ -451,6 +486,22 @@ test("REFUSED no table", () => harness.runUntilIdle().then(() => {}));
 test.explore("REFUSED explored", async () => {});
 """
 ON_GRAPHILE = """
+test("a job that NOTIFY starts at once, in which the worker dies outside a turn", async () => {
+  const connectionString = harness.databaseUrl;
+  const pay = () => effect("charged");
+  let begun = 0;
+  await harness.start("worker", () => (begun++, run({ connectionString, noHandleSignals: true, taskList: { pay } })));
+  const utils = await makeWorkerUtils({ connectionString });
+  const first = await utils.addJob("pay", {});
+  await harness.waitFor(first.id, "COMPLETED", { within: "1m" });
+  expect(harness.job(first.id)).toHavePath(["PENDING", "PROCESSING", "COMPLETED"]);
+  await harness.crashWorker({ at: "charged" });
+  await utils.addJob("pay", {});
+  while (harness.effects().length < 2) await utils.withPgClient((client) => client.query("SELECT pg_sleep(0.01)"));
+  expect(begun).toBe(1);
+  await harness.advance("1s");
+  expect(begun).toBe(2);
+}, 60_000);
 test("a failed job runs again", async () => {
   const connectionString = harness.databaseUrl;
   await runMigrations({ connectionString });
@@ -470,6 +521,10 @@ TOLD_OF_OWN = (
     "this test has workers of its own",
     'no worker was begun with harness.start("worker"',
     'crashWorker({ at: "charged" }): no worker came to that effect or step',
+    "Error: no configuration",
+    "Here: t+0s: never: charged twice",
+    'no job "no-such" is known here; known: none',
+    "job() takes the id of a job, not null",
     "there is no table pgboss.job in the database of this test",
     "test.explore cannot play workers of the test's own",
 )

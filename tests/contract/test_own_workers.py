@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
+from harness.errors import EnvironmentUnavailable
 from harness.postgres.provider import DSN_VARIABLE
 from harness.serve import Conversation, HarnessService, own_workers
 
@@ -31,6 +32,7 @@ status: {queued: PENDING, running: PROCESSING, done: COMPLETED, failed: FAILED}
 SCHEMA = (
     "CREATE TABLE mail (id text, state text, attempts int DEFAULT 0, started timestamptz, result text, due timestamptz)"
 )
+UNJUDGED = "nothing was judged: there is no table public.mail in the database of this test"
 CLAIM = "UPDATE mail SET state = 'running', attempts = attempts + 1, started = now()"
 
 
@@ -44,6 +46,8 @@ class OwnClient(Conversation):
         self.heard: list[dict[str, Any]] = []
         self.due: dict[float, Any] = {}
         self.reply: list[dict[str, Any]] = []
+        self.dying: dict[str, list[dict[str, Any]]] = {}
+        """Who dies in the next turn, or in that in which this worker begins anew."""
         self.url = ""
         self.now = START_MS
         self.service = HarnessService(self)
@@ -57,6 +61,7 @@ class OwnClient(Conversation):
         if "time" in message:
             for at in sorted(at for at in self.due if at <= now):
                 self.due.pop(at)(self)
+        self.reply += self.dying.pop(message.get("actor", ""), ())
         self.reply.append({"idle": message.get("time", message.get("go")), "next": min(self.due, default=None)})
 
     def _line(self, seconds: float | None) -> dict[str, Any] | None:
@@ -65,6 +70,10 @@ class OwnClient(Conversation):
     def ask(self, do: str, **given: Any) -> Any:
         self.service.carry_out({"ask": len(self.answers) + 1, "do": do, "with": given})
         return self.answers[-1].get("value", self.answers[-1].get("refused"))
+
+    @property
+    def begun_anew(self) -> list[str]:
+        return [each["actor"] for each in self.heard if each.get("do") == "again"]
 
     def sql(self, writer: str, text: str) -> Any:
         with psycopg.connect(self.url, application_name=writer, autocommit=True) as session:
@@ -155,7 +164,76 @@ def test_a_worker_that_died_begins_anew_once_its_sessions_are_gone(client: OwnCl
     with psycopg.connect(client.url) as dying:
         [port] = dying.execute("SELECT inet_client_port()").fetchone() or [0]
     assert client.ask("worker_died", worker="worker", ports=[port]) is None
-    assert [(each["do"], each["actor"]) for each in client.heard if "go" in each] == [("again", "worker")]
+    assert client.begun_anew == ["worker"]
+
+
+def died(worker: str) -> dict[str, Any]:
+    return {"effect": "died", "actor": worker, "data": {"ports": []}}
+
+
+def test_every_worker_that_dies_in_a_turn_or_between_two_begins_anew(client: OwnClient) -> None:
+    client.reply = [died("w1"), {"ask": 7, "do": "advance", "with": {"by": "1s"}}]
+    ask = client.next_ask()
+    client.dying = {"": [died("w2"), died("w3")], "w2": [died("w4")]}
+    client.service.carry_out(ask)
+    assert client.begun_anew == ["w1", "w2", "w3", "w4"]
+
+
+def test_a_check_of_the_tests_own_that_does_not_hold_fails_it(client: OwnClient) -> None:
+    client.sql("test", SCHEMA)
+    client.ask("advance", by="2m")
+    assert client.ask("broken", name="never", message="charged twice") is None
+    [problem] = client.ask("close", looked=[])["problems"]
+    assert problem == "invariant_violated: A check of your own failed.\nHere: t+2m: never: charged twice"
+
+
+@pytest.mark.parametrize(
+    ("made", "told"),
+    [
+        ("SELECT 1", []),
+        (SCHEMA, []),
+        (
+            "CREATE SCHEMA jobs; CREATE TABLE jobs.mail (); CREATE TABLE other ()",
+            [f"{UNJUDGED}; there is jobs.mail: describe that table in a file, and name it as the queue"],
+        ),
+        ("CREATE TABLE other ()", [UNJUDGED]),
+    ],
+)
+def test_a_table_that_never_came_is_a_problem_where_the_test_made_others(
+    client: OwnClient, made: str, told: list[str]
+) -> None:
+    client.ask("advance", by="1s")
+    client.sql("test", made)
+    assert client.ask("close", looked=[])["problems"] == told
+
+
+def test_a_job_whose_row_is_deleted_as_it_ends_is_waited_for(
+    client: OwnClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client.ask("close", judge=False)
+    table = tmp_path / "deleting.yaml"
+    table.write_text(f"{TABLE}deleted: COMPLETED\n", encoding="utf-8")
+    client.url = client.ask("open_workers", queue=str(table))["url"]
+    client.sql("test", f"{SCHEMA}; INSERT INTO mail VALUES ('job-1', 'queued')")
+    client.later(1, "w1", CLAIM)
+    client.later(2, "w1", "DELETE FROM mail")
+    client.due[START_MS + 90_000] = lambda client: None
+    for status in (None, "COMPLETED"):
+        assert client.ask("wait_for", job="job-1", status=status, within="1m") is None
+    assert client.answers[-1]["news"]["now"] == START_MS + 2_000
+    refused = client.ask("wait_for", job="job-2", within="1m")
+    assert refused["message"] == "wait_for: there is no job 'job-2' in public.mail (did you mean 'job-1'?)"
+
+
+def test_a_database_that_cannot_be_had_leaves_no_test_open(client: OwnClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    client.ask("close", judge=False)
+    assert client.service._own is not None
+
+    def refuse() -> None:
+        raise EnvironmentUnavailable("the disk is full")
+
+    monkeypatch.setattr(client.service._own._at, "renew", refuse)
+    assert [client.ask("open_workers", queue="pgboss10")["message"] for _ in range(2)] == ["the disk is full"] * 2
 
 
 def test_a_server_on_a_unix_socket_is_refused_by_name(client: OwnClient, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -66,7 +66,8 @@ class Session {
       }
       if (words === "") continue;
       this.broken.add(check);
-      void world().connection?.ask("broken", { name: check.name || "a check", message: words }).catch(() => {});
+      const told = world().connection?.ask("broken", { name: check.name || "a check", message: words });
+      told?.catch((error) => this.mistakes.push(error)); // A check that is not judged must not pass.
     }
   }
 }
@@ -81,43 +82,49 @@ class Job {
   }
 
   #told() {
+    const told = this.#session.jobs.get(this.id);
+    if (told === undefined) throw new Error(neverSeen(this.id, this.#session));
+    return told;
+  }
+
+  #looked() {
     this.#session.looked.add(this.id);
-    return this.#session.jobs.get(this.id) ?? {};
+    return this.#told();
   }
 
   /** The tool that it is for. */
   get tool() {
-    return this.#session.jobs.get(this.id)?.tool;
+    return this.#told().tool;
   }
 
   /** PENDING, PROCESSING, COMPLETED, FAILED or CANCELLED. */
   get status() {
-    return this.#told().status;
+    return this.#looked().status;
   }
 
   /** How often it was claimed. */
   get attempts() {
-    return this.#session.jobs.get(this.id)?.attempts ?? 0;
+    return this.#told().attempts ?? 0;
   }
 
   /** How often its processor was started. */
   get runs() {
-    return this.#session.jobs.get(this.id)?.runs ?? 0;
+    return this.#told().runs;
   }
 
   /** The statuses that it went through. */
   get path() {
-    return [...(this.#told().path ?? [])];
+    return [...(this.#looked().path ?? [])];
   }
 
   /** What the attempt that completed it returned, through JSON and back. */
   get output() {
-    return this.#told().output ?? null;
+    return this.#looked().output ?? null;
   }
 
   /** What the last failed attempt left behind. */
   get error() {
-    return this.#told().error ?? null;
+    return this.#looked().error ?? null;
   }
 
   /** The side effects of its processor, as [name, data], in order. */
@@ -133,6 +140,15 @@ class Job {
   [INSPECT]() {
     return this.toString();
   }
+}
+
+function neverSeen(id, { jobs }) {
+  const known = [...jobs.keys()];
+  const listed = known.length === 0 ? "none" : `${known.slice(0, 5).join(", ")}${known.length > 5 ? ", ..." : ""}`;
+  return (
+    `no job ${JSON.stringify(id)} is known here; known: ${listed}\n` +
+    '  With ownWorkers() the table is read whenever time has passed: await harness.advance("1s") after the job was sent.'
+  );
 }
 
 class Harness {
@@ -469,4 +485,4 @@ function spelled(words) {
   );
 }
 
-module.exports = { Harness, Job, Session, declare, leftRunning, shown, step, wired, refuseUnknown };
+module.exports = { Harness, Job, Session, declare, kind, leftRunning, shown, step, wired, refuseUnknown };

@@ -32,6 +32,8 @@ class Host {
     this.explored = false;
     /** Begins a worker of the test's own anew, by its name. */
     this.again = () => {};
+    /** What declares the side effects of code that belongs to no worker and no run, where workers are the test's own. */
+    this.unnamed = undefined;
   }
 
   /** Begin with no processors at a time of day. */
@@ -79,7 +81,7 @@ class Host {
     clock.now = Math.max(clock.now, message.now ?? 0);
     if (message.gate !== undefined) this.pass(message);
     else if (message.do === "run") this.start(message);
-    else if (message.do === "again") void this.again(message.actor);
+    else if (message.do === "again") this.again(message.actor);
     else if (message.time !== undefined) await this.move(message);
     await this.settle();
     this.send({ idle: number, ...this.next() });
@@ -127,7 +129,7 @@ class Host {
 
   /** Let the present run stand at a gate, until it is told to go on; of a dead one that is for ever. */
   stand(point, given) {
-    const { process } = this.running.getStore() ?? {};
+    const process = this.running.getStore()?.process ?? this.unnamed;
     if (process !== undefined) return process.stand(point, given);
     const actor = this.actor();
     if (actor === null) return Promise.resolve(null);

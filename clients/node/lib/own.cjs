@@ -2,7 +2,7 @@
 // virtual time; one that dies hears nothing any more, and is begun anew. Must not know: test runners, lines.
 "use strict";
 const net = require("node:net");
-const { Harness, Job, refuseUnknown } = require("./harness.cjs");
+const { Harness, Job, kind, refuseUnknown } = require("./harness.cjs");
 const { FOREVER } = require("./host.cjs");
 const { world } = require("./world.cjs");
 
@@ -25,7 +25,7 @@ class OwnProcess {
       session.check();
     }
     const planned = session.deaths.findIndex(({ at, worker }) => at === point && (worker ?? this.name) === this.name);
-    if (planned < 0) return Promise.resolve(null);
+    if (planned < 0 || this.name === null) return Promise.resolve(null);
     session.deaths.splice(planned, 1);
     host.send({ effect: "died", actor: this.name, data: { ports: this.die() } });
     return FOREVER;
@@ -66,8 +66,11 @@ class OwnWorkersHarness extends Harness {
   async open(title) {
     this.#url = (await super.open(title)).url;
     this.#processes.clear();
-    world().session.deaths = [];
-    world().host.again = (name) => this.#run(name);
+    const { session } = world();
+    session.deaths = [];
+    // What it throws when it begins anew is a mistake of the test: nothing else would say so.
+    world().host.again = (name) => void Promise.resolve().then(() => this.#run(name)).catch((error) => session.mistakes.push(error));
+    world().host.unnamed = new OwnProcess(null);
     this.#unwatch = watchSockets(world().host.running, this.#theirs);
   }
 
@@ -82,6 +85,7 @@ class OwnWorkersHarness extends Harness {
       cutOff(new Set([...this.#theirs].filter((socket) => socket.remotePort === port)));
       this.#theirs.clear();
       this.#unwatch();
+      world().host.unnamed = undefined;
     }
     const [never] = options?.judge === false ? [] : deaths;
     if (never !== undefined) throw new Error(`crashWorker({ at: ${JSON.stringify(never.at)} }): no worker came to that effect or step`);
@@ -102,7 +106,9 @@ class OwnWorkersHarness extends Harness {
     if (this.#processes.has(name)) throw new Error(`start(${JSON.stringify(name)}): a worker of that name is there already`);
     this.#processes.set(name, new OwnProcess(name, begin));
     await this.ask("watchJobs");
-    return this.#run(name);
+    const begun = await this.#run(name);
+    await this.ask("watchJobs"); // A job that is sent from here on may be run at once, and its row deleted.
+    return begun;
   }
 
   #run(name) {
@@ -118,6 +124,7 @@ class OwnWorkersHarness extends Harness {
     const names = [...this.#processes.keys()];
     if (names.length === 0) throw new Error('crashWorker: no worker was begun with harness.start("worker", async () => { ... }), so nothing says what dies with it');
     if (worker !== undefined && !names.includes(worker)) throw new Error(`crashWorker: there is no worker ${JSON.stringify(worker)}. Available: ${names.join(", ")}.`);
+    if (at !== undefined && typeof at !== "string") throw new TypeError(`crashWorker: \`at\` is ${kind(at)}; give the name of an effect or step`);
     if (at !== undefined) return void world().session.deaths.push({ at, worker });
     const name = worker ?? names[0];
     await this.ask("workerDied", { worker: name, ports: this.#processes.get(name).die() });
@@ -125,6 +132,7 @@ class OwnWorkersHarness extends Harness {
 
   /** A job of the library's table by its id, as it is when it is read. */
   job(id) {
+    if (typeof id !== "string" && typeof id !== "number") throw new TypeError(`job() takes the id of a job, not ${kind(id)}: await what sends it`);
     return new Job(String(id), world().session);
   }
 
