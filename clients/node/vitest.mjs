@@ -5,7 +5,7 @@ import runner from "./lib/runner.cjs";
 
 const require = createRequire(`${process.cwd()}/`);
 const ALONE = ["--reporter=dot", "--coverage.enabled=false", "--no-file-parallelism", "--testTimeout=0", "--passWithNoTests=false"];
-const { frontDoor, quoted } = runner;
+const { frontDoor, typed } = runner;
 export const { jobHarness, ownWorkers, test, expect, effect, step } = frontDoor({
   test: vitestTest,
   expect: vitestExpect,
@@ -13,5 +13,5 @@ export const { jobHarness, ownWorkers, test, expect, effect, step } = frontDoor(
   afterEach,
   afterAll,
   alone: (file, pattern) => [process.execPath, path.join(path.dirname(require.resolve("vitest/package.json")), "vitest.mjs"), "run", file, "-t", pattern, ...ALONE],
-  command: (file, name) => `npx vitest run ${file} -t ${quoted(name)}`,
+  command: (file, pattern) => typed("npx", "vitest", "run", file, "-t", pattern),
 });

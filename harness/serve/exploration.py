@@ -23,7 +23,8 @@ from harness.history.event import Effect, Observed
 from harness.report.screen import first_screen, one_line, screen_text
 from harness.run.session import as_on_tape
 from harness.scenario.replay_token import ReplayToken, decode, encode, target_of_test
-from harness.serve.conversation import Conversation
+from harness.serve.conversation import ClientGone, Conversation
+from harness.serve.service import whole_number
 from harness.sim.choices import Choices, ListedGates, Replay
 
 if TYPE_CHECKING:
@@ -69,8 +70,15 @@ class Player:
         self.engine, self.settings = opened.harness.engine, opened.harness.settings
         turn = Turn(choices, faults)
         try:
+            gone: ClientGone | None = None
             with turn.playing(opened.harness):
-                self._body(opened)
+                try:
+                    self._body(opened)
+                except ClientGone as ended:
+                    gone = ended
+                    raise
+            if gone is not None:
+                raise gone  # What a test raises is its failure, and the next run would begin.
             seen = replace(turn.seen or PlayedTest(lost="the test was not called"), left=tuple(self.left))
             if (
                 isinstance(choices, ListedGates)
@@ -189,7 +197,7 @@ def _campaign(runs: Any, seconds: Any, seed: Any) -> TestExploration:
     if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
         raise UsageError(f"explore: seconds must be a number above 0, not {seconds!r}")
     most = MOST_RUNS if runs is None and seconds is not None else RUNS if runs is None else runs
-    return TestExploration(runs=most, seconds=seconds, seed=int(seed))
+    return TestExploration(runs=most, seconds=seconds, seed=whole_number(seed, "explore: seed"))
 
 
 def _told(campaign: TestExploration) -> dict[str, Any]:

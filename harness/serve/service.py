@@ -299,7 +299,7 @@ class HarnessService:
             )
         harness = JobHarness(
             settings=_settings(settings or {}),
-            seed=seed,
+            seed=whole_number(seed, "seed"),
             invariants=[*map(_at_most_once, at_most_once), *map(_exactly_once, exactly_once)],
             workplace=self._shared.workplace(engine),
         )
@@ -362,7 +362,7 @@ class HarnessService:
 
     def crash_worker(self, *, at: str | None = None, job: str | None = None) -> None:
         """Let the worker die, now or at a place."""
-        self._harness.crash_worker(at=at, job=job)
+        self._harness.crash_worker(at=_name(at, "crash_worker: at"), job=job)
 
     def deliver_twice(self, *, job: str) -> None:
         """Let the next delivery of a job arrive twice."""
@@ -382,7 +382,8 @@ class HarnessService:
         self, *, with_scheduled: bool = False, with_recursion: bool = True, limit: int | None = None
     ) -> dict[str, int]:
         """Work until no job is due; returns counts by outcome."""
-        counts = self._harness.drain(with_scheduled=with_scheduled, with_recursion=with_recursion, limit=limit)
+        most = None if limit is None else whole_number(limit, "limit")
+        counts = self._harness.drain(with_scheduled=with_scheduled, with_recursion=with_recursion, limit=most)
         return dict(counts.items())  # Read so, it is not the test that has looked at them.
 
     def run_until_idle(self) -> None:
@@ -399,7 +400,8 @@ class HarnessService:
 
     def wait_for(self, *, job: str, status: str | None = None, within: Any = "1d") -> None:
         """Let time pass until a job has ended, or has a status."""
-        (self._workers or self._harness).wait_for(job, status, within=_length(within))
+        wanted = _name(status, "wait_for: the status", hint='Write waitFor(job, "COMPLETED", { within: "5m" }).')
+        (self._workers or self._harness).wait_for(job, wanted, within=_length(within))
 
     def all_enqueued(self, *, slug: str | None = None, **wanted: Any) -> list[str]:
         """List the jobs that match."""
@@ -499,6 +501,19 @@ def _once(asked: Any, option: str, **more: str) -> dict[str, Any]:
     )
 
 
+def whole_number(given: Any, name: str) -> int:
+    """Return a whole number as it was given. Raises UsageError for anything else."""
+    if isinstance(given, bool) or not isinstance(given, int):
+        raise UsageError(f"{name} must be a whole number, not {given!r:.80}")
+    return given
+
+
+def _name(given: Any, what: str, *, hint: str = "") -> str | None:
+    if given is not None and not isinstance(given, str):
+        raise UsageError(f"{what} must be text, not {given!r:.80}", hint=hint)
+    return given
+
+
 def _length(given: Any) -> Any:
     """Return a length as the harness takes it: text such as "15m", or seconds."""
     if isinstance(given, str):
@@ -512,6 +527,8 @@ def _length(given: Any) -> Any:
 def _moment(given: Any) -> Any:
     """Return a length, or `{"at": milliseconds}` as a time of day."""
     if isinstance(given, dict):
+        if not isinstance(given.get("at"), int | float):
+            raise UsageError(f"start_after cannot be {given!r:.80}", hint='Give a length such as "5m", or a Date.')
         return datetime.fromisoformat("1970-01-01T00:00:00+00:00") + timedelta(milliseconds=given["at"])
     return None if given is None else _length(given)
 

@@ -261,6 +261,44 @@ def token_in(text: str) -> str:
     return found[1]
 
 
+ALIKE = """
+import { jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness({ atMostOnce: "charged" });
+const pays = async () => {
+  harness.register("pay", harness.external("charged"));
+  await harness.enqueue("pay", { order: 7 });
+  await harness.runUntilIdle();
+};
+describe("group", () => test.explore("it's charged", { runs: 20 }, pays));
+test.explore("it's charged again", { runs: 3 }, pays);
+test.explore("takes too long", { runs: 100_000, timeout: 1_500 }, async () => {
+  harness.register("ship", async () => 1);
+  await harness.enqueue("ship");
+  await harness.runUntilIdle();
+});
+test("the next one", pays);
+"""
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_the_line_that_replays_runs_its_test_alone_and_one_that_takes_too_long_fails_alone(
+    project: Project, runner: str
+) -> None:
+    text = ALIKE if runner == "jest" else f'import {{ describe }} from "vitest";{ALIKE}'
+    file = project.test(runner, "my tests/alike", text)
+    ran = project.play(runner, file, "--verbose" if runner == "jest" else "--reporter=verbose")
+    failed = {name.split(" > ")[-1] for name in failed_in(ran.text)}
+    assert failed == {"it's charged", "takes too long"}, ran.text
+    assert "Unhandled" not in ran.text
+    replay = re.search(r"Replay: (JOB_HARNESS_REPLAY.*?) \\\n +(npx .*group.*)", ran.text)
+    assert replay is not None
+    again = project.run("sh", "-c", " ".join(replay.groups()))
+    assert again.code == 1
+    assert "One fault: worker-1 crashes right after `charged job-1`" in again.text
+    assert "recorded for something else" not in again.text
+
+
 @pytest.mark.parametrize("block", TYPED, ids=lambda block: f"{block.page.stem}-{block.number}")
 def test_what_the_pages_tell_to_type_works_and_prints_what_is_shown(project: Project, block: pages.Block) -> None:
     for other in pages.blocks(block.page):
@@ -359,14 +397,18 @@ import { vi } from "vitest";
 import { jobHarness, test } from "job-harness/vitest";
 
 jobHarness();
-test("leaves them on", async () => void vi.useFakeTimers());
+TEST("leaves them on", async () => void vi.useFakeTimers());
 test("the next one", async () => {});
 """
 
 
+@pytest.mark.parametrize("kind", ["test", "test.explore"])
 @pytest.mark.parametrize(("runner", "mocks"), [("vitest", "vi"), ("jest", "jest")])
-def test_fake_timers_that_an_earlier_test_left_on_are_blamed_on_it(project: Project, runner: str, mocks: str) -> None:
-    ran = project.play(runner, project.test(runner, "more/left", LEFT_ON))
+def test_fake_timers_that_an_earlier_test_left_on_are_blamed_on_it(
+    project: Project, runner: str, mocks: str, kind: str
+) -> None:
+    ran = project.play(runner, project.test(runner, "more/left", LEFT_ON.replace("TEST", kind)))
+    assert "There is one time in a test" in ran.text
     assert f'the test "leaves them on" left them on. Call {mocks}.useRealTimers() in an afterEach there.' in ran.text
 
 
@@ -562,6 +604,7 @@ import { jobHarness, test } from "job-harness/vitest";
 const harness = jobHarness({ atMostOnce: "charged" });
 let played = 0;
 
+test.explore("more than state that a module keeps", { runs: 1 }, async () => {});
 test.explore("state that a module keeps", { runs: 2, isolate: "worker" }, async () => {
   const charge = harness.external("charged");
   const first = played++ === 0;
@@ -686,6 +729,23 @@ test("REFUSED registered twice", async () => {
   harness.register("a", one);
   await runs(one);
 });
+test("arguments that JSON cannot hold, beside one that a fake is called with", async () => {
+  const charge = harness.external("charged", async (..._: any[]) => ({ receipt: "r-1" }));
+  const job = await runs(() => charge(7, undefined, { signal: new AbortController().signal }));
+  expect(job).toHaveOutput({ receipt: "r-1" });
+  expect(job.effects).toEqual([["charged", { args: [7, null, { signal: {} }] }]]);
+});
+test("a result with what the queue does not keep", async () => {
+  expect(await runs(async () => ({ success: true, receipt: "r-1" }))).toHaveOutput(null);
+});
+test("REFUSED not a job", async () => void expect(await harness.workOne()).not.toHaveStatus("FAILED"));
+test("REFUSED waitFor", () => runs(one).then((job) => harness.waitFor(job, "COMPLETED", { timeout: "1s" } as any)));
+test("REFUSED effects", () => void harness.effects("charged", { tool: "a" } as any));
+test("REFUSED NaN", () => harness.drain({ limit: NaN }).then(() => {}));
+test("REFUSED crash", () => harness.crashWorker({ at: 5 as any }).then(() => {}));
+const misused = (use: () => Promise<void>) => runs(use).then((job) => expect(job.error).toBe("no error"));
+test("REFUSED effect without a name", () => misused(() => effect(undefined as any)));
+test("REFUSED effect with a misspelt option", () => misused(() => effect("charged", {}, { idempotant: true } as any)));
 test("REFUSED two parameters", () => runs((async (job: any, helpers: any) => helpers.log(job)) as any).then(() => {}));
 test("REFUSED batch", () => runs(async ([job]: any) => job.id).then(() => {}));
 test("REFUSED slug", async () => {
@@ -725,6 +785,14 @@ TOLD = (
     "crashWorker(at='paid')",
     "a setInterval of 1000 ms still runs",
     "invariant_violated",
+    "its result has receipt beside success, output, error and retryable: the queue keeps none of it",
+    "expected a job, what enqueue() returned; got null",
+    'waitFor takes no "timeout". Available: within.',
+    'effects takes no "tool". Available: job.',
+    "drain.limit is NaN, which JSON cannot hold",
+    "crashWorker: at must be text, not 5",
+    "effect(): the name is of type undefined",
+    "Available: identity, idempotent.",
     "the tool 'a' has a processor already",
     'register("a"): the processor takes 2 parameters, and is called with the job alone',
     'Wrap it: register("a", (job) => processor([job])).',

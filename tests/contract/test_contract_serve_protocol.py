@@ -227,6 +227,14 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     assert client.unfitting() == []
 
 
+def test_a_client_that_leaves_in_the_middle_of_a_run_ends_the_exploration(monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client({})
+    monkeypatch.setattr(client, "play_on", lambda: None)
+    with pytest.raises(ClientGone):
+        client.ask("explore", name="pays", source="body", command="", runs=5)
+    assert [line for side, line in client.said if "play" in line] == [client.said[-1][1]]
+
+
 def test_a_side_effect_after_the_end_of_its_attempt_counts_until_its_worker_dies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -273,6 +281,14 @@ def test_the_undisturbed_run_of_an_explored_test_is_judged_as_a_plain_test(
         ("register", {"slug": "pay"}, "the tool 'pay' has a processor already"),
         ("register", {"slug": "My Tool"}, "'My Tool' is not a valid tool name"),
         ("enqueue", {"slug": "pay", "input": {"a": "\x00"}}, "the input of 'pay' cannot be kept: $.a: PostgreSQL"),
+        ("enqueue", {"slug": "pay", "start_after": {}}, "start_after cannot be {}"),
+        ("drain", {"limit": "2"}, "limit must be a whole number, not '2'"),
+        ("crash_worker", {"at": 5}, "crash_worker: at must be text, not 5"),
+        (
+            "wait_for",
+            {"job": "job-1", "status": {"within": "5m"}},
+            "wait_for: the status must be text, not {'within': ",
+        ),
     ],
 )
 def test_a_mistake_of_the_test_is_told_without_a_traceback(do: str, given: dict[str, Any], told: str) -> None:
@@ -363,6 +379,11 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
             {"do": "explore", "with": {"name": "a", "source": "", "command": "", "runs": 0}},
             "explore: runs must be a whole number",
         ),
+        (
+            {"do": "explore", "with": {"name": "a", "source": "", "command": "", "seed": 1.5}},
+            "explore: seed must be a whole number, not 1.5",
+        ),
+        ({"do": "open", "with": {"seed": "abc"}}, "seed must be a whole number, not 'abc'"),
     ],
 )
 def test_what_makes_no_sense_is_refused_by_name(ask: dict[str, Any], told: str) -> None:

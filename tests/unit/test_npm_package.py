@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,22 @@ def test_nothing_is_installed_with_it_and_every_file_that_it_names_is_there() ->
     assert [file for file in named if not (FOLDER / file).is_file()] == []
     packed = {Path(file).parts[0] for file in named} - {"package.json"}
     assert packed <= set(PACKAGE["files"])
+
+
+@pytest.mark.parametrize(("door", "types"), [("index", "d.ts"), ("vitest", "d.mts"), ("jest", "d.ts")])
+def test_every_way_to_import_a_door_has_what_its_types_declare(door: str, types: str) -> None:
+    declared = re.findall(
+        r"^export (?:declare (?:const|function|class) (\w+)|\{ ([\w, ]+) \} from)", read(f"{door}.{types}"), re.M
+    )
+    wanted = {name for one, more in declared for name in [one, *more.split(", ")] if name}
+    [exported] = re.findall(r"^export const \{ ([\w, ]+) \}", read(f"{door}.mjs"), re.M)
+    assert set(exported.split(", ")) == wanted
+    if (FOLDER / f"lib/{door}.cjs").is_file():
+        assert set(re.findall(r"^exports\.(\w+) = ", read(f"lib/{door}.cjs"), re.M)) == wanted
+
+
+def read(name: str) -> str:
+    return (FOLDER / name).read_text(encoding="utf-8")
 
 
 def in_node(script: str) -> str:

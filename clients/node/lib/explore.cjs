@@ -18,20 +18,24 @@ const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.cl
  */
 async function explore(harness, body, { name, command, runs, seconds, seed, token, isolated }) {
   const there = world();
-  const bodies = isolated === undefined ? new Bodies(harness, body) : new IsolatedBodies(isolated);
+  const bodies = isolated === undefined ? new Bodies(harness, body, name) : new IsolatedBodies(isolated);
   await there.connect();
   there.play = (message) => void bodies.play(message);
   there.registered = (slug, processor) => bodies.registered(slug, processor);
   const asked = { name, source: String(body), command, options: { ...wired(harness.options), title: name } };
   for (const [key, value] of Object.entries({ runs, seconds, seed, replay: token })) if (value !== undefined) asked[key] = value;
+  const givenUp = new Promise((_, reject) => {
+    // What is played at the moment cannot be interrupted: the Python side ends with it, and the next test begins another.
+    there.exploring = { cancel: () => (reject(new Error(`${name}: the test is over`)), there.disconnect()) };
+  });
   try {
-    const told = await there.ask("explore", asked);
+    const told = await Promise.race([there.ask("explore", asked), givenUp]);
     if (told.verdict === "finding") throw shown("JobHarness", told.screen);
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
     if (told.verdict === "inconclusive") throw shown("Inconclusive", told.why);
     return told;
   } finally {
-    there.play = there.registered = null;
+    there.play = there.registered = there.exploring = null;
     bodies.end();
   }
 }
@@ -51,13 +55,15 @@ async function playOnce(harness, body, place) {
 }
 
 class Bodies {
-  constructor(harness, body) {
+  constructor(harness, body, name = null) {
     this.harness = harness;
     this.body = body;
+    this.name = name;
     this.failure = null;
     this.began = [new Map(), new Map()];
     this.state = new Map();
     this.run = 0;
+    this.stuck = null;
   }
 
   async play({ play, now, gates, run }) {
@@ -65,16 +71,17 @@ class Bodies {
     this.run = run;
     this.state = this.began[run] ?? new Map();
     there.host.end();
-    there.host.begin({ now, gates, seed: this.harness.options.seed });
     const session = (there.session = new Session());
     session.now = now;
-    const stuck = this.watched(there);
+    const stuck = (this.stuck = this.watched(there));
     let failure = null;
     let lost = null;
     try {
+      there.host.begin({ now, gates, seed: this.harness.options.seed });
       lost = await Promise.race([Promise.resolve().then(() => this.body(this.harness)).then(() => null), stuck.found]);
       await session.asking;
       if (session.mistakes.length > 0) throw session.mistakes[0];
+      there.time.refuseLeaving(this.name);
     } catch (error) {
       failure = error;
       if (run === 0) this.failure = error;
@@ -82,7 +89,7 @@ class Bodies {
     stuck.end();
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
     const judged = { looked: [...session.looked], running: leftRunning(there.host) };
-    there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });
+    if (!session.over) there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });
   }
 
   /** Look at what a processor finds around it when a run begins: what the body made anew is as it was in the first runs. */
@@ -113,6 +120,7 @@ class Bodies {
 
   end() {
     const there = world();
+    this.stuck?.end();
     if (there.session !== null) there.session.over = true;
     there.session = null;
     there.host.end();

@@ -2,7 +2,7 @@
 "use strict";
 const { Refused } = require("./connection.cjs");
 const { FOREVER } = require("./host.cjs");
-const { toJson } = require("./shared/values.cjs");
+const { lenient, toJson } = require("./shared/values.cjs");
 const { BothClocks } = require("./time.cjs");
 const { world } = require("./world.cjs");
 
@@ -196,6 +196,7 @@ class Harness {
   /** Judge, close, and throw what is wrong, in words. */
   async close({ judge = true } = {}) {
     const there = world();
+    await there.exploring?.cancel(); // The runner has given it up: its time is over.
     const { session } = there;
     if (session === null) return;
     let wrong = [];
@@ -227,7 +228,9 @@ class Harness {
     const there = world();
     const session = this.#session;
     const what = verb.replace(VERB, (letter) => `_${letter.toLowerCase()}`);
-    if (there.host.actor() !== null) return there.host.dead ? FOREVER : there.ask(what, given);
+    const { value: told, bad } = toJson(given, verb);
+    if (bad) return Promise.reject(new TypeError(bad));
+    if (there.host.actor() !== null) return there.host.dead ? FOREVER : there.ask(what, told);
     const at = new Error();
     const asked = session.asking.then(() => {
       if (session.over) throw new Error(`${verb}: the test is over`);
@@ -236,7 +239,7 @@ class Harness {
         throw session.mistakes[0];
       }
       there.time.refuseOthers();
-      return there.ask(what, given);
+      return there.ask(what, told);
     });
     session.asking = asked.catch(() => {});
     return asked.then(
@@ -276,7 +279,7 @@ class Harness {
 
   async enqueue(slug, input = null, { priority = 0, startAfter, maxAttempts, uniqueKey, ...unknown } = {}) {
     refuseUnknown("enqueue", unknown, ["priority", "startAfter", "maxAttempts", "uniqueKey"]);
-    const given = { slug, input: json(input, "input"), priority };
+    const given = { slug, input, priority };
     if (startAfter !== undefined) given.start_after = moment(startAfter);
     if (maxAttempts !== undefined) given.max_attempts = maxAttempts;
     if (uniqueKey !== undefined) given.unique_key = uniqueKey;
@@ -305,7 +308,7 @@ class Harness {
   // what a test lets happen --------------------------------------------------------------------------------------
 
   performJob(slug, input = null) {
-    return this.ask("performJob", { slug, input: json(input, "input") });
+    return this.ask("performJob", { slug, input });
   }
 
   async workOne() {
@@ -332,7 +335,8 @@ class Harness {
     return this.ask("jump", { by: length });
   }
 
-  waitFor(job, status, { within } = {}) {
+  waitFor(job, status, { within, ...unknown } = {}) {
+    refuseUnknown("waitFor", unknown, ["within"]);
     const given = { job: id(job), ...(status === undefined ? {} : { status }), ...(within === undefined ? {} : { within }) };
     return this.ask("waitFor", given);
   }
@@ -346,7 +350,8 @@ class Harness {
   }
 
   /** The side effects that processors declared, in order; those of a name, and of a job. */
-  effects(name, { job } = {}) {
+  effects(name, { job, ...unknown } = {}) {
+    refuseUnknown("effects", unknown, ["job"]);
     const whose = job === undefined ? null : id(job);
     const fits = (each) => (name === undefined || each.name === name) && (whose === null || each.job === whose);
     return this.#session.effects.filter(fits).map((each) => ({ ...each, at: new Date(each.at) }));
@@ -376,7 +381,9 @@ class Harness {
   }
 
   /** Wrap what stands for the world outside: each call is a side effect, and its answer a gate, after which a run goes on. */
-  external(name, answer = () => undefined, { data = dataOf } = {}) {
+  external(name, answer = () => undefined, { data = dataOf, ...unknown } = {}) {
+    refuseUnnamed("external", name);
+    refuseUnknown("external", unknown, ["data"]);
     return async (...given) => {
       const value = await answer(...given);
       await declare(name, data(...given));
@@ -391,19 +398,24 @@ class Harness {
 }
 
 /** Declare a side effect of the job at work, in the fake that stands for the world outside; elsewhere it does nothing. */
-async function declare(name, data = {}, { identity, idempotent = false } = {}) {
+async function declare(name, data = {}, { identity, idempotent = false, ...unknown } = {}) {
+  refuseUnnamed("effect", name);
+  refuseUnknown("effect", unknown, ["identity", "idempotent"]);
   const told = { data: json(data, "data"), idempotent, ...(identity === undefined ? {} : { identity }) };
   await world().host.stand(name, ["effect", told]);
 }
 
 /** Name a point at which others may act and a worker may die; elsewhere than in a job it does nothing. */
 async function step(name) {
+  refuseUnnamed("step", name);
   await world().host.stand(name, ["step"]);
 }
 
+/** The arguments of a call as data: what JSON cannot hold of them, such as a signal, is nothing that the test has to mind. */
 function dataOf(...given) {
-  const [first] = given;
-  return given.length === 1 && first !== null && typeof first === "object" && !Array.isArray(first) ? first : { args: given };
+  const args = lenient(given);
+  const [first] = args;
+  return args.length === 1 && first !== null && typeof first === "object" && !Array.isArray(first) ? first : { args };
 }
 
 // what goes over the border ----------------------------------------------------------------------------------------
@@ -442,6 +454,10 @@ function refuseUnknown(what, unknown, known) {
   for (const name of Object.keys(unknown)) throw new TypeError(`${what} takes no ${JSON.stringify(name)}. Available: ${known.join(", ")}.`);
 }
 
+function refuseUnnamed(verb, name) {
+  if (typeof name !== "string") throw new TypeError(`${verb}(): the name is ${kind(name)}; give it as text`);
+}
+
 function returnsPromise({ name }) {
   return (
     `always(${name}): the check returns a promise, and nothing waits for that, so it could not fail\n` +
@@ -471,8 +487,8 @@ function leftRunning(host) {
 
 /** Let an error that came over the connection point at the line of the test that asked. */
 function pointed(error, at) {
-  if (error instanceof Refused) error.message = spelled(error.message);
-  else if (!(error instanceof BothClocks)) return error;
+  if (!(error instanceof Refused || error instanceof BothClocks)) return error;
+  if (error.kind !== "internal") error.message = spelled(error.message); // An error of ours has lines of Python.
   const frames = String(at.stack).split("\n").filter((line) => /^\s+at /.test(line) && !line.includes(__dirname));
   error.stack = [`${error.name}: ${error.message}`, ...frames].join("\n");
   return error;

@@ -174,9 +174,11 @@ class Host {
 
   ending(run, result) {
     const whole = isResult(result);
-    const { success, output, error, retryable } = whole ? result : { success: true, output: result };
+    const { success, output, error, retryable, ...rest } = whole ? result : { success: true, output: result };
     const json = toJson(output === undefined ? null : output, "output");
     if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
+    const lost = Object.keys(rest).join(", ");
+    if (lost) json.notes.push(`its result has ${lost} beside success, output, error and retryable: the queue keeps none of it`);
     for (const what of json.notes) this.send({ effect: "note", actor: run.name, data: { what } });
     const text = error === undefined || error === null ? null : typeof error === "string" ? error : described(error).message;
     return { result: { success, output: json.value, error: text, retryable: retryable !== false } };

@@ -12,14 +12,17 @@ const { world } = require("./world.cjs");
 
 /** Names, in such a process, where to ask for the run that it plays. */
 const PLAYS = "JOB_HARNESS_PLAYS";
+/** And of which test, by its whole name. */
+const PLAYED_TEST = "JOB_HARNESS_PLAYED_TEST";
 const WAITS_MS = 5_000;
 const TAIL = 2_000;
 const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval };
 
 class IsolatedBodies {
-  /** `command` is program and arguments that run this test alone, in a fresh process. */
-  constructor(command) {
+  /** `command` is program and arguments that run this `test` alone, in a fresh process. */
+  constructor({ command, test }) {
     this.command = command;
+    this.test = test;
     this.failure = null;
     this.waiting = [];
     this.wanted = [];
@@ -67,7 +70,7 @@ class IsolatedBodies {
     if (this.starting || this.waiting.length > 0) return;
     this.starting = true;
     const [program, ...given] = this.command;
-    const env = { ...process.env, [PLAYS]: this.place };
+    const env = { ...process.env, [PLAYS]: this.place, [PLAYED_TEST]: this.test };
     for (const name of Object.keys(env)) if (/^(VITEST|JEST|TINYPOOL|NODE_CHANNEL|NODE_V8_COVERAGE)/.test(name)) delete env[name];
     const child = spawn(program, given, { env, stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32" });
     this.children.add(child);
@@ -131,4 +134,4 @@ class IsolatedBodies {
   }
 }
 
-module.exports = { IsolatedBodies, PLAYS };
+module.exports = { IsolatedBodies, PLAYS, PLAYED_TEST };

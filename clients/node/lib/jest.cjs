@@ -1,13 +1,13 @@
 "use strict";
 const path = require("node:path");
-const { frontDoor, quoted } = require("./runner.cjs");
+const { frontDoor, typed } = require("./runner.cjs");
 
 const { test, expect, beforeEach, afterEach, afterAll } = require("@jest/globals");
 const ALONE = ["--runInBand", "--coverage=false", "--silent", "--watchAll=false"];
 const door = frontDoor({
   test, expect, beforeEach, afterEach, afterAll,
   alone: (file, pattern) => [process.execPath, path.join(path.dirname(require.resolve("jest/package.json")), "bin/jest.js"), file, "-t", pattern, ...ALONE],
-  command: (file, name) => `npx jest ${file} -t ${quoted(name)}`,
+  command: (file, pattern) => typed("npx", "jest", file, "-t", pattern),
 });
 
 exports.jobHarness = door.jobHarness;

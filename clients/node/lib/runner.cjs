@@ -3,7 +3,7 @@
 const path = require("node:path");
 const { Harness, Job, declare, refuseUnknown, shown, step } = require("./harness.cjs");
 const { explore, playOnce } = require("./explore.cjs");
-const { PLAYS } = require("./isolated.cjs");
+const { PLAYS, PLAYED_TEST } = require("./isolated.cjs");
 const { OwnWorkersHarness } = require("./own.cjs");
 const { world } = require("./world.cjs");
 
@@ -19,7 +19,7 @@ const OWN_EXPLORED =
   "test.explore cannot play workers of the test's own: which of their statements a crash falls between is not in its hands\n" +
   "  Search the processes themselves, as they are: job-harness explore system.yaml (docs/system_files.md).";
 
-/** `command(file, name)` is what runs one test, as it is typed; `alone(file, pattern)` as a program and its arguments. */
+/** `command(file, pattern)` is what runs one test, as it is typed; `alone(file, pattern)` as a program and its arguments. */
 function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alone }) {
   const there = world();
   expect.extend(matchers);
@@ -46,18 +46,18 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
     if (isolate && runs === undefined) seconds ??= ISOLATED_SECONDS;
     const played = async () => {
       const harness = there.latest;
-      if (process.env[PLAYS]) return playOnce(harness, body, process.env[PLAYS]);
+      const { currentTestName = name, testPath } = expect.getState();
+      if (process.env[PLAYS]) return process.env[PLAYED_TEST] === currentTestName ? playOnce(harness, body, process.env[PLAYS]) : undefined;
       if (harness === undefined || there.session === null) throw new Error(`test.explore(${JSON.stringify(name)}) needs a harness: call jobHarness() in this file.`);
       if (harness instanceof OwnWorkersHarness) throw new Error(OWN_EXPLORED);
       await harness.close({ judge: false });
-      const { currentTestName, testPath } = expect.getState();
       const file = testPath ? path.relative(process.cwd(), testPath) : "";
       const told = await explore(harness, body, {
-        name: currentTestName ?? name,
-        command: `${REPLAY}=TOKEN ${command(file, name)}`,
+        name: currentTestName,
+        command: `${REPLAY}=TOKEN ${command(file, only(currentTestName))}`,
         token: process.env[REPLAY],
         runs, seconds, seed,
-        isolated: isolate && alone(testPath, `${escaped(name)}$`),
+        isolated: isolate && { command: alone(testPath, only(currentTestName)), test: currentTestName },
       });
       const unjudged = (told.unjudged ?? []).map((each) => `not judged: ${each}`);
       for (const line of [told.cost, ...told.notes, ...unjudged]) process.stderr.write(`job-harness: ${name}: ${line}\n`);
@@ -70,13 +70,14 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
   return { jobHarness, ownWorkers, test, expect, effect: declare, step };
 }
 
-/** A test's name as a pattern that means only it, in one word of a shell. */
-function quoted(name) {
-  return `'${escaped(name).replaceAll("'", "'\\''")}'`;
+/** A test's whole name as a pattern that means only it. Vitest calls it `group > test`, and matches `group test`. */
+function only(name) {
+  return `^${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(" > ", ".+")}$`;
 }
 
-function escaped(name) {
-  return name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+/** A command as it is typed into a shell. */
+function typed(...given) {
+  return given.map((word) => (/^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)).join(" ");
 }
 
 // matchers ---------------------------------------------------------------------------------------------------------
@@ -89,8 +90,8 @@ function about(job) {
 function matcher(what, read) {
   return function match(job, expected) {
     if (typeof job?.id !== "string" || job.runs === undefined) {
-      const hint = job instanceof Promise ? "it is a promise: await enqueue()" : `got ${typeof job}`;
-      return { pass: false, message: () => `expected a job, what enqueue() returned; ${hint}` };
+      const hint = job instanceof Promise ? "it is a promise: await enqueue()" : `got ${job === null ? "null" : typeof job}`;
+      throw new TypeError(`expected a job, what enqueue() returned; ${hint}`); // A `.not` must not pass on it either.
     }
     const found = read(job);
     const pass = this.equals(found, expected);
@@ -109,4 +110,4 @@ const matchers = {
   toHaveOutput: matcher("output", (job) => job.output),
 };
 
-module.exports = { frontDoor, quoted };
+module.exports = { frontDoor, typed };

@@ -20,6 +20,8 @@ class World {
     /** Whether one is being opened. */
     this.opening = false;
     this.play = null;
+    /** The explored test that is played, which can be given up. */
+    this.exploring = null;
     /** Takes what is for the process that plays a run, where that is another one. */
     this.relay = null;
     this.registered = null;
