@@ -169,3 +169,43 @@ def test_a_socket_of_udp_and_a_unix_socket_that_was_answered_are_nothing_to_wait
     process.stdout.write(JSON.stringify([sent, asked, rest.outstanding()]), () => process.exit());
     """
     assert packed(tmp_path, script) == [[], "a reply on a socket", []]
+
+
+def test_timers_that_all_realms_share_are_given_back_and_taken_again(tmp_path: Path) -> None:
+    script = """
+    import timers from "node:timers";
+    import timersPromises from "node:timers/promises";
+    const { VirtualTime } = packed("./time.cjs");
+    const shared = () => [
+      timers.setTimeout, timers.clearInterval, timersPromises.setTimeout, timersPromises.scheduler.wait,
+    ];
+    const ours = (before) => shared().filter((each, index) => each !== before[index]).length;
+    const real = shared();
+    const time = new VirtualTime();
+    const told = [ours(real)];
+    time.leave();
+    told.push(ours(real));
+    time.enter();
+    time.enter();
+    told.push(ours(real));
+    time.leave();
+    told.push(ours(real));
+    console.log(JSON.stringify(told));
+    """
+    assert packed(tmp_path, script) == [4, 0, 4, 0]
+
+
+def test_a_socket_whose_reply_is_given_up_is_named_once(tmp_path: Path) -> None:
+    script = """
+    const { Rest } = packed("./rest.cjs");
+    const rest = new Rest();
+    const said = [];
+    process.stderr.write = (line) => said.push(line);
+    const socket = { bytesWritten: 5, bytesRead: 0, remoteAddress: "127.0.0.1", remotePort: 8125 };
+    const late = () => rest.sockets.set(socket, { sent: 5, got: 0, since: performance.now() - 5_001 });
+    const awaited = [rest.awaits(socket), (late(), rest.awaits(socket)), (late(), rest.awaits(socket))];
+    console.log(JSON.stringify([awaited, said]));
+    """
+    awaited, [said] = packed(tmp_path, script)
+    assert awaited == [True, False, False]
+    assert said == ("job-harness: no reply 5 s of real time after something was sent to 127.0.0.1:8125: time goes on\n")

@@ -26,6 +26,8 @@ class Rest {
     this.threads = new Map();
     this.baseline = new Map();
     this.sockets = new WeakMap();
+    /** Those of which it was told that no reply came. */
+    this.told = new WeakSet();
     this.hook = createHook({
       init: (id, type, _, resource) => void (ON_THREADS.test(type) && this.threads.set(id, { type, resource, promised: isPromised() })),
       after: (id) => void this.threads.delete(id),
@@ -78,7 +80,12 @@ class Rest {
     else if (bytesWritten > known.sent) known.since = realMilliseconds();
     known.sent = bytesWritten;
     known.got = bytesRead;
-    return known.since !== null && realMilliseconds() - known.since < REPLY_MS;
+    if (known.since === null) return false;
+    if (realMilliseconds() - known.since < REPLY_MS) return true;
+    known.since = null;
+    if (!this.told.has(socket)) process.stderr.write(`job-harness: no reply ${REPLY_MS / 1000} s of real time after something was sent to ${called(socket)}: time goes on\n`);
+    this.told.add(socket);
+    return false;
   }
 
   /** Resolve once nothing moves any more; `waiting` says whether a run waits for nothing that is known, `alive` is told. */
@@ -105,6 +112,10 @@ class Rest {
 function sockets() {
   const open = process._getActiveHandles?.() ?? [];
   return open.filter((handle) => typeof handle?.bytesRead === "number" && (handle.remoteAddress || isPipe(handle)) && !handle.server);
+}
+
+function called({ remoteAddress, remotePort }) {
+  return remoteAddress === undefined ? "a Unix socket" : `${remoteAddress}:${remotePort}`;
 }
 
 /** Whether it is a Unix socket, on which a reply may come, and not what this process prints to. */

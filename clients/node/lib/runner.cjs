@@ -23,17 +23,25 @@ const OWN_EXPLORED =
 function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alone }) {
   const there = world();
   expect.extend(matchers);
+  // Once in a realm: `jest.resetModules` may load this anew inside a test, where no hook can be set.
+  if (!there.leaves) afterAll(() => there.time.leave());
+  there.leaves = true;
 
   const jobHarness = (options = {}) => opened(new Harness(options));
   const ownWorkers = (options = {}) => opened(new OwnWorkersHarness(options));
 
   function opened(harness) {
     there.users++;
+    there.time.enter();
     // In a process that plays one run for another, that one opens what there is to open.
     beforeEach(() => void (there.latest = harness));
     beforeEach(() => process.env[PLAYS] || harness.open(expect.getState().currentTestName ?? "the jobs of this test"), BEGIN_MS);
     afterEach(() => process.env[PLAYS] || harness.close(), BEGIN_MS);
-    afterAll(async () => void (--there.users === 0 && (await there.disconnect())), BEGIN_MS);
+    afterAll(async () => {
+      if (--there.users > 0) return;
+      there.time.leave();
+      await there.disconnect();
+    }, BEGIN_MS);
     return harness;
   }
 

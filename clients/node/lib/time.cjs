@@ -40,9 +40,11 @@ class VirtualTime {
     this.realPromises = { setTimeout, setInterval, wait: scheduler.wait.bind(scheduler) };
     this.switches = this.made();
     this.undo = [];
+    this.taken = [];
     /** The test at whose end other fake timers were on. */
     this.leftOn = null;
-    this.place(this.switches);
+    Object.assign(globalThis, this.switches);
+    this.enter();
   }
 
   /** Functions that lead to virtual time while it is on, and to the machine's otherwise. */
@@ -59,12 +61,25 @@ class VirtualTime {
     return this.fakes?.promises ?? this.realPromises;
   }
 
-  place(switches) {
-    Object.assign(globalThis, switches);
-    Object.assign(timers, switches);
-    timersPromises.setTimeout = (...given) => this.promises().setTimeout(...given);
-    timersPromises.setInterval = (...given) => this.promises().setInterval(...given);
-    timersPromises.scheduler.wait = (...given) => this.promises().wait(...given);
+  /** Lead the timers of Node's own modules to this realm: Jest's realms, one for each test file, share these modules. */
+  enter() {
+    if (this.taken.length > 0) return;
+    for (const name of NAMES) this.take(timers, name, this.switches[name]);
+    for (const name of ["setTimeout", "setInterval"]) this.take(timersPromises, name, (...given) => this.promises()[name](...given));
+    this.take(timersPromises.scheduler, "wait", (...given) => this.promises().wait(...given));
+    syncBuiltinESMExports();
+  }
+
+  take(object, name, value) {
+    const before = Object.getOwnPropertyDescriptor(object, name);
+    object[name] = value;
+    const giveBack = () => (before ? Object.defineProperty(object, name, before) : delete object[name]);
+    this.taken.push(() => object[name] === value && giveBack());
+  }
+
+  /** Give them back once the file is over: its realm would be kept for ever, with all that the file has loaded. */
+  leave() {
+    for (const giveBack of this.taken.splice(0)) giveBack();
     syncBuiltinESMExports();
   }
 

@@ -26,6 +26,8 @@ class World {
     this.relay = null;
     this.registered = null;
     this.users = 0;
+    /** Whether its virtual time leaves the process once the file is over. */
+    this.leaves = false;
     this.lastHeard = 0;
   }
 
