@@ -98,6 +98,7 @@ import path from "node:path";
 import { createRequire } from "node:module";
 const folder = %s;
 fs.cpSync("lib", folder, { recursive: true });
+fs.copyFileSync("package.json", path.join(folder, "../package.json"));
 fs.mkdirSync(path.join(folder, "shared"), { recursive: true });
 for (const file of SHARED) {
   const source = fs.readFileSync(path.join("../..", file), "utf8");
@@ -209,3 +210,22 @@ def test_a_socket_whose_reply_is_given_up_is_named_once(tmp_path: Path) -> None:
     awaited, [said] = packed(tmp_path, script)
     assert awaited == [True, False, False]
     assert said == ("job-harness: no reply 5 s of real time after something was sent to 127.0.0.1:8125: time goes on\n")
+
+
+def test_a_run_in_a_process_of_its_own_waits_for_nothing_on_the_line_to_its_test(tmp_path: Path) -> None:
+    script = f"""
+    import net from "node:net";
+    const {{ Connection, PROTOCOL }} = packed("./connection.cjs");
+    const {{ version }} = packed("./python.cjs");
+    const {{ Rest }} = packed("./rest.cjs");
+    const at = {json.dumps(str(tmp_path / "line"))};
+    const server = net.createServer((line) => line.write(JSON.stringify({{ hello: PROTOCOL, version }}) + "\\n"));
+    await new Promise((go) => server.listen(at, go));
+    const rest = new Rest();
+    const connection = await Connection.at(at, {{ heard() {{}}, lost() {{}} }});
+    connection.work();
+    rest.look();
+    connection.send({{ idle: 1, next: null }});
+    process.stdout.write(JSON.stringify(rest.outstanding()), () => process.exit());
+    """
+    assert packed(tmp_path, script) == []

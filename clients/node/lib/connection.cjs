@@ -4,6 +4,7 @@
 const { spawn } = require("node:child_process");
 const net = require("node:net");
 const { PassThrough } = require("node:stream");
+const { OF_HARNESS } = require("./rest.cjs");
 const { EnvironmentUnavailable, VARIABLE, WHAT_TO_INSTALL, candidates, isAbsent, version, whyAbsent } = require("./python.cjs");
 
 const PROTOCOL = 1;
@@ -206,7 +207,7 @@ function started([program, ...given]) {
 function through(place) {
   const socket = net.connect(place);
   const nothing = new PassThrough();
-  return Object.assign(socket, { stdin: socket, stdout: socket, stderr: nothing, exitCode: null, signalCode: null, pid: 0, kill: () => socket.destroy() });
+  return Object.assign(socket, { [OF_HARNESS]: true, stdin: socket, stdout: socket, stderr: nothing, exitCode: null, signalCode: null, pid: 0, kill: () => socket.destroy() });
 }
 
 module.exports = { Connection, EnvironmentUnavailable, PROTOCOL, Refused };
