@@ -1,4 +1,4 @@
-// Brings what the client shares with the harness into lib/shared: virtual time, and what JSON can hold. There they are
+// Brings what the client shares with the harness into lib/shared: virtual time, chance, what JSON can hold. There they are
 // ES modules; Jest loads CommonJS, so imports and exports are respelled, and nothing else is changed.
 import fs from "node:fs";
 import path from "node:path";
@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.join(here, "..", "..");
-export const SHARED = ["harness/foreign/clock.mjs", "harness/processors/typescript/runner/values.mjs"];
+export const SHARED = ["harness/foreign/clock.mjs", "harness/foreign/chance.mjs", "harness/processors/typescript/runner/values.mjs"];
 
 export function commonJs(source) {
   const names = [...source.matchAll(/^export (?:async )?(?:class|function|const) (\w+)/gm)].map(([, name]) => name);

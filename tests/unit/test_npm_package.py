@@ -86,8 +86,9 @@ def test_what_it_shares_with_the_harness_is_respelled_for_jest() -> None:
       console.log(Object.keys(module.exports).join(" "));
     }
     """
-    clock, values = map(str.split, in_node(script).splitlines())
+    clock, chance, values = map(str.split, in_node(script).splitlines())
     assert {"Clock", "timersOf", "virtualDate", "seeded"} <= set(clock)
+    assert chance == ["seededCrypto"]
     assert {"toJson", "lenient", "described"} <= set(values)
 
 
@@ -210,6 +211,36 @@ def test_a_socket_whose_reply_is_given_up_is_named_once(tmp_path: Path) -> None:
     awaited, [said] = packed(tmp_path, script)
     assert awaited == [True, False, False]
     assert said == ("job-harness: no reply 5 s of real time after something was sent to 127.0.0.1:8125: time goes on\n")
+
+
+def test_what_crypto_draws_is_seeded_while_a_harness_is_open(tmp_path: Path) -> None:
+    script = """
+    import crypto from "node:crypto";
+    const { VirtualTime } = packed("./time.cjs");
+    const time = new VirtualTime();
+    const drawn = async () => [
+      crypto.randomBytes(4).toString("hex"),
+      crypto.randomInt(1_000_000),
+      crypto.randomUUID(),
+      [...crypto.randomFillSync(new Uint16Array(4), 1, 2)],
+      [...crypto.getRandomValues(new Uint32Array(2))],
+      [...globalThis.crypto.getRandomValues(new Uint8Array(4))],
+      await new Promise((go) => crypto.randomFill(Buffer.alloc(4), 2, (_, buffer) => go([...buffer]))),
+    ];
+    const runs = [];
+    for (const seed of [1, 1, 2]) {
+      time.on({ now: 0, seed, owner: () => null, place: () => "" });
+      runs.push(await drawn());
+      time.off();
+    }
+    console.log(JSON.stringify([...runs, await drawn()]));
+    """
+    first, second, *others = packed(tmp_path, script)
+    assert first == second
+    assert all(one != another for run in others for one, another in zip(first, run, strict=True))
+    numbers, filled = first[3], first[6]
+    assert (numbers[0], numbers[3], filled[:2]) == (0, 0, [0, 0])
+    assert min(numbers[1:3]) > 255
 
 
 def test_a_run_in_a_process_of_its_own_waits_for_nothing_on_the_line_to_its_test(tmp_path: Path) -> None:

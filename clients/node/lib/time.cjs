@@ -6,6 +6,7 @@ const { syncBuiltinESMExports } = require("node:module");
 const timers = require("node:timers");
 const timersPromises = require("node:timers/promises");
 const { promisify } = require("node:util");
+const { seededCrypto } = require("./shared/chance.cjs");
 const { Clock, seeded, timeoutSignal, timersOf, virtualDate } = require("./shared/clock.cjs");
 
 const NAMES = ["setTimeout", "setInterval", "clearTimeout", "clearInterval"];
@@ -106,8 +107,12 @@ class VirtualTime {
     this.set(globalThis, "Date", virtualDate(clock));
     this.undo.push(() => (RealDate.prototype.constructor = construct));
     this.set(Math, "random", chance);
-    this.set(crypto, "randomUUID", uuid);
-    if (globalThis.crypto) this.set(globalThis.crypto, "randomUUID", uuid);
+    const { getRandomValues, ...drawing } = { ...seededCrypto(seed ?? 0), randomUUID: uuid };
+    for (const [name, value] of Object.entries(drawing)) this.set(crypto, name, value);
+    for (const web of new Set([crypto.webcrypto, globalThis.crypto ?? crypto.webcrypto])) {
+      this.set(web, "randomUUID", uuid);
+      this.set(web, "getRandomValues", getRandomValues);
+    }
     this.set(performance, "now", () => clock.now - clock.start);
     this.set(process, "hrtime", hrtime);
     this.set(AbortSignal, "timeout", (milliseconds) => timeoutSignal(clock, milliseconds));

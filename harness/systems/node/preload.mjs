@@ -2,6 +2,7 @@
 // process is at rest. The program itself is not changed, and knows nothing of this.
 // Must not know: queues, jobs, statements.
 import Module, { createRequire, syncBuiltinESMExports } from "node:module";
+import { seededCrypto } from "../../foreign/chance.mjs";
 import { Clock, install, realSetImmediate, realSetTimeout } from "../../foreign/clock.mjs";
 import { Peer } from "../../foreign/peer.mjs";
 import { deepStack, lineOf, placeOf } from "../../foreign/places.mjs";
@@ -341,42 +342,10 @@ function watchRequests(outside, note) {
 
 /** Replace what draws numbers: the same seed draws the same ones. Nothing here is fit for a secret. */
 function installChance(seed) {
-  let drawn = 0;
-  const bytes = (size) => {
-    const parts = [];
-    for (let length = 0; length < size; length += 32) {
-      parts.push(realHash("sha256").update(`${seed} ${drawn++}`).digest());
-    }
-    return Buffer.concat(parts).subarray(0, size);
-  };
-  const realHash = crypto.createHash;
-  const later = (callback, value) => realSetImmediate(() => callback(null, value));
-  crypto.randomBytes = (size, callback) => (callback ? later(callback, bytes(size)) : bytes(size));
-  crypto.pseudoRandomBytes = crypto.randomBytes;
-  const fill = (buffer, offset = 0, size = (buffer.byteLength ?? buffer.length) - offset) => {
-    const view = new Uint8Array(buffer.buffer ?? buffer, buffer.byteOffset ?? 0, buffer.byteLength);
-    view.set(bytes(size), offset);
-    return buffer;
-  };
-  crypto.randomFillSync = fill;
-  crypto.randomFill = (buffer, ...args) => {
-    const callback = args.pop();
-    later(callback, fill(buffer, ...args));
-  };
-  crypto.randomUUID = () => {
-    const drawnBytes = bytes(16);
-    drawnBytes[6] = (drawnBytes[6] & 0x0f) | 0x40;
-    drawnBytes[8] = (drawnBytes[8] & 0x3f) | 0x80;
-    const hex = drawnBytes.toString("hex");
-    return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
-  };
-  crypto.randomInt = (min, max, callback) => {
-    if (max === undefined || typeof max === "function") [min, max, callback] = [0, min, max];
-    const value = min + Number(bytes(8).readBigUInt64BE() % BigInt(max - min));
-    return callback ? later(callback, value) : value;
-  };
-  crypto.webcrypto.getRandomValues = fill;
-  globalThis.crypto.randomUUID = crypto.randomUUID;
+  const { getRandomValues, ...drawing } = seededCrypto(seed);
+  Object.assign(crypto, drawing);
+  crypto.webcrypto.getRandomValues = getRandomValues;
+  globalThis.crypto.randomUUID = drawing.randomUUID;
   syncBuiltinESMExports();
 }
 
