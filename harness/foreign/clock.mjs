@@ -211,7 +211,9 @@ export function virtualDate(clock) {
       Reflect.construct(target, args.length ? args : [now()], newTarget === FakeDate ? target : newTarget),
     apply: () => new RealDate(now()).toString(),
     get: (target, key) => holder(target, key)[key],
-    set: (target, key, value) => Reflect.set(holder(target, key), key, value),
+    // What is set on a class of it, as fake timers make one, is of that class.
+    set: (target, key, value, receiver) =>
+      Reflect.set(holder(target, key), key, value, receiver === FakeDate ? holder(target, key) : receiver),
     getOwnPropertyDescriptor: (target, key) => Reflect.getOwnPropertyDescriptor(holder(target, key), key),
     defineProperty: (target, key, about) => Reflect.defineProperty(holder(target, key), key, about),
   });

@@ -260,3 +260,20 @@ def test_a_run_in_a_process_of_its_own_waits_for_nothing_on_the_line_to_its_test
     process.stdout.write(JSON.stringify(rest.outstanding()), () => process.exit());
     """
     assert packed(tmp_path, script) == []
+
+
+def test_what_is_set_on_a_class_of_the_virtual_date_is_that_classs_own(tmp_path: Path) -> None:
+    script = """
+    const { VirtualTime } = packed("./time.cjs");
+    const time = new VirtualTime();
+    time.on({ now: 1_000, seed: 1, owner: () => null, place: () => "" });
+    class Other extends Date {}
+    Other.isFake = true;
+    Other.now = () => 7;
+    const told = [Other.now(), Date.now(), Date.isFake ?? null];
+    Date.now = () => 8;
+    told.push(Date.now());
+    time.off();
+    process.stdout.write(JSON.stringify([...told, Date.isFake ?? null, Date.now() > 1e12]), () => process.exit());
+    """
+    assert packed(tmp_path, script) == [7, 1_000, None, 8, None, True]
