@@ -107,7 +107,8 @@ def test_bytes_that_tcp_sent_twice_were_written_once(preload: ModuleType) -> Non
 
 @pytest.fixture
 def started(preload: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], object]], threading.Thread]:
-    monkeypatch.setattr(threading.Thread, "start", threading.Thread.start)
+    for name in ("start", "join", "_bootstrap_inner"):
+        monkeypatch.setattr(threading.Thread, name, getattr(threading.Thread, name))
     preload._install_threads()
 
     def start(work: Callable[[], object]) -> threading.Thread:

@@ -39,6 +39,7 @@ _PASSED = {
 _cpu = time.clock_gettime
 _real_wait = threading.Condition.wait
 _real_lock = threading.Lock
+_real_select = select.select
 
 
 class Clock:
@@ -49,6 +50,16 @@ class Clock:
         self.timers = {}
         self._count = 0
         self._lock = _real_lock()
+
+    def of_day(self):
+        return (self.now + self.skew) / 1000
+
+    def passed(self):
+        return _UPTIME + (self.now - self.start) / 1000
+
+    def times(self, seconds):
+        """Whether a wait that ends after some seconds ends in virtual time. Without an end, or now, it is real."""
+        return seconds is not None and seconds > 0
 
     def add(self, seconds, fire, *, repeats=False):
         with self._lock:
@@ -74,6 +85,8 @@ class Clock:
         return min((timer[0] for timer in list(self.timers.values())), default=None)
 
 
+_UPTIME = 100_000.0
+"""What `time.monotonic` begins with, in seconds: a program may take a small one for a time that is long ago."""
 clock = Clock()
 
 
@@ -163,8 +176,12 @@ def _theirs(path):
 
 
 def _install_time():
-    seconds = lambda: (clock.now + clock.skew) / 1000  # noqa: E731
-    passed = lambda: (clock.now - clock.start) / 1000  # noqa: E731
+    def seconds():  # Not the method itself: who copies what holds it would copy the clock.
+        return clock.of_day()
+
+    def passed():
+        return clock.passed()
+
     time.time = seconds
     time.time_ns = lambda: round(seconds() * 1e9)
     time.monotonic = time.perf_counter = passed
@@ -177,6 +194,7 @@ def _install_time():
     time.clock_gettime = lambda which: seconds() if which in _OF_DAY else passed() if which in _PASSED else _cpu(which)
     time.sleep = _sleep
     threading.Condition.wait = _wait
+    select.select = _select
     threading._time = passed  # what the module took of `time` when it was imported
     _install_datetime()
     _install_selectors()
@@ -197,7 +215,7 @@ def _sleep(seconds):
 
 def _wait(self, timeout=None):
     """Wait as a condition does; a timeout passes in virtual time."""
-    if timeout is None or timeout <= 0:
+    if not clock.times(timeout):
         return _real_wait(self, timeout)
     if not self._is_owned():
         raise RuntimeError("cannot wait on un-acquired lock")
@@ -206,13 +224,17 @@ def _wait(self, timeout=None):
     self._waiters.append(waiter)
     expired = []
 
-    def expire():
-        expired.append(True)
+    def withdraw():
         try:
             self._waiters.remove(waiter)
         except ValueError:
-            return
-        waiter.release()
+            return False
+        return True
+
+    def expire():
+        if withdraw():
+            expired.append(True)
+            waiter.release()
 
     number = clock.add(timeout, expire)
     saved = self._release_save()
@@ -222,6 +244,7 @@ def _wait(self, timeout=None):
     finally:
         clock.remove(number)
         self._acquire_restore(saved)
+        withdraw()  # A handler of a signal may have raised: `notify` must not wake who waits no more.
 
 
 def _install_datetime():
@@ -276,6 +299,23 @@ def _install_datetime():
     module.datetime, module.date = datetime, date
 
 
+class Alarm:
+    """A timer whose `descriptor` becomes readable when it fires."""
+
+    def __init__(self, seconds, *, repeats=False):
+        self.descriptor, outward = os.pipe()
+        self._descriptors = self.descriptor, outward
+        self._number = clock.add(seconds, lambda: os.write(outward, b"."), repeats=repeats)
+
+    def __enter__(self):
+        return self.descriptor
+
+    def __exit__(self, *_):
+        clock.remove(self._number)
+        for descriptor in self._descriptors:
+            os.close(descriptor)
+
+
 def _install_selectors():
     """Let a timeout of `select` pass in virtual time: asyncio's own timers, and servers that look up now and then."""
     for kind in ("EpollSelector", "PollSelector", "SelectSelector"):
@@ -287,38 +327,47 @@ def _install_selector(kind):
     real = kind.select
 
     def select(self, timeout=None):
-        if timeout is None or timeout <= 0:
+        if not clock.times(timeout):
             return real(self, timeout)
         found = real(self, 0)
         if found:
             return found
-        inward, outward = os.pipe()
-        number = clock.add(timeout, lambda: os.write(outward, b"."), repeats=True)
-        self.register(inward, selectors.EVENT_READ)
-        try:
-            found = real(self, None)
-        finally:
-            self.unregister(inward)
-            clock.remove(number)
-            os.close(inward)
-            os.close(outward)
-        return [(key, events) for key, events in found if key.fd != inward]
+        with Alarm(timeout, repeats=True) as rings:
+            self.register(rings, selectors.EVENT_READ)
+            try:
+                found = real(self, None)
+            finally:
+                self.unregister(rings)
+        return [(key, events) for key, events in found if key.fd != rings]
 
     kind.select = select
 
 
+def _select(reads, writes, excepts, timeout=None):
+    """Do as `select.select` does; a timeout passes in virtual time."""
+    if not clock.times(timeout):
+        return _real_select(reads, writes, excepts, timeout)
+    asked = [list(reads), list(writes), list(excepts)]
+    found = _real_select(*asked, 0)
+    if any(found):
+        return found
+    with Alarm(timeout, repeats=True) as rings:
+        readable, *others = _real_select([*asked[0], rings], *asked[1:])
+    return ([each for each in readable if each is not rings], *others)
+
+
 def _install_socket_timeouts():
-    """Let the timeout of a socket that is read pass in virtual time."""
-    for name in ("recv", "recv_into"):
+    """Let the timeout of a socket that is read, or that accepts, pass in virtual time."""
+    for name in ("recv", "recv_into", "recvfrom", "recvfrom_into", "recvmsg", "recvmsg_into", "accept"):
         _install_socket_timeout(name, getattr(socket.socket, name))
 
 
 def _install_socket_timeout(name, real):
-    def read(self, *args):
+    def read(self, *args, **more):
         seconds = self.gettimeout()
-        if seconds and not _readable(self.fileno(), seconds):
-            raise TimeoutError("timed out")
-        return real(self, *args)
+        if clock.times(seconds) and not _readable(self.fileno(), seconds):
+            raise socket.timeout("timed out")  # noqa: UP041 - in Python 3.9 it is a class of its own
+        return real(self, *args, **more)
 
     setattr(socket.socket, name, read)
 
@@ -329,15 +378,9 @@ def _readable(descriptor, seconds):
     poll.register(descriptor, select.POLLIN)
     if poll.poll(0):
         return True
-    inward, outward = os.pipe()
-    number = clock.add(seconds, lambda: os.write(outward, b"."))
-    poll.register(inward, select.POLLIN)
-    try:
+    with Alarm(seconds) as rings:
+        poll.register(rings, select.POLLIN)
         return any(found == descriptor for found, _ in poll.poll())
-    finally:
-        clock.remove(number)
-        os.close(inward)
-        os.close(outward)
 
 
 # threads --------------------------------------------------------------------------------------------------------------
@@ -346,15 +389,30 @@ def _readable(descriptor, seconds):
 def _install_threads():
     """Let a thread that is started come to its first sleep before the one that started it goes on.
 
-    Who of the two connects first, or sets a timer first, would be a matter of real time.
+    Who of the two connects first, or sets a timer first, would be a matter of real time. How long one waits for the
+    end of the other is a matter of virtual time.
     """
-    real = threading.Thread.start
+    kind = threading.Thread
+    real_start, real_join, real_work = kind.start, kind.join, kind._bootstrap_inner
 
     def start(self):
-        real(self)
+        vars(self).setdefault("_job_harness_end", threading.Event())
+        real_start(self)
         _await_sleep(self.native_id)
 
-    threading.Thread.start = start
+    def work(self):
+        try:
+            real_work(self)
+        finally:
+            self._job_harness_end.set()
+
+    def join(self, timeout=None):
+        end = getattr(self, "_job_harness_end", None)
+        if end is not None and clock.times(timeout) and self is not threading.current_thread():
+            timeout = None if end.wait(timeout) else 0
+        return real_join(self, timeout)
+
+    kind.start, kind.join, kind._bootstrap_inner = start, join, work
 
 
 def _await_sleep(thread):
