@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -130,3 +134,98 @@ def test_waits_pass_in_virtual_time_and_end_when_what_they_wait_for_comes(tmp_pa
         "join of what ends": [0.0, False],
         "notified": [True],
     }
+
+
+CONNECTS = """
+import asyncio, errno, json, socket, ssl, sys, urllib.request
+import httpx
+
+ASKS = b"GET / HTTP/1.1\\r\\nhost: pay.example.com\\r\\n\\r\\n"
+
+async def by_asyncio():
+    reader, writer = await asyncio.open_connection("pay.example.com", 443, ssl=True)
+    writer.write(ASKS)
+    answer = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    return answer[-2:].decode()
+
+async def by_httpx(scheme):
+    async with httpx.AsyncClient(timeout=None) as client:
+        return (await client.get(f"{scheme}://pay.example.com/")).text
+
+def by_name(port):
+    with socket.socket() as own:
+        own.connect(("pay.example.com", port))
+        own.sendall(ASKS)
+        return own.recv(1000)[-2:].decode()
+
+def refused(connect):
+    try:
+        return errno.errorcode[connect()]
+    except OSError as error:
+        return errno.errorcode.get(error.errno, type(error).__name__)
+
+here = socket.socket(type=socket.SOCK_DGRAM)
+here.bind(("127.0.0.1", 0))
+datagrams, route = socket.socket(type=socket.SOCK_DGRAM), socket.socket(type=socket.SOCK_DGRAM)
+route.connect(("192.0.2.7", 80))
+said = {
+    "answered": [
+        urllib.request.urlopen("https://pay.example.com/").read().decode(),
+        by_name(443),
+        asyncio.run(by_asyncio()),
+        asyncio.run(by_httpx("http")),
+        asyncio.run(by_httpx("https")),
+    ],
+    "refused": [
+        refused(lambda: socket.socket().connect(("nowhere.invalid", 443))),
+        refused(lambda: socket.socket().connect_ex(("192.0.2.1", 443))),
+        refused(lambda: datagrams.sendto(b"x", ("192.0.2.2", 53))),
+        refused(lambda: datagrams.sendmsg([b"x"], [], 0, ("192.0.2.3", 53))),
+        refused(lambda: socket.create_connection(("elsewhere.invalid", 443))),
+    ],
+    "local": [datagrams.sendto(b"x", ("localhost", here.getsockname()[1])), here.recv(1).decode()],
+    "own address": route.getsockname()[0],
+}
+print(json.dumps(said))
+"""
+
+
+@pytest.fixture
+def recorder() -> Iterator[int]:
+    """Serve `ok` to each request, and return the port."""
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with connection:
+                connection.recv(1000)
+                connection.sendall(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        server = threading.Thread(target=serve)
+        server.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    server.join()
+
+
+def test_every_client_reaches_a_host_outside_and_none_another_machine(tmp_path: Path, recorder: int) -> None:
+    said, notes = ended(tmp_path, CONNECTS, outside=("pay.example.com",), recorder=recorder)
+    assert said == {
+        "answered": ["ok"] * 5,
+        "refused": [*["ENETUNREACH"] * 4, "gaierror"],
+        "local": [1, "x"],
+        "own address": "127.0.0.1",
+    }
+    assert [note.removesuffix(", which `outside` does not name") for note in notes] == [
+        "it connects to nowhere.invalid:443",
+        "it connects to 192.0.2.1:443",
+        "it sends a datagram to 192.0.2.2:53",
+        "it sends a datagram to 192.0.2.3:53",
+        "it connects to elsewhere.invalid:443",
+    ]

@@ -6,6 +6,7 @@ harness sent has been read. Needs Linux, which tells both. It must not import an
 neither jobs nor statements.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -20,7 +21,7 @@ import time
 _PEER = "JOB_HARNESS_PEER"
 _FORKS = "JOB_HARNESS_FORKS"
 _ASKED = "JOB_HARNESS_SYSTEM"
-_LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0", ""})
+_LOCAL = frozenset({"localhost", "::1", "0.0.0.0", "::", ""})
 _FIONREAD = 0x541B
 _RECEIVED, _NOT_SENT, _SENT, _SENT_AGAIN = 128, 144, 200, 208
 """Where `struct tcp_info` has the bytes that were received, those still to be sent, those that were, and those of them
@@ -479,43 +480,128 @@ chance = Chance()
 
 
 def _install_network(asked, note):
-    """Let calls to a host outside lead to what stands for it; without TLS, for there is no certificate of it.
+    """Let connections to a host outside lead to what stands for it, and none to another machine.
 
     `asked` may change until the program begins.
     """
-    real_connect, real_info = socket.socket.connect, socket.getaddrinfo
-    recorded = set()
+    real_info, kind = socket.getaddrinfo, socket.socket
+    real = {name: getattr(kind, name) for name in ("connect", "connect_ex", "sendto", "sendmsg")}
 
-    def getaddrinfo(host, port, *rest, **more):
-        name = host.decode() if isinstance(host, bytes) else host
+    def getaddrinfo(host, port, family=0, type=0, proto=0, flags=0):
+        name = _text(host)
         if name in asked["outside"]:
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", asked["recorder"]))]
-        if name is None or name in _LOCAL:
-            return real_info(host, port, *rest, **more)
+            return real_info(_OUTSIDE, port, socket.AF_INET, type, proto)
+        if name is None or _is_here(name):
+            return real_info(host, port, family, type, proto, flags)
         note(f"it connects to {name}:{port}, which `outside` does not name")
         raise socket.gaierror(socket.EAI_NONAME, f"{name} is not named under `outside`")
 
+    def led(own, address, *, sends=False):
+        """Return where an address leads. Raises OSError: nowhere. To connect for datagrams sends nothing as yet."""
+        if own.family not in (socket.AF_INET, socket.AF_INET6) or not isinstance(address, tuple) or len(address) < 2:
+            return address
+        host, port = _text(address[0]), address[1]
+        streams = own.type == socket.SOCK_STREAM
+        if _is_here(host):
+            return address
+        if host == _OUTSIDE or host in asked["outside"] or not (streams or sends):
+            return "127.0.0.1", asked["recorder"]
+        if streams:
+            note(f"it connects to {host}:{port}, which `outside` does not name")
+        else:
+            note(f"it sends a datagram to {host}:{port}")
+        raise OSError(errno.ENETUNREACH, f"{host} is not named under `outside`")
+
     def connect(self, address):
-        if isinstance(address, tuple) and address[1] == asked["recorder"]:
-            recorded.add(self.fileno())
-        return real_connect(self, address)
+        return real["connect"](self, led(self, address))
+
+    def connect_ex(self, address):
+        try:
+            return real["connect_ex"](self, led(self, address))
+        except OSError as error:
+            if error.errno != errno.ENETUNREACH:
+                raise
+            return error.errno
+
+    def sendto(self, data, *rest):
+        return real["sendto"](self, data, *rest[:-1], *(led(self, address, sends=True) for address in rest[-1:]))
+
+    def sendmsg(self, buffers, ancillary=(), flags=0, address=None):
+        where = None if address is None else led(self, address, sends=True)
+        return real["sendmsg"](self, buffers, ancillary, flags, where)
 
     socket.getaddrinfo = getaddrinfo
-    socket.socket.connect = connect
+    kind.connect, kind.connect_ex, kind.sendto, kind.sendmsg = connect, connect_ex, sendto, sendmsg
+    _install_encryption(asked)
+
+
+_OUTSIDE = "127.11.0.1"
+"""The address of every host outside. Some clients connect to it at the port of their own; who is meant is in `Host`."""
+
+
+def _text(host):
+    return host.decode() if isinstance(host, (bytes, bytearray)) else host
+
+
+def _is_here(host):
+    return host in _LOCAL or (isinstance(host, str) and host.startswith(("127.", "::ffff:127.")) and host != _OUTSIDE)
+
+
+def _install_encryption(asked):
+    """Let connections to what stands for a host outside be as they are: there is no certificate of it."""
     try:
         import ssl
     except ImportError:
         return
-    real_wrap = ssl.SSLContext.wrap_socket
+    kind = ssl.SSLContext
+    real_socket, real_bio = kind.wrap_socket, kind.wrap_bio
+
+    class Unencrypted(ssl.SSLObject):
+        """Passes on what it is given, for asyncio and anyio, which encrypt beside their connections."""
+
+        def __init__(self, incoming, outgoing, context, host):
+            self._incoming, self._outgoing = incoming, outgoing
+            self._context, self._host = context, host
+
+        context = property(lambda self: self._context)
+        server_hostname = property(lambda self: self._host)
+        server_side = session_reused = False
+        session = None
+
+        def read(self, size=1024, buffer=None):
+            data = self._incoming.read(size)
+            if not data and not self._incoming.eof:
+                raise ssl.SSLWantReadError(ssl.SSL_ERROR_WANT_READ, "nothing has come")
+            if buffer is None:
+                return data
+            buffer[: len(data)] = data
+            return len(data)
+
+        def write(self, data):
+            return self._outgoing.write(data)
+
+        def pending(self):
+            return self._incoming.pending
+
+        def nothing(self, *_, **__):
+            return None
+
+        do_handshake = unwrap = cipher = version = compression = shared_ciphers = nothing
+        getpeercert = selected_alpn_protocol = selected_npn_protocol = get_channel_binding = nothing
 
     def wrap_socket(self, sock, *rest, **more):
         try:
             recorded_here = sock.getpeername()[1] == asked["recorder"]
         except OSError:
             recorded_here = False
-        return sock if recorded_here else real_wrap(self, sock, *rest, **more)
+        return sock if recorded_here else real_socket(self, sock, *rest, **more)
 
-    ssl.SSLContext.wrap_socket = wrap_socket
+    def wrap_bio(self, incoming, outgoing, server_side=False, server_hostname=None, session=None):
+        if _text(server_hostname) in asked["outside"]:
+            return Unencrypted(incoming, outgoing, self, server_hostname)
+        return real_bio(self, incoming, outgoing, server_side, server_hostname, session)
+
+    kind.wrap_socket, kind.wrap_bio = wrap_socket, wrap_bio
 
 
 def _sockets():
