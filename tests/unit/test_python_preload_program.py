@@ -136,8 +136,8 @@ def test_waits_pass_in_virtual_time_and_end_when_what_they_wait_for_comes(tmp_pa
     }
 
 
-DATES = """
-import datetime, json, pickle
+DRAWS = """
+import datetime, json, pickle, random
 from datetime import date, datetime as moment
 
 class Own(moment):
@@ -147,15 +147,17 @@ now = moment.now()
 said = {
     "now": [str(moment.now(datetime.timezone.utc)), str(moment.utcnow()), str(moment.today()), str(date.today())],
     "kept": [pickle.loads(pickle.dumps(now)) == now, type(Own.now()) is Own, isinstance(now, Own), type(now) is moment],
+    "drawn": [random.Random().random(), random.seed(), random.random()],
 }
 print(json.dumps(said))
 """
 
 
-def test_the_types_of_dates_stay_what_they_are(tmp_path: Path) -> None:
-    said = ended(tmp_path, DATES).said
-    assert said["now"] == ["2030-03-17 17:46:40+00:00", *["2030-03-17 17:46:40"] * 2, "2030-03-17"]
-    assert said["kept"] == [True, True, False, True]
+def test_a_program_knows_the_time_and_draws_the_same_in_each_run(tmp_path: Path) -> None:
+    first, second = (ended(tmp_path, DRAWS).said for _ in range(2))
+    assert first["now"] == ["2030-03-17 17:46:40+00:00", *["2030-03-17 17:46:40"] * 2, "2030-03-17"]
+    assert first["kept"] == [True, True, False, True]
+    assert first["drawn"] == second["drawn"]
 
 
 CONNECTS = """

@@ -1,8 +1,10 @@
-"""The preload of Python processes says when a program is at rest, and lets its threads start in one order."""
+"""The preload of Python processes says when a program is at rest, orders its threads, and seeds what it draws."""
 
 from __future__ import annotations
 
 import importlib.util
+import os
+import random
 import socket
 import struct
 import sys
@@ -153,3 +155,20 @@ def test_a_thread_that_computes_until_its_starter_goes_on_is_let_go(
     gone_on.append(True)
     thread.join()
     assert not thread.is_alive()
+
+
+def test_a_generator_that_a_package_made_before_the_run_draws_by_its_seed(
+    preload: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for owner, name in ((os, "urandom"), (random, "_urandom"), (random, "seed"), (random.Random, "seed")):
+        monkeypatch.setattr(owner, name, getattr(owner, name))
+    monkeypatch.setattr(random, "_inst", random.Random())
+
+    def drawn(seed: str) -> float:
+        chance = preload.Chance()
+        chance.install()
+        early = random.Random()
+        chance.begin(seed)
+        return early.random()
+
+    assert drawn("a seed") == drawn("a seed") != drawn("another")

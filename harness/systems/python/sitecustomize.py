@@ -427,6 +427,8 @@ class Chance:
     def __init__(self):
         self.seed = ""
         self.drawn = 0
+        self._early = {}
+        """Generators that drew their seed before there was one of ours: a package made them when it was imported."""
 
     def urandom(self, size):
         import hashlib
@@ -441,12 +443,26 @@ class Chance:
         import random
 
         os.urandom = random._urandom = self.urandom
+        real_seed = random.Random.seed
+
+        def seed(generator, a=None, version=2):
+            self._early.pop(id(generator), None)
+            if a is None:
+                a = int.from_bytes(self.urandom(32), "big")
+                if not self.seed:
+                    self._early[id(generator)] = generator
+            real_seed(generator, a, version)
+
+        random.Random.seed = seed
+        random.seed = random._inst.seed
 
     def begin(self, seed):
         import random
 
         self.seed, self.drawn = seed, 0
         random.seed(seed)
+        for generator in list(self._early.values()):
+            generator.seed()
 
 
 chance = Chance()
