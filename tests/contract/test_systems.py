@@ -295,6 +295,41 @@ def test_a_queue_may_end_a_job_that_runs_by_deleting_its_row(
     assert _played(opened(tmp_path / "system.yaml"), jobs="ab").found == found
 
 
+BY_A_CHILD = """
+import os, subprocess, sys, time, psycopg
+ENDS = "UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'"
+PROGRAM = "import os, sys, psycopg; psycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute(sys.argv[1])"
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+while True:
+    if db.execute("SELECT 1 FROM job WHERE status = 'PENDING'").fetchone():
+        subprocess.run([sys.executable, "-c", PROGRAM, ENDS], check=True, capture_output=True, timeout=60)
+    time.sleep(2)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_statement_of_a_child_is_a_gate_and_its_parent_waits_for_it(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(BY_A_CHILD)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace("api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}")
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .lstrip()
+    )
+    run = _played(opened(tmp_path / "system.yaml"))
+    assert run.verdict is Verdict.PASS
+    assert ("worker", "update job") in [
+        (event.actor, event.verb) for event in run.history.events if isinstance(event, Observed)
+    ]
+
+
 COMPUTES_FIRST = """
 import hashlib, os, time, psycopg
 db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)

@@ -137,27 +137,47 @@ def test_waits_pass_in_virtual_time_and_end_when_what_they_wait_for_comes(tmp_pa
 
 
 DRAWS = """
-import datetime, json, pickle, random
+import datetime, json, os, pickle, random, subprocess, time
 from datetime import date, datetime as moment
 
 class Own(moment):
     pass
+
+def forked():
+    inward, outward = os.pipe()
+    if os.fork() == 0:
+        began = time.time()
+        time.sleep(0.01)
+        took = time.time() - began
+        os.write(outward, json.dumps([took >= 0.01, began, random.random(), os.urandom(4).hex()]).encode())
+        os._exit(0)
+    os.wait()
+    return json.loads(os.read(inward, 1000))
 
 now = moment.now()
 said = {
     "now": [str(moment.now(datetime.timezone.utc)), str(moment.utcnow()), str(moment.today()), str(date.today())],
     "kept": [pickle.loads(pickle.dumps(now)) == now, type(Own.now()) is Own, isinstance(now, Own), type(now) is moment],
     "drawn": [random.Random().random(), random.seed(), random.random()],
+    "forked": [forked(), forked()],
 }
+late = subprocess.run(["sh", "-c", "sleep 0.05; echo late"], capture_output=True, text=True, timeout=5)
+said["subprocess"] = late.stdout
 print(json.dumps(said))
 """
 
 
-def test_a_program_knows_the_time_and_draws_the_same_in_each_run(tmp_path: Path) -> None:
+def test_a_program_and_its_children_know_the_time_and_draw_the_same_in_each_run(tmp_path: Path) -> None:
     first, second = (ended(tmp_path, DRAWS).said for _ in range(2))
     assert first["now"] == ["2030-03-17 17:46:40+00:00", *["2030-03-17 17:46:40"] * 2, "2030-03-17"]
     assert first["kept"] == [True, True, False, True]
-    assert first["drawn"] == second["drawn"]
+    assert first["subprocess"] == "late\n"
+    for slept, began, *_ in first["forked"]:
+        assert slept
+        assert 0 <= began - BEGIN / 1000 < 60
+    drawn = [[run["drawn"], *(child[2:] for child in run["forked"])] for run in (first, second)]
+    assert drawn[0] == drawn[1]
+    assert drawn[0][1] != drawn[0][2]
 
 
 CONNECTS = """

@@ -9,9 +9,9 @@ import socket
 import struct
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 import pytest
@@ -56,7 +56,12 @@ GREETED, ASKS = (1, 100, 40), (2, 100, 90)
 
 
 def rested(
-    preload: ModuleType, program: ScriptedProgram, monkeypatch: pytest.MonkeyPatch, *, sent: int
+    preload: ModuleType,
+    program: ScriptedProgram,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    sent: int,
+    others: Mapping[str, tuple[int, bool]] = MappingProxyType({}),
 ) -> dict[str, list[Any]]:
     monkeypatch.setitem(preload._real, "sleep", lambda seconds: None)
     monkeypatch.setattr(preload, "_sleeps", lambda: True)
@@ -64,7 +69,8 @@ def rested(
     monkeypatch.setattr(preload, "_sockets", program.sockets)
     channel = preload.Channel.__new__(preload.Channel)
     channel._known = set()
-    told: dict[str, list[Any]] = channel._rest(1, {KEY: (sent, False)}, 1)
+    channel._children = preload.Children()
+    told: dict[str, list[Any]] = channel._rest(1, {KEY: (sent, False), **others}, 1)
     return told
 
 
@@ -80,6 +86,16 @@ def test_a_program_that_has_read_what_it_was_sent_is_at_work_until_it_sleeps_aga
 ) -> None:
     program = ScriptedProgram((0, 0, 40), GREETED, ASKS)
     assert rested(preload, program, monkeypatch, sent=100) == {KEY: [100, 90, False, False]}
+
+
+def test_a_connection_of_a_child_is_not_looked_for_while_children_live(
+    preload: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program, theirs = ScriptedProgram(ASKS), {"3:4": (70, False)}
+    assert "3:4" not in rested(preload, program, monkeypatch, sent=100, others=theirs)
+    monkeypatch.setattr(preload.Children, "live", True)
+    told = rested(preload, program, monkeypatch, sent=100, others=theirs)
+    assert told == {KEY: [100, 90, False, False], "3:4": [70, 0, False, True]}
 
 
 def test_a_connection_that_was_asked_for_and_is_not_there_yet_keeps_a_program_at_work(preload: ModuleType) -> None:

@@ -51,16 +51,30 @@ class Clock:
         self.timers = {}
         self._count = 0
         self._lock = _real_lock()
+        self._left_at = None
+        """Seconds of the machine's clock at which this process was forked from the program; None: it is the program."""
 
     def of_day(self):
-        return (self.now + self.skew) / 1000
+        return (self.now + self.skew) / 1000 + self._since_left()
 
     def passed(self):
-        return _UPTIME + (self.now - self.start) / 1000
+        return _UPTIME + (self.now - self.start) / 1000 + self._since_left()
+
+    def leave(self):
+        """Go on by itself from here: a child of the program is not told the time, and timers would never fire in it."""
+        if self.is_told:
+            self._left_at = _real["monotonic"]()
+
+    def _since_left(self):
+        return 0.0 if self.is_told else _real["monotonic"]() - self._left_at
+
+    @property
+    def is_told(self):
+        return self._left_at is None
 
     def times(self, seconds):
         """Whether a wait that ends after some seconds ends in virtual time. Without an end, or now, it is real."""
-        return seconds is not None and seconds > 0
+        return seconds is not None and seconds > 0 and self.is_told
 
     def add(self, seconds, fire, *, repeats=False):
         with self._lock:
@@ -205,6 +219,8 @@ def _install_time():
 def _sleep(seconds):
     if seconds < 0:
         raise ValueError("sleep length must be non-negative")
+    if not clock.is_told:
+        return _real["sleep"](seconds)
     gate = _real_lock()
     gate.acquire()
     number = clock.add(seconds, gate.release)
@@ -429,6 +445,7 @@ class Chance:
         self.drawn = 0
         self._early = {}
         """Generators that drew their seed before there was one of ours: a package made them when it was imported."""
+        self._forks = 0
 
     def urandom(self, size):
         import hashlib
@@ -459,10 +476,17 @@ class Chance:
     def begin(self, seed):
         import random
 
-        self.seed, self.drawn = seed, 0
+        self.seed, self.drawn, self._forks = seed, 0, 0
         random.seed(seed)
         for generator in list(self._early.values()):
             generator.seed()
+
+    def before_fork(self):
+        self._forks += 1
+
+    def after_fork(self):
+        """Draw as no other child of the program draws."""
+        self.begin(f"{self.seed} {self._forks}")
 
 
 chance = Chance()
@@ -668,6 +692,51 @@ def _thread(name):
     return lines["voluntary_ctxt_switches"], lines["nonvoluntary_ctxt_switches"]
 
 
+class Children:
+    """The processes that the program started. They say nothing to us, and work for it at the machine's own pace."""
+
+    def __init__(self):
+        self._since = {}
+        """By process id, when each was first seen, by the machine's clock."""
+
+    @property
+    def live(self):
+        return bool(self._since)
+
+    def work(self):
+        """Whether one of them computes, or is so young that the program may wait for its end or its answer."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # There is none, which is so for most programs.
+            self._since.clear()
+            return False
+        now, states = _real["monotonic"](), _descendants(os.getpid())
+        self._since = {pid: self._since.get(pid, now) for pid in states}
+        return any(
+            state in "RD" or (state != "Z" and now - self._since[pid] < _CHILD_SECONDS) for pid, state in states.items()
+        )
+
+
+_CHILD_SECONDS = 1.0
+"""Real seconds for which the program is at work while a new child of it sleeps: one that lives on is a companion."""
+
+
+def _descendants(own):
+    """Return, by process id, the state of what a process has started, and of what that has started."""
+    found = {}
+    for name in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", "rb") as file:
+                state, parent = file.read().rpartition(b")")[2].split()[:2]
+        except OSError:
+            continue  # It has ended.
+        found[int(name)] = int(parent), state.decode()
+    ours = {own}
+    while more := {pid for pid, (parent, _) in found.items() if parent in ours} - ours:
+        ours |= more
+    return {pid: found[pid][1] for pid in ours - {own}}
+
+
 class Channel:
     """Our end of the peer protocol, on a thread of its own."""
 
@@ -681,6 +750,7 @@ class Channel:
         self._odd = set()
         self._known = set()
         """The connections that there were."""
+        self._children = Children()
         self.begun = threading.Event()
         self.seed = ""
 
@@ -740,15 +810,22 @@ class Channel:
                 continue
             threads = _threads(own)
             if asleep is not None and threads == asleep[0]:
-                gone = {key: [read, 0, True, True] for key, (read, _) in expected.items() if key in self._known}
-                return {**gone, **asleep[1]}
+                return {**self._not_ours(expected), **asleep[1]}
             asleep = None
             if threads is not None:
                 sockets, busy = _sockets()
                 self._known.update(sockets)
                 behind = any(sockets.get(key, (read,))[0] < read for key, (read, _) in expected.items())
-                asleep = None if busy or behind else (threads, sockets)
+                asleep = None if busy or behind or self._children.work() else (threads, sockets)
             self._say_alive(turn)
+
+    def _not_ours(self, expected):
+        """Return, as they are told, connections that are over, and those of the program's children, who have slept."""
+        return {
+            key: [read, 0, key in self._known, True]
+            for key, (read, _) in expected.items()
+            if key in self._known or self._children.live
+        }
 
     def _say_alive(self, turn):
         if _real["monotonic"]() - self._told_at > 0.25:
@@ -762,6 +839,17 @@ def _begin():
     channel.begun.wait()
     _install(channel.asked, channel.note)
     chance.begin(channel.seed)
+    _follow_forks()
+
+
+def _follow_forks():
+    """Let a child that the program forks go on by itself: our thread, which is told the time, is not in it."""
+
+    def leave():
+        clock.leave()
+        chance.after_fork()
+
+    os.register_at_fork(before=chance.before_fork, after_in_child=leave)
 
 
 def _install(asked, note):
@@ -900,6 +988,7 @@ class ForkingParent:
         threading.Thread(target=channel.serve, name="job-harness", daemon=True).start()
         channel.begun.wait()
         chance.begin(channel.seed)
+        _follow_forks()
 
 
 def _main():
