@@ -232,7 +232,7 @@ while True:
         time.sleep(1)
         db.execute("UPDATE job SET status = 'COMPLETED' WHERE id = %s", [id])
     db.commit()
-    time.sleep(2)
+    list(db.notifies(timeout=2))
 """
 
 
