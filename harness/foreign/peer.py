@@ -708,12 +708,25 @@ def _how(code: int) -> str:
 
 def children_of(pid: int | None = None) -> list[int]:
     """List the children of a process, by default this one, that are alive."""
+    if pid is None and _has_no_child():
+        return []
+    pid = pid or os.getpid()
+    if not (_PROC / "thread-self" / "children").exists():  # as where the kernel was built without it
+        return [each for each in _pids() if _field(each, 1) == str(pid) and _runs(each)]
     found: list[int] = []
     with suppress(OSError):
-        for task in list((_PROC / str(pid or os.getpid()) / "task").iterdir()):
+        for task in list((_PROC / str(pid) / "task").iterdir()):
             with suppress(OSError):  # A thread may end while it is looked at.
                 found += [int(child) for child in (task / "children").read_text().split()]
     return [child for child in found if _runs(child)]
+
+
+def _has_no_child() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except (ChildProcessError, AttributeError):  # macOS before Python 3.13 cannot ask, and does not tell its processes
+        return True
+    return False
 
 
 def waited_for_processor(pid: int) -> float:
@@ -782,7 +795,7 @@ def _signal(pid: int, number: signal.Signals) -> None:
 
 
 def _field(pid: int, number: int) -> str:
-    """Return a field of a process after its name: 0 is its state, 3 its session."""
+    """Return a field of a process after its name: 0 is its state, 1 its parent, 3 its session."""
     try:
         text = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
