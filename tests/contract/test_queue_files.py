@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -203,7 +203,7 @@ schema: |
   CREATE TABLE jobs (id text PRIMARY KEY, status text DEFAULT 'PENDING', attempts int DEFAULT 0, until timestamptz);
   CREATE FUNCTION settle(name text, own int, now_is text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
     UPDATE jobs SET status = now_is WHERE id = name AND status = 'PROCESSING' AND attempts = own;
-    IF NOT FOUND THEN RAISE EXCEPTION 'the claim of % is over', name; END IF;
+    IF NOT FOUND THEN RAISE 'the claim of % is over', name USING ERRCODE = '23503'; END IF;
   END $$;
   CREATE FUNCTION again(name text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN
     UPDATE jobs SET status = 'PENDING', attempts = 0 WHERE id = name AND status = 'FAILED';
@@ -248,6 +248,57 @@ def test_a_function_that_raises_refuses_and_leaves_nothing_behind(tmp_path: Path
     assert run.verdict is Verdict.PASS
     settled = [one.actor for _, one in run.statements if "settle(" in one.sql]
     assert settled == ["w2", "w1"], "the statements that were sent, and who sent them"
+
+
+TAKEN = """SELECT id FROM messages WHERE NOT dead AND visible_at <= now() AND received < :max_attempts
+    ORDER BY visible_at, id LIMIT :limit FOR UPDATE SKIP LOCKED"""
+DEAD = """UPDATE messages SET dead = true, receipt = NULL
+  WHERE NOT dead AND visible_at <= now() AND received >= :max_attempts;
+"""
+SETTLED = "WHERE id = :job AND status = 'running' AND lock_token = :token\n\nfail"
+
+
+class Written(NamedTuple):
+    """One way to write a queue that holds: of which example, what stands there, and what is written instead."""
+
+    example: str
+    changes: Sequence[tuple[str, str]]
+
+
+WRITTEN = {
+    "a claim that fails the overdue in a WITH": Written(
+        "visibility", [(f"  {DEAD}\n", f"  WITH over AS ({DEAD.strip()[:-1]} RETURNING id)\n")]
+    ),
+    "a claim that fails the overdue, and then finds no job": Written(
+        "visibility",
+        [(DEAD, f"{DEAD}\n  {TAKEN};"), (f"id IN (\n    {TAKEN})\n  RETURNING", "id = ANY (:rows_id)\n  RETURNING")],
+    ),
+    "a claim that begins with a lock that it may not get": Written(
+        "mail", [("claim: |\n", "claim: |\n  SELECT pg_try_advisory_xact_lock(1) AS got;\n")]
+    ),
+    "a count of none on the way": Written(
+        "mail", [("complete: |\n", "complete: |\n  SELECT count(*) FROM mail_jobs WHERE status = 'none';\n")]
+    ),
+    "a NULL of the row that was changed": Written(
+        "mail", [(SETTLED, SETTLED.replace("\n\n", " RETURNING last_error\n\n"))]
+    ),
+}
+"""Each was told as an anomaly, or is a way that must stay open."""
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+def test_a_queue_that_holds_may_be_written_in_many_ways(name: str, tmp_path: Path, opened: Open) -> None:
+    example, changes = WRITTEN[name]
+    (tmp_path / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text(encoding="utf-8"))
+    text = (EXAMPLES / f"{example}.yaml").read_text(encoding="utf-8")
+    for was, now in changes:
+        assert text.count(was) == 1
+        text = text.replace(was, now)
+    (tmp_path / "queue.yaml").write_text(text)
+    for sessions in (False, True):
+        engine = opened(tmp_path / "queue.yaml", sessions=sessions)
+        runs = [Sampler(engine, engine.info.settings or SCOPE_SETTINGS).sample(seed) for seed in range(6)]
+        assert [(seed, run.found, run.failures) for seed, run in enumerate(runs) if run.found or run.failures] == []
 
 
 def in_two_queues(folder: Path, claimed: str = ":queue") -> Path:

@@ -19,7 +19,9 @@ from harness.adapters.queue_file.document import (
 )
 from harness.adapters.queue_file.draft import TableColumn, draft
 from harness.adapters.queue_file.statement import QueueFileError, SqlSource, read_statements
+from harness.adapters.queue_file.verbs import STALE, VerbResult, settled, stops
 from harness.cli import main
+from harness.history.outcome import DONE
 from harness.port import spoken
 from harness.scenario.document import read_document
 
@@ -202,6 +204,25 @@ def test_a_draft_takes_the_only_column_of_a_kind_for_what_it_may_be() -> None:
     assert "printing_since <= now() - :lease" in text
     two = draft({"labels": (*table, column("parcel", "jsonb"))}, schema="schema: labels.sql")
     assert "(:job, '{}', " in two, "which of two documents is the input, only their owner knows"
+
+
+SAID: dict[str, tuple[VerbResult, bool, bool]] = {
+    "it changed nothing": (VerbResult("UPDATE", 0, None), True, True),
+    "it changed a row, whose column is NULL": (VerbResult("UPDATE", 1, [{"error": None}]), False, False),
+    "it found a row in the place of putting one in": (VerbResult("INSERT", 1, [{"new": False}]), False, True),
+    "a function did nothing": (VerbResult("SELECT", 1, [{"done": False}]), True, True),
+    "a function found no row": (VerbResult("SELECT", 1, [{"id": None}]), True, True),
+    "a count is none": (VerbResult("SELECT", 1, [{"count": 0}]), False, True),
+    "a row was found": (VerbResult("SELECT", 1, [{"id": 0, "done": False}]), False, False),
+}
+"""By what a statement says: whether its verb ends there, where others follow, and whether the last one refuses it."""
+
+
+@pytest.mark.parametrize("name", SAID)
+def test_what_a_statement_says_of_itself_ends_a_verb_or_refuses_it(name: str) -> None:
+    result, ends, refuses = SAID[name]
+    assert stops("complete", result, last=False) is ends
+    assert settled([result]) is (STALE if refuses else DONE)
 
 
 def test_a_queue_with_sessions_is_called_so_where_a_sentence_names_it() -> None:

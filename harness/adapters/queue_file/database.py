@@ -232,8 +232,7 @@ class QueueDatabase:
             if not self._session.closed:
                 self._session.execute(b"ROLLBACK", prepare=False)
             raise
-        whole = len(results) == len(statements)
-        self._session.execute(b"COMMIT" if whole else b"ROLLBACK", prepare=False)
+        self._session.execute(b"COMMIT", prepare=False)
         return results
 
     def _sent(self, statement: Statement, values: Mapping[str, Any], before: Sequence[VerbResult]) -> VerbResult:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 from psycopg.rows import dict_row
@@ -32,6 +32,19 @@ ASKED = frozenset(
      "rescue")
 )  # fmt: skip
 """The verbs of the port; reconcile and rescue find one table, and nothing to do in it."""
+
+
+NOT_SENT: Final = (VerbResult("INSERT", 0, None),)
+"""What an enqueue comes to that a constraint refuses."""
+
+
+def refusal(verb: str, error: psycopg.Error) -> str | None:
+    """Return what a RAISE said, of any code; None for a constraint that keeps a job out. Raises any other error."""
+    if verb == "enqueue" and isinstance(error, psycopg.errors.IntegrityError):
+        return None
+    if (reason := raised(error)) is not None:
+        return reason
+    raise told(error) from None
 
 
 def told(error: psycopg.Error) -> psycopg.Error:
@@ -126,15 +139,11 @@ class FileQueue(OneTableQueue):
             self._database.foreign.set_chance(planned.chance)
         self._reader.claimer, self._reader.verb = planned.values.get("worker") if verb == "claim" else None, verb
         try:
-            results = self._database.carry_out(verb, planned.values, sent=self._sent.append)
-        except psycopg.errors.IntegrityError as error:
-            if verb != "enqueue":
-                raise told(error) from None
-            results = [VerbResult("INSERT", 0, None)]
+            results: Sequence[VerbResult] = self._database.carry_out(verb, planned.values, sent=self._sent.append)
         except psycopg.Error as error:
-            if (reason := raised(error)) is not None:
+            if (reason := refusal(verb, error)) is not None:
                 return Outcome.refused(reason)
-            raise told(error) from None
+            results = NOT_SENT
         self._seen, self._news = None, True
         return planned.after(results)
 
@@ -278,16 +287,12 @@ class GatedTableQueue(OneTableQueue):
         connection.row_factory, connection.cursor_factory = dict_row, GatedRawCursor
         try:
             results = await self._statements(connection, verb, planned, claimer)
-        except psycopg.errors.IntegrityError as error:
-            self._ended(connection, commit=False)
-            if verb != "enqueue":
-                raise told(error) from None
-            results = [VerbResult("INSERT", 0, None)]
         except psycopg.Error as error:
-            self._ended(connection, commit=False)
-            if (reason := raised(error)) is not None:
+            if not connection.severed and not connection.closed and not connection.idle:
+                connection.end_now(commit=False)
+            if (reason := refusal(verb, error)) is not None:
                 return Outcome.refused(reason)
-            raise told(error) from None
+            results = NOT_SENT
         self._reader.claimer, self._reader.verb = claimer, verb
         return planned.after(results)
 
@@ -296,7 +301,6 @@ class GatedTableQueue(OneTableQueue):
     ) -> Sequence[VerbResult]:
         statements = self._database.file.verbs[verb]
         results: list[VerbResult] = []
-        whole = False
         for number, statement in enumerate(statements):
             await connection.gate(statement.point)
             self._at_the_gate(connection, planned.chance, begins=number == 0)
@@ -308,14 +312,13 @@ class GatedTableQueue(OneTableQueue):
             except psycopg.Error as error:
                 error.add_note(statement.source.place(statement.offsets[0][1]))
                 raise
-            whole = number == len(statements) - 1
-            if stops(verb, results[-1], last=whole):
+            if stops(verb, results[-1], last=number == len(statements) - 1):
                 break
         self._reader.claimer, self._reader.verb = claimer, verb
-        if not whole or not (changed_a_row(results) if decided(results) else connection.wrote):
-            self._ended(connection, commit=whole)
+        if not changed_a_row(results) and not connection.wrote:
+            connection.end_now(commit=True)
             return results
-        await connection.gate(f"commit {statements[-1].point}")
+        await connection.gate(f"commit {statements[len(results) - 1].point}")
         await connection.commit()
         self._reader.claimer, self._reader.verb = claimer, verb
         return results
@@ -329,19 +332,10 @@ class GatedTableQueue(OneTableQueue):
             standing = standing_since(timestamp_of(connection.transaction_time()))
             connection.begin_now(f"BEGIN; {standing}".encode())
 
-    def _ended(self, connection: GatedConnection, *, commit: bool) -> None:
-        if not connection.severed and not connection.closed and not connection.idle:
-            connection.end_now(commit=commit)
-
-
-def decided(results: Sequence[VerbResult]) -> bool:
-    """Say whether what statements said of themselves tells if they wrote: each says how many rows it changed."""
-    return all(result.tag in WRITING for result in results)
-
 
 def changed_a_row(results: Sequence[VerbResult]) -> bool:
-    """Say whether a row was changed."""
-    return any(result.changed for result in results)
+    """Say whether statements say so of themselves. They may have written where none does: in a WITH, by a trigger."""
+    return any(result.tag in WRITING and result.changed > 0 for result in results)
 
 
 async def _read(cursor: Any) -> VerbResult:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
@@ -43,12 +43,21 @@ class VerbResult(NamedTuple):
 
     @property
     def in_vain(self) -> bool:
-        """Whether it changed no row, or answered that it did nothing."""
-        if self.rows is None:
-            return self.changed == 0
-        if self.rows and all(len(row) == 1 and next(iter(row.values())) in (None, False) for row in self.rows):
-            return True
-        return not self.rows
+        """Whether it changed no row, or returned nothing but false; a SELECT also where that is NULL."""
+        if not self.rows:
+            return self.rows is not None or self.changed == 0
+        return all(value is False or (value is None and self.tag not in WRITING) for value in self._alone)
+
+    @property
+    def counted_none(self) -> bool:
+        """Whether it is a SELECT that returned 0, as a function does that tells how many rows it changed."""
+        values = list(self._alone)
+        return self.tag == "SELECT" and len(values) == 1 and type(values[0]) is int and values[0] == 0
+
+    @property
+    def _alone(self) -> Iterator[Any]:
+        """The value of each row; of one with several columns, the whole row."""
+        return (next(iter(row.values())) if len(row) == 1 else row for row in self.rows or ())
 
 
 WRITING: Final = ("INSERT", "UPDATE", "DELETE", "MERGE")
@@ -193,7 +202,7 @@ class TableVerbs:
     def _operated(self, job: JobId) -> Planned | Outcome:
         if job not in self._look():
             return Outcome.refused("unknown job")
-        return Planned({"job": self._reader.remembered.keys[job]}, _settled)
+        return Planned({"job": self._reader.remembered.keys[job]}, settled)
 
     # workers --------------------------------------------------------------------------------------------------------
 
@@ -201,6 +210,8 @@ class TableVerbs:
         source = self._file.verbs["claim"][-1].source
 
         def after(results: Sequence[VerbResult]) -> Outcome:
+            if results[-1].in_vain:
+                return done([])
             rows = results[-1].rows
             if rows is None and results[-1].changed > 0:
                 raise source.error(
@@ -245,22 +256,22 @@ class TableVerbs:
         )
 
     def _heartbeat(self, claim: Claim) -> Planned:
-        return self._held(claim, _settled)
+        return self._held(claim, settled)
 
     def _release(self, claim: Claim) -> Planned:
-        return self._held(claim, _settled)
+        return self._held(claim, settled)
 
     def _complete(self, claim: Claim, output: Json) -> Planned | Outcome:
         if problem := json_problem(output):
             return Outcome.refused(f"invalid output: {problem}")
-        return self._held(claim, _settled, output=json.dumps(output))
+        return self._held(claim, settled, output=json.dumps(output))
 
     def _fail(self, claim: Claim, error: str, final: bool) -> Planned:
         values: dict[str, Any] = {"error": printable(error), "final": final}
         if self._file.asks("delay", "fail"):
             wait = retry_delay(self._settings, attempts=claim.attempt, jitter=self._jitter())
             values.update(_length("delay", wait))
-        return self._held(claim, _settled, **values)
+        return self._held(claim, settled, **values)
 
     # upkeep ---------------------------------------------------------------------------------------------------------
 
@@ -279,10 +290,11 @@ def _length(name: str, duration: int) -> dict[str, Any]:
 
 
 def _refused(results: Sequence[VerbResult]) -> bool:
-    return bool(results) and results[-1].in_vain
+    return bool(results) and (results[-1].in_vain or results[-1].counted_none)
 
 
-def _settled(results: Sequence[VerbResult]) -> Outcome:
+def settled(results: Sequence[VerbResult]) -> Outcome:
+    """Return what a verb comes to of which its last statement says whether it did something."""
     return STALE if _refused(results) else DONE
 
 
