@@ -20,11 +20,14 @@ from harness.faults import FaultPlan
 from harness.history.event import Return
 from harness.history.jsonl import dump_history
 from harness.history.outcome import Outcome
+from harness.model.settings import Settings
+from harness.port import JobRequest
 from harness.postgres import Cluster, provision
 from harness.postgres.patience import Deadline
 from harness.run.play import play
 from harness.run.verdict import Verdict
 from harness.scenario.reader import read_scenario_text
+from harness.sim.clock import Clocks
 from harness.wiring import NotApplicable, split_name
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -473,6 +476,20 @@ def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(nam
         assert not explorer.sightings
         seen.append((explorer.progress.states, explorer.progress.transitions, explorer.outcomes))
     assert seen[0] == seen[1]
+
+
+def test_a_token_in_a_state_is_not_given_again_by_a_queue_that_is_opened_anew(opened: Open) -> None:
+    engine = opened(EXAMPLES / "mail.yaml")
+    settings = Settings(retry_delay=0)
+    queue = engine.open(settings, Clocks(), lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    (first,) = queue.claim("w1", 1).value
+    queue.fail(first, "again", False)
+    state = queue.snapshot()  # type: ignore[attr-defined]
+    anew = engine.open(settings, Clocks(), lambda: 0.0)
+    anew.restore(state)  # type: ignore[attr-defined]
+    (second,) = anew.claim("w1", 1).value
+    assert (first.token, second.token) == (1, 2)
 
 
 @pytest.mark.campaign
