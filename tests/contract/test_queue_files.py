@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import psycopg
 import pytest
@@ -195,6 +195,54 @@ def test_the_small_file_itself_is_right(tmp_path: Path, opened: Open) -> None:
     path = tmp_path / "queue.yaml"
     path.write_text(SMALL)
     opened(path).info.prepare()
+
+
+TABLE = """id text PRIMARY KEY, status text DEFAULT 'PENDING', attempts int DEFAULT 0, until timestamptz);
+"""
+RIGHT = {
+    "a table in partitions": [
+        (TABLE, f"{TABLE[:-2]} PARTITION BY LIST (id);\n  CREATE TABLE p PARTITION OF jobs DEFAULT;\n"),
+        ("queue: small", "queue: small\ntables: [jobs]"),
+    ],
+    "a schema that sets the search_path": [
+        ("  CREATE TABLE jobs", "  CREATE SCHEMA a; SET search_path = a;\n  CREATE TABLE jobs")
+    ],
+    "a schema of pg_dump": [
+        ("  CREATE TABLE jobs", "  SELECT set_config('search_path', '', false);\n  CREATE TABLE public.jobs"),
+        ("TABLE other", "TABLE public.other"),
+    ],
+    "an isolation level": [
+        ("claim: |\n", "claim: |\n  SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;\n"),
+        ("queue: small", "queue: small\ntables: [jobs]"),
+    ],
+}
+"""By what a file may have, what is written in the small one for what."""
+ONE_JOB = """\
+format: 1
+title: One job
+jobs:
+  a: {takes: 1s}
+steps: [run until idle]
+expect:
+  a: {status: COMPLETED}
+"""
+
+
+@pytest.mark.parametrize("name", RIGHT)
+def test_a_file_that_is_right_runs_with_sessions_and_from_a_snapshot(name: str, tmp_path: Path, opened: Open) -> None:
+    text = SMALL
+    for was, now in RIGHT[name]:
+        assert text.count(was) == 1
+        text = text.replace(was, now)
+    path = tmp_path / "queue.yaml"
+    path.write_text(text)
+    assert play(read_scenario_text(ONE_JOB), engine=opened(path, sessions=True)).verdict is Verdict.PASS
+    queue: Any = opened(path).open(Settings(), Clocks(), lambda: 0.0)
+    queue.enqueue(JobRequest("a"))
+    sent = queue.snapshot()
+    assert len(queue.claim("w1", 1).value) == 1
+    queue.restore(sent)
+    assert len(queue.claim("w1", 1).value) == 1
 
 
 FUNCTIONS = """\
@@ -481,13 +529,13 @@ def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(nam
 def test_a_token_in_a_state_is_not_given_again_by_a_queue_that_is_opened_anew(opened: Open) -> None:
     engine = opened(EXAMPLES / "mail.yaml")
     settings = Settings(retry_delay=0)
-    queue = engine.open(settings, Clocks(), lambda: 0.0)
+    queue: Any = engine.open(settings, Clocks(), lambda: 0.0)
     queue.enqueue(JobRequest("a"))
     (first,) = queue.claim("w1", 1).value
     queue.fail(first, "again", False)
-    state = queue.snapshot()  # type: ignore[attr-defined]
-    anew = engine.open(settings, Clocks(), lambda: 0.0)
-    anew.restore(state)  # type: ignore[attr-defined]
+    state = queue.snapshot()
+    anew: Any = engine.open(settings, Clocks(), lambda: 0.0)
+    anew.restore(state)
     (second,) = anew.claim("w1", 1).value
     assert (first.token, second.token) == (1, 2)
 

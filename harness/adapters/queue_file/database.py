@@ -56,14 +56,12 @@ class QueueDatabase:
         """By table, the changes that PostgreSQL had counted when the verb began that is watched."""
         try:
             self.foreign.let_transactions_stand()
-            self._session = psycopg.Connection[dict[str, Any]].connect(
-                self.foreign.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
-            )
-            self._held.append(self._session)
             self._patience_ms = patience_ms
-            self._session.execute(_SETTINGS.format(patience_ms).encode())
+            self._session = self._connected()
             for source in schema:
                 self._load(source)
+            self._keep_the_search_path()
+            self._session = self._connected()
             self._prove_the_clock()
             self._resetter = Resetter(self.foreign.cluster, self._session.info.dbname)
             self._held.append(self._resetter)
@@ -108,6 +106,14 @@ class QueueDatabase:
         self._resetter.reset(keep=self._seeds)
         self._session.execute(self._vacuum, prepare=False)
 
+    def _connected(self) -> psycopg.Connection[dict[str, Any]]:
+        session = psycopg.Connection[dict[str, Any]].connect(
+            self.foreign.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
+        )
+        self._held.append(session)
+        session.execute(_SETTINGS.format(self._patience_ms).encode())
+        return session
+
     # the schema -----------------------------------------------------------------------------------------------------
 
     def _load(self, source: SqlSource) -> None:
@@ -118,6 +124,17 @@ class QueueDatabase:
         if self._session.info.transaction_status != pq.TransactionStatus.IDLE:
             self._session.execute(b"ROLLBACK")
             raise source.error("it begins a transaction and leaves it open", hint="Add COMMIT, or leave BEGIN out.")
+
+    def _keep_the_search_path(self) -> None:
+        """End the session that loaded the schema, and with it what that set; its search_path is that of all others.
+
+        An empty one is pg_dump's, whose script names each schema: no application has that.
+        """
+        row = self._session.execute(b"SELECT current_setting('search_path') AS path").fetchone()
+        if row is not None and row["path"] not in ("", '""'):
+            name = self._session.info.dbname.replace('"', '""')
+            self._session.execute(f'ALTER DATABASE "{name}" SET search_path FROM CURRENT'.encode())
+        self._session.close()
 
     def _prove_the_clock(self) -> None:
         """Raises VirtualClockError where the schema keeps to the machine's time."""
@@ -214,15 +231,19 @@ class QueueDatabase:
     ) -> list[VerbResult]:
         """Carry out a verb as one transaction; `watch` is called before it ends, `sent` for each statement.
 
+        Changes are counted from the first statement on that is no SET: SET TRANSACTION comes before any query.
+
         Raises what PostgreSQL raises; nothing is left of the verb then.
         """
         statements = self.file.verbs[verb]
         self._session.execute(b"BEGIN", prepare=False)
-        self._counted = {} if watch is None else self._counts()
+        counts = watch is not None
         results: list[VerbResult] = []
         try:
             for number, statement in enumerate(statements):
                 sent(SentStatement("", statement.point, statement.sql.decode()))
+                if counts and not statement.point.startswith("set "):
+                    self._counted, counts = self._counts(), False
                 results.append(self._sent(statement, values, results))
                 if stops(verb, results[-1], last=number == len(statements) - 1):
                     break
@@ -248,10 +269,14 @@ class QueueDatabase:
         return frozenset(name for name, count in self._counts().items() if count > self._counted.get(name, 0))
 
     def _counts(self) -> dict[str, int]:
-        """Count rows changed by table, as PostgreSQL does: for up to a second, it adds what was committed before."""
+        """Count rows changed by table, those of a partition as its root's.
+
+        As PostgreSQL does: for up to a second, it adds what was committed before.
+        """
         rows = self._session.execute(
-            b"SELECT schemaname || '.' || relname AS name, n_tup_ins + n_tup_upd + n_tup_del AS count "
-            b"FROM pg_stat_xact_user_tables"
+            b"SELECT n.nspname || '.' || c.relname AS name, sum(n_tup_ins + n_tup_upd + n_tup_del)::int8 AS count "
+            b"FROM pg_stat_xact_user_tables s JOIN pg_class c ON c.oid = coalesce(pg_partition_root(s.relid), s.relid) "
+            b"JOIN pg_namespace n ON n.oid = c.relnamespace GROUP BY 1"
         )
         return {str(row["name"]): row["count"] for row in rows.fetchall()}
 

@@ -20,8 +20,9 @@ from harness.model.job import JobId, JobView
 _VACUUM_EVERY: Final = 1_000
 _COLUMNS: Final = b"""
 SELECT a.attrelid::int8 AS oid, a.attnum::int4 AS number, quote_ident(a.attname) AS name, a.attname AS plain,
-       a.attrelid::regclass::text AS "table", a.attgenerated <> '' AS generated
-FROM pg_attribute a WHERE a.attrelid = ANY (SELECT x::regclass FROM unnest($1::text[]) AS x)
+       a.attrelid::regclass::text AS "table", a.attgenerated <> '' AS generated, c.relkind = 'p' AS partitioned
+FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+WHERE a.attrelid = ANY (SELECT x::regclass FROM unnest($1::text[]) AS x)
   AND a.attnum > 0 AND NOT a.attisdropped
 ORDER BY 1, 2
 """
@@ -65,6 +66,8 @@ class _Column(NamedTuple):
     plain: str
     table: str
     generated: bool
+    partitioned: bool
+    """Whether its table keeps its rows in others, which are none of the tables that are read."""
 
 
 class TableSnapshots:
@@ -93,7 +96,8 @@ class TableSnapshots:
     # SQL ------------------------------------------------------------------------------------------------------------
 
     def _reading(self, sequences: list[str]) -> bytes:
-        parts = [f"ARRAY(SELECT t::text FROM ONLY {table} t ORDER BY t.ctid)" for table, _ in self._tables]
+        read = [f"{'' if columns[0].partitioned else 'ONLY '}{table}" for table, columns in self._tables]
+        parts = [f"ARRAY(SELECT t::text FROM {table} t ORDER BY t.tableoid, t.ctid)" for table in read]
         parts += [f"(SELECT ARRAY[last_value, is_called::int] FROM {name})" for name in sequences]
         return f"SELECT {', '.join(f'{part} AS x{n}' for n, part in enumerate(parts))}".encode()
 
