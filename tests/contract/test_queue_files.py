@@ -118,6 +118,9 @@ WRONG = {
         "lease_until", "lease_til", 15, "no place for the column 'lease_til' (did you"
     ),
     "a column that is missing": Wrong("id, status, attempts,", "id, status,", 15, "it shows no column attempts"),
+    "a column that only PostgreSQL names": Wrong(
+        "id, status, attempts,", "id, status, (attempts),", 15, "PostgreSQL calls a column of it 'attempts', which"
+    ),
     "all columns": Wrong("id, status, attempts, until AS lease_until", "*", 15, "it shows `*`"),
     "two rows for a job": Wrong(JOBS, f"{JOBS}, generate_series(1, 2)", 15, "two rows for the job 'rehearsal'"),
     "no row for a job": Wrong(

@@ -69,11 +69,13 @@ def test_a_position_of_postgresql_is_the_character_of_the_file() -> None:
 
 def test_the_columns_of_a_select_are_told_from_its_text() -> None:
     source = SqlSource.whole(
-        "WITH x AS (SELECT 1 AS no) SELECT a.id, (SELECT b FROM c) AS key, 'x,y' AS \"status\", max(f(1, 2)) n FROM t",
+        "WITH x AS (SELECT 1 AS no) SELECT a.id, (SELECT b FROM c) AS key, 'x,y' AS \"status\", max(f(1, 2)) n, "
+        "t.output::pg_catalog.jsonb, until::timestamp (3) with time zone, error :: text[3] worker, "
+        "tool::text AS x FROM t",
         "q.yaml",
         "jobs",
     )
-    assert output_names(source) == ["id", "key", "status", "n"]
+    assert output_names(source) == ["id", "key", "status", "n", "output", "until", "worker", "x"]
     with pytest.raises(QueueFileError, match=r"it shows `\*`"):
         output_names(SqlSource.whole("SELECT j.*, 1 AS x FROM j", "q.yaml", "jobs"))
 

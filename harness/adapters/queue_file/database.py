@@ -164,7 +164,13 @@ class QueueDatabase:
             for statement in statements:
                 self._parse(statement)
         described = self._parse(self.file.jobs)
-        return columns_of(self.file, [described.fname(n).decode() for n in range(described.nfields)])
+        columns = columns_of(self.file, [described.fname(n).decode() for n in range(described.nfields)])
+        if unseen := sorted(columns - self.file.columns):
+            raise self.file.jobs.source.error(
+                f"PostgreSQL calls a column of it {unseen[0]!r}, which its text does not say: it would not be judged",
+                hint=f"Write AS {unseen[0]} behind that column.",
+            )
+        return columns
 
     def _parse(self, statement: Statement) -> Any:
         pgconn = self._session.pgconn

@@ -303,10 +303,17 @@ _AFTER_ORDER: Final = frozenset(
 """Words that end an ORDER BY, or stand behind the parenthesis that does."""
 
 
+_OF_A_TYPE: Final = frozenset({".", ")", "[", "]", "precision", "varying", "with", "without", "time", "zone"})
+"""What the name of a type goes on with."""
+
+
 def output_names(source: SqlSource) -> list[str]:
-    """Return what a SELECT calls its columns: of each item its last word. Raises QueueFileError for `*`."""
+    """Return what a SELECT calls its columns: of each item its last word, or that before a cast.
+
+    Raises QueueFileError for `*`.
+    """
     depth, names, last = 0, list[str](), ""
-    begun = False
+    begun = cast = type_follows = False
     for kind, at, piece in tokens(source.text):
         depth += (piece == "(") - (piece == ")")
         word = piece.lower()
@@ -317,6 +324,10 @@ def output_names(source: SqlSource) -> list[str]:
             continue
         if word in ("from", ";", "union", "where", "order"):
             break
+        cast = kind == "cast" or (cast and (type_follows or word in _OF_A_TYPE or word.isdigit()))
+        if cast:
+            type_follows = kind == "cast" or word == "."
+            continue
         if piece == ",":
             names.append(last)
         elif piece == "*" and last in ("", "."):
