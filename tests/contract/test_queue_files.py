@@ -112,6 +112,15 @@ WRONG = {
     "an unknown anomaly": Wrong("queue: small", "queue: small\nwithout: {late: so}", 3, "no such anomaly: 'late'"),
     "a schema that does not load": Wrong("attempts int", "attempts nit", 5, 'type "nit" does not exist'),
     "a schema that opens a transaction": Wrong("  CREATE TABLE o", "  BEGIN; CREATE TABLE o", 4, "leaves it open"),
+    "a schema that is a script of psql": Wrong(
+        "  CREATE TABLE o", "  \\set x 1\n  CREATE TABLE o", 6, "a command of psql"
+    ),
+    "a schema with an owner": Wrong(
+        "  CREATE TABLE o", "  ALTER TABLE jobs OWNER TO app;\n  CREATE TABLE o", 4, 'role "app" does not'
+    ),
+    "a schema by a clock that is the machine's": Wrong(
+        "until timestamptz", "until timestamptz DEFAULT CURRENT_TIMESTAMP(3)", 3, "CURRENT_TIMESTAMP"
+    ),
     "SQL that does not parse": Wrong("WHERE status = 'PENDING' L", "WERE status = 'PENDING' L", 10, "syntax error"),
     "a column that is not there": Wrong("until = now()", "untli = now()", 9, 'column "untli"'),
     "a column that means nothing": Wrong(
@@ -211,8 +220,12 @@ RIGHT = {
         ("  CREATE TABLE jobs", "  CREATE SCHEMA a; SET search_path = a;\n  CREATE TABLE jobs")
     ],
     "a schema of pg_dump": [
-        ("  CREATE TABLE jobs", "  SELECT set_config('search_path', '', false);\n  CREATE TABLE public.jobs"),
+        (
+            "  CREATE TABLE jobs",
+            "  \\restrict sEcret\n  SELECT set_config('search_path', '', false);\n  CREATE TABLE public.jobs",
+        ),
         ("TABLE other", "TABLE public.other"),
+        ("(n int);\n", "(n int);\n  \\unrestrict sEcret\n"),
     ],
     "an isolation level": [
         ("claim: |\n", "claim: |\n  SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;\n"),

@@ -49,12 +49,29 @@ CUT = {
         ("UPDATE t SET x = $1 WHERE id = $2", ("rows_id", "row_id")),
     ],
     "SELECT E'\\':job', x := :limit": [("SELECT E'\\':job', x := $1", ("limit",))],
+    "/* a /* b; */ :c */ SELECT :job": [("SELECT $1", ("job",))],
+    "SELECT a[1:upper], b[lower:upper], ARRAY[:limit, :job]": [
+        ("SELECT a[1:upper], b[lower:upper], ARRAY[$1, $2]", ("limit", "job"))
+    ],
+    "SELECT CURRENT_TIMESTAMP (3), j.localtime, 'now'::text, a->>'now'": [
+        ("SELECT now()::timestamptz (3), j.localtime, 'now'::text, a->>'now'", ())
+    ],
 }
 
 
 @pytest.mark.parametrize("text", CUT)
 def test_sql_is_cut_where_postgresql_would_cut_it(text: str) -> None:
     assert [(sql.rstrip(), names) for sql, names in statements(text)] == CUT[text]
+
+
+@pytest.mark.parametrize(
+    "time", ["LOCALTIMESTAMP", "localtime", "current_date", "CURRENT_TIME(3)", "timeofday()", "'now'", "'Today '::date"]
+)
+def test_the_machines_time_in_a_verb_is_refused_at_its_place(time: str) -> None:
+    with pytest.raises(QueueFileError, match=r"q\.yaml:1: claim: .* is the machine's time") as told:
+        statements(f"SELECT 1 WHERE until < {time}")
+    assert told.value.message.endswith(f"\n    SELECT 1 WHERE until < {time}\n                           ^")
+    assert (told.value.hint or "").startswith("Write now()")
 
 
 def test_a_position_of_postgresql_is_the_character_of_the_file() -> None:

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 
 from harness.adapters.queue_file.document import QueueFile
 from harness.adapters.queue_file.rows import columns_of
-from harness.adapters.queue_file.statement import SqlSource, Statement, on_our_clock
+from harness.adapters.queue_file.statement import SqlSource, Statement, loadable
 from harness.adapters.queue_file.verbs import VerbResult, parameters, stops
 from harness.errors import EnvironmentUnavailable, did_you_mean
 from harness.foreign.database import ForeignDatabase
@@ -118,7 +118,7 @@ class QueueDatabase:
 
     def _load(self, source: SqlSource) -> None:
         try:
-            self._session.execute(on_our_clock(source.text).encode(), prepare=False)
+            self._session.execute(loadable(source), prepare=False)
         except psycopg.Error as error:
             self.refuse(error, source, lambda position: position, "the schema does not load")
         if self._session.info.transaction_status != pq.TransactionStatus.IDLE:
@@ -199,14 +199,7 @@ class QueueDatabase:
         place = at(int(position) - 1) if position else None
         if isinstance(error, psycopg.errors.QueryCanceled):
             said = self.overdue
-        hint = (
-            error.diag.message_hint or error.diag.message_detail or "These are PostgreSQL's own words; correct the SQL."
-        )
-        if "data type of parameter" in said:
-            hint = "Say what it is: :job::text, :input::jsonb."
-        if said.startswith("invalid input syntax for type uuid"):
-            hint = "Where the ids of jobs are UUIDs, say so: `ids: uuid`."
-        raise source.error(f"{what}: {said}" if what else said, at=place, hint=hint) from error
+        raise source.error(f"{what}: {said}" if what else said, at=place, hint=hint_for(error)) from error
 
     # looking and acting ---------------------------------------------------------------------------------------------
 
@@ -295,6 +288,18 @@ class QueueDatabase:
                 continue
         self._held.clear()
         self.foreign.close()
+
+
+def hint_for(error: psycopg.Error) -> str:
+    """Return what to do about what PostgreSQL said."""
+    said = error.diag.message_primary or ""
+    if "data type of parameter" in said:
+        return "Say what it is: :job::text, :input::jsonb."
+    if said.startswith("invalid input syntax for type uuid"):
+        return "Where the ids of jobs are UUIDs, say so: `ids: uuid`."
+    if isinstance(error, psycopg.errors.UndefinedObject) and said.startswith("role "):
+        return "Leave owners and rights out: pg_dump --schema-only --no-owner --no-privileges."
+    return error.diag.message_hint or error.diag.message_detail or "These are PostgreSQL's own words; correct the SQL."
 
 
 def places_of(error: psycopg.Error) -> list[str]:

@@ -15,8 +15,9 @@ from typing import Any, Final, LiteralString, NamedTuple
 import psycopg
 from psycopg.rows import dict_row
 
+from harness.adapters.queue_file.database import hint_for
 from harness.adapters.queue_file.document import OPEN_STATUS
-from harness.adapters.queue_file.statement import QueueFileError, SqlSource, on_our_clock
+from harness.adapters.queue_file.statement import QueueFileError, SqlSource, loadable
 from harness.errors import did_you_mean
 from harness.foreign.database import ForeignDatabase
 from harness.lint.database import read_only
@@ -123,14 +124,14 @@ def _loaded(path: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
             database.url, autocommit=True, row_factory=dict_row
         ) as connection:
             try:
-                connection.execute(on_our_clock(text).encode(), prepare=False)
+                connection.execute(loadable(source), prepare=False)
             except psycopg.Error as error:
                 position = error.diag.statement_position
                 said = error.diag.message_primary or str(error)
                 raise source.error(
                     f"it does not load: {said}",
                     at=int(position) - 1 if position else None,
-                    hint=error.diag.message_hint or "These are PostgreSQL's own words; correct the SQL.",
+                    hint=hint_for(error),
                 ) from None
             yield connection
     finally:

@@ -7,7 +7,7 @@ Knows no database, and no verb.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,7 +55,7 @@ class SqlSource:
 
 
 _TOKEN: Final = re.compile(
-    r"""(?P<comment>--[^\n]*|/\*.*?\*/)
+    r"""(?P<comment>--[^\n]*|/\*)
     |(?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")
     |(?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$)
     |(?P<number>\$\d+)
@@ -69,10 +69,26 @@ _TOKEN: Final = re.compile(
 )
 
 
+_COMMENT_MARK: Final = re.compile(r"/\*|\*/")
+
+
 def tokens(text: str) -> Iterator[tuple[str, int, str]]:
     """Cut SQL up: what each piece is, where it begins, and the piece."""
-    for found in _TOKEN.finditer(text):
-        yield found.lastgroup if found.lastgroup != "tag" else "dollar", found.start(), found[0]  # type: ignore[misc]
+    at = 0
+    while (found := _TOKEN.match(text, at)) is not None:
+        end = found.end() if found[0] != "/*" else _end_of_comment(text, at)
+        yield found.lastgroup if found.lastgroup != "tag" else "dollar", at, text[at:end]  # type: ignore[misc]
+        at = end
+
+
+def _end_of_comment(text: str, at: int) -> int:
+    """Return where a comment ends that begins here: comments may stand in comments."""
+    depth = 0
+    for mark in _COMMENT_MARK.finditer(text, at):
+        depth += 1 if mark[0] == "/*" else -1
+        if depth == 0:
+            return mark.end()
+    return len(text)
 
 
 def words(text: str) -> list[str]:
@@ -90,9 +106,31 @@ def on_our_clock(text: str) -> str:
     In function bodies too, which are quoted; not in text or comments.
     """
     parts = []
-    for kind, _, piece in tokens(text):
-        parts.append(_MACHINE_TIME.sub(_NOW, piece) if kind in ("word", "dollar") else piece)
+    for kind, at, piece in tokens(text):
+        if kind == "word":
+            parts.append(_NOW if _MACHINE_TIME.match(text, at) else piece)
+        else:
+            parts.append(_MACHINE_TIME.sub(_NOW, piece) if kind == "dollar" else piece)
     return "".join(parts)
+
+
+def loadable(source: SqlSource) -> bytes:
+    """Return a schema as PostgreSQL takes it, each character in its place: on our clock, and without what psql reads.
+
+    pg_dump writes `\\restrict` and `\\unrestrict`. Raises QueueFileError for another command of psql.
+    """
+    text = source.text
+    for kind, at, piece in tokens(source.text):
+        if kind == "other" and piece == "\\":
+            line = text[at:].partition("\n")[0]
+            if line.split()[0] not in ("\\restrict", "\\unrestrict"):
+                raise source.error(
+                    f"{line.split()[0]} is a command of psql, and no SQL",
+                    at=at,
+                    hint="Leave it out. Of pg_dump, take what it writes with --schema-only.",
+                )
+            text = f"{text[:at]}{' ' * len(line)}{text[at + len(line) :]}"
+    return on_our_clock(text).encode()
 
 
 # statements -----------------------------------------------------------------------------------------------------------
@@ -153,14 +191,25 @@ def _statement(
     names: dict[str, int] = {}
     offsets: list[tuple[int, int]] = [(0, pieces[0][1])]
     length = 0
+    brackets = position = 0
+    shown = [piece.lower() for kind, _, piece in pieces if kind not in ("space", "comment")]
     for kind, at, piece in pieces:
         sent = piece
+        before, after = shown[max(0, position - 2) : position], shown[position + 1 : position + 3]
+        position += kind not in ("space", "comment")
+        brackets += (piece == "[") - (piece == "]")
         if kind == "number":
             raise source.error(f"the parameter {piece} has no name", at=at, hint=_known(parameters))
-        if kind == "name":
+        if (instead := _follows_no_clock(kind, piece, before, after)) is not None:
+            raise source.error(f"{piece} is the machine's time, which is not that of a run", at=at, hint=instead)
+        if kind == "name" and brackets and _is_slice(piece[1:], before, parameters):
+            pass  # the colon of a slice: (ARRAY[1, 2])[1:attempts]
+        elif kind == "name":
             if first or not piece[1:].startswith(FROM_BEFORE):
                 _refuse_unknown(source, piece[1:], at, parameters)
             sent = f"${names.setdefault(piece[1:], len(names) + 1)}"
+        elif piece.lower() == "current_timestamp" and after[:1] == ["("]:
+            sent = "now()::timestamptz"
         elif kind in ("word", "dollar"):
             sent = on_our_clock(piece)
         parts.append(sent)
@@ -175,6 +224,34 @@ def _statement(
             hint="Leave it out. What your code does in two transactions is two verbs, or a bug that needs both.",
         )
     yield Statement(source, sql.encode(), tuple(names), point_of(sql), tuple(offsets))
+
+
+_FOLLOWS_NO_CLOCK: Final[Mapping[str, str]] = {
+    "localtimestamp": "timestamp",
+    "localtime": "time",
+    "current_date": "date",
+    "current_time": "timetz",
+    "timeofday": "text",
+}
+"""By the word that tells the machine's time, the type of what it tells."""
+_SAYS_WHEN: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'")
+_TIME: Final = re.compile(r"time|date")
+
+
+def _follows_no_clock(kind: str, piece: str, before: Sequence[str], after: Sequence[str]) -> str | None:
+    """Return what to write for a piece that tells the machine's time whatever the clock says; None for any other."""
+    said = piece.lower()
+    if kind == "word" and said in _FOLLOWS_NO_CLOCK and before[-1:] not in ([], ["."], ["as"]):
+        return f"Write now()::{_FOLLOWS_NO_CLOCK[said]}." if said != "timeofday" or after[:1] == ["("] else None
+    is_text = before[-2:] in (["-", ">"], [">", ">"]) or (after[:1] == ["::"] and not _TIME.match("".join(after[1:2])))
+    if kind == "quoted" and _SAYS_WHEN.fullmatch(said) and not is_text:
+        return f"Write now() or now()::date. Where it is no time, write {piece}::text."
+    return None
+
+
+def _is_slice(name: str, before: Sequence[str], parameters: Collection[str]) -> bool:
+    """Say whether a colon within brackets stands between two bounds: behind a value, or before what is no parameter."""
+    return before[-1][-1] in "0123456789)]" or (before[-1] not in ("[", ",") and name not in parameters)
 
 
 def _refuse_unknown(source: SqlSource, name: str, at: int, parameters: Collection[str]) -> None:
