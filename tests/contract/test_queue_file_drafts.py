@@ -25,6 +25,10 @@ SCHEMAS = {
     "CREATE TABLE \"Job\" (id serial PRIMARY KEY, status s NOT NULL DEFAULT 'PENDING', attempts int DEFAULT 0, "
     "data jsonb, lock_version int NOT NULL DEFAULT 0, locked_until timestamptz, last_error text, "
     "created_at timestamptz DEFAULT CURRENT_TIMESTAMP); CREATE TABLE account (id int PRIMARY KEY, status text)",
+    "columns to fill, and a table in partitions": "CREATE TABLE jobs (id bigint GENERATED ALWAYS AS IDENTITY, "
+    "at timestamptz DEFAULT now(), status text NOT NULL, attempts int NOT NULL DEFAULT 0, payload jsonb, "
+    "locked_until timestamptz, tags text[] NOT NULL, every interval NOT NULL, PRIMARY KEY (id, at)) "
+    "PARTITION BY RANGE (at); CREATE TABLE p PARTITION OF jobs DEFAULT",
 }
 
 

@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import jsonschema
+import psycopg
 import pytest
 
+from harness.adapters.queue_file.database import hint_for
 from harness.adapters.queue_file.document import (
     COLUMNS,
     OF_VERB,
@@ -178,6 +180,11 @@ def test_the_page_tells_of_every_key_parameter_and_column() -> None:
             "# TODO: which of new, taken, sent, dead means PROCESSING? Replace TODO_PROCESSING by it,",
         ),
         (
+            ("new", "it's sending", "yes: sent", "dead"),
+            """status: {new: PENDING, "it's sending": PROCESSING, "yes: sent": COMPLETED, dead: FAILED}""",
+            "WHERE id = :job AND status = 'it''s sending'\n",
+        ),
+        (
             (),
             "status: {queued: PENDING, running: PROCESSING, done: COMPLETED, failed: FAILED}",
             "# TODO: your statuses, here and in the statements: the schema does not list any.",
@@ -203,6 +210,24 @@ def test_a_draft_asks_what_statuses_mean_that_it_can_only_guess(
         return
     with pytest.raises(QueueFileError, match="TODO_PROCESSING is what the draft writes for a status that it does not"):
         read_queue_file(str(path))
+
+
+def test_a_draft_asks_which_numbers_are_statuses() -> None:
+    columns = (
+        TableColumn("id", "bigint", True, None, True, False, (), "", True),
+        TableColumn("status", "smallint", True, "0", False, False, (), "", False),
+        TableColumn("tries", "integer", True, "0", False, False, (), "", False),
+        TableColumn("payload", "jsonb", True, None, False, False, (), "", False),
+    )
+    text = draft({"mail": columns}, schema="schema: mail.sql")
+    assert "# TODO: which smallint means PENDING? Replace TODO_PENDING by it," in text
+    assert "THEN 'TODO_PENDING' ELSE 'TODO_FAILED' END::smallint" in text
+    assert "status::text AS status" in text
+
+
+def test_what_to_do_about_a_time_that_no_run_has_is_told() -> None:
+    error = psycopg.DataError("timestamp too small (before year 1): '-infinity'")
+    assert hint_for(error) == "Show a time that a run can have, or NULL: nullif(locked_at, '-infinity')."
 
 
 def test_a_draft_takes_the_only_column_of_a_kind_for_what_it_may_be() -> None:

@@ -292,7 +292,9 @@ class QueueDatabase:
 
 def hint_for(error: psycopg.Error) -> str:
     """Return what to do about what PostgreSQL said."""
-    said = error.diag.message_primary or ""
+    said = error.diag.message_primary or str(error)
+    if said.startswith(("timestamp too", "date too")):
+        return "Show a time that a run can have, or NULL: nullif(locked_at, '-infinity')."
     if "data type of parameter" in said:
         return "Say what it is: :job::text, :input::jsonb."
     if said.startswith("invalid input syntax for type uuid"):

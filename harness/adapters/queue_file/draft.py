@@ -6,6 +6,7 @@ is not the user's own, and says so.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -228,10 +229,12 @@ class _Draft:
         self._table = table
         self._columns = columns
         self._known = _known(columns)
-        keys = [column for column in columns if column.key]
+        keys = [column for column in columns if column.key] or [
+            column for column in columns if column.numbered or column.name == "id"
+        ]
         missing = [
             word
-            for word, there in (("a primary key of one column", keys), ("status", "status" in self._known))
+            for word, there in (("primary key of one column", keys), ("status", "status" in self._known))
             if not there
         ]
         if missing:
@@ -244,36 +247,34 @@ class _Draft:
     def _words(self) -> dict[str, str]:
         """Return what the statuses are called: by the type, a constraint or the default, else as usual."""
         column = self._known["status"]
-        said = [
-            *column.labels,
-            *re.findall(r"'([^']+)'", column.checked),
-            *re.findall(r"'([^']+)'", column.preset or ""),
-        ]
+        preset = _texts(column.preset or "")
+        said = [*column.labels, *_texts(column.checked), *preset]
+        unsaid = not (column.labels or column.checked or _NO_TEXT.match(column.type))
         words: dict[str, str] = {}
         for meaning, usual in _STATUSES.items():
             lower = {word.lower().replace("-", "_"): word for word in said}
             word = next((lower[name] for name in usual if name in lower), None)
-            if word is None and not (column.labels or column.checked) and meaning != "CANCELLED":
+            if word is None and unsaid and meaning != "CANCELLED":
                 word = usual[0] if not said or said[0].islower() else usual[0].upper()
             if word is not None:
                 words[meaning] = word
-        preset = re.findall(r"'([^']+)'", column.preset or "")
         if preset and "PENDING" not in words:
             words["PENDING"] = preset[0]
         self._guessed = _guessed(words, list(dict.fromkeys(said)))
         return words | self._guessed
 
     def _is(self, meaning: str) -> str:
-        return f"'{self._status.get(meaning, OPEN_STATUS + meaning)}'"
+        return _quoted(self._status.get(meaning, OPEN_STATUS + meaning))
 
     def _meanings(self) -> list[str]:
         """Write what the statuses mean, with what the reader of the draft has to decide or to look at."""
         column = self._known["status"]
-        means = {self._is(meaning).strip("'"): meaning for meaning in _STATUSES if meaning != "CANCELLED"}
+        means = {self._status.get(m, OPEN_STATUS + m): m for m in _STATUSES if m != "CANCELLED"}
         means |= {word: meaning for meaning, word in self._status.items()}
-        said = [*column.labels, *re.findall(r"'([^']+)'", column.checked)]
+        said = [*column.labels, *_texts(column.checked)]
+        among = f"of {', '.join(said)}" if said else column.type
         notes = [
-            f"# TODO: which of {', '.join(said)} means {meaning}? Replace {word} by it, everywhere in this file."
+            f"# TODO: which {among} means {meaning}? Replace {word} by it, everywhere in this file."
             for word, meaning in means.items()
             if meaning not in self._status
         ]
@@ -282,7 +283,7 @@ class _Draft:
             notes.append(f"# TODO: check that {guessed}: this is a guess.")
         if not said:
             notes.append("# TODO: your statuses, here and in the statements: the schema does not list any.")
-        return [*notes, f"status: {{{', '.join(f'{word}: {meaning}' for word, meaning in means.items())}}}"]
+        return [*notes, f"status: {{{', '.join(f'{_yaml(word)}: {meaning}' for word, meaning in means.items())}}}"]
 
     def _column(self, meaning: str) -> str | None:
         return self._known[meaning].name if meaning in self._known else None
@@ -382,7 +383,7 @@ class _Draft:
 
     def _cast(self) -> str:
         column = self._known["status"]
-        return f"::{column.type}" if column.labels else ""
+        return f"::{column.type}" if column.labels or _NO_TEXT.match(column.type) else ""
 
     def _wait(self) -> str:
         attempts = self._column("attempts")
@@ -493,6 +494,22 @@ def _guessed(words: Mapping[str, str], said: Sequence[str]) -> dict[str, str]:
     return guessed
 
 
+def _texts(sql: str) -> list[str]:
+    """List the texts that stand in SQL."""
+    return [text.replace("''", "'") for text in re.findall(r"'((?:[^']|'')+)'", sql)]
+
+
+def _quoted(text: str) -> str:
+    return "'{}'".format(text.replace("'", "''"))
+
+
+def _yaml(word: str) -> str:
+    """Write a word as a key of YAML: in quotes, where it is no plain name."""
+    return (
+        word if re.fullmatch(r"(?!(?i:yes|no|on|off|true|false|null|y|n)$)[A-Za-z_][\w-]*", word) else json.dumps(word)
+    )
+
+
 _LATE: Final = "'the lease ran out'"
 
 
@@ -510,6 +527,9 @@ def _as(column: str, meaning: str) -> str:
     return column if column == meaning else f"{column} AS {meaning}"
 
 
+_NO_TEXT: Final = re.compile(r"(smallint|integer|bigint|numeric|real|double|boolean)\b")
+
+
 def _fresh(token: TableColumn) -> str:
     """Write a value that no claim had before."""
     if token.type == "uuid":
@@ -522,7 +542,11 @@ def _fresh(token: TableColumn) -> str:
 def _filler(column: TableColumn) -> str:
     """Write something that the column accepts."""
     if column.labels:
-        return f"'{column.labels[0]}'"
+        return _quoted(column.labels[0])
+    if column.type.endswith("[]"):
+        return "'{}'"
+    if column.type.startswith("interval"):
+        return "'0'"
     if column.type.startswith(("json",)):
         return "'{}'"
     if column.type.startswith(("timestamp", "date")):
@@ -531,4 +555,4 @@ def _filler(column: TableColumn) -> str:
         return "gen_random_uuid()"
     if column.type == "boolean":
         return "false"
-    return "0" if re.match(r"(small|big)?int|integer|numeric|real|double", column.type) else "''"
+    return "0" if _NO_TEXT.match(column.type) else "''"
