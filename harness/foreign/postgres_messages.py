@@ -5,7 +5,6 @@ See "Frontend/Backend Protocol" in PostgreSQL's manual. Must not know: sockets, 
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
@@ -113,14 +112,6 @@ class Batch(NamedTuple):
     def answers(self) -> int:
         """How many messages of its answer complete something."""
         return sum(frame.kind in _ANSWERED for frame in self.frames)
-
-    @property
-    def copies(self) -> bool:
-        """Whether it begins a COPY for which the client sends data."""
-        return _COPY_FROM.search(self.sql) is not None
-
-
-_COPY_FROM: Final = re.compile(r"^\s*copy\b.*\bfrom\s+stdin\b", re.IGNORECASE | re.DOTALL)
 
 
 class Batches:

@@ -54,7 +54,7 @@ from harness.foreign.postgres_messages import (
     with_fields,
 )
 from harness.history.outcome import ABORTED
-from harness.postgres.gating.connection import may_stand_in_a_transaction, point_of
+from harness.postgres.gating.connection import may_be_put_into_one, point_of, without_comments
 from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement, SessionCoordinator
 from harness.postgres.gating.pool import SessionPool
 from harness.postgres.patience import PATIENCE, Deadline
@@ -72,6 +72,8 @@ _NO_GATE: Final = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 """What neither waits for another session nor shows one anything."""
+_COPY_FROM: Final = re.compile(r"\bcopy\b.*\bfrom\s+stdin\b", re.IGNORECASE | re.DOTALL)
+"""What begins a COPY for which the driver sends data: nothing may be sent in between."""
 _WROTE: Final = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 _CLEAN: Final = "SELECT pg_advisory_unlock_all()"
 _RENEW: Final = "DISCARD ALL"
@@ -260,7 +262,7 @@ class ProxiedSession:
         """Carry out what the driver waits for, at its gate and at that of its commit, and let it have the answer."""
         batch = self.pending.popleft()
         sql = self._sql = batch.sql
-        gated = bool(sql) and _NO_GATE.match(sql) is None
+        gated = bool(sql) and _NO_GATE.match(without_comments(sql)) is None
         point = point_of(sql) if sql else "prepare"
         if gated:
             self._abortable = batch.ready
@@ -288,8 +290,8 @@ class ProxiedSession:
     @staticmethod
     def _may_stand_alone(batch: Batch) -> bool:
         """Say whether a batch can be put into a transaction of its own."""
-        whole = batch.ready and not batch.leans and not batch.copies
-        return whole and all(map(may_stand_in_a_transaction, batch.statements))
+        whole = batch.ready and not batch.leans and _COPY_FROM.search(without_comments(batch.sql)) is None
+        return whole and all(map(may_be_put_into_one, batch.statements))
 
     async def _end_of_its_own(self, point: str) -> None:
         """End the transaction that a statement was put into."""

@@ -132,6 +132,31 @@ def test_a_request_goes_through_the_moments_that_the_page_names(
 
 
 @pytest.mark.postgres
+def test_what_postgres_takes_outside_of_a_transaction_it_takes_here(drivers: Callable[[str], Driver]) -> None:
+    driver = drivers("w1")
+
+    def copy() -> None:
+        with driver.connection.cursor().copy("/* app:web */ COPY things FROM STDIN") as data:
+            data.write_row((7,))
+
+    driver.finish(driver.start(copy))
+    committing = "BEGIN INSERT INTO things VALUES (8); COMMIT; INSERT INTO things VALUES (9); END"
+    for sql in (
+        f"CREATE OR REPLACE PROCEDURE commits() LANGUAGE plpgsql AS $$ {committing} $$",
+        "CALL commits()",
+        f"-- twice\nDO $$ {committing} $$",
+        "/* app:web */ DISCARD ALL",
+    ):
+        driver.finish(driver.execute(sql))
+    rows = driver.finish(driver.execute("SELECT id FROM things ORDER BY id")).fetchall()
+    assert [id for (id,) in rows] == [0, 7, 8, 8, 9, 9]
+    with pytest.raises(psycopg.errors.WrongObjectType):
+        driver.finish(driver.execute("ALTER TABLE things DETACH PARTITION things CONCURRENTLY"))
+    with pytest.raises(psycopg.errors.NoActiveSqlTransaction):
+        driver.finish(driver.execute("LOCK TABLE things"))
+
+
+@pytest.mark.postgres
 @pytest.mark.skipif(not psycopg.capabilities.has_cancel_safe(), reason="libpq before 17 holds the GIL while it cancels")
 def test_a_cancel_ends_a_statement_that_waits_for_a_lock(drivers: Callable[[str], Driver]) -> None:
     holder, waiter = drivers("w1"), drivers("w2")

@@ -86,17 +86,20 @@ _FROM = re.compile(r"\bfrom\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
 _LEADING = re.compile(r"^\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
 _OF_ITS_OWN = re.compile(
     r"^(begin|start|commit|end|rollback|abort|savepoint|release|prepare transaction|vacuum|reindex|cluster|"
-    r"create\s+database|drop\s+database|alter\s+system|(create|drop)\s+(unique\s+)?index\s+concurrently)\b",
-    re.IGNORECASE,
+    r"create\s+database|drop\s+database|alter\s+system|(create|drop)\s+(unique\s+)?index\s+concurrently|"
+    r"alter\s+table\b.*\bconcurrently|discard\s+all|(create|alter|drop)\s+subscription)\b",
+    re.IGNORECASE | re.DOTALL,
 )
 """What opens or ends a transaction itself, or may not stand in one."""
+_OTHERWISE_IN_ONE = re.compile(r"^(lock|declare|call|do\b.*\b(commit|rollback|call))\b", re.IGNORECASE | re.DOTALL)
+"""What PostgreSQL refuses outside of a transaction, and what may commit within: it is refused in a transaction."""
 OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 _STEPS: Final = {"_commit_gen": "commit", "_rollback_gen": "rollback", "_exit_gen": "end transaction"}
 
 
 def point_of(sql: str) -> str:
     """Name a statement for tapes and scenarios: `update tool_job`, `select pgboss.job for update`."""
-    text = " ".join(_COMMENTS.sub(" ", sql).split()).rstrip("; ")
+    text = " ".join(without_comments(sql).split()).rstrip("; ")
     found = _TABLE.match(text)
     if found is None and (named := _WITH.match(text)):
         return f"with {named[1]}".lower()
@@ -112,7 +115,17 @@ def point_of(sql: str) -> str:
 
 def may_stand_in_a_transaction(sql: str) -> bool:
     """Say whether a statement neither opens nor ends a transaction itself, and may stand in one."""
-    return _OF_ITS_OWN.match(_COMMENTS.sub(" ", sql).lstrip()) is None
+    return _OF_ITS_OWN.match(without_comments(sql)) is None
+
+
+def may_be_put_into_one(sql: str) -> bool:
+    """Say whether a statement that stands alone does the same in a transaction that is put around it."""
+    return may_stand_in_a_transaction(sql) and _OTHERWISE_IN_ONE.match(without_comments(sql)) is None
+
+
+def without_comments(sql: str) -> str:
+    """Return a statement without its comments and what is blank before it."""
+    return _COMMENTS.sub(" ", sql).lstrip()
 
 
 class GatedCursor(psycopg.AsyncCursor[Any]):
@@ -280,7 +293,7 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
             await Point(point)
         if sql:
             self.transaction_time()
-        alone = sql is not None and self._autocommit and self.idle and may_stand_in_a_transaction(sql)
+        alone = sql is not None and self._autocommit and self.idle and may_be_put_into_one(sql)
         if alone:
             self._exec(b"BEGIN")
         try:
