@@ -101,6 +101,13 @@ LEFT JOIN pg_catalog.pg_depend d ON d.objid = s.seqrelid AND d.deptype IN ('a', 
 WHERE c.relpersistence <> 't' AND n.nspname <> %s ORDER BY 2, 3
 """
 
+_VIEWS = """
+SELECT n.nspname, c.relname, c.relispopulated
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'm' AND pg_catalog.pg_has_role(c.relowner, 'USAGE') ORDER BY c.oid
+"""
+"""Materialized views that this user may refresh; one that reads another has the higher oid."""
+
 _REFERENCES = """
 SELECT coalesce(pg_partition_root(conrelid)::oid, conrelid),
   coalesce(pg_partition_root(confrelid)::oid, confrelid)
@@ -246,8 +253,9 @@ class Reset:
 class Resetter:
     """Empties one database again and again.
 
-    Construct it when the database is as every test should find it: sequences return to where they stand now.
-    Tables are emptied, also those that have rows now: name these in `keep`, or see `filled`.
+    Construct it when the database is as every test should find it: sequences return to where they stand now, and
+    materialized views that hold something else by then are refreshed. Tables are emptied, also those that have rows
+    now: name these in `keep`, or see `filled`.
     """
 
     def __init__(
@@ -361,8 +369,31 @@ class Resetter:
     def _look(self) -> None:
         """Take the database as it is now for what every reset returns to."""
         self._schema: Schema = read_schema(self._open)
+        self._views = self._read_views()
         self._fingerprint = self._read_fingerprint()
         self._thorough = self._read_thoroughly()
+
+    def _read_views(self) -> dict[tuple[str, str], str | None]:
+        """Return a hash of what each materialized view holds; None: it was never filled."""
+        from psycopg import sql
+
+        found: dict[tuple[str, str], str | None] = {}
+        rows = sql.SQL("SELECT concat_ws(' ', count(*), sum(hashtext(v::text)::bigint)) FROM {} AS v")
+        for schema, name, filled in self._open.execute(_VIEWS).fetchall():
+            row = self._open.execute(rows.format(sql.Identifier(str(schema), str(name)))).fetchone() if filled else None
+            found[str(schema), str(name)] = None if row is None else str(row[0])
+        return found
+
+    def _refresh(self) -> None:
+        """Refresh the materialized views that do not hold what they held at first."""
+        from psycopg import sql
+
+        now = self._read_views() if self._views else {}
+        for name, content in self._views.items():
+            if now.get(name) != content:
+                statement = sql.SQL("REFRESH MATERIALIZED VIEW {}{}")
+                how = sql.SQL(" WITH NO DATA" if content is None else "")
+                self._open.execute(statement.format(sql.Identifier(*name), how))
 
     def _read_fingerprint(self) -> str:
         row = self._open.execute(f"EXECUTE {_FINGERPRINT}", prepare=False).fetchone()
@@ -382,7 +413,9 @@ class Resetter:
         import psycopg
 
         try:
-            return self._delete(kept)
+            if unchanged := self._delete(kept):
+                self._refresh()
+            return unchanged
         except (
             psycopg.errors.UndefinedObject,
             psycopg.errors.UndefinedTable,
@@ -506,6 +539,7 @@ class KeptDatabase:
         """Read what every table holds."""
         self._resetter = Resetter(cluster, database, template=template)
         self._schema = self._resetter._schema
+        self._views = self._resetter._views
         self._rows = [(table, text) for table in reversed(self._schema.tables) if (text := self._read(table))]
         self._sessions = self._others()
 
@@ -528,6 +562,7 @@ class KeptDatabase:
             for table, text in self._rows:
                 with self._resetter._open.cursor().copy(self._copy(table, "{} ({}) FROM STDIN")) as copy:
                     copy.write(text)
+            self._resetter._refresh()
         except (psycopg.Error, UsageError) as error:
             told = f"the database of job_postgres cannot be made as it was when the test began: {error}"
             raise EnvironmentUnavailable(told) from None
@@ -546,6 +581,7 @@ class KeptDatabase:
         self._schema = self._resetter._schema = replace(new, sequences=tuple(stood))
         oids = {one.full_name: one for one in new.tables}
         self._rows = [(oids[table.full_name], text) for table, text in self._rows]
+        self._resetter._views = self._views
         self._resetter._plans.clear()
         self._resetter.reset()
 

@@ -8,7 +8,7 @@ import psycopg
 import pytest
 
 from harness.errors import UsageError
-from harness.postgres import Cluster, Reset, Resetter, provision
+from harness.postgres import Cluster, KeptDatabase, Reset, Resetter, provision
 
 pytestmark = pytest.mark.postgres
 
@@ -28,6 +28,11 @@ CREATE TABLE version (number int);
 INSERT INTO version VALUES (12);
 CREATE SEQUENCE tickets START 100;
 SELECT nextval('tickets');
+CREATE MATERIALIZED VIEW numbers AS SELECT number FROM version;
+CREATE MATERIALIZED VIEW children AS SELECT count(*) AS n FROM child;
+CREATE UNIQUE INDEX ON children (n);
+CREATE MATERIALIZED VIEW twice AS SELECT n * 2 AS n FROM children;
+CREATE MATERIALIZED VIEW never AS SELECT 1 WITH NO DATA;
 """
 WRITES = """
 INSERT INTO parent DEFAULT VALUES;
@@ -91,6 +96,28 @@ def test_sequences_return_to_where_they_stood(resetter: Resetter, connection: Co
     resetter.reset()
     assert one(connection, "INSERT INTO parent DEFAULT VALUES RETURNING id") == 1
     assert one(connection, "SELECT nextval('tickets')") == 101
+
+
+def test_materialized_views_hold_what_they_held(cluster: Cluster, resetter: Resetter, connection: Connection) -> None:
+    def read() -> list[object]:
+        held = "SELECT array_agg(n) FROM (SELECT n FROM children UNION ALL SELECT n FROM twice) AS v"
+        return [one(connection, held), one(connection, "SELECT relispopulated FROM pg_class WHERE relname = 'never'")]
+
+    connection.execute(WRITES.encode())
+    refresh = (
+        "REFRESH MATERIALIZED VIEW CONCURRENTLY children; REFRESH MATERIALIZED VIEW {}; REFRESH MATERIALIZED VIEW {}"
+    )
+    for statement in refresh.format("twice", "never").split(";"):
+        connection.execute(statement.encode())
+    assert read() == [[1, 2], True]
+    kept = KeptDatabase(cluster, "shared", template="template")
+    assert resetter.reset() == Reset("deleted")
+    assert read() == [[0, 0], False]
+    kept.restore()
+    assert read() == [[1, 2], True]
+    kept.close()
+    resetter.reset()
+    assert one(connection, "SELECT number FROM numbers") == 12
 
 
 def test_kept_tables_keep_rows_and_sequences(resetter: Resetter, connection: Connection) -> None:
