@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -67,6 +68,8 @@ class Shared:
         self._engines = Engines()
         self._dsn = dsn
         self._dsn_before = os.environ.get(DSN_VARIABLE)
+        if dsn is not None:
+            os.environ[DSN_VARIABLE] = dsn  # There every engine that needs a PostgreSQL finds it.
         self._cluster: Cluster | None = None
         self._missing: EnvironmentUnavailable | None = None
         self._processes: dict[str, WorkProcess] = {}
@@ -131,10 +134,10 @@ class Shared:
         if self._cluster is not None:
             self._cluster.stop()
             self._cluster = None
-            if self._dsn_before is None:
-                os.environ.pop(DSN_VARIABLE, None)
-            else:
-                os.environ[DSN_VARIABLE] = self._dsn_before
+        if self._dsn_before is None:
+            os.environ.pop(DSN_VARIABLE, None)
+        else:
+            os.environ[DSN_VARIABLE] = self._dsn_before
 
 
 def works_by_itself(name: str) -> bool:
@@ -193,32 +196,58 @@ class JobPostgres:
         """Close the connection; the database goes with its server or with the session."""
         self._resetter.close()
 
+    def drop(self) -> None:
+        """Give the database back now, and its template."""
+        self.close()
+        for name in (self._database, self._template):
+            self._cluster.drop_database(name)
+
 
 class JobPostgresDatabases:
-    """One `JobPostgres` for each function that migrates one: two test modules may each bring a schema of their own."""
+    """One `JobPostgres` for each function that migrates one: two test modules may each bring a schema of their own.
+
+    A database is kept as long as pytest keeps its function: where the fixture that returns it is not of the session,
+    each test has a function of its own.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._made: dict[int, tuple[Callable[[str], object], JobPostgres | Exception]] = {}
+        self._made: list[tuple[Callable[[], object], JobPostgres | Exception]] = []
 
     def migrated_by(self, prepare: Callable[[str], object]) -> JobPostgres:
         """Return its database, made when first asked for; raises what `prepare` raised then."""
-        if id(prepare) not in self._made:
+        found = next((made for function, made in self._made if function() is prepare), None)
+        if found is None:
+            self._drop_those_of_functions_gone()
             try:
-                made: JobPostgres | Exception = JobPostgres(self._cluster, prepare)
+                found = JobPostgres(self._cluster, prepare)
             except Exception as error:  # noqa: BLE001 - the user's migration may raise anything
-                made = error
-            self._made[id(prepare)] = prepare, made
-        _, database = self._made[id(prepare)]
-        if isinstance(database, Exception):
-            raise database
-        return database
+                found = error
+            self._made.append((_reference(prepare), found))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def _drop_those_of_functions_gone(self) -> None:
+        gone = [made for function, made in self._made if function() is None]
+        self._made = [(function, made) for function, made in self._made if made not in gone]
+        for made in gone:
+            if isinstance(made, JobPostgres):
+                made.drop()
 
     def close(self) -> None:
         """Close their connections."""
-        for _, database in self._made.values():
+        for _, database in self._made:
             if isinstance(database, JobPostgres):
                 database.close()
+
+
+def _reference(prepare: Callable[[str], object]) -> Callable[[], object]:
+    """Refer to a function without keeping it, where its type allows that."""
+    try:
+        return weakref.ref(prepare)
+    except TypeError:
+        return lambda: prepare
 
 
 def _database_of(url: str) -> str:

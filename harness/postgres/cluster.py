@@ -152,9 +152,8 @@ class Cluster:
         import psycopg
         from psycopg import sql
 
-        generated = name is None
         name = GENERATED_PREFIX + secrets.token_hex(8) if name is None else name
-        if generated:  # also on a server of our own: others may be its guests by DSN, and sweep
+        if name.startswith(GENERATED_PREFIX):  # also on a server of our own: others may be its guests by DSN, and sweep
             self._claim(name)
         statement = sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name))
         if template is not None:
@@ -186,6 +185,8 @@ class Cluster:
         left = self._wait_until_unused(name)
         self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         self._made.pop(name, None)
+        if name.startswith(GENERATED_PREFIX):
+            self._run("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK_SPACE, name])
         return left
 
     def recreate_database(self, name: str, *, template: str) -> int:
@@ -228,7 +229,6 @@ class Cluster:
             if name not in self._made and self._claim(name):
                 self.drop_database(name)
                 dropped.append(name)
-                self._run("SELECT pg_advisory_unlock(%s, hashtext(%s))", [LOCK_SPACE, name])
         return dropped
 
     def _claim(self, name: str) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import psycopg  # noqa: F401 - loaded once, as below
 import pytest
 
@@ -512,10 +515,53 @@ def test_two_modules_that_each_migrate_have_a_database_each(suite: pytest.Pytest
 
 
 @pytest.mark.postgres
+def test_a_schema_of_each_test_has_its_database_dropped_with_it(suite: pytest.Pytester) -> None:
+    result = run(
+        suite,
+        """
+import psycopg
+import pytest
+
+names = []
+
+@pytest.fixture
+def job_postgres_schema(request):
+    def migrate(url):
+        with psycopg.connect(url) as connection:
+            connection.execute(f"create table of_test_{request.node.callspec.params['time']} (id int)")
+    return migrate
+
+@pytest.mark.parametrize("time", [1, 2, 3])
+def test_it(job_postgres, time):
+    with psycopg.connect(job_postgres.url) as connection:
+        tables = connection.execute("select tablename from pg_tables where schemaname = 'public'").fetchall()
+        names.append(connection.info.dbname)
+        kept = connection.execute("select datname from pg_database where datname = any(%s)", [names]).fetchall()
+        hashes = [connection.execute("select hashtext(%s)", [name]).fetchone()[0] for name in names]
+        claimed = connection.execute("select objid::int8 from pg_locks where locktype = 'advisory'").fetchall()
+    assert tables == [(f"of_test_{time}",)]
+    assert kept == [(names[-1],)]
+    assert [hash for hash in hashes if (hash % 2**32,) in claimed] == hashes[-1:]
+""",
+    )
+    result.assert_outcomes(passed=3)
+
+
+@pytest.mark.postgres
 def test_a_database_that_was_named_and_does_not_answer_is_an_error_and_never_a_skip(suite: pytest.Pytester) -> None:
-    result = run(suite, "def test_it(job_postgres): pass\n", "--job-dsn=postgresql://127.0.0.1:1/nothing")
-    result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["*does not answer*"])
+    for name in ("mail.yaml", "mail.sql"):
+        shutil.copy(Path(__file__).parents[2] / "examples" / "queues" / name, suite.path)
+    result = run(
+        suite,
+        """
+def test_it(job_postgres): pass
+def test_an_engine_of_a_file(job_queue): pass
+""",
+        "--job-dsn=postgresql://127.0.0.1:1/nothing",
+        "--job-engine=mail.yaml",
+    )
+    result.assert_outcomes(errors=2)
+    result.stdout.fnmatch_lines(["*does not answer*", "*does not answer*"])
 
 
 def test_an_engine_that_job_harness_does_not_run_on_is_named(suite: pytest.Pytester) -> None:
