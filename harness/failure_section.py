@@ -227,13 +227,13 @@ def session_lines(reports: Collection[Any]) -> Iterator[str]:
 
 
 def _told(reports: Collection[Any], title: str, *, when: str) -> dict[str, str]:
-    """Return by test what its section of this title says."""
-    return {
-        report.nodeid: text
-        for report in reports
-        for name, text in getattr(report, "sections", ())
-        if title in name and report.when == when
-    }
+    """Return by test what its sections of this title say."""
+    told: dict[str, list[str]] = {}
+    for report in reports:
+        for name, text in getattr(report, "sections", ()):
+            if title in name and report.when == when:
+                told.setdefault(report.nodeid, []).append(text)
+    return {test: "\n".join(texts) for test, texts in told.items()}
 
 
 def _noted_lines(told: Mapping[str, str]) -> Iterator[str]:

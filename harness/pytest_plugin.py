@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import sys
 import threading
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -27,6 +28,8 @@ _SKIPPED = pytest.StashKey[bool]()
 _EXPLORED = pytest.StashKey["ExploredTest"]()
 _DATABASE = pytest.StashKey["JobPostgres"]()
 """The database that a test has by `job_postgres`."""
+_USED = pytest.StashKey[set[str]]()
+"""Which of `job_harness` and `job_queue` were made for a test, however it asked for them."""
 _THREADS = pytest.StashKey[Sequence[threading.Thread]]()
 _DESCRIPTORS = pytest.StashKey[Collection[tuple[int, int, int]]]()
 """What ran before any test: the threads of pytest's own plugins."""
@@ -35,6 +38,12 @@ _IN_MEMORY = pytest.StashKey[bool]()
 _TODAY = pytest.StashKey[datetime.date]()
 """The day on which this run of pytest began, whatever a test freezes."""
 _DEFAULT_FOLDER = "scenarios"
+_FIXTURES_OF_MARKERS = {
+    "job_explore": ("job_harness",),
+    "job_settings": ("job_harness", "job_queue"),
+    "job_clocks": ("job_harness",),
+}
+"""By marker the fixtures that read it."""
 _OURS = "job-harness: "
 """Begins the title of each section that we add to a report."""
 
@@ -145,6 +154,12 @@ def _check_options(config: pytest.Config) -> None:
         raise pytest.UsageError(
             f"--job-explore: expected a number of runs (200) or a duration (30s), not {asked!r:.80}"
         )
+    if config.getoption("--job-stop-at") is not None and not config.getoption("--job-replay"):
+        raise pytest.UsageError("--job-stop-at stops a replay: give the token of its run by --job-replay too")
+    if (folder := config.getoption("--job-html")) and not _may_be_folder(Path(folder)):
+        raise pytest.UsageError(f"--job-html {folder}: this is a file, or below one; name a folder")
+    if config.getini("job_blocked_after"):
+        _blocked_after(config)
     if (engines := _engines(config)) == ("memory",):
         return
     from harness.errors import UsageError
@@ -155,6 +170,10 @@ def _check_options(config: pytest.Config) -> None:
             split_name(engine)
     except UsageError as error:
         raise pytest.UsageError(f"--job-engine: {error}") from None
+
+
+def _may_be_folder(folder: Path) -> bool:
+    return next((each.is_dir() for each in (folder, *folder.absolute().parents) if each.exists()), True)
 
 
 def _bounds_runs(asked: str) -> bool:
@@ -209,7 +228,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     _tell_inconclusive(terminalreporter)
     _tell_sections(terminalreporter)
     if _explored_none(terminalreporter, config):
-        terminalreporter.write_line(f"{_OURS}explored no test: none that uses job_harness was called")
+        terminalreporter.write_line(f"{_OURS}explored no test: none that takes job_harness was called")
     if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
         terminalreporter.write_line(f"job-harness: pictures of tests that failed are in {folder}")
     engines = config.getoption("--job-engine")
@@ -314,8 +333,20 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
 
 
 def _asks_to_explore(item: pytest.Function) -> bool:
+    """Say whether a test is to be explored or replayed, and can be: unittest calls its tests by itself."""
+    return _is_to_explore(item) and "job_harness" in item.fixturenames and not _is_of_unittest(item)
+
+
+def _is_to_explore(item: pytest.Item) -> bool:
     option, token = item.config.getoption("--job-explore"), item.config.getoption("--job-replay")
-    return bool(option or token or item.get_closest_marker("job_explore")) and "job_harness" in item.fixturenames
+    return bool(option or token or item.get_closest_marker("job_explore"))
+
+
+def _is_of_unittest(item: pytest.Item) -> bool:
+    unittest = sys.modules.get("unittest")
+    if unittest is None or not isinstance(item, pytest.Function) or item.cls is None:
+        return False
+    return issubclass(item.cls, unittest.TestCase)
 
 
 def _explored(item: pytest.Function) -> ExploredTest:
@@ -348,6 +379,35 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
             if isinstance(error, ProgramMissing):
                 raise pytest.skip.Exception(str(error)) from None
         raise
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Name what was asked of a test that passed and had no effect on it: a marker, or to explore it."""
+    result = yield
+    lines = list(_without_effect(item))
+    if not lines or item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False):
+        return result
+    from harness.failure_section import NOT_JUDGED, UNJUDGED
+
+    item.add_report_section("teardown", NOT_JUDGED, "\n".join(lines))
+    if item.config.getoption("--job-strict"):
+        pytest.fail("\n".join(f"--job-strict: {UNJUDGED}{line}" for line in lines), pytrace=False)
+    return result
+
+
+def _without_effect(item: pytest.Item) -> Iterator[str]:
+    """Write a line for each thing that was asked of this test, and that nothing has read."""
+    used = item.stash.get(_USED, set[str]())
+    for name, fixtures in _FIXTURES_OF_MARKERS.items():  # Those of a class or module are for the tests that use them.
+        if not used.intersection(fixtures) and any(marker.name == name for marker in item.own_markers):
+            yield f"the marker {name} has no effect on a test that does not use {' or '.join(fixtures)}"
+    if "job_harness" in used and _EXPLORED not in item.stash and _is_to_explore(item):
+        done = "replayed" if item.config.getoption("--job-replay") else "explored"
+        if _is_of_unittest(item):
+            yield f"a test of a unittest.TestCase is not {done}: write a function that takes job_harness"
+        else:
+            yield f"a test that gets job_harness while it runs is not {done}: let it take job_harness as an argument"
 
 
 @pytest.hookimpl(wrapper=True)
@@ -451,6 +511,7 @@ def job_harness(
     from harness.processors import JobHarness
 
     request.node.stash[_FAILED] = request.node.stash[_SKIPPED] = False  # Of an earlier run, where it is repeated.
+    request.node.stash.setdefault(_USED, set()).add("job_harness")
     seed = _seed(request.config)
     shared = _shared(request.config)
     try:
@@ -532,6 +593,7 @@ def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[Q
     from harness.fixtures import open_queue
     from harness.model.settings import Settings
 
+    request.node.stash.setdefault(_USED, set()).add("job_queue")
     shared = _shared(request.config)
     try:
         engine = shared.get(request.param)

@@ -452,7 +452,7 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
 
 def test_a_session_that_explored_nothing_says_so_and_fails_where_that_is_asked_for(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CAREFUL + "\ndef test_of_nothing(): ...\n")
-    told = "job-harness: explored no test: none that uses job_harness was called"
+    told = "job-harness: explored no test: none that takes job_harness was called"
     for options, code in ((["--job-explore=3"], 0), (["--job-explore=3", "--job-strict"], 1), (["--job-strict"], 0)):
         result = suite.runpytest_inprocess("-k", "of_nothing", *options)
         result.assert_outcomes(passed=1, deselected=1)
@@ -464,6 +464,56 @@ def test_a_session_that_explored_nothing_says_so_and_fails_where_that_is_asked_f
 def test_a_file_that_cannot_be_imported_is_a_usage_error(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it="import there_is_no_such_module\n")
     assert explored_test.explore_test("test_it.py", ["--job-explore=3"]) is ExitCode.USAGE
+
+
+WITHOUT_EFFECT = """
+import unittest
+import pytest
+from harness.processors import JobResult
+
+class TestMine(unittest.TestCase):
+    @pytest.fixture(autouse=True)
+    def mine(self, job_harness):
+        self.job_harness = job_harness
+
+    def test_it(self):
+        self.job_harness.register("pay", lambda job: JobResult(success=True))
+        self.job_harness.enqueue("pay")
+
+def test_found(request):
+    request.getfixturevalue("job_harness")
+
+@pytest.mark.job_explore(run=5)
+@pytest.mark.job_settings(leese="1m")
+def test_plain(): ...
+
+@pytest.mark.job_settings(max_attempts=1)
+class TestMixed:
+    def test_plain(self): ...
+
+    @pytest.mark.job_clocks("real")
+    def test_skipped(self): pytest.skip("not now")
+"""
+
+
+def test_what_has_no_effect_on_a_test_is_told_and_fails_where_that_is_asked_for(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=WITHOUT_EFFECT)
+    told = [
+        "a test of a unittest.TestCase is not explored: write a function that takes job_harness (*::test_it)",
+        "a test that gets job_harness while it runs is not explored: * (*::test_found)",
+        "the marker job_explore has no effect on a test that does not use job_harness (*::test_plain)",
+        "the marker job_settings has no effect on a test that does not use job_harness or job_queue (*::test_plain)",
+    ]
+    lines = [f"job-harness: not judged: {line}" for line in told]
+    result = suite.runpytest_inprocess("--job-explore=3")
+    result.assert_outcomes(passed=4, skipped=1)
+    result.stdout.fnmatch_lines_random(lines)
+    assert result.stdout.str().count("not judged: ") == len(told) + 1, "a job that is never run is told beside it"
+    suite.runpytest_inprocess("--job-explore=3", "--job-strict").assert_outcomes(passed=4, errors=3, skipped=1)
+    result = suite.runpytest_inprocess()
+    result.assert_outcomes(passed=4, skipped=1)
+    result.stdout.no_fnmatch_line("*is not explored*")
+    result.stdout.fnmatch_lines_random(lines[2:])
 
 
 def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_difference(suite: pytest.Pytester) -> None:

@@ -57,6 +57,9 @@ def test_it(job_harness):
         ("--job-engine=memroy", "ERROR: --job-engine: no such engine: 'memroy' (did you mean 'memory'?)"),
         ("--job-explore=abc", "ERROR: --job-explore: expected a number of runs (200) or a duration (30s), not 'abc'"),
         ("--job-explore=0", "not '0'"),
+        ("--job-stop-at=3", "ERROR: --job-stop-at stops a replay: give the token of its run by --job-replay too"),
+        ("--job-html=/dev/null/in", "ERROR: --job-html /dev/null/in: this is a file, or below one; name a folder"),
+        ("--override-ini=job_blocked_after=0", "ERROR: job_blocked_after is '0'; give real seconds, such as 30"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_one_usage_error(pytester: pytest.Pytester, option: str, told: str) -> None:
