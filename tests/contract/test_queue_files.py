@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from harness.adapters.queue_file import QueueFileEngine
+from harness.adapters.queue_file.live import read_live_schema
 from harness.cli import main
 from harness.conformance.judge import Level, Mark, conform
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
@@ -424,10 +425,30 @@ def test_a_lock_that_nobody_frees_ends_the_run_by_name(tmp_path: Path, opened: O
 # a database that is alive ---------------------------------------------------------------------------------------------
 
 
+OF_MANY_KINDS = """
+CREATE FUNCTION uid() RETURNS text LANGUAGE sql AS $$ SELECT gen_random_uuid()::text $$;
+CREATE FUNCTION is_named(text) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT $1 <> '' $$;
+CREATE TYPE size AS ENUM ('small', 'large');
+CREATE DOMAIN named AS text NOT NULL DEFAULT 'nobody' CHECK (is_named(value));
+CREATE TYPE meta AS (size size, who named);
+ALTER TABLE mail_jobs ADD uid text NOT NULL DEFAULT uid(), ADD who named, ADD meta meta DEFAULT ('small', 'a');
+CREATE TABLE other (id int);
+CREATE FUNCTION of_other(other) RETURNS int LANGUAGE sql AS $$ SELECT $1.id $$;
+CREATE FUNCTION ids(mail_jobs) RETURNS bigint LANGUAGE sql AS $$ SELECT $1.id $$;
+CREATE VIEW others AS SELECT * FROM other;
+CREATE VIEW mails AS SELECT id, name, ids(mail_jobs) FROM mail_jobs GROUP BY id;
+CREATE MATERIALIZED VIEW counted AS SELECT count(*) AS n FROM mails;
+CREATE UNIQUE INDEX ON counted (n);
+"""
+
+
 def test_a_live_database_is_copied_and_never_written_to(tmp_path: Path, opened: Open, server: Cluster) -> None:
     live = server.create_database()
     with psycopg.connect(live, autocommit=True) as connection:
+        connection.execute(f"CREATE SCHEMA app; ALTER DATABASE {connection.info.dbname} SET search_path = app".encode())
+    with psycopg.connect(live, autocommit=True) as connection:
         connection.execute((EXAMPLES / "mail.sql").read_bytes())
+        connection.execute(OF_MANY_KINDS.encode())
         connection.execute("INSERT INTO mail_jobs (name, payload) VALUES ('precious', '{}')")
         connection.execute("CREATE TABLE mail_log (job bigint REFERENCES mail_jobs, said text DEFAULT 'x' || 'y')")
         counted = "SELECT xact_commit, tup_inserted, tup_updated, tup_deleted FROM pg_stat_database WHERE datname = %s"
@@ -442,6 +463,19 @@ def test_a_live_database_is_copied_and_never_written_to(tmp_path: Path, opened: 
         assert after is not None
         assert after[1:] == before[1:]
         assert connection.execute("SELECT name FROM mail_jobs").fetchall() == [("precious",)]
+    whole = read_live_schema(live).text()
+    assert copied(whole, server) == whole
+    assert "CREATE MATERIALIZED VIEW app.counted" in whole
+    alone = copied(read_live_schema(live, only=["app.mail_jobs"]).text(), server)
+    assert "CREATE VIEW app.mails" in alone
+    assert "other" not in alone, "what needs a table that is left out is left out"
+
+
+def copied(schema: str, server: Cluster) -> str:
+    url = server.create_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(schema.encode())
+    return read_live_schema(url).text()
 
 
 def test_a_live_database_that_does_not_answer_is_named_with_the_line(tmp_path: Path, opened: Open) -> None:

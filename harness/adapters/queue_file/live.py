@@ -1,4 +1,4 @@
-"""The schema of a running database, read and written down as SQL: types, tables, functions, and what belongs to them.
+"""The schema of a running database, read and written down as SQL: types, tables, functions, views and their parts.
 
 The database is only read, in a transaction that can do nothing else; no row of it is looked at. What is made of it is a
 copy without rows, in a database of our own.
@@ -20,15 +20,35 @@ _NO_EXTENSION: Final[LiteralString] = "NOT EXISTS (SELECT FROM pg_depend e WHERE
 _SCHEMAS: Final[LiteralString] = f"""
 SELECT format('CREATE SCHEMA IF NOT EXISTS %I', n.nspname) AS sql FROM pg_namespace n
 WHERE {_OURS} AND n.nspname <> 'public' ORDER BY 1"""
-_ENUMS: Final[LiteralString] = f"""
-SELECT format('CREATE TYPE %I.%I AS ENUM (%s)', n.nspname, t.typname,
-              string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)) AS sql
-FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid JOIN pg_namespace n ON n.oid = t.typnamespace
-WHERE {_OURS} GROUP BY n.nspname, t.typname ORDER BY 1"""
+_EXTENSIONS: Final[LiteralString] = """
+SELECT format('CREATE EXTENSION IF NOT EXISTS %I SCHEMA %I', e.extname, n.nspname) AS sql
+FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname <> 'plpgsql' ORDER BY e.oid"""
+_TYPES: Final[LiteralString] = f"""
+SELECT format('CREATE %s %I.%I AS %s', CASE t.typtype WHEN 'd' THEN 'DOMAIN' ELSE 'TYPE' END, n.nspname, t.typname,
+  CASE t.typtype
+    WHEN 'e' THEN format('ENUM (%s)', (
+      SELECT string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder) FROM pg_enum e
+      WHERE e.enumtypid = t.oid))
+    WHEN 'd' THEN format_type(t.typbasetype, t.typtypmod) || CASE WHEN t.typnotnull THEN ' NOT NULL' ELSE '' END
+    WHEN 'r' THEN format('RANGE (SUBTYPE = %s)', (
+      SELECT format_type(r.rngsubtype, NULL) FROM pg_range r WHERE r.rngtypid = t.oid))
+    ELSE format('(%s)', (
+      SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+      FROM pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped)) END) AS sql
+FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
+WHERE (t.typtype IN ('e', 'd', 'r') OR (t.typtype = 'c' AND c.relkind = 'c')) AND {_OURS}
+  AND {_NO_EXTENSION.format("t")} ORDER BY t.oid"""
+_DOMAINS: Final[LiteralString] = f"""
+SELECT format('ALTER DOMAIN %I.%I %s', n.nspname, t.typname, part.sql) AS sql
+FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace, LATERAL (
+  SELECT 'SET DEFAULT ' || pg_get_expr(t.typdefaultbin, 0) AS sql WHERE t.typdefaultbin IS NOT NULL
+  UNION ALL SELECT format('ADD CONSTRAINT %I %s', k.conname, pg_get_constraintdef(k.oid))
+  FROM pg_constraint k WHERE k.contypid = t.oid AND k.contype = 'c') AS part
+WHERE t.typtype = 'd' AND {_OURS} AND {_NO_EXTENSION.format("t")} ORDER BY 1"""
 _SEQUENCES: Final[LiteralString] = f"""
 SELECT format('CREATE SEQUENCE %I.%I', n.nspname, c.relname) AS sql
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-WHERE c.relkind = 'S' AND {_OURS}
+WHERE c.relkind = 'S' AND {_OURS} AND {_NO_EXTENSION.format("c")}
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = c.oid AND d.deptype = 'i') ORDER BY 1"""
 _TABLES: Final[LiteralString] = f"""
 SELECT c.oid::int8 AS oid, n.nspname AS schema, c.relname AS name, format(
@@ -45,8 +65,24 @@ LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
 WHERE c.relkind IN ('r', 'p') AND {_OURS} AND {_NO_EXTENSION.format("c")}
 GROUP BY c.oid, n.nspname, c.relname ORDER BY 2, 3"""
 _FUNCTIONS: Final[LiteralString] = f"""
-SELECT pg_get_functiondef(p.oid) AS sql FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
+SELECT pg_get_functiondef(p.oid) AS sql,
+  EXISTS (SELECT FROM pg_depend d LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+          WHERE d.refclassid = 'pg_proc'::regclass AND d.refobjid = p.oid
+            AND (d.classid IN ('pg_attrdef'::regclass, 'pg_type'::regclass) OR k.contypid <> 0)) AS first
+FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace
 WHERE p.prokind IN ('f', 'p') AND {_OURS} AND {_NO_EXTENSION.format("p")} ORDER BY p.oid"""
+_VIEWS: Final[LiteralString] = f"""
+SELECT c.oid::int8 AS oid, format('CREATE %s %I.%I AS %s',
+    CASE c.relkind WHEN 'm' THEN 'MATERIALIZED VIEW' ELSE 'VIEW' END, n.nspname, c.relname,
+    rtrim(pg_get_viewdef(c.oid), ';')) AS sql
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('v', 'm') AND {_OURS} AND {_NO_EXTENSION.format("c")} ORDER BY c.oid"""
+_SEARCH_PATH: Final[LiteralString] = """
+SELECT array_to_string(array(SELECT quote_ident(name) FROM unnest(current_schemas(false)) AS name), ', ') AS path,
+  set_config('search_path', '', true)"""
+"""What a name without its schema means to the user's code; from there on, all that is read names its schema."""
+_SEARCHED: Final = """SELECT set_config('search_path', {}, false);
+DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path FROM CURRENT', current_database()); END $$"""
 _CONSTRAINTS: Final[LiteralString] = f"""
 SELECT k.conrelid::int8 AS oid, k.confrelid::int8 AS other, format(
   'ALTER TABLE %I.%I ADD CONSTRAINT %I %s', n.nspname, c.relname, k.conname, pg_get_constraintdef(k.oid)) AS sql
@@ -76,8 +112,14 @@ class LiveSchema(NamedTuple):
     """What a database consists of, as SQL."""
 
     before: tuple[str, ...]
+    """What tables may need: schemas, extensions, types, sequences, and the functions of columns and domains."""
     tables: tuple[LiveTable, ...]
     functions: tuple[str, ...]
+    """All others."""
+    views: tuple[str, ...]
+    """With what belongs to them."""
+    search_path: str
+    """Names of schemas, quoted where that is needed."""
 
     def text(self) -> str:
         """Return it as one script."""
@@ -86,6 +128,8 @@ class LiveSchema(NamedTuple):
             *(table.create for table in self.tables),
             *self.functions,
             *(line for table in self.tables for line in table.rest),
+            *self.views,
+            _SEARCHED.format("'" + self.search_path.replace("'", "''") + "'"),
         )
         return "SET check_function_bodies = off;\n" + "".join(f"{part};\n" for part in parts)
 
@@ -105,6 +149,7 @@ def read_live_schema(dsn: str, *, only: Sequence[str] = ()) -> LiveSchema:
 
 
 def _read(session: ReadOnlySession, only: Sequence[str]) -> LiveSchema:
+    (searched,) = session.rows(psycopg.sql.SQL(_SEARCH_PATH))
     tables = session.rows(psycopg.sql.SQL(_TABLES))
     named = {_name(row): row for row in tables}
     for wanted in only:
@@ -113,17 +158,41 @@ def _read(session: ReadOnlySession, only: Sequence[str]) -> LiveSchema:
                 f"the database has no table {wanted!r}{did_you_mean(wanted, named)}",
                 hint=f"It has {', '.join(named) or 'no table at all'}.",
             )
-    chosen = {name: row for name, row in named.items() if not only or name in only}
-    oids = {row["oid"] for row in chosen.values()}
+    tables = [row for name, row in named.items() if not only or name in only]
+    views = session.rows(psycopg.sql.SQL(_VIEWS))
+    oids = {row["oid"] for row in (*tables, *views)}
     rest: dict[int, list[str]] = {oid: [] for oid in oids}
     for query in (_CONSTRAINTS, _INDEXES, _TRIGGERS):
         for row in session.rows(psycopg.sql.SQL(query)):
             if row["oid"] in oids and row.get("other", 0) in {0, *oids}:
                 rest[row["oid"]].append(row["sql"])
-    before = [row["sql"] for query in (_SCHEMAS, _ENUMS, _SEQUENCES) for row in session.rows(psycopg.sql.SQL(query))]
-    functions = tuple(row["sql"].rstrip() for row in session.rows(psycopg.sql.SQL(_FUNCTIONS)))
-    made = tuple(LiveTable(name, row["sql"], tuple(rest[row["oid"]])) for name, row in chosen.items())
-    return LiveSchema(tuple(before), made, functions)
+
+    def read(query: LiteralString) -> list[str]:
+        return [row["sql"] for row in session.rows(psycopg.sql.SQL(query))]
+
+    functions = session.rows(psycopg.sql.SQL(_FUNCTIONS))
+    first, late = ([row["sql"] for row in functions if row["first"] is first] for first in (True, False))
+    before = (
+        *read(_SCHEMAS),
+        *map(_if_possible, (*read(_EXTENSIONS), *read(_TYPES))),
+        *read(_SEQUENCES),
+        *map(_if_possible, (*first, *read(_DOMAINS))),
+    )
+    return LiveSchema(
+        before,
+        tuple(LiveTable(_name(row), row["sql"], tuple(rest[row["oid"]])) for row in tables),
+        tuple(map(_if_possible, late)),
+        tuple(_if_possible(sql) for row in views for sql in (row["sql"], *rest[row["oid"]])),
+        searched["path"],
+    )
+
+
+def _if_possible(sql: str) -> str:
+    """Leave out what cannot be made: it needs an extension, a language or a table that the copy has not.
+
+    Where the queue needs it after all, PostgreSQL says what is not there.
+    """
+    return f"DO $copied$ BEGIN {sql.rstrip()}; EXCEPTION WHEN OTHERS THEN NULL; END $copied$"
 
 
 def _name(row: Any) -> str:
