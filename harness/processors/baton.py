@@ -19,7 +19,7 @@ from harness.errors import Hung
 from harness.sim.guest_threads import LOCK_SECONDS, LOCK_TIMEOUTS, Waiter, waits_for_lock
 from harness.sim.lifetime import LIFETIME, Severed
 from harness.sim.loop import VirtualLoop, place_of
-from harness.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seconds
+from harness.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seconds, take_what_was_raised
 
 BLOCKED_AFTER_SECONDS = BUSY_SECONDS
 """Real seconds after which a plain processor counts as hanging, and virtual time goes on without it."""
@@ -111,6 +111,7 @@ class Baton:
         for turn in list(self._turns.values()):
             turn.go.set()
         left: list[str] = []
+        raised = False
         end = real_seconds() + ENDING_SECONDS
         for turn in list(self._turns.values()):
             thread = turn.thread
@@ -119,9 +120,12 @@ class Baton:
             thread.join(FIRST_PATIENCE_SECONDS)
             while thread.is_alive() and real_seconds() < end:
                 raise_in(turn.ident)
+                raised = True
                 thread.join(FIRST_PATIENCE_SECONDS)
             if thread.is_alive():
                 left.append(f"the thread {turn.name!r} cannot be ended: {self._place(turn)}")
+        if raised:
+            take_what_was_raised()  # A thread that ended meanwhile, or never runs again, did not.
         return left
 
     def _give(self, turn: _Turn) -> None:

@@ -130,10 +130,21 @@ class Watched:
             raise_in(self.thread)
 
 
-def raise_in(thread: int, error: type[BaseException] | None = ControlTaken) -> None:
-    """Let the interpreter raise an exception in a thread as soon as that runs Python code; None takes it back."""
-    raised = None if error is None else ctypes.py_object(error)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), raised)
+def raise_in(thread: int) -> None:
+    """Let the interpreter raise ControlTaken in a thread as soon as that runs Python code."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(ControlTaken))
+
+
+def take_what_was_raised() -> None:
+    """Let nothing that `raise_in` has on its way to this thread arrive later.
+
+    It is taken here, not taken back: up to 3.12 the interpreter looks for it at each call until any thread has taken
+    one. In 3.11 it never gets on meanwhile where Python code traces (`sys.settrace`, as Hypothesis does).
+    """
+    with contextlib.suppress(ControlTaken):
+        raise_in(threading.get_ident())
+        while True:
+            pass
 
 
 class Watchdog:
@@ -173,7 +184,7 @@ class Watchdog:
         with self._lock:
             self._watched.pop(work, None)
         if work._words and not work.by_signal:
-            raise_in(work.thread, None)
+            take_what_was_raised()
 
     @contextlib.contextmanager
     def patient(self) -> Generator[None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import subprocess
+import sys
 import threading
 import types
 from collections.abc import Callable
@@ -14,7 +15,6 @@ import harness.sim.loop as loop_module
 from harness.errors import Hung
 from harness.model.json_value import DEEPEST, json_problem
 from harness.processors import JobHarness, JobResult, ToolJob
-from harness.sim import watchdog
 from harness.sim.loop import VirtualLoop
 from harness.sim.watchdog import Watched, real_seconds
 
@@ -80,20 +80,35 @@ def test_a_process_that_was_suspended_has_kept_nobody_waiting() -> None:
     assert hung
 
 
-def test_an_exception_that_is_on_its_way_to_a_thread_is_taken_back_where_the_main_one_has_a_signal(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    raised: list[tuple[object, ...]] = []
-    monkeypatch.setattr(watchdog, "raise_in", lambda *about: raised.append(about))
-    dog = watchdog.Watchdog()
-    monkeypatch.setattr(watchdog, "WATCHDOG", dog)
-    dog.has_signal, dog._owner = True, os.getpid()
-    main = threading.main_thread().ident or 0
-    for thread in (main, main + 1):
-        work = Watched(1, signs=lambda: 0, on_hung=lambda frame: "")
-        work.thread, work._words = thread, "has kept control"
-        dog.end(work)
-    assert raised == [(main + 1, None)]
+LATE = """
+import os, sys, threading
+from harness.sim import watchdog
+
+dog = watchdog.WATCHDOG
+dog.has_signal, dog._owner = True, os.getpid()
+
+def end():
+    work = watchdog.Watched(1, signs=lambda: 0, on_hung=lambda frame: "")
+    work.thread, work._words = threading.get_ident(), "has kept control"
+    dog.end(work)
+
+def traced():
+    return "traced"
+
+def trace(frame, event, argument):
+    return trace
+
+thread = threading.Thread(target=end)
+thread.start()
+thread.join()
+sys.settrace(trace)
+print(traced())
+"""
+
+
+def test_an_interruption_that_comes_too_late_is_over_and_code_may_be_traced_after_it() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("traced\n", "")
 
 
 def test_rounds_are_counted_for_one_processor_and_not_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
