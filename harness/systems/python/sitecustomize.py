@@ -438,7 +438,7 @@ def _install_threads():
             self._job_harness_end.set()
 
     def join(self, timeout=None):
-        end = getattr(self, "_job_harness_end", None)
+        end = vars(self).get("_job_harness_end")
         if end is not None and clock.times(timeout) and self is not threading.current_thread():
             timeout = None if end.wait(timeout) else 0
         return real_join(self, timeout)
