@@ -423,6 +423,7 @@ def test_a_careful_processor_passes_and_the_campaign_says_how_many_runs(suite: p
     result.stdout.fnmatch_lines(["*10 disturbed runs*"])
 
 
+@pytest.mark.long
 def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> None:
     unjudged = CARELESS.replace("    job_harness.always(charged_once)\n", "")
     charge, harmless = 'effect("charged", order=job.input)', 'effect(SideEffect("charged", "7", idempotent=True))'
@@ -545,6 +546,7 @@ def test_runs_that_end_their_process_are_not_judged_and_so_not_green(suite: pyte
     result.stdout.fnmatch_lines(["*inconclusive: * of 20 runs were not judged*ended before it was judged*"])
 
 
+@pytest.mark.long
 def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=SHARING)
     result = suite.runpytest_inprocess("-rsxP")
@@ -1178,6 +1180,7 @@ def test_a_check_that_looks_at_what_the_test_has_closed_is_named_and_nothing_is_
     )
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 def test_each_run_finds_the_database_as_it_was_when_the_test_began(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=DATABASE)
