@@ -113,8 +113,7 @@ class LoopRunner:
             leaks = [leak for life in lives for leak in _leaks(life, stubs)]
             leaks += [*self._noticed.left_behind(), *self._node.leaks()]
             leaks += [f"{name} is still replaced" for name, value in _standing().items() if value is not names[name]]
-        known = {child for child in children_of() if child in before}
-        new = [child for child in children_of() if child not in known and child not in self._node.pids]
+        new = [child for child in children_of() if child not in before and child not in self._node.pids]
         if new and not any("child process" in leak for leak in leaks):
             leaks += [f"the child process {child} still runs" for child in new]
         notes = list(self._noticed.notes)
