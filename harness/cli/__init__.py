@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _open_streams() -> None:
-    """Let what was closed by the caller lead nowhere: a pipe of ours would get its number, and what is printed."""
+    """Open /dev/null for each standard stream that the caller closed: else a pipe of ours would get its number."""
     for number, mode in enumerate(("r", "w", "w")):
         try:
             os.fstat(number)

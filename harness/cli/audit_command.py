@@ -192,11 +192,11 @@ def _audited(arguments: argparse.Namespace, without: frozenset[str]) -> list[tup
             audited.append((source, auditor.finish()))
     if not audited:
         raise UsageError(
-            f"{' and '.join(silent)} hold{'s' if len(silent) == 1 else ''} nothing of a job {arguments.job!r}",
+            f"{' and '.join(silent)} {'has' if len(silent) == 1 else 'have'} no record of a job {arguments.job!r}",
             hint="Its id is as the audit without --job shows it.",
         )
     for name in silent:
-        print(printable(f"{name} holds nothing of the job {arguments.job}.") + "\n")
+        print(printable(f"{name} has no record of the job {arguments.job}.") + "\n")
     return audited
 
 
@@ -306,11 +306,11 @@ def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dic
     once = [f"--{name}" for name in ("job", "scenarios", "json", "html", "trace") if getattr(arguments, name)]
     if once:
         raise UsageError(
-            f"--follow prints anomalies as they show: it does not serve {' and '.join(once)}",
+            f"--follow prints anomalies as they appear, and does not go with {' and '.join(once)}",
             hint="Ask for that in an audit of its own, without --follow. --metrics is written after each look.",
         )
     if not arguments.every > 0:
-        raise UsageError("--every leaves no time between two looks", hint="Give --every above 0, such as 10s.")
+        raise UsageError("--every must be above 0", hint="Give a duration, such as 10s.")
     dsn, since, told = _dsn(arguments), _since(arguments.since), set[tuple[str, JobId | None]]()
     shows: frozenset[str] | None = None
     pause = threading.Event()
@@ -395,7 +395,7 @@ def _summary(audit: Audit) -> Iterator[Line]:
 
 
 def _tell_story(evidence: Evidence, job: JobId) -> bool:
-    """Print every event of one job. False: there is none."""
+    """Print every event of one job; return False where there is none."""
     story = Auditor(evidence).story(job)
     if story is None:
         return False

@@ -254,7 +254,7 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
 
 
 def _open_lines(whole: dict[str, Any]) -> list[Line]:
-    """Say what is no anomaly that is shown above, and makes it no pass all the same."""
+    """List what else keeps the campaign from passing, beside the anomalies above."""
     told = [
         f"Seen in run {hit['run']}, not shown: {hit['anomaly']}; its part was cut short in the middle of a step."
         for hit in whole["not_shown"]

@@ -108,7 +108,7 @@ class OutputFile:
         return cls(path)
 
     def write(self, text: str) -> None:
-        """Write the whole text, or nothing; into the file as it is where none may be put in its place.
+        """Write the whole text, or nothing; where the file cannot be replaced, overwrite it.
 
         Raises EnvironmentUnavailable where the disk refuses.
         """
@@ -166,8 +166,8 @@ def output_files(
         outputs[option] = output = OutputFile.checked(name, written)
         if output.is_standard or (output.path.exists() and not output.path.is_file()):
             continue
-        use = taken.setdefault(str(output.path), f"is what {written} writes")
-        if use != f"is what {written} writes":
+        use = taken.setdefault(str(output.path), f"is also written by {written}")
+        if use != f"is also written by {written}":
             raise UsageError(f"{written} {name}: this file {use}", hint="Name another file.")
     return outputs
 
@@ -182,7 +182,7 @@ def checked_folder(name: str, option: str) -> Path:
     folder = Path(name)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
-        raise UsageError(f"{option} {name}: {there} is no folder", hint="Name a folder.")
+        raise UsageError(f"{option} {name}: {there} is not a folder", hint="Name a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
         raise UsageError(f"{option} {name}: {there} may not be written to", hint="Name another folder.")
     return folder

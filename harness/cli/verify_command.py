@@ -55,7 +55,7 @@ def execute(arguments: argparse.Namespace) -> int:
     for option in ("poll", "margin", "takes"):
         seconds = getattr(arguments, option)
         if not math.isfinite(seconds) or seconds < 0 or (option == "takes" and seconds == 0):
-            raise UsageError(f"--{option} {seconds:g}: this is no time to wait", hint="Give seconds, such as 60.")
+            raise UsageError(f"--{option} cannot be {seconds:g}", hint="Give a number of seconds, such as 60.")
     output = output_files(arguments, "json").get("json")
     template = _template(arguments.config)
     check_url(arguments.url, template)

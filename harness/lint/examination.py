@@ -104,7 +104,7 @@ def _passed_by(facts: Facts) -> Iterator[str]:
     for queue in facts.table_queues:
         unread = [name for name in COMPARED if name in queue.verbs and not queue.verbs[name].understood]
         if 0 < len(unread) < len(queue.verbs):
-            yield f"{', '.join(unread)} of {queue.place.file}: what functions and other SQL do, only a run shows"
+            yield f"{', '.join(unread)} of {queue.place.file}: only a run shows what functions and other SQL do"
 
 
 def _first(told: list[str]) -> str:

@@ -162,7 +162,7 @@ def _values_set(table: str, sql: str) -> Iterator[str]:
 
 
 def _adds(value: str) -> bool:
-    """Whether a column that is set to this twice is something else then than after once."""
+    """Whether setting a column to this a second time changes it again."""
     before = ""
     while value != before:
         before = value

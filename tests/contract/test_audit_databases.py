@@ -228,7 +228,7 @@ def test_following_a_log_judges_what_a_second_writer_makes_visible(
     assert 'anomaly="stale_complete"' not in looks[0], "one writer alone cannot be stale"
     assert 'anomaly="stale_complete",source="the log of mail_jobs' in looks[1]
     assert main([*follow, "--json", "x.json"]) == 2
-    assert "--follow prints anomalies as they show: it does not serve --json" in capsys.readouterr().err
+    assert "--follow prints anomalies as they appear, and does not go with --json" in capsys.readouterr().err
 
 
 def test_the_log_is_removed_without_a_trace(mail: Mail) -> None:

@@ -465,9 +465,9 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.Capture
         assert f"fail  the spans of spans.json ({file}): 1 job" in shown
     capsys.readouterr()
     assert main(["audit", *sources, *named, "--job", "b"]) == 1, "the source that knows it is judged, the other named"
-    assert f"{files[0]} holds nothing of the job b." in capsys.readouterr().out
+    assert f"{files[0]} has no record of the job b." in capsys.readouterr().out
     assert main(["audit", *sources, *named, "--job", "c"]) == 2
-    assert f"{files[0]} and {files[1]} hold nothing of a job 'c'" in capsys.readouterr().err
+    assert f"{files[0]} and {files[1]} have no record of a job 'c'" in capsys.readouterr().err
 
 
 def test_hostile_text_in_a_job_is_shown_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

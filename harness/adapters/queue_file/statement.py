@@ -125,7 +125,7 @@ def loadable(source: SqlSource) -> bytes:
             line = text[at:].partition("\n")[0]
             if line.split()[0] not in ("\\restrict", "\\unrestrict"):
                 raise source.error(
-                    f"{line.split()[0]} is a command of psql, and no SQL",
+                    f"{line.split()[0]} is a psql command, not SQL",
                     at=at,
                     hint="Leave it out. Of pg_dump, take what it writes with --schema-only.",
                 )
@@ -250,7 +250,7 @@ def _follows_no_clock(kind: str, piece: str, before: Sequence[str], after: Seque
 
 
 def _is_slice(name: str, before: Sequence[str], parameters: Collection[str]) -> bool:
-    """Say whether a colon within brackets stands between two bounds: behind a value, or before what is no parameter."""
+    """Say whether a colon in brackets separates the bounds of a slice, and names no parameter."""
     return before[-1][-1] in "0123456789)]" or (before[-1] not in ("[", ",") and name not in parameters)
 
 
