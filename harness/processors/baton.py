@@ -125,7 +125,7 @@ class Baton:
             if thread.is_alive():
                 left.append(f"the thread {turn.name!r} cannot be ended: {self._place(turn)}")
         if raised:
-            take_what_was_raised()  # A thread that ended meanwhile, or never runs again, did not.
+            take_what_was_raised()  # What a thread that has ended or never runs again did not catch.
         return left
 
     def _give(self, turn: _Turn) -> None:

@@ -138,8 +138,8 @@ def raise_in(thread: int) -> None:
 def take_what_was_raised() -> None:
     """Let nothing that `raise_in` has on its way to this thread arrive later.
 
-    It is taken here, not taken back: up to 3.12 the interpreter looks for it at each call until any thread has taken
-    one. In 3.11 it never gets on meanwhile where Python code traces (`sys.settrace`, as Hypothesis does).
+    It is raised and caught here rather than withdrawn: up to CPython 3.12 the interpreter keeps checking for it until
+    some thread has caught one, and in 3.11 code under a tracer in Python (`sys.settrace`, as Hypothesis uses) hangs.
     """
     with contextlib.suppress(ControlTaken):
         raise_in(threading.get_ident())
