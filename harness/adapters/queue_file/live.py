@@ -188,7 +188,7 @@ def _read(session: ReadOnlySession, only: Sequence[str]) -> LiveSchema:
 
 
 def _if_possible(sql: str) -> str:
-    """Leave out what cannot be made: it needs an extension, a language or a table that the copy has not.
+    """Leave out what cannot be made: it needs an extension, a language or a table that the copy lacks.
 
     Where the queue needs it after all, PostgreSQL says what is not there.
     """
