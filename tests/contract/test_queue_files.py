@@ -114,7 +114,7 @@ WRONG = {
     "a schema that does not load": Wrong("attempts int", "attempts nit", 5, 'type "nit" does not exist'),
     "a schema that opens a transaction": Wrong("  CREATE TABLE o", "  BEGIN; CREATE TABLE o", 4, "leaves it open"),
     "a schema that is a script of psql": Wrong(
-        "  CREATE TABLE o", "  \\set x 1\n  CREATE TABLE o", 6, "a command of psql"
+        "  CREATE TABLE o", "  \\set x 1\n  CREATE TABLE o", 6, "a psql command"
     ),
     "a schema with an owner": Wrong(
         "  CREATE TABLE o", "  ALTER TABLE jobs OWNER TO app;\n  CREATE TABLE o", 4, 'role "app" does not'
