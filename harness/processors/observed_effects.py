@@ -118,6 +118,8 @@ class Observations:
         self._trees: dict[str, str | None] = {}
         """What `shutil.rmtree` is removing, and the deed as which it is yet to be written down."""
         self.effects: list[ObservedEffect] = []
+        self.reached_out = False
+        """Whether anything was called that is watched, be it only to look."""
         self._life = life
         self._rest = rest
         self._fresh = -1
@@ -151,6 +153,7 @@ class Observations:
 
     def hear(self, what: Mapping[str, Any]) -> None:
         """Write down what another process reports, each under a number that it is answered by."""
+        self.reached_out = True
         match what["kind"]:
             case "http":
                 headers = what.get("headers") or {}
@@ -333,8 +336,10 @@ def observing() -> Observations | None:
     """
     delivery = current()
     observed = _account(delivery)
-    if observed is not None and delivery is not None and delivery.life.over:
-        raise Severed(f"{delivery.life.name} is dead")
+    if observed is not None and delivery is not None:
+        observed.reached_out = True
+        if delivery.life.over:
+            raise Severed(f"{delivery.life.name} is dead")
     return observed
 
 

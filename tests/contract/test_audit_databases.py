@@ -461,7 +461,7 @@ REAL = {
 }
 
 
-@pytest.mark.parametrize("engine", REAL)
+@pytest.mark.parametrize("engine", ["pgboss", pytest.param("procrastinate", marks=pytest.mark.long)])
 def test_a_zombie_on_another_queue_s_own_statements_shows_in_its_log(engine: str, tmp_path: Path) -> None:
     """Both queues let the worker that lost its job complete it while another one runs it."""
     table, expected = REAL[engine]

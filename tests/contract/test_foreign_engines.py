@@ -65,9 +65,11 @@ def test_time_moves_the_engine(engines: Get, name: str) -> None:
     ("name", "levels", "known"),
     [
         (GRAPHILE, tuple(Level), [SURROGATE]),
-        (BOSS_10, tuple(Level), [*LATE, *UNWRITABLE]),
+        pytest.param(BOSS_10, tuple(Level), [*LATE, *UNWRITABLE], marks=pytest.mark.long),
         pytest.param(BOSS, tuple(Level), UNWRITABLE, marks=pytest.mark.long),
-        (PGQUEUER, (Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE), [SURROGATE]),
+        pytest.param(
+            PGQUEUER, (Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE), [SURROGATE], marks=pytest.mark.long
+        ),
         (DJANGO, (Level.CORE, Level.SCHEDULED, Level.BATCHES), []),
         (BULL, WITHOUT_CRASHES, ["uniqueness/retry_is_refused_while_another_has_the_key"]),
         *((name, WITHOUT_CRASHES, ["uniqueness/failed_job_waits_beside_its_sibling"]) for name in PROCRASTINATE),

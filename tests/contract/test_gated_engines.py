@@ -162,6 +162,7 @@ def test_a_driver_in_node_stands_at_the_same_gates(in_node: Any) -> None:
     queue.close()
 
 
+@pytest.mark.long
 def test_the_generic_workload_finds_the_limit_that_is_exceeded(affected: ForeignEngine) -> None:
     sampler = Sampler(affected, limits=Limits(steps=4000))
     assert any("concurrency_exceeded" in sampler.sample(run_seed(1, number)).found for number in range(10))

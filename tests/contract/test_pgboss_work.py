@@ -167,6 +167,7 @@ def test_version_10_runs_a_retry_beside_the_handler_that_it_timed_out_and_the_ne
     assert "this worker fetches nothing until it returns" in driver.trouble[0]
 
 
+@pytest.mark.long
 def test_a_process_that_is_killed_leaves_its_job_active_until_the_supervision_of_the_next_one_finds_it(
     process: WorkProcess,
 ) -> None:

@@ -26,6 +26,7 @@ import pytest
 from harness.errors import UsageError
 from harness.processors import JobResult, NonRetryableError, ProcessorContract, ToolJob, effect
 from harness.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor, restored_files
+from harness.processors.contract.forked_runner import ForkedRunner
 from harness.processors.contract.inputs import examples_of
 
 EXAMPLE = {"text": "hello", "order": 7}
@@ -200,7 +201,9 @@ PLANTED: dict[str, tuple[Any, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", PLANTED)
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.long if fault == "swallows cancel" else ()) for fault in PLANTED]
+)
 def test_each_planted_fault_is_found_by_its_own_check_and_by_no_other(fault: str) -> None:
     processor, check, words = PLANTED[fault]
     report = check_processor(processor, examples=[EXAMPLE, {"text": "x", "order": 8}])
@@ -508,6 +511,9 @@ def test_input_is_a_model_a_schema_or_a_strategy() -> None:
     assert schema.verdict == "pass", str(schema)
     strategy = strategies.fixed_dictionaries({"text": strategies.text(max_size=5), "order": strategies.integers()})
     assert check_processor(well, input=strategy).verdict == "pass"
+    assert examples_of(strategies.sampled_from(["a\0", "b"]), []) == ["b"]
+    with pytest.raises(UsageError, match="nothing that the strategy of the input draws is JSON: date at"):
+        check_processor(well, input=strategies.dates())
     with pytest.raises(UsageError, match="no input to try"):
         check_processor(well)
     with pytest.raises(UsageError, match=r"neither a pydantic model"):
@@ -659,9 +665,12 @@ HOSTILE: dict[str, tuple[Any, str | None, str]] = {
     "printing": (prints_megabytes, None, ""),
     "fork": (forks, None, ""),
 }
+LONGEST = ("threads", "too much")
 
 
-@pytest.mark.parametrize("what", HOSTILE)
+@pytest.mark.parametrize(
+    "what", [pytest.param(what, marks=pytest.mark.long if what in LONGEST else ()) for what in HOSTILE]
+)
 def test_hostile_python_is_a_named_finding_and_harms_nobody(what: str, capfd: pytest.CaptureFixture[str]) -> None:
     processor, check, words = HOSTILE[what]
     began = time.monotonic()  # noqa: TID251 - that it never hangs is about real time
@@ -748,6 +757,33 @@ def test_what_an_earlier_input_left_behind_is_no_fault_of_a_later_one() -> None:
 
     finding = ContractRun(infected, examples=[{"user": 1}], pure=True).judge("hostile_inputs_fail_cleanly")
     assert finding.outcome is CheckOutcome.PASSED, finding.text
+
+
+def reads(job: ToolJob) -> None:
+    """Open a database and read from it."""
+    sqlite3.connect(":memory:").execute("SELECT 1")
+
+
+def waits(job: ToolJob) -> None:
+    """Let 3 s of virtual time pass."""
+    time.sleep(3)  # noqa: TID251 - of virtual time
+
+
+@pytest.mark.parametrize(("begins", "alone"), [(lambda job: None, 0), (reads, 9), (waits, 9)])
+def test_an_input_is_tried_alone_only_after_one_that_did_more_than_raise_at_once(
+    begins: Any, alone: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried: list[Any] = []
+    run = ForkedRunner.run
+    monkeypatch.setattr(ForkedRunner, "run", lambda self, plan: tried.append(plan.input) or run(self, plan))
+
+    def strict(job: ToolJob) -> JobResult:
+        begins(job)
+        return JobResult(success=bool(job.input["user"] + 0 or True))
+
+    finding = ContractRun(strict, examples=[{"user": 1}]).judge("hostile_inputs_fail_cleanly")
+    assert finding.outcome is CheckOutcome.FAILED, finding.text
+    assert len(tried) == alone
 
 
 def test_a_call_without_a_timeout_is_named_by_its_own_line() -> None:

@@ -291,6 +291,7 @@ async def asyncpg_statements(dsn: str) -> AsyncIterator[Any]:
 
 @pytest.mark.postgres
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("statements", [psycopg_statements, asyncpg_statements])
 def test_a_server_that_commits_for_the_dead_or_makes_a_twin_wait_is_no_fault_of_the_processor(
     reference_dsn: str, statements: Any

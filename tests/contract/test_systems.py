@@ -646,6 +646,7 @@ db.close()
 
 @pytest.mark.postgres
 @pytest.mark.slow
+@pytest.mark.long
 def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_message_is_run_and_ended(
     opened: Callable[[Path], SystemEngine], tmp_path: Path
 ) -> None:

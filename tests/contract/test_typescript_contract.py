@@ -74,7 +74,12 @@ FAULTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+SLOW = ("timer", "no result")
+
+
+@pytest.mark.parametrize(
+    "fault", [pytest.param(fault, marks=pytest.mark.long if fault in SLOW else ()) for fault in FAULTS]
+)
 def test_a_fault_in_typescript_is_found_by_its_own_check(fault: str, tmp_path: Path) -> None:
     body, check, words = FAULTS[fault]
     marks: list[int] = []

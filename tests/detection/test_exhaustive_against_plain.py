@@ -220,9 +220,11 @@ SABOTAGES = [
                  settings=AT_ONCE), id="jobs of different kinds", marks=pytest.mark.long),
     pytest.param(workers_that_look_by_turns_as_twins, "", Scope(jobs=1, stalls=0, settings=AT_ONCE.changed(
                  poll_interval=2 * SECOND)), id="workers that look by turns"),
-    pytest.param(without_clocks, "worker-clock-lease", SCOPES["clock"], id="clocks in the key"),
+    pytest.param(without_clocks, "worker-clock-lease", SCOPES["clock"], id="clocks in the key",
+                 marks=pytest.mark.long),
     pytest.param(memo_without(7), "", ONE, id="the time of a step"),
-    pytest.param(memo_without(6), "worker-clock-lease", SCOPES["clock"], id="the clocks of a step"),
+    pytest.param(memo_without(6), "worker-clock-lease", SCOPES["clock"], id="the clocks of a step",
+                 marks=pytest.mark.long),
     pytest.param(memo_without(5), "", ONE, id="the queue of a step"),
     pytest.param(memo_without(8), "release-forgotten", SCOPES["shutdown"], id="who is told to stop, of a step"),
     pytest.param(lessons_without_what_was_shown, "", ONE, id="what a monitor was shown"),

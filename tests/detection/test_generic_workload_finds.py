@@ -125,7 +125,7 @@ def test_every_invariant_and_every_anomaly_has_a_wrong_queue_that_leads_to_it() 
 
 @pytest.mark.slow
 def test_the_right_queue_raises_no_alarm() -> None:
-    assert _alarms(MemoryQueue, runs=1_000) == []
+    assert _alarms(MemoryQueue, runs=500) == []
 
 
 @pytest.mark.campaign

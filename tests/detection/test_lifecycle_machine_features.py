@@ -62,7 +62,7 @@ def found_by(machine: type[LifecycleMachine], seeds: range) -> str:
         ("dead-letter-sent-twice", 2, {"dead_letters"}),
         ("batch-checked-as-one", 4, {"concurrency_limits"}),
         ("limit-counted-before-claim", 30, {"serial_keys", "concurrency_limits"}),
-        ("backoff-uncapped", 3, set()),
+        pytest.param("backoff-uncapped", 3, set(), marks=pytest.mark.long),
         ("stale-heartbeat", 1, {"heartbeat"}),
     ],
 )

@@ -934,6 +934,7 @@ def test_a_function(job_harness, shared):
 """
 
 
+@pytest.mark.long
 def test_coroutines_with_a_fixture_of_the_session_and_tests_that_fork_are_explored(suite: pytest.Pytester) -> None:
     suite.makeini(INI.replace(" -p no:anyio", ""))
     suite.makepyfile(test_it=BESIDE_A_COROUTINE)
@@ -1223,6 +1224,7 @@ def test_pay(job_harness, processor):
 """
 
 
+@pytest.mark.long
 def test_a_plain_function_is_killed_right_after_what_it_is_seen_to_do(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=SEEN)
     result = suite.runpytest_subprocess("--job-explore=8", "--job-seed=0")
@@ -1288,7 +1290,11 @@ def play(job_harness, processor, check):
 
 
 @pytest.mark.parametrize(
-    ("test", "gate"), [("test_file", "opening tmp_path/order.json"), ("test_tree", "remove tmp_path/inbox")]
+    ("test", "gate"),
+    [
+        ("test_file", "opening tmp_path/order.json"),
+        pytest.param("test_tree", "remove tmp_path/inbox", marks=pytest.mark.long),
+    ],
 )
 def test_a_file_of_the_test_s_own_folder_is_a_gate_that_a_token_finds_again(
     suite: pytest.Pytester, test: str, gate: str

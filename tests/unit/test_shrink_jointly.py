@@ -24,7 +24,12 @@ AFTER_B = Deviation("w1 complete b", 1, "lose reply")
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "seed"), [("expire-reads-first", 2), ("heartbeat-ignored", 1), ("claim-unchecked", 2)]
+    ("name", "seed"),
+    [
+        pytest.param("expire-reads-first", 2, marks=pytest.mark.long),
+        ("heartbeat-ignored", 1),
+        ("claim-unchecked", 2),
+    ],
 )
 def test_no_two_jobs_or_deviations_can_be_dropped_together(name: str, seed: int) -> None:
     mistake = CATALOGUE[name]

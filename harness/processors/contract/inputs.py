@@ -87,7 +87,7 @@ def _drawn_from_schema(schema: dict[str, Any]) -> list[Any]:
 
     try:
         return _from_strategy(_Strategies(schema).of(schema, 0).filter(lambda value: json_problem(value) is None))
-    except (HypothesisException, re.error, ValueError, TypeError, LookupError):
+    except (UsageError, HypothesisException, re.error, ValueError, TypeError, LookupError):
         return []  # It says something that is not understood here, or contradicts itself: the simplest value remains.
 
 
@@ -178,6 +178,10 @@ def _bounds(schema: dict[str, Any]) -> tuple[int | None, int | None]:
 
 
 def _from_strategy(strategy: Any) -> list[Any]:
+    """Return what it draws and JSON can hold: `text()` draws a NUL character now and then, as it happens to go.
+
+    Raises UsageError where nothing is left.
+    """
     from hypothesis import HealthCheck, Phase, given, settings
 
     found: list[Any] = []
@@ -196,7 +200,13 @@ def _from_strategy(strategy: Any) -> list[Any]:
             found.append(value)
 
     draw()
-    return found
+    kept = [value for value in found if json_problem(value) is None]
+    if not kept:
+        raise UsageError(
+            f"nothing that the strategy of the input draws is JSON: {json_problem(found[0])}",
+            hint="A job's input is JSON: let the strategy draw such values, or set examples = [...].",
+        )
+    return kept
 
 
 def hostile_inputs(example: Any) -> list[tuple[str, Any]]:

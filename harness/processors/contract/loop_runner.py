@@ -216,7 +216,7 @@ class _Run:
         self._plan = plan
         self._beside = beside
         self._waited: str | None = None
-        self._given = copy.deepcopy(input)
+        self._given = input
         self._job = sample_job(runner._slug, copy.deepcopy(input), id="job-1", attempt=attempt)
         self._effects: list[tuple[str, Any]] = []
         self._began = self._deadline = self._loop.time()
@@ -280,6 +280,7 @@ class _Run:
         about: dict[str, Any] = {
             "effects": tuple(self._effects),
             "observed": tuple(self.observed.effects),
+            "reached_out": self.observed.reached_out or bool(self._effects) or bool(self.observed.effects),
             "left": self.observed.left,
             "held": self.held,
             "released": self.released,
@@ -427,6 +428,8 @@ class _Run:
         self._ended_at = self._loop.time()
 
     def _mutated(self) -> str | None:
+        if self._given == self._job.input:
+            return None
         found = differences(self._given, self._job.input, "input") or differences(self._job.input, self._given, "input")
         return "; ".join(found[:3]) or None
 

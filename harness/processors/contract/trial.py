@@ -61,6 +61,8 @@ class DeliveryEnding:
     effects: tuple[tuple[str, Any], ...] = ()
     observed: tuple[ObservedEffect, ...] = ()
     """What it did outside, declared or not."""
+    reached_out: bool = False
+    """Whether it called what reaches out of its process and is watched, be it only to look."""
     left: dict[str, int] = field(default_factory=dict)
     """How many bytes each file that it wrote has in the end; -1 where it is gone."""
     held: bool = False
@@ -86,6 +88,11 @@ class DeliveryEnding:
     def answers(self) -> bool:
         """Whether it says itself how the job ended."""
         return self.how == "answered" or self.final
+
+    @property
+    def kept_to_itself(self) -> bool:
+        """Whether it ended at once, waited for nothing and reached out for nothing: no later delivery can notice it."""
+        return self.how in ("answered", "raised", "no result") and self.moments <= 1 and not self.reached_out
 
     @property
     def came_to_an_end(self) -> bool:
@@ -252,15 +259,18 @@ class Probe:
     def _each_alone(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         """Try inputs in one world; those after which all is not well, again in worlds of their own.
 
-        An earlier input may have left a connection open, on whose lock a later one waits.
+        An earlier input may have left a connection open, on whose lock a later one waits. What raises at once, where
+        none before it did more than that, is taken at its word: most processors do so on most hostile inputs, and a
+        world for each of them was two fifths of what a contract costs.
         """
-        worlds = self.runner.run_each(plans)
-        return [
-            world
-            if number == 0 or world.broken or (world.first.answers and not world.leaks)
-            else self.runner.run(plans[number])
-            for number, world in enumerate(worlds)
-        ]
+        judged, quiet = [], True
+        for number, (plan, world) in enumerate(zip(plans, self.runner.run_each(plans), strict=True)):
+            well = world.first.answers and not world.leaks
+            kept_to_itself = world.first.kept_to_itself and not world.leaks
+            sure = number == 0 or world.broken or well or (quiet and kept_to_itself)
+            judged.append(world if sure else self.runner.run(plan))
+            quiet = quiet and kept_to_itself
+        return judged
 
     @cached_property
     def good(self) -> TriedDelivery | None:
