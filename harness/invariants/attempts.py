@@ -1,9 +1,10 @@
 """Attempts: how often a job is delivered, and when that is enough to fail it for good.
 
 Deliveries are counted here, whatever the row says: a claim counts, also one whose worker crashed before it started,
-since it is unknown how far a dead worker came. A release gives the attempt back, an operator's retry starts anew.
-Nothing is excused by a fault: a delivery that a fault cut short is a delivery. An application's claims are not seen, so
-there the runs that it declares are counted instead.
+since it is unknown how far a dead worker came. A release gives the attempt back, an operator's retry starts anew. What
+is sent under the id of a job that ended and was deleted is another job, with attempts of its own. Nothing is excused by
+a fault: a delivery that a fault cut short is a delivery. An application's claims are not seen, so there the runs that
+it declares are counted instead.
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class AttemptsBounded(Monitor):
             case _ if change:
                 self.breach("attempts_changed", f"{event.verb} changed attempts by {change:+d}", job=event.job)
 
+    def on_deleted(self, event: Observed) -> None:
+        if event.before is not None and event.before.terminal:
+            self._deliveries.pop(event.job, None)
+
     def _claimed(self, job: JobId, after: JobView, change: int, *, again: bool) -> None:
         if change == 0 and not again:
             return
@@ -74,6 +79,9 @@ class RunsBounded(Monitor):
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if after is None:
+            if before is not None and before.terminal:
+                for memory in (self._runs, self._deliveries, self._most):
+                    memory.pop(event.job, None)
             return
         self._most[event.job] = after.max_attempts
         if before is None or before.status is after.status:
@@ -135,6 +143,10 @@ class FailedOnlyWhenExhausted(Monitor):
     def on_call(self, event: Call) -> None:
         if event.verb == "fail" and event.arguments[-1] and event.job is not None and event.token is not None:
             self._final.add((event.job, event.token))
+
+    def on_deleted(self, event: Observed) -> None:
+        if self._final and event.before is not None and event.before.terminal:
+            self._final = {(job, token) for job, token in self._final if job != event.job}
 
     def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after

@@ -58,6 +58,8 @@ class CompletedHasResult(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
+        if after is None and before is not None and before.terminal:
+            self._succeeded.discard(event.job)
         if after is None or after.status is not COMPLETED:
             return
         if before is None or before.status is not COMPLETED:
@@ -301,6 +303,8 @@ class WorkFinished(Monitor):
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
+        if after is None and before is not None and before.terminal:
+            self._ends.pop(event.job, None)
         if after is None or after.status is not COMPLETED:
             return
         if before is not None and before.status is COMPLETED:

@@ -122,6 +122,7 @@ class NoLostJob(Monitor):
 
     def on_created(self, event: Observed) -> None:
         self._accepted[event.job] = None
+        self._gone.discard(event.job)
 
     def on_deleted(self, event: Observed) -> None:
         if event.before is not None and event.before.terminal:
@@ -312,6 +313,8 @@ class CancelWins(Monitor):
         self._status[event.job] = None if after is None else after.status
         if after is not None and event.verb == "claim" and after.status is PROCESSING:
             self._claims.add((event.job, after.token))
+        if after is None and event.before is not None and event.before.terminal:
+            self._claims = {(job, token) for job, token in self._claims if job != event.job}
         if after is None or event.verb in ("retry", "resume"):
             self._cancelled.discard(event.job)
         elif event.job in self._cancelled and after.status is not CANCELLED:

@@ -1,10 +1,10 @@
 """Requests: a job is what its producer asked for, there if and only if its transaction committed.
 
 A request is compared with the row that first shows for its id. A repeated id is not judged again, for its first row may
-be any of the two. What JSON cannot hold must be refused and everything else taken; an answer that was lost says nothing
-either way. A job of a transaction counts from the moment at which the producer asks for the commit, not from the
-answer: the commit may take effect before it is told. A dead letter is owed for each time a job became FAILED, and is
-looked for at rest only, since a queue may write it in a step of its own.
+be any of the two, unless the first job had ended and was deleted. What JSON cannot hold must be refused and everything
+else taken; an answer that was lost says nothing either way. A job of a transaction counts from the moment at which the
+producer asks for the commit, not from the answer: the commit may take effect before it is told. A dead letter is owed
+for each time a job became FAILED, and is looked for at rest only, since a queue may write it in a step of its own.
 """
 
 from __future__ import annotations
@@ -56,6 +56,10 @@ class OptionsHonoured(Monitor):
         asked = self._asked.get(event.job) if after.schedule is None else self._schedules.get(after.schedule)
         if asked is not None and after.dead_of is None:
             self._compare(after, asked)
+
+    def on_deleted(self, event: Observed) -> None:
+        if event.before is not None and event.before.terminal:
+            self._asked.pop(event.job, None)
 
     def _compare(self, after: JobView, asked: Any) -> None:
         wanted = {name: getattr(asked, name) for name in OPTIONS}

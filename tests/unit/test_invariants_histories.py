@@ -530,6 +530,55 @@ def test_the_nearest_history_without_it_passes(anomaly: str) -> None:
     assert found(anomaly, HISTORIES[anomaly][1]) == set()
 
 
+def judged_by_all(history: Sequence[Line], invariants: tuple[Invariant, ...] = CATALOGUE) -> set[str]:
+    judge = Judge(invariants, Rules(SETTINGS, excuses=excuses()))
+    for line in history:
+        assert not isinstance(line, AtRest | Healed)
+        judge.see(line)
+    return {item.name for item in judge.anomalies}
+
+
+def life(*end: Line, final: bool, priority: int, lasts: JobView) -> list[Line]:
+    """A job that may run once, from when it is sent until its row is deleted, a retention after its end."""
+    sent = WAITING._replace(max_attempts=lasts.max_attempts, priority=priority)
+    running = RUNNING._replace(max_attempts=lasts.max_attempts, priority=priority)
+    request = JobRequest("a", priority=priority, max_attempts=lasts.max_attempts)
+    return [
+        *(asked("enqueue", request, at=0), saw("enqueue", None, sent, at=0), answered("enqueue", done("a"), at=0)),
+        *(asked("claim", "w1", 1, token=None, at=0), saw("claim", sent, running, at=0), did("started", at=0)),
+        answered("claim", done([Claim("a", 1, 1, "w1", "tool", SETTINGS.lease)]), token=None, at=0),
+        *(did("ended", "failure", at=SECOND), asked("fail", "it failed", final, at=SECOND)),
+        *(saw("fail", running, lasts, at=SECOND), answered("fail", at=SECOND)),
+        *end,
+    ]
+
+
+def test_what_is_sent_under_the_id_of_a_job_that_ended_and_was_deleted_is_another_job() -> None:
+    first = FAILED._replace(attempts=1, max_attempts=2, priority=0)
+    over = saw("purge", first, None, at=SETTINGS.retention + MINUTE, actor="maintenance")
+    once = life(over, final=True, priority=0, lasts=first)
+    second = RETRYING._replace(attempts=1, max_attempts=2, priority=5, start_after=SECOND + MINUTE)
+    again = life(final=False, priority=5, lasts=second)
+    assert judged_by_all([*once, *again]) == set()
+    assert judged_by_all([*once[:-1], *again]) >= {"final_error_retried"}
+    spent = FAILED._replace(attempts=1, max_attempts=1)
+    twice = [*life(over, final=False, priority=0, lasts=spent), *life(final=False, priority=0, lasts=spent)]
+    assert judged_by_all(twice) == set()
+    assert judged_by_all(twice, stepwise(CATALOGUE)) == set()
+    unrun = saw("complete", RUNNING._replace(max_attempts=1), COMPLETED._replace(max_attempts=1))
+    ran = [did("started"), did("ended", "success"), saw("purge", spent, None, at=DAY * 8)]
+    ran += [did("started"), asked("complete", None, 1), unrun]
+    assert "success_without_run" in judged_by_all(ran)
+    assert "silent_success" in judged_by_all(ran, stepwise(CATALOGUE))
+    gone_again = [saw("purge", COMPLETED, None), saw("enqueue", None, WAITING), saw("purge", WAITING, None), rest()]
+    assert found("job_vanished", gone_again) == {"job_vanished"}
+    unclaimed = [saw("purge", CANCELLED, None), saw("enqueue", None, WAITING), saw("cancel", WAITING, CANCELLED)]
+    started = found(
+        "cancelled_job_started", [claimed(RUNNING), saw("cancel", RUNNING, CANCELLED), *unclaimed, did("started")]
+    )
+    assert started == {"cancelled_job_started"}
+
+
 def test_a_refusal_for_the_key_of_another_tool_names_the_job_that_holds_it() -> None:
     history = enqueuing("k", REFUSED, saw("enqueue", None, HELD._replace(tool="mail")))
     (anomaly,) = breaches("unique_key_stuck", history)
