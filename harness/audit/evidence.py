@@ -55,6 +55,10 @@ class Evidence:
     """When the source was as it was read; asked after reading."""
     notes: list[str] = field(default_factory=list)
     """What a reader has to know of how it was read."""
+    steps: bool = False
+    """Whether what changed jobs are an application's own steps, and no verbs of a queue."""
+    rests: bool = False
+    """Whether it ends where nothing was due any more: what is unfinished then would stay so."""
 
     def of_one_job(self) -> Evidence:
         """Return what it shows where only one job is read."""

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Evidence
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, History, Observed, Return
-from harness.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity
+from harness.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity, stepwise
 from harness.model.duration import HOUR, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
@@ -105,7 +105,7 @@ class Auditor:
 
     def _new_judge(self, kind: Kind) -> Judge:
         return Judge(
-            _invariants(self._shows, kind),
+            _invariants(self._shows, kind, steps=self._evidence.steps),
             Rules(Settings(), excuses=excuses(), takes_back_in_claim=True, ends_may_lack_times=True),
             accepted={name: NOT_SHOWN for name in ANOMALIES if name not in self._shows},
         )
@@ -141,8 +141,8 @@ class Auditor:
             self._claimed[key] = max(self._claimed.get(key, 0), after.start_after)
 
     def overdue(self, now: Instant) -> dict[JobId, JobView]:
-        """Return the unfinished jobs that should have moved long ago."""
-        return {job: view for job, view in self._open.items() if self._late(view, now)}
+        """Return the unfinished jobs that should have moved long ago, or never will."""
+        return {job: view for job, view in self._open.items() if self._evidence.rests or self._late(view, now)}
 
     def _late(self, view: JobView, now: Instant) -> bool:
         if not view.agrees:
@@ -172,7 +172,7 @@ class Auditor:
         """Judge what is overdue, and tell the stories."""
         suspects = self._found(self._evidence.now())
         named = sorted(suspects, key=lambda name: (gravity(name), name))
-        leads = {found[0].job for found in suspects.values() if found[0].job is not None}
+        leads = {found[0].job for found in suspects.values()}
         stories = self._stories(leads) if leads else {}
         return Audit(
             source=self._evidence.name,
@@ -200,25 +200,27 @@ class Auditor:
         for job, view in late.items():
             judge.see(Observed(now, UNKNOWN_WRITER, "enqueue", job, None, view, now))
         judge.rest(late)
+        compared = "tables_disagree" in self._shows
         return [
             anomaly
             for anomaly in judge.anomalies
-            if anomaly.job is None or late[anomaly.job].agrees is (anomaly.invariant != "tables_agree")
+            if anomaly.job is None or not compared or late[anomaly.job].agrees is (anomaly.invariant != "tables_agree")
         ]
 
-    def _stories(self, jobs: set[JobId]) -> dict[JobId, list[Event]]:
-        told: dict[JobId, list[Event]] = {job: [] for job in jobs}
-        for event in self._evidence.read(jobs):
-            job = getattr(event, "job", None)
-            if job in told:
+    def _stories(self, jobs: set[JobId | None]) -> dict[JobId | None, list[Event]]:
+        """Return what happened to each of these jobs; for None, to all of them."""
+        named = {job for job in jobs if job is not None}
+        told: dict[JobId | None, list[Event]] = {job: [] for job in jobs}
+        for event in self._evidence.read(named if named == jobs else None):
+            for job in {getattr(event, "job", None), None} & told.keys():
                 told[job].append(event)
         return told
 
     def _finding(
-        self, suspects: dict[str, list[Suspect]], name: str, stories: dict[JobId, list[Event]], most: int
+        self, suspects: dict[str, list[Suspect]], name: str, stories: dict[JobId | None, list[Event]], most: int
     ) -> AuditFinding:
         first, *others = suspects[name]
-        events = stories.get(first.job or "", [])
+        events = stories.get(first.job, [])
         began = events[0].at if events else first.at
         judge = self._new_judge(Kind.ALWAYS)
         for event in events:
@@ -247,15 +249,18 @@ class Auditor:
         )
 
 
-def _invariants(shows: Collection[str], kind: Kind) -> tuple[Invariant, ...]:
+def _invariants(shows: Collection[str], kind: Kind, *, steps: bool) -> tuple[Invariant, ...]:
     """Return the invariants that have one of these anomalies; runs are judged as those of an application are."""
-    wanted = [item for item in everything() if any(anomaly.name in shows for anomaly in item.anomalies)]
+    wanted = tuple(
+        item for item in everything() if item.kind is kind and any(anomaly.name in shows for anomaly in item.anomalies)
+    )
+    if steps:
+        return stepwise(wanted)
     return tuple(
         replace(item, make=item.stepwise)
         if item.id == "lease_outlives_execution" and item.stepwise is not None
         else item
         for item in wanted
-        if item.kind is kind
     )
 
 

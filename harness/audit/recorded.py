@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
 from harness.audit.evidence import Evidence
-from harness.history.event import Call, Event, Return
+from harness.history.event import Call, Event, Observed, Phase, Return
 from harness.history.jsonl import FORMAT, load_history
-from harness.invariants import ANOMALIES
+from harness.invariants import ANOMALIES, CATALOGUE, Monitor
 from harness.model.job import JobId
 
 _BY_SETTINGS: Final = frozenset(
     {"not_before", "lease_outlives_execution", "concurrency_limit", "cron_exactly_once", "retention_spares_live"}
     | {"shutdown_leaves_nothing_claimed", "expiry_is_total", "store_clock_decides", "no_livelock", "priority_order"}
-    | {"work_conserving", "no_lost_update", "tables_agree"}
+    | {"work_conserving", "no_lost_update", "tables_agree", "completed_before_started", "success_discarded"}
 )
 """What can be judged only under the settings of the run, which a history does not hold."""
-_BY_REQUESTS: Final = frozenset({"options_honoured", "enqueue_iff_commit", "dead_letters_complete"})
+_BY_REQUESTS: Final = frozenset(
+    {"options_honoured", "own_lease_kept", "enqueue_iff_commit", "dead_letters_complete", "unique_key_stuck"}
+    | {"bystander_harmed", "job_vanished"}
+)
 """What can be judged only by what was asked for, of which a history keeps the words alone."""
+_BY_CLAIMS: Final = frozenset({"token_reused", "claim_over_limit", "unserved_tool"})
+"""What can be judged only by what claims gave, which is not read from a history: some engines have no tokens."""
+_WHY: Final[Mapping[str, str]] = {
+    **dict.fromkeys(_BY_SETTINGS, "it needs the settings of the run, which a history does not hold"),
+    **dict.fromkeys(_BY_REQUESTS, "it needs what was asked for, of which a history keeps the words alone"),
+    **dict.fromkeys(_BY_CLAIMS, "it needs what claims gave, which is not read from a history"),
+}
+_OF_VERBS: Final = frozenset({"illegal_transition", "attempt_not_counted", "attempts_changed", "batch_poisoned"})
+_OWN_STEPS: Final = "it judges the verbs of a queue, and an application has steps of its own"
+_STEP: Final = "step "
+"""How the history of an application calls what changed a job."""
+_WINDOW: Final = "unique_for="
+"""How the words of a request begin to say that its key is held for a while."""
 
 
 def is_history(first_line: bytes) -> bool:
@@ -37,12 +53,43 @@ def recorded_evidence(path: Path) -> Evidence:
         return (event for event in events if jobs is None or getattr(event, "job", None) in jobs)
 
     last = history.events[-1].at if history.events else 0
-    silent = {
-        **dict.fromkeys(_BY_SETTINGS, "it needs the settings of the run, which a history does not hold"),
-        **dict.fromkeys(_BY_REQUESTS, "it needs what was asked for, of which a history keeps the words alone"),
-    }
-    shows = frozenset(name for name, (invariant, _) in ANOMALIES.items() if invariant.id not in silent)
-    return Evidence(f"the history {path.name}", shows, silent, read, lambda: last)
+    steps = any(type(event) is Observed and event.verb.startswith(_STEP) for event in history)
+    rests = any(type(event) is Phase and event.name == "judge" for event in history)
+    silent = _silent(steps=steps, rests=rests)
+    shows = frozenset(name for name, (item, _) in ANOMALIES.items() if silent.keys().isdisjoint({name, item.id}))
+    asked = (str(event.arguments) for event in history if type(event) is Call and event.verb == "enqueue")
+    notes = ["unique keys that are held for a while (`unique_for`) are judged only until their job has ended"]
+    windows = "unique_key_shared" in shows and any(_WINDOW in words for words in asked)
+    return Evidence(
+        name=f"the history {path.name}",
+        shows=shows,
+        silent=silent,
+        read=read,
+        now=lambda: last,
+        notes=notes if windows else [],
+        steps=steps,
+        rests=rests,
+    )
+
+
+def _silent(*, steps: bool, rests: bool) -> dict[str, str]:
+    """Say of each invariant that a history does not show, and of each anomaly of another, why."""
+    silent = dict(_WHY)
+    for item in CATALOGUE:
+        if steps and item.stepwise is None:
+            silent[item.id] = _OWN_STEPS
+        elif not steps and item.make is Monitor:
+            silent[item.id] = "it judges the steps of an application, and a queue has verbs"
+        elif not rests and item.id == "no_lost_job":
+            silent[item.id] = "the run did not come to rest, so what is unfinished may still end"
+    silent |= dict.fromkeys(_OF_VERBS if steps else (), _OWN_STEPS)
+    for item in CATALOGUE:
+        names = [kind.name for kind in item.anomalies]
+        if item.id not in silent and silent.keys() >= set(names):
+            silent[item.id] = silent[names[0]]
+        for name in names if item.id in silent else ():
+            silent.pop(name, None)
+    return silent
 
 
 def _as_evidence(event: Event) -> Event | None:

@@ -14,10 +14,13 @@ from harness.audit.job_table import DescribedTable, Reading, job_table, known_ta
 from harness.audit.judging import Audit, Auditor
 from harness.cli import main
 from harness.errors import UsageError
-from harness.history.event import Event
+from harness.history.event import Call, Effect, Event, Observed, Phase, Return
+from harness.history.jsonl import dump_history
+from harness.history.outcome import Outcome
 from harness.model.duration import HOUR, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import Status
+from harness.port import JobRequest
 from harness.report.screen import moment
 from harness.run.verdict import Verdict
 
@@ -500,6 +503,54 @@ def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path) -> None:
     assert "stale_complete" in names(json.loads((tmp_path / "out.json").read_text()))
     main(["run", str(scenario), "--no-controls", "--history", str(file)])
     assert main(["audit", str(file)]) == 0
+
+
+def recorded(tmp_path: Path, *events: Event) -> tuple[int, dict[str, Any]]:
+    """Audit a history of these events; return the exit code and what was told of the one source."""
+    file = tmp_path / "own.jsonl"
+    file.write_text(dump_history(events))
+    code = main(["audit", str(file), "--json", str(tmp_path / "out.json"), "--html", str(tmp_path / "out.html")])
+    source: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())["sources"][0]
+    return code, source
+
+
+def test_a_history_is_judged_at_its_rest_and_names_each_anomaly_that_it_cannot_show(tmp_path: Path) -> None:
+    waits = Observed(0, "client-a", "enqueue", "a", None, blank("a"), 0)
+    asked = Call(0, "client-a", "enqueue", "a", None, [repr(JobRequest("a", unique_key="k", unique_for=9))], 1)
+    assert recorded(tmp_path, asked, waits)[0] == 0
+    code, source = recorded(tmp_path, asked, waits, Phase(9, "judge"))
+    assert (code, [found["anomaly"] for found in source["findings"]]) == (1, ["job_never_run"])
+    untold = {"own_lease_kept", "unique_key_stuck", "token_reused", "claim_over_limit", "bystander_harmed"}
+    assert untold | {"success_discarded", "job_vanished", "processes_survive"} <= source["not_judged"].keys()
+    assert {"own_lease_kept", "processes_survive"}.isdisjoint(source["judged"])
+    assert "`unique_for`" in source["notes"][0]
+
+
+def test_a_history_of_an_application_is_judged_by_what_its_rows_show(tmp_path: Path) -> None:
+    done = view("COMPLETED", attempts=1, started_at=T, completed_at=T)
+    life = [
+        Observed(T, "client-a", "step insert", "a", None, WAITS, T),
+        Observed(T, "w1", "step start", "a", WAITS, RUNS, T),
+        Effect(T, "w1", "a", 1, 1, "started", None),
+        Effect(T, "w1", "a", 1, 1, "ended", "success"),
+        Observed(T, "w1", "step update", "a", RUNS, done, T),
+        Phase(T, "judge"),
+    ]
+    code, source = recorded(tmp_path, *life)
+    assert (code, source["judged"]) == (
+        0,
+        ["attempts_bounded", "legal_transition", "no_lost_job", "processes_survive", "work_finished"],
+    )
+    revived = Observed(T, "w1", "step update", "a", done, WAITS, T)
+    _, source = recorded(tmp_path, *life[:-1], revived)
+    assert [found["anomaly"] for found in source["findings"]] == ["terminal_job_revived"]
+
+
+def test_an_anomaly_of_no_job_has_the_story_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gone = Return(T, "queue", "expire", None, None, Outcome.unknown("ValueError: no"), 1, True)
+    code, source = recorded(tmp_path, Observed(T, "client-a", "enqueue", "a", None, WAITS, T), gone)
+    assert (code, [found["anomaly"] for found in source["findings"]]) == (1, ["batch_poisoned"])
+    assert "expire raised: ValueError: no" in capsys.readouterr().out
 
 
 def test_what_is_no_source_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
