@@ -15,7 +15,7 @@ from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Evidence
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, History, Observed, Return
 from harness.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity, stepwise
-from harness.model.duration import HOUR, Duration, Instant
+from harness.model.duration import HOUR, SECOND, Duration, Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -24,6 +24,8 @@ from harness.run.verdict import Run, Verdict
 from harness.scenario.scenario import Scenario
 
 STUCK_AFTER: Final[Duration] = HOUR
+DUE_WITHIN: Final[Duration] = SECOND
+"""Many tables keep times to the second, and a worker's clock is not the database's."""
 SHOWN_EACH: Final = 10
 """Of each anomaly, at most this many jobs are named; the rest is counted."""
 MOST_ANOMALIES: Final = 100_000
@@ -106,7 +108,13 @@ class Auditor:
     def _new_judge(self, kind: Kind) -> Judge:
         return Judge(
             _invariants(self._shows, kind, steps=self._evidence.steps),
-            Rules(Settings(), excuses=excuses(), takes_back_in_claim=True, ends_may_lack_times=True),
+            Rules(
+                Settings(),
+                excuses=excuses(),
+                takes_back_in_claim=True,
+                ends_may_lack_times=True,
+                due_within=DUE_WITHIN,
+            ),
             accepted={name: NOT_SHOWN for name in ANOMALIES if name not in self._shows},
         )
 

@@ -115,7 +115,7 @@ class NotBefore(Monitor):
         if before is None or after is None:
             return
         if event.verb == "claim" and before.status is PENDING and after.status is PROCESSING:
-            if before.start_after > event.clock:
+            if before.start_after > event.clock + self.rules.due_within:
                 early = format_duration(before.start_after - event.clock)
                 self.breach("claimed_early", f"{event.actor} claimed it {early} before its time", job=event.job)
         elif event.verb in RETRYING and before.status is PROCESSING and after.status is PENDING:

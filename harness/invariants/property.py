@@ -114,6 +114,8 @@ class Rules:
     """Whether a claim takes back what a dead worker held, and then may do what `expire` may elsewhere."""
     ends_may_lack_times: bool = False
     """Whether a job may have ended and not say when it began or ended: one that was imported, or cleared."""
+    due_within: Duration = 0
+    """How long before its start time a job may be claimed: where times are rounded, or written by several clocks."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 

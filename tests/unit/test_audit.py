@@ -174,6 +174,7 @@ def test_a_start_time_of_a_job_that_ended_otherwise_is_that_of_its_next_retry() 
     ended = [each._replace(start_after=T + HOUR, completed_at=T + 1) for each in ended]
     assert standing(*ended).findings == ()
     assert {each.name for each in standing(later, now=T).findings} == {"claimed_early"}
+    assert standing(later._replace(start_after=T + SECOND), now=T).findings == (), "times are kept to the second"
 
 
 def test_a_claim_of_unknown_time_is_stuck_by_its_end_and_waits_for_nothing() -> None:
@@ -190,6 +191,15 @@ def test_when_a_job_ended_is_judged_only_where_it_says_so() -> None:
     told = "not judged for completed_before_started: 2 jobs without started_at or completed_at"
     assert told in audit.notes
     assert standing(DONE._replace(completed_at=T)).findings[0].name == "completed_before_started"
+
+
+@pytest.mark.parametrize(("table", "state"), [("river", "pending"), ("oban", "suspended")])
+def test_a_job_that_somebody_holds_back_is_never_due(table: str, state: str) -> None:
+    assert f"WHEN job.state = '{state}' THEN 'infinity'" in job_table(table).columns["start_after"]
+    held = view("PENDING")._replace(id="held", start_after=NEVER)
+    other = RUNS._replace(id="other", start_after=T + 9 * HOUR, started_at=T + 9 * HOUR, lease_until=T + 11 * HOUR)
+    assert standing(held, other).findings == ()
+    assert [each.name for each in standing(held._replace(start_after=T), other).findings] == ["job_never_run"]
 
 
 # descriptions of tables -----------------------------------------------------------------------------------------------
