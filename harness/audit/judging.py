@@ -136,9 +136,11 @@ class Auditor:
 
     def _observe(self, event: Observed) -> None:
         after = event.after
-        self.jobs += event.before is None
+        before = event.before
+        # What stood before the source began counts where it is first met; of a job that had ended nothing is kept.
+        self.jobs += before is None or (event.job not in self._open and not before.terminal)
         if after is not None and after.status is Status.COMPLETED and None in (after.started_at, after.completed_at):
-            self.timeless += event.before is None or event.before.status is not Status.COMPLETED
+            self.timeless += before is None or before.status is not Status.COMPLETED
         if after is None or (after.terminal and after.agrees):
             self._open.pop(event.job, None)
             self._judge.forget(event.job)
@@ -158,7 +160,7 @@ class Auditor:
                 now - self._stuck_after
             )
         if view.status is Status.PROCESSING:
-            since = view.started_at if view.lease_until in (None, NEVER) else view.lease_until
+            since = _held_since(view)
             return since is not None and since + self._stuck_after < now
         overtaken = self._claimed.get((view.tool, view.priority), 0)
         return view.start_after + self._stuck_after < min(overtaken, now)
@@ -200,6 +202,11 @@ class Auditor:
         if self.timeless and "completed_before_started" in self._shows:
             jobs = f"{self.timeless} job{'' if self.timeless == 1 else 's'}"
             notes.append(f"not judged for completed_before_started: {jobs} without started_at or completed_at")
+        running = (view for view in self._open.values() if view.status is Status.PROCESSING and view.agrees)
+        unknown = 0 if self._evidence.rests else sum(_held_since(view) is None for view in running)
+        if unknown and "job_stuck" in self._shows:
+            jobs = f"{unknown} PROCESSING job{'' if unknown == 1 else 's'}"
+            notes.append(f"not judged for job_stuck: {jobs} without started_at and lease_until")
         return notes
 
     def _unfinished(self, late: dict[JobId, JobView], now: Instant) -> list[Anomaly]:
@@ -270,6 +277,11 @@ def _invariants(shows: Collection[str], kind: Kind, *, steps: bool) -> tuple[Inv
         else item
         for item in wanted
     )
+
+
+def _held_since(view: JobView) -> Instant | None:
+    """Return from when on a running job is late: the end of its claim, or the beginning of one without an end."""
+    return view.started_at if view.lease_until in (None, NEVER) else view.lease_until
 
 
 def _suspects(anomalies: Iterable[Anomaly]) -> dict[str, list[Suspect]]:

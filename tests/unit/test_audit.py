@@ -182,6 +182,17 @@ def test_a_claim_of_unknown_time_is_stuck_by_its_end_and_waits_for_nothing() -> 
     other = RUNS._replace(id="other", start_after=T + 9 * HOUR, started_at=T + 9 * HOUR, lease_until=T + 11 * HOUR)
     stuck = standing(ends, endless._replace(lease_until=None), other).findings
     assert [(each.name, each.first.job, each.jobs) for each in stuck] == [("job_stuck", "ends", 1)]
+    told = "not judged for job_stuck: 1 PROCESSING job without started_at and lease_until"
+    assert told in standing(ends, endless._replace(lease_until=None), other).notes
+
+
+def test_a_job_that_is_older_than_its_log_is_counted_where_it_is_first_met() -> None:
+    chronicle = Chronicle()
+    changes = [("w1", WAITS, RUNS), ("cron", RUNS, AGAIN), ("w2", AGAIN, RUNS_2), ("w2", RUNS_2, DONE)]
+    events = [event for who, old, new in changes for event in chronicle.change(T, who, old, new)]
+    auditor = Auditor(Evidence("a log", frozenset(SHOWN_BY_LOG), {}, lambda jobs: iter(events), lambda: T))
+    auditor.take(events)
+    assert auditor.finish().jobs == 1
 
 
 def test_when_a_job_ended_is_judged_only_where_it_says_so() -> None:
