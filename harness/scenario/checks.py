@@ -75,6 +75,8 @@ class StepChecks:
             yield 'an application has steps of its own: write `w1 pauses before "NAME"` or `crash w1 before "NAME"`'
         if step.kind == "hold":
             return
+        if step.verb == "start" and step.expect is not None:
+            yield f"to start a processor asks the queue nothing, so there is no answer; leave out `-> {step.expect}`"
         if step.job is not None and step.job not in self._jobs and not is_dead_letter(step.job, self._jobs):
             yield f"no such job: {step.job!r}{listing(step.job, self._jobs)}"
         elif step.kind == "enqueue" and step.job is not None and self._jobs[step.job].every is not None:

@@ -1,11 +1,11 @@
-"""What the model queue keeps of a transaction: a unique key once, and nothing of one that did not commit."""
+"""What the model queue keeps of a transaction and of a schedule: a unique key once, and nothing that was taken back."""
 
 from __future__ import annotations
 
 from harness.adapters.memory import MemoryQueue
 from harness.model.duration import SECOND
 from harness.model.settings import Settings
-from harness.port import JobRequest
+from harness.port import JobRequest, Schedule
 from harness.sim.clock import Clocks
 
 
@@ -43,3 +43,15 @@ def test_what_a_transaction_took_back_asked_for_nothing() -> None:
     for job in "abd":
         assert queue.enqueue(JobRequest(id=job, tool="t")).done
         assert queue.lease_of(queue.rows[job]) == Settings().lease
+
+
+def test_the_jobs_of_a_schedule_have_the_terms_that_it_asks_for() -> None:
+    clocks = Clocks()
+    queue = MemoryQueue(Settings(), clocks, lambda: 0.0)
+
+    assert queue.schedule(Schedule("n", SECOND, JobRequest("n", lease=5 * SECOND, retry_delay=2 * SECOND))).done
+    clocks.advance(SECOND)
+    assert queue.tick("s1").value == ["n1"]
+
+    row = queue.rows["n1"]
+    assert (queue.lease_of(row), queue.retrying(row).retry_delay) == (5 * SECOND, 2 * SECOND)

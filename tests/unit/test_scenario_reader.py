@@ -185,6 +185,9 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "step with unknown job": (with_jobs("steps: [w1 claims b]"), "s.yaml:3:", "no such job: 'b'"),
     "step with unknown worker": (with_jobs("steps: [w2 claims a]"), "s.yaml:3:", "no such actor: 'w2'"),
     "the queue claims": (with_jobs("steps: [queue claims a]"), "s.yaml:3:", "queue is not a worker"),
+    "answer of a start": (
+        with_jobs("steps:\n  - w1 claims a\n  - w1 starts a -> refused"), "s.yaml:5:", "leave out `-> refused`"
+    ),
     "acting while down": (with_jobs("steps:\n  - crash w1\n  - w1 claims a"), "s.yaml:5:", "went down on line 4"),
     "restart of the living": (with_jobs("steps: [restart w1]"), "s.yaml:3:", "w1 is alive"),
     "continue without pause": (with_jobs("steps: [w1 continues]"), "s.yaml:3:", "was not paused"),

@@ -479,9 +479,13 @@ class Producing(Settling):
             self.put(row)
         elif not self.join(request.transaction, row):
             return NO_TRANSACTION
+        self.keep_own(request)
+        return done(request.id)
+
+    def keep_own(self, request: JobRequest) -> None:
+        """Keep what a job asks for that no column of its row holds."""
         if request.lease or request.retry_delay is not None or request.unique_for:
             self.own[request.id] = replace(request, input=None)
-        return done(request.id)
 
     def input_problem(self, input: Json) -> str | None:
         """Return why JSON cannot hold an input, or None."""
@@ -670,6 +674,7 @@ class ScheduledJobs(Producing):
             for slot in self.slots(planned, instance, now):
                 row = self.of_slot(planned, slot, now)
                 self.put(row)
+                self.keep_own(self.asked(planned.schedule, row.id))
                 made.append(row.id)
                 self.fill(planned, slot)
         return done(made)
@@ -714,6 +719,8 @@ class ScheduledJobs(Producing):
             unique_key=template.unique_key,
             serial_key=template.serial_key,
             dead_letter=template.dead_letter,
+            lease=template.lease,
+            retry_delay=template.retry_delay,
         )
 
     def free_id(self, planned: StandingSchedule, slot: Instant) -> JobId:
