@@ -44,6 +44,7 @@ _RETRIES: Final = ("celery.retry.reason",)
 """An attribute that says that a run which raised nothing did not end the job either."""
 _OPERATION: Final = ("messaging.operation.type", "messaging.operation")
 """What a span is of, in this order: some write `receive` of a run in the second, and what it is in the first."""
+_SPANS: Final = "resourceSpans"
 _NO_RUN: Final = ("settle", "create")
 SHOWS: Final = frozenset({"concurrent_execution", "terminal_job_revived"})
 _SILENT: Final = {
@@ -65,6 +66,12 @@ class JobRun:
     ended: Instant
     succeeded: bool
     span: str
+    parent: str = ""
+
+    def within(self, other: JobRun) -> bool:
+        """Whether it is a part of another run: its child, in the same process, that did not outlast it."""
+        alike = (self.parent, self.worker) == (other.span, other.worker)
+        return alike and other.began <= self.began and self.ended <= other.ended
 
 
 @dataclass(slots=True)
@@ -74,8 +81,14 @@ class _Spans:
     received: dict[JobId, list[JobRun]] = field(default_factory=dict)
     """Spans of `receive`: runs only of a job that has no other, as where an instrumentation calls its runs so."""
     last: Instant = 0
+    is_otlp: bool = False
+    """Whether anything in the file was called `resourceSpans`: other formats are JSON too."""
     nameless: int = 0
+    endless: int = 0
+    """Consumers' spans that have no end, or one before their beginning."""
     twice: int = 0
+    parts: int = 0
+    """Spans within a run of the same job."""
     seen: set[str] = field(default_factory=set)
 
     def settle(self) -> int:
@@ -84,6 +97,10 @@ class _Spans:
         left = 0
         for job, received in self.received.items():
             left += len(received) if self.runs.setdefault(job, received) is not received else 0
+        for job, runs in self.runs.items():
+            spans = {run.span: run for run in runs}
+            self.runs[job] = [run for run in runs if (of := spans.get(run.parent)) is None or not run.within(of)]
+            self.parts += len(runs) - len(self.runs[job])
         return left
 
 
@@ -94,9 +111,12 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     """
     spans = _read(path, (*attributes, *JOB_ATTRIBUTES))
     received = spans.settle()
+    if not spans.is_otlp:
+        raise UsageError(f"{path}: this is not OTLP: nothing in it is called `resourceSpans`", hint=_HINT)
+    endless = f", {spans.endless} have no end" if spans.endless else ""
     if not spans.runs:
         raise UsageError(
-            f"{path}: none of its spans is a run of a job ({spans.nameless} name no job)",
+            f"{path}: none of its spans is a run of a job ({spans.nameless} name no job{endless})",
             hint=f"A run is a consumer's span with one of {', '.join(JOB_ATTRIBUTES)}; --job-attribute names another.",
         )
     skew = _skew(spans)
@@ -104,6 +124,8 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
         f"clocks of hosts differ by {format_duration(skew)} at least" if skew else "no sign that clocks of hosts differ"
     ]
     notes += [f"left out because they name no job: {spans.nameless} of the consumers' spans"] if spans.nameless else []
+    notes += [f"left out because they have no end: {spans.endless} of the consumers' spans"] if spans.endless else []
+    notes += [f"not counted as runs, for they are parts of one: {spans.parts} spans"] if spans.parts else []
     notes += [f"counted once although the file repeats them: {spans.twice} spans"] if spans.twice else []
     notes += [f"not counted as runs, for their jobs have others: {received} spans of `receive`"] if received else []
     shifted = Counter[str]()
@@ -218,6 +240,7 @@ def _read(path: Path, attributes: tuple[str, ...]) -> _Spans:
         try:
             for resource, span in _spans_of(document):
                 _take(spans, resource, span, attributes)
+            spans.is_otlp |= _SPANS in document
         except (TypeError, ValueError) as error:
             raise UsageError(f"{path}:{number}: this is not OTLP: {error}", hint=_HINT) from None
     return spans
@@ -235,9 +258,11 @@ def _take(spans: _Spans, resource: Mapping[str, Any], span: Mapping[str, Any], a
     job = _job(own, attributes)
     began, ended = (_instant(span, name) for name in ("startTimeUnixNano", "endTimeUnixNano"))
     if job is None or began <= 0 or ended < began:
-        spans.nameless += kind == CONSUMER
+        spans.nameless += kind == CONSUMER and job is None
+        spans.endless += kind == CONSUMER and job is not None
         return
-    number = f"{span.get('traceId')}/{span.get('spanId')}"
+    trace, own_id = span.get("traceId"), span.get("spanId")
+    number = f"{trace}/{own_id}" if own_id else f"without an id: {len(spans.seen)}"
     if number in spans.seen:
         spans.twice += 1
         return
@@ -247,7 +272,8 @@ def _take(spans: _Spans, resource: Mapping[str, Any], span: Mapping[str, Any], a
         spans.sent[job] = min(began, spans.sent.get(job, began))
         return
     tool = next((str(own[name]) for name in TOOL_ATTRIBUTES if name in own), str(span.get("name") or "job"))
-    run = JobRun(job, tool, _worker(own, resource), began, ended, _succeeded(span, own), number)
+    parent = f"{trace}/{span.get('parentSpanId')}"
+    run = JobRun(job, tool, _worker(own, resource), began, ended, _succeeded(span, own), number, parent)
     (spans.received if operation == "receive" else spans.runs).setdefault(job, []).append(run)
 
 
@@ -284,7 +310,7 @@ def _worker(own: Mapping[str, Any], resource: Mapping[str, Any]) -> str:
 def _spans_of(document: Any) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     if not isinstance(document, dict):
         raise TypeError("it is no JSON object")
-    for group in _objects(document, "resourceSpans"):
+    for group in _objects(document, _SPANS):
         resource = _attributes(_object(group, "resource"))
         for scope in _objects(group, "scopeSpans"):
             for span in _objects(scope, "spans"):

@@ -384,6 +384,20 @@ def test_a_message_that_is_received_and_processed_runs_once(attribute: str, tmp_
     assert names(told) == {"concurrent_execution": 1}, "pika's instrumentation calls a run so"
 
 
+def test_a_span_within_a_run_of_its_job_is_part_of_it_and_one_without_an_id_is_itself(tmp_path: Path) -> None:
+    whole, part, beside = span("a", 0, 10, code=2), span("a", 1, 9), span("a", 2, 8, worker="w2")
+    spans = [group["scopeSpans"][0]["spans"][0] for group in (whole, part, beside)]
+    spans[1]["parentSpanId"] = spans[0]["spanId"]
+    code, told = audited(tmp_path, whole, part, span("b", 5, 3))
+    assert (code, names(told)) == (0, {})
+    notes = told["sources"][0]["notes"]
+    assert "not counted as runs, for they are parts of one: 1 spans" in notes
+    assert "left out because they have no end: 1 of the consumers' spans" in notes
+    for each in spans:
+        del each["spanId"]
+    assert names(audited(tmp_path, whole, beside)[1])["concurrent_execution"] == 1
+
+
 def test_a_span_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
     code, told = audited(tmp_path, span("a", 0, 10), span("a", 0, 10))
     assert code == 0
@@ -446,7 +460,11 @@ ONE = (
         (with_span(ONE + b'"status": "OK"}'), "this is not OTLP: 'status' is 'OK', and no object"),
         (with_span(ONE + b'"startTimeUnixNano": "2026-01-01T00:00:00Z"}'), "'startTimeUnixNano' is '2026-01-01T"),
         (with_span(ONE + b'"startTimeUnixNano": 1e400}'), "'startTimeUnixNano' is inf, and no number of nanoseconds"),
-        (with_span(ONE + b'"startTimeUnixNano": -1e30}'), "none of its spans is a run of a job"),
+        (
+            with_span(ONE + b'"startTimeUnixNano": -1e30}'),
+            "none of its spans is a run of a job (0 name no job, 1 have no",
+        ),
+        (b'{"batches": []}', "this is not OTLP: nothing in it is called `resourceSpans`"),
     ],
 )
 def test_a_file_that_is_no_otlp_is_told_with_its_line(
