@@ -288,6 +288,8 @@ class WatchedJob:
     error: str | None
     in_time: bool
     """Whether it ended before its time was up."""
+    gone: bool = False
+    """Whether its row was there, and was not any more at the last look."""
 
     @property
     def last(self) -> str | None:
@@ -327,7 +329,8 @@ def watch(
     deadline = Deadline(start_within)
     row: dict[str, Any] = {}
     while True:
-        row = _row(dsn, users, job) or row
+        found = _row(dsn, users, job)
+        row = found or row
         status = _text(row.get("status"))
         if status is not None and (not statuses or statuses[-1].status != status):
             statuses.append(Seen(status, whole.seconds - whole.left))
@@ -336,7 +339,11 @@ def watch(
                 deadline = Deadline(end_within)
         if status in ENDS or deadline.passed:
             return WatchedJob(
-                tuple(statuses), row.get("started") is not None, _text(row.get("error")), in_time=status in ENDS
+                tuple(statuses),
+                row.get("started") is not None,
+                _text(row.get("error")),
+                in_time=status in ENDS,
+                gone=bool(row) and not found,
             )
         deadline.pause(LOOK_EVERY_SECONDS)
 
@@ -417,6 +424,9 @@ def judged(
             "the job is not in tool_job",
             "the API acknowledged a job without a row, or --dsn names another database than the api-server uses",
         )
+    if watched.gone and not watched.in_time:
+        cause = "something deletes jobs before they have ended, or as they end: verify looks for a row that stays"
+        return TrialResult(job, watched, f"its row was deleted after it was {watched.last}", cause)
     if not watched.started and watched.last == "PENDING":
         cause = workers_off or (
             "no worker took it: are workers running with USE_PGBOSS_WORKERS=true, on this database, "
@@ -427,6 +437,8 @@ def judged(
         return TrialResult(job, watched, f"the job is {watched.last}", watched.error or "the row has no error")
     if not watched.in_time:
         cause = "it failed and waits for a retry: " + watched.error if watched.error else "the processor still runs"
+        if "PROCESSING" not in seen:  # A run may have begun and failed between two looks.
+            return TrialResult(job, watched, f"still {watched.last} after {start_within:g} s", cause)
         return TrialResult(job, watched, f"{watched.last} {end_within:g} s after it started", cause)
     if not watched.started and "PROCESSING" not in seen:
         return TrialResult(

@@ -6,13 +6,24 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
 from harness.cli import main
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError
+from harness.lint.database import JobTable
 from harness.verify import trial
-from harness.verify.trial import Template, create_job, read_template, within_budget, workers_off
+from harness.verify.trial import (
+    Template,
+    TrialResult,
+    create_job,
+    judged,
+    read_template,
+    watch,
+    within_budget,
+    workers_off,
+)
 
 ANSWERS = {
     "/surrogate": b'{"id": "\\ud800"}',
@@ -119,6 +130,31 @@ def test_a_config_that_cannot_be_sent_is_refused_before_anything_is(tmp_path: Pa
     (tmp_path / "verify.toml").write_text(toml, encoding="utf-8")
     with pytest.raises(HarnessError, match=words):
         read_template(tmp_path / "verify.toml")
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any] | None) -> TrialResult:
+    """Judge what these looks show; the last one is what every later look shows too."""
+    looks = [*reversed(rows)]
+    monkeypatch.setattr(trial, "_row", lambda *_: looks.pop() if len(looks) > 1 else looks[0])
+    monkeypatch.setattr(trial, "LOOK_EVERY_SECONDS", 0.0)
+    table = cast("JobTable", None)
+    seen = watch("", table, "j", start_within=0.01, end_within=0.02)
+    return judged("j", seen, start_within=0.01, end_within=0.02, workers_off=None)
+
+
+def test_what_became_of_a_job_is_said_with_the_time_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = {"status": "PENDING", "started": None, "error": None}
+    runs = waits | {"status": "PROCESSING", "started": 1}
+    retried = watched(monkeypatch, waits, runs | {"status": "PENDING", "error": "boom"})
+    assert (retried.problem, retried.cause) == (
+        "still PENDING after 0.01 s",
+        "it failed and waits for a retry: boom",
+    )
+    assert watched(monkeypatch, waits, runs).problem == "PROCESSING 0.02 s after it started"
+    gone = watched(monkeypatch, waits, runs, None)
+    assert gone.problem == "its row was deleted after it was PROCESSING"
+    assert watched(monkeypatch, waits, None).problem == "its row was deleted after it was PENDING"
+    assert watched(monkeypatch, None).problem == "the job is not in tool_job"
 
 
 def test_a_file_that_holds_something_else_changes_nothing(tmp_path: Path) -> None:
