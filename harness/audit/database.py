@@ -226,10 +226,14 @@ def _wanted(table: DescribedTable, since: Instant | None, jobs: Collection[JobId
         values["jobs"] = sorted(jobs)
     if since is not None:
         times = [name for name in ("at", "completed_at", "started_at", "created_at") if name in table.columns]
-        if times:
-            latest = ", ".join(f"({_literal(table.columns[name])})" for name in times)
-            wanted.append(f"GREATEST({latest}) >= to_timestamp(%(since)s)")
-            values["since"] = since / 1_000_000
+        if not times:
+            raise UsageError(
+                f"--since: {table.path or table.name} describes no time by which a job could be left out",
+                hint="Describe created_at, started_at or completed_at, or leave --since out.",
+            )
+        latest = ", ".join(f"({_literal(table.columns[name])})" for name in times)
+        wanted.append(f"GREATEST({latest}) >= to_timestamp(%(since)s)")
+        values["since"] = since / 1_000_000
     return f" WHERE {' AND '.join(wanted)}" if wanted else "", values
 
 

@@ -236,6 +236,11 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
         with path.open("rb") as file:
             first = file.readline(10_000)
         if is_history(first):
+            if since is not None:
+                raise UsageError(
+                    f"--since: the times of the history {source} are counted from the start of its run",
+                    hint="Leave --since out; --job ID tells of one job alone.",
+                )
             return recorded_evidence(path)
         return spans_evidence(path, attributes=arguments.job_attribute, since=since)
     except (OSError, UnicodeDecodeError) as error:
@@ -341,6 +346,11 @@ def _time(at: Instant) -> str:
     return shown.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
+def _origin(began: Instant) -> str:
+    """Say from when on the times of a story are counted."""
+    return f"t+0s is {_time(began)}" if began > _RECENT else "t+0s is the job's first event"
+
+
 def _jobs(count: int) -> str:
     return f"{count} job{'' if count == 1 else 's'}"
 
@@ -356,7 +366,7 @@ def _screen(audit: Audit, source: str, arguments: argparse.Namespace, incidents:
     for finding in audit.findings[:SCREENS]:
         title = f"{_jobs(finding.jobs)} in {audit.source}"
         yield from first_screen(finding.story, title=title, lead=finding.name)
-        yield Line(f"t+0s is {_time(finding.began)}." if finding.began > _RECENT else "t+0s is the job's first event.")
+        yield Line(f"{_origin(finding.began)}.")
         if finding.others:
             more = finding.jobs - 1 - len(finding.others)
             names = ", ".join(str(each.job) for each in finding.others) + (f" and {more} more" if more > 0 else "")
@@ -400,7 +410,7 @@ def _tell_story(evidence: Evidence, job: JobId) -> bool:
     if story is None:
         return False
     run, began = story
-    print(printable(f"Job {job} in {evidence.name}; t+0s is {_time(began)}."))
+    print(printable(f"Job {job} in {evidence.name}; {_origin(began)}."))
     for row in rows_of(run.history, job=None, most=WHOLE_STORY):
         print(printable(f"{moment(row.at):<16} {row.actor:<20} {row.text}"))
     print()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from harness.audit.database import _OF_ROWS, SHOWN_BY_LOG, _LogReader, _rejoined, _silent, life_of
+from harness.audit.database import _OF_ROWS, SHOWN_BY_LOG, _LogReader, _rejoined, _silent, _wanted, life_of
 from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
 from harness.audit.judging import Audit, Auditor
@@ -283,6 +283,14 @@ def test_a_value_that_is_no_number_or_time_names_its_column_and_job(entry: dict[
     assert read(attempts=2.0, tool=["a"], unique_key=7) == blank("7", attempts=2, tool="['a']", unique_key="7")
 
 
+def test_a_time_from_which_on_to_judge_needs_a_time_that_is_described() -> None:
+    table = read_table(
+        b"format: 1\njobs: x\ntable: x\ncolumns: {id: id, status: s}\nstatus: {a: PENDING}", "x", path="x"
+    )
+    with pytest.raises(UsageError, match="--since: x describes no time"):
+        _wanted(table, T, None)
+
+
 def test_what_is_not_judged_names_the_column_that_is_missing() -> None:
     described = frozenset({"attempts", "lease_until", "output", "error"})
     shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= described)
@@ -534,7 +542,7 @@ def test_an_anomaly_is_written_as_a_scenario_that_replays(tmp_path: Path) -> Non
 # a history ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path) -> None:
+def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenario = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
     file = tmp_path / "run.jsonl"
     main(["run", str(scenario), "--engine", "memory+stale-complete", "--no-controls", "--history", str(file)])
@@ -542,6 +550,11 @@ def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path) -> None:
     assert "stale_complete" in names(json.loads((tmp_path / "out.json").read_text()))
     main(["run", str(scenario), "--no-controls", "--history", str(file)])
     assert main(["audit", str(file)]) == 0
+    capsys.readouterr()
+    assert main(["audit", str(file), "--since", "1h"]) == 2
+    assert "are counted from the start of its run" in capsys.readouterr().err
+    main(["audit", str(file), "--job", "a"])
+    assert "; t+0s is the job's first event.\n" in capsys.readouterr().out
 
 
 def recorded(tmp_path: Path, *events: Event) -> tuple[int, dict[str, Any]]:
