@@ -21,7 +21,7 @@ from harness.history.outcome import REFUSED, UNKNOWN
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import MINUTE, Duration, Instant
 from harness.model.job import JobId, JobView
-from harness.model.json_value import canonical, json_problem
+from harness.model.json_value import json_problem, same_json
 from harness.model.lifecycle import COMPLETED, FAILED, PENDING, PROCESSING
 
 # completed_has_result -------------------------------------------------------------------------------------------------
@@ -88,9 +88,11 @@ class CompletedHasResult(Monitor):
 
 
 def _same_result(said: Any, kept: Any) -> bool:
-    if said is kept or said == kept or repr(said) == repr(kept):  # a NaN differs from itself
+    if said is kept or repr(said) == repr(kept):  # a NaN differs from itself
         return True
-    return json_problem(said) is None and json_problem(kept) is None and canonical(said) == canonical(kept)
+    if json_problem(said) is None and json_problem(kept) is None:
+        return same_json(said, kept)
+    return bool(said == kept)
 
 
 COMPLETED_HAS_RESULT = Invariant(

@@ -108,3 +108,19 @@ def printable(text: object) -> str:
 def canonical(value: Any) -> str:
     """Write a JSON value with one spelling, for comparison and for histories."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def same_json(one: Any, other: Any) -> bool:
+    """Say whether two JSON values are the same: `true` is not 1, as it is for Python; 1.0 is 1, as it is elsewhere."""
+    if one is other or (one == other and type(one) is type(other) is str):
+        return True
+    return _spelled(one) == _spelled(other)
+
+
+def _spelled(value: Any) -> str:
+    return canonical(json.loads(canonical(value), parse_float=_whole))
+
+
+def _whole(text: str) -> int | float:
+    number = float(text)
+    return int(number) if number.is_integer() else number

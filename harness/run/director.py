@@ -11,6 +11,7 @@ from harness.history.event import Effect, History, Observed, Return
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId
+from harness.model.json_value import json_problem, same_json
 from harness.run.context import RunContext
 from harness.run.observation import Recorder
 from harness.run.stock import client, request_of
@@ -432,7 +433,8 @@ class Director:
         problems = [
             f"expected {name} {_words(wanted)}, got {_words(got[name])}"
             for name in got
-            if (wanted := getattr(expected, name)) is not None and wanted != got[name]
+            if (wanted := getattr(expected, name)) is not None
+            and (wanted != got[name] or (name == "output" and not _same_output(wanted, got[name])))
         ]
         error = None if view is None else view.error
         if expected.error is not None and expected.error not in (error or ""):
@@ -440,6 +442,10 @@ class Director:
         if expected.gaps is not None:
             problems.extend(_gap_problems(gaps(history, job), expected.gaps))
         return problems
+
+
+def _same_output(wanted: Any, got: Any) -> bool:
+    return json_problem(got) is not None or same_json(wanted, got)
 
 
 def standing(actor: Actor) -> Sequence[Actor]:

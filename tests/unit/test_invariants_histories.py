@@ -530,6 +530,19 @@ def test_the_nearest_history_without_it_passes(anomaly: str) -> None:
     assert found(anomaly, HISTORIES[anomaly][1]) == set()
 
 
+@pytest.mark.parametrize(
+    ("said", "kept", "same"),
+    [
+        (True, 1, False),
+        ({"n": [True]}, {"n": [1.0]}, False),
+        ({"n": 1.0}, {"n": 1}, True),
+        ((1, 2**70), [1, 2.0**70], True),
+    ],
+)
+def test_a_result_that_is_true_is_not_kept_as_1_and_1_0_may_be(said: Any, kept: Any, same: bool) -> None:
+    assert (found("wrong_result", completing(said, COMPLETED._replace(output=kept))) == set()) is same
+
+
 def judged_by_all(history: Sequence[Line], invariants: tuple[Invariant, ...] = CATALOGUE) -> set[str]:
     judge = Judge(invariants, Rules(SETTINGS, excuses=excuses()))
     for line in history:

@@ -162,6 +162,10 @@ def test_an_unmet_expectation_is_shown_with_its_line() -> None:
     text = screen_text(case_screen(case_of("format: 1\njobs: {a: {}}\nexpect:\n  a: {status: FAILED}\n")))
     assert "scenarios/x.yaml:4: a: expected status FAILED, got COMPLETED" in text
     assert "completes" in text
+    output = "format: 1\njobs: {a: {}}\nexpect:\n  a: {output: {attempt: %s, by: w1}}\n"
+    assert case_of(output % "1").exit_code is ExitCode.PASS
+    told = "a: expected output {'attempt': True, 'by': 'w1'}, got"
+    assert told in screen_text(case_screen(case_of(output % "true")))
 
 
 def test_a_control_passes_where_it_finds_its_anomaly_and_else_the_scenario_cannot_fail() -> None:
