@@ -543,6 +543,12 @@ def test_a_result_that_is_true_is_not_kept_as_1_and_1_0_may_be(said: Any, kept: 
     assert (found("wrong_result", completing(said, COMPLETED._replace(output=kept))) == set()) is same
 
 
+def test_only_an_operator_s_step_brings_back_a_job_of_an_application() -> None:
+    applied = stepwise(CATALOGUE)
+    assert judged_by_all([saw("step retry", FAILED, WAITING)], applied) == set()
+    assert judged_by_all([saw("step retry later", FAILED, WAITING)], applied) == {"terminal_job_revived"}
+
+
 def judged_by_all(history: Sequence[Line], invariants: tuple[Invariant, ...] = CATALOGUE) -> set[str]:
     judge = Judge(invariants, Rules(SETTINGS, excuses=excuses()))
     for line in history:
