@@ -26,6 +26,8 @@ from harness.model.lifecycle import Status
 
 LOG: Final = "job_harness_audit"
 """The table that the trigger writes; its triggers and its function have the same name."""
+UNLOGGED: Final = "problem"
+"""The only key of an entry of the log that stands for a change which the description did not fit; no column is so."""
 STATEMENT_SECONDS: Final = 300
 CONNECT_SECONDS: Final = 10
 AT_ONCE: Final = 5_000
@@ -383,6 +385,7 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         silent["fenced"] = "all changes were made under one application_name: give each process its own"
     elif writers:
         notes.append(f"{writers} writers are told apart by application_name")
+    notes += _unlogged(session)
     return Evidence(
         name=f"the log of {table.table} in {session.place}",
         shows=shows,
@@ -390,6 +393,16 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         read=lambda jobs: _LogReader(table, reading).events(session, since, jobs),
         now=lambda: session.now,
         notes=notes,
+    )
+
+
+def _unlogged(session: Snapshot) -> list[str]:
+    """Say how many changes are not in the log, and why the first of them is not."""
+    count = session.value(f"SELECT count(*) FROM {LOG} WHERE after ? '{UNLOGGED}'")
+    why = session.value(f"SELECT after ->> '{UNLOGGED}' FROM {LOG} WHERE after ? '{UNLOGGED}' ORDER BY id LIMIT 1")
+    changes = f"{count} change{' is' if count == 1 else 's are'}"
+    return (
+        [f"{changes} not in the log, whose description did not fit the row: {why}; install it again"] if count else []
     )
 
 
@@ -457,7 +470,7 @@ class _LogReader:
         *,
         between: tuple[int, int] | None = None,
     ) -> Iterator[Event]:
-        wanted, values = ["TRUE"], dict[str, Any]()
+        wanted, values = [f"NOT COALESCE(after ? '{UNLOGGED}', false)"], dict[str, Any]()
         if between is not None:
             wanted.append("xid >= %(from)s::text::xid8 AND xid < %(until)s::text::xid8")
             values["from"], values["until"] = between
@@ -548,6 +561,7 @@ class LogPlan:
         days = max(1, self.keep // DAY)
         return _INSTALL.format(
             log=LOG,
+            unlogged=UNLOGGED,
             table=self.table.table,
             named=self.table.table.replace("'", "''"),
             entry=self.table.entry(),
@@ -612,9 +626,17 @@ CREATE OR REPLACE FUNCTION {log}_entry(job {table}) RETURNS jsonb LANGUAGE sql S
 $$;
 CREATE OR REPLACE FUNCTION {log}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 DECLARE
-  before jsonb := CASE WHEN TG_OP <> 'INSERT' THEN {log}_entry(OLD) END;
-  after jsonb := CASE WHEN TG_OP <> 'DELETE' THEN {log}_entry(NEW) END;
+  before jsonb;
+  after jsonb;
 BEGIN
+  -- A description that does not fit the row, such as after a migration, must not refuse what the application writes.
+  BEGIN
+    before := CASE WHEN TG_OP <> 'INSERT' THEN {log}_entry(OLD) END;
+    after := CASE WHEN TG_OP <> 'DELETE' THEN {log}_entry(NEW) END;
+  EXCEPTION WHEN OTHERS THEN
+    INSERT INTO {log} (job, after) VALUES ('', jsonb_build_object('{unlogged}', SQLERRM));
+    RETURN NULL;
+  END;
   -- A row without an id is no job; to refuse it here would refuse what the application writes.
   IF before IS DISTINCT FROM after AND COALESCE(after, before) ->> 'id' IS NOT NULL THEN
     INSERT INTO {log} (job, before, after) VALUES (COALESCE(after, before) ->> 'id', before, after);

@@ -255,6 +255,17 @@ def test_a_row_without_an_id_is_written_and_not_logged(mail: Mail) -> None:
     assert mail.run("api", "SELECT job FROM job_harness_audit") == [("a",)]
 
 
+def test_a_change_that_the_description_does_not_fit_is_written_and_counted(mail: Mail) -> None:
+    mail.send(2)
+    mail.run("api", "ALTER TABLE mail_jobs RENAME done_at TO finished_at")
+    mail.run("w1", "UPDATE mail_jobs SET state = 'cancelled'")
+    mail.run("w1", "DELETE FROM mail_jobs WHERE id = 1")
+    assert mail.run("api", "SELECT state FROM mail_jobs") == [("cancelled",)]
+    code, names, text = mail.audit("log")
+    assert (code, names) == (0, {})
+    assert "3 changes are not in the log, whose description did not fit the row: " in text
+
+
 def test_printing_what_installs_changes_nothing(
     server: Cluster, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
