@@ -350,13 +350,18 @@ def _instant(span: Mapping[str, Any], name: str) -> Instant:
         raise ValueError(f"{name!r} is {clipped(value)}, and no number of nanoseconds") from None
 
 
-_HINT: Final = "Expected OTLP as the collector's file exporter writes it: JSON, one document a line, or protobuf."
+_HINT: Final = (
+    "Expected OTLP as the collector's file exporter writes it: JSON, one document a line, or protobuf. "
+    "Rows of jobs are read from their database: name the table, and --database."
+)
 
 
 _JSON: Final = re.compile(rb'\s*\{\s*["}]')
 """How JSON begins; a message in protobuf may begin with a line feed and a brace as well."""
 _FIRST_FIELD: Final = b"\n"
 """How spans in protobuf begin: `resource_spans` is the only field of their message."""
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
+"""How files of gzip and of Zstandard begin."""
 _SIZE: Final = 4
 """How many bytes the size of a message takes."""
 _HEAD: Final = 1_000
@@ -425,6 +430,8 @@ def _messages(path: Path, raw: bytes) -> Iterator[bytes]:
 
 def _refuse_text(path: Path, raw: bytes) -> NoReturn:
     """Say what is wrong with a file that holds no object of JSON and cannot be protobuf."""
+    if raw.startswith(_COMPRESSED):
+        raise UsageError(f"{path}: this file is compressed", hint="Unpack it first, such as with gunzip or zstd -d.")
     try:
         json.loads(raw.decode())
     except json.JSONDecodeError as error:

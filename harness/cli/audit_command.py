@@ -239,7 +239,7 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
             if since is not None:
                 raise UsageError(
                     f"--since: the times of the history {source} are counted from the start of its run",
-                    hint="Leave --since out; --job ID tells of one job alone.",
+                    hint="Leave --since out; --job ID audits one job alone.",
                 )
             return recorded_evidence(path)
         return spans_evidence(path, attributes=arguments.job_attribute, since=since)

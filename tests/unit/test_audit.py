@@ -472,6 +472,8 @@ ONE = (
             with_span(ONE + b'"startTimeUnixNano": -1e30}'),
             "none of its spans is a run of a job (0 name no job, 1 have no",
         ),
+        (b"id,status\n1,done\n", "read from their database: name the table, and --database"),
+        (b"\x1f\x8b\x08\x00" + bytes(9), "spans.json: this file is compressed\n  Unpack it first"),
         (b'{"batches": []}', "this is not OTLP: nothing in it is called `resourceSpans`"),
     ],
 )
@@ -558,7 +560,7 @@ def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path, capsys: pyte
 
 
 def recorded(tmp_path: Path, *events: Event) -> tuple[int, dict[str, Any]]:
-    """Audit a history of these events; return the exit code and what was told of the one source."""
+    """Audit a history of these events; return the exit code and what it says about the one source."""
     file = tmp_path / "own.jsonl"
     file.write_text(dump_history(events))
     code = main(["audit", str(file), "--json", str(tmp_path / "out.json"), "--html", str(tmp_path / "out.html")])
