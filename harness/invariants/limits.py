@@ -108,7 +108,10 @@ class UniqueRespected(Monitor):
                 self._asked[event.number] = key
 
     def on_observed(self, event: Observed) -> None:
-        view = event.after or event.before
+        before, after = event.before, event.after
+        if before is not None and after is not None and before.unique_key != after.unique_key:
+            self._let_go(event.job, before)
+        view = after or before
         if view is None or view.unique_key is None:
             return
         key = (view.tool, view.unique_key)
@@ -116,9 +119,7 @@ class UniqueRespected(Monitor):
         if self.rules.jobs:
             self._window(event, key)
         if self._finished(event.after):
-            holders.pop(event.job, None)
-            if not holders:
-                del self._holders[key]
+            self._let_go(event.job, view)
             return
         holders[event.job] = None
         if self._asked:
@@ -126,6 +127,14 @@ class UniqueRespected(Monitor):
         if len(holders) > 1:
             told = f"{', '.join(holders)} hold the key {view.unique_key!r}"
             self.breach("unique_key_shared", told, job=event.job, others=holders)
+
+    def _let_go(self, job: JobId, view: JobView) -> None:
+        """Take the key from a job that has it in this view: it has ended, or its row has another key now, or none."""
+        key = (view.tool, view.unique_key or "")
+        holders = self._holders.get(key, {})
+        holders.pop(job, None)
+        if not holders:
+            self._holders.pop(key, None)
 
     def _finished(self, view: JobView | None) -> bool:
         return view is None or view.terminal
@@ -244,7 +253,10 @@ class SerialKeyExclusive(Monitor):
         self.on_changed(event)
 
     def on_changed(self, event: Observed) -> None:
-        view = event.after or event.before
+        before, after = event.before, event.after
+        if before is not None and after is not None and before.serial_key != after.serial_key:
+            self._active.get(before.serial_key or "", {}).pop(event.job, None)
+        view = after or before
         if view is None or view.serial_key is None:
             return
         active = self._active.setdefault(view.serial_key, {})

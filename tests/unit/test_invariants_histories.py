@@ -543,6 +543,19 @@ def test_a_result_that_is_true_is_not_kept_as_1_and_1_0_may_be(said: Any, kept: 
     assert (found("wrong_result", completing(said, COMPLETED._replace(output=kept))) == set()) is same
 
 
+def test_a_job_whose_row_lost_its_key_holds_it_no_more() -> None:
+    held, running = WAITING._replace(unique_key="k"), RUNNING._replace(unique_key="k", serial_key="s")
+    free = running._replace(unique_key=None, serial_key=None)
+    other = RUNNING._replace(id="b", unique_key="k", serial_key="s")
+    begun = [saw("enqueue", None, held), saw("claim", held, running)]
+    second = [saw("enqueue", None, held._replace(id="b")), saw("claim", held._replace(id="b"), other)]
+    assert judged_by_all([*begun, *second]) >= {"unique_key_shared", "serial_key_shared"}
+    let_go = [*begun, saw("update", running, free), *second]
+    assert {"unique_key_shared", "serial_key_shared"}.isdisjoint(judged_by_all(let_go))
+    taken = saw("update", held._replace(id="b", unique_key="m"), held._replace(id="b"))
+    assert found("unique_key_shared", [begun[0], saw("enqueue", None, taken.before), taken]) == {"unique_key_shared"}
+
+
 def test_only_an_operator_s_step_brings_back_a_job_of_an_application() -> None:
     applied = stepwise(CATALOGUE)
     assert judged_by_all([saw("step retry", FAILED, WAITING)], applied) == set()
