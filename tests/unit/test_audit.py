@@ -204,9 +204,16 @@ def test_when_a_job_ended_is_judged_only_where_it_says_so() -> None:
     assert standing(DONE._replace(completed_at=T)).findings[0].name == "completed_before_started"
 
 
-@pytest.mark.parametrize(("table", "state"), [("river", "pending"), ("oban", "suspended")])
-def test_a_job_that_somebody_holds_back_is_never_due(table: str, state: str) -> None:
-    assert f"WHEN job.state = '{state}' THEN 'infinity'" in job_table(table).columns["start_after"]
+@pytest.mark.parametrize(
+    ("table", "state"),
+    [
+        ("river", "job.state = 'pending'"),
+        ("oban", "job.state = 'suspended'"),
+        ("bullmq-jobs", "job.state::text = 'waiting-children'"),
+    ],
+)
+def test_a_job_that_waits_for_another_s_doing_is_never_due(table: str, state: str) -> None:
+    assert f"WHEN {state} THEN 'infinity'" in job_table(table).columns["start_after"]
     held = view("PENDING")._replace(id="held", start_after=NEVER)
     other = RUNS._replace(id="other", start_after=T + 9 * HOUR, started_at=T + 9 * HOUR, lease_until=T + 11 * HOUR)
     assert standing(held, other).findings == ()
