@@ -97,3 +97,12 @@ def test_every_documented_difference_is_one_of_a_scenario_or_control_that_exists
         name = case_name(str(path))
         names |= {name, *(f"{name} [{control.name}]" for control in scenario.controls)}
     assert set(open_engine("reference").info.contract.differences) <= names
+
+
+@pytest.mark.long
+def test_no_scenario_fails_on_the_reference_worker() -> None:
+    paths = [path for path in SCENARIOS.glob("*/*.yaml") if path.parent.name not in ("findings", "applications")]
+    with Engines() as engines:
+        cases = [CaseRunner(engines).case(Task(read_scenario(path, queues=None), "reference")) for path in paths]
+    assert [case.headline for case in cases if case.verdict is Verdict.FAIL] == []
+    assert len(cases) > 100

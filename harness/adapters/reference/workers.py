@@ -43,6 +43,10 @@ _GRACE: Final = (
     "the reference worker lets running jobs go on for WORKER_SHUTDOWN_GRACE_SECONDS, 20 s, and then gives them back "
     "(reference_impl/worker/worker.py, Worker._drain)"
 )
+_INSISTS: Final = (
+    "the reference worker repeats a report that is not answered until its lease is over "
+    "(reference_impl/worker/settlement.py, Settlement._insist)"
+)
 CONTRACT: Final = Contract(
     differences={
         "shutdown/running_job_is_finished": _GRACE,
@@ -56,6 +60,7 @@ CONTRACT: Final = Contract(
         "expiry/heartbeats_keep_a_lease [heartbeat_interval=0s]": _BEATS,
         "expiry/hung_job_is_timed_out [lease=5m]": _BEATS,
         "expiry/lease_outlives_job [lease=5m]": _BEATS,
+        "outages/store_is_away_while_a_job_runs": f"{_INSISTS}: it is taken before its job is taken back",
     }
 )
 """Where it rightly does something else than the stock worker, for which the scenarios are written."""
