@@ -142,7 +142,7 @@ def test_a_retry_by_hand_after_a_resume_allows_one_more_attempt(engines: Get, na
     assert [*attempts, (claim.attempt, queue.jobs()["a"].max_attempts)] == [(1, 1), (2, 2), (3, 3)]
 
 
-@pytest.mark.parametrize("name", [*PROCRASTINATE, PGQUEUER])
+@pytest.mark.parametrize("name", [*PROCRASTINATE, PGQUEUER, GRAPHILE, BULL])
 def test_two_tools_may_have_one_unique_key_which_is_refused_until_its_job_ends(engines: Get, name: str) -> None:
     queue, _ = fresh(engines(name))
     assert queue.enqueue(JobRequest("a", unique_key="k")).done

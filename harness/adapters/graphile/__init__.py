@@ -155,7 +155,7 @@ def view_of(row: Mapping[str, Any], *, worker: str | None, failed_at: Instant) -
         worker=worker if locked is not None else None,
         output=None,
         error=row["last_error"] if status is not Status.PROCESSING else None,
-        unique_key=row["key"],
+        unique_key=row["key"] and row["key"].removeprefix(f"{row['identifier']} "),
         created_at=instant_of(row["created_at"]) or 0,
         start_after=instant_of(row["run_at"]) or 0,
         started_at=locked,
@@ -245,7 +245,7 @@ class GraphileQueue(AskingQueue):
             "runAt": None if request.start_after is None else milliseconds_of(request.start_after),
             "maxAttempts": request.max_attempts or self._settings.max_attempts,
             "priority": -request.priority,
-            "jobKey": request.unique_key,
+            "jobKey": _key(request),
             "jobKeyMode": None if request.unique_key is None else "unsafe_dedupe",
         }
         given = {name: value for name, value in spec.items() if value is not None}
@@ -313,6 +313,11 @@ class GraphileQueue(AskingQueue):
             holds = before is not None and before["locked_at"] is not None and before["attempts"] == claim.attempt
             return DONE if self._batched and holds else NOTHING
         return without_value(outcome)
+
+
+def _key(request: JobRequest) -> str | None:
+    """A job key is one for all tasks: it is given the tool's with its name."""
+    return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
 
 
 def release(version: str = "latest") -> ForeignRelease:
