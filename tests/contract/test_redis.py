@@ -257,6 +257,16 @@ def test_a_late_result_of_a_message_that_was_restored_is_taken(engines: Get) -> 
     assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)
 
 
+def test_a_message_that_was_restored_counts_as_no_retry(engines: Get) -> None:
+    queue, clocks, _, claim = taken_back(engines(CELERY))
+    waits = []
+    while queue.fail(claim, "no", False).done and queue.jobs()["a"].status is Status.PENDING:
+        waits.append(queue.jobs()["a"].start_after - clocks.now)
+        clocks.now += waits[-1]
+        (claim,) = queue.claim("w2", 1).value
+    assert waits == [Settings().retry_delay, 2 * Settings().retry_delay]
+
+
 def test_early_acknowledgement_loses_what_a_dead_worker_held(engines: Get) -> None:
     queue, clocks = fresh(engines(f"{CELERY}/early"))
     queue.enqueue(JobRequest("a"))

@@ -56,6 +56,7 @@ CONTRACT: Final = Contract(
         "due_job_left": Documented(_HELD, verbs=frozenset({"claim"}), scenario="maintenance/overdue_behind_a_long_job"),
     },
     differences={
+        "crashes/before_failing": _REDELIVERED,
         "crashes/every_attempt_crashes": _REDELIVERED,
         "crashes/while_running": _REDELIVERED,
         "hostile/job_kills_its_worker": _REDELIVERED,
@@ -108,6 +109,8 @@ class CeleryQueue(AskingQueue):
         """When each job was sent, and from when it may run."""
         self._claims: dict[JobId, list[tuple[str, str, int, Instant]]] = {}
         """Tag, worker, number and time of each delivery."""
+        self._retries: dict[int, int] = {}
+        """By the number of a delivery, how often its task was retried before: what is restored was not."""
         self._ended_at = opened.ended_at
         self._final: dict[JobId, JobView] = {}
         """Each job that ended, as it did last."""
@@ -239,6 +242,7 @@ class CeleryQueue(AskingQueue):
         job, number, now = told["job"], told["number"], self._clocks.store()
         self._admit(job)
         self._claims[job].append((told["tag"], worker, number, now))
+        self._retries[number] = told["retries"]
         self._put_back.discard(job)
         attempt = len(self._claims[job])
         return Claim(job, attempt, number, worker, told["tool"], now + self._settings.lease)
@@ -252,12 +256,12 @@ class CeleryQueue(AskingQueue):
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Record the failure, or retry as `autoretry_for` with a backoff does; then acknowledge."""
         most = self._sent[claim.job].max_attempts or self._settings.max_attempts
-        again = None
-        if not final and claim.attempt < most:
+        again, retries = None, self._retries[claim.token]
+        if not final and retries + 1 < most:
             settings, now = self._settings, self._clocks.store()
             wait = settings.retry_delay
             if settings.retry_backoff:
-                wait = min(settings.retry_delay << (claim.attempt - 1), settings.retry_delay_max)
+                wait = min(settings.retry_delay << retries, settings.retry_delay_max)
             again = now + wait
         about = {"error": error, "again": None if again is None else seconds_of(again)}
         outcome = self._settle("fail", claim, **about)
