@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator
+from textwrap import dedent
 
 import pytest
 
@@ -20,7 +21,10 @@ from harness.model.duration import MILLISECOND
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
+from harness.run.play import play
 from harness.run.session import Limits
+from harness.run.verdict import Verdict
+from harness.scenario.reader import read_scenario_text
 from harness.wiring import open_engine
 from tests.contract.opened_engines import Get, fresh, opened_engines
 
@@ -299,6 +303,33 @@ def test_a_job_that_is_asked_to_abort_and_fails_ends_from_2_9_2_on(engines: Get,
 
 
 # PgQueuer -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "scenario",
+    [
+        """
+        settings: {tool_concurrency: 1}
+        workers: [w1]
+        jobs: {a: {outcomes: fail, priority: 5}, z: {}}
+        tape: [{at: w1 running z, do: crash}]
+        """,
+        """
+        workers: [w1]
+        jobs: {a: {outcomes: [fail, fail, succeed]}}
+        tape: [{at: w1 fail a, do: cut off for a lease - 1s}]
+        """,
+    ],
+    ids=["past a limit", "by an outage"],
+)
+def test_what_it_documents_of_a_stale_job_that_is_picked_is_no_anomaly(engines: Get, scenario: str) -> None:
+    text = dedent(f"""
+        format: 1
+        title: A stale job is picked.
+        restart_after: 5s
+        {scenario}""")
+    run = play(read_scenario_text(text, path="stale.yaml"), engine=engines(PGQUEUER))
+    assert (run.verdict, run.found) == (Verdict.PASS, set())
 
 
 def test_a_heartbeat_keeps_a_job_from_being_picked_again_until_it_is_too_old(engines: Get) -> None:

@@ -66,6 +66,11 @@ _NO_RESULTS: Final = (
     " (docs: guides/retry, Behavior summary; guides/reliability, Audit Trail)"
 )
 
+STALES: Final = frozenset(
+    {"crash", "pause", "late", "stop", "outage", "delay", "clock", "drift", "lose request", "lose reply"}
+)
+"""What makes a job stale: its worker is gone, or its heartbeats are."""
+
 CONTRACT: Final = Contract(
     documented={
         "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
@@ -102,7 +107,7 @@ CONTRACT: Final = Contract(
                 states=frozenset({Status.PROCESSING}),
                 scenario="crashes/while_running",
             ),
-            Documented(_NOT_COUNTED, verbs=frozenset({"fail"}), faults=frozenset({"crash", "pause", "late", "stop"})),
+            Documented(_NOT_COUNTED, verbs=frozenset({"fail"}), faults=STALES),
         ),
         "final_error_retried": Documented(
             _NO_FINAL,
@@ -119,7 +124,7 @@ CONTRACT: Final = Contract(
             "a stale job is picked past a limit, where a fresh one must wait"
             " (docs: design/dequeue-composition, Invariants)",
             verbs=frozenset({"claim"}),
-            states=frozenset({Status.PENDING}),
+            faults=STALES,
         ),
     },
     differences={
