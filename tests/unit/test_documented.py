@@ -9,8 +9,10 @@ import pytest
 from harness.adapters.bullmq.queue import contract as bullmq_contract
 from harness.adapters.celery import CONTRACT as CELERY
 from harness.adapters.chancy import CONTRACT as CHANCY
+from harness.adapters.chancy import release as chancy_release
 from harness.adapters.django_tasks import CONTRACT as DJANGO_TASKS
 from harness.adapters.dramatiq import CONTRACT as DRAMATIQ
+from harness.adapters.foreign_queue import Opened
 from harness.adapters.graphile import CONTRACT as GRAPHILE
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.adapters.pgboss.contract import POLICIES, contract_of
@@ -22,7 +24,9 @@ from harness.conformance.judge import cases
 from harness.errors import NothingToJudge
 from harness.invariants import ANOMALIES
 from harness.mistakes import CATALOGUE
+from harness.model.duration import SECOND
 from harness.model.lifecycle import Status
+from harness.model.settings import Settings
 from harness.port import Claim, Contract, Documented
 from harness.run.session import Session
 from harness.scenario.job_plan import Ending, JobPlan
@@ -116,3 +120,9 @@ def test_a_search_that_could_report_nothing_is_no_pass() -> None:
     refuse_blindness(engine, frozenset({"livelock", "job_stuck"}))
     with pytest.raises(NothingToJudge, match="no livelock would be reported"):
         refuse_blindness(engine, frozenset({"livelock"}))
+
+
+def test_chancy_loses_a_worker_after_the_whole_seconds_that_its_leases_are_judged_by() -> None:
+    settings = CHANCY.effective(Settings(lease=SECOND + 1))
+    opened = Opened(*[None] * 2, settings, *[None] * 3)  # type: ignore[arg-type]
+    assert (settings.lease, chancy_release("0.26.0").reset(opened)) == (2 * SECOND, {"silence": 2})

@@ -16,6 +16,7 @@ from harness.history.outcome import Outcome, done
 from harness.model.duration import DAY, SECOND, Duration, Instant
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import QueueState, Status
+from harness.model.settings import Settings
 from harness.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 
 PACKAGE: Final = "chancy"
@@ -31,6 +32,13 @@ _BY_RETRY: Final = "whether a failure is final is not asked (src: plugins/retry.
 
 _FINDINGS: Final = "scenarios/findings/chancy"
 _LATE: Final = f"{_FINDINGS}/a_late_result_is_taken.yaml"
+
+
+
+def effective(settings: Settings) -> Settings:
+    """A worker counts as lost after whole seconds."""
+    return settings.changed(lease=-(-settings.lease // SECOND) * SECOND)
+
 
 _LATELY: Final = frozenset(
     {"illegal_transition", "terminal_job_revived", "stale_fail", "stale_complete", "backoff_out_of_range"}
@@ -61,6 +69,7 @@ CONTRACT: Final = Contract(
         "zombies/failure_after_completion": Known(_LATELY, _LATE),
         "zombies/late_fail": Known(_LATELY, _LATE),
     },
+    effective=effective,
 )
 
 LOOK: Final = b"""
@@ -210,7 +219,7 @@ def release(version: str = "latest") -> ForeignRelease:
         contract=CONTRACT,
         start=in_python(__file__, PACKAGE, number, DRIVER),
         empty=lambda opened: opened.database.empty("chancy_jobs", "chancy_workers"),
-        reset=lambda opened: {"silence": max(1, opened.settings.lease // SECOND)},
+        reset=lambda opened: {"silence": effective(opened.settings).lease // SECOND},
         gated=False,
     )
 
