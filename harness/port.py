@@ -461,6 +461,11 @@ class Contract:
     """Settings that it has no way to take: a scenario that sets one of them otherwise is not judged there."""
     fixed_where: Mapping[str, str] = field(default_factory=dict)
     """Of what is fixed, where that is written and what to do to change it."""
+    ignored: Mapping[str, str] = field(default_factory=dict)
+    """Settings that change nothing there, each with what it does instead and the place where that is told.
+
+    A scenario that sets one is judged all the same, under what is `effective`; who asks for one by name is refused.
+    """
     intended: Mapping[str, str] = field(default_factory=dict)
     """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
     unseen: Mapping[str, str] = field(default_factory=dict)
@@ -496,11 +501,18 @@ class Contract:
         return self.effective(settings) if self.fixed else settings
 
     def refuse(self, changes: Mapping[str, Any]) -> None:
-        """Raise UsageError where these changes, by setting, would change what is fixed: they would not be made."""
-        own = self.held(Settings()) if self.fixed else None
+        """Raise UsageError where these changes, by setting, would not be made: what is fixed or ignored."""
+        own = self.effective(Settings()) if changes else None
         for name, value in changes.items():
-            if name in self.fixed and value != getattr(own, name):
+            if value == getattr(own, name):
+                continue
+            if name in self.fixed:
                 raise UsageError(f"--set {name}: {self.fixed_where.get(name, f'the target fixes {name}')}")
+            if name in self.ignored:
+                raise UsageError(
+                    f"--set {name}: it changes nothing on this engine: {self.ignored[name]}",
+                    hint="Leave it out, or name an engine that has this setting, such as memory.",
+                )
 
 
 class Application(Protocol):

@@ -17,6 +17,7 @@ from harness.cli.search import (
     STOPPED,
     FindingPresenter,
     SearchRequest,
+    changed,
     changes_of,
     configure_search,
     print_unjudged,
@@ -165,7 +166,6 @@ def execute(arguments: argparse.Namespace) -> int:
     scope = scope_of(arguments, request.settings if arguments.settings_from else SCOPE_SETTINGS)
     with Engines(without=request.without) as engines:
         engine = engines.get(request.target)
-        engine.info.contract.refuse(changes_of(arguments))
         scope = _as_the_target_is_set(scope, arguments, request, engine)
         with raised_at_once():
             engine.info.prepare()
@@ -178,7 +178,8 @@ def _as_the_target_is_set(scope: Scope, arguments: argparse.Namespace, request: 
     """Return the scope under the target's own settings, where it has any and no repository was named for them."""
     named = bool(arguments.settings_from)
     own = None if named else engine.info.settings
-    settings = scope.settings if own is None else small(own).changed(**changes_of(arguments))
+    settings = (request.settings if named else SCOPE_SETTINGS) if own is None else small(own)
+    settings = changed(settings, arguments, engine)
     return replace(scope, settings=request.held(settings, engine, named=named))
 
 

@@ -18,7 +18,7 @@ from harness.cli.output import show_lines
 from harness.cli.search import (
     STOPPED,
     SearchRequest,
-    changes_of,
+    changed,
     configure_search,
     print_judges,
     print_unjudged,
@@ -278,12 +278,11 @@ def _command(arguments: argparse.Namespace) -> str:
 
 def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine) -> CampaignPlan:
     own = None if arguments.settings_from else engine.info.settings
-    changes = changes_of(arguments)
-    engine.info.contract.refuse(changes)
+    settings = changed(own or request.settings, arguments, engine)
     return CampaignPlan(
         OPENER,
         request.target,
-        request.held((own or request.settings).changed(**changes), engine, named=bool(arguments.settings_from)),
+        request.held(settings, engine, named=bool(arguments.settings_from)),
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,

@@ -42,8 +42,9 @@ from harness.report.screen import (
     setting_text,
     wrap,
 )
+from harness.run.play import uncovered_capabilities
 from harness.run.verdict import Run
-from harness.scenario.scenario import Scenario
+from harness.scenario.scenario import Scenario, without_maintenance
 from harness.wiring import (
     SESSIONS,
     WITHOUT,
@@ -303,6 +304,24 @@ def _own_promises(target: str) -> frozenset[str]:
 def _has_sessions(target: str, file_sessions: bool) -> bool:
     """Whether a target gives its actors sessions unasked; the processes of a system have their own anyway."""
     return file_sessions and is_queue_file(target) and not is_system_file(target)
+
+
+def changed(settings: Settings, arguments: argparse.Namespace, engine: Engine) -> Settings:
+    """Return the settings with what `--set` changes.
+
+    Raises UsageError for a change that the engine would ignore, or that asks for what it cannot do: what was found
+    under it could not be replayed there.
+    """
+    changes = changes_of(arguments)
+    engine.info.contract.refuse(changes)
+    asked = settings.changed(**changes)
+    if not engine.info.capabilities.maintenance and "stuck_timeout" not in changes:
+        asked = without_maintenance(asked)
+    before = uncovered_capabilities(Scenario(settings=settings), engine)
+    for told in uncovered_capabilities(Scenario(settings=asked), engine):
+        if told not in before:
+            raise UsageError(f"--set: {told.partition('; ')[0]}", hint="Leave it out, or name an engine that has it.")
+    return asked
 
 
 def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from harness.model.duration import MILLISECOND, SECOND, Duration
 from harness.model.settings import Settings
 from harness.port import Capabilities, Missed
 from harness.scenario.job_plan import Ending, JobPlan, Payload, Span
-from harness.scenario.scenario import RESTART_AFTER, PausePlan, Scenario
+from harness.scenario.scenario import RESTART_AFTER, PausePlan, Scenario, without_maintenance
 from harness.sim.choices import Choices
 
 WORKERS = ("w1", "w2", "w3")
@@ -185,6 +185,7 @@ def draw(
     `lease` is what the queue makes of the lease, where that is something else than the settings say.
     """
     lease = settings.lease if lease is None else lease
+    settings = settings if capabilities.maintenance else without_maintenance(settings)
     settings = _draw_settings(choices, settings, capabilities, lease=lease)
     count = int(choices.pick("jobs", ("1", "2", "3")))
     features = _draw_features(choices, capabilities) - left_out

@@ -269,6 +269,11 @@ RESTART_AFTER: Duration = 5 * SECOND
 # what it needs of a queue ---------------------------------------------------------------------------------------------
 
 
+def without_maintenance(settings: Settings) -> Settings:
+    """Return settings that ask for no maintenance: where there is none, nothing goes by the stuck timeout."""
+    return settings.changed(stuck_timeout=max(settings.stuck_timeout, settings.lease))
+
+
 def needed_capabilities(scenario: Scenario) -> dict[str, str]:
     """Return the capabilities that a scenario needs, each with what needs it."""
     needed: dict[str, str] = {}

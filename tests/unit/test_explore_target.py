@@ -10,6 +10,10 @@ from harness.adapters.memory import MemoryEngine
 from harness.application import ApplicationEngine
 from harness.cli import main
 from harness.errors import ExitCode, UsageError
+from harness.explore.sampling import Sampler
+from harness.model.duration import HOUR
+from harness.model.settings import Settings
+from harness.run.play import uncovered_capabilities
 from harness.wiring import located, open_target
 
 TEXT = """
@@ -112,3 +116,41 @@ class Mine(MemoryEngine):
 def test_an_engine_installs_what_it_needs_before_anybody_waits_for_a_step(tmp_path: Path, options: list[str]) -> None:
     (tmp_path / "mine.py").write_text(SLOW_TO_INSTALL, encoding="utf-8")
     assert main([options[0], f"{tmp_path / 'mine.py'}:Mine", *options[1:]]) == ExitCode.PASS
+
+
+FEWER = """
+from dataclasses import replace
+from harness.adapters.memory import MemoryEngine
+from harness.port import Contract
+
+def fewer():
+    engine = MemoryEngine()
+    can = replace(engine.info.capabilities, heartbeat=False, maintenance=False, concurrency_limits=False)
+    engine.info = replace(engine.info, capabilities=can, contract=Contract(ignored={"retry_delay": "it waits a day"}))
+    return engine
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "told"),
+    [
+        ("explore", "retry_delay=5m", "--set retry_delay: it changes nothing on this engine: it waits a day"),
+        ("explore", "heartbeat_interval=1m", "--set: memory has no heartbeat, which settings.heartbeat_interval needs"),
+        ("explore", "tool_concurrency=1", "memory has no concurrency_limits, which settings.tool_concurrency needs"),
+        ("exhaust", "stuck_timeout=5m", "memory has no maintenance, which a stuck_timeout that is shorter than the"),
+        ("exhaust", "retry_delay=5m", "--set retry_delay: it changes nothing on this engine"),
+    ],
+)
+def test_what_would_change_nothing_there_or_needs_what_it_has_not_is_refused(
+    tmp_path: Path, command: str, given: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(FEWER, encoding="utf-8")
+    assert main([command, f"{tmp_path}/mine.py:fewer", "--set", given]) == ExitCode.USAGE
+    assert told in capsys.readouterr().err
+
+
+def test_a_longer_lease_is_drawn_so_that_it_replays_without_maintenance(file: Path) -> None:
+    file.write_text(FEWER, encoding="utf-8")
+    sampler = Sampler(open_target(f"{file}:fewer"), Settings(lease=2 * HOUR))
+    drawn = [sampler.session(seed).scenario for seed in range(5)]
+    assert [uncovered_capabilities(scenario, sampler.engine) for scenario in drawn] == [()] * 5

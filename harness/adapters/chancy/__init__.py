@@ -34,7 +34,6 @@ _FINDINGS: Final = "scenarios/findings/chancy"
 _LATE: Final = f"{_FINDINGS}/a_late_result_is_taken.yaml"
 
 
-
 def effective(settings: Settings) -> Settings:
     """A worker counts as lost after whole seconds."""
     return settings.changed(lease=-(-settings.lease // SECOND) * SECOND)

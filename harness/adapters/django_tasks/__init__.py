@@ -91,6 +91,10 @@ CONTRACT: Final = Contract(
         "maintenance/overdue_behind_a_long_job": _KILLED,
     },
     effective=effective,
+    ignored={
+        "lease": _NO_LEASE,
+        **dict.fromkeys(("max_attempts", "retry_delay", "retry_backoff", "retry_delay_max"), _ONCE),
+    },
     oldest_first=False,
 )
 

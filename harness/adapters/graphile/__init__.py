@@ -113,6 +113,7 @@ CONTRACT: Final = Contract(
         ),
     },
     effective=effective,
+    ignored={"lease": _LEASE, **dict.fromkeys(("retry_delay", "retry_backoff", "retry_delay_max"), _BACKOFF)},
     oldest_first=False,  # Its priority alone is promised (docs: library/add-job, priority); a retry changes run_at.
 )
 

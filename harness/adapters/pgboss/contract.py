@@ -151,6 +151,9 @@ NO_FINAL_FAILURE: Final = (
 )
 
 
+_NO_CAP: Final = "version 10 has no longest retry delay (docs: api/jobs, send, Retry options)"
+
+
 def effective(settings: Settings) -> Settings:
     """pg-boss 10 knows no longest retry delay."""
     return settings.changed(retry_delay_max=NO_CAP)
@@ -173,7 +176,7 @@ _STANDARD: Final = Contract(
             "retry() raises the limit by one and keeps the count, which is no new budget (src: plans, retryJobs);"
             " 10.1 has none"
         ),
-        "retries/backoff_is_capped": "version 10 has no longest retry delay (docs: api/jobs, send, Retry options)",
+        "retries/backoff_is_capped": _NO_CAP,
         "retries/final_error_is_not_retried": NO_FINAL_FAILURE,
         "concurrency/serial_key_is_free_after_failure": NO_FINAL_FAILURE,
         "uniqueness/key_is_free_after_failure": NO_FINAL_FAILURE,
@@ -181,6 +184,7 @@ _STANDARD: Final = Contract(
     },
     known=known_of("10"),
     effective=effective,
+    ignored={"retry_delay_max": _NO_CAP},
     doublings=DOUBLINGS,
 )
 

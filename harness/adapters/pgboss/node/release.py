@@ -153,6 +153,7 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
         known={},
         differences=differences,
         effective=effective,
+        ignored={} if major >= FIRST_WITH_CAP else contract.ignored,
         period=period_of,
         slot_due=(MILLISECOND, WINDOW),
     )
