@@ -469,7 +469,7 @@ class Contract:
     intended: Mapping[str, str] = field(default_factory=dict)
     """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
     unseen: Mapping[str, str] = field(default_factory=dict)
-    """Of what is documented, what cannot be judged there, each with the reason."""
+    """What cannot be judged there, each with the reason: anomalies that a run cannot show, whatever its queue does."""
     file: str = ""
     """The user's own file in which `without` names what is intended; empty: there is none."""
     draft: bool = False

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from harness.foreign import npm_package, python_package
 from harness.foreign.clocks import prove
@@ -37,6 +37,12 @@ from harness.port import (
 
 if TYPE_CHECKING:
     from harness.foreign.database import ForeignDatabase
+
+
+OWN_CLOCKS: Final[Mapping[str, str]] = {
+    "foreign_clock": "its processes read clocks of their own, and here all of them show the store's time"
+}
+"""What is `unseen` where a library goes by the clock of its process: no worker's clock that is off reaches it."""
 
 
 class Opened(NamedTuple):

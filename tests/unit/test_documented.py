@@ -19,7 +19,7 @@ from harness.adapters.pgboss.contract import POLICIES, contract_of
 from harness.adapters.pgqueuer import CONTRACT as PGQUEUER
 from harness.adapters.procrastinate import CONTRACT as PROCRASTINATE
 from harness.adapters.procrastinate import SESSIONS_CONTRACT
-from harness.cli.search import refuse_blindness
+from harness.cli.search import print_unjudged, refuse_blindness
 from harness.conformance.judge import cases
 from harness.errors import NothingToJudge
 from harness.invariants import ANOMALIES
@@ -126,3 +126,11 @@ def test_chancy_loses_a_worker_after_the_whole_seconds_that_its_leases_are_judge
     settings = CHANCY.effective(Settings(lease=SECOND + 1))
     opened = Opened(*[None] * 2, settings, *[None] * 3)  # type: ignore[arg-type]
     assert (settings.lease, chancy_release("0.26.0").reset(opened)) == (2 * SECOND, {"silence": 2})
+
+
+@pytest.mark.parametrize("name", ["bullmq", "celery", "chancy", "django-tasks-db", "dramatiq", "procrastinate"])
+def test_a_search_says_where_no_clock_of_a_worker_reaches_the_library(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    print_unjudged(MemoryEngine(contract=CONTRACTS[name]), frozenset())
+    assert capsys.readouterr().out.startswith("Not judged: foreign_clock (its processes read clocks of their own")

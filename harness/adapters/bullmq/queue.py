@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from harness.adapters.foreign_queue import AskingQueue, Opened, without_value
+from harness.adapters.foreign_queue import OWN_CLOCKS, AskingQueue, Opened, without_value
 from harness.foreign.database import instant_at
 from harness.history.outcome import Outcome, done
 from harness.model.duration import DAY, MILLISECOND, Duration, Instant
@@ -334,6 +334,7 @@ def contract(known: Mapping[str, Known], **more: Any) -> Contract:
         differences=DIFFERENCES,
         known=known,
         effective=effective,
+        unseen=OWN_CLOCKS,
         oldest_first=False,  # What stalls has another place in line on each store, and guide/jobs/fifo is silent on it.
         **more,
     )

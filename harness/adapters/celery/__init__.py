@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, in_python, without_value
+from harness.adapters.foreign_queue import (
+    OWN_CLOCKS,
+    AskingQueue,
+    ForeignEngine,
+    ForeignRelease,
+    Opened,
+    in_python,
+    without_value,
+)
 from harness.errors import UsageError, did_you_mean
 from harness.foreign import newest_python
 from harness.history.outcome import Outcome, done
@@ -70,6 +78,7 @@ CONTRACT: Final = Contract(
         "zombies/result_after_completion": Known(frozenset({"stale_complete"}), _LATE),
     },
     oldest_first=False,  # What is restored is put back at the other end of the list, and what has an ETA is held.
+    unseen=OWN_CLOCKS,
 )
 
 LOOK: Final = """

@@ -9,7 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, in_python, without_value
+from harness.adapters.foreign_queue import (
+    OWN_CLOCKS,
+    AskingQueue,
+    ForeignEngine,
+    ForeignRelease,
+    Opened,
+    in_python,
+    without_value,
+)
 from harness.foreign import newest_python
 from harness.foreign.database import instant_of, timestamp_of
 from harness.history.outcome import Outcome, done
@@ -69,6 +77,7 @@ CONTRACT: Final = Contract(
         "zombies/late_fail": Known(_LATELY, _LATE),
     },
     effective=effective,
+    unseen=OWN_CLOCKS,
 )
 
 LOOK: Final = b"""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from harness.adapters.foreign_queue import (
+    OWN_CLOCKS,
     AskingQueue,
     ForeignEngine,
     ForeignRelease,
@@ -96,6 +97,7 @@ CONTRACT: Final = Contract(
         **dict.fromkeys(("max_attempts", "retry_delay", "retry_backoff", "retry_delay_max"), _ONCE),
     },
     oldest_first=False,
+    unseen=OWN_CLOCKS,
 )
 
 LOOK: Final = f"""

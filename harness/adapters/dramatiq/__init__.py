@@ -10,7 +10,15 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from harness.adapters.foreign_queue import AskingQueue, ForeignEngine, ForeignRelease, Opened, in_python, without_value
+from harness.adapters.foreign_queue import (
+    OWN_CLOCKS,
+    AskingQueue,
+    ForeignEngine,
+    ForeignRelease,
+    Opened,
+    in_python,
+    without_value,
+)
 from harness.foreign import newest_python
 from harness.foreign.database import instant_at, milliseconds_of
 from harness.history.outcome import Outcome, done
@@ -69,6 +77,7 @@ CONTRACT: Final = Contract(
         "zombies/late_fail": Known(_LATELY, _LATE),
     },
     oldest_first=False,  # What is put back or was delayed goes to the end of the list.
+    unseen=OWN_CLOCKS,
 )
 
 LOOK: Final = """

@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, ClassVar, Final
 
 from harness.adapters.foreign_queue import (
+    OWN_CLOCKS,
     AskingQueue,
     ForeignEngine,
     ForeignRelease,
@@ -117,6 +118,7 @@ CONTRACT: Final = Contract(
     },
     effective=effective,
     ignored={"retry_delay_max": _WAITS},
+    unseen=OWN_CLOCKS,
 )
 
 SESSIONS_CONTRACT: Final = replace(
