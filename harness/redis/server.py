@@ -9,6 +9,7 @@ real time. Both can be had on Linux x86_64 alone; elsewhere the engines that nee
 
 from __future__ import annotations
 
+import fcntl
 import importlib.util
 import os
 import platform
@@ -40,6 +41,10 @@ WHEELS: Final = {
 """Packages that have a server, and where."""
 LIBRARY: Final = "vendor/libfaketime/src/libfaketime.so.1"
 PROGRAMS: Final = ("valkey-server", "redis-server")
+PREFIX: Final = "job-harness-redis-"
+"""How the name of a server's folder begins."""
+HELD: Final = "held"
+"""A file in that folder, which is locked as long as the server or its harness runs, and names the server's process."""
 STARTS_WITHIN: Final = 10.0
 AGREES_WITHIN: Final = 5.0
 OPTIONS: Final = (
@@ -130,13 +135,47 @@ class RedisServer:
 
     def __init__(self, program: RedisProgram, library: Path) -> None:
         """Start it, its clock at the origin. Raises EnvironmentUnavailable where it does not answer, or not in time."""
-        root = Path("/dev/shm")
-        self._folder = Path(tempfile.mkdtemp(prefix="job-harness-redis-", dir=root if root.is_dir() else None))
+        root = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+        sweep(root)
+        self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
         self.socket = self._folder / "socket"
         self._clock = self._folder / "now"
         self._log = self._folder / "log"
         self.set_clock(0)
-        environment = {
+        self._start(program, library)
+        try:
+            self.provenance = self._proven(program)
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self, program: RedisProgram, library: Path) -> None:
+        theirs, life = os.pipe()
+        held = _held(self._folder)
+        try:
+            with self._log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [str(program.path), *OPTIONS, "--unixsocket", str(self.socket), "--dir", str(self._folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    env=self._environment(library),
+                    cwd=self._folder,
+                    pass_fds=(theirs, held),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            for descriptor in (theirs, life, held):
+                os.close(descriptor)
+            shutil.rmtree(self._folder, ignore_errors=True)
+            raise EnvironmentUnavailable(f"it cannot be started: {error}") from error
+        end_with_us(self._process.pid, theirs)
+        os.close(theirs)
+        os.write(held, b"%d" % self._process.pid)
+        self._end = weakref.finalize(self, _ended, self._process, self._folder, (life, held), os.getpid())
+
+    def _environment(self, library: Path) -> dict[str, str]:
+        return {
             "PATH": os.environ.get("PATH", ""),
             "LD_PRELOAD": str(library),
             "FAKETIME_TIMESTAMP_FILE": str(self._clock),
@@ -145,33 +184,6 @@ class RedisServer:
             "TZ": "UTC",
             "LC_ALL": "C",
         }
-        theirs, life = os.pipe()
-        command = [str(program.path), *OPTIONS, "--unixsocket", str(self.socket), "--dir", str(self._folder)]
-        try:
-            with self._log.open("wb") as log:
-                self._process = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                    env=environment,
-                    cwd=self._folder,
-                    pass_fds=(theirs,),
-                    start_new_session=True,
-                )
-        except OSError as error:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            raise EnvironmentUnavailable(f"it cannot be started: {error}") from error
-        finally:
-            os.set_inheritable(life, False)
-        end_with_us(self._process.pid, theirs)
-        os.close(theirs)
-        self._end = weakref.finalize(self, _ended, self._process, self._folder, life, os.getpid())
-        try:
-            self.provenance = self._proven(program)
-        except BaseException:
-            self.stop()
-            raise
 
     def _proven(self, program: RedisProgram) -> str:
         """Wait until it answers, and prove that its clock is ours: keys end when the file moves, and not before.
@@ -264,14 +276,41 @@ def _stamp(milliseconds: int) -> str:
     return f"{_whole_seconds(milliseconds):016d}.{milliseconds % 1_000:03d}010\n"
 
 
-def _ended(process: subprocess.Popen[bytes], folder: Path, life: int, owner: int) -> None:
-    with suppress(OSError):
-        os.close(life)
+def _held(folder: Path) -> int:
+    """Lock the folder of a server that is to start, and return the descriptor that holds it.
+
+    The file has its name only once it is locked: a process that sweeps meanwhile does not find it.
+    """
+    descriptor = os.open(folder / "new", os.O_RDWR | os.O_CREAT, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    (folder / "new").rename(folder / HELD)
+    return descriptor
+
+
+def sweep(root: Path) -> None:
+    """Remove what servers left that ended with a harness which was killed, and so could remove nothing."""
+    for held in root.glob(f"{PREFIX}*/{HELD}"):
+        with suppress(OSError, ValueError):
+            if held.parent.lstat().st_uid != os.geteuid():
+                continue
+            with held.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _remove(held.parent, int(file.read() or 0))
+
+
+def _ended(process: subprocess.Popen[bytes], folder: Path, descriptors: tuple[int, ...], owner: int) -> None:
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)
     if os.getpid() != owner:  # A forked child leaves the parent's server alone.
         return
     process.kill()
     process.wait()
+    _remove(folder, process.pid)
+
+
+def _remove(folder: Path, pid: int) -> None:
     shutil.rmtree(folder, ignore_errors=True)
-    for left in (f"faketime_shm_{process.pid}", f"sem.faketime_sem_{process.pid}"):
+    for left in (f"faketime_shm_{pid}", f"sem.faketime_sem_{pid}"):
         with suppress(OSError):
             (Path("/dev/shm") / left).unlink()  # libfaketime's own, which a killed process cannot remove.

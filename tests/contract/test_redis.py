@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +24,7 @@ from harness.model.settings import Settings
 from harness.port import Claim, Engine, JobRequest
 from harness.redis import RedisError, RedisStore
 from harness.redis import server as redis_server
+from harness.redis.server import sweep
 from harness.run.session import Session
 from harness.run.verdict import Verdict
 from harness.scenario.job_plan import JobPlan
@@ -84,6 +88,24 @@ def test_a_server_that_dies_is_named_and_leaves_nothing(store: RedisStore) -> No
         other.confirm()
     other.close()
     assert not folder.exists()
+
+
+def test_what_a_killed_harness_left_is_removed_by_the_next_and_nothing_of_those_that_run(store: RedisStore) -> None:
+    program = "from harness.redis import RedisStore; store = RedisStore(); print(store.url, flush=True); input()"
+    with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as killed:
+        assert killed.stdout is not None
+        folder = Path(killed.stdout.readline().strip().removeprefix("unix://")).parent
+        pid = (folder / "held").read_text()
+        sweep(folder.parent)
+        assert folder.exists()
+        killed.kill()
+    with (folder / "held").open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # The server has ended too.
+    sweep(folder.parent)
+    assert not folder.exists()
+    assert not [left for left in folder.parent.iterdir() if left.name.endswith(f"faketime_shm_{pid}")]
+    assert store.ask("PING") == b"PONG"
+    assert Path(store.url.removeprefix("unix://")).exists()
 
 
 @pytest.mark.parametrize(
