@@ -226,20 +226,24 @@ def newest_python(name: str, wanted: str) -> str:
         raise UsageError(f"{clipped(wanted)} is not a version of {name}", hint="Name one such as 3, 3.8.1 or latest.")
     if wanted.count(".") >= 2:
         return wanted
+    silent: EnvironmentUnavailable | None = None
     try:
         command = [*pip_command(), "index", "versions", name, "--disable-pip-version-check", "--only-binary=:all:"]
         told = run(command, seconds=ASK_SECONDS, what=f"the versions of {name} are unknown", hint="")
         known = told.partition("Available versions:")[2].partition("\n")[0].replace(",", " ").split()
-    except EnvironmentUnavailable:
+    except EnvironmentUnavailable as error:
+        silent = error
         known = [
             path.name.rpartition("@")[2].partition("+")[0] for path in cache_folder("python").glob(f"{_TAG}-{name}@*")
         ]
     numbered = [version for version in known if _NUMBERED.fullmatch(version)]
     fitting = [version for version in numbered if wanted == "latest" or version.startswith(f"{wanted}.")]
     if not fitting:
+        why = f": {silent.message}" if silent is not None else ""
+        hint = f"Name a version in full, as in {name}@1.2.3, or bring the index within reach."
         raise EnvironmentUnavailable(
-            f"no version {wanted} of {name} is known here",
-            hint=f"Name a version in full, as in {name}@1.2.3, or bring the index within reach.",
+            f"no version {wanted} of {name} is known here{why}",
+            hint=silent.hint if silent is not None and silent.hint else hint,
         )
     return max(fitting, key=lambda version: tuple(int(part) for part in version.split(".")))
 

@@ -92,6 +92,19 @@ def test_the_newest_one_in_the_cache_will_do_without_a_registry(
     assert packages.newest_npm("pg-boss", "latest") == "12.10.0"
 
 
+def test_an_environment_without_pip_is_told_so_where_no_release_is_in_the_cache(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(packages.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        EnvironmentUnavailable, match=r"no version 0\.26 of chancy is known here: .* has no pip"
+    ) as told:
+        packages.newest_python("chancy", "0.26")
+    assert "uv pip install pip" in str(told.value)
+    packages.installed("python", f"{packages._TAG}-chancy@0.26.0+psycopg", lambda folder: None)
+    assert packages.newest_python("chancy", "0.26") == "0.26.0"
+
+
 @pytest.mark.parametrize("newest", [packages.newest_npm, packages.newest_python])
 def test_what_is_no_version_is_refused(newest: object) -> None:
     assert callable(newest)
