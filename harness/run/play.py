@@ -121,7 +121,8 @@ def play(
         if real is not None:
             left = real.close()
     run = replace(run, failures=(*left, *run.failures))  # What hung or was left explains the outcome.
-    return replace(run, uncovered=(*run.uncovered, *_unused(choices), *unanswered), remarks=remarks, seed=used_seed)
+    uncovered = (*run.uncovered, *_unused(choices), *unanswered)
+    return replace(run, uncovered=uncovered, remarks=(*remarks, *_ignored(scenario, engine)), seed=used_seed)
 
 
 def _found_there(scenario: Scenario, engine: Engine) -> bool:
@@ -158,6 +159,16 @@ def fixed_otherwise(scenario: Scenario, engine: Engine, *, asked: bool = False) 
             at, written = _shown(name, fixed), _shown(name, wanted)
             return (f"{engine.info.name} fixes {name} at {at}, and this is written for {written}",)
     return ()
+
+
+def _ignored(scenario: Scenario, engine: Engine) -> Iterator[str]:
+    """Say, one sentence each, what a scenario sets and the engine goes on without."""
+    contract = engine.info.contract
+    own = contract.effective(DEFAULTS) if contract.ignored else DEFAULTS
+    for name, place in contract.ignored.items():
+        wanted = getattr(scenario.settings, name)
+        if wanted not in (getattr(own, name), getattr(DEFAULTS, name)):
+            yield f"{name} {_shown(name, wanted)} changes nothing on {engine.info.name}: {place}"
 
 
 def _changed_since(scenario: Scenario, engine: Engine) -> str:

@@ -11,9 +11,12 @@ from harness.application import ApplicationEngine
 from harness.cli import main
 from harness.errors import ExitCode, UsageError
 from harness.explore.sampling import Sampler
-from harness.model.duration import HOUR
+from harness.model.duration import HOUR, MINUTE
 from harness.model.settings import Settings
-from harness.run.play import uncovered_capabilities
+from harness.run.play import play, uncovered_capabilities
+from harness.run.verdict import Verdict
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
 from harness.wiring import located, open_target
 
 TEXT = """
@@ -147,6 +150,13 @@ def test_what_would_change_nothing_there_or_needs_what_it_has_not_is_refused(
     (tmp_path / "mine.py").write_text(FEWER, encoding="utf-8")
     assert main([command, f"{tmp_path}/mine.py:fewer", "--set", given]) == ExitCode.USAGE
     assert told in capsys.readouterr().err
+
+
+def test_a_scenario_that_sets_what_is_ignored_there_passes_with_a_remark(file: Path) -> None:
+    file.write_text(FEWER, encoding="utf-8")
+    scenario = Scenario(settings=Settings(retry_delay=HOUR, lease=2 * MINUTE), jobs=(JobPlan("a"),))
+    run = play(scenario, engine=open_target(f"{file}:fewer"))
+    assert (run.verdict, run.remarks) == (Verdict.PASS, ("retry_delay 1h changes nothing on memory: it waits a day",))
 
 
 def test_a_longer_lease_is_drawn_so_that_it_replays_without_maintenance(file: Path) -> None:
