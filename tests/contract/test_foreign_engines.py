@@ -24,7 +24,9 @@ from harness.port import JobRequest
 from harness.run.play import play
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
+from harness.scenario.job_plan import Ending, JobPlan
 from harness.scenario.reader import read_scenario_text
+from harness.scenario.scenario import Scenario
 from harness.wiring import open_engine
 from tests.contract.opened_engines import Get, fresh, opened_engines
 
@@ -127,6 +129,13 @@ def test_the_generic_workload_finds_what_is_wrong_with_it(
 def test_the_generic_workload_does_not_find_it_where_it_was_repaired(engines: Get) -> None:
     sampler = Sampler(engines(GRAPHILE), looking_for=frozenset({"serial_key_shared"}))
     assert sampler.explore(seed=1, runs=60).finding is None
+
+
+@pytest.mark.parametrize("name", [BULL, BOSS, "pgboss@10.4.2"])
+def test_a_retry_without_a_delay_is_as_late_as_the_engine_says(engines: Get, name: str) -> None:
+    job = JobPlan("a", outcomes=(Ending.FAIL, Ending.FAIL, Ending.SUCCEED))
+    run = play(Scenario(settings=Settings(retry_delay=0), jobs=(job,)), engine=engines(name))
+    assert (run.verdict, run.found) == (Verdict.PASS, set())
 
 
 @pytest.mark.parametrize("name", ["pgboss@10.4.2", BOSS])

@@ -120,7 +120,7 @@ class BullQueue(AskingQueue):
         """How many attempts each job may have, oldest first."""
         self._seen: dict[JobId, JobView] = {}
         self._asked: dict[JobId, Instant] = {}
-        """From when each job was to run; in the past, BullMQ does not keep it."""
+        """From when each job was to run, or was to be retried without a delay; in the past, BullMQ does not keep it."""
         self._before: dict[JobId, tuple[int, int]] = {}
         """Attempts that were made and stalls that there had been when an operator last retried each job."""
         self._tokens = 0
@@ -241,7 +241,10 @@ class BullQueue(AskingQueue):
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Move to failed, or to delayed for the next attempt, as its own `Job` decides."""
-        return self._settle("fail", claim, message=error, final=final)
+        outcome = self._settle("fail", claim, message=error, final=final)
+        if outcome.done and self._settings.retry_delay < MILLISECOND:  # It waits again at once, and has no time.
+            self._asked[claim.job] = self._clocks.store()
+        return outcome
 
     def release(self, claim: Claim) -> Outcome:
         """Move back to wait: the attempt has started, and is none that was made."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.errors import UsageError, did_you_mean
-from harness.model.duration import DAY
+from harness.model.duration import DAY, SECOND, Duration
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Contract, Documented, Known
@@ -154,9 +154,14 @@ NO_FINAL_FAILURE: Final = (
 _NO_CAP: Final = "version 10 has no longest retry delay (docs: api/jobs, send, Retry options)"
 
 
+def first_delay(settings: Settings) -> Duration:
+    """Return the wait before the first retry: with backoff it is a second at least (docs: api/jobs, send)."""
+    return max(settings.retry_delay, SECOND) if settings.retry_backoff else settings.retry_delay
+
+
 def effective(settings: Settings) -> Settings:
     """pg-boss 10 knows no longest retry delay."""
-    return settings.changed(retry_delay_max=NO_CAP)
+    return settings.changed(retry_delay=first_delay(settings), retry_delay_max=NO_CAP)
 
 
 _STANDARD: Final = Contract(

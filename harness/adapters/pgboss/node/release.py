@@ -16,6 +16,7 @@ from harness.adapters.pgboss.contract import (
     NO_FINAL_FAILURE,
     STANDARD,
     Policy,
+    first_delay,
     policy_suffix,
     split_policy,
 )
@@ -138,7 +139,7 @@ def contract_of(major: int, policy: Policy = STANDARD) -> Contract:
         """Whole seconds; version 10 has no longest retry delay."""
         cap = settings.retry_delay_max if major >= FIRST_WITH_CAP else NO_CAP
         return settings.changed(
-            retry_delay=seconds_of(settings.retry_delay) * SECOND,
+            retry_delay=seconds_of(first_delay(settings)) * SECOND,
             retry_delay_max=seconds_of(cap) * SECOND,
             lease=seconds_of(settings.lease) * SECOND,
         )
