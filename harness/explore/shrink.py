@@ -171,7 +171,7 @@ class Shrinker:
             if len(scenario.jobs) > 1:
                 yield replace(scenario, jobs=tuple(other for other in scenario.jobs if other is not job))
         for count in range(1, len(scenario.workers)):
-            yield replace(scenario, workers=scenario.workers[:count])
+            yield _with_workers(scenario, scenario.workers[:count])
         if scenario.serves:
             yield replace(scenario, serves={})
         if scenario.pauses:
@@ -228,6 +228,12 @@ def _less_crowded(scenario: Scenario) -> Iterator[Scenario]:
         if count < put_off:
             kept = {name: value for name, value in scenario.presets.items() if name != "put_off"}
             yield replace(scenario, presets=kept | ({"put_off": count} if count else {}))
+
+
+def _with_workers(scenario: Scenario, workers: tuple[str, ...]) -> Scenario:
+    """Leave the other workers out, and what they served: no scenario file may name a worker that is not there."""
+    serves = {worker: tools for worker, tools in scenario.serves.items() if worker in workers}
+    return replace(scenario, workers=workers, serves=serves)
 
 
 def _served(scenario: Scenario) -> bool:
@@ -347,7 +353,7 @@ class JointShrinker(Shrinker):
             for jobs in combinations(scenario.jobs, count):
                 yield replace(scenario, jobs=jobs)
         for worker in scenario.workers if len(scenario.workers) > 1 else ():
-            fewer = replace(scenario, workers=tuple(other for other in scenario.workers if other != worker))
+            fewer = _with_workers(scenario, tuple(other for other in scenario.workers if other != worker))
             if _served(fewer):
                 yield fewer
 

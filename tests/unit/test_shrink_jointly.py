@@ -7,8 +7,9 @@ from itertools import combinations
 
 import pytest
 
+from harness.adapters.memory import MemoryEngine
 from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.shrink import _fitting, _shorter, renamed
+from harness.explore.shrink import JointShrinker, _fitting, _shorter, renamed
 from harness.exploring.campaign import shorter_tapes
 from harness.mistakes import CATALOGUE
 from harness.model.moments import moments
@@ -16,7 +17,7 @@ from harness.model.settings import Settings
 from harness.run.session import Session
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
+from harness.sim.choices import Choices, Deviation
 
 CRASH = Deviation("w2 claim", 3, "crash")
 AFTER_B = Deviation("w1 complete b", 1, "lose reply")
@@ -62,6 +63,19 @@ def test_a_dropped_worker_leaves_what_it_did_to_another() -> None:
     scenario = Scenario(title="", settings=Settings(), workers=("w1", "w2"), jobs=(JobPlan("a"),), tape=(CRASH,))
     assert (Deviation("w1 claim", 3, "crash"),) in _fitting(scenario, replace(scenario, workers=("w1",)))
     assert renamed(Deviation("w1 claim", 1, "w2 first"), "w2", "w3").option == "w3 first"
+
+
+def test_a_dropped_worker_takes_along_what_it_serves() -> None:
+    workers, serves = ("w1", "w2", "w3"), {"w2": ("tool",), "w3": ("other",)}
+    run = Session(Scenario(workers=workers, serves=serves, jobs=(JobPlan("a"),)), engine=MemoryEngine()).run()
+    shrinker = JointShrinker(run, "job_stuck", never_opened, base=Settings(), redraw=never_opened)
+    fewer = [one for one in (*shrinker._candidates(), *shrinker._smaller()) if len(one.workers) < len(workers)]
+    assert any(one.serves for one in fewer)
+    assert all(set(one.serves) <= set(one.workers) for one in fewer)
+
+
+def never_opened(scenario: Scenario, choices: Choices | None = None) -> Session:
+    raise AssertionError("nothing is to be run")
 
 
 def test_a_death_that_an_explored_test_can_do_without_leaves_what_happened_later_to_the_same_worker() -> None:
