@@ -20,11 +20,22 @@ from harness.model.job import JobId, JobView
 from harness.model.lifecycle import CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
 from harness.port import Capabilities
 
-OBSERVED_EVERY = 4
+OBSERVED_EVERY: Final = 4
 """One run in this many is examined: that keeps the cost under a twentieth of a campaign."""
+WORD: Final = 1 << 32
+GOLDEN: Final = 0x9E3779B1
+"""`WORD` times the golden ratio, as an odd number: its multiples spread evenly, whichever of them are picked out."""
 LAST = 0.1
 """The share of the observed runs, from the end, in which new states are counted."""
 ORDINAL: Final = {status: number for number, status in enumerate((*Status, None))}
+
+
+def is_observed(number: int) -> bool:
+    """Say whether the run with this number is examined.
+
+    It is not simply every fourth run: a portfolio takes turns, and of eight runs that would be the same two each time.
+    """
+    return number * GOLDEN % WORD < WORD // OBSERVED_EVERY
 
 
 class Cell(NamedTuple):

@@ -155,8 +155,8 @@ class Tally:
     """Whether the actors were the stock ones: situations are demanded of no others."""
 
 
-REPEATED_EVERY = 100
-"""One run in this many is done twice."""
+REPEATED_EVERY = 101
+"""One run in this many is done twice: an odd number, so that every strategy of a portfolio has its turn."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from harness.errors import ExitCode, HarnessError
-from harness.explore.coverage import OBSERVED_EVERY, Coverage, missing_situations
+from harness.explore.coverage import Coverage, is_observed, missing_situations
 from harness.explore.finding import (
     REPEATED_EVERY,
     Campaign,
@@ -151,7 +151,7 @@ class Sampler:
         tally.stock = self._stock
         if self._first is None:
             self._first = (number, drawn, run.history.events)
-        if number % OBSERVED_EVERY == 0:
+        if is_observed(number):
             tally.coverage.observe(run.history, number=number)
         if again is not None and (differs := first_difference(run.history.events, again.history.events)) is not None:
             tally.unsteady = Unsteady(number, drawn, *differs)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from harness.adapters.memory import MemoryEngine
+from harness.explore.coverage import is_observed
+from harness.explore.finding import REPEATED_EVERY
 from harness.explore.sampling import Sampler, run_seed
 from harness.explore.strategy import TURNS, Strategy, SwarmDrawing, policy_of
 from harness.explore.workload import ENDINGS
@@ -38,6 +41,15 @@ def test_the_tape_of_a_drawn_run_replays_it(strategy: Strategy) -> None:
 
 def test_the_portfolio_takes_turns() -> None:
     assert [policy_of(Strategy.PORTFOLIO, number).strategy for number in range(len(TURNS))] == list(TURNS)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_what_is_examined_and_what_is_done_twice_is_of_every_strategy_alike(seed: int) -> None:
+    turns = Counter(TURNS)
+    for numbers in ([n for n in range(800) if is_observed(n)], range(0, 200 * REPEATED_EVERY, REPEATED_EVERY)):
+        met = Counter(TURNS[run_seed(seed, number) % len(TURNS)] for number in numbers)
+        assert abs(met.total() - 200) < 4
+        assert all(abs(met[strategy] - 200 * turns[strategy] / len(TURNS)) < 8 for strategy in turns)
 
 
 def test_partial_order_sampling_orders_actors_at_most_gates_where_two_are_ready() -> None:
