@@ -549,7 +549,7 @@ class FindingPresenter:
         if self.verbose and finding.drawn:
             print("\n".join(wrap("Drawn by ", finding.drawn, width=WIDTH, lines=2)))
         if not finding.minimal:
-            print("Cut short while it was made smaller (interrupted, or --time was over): a smaller run may exist.")
+            print("Shrinking was cut short (interrupted, --time over, or too many steps): a smaller run may exist.")
 
     def _explained(self, finding: Finding) -> tuple[Run, str]:
         if self.halted:

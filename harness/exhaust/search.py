@@ -548,13 +548,14 @@ def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -
         return Session(candidate, engine=engine, limits=REPLAYED, until=anomaly)
 
     shrinker = Shrinker(run, anomaly, open_session, base=Settings(), held=engine.info.contract.held)
-    minimal = shrink
+    interrupted = False
     try:
         if shrink:
             shrinker.shrink()
-        smallest = Session(shrinker.scenario, engine=engine, limits=REPLAYED).run()
+        smallest = shrinker.finish(lambda found: Session(found, engine=engine, limits=REPLAYED).run())
     except INTERRUPTIONS:
-        minimal, smallest = False, shrinker.best
+        interrupted, smallest = True, shrinker.best
+    minimal = shrink and not interrupted and not shrinker.cut_short
     states = explorer.progress.states
     return Finding(anomaly, shrinker.scenario, smallest, 0, states, shrinker.runs, minimal)
 

@@ -34,7 +34,7 @@ class Finding:
     """How many runs it took to see it."""
     shrink_runs: int
     minimal: bool = True
-    """False where shrinking was interrupted."""
+    """False where shrinking was cut short: a smaller run may exist."""
     drawn: str = ""
     """How the run in which it was first seen was drawn."""
 

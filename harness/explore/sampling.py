@@ -257,21 +257,14 @@ class Sampler:
         try:
             self.watchdog.opening()
             shrinker.shrink()
-            smallest = Session(shrinker.scenario, engine=self.engine, limits=self.limits).run()
+            smallest = shrinker.finish(lambda found: Session(found, engine=self.engine, limits=self.limits).run())
         except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller reports it
             stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()
-        scenario = shrinker.scenario
-        if stop is None and anomaly not in smallest.found and shrinker.hastened:
-            # Within few steps it looked endless, and within all of them it ends: only the first run counts.
-            smallest, scenario = run, replace(run.scenario, tape=run.tape)
-        elif anomaly not in smallest.found:
-            smallest = shrinker.best
+        minimal = stop is None and not shrinker.cut_short
         drawn = policy_of(self.strategy, seed).about
-        finding = Finding(
-            anomaly, scenario, smallest, seed, runs, shrinker.runs, stop is None and not shrinker.hurried, drawn
-        )
+        finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal, drawn)
         return finding, stop
 
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:

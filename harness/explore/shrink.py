@@ -96,13 +96,13 @@ class Shrinker:
         hurries: Callable[[], bool] = never,
     ) -> None:
         """Begin with this run; once `hurries` returns True, its best so far is the result."""
-        self.best = run
+        self._first = self.best = run
         self.scenario = replace(run.scenario, tape=run.tape)
         self.runs = 0
         self.steps = 0
         """Of all candidates together."""
-        self.hastened = False
-        """Whether a run was kept that had reached its limit: the caller plays the result once to its end."""
+        self._hastened = False
+        """Whether a run was kept that had reached its limit."""
         self._room = self._allowed = ROOM * run.steps
         self._anomaly = anomaly
         self._open = open_session
@@ -110,8 +110,8 @@ class Shrinker:
         self._held = held
         self._limit = limit
         self._hurries = hurries
-        self.hurried = False
-        """Whether time was over before nothing could get smaller."""
+        self.cut_short = False
+        """Whether time, runs or steps were used up before nothing could get smaller."""
 
     def shrink(self) -> None:
         """Go on until nothing gets smaller, the limit of runs or steps is reached, or time is over."""
@@ -122,8 +122,22 @@ class Shrinker:
 
     @property
     def _spent(self) -> bool:
-        self.hurried = self.hurried or self._hurries()
-        return self.hurried or self.runs >= self._limit or self.steps >= self.most_steps
+        used_up = self.runs >= self._limit or self.steps >= self.most_steps
+        self.cut_short = self.cut_short or used_up or self._hurries()
+        return self.cut_short
+
+    def finish(self, play: Callable[[Scenario], Run]) -> Run:
+        """Play the result to its end, and return its run; `scenario` is what replays it.
+
+        What looked endless within few steps, and ends within all of them, shows nothing: then the first run counts.
+        """
+        run = play(self.scenario)
+        if self._anomaly in run.found:
+            return run
+        if self._hastened:
+            self.best, self.runs, self.cut_short = self._first, 0, True
+            self.scenario = replace(self._first.scenario, tape=self._first.tape)
+        return self.best
 
     def _hasten(self) -> None:
         """Ask how few steps show the anomaly, where the run took many: it may have gone on, or looped, for long."""
@@ -147,7 +161,7 @@ class Shrinker:
     def _take(self, run: Run, scenario: Scenario) -> None:
         """Keep a run as the best. One that reached its limit gives the next one no more room than it had."""
         reached = run.steps > self._allowed
-        self.hastened |= reached
+        self._hastened |= reached
         self._room = self._allowed if reached else ROOM * run.steps
         self.best = run
         self.scenario = replace(scenario, tape=run.tape)

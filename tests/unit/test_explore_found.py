@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.cli import main
 from harness.explore.lockstep import Difference, Divergence
 from harness.explore.sampling import Sampler
-from harness.explore.shrink import Shrinker
+from harness.explore.shrink import JointShrinker, Shrinker
 from harness.interruption import Interrupted, Terminated
 from harness.model.duration import MINUTE
 from harness.model.lifecycle import Status
@@ -95,7 +96,7 @@ def test_a_target_that_breaks_or_hangs_while_a_run_is_made_smaller_costs_no_find
 
     shown = capsys.readouterr().out
     assert shown.startswith("FAIL  taken_back_early")
-    assert "Cut short while it was made smaller" in shown
+    assert "Shrinking was cut short" in shown
     assert f"Not replayed on own.py:{name}: " in shown
     assert told in shown.split("Ended early: ")[1]
 
@@ -128,6 +129,27 @@ def test_a_finding_gets_no_smaller_once_the_time_of_the_search_is_over() -> None
     assert finding is not None
     assert finding.anomaly in finding.run.found
     assert (finding.shrink_runs < len(asked) == 3, finding.minimal) == (True, False)
+
+
+def test_a_finding_is_not_called_minimal_once_its_steps_are_used_up_or_where_the_small_run_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sampler = Sampler(MemoryEngine(), Settings(stuck_timeout=5 * MINUTE))
+    with monkeypatch.context() as patch:
+        patch.setattr(Shrinker, "most_steps", 100)
+        finding = sampler.explore(seed=0, runs=500).finding
+    assert finding is not None
+    assert finding.anomaly in finding.run.found
+    assert (finding.shrink_runs > 0, finding.minimal) == (True, False)
+
+    def shrunk_to_nothing(self: Shrinker) -> None:
+        self.runs, self._hastened, self.scenario = 9, True, replace(self.scenario, tape=(), jobs=())
+
+    monkeypatch.setattr(JointShrinker, "shrink", shrunk_to_nothing)
+    finding = sampler.explore(seed=0, runs=500).finding
+    assert finding is not None
+    assert finding.anomaly in finding.run.found
+    assert (finding.scenario.jobs, finding.shrink_runs, finding.minimal) == (finding.run.scenario.jobs, 0, False)
 
 
 def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(monkeypatch: pytest.MonkeyPatch) -> None:
