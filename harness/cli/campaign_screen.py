@@ -13,7 +13,7 @@ from harness.explore.coverage import EXPECTED, Cell, declared_situations
 from harness.explore.crew import CampaignPlan
 from harness.explore.finding import Campaign, Finding
 from harness.explore.shards import Shard
-from harness.faults import CONSEQUENCES, kinds
+from harness.faults import kinds
 from harness.invariants import gravity, kind_of
 from harness.invariants.catalogue import level, lost
 from harness.port import Capabilities
@@ -103,8 +103,7 @@ def _struck(campaign: Campaign) -> Counter[str]:
         named |= dict.fromkeys(names, kind.nouns[1] or f"{kind.id}s")
     struck: Counter[str] = Counter()
     for cell, count in campaign.coverage.faults.items():
-        if cell.fault not in CONSEQUENCES:
-            struck[named.get(cell.fault, cell.fault)] += count
+        struck[named.get(cell.fault, cell.fault)] += count
     return struck
 
 
@@ -155,7 +154,7 @@ def _others(campaign: Campaign, named: set[str]) -> list[str]:
         if not kind.columns and (count := sum(struck[name] for name in names)):
             told.append(f"{kind.tally or f'{kind.id} struck'} {_times(count)}")
             named |= names
-    strange = sorted(struck.keys() - named - CONSEQUENCES)
+    strange = sorted(struck.keys() - named)
     return told + [f"{name} struck {_times(struck[name])}" for name in strange]
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from harness.faults import strike_of
+from harness.faults import CONSEQUENCES, strike_of
 from harness.history.event import Call, Event, Fault, History, Observed, Return
 from harness.history.outcome import REFUSED, OutcomeKind
 from harness.model.job import JobId, JobView
@@ -81,7 +81,7 @@ class Coverage:
                     insort(rows, _stand(event.after))
                 states.add(hash(tuple(rows)))
                 continue
-            if isinstance(event, Fault):
+            if isinstance(event, Fault) and event.name not in CONSEQUENCES:
                 cells[_cell(event, views)] += 1
             spotter.see(event)
         self.observed += 1

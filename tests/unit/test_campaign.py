@@ -338,6 +338,8 @@ def test_a_fault_is_counted_by_the_job_and_the_position_that_it_struck() -> None
         coverage.observe(Sampler(MemoryEngine()).sample(seed).history)
     assert coverage.faults[Cell("PROCESSING", "running", "crash")] > 0
     assert coverage.faults[Cell("PROCESSING", "claim", "crash")] == 0
+    assert coverage.faults[Cell("-", "time", "stopped")] == 0  # which a shutdown leads to
+    assert any(cell.fault == "stop" for cell in coverage.faults)
 
 
 def anomaly_of(guarantee: Guarantee) -> str:
