@@ -227,7 +227,8 @@ def _exhausted(
             named = arguments.resume if arguments.checkpoint is None else arguments.checkpoint
             print(f"Kept in {named}: the same command with --resume {shlex.quote(named)} goes on.")
     if request.is_written:
-        request.write(exhaustive_data(explorer, ending, shown=shown))
+        interrupted = code not in list(ExitCode)
+        request.write(exhaustive_data(explorer, ending, shown=shown, interrupted=interrupted))
     told = {one.finding.anomaly: one.told for one in shown}
     message = statement(explorer, ending.seconds, stopped_by=ending.stopped_by)[0]
     request.tell_ci(engine.info.name, told, code=code, message=message)
@@ -345,7 +346,7 @@ def _found(explorer: Explorer, found: list[Sighting], ending: SearchEnd, present
 # as JSON --------------------------------------------------------------------------------------------------------------
 
 
-def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]) -> dict[str, Any]:
+def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown], interrupted: bool) -> dict[str, Any]:
     """Return the verdict, the scope, the new states by depth and the findings."""
     progress, scope, trouble = explorer.progress, explorer.scope, ending.trouble
     return {
@@ -354,7 +355,7 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
         "engine": explorer.engine.info.name,
         "verdict": _verdict(explorer, trouble),
         "complete": explorer.complete,
-        "interrupted": ending.interruption is not None,
+        "interrupted": interrupted,
         "stopped_by": explorer.stopped_by or None,
         "trouble": None if trouble is None else trouble.message,
         "statement": statement(explorer, ending.seconds, stopped_by=ending.stopped_by),

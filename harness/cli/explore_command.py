@@ -224,6 +224,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         finding.anomaly: presenter.tell(finding, spent=_met(campaign, finding, seconds), first=place == 0)
         for place, finding in enumerate(gravest_first(campaign))
     }
+    campaign = replace(campaign, interruption=campaign.interruption or presenter.interruption)
     print_unjudged(engine, plan.without)
     if plan.left_out:
         print(f"Left out of the workload, and so not looked at (--leave-out): {', '.join(sorted(plan.left_out))}.")
@@ -252,7 +253,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
             planned=arguments.runs,
         )
         request.write(data)
-    code = _code(campaign, campaign.interruption or presenter.interruption)
+    code = _code(campaign)
     request.tell_ci(campaign.engine, told, code=code, message=_headline(campaign, seconds))
     return code
 
@@ -330,10 +331,10 @@ def _crew(arguments: argparse.Namespace, plan: CampaignPlan) -> ProcessPool | Ra
     return None
 
 
-def _code(campaign: Campaign, interruption: BaseException | None) -> int:
+def _code(campaign: Campaign) -> int:
     """An interruption counts more than what the search found until then, which is printed."""
-    if interruption is not None:
-        return exit_code_of(interruption)
+    if campaign.interruption is not None:
+        return exit_code_of(campaign.interruption)
     code = campaign.verdict.exit_code
     return int(campaign.trouble.code if campaign.trouble is not None and code is not ExitCode.FAIL else code)
 

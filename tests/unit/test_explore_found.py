@@ -169,19 +169,27 @@ def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(mo
     assert [finding.minimal for finding in campaign.findings] == [False]
 
 
-@pytest.mark.parametrize("asked", ["cli.search.explained", "explore.reproduction.play"])
+@pytest.mark.parametrize(
+    ("asked", "search"),
+    [
+        ("cli.search.explained", "explore memory --set stuck_timeout=5m --runs 60"),
+        ("explore.reproduction.play", "explore memory --set stuck_timeout=5m --runs 60"),
+        ("cli.search.explained", "exhaust memory+result-overwritten --jobs 1"),
+    ],
+)
 def test_who_interrupts_the_telling_is_told_all_findings(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: str
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, asked: str, search: str
 ) -> None:
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"harness.{asked}", interrupted)
 
-    assert main(["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "60", "--keep-going"]) == 130
+    assert main([*search.split(), "--keep-going", "--json", "found.json"]) == 130
+    assert json.loads(Path("found.json").read_text(encoding="utf-8"))["interrupted"]
 
     shown = capsys.readouterr().out
-    assert shown.count("FAIL  ") == shown.count("Not replayed on memory: interrupted.") > 1
+    assert shown.count("FAIL  ") == shown.count(": interrupted.\n") > 1
 
 
 @pytest.mark.parametrize("blocked", ["a file where the folder is to be", "no file can hold it"])
