@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import functools
 import os
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import getfile
 from pathlib import Path
+from typing import Any
 
 from hypothesis import event
 
@@ -19,6 +22,7 @@ from harness.explore.shrink import Open, Shrinker
 from harness.history.event import History
 from harness.invariants import ANOMALIES, Anomaly
 from harness.model.settings import Settings
+from harness.port import as_engine
 from harness.private import private_folder
 from harness.run.verdict import Run
 from harness.scenario.scenario import Scenario, Step
@@ -46,8 +50,21 @@ def failures_directory() -> Path:
     return Path(named) if named else DEFAULT_DIRECTORY
 
 
-def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, directory: Path) -> LifecycleFailure:
-    """Write the scenario down and return the exception that reports it."""
+def opener_of(made: Any) -> str:
+    """Return what opens an engine again on the command line: its class, by file, where that is a user's own."""
+    kind = type(made)
+    if kind.__module__.partition(".")[0] == "harness" or "<locals>" in kind.__qualname__:
+        return as_engine(made).info.name
+    try:
+        return f"{os.path.relpath(getfile(kind))}:{kind.__qualname__}"
+    except (TypeError, OSError):  # one that stands in no file
+        return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def breach(
+    anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, engine: str, directory: Path
+) -> LifecycleFailure:
+    """Write the scenario down and return the exception that reports it; `engine` opens the queue that it is of."""
     invariant, kind = ANOMALIES[anomaly.name]
     about = f"job {anomaly.job}: " if anomaly.job is not None else ""
     headline = [
@@ -57,22 +74,25 @@ def breach(anomaly: Anomaly, scenario: Scenario, *, replays: bool, name: str, di
     ]
     if not replays:
         headline.append("playing the scenario again did not show it: this queue is not determined by its calls alone")
-    return _failure(failure_type(anomaly.name), headline, scenario, directory / f"{name}-{anomaly.name}.yaml")
+    return _failure(failure_type(anomaly.name), headline, scenario, directory / f"{name}-{anomaly.name}.yaml", engine)
 
 
-def no_rest(limit: str, scenario: Scenario, *, name: str, directory: Path) -> LifecycleFailure:
+def no_rest(limit: str, scenario: Scenario, *, name: str, engine: str, directory: Path) -> LifecycleFailure:
     """Tell of a run that reached a declared limit."""
-    return _failure(failure_type("no_rest"), [f"no_rest: {limit}"], scenario, directory / f"{name}-no_rest.yaml")
+    path = directory / f"{name}-no_rest.yaml"
+    return _failure(failure_type("no_rest"), [f"no_rest: {limit}"], scenario, path, engine)
 
 
-def _failure(kind: type[LifecycleFailure], headline: list[str], scenario: Scenario, path: Path) -> LifecycleFailure:
+def _failure(
+    kind: type[LifecycleFailure], headline: list[str], scenario: Scenario, path: Path, engine: str
+) -> LifecycleFailure:
     text = write_scenario(scenario)
-    failure = kind("\n".join([*headline, "", text.rstrip(), "", *_kept(path, text)]))
+    failure = kind("\n".join([*headline, "", text.rstrip(), "", *_kept(path, text, engine)]))
     failure.scenario = scenario
     return failure
 
 
-def _kept(path: Path, text: str) -> list[str]:
+def _kept(path: Path, text: str, engine: str) -> list[str]:
     """A folder that cannot be written must not hide the breach."""
     try:
         if path.parent == DEFAULT_DIRECTORY:
@@ -81,7 +101,7 @@ def _kept(path: Path, text: str) -> list[str]:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
         return [f"not written to {path}: {error.strerror}; set {DIRECTORY_VARIABLE} to a folder that can be written"]
-    return [f"written to {path}", f"replay: job-harness run {path}"]
+    return [f"written to {path}", f"replay: {shlex.join(['job-harness', 'run', str(path), '--engine', engine])}"]
 
 
 PLAYS = 400

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from harness.errors import LimitReached, UsageError
 from harness.explore.machine_acts import HOLDING, Act, EnabledActs, next_act, when
-from harness.explore.machine_failure import breach, failures_directory, no_rest, smallest, tell
+from harness.explore.machine_failure import breach, failures_directory, no_rest, opener_of, smallest, tell
 from harness.explore.workload import DELAYS, ENDINGS, SPANS
 from harness.invariants import Anomaly, gravity
 from harness.model.duration import SECOND, format_duration
@@ -56,6 +56,8 @@ class Play(EnabledActs):
     engine: Engine
     workers: ClassVar[tuple[str, ...]] = ("w1", "w2")
     limits: ClassVar[Limits] = Limits(steps=20_000)
+    _made: Any
+    """What `make_engine` returned."""
     _session: Session | None
     _director: Director | None
     _feature: str
@@ -126,7 +128,8 @@ class Play(EnabledActs):
 
     def _no_rest(self, limit: LimitReached) -> Exception:
         self.nothing_is_breached()
-        return no_rest(str(limit), self.scenario, name=type(self).__name__, directory=self.failures_directory())
+        name, directory = type(self).__name__, self.failures_directory()
+        return no_rest(str(limit), self.scenario, name=name, engine=opener_of(self._made), directory=directory)
 
     def _play_one(self, acts: list[Act], which: int) -> None:
         self.play(acts[which % len(acts)].text)
@@ -469,7 +472,8 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self._outer = sys.exc_info()[1]
-        self.engine = as_engine(self.make_engine())
+        self._made = self.make_engine()
+        self.engine = as_engine(self._made)
         if self.engine.info.processes is not None:
             raise UsageError(
                 f"{type(self).__name__}: {self.engine.info.name} is an application: its steps are its own, and the "
@@ -539,7 +543,7 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
             shown = found or anomaly
             replays = found is not None
         name, directory = type(self).__name__, self.failures_directory()
-        return breach(shown, scenario, replays=replays, name=name, directory=directory)
+        return breach(shown, scenario, replays=replays, name=name, engine=opener_of(self._made), directory=directory)
 
     def teardown(self) -> None:
         """Heal, settle and judge at rest, unless the example already ended otherwise; tell what it met."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,13 +11,14 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore.machine_failure import LifecycleFailure, failure_type, failures_directory
+from harness.explore.machine_failure import LifecycleFailure, failure_type, failures_directory, opener_of
 from harness.explore.state_machine import LifecycleMachine
 from harness.history.outcome import Outcome
 from harness.model.job import JobView
 from harness.port import Capabilities, Claim
 from harness.run.session import Session
 from harness.scenario.reader import read_scenario
+from harness.wiring import open_engine
 
 QUICK = settings(
     max_examples=500,
@@ -153,6 +155,15 @@ def test_a_folder_that_cannot_be_written_does_not_hide_the_breach(
     failure = failure_of(OneTooMany)
     assert "not written to" in str(failure)
     assert "JOB_HARNESS_FAILURES" in str(failure)
+
+
+class Mine(MemoryEngine):
+    """An engine of a user's own."""
+
+
+def test_a_failure_names_what_opens_its_engine_on_the_command_line() -> None:
+    assert opener_of(open_engine("memory+stale-fail")) == "memory+stale-fail"
+    assert opener_of(Mine()) == f"{os.path.relpath(__file__)}:Mine"
 
 
 def test_the_folder_of_failures_has_a_default(monkeypatch: pytest.MonkeyPatch) -> None:

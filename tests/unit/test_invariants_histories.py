@@ -807,8 +807,9 @@ def test_a_retry_whose_start_time_was_not_moved_is_told_as_such() -> None:
 
 def test_an_invariant_is_known_by_its_id_alone(tmp_path: Path) -> None:
     anomaly = Anomaly("stale_fail", "fenced", at=0, event=0, job="a", message="w1 changed the job")
-    told = str(breach(anomaly, Scenario(), replays=True, name="case", directory=tmp_path))
+    told = str(breach(anomaly, Scenario(), replays=True, name="case", engine="mine", directory=tmp_path))
     assert "\ninvariant fenced: Complete, fail, release and heartbeat" in told
+    assert told.endswith("case-stale_fail.yaml --engine mine")  # on `memory`, where it ran, it passed
 
 
 def test_an_invariant_of_a_package_that_still_numbers_its_own_is_taken() -> None:
