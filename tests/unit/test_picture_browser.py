@@ -13,7 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.report.picture import picture
+from harness.adapters.memory import MemoryEngine
+from harness.report.json_report import run_data
+from harness.report.picture import Drawing, picture, picture_of
+from harness.run.session import Session
+from harness.scenario.job_plan import JobPlan
+from harness.scenario.scenario import Scenario
 from tests.docs.browser import MISSING, Browser, opened_browser
 from tests.unit.test_picture import HOSTILE, _poisoned, report
 
@@ -149,6 +154,26 @@ def test_bars_stand_where_the_run_has_them(browser: Browser, page: Path) -> None
     assert boxes["#step-14"][1] < lease[2] < boxes["#step-14"][2], "the lease ends where it is taken back"
     assert execution[2] > boxes["#step-22"][1], "the first run is still there when the second one starts"
     assert boxes["#step-22"][1] < overlap[1] < boxes["#step-22"][2], "they overlap from the second start"
+
+
+@pytest.mark.parametrize(("workers", "width"), [(3, 1280), (3, 1024), (9, 1280)])
+def test_the_bars_of_a_run_can_be_seen_however_many_actors_stand_beside_them(
+    browser: Browser, tmp_path: Path, workers: int, width: int
+) -> None:
+    names = tuple(f"w{number}" for number in range(workers))
+    jobs = tuple(JobPlan(f"j{number}") for number in range(workers))
+    run = Session(Scenario(workers=names, jobs=jobs), engine=MemoryEngine()).run()
+    file = tmp_path / "page.html"
+    file.write_text(picture_of(Drawing(run_data(run), "many actors", "pass")), encoding="utf-8")
+    browser.emulate(width=width, height=900)
+    browser.open(file)
+    script = (
+        "const box = document.querySelector('.scroll'), edge = box.getBoundingClientRect().left;"
+        "const bars = [...document.querySelectorAll('.bar')].map(bar => bar.getBoundingClientRect().right - edge);"
+        "return [Math.max(...bars), box.scrollWidth]"
+    )
+    last, reached = browser.run(script)
+    assert last <= reached
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)

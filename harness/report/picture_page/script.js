@@ -48,7 +48,7 @@ for (const run of document.querySelectorAll("article.run")) {
   };
 
   const inspect = (row) => {
-    if (matchMedia("(max-width: 60rem)").matches) return;
+    if (matchMedia("(max-width: 72rem)").matches) return;
     const facts = row.querySelector(".facts").cloneNode(true);
     facts.querySelector(".own").remove();
     inspector.replaceChildren(...facts.childNodes);
