@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from harness.exhaust.state import NUMBER_OF, ActorState, Component, GlobalState, Move, Vector
 from harness.history.event import Call, Event, Observed, Return
 from harness.invariants import Judge, Monitor
-from harness.invariants.memory import Frozen, Interning, freeze, freeze_apart, thaw
+from harness.invariants.memory import Interning, freeze, freeze_apart, freeze_attributes, thaw
 from harness.invariants.property import GIVEN
 from harness.model.duration import Instant
 from harness.sim.actor import Actor, State
@@ -406,11 +406,14 @@ def recall(monitor: Monitor, memory: Vector, held: Vector | None) -> None:
     parts = memory.parts
     if len(parts) == 1 and parts[0].value[0] == "":
         monitor.restore(parts[0].value[1])
-    elif held is None or len(held.parts) != len(parts) or type(monitor).restore is not Monitor.restore:
-        monitor.restore(Frozen(object, tuple([part.value for part in parts])))
+        return
+    changed: Sequence[Component] = parts
+    if held is not None and len(held.parts) == len(parts):
+        changed = [part for part, before in zip(parts, held.parts, strict=True) if part.number != before.number]
+    attributes = {name: thaw(value, []) for name, value in (part.value for part in changed)}
+    if type(monitor).restore is Monitor.restore:
+        vars(monitor).update(attributes)
+        monitor.derive()
     else:
-        attributes = vars(monitor)
-        for part, before in zip(parts, held.parts, strict=True):
-            if part.number != before.number:
-                name, value = part.value
-                attributes[name] = thaw(value, [])
+        remembered = {name: vars(monitor).get(name) for name, _ in (part.value for part in parts)}
+        monitor.restore(freeze_attributes(remembered | attributes, leave_out=frozenset()))

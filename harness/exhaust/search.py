@@ -144,8 +144,10 @@ class Explorer:
         self.sightings = {}
         self.scenarios = list(self.scope.scenarios())
         self._rigs: dict[int, tuple[Rig, StateKeys]] = {}
-        self._ids: dict[Key, int] = {}
-        self._raw: dict[Any, int] = {}
+        self._ids: dict[Key, list[int]] = {}
+        """By key the node that has it, the last one where several have; none where none was taken in yet."""
+        self._raw: dict[Any, list[int]] = {}
+        """The same lists by what a state is before names are given: whether it is met here depends on the hash seed."""
         self._parents: list[int] = []
         self._moves: list[Move] = []
         self._workloads: list[int] = []
@@ -348,15 +350,12 @@ class Explorer:
         quiet = state.now - state.last_change
         if self._merge:
             raw = (workload, state.raw)
-            known = self._raw.get(raw)
-            if known is not None and self._quiet[known] <= quiet:
-                return known, False
-            key = keys.of(state)
-            known = self._ids.get(key)
-            if known is not None and self._quiet[known] <= quiet:
-                self._raw[raw] = known
-                return known, False
-            self._raw[raw] = self._ids[key] = len(self._parents)
+            entry = self._raw.get(raw)
+            if entry is None:
+                entry = self._raw[raw] = self._ids.setdefault(keys.of(state), [])
+            if entry and self._quiet[entry[0]] <= quiet:
+                return entry[0], False
+            entry[:] = [len(self._parents)]
         node = self._add(parent, move, workload, quiet)
         self.progress.states += 1
         return node, True

@@ -15,7 +15,6 @@ from typing import Any, ClassVar, Final, NamedTuple
 from harness.history.event import Call, Fault, Observed, Phase, Return
 from harness.invariants.clocks import RecordedStoreClock
 from harness.invariants.limits import Standing
-from harness.invariants.memory import Frozen
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant, format_duration
 from harness.model.job import JobId, JobView
@@ -71,9 +70,8 @@ class PriorityOrder(Monitor):
         self._abandoned = 0
         """How many sessions of dead actors still hold their locks."""
 
-    def restore(self, memory: Frozen) -> None:
-        """Remember that again, and put what waits in line."""
-        super().restore(memory)
+    def derive(self) -> None:
+        """Put what waits in line."""
         self._line = sorted((self._order(row), job) for job, row in self._standing.waiting.items())
 
     def on_call(self, event: Call) -> None:

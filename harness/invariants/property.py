@@ -186,7 +186,7 @@ class Monitor:
     """Instants, or dictionaries of them, that no rule asks for any more once the clock has moved on."""
 
     derived: ClassVar[frozenset[str]] = frozenset()
-    """Attributes that follow from the others: no memory of their own. Who has some overrides `restore` to make them."""
+    """Attributes that follow from the others: no memory of their own. Who has some makes them in `derive`."""
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         self.rules = rules
@@ -200,6 +200,10 @@ class Monitor:
     def restore(self, memory: Frozen) -> None:
         """Remember that again, and nothing else."""
         vars(self).update(thaw_attributes(memory))
+        self.derive()
+
+    def derive(self) -> None:
+        """Make what is `derived`, after the other attributes were put back."""
 
 
 EVENT_METHODS: Mapping[str, type[Any]] = {

@@ -13,6 +13,7 @@ import pytest
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.exhaust import search
 from harness.exhaust.canonical import NamedForm, StateKeys
+from harness.exhaust.memo import memory_of, recall
 from harness.exhaust.rig import Unfaithful
 from harness.exhaust.scope import Scope
 from harness.exhaust.search import Explorer
@@ -20,6 +21,7 @@ from harness.exhaust.state import GlobalState
 from harness.faults import FaultPlan
 from harness.history.event import Fault
 from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
+from harness.invariants.memory import Interning
 from harness.invariants.property import Reporter
 from harness.model.job import JobView
 from harness.run.session import Session
@@ -44,10 +46,22 @@ print(finding_of(wrong, wrong.sightings["stale_complete"]).scenario)
 """
 
 
-def told(hash_seed: str) -> str:
+BORING = """
+from harness.exhaust.search import Explorer
+from harness.exhaust.scope import Scope
+from harness.faults import FaultPlan
+from harness.wiring import open_engine
+
+whole = Explorer(open_engine("memory"), Scope(jobs=2, faults=FaultPlan(crash=1), cancels=1))
+whole.run()
+print(len(whole.boring), whole.boring)
+"""
+
+
+def told(hash_seed: str, program: str = TOLD) -> str:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed}
     done = subprocess.run(
-        [sys.executable, "-c", TOLD], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -58,6 +72,33 @@ def test_two_hash_seeds_see_the_same_states_and_the_same_counterexample() -> Non
     first, second = told("1"), told("2")
     assert "stale_complete" in first
     assert first == second
+
+
+@pytest.mark.long
+def test_two_hash_seeds_go_on_from_a_state_in_the_same_way() -> None:
+    assert told("8", BORING) == told("9", BORING)
+
+
+class Pair:
+    """Two in one, which are the same or not; equal to itself alone."""
+
+    def __init__(self, one: object, other: object) -> None:
+        self.one, self.other = one, other
+
+
+class Remembers(Monitor):
+    """Remembers an object in each of two attributes; what is in the second it has twice."""
+
+    def __init__(self) -> None:
+        own = Pair(1, 2)
+        self.first, self.second = Pair(3, 4), Pair(own, own)
+
+
+def test_what_a_monitor_has_twice_in_one_attribute_is_none_of_another_attribute() -> None:
+    monitor, numbers = Remembers(), dict[Any, int]()
+    recall(monitor, memory_of(0, monitor, numbers, Interning(numbers)), None)
+    assert monitor.second.one is monitor.second.other
+    assert (monitor.second.one.one, monitor.second.one.other) == (1, 2)
 
 
 def blind(self: StateKeys, state: GlobalState, form: NamedForm) -> int:
