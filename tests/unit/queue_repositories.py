@@ -26,6 +26,10 @@ PGQ = (
 PGQ_MAIN = "from pgqueuer import PgQueuer\n\n{}\nasync def main() -> PgQueuer:\n    return PgQueuer(driver)\n"
 ENQUEUE = "from pgqueuer.queries import Queries\nasync def ask(): await queries.enqueue({})\n"
 BULL = 'import {{ Queue, Worker }} from "bullmq";\n{}'
+COLON = (
+    'const q = new Queue("a");\nawait q.add("x", {},\n'
+    "{ jobId: `page:${id}`, removeOnComplete: true, removeOnFail: true });"
+)
 GRAPHILE = 'import {{ run, quickAddJob }} from "graphile-worker";\n{}'
 
 
@@ -453,6 +457,24 @@ QUEUES = (
         ),
     ),
     Example(
+        "job_id_blocks_repeats",
+        bull(COLON),
+        "queue.ts:4",
+        bull(
+            COLON,
+            version="5.58.6",
+        ),
+    ),
+    Example(
+        "job_id_blocks_repeats",
+        bull('const q = new Queue("a");\nconst id = key();\nq.add("x", {}, { jobId: `page-${id}` });'),
+        "queue.ts:4",
+        bull(
+            'const q = new Queue("a");\nconst id = randomUUID();\n'
+            'q.add("x", {}, { jobId: `page-${id}` });\nq.add("y", {}, { jobId: id });'
+        ),
+    ),
+    Example(
         "job_removed_before_read",
         bull('const q = new Queue("a", { defaultJobOptions: { removeOnComplete: true } });\nawait q.getJob(id);'),
         "queue.ts:3",
@@ -663,6 +685,15 @@ QUEUES = (
         bull("const q = new Queue('a');\nq.add('x', {}, { repeat: { pattern: '0 3 * * *' } });"),
         "queue.ts:3",
         bull("const q = new Queue('a');\nq.upsertJobScheduler('x', { pattern: '0 3 * * *' });"),
+    ),
+    Example(
+        "repeat_left_behind",
+        bull("const q = new Queue('a');\nq.add('x', {}, { jobId: 'tick', repeat: { every: 60_000 } });"),
+        "queue.ts:3",
+        bull(
+            "const q = new Queue('a');\nfor (const job of await q.getRepeatableJobs()) "
+            "await q.removeRepeatableByKey(job.key);\nq.add('x', {}, { jobId: 'tick', repeat: { every: 60_000 } });"
+        ),
     ),
     Example(
         "bullmq_add_refused",

@@ -327,6 +327,9 @@ class NodeQueues:
             names = self._queue_of(owner)
             at = {"add": 2, "upsertJobScheduler": 2, "addBulk": 9}[name]
             options, whole = self._options(arguments[at]) if at < len(arguments) else ({}, name != "addBulk")
+            if "repeat" in options and any(self._module.calls_of(one) for one in _REMOVES_SCHEDULES):
+                removed = Value("repeat.removed", True, options["repeat"].place, SettingSource.SEND)
+                options = {**options, removed.name: removed}
             self._note(BULLMQ, name, names, options, whole, node)
             pattern = options.get("repeat.pattern", options.get("repeat.cron"))
             if pattern is not None:
@@ -484,10 +487,26 @@ class NodeQueues:
                 place = Place(where.path, line_of(key))
                 found[prefix + name] = as_value(prefix + name, constant, place, SettingSource.SEND)
                 if constant is UNKNOWN:
+                    if name == "jobId":
+                        found.update(self._identity(expression, where, f"{prefix}{name}.", place))
                     found.update(self._redis(expression, where, f"{prefix}{name}."))
                     below, _ = self._within(expression, where, f"{prefix}{name}.", depth + 1)
                     found.update(below)
         return found, complete
+
+    def _identity(self, node: Node, module: Module, prefix: str, place: Place) -> dict[str, Value]:
+        """Note what a run fills into an id, `page-${...}`, and whether each call makes another one."""
+        made, where = self._constants.node(node, module)
+        found: dict[str, Value] = {}
+        if made.type == "template_string":
+            parts = ["${...}" if one.type == "template_substitution" else text_of(one) for one in made.named_children]
+            template = as_value(f"{prefix}template", "".join(parts), place, SettingSource.SEND)
+            found[template.name] = template
+        filled = [one for one in descend(made) if one.type == "identifier"] if made.type == "template_string" else []
+        told = [made, *(self._constants.node(one, where)[0] for one in filled)]
+        if any(_UNIQUE.search(_maker_of(one)) for whole in told for one in descend(whole)):
+            found[f"{prefix}unique"] = Value(f"{prefix}unique", True, place, SettingSource.SEND)
+        return found
 
     def _redis(self, node: Node, module: Module, prefix: str) -> dict[str, Value]:
         """Read `new IORedis({ maxRetriesPerRequest: null })`: its default is 20, which a Worker refuses."""
@@ -601,6 +620,20 @@ def _stands_in(node: Node, home: Node | None) -> bool:
     while here is not None and here != home:
         here = _function_around(here)
     return here == home and (home is not None or _function_around(node) is None)
+
+
+_UNIQUE: Final = re.compile(r"(?i)uuid|nanoid|ulid|ksuid|cuid|createid|objectid|random|^v[14-7]$|^(new )?date(\.now)?$")
+"""Functions and classes of which each call gives another id, or a time."""
+_REMOVES_SCHEDULES: Final = ("removeRepeatable", "removeRepeatableByKey", "removeJobScheduler", "obliterate")
+
+
+def _maker_of(node: Node) -> str:
+    """Return what a call calls or a `new` makes; empty for all else."""
+    if node.type == "new_expression":
+        maker = node.child_by_field_name("constructor")
+        return "" if maker is None else f"new {text_of(maker)}"
+    function = node.child_by_field_name("function") if node.type == "call_expression" else None
+    return "" if function is None else text_of(function)
 
 
 def _one_pair(child: Node) -> Iterator[tuple[str, Node, Node]]:

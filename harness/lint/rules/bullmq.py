@@ -149,23 +149,43 @@ def _redis_retries(facts: Facts) -> Iterator[Breach]:
             )
 
 
+COLON_REFUSED: Final = (5, 58, 7)
+"""The release since which add() raises at a jobId with a colon; two are taken, as old schedules have them."""
+COLONS_TAKEN: Final = (0, 2)
+
+
+def _refused(facts: Facts, call: QueueCall) -> tuple[str, Severity | None] | None:
+    """Say why add() raises at a jobId, and how much that weighs."""
+    release = release_of(facts, call.place.file, BULLMQ)
+    identity, template = call.options["jobId"].value, call.options.get("jobId.template")
+    if release is None:
+        return None
+    if isinstance(identity, str) and identity.isascii() and identity.isdigit() and release.major >= 5:
+        return f"add() raises at the jobId {identity!r}: BullMQ 5 takes no number", weight_of(call)
+    text = identity if isinstance(identity, str) else template.value if template is not None else None
+    if not isinstance(text, str) or text.count(":") in COLONS_TAKEN or release.high <= COLON_REFUSED:
+        return None
+    said = f"add() raises at the jobId {text!r}: BullMQ takes no colon there from 5.58.7 on"
+    if template is None or text.count(":") > max(COLONS_TAKEN):
+        return said, weight_of(call)
+    return f"{said}, unless what is filled in has one too", weight_of(call, Severity.WARNING)
+
+
 def _job_ids(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "add"):
         identity = call.options.get("jobId")
-        if identity is None or identity.value is None:
-            continue
-        text = identity.value if isinstance(identity.value, str) else ""
-        release = release_of(facts, call.place.file, BULLMQ)
-        refused = text.isascii() and (text.isdigit() or (":" in text and text.count(":") != 2))
-        if text and refused and release is not None and release.major >= 5:
+        if identity is None or identity.value is None or "repeat" in call.options:
+            continue  # Of a repeated job it is a part of the schedule's key, and each run has an id of its own.
+        refused = _refused(facts, call)
+        if refused is not None:
             yield Breach(
                 identity.place,
-                f"add() raises at the jobId {text!r}: BullMQ 5 takes neither a number nor a colon",
-                "Write a word before the number, and '-' for ':'.",
-                severity=weight_of(call),
+                refused[0],
+                "Write a word before a number, and '-' for ':'.",
+                severity=refused[1],
                 subject=call.queue or "",
             )
-        elif _stays(facts, call):
+        elif "jobId.unique" not in call.options and _stays(facts, call):
             yield Breach(
                 identity.place,
                 "while a job with this jobId is kept, also one that has completed or failed, add() does "
@@ -264,7 +284,8 @@ def _left_behind(facts: Facts) -> Iterator[Breach]:
         pattern = next(
             (name for name in ("repeat.pattern", "repeat.cron", "repeat.every") if name in call.options), None
         )
-        if pattern is not None and (_major(facts, call) or 0) < REPEAT_GONE:
+        removed = "repeat.removed" in call.options
+        if pattern is not None and not removed and (_major(facts, call) or 0) < REPEAT_GONE:
             yield Breach(
                 call.options[pattern].place,
                 f"add() with {pattern} makes another schedule whenever it is edited, and the old one goes on: after "
