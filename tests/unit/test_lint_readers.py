@@ -183,6 +183,18 @@ def test_a_broken_file_is_a_finding_at_the_line_where_it_breaks(name: str, text:
     assert [str(one.place) for one in found] == [at]
 
 
+def test_python_that_is_newer_than_this_one_is_read(tmp_path: Path) -> None:
+    newer = (
+        "type Command = str\ntype Pair[T: (int, str)] = tuple[T, list[T]]\nclass Box[T, *Ts](Base[T]): ...\n"
+        "async def first[\n    T: list[dict[str, int]],\n    **P,\n](items): ...\n"
+        "try:\n    run()\nexcept KeyError, json.JSONDecodeError:\n    pass\nJOB_TIMEOUT_MS = 5\n"
+    )
+    facts = read(tmp_path, {"settings.py": newer})
+
+    assert facts.unreadable == []
+    assert [(one.name, one.value, one.place.line) for one in facts.values] == [("JOB_TIMEOUT_MS", 5, 12)]
+
+
 def test_what_stands_beside_the_break_is_read(tmp_path: Path) -> None:
     text = "export const JOB_TIMEOUT_MS = 5;\nexport const = ;\nexport const STUCK_JOB_TIMEOUT_MINUTES = 30;\n"
     facts = read(tmp_path, {"job-config.ts": text})

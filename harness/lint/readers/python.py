@@ -47,13 +47,12 @@ _READS: Final = frozenset({"os.environ.get", "os.getenv", "environ.get", "getenv
 def read_python(path: str, text: str, facts: Facts) -> ast.Module | None:
     """Read one module; answers its tree, None where it is no Python."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            module = ast.parse(text)
+        module = _parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", None) or 1
         release = ".".join(map(str, sys.version_info[:2]))
-        facts.unreadable.append(Unreadable(Place(path, line), f"is no Python of {release}: {type(error).__name__}"))
+        why = error.msg if isinstance(error, SyntaxError) else type(error).__name__
+        facts.unreadable.append(Unreadable(Place(path, line), f"is no Python {release}: {why}"))
         return None
     if FLAG in text:
         facts.named.setdefault(FLAG, Place(path, 1))
@@ -63,6 +62,33 @@ def read_python(path: str, text: str, facts: Facts) -> ast.Module | None:
         facts.unreadable.append(Unreadable(Place(path, 1), "is nested too deeply"))
         return None
     return module
+
+
+def _parsed(text: str) -> ast.Module:
+    """Parse a module; what this Python is too old for, and says nothing of a queue, is rewritten on the same lines."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return ast.parse(text)
+        except SyntaxError:
+            older = _TYPE_ALIAS.sub(r"\1\2 =", _GENERIC.sub(_without_parameters, text))
+            older = _EXCEPT.sub(r"\1(\2)", older)
+            if older == text:
+                raise
+            return ast.parse(older)
+
+
+_PARAMETERS: Final = r"\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*+\])*+\])*+\]"
+_GENERIC: Final = re.compile(rf"(?m)^([ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+\w+)({_PARAMETERS})(\()?")
+"""`def first[T](items)` and `class Box[T]`, of Python 3.12."""
+_TYPE_ALIAS: Final = re.compile(rf"(?m)^([ \t]*)type[ \t]+(\w+)[ \t]*(?:{_PARAMETERS})?[ \t]*=(?!=)")
+"""`type Name = str`, of Python 3.12."""
+_EXCEPT: Final = re.compile(r"(?m)^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)(?=[ \t]*:)")
+"""`except KeyError, ValueError:`, of Python 3.14."""
+
+
+def _without_parameters(found: re.Match[str]) -> str:
+    return found[1] + "(" + "\n" * found[2].count("\n") + ("" if found[3] else ")")
 
 
 class _Reader:

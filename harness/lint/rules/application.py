@@ -472,12 +472,14 @@ def _clocks(facts: Facts) -> Iterator[Breach]:
 
 def _unreadable(facts: Facts) -> Iterator[Breach]:
     for item in facts.unreadable:
-        script = re.search(r"\.([cm]?[jt]sx?|py|sql)$", item.place.file) is not None
+        file = item.place.file
         yield Breach(
             item.place,
-            f"{item.place.file} {item.why}" if not item.why.startswith("this") else item.why,
-            "Repair the file, or its permissions; what it sets was not checked from there on.",
-            severity=Severity.NOTE if script else None,
+            f"{file} {item.why}" if not item.why.startswith("this") else item.why,
+            "Nothing of this file was checked. If it is right, run job-harness with the Python that it is written for."
+            if file.endswith(".py")
+            else "Repair the file, or its permissions; what it sets was not checked from there on.",
+            severity=Severity.NOTE if re.search(r"\.([cm]?[jt]sx?|py|sql)$", file) is not None else None,
         )
 
 
