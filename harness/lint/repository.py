@@ -29,7 +29,7 @@ from harness.lint.readers.python import PythonModule, PythonQueues, read_python
 from harness.lint.readers.schedules import WORKFLOWS, is_of_a_machine, read_crontab_lines, read_schedules
 from harness.lint.readers.schema import read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
-from harness.lint.typescript import Constants, Module, first_error, parse
+from harness.lint.typescript import Constants, Module, first_error, may_hold_jsx, parse
 
 PASSED_BY: Final = frozenset({
     "node_modules", "bower_components", "vendor", "site-packages", "dist", "build", "out", "coverage", "target",
@@ -270,7 +270,7 @@ def parsed_again(path: str, absolute: str) -> Module:
         data = read_bytes(absolute)
     except (OSError, ValueError):
         data = b""
-    return Module.of(path, parse(data, jsx=path.endswith("x")))
+    return Module.of(path, parse(data, jsx=may_hold_jsx(path)))
 
 
 class _RepositoryReading:
@@ -347,7 +347,7 @@ class _RepositoryReading:
         decoded(data)
         if is_bundle(data):
             return
-        root = parse(data, jsx=path.endswith("x"))
+        root = parse(data, jsx=may_hold_jsx(path))
         broken = first_error(root)
         if broken is not None:
             self.facts.unreadable.append(Unreadable(Place(path, broken), "is no TypeScript from here on"))

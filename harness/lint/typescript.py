@@ -35,25 +35,42 @@ def _parser(jsx: bool) -> Parser:
 
 _VALID: Final = re.compile(
     rb"(?<=[\w$])<(?:[^<>`=()]|<(?:[^<>`=()]|<[^<>`=()]*>)*>){1,600}>(?=\s*`)"
+    rb"|(?<=[\w$])<\s*typeof\s+import\(\s*[\"'][^\"'\n]+[\"']\s*\)\s*>(?=\s*\()"
     rb"|\bimport\(\s*[\"'][^\"'\n]+[\"']\s*\)(?=[.\[])"
+    rb"|(?<=\bexport )type(?=\s+\*)"
 )
-"""Valid TypeScript that the grammar does not know: type arguments of a tagged template, members of imported types."""
+"""Valid TypeScript that the grammar does not know.
+
+Type arguments of a tagged template, `<typeof import("x")>` of a call, members of imported types, `export type *`.
+"""
+_AMPERSANDS: Final = re.compile(
+    rb"[>}][^<>{};=&]*(?:&(?!&)[^<>{};=&]*)+(?=</|\n[ \t]*<)|(?<=\w=)(?:\"[^\"\n]*&[^\"\n]*\"|'[^'\n]*&[^'\n]*')"
+)
+"""Texts and attributes of JSX with a bare `&`, which the grammar takes for an entity."""
 LONGEST_REPAIRED: Final = 300_000
 
 
 def parse(text: bytes, *, jsx: bool = False) -> Node:
     """Return the root of a source file; valid forms that the grammar stumbles over are blanked out and read past."""
     root = _parser(jsx).parse(text).root_node
-    if not root.has_error or len(text) > LONGEST_REPAIRED or _VALID.search(text) is None:
+    if not root.has_error or len(text) > LONGEST_REPAIRED:
         return root
-    return _parser(jsx).parse(_VALID.sub(_blank, text)).root_node
+    known = _VALID.sub(_blank, text)
+    if jsx:
+        known = _AMPERSANDS.sub(lambda found: found[0].replace(b"&", b"_"), known)
+    return root if known == text else _parser(jsx).parse(known).root_node
 
 
 def _blank(found: re.Match[bytes]) -> bytes:
-    """Write as many bytes on the same lines: blanks for type arguments, a name for an import."""
-    if found[0].startswith(b"<"):
+    """Write as many bytes on the same lines: blanks, or a name for an import."""
+    if not found[0].startswith(b"import"):
         return re.sub(rb"[^\n]", b" ", found[0])
     return b"T" + re.sub(rb"[^\n]", b"_", found[0][1:])
+
+
+def may_hold_jsx(path: str) -> bool:
+    """Tell by its name whether a script may hold JSX: there, `<T>value` is no cast."""
+    return not path.endswith((".ts", ".mts", ".cts"))
 
 
 class JsonDocument(NamedTuple):
