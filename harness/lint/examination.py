@@ -14,6 +14,8 @@ from harness.lint.facts import Facts, Value
 from harness.lint.finding import CheckFinding, Severity
 from harness.lint.inventory import Inventory, inventory_of
 from harness.lint.releases import release_of
+from harness.lint.rules.services import SECRET
+from harness.lint.settings import FLAG, meaning_of
 
 Key: TypeAlias = tuple[str, str, str]
 """Rule, file and subject of a finding."""
@@ -76,7 +78,8 @@ def examine(
 
 
 def _anything(facts: Facts) -> bool:
-    settings = facts.values or facts.services or facts.crons or facts.listed or facts.calls
+    services = any(one.named or any(map(_is_read, one.values)) for one in facts.services)
+    settings = facts.values or services or facts.crons or facts.listed or facts.calls
     return bool(
         facts.imported
         or settings
@@ -87,6 +90,11 @@ def _anything(facts: Facts) -> bool:
         or facts.table_queues
         or facts.commands
     )
+
+
+def _is_read(variable: str) -> bool:
+    """Tell a variable that rules read; the others of a `.env` file are those of any application."""
+    return variable in (FLAG, SECRET) or meaning_of(variable) is not None
 
 
 MOST_PASSED_BY: Final = 6

@@ -91,13 +91,14 @@ def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
     if code is ExitCode.INCONCLUSIVE and not examination.covered:
         return [
             Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
-            Line("Name the folder that has the code of the worker, or a queue file by its own name."),
+            Line("Name the folder that has the code of the worker. Of a queue in tables of your own, write"),
+            Line("a queue file (docs/queue_files.md), and check that by its name."),
         ]
     word, style = {ExitCode.FAIL: ("FAIL", "bold red"), ExitCode.PASS: ("pass", "green")}.get(
         code, ("inconclusive", "yellow")
     )
-    nothing = f"no contradiction among {examination.inventory}"
-    return [Line(f"{word}: {', '.join(told) or nothing}; {files}", style)]
+    among = "" if told and code is ExitCode.FAIL else f" among {examination.inventory}"
+    return [Line(f"{word}: {', '.join(told) or 'no contradiction'}{among}; {files}", style)]
 
 
 def _gone(examination: Examination) -> str:

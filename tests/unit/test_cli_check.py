@@ -91,7 +91,8 @@ def test_the_screen_names_the_place_the_other_places_and_the_repair(
 @pytest.mark.parametrize(("level", "code"), [("error", 1), ("warning", 1), ("note", 1), ("never", 0)])
 def test_fail_on_decides_what_fails(level: str, code: int, guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--fail-on", level, "--junit", "check.xml"]) == code
-    assert f"{'FAIL' if code else 'pass'}: 2 errors; 8 files read" in capsys.readouterr().out
+    told = "FAIL: 2 errors;" if code else "pass: 2 errors among 8 settings and 0 calls;"
+    assert f"{told} 8 files read" in capsys.readouterr().out
     assert ElementTree.parse(guide / "check.xml").getroot().get("failures") == ("2" if code else "0")
 
 
@@ -115,9 +116,14 @@ def test_a_warning_does_not_fail_where_only_errors_do(tmp_path: Path) -> None:
     assert main(["check", str(tmp_path), "--fail-on", "error"]) == 0
 
 
-def test_a_folder_that_sets_nothing_is_inconclusive(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["check", str(tmp_path)]) == 3
-    assert "inconclusive" in capsys.readouterr().out
+@pytest.mark.parametrize("files", [{}, {".env": "TZ=UTC\nDATABASE_URL=postgresql://u@db.example.org/jobs\n"}])
+def test_a_folder_that_sets_nothing_of_a_queue_is_inconclusive(
+    files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(write(tmp_path, files))]) == 3
+    told = capsys.readouterr().out
+    assert "inconclusive" in told
+    assert "docs/queue_files.md" in told
 
 
 @pytest.mark.parametrize(
