@@ -565,6 +565,13 @@ SETS = "from celery import Celery\napp = Celery('shop')\n"
             },
             2,
         ),
+        (
+            {
+                "a.py": SETS + "app.config_from_object('django.conf:settings', namespace='CELERY')\n",
+                "shop/conf/base.py": "CELERY_TASK_TIME_LIMIT = int(os.environ.get('LIMIT', 9))\n",
+            },
+            1,
+        ),
         ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(CONF)\n"}, 3),
         ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(**CONF)\n"}, 3),
         ({"a.py": SETS + "app.conf['task_time_limit'] = 9\n"}, 3),

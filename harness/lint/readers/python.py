@@ -445,7 +445,7 @@ class PythonQueues:
         else:
             origin, fallback = self._origin(text, module), module.names.get(text.partition(".")[0], "")
         if origin.startswith("django.conf"):
-            wanted = [one for one in self._modules if _DJANGO_SETTINGS.search(one.path)]
+            wanted = [one for one in self._modules if _DJANGO_SETTINGS.search(one.path)] or self._setting(prefix)
         else:
             wanted = self._modules_at(origin)
         above, _, name = origin.rpartition(".")
@@ -455,6 +455,16 @@ class PythonQueues:
         wanted = wanted or ([] if holders else self._modules_at(fallback))
         found.update({one.path: prefix for one in wanted if one.path not in found})
         return bool(wanted or holders)
+
+    def _setting(self, prefix: str) -> list[PythonModule]:
+        """List the files that set something of Celery under a prefix: Django's settings, wherever they are."""
+        return [
+            one
+            for one in self._modules
+            if prefix
+            and not _is_aside(one.path)
+            and any(celery_name(name, prefix) in SETTINGS for name in one.constants)
+        ]
 
     def _modules_at(self, origin: str) -> list[PythonModule]:
         """List the files that a module of this name may be."""
@@ -922,7 +932,9 @@ class PythonQueues:
                 total += number * _LENGTHS[keyword.arg]
             return total
         default = next((keyword.value for keyword in node.keywords if keyword.arg == "default"), None)
-        reads = re.match(r"^(env(\.\w+)?|os\.getenv|os\.environ\.get|getenv|config|int|float|bool|str)$", name)
+        if default is None and len(node.args) > 1 and (name in _READS or re.match(r"^env\.\w+$", name)):
+            default = node.args[1]
+        reads = re.match(r"^(env(\.\w+)?|os\.getenv|(os\.)?environ\.get|getenv|config|int|float|bool|str)$", name)
         if reads is not None and default is not None:
             return self._scalar(default, module, depth=depth + 1)
         if name in ("int", "float", "str") and len(node.args) == 1:
