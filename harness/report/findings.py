@@ -31,12 +31,17 @@ from harness.report.screen import WIDTH, Line, one_line, wrap
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
 MOST_UNKNOWN = 6
 MOST_READ = 8
+MOST_ALIKE = 5
+"""Findings of one rule and weight that are told one by one; of more, the first few."""
+TOLD_OF_MANY = 3
 
 
 def findings_screen(examination: Examination, *, fail_on: Severity | None, quiet: bool = False) -> list[Line]:
     """Return all that is printed; when quiet only what fails."""
     shown = examination.at_least(fail_on) if quiet else examination.findings
-    lines = [line for finding in shown for line in _finding_lines(finding)]
+    lines = [
+        line for level in reversed(Severity) for line in _level_lines([one for one in shown if one.severity is level])
+    ]
     if examination.covered and not quiet:
         lines += _inventory_lines(examination.inventory)
     if examination.unknown and not quiet:
@@ -66,6 +71,27 @@ def _inventory_lines(inventory: Inventory) -> list[Line]:
             more = len(told) - MOST_READ
             text = "; ".join([*told[:MOST_READ], *([f"{more} more (all of them: --json)"] if more > 0 else [])])
             lines += [Line(line) for line in wrap(head, text, width=WIDTH, lines=8)]
+    return lines
+
+
+def _level_lines(findings: list[CheckFinding]) -> list[Line]:
+    """Tell findings of one weight; of many of one rule the first few, and the places of the others."""
+    lines: list[Line] = []
+    by_rule: dict[str, list[CheckFinding]] = {}
+    for finding in findings:
+        by_rule.setdefault(finding.rule, []).append(finding)
+    folded = {rule: alike[TOLD_OF_MANY:] for rule, alike in by_rule.items() if len(alike) > MOST_ALIKE}
+    others = {id(one) for alike in folded.values() for one in alike}
+    for finding in findings:
+        lines += [] if id(finding) in others else _finding_lines(finding)
+    for rule, alike in folded.items():
+        places: dict[str, list[str]] = {}
+        for one in alike:
+            places.setdefault(one.place.file, []).append(str(one.place.line))
+        told = "; ".join(f"{file}:{', '.join(numbers)}" for file, numbers in places.items())
+        lines.append(Line(f"{alike[0].severity} {rule} at {len(alike)} more places", STYLES[alike[0].severity]))
+        lines += [Line(text) for text in wrap("  ", told, width=WIDTH, lines=8)]
+        lines += [Line("  --json tells all of them."), Line("")]
     return lines
 
 

@@ -88,6 +88,20 @@ def test_the_screen_names_the_place_the_other_places_and_the_repair(
     assert all(len(line) <= 80 for line in told.splitlines())
 
 
+def test_of_a_mistake_that_is_made_everywhere_three_are_told_and_the_others_listed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    task = "@shared_task(acks_late=True)\ndef t{}(): ...\n"
+    files = {name: "from celery import shared_task\n" + task.format(1) * 4 for name in ("a.py", "b.py")}
+
+    assert main(["check", str(write(tmp_path, files))]) == 1
+    told = capsys.readouterr().out
+    assert told.count("repair:") == 3
+    assert "warning acks_late_loses_killed at 5 more places\n  a.py:8; b.py:2, 4, 6, 8\n" in told
+    assert "FAIL: 8 warnings" in told
+    assert len(report(tmp_path)["findings"]) == 8
+
+
 @pytest.mark.parametrize(("level", "code"), [("error", 1), ("warning", 1), ("note", 1), ("never", 0)])
 def test_fail_on_decides_what_fails(level: str, code: int, guide: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--fail-on", level, "--junit", "check.xml"]) == code
