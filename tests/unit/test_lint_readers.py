@@ -187,7 +187,8 @@ def test_python_that_is_newer_than_this_one_is_read(tmp_path: Path) -> None:
     newer = (
         "type Command = str\ntype Pair[T: (int, str)] = tuple[T, list[T]]\nclass Box[T, *Ts](Base[T]): ...\n"
         "async def first[\n    T: list[dict[str, int]],\n    **P,\n](items): ...\n"
-        "try:\n    run()\nexcept KeyError, json.JSONDecodeError:\n    pass\nJOB_TIMEOUT_MS = 5\n"
+        "try:\n    run()\nexcept KeyError, json.JSONDecodeError:\n    "
+        "log(f'{job['id']} of {job['name']}', 1)\nJOB_TIMEOUT_MS = 5\n"
     )
     facts = read(tmp_path, {"settings.py": newer})
 

@@ -73,11 +73,22 @@ def _parsed(text: str) -> ast.Module:
         except SyntaxError:
             older = _TYPE_ALIAS.sub(r"\1\2 =", _GENERIC.sub(_without_parameters, text))
             older = _EXCEPT.sub(r"\1(\2)", older)
-            if older == text:
-                raise
-            return ast.parse(older)
+        for _ in range(MOST_EMPTIED):
+            try:
+                return ast.parse(older)
+            except SyntaxError as error:
+                lines = older.split("\n")
+                at = min(error.lineno or 1, len(lines)) - 1
+                line = _NESTED_QUOTES.sub('""', lines[at])
+                if line == lines[at]:
+                    raise
+                older = "\n".join([*lines[:at], line, *lines[at + 1 :]])
+        return ast.parse(older)
 
 
+MOST_EMPTIED: Final = 20
+_NESTED_QUOTES: Final = re.compile(r"""\b[fF](?:"[^"\n]*\{.*\}[^\n]*"|'[^'\n]*\{.*\}[^\n]*')""")
+"""A formatted string with its own quotes in it, of Python 3.12; the longest that the line may hold is emptied."""
 _PARAMETERS: Final = r"\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*+\])*+\])*+\]"
 _GENERIC: Final = re.compile(rf"(?m)^([ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+\w+)({_PARAMETERS})(\()?")
 """`def first[T](items)` and `class Box[T]`, of Python 3.12."""
