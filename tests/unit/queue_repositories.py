@@ -80,6 +80,16 @@ QUEUES = (
         },
     ),
     Example(
+        "celery_sent_before_commit",
+        {"tasks.py": DJANGO + "        save()\n@transaction.atomic\ndef order():\n    save()\n    mail.delay(1)\n"},
+        "tasks.py:13",
+        {
+            "tasks.py": DJANGO + "        save()\n@transaction.atomic\ndef order():\n"
+            "    transaction.on_commit(lambda: mail.delay(1))\n@transaction.atomic(using='replica')\n"
+            "def read():\n    mail.delay(2)\n"
+        },
+    ),
+    Example(
         "celery_milliseconds",
         celery("WAIT_MS = 60000\n" + TASK.format("") + "mail.apply_async(countdown=WAIT_MS)\n"),
         "tasks.py:7",

@@ -489,8 +489,10 @@ class PythonQueues:
             self._settings(list(module.constants.items()), module, prefix, whole=not prefix)
         for node in ast.walk(module.tree):
             if isinstance(node, ast.With) and any(self._is_atomic(one.context_expr, module) for one in node.items):
-                self._in_transaction(node, module)
+                self._in_transaction(node.body, module)
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                if any(self._is_atomic(one, module) for one in node.decorator_list):
+                    self._in_transaction(node.body, module)
                 self._function(node, module)
             elif isinstance(node, ast.Call):
                 self._call(node, module)
@@ -639,20 +641,24 @@ class PythonQueues:
         return {"countdown": self._plain("countdown", seconds, module, eta.lineno)} if told else {}
 
     def _is_atomic(self, node: ast.expr, module: PythonModule) -> bool:
-        """Tell `transaction.atomic()` of Django; one that names its database may only read there."""
-        default = isinstance(node, ast.Call) and not node.args and all(one.arg != "using" for one in node.keywords)
-        made = ast.unparse(node.func) if default and isinstance(node, ast.Call) else ""
-        return self._origin(made, module) == "django.db.transaction.atomic"
+        """Tell `transaction.atomic()` of Django, called or not; one that names its database may only read there."""
+        if isinstance(node, ast.Call):
+            if node.args or any(one.arg == "using" for one in node.keywords):
+                return False
+            node = node.func
+        return self._origin(ast.unparse(node), module) == "django.db.transaction.atomic"
 
-    def _in_transaction(self, block: ast.With, module: PythonModule) -> None:
+    def _in_transaction(self, block: list[ast.stmt], module: PythonModule) -> None:
         """Note the tasks that are sent at once, within a transaction; what a function or lambda holds comes later."""
         if self._registered.sends_itself or CELERY not in self._used(module):
             return
-        waiting: list[ast.AST] = list(block.body)
+        waiting: list[ast.AST] = list(block)
         while waiting:
             node = waiting.pop()
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
                 continue
+            if isinstance(node, ast.With) and any(self._is_atomic(one.context_expr, module) for one in node.items):
+                continue  # It is read as a transaction of its own.
             waiting.extend(ast.iter_child_nodes(node))
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
