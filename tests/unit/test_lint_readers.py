@@ -573,6 +573,18 @@ SETS = "from celery import Celery\napp = Celery('shop')\n"
             },
             1,
         ),
+        (
+            {
+                "a.py": SETS + "app.config_from_object('django.conf:settings', namespace='CELERY')\n",
+                "shop/settings.py": (
+                    "class Base(Configuration):\n    CELERY_TASK_TIME_LIMIT = values.IntegerValue(9)\n"
+                    "class Test(Base):\n    CELERY_TASK_TIME_LIMIT = 1\n    CELERY_TASK_ACKS_LATE = True\n"
+                    "class Production(Base):\n    CELERY_WORKER_CONCURRENCY = 2\n"
+                    "class Staging(Production):\n    CELERY_WORKER_CONCURRENCY = 1\n"
+                ),
+            },
+            2,
+        ),
         ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(CONF)\n"}, 3),
         ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(**CONF)\n"}, 3),
         ({"a.py": SETS + "app.conf['task_time_limit'] = 9\n"}, 3),

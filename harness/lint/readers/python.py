@@ -486,7 +486,8 @@ class PythonQueues:
     def _read(self, module: PythonModule) -> None:
         prefix = self._configured.get(module.path)
         if prefix is not None:
-            self._settings(list(module.constants.items()), module, prefix, whole=not prefix)
+            held = [*module.constants.items(), *(_held_by_classes(module) if prefix else ())]
+            self._settings(held, module, prefix, whole=not prefix)
         for node in ast.walk(module.tree):
             if isinstance(node, ast.With) and any(self._is_atomic(one.context_expr, module) for one in node.items):
                 self._in_transaction(node.body, module)
@@ -948,11 +949,8 @@ class PythonQueues:
                     return UNKNOWN
                 total += number * _LENGTHS[keyword.arg]
             return total
-        default = next((keyword.value for keyword in node.keywords if keyword.arg == "default"), None)
-        if default is None and len(node.args) > 1 and (name in _READS or re.match(r"^env\.\w+$", name)):
-            default = node.args[1]
-        reads = re.match(r"^(env(\.\w+)?|os\.getenv|(os\.)?environ\.get|getenv|config|int|float|bool|str)$", name)
-        if reads is not None and default is not None:
+        default = _default_of(node, name)
+        if default is not None:
             return self._scalar(default, module, depth=depth + 1)
         if name in ("int", "float", "str") and len(node.args) == 1:
             return self._scalar(node.args[0], module, depth=depth + 1)
@@ -1020,6 +1018,35 @@ class _RegisteredTasks:
 
 def _is_text(node: ast.expr) -> TypeGuard[ast.Constant]:
     return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+_READS_VARIABLE: Final = re.compile(r"^(env(\.\w+)?|values\.\w*Value|config|int|float|bool|str)$")
+"""What applications call to read a variable: django-environ, django-configurations, decouple, and casts of those."""
+
+
+def _default_of(call: ast.Call, name: str) -> ast.expr | None:
+    """Return what a call that reads a variable comes to where that is not set; None where nothing says so."""
+    if name not in _READS and _READS_VARIABLE.match(name) is None:
+        return None
+    named = next((keyword.value for keyword in call.keywords if keyword.arg == "default"), None)
+    at = 1 if name in _READS or name.startswith("env.") else 0
+    positional = name in _READS or name.startswith(("env.", "values."))
+    return call.args[at] if named is None and positional and len(call.args) > at else named
+
+
+_OF_DEVELOPMENT: Final = re.compile(r"(?i)test|dev|local|build|integration|^ci$")
+
+
+def _held_by_classes(module: PythonModule) -> Iterator[tuple[str, ast.expr]]:
+    """List what the classes of a file set, as in django-configurations; what they set differently is not known."""
+    held: dict[str, list[ast.expr]] = {}
+    for name, node in module.classes.items():
+        if _OF_DEVELOPMENT.search(name) is None:
+            for one, value in (pair for statement in node.body for pair in _assigned(statement)):
+                held.setdefault(one, []).append(value)
+    for one, values in held.items():
+        if len({ast.dump(value) for value in values}) == 1:
+            yield one, values[0]
 
 
 _ENTRY: Final = frozenset({"entrypoint", "schedule"})
