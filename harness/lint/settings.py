@@ -183,7 +183,7 @@ class Setting:
     @property
     def length(self) -> str:
         """The value with its unit."""
-        return spoken(self.value) if self.setting in DURATIONS else f"{self.value:g}"
+        return spoken(self.value) if self.setting in DURATIONS else f"{self.value:.15g}"
 
 
 _UNIT_WORDS: Final = {0.001: "milliseconds", 1.0: "seconds", 60.0: "minutes", 3600.0: "hours", 86_400.0: "days"}
@@ -247,7 +247,7 @@ def shown(value: Scalar) -> str:
     """Write a value as a message does."""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+    return f"{value:.15g}" if isinstance(value, (int, float)) else str(value)
 
 
 def standings(facts: Facts) -> Sequence[EffectiveSettings]:

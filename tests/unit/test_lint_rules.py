@@ -711,6 +711,19 @@ def test_advice_is_given_in_the_unit_of_the_constant(tmp_path: Path) -> None:
     assert [one.repair for one in found] == ["Set STUCK_JOB_TIMEOUT_MINUTES to 12 minutes or more: it needs 11m10s."]
 
 
+def test_a_number_of_seven_digits_is_written_whole(tmp_path: Path) -> None:
+    files = {"job-config.ts": "const JOB_TIMEOUT_SECONDS = 7201.5;\nconst JOB_TIMEOUT_MS = 7_201_501;\n"}
+    examination = examine(read_repository(write(tmp_path, files)))
+
+    assert [one.repair for one in examination.findings] == [
+        "Set JOB_TIMEOUT_MS to 7201500, or derive it from JOB_TIMEOUT_SECONDS."
+    ]
+    assert [str(one) for one in examination.inventory.settings] == [
+        "JOB_TIMEOUT_SECONDS = 7201.5",
+        "JOB_TIMEOUT_MS = 7201501",
+    ]
+
+
 def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None:
     files = {**boss(""), "examples/send.ts": 'boss.send("a", {}, { singletonKey: id });'}
     found = examine(read_repository(write(tmp_path, files))).findings

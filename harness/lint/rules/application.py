@@ -70,7 +70,7 @@ def _disagree(first: Value, seconds: float, second: Value, number: float) -> Bre
     return Breach(
         second.place,
         f"{second.name} is {spoken(number)}, and {first.name} is {spoken(seconds)}",
-        f"Set {second.name} to {wanted:g}, or derive it from {first.name}.",
+        f"Set {second.name} to {wanted:.15g}, or derive it from {first.name}.",
         (Related(first.place, f"{first.name} = {first.value}"),),
     )
 
@@ -95,10 +95,10 @@ def _too_short(expiry: Setting, timeout: Setting, size: Setting | None, standing
     told, repair = "", f"Set the queue's expiry to {roomy} or more: it needs {needed} and some room."
     if size is not None:
         whole = size.value * timeout.value
-        told = f"; {size.value:g} of them, one after the other, need {spoken(whole + _settle(standing))}"
+        told = f"; {size.value:.15g} of them, one after the other, need {spoken(whole + _settle(standing))}"
         repair = (
             f"Take one job at a time, and set the queue's expiry to {roomy} or more: it needs {needed} and some room. "
-            f"Or set it to {spoken(_roomy(whole, standing))} for {size.value:g} jobs at a time."
+            f"Or set it to {spoken(_roomy(whole, standing))} for {size.value:.15g} jobs at a time."
         )
     return Breach(
         _place(expiry, timeout),
@@ -139,7 +139,7 @@ def _batch(facts: Facts) -> Iterator[Breach]:
             continue
         yield Breach(
             _place(size, expiry),
-            f"{size.value:g} jobs of up to {timeout.length}, one after the other, take {spoken(whole)} and "
+            f"{size.value:.15g} jobs of up to {timeout.length}, one after the other, take {spoken(whole)} and "
             f"{spoken(_settle(standing))} to stop and settle, and the queue takes the whole batch back after "
             f"{expiry.length}{_of(expiry)}",
             "Take one job at a time, extend the lease while it runs, or set the queue's expiry to "
@@ -234,7 +234,7 @@ def _polling(facts: Facts) -> Iterator[Breach]:
                 polling.place,
                 f"{polling} means that a job may wait {polling.length} for a worker{milliseconds}; "
                 f"it should start within {told}",
-                f"Set {polling.name} to 2, or to at most {limit:g}.",
+                f"Set {polling.name} to 2, or to at most {limit:.15g}.",
                 standing.related(polling, promise),
                 None if promise is not None or polling.value >= 500 else Severity.NOTE,
             )
@@ -307,9 +307,9 @@ def _attempts(facts: Facts) -> Iterator[Breach]:
         of = f" ({limit.queue})" if limit.queue else ""
         yield Breach(
             limit.place or attempts.place or Place(".", 1),
-            f"{limit}{of} counts retries, so the queue delivers a job {limit.value + 1:g} times; "
-            f"{attempts} allows {attempts.value:g}",
-            f"Set {limit.name} to {max(0, attempts.value - 1):g}: one less than {attempts.name}.",
+            f"{limit}{of} counts retries, so the queue delivers a job {limit.value + 1:.15g} times; "
+            f"{attempts} allows {attempts.value:.15g}",
+            f"Set {limit.name} to {max(0, attempts.value - 1):.15g}: one less than {attempts.name}.",
             standing.related(limit, attempts),
         )
 

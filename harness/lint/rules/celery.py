@@ -283,7 +283,7 @@ def _prefetched(facts: Facts) -> Iterator[Breach]:
     if late is None or late.value is not True or multiplier is None or multiplier == 1:
         return
     place = late.place if told is None else told.place
-    many = "without a limit" if multiplier == 0 else f"{multiplier:g} for each process"
+    many = "without a limit" if multiplier == 0 else f"{multiplier:.15g} for each process"
     yield Breach(
         place,
         f"with task_acks_late a worker holds tasks that it has not begun, {many}"

@@ -209,10 +209,9 @@ def _pools(facts: Facts) -> Iterator[Breach]:
         if jobs is not None and size is not None and jobs > size and "pgPool" not in call.options and call.whole:
             yield Breach(
                 place_of(call, name),
-                f"{jobs:g} jobs at a time share {size:g} connections{'' if pool else ' (the default)'}: jobs wait "
-                "for one "
-                "another's, and to be completed",
-                f"Set maxPoolSize above {jobs:g}.",
+                f"{jobs:.15g} jobs at a time share {size:.15g} connections{'' if pool else ' (the default)'}: "
+                "jobs wait for one another's, and to be completed",
+                f"Set maxPoolSize above {jobs:.15g}.",
                 severity=Severity.NOTE,
                 subject=name,
             )

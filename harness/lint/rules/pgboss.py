@@ -463,7 +463,7 @@ def _outliving(handling: Handling, here: EffectiveSettings, wait: LongestWait, w
     expiry, size = here.get("expiry"), here.get("batch_size")
     assert expiry is not None
     jobs, whole = _jobs_of(wait, here), _in_all(wait, here)
-    told = "" if jobs == 1 else f" for each of {jobs:g} jobs, one after the other, {spoken(whole)} in all"
+    told = "" if jobs == 1 else f" for each of {jobs:.15g} jobs, one after the other, {spoken(whole)} in all"
     return Breach(
         handling.place,
         f"{handling.queue!r} takes a job back after {expiry.length}, and {how} {spoken(wait.seconds)}{told} "
@@ -483,9 +483,9 @@ def _longer(queue: str, wait: LongestWait, jobs: float, needed: float) -> str:
     one = f"{math.ceil(wait.seconds + ROOM_SECONDS)}"
     if jobs == 1:
         return f"Set expireInSeconds of {queue!r} to {one} or more, or wait less long."
-    all_of_them = f"or to {math.ceil(needed)} for {jobs:g} jobs at a time"
+    all_of_them = f"or to {math.ceil(needed)} for {jobs:.15g} jobs at a time"
     if needed > LONGEST_EXPIRY_SECONDS:
-        all_of_them = f"for {jobs:g} at a time would need {spoken(needed)}, and pg-boss refuses more than a day"
+        all_of_them = f"for {jobs:.15g} at a time would need {spoken(needed)}, and pg-boss refuses more than a day"
     return f"Set batchSize to 1 and expireInSeconds of {queue!r} to {one} or more; {all_of_them}."
 
 

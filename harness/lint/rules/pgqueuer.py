@@ -148,9 +148,9 @@ def _batches(facts: Facts) -> Iterator[Breach]:
         if most and size is not None and most < 2 * size:
             yield Breach(
                 place_of(call, "max_concurrent_tasks"),
-                f"max_concurrent_tasks is {most:g}, and the batch size {size:g}: run() raises RuntimeError below twice "
-                "the batch",
-                f"Set max_concurrent_tasks to {2 * size:g}, or a smaller batch_size.",
+                f"max_concurrent_tasks is {most:.15g}, and the batch size {size:.15g}: run() raises RuntimeError "
+                "below twice the batch",
+                f"Set max_concurrent_tasks to {2 * size:.15g}, or a smaller batch_size.",
                 severity=weight_of(call),
                 subject="max_concurrent_tasks",
             )

@@ -136,9 +136,9 @@ def _explodes(facts: Facts) -> Iterator[Breach]:
         if longest > MONTH_SECONDS:
             yield Breach(
                 place_of(task, "retry.exponential_wait"),
-                f"exponential_wait is the base of a power, not a factor: the last of {most:g} retries of "
+                f"exponential_wait is the base of a power, not a factor: the last of {most:.15g} retries of "
                 f"{task.queue} waits "
-                f"{base:g}^{most:g} seconds, {spoken(min(longest, 3e9))}",
+                f"{base:.15g}^{most:.15g} seconds, {spoken(min(longest, 3e9))}",
                 "Take a small base, such as 3, or wait and linear_wait.",
                 severity=weight_of(task, Severity.WARNING),
                 subject=task.queue or "",

@@ -363,7 +363,7 @@ def _shutdown(facts: Facts) -> Iterator[Breach]:
                 limit.place,
                 f"a deploy kills {limit.service} {spoken(limit.seconds)} after it is told to stop, and a job may run "
                 f"for {timeout.length}: each deploy costs running jobs an attempt",
-                f"Set maxShutdownDelaySeconds to {min(timeout.value, LONGEST_SHUTDOWN):g}, and give jobs back that "
+                f"Set maxShutdownDelaySeconds to {min(timeout.value, LONGEST_SHUTDOWN):.15g}, and give jobs back that "
                 "cannot end in time.",
                 here.related(timeout),
             )
@@ -374,14 +374,14 @@ def _shutdown(facts: Facts) -> Iterator[Breach]:
                 f"the worker waits {spoken(stop.seconds)} for running jobs, and the platform kills {limit.service} "
                 f"after {spoken(limit.seconds)}",
                 "Wait less long than the platform does.",
-                (Related(limit.place, f"{limit.seconds:g} s until it is killed"),),
+                (Related(limit.place, f"{limit.seconds:.15g} s until it is killed"),),
             )
         if grace is not None and grace.place is not None and grace.value > limit.seconds:
             yield Breach(
                 grace.place,
                 f"{grace} is longer than the {spoken(limit.seconds)} after which the platform kills {limit.service}",
                 "Wait less long than the platform does.",
-                (Related(limit.place, f"{limit.seconds:g} s until it is killed"),),
+                (Related(limit.place, f"{limit.seconds:.15g} s until it is killed"),),
             )
 
 
