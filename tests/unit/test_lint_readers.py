@@ -251,6 +251,8 @@ def test_hostile_files_end(name: str, text: str, tmp_path: Path) -> None:
         ("templates/package.json", '{"dependencies": {{{#if queue}} "pg-boss": "12" {{/if}}}'),
         ("vercel.json", '{"crons": <%- crons %>'),
         ("render.yaml", "services:\n{{- range .services }}\n  - name: a\n{{- end }}\n"),
+        ("config/__init__.py", "{% if cookiecutter.use_celery == 'y' %}\nfrom .celery import app\n{% endif %}\n"),
+        ("settings.py", "from {{ cookiecutter.project_slug }}.celery import app\n"),
     ],
 )
 def test_a_template_is_not_broken(name: str, text: str, tmp_path: Path) -> None:

@@ -49,6 +49,8 @@ def read_python(path: str, text: str, facts: Facts) -> ast.Module | None:
     try:
         module = _parsed(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        if _TEMPLATE.search(text) is not None:
+            return None
         line = getattr(error, "lineno", None) or 1
         release = ".".join(map(str, sys.version_info[:2]))
         why = error.msg if isinstance(error, SyntaxError) else type(error).__name__
@@ -62,6 +64,10 @@ def read_python(path: str, text: str, facts: Facts) -> ast.Module | None:
         facts.unreadable.append(Unreadable(Place(path, 1), "is nested too deeply"))
         return None
     return module
+
+
+_TEMPLATE: Final = re.compile(r"(?m)^\s*\{%[-+]?\s*\w+|\{\{-?\s*cookiecutter\b")
+"""What a generator of projects is to fill in."""
 
 
 def _parsed(text: str) -> ast.Module:
