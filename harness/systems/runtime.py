@@ -21,6 +21,7 @@ import psycopg
 
 from harness.errors import EnvironmentUnavailable, Hung
 from harness.foreign.database import timestamp_of
+from harness.foreign.postgres_messages import Batch
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.model.duration import SECOND, Duration, Instant, format_duration
 from harness.postgres.gating import SessionCoordinator
@@ -143,6 +144,8 @@ class SystemRun:
         self._steady = self._steady_clocks()
         self._settling = False
         self._deaths: dict[str, int] = {}
+        self._locked: list[_Passing] = []
+        """Statements of a start that wait for locks, before they stand in the run."""
         for process in processes:
             process.life = 0
             process.endpoint.database = database.name
@@ -159,9 +162,10 @@ class SystemRun:
     def _get_ready(self, processes: Sequence[SystemProcess]) -> None:
         """Let statements pass at no gate until each of these is at rest and says that it is ready.
 
-        They act one at a time, in the order of the processes: so the start is the same in each run.
+        They act one at a time, in the order of the processes: so the start is the same in each run. A statement that
+        waits for a lock which another process keeps goes on waiting in the run: the start would have no end.
         """
-        waiting: list[_Passing] = []
+        waiting, self._locked = self._locked, []
         while True:
             try:
                 self._quiesce()
@@ -187,13 +191,19 @@ class SystemRun:
                         self._passed(passing)
                     else:
                         waiting.append(passing)
-                elif waiting:
-                    self.coordinator.settle()
+                elif waiting and self._lets_go(waiting):
+                    continue
                 else:
                     break
+        self._locked = waiting
         for process in processes:
             if not process.ready:
                 self._ask_whether_ready(process)
+
+    def _lets_go(self, waiting: Sequence[_Passing]) -> bool:
+        """Whether PostgreSQL has answered one of these by now; the others wait for locks that somebody keeps."""
+        self.coordinator.settle()
+        return any(each.answered for each in waiting)
 
     def _passing(self, session: DatabaseSession) -> _Passing:
         session.clock = self._set_clock
@@ -202,7 +212,7 @@ class SystemRun:
 
     def _passed(self, passing: _Passing) -> None:
         """Take note of what a statement did at the start of a process: that may be the work of its first round."""
-        session, sql = passing.session, passing.sql
+        session, sql = passing.session, passing.batch.sql
         ends = any(tag.writes or tag.startswith("COMMIT") for tag in session.told())
         wrote = session.idle and ends
         session.wrote = None
@@ -302,6 +312,7 @@ class SystemRun:
         self._rounds[actor.name].clear()
         self._heard[actor.name].clear()
         tasks, self._tasks[actor.name] = self._tasks[actor.name], {}
+        self._locked = [each for each in self._locked if each.session.actor != actor.name]
         drop = self.coordinator.sever(actor.name)
         if process.peer is not None:
             process.peer.kill()
@@ -411,11 +422,16 @@ class SystemRun:
 
     def _placed(self) -> bool:
         """Put what arrived at its gate. True: a process has to come to rest once more first."""
+        assert self.kernel is not None
         self._forget_aborted()
         for process in self._at_work():
+            if process.name in self.kernel.actors and (begun := self._begun(process)) is not None:
+                return self._stands(begun)
             for session in _sessions(process):
                 if session.pending and not any(task.about is session for task in self._tasks[process.name]):
-                    return self._stands(_ProcessTask(self, process, session, self._statement(process, session)))
+                    steps = session.carry_out().__await__()
+                    stands = self._statement(process, session, session.pending[0], steps)
+                    return self._stands(_ProcessTask(self, process, session, stands))
             for call in self._calls[process.name]:
                 if call.message is not None and not call.taken and self.on_call is not None:
                     call.taken = True
@@ -430,6 +446,15 @@ class SystemRun:
             if timer is not None and not any(type(task.about) is ProcessTimer for task in self._tasks[process.name]):
                 return self._stands(_ProcessTask(self, process, timer, self._timer(process, timer)))
         return False
+
+    def _begun(self, process: SystemProcess) -> _ProcessTask | None:
+        """Return what a process waits for since its start, to stand in the run from here on."""
+        for passing in self._locked:
+            if passing.session.actor == process.name:
+                self._locked.remove(passing)
+                steps = self._statement(process, passing.session, passing.batch, passing.rest())
+                return _ProcessTask(self, process, passing.session, steps)
+        return None
 
     def _stands(self, task: _ProcessTask) -> bool:
         """Let a task come to its first gate; it may have none."""
@@ -486,15 +511,15 @@ class SystemRun:
 
     # what stands at gates ---------------------------------------------------------------------------------------------
 
-    def _statement(self, process: SystemProcess, session: DatabaseSession) -> Frame:
-        batch = session.pending[0]
+    def _statement(self, process: SystemProcess, session: DatabaseSession, batch: Batch, steps: Iterator[Any]) -> Frame:
+        """Let the steps of a statement be taken, and take note of what it did."""
         line = process.lines.get(session.key, "")
         opened = session.idle
         session.clock = self._set_clock
         session.coarse = self.file.gate == "transaction"
         session.resumes = partial(self._tell_time, process)
         try:
-            yield from session.carry_out().__await__()
+            yield from steps
         except (psycopg.Error, OSError):  # The connection broke, by us or with its process.
             session.drop()
         process.stirred = True
@@ -755,7 +780,7 @@ class _Passing:
 
     def __init__(self, session: DatabaseSession, process: SystemProcess) -> None:
         self.session = session
-        self.sql = session.pending[0].sql
+        self.batch = session.pending[0]
         self._process = process
         self._steps = session.carry_out().__await__()
         self._waits: Wait | None = None
@@ -777,6 +802,17 @@ class _Passing:
             return False
         self._process.stirred = True
         return True
+
+    @property
+    def answered(self) -> bool:
+        """Whether what it waits for is there."""
+        return self._waits is None or self._waits.answered()
+
+    def rest(self) -> Frame:
+        """Return the steps that are left, from the lock on that it waits for."""
+        if self._waits is not None:
+            yield self._waits
+        yield from self._steps
 
 
 class _ProcessTask(Actor):

@@ -295,6 +295,44 @@ def test_a_queue_may_end_a_job_that_runs_by_deleting_its_row(
     assert _played(opened(tmp_path / "system.yaml"), jobs="ab").found == found
 
 
+WAITS_FOR_ITS_TURN = """
+import os, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+db.execute("SELECT pg_advisory_lock(1)")
+while True:
+    db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'")
+    time.sleep(2)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_process_whose_start_waits_for_a_lock_goes_on_once_the_one_that_keeps_it_is_gone(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(WAITS_FOR_ITS_TURN)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace(
+            "api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py, instances: 2}"
+        )
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .lstrip()
+    )
+    engine = opened(tmp_path / "system.yaml")
+    crash = (Deviation("w1 update job", 1, "crash"),)
+    runs = [_played(engine), _played(engine, tape=crash)]
+    writers = [
+        [event.actor for event in run.history.events if isinstance(event, Observed) and event.verb == "update job"]
+        for run in runs
+    ]
+    assert [run.verdict for run in runs] == [Verdict.PASS, Verdict.PASS]
+    assert writers == [["w1"], ["w2"]]
+
+
 BY_A_CHILD = """
 import os, subprocess, sys, time, psycopg
 ENDS = "UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'"
