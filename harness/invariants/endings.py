@@ -346,7 +346,8 @@ class ProcessesSurvive(Monitor):
     def on_fault(self, event: Fault) -> None:
         if event.name == "raised":
             error, where, at = (event.data.get(key, "") for key in ("error", "where", "at"))
-            self.breach("unhandled_error", f"{event.actor} raised {error} at {where}, after {at!r}")
+            told = f"raised {error} at {where}, after {at!r}" if where else f"died: {error}"
+            self.breach("unhandled_error", f"{event.actor} {told}")
 
 
 PROCESSES_SURVIVE = Invariant(

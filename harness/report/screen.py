@@ -297,7 +297,7 @@ def fault_text(event: Fault) -> str:
     if event.name == "session ends":
         return f"THE SESSION of {data.get('whose')} ends"
     if event.name == "raised":
-        return f"RAISES {data.get('error', '')}"
+        return f"{'RAISES' if data.get('where') else 'DIES:'} {data.get('error', '')}"
     return told(event)
 
 

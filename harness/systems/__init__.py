@@ -469,7 +469,7 @@ class SystemApplication:
         if code == 0:
             self._world.stopped(process)
         else:
-            self._world.raised(process, "running", _error_in(words), process)
+            self._world.raised(process, "running", _error_in(words), "")
 
     # who asks -------------------------------------------------------------------------------------------------------
 
@@ -595,8 +595,9 @@ class SystemApplication:
             self._ended(process, claim, "bad output", f"200 {NO_JSON}")
             return http_response(200, NO_JSON.encode(), kind="text/html")
         if ending in OUTPUTS:  # A NUL in a text is a result all the same.
-            self._world.effect(process.name, claim, "ended", "success")
-            return http_response(200, _json(OUTPUTS[ending]))
+            odd = _json(OUTPUTS[ending])
+            self._ended(process, claim, "success", f"200 {odd.decode()}")
+            return http_response(200, odd)
         self._world.effect(process.name, claim, "ended", "success")
         return http_response(200, _json({"run": claim.attempt, "by": process.name}))
 
@@ -628,12 +629,20 @@ class ProcessActor(Carried):
 
 
 _ERROR: Final = re.compile(r"^\s*(?:\w+\.)*\w*(?:Error|Exception)\b.*", re.MULTILINE)
+_LAST_FRAME: Final = re.compile(r'^( *)  File "[^"]*", line \d+.*\n(?:\1   .*\n)*\1(\w.*)', re.MULTILINE)
+"""The last frame of a traceback in Python, and the error below it, whatever its class is called."""
+_FIRST_FRAME: Final = re.compile(r"^ *((?!at )\w.*)\n +at \S.*", re.MULTILINE)
+"""An error in Node, and the first frame below it."""
 
 
 def _error_in(words: str) -> str:
-    """Return the line that names an error, of what a process printed last; else what is said first."""
-    found = _ERROR.findall(words)
-    return str(found[-1]).strip() if found else words.partition("\n")[0]
+    """Return the line that names an error, of what a process printed last; else how it ended, and its last line."""
+    found = [error for _, error in _LAST_FRAME.findall(words)] or _FIRST_FRAME.findall(words) or _ERROR.findall(words)
+    if found:
+        return str(found[-1]).strip()
+    how, _, printed = words.partition("\n")
+    last = printed.rstrip().rpartition("\n")[2].strip()
+    return f"{how}; it last printed: {last}" if last else how
 
 
 def _outcome(message: HttpMessage, job: JobId | None) -> Outcome:

@@ -39,7 +39,8 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_
 """What of our own environment a process finds in its own."""
 
 
-_LINES_KEPT: Final = 12
+_LINES_KEPT: Final = 60
+_LINES_SHOWN: Final = 12
 _LOOKS: Final = 10
 _PIPE: Final = 1 << 15
 """Printed bytes from which on a pipe may have been full."""
@@ -333,6 +334,11 @@ class SystemProcess:
     @property
     def tail(self) -> str:
         """What it printed last, a line each."""
+        return "\n".join(self.said.splitlines()[-_LINES_SHOWN:])
+
+    @property
+    def said(self) -> str:
+        """What it printed last, with all lines that are kept: an error may stand above what the driver adds to it."""
         return "\n".join(f"  {line}" for line in self.printed if line.strip())
 
     @property

@@ -501,9 +501,9 @@ class SystemRun:
         assert self.kernel is not None
         process = ended.process
         actor = self.kernel.actors[process.name]
-        tail = process.tail
+        said = process.said
         clean = ended.code == 0 or process.terminated
-        self.on_end(process.name, 0 if clean else ended.code, str(ended) + (f"\n{tail}" if tail else ""))
+        self.on_end(process.name, 0 if clean else ended.code, str(ended) + (f"\n{said}" if said else ""))
         self.kernel.crash(actor)
         deaths = self._deaths[process.name] = self._deaths.get(process.name, 0) + (not clean)
         if not clean and deaths <= RESTARTS:

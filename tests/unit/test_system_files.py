@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from harness.cli import main
 from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
 from harness.scenario.scenario import Scenario, needed_capabilities
-from harness.systems import SystemEngine
+from harness.systems import SystemEngine, _error_in
 from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
 from harness.systems.http_wire import HttpReader, request
@@ -222,3 +222,40 @@ def test_what_a_system_file_promises_is_looked_for_by_name(capsys: pytest.Captur
     for name in ("effect_repeated", "effect_missing"):
         assert main([*search, name]) == 2
         assert ("no such anomaly" in capsys.readouterr().err) is (name == "effect_missing")
+
+
+IN_C = """its process ended with exit code 1
+  Traceback (most recent call last):
+    File "/app/worker.py", line 40, in complete
+      conn.execute(
+      ^^^^^^^^^^^^^
+    File "/lib/psycopg/connection.py", line 305, in execute
+      raise ex.with_traceback(None)
+  psycopg.errors.UntranslatableCharacter: unsupported Unicode escape sequence
+  DETAIL:  \\u0000 cannot be converted to text.
+  CONTEXT:  JSON data, line 1: {"text":..."""
+IN_NODE = """its process ended with exit code 1
+  /app/node_modules/pg-pool/index.js:45
+  error: unsupported Unicode escape sequence
+      at /app/node_modules/pg-pool/index.js:45:11
+      at async complete (file:///app/worker.ts:12:3) {
+    length: 164,
+    detail: 'NUL',
+  }"""
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (IN_C, "psycopg.errors.UntranslatableCharacter: unsupported Unicode escape sequence"),
+        (IN_NODE, "error: unsupported Unicode escape sequence"),
+        ("its process ended with exit code 1\n  ValueError: no", "ValueError: no"),
+        (
+            "its process ended with exit code 2\n  ready\n  no such queue",
+            "its process ended with exit code 2; it last printed: no such queue",
+        ),
+        ("its process was killed by SIGKILL", "its process was killed by SIGKILL"),
+    ],
+)
+def test_a_process_that_ended_is_told_with_its_error_whatever_that_is_called(words: str, told: str) -> None:
+    assert _error_in(words) == told
