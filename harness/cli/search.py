@@ -10,7 +10,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,11 +22,13 @@ from harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_yo
 from harness.explore.finding import Finding
 from harness.explore.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
 from harness.explore.watchdog import PATIENCE
-from harness.history.event import ROW_OF, Effect, Observed, Return
+from harness.history.event import ROW_OF, Effect, Event, Observed, Return
 from harness.interruption import INTERRUPTIONS
 from harness.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise
 from harness.invariants.effects import at_most_once
 from harness.model.duration import SECOND, parse_duration
+from harness.model.job import JobId
+from harness.model.lifecycle import PROCESSING
 from harness.model.settings import Settings
 from harness.port import Engine, spoken, without_sessions
 from harness.printable import as_it_is
@@ -525,7 +527,10 @@ class FindingPresenter:
         return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
 
     def source(self, finding: Finding) -> tuple[str, ...]:
-        """Return where and how the verb is written that did it, the one that changed the job last; empty: not told."""
+        """Return where and how the verb is written that did it; empty: not told.
+
+        It is the one that changed the job last, and where two workers run it, the one that took it from the first.
+        """
         run = finding.run
         anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
         if anomaly is None:
@@ -537,7 +542,8 @@ class FindingPresenter:
                 sql = filter(None, map(str.strip, event.data["sql"].splitlines()))
                 return (f"{event.data['after']}, sent by {by}", *sql)
         written = self.engines.get(self.name).info.written
-        for index, event in reversed(list(enumerate(happened))):
+        taken = taken_back(happened, anomaly.job) if anomaly.name == "concurrent_execution" else None
+        for index, event in reversed(list(enumerate(happened[:taken]))):
             if isinstance(event, Observed | Return) and anomaly.job in (None, event.job):
                 sent = (one.sql for at, one in reversed(run.statements) if at <= index and one[:2] == event[1:3])
                 return written(next(sent, "")) or written(event.verb)
@@ -588,6 +594,19 @@ class FindingPresenter:
             except INTERRUPTIONS as stop:
                 self._halt(stop)
         return _not_replayed(name, self.halted)
+
+
+def taken_back(events: Sequence[Event], job: JobId | None) -> int | None:
+    """Return where a job was taken from the worker that had started it before the last event; as a length."""
+    for index in range(len(events) - 2, -1, -1):
+        event = events[index]
+        if isinstance(event, Effect) and event.name == "started" and event.job == job:
+            return None
+        if isinstance(event, Observed) and event.job == job and event.before is not None and event.after is not None:
+            was, now = event.before.status, event.after.status
+            if was is PROCESSING and now is not PROCESSING:
+                return index + 1
+    return None
 
 
 def shrunk(runs: int) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
 
 import psycopg
 import pytest
@@ -12,10 +13,12 @@ import pytest
 from harness.adapters.queue_file import QueueFileEngine
 from harness.adapters.queue_file.live import read_live_schema
 from harness.cli import main
+from harness.cli.search import FindingPresenter
 from harness.conformance.judge import Level, Mark, conform
 from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.exhaust.scope import SCOPE_SETTINGS, Scope
 from harness.exhaust.search import Explorer
+from harness.explore.finding import Finding
 from harness.explore.sampling import Sampler
 from harness.faults import FaultPlan
 from harness.history.event import Return
@@ -560,6 +563,15 @@ def test_the_screen_shows_the_statement(
     assert 'unfenced_complete.yaml: without: {stale_complete: "why"}' in " ".join(shown.split())
     written = next((tmp_path / ".job-harness" / "found").iterdir())
     assert main(["run", str(written)]) == ExitCode.FAIL
+
+
+def test_where_two_workers_run_a_job_the_statement_is_shown_that_took_it_from_the_first(opened: Open) -> None:
+    path = EXAMPLES / "reaper_by_updated_at.yaml"
+    engine = opened(path)
+    run = next(run for run in map(Sampler(engine).sample, range(20)) if "concurrent_execution" in run.found)
+    found = Finding("concurrent_execution", run.scenario, run, 0, 1, 0)
+    source = FindingPresenter("", cast(Any, SimpleNamespace(get=lambda name: engine))).source(found)
+    assert source[0].endswith("reaper_by_updated_at.yaml:39: expire")
 
 
 @pytest.mark.parametrize("name", [pytest.param("mail", marks=pytest.mark.campaign), "visibility"])
