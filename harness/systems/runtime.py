@@ -201,7 +201,7 @@ class SystemRun:
                 self._ask_whether_ready(process)
 
     def _lets_go(self, waiting: Sequence[_Passing]) -> bool:
-        """Whether PostgreSQL has answered one of these by now; the others wait for locks that somebody keeps."""
+        """Whether PostgreSQL has answered one of these by now; the others wait for locks that another process keeps."""
         self.coordinator.settle()
         return any(each.answered for each in waiting)
 
