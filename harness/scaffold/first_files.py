@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -98,6 +99,7 @@ PROJECT
 INSTALL
       - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
 NODE_TESTS
+SEARCHES
       - run: test ! -d .job-harness/found || job-harness run .job-harness/found
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
 """
@@ -105,6 +107,8 @@ SETUP_NODE: Final = """      - uses: actions/setup-node@v4
         with: {node-version: "24"}  # TypeScript needs 22.15 or newer
 """
 EXPLORED: Final = 50
+SEARCHED: Final = "60s"
+"""How long a push waits for the search of a queue file or a system file."""
 _EXTRA: Final = {Language.PYTHON: "", Language.TYPESCRIPT: "node"}
 _NEEDS_UNKNOWN: Final = "      # What the tests import besides is named by no file here: pip install PACKAGES\n"
 _NOT_ON_AN_INDEX: Final = "      # Until job-harness is on your index: pip install PATH_OR_URL\n"
@@ -134,16 +138,35 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
             f"name your packages in pyproject.toml, such as [tool.setuptools] packages = {json.dumps(named)}: "
             "setuptools takes scenarios for one more, and builds nothing"
         )
+    searches = search_steps(project.root)
     workflow = (
         WORKFLOW.replace("NODE\n", node)
         .replace("PROJECT\n", steps)
         .replace("EXPLORED", str(EXPLORED))
-        .replace("INSTALL", install_step(language, node=bool(node)))
+        .replace("INSTALL", install_step(language, node=bool(node), extra="embedded" if searches else ""))
+        .replace("SEARCHES\n", searches)
         .replace("NODE_TESTS\n", f"      - run: {plan.node_tests}\n" if plan.node_tests else "")
         .replace("TESTS", plan.pytest_command(project.root))
     )
     plan.add(project.root / ".github" / "workflows" / "jobs.yml", workflow)
     return plan
+
+
+def search_steps(root: Path) -> str:
+    """Return the steps that search the queue files and system files at the root; a queue file is checked first."""
+    steps = []
+    for path in sorted(root.glob("*.y*ml")):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeError):
+            continue
+        name = shlex.quote(path.name)
+        keys = set(re.findall(r"^(\w+):", text, re.MULTILINE))
+        if {"queue", "claim", "jobs"} <= keys:
+            steps.append(f"job-harness check {name} --annotations")
+        if {"queue", "claim", "jobs"} <= keys or {"system", "processes", "jobs"} <= keys:
+            steps.append(f"job-harness explore {name} --time {SEARCHED} --quiet --annotations")
+    return "".join(f"      - run: {step}\n" for step in steps)
 
 
 def node_command(runner: str, file: str) -> str:

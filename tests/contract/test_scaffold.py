@@ -223,6 +223,22 @@ def test_the_workflow_of_a_python_project_installs_and_explores_it(
     assert told[len(steps) + 1] == "python -m pytest tests scenarios --job-explore 50"
 
 
+def test_the_workflow_searches_the_queue_files_and_system_files_of_the_repository(repository: Path) -> None:
+    queue, system = (ROOT / "examples" / name for name in ("queues/mail.yaml", "python-app/system.yaml"))
+    (repository / "queue.yaml").write_text(queue.read_text())
+    (repository / "system.yaml").write_text(system.read_text())
+    (repository / "docker-compose.yml").write_text("services: {db: {image: postgres}}")
+    assert main(["init", "--lang", "python"]) == 0
+    workflow = YAML(typ="safe").load((repository / ".github" / "workflows" / "jobs.yml").read_text())
+    told = [step["run"] for step in workflow["jobs"]["test"]["steps"] if "run" in step]
+    assert any("job-harness[embedded]" in run for run in told)
+    assert [run for run in told if ".yaml" in run] == [
+        "job-harness check queue.yaml --annotations",
+        "job-harness explore queue.yaml --time 60s --quiet --annotations",
+        "job-harness explore system.yaml --time 60s --quiet --annotations",
+    ]
+
+
 @pytest.mark.parametrize(
     ("manifest", "advised"),
     [("", True), ("[tool.setuptools]\npackages = ['shop']\n", False), ("[build-system]\nbuild-backend = 'x'\n", False)],
