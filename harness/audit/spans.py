@@ -356,6 +356,12 @@ _HINT: Final = (
 )
 
 
+_ROWS_HINT: Final = (
+    "Rows are read from a database: copy them into a table of a PostgreSQL, as by psql's \\copy, name the database by "
+    "--database, and the table by its own name or by a file that describes it (docs/audit.md#your-own-table)."
+)
+
+
 _JSON: Final = re.compile(rb'\s*\{\s*["}]')
 """How JSON begins; a message in protobuf may begin with a line feed and a brace as well."""
 _FIRST_FIELD: Final = b"\n"
@@ -436,7 +442,8 @@ def _refuse_text(path: Path, raw: bytes) -> NoReturn:
         json.loads(raw.decode())
     except json.JSONDecodeError as error:
         if "\0" not in raw.decode():
-            raise UsageError(f"{path}:{error.lineno}: this is not JSON: {error.msg}", hint=_HINT) from None
+            hint = _ROWS_HINT if path.suffix.lower() in (".csv", ".tsv") else _HINT
+            raise UsageError(f"{path}:{error.lineno}: this is not JSON: {error.msg}", hint=hint) from None
     except UnicodeDecodeError:
         pass
     else:

@@ -32,6 +32,17 @@ _VACUUM_EVERY: Final = 200
 """Resets: dead rows of runs before slow every scan of small tables."""
 
 
+def extension_hint(error: psycopg.Error) -> str:
+    """Return what to do where a server lacks an extension; "" where an error says something else."""
+    said = error.diag.message_primary or ""
+    if not (said.startswith("extension ") and said.endswith(" is not available")):
+        return ""
+    return (
+        "The PostgreSQL of this run does not have it. If gen_random_uuid() is all that is wanted, leave the line out: "
+        "that needs no extension. Otherwise name a server that has it by JOB_HARNESS_DSN."
+    )
+
+
 def timestamp_of(instant: Instant) -> datetime:
     """Return PostgreSQL's timestamp of an instant; from noon of the last day that Python knows it stands still."""
     return ORIGIN + timedelta(microseconds=min(instant, _LAST))

@@ -16,6 +16,7 @@ from typing import Final
 import psycopg
 
 from harness.errors import EnvironmentUnavailable
+from harness.foreign.database import extension_hint
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.postgres.absence import PatientConnection
 from harness.postgres.patience import Deadline
@@ -50,7 +51,7 @@ def _by_schema(file: SystemFile, database: SystemDatabase) -> None:
             own.execute(on_virtual_time(file.schema).encode())
     except psycopg.Error as error:
         message = f"{file.place('database')}: the schema is refused: {str(error).splitlines()[0]}"
-        raise SystemFileError(message, hint="Repair the SQL.") from None
+        raise SystemFileError(message, hint=extension_hint(error) or "Repair the SQL.") from None
 
 
 def _by_command(file: SystemFile, database: SystemDatabase) -> None:

@@ -115,6 +115,9 @@ WRONG = {
     "a COMMIT of its own": Wrong(COMPLETE, f"{COMPLETE}; COMMIT", 12, "COMMIT begins or ends a transaction"),
     "an unknown anomaly": Wrong("queue: small", "queue: small\nwithout: {late: so}", 3, "no such anomaly: 'late'"),
     "a schema that does not load": Wrong("attempts int", "attempts nit", 5, 'type "nit" does not exist'),
+    "a schema with an extension that is not there": Wrong(
+        "  CREATE TABLE o", "  CREATE EXTENSION nosuch;\n  CREATE TABLE o", 4, 'extension "nosuch" is not available'
+    ),
     "a schema that opens a transaction": Wrong("  CREATE TABLE o", "  BEGIN; CREATE TABLE o", 4, "leaves it open"),
     "a schema that is a script of psql": Wrong(
         "  CREATE TABLE o", "  \\set x 1\n  CREATE TABLE o", 6, "a psql command"
@@ -199,6 +202,7 @@ def test_what_is_wrong_is_told_with_its_line_and_leaves_nothing(
     assert not wrong.line or error.value.message.startswith(f"{path}:{wrong.line}: ")
     assert error.value.exit_code in (ExitCode.USAGE, ExitCode.ENVIRONMENT)
     assert error.value.hint
+    assert ("extension" in wrong.told) == ("JOB_HARNESS_DSN" in error.value.hint)
     assert databases(server) == before
 
 

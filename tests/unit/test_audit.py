@@ -614,8 +614,13 @@ def test_an_anomaly_of_no_job_has_the_story_of_all(tmp_path: Path, capsys: pytes
     assert "expire raised: ValueError: no" in capsys.readouterr().out
 
 
-def test_what_is_no_source_is_told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_no_source_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
+    (tmp_path / "jobs.csv").write_text("id,state\n1,completed\n")
+    assert main(["audit", str(tmp_path / "jobs.csv")]) == 2
+    assert "Rows are read from a database: copy them into a table" in capsys.readouterr().err
     assert main(["audit", "pgbos"]) == 2
     assert "did you mean 'pgboss'" in capsys.readouterr().err
     assert main(["audit", "pgboss"]) == 2

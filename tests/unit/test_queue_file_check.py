@@ -59,6 +59,14 @@ def test_what_is_written_otherwise_is_seen_or_left_alone(name: str, tmp_path: Pa
     assert found(path) == seen
 
 
+def test_a_repair_names_the_column_that_holds_the_token(tmp_path: Path) -> None:
+    renamed = {name: (EXAMPLES / name).read_text("utf-8") for name in ("mail.sql", "unfenced_complete.yaml")}
+    for name, text in renamed.items():
+        (tmp_path / name).write_text(text.replace("lock_token", "claim"))
+    (finding,) = examine(facts_of(str(tmp_path / "unfenced_complete.yaml"))).findings
+    assert finding.repair.startswith("Add AND claim = :token, or ")
+
+
 def test_a_pass_says_of_what_it_is_one_and_functions_are_not_judged(tmp_path: Path) -> None:
     (tmp_path / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text(encoding="utf-8"))
     path = tmp_path / "queue.yaml"

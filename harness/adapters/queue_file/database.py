@@ -18,7 +18,7 @@ from harness.adapters.queue_file.rows import columns_of
 from harness.adapters.queue_file.statement import SqlSource, Statement, loadable
 from harness.adapters.queue_file.verbs import VerbResult, parameters, stops
 from harness.errors import EnvironmentUnavailable, did_you_mean
-from harness.foreign.database import ForeignDatabase
+from harness.foreign.database import ForeignDatabase, extension_hint
 from harness.model.duration import Instant
 from harness.port import SentStatement
 from harness.postgres import Resetter
@@ -301,6 +301,8 @@ def hint_for(error: psycopg.Error) -> str:
         return "Where the ids of jobs are UUIDs, say so: `ids: uuid`."
     if isinstance(error, psycopg.errors.UndefinedObject) and said.startswith("role "):
         return "Leave owners and rights out: pg_dump --schema-only --no-owner --no-privileges."
+    if hint := extension_hint(error):
+        return hint
     return error.diag.message_hint or error.diag.message_detail or "These are PostgreSQL's own words; correct the SQL."
 
 

@@ -39,7 +39,8 @@ def _unfenced(facts: Facts) -> Iterator[Breach]:
                     verb.place,
                     f"the condition of {name} asks for no :token, :attempt or :worker: a worker that lost the job may "
                     f"still {name} it",
-                    "Add AND lock_token = :token, or AND attempts = :attempt where attempts rise with each claim.",
+                    f"Add AND {queue.columns.get('token', 'lock_token')} = :token, or AND attempts = :attempt where "
+                    "attempts rise with each claim.",
                     subject=name,
                 )
 
