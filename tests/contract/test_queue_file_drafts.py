@@ -25,6 +25,8 @@ SCHEMAS = {
     "CREATE TABLE \"Job\" (id serial PRIMARY KEY, status s NOT NULL DEFAULT 'PENDING', attempts int DEFAULT 0, "
     "data jsonb, lock_version int NOT NULL DEFAULT 0, locked_until timestamptz, last_error text, "
     "created_at timestamptz DEFAULT CURRENT_TIMESTAMP); CREATE TABLE account (id int PRIMARY KEY, status text)",
+    "heartbeats without a lease": "CREATE TABLE job (id bigserial PRIMARY KEY, payload jsonb NOT NULL, status text "
+    "DEFAULT 'ready', attempts int DEFAULT 0, claimed_at timestamptz, heartbeat_at timestamptz, claim_token uuid)",
     "columns to fill, and a table in partitions": "CREATE TABLE jobs (id bigint GENERATED ALWAYS AS IDENTITY, "
     "at timestamptz DEFAULT now(), status text NOT NULL, attempts int NOT NULL DEFAULT 0, payload jsonb, "
     "locked_until timestamptz, tags text[] NOT NULL, every interval NOT NULL, PRIMARY KEY (id, at)) "
@@ -50,6 +52,9 @@ def test_a_draft_conforms_as_it_is(
     assert main(["init", "--queue", "schema.sql"]) == ExitCode.PASS
     assert "job-harness explore queue.yaml" in capsys.readouterr().out
     assert main(["init", "--queue", "schema.sql"]) == ExitCode.USAGE  # nothing is overwritten
+    drafted = Path("queue.yaml").read_text(encoding="utf-8")
+    assert ("\nheartbeat: |" in drafted) == ("locked_until" in SCHEMAS[name] or "heartbeat_at" in SCHEMAS[name])
+    assert "Used by no statement here: heartbeat_at" not in drafted
     engine = QueueFileEngine("queue.yaml", dsn=server.url())
     try:
         marks = [result.mark for result in conform(engine, levels=[Level.CORE]).results]

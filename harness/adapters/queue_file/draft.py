@@ -50,6 +50,7 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "lease_until": ("locked_until", "lease_until", "lease_expires_at", "lock_expires_at", "leased_until", "visible_at",
                     "claim_expires_at"),
     "started_at": ("locked_at", "started_at", "claimed_at", "picked_at", "leased_at"),
+    "heartbeat_at": ("heartbeat_at", "last_heartbeat_at", "last_heartbeat", "heartbeat", "last_seen_at", "alive_at"),
     "start_after": ("run_at", "run_after", "scheduled_at", "scheduled_for", "available_at", "next_attempt_at",
                     "next_run_at", "start_after", "due_at", "not_before"),
     "input": ("payload", "input", "args", "data", "params", "body"),
@@ -188,7 +189,7 @@ def _known(columns: Sequence[TableColumn]) -> dict[str, TableColumn]:
     found: dict[str, TableColumn] = {}
     for meaning, names in _NAMES.items():
         column = next((named[name] for name in names if name in named and named[name] not in found.values()), None)
-        if column is not None:
+        if column is not None and (meaning != "heartbeat_at" or column.type.startswith("timestamp")):
             found[meaning] = column
     for meaning, might in _MIGHT_BE.items():
         left = [column for column in columns if column not in found.values() and might(column)]
@@ -338,6 +339,7 @@ class _Draft:
             token=None if token is None else _fresh(token),
             lease_until="now() + :lease",
             started_at="now()",
+            heartbeat_at="now()",
         )
         due = f"{self._known['status'].name} = {self._is('PENDING')}"
         if start := self._column("start_after"):
@@ -390,11 +392,21 @@ class _Draft:
         return f"least(:retry_delay_max, :retry_delay * 2 ^ ({attempts} - 1))" if attempts else ":retry_delay"
 
     def _overdue(self) -> str:
-        until, started = self._column("lease_until"), self._column("started_at")
+        until, since = self._column("lease_until"), self._since()
         running = f"{self._known['status'].name} = {self._is('PROCESSING')}"
         if until:
             return f"{running} AND {until} <= now()"
-        return f"{running} AND {started} <= now() - :lease" if started else ""
+        return f"{running} AND {since} <= now() - :lease" if since else ""
+
+    def _since(self) -> str | None:
+        """Return the column from which a lease is counted, where none says when it ends."""
+        return self._column("heartbeat_at") or self._column("started_at")
+
+    def _heartbeat(self) -> str:
+        if not {"lease_until", "heartbeat_at"} & set(self._known):
+            return ""
+        sets = self._sets(lease_until="now() + :lease", heartbeat_at="now()")
+        return f"UPDATE {self._table} SET {sets}\nWHERE {self._held()}"
 
     def _jobs(self) -> str:
         how, shown = self._named_by, []
@@ -412,9 +424,9 @@ class _Draft:
         plain = ("max_attempts", "token", "worker", "lease_until", "started_at", "start_after", "output", "error",
                  "priority", "created_at", "completed_at")  # fmt: skip
         shown += [_as(self._known[meaning].name, meaning) for meaning in plain if meaning in self._known]
-        if "lease_until" not in self._known and "started_at" in self._known:
+        if "lease_until" not in self._known and (since := self._since()):
             running = f"{self._known['status'].name} = {self._is('PROCESSING')}"
-            shown.append(f"CASE WHEN {running} THEN {self._column('started_at')} + :lease END AS lease_until")
+            shown.append(f"CASE WHEN {running} THEN {since} + :lease END AS lease_until")
         lines = [", ".join(shown[at : at + 4]) for at in range(0, len(shown), 4)]
         return f"SELECT {(',' + chr(10) + '       ').join(lines)}\nFROM {self._table}"
 
@@ -431,9 +443,7 @@ class _Draft:
         verbs = {
             "enqueue": self._enqueue(),
             "claim": self._claim(),
-            "heartbeat": f"UPDATE {self._table} SET {self._sets(lease_until='now() + :lease')}\nWHERE {self._held()}"
-            if "lease_until" in self._known
-            else "",
+            "heartbeat": self._heartbeat(),
             "complete": self._complete(),
             "fail": f"{self._failed(':error', ':delay', final=' AND NOT :final')}\nWHERE {self._held()}",
             "expire": f"{self._failed(_LATE, self._wait())}\nWHERE {overdue}" if overdue else "",
