@@ -34,6 +34,10 @@ export interface ToolJob<Input = any> {
   completedAt: Date | null;
   createdAt: Date;
   updatedAt: Date;
+  /** As BullMQ has it; here it does nothing. */
+  updateProgress(progress: unknown): Promise<void>;
+  /** As BullMQ has it; here the line is not kept. */
+  log(line: string): Promise<number>;
 }
 
 export type Processor<Input = any> = (job: ToolJob<Input>) => unknown;

@@ -685,7 +685,10 @@ test("a job that enqueues, a step at which the worker dies", async () => {
 });
 
 test("performJob", async () => {
-  harness.register("a", (job) => job.data.n * 2);
+  harness.register("a", async (job) => {
+    await job.updateProgress(50);
+    return job.data.n * (await job.log("half of it")) * 2;
+  });
   expect(await harness.performJob("a", { n: 4 })).toEqual({ success: true, output: 8, error: null });
 });
 

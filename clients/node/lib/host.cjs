@@ -188,7 +188,14 @@ class Host {
 /** What a processor is called with: the row of the guide's tool_job; `name` and `data` as pg-boss and BullMQ call them. */
 function given(job) {
   for (const key of DATES) if (job[key] !== null && job[key] !== undefined) job[key] = new Date(job[key]);
-  return { ...job, name: job.toolSlug, data: job.input, attemptsMade: job.attempts - 1 };
+  const row = { ...job, name: job.toolSlug, data: job.input, attemptsMade: job.attempts - 1 };
+  return Object.defineProperties(row, { updateProgress: { value: async () => {} }, log: { value: lineCounter() } });
+}
+
+/** What BullMQ's `job.log` does for its caller: it tells how many lines there are by now. */
+function lineCounter() {
+  let lines = 0;
+  return async () => ++lines;
 }
 
 function isResult(result) {
