@@ -704,6 +704,18 @@ test("a worker thread is real work, and what is printed goes where it always doe
   expect(job).toHaveOutput(7);
 });
 
+test("a hang costs its second once, and ends within the runner's own limit", async () => {
+  let first = true;
+  const job = await runs(async () => {
+    if (first) {
+      first = false;
+      await new Promise(() => {});
+    }
+    for (let n = 0; n < 6; n++) await step(`step ${n}`);
+    return 7;
+  });
+  expect(job).toHaveOutput(7);
+});
 test("REFUSED never settles", async () => {
   const job = await runs(() => new Promise(() => {}), { maxAttempts: 1 });
   expect(job.error).toBe("never");

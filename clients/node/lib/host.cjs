@@ -27,6 +27,8 @@ class Host {
   forget() {
     this.processors = new Map();
     this.runs = new Map();
+    /** Runs that waited, for a real second, for nothing that is known. */
+    this.hanging = new WeakSet();
     this.gates = new Map();
     this.severed = new Set();
     this.explored = false;
@@ -92,17 +94,24 @@ class Host {
     return this.time.clock.moveTo(now, { rest: () => this.settle(), broken, one });
   }
 
-  settle() {
-    return this.rest.reached({
-      waiting: () => [...this.runs.values()].some((run) => this.waitsForSomethingElse(run)),
+  async settle() {
+    await this.rest.reached({
+      waiting: () => this.unexplained().some((run) => !this.hanging.has(run)),
       alive: (io) => this.send({ idle: this.turn, next: this.time.clock?.next() ?? null, io }),
     });
+    for (const run of this.unexplained()) this.hanging.add(run); // It is given its real second once, not at each step of time.
   }
 
-  waitsForSomethingElse({ name }) {
-    if (this.time.clock === null) return false;
-    const mine = ({ owner, actor }) => (owner ?? actor) === name;
-    return ![...this.time.clock.timers.values()].some(mine) && ![...this.gates.values()].some(mine);
+  /** Runs that wait for nothing that is known. */
+  unexplained() {
+    return this.time.clock === null ? [] : [...this.runs.values()].filter((run) => this.waitsForSomethingElse(run));
+  }
+
+  waitsForSomethingElse(run) {
+    const mine = ({ owner, actor }) => (owner ?? actor) === run.name;
+    const known = [...this.time.clock.timers.values()].some(mine) || [...this.gates.values()].some(mine);
+    if (known) this.hanging.delete(run);
+    return !known;
   }
 
   next() {
