@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, output_files, show_as_it_is, show_lines
@@ -59,6 +59,9 @@ from harness.wiring import (
     opened_as,
     split_name,
 )
+
+if TYPE_CHECKING:
+    from harness.lint.releases import ReleaseSpan
 
 STOPPED = "interrupted"
 MOST_PATIENCE = 86_400.0
@@ -185,7 +188,7 @@ class SearchRequest:
         """
         _refuse_no_time(arguments)
         folder, queue = _named_queue(arguments.settings_from, arguments.queue)
-        settings = settings_of(folder, queue)
+        settings = settings_of(folder, queue, target=str(arguments.target))
         changes_of(arguments)
         wanted, without = _anomalies(arguments)
         target = _target(arguments, file_sessions=file_sessions)
@@ -367,15 +370,17 @@ def queues_to_search(arguments: argparse.Namespace) -> list[str]:
     return queues if len(queues) > 1 else []
 
 
-def settings_of(folder: Path | None, queue: str) -> Settings:
+def settings_of(folder: Path | None, queue: str, *, target: str) -> Settings:
     """Return the settings to begin with; those of a repository are printed with their places and their contradictions.
 
-    Raises UsageError where there is no such folder, and NothingToJudge where it sets nothing.
+    So is the release of pg-boss that it asks for, where `target` runs another one. Raises UsageError where there is no
+    such folder, and NothingToJudge where it sets nothing.
     """
     if folder is None:
         return Settings()
     from harness.lint.examination import examine
     from harness.lint.finding import Severity
+    from harness.lint.releases import release_of
     from harness.lint.repository import read_repository
     from harness.lint.settings import queues_of, simulation_of
 
@@ -395,11 +400,23 @@ def settings_of(folder: Path | None, queue: str) -> Settings:
     print(f"Settings from {folder}{_of_queue(queue, queues)}:")
     for name, origin in simulation.origins.items():
         print(f"  {name} {setting_text(name, getattr(simulation.settings, name))}  ({origin})")
+    if release := _other_release(release_of(facts, "package.json"), target):
+        print(release)
     for finding in examine(facts).at_least(Severity.ERROR):
         for line in wrap(f"{finding.place} ", f"{finding.rule}: {finding.repair}", width=100, lines=3):
             print(line)
     print()
     return simulation.settings
+
+
+def _other_release(release: ReleaseSpan | None, target: str) -> str:
+    """Say which engine runs the pg-boss of a repository; "" where the target does, or none can."""
+    if release is None or release.major < 10:
+        return ""
+    if re.match(r"pgboss(-node|@|$)" if release.major == 10 else rf"pgboss-node@{release.major}\b", target):
+        return ""
+    engine = f"pgboss-node@{release.written if release.locked else release.major}"
+    return f"  {target} stands for its pg-boss {release.written} ({release.place}): explore {engine} runs that"
 
 
 def _of_queue(queue: str, queues: list[str]) -> str:

@@ -60,7 +60,9 @@ def test_each_queue_has_settings_of_its_own(
     assert simulation_of(facts, queue="slow").settings.lease == 60 * MINUTE
     monkeypatch.chdir(tmp_path)
     assert main(["explore", "--settings-from", ".#slow", "--runs", "1"]) == 0
-    assert "Settings from ., queue 'slow':" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "Settings from ., queue 'slow':" in told
+    assert "memory stands for its pg-boss 12.38.0 (package.json:1): explore pgboss-node@12 runs that" in told
     assert main(["explore", "--settings-from", ".", "--queue", "slow", "--runs", "1"]) == 0
     assert main(["explore", "--queue", "slow", "--runs", "1"]) == 2
     assert main(["explore", "--settings-from", ".#slwo", "--runs", "1"]) == 2
