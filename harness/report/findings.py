@@ -117,8 +117,8 @@ def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
     if code is ExitCode.INCONCLUSIVE and not examination.covered:
         return [
             Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
-            Line("Name the folder that has the code of the worker. For a queue in tables of your own,"),
-            Line("`job-harness init --queue SCHEMA` drafts a queue file from its SQL; check that by its name."),
+            Line("Name the folder that has the code of the worker. For a queue in tables of your own, let"),
+            Line("`job-harness init --queue SCHEMA` draft a queue file (docs/queue_files.md), and check that."),
         ]
     word, style = {ExitCode.FAIL: ("FAIL", "bold red"), ExitCode.PASS: ("pass", "green")}.get(
         code, ("inconclusive", "yellow")

@@ -107,7 +107,7 @@ def test_a_release_before_a_repair_fails_its_case(engines: Get, name: str, level
     [
         (BOSS, "outcome_lost", 0, 600),
         ("pgboss@10.4.2", "outcome_lost", 0, 600),
-        ("pgqueuer@1.0.1", "due_job_left", 0, 10),
+        pytest.param("pgqueuer@1.0.1", "due_job_left", 0, 10, marks=pytest.mark.long),
         *(pytest.param(name, "attempt_overrun", 0, 60, marks=pytest.mark.long) for name in PROCRASTINATE),
         pytest.param("graphile-worker@0.17.3", "serial_key_shared", 1, 60, marks=pytest.mark.long),
         (BULL, "outcome_lost", 1, 20),
