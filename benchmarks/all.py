@@ -1,5 +1,7 @@
 """Runs every benchmark in a process of its own and writes `docs/performance.md`; of those named, only their sections.
 
+A section that was measured apart from the others says when.
+
 Each has a limit; one that fails or reaches it is named in the page with the reason. Usage: .venv/bin/python
 benchmarks/all.py [audit.py ...]
 """
@@ -73,10 +75,10 @@ def now() -> str:
     return f"\nMeasured on {day}, {os.cpu_count()} cores, load before: {load:.1f}.\n"
 
 
-def section(name: str, arguments: tuple[str, ...]) -> str:
-    """Run one benchmark; answer its part of the page."""
+def section(name: str, arguments: tuple[str, ...], *, measured: str = "") -> str:
+    """Run one benchmark; answer its part of the page, which says when it was `measured` apart from the others."""
     command = " ".join((f"{ELSEWHERE.get(name, '.venv')}/bin/python", f"benchmarks/{name}", *arguments))
-    head = f"\n## {title(name)}\n\n`{command}`\n"
+    head = f"\n## {title(name)}\n\n`{command}`\n{measured}"
     try:
         done = subprocess.run(
             [sys.executable, str(HERE / name), *arguments],
@@ -104,7 +106,7 @@ def main() -> None:
     for name, arguments in BENCHMARKS.items():
         if name in (named or BENCHMARKS.keys() - ELSEWHERE):
             print(f"{name} ...", flush=True)
-            sections[title(name)] = section(name, arguments)
+            sections[title(name)] = section(name, arguments, measured=now() if named else "")
     ordered = [sections[title(name)] for name in BENCHMARKS if title(name) in sections]
     PAGE.write_text(HEAD + measured + "".join(ordered), encoding="utf-8")
     print(f"wrote {PAGE.relative_to(HERE.parent)}")
