@@ -385,7 +385,6 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         silent["fenced"] = "all changes were made under one application_name: give each process its own"
     elif writers:
         notes.append(f"{writers} writers are told apart by application_name")
-    notes += _unlogged(session)
     return Evidence(
         name=f"the log of {table.table} in {session.place}",
         shows=shows,
@@ -393,17 +392,16 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         read=lambda jobs: _LogReader(table, reading).events(session, since, jobs),
         now=lambda: session.now,
         notes=notes,
+        gap=_unlogged(session),
     )
 
 
-def _unlogged(session: Snapshot) -> list[str]:
+def _unlogged(session: Snapshot) -> str:
     """Say how many changes are not in the log, and why the first of them is not."""
     count = session.value(f"SELECT count(*) FROM {LOG} WHERE after ? '{UNLOGGED}'")
     why = session.value(f"SELECT after ->> '{UNLOGGED}' FROM {LOG} WHERE after ? '{UNLOGGED}' ORDER BY id LIMIT 1")
     changes = f"{count} change{' is' if count == 1 else 's are'}"
-    return (
-        [f"{changes} not in the log, whose description did not fit the row: {why}; install it again"] if count else []
-    )
+    return f"{changes} not in the log, whose description did not fit the row: {why}; install it again" if count else ""
 
 
 def _logged_table(session: Snapshot) -> DescribedTable:

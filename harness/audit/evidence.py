@@ -55,6 +55,8 @@ class Evidence:
     """When the source was as it was read; asked after reading."""
     notes: list[str] = field(default_factory=list)
     """What a reader has to know of how it was read."""
+    gap: str = ""
+    """What is known to be missing from it, in words: where nothing is found beside a gap, that is no pass."""
     steps: bool = False
     """Whether what changed jobs are an application's own steps, and no verbs of a queue."""
     rests: bool = False

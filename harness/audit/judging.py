@@ -74,13 +74,15 @@ class Audit:
     notes: tuple[str, ...]
     first: Instant | None
     last: Instant | None
+    whole: bool = True
+    """Whether nothing is known to be missing from the source."""
 
     @property
     def verdict(self) -> Verdict:
-        """Fail where anything was breached; inconclusive where the source held nothing that could be judged."""
+        """Fail where anything was breached; inconclusive where the source has a gap, or nothing to judge."""
         if self.findings:
             return Verdict.FAIL
-        return Verdict.PASS if self.events and self.judged else Verdict.INCONCLUSIVE
+        return Verdict.PASS if self.events and self.judged and self.whole else Verdict.INCONCLUSIVE
 
 
 class Auditor:
@@ -192,9 +194,10 @@ class Auditor:
             shows=self._shows,
             judged=tuple(sorted({ANOMALIES[name][0].id for name in self._shows})),
             not_judged=tuple(sorted(self._evidence.silent.items())),
-            notes=(*self._evidence.notes, *self._notes()),
+            notes=(*filter(None, [self._evidence.gap]), *self._evidence.notes, *self._notes()),
             first=self.first,
             last=self.last,
+            whole=not self._evidence.gap,
         )
 
     def _notes(self) -> list[str]:
