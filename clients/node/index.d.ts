@@ -97,8 +97,14 @@ export interface Wanted {
 export interface Harness {
   /** Let a function serve a tool. */
   register<Input = any>(slug: string, processor: Processor<Input>): void;
-  /** One that is written for BullMQ's `Job`. It is called with what `ToolJob` says, and nothing else. */
-  register<Given extends { id?: string | undefined; data: any }>(slug: string, processor: (job: Given) => unknown): void;
+  /**
+   * One that is written for BullMQ's `Job`. It is called with what `ToolJob` says, and nothing else. If its second parameter is called
+   * `token`, it gets a token and a signal that never aborts.
+   */
+  register<Given extends { id?: string | undefined; data: any }>(
+    slug: string,
+    processor: (job: Given, token: string, signal: any) => unknown,
+  ): void;
   /** Accept a job; also from inside a processor. A held unique key returns the job that holds it. */
   enqueue(
     slug: string,

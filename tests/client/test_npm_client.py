@@ -642,7 +642,7 @@ const harness = jobHarness();
 const early = promisify(setTimeout);
 const one = async () => 1;
 
-async function runs(processor: (job: any) => unknown, options = {}) {
+async function runs(processor: (job: any, token: string, signal: any) => unknown, options = {}) {
   harness.register("a", processor);
   const job = await harness.enqueue("a", { n: 1 }, options);
   await harness.runUntilIdle();
@@ -690,6 +690,16 @@ test("performJob", async () => {
     return job.data.n * (await job.log("half of it")) * 2;
   });
   expect(await harness.performJob("a", { n: 4 })).toEqual({ success: true, output: 8, error: null });
+});
+
+test("a processor of BullMQ gets its token and a signal", async () => {
+  const held: string[] = [];
+  const job = await runs(async ({ data }: any, token: string, signal: AbortSignal) => {
+    held.push(token);
+    if (held.length === 1) throw new Error("once more");
+    return [data.n, signal.aborted, typeof token, new Set(held).size];
+  });
+  expect(job).toHaveOutput([1, false, "string", 2]);
 });
 
 test("a worker thread is real work, and what is printed goes where it always does", async () => {
@@ -810,6 +820,7 @@ TOLD = (
     "Available: identity, idempotent.",
     "the tool 'a' has a processor already",
     'register("a"): the processor takes 2 parameters, and is called with the job alone',
+    "if its second parameter is called token",
     'Wrap it: register("a", (job) => processor([job])).',
     "'My Tool' is not a valid tool name",
     "always(): the check returns a promise",
@@ -925,6 +936,10 @@ def test_the_types_are_right(project: Project) -> None:
     test("a processor for BullMQ's Job, and one for a batch", () => {
       interface BullJob { id?: string; data: { order: number }; updateProgress(value: number): Promise<void> }
       harness.register("pay", async (job: BullJob) => job.data.order);
+      harness.register("pay", async (job: BullJob, token?: string) => token);
+      harness.register("pay", async (job: BullJob, token: string, signal?: AbortSignal) => signal?.aborted);
+      // @ts-expect-error - a task of graphile-worker
+      harness.register("pay", async (payload: any, helpers: { job: object }) => helpers.job);
       // @ts-expect-error - it is called with one job
       harness.register("ship", async ([job]: { id: string; data: object }[]) => job);
     });

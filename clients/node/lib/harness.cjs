@@ -14,6 +14,9 @@ const NOT_OPEN =
   "  close each other's: let those of a file run one after the other.";
 // `([job]) => ...` and `function ([job]) {...}`, as pg-boss's work() calls it.
 const OF_A_BATCH = /^(?:async\s*)?(?:function\b[^(]*)?\(\s*\[/;
+// `(job, token) => ...` and `async process(job, token, signal) {...}`, as BullMQ's Worker calls it. A task of graphile-worker has
+// two parameters as well, and would take the job for its payload: only the name of the second one tells them apart.
+const OF_BULLMQ = /^[^)]*,\s*\w*token\s*(?:,\s*[\w$]+\s*)?,?\s*\)/i;
 
 /** What the Python side has told of one open harness. */
 class Session {
@@ -258,10 +261,12 @@ class Harness {
     if (typeof processor !== "function") {
       throw new TypeError(`register(${JSON.stringify(slug)}): the processor is ${kind(processor)}; give a function`);
     }
-    if (processor.length > 1) {
+    const withToken = processor.length > 1 && OF_BULLMQ.test(String(processor));
+    if (processor.length > 1 && !withToken) {
       throw new TypeError(
         `register(${JSON.stringify(slug)}): the processor takes ${processor.length} parameters, and is called with the job alone\n` +
-          `  Wrap it, and give it what it needs: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}(job.input, ...)).`,
+          `  Wrap it, and give it what it needs: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}(job.input, ...)).\n` +
+          "  One for BullMQ gets a token and a signal, too, if its second parameter is called token.",
       );
     }
     if (OF_A_BATCH.test(String(processor))) {
@@ -270,7 +275,7 @@ class Harness {
           `  Wrap it: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}([job])).`,
       );
     }
-    world().host.processors.set(slug, processor);
+    world().host.processors.set(slug, { processor, withToken });
     world().registered?.(slug, processor);
     const session = this.#session;
     // What is asked next waits until a mistake is known: it would be told of its consequence.

@@ -169,9 +169,10 @@ class Host {
     const before = JSON.stringify(job.input);
     let ending;
     try {
-      const processor = this.processors.get(slug);
-      if (processor === undefined) throw new Error(`no processor is registered for the tool ${JSON.stringify(slug)} any more`);
-      ending = this.ending(run, await processor(job));
+      const found = this.processors.get(slug);
+      if (found === undefined) throw new Error(`no processor is registered for the tool ${JSON.stringify(slug)} any more`);
+      const { processor, withToken } = found;
+      ending = this.ending(run, await (withToken ? processor(job, ...lockOf(run)) : processor(job)));
     } catch (thrown) {
       ending = { threw: described(thrown) };
     }
@@ -199,6 +200,11 @@ function given(job) {
   for (const key of DATES) if (job[key] !== null && job[key] !== undefined) job[key] = new Date(job[key]);
   const row = { ...job, name: job.toolSlug, data: job.input, attemptsMade: job.attempts - 1 };
   return Object.defineProperties(row, { updateProgress: { value: async () => {} }, log: { value: lineCounter() } });
+}
+
+/** What BullMQ gives a processor beside its job: the token of its lock, and a signal, which aborts only where the application asks. */
+function lockOf({ name }) {
+  return [name, new AbortController().signal];
 }
 
 /** What BullMQ's `job.log` does for its caller: it tells how many lines there are by now. */
