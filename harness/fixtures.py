@@ -261,11 +261,13 @@ def open_queue(engine: Engine, *, settings: Settings, clocks: EngineClocks, seed
     return engine.open(settings, clocks, random.Random(seed).random)
 
 
-def changed_settings(settings: Settings, changes: Mapping[str, Any]) -> Settings:
+def changed_settings(settings: Settings, changes: Mapping[str, Any], *, named: Callable[[str], str] = str) -> Settings:
     """Apply what a `job_settings` marker says; durations are text, seconds or a timedelta.
 
-    Raises UsageError for a setting that does not exist.
+    `named` spells a setting as the user does. Raises UsageError for a setting that does not exist, and where a backoff
+    that is asked for lengthens no wait.
     """
+    from harness.model.retry import moot_backoff
     from harness.processors.length import read_length
 
     known = Settings.names()
@@ -276,6 +278,9 @@ def changed_settings(settings: Settings, changes: Mapping[str, Any]) -> Settings
                 hint=available(known, near=name, listed="job-harness docs scenarios"),
             )
     durations = Settings.duration_names()
-    return settings.changed(
+    told = settings.changed(
         **{name: read_length(value) if name in durations else value for name, value in changes.items()}
     )
+    if changes.get("retry_backoff") and (moot := moot_backoff(told, named=named)):
+        raise UsageError(moot[0], hint=f"{moot[1][0].upper()}{moot[1][1:]}.")
+    return told

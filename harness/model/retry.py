@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from harness.model.duration import Duration
+from collections.abc import Callable
+
+from harness.model.duration import Duration, format_duration
 from harness.model.settings import Settings
 
 GOLDEN = 0.6180339887498949
@@ -27,6 +29,23 @@ def retry_bounds(settings: Settings, *, attempts: int) -> tuple[Duration, Durati
         retry_delay(settings, attempts=attempts, jitter=0.0),
         retry_delay(settings, attempts=attempts, jitter=1.0),
     )
+
+
+def moot_backoff(settings: Settings, *, named: Callable[[str], str] = str) -> tuple[str, str] | None:
+    """Say that backoff is on and lengthens no wait, and what to set instead; None where it does.
+
+    `named` spells a setting as it was written.
+    """
+    delay, longest = settings.retry_delay, settings.retry_delay_max
+    if not settings.retry_backoff or delay < longest:
+        return None
+    first, last = format_duration(delay), format_duration(longest)
+    what = (
+        f"{named('retry_backoff')} is on and lengthens no wait: the first, {named('retry_delay')}, is {first}, "
+        f"and the longest, {named('retry_delay_max')}, is {last}"
+    )
+    repair = f"set {named('retry_delay_max')} to {format_duration(4 * delay)}"
+    return what, repair if delay > longest else f"{repair}, or {named('retry_backoff')} to false"
 
 
 def spread(jitter: float, row: int) -> float:

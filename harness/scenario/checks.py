@@ -10,9 +10,10 @@ from collections.abc import Collection, Iterator, Mapping
 
 from harness.errors import did_you_mean
 from harness.invariants import ANOMALIES
+from harness.model.retry import moot_backoff
 from harness.port import COUNTERS
 from harness.scenario.document import Path, Problem, YamlDocument
-from harness.scenario.scenario import SCHEDULERS, Step
+from harness.scenario.scenario import DEFAULTS, SCHEDULERS, Step
 from harness.scenario.schema import MOST_SENT, NAME, JobPart, ScenarioPart
 
 # the steps, followed without running them -----------------------------------------------------------------------------
@@ -158,6 +159,7 @@ class Checks:
         """Return everything that is wrong."""
         self._names()
         self._environment()
+        self._backoff()
         self._processors()
         for name, job in self._part.jobs.items():
             for key, message in _job_problems(job):
@@ -204,6 +206,12 @@ class Checks:
                 self._wrong(path, f"nothing here reads {name}{hint}. Known: {WORKERS_VARIABLE}")
             elif value != "true" and given.get("workers_enabled") is True:
                 self._wrong(path, f"{name} is not 'true', but settings.workers_enabled is true; drop one of them")
+
+    def _backoff(self) -> None:
+        given = self._part.settings.given()
+        moot = moot_backoff(DEFAULTS.changed(**given)) if given.get("retry_backoff") else None
+        if moot is not None:
+            self._wrong(("settings", "retry_backoff"), "; ".join(moot))
 
     def _processors(self) -> None:
         tools = {job.tool for job in self._part.jobs.values()}

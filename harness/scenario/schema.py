@@ -264,9 +264,9 @@ class SettingsPart(NoNulls):
     retry_delay: Length = 0
     """The wait after a failed attempt, before backoff."""
     retry_backoff: bool = True
-    """Whether the wait doubles with each attempt."""
+    """Whether the wait doubles with each attempt, up to `retry_delay_max`."""
     retry_delay_max: Length = 0
-    """The longest wait between attempts."""
+    """The longest wait that backoff comes to."""
     poll_interval: Positive = 0
     """How often an idle worker looks for jobs."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1

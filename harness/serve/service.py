@@ -469,7 +469,7 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         if _snake(name) not in Settings.names():
             near = did_you_mean(name, known)
             raise UsageError(f"settings: there is no setting {name!r}{near}", hint=available(known, near=name))
-    return changed_settings(GUIDE, {_snake(name): value for name, value in given.items()})
+    return changed_settings(GUIDE, {_snake(name): value for name, value in given.items()}, named=_camel)
 
 
 def _camel(name: str) -> str:

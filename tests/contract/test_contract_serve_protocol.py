@@ -367,6 +367,10 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
             {"do": "open", "with": {"settings": {"maxAttempt": 1}}},
             "settings: there is no setting 'maxAttempt' (did you mean 'maxAttempts'?)",
         ),
+        (
+            {"do": "open", "with": {"settings": {"retryBackoff": True, "retryDelay": "2h"}}},
+            "lengthens no wait: the first, retryDelay, is 2h, and the longest, retryDelayMax, is 1h",
+        ),
         ({"do": "open", "with": {"at_most_once": [7]}}, "atMostOnce cannot be 7"),
         (
             {"do": "open", "with": {"at_most_once": [{"name": "a", "per": "order"}]}},

@@ -77,6 +77,10 @@ def test_an_option_that_makes_no_sense_is_one_usage_error(pytester: pytest.Pytes
         ('job_timeout="3 parsecs"', "'3 parsecs' is not a duration"),
         ('max_attempts="many"', ": max_attempts is 'many': it must be a valid integer"),
         ('job_timeout="2h"', "lease 11m and job_timeout 2h contradict each other: the queue would take a job back"),
+        (
+            'retry_delay="1h", retry_backoff=True',
+            "retry_backoff is on and lengthens no wait: the first, retry_delay, is 1h",
+        ),
         ('job_timeout="2h"', 'Set lease="2h1m", stuck_timeout="2h2m".'),
     ],
 )

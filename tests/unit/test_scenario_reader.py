@@ -125,6 +125,11 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "attempts as text": (with_jobs('settings: {max_attempts: "3"}'), "s.yaml:3:", "expected a whole number, got '3'"),
     "attempts as bool": (with_jobs("settings: {max_attempts: true}"), "s.yaml:3:", "expected a whole number"),
     "no attempts": (with_jobs("settings: {max_attempts: 0}"), "s.yaml:3:", "max_attempts: expected at least 1, got 0"),
+    "moot backoff": (
+        with_jobs("settings: {retry_backoff: true, retry_delay: 1h}"),
+        "s.yaml:3:",
+        "the longest, retry_delay_max, is 1h; set retry_delay_max to 4h, or retry_backoff to false",
+    ),
     "bool as text": (with_jobs("settings: {retry_backoff: yes}"), "s.yaml:3:", "expected true or false, got 'yes'"),
     "empty setting": (with_jobs("settings: {lease: }"), "s.yaml:3:", "lease has no value"),
     "unread variable": (with_jobs('env: {PGBOSS_BATCH_SIZE: "5"}'), "s.yaml:3:", "set `settings.batch_size`"),
