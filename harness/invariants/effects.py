@@ -95,6 +95,7 @@ class _AtMostOnce(Monitor):
                 f"{what} by {event.actor} in attempt {event.attempt} of {event.job}, and before that by "
                 f"{first.actor} in attempt {first.attempt} of {first.job}",
                 job=event.job,
+                others=() if first.job == event.job else (first.job,),
             )
 
     def _refuse(self, event: Effect, key: str, known: list[str]) -> None:

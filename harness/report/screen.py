@@ -159,7 +159,8 @@ def rows_of(
     """Return at most `most` rows in the order of the history; with no job, of all jobs.
 
     `others` are jobs that it is about too: their rows begin with their names; where there is no job, all end in one.
-    The last event, faults and changes of the job outlive the rest when there are too many; later ones outlive earlier.
+    The last event, faults, changes of the job and, where the last event is a side effect, those of its name outlive the
+    rest when there are too many; later ones outlive earlier.
     """
     last = len(history) - 1 if until is None else until
     events = history.events[: last + 1]
@@ -175,8 +176,15 @@ def rows_of(
     if len(rows) <= most:
         return rows
     final = rows[-1]
-    ranked = sorted(rows, key=lambda row: (row is not final, -row.weight, -row.place))
+    shown = history.events[last]
+    again = shown.name if isinstance(shown, Effect) else None
+    weights = {row.place: 4 if _is_effect(history.events[row.place], again) else row.weight for row in rows}
+    ranked = sorted(rows, key=lambda row: (row is not final, -weights[row.place], -row.place))
     return sorted(ranked[:most], key=lambda row: row.place)
+
+
+def _is_effect(event: Any, name: str | None) -> bool:
+    return isinstance(event, Effect) and event.name == name
 
 
 def _actor(event: Any) -> str:

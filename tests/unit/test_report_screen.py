@@ -13,6 +13,7 @@ from harness.audit.evidence import blank
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.history.event import Fault, History, Observed
 from harness.model.lifecycle import Status
+from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
 from harness.report.case import Case, exit_code_of
 from harness.report.ci import case_results, github_annotations, junit_xml, xml_text
 from harness.report.json_report import json_report
@@ -116,6 +117,23 @@ def test_the_rows_of_the_other_jobs_that_an_anomaly_is_about_are_shown_with_thei
     batch = f"format: 1\nworkers: [w1]\nsettings: {{batch_size: 2}}\njobs: {{{slow}, b: {{}}}}\n"
     rows = rows_shown(batch, queue="", lead="healthy_claim_taken_back")
     assert {"t+0s a: starts, attempt 1", "t+0s claims, attempt 1"} < set(rows)
+
+
+def test_a_side_effect_of_two_jobs_is_told_of_both_and_outlives_their_other_rows() -> None:
+    def charge(job: ToolJob) -> JobResult:
+        effect("charged", order=job.input)
+        return JobResult(success=True, output=None)
+
+    with JobHarness(invariants=[at_most_once("charged", per=["order"])]) as jobs:
+        jobs.register("charge", charge)
+        for order in (7, 8, 7):
+            jobs.enqueue("charge", order)
+        jobs.drain()
+        (found,) = jobs._session.judge.anomalies
+        assert (found.job, found.others) == ("job-3", ("job-1",))
+        rows = rows_of(jobs.history, job=found.job, others=found.others, until=found.event, most=4)
+        assert [row.text for row in rows][1:] == ["job-1: charged", "starts, attempt 1", "charged"]
+        jobs.problems()
 
 
 def test_a_fault_outlives_changes_of_the_job_where_rows_are_many() -> None:
