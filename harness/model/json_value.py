@@ -95,6 +95,17 @@ def _text_problem(text: str, where: str) -> str | None:
     return None
 
 
+def json_text(value: Any, *, nan: bool = False) -> str | None:
+    """Write a value as JSON, also one with a NUL, which JSONB refuses; None where it is no JSON.
+
+    With `nan`, NaN and infinity pass, as in Python's own JSON.
+    """
+    try:
+        return json.dumps(value, allow_nan=nan)
+    except (TypeError, ValueError, RecursionError):
+        return None
+
+
 def printable(text: object) -> str:
     """Escape what PostgreSQL's text cannot hold; never raises, never empty."""
     try:

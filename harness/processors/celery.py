@@ -8,6 +8,7 @@ brokers, Celery's workers.
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import SECOND, Duration, format_duration, rounded
 from harness.model.job import slug_of
+from harness.model.json_value import json_problem, json_text
 from harness.model.lifecycle import Status
 
 if TYPE_CHECKING:
@@ -200,8 +202,7 @@ class CeleryTasks:
             slug_of(task.name),
             {
                 "id": task_id,
-                "args": list(args or ()),
-                "kwargs": dict(kwargs or {}),
+                **_carried({"args": list(args or ()), "kwargs": dict(kwargs or {})}),
                 "retries": options.get("retries") or 0,
                 "expires": self._expiry(options.get("expires") or task.expires),
             },
@@ -268,12 +269,13 @@ class CeleryTasks:
         from celery.exceptions import Ignore, Reject, Retry
 
         message: Any = job.input
-        about = message["id"], message["args"], message["kwargs"]
+        given = json.loads(message["body"]) if "body" in message else message
+        about = message["id"], given["args"], given["kwargs"]
         task.push_request(
             id=message["id"],
             root_id=message["id"],
-            args=message["args"],
-            kwargs=message["kwargs"],
+            args=given["args"],
+            kwargs=given["kwargs"],
             retries=message["retries"],
             expires=message["expires"],
             called_directly=False,
@@ -285,7 +287,7 @@ class CeleryTasks:
             if message["expires"] and self.harness.now > datetime.fromisoformat(message["expires"]):
                 return JobResult(success=True, output=EXPIRED)
             task.before_start(*about)
-            value = task.run(*message["args"], **message["kwargs"])
+            value = task.run(*given["args"], **given["kwargs"])
         except Retry as retry:
             task.on_retry(retry.exc, *about, None)
             last = self.sent[message["id"]]
@@ -306,6 +308,12 @@ class CeleryTasks:
 
 
 _ABSENT: Final = object()
+
+
+def _carried(given: dict[str, Any]) -> dict[str, Any]:
+    """Return how a message holds its arguments: in one text where a broker takes them and JSONB does not (NUL, NaN)."""
+    text = None if json_problem(given) is None else json_text(given, nan=True)
+    return given if text is None else {"body": text}
 
 
 def _words(error: BaseException | None) -> str:

@@ -71,6 +71,23 @@ def test_what_a_worker_does_with_ignore_reject_and_a_late_failure(job_harness, a
     assert [each.job.attempts for each in sent] == [1, 3, 3]
 
 
+def test_arguments_that_postgresql_refuses_and_a_broker_takes(job_harness, app):
+    told = []
+
+    @app.task(bind=True, max_retries=2, default_retry_delay=1)
+    def clean(self, text, score=None):
+        told.append((text, score, self.request.args, self.request.retries))
+        if self.request.retries == 0:
+            raise self.retry()
+
+    job_harness.register_celery(app)
+    clean.delay("a\\x00b", score=float("inf"))
+    job_harness.run_until_idle()
+    assert told == [("a\\x00b", float("inf"), ["a\\x00b"], retries) for retries in (0, 1)]
+    with pytest.raises(UsageError, match="a Python object is not JSON"):
+        clean.delay(object())
+
+
 def test_handlers_requests_and_names(job_harness, app):
     told = []
 
@@ -207,7 +224,7 @@ def told(folder: Path, *words: str) -> str:
 
 
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
-    assert "15 passed" in told(tmp_path)
+    assert "16 passed" in told(tmp_path)
 
 
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:

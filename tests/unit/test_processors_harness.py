@@ -252,6 +252,11 @@ def test_perform_job_answers_the_result_and_raises_what_the_processor_raises(job
     jobs.register("echo", succeed)
     assert jobs.perform_job("echo", (1, 2)) == JobResult(success=True, output={"echo": [1, 2]})
     assert jobs.perform_job(fail, None).error == "attempt 1 failed"
+    texts = ["a\x00b", "\ud800"]
+    assert jobs.perform_job(lambda job: JobResult(success=job.input == texts), texts).success
+    for value, why in (({1}, "a Python set is not JSON"), (math.nan, "nan is not a JSON number")):
+        with pytest.raises(UsageError, match=rf"^the input of 'echo' is no JSON: \$: {why}"):
+            jobs.perform_job("echo", value)
     with pytest.raises(LookupError, match="boom"):
         jobs.perform_job(explode, None)
     with pytest.raises(NonRetryableError, match="boom"):
@@ -394,6 +399,12 @@ def test_an_unknown_tool_and_an_input_that_is_no_json_are_refused(jobs: JobHarne
         jobs.enqueue("my-tol", None)
     with pytest.raises(UsageError, match=r"the input of 'my-tool' cannot be kept: \$.score: nan is not a JSON number"):
         jobs.enqueue("my-tool", {"score": float("nan")})
+    with pytest.raises(UsageError) as refused:
+        jobs.enqueue("my-tool", {"text": "a\x00b"})
+    assert "run it without the queue: perform_job('my-tool', ...)" in str(refused.value.hint)
+    with pytest.raises(UsageError) as refused:
+        jobs.enqueue("my-tool", {"set": {1}})
+    assert not refused.value.hint
     with pytest.raises(UsageError, match=r"start_after .* has no time zone"):
         jobs.enqueue("my-tool", None, start_after=datetime(2026, 1, 1))  # noqa: DTZ001 - the mistake under test
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import json
 import random
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -30,6 +31,7 @@ from harness.faults import FaultPlan
 from harness.invariants import Invariant, everything
 from harness.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId, Json
+from harness.model.json_value import json_text
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Claim, JobRequest
@@ -59,6 +61,10 @@ __all__ = [
 T = TypeVar("T")
 OUTPUT_LIMIT: int = Config.model_fields["job_output_limit_bytes"].default
 START = datetime(2026, 1, 1, tzinfo=UTC)
+OTHER_STORES: Final = (
+    "A queue on PostgreSQL refuses such a job when it is enqueued; one on Redis, as BullMQ's, takes it. To see what "
+    "the processor does with it, run it without the queue: perform_job({tool!r}, ...)."
+)
 GUIDE = Settings(batch_size=5, heartbeat_interval=30 * SECOND)
 """The guide's settings as the reference worker follows them."""
 _LONGEST_POLL_SECONDS = 3600.0
@@ -249,7 +255,9 @@ class ReferenceApplication:
 
     def tool_job(self, slug: str, value: Json) -> ToolJob:
         """Make the job that a processor would receive, its input through JSON and back."""
-        return sample_job(slug, through_json(value), max_attempts=self.settings.max_attempts, moment=self._now())
+        return sample_job(
+            slug, through_any_json(slug, value), max_attempts=self.settings.max_attempts, moment=self._now()
+        )
 
     def moment(self, at: Instant) -> datetime:
         """Return an instant of the run as a time of day."""
@@ -427,13 +435,29 @@ def through_json(value: Json) -> Any:
     return decode(encode(value))
 
 
+def through_any_json(tool: str, value: Json) -> Any:
+    """Return a value as it is after JSON and back, also one that PostgreSQL refuses and other stores take: a NUL.
+
+    Raises UsageError where it is no JSON at all.
+    """
+    try:
+        return through_json(value)
+    except InvalidJsonError as error:
+        if (text := json_text(value)) is None:
+            raise UsageError(f"the input of {tool!r} is no JSON: {error}") from None
+        return json.loads(text)
+
+
 @contextmanager
 def telling_of_input(request: JobRequest) -> Iterator[None]:
     """Raise UsageError where JSON cannot hold the input of a request."""
     try:
         yield
     except InvalidJsonError as error:
-        raise UsageError(f"the input of {request.tool!r} cannot be kept: {error}") from None
+        raise UsageError(
+            f"the input of {request.tool!r} cannot be kept: {error}",
+            hint="" if json_text(request.input) is None else OTHER_STORES.format(tool=request.tool),
+        ) from None
 
 
 def sample_job(

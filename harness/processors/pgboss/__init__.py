@@ -26,6 +26,7 @@ from harness.adapters.reference.application import (
     result_of,
     sample_job,
     telling_of_input,
+    through_any_json,
     through_json,
 )
 from harness.errors import HarnessError, UsageError
@@ -166,7 +167,7 @@ class PgBossApplication:
         """Make the job that a processor would receive, its input through JSON and back."""
         return sample_job(
             slug,
-            through_json(value),
+            through_any_json(slug, value),
             max_attempts=self.settings.max_attempts,
             moment=self.moment(self.session.clocks.now),
         )
