@@ -297,6 +297,7 @@ class CancelWins(Monitor):
     """Remembers what was cancelled and not retried since."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"cancel"}),
         "on_return": frozenset({"cancel"}),
         "on_effect": frozenset({"claimed", "started"}),
     }
@@ -307,10 +308,22 @@ class CancelWins(Monitor):
         self._status: dict[JobId, Status | None] = {}
         self._claims: set[tuple[JobId, int]] = set()
         """Claims that stood in the row: what was rightly claimed before the cancel may still start after it."""
+        self._open: dict[int, JobId] = {}
+        """Cancels that are not answered, by number."""
+        self._held: set[int] = set()
+        """Those of them during which their job was CANCELLED: it may be retried before they are answered."""
+
+    def on_call(self, event: Call) -> None:
+        if event.job is not None:
+            self._open[event.number] = event.job
+            if self._status.get(event.job) is CANCELLED:
+                self._held.add(event.number)
 
     def on_observed(self, event: Observed) -> None:
         after = event.after
         self._status[event.job] = None if after is None else after.status
+        if after is not None and after.status is CANCELLED:
+            self._held.update(number for number, job in self._open.items() if job == event.job)
         if after is not None and event.verb == "claim" and after.status is PROCESSING:
             self._claims.add((event.job, after.token))
         if after is None and event.before is not None and event.before.terminal:
@@ -324,7 +337,12 @@ class CancelWins(Monitor):
             self._cancelled.add(event.job)
 
     def on_return(self, event: Return) -> None:
-        if event.verb != "cancel" or not event.outcome.done or event.job is None:
+        if event.verb != "cancel":
+            return
+        self._open.pop(event.number, None)
+        held = event.number in self._held
+        self._held.discard(event.number)
+        if held or not event.outcome.done or event.job is None:
             return
         status = self._status.get(event.job)
         if status is not None and status is not CANCELLED:

@@ -611,6 +611,15 @@ def test_what_is_sent_under_the_id_of_a_job_that_ended_and_was_deleted_is_anothe
     assert started == {"cancelled_job_started"}
 
 
+def test_a_cancel_whose_job_is_retried_before_it_is_answered_is_not_ignored() -> None:
+    retried = saw("retry", CANCELLED, WAITING, actor="op")
+    cancelled = [asked("cancel", "a"), saw("cancel", WAITING, CANCELLED), retried, answered("cancel")]
+    assert found("cancel_ignored", cancelled) == set()
+    assert found("cancel_ignored", [saw("cancel", WAITING, CANCELLED), asked("cancel", "a"), *cancelled[2:]]) == set()
+    ignored = [*cancelled, asked("cancel", "a"), answered("cancel")]
+    assert found("cancel_ignored", ignored) == {"cancel_ignored"}
+
+
 def test_a_refusal_for_the_key_of_another_tool_names_the_job_that_holds_it() -> None:
     history = enqueuing("k", REFUSED, saw("enqueue", None, HELD._replace(tool="mail")))
     (anomaly,) = breaches("unique_key_stuck", history)
