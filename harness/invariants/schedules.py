@@ -92,9 +92,8 @@ class CronExactlyOnce(Monitor):
         now = self._clock.read(event.at)
         if event.verb == "schedule":
             schedule = call.arguments[0]
-            known = self._standing.get(schedule.name)
-            if known is None or (known[0].period, known[0].cron) != (schedule.period, schedule.cron):
-                self._standing[schedule.name] = (schedule, now)
+            before, since = self._standing.get(schedule.name, (None, now))
+            self._standing[schedule.name] = (schedule, since if _slots(before) == _slots(schedule) else now)
         elif event.verb == "tick" and not any(other.verb == "tick" for other in self._open.values()):
             self._judge(event.actor, min(now, self._clock.read(call.at)))
 
@@ -117,6 +116,11 @@ class CronExactlyOnce(Monitor):
     def _is_due(self, age: Duration) -> bool:
         due = self.rules.slot_due
         return due is None or due[0] <= age < due[1]
+
+
+def _slots(schedule: Schedule | None) -> tuple[Duration, str, str] | None:
+    """Return what says when the slots of a schedule are: one that is set again with the same keeps them."""
+    return None if schedule is None else (schedule.period, schedule.cron, schedule.zone)
 
 
 CRON_EXACTLY_ONCE = Invariant(

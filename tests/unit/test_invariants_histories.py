@@ -19,7 +19,7 @@ from harness.model.duration import DAY, HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import QueueState, Status
 from harness.model.settings import Settings
-from harness.port import Claim, JobRequest, Schedule
+from harness.port import Claim, JobRequest, Missed, Schedule
 from harness.scenario.scenario import Scenario
 
 SETTINGS = Settings()
@@ -213,10 +213,10 @@ def sending(request: JobRequest, outcome: Outcome, *within: Line) -> list[Line]:
     return [asked("enqueue", request), *within, answered("enqueue", outcome)]
 
 
-def daily() -> list[Line]:
-    """A schedule of 23:00 in UTC."""
-    schedule = Schedule("n", 0, JobRequest("n", priority=5), cron="0 23 * * *")
-    return [asked("schedule", schedule, at=0), answered("schedule", at=0)]
+def daily(*, at: int = 0, **terms: Any) -> list[Line]:
+    """A schedule of 23:00, in UTC unless said otherwise."""
+    schedule = Schedule("n", 0, JobRequest("n", priority=5), cron="0 23 * * *", **terms)
+    return [asked("schedule", schedule, at=at), answered("schedule", at=at)]
 
 
 def claim_of(job: str) -> Claim:
@@ -769,6 +769,23 @@ def slots(history: Sequence[Line], due: tuple[int, int] | None = None) -> list[s
 )
 def test_a_look_owes_a_slot_its_job_while_the_engine_says_that_it_is_due(age: int, missed: bool) -> None:
     assert slots(scheduling(*ticking(at=HOUR + age)), due=(SECOND, MINUTE)) == ["slot_missed"] * missed
+
+
+@pytest.mark.parametrize(
+    ("terms", "made", "told"),
+    [
+        ({"zone": "Europe/Berlin"}, [22 * HOUR, DAY + 22 * HOUR], []),
+        ({"zone": "Europe/Berlin"}, [23 * HOUR, DAY + 22 * HOUR], ["slot_unplanned", "slot_missed"]),
+        ({"missed": Missed.LATEST}, [DAY + 23 * HOUR], []),
+        ({"missed": Missed.LATEST}, [23 * HOUR, DAY + 23 * HOUR], ["slot_unplanned"]),
+    ],
+)
+def test_a_schedule_that_is_set_again_is_judged_by_its_new_zone_and_policy(
+    terms: dict[str, Any], made: list[int], told: list[str]
+) -> None:
+    jobs = [FIRST._replace(id=f"n{slot}", slot=slot) for slot in made]
+    looked = ticking(*(saw("tick", None, job, at=2 * DAY) for job in jobs), at=2 * DAY)
+    assert slots([*daily(), *daily(at=HOUR, **terms), *looked]) == told
 
 
 def test_a_job_that_comes_late_for_a_missed_slot_is_no_second_one() -> None:
