@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 
 from harness.errors import UsageError, did_you_mean
 from harness.faults import FaultPlan, kinds
-from harness.model.duration import MILLISECOND, SECOND, Duration
+from harness.model.duration import DAY, MILLISECOND, MINUTE, SECOND, Duration
+from harness.model.moments import moments
 from harness.model.settings import Settings
 from harness.port import Capabilities, Missed
 from harness.scenario.job_plan import Ending, JobPlan, Payload, Span
@@ -134,6 +135,9 @@ CALENDARS: dict[str, tuple[str, str, int]] = {
 """Cron texts, their zones, and how many slots are waited for."""
 OFTEN_MISSED = "every other minute"
 """Several of its slots are missed by one outage."""
+MOST_MISSED = 200
+"""Slots of a schedule that one late wake-up may pass over. Each of them is a job that waits at once, and what looks at
+every job that waits takes minutes for the ten thousand that 10 days of a minute's schedule bring."""
 MANY_JOBS = frozenset({"schedules", "calendars", "crowd"})
 """What brings jobs enough: such a run sends one of the usual ones beside them."""
 CROWD = 120
@@ -207,7 +211,7 @@ def draw(
     jobs = (
         *(_draw_job(choices, name, settings, capabilities, features, endings) for name in JOBS[:count]),
         *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
-        *((_draw_calendar(choices),) if "calendars" in features and "schedules" not in features else ()),
+        *((_draw_calendar(choices, settings),) if "calendars" in features and "schedules" not in features else ()),
         *_draw_several(choices, features),
         BYSTANDER,
     )
@@ -301,8 +305,11 @@ def _draw_presets(choices: Choices, features: frozenset[str]) -> dict[str, int]:
     return presets
 
 
-def _draw_calendar(choices: Choices) -> JobPlan:
-    text, zone, count = CALENDARS[choices.pick("calendar", (*CALENDARS, *(OFTEN_MISSED,) * 3))]
+def _draw_calendar(choices: Choices, settings: Settings) -> JobPlan:
+    name = choices.pick("calendar", (*CALENDARS, *(OFTEN_MISSED,) * 3))
+    if name == OFTEN_MISSED and _is_too_often(2 * MINUTE, settings):
+        name = "daily"
+    text, zone, count = CALENDARS[name]
     return JobPlan(
         "cal",
         outcomes=ENDINGS[choices.pick("ending of the calendar", ("succeeds", "succeeds", "fails finally"))],
@@ -312,6 +319,11 @@ def _draw_calendar(choices: Choices) -> JobPlan:
         count=count,
         scheduled=True,
     )
+
+
+def _is_too_often(period: Duration, settings: Settings) -> bool:
+    """Say whether a schedule would miss more slots than a run can bear, while time runs late under these settings."""
+    return max(moments(settings).values()) > MOST_MISSED * period
 
 
 def _draw_several(choices: Choices, features: frozenset[str]) -> tuple[JobPlan, ...]:
@@ -439,13 +451,14 @@ def _draw_scheduled(choices: Choices, settings: Settings, capabilities: Capabili
         return choices.pick(f"{what} of the schedule", options)
 
     periods = {"a cron": settings.cron_period, "two ticks": 2 * settings.tick_interval, "a lease": settings.lease}
+    every = periods[pick("period", tuple(periods))]
     return JobPlan(
         "cron",
         outcomes=ENDINGS[pick("ending", ("succeeds", "fails once", "fails finally", "kills its worker"))],
         at={"0s": 0, "1s": SECOND, "a period": settings.cron_period}[pick("time", ("0s", "1s", "a period"))],
         priority=int(pick("priority", ("0", "5"))) if capabilities.priorities else 0,
         max_attempts=int(pick("attempts", ("1", "2"))),
-        every=periods[pick("period", tuple(periods))],
+        every=DAY if _is_too_often(every, settings) else every,
         count=int(pick("slots", ("2", "2", "3"))),
         scheduled=True,
     )

@@ -12,11 +12,12 @@ from harness.explore.coverage import is_observed
 from harness.explore.finding import REPEATED_EVERY
 from harness.explore.sampling import Sampler, run_seed
 from harness.explore.strategy import TURNS, Strategy, SwarmDrawing, policy_of
-from harness.explore.workload import ENDINGS
+from harness.explore.workload import ENDINGS, draw
 from harness.faults import FaultPlan, families, family_of, interferences, read_option
+from harness.model.duration import DAY
 from harness.model.settings import Settings
 from harness.run.session import Session, as_on_tape
-from harness.sim.choices import FIRST, Replay
+from harness.sim.choices import FIRST, Replay, Uniform
 from harness.sim.clock import Clocks
 
 SEEDS = [run_seed(3, number) for number in range(12)]
@@ -113,3 +114,13 @@ def test_a_swarm_says_what_it_drew() -> None:
     assert all(text.startswith("swarm: deviates at ") for text in told)
     assert any("slow w1" in text for text in told)
     assert any("never " in text for text in told)
+
+
+def test_under_long_settings_no_late_wake_up_passes_over_thousands_of_slots() -> None:
+    capabilities = MemoryEngine().info.capabilities
+    drawn = [draw(Uniform(seed), Settings(stuck_timeout=10 * DAY), capabilities).scenario for seed in range(100)]
+    long = [scenario for scenario in drawn if scenario.settings.stuck_timeout == 10 * DAY]
+    planned = {(plan.every, plan.cron) for scenario in long for plan in scenario.jobs if plan.scheduled}
+    assert {every for every, cron in planned if cron is None} == {DAY}
+    assert "@daily" in (crons := {cron for _, cron in planned})
+    assert "*/2 * * * *" not in crons
