@@ -294,7 +294,8 @@ def _steps() -> str:
 
 
 def _verbs() -> str:
-    return table(("form", "meaning"), [(_code(f"w1 {verb} a"), ACTS[verb]) for verb in VERBS])
+    forms = {verb: f"w1 {verb}" if verb == "polls" else f"w1 {verb} a" for verb in VERBS}
+    return table(("form", "meaning"), [(_code(form), ACTS[verb]) for verb, form in forms.items()])
 
 
 def _places() -> str:

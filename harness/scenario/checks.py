@@ -78,6 +78,11 @@ class StepChecks:
             return
         if step.verb == "start" and step.expect is not None:
             yield f"to start a processor asks the queue nothing, so there is no answer; leave out `-> {step.expect}`"
+        if step.job is not None and step.verb == "poll":
+            claims = f"`{step.actor} claims {step.job}` if it has to get {step.job}"
+            yield f"a poll looks for whatever is due; write {claims}, or else `{step.actor} polls`"
+        if step.job is not None and step.point == "claim":
+            yield f"which job a claim gets is known only afterwards; leave out {step.job!r} after `before claiming`"
         if step.job is not None and step.job not in self._jobs and not is_dead_letter(step.job, self._jobs):
             yield f"no such job: {step.job!r}{listing(step.job, self._jobs)}"
         elif step.kind == "enqueue" and step.job is not None and self._jobs[step.job].every is not None:

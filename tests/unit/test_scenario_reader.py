@@ -193,6 +193,10 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "answer of a start": (
         with_jobs("steps:\n  - w1 claims a\n  - w1 starts a -> refused"), "s.yaml:5:", "leave out `-> refused`"
     ),
+    "poll of a job": (with_jobs("steps: [w1 polls a]"), "s.yaml:3:", "write `w1 claims a` if it has to get a"),
+    "job before a claim": (
+        with_jobs("steps: [w1 pauses before claiming a]"), "s.yaml:3:", "leave out 'a' after `before claiming`"
+    ),
     "acting while down": (with_jobs("steps:\n  - crash w1\n  - w1 claims a"), "s.yaml:5:", "went down on line 4"),
     "restart of the living": (with_jobs("steps: [restart w1]"), "s.yaml:3:", "w1 is alive"),
     "continue without pause": (with_jobs("steps: [w1 continues]"), "s.yaml:3:", "was not paused"),
