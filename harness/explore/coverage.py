@@ -17,7 +17,7 @@ from harness.faults import CONSEQUENCES, strike_of
 from harness.history.event import Call, Event, Fault, History, Observed, Return
 from harness.history.outcome import REFUSED, OutcomeKind
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
+from harness.model.lifecycle import ARROWS_OF_VERB, CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
 from harness.port import Capabilities
 
 OBSERVED_EVERY: Final = 4
@@ -256,6 +256,8 @@ class Spotter:
         self._claims: tuple[int, str] = (-1, "")
         self._cron = -1
         self._claimed = -1
+        self._takers: dict[JobId, str] = {}
+        """Who made a job PROCESSING last."""
 
     def see(self, event: Event) -> None:
         """Take the next event; `views` tells the jobs before it."""
@@ -303,6 +305,8 @@ class Spotter:
             self.seen.add("a job is deleted")
             return
         self.views[event.job] = after
+        if after.status is PROCESSING and (before is None or _stand(before) != _stand(after)):
+            self._takers[event.job] = event.actor
         if before is None:
             return
         seen, verb = self.seen, event.verb
@@ -314,7 +318,7 @@ class Spotter:
                 seen.add("maintenance and a claim coincide")
             if before.start_after == event.at and before.start_after > before.created_at:
                 seen.add("a claim exactly at the due time")
-        elif verb in ("expire", "step expire"):
+        elif verb in ("expire", "step expire") or (verb not in ARROWS_OF_VERB and _was_taken_back(before, event)):
             seen.add("a lease runs out")
         elif verb == "rescue" and before.status is PROCESSING:
             seen.add("maintenance takes a job back")
@@ -353,6 +357,16 @@ class Spotter:
             self.seen.add("a crash while a job runs")
         elif position in SETTLING:
             self.seen.add("a crash after a job was settled" if after else "a crash before a job is settled")
+        elif any(view.status is PROCESSING and self._takers.get(job) == actor for job, view in self.views.items()):
+            self.seen.add("a crash while a job runs")  # a program of the user's own, at a statement or a call
+
+
+def _was_taken_back(before: JobView, event: Observed) -> bool:
+    """Say whether a step of the user's own took back, or over, a job whose lease had run out: it has no verbs."""
+    after, until = event.after, before.lease_until
+    if before.status is not PROCESSING or until is None or until > event.clock or after is None:
+        return False
+    return after.status is not PROCESSING or after.started_at != before.started_at
 
 
 def _exhausted(view: JobView) -> bool:

@@ -704,6 +704,25 @@ def test_a_campaign_counts_a_lease_that_runs_out_where_a_claim_takes_over() -> N
         assert ("a lease runs out" in spotter.seen) is met
 
 
+@pytest.mark.parametrize(
+    ("step", "at", "seen"),
+    [
+        (RUNNING, SETTINGS.lease - 1, set()),
+        (RETRYING, SETTINGS.lease, {"a lease runs out"}),
+        (AGAIN._replace(started_at=DUE_LATER), DUE_LATER, {"a lease runs out"}),
+        (RUNNING._replace(lease_until=DAY), DUE_LATER, set()),
+    ],
+)
+def test_a_campaign_sees_what_steps_of_a_users_own_program_meet(step: JobView, at: int, seen: set[str]) -> None:
+    spotter = Spotter()
+    spotter.see(saw("update mail", WAITING, RUNNING, at=0))
+    spotter.see(saw("update mail", RUNNING, step, at=at, actor="w2"))
+    assert spotter.seen == seen
+    for actor in ("w3", "w2", "w1"):
+        spotter.see(Fault(at, actor, "crash", {"at": "update mail", "after": False}))
+    assert ("a crash while a job runs" in spotter.seen) == (step.status is Status.PROCESSING)
+
+
 def test_a_claim_that_takes_back_may_do_what_a_sweep_does_elsewhere() -> None:
     dead = saw("claim", RUNNING, FAILED)
     for takes_back, names in ((False, {"illegal_transition"}), (True, set())):
