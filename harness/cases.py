@@ -88,6 +88,8 @@ class CaseRunner:
     """Close each wrong queue after its case."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """What `--set` changed, by setting; an engine that fixes one of them refuses."""
+    doing: Callable[[str], None] = lambda told: None
+    """Hears of what takes long within a case."""
     cases: list[Case] = field(default_factory=list)
     _gone: dict[str, HarnessError] = field(default_factory=dict)
 
@@ -120,6 +122,8 @@ class CaseRunner:
                 if place is not None and task.control.finds not in run.found:
                     return replace(base, skipped=f"documented: {place}")
                 return replace(base, run=run)
+            if run.anomalies:
+                self.doing(f"{task.engine}: trying fixes")
             return replace(base, run=explained(run, name, self.engines.get), explanation=told)
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.engine}: {error.message}; {error.hint}")

@@ -82,6 +82,8 @@ WITHOUT_PLACE: Final = "--without"
 """Where it is said of an anomaly that it is none."""
 MISTAKES = "harness.mistakes.catalogue"
 COUNTERFACTUAL = "harness.explore.counterfactual"
+FIX_SECONDS: Final = 30.0
+"""Real time in which fixes of one failing run are tried; the replay that is under way when it ends is done."""
 FORMS = "Write module:factory or path/to/file.py:factory."
 TARGETS: Final = "an engine, a queue or system file (.yaml), module:factory or file.py:factory"
 
@@ -191,7 +193,8 @@ def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) 
 def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str = "") -> Run:
     """Return a run that failed on the engine of this name together with what would have stopped its anomaly.
 
-    On PostgreSQL fewer runs are drawn anew: hundreds for each change would keep everybody waiting.
+    On PostgreSQL fewer runs are drawn anew: hundreds for each change would keep everybody waiting. So would an engine
+    whose steps are slow: what was not tried within FIX_SECONDS is named as such.
     """
     engine = get(name)
     if not run.anomalies or run.scenario.processors:
@@ -199,7 +202,14 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
     counterfactual = import_module(COUNTERFACTUAL)
     guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
     runs = counterfactual.RUNS_ON_A_SERVER if _provenance(name, engine) else counterfactual.RUNS
-    told: Run = counterfactual.explained(run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs)
+    told: Run = counterfactual.explained(
+        run,
+        engine=engine,
+        safeguards=guarded,
+        anomaly=anomaly,
+        runs=runs,
+        over=counterfactual.after(FIX_SECONDS),
+    )
     return told
 
 

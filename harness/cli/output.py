@@ -51,10 +51,10 @@ def show_as_it_is(text: str) -> None:
 
 
 @contextmanager
-def progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
-    """Show how many of `total` cases are done; yield what each one has to be passed to."""
+def progress(total: int, *, quiet: bool) -> Iterator[tuple[Callable[[Case], None], Callable[[str], None]]]:
+    """Show how many of `total` cases are done; yield what each one is passed to, and what is told of a long one."""
     if quiet or not sys.stderr.isatty():
-        yield lambda case: None
+        yield lambda case: None, lambda told: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -70,7 +70,7 @@ def progress(total: int, *, quiet: bool) -> Iterator[Callable[[Case], None]]:
             told = f"{case.engine}{f', {bad} failed' if bad else ''}"
             bar.update(task, advance=1, description=told)
 
-        yield done
+        yield done, lambda told: bar.update(task, description=told)
 
 
 # files ----------------------------------------------------------------------------------------------------------------

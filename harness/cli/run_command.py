@@ -220,7 +220,7 @@ def _run(
             changes=changes,
         )
         try:
-            with progress(len(todo), quiet=arguments.quiet) as done:
+            with progress(len(todo), quiet=arguments.quiet) as (done, campaign.doing):
                 campaign.run(todo, done=done)
             code = int(exit_code_of(campaign.cases) or (ExitCode.USAGE if errors else ExitCode.PASS))
         except INTERRUPTIONS as stop:

@@ -578,7 +578,9 @@ class FindingPresenter:
         if self.halted:
             return finding.run, self.halted
         try:
-            return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
+            with progress_bar(measured=False) as advance:
+                advance("trying fixes", 0.0)
+                return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
         except INTERRUPTIONS as stop:
             self._halt(stop)
             return finding.run, self.halted

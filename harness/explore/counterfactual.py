@@ -6,15 +6,17 @@ anomaly is gone until chance meets it again. So a change that passes is tried in
 scenario with new choices, where the anomaly is likeliest, and, for a setting, of the generic workload under these
 settings, where it may come about in another way. One run that shows it, and the change is no fix. Where a change makes
 the tape impossible, fresh runs without it must show the anomaly, too. What only makes an anomaly rarer (more attempts,
-a longer retention) is never offered.
+a longer retention) is never offered. Once the time is over, what is left is named and not tried.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from harness.explore.sampling import Sampler, run_seed
+from harness.explore.shrink import never
 from harness.faults import FaultPlan
 from harness.model.duration import MINUTE, Duration, format_duration
 from harness.model.settings import Settings
@@ -64,6 +66,8 @@ class Counterfactual:
     limits: Limits = LIMITS
     runs: int = RUNS
     """How many fresh runs of the scenario, and of the generic workload, confirm a change."""
+    over: Callable[[], bool] = never
+    """Whether the time for it is over. It is asked between runs."""
 
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""
@@ -77,6 +81,8 @@ class Counterfactual:
         return tuple(replace(trial, stops=trial.stops and not (clean and trial.stays)) for trial in tried)
 
     def _trial(self, name: str, kind: str, engine: Engine, scenario: Scenario) -> Trial:
+        if self.over():
+            return _untried(name, kind)
         choices = Replay(scenario.tape)
         run = self._session(scenario, engine, choices, as_on_tape(), until=None).run_for_good()
         gone = self.anomaly not in run.found and not run.failures
@@ -105,6 +111,8 @@ class Counterfactual:
             others, seen = self._count(self._generic(engine, scenario.settings))
             # Beside a number without the change stands the number of as many runs with it.
             done, stops = done if trial.unused and not seen else done + others, not seen
+        if not seen and self.over():
+            return _untried(trial.name, trial.kind)  # it may not have been confirmed by all of its runs
         return replace(trial, stops=stops, gone=stops, runs=done, seen=seen, seen_without=without)
 
     def _count(self, sessions: Iterator[Session], *, first_only: bool = True) -> tuple[int, int]:
@@ -115,7 +123,7 @@ class Counterfactual:
             done += 1
             steps += run.steps
             seen += self.anomaly in run.found
-            if first_only and (seen or steps > FRESH_STEPS):
+            if (first_only and (seen or steps > FRESH_STEPS)) or self.over():
                 break
         return done, seen
 
@@ -145,15 +153,31 @@ class Counterfactual:
 
 
 def explained(
-    run: Run, *, engine: Engine, safeguards: Iterable[Safeguard] = (), anomaly: str = "", runs: int = RUNS
+    run: Run,
+    *,
+    engine: Engine,
+    safeguards: Iterable[Safeguard] = (),
+    anomaly: str = "",
+    runs: int = RUNS,
+    over: Callable[[], bool] = never,
 ) -> Run:
     """Return a failing run together with what fixes its anomaly (the one that leads its report, unless named)."""
     lead = run.led_by(anomaly)
     if lead is None:
         return run
     scenario = replace(run.scenario, tape=run.tape)
-    asked = Counterfactual(scenario, anomaly or lead.name, engine, run.found, runs=runs)
+    asked = Counterfactual(scenario, anomaly or lead.name, engine, run.found, runs=runs, over=over)
     return replace(run, trials=asked.trials(safeguards))
+
+
+def after(seconds: float) -> Callable[[], bool]:
+    """Return what says whether so much real time has passed since now."""
+    end = time.monotonic() + seconds  # noqa: TID251 - how long somebody waits for a report is real time
+    return lambda: time.monotonic() > end  # noqa: TID251
+
+
+def _untried(name: str, kind: str) -> Trial:
+    return Trial(name, kind, stops=False, gone=False, tried=False)
 
 
 def _has_own_terms(scenario: Scenario) -> bool:

@@ -118,6 +118,8 @@ class Trial:
     """How many of those showed the anomaly."""
     seen_without: int = 0
     """How many of as many runs show it without the change."""
+    tried: bool = True
+    """Whether the time sufficed to replay the run with it, and to confirm in fresh runs what had helped."""
     history: History | None = field(default=None, compare=False, repr=False)
     """What happened in the replay, where the change fixes the anomaly and the whole tape was played: the nearest run
     that passes."""
@@ -128,11 +130,14 @@ def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
     if not trials:
         return "", ""
     fixes = [trial for trial in trials if trial.stops]
-    rest = [trial.name for trial in trials if not trial.stops]
+    rest = [trial.name for trial in trials if trial.tried and not trial.stops]
+    untried = [trial.name for trial in trials if not trial.tried]
+    late = [f"the time for fixes was over before {_listed(untried)} could be tried"] if untried else []
     if fixes:
         told = [_told(stays, fixes) for stays in dict.fromkeys(trial.stays for trial in fixes)]
-        useless = f" ({_listed(rest)} {_plural(rest, 'does', 'do')} not help)"
-        return "Fixed by: ", "; ".join(told) + (useless if rest else "")
+        useless = [f"{_listed(rest)} {_plural(rest, 'does', 'do')} not help"] if rest else []
+        beside = f" ({'; '.join([*useless, *late])})" if useless or late else ""
+        return "Fixed by: ", "; ".join(told) + beside
     leads = [
         f"with {trial.name} the run shows {', '.join(trial.shows)} instead"
         for trial in trials
@@ -141,8 +146,9 @@ def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
     leads += [
         f"{trial.name} helps this run only: 1 of {trial.runs} new runs shows it again" for trial in trials if trial.seen
     ]
-    tried = f"tried {_listed(rest)}, {_plural(rest, 'which does not help', 'and none of them helps on its own')}"
-    return "No fix found: ", "; ".join([tried, *leads])
+    how = _plural(rest, "which does not help", "and none of them helps on its own")
+    tried = [f"tried {_listed(rest)}, {how}"] if rest else []
+    return "No fix found: ", "; ".join([*tried, *leads, *late])
 
 
 MOST_NAMED: Final = 4

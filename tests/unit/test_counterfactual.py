@@ -19,6 +19,7 @@ from harness.scenario.scenario import Scenario
 from harness.wiring import Engines
 from harness.wiring import explained as explained_on
 
+LATE = Trial("late", "setting", False, False, tried=False)
 BATCH = Settings(batch_size=5, lease=10 * MINUTE)
 
 
@@ -108,6 +109,19 @@ def test_a_change_that_only_helps_the_replay_is_no_fix(mistake: str, seed: int, 
     assert trial.seen == 1, "the replay passes, and a fresh run shows it"
 
 
+@pytest.mark.parametrize("answers", [[True], [False, True]], ids=["at once", "before its fresh runs"])
+def test_a_change_for_which_the_time_is_over_is_told_as_not_tried(answers: list[bool]) -> None:
+    engine = MemoryEngine()
+    run = found(engine, Settings(stuck_timeout=5 * MINUTE), "concurrent_execution")
+
+    trials = explained(run, engine=engine, over=lambda: answers.pop(0) if len(answers) > 1 else answers[0]).trials
+
+    assert [(trial.name, trial.tried, trial.stops) for trial in trials] == [
+        ("stuck_timeout 13m", False, False),
+        ("heartbeat_interval 2m45s", False, False),
+    ]
+
+
 def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
     engine = MemoryEngine()
     run = Sampler(engine).sample(1)
@@ -149,6 +163,19 @@ def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
             (Trial("a", "safeguard", True, True, unused=1, runs=300, seen_without=9),),
             "Fixed by: a (cannot be replayed with this change; in 300 new runs: 0 with it, 9 without)",
         ),
+        (
+            (Trial("a", "safeguard", True, True), LATE),
+            "Fixed by: a (the time for fixes was over before late could be tried)",
+        ),
+        (
+            (Trial("a", "safeguard", True, True), Trial("b", "setting", False, False), LATE),
+            "Fixed by: a (b does not help; the time for fixes was over before late could be tried)",
+        ),
+        (
+            (Trial("a", "setting", False, False), LATE),
+            "No fix found: tried a, which does not help; the time for fixes was over before late could be tried",
+        ),
+        ((LATE,), "No fix found: the time for fixes was over before late could be tried"),
     ],
 )
 def test_what_fixes_it_is_told_in_a_line(trials: tuple[Trial, ...], told: str) -> None:
