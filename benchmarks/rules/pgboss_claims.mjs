@@ -116,6 +116,13 @@ await tell({
     const array = Array.isArray(handed);
     return [array === ten && (handed.data === undefined) === ten, array ? "an array; its data is undefined" : "one job"];
   },
+  async pgboss_milliseconds() {
+    const name = await queue();
+    const id = await boss.send(name, {}, { startAfter: 60_000, retryDelay: 120_000 });
+    const job = ten ? await boss.getJobById(name, id, { includeMetadata: true }) : await boss.getJobById(id);
+    const hours = (new Date(job.startAfter ?? job.startafter ?? job.start_after) - Date.now()) / 3_600_000;
+    return [Math.round(hours * 10) === 167, `startAfter 60000: in ${hours.toFixed(1)} hours`];
+  },
   async handler_outlives_expiry() {
     const name = await queue({ expireInSeconds: 1, retryLimit: 3 });
     await boss.send(name, {}, { expireInSeconds: 1, retryLimit: 3 });

@@ -502,6 +502,24 @@ EXAMPLES = [
         "boss.ts:2",
         boss('boss.send("a", {}, { expireInSeconds: 60 * 60 * 24 });', version="12.28.0"),
     ),
+    *(
+        Example(
+            "pgboss_milliseconds",
+            boss(f'const DELAY_MS = 120_000;\nboss.send("a", {{}}, {{\n{wrong} }});', version="12.38.0"),
+            "boss.ts:4",
+            boss(f'const DELAY_MS = 120_000;\nboss.send("a", {{}}, {{\n{right} }});', version="12.38.0"),
+        )
+        for wrong, right in (
+            ("retryDelay: 120000, // 2 mins\n", "retryDelay: 120, // 2 mins\n"),
+            ("retryDelay: 3600, // ms\n", "retryDelay: 3600, // an hour: 3600 s\n"),
+            ("retryDelay: DELAY_MS", "retryDelay: DELAY_MS / 1000"),
+            ("startAfter: 2 * DELAY_MS", "startAfter: Math.round((2 * DELAY_MS) / 1000)"),
+            ("retryDelay: config.retryDelayMs ?? 5", "retryDelay: config.retryDelay ?? 5"),
+            ("expireInSeconds: 15 * 60 * 1000 / 2, retryDelayMax: 15 * 60 * 1000", "expireInSeconds: 15 * 60 * 10"),
+            ('startAfter: ms("2m")', 'startAfter: ms("2m") / 1000'),
+            ("retryDelay: 60_000", "retryDelay: 18_000, retryDelayMax: 432000"),
+        )
+    ),
     Example(
         "archived_before_its_row",
         {**boss("new PgBoss({});"), "schema.prisma": PRISMA},

@@ -336,11 +336,7 @@ def _accepted(facts: Facts) -> Iterator[Breach]:
             continue
         for value in call.options.values():
             seconds = _seconds(value)
-            refused = seconds is not None and (
-                seconds > LONGEST_EXPIRY_SECONDS
-                or (seconds == LONGEST_EXPIRY_SECONDS and release.low < INCLUSIVE_SINCE)
-            )
-            if seconds is None or not refused or value.place in seen:
+            if seconds is None or not _is_refused(seconds, release) or value.place in seen:
                 continue
             seen.add(value.place)
             open_end = seconds == LONGEST_EXPIRY_SECONDS and release.high > INCLUSIVE_SINCE
@@ -350,10 +346,49 @@ def _accepted(facts: Facts) -> Iterator[Breach]:
                 f"{value.name} of {call.method}() is {spoken(seconds)}, and pg-boss {release.written} raises at "
                 f"{limit} ({'from 12.28 on it takes a whole day' if release.major == 12 else 'the limit is 24 hours'})"
                 f"{_aside(call)}",
-                "Set an expiry below 24 hours, and extend the lease of jobs that take longer.",
+                _in_seconds(call, value.name)
+                or "Set an expiry below 24 hours, and extend the lease of jobs that take longer.",
                 (Related(release.place, f"pg-boss {release.written}"),),
                 Severity.NOTE if call.aside or open_end else None,
                 subject=f"{call.method} {call.queue or ''}",
+            )
+
+
+def _is_refused(seconds: float, release: ReleaseSpan) -> bool:
+    exact = seconds == LONGEST_EXPIRY_SECONDS and release.low < INCLUSIVE_SINCE
+    return release.major >= 10 and (seconds > LONGEST_EXPIRY_SECONDS or exact)
+
+
+def _in_seconds(call: QueueCall, name: str) -> str:
+    """Say how a number of milliseconds is written in seconds; nothing where it is none."""
+    written = call.options.get(f"{name}.milliseconds") or call.options.get(f"{name}.perhaps_milliseconds")
+    if written is None:
+        return ""
+    number = call.options[name].value
+    if re.fullmatch(r"[\d_]+", str(written.value)) and isinstance(number, (int, float)):
+        return f"pg-boss counts seconds: write {number / 1000:.15g}."
+    return f"pg-boss counts seconds: write ({written.value}) / 1000."
+
+
+def _milliseconds(facts: Facts) -> Iterator[Breach]:
+    for call in _calls(facts):
+        release = release_of(facts, call.place.file)
+        for name, value in call.options.items():
+            stem, _, told = name.rpartition(".")
+            if release is None or told not in ("milliseconds", "perhaps_milliseconds") or call.method == "options":
+                continue
+            seconds = number_of(call.options[stem].value)
+            if seconds is not None and stem == "expireInSeconds" and _is_refused(seconds, release):
+                continue  # expiry_refused says so.
+            holds = "holds" if told == "milliseconds" else "seems to be a number of"
+            length = "" if seconds is None else f", {spoken(seconds)} instead of {spoken(seconds / 1000)}"
+            yield Breach(
+                value.place,
+                f"{stem} of {call.method}() is counted in seconds, and {value.value} {holds} milliseconds: it is 1000 "
+                f"times as long as was meant{length}{_aside(call)}",
+                _in_seconds(call, stem),
+                severity=_weight(call, None if told == "milliseconds" else Severity.WARNING),
+                subject=f"{call.method} {call.queue or ''} {stem}",
             )
 
 
@@ -630,6 +665,16 @@ RULES: Final = (
         "Set an expiry below 24 hours.",
         "configuration/workers_disabled.yaml",
         _accepted,
+        ran=tried_on(PGBOSS),
+    ),
+    Rule(
+        "pgboss_milliseconds",
+        Severity.ERROR,
+        "retryDelay, startAfter, expireInSeconds and their kin are given in seconds.",
+        "A retry that was meant to come after two minutes comes after 33 hours.",
+        "Divide by 1000.",
+        "retries/backoff_doubles.yaml",
+        _milliseconds,
         ran=tried_on(PGBOSS),
     ),
     Rule(
