@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 from harness.errors import UsageError
 from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value
 from harness.lint.readers.commands import read_commands, read_processes
+from harness.lint.readers.compose import ComposeFile, add_environments, read_compose
 from harness.lint.readers.deployment import (
     is_documentation,
     process_environment,
@@ -283,6 +284,7 @@ class _RepositoryReading:
         self._constants = Constants(sources=self._again)
         self._variables: dict[str, Mapping[str, Value]] = {}
         self._python: list[PythonModule] = []
+        self._compose: list[ComposeFile] = []
         self._crontabs: list[tuple[str, str]] = []
         self._sending: list[str] = []
         """Scripts that seemed to say nothing, and send something: perhaps on a pg-boss that another file makes."""
@@ -367,6 +369,9 @@ class _RepositoryReading:
             self.facts.queue_files.append(Place(path, 1))
         if kind == "processes" and _holds(data, _SCHEDULED):
             read_schedules(path, decoded(data), self.facts)
+        found = read_compose(path, decoded(data)) if kind == "processes" and b"services:" in data else None
+        if found is not None:
+            self._compose.append(found)
         at = data.find(b"stalled_jobs")
         if at >= 0:
             place = Place(path, data.count(b"\n", 0, at) + 1)
@@ -404,6 +409,8 @@ class _RepositoryReading:
             else:
                 read_crontab_lines(path, text, facts)
         facts.services.extend(services_of(self._variables))
+        if not self._named:
+            add_environments(self._compose, self._variables, facts)
 
 
 def _holds(data: bytes, words: tuple[bytes, ...]) -> bool:

@@ -63,6 +63,11 @@ BATCHED = (
     'await boss.createQueue("a", {{ expireInSeconds: 660 }});\n'
     'await boss.work("a", {{ batchSize: 10 }}, async (jobs) => {{ {} }});'
 )
+ASKED_SIZE = (
+    'boss.work("a", {\n batchSize: Number(process.env.BATCH_SIZE ?? 1) }, run);\nnew PgBoss({expireInMinutes: 15})'
+)
+ASKED_DROPPING = 'boss.work("a", { batchSize: Number(process.env.BATCH_SIZE ?? 1) },\n async ([job]) => run(job));'
+COMPOSE = "services:\n  worker:\n    build: .\n    environment:\n{}\n"
 IN_TURN = "for (const job of jobs) await render(job, RENDER_TIMEOUT_MS);"
 AT_ONCE = "await Promise.all(jobs.map((job) => render(job, RENDER_TIMEOUT_MS)));"
 FETCHES = (
@@ -135,6 +140,25 @@ EXAMPLES = [
         {"job-config.ts": CONFIG, **boss(BATCHED.format(IN_TURN))},
         "boss.ts:4",
         {"job-config.ts": CONFIG, **boss(BATCHED.format(AT_ONCE))},
+    ),
+    *(
+        Example(
+            "batch_outlives_expiry",
+            {"job-config.ts": CONFIG, **boss(ASKED_SIZE), "compose.yml": COMPOSE.format(bad)},
+            at,
+            {"job-config.ts": CONFIG, **boss(ASKED_SIZE), "compose.yml": COMPOSE.format(good), ".env": "SIZE=1\n"},
+        )
+        for bad, good, at in (
+            ("      BATCH_SIZE: 2", "      BATCH_SIZE: 1", "compose.yml:5"),
+            ("      - BATCH_SIZE=2", "      - BATCH_SIZE=1", "compose.yml:5"),
+            ("      BATCH_SIZE: ${SIZE:-2}", "      BATCH_SIZE: ${SIZE:-2}", "compose.yml:5"),
+        )
+    ),
+    Example(
+        "handler_drops_jobs",
+        {**boss(ASKED_DROPPING), "docker-compose.prod.yaml": COMPOSE.format("      BATCH_SIZE: 2")},
+        "boss.ts:3",
+        {**boss(ASKED_DROPPING), "docker-compose.test.yaml": COMPOSE.format("      BATCH_SIZE: 2")},
     ),
     Example(
         "stuck_within_timeout",

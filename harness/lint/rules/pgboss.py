@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
-from harness.lint.facts import Facts, Handling, LongestWait, Place, QueueCall, SettingSource, Value
+from harness.lint.facts import Facts, Handling, LongestWait, Place, QueueCall, Service, SettingSource, Value
 from harness.lint.finding import Breach, Related, Rule, Severity, tried_on
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
@@ -460,7 +460,8 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
     for handling in facts.handlings:
         if release_of(facts, handling.place.file) is None:
             continue
-        known = [one for one in standings_of(facts, None, handling.queue) if one.get("expiry") is not None]
+        everywhere = [one for service in _setting(facts) for one in standings_of(facts, service, handling.queue)]
+        known = [one for one in everywhere if one.get("expiry") is not None]
         here = min(known, key=lambda one: _value_of(one, "expiry"), default=None)
         if here is None:
             continue
@@ -472,6 +473,13 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
             if longest is not None and _in_all(longest, here) > _value_of(here, "expiry"):
                 yield _outliving(handling, here, longest, weight, how)
                 break
+
+
+def _setting(facts: Facts) -> list[Service | None]:
+    """List the services that set a variable which code takes a setting from; None where none does."""
+    read = {value.variable for value in facts.values}
+    setting: list[Service | None] = [one for one in facts.services if read & one.values.keys()]
+    return setting or [None]
 
 
 def _value_of(here: EffectiveSettings, name: str) -> float:
