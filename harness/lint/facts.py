@@ -171,6 +171,9 @@ class LongestWait:
     place: Place
     each: bool = False
     """Whether a handler waits so for each job of its batch, one after the other."""
+    variable: str = ""
+    """The variable of the environment that outranks it, and how many seconds one unit of that is."""
+    factor: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

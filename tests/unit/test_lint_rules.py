@@ -68,6 +68,17 @@ ASKED_SIZE = (
 )
 ASKED_DROPPING = 'boss.work("a", { batchSize: Number(process.env.BATCH_SIZE ?? 1) },\n async ([job]) => run(job));'
 COMPOSE = "services:\n  worker:\n    build: .\n    environment:\n{}\n"
+ASKED_WAIT = (
+    'await boss.createQueue("a", { expireInSeconds: 300 });\n'
+    "const settings = { wait: Number(process.env.WAIT ?? 600) };\n"
+    "const load = (url) => fetch(url, { signal: AbortSignal.timeout(settings.wait * 1000) });\n"
+    "class Client {\n  async get(url) { return this.load(url); }\n  async load(url) { return load(url); }\n}\n"
+)
+WEB = (
+    "const wait = Number(process.env.WAIT ?? 600);\n"
+    "export const get = (url) => fetch(url, { signal: AbortSignal.timeout(wait * 1000) });\n"
+    "export const web = { get: (url) => get(url) };\n"
+)
 IN_TURN = "for (const job of jobs) await render(job, RENDER_TIMEOUT_MS);"
 AT_ONCE = "await Promise.all(jobs.map((job) => render(job, RENDER_TIMEOUT_MS)));"
 FETCHES = (
@@ -445,6 +456,29 @@ EXAMPLES = [
         boss(FETCHES.format("const signal = AbortSignal.timeout(600_000); await fetch(url, { signal });")),
         "boss.ts:4",
         boss(FETCHES.format("const signal = AbortSignal.timeout(60_000); await fetch(url, { signal });")),
+    ),
+    *(
+        Example(
+            "handler_outlives_expiry",
+            {**boss(ASKED_WAIT + way), "web.ts": WEB},
+            at,
+            {**boss(ASKED_WAIT + way), "web.ts": WEB, "compose.yml": COMPOSE.format("      WAIT: 60")},
+        )
+        for way, at in (
+            ('await boss.work("a", async ([job]) => { await load(job); });', "boss.ts:9"),
+            (
+                'const mine = new Client();\nawait boss.work("a", async ([job]) => { await mine.get(job); });',
+                "boss.ts:10",
+            ),
+            (
+                'import { web } from "./web";\nawait boss.work("a", async ([job]) => { await web.get(job); });',
+                "boss.ts:10",
+            ),
+            (
+                'import * as all from "./web";\nawait boss.work("a", async ([job]) => { await all.get(job); });',
+                "boss.ts:10",
+            ),
+        )
     ),
     Example(
         "queue_options_never_arrive",

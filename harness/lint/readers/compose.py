@@ -54,7 +54,8 @@ def add_environments(files: Iterable[ComposeFile], variables: Variables, facts: 
 
     What all of them agree on also stands in for the default that a call has in code.
     """
-    read = {value.variable for value in (*facts.values, *_given(facts.calls)) if value.variable}
+    read = {value.variable for value in (*facts.values, *_given(facts.calls))}
+    read |= {wait.variable for one in facts.handlings for wait in (*one.called, *one.imported)}
     environments: dict[str, dict[str, dict[str, Value]]] = {}
     for one in sorted(files, key=lambda file: not file.base):
         below = environments.get(f"{dirname(one.path)}/", {})

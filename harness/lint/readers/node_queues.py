@@ -811,7 +811,7 @@ class Reach:
                 each = visit.each or any(one.start_byte <= inner.start_byte < one.end_byte for one in loops)
                 if inner.type == "call_expression":
                     callee = inner.child_by_field_name("function")
-                    if callee is not None and callee.type == "identifier":
+                    if callee is not None and callee.type in ("identifier", "member_expression"):
                         handed = [text_of(one) for one in arguments_of(inner)[:1]]
                         waiting.append(_Visit(callee, where, each, batch=bool(batch) and handed == [batch]))
                 elif inner.type == "identifier" and text_of(inner) in where.imports:
@@ -846,6 +846,8 @@ class Reach:
             return node, module
         if node.type == "call_expression" and callee_of(node)[0] is None:
             return self._named(callee_of(node)[1], module)
+        if node.type == "member_expression":
+            return self._method(node, module)
         return self._named(text_of(node), module) if node.type == "identifier" else None
 
     def _named(self, name: str, module: Module) -> tuple[Node, Module] | None:
@@ -858,6 +860,28 @@ class Reach:
         target = self._constants.target(specifier, module)
         inner = None if target is None else target.function(there if there != "default" else name)
         return None if target is None or inner is None else (inner, target)
+
+    def _method(self, node: Node, module: Module) -> tuple[Node, Module] | None:
+        """Find the method that `client.load` or `this.load` is: of an object, of a `new Client()`, of a module."""
+        owner, key = node.child_by_field_name("object"), node.child_by_field_name("property")
+        if owner is None or key is None:
+            return None
+        name = text_of(key)
+        if owner.type == "this":
+            return _method_of(_class_around(node), name, module)
+        if owner.type != "identifier":
+            return None
+        specifier, there = module.imports.get(text_of(owner), ("", ""))
+        target = self._constants.target(specifier, module) if there == "*" else None
+        if target is not None:
+            inner = target.function(name)
+            return None if inner is None else (inner, target)
+        made, where = self._constants.node(owner, module)
+        maker = made.child_by_field_name("constructor") if made.type == "new_expression" else None
+        if maker is not None and maker.type == "identifier":
+            found = self._constants.named(text_of(maker), where, at=maker)
+            return None if found is None else _method_of(found[0], name, found[1])
+        return _method_of(made, name, where) if made.type == "object" else None
 
     def _wait(self, node: Node, module: Module) -> LongestWait | None:
         led_to = self._constants.named(text_of(node), module, at=node)
@@ -890,10 +914,15 @@ class Reach:
         return self._milliseconds("timeout", value if inner is None else inner, pair, module)
 
     def _milliseconds(self, name: str, value: Node, at: Node, module: Module) -> LongestWait | None:
-        number = self._constants.value(value, module)
+        told = self._constants.value(value, module)
+        read = told if isinstance(told, EnvironmentRead) else None
+        number = told if read is None else read.default
         if not isinstance(number, (int, float)) or isinstance(number, bool):
             return None
-        return LongestWait(name, number / 1000, Place(module.path, line_of(at)))
+        place = Place(module.path, line_of(at))
+        if read is None:
+            return LongestWait(name, number / 1000, place)
+        return LongestWait(name, number / 1000, place, variable=read.variable, factor=read.factor / 1000)
 
     def _imported(self, used: set[str]) -> Iterator[LongestWait]:
         """List the waits that stand in modules from which something is used, and in what these import."""
@@ -915,6 +944,26 @@ class Reach:
                     seconds = _in_seconds(name, self._constants.value(node, module)) if module is not None else None
                     if seconds is not None:
                         yield LongestWait(name, seconds, Place(path, line_of(node)))
+
+
+def _class_around(node: Node) -> Node | None:
+    here = node.parent
+    while here is not None and here.type not in ("class_declaration", "class", "abstract_class_declaration"):
+        here = here.parent
+    return here
+
+
+def _method_of(owner: Node | None, name: str, module: Module) -> tuple[Node, Module] | None:
+    """Find a method in a class or an object literal."""
+    if owner is None:
+        return None
+    body = owner if owner.type == "object" else owner.child_by_field_name("body")
+    for child in body.named_children if body is not None else ():
+        key = child.child_by_field_name("name") or child.child_by_field_name("key")
+        value = child if child.type == "method_definition" else child.child_by_field_name("value")
+        if key is not None and value is not None and unquoted(key) == name and value.type in FUNCTIONS:
+            return value, module
+    return None
 
 
 def _unwrapped(handler: Node) -> list[Node]:

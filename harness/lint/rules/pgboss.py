@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
@@ -465,10 +466,11 @@ def _outlived(facts: Facts) -> Iterator[Breach]:
         here = min(known, key=lambda one: _value_of(one, "expiry"), default=None)
         if here is None:
             continue
-        for waits, weight, how in (
+        for told, weight, how in (
             (handling.called, Severity.WARNING, "its handler may wait"),
             (handling.imported, Severity.NOTE, "code that its handler imports may wait"),
         ):
+            waits = [one for wait in told for one in _as_set(wait, facts)]
             longest = max(waits, key=lambda wait: _in_all(wait, here), default=None)
             if longest is not None and _in_all(longest, here) > _value_of(here, "expiry"):
                 yield _outliving(handling, here, longest, weight, how)
@@ -480,6 +482,17 @@ def _setting(facts: Facts) -> list[Service | None]:
     read = {value.variable for value in facts.values}
     setting: list[Service | None] = [one for one in facts.services if read & one.values.keys()]
     return setting or [None]
+
+
+def _as_set(wait: LongestWait, facts: Facts) -> list[LongestWait]:
+    """Return a wait as the services set it that set its variable, the shortest; none where that is unknown."""
+    told = [one.values[wait.variable] for one in facts.services if wait.variable in one.values]
+    numbers = [(number_of(value.value), value.place) for value in told]
+    known = [(number * wait.factor, place) for number, place in numbers if number is not None]
+    if len(known) < len(told):
+        return []
+    seconds, place = min(known, default=(wait.seconds, wait.place))
+    return [replace(wait, seconds=seconds, place=place)]
 
 
 def _value_of(here: EffectiveSettings, name: str) -> float:
