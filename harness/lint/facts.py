@@ -190,7 +190,10 @@ class Handling:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How long a platform lets something run, in seconds; `pattern` says which files it holds for."""
+    """How long a platform lets something run, in seconds; `pattern` says which files it holds for.
+
+    Of the kind `stop` how long code waits when it is told to stop, of `grace` how long a container may take to.
+    """
 
     kind: str
     seconds: float

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from harness.errors import UsageError
 from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value
 from harness.lint.readers.commands import read_commands, read_processes
-from harness.lint.readers.compose import ComposeFile, add_environments, read_compose
+from harness.lint.readers.compose import ComposeFile, add_environments, add_graces, read_compose, read_pods
 from harness.lint.readers.deployment import (
     is_documentation,
     process_environment,
@@ -372,6 +372,8 @@ class _RepositoryReading:
         found = read_compose(path, decoded(data)) if kind == "processes" and b"services:" in data else None
         if found is not None:
             self._compose.append(found)
+        if kind == "processes" and b"terminationGracePeriodSeconds:" in data:
+            read_pods(path, decoded(data), self.facts)
         at = data.find(b"stalled_jobs")
         if at >= 0:
             place = Place(path, data.count(b"\n", 0, at) + 1)
@@ -411,6 +413,7 @@ class _RepositoryReading:
         facts.services.extend(services_of(self._variables))
         if not self._named:
             add_environments(self._compose, self._variables, facts)
+        add_graces(self._compose, facts)
 
 
 def _holds(data: bytes, words: tuple[bytes, ...]) -> bool:

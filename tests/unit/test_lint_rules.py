@@ -79,6 +79,12 @@ WEB = (
     "export const get = (url) => fetch(url, { signal: AbortSignal.timeout(wait * 1000) });\n"
     "export const web = { get: (url) => get(url) };\n"
 )
+GRACE = "services:\n  worker:\n    build: {{context: .}}\n    {}\n  db:\n    image: postgres\n"
+BESIDE = {"web/compose.yml": "services: {web: {build: ., stop_grace_period: 5m}}\n"}
+POD = (
+    "kind: Deployment\nspec:\n  template:\n    spec:\n      terminationGracePeriodSeconds: 90\n"
+    "      containers: [{name: worker}]\n"
+)
 IN_TURN = "for (const job of jobs) await render(job, RENDER_TIMEOUT_MS);"
 AT_ONCE = "await Promise.all(jobs.map((job) => render(job, RENDER_TIMEOUT_MS)));"
 FETCHES = (
@@ -598,6 +604,29 @@ EXAMPLES = [
         {"job-config.ts": CONFIG, "render.yaml": RENDER.format(delay=60)},
         "render.yaml:4",
         {"job-config.ts": CONFIG, "render.yaml": RENDER.format(delay=300)},
+    ),
+    *(
+        Example(
+            "container_killed_while_stopping",
+            {**boss(stop), "docker-compose.yml": GRACE.format("restart: always"), **BESIDE},
+            "boss.ts:3",
+            {**boss(stop), "docker-compose.yml": GRACE.format(right), **BESIDE, **more},
+        )
+        for stop, right, more in (
+            ("await boss.stop({\n timeout: 60_000 });", "stop_grace_period: 1m30s", {}),
+            ("await boss.stop({\n timeout: 60_000 });", "restart: always", {"k8s/worker.yaml": POD}),
+            (
+                'process.on("SIGTERM", () => {\n setTimeout(() => process.exit(1), 60_000); });',
+                "stop_grace_period: 60s",
+                {},
+            ),
+        )
+    ),
+    Example(
+        "container_killed_while_stopping",
+        {**boss("await boss.stop({\n timeout: 120_000 });"), "k8s/worker.yaml": POD},
+        "boss.ts:3",
+        {**boss("await boss.stop({\n timeout: 80_000 });"), "k8s/worker.yaml": POD},
     ),
     Example(
         "function_shorter_than_job",

@@ -1,16 +1,16 @@
-"""What a compose file says of its services: their environment."""
+"""What compose says of its services, their environment and how long each may take to stop; so do pods of Kubernetes."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from posixpath import basename, dirname, join, normpath
 from typing import Any, Final, NamedTuple
 
 from ruamel.yaml.comments import CommentedMap
 
-from harness.lint.facts import UNKNOWN, Facts, Place, QueueCall, Scalar, Service, SettingSource, Value
+from harness.lint.facts import UNKNOWN, Facts, Limit, Place, QueueCall, Scalar, Service, SettingSource, Value
 from harness.lint.readers.deployment import line_of_key, yaml_documents
 from harness.lint.settings import meaning_of, number_of
 
@@ -68,6 +68,73 @@ def add_environments(files: Iterable[ComposeFile], variables: Variables, facts: 
     _resolve([told for services in environments.values() for told in services.values()], facts)
 
 
+COMPOSE_GRACE_SECONDS: Final = 10.0
+"""What compose grants a stopping service that does not say `stop_grace_period`."""
+_LENGTH: Final = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
+_FOR_DEVELOPERS: Final = re.compile(r"(?i)(^|[._-])(dev|develop|development|local|override|debug)($|[._-])")
+
+
+def add_graces(files: Sequence[ComposeFile], facts: Facts) -> None:
+    """Note how long each service that is built here may take to stop; of files for developers nothing is noted."""
+    for one in files:
+        found = NAMED.match(basename(one.path))
+        if found is None or _FOR_DEVELOPERS.search(found["kind"]):
+            continue
+        for name, service in one.services.items():
+            beside = [
+                file.services[name]
+                for file in files
+                if dirname(file.path) == dirname(one.path) and name in file.services
+            ]
+            told = service.get("stop_grace_period")
+            if told is None and any("stop_grace_period" in other for other in beside):
+                continue
+            contexts = [_context(other["build"]) for other in (service, *beside) if "build" in other]
+            seconds = COMPOSE_GRACE_SECONDS if told is None else _length(told)
+            if seconds is not None and contexts and contexts[0] is not None:
+                line = line_of_key(service, "build" if told is None else "stop_grace_period")
+                context = normpath(join(dirname(one.path), contexts[0]))
+                place = Place(one.path, line)
+                facts.limits.append(
+                    Limit("grace", seconds, place, pattern="" if context == "." else f"{context}/", service=name)
+                )
+
+
+def _context(build: Any) -> str | None:
+    told = build.get("context", ".") if isinstance(build, CommentedMap) else build
+    return told if isinstance(told, str) and "$" not in told and "://" not in told else None
+
+
+def _length(told: Any) -> float | None:
+    found = _LENGTH.fullmatch(told.strip()) if isinstance(told, str) else None
+    if found is None or not any(found.groups()):
+        return None
+    hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return hours * 3600.0 + minutes * 60 + seconds
+
+
+def read_pods(path: str, text: str, facts: Facts) -> None:
+    """Note what pods of Kubernetes say in `terminationGracePeriodSeconds`."""
+    waiting, seen = list(yaml_documents(text) or []), set[int]()
+    while waiting:
+        here = waiting.pop()
+        if id(here) in seen:
+            continue  # An alias; a small file may hold very many.
+        if isinstance(here, list):
+            seen.add(id(here))
+            waiting += here
+        elif isinstance(here, CommentedMap):
+            seen.add(id(here))
+            waiting += here.values()
+            seconds = here.get("terminationGracePeriodSeconds")
+            if "containers" in here and isinstance(seconds, int):
+                place = Place(path, line_of_key(here, "terminationGracePeriodSeconds"))
+                facts.limits.append(Limit("grace", float(min(seconds, LONGEST_GRACE)), place, service="a pod"))
+
+
+LONGEST_GRACE: Final = 10**9
+
+
 def _given(calls: Iterable[QueueCall]) -> Iterator[Value]:
     return (value for call in calls for value in call.options.values())
 
@@ -103,7 +170,7 @@ def _pairs(told: Any) -> Iterator[tuple[str, str | None, int]]:
             yield str(name), text if isinstance(value, (str, int, float)) else None, line_of_key(told, name)
     elif isinstance(told, list):
         for number, item in enumerate(told):
-            name, sign, value = str(item).partition("=")
+            name, sign, value = item.partition("=") if isinstance(item, str) else ("", "", "")
             line = told.lc.item(number)[0] + 1 if hasattr(told, "lc") else 1
             yield name.strip(), value if sign else None, line
 

@@ -220,6 +220,8 @@ class NodeQueues:
             self._graphile(node, name)
         elif owner is not None and BULLMQ in self._used:
             self._bullmq(node, owner, name)
+        if self._used and name in ("on", "once") and owner is not None and text_of(owner) == "process":
+            self._told_to_stop(arguments_of(node))
 
     def _is_boss(self, owner: Node) -> bool:
         while owner.type in TRANSPARENT and owner.named_children:
@@ -307,6 +309,18 @@ class NodeQueues:
         timeout = options.get("timeout")
         if timeout is not None and isinstance(timeout.value, (int, float)):
             self._facts.limits.append(Limit("stop", timeout.value / 1000, timeout.place))
+
+    def _told_to_stop(self, arguments: list[Node]) -> None:
+        """Note after how long a handler of SIGTERM gives up: `setTimeout(() => process.exit(1), 60_000)`."""
+        if len(arguments) < 2 or unquoted(arguments[0]) != "SIGTERM":
+            return
+        found = Reach(self._constants).function(arguments[1], self._module)
+        for inner in descend(found[0]) if found is not None else ():
+            given = arguments_of(inner) if inner.type == "call_expression" and _called(inner) == "setTimeout" else []
+            if found is not None and len(given) > 1 and "process.exit" in text_of(given[0]):
+                number = self._constants.value(given[1], found[1])
+                if isinstance(number, (int, float)) and not isinstance(number, bool):
+                    self._facts.limits.append(Limit("stop", number / 1000, Place(found[1].path, line_of(inner))))
 
     def _cron(self, library: str, names: QueueNames, node: Node, call: Node) -> None:
         """Note a schedule in code as an option of a call of its own."""

@@ -385,6 +385,24 @@ def _shutdown(facts: Facts) -> Iterator[Breach]:
             )
 
 
+def _grace(facts: Facts) -> Iterator[Breach]:
+    for stop in [limit for limit in facts.limits if limit.kind == "stop"]:
+        granted = [one for one in facts.limits if one.kind == "grace" and stop.place.file.startswith(one.pattern)]
+        longest = max(granted, key=lambda one: one.seconds, default=None)
+        if longest is None or longest.seconds >= stop.seconds:
+            continue  # Which of them runs this cannot be told: the one that grants the most may.
+        yield Breach(
+            stop.place,
+            f"this waits up to {spoken(stop.seconds)} for running jobs when it is told to stop, and its container is "
+            f"killed after {spoken(longest.seconds)} ({longest.service} at {longest.place}): they lose an attempt",
+            f"Set stop_grace_period (terminationGracePeriodSeconds) above {spoken(stop.seconds)}, or wait less long.",
+            tuple(Related(one.place, f"{one.service}: {spoken(one.seconds)}") for one in granted[:MOST_CONTAINERS]),
+        )
+
+
+MOST_CONTAINERS: Final = 5
+
+
 def _matches(limit: Limit, path: str) -> bool:
     pattern = re.escape(limit.pattern).replace(r"\*\*", ".*").replace(r"\*", "[^/]*")
     return re.fullmatch(pattern, path) is not None
@@ -417,6 +435,15 @@ PLATFORM: Final = (
         "Raise maxShutdownDelaySeconds, and release jobs on SIGTERM.",
         "shutdown/running_job_is_finished.yaml",
         _shutdown,
+    ),
+    Rule(
+        "container_killed_while_stopping",
+        Severity.WARNING,
+        "A container is granted the time that its worker takes to stop: compose grants 10 s where nothing is said.",
+        "Every deploy kills running jobs, although the worker was written to wait for them.",
+        "Raise stop_grace_period or terminationGracePeriodSeconds.",
+        "shutdown/running_job_is_finished.yaml",
+        _grace,
     ),
     Rule(
         "function_shorter_than_job",
