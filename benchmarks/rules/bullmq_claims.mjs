@@ -56,6 +56,14 @@ const claims = {
     await sleep(200);
     return [once === 1 && thrice === 3, `${once} run, with attempts: 3 ${thrice}`];
   },
+  async queue_defaults_differ() {
+    const first = queue({ defaultJobOptions: { attempts: 3 } });
+    const other = new Queue(first.name, { connection, defaultJobOptions: { attempts: 5 } });
+    own.push(other);
+    const tries = [];
+    for (const one of [first, other]) tries.push((await first.getJob((await one.add("x", {})).id)).opts.attempts);
+    return [String(tries) === "3,5", `attempts of a job of either object: ${tries.join(" and ")}`];
+  },
   async bullmq_option_ignored() {
     const again = queue();
     let repeated = 0;

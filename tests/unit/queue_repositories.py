@@ -30,6 +30,10 @@ COLON = (
     'const q = new Queue("a");\nawait q.add("x", {},\n'
     "{ jobId: `page:${id}`, removeOnComplete: true, removeOnFail: true });"
 )
+TWO_QUEUES = (
+    'new Queue("a", {{ connection, defaultJobOptions: {{ {} }} }});\n'
+    "new Queue({}, {{ connection, defaultJobOptions: {{ {} }} }});"
+)
 GRAPHILE = 'import {{ run, quickAddJob }} from "graphile-worker";\n{}'
 
 
@@ -400,6 +404,24 @@ QUEUES = (
         graphile("await run({ taskList, noHandleSignals: true });"),
         "worker.ts:2",
         graphile("await run({ taskList, noHandleSignals: false });"),
+    ),
+    *(
+        Example(
+            "queue_defaults_differ",
+            bull(TWO_QUEUES.format(first, bad, second)),
+            "queue.ts:3",
+            bull(TWO_QUEUES.format(first, good, second)),
+        )
+        for first, second, bad, good in (
+            ("attempts: 3", "attempts: 5", '"a"', '"b"'),
+            ("attempts: 3, removeOnComplete: true", "attempts: 3", '"a"', "name"),
+            (
+                "attempts: 3, backoff: { type: 'fixed', delay: 5 }",
+                "attempts: 3, backoff: { type: 'fixed', delay: 9 }",
+                '"a"',
+                '"b"',
+            ),
+        )
     ),
     Example(
         "backoff_without_attempts",

@@ -14,7 +14,18 @@ from harness.lint.rules import queue_files
 from harness.lint.rules.application import LIVE
 from harness.lint.settings import standings
 from tests.unit.guide_repository import write
-from tests.unit.queue_repositories import CELERY, CONF, QUEUES, RETRIED, TASK, Example, bull, celery, graphile
+from tests.unit.queue_repositories import (
+    CELERY,
+    CONF,
+    QUEUES,
+    RETRIED,
+    TASK,
+    TWO_QUEUES,
+    Example,
+    bull,
+    celery,
+    graphile,
+)
 
 BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2
@@ -935,6 +946,9 @@ def places(root: Path, rule: str) -> list[str]:
 SECONDS = "class {}Config:\n    JOB_TIMEOUT_SECONDS = {}\n"
 ASKED = '"mail", run, {{ connection: {} }}'
 RIGHT = {
+    "two objects of a queue, of which what one spreads is unknown": bull(
+        TWO_QUEUES.format("attempts: 3", '"a"', "...common(), priority: 3")
+    ),
     "a pg-boss that no flag starts": {
         **boss('await boss.createQueue("a");\nawait boss.work("a", async ([job]) => run(job));', version="12.38.0"),
         ".env": "DATABASE_URL=postgres://h/d\nPGBOSS_SCHEMA=jobs\n",

@@ -506,8 +506,12 @@ class NodeQueues:
                     if name == "jobId":
                         found.update(self._identity(expression, where, f"{prefix}{name}.", place))
                     found.update(self._redis(expression, where, f"{prefix}{name}."))
-                    below, _ = self._within(expression, where, f"{prefix}{name}.", depth + 1)
+                    below, known = self._within(expression, where, f"{prefix}{name}.", depth + 1)
                     found.update(below)
+                    if below and not known:
+                        found[f"{prefix}{name}.unread"] = Value(
+                            f"{prefix}{name}.unread", True, place, SettingSource.SEND
+                        )
         return found, complete
 
     def _milliseconds(self, name: str, node: Node, constant: Constant, place: Place) -> dict[str, Value]:

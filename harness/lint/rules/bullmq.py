@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.lint.facts import Facts, QueueCall
+from harness.lint.facts import UNKNOWN, Facts, QueueCall
 from harness.lint.finding import Breach, Related, Severity, Tried
 from harness.lint.releases import release_of
 from harness.lint.rules.calls import (
@@ -18,7 +18,7 @@ from harness.lint.rules.calls import (
     rule,
     weight_of,
 )
-from harness.lint.settings import spoken
+from harness.lint.settings import shown, spoken
 
 BULLMQ_LOCK_MS: Final = 30_000.0
 REPEAT_GONE: Final = 6
@@ -327,7 +327,65 @@ def _add_refused(facts: Facts) -> Iterator[Breach]:
             )
 
 
+DEFAULTS: Final = "defaultJobOptions"
+
+
+def _defaults_differ(facts: Facts) -> Iterator[Breach]:
+    made: dict[tuple[str, str], QueueCall] = {}
+    for call in calls_of(facts, BULLMQ, "new Queue"):
+        if call.queue is None or call.aside or DEFAULTS not in call.options or not call.whole:
+            continue
+        first = made.setdefault((facts.package_of(call.place.file), call.queue), call)
+        differs = _difference(first, call)
+        if differs is not None:
+            name, here, there = differs
+            yield Breach(
+                call.place,
+                f"two Queue objects of {call.queue!r} have different {DEFAULTS}: {name} is {here} here and {there} at "
+                f"{first.place}, so what a job gets depends on which of them adds it",
+                "Make one Queue and import it, or give both the same defaults.",
+                (Related(first.place, f"{name}: {there}"),),
+                subject=call.queue,
+            )
+
+
+def _difference(first: QueueCall, other: QueueCall) -> tuple[str, str, str] | None:
+    """Return the first option of jobs in which two Queue objects are known to differ, and both values."""
+    if any(_written(first, name) != _written(other, name) for name in ("prefix", "connection.db", "connection.host")):
+        return None  # Two queues.
+    given = [[name for name in call.options if name.startswith(f"{DEFAULTS}.")] for call in (first, other)]
+    names = list(dict.fromkeys(name for half in given for name in half))
+    if not all(given) or any(name.endswith(".unread") for name in names):
+        return None
+    for name in names:
+        here, there = _written(other, name), _written(first, name)
+        group = name.rpartition(".")[0]
+        told = group == DEFAULTS or (group in first.options) == (group in other.options)
+        if here != there and told and "unknown" not in (here, there):
+            return name.removeprefix(f"{DEFAULTS}."), here, there
+    return None
+
+
+def _written(call: QueueCall, name: str) -> str:
+    value = call.options.get(name)
+    if value is None:
+        return "not set"
+    return "unknown" if value.value is UNKNOWN else shown(value.value)
+
+
 RULES: Final = (
+    rule(
+        "queue_defaults_differ",
+        Severity.WARNING,
+        (
+            "BullMQ: all Queue objects of one name in a package have the same defaultJobOptions.",
+            "A job that is added through the other object is tried once, or kept for ever.",
+            "Make one Queue and import it.",
+        ),
+        _defaults_differ,
+        scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=NOW,
+    ),
     rule(
         "backoff_without_attempts",
         Severity.WARNING,
