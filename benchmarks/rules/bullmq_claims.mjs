@@ -64,6 +64,21 @@ const claims = {
     for (const one of [first, other]) tries.push((await first.getJob((await one.add("x", {})).id)).opts.attempts);
     return [String(tries) === "3,5", `attempts of a job of either object: ${tries.join(" and ")}`];
   },
+  async handler_promise_left() {
+    const q = queue();
+    let done = false;
+    const mail = async () => {
+      await sleep(3000);
+      done = true;
+    };
+    worker(q, async () => {
+      mail();
+    });
+    const job = await q.add("x", {});
+    await ended(job);
+    const state = await job.getState();
+    return [state === "completed" && !done, `the job is ${state} while its work still runs`];
+  },
   async bullmq_option_ignored() {
     const again = queue();
     let repeated = 0;

@@ -123,6 +123,22 @@ await tell({
     const hours = (new Date(job.startAfter ?? job.startafter ?? job.start_after) - Date.now()) / 3_600_000;
     return [Math.round(hours * 10) === 167, `startAfter 60000: in ${hours.toFixed(1)} hours`];
   },
+  async handler_promise_left() {
+    const name = await queue();
+    const id = await boss.send(name, {});
+    let done = false;
+    const mail = async () => {
+      await sleep(8000);
+      done = true;
+    };
+    await boss.work(name, soon, async () => {
+      mail();
+    });
+    const state = async () => (ten ? await boss.getJobById(name, id) : await boss.getJobById(id)).state;
+    await until(async () => (await state()) === "completed");
+    const now = await state();
+    return [now === "completed" && !done, `the job is ${now} while its work still runs`];
+  },
   async handler_outlives_expiry() {
     const name = await queue({ expireInSeconds: 1, retryLimit: 3 });
     await boss.send(name, {}, { expireInSeconds: 1, retryLimit: 3 });

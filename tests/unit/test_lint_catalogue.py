@@ -9,7 +9,7 @@ import pytest
 
 from harness.lint.catalogue import CATALOGUE, RULES
 from harness.lint.finding import RELEASES, Rule, Tried
-from harness.lint.rules import bullmq, celery, crons, graphile, pgboss, pgqueuer, procrastinate
+from harness.lint.rules import bullmq, celery, crons, graphile, handlers, pgboss, pgqueuer, procrastinate
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
@@ -30,7 +30,7 @@ KNOWN_BUGS = {"pgboss_version", "package_versions_disagree", "archived_before_it
 """Rules about a release itself, or about two files."""
 
 
-@pytest.mark.parametrize("module", [bullmq, celery, crons, graphile, pgboss, pgqueuer, procrastinate])
+@pytest.mark.parametrize("module", [bullmq, celery, crons, graphile, handlers, pgboss, pgqueuer, procrastinate])
 def test_a_rule_about_a_queue_says_on_which_releases_it_was_run(module: ModuleType) -> None:
     unrun = {rule.id for rule in module.RULES if not rule.ran}
     known = {(one.library, version) for one in map(Tried._make, RELEASES.items()) for version in one.versions}

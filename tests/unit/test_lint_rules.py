@@ -96,6 +96,12 @@ POD = (
     "kind: Deployment\nspec:\n  template:\n    spec:\n      terminationGracePeriodSeconds: 90\n"
     "      containers: [{name: worker}]\n"
 )
+ASKED_LEFT = (
+    "async function mail(jobs) { await post(jobs); }\n"
+    "async function beat(jobs) { while (running) { await boss.touch(jobs); } }\n"
+    "const track = async (jobs) => {\n  try { await post(jobs); } catch { }\n};\n"
+    "function plain(jobs) { post(jobs); }\n"
+)
 IN_TURN = "for (const job of jobs) await render(job, RENDER_TIMEOUT_MS);"
 AT_ONCE = "await Promise.all(jobs.map((job) => render(job, RENDER_TIMEOUT_MS)));"
 FETCHES = (
@@ -638,6 +644,35 @@ EXAMPLES = [
         {**boss("await boss.stop({\n timeout: 120_000 });"), "k8s/worker.yaml": POD},
         "boss.ts:3",
         {**boss("await boss.stop({\n timeout: 80_000 });"), "k8s/worker.yaml": POD},
+    ),
+    *(
+        Example(
+            "handler_promise_left",
+            boss(ASKED_LEFT + f'await boss.work("a", async (jobs) => {{\n {bad} }});'),
+            "boss.ts:9",
+            boss(ASKED_LEFT + f'await boss.work("a", async (jobs) => {{\n {good} }});'),
+        )
+        for bad, good in (
+            ("mail(jobs);", "await mail(jobs); return mail(jobs);"),
+            ("jobs.forEach(async (job) => { await mail(job); });", "jobs.forEach((job) => { names.push(job); });"),
+            (
+                "jobs.map(async (job) => { await mail(job); });",
+                "await Promise.all(jobs.map(async (job) => mail(job)));",
+            ),
+            (
+                "if (jobs.length) mail(jobs);",
+                "void mail(jobs); mail(jobs).catch(log); const sent = mail(jobs); await sent;",
+            ),
+            ("mail(jobs);", "beat(jobs); track(jobs); plain(jobs); other(jobs);"),
+        )
+    ),
+    Example(
+        "handler_promise_left",
+        bull('async function mail(job) { await post(job); }\nnew Worker("a", async (job) => {\n mail(job); }, {});'),
+        "queue.ts:4",
+        bull(
+            'async function mail(job) { await post(job); }\nnew Worker("a", async (job) => {\n await mail(job); }, {});'
+        ),
     ),
     Example(
         "function_shorter_than_job",

@@ -210,6 +210,8 @@ class NodeQueues:
             names = self._names(arguments[0]) if arguments and kind != "FlowProducer" else QueueNames(None, frozenset())
             at = _MADE[name]
             options, whole = self._options(arguments[at]) if at < len(arguments) else ({}, True)
+            if kind == "Worker" and len(arguments) > 1:
+                options = {**options, **self._left(arguments[1])}
             self._note(BULLMQ, f"new {kind}", names, options, whole, node)
 
     def _called(self, node: Node) -> None:
@@ -261,7 +263,7 @@ class NodeQueues:
         for queue in sorted(names.possible) or [""]:
             self._take(options, source, queue, call)
         if name == "work" and len(arguments) > 1:
-            options = {**options, **self._taken(arguments[-1])}
+            options = {**options, **self._taken(arguments[-1]), **self._left(arguments[-1])}
         self._note(PGBOSS, name, names, options, whole, node)
         if name == "schedule" and len(arguments) > 1:
             self._cron(PGBOSS, names, arguments[1], node)
@@ -296,6 +298,21 @@ class NodeQueues:
             return {}
         place = Place(where.path, line_of(at))
         return {"handler.single": Value("handler.single", True, place, SettingSource.WORK)}
+
+    def _left(self, handler: Node) -> dict[str, Value]:
+        """Note the statements of a handler that call an async function of this repository and wait for nothing."""
+        reach = Reach(self._constants)
+        found = reach.function(handler, self._module)
+        left: dict[str, Value] = {}
+        for node in descend(found[0]) if found is not None else ():
+            call = node.named_children[0] if node.type == "expression_statement" and node.named_children else None
+            if found is None or call is None or call.type != "call_expression":
+                continue
+            written = reach.leaves(call, found[1]) if _function_around(node) == found[0] else None
+            if written is not None:
+                place = Place(found[1].path, line_of(node))
+                left[f"handler.leaves.{len(left)}"] = Value("handler.leaves", written, place, SettingSource.WORK)
+        return left
 
     def _object_form(self, node: Node) -> tuple[QueueNames, Node | None]:
         """Read `send({ name, data, options })`."""
@@ -850,6 +867,26 @@ class Reach:
         given = [arguments_of(call) for call in calls if _ALL_OF.fullmatch(_called(call)) and _awaited(call)]
         return any(text_of(first).startswith(f"{batch}.map(") for first, *_ in filter(None, given))
 
+    def leaves(self, call: Node, module: Module) -> str | None:
+        """Return what a call that nothing waits for calls, if that is certain to be async and to work for the job.
+
+        One that catches all of its errors, or goes on until it is told to stop, is meant to run beside the job.
+        """
+        callee = call.child_by_field_name("function")
+        if callee is None:
+            return None
+        arguments = arguments_of(call)
+        if callee_of(call)[1] in ("forEach", "map") and len(arguments) == 1 and arguments[0].type in FUNCTIONS:
+            awaits = any(
+                one.type == "await_expression" and _function_around(one) == arguments[0]
+                for one in descend(arguments[0])
+            )
+            return f"{text_of(callee)}(async ...)" if awaits and not _runs_beside(arguments[0]) else None
+        if callee.type not in ("identifier", "member_expression"):
+            return None
+        found = self.function(callee, module)
+        return f"{text_of(callee)}()" if found is not None and not _runs_beside(found[0]) else None
+
     def _waits(self, node: Node, module: Module) -> LongestWait | None:
         """Return how long a piece of code may wait, where it says that."""
         if node.type == "identifier" and _WAIT.search(text_of(node)) and _UNIT.search(text_of(node)):
@@ -962,6 +999,19 @@ class Reach:
                     seconds = _in_seconds(name, self._constants.value(node, module)) if module is not None else None
                     if seconds is not None:
                         yield LongestWait(name, seconds, Place(path, line_of(node)))
+
+
+def _runs_beside(function: Node) -> bool:
+    """Tell a function that waits for nothing, one that catches everything, and a loop until it is told to stop."""
+    body = function.child_by_field_name("body")
+    parts = [] if body is None else [child for child in body.named_children if child.type != "comment"]
+    mine = {node.type for node in descend(function) if _function_around(node) == function}
+    return (
+        not any(child.type == "async" for child in function.children)
+        or "await_expression" not in mine
+        or "while_statement" in mine
+        or any(part.type == "try_statement" for part in parts)
+    )
 
 
 def _class_around(node: Node) -> Node | None:
