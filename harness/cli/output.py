@@ -52,7 +52,10 @@ def show_as_it_is(text: str) -> None:
 
 @contextmanager
 def progress(total: int, *, quiet: bool) -> Iterator[tuple[Callable[[Case], None], Callable[[str], None]]]:
-    """Show how many of `total` cases are done; yield what each one is passed to, and what is told of a long one."""
+    """Show how many of `total` cases are done.
+
+    Yields two functions: one takes each case, the other what a long one is doing.
+    """
     if quiet or not sys.stderr.isatty():
         yield lambda case: None, lambda told: None
         return

@@ -172,7 +172,7 @@ def explained(
 
 def after(seconds: float) -> Callable[[], bool]:
     """Return what says whether so much real time has passed since now."""
-    end = time.monotonic() + seconds  # noqa: TID251 - how long somebody waits for a report is real time
+    end = time.monotonic() + seconds  # noqa: TID251 - how long a user waits for a report is real time
     return lambda: time.monotonic() > end  # noqa: TID251
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from posixpath import basename, dirname, join, normpath
 from typing import Any, Final, NamedTuple
 
-from ruamel.yaml.comments import CommentedMap
+from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from harness.lint.facts import UNKNOWN, Facts, Limit, Place, QueueCall, Scalar, Service, SettingSource, Value
 from harness.lint.readers.deployment import line_of_key, yaml_documents
@@ -168,11 +168,10 @@ def _pairs(told: Any) -> Iterator[tuple[str, str | None, int]]:
         for name, value in told.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             yield str(name), text if isinstance(value, (str, int, float)) else None, line_of_key(told, name)
-    elif isinstance(told, list):
+    elif isinstance(told, CommentedSeq):
         for number, item in enumerate(told):
             name, sign, value = item.partition("=") if isinstance(item, str) else ("", "", "")
-            line = told.lc.item(number)[0] + 1 if hasattr(told, "lc") else 1
-            yield name.strip(), value if sign else None, line
+            yield name.strip(), value if sign else None, told.lc.item(number)[0] + 1
 
 
 def _filled_in(text: str, variables: Mapping[str, Value]) -> Scalar:
