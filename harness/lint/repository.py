@@ -15,10 +15,11 @@ from typing import Final, NamedTuple
 from harness.errors import UsageError
 from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value
 from harness.lint.readers.commands import read_commands, read_processes
-from harness.lint.readers.compose import ComposeFile, add_environments, add_graces, read_compose, read_pods
+from harness.lint.readers.compose import ComposeFile, add_environments, add_graces, read_compose
 from harness.lint.readers.deployment import (
     is_documentation,
     process_environment,
+    read_pods,
     read_render,
     read_variables,
     read_vercel,

@@ -1,4 +1,4 @@
-"""What compose says of its services, their environment and how long each may take to stop; so do pods of Kubernetes."""
+"""What compose says of its services, their environment and how long each may take to stop."""
 
 from __future__ import annotations
 
@@ -111,28 +111,6 @@ def _length(told: Any) -> float | None:
         return None
     hours, minutes, seconds = (int(part or 0) for part in found.groups())
     return hours * 3600.0 + minutes * 60 + seconds
-
-
-def read_pods(path: str, text: str, facts: Facts) -> None:
-    """Note what pods of Kubernetes say in `terminationGracePeriodSeconds`."""
-    waiting, seen = list(yaml_documents(text) or []), set[int]()
-    while waiting:
-        here = waiting.pop()
-        if id(here) in seen:
-            continue  # An alias; a small file may hold very many.
-        if isinstance(here, list):
-            seen.add(id(here))
-            waiting += here
-        elif isinstance(here, CommentedMap):
-            seen.add(id(here))
-            waiting += here.values()
-            seconds = here.get("terminationGracePeriodSeconds")
-            if "containers" in here and isinstance(seconds, int):
-                place = Place(path, line_of_key(here, "terminationGracePeriodSeconds"))
-                facts.limits.append(Limit("grace", float(min(seconds, LONGEST_GRACE)), place, service="a pod"))
-
-
-LONGEST_GRACE: Final = 10**9
 
 
 def _given(calls: Iterable[QueueCall]) -> Iterator[Value]:
