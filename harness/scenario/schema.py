@@ -266,7 +266,7 @@ class SettingsPart(NoNulls):
     retry_backoff: bool = True
     """Whether the wait doubles with each attempt, up to `retry_delay_max`."""
     retry_delay_max: Length = 0
-    """The longest wait that backoff comes to."""
+    """The longest wait that backoff may reach."""
     poll_interval: Positive = 0
     """How often an idle worker looks for jobs."""
     batch_size: Annotated[int, Field(ge=1, le=10_000)] = 1
