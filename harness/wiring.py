@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from harness.run.context import RealProcessors
     from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
+from harness.postgres.patience import Deadline
 from harness.sim.watchdog import BUSY_SECONDS
 
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
@@ -199,7 +200,7 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
     engine = get(name)
     if not run.anomalies or run.scenario.processors:
         return run
-    counterfactual = import_module(COUNTERFACTUAL)
+    counterfactual, deadline = import_module(COUNTERFACTUAL), Deadline(FIX_SECONDS)
     guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
     runs = counterfactual.RUNS_ON_A_SERVER if _provenance(name, engine) else counterfactual.RUNS
     told: Run = counterfactual.explained(
@@ -208,7 +209,7 @@ def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str
         safeguards=guarded,
         anomaly=anomaly,
         runs=runs,
-        over=counterfactual.after(FIX_SECONDS),
+        over=lambda: deadline.passed,
     )
     return told
 

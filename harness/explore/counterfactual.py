@@ -11,7 +11,6 @@ a longer retention) is never offered. Once the time is over, what is left is nam
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
@@ -168,12 +167,6 @@ def explained(
     scenario = replace(run.scenario, tape=run.tape)
     asked = Counterfactual(scenario, anomaly or lead.name, engine, run.found, runs=runs, over=over)
     return replace(run, trials=asked.trials(safeguards))
-
-
-def after(seconds: float) -> Callable[[], bool]:
-    """Return what says whether so much real time has passed since now."""
-    end = time.monotonic() + seconds  # noqa: TID251 - how long a user waits for a report is real time
-    return lambda: time.monotonic() > end  # noqa: TID251
 
 
 def _untried(name: str, kind: str) -> Trial:
