@@ -30,7 +30,10 @@ _WHY: Final[Mapping[str, str]] = {
     **dict.fromkeys(_BY_REQUESTS, "it needs what was asked for, of which a history keeps the words alone"),
     **dict.fromkeys(_BY_CLAIMS, "it needs what claims gave, which is not read from a history"),
 }
-_OF_VERBS: Final = frozenset({"illegal_transition", "attempt_not_counted", "attempts_changed", "batch_poisoned"})
+_OF_VERBS: Final = frozenset(
+    {"illegal_transition", "attempt_not_counted", "attempts_changed", "batch_poisoned"}
+    | {"stale_heartbeat", "stale_release"}
+)
 _OWN_STEPS: Final = "it judges the verbs of a queue, and an application has steps of its own"
 _STEP: Final = "step "
 """How the history of an application calls what changed a job."""

@@ -14,11 +14,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.history.event import Call, Observed, Return
+from harness.history.event import Call, Excuse, Fault, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
-from harness.model.lifecycle import ARROWS_OF_VERB, PROCESSING
+from harness.model.lifecycle import ARROWS_OF_VERB, PROCESSING, QueueState
 
 # single_owner ---------------------------------------------------------------------------------------------------------
 
@@ -147,6 +147,64 @@ class Fenced(Monitor):
         self.breach(f"stale_{call.verb}", f"{call.actor} {what} with token {call.token} {ended}; {now}", job=call.job)
 
 
+class StaleEnds(Monitor):
+    """Knows which process of an application took each job last, and which ones had it before.
+
+    Its steps are no verbs and present no token, so only one is accused that took this very job, lost it to another
+    process, and ends that one's claim in the same life. What fails a job, or lets it wait again, may be a reaper in any
+    worker: it is `stale_fail` only while the lease stands whose holder is alive.
+    """
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._lives: dict[str, int] = {}
+        """By actor, how often it began anew, with nothing in its memory."""
+        self._holder: dict[JobId, tuple[str, int]] = {}
+        self._had: dict[JobId, set[tuple[str, int]]] = {}
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name in ("raised", "stopped") or self.rules.excuses.get(event.name) is Excuse.DEATH:
+            self._lives[event.actor] = self._lives.get(event.actor, 0) + 1
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        held = before is not None and before.queue_state is QueueState.ACTIVE
+        if after is None:
+            self._holder.pop(event.job, None)
+            self._had.pop(event.job, None)
+        elif after.queue_state is QueueState.ACTIVE:
+            if before is None or not held or (before.token, before.worker) != (after.token, after.worker):
+                self._takes(event.job, self._life(event.actor))
+        elif before is not None and held and event.verb not in LETS_GO:
+            self._ends(event, before, after)
+
+    def _life(self, actor: str) -> tuple[str, int]:
+        return actor, self._lives.get(actor, 0)
+
+    def _takes(self, job: JobId, taker: tuple[str, int]) -> None:
+        had = self._had.setdefault(job, set())
+        had.add(self._holder.get(job, taker))
+        had.discard(taker)
+        self._holder[job] = taker
+
+    def _ends(self, event: Observed, before: JobView, after: JobView) -> None:
+        if self._life(event.actor) not in self._had.get(event.job, ()):
+            return
+        holder = self._holder[event.job]
+        stands = before.lease_until is not None and before.lease_until > event.clock
+        if after.queue_state is QueueState.COMPLETED:
+            name, did = "stale_complete", "completes"
+        elif after.queue_state is not QueueState.CANCELLED and stands and holder == self._life(holder[0]):
+            name, did = "stale_fail", "fails"
+        else:
+            return
+        self.breach(name, f"{event.actor} {did} it, though {holder[0]} has taken it over since", job=event.job)
+
+
+LETS_GO = frozenset({"commit", "end", "rollback", "abort"})
+"""Statements that end a transaction in which nothing was written: what is seen then is another's that waited for it."""
+
+
 FENCED = Invariant(
     id="fenced",
     sentence="Complete, fail, release and heartbeat from a claim that no longer stands change nothing.",
@@ -157,6 +215,7 @@ FENCED = Invariant(
     ),
     make=Fenced,
     capabilities=("fencing",),
+    stepwise=StaleEnds,
 )
 
 

@@ -258,8 +258,8 @@ class Invariant:
 
 
 def stepwise(invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
-    """Return those that judge an application, with the monitors that do."""
-    return tuple(replace(item, make=item.stepwise) for item in invariants if item.stepwise is not None)
+    """Return those that judge an application, with the monitors that do; they ask nothing of its queue's verbs."""
+    return tuple(replace(item, make=item.stepwise, capabilities=()) for item in invariants if item.stepwise is not None)
 
 
 Route: TypeAlias = tuple[tuple[Callable[[Any, Any], None], int], ...]

@@ -600,7 +600,7 @@ def test_a_history_of_an_application_is_judged_by_what_its_rows_show(tmp_path: P
     code, source = recorded(tmp_path, *life)
     assert (code, source["judged"]) == (
         0,
-        ["attempts_bounded", "legal_transition", "no_lost_job", "processes_survive", "work_finished"],
+        ["attempts_bounded", "fenced", "legal_transition", "no_lost_job", "processes_survive", "work_finished"],
     )
     revived = Observed(T, "w1", "step update", "a", done, WAITS, T)
     _, source = recorded(tmp_path, *life[:-1], revived)

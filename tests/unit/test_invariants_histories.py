@@ -562,6 +562,52 @@ def test_only_an_operator_s_step_brings_back_a_job_of_an_application() -> None:
     assert judged_by_all([saw("step retry later", FAILED, WAITING)], applied) == {"terminal_job_revived"}
 
 
+LOST = [saw("update job", WAITING, RUNNING), saw("sweep", RUNNING, RETRYING, actor="cron")]
+"""A process takes a job, and it is taken back."""
+TAKEN_OVER = [*LOST, saw("update job", RETRYING, AGAIN, actor="w2")]
+LATER = AGAIN._replace(lease_until=2 * SETTINGS.lease)
+RETAKEN = LATER._replace(token=3, worker="w1")
+
+
+@pytest.mark.parametrize(
+    ("history", "names"),
+    [
+        ([*TAKEN_OVER, saw("update job", AGAIN, COMPLETED)], {"stale_complete"}),
+        (
+            [LOST[0], saw("update job", RUNNING, AGAIN, actor="w2"), saw("update job", AGAIN, COMPLETED)],
+            {"stale_complete"},
+        ),
+        ([*TAKEN_OVER, saw("heartbeat", AGAIN, LATER), saw("update job", LATER, COMPLETED)], {"stale_complete"}),
+        ([*TAKEN_OVER, saw("update job", AGAIN, COMPLETED, actor="w2")], set()),
+        ([*TAKEN_OVER, saw("update job", AGAIN, COMPLETED, actor="w3")], set()),
+        ([*TAKEN_OVER, saw("rollback", AGAIN, COMPLETED)], set()),
+        ([*TAKEN_OVER, saw("update job", AGAIN, CANCELLED)], set()),
+        ([*TAKEN_OVER, Fault(MINUTE, "w1", "crash", {}), saw("update job", AGAIN, COMPLETED)], set()),
+        ([*TAKEN_OVER, saw("update job", AGAIN, RETAKEN), saw("update job", RETAKEN, COMPLETED)], set()),
+        ([*TAKEN_OVER, saw("update job", AGAIN, RETRYING)], {"stale_fail"}),
+        ([*TAKEN_OVER, saw("update job", AGAIN, RETRYING, at=SETTINGS.lease)], set()),
+        ([*TAKEN_OVER, Fault(MINUTE, "w2", "crash", {}), saw("update job", AGAIN, RETRYING)], set()),
+    ],
+    ids=[
+        "completes",
+        "completes what was taken from it at once",
+        "completes after a heartbeat of the other's claim",
+        "completed by its holder",
+        "completed by one that never had it",
+        "seen as a lock was let go",
+        "cancelled",
+        "completed in another life",
+        "completed after it was taken again",
+        "fails",
+        "taken back as the lease is over",
+        "taken back from a dead process",
+    ],
+)
+def test_a_process_ends_no_claim_of_another_that_has_taken_its_job(history: list[Line], names: set[str]) -> None:
+    ends = {"stale_complete", "stale_fail"}
+    assert ends & judged_by_all(history, stepwise(CATALOGUE)) == names
+
+
 def judged_by_all(history: Sequence[Line], invariants: tuple[Invariant, ...] = CATALOGUE) -> set[str]:
     judge = Judge(invariants, Rules(SETTINGS, excuses=excuses()))
     for line in history:
