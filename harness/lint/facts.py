@@ -8,6 +8,14 @@ from enum import Enum
 from posixpath import dirname
 from typing import Final, TypeAlias
 
+PGBOSS: Final = "pg-boss"
+BULLMQ: Final = "bullmq"
+GRAPHILE: Final = "graphile-worker"
+CELERY: Final = "celery"
+PROCRASTINATE: Final = "procrastinate"
+PGQUEUER: Final = "pgqueuer"
+"""Libraries, by the names under which npm and PyPI have them."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Place:

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from posixpath import dirname
 from typing import Final, NamedTuple, TypeAlias
 
-from harness.lint.facts import Dependency, Facts, Place, SettingSource
+from harness.lint.facts import PGBOSS, Dependency, Facts, Place, SettingSource
 
-PGBOSS: Final = "pg-boss"
 Version: TypeAlias = tuple[int, int, int]
 NEWEST: Final[Version] = (12, 38, 0)
 """The newest pg-boss whose source was read; newer ones are taken to be like it."""

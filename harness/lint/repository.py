@@ -26,9 +26,15 @@ from harness.lint.readers.deployment import (
     services_of,
 )
 from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
-from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, read_crontab
+from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports
 from harness.lint.readers.python import PythonModule, PythonQueues, read_python
-from harness.lint.readers.schedules import WORKFLOWS, is_of_a_machine, read_crontab_lines, read_schedules
+from harness.lint.readers.schedules import (
+    WORKFLOWS,
+    is_of_a_machine,
+    read_crontab_lines,
+    read_graphile_crontab,
+    read_schedules,
+)
 from harness.lint.readers.schema import read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
 from harness.lint.typescript import Constants, Module, first_error, may_hold_jsx, parse
@@ -408,7 +414,7 @@ class _RepositoryReading:
         )
         for path, text in self._crontabs:
             if graphile and not is_of_a_machine(text):
-                read_crontab(Place(path, 1), text, facts)
+                read_graphile_crontab(Place(path, 1), text, facts)
             else:
                 read_crontab_lines(path, text, facts)
         facts.services.extend(services_of(self._variables))

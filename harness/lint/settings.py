@@ -10,9 +10,9 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from harness.lint.cron import DEFAULT_PERIOD_SECONDS, is_maintenance, maintenance_period
-from harness.lint.facts import UNKNOWN, Facts, Place, Scalar, Service, SettingSource, Value
+from harness.lint.facts import PGBOSS, UNKNOWN, Facts, Place, Scalar, Service, SettingSource, Value
 from harness.lint.finding import Related
-from harness.lint.releases import PGBOSS, SENDS, ReleaseSpan, ignored_by, library_defaults, pgboss_major, release_of
+from harness.lint.releases import SENDS, ReleaseSpan, ignored_by, library_defaults, pgboss_major, release_of
 from harness.model.duration import LONGEST, format_duration
 from harness.model.settings import Settings
 

@@ -183,6 +183,30 @@ def arguments_of(call: Node) -> list[Node]:
     return [child for child in arguments.named_children if child.type != "comment"]
 
 
+def first_parameter(function: Node) -> Node | None:
+    """Return the pattern of a function's first parameter; None where it takes none."""
+    alone = function.child_by_field_name("parameter")
+    if alone is not None:
+        return alone
+    several = function.child_by_field_name("parameters")
+    first = next((child for child in several.named_children if child.type != "comment"), None) if several else None
+    return None if first is None else first.child_by_field_name("pattern") or first
+
+
+def function_around(node: Node) -> Node | None:
+    """Return the function that a node stands in; None at the top of a module."""
+    here = node.parent
+    while here is not None and here.type not in FUNCTIONS:
+        here = here.parent
+    return here
+
+
+def called_name(call: Node) -> str:
+    """Return what a call calls, as it is written; empty for what is no call."""
+    function = call.child_by_field_name("function")
+    return "" if function is None else text_of(function)
+
+
 def enclosing_function(node: Node) -> str:
     """Return the name of the function that a node stands in; empty where it stands in none, or in one without name."""
     here = node.parent

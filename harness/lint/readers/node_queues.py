@@ -13,17 +13,22 @@ from typing import Final, NamedTuple
 from tree_sitter import Node
 
 from harness.lint.facts import (
+    BULLMQ,
+    GRAPHILE,
+    PGBOSS,
     UNKNOWN,
     Facts,
     Handling,
     Limit,
-    LongestWait,
     Place,
     QueueCall,
-    Scalar,
     SettingSource,
     Value,
 )
+from harness.lint.readers.handlers import Reach
+from harness.lint.readers.milliseconds import COUNTED_IN_SECONDS, no_number_of_seconds, written_in_milliseconds
+from harness.lint.readers.schedules import read_graphile_crontab
+from harness.lint.releases import SENDS
 from harness.lint.settings import meaning_of
 from harness.lint.typescript import (
     FUNCTIONS,
@@ -33,17 +38,17 @@ from harness.lint.typescript import (
     EnvironmentRead,
     Module,
     arguments_of,
+    called_name,
     callee_of,
     descend,
+    first_parameter,
+    function_around,
     line_of,
     pairs_of,
     text_of,
     unquoted,
 )
 
-PGBOSS: Final = "pg-boss"
-BULLMQ: Final = "bullmq"
-GRAPHILE: Final = "graphile-worker"
 LIBRARIES: Final = {
     "pg-boss": PGBOSS,
     "bullmq": BULLMQ,
@@ -71,8 +76,7 @@ OPTIONS_AT: Final = {
 }
 """Method of pg-boss -> which argument holds its options, and how far they reach."""
 
-SENDS: Final = frozenset({"send", "sendAfter", "sendThrottled", "sendDebounced", "schedule"})
-FORWARDED: Final = SENDS | {"publish"}
+FORWARDED: Final = frozenset({*SENDS, "publish"})
 EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
 """Methods that lengthen the lease of a running job; how often they are called is unknown."""
 
@@ -308,7 +312,7 @@ class NodeQueues:
             call = node.named_children[0] if node.type == "expression_statement" and node.named_children else None
             if found is None or call is None or call.type != "call_expression":
                 continue
-            written = reach.leaves(call, found[1]) if _function_around(node) == found[0] else None
+            written = reach.leaves(call, found[1]) if function_around(node) == found[0] else None
             if written is not None:
                 place = Place(found[1].path, line_of(node))
                 left[f"handler.leaves.{len(left)}"] = Value("handler.leaves", written, place, SettingSource.WORK)
@@ -333,7 +337,9 @@ class NodeQueues:
             return
         found = Reach(self._constants).function(arguments[1], self._module)
         for inner in descend(found[0]) if found is not None else ():
-            given = arguments_of(inner) if inner.type == "call_expression" and _called(inner) == "setTimeout" else []
+            given = (
+                arguments_of(inner) if inner.type == "call_expression" and called_name(inner) == "setTimeout" else []
+            )
             if found is not None and len(given) > 1 and "process.exit" in text_of(given[0]):
                 number = self._constants.value(given[1], found[1])
                 if isinstance(number, (int, float)) and not isinstance(number, bool):
@@ -423,7 +429,7 @@ class NodeQueues:
         self._note(GRAPHILE, name, QueueNames(None, frozenset()), options, whole, node)
         crontab = options.get("crontab")
         if crontab is not None and isinstance(crontab.value, str):
-            read_crontab(crontab.place, crontab.value, self._facts)
+            read_graphile_crontab(crontab.place, crontab.value, self._facts)
 
     def _preset(self) -> None:
         """Read `worker: {...}` of a preset of graphile."""
@@ -491,7 +497,7 @@ class NodeQueues:
 
     def _add(self, name: str, whole: Node, prefix: str, found: dict[str, Value]) -> None:
         """Read what is set on an object of options after it was made: `options.retryLimit = 3`."""
-        home = _function_around(whole)
+        home = function_around(whole)
         for node in self._module.each("assignment_expression"):
             left, right = node.child_by_field_name("left"), node.child_by_field_name("right")
             owner = None if left is None else left.child_by_field_name("object")
@@ -536,7 +542,7 @@ class NodeQueues:
         written = written_in_milliseconds(node, constant)
         sure = written is not None
         if written is None and node.type == "number" and isinstance(constant, (int, float)):
-            written = text_of(node) if _no_number_of_seconds(constant) else None
+            written = text_of(node) if no_number_of_seconds(constant) else None
         if written is None:
             return {}
         told = "milliseconds" if sure else "perhaps_milliseconds"
@@ -609,81 +615,6 @@ class NodeQueues:
         )
 
 
-COUNTED_IN_SECONDS: Final = frozenset({
-    "retryDelay", "retryDelayMax", "expireInSeconds", "pollingIntervalSeconds", "heartbeatSeconds", "startAfter",
-})  # fmt: skip
-"""Options of pg-boss that are numbers of seconds and rarely a long time."""
-_NAMED_MILLISECONDS: Final = re.compile(
-    r"(_(ms|msecs?|millis|milliseconds)|[a-z0-9](Ms|Millis|Milliseconds))$", re.IGNORECASE
-)
-_SAID: Final = re.compile(
-    r"(?P<number>\d+(\.\d+)?)\s*-?(?P<unit>s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?|days?)\b"
-)
-_SAID_ALONE: Final = re.compile(r"/[/*]\W*(in )?(ms|millis|milliseconds)\W*")
-_OF_A_NUMBER: Final = frozenset({"Number", "parseInt", "parseFloat", "Number.parseInt", "Math.round", "Math.floor"})
-_DAY: Final = 86_400
-
-
-def written_in_milliseconds(node: Node, constant: Constant) -> str | None:
-    """Return how a number is written if a name, a factor or a comment says that it counts milliseconds.
-
-    `DELAY_MS`, `2 * 60 * 1000`, `ms("2m")`, `120000 // 2 minutes`; what is divided is taken for converted.
-    """
-    leaves = _factors(node)
-    for leaf in leaves or ():
-        if leaf.type == "call_expression" or _NAMED_MILLISECONDS.search(text_of(leaf).rpartition(".")[2]):
-            return text_of(node)
-        if leaf != node and leaf.type == "number" and text_of(leaf).replace("_", "") == "1000":
-            return text_of(node)
-    said = _comment_after(node)
-    if not said or not isinstance(constant, (int, float)) or isinstance(constant, bool):
-        return None
-    lengths = [float(one["number"]) * _UNIT_SECONDS[one["unit"][0]] for one in _SAID.finditer(said)]
-    told = constant not in lengths and constant / 1000 in lengths
-    return text_of(node) if told or _SAID_ALONE.fullmatch(said) else None
-
-
-_UNIT_SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": _DAY}
-
-
-def _factors(node: Node) -> list[Node] | None:
-    """List what a number is multiplied and added from; None where it is divided, or is something else."""
-    if node.type in TRANSPARENT and node.named_children:
-        return _factors(node.named_children[0])
-    if node.type == "binary_expression":
-        sign = node.child_by_field_name("operator")
-        parts = [_factors(part) for part in node.named_children if part.type != "comment"]
-        if sign is None or text_of(sign) not in ("*", "+", "??", "||") or None in parts:
-            return None
-        return [leaf for part in parts for leaf in part or ()]
-    if node.type == "call_expression":
-        if _called(node) == "ms":
-            return [node]
-        return _factors(arguments_of(node)[0]) if _called(node) in _OF_A_NUMBER and arguments_of(node) else None
-    return [node] if node.type in ("number", "identifier", "member_expression", "string") else None
-
-
-def _comment_after(node: Node) -> str:
-    """Return the comment behind a pair, on its line."""
-    here = node.parent if node.parent is not None and node.parent.type == "pair" else node
-    following = here.next_sibling
-    while following is not None and following.type == ",":
-        following = following.next_sibling
-    if following is None or following.type != "comment" or following.start_point[0] != node.end_point[0]:
-        return ""
-    return text_of(following)
-
-
-SHORTEST_SUSPECT: Final = 5000
-
-
-def _no_number_of_seconds(number: float) -> bool:
-    """Tell a round number that is no round time in seconds: 120000 are 33 hours 20 minutes, 432000 are five days."""
-    if number < SHORTEST_SUSPECT or number % 1000:
-        return False
-    return number % 3600 != 0 or (number > 2 * _DAY and number % _DAY != 0) or number > 365 * _DAY
-
-
 _ADDRESS: Final = re.compile(r"(?i)(url|uri|host|port)[\"'`!)\]]*$")
 """How `config.redisUrl` and `env("REDIS_PORT")` end."""
 
@@ -706,16 +637,6 @@ OF_A_JOB: Final = frozenset({"data", "id", "name"})
 """What a job has, and an array of jobs has not."""
 
 
-def first_parameter(function: Node) -> Node | None:
-    """Return the pattern of a function's first parameter; None where it takes none."""
-    alone = function.child_by_field_name("parameter")
-    if alone is not None:
-        return alone
-    several = function.child_by_field_name("parameters")
-    first = next((child for child in several.named_children if child.type != "comment"), None) if several else None
-    return None if first is None else first.child_by_field_name("pattern") or first
-
-
 def _member_of(node: Node, name: str) -> bool:
     """Tell `NAME.data` and its kin."""
     if node.type != "member_expression":
@@ -730,19 +651,12 @@ def _member_of(node: Node, name: str) -> bool:
     )
 
 
-def _function_around(node: Node) -> Node | None:
-    here = node.parent
-    while here is not None and here.type not in FUNCTIONS:
-        here = here.parent
-    return here
-
-
 def _stands_in(node: Node, home: Node | None) -> bool:
     """Tell whether code runs where an object was made: in that function, or also at the top of the module."""
-    here = _function_around(node)
+    here = function_around(node)
     while here is not None and here != home:
-        here = _function_around(here)
-    return here == home and (home is not None or _function_around(node) is None)
+        here = function_around(here)
+    return here == home and (home is not None or function_around(node) is None)
 
 
 _UNIQUE: Final = re.compile(r"(?i)uuid|nanoid|ulid|ksuid|cuid|createid|objectid|random|^v[14-7]$|^(new )?date(\.now)?$")
@@ -776,330 +690,3 @@ def as_value(
         read = {"variable": constant.variable, "factor": constant.factor}
         return Value(name, constant.default, place, source, queue=queue, call=call, **read)  # type: ignore[arg-type]
     return Value(name, constant, place, source, queue=queue, call=call)
-
-
-_CRON_LINE: Final = re.compile(r"^\s*(?P<schedule>(?:[\d*/,\-]+\s+){5})(?P<task>[\w.:\-]+)(?P<rest>[^\n]*)$", re.ASCII)
-_CRON_OPTION: Final = re.compile(r"[?&](\w+)=([^&\s]*)")
-CRONTAB_OPTIONS: Final = frozenset({"id", "fill", "max", "queue", "priority", "jobKey", "jobKeyMode"})
-
-
-def read_crontab(start: Place, text: str, facts: Facts) -> None:
-    """Read the lines of a crontab of graphile-worker: five fields, a task, options after a question mark."""
-    for number, line in enumerate(text.splitlines()):
-        found = _CRON_LINE.match(line)
-        if found is None:
-            if line.strip() and not line.strip().startswith("#"):
-                facts.calls.append(_crontab_call(start, number, None, {"line": line.strip()[:120]}))
-            continue
-        options = {"schedule": found["schedule"].strip(), **dict(_CRON_OPTION.findall(found["rest"].partition("{")[0]))}
-        facts.calls.append(_crontab_call(start, number, found["task"], options))
-
-
-def _crontab_call(start: Place, number: int, task: str | None, options: Mapping[str, Scalar]) -> QueueCall:
-    place = Place(start.file, start.line + number)
-    values = {name: Value(name, value, place, SettingSource.SEND) for name, value in options.items()}
-    return QueueCall(GRAPHILE, "cron", task, values, place, frozenset({task} if task is not None else ()))
-
-
-_WAIT: Final = re.compile(r"(?i)(time_?out|deadline|max_?wait)")
-_UNIT: Final = re.compile(r"(?i:_)?(?P<unit>ms|millis|milliseconds|seconds|secs|minutes|mins|hours)$", re.IGNORECASE)
-_SECONDS: Final = {"m": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
-_SLEEPS: Final = frozenset({"sleep", "delay", "wait", "setTimeout", "timeout"})
-_HANDS_ON: Final = FORWARDED | {"add", "addBulk", "addJob", "set"}
-"""Methods that hand something to a queue or a cache: a timeout there is not waited for."""
-_IMPORT: Final = re.compile(rb"""(?:from|import\()\s*["']([^"'\n]+)["']""")
-MOST_MODULES: Final = 400
-MOST_FUNCTIONS: Final = 200
-
-
-class _Visit(NamedTuple):
-    """A function to look into: whether it runs for each job of a batch, and whether it is handed the batch."""
-
-    node: Node
-    module: Module
-    each: bool = False
-    batch: bool = False
-
-
-class Reach:
-    """Follows a handler through the functions that it calls, and the modules that these import."""
-
-    def __init__(self, constants: Constants) -> None:
-        self._constants = constants
-
-    def from_handler(self, handler: Node, module: Module) -> tuple[tuple[LongestWait, ...], tuple[LongestWait, ...]]:
-        """Return the waits in the code that it calls, and those in what is imported only."""
-        called: dict[Place, LongestWait] = {}
-        waiting = [_Visit(*self._constants.node(one, module), batch=True) for one in _unwrapped(handler)]
-        seen: set[tuple[str, int, bool]] = set()
-        used: set[str] = set()
-        while waiting and len(seen) < MOST_FUNCTIONS:
-            visit = waiting.pop()
-            function = self.function(visit.node, visit.module)
-            if function is None or (function[1].path, function[0].start_byte, visit.each) in seen:
-                continue
-            body, where = function
-            seen.add((where.path, body.start_byte, visit.each))
-            batch = _batch_name(body) if visit.batch else ""
-            loops = list(_loops_over(batch, body))
-            for inner in descend(body):
-                each = visit.each or any(one.start_byte <= inner.start_byte < one.end_byte for one in loops)
-                if inner.type == "call_expression":
-                    callee = inner.child_by_field_name("function")
-                    if callee is not None and callee.type in ("identifier", "member_expression"):
-                        handed = [text_of(one) for one in arguments_of(inner)[:1]]
-                        waiting.append(_Visit(callee, where, each, batch=bool(batch) and handed == [batch]))
-                elif inner.type == "identifier" and text_of(inner) in where.imports:
-                    target = self._constants.target_path(where.imports[text_of(inner)][0], where.path)
-                    used |= set() if target is None else {target}
-                wait = self._waits(inner, where)
-                if wait is not None and (wait.place not in called or each):
-                    called[wait.place] = replace(wait, each=each)
-        return tuple(called.values()), tuple(wait for wait in self._imported(used) if wait.place not in called)
-
-    def takes_all_at_once(self, handler: Node, module: Module) -> bool:
-        """Tell whether a handler awaits `Promise.all(jobs.map(...))` of its batch, and goes through it by no loop."""
-        found = self.function(*self._constants.node(handler, module))
-        batch = "" if found is None else _batch_name(found[0])
-        if found is None or not batch or any(_loops_over(batch, found[0])):
-            return False
-        calls = [node for node in descend(found[0]) if node.type == "call_expression"]
-        given = [arguments_of(call) for call in calls if _ALL_OF.fullmatch(_called(call)) and _awaited(call)]
-        return any(text_of(first).startswith(f"{batch}.map(") for first, *_ in filter(None, given))
-
-    def leaves(self, call: Node, module: Module) -> str | None:
-        """Return what a call that nothing waits for calls, if that is certain to be async and to work for the job.
-
-        One that catches all of its errors, or goes on until it is told to stop, is meant to run beside the job.
-        """
-        callee = call.child_by_field_name("function")
-        if callee is None:
-            return None
-        arguments = arguments_of(call)
-        if callee_of(call)[1] in ("forEach", "map") and len(arguments) == 1 and arguments[0].type in FUNCTIONS:
-            awaits = any(
-                one.type == "await_expression" and _function_around(one) == arguments[0]
-                for one in descend(arguments[0])
-            )
-            return f"{text_of(callee)}(async ...)" if awaits and not _runs_beside(arguments[0]) else None
-        if callee.type not in ("identifier", "member_expression"):
-            return None
-        found = self.function(callee, module)
-        return f"{text_of(callee)}()" if found is not None and not _runs_beside(found[0]) else None
-
-    def _waits(self, node: Node, module: Module) -> LongestWait | None:
-        """Return how long a piece of code may wait, where it says that."""
-        if node.type == "identifier" and _WAIT.search(text_of(node)) and _UNIT.search(text_of(node)):
-            return self._wait(node, module)
-        if node.type == "pair":
-            return self._bounded(node, module)
-        return self._slept(node, module) if node.type == "call_expression" else None
-
-    def function(self, node: Node, module: Module) -> tuple[Node, Module] | None:
-        """Return the function that a node is or names, and the module that holds it."""
-        if node.type in FUNCTIONS:
-            return node, module
-        if node.type == "call_expression" and callee_of(node)[0] is None:
-            return self._named(callee_of(node)[1], module)
-        if node.type == "member_expression":
-            return self._method(node, module)
-        return self._named(text_of(node), module) if node.type == "identifier" else None
-
-    def _named(self, name: str, module: Module) -> tuple[Node, Module] | None:
-        found = module.function(name)
-        if found is not None:
-            return found, module
-        if name not in module.imports:
-            return None
-        specifier, there = module.imports[name]
-        target = self._constants.target(specifier, module)
-        inner = None if target is None else target.function(there if there != "default" else name)
-        return None if target is None or inner is None else (inner, target)
-
-    def _method(self, node: Node, module: Module) -> tuple[Node, Module] | None:
-        """Find the method that `client.load` or `this.load` is: of an object, of a `new Client()`, of a module."""
-        owner, key = node.child_by_field_name("object"), node.child_by_field_name("property")
-        if owner is None or key is None:
-            return None
-        name = text_of(key)
-        if owner.type == "this":
-            return _method_of(_class_around(node), name, module)
-        if owner.type != "identifier":
-            return None
-        specifier, there = module.imports.get(text_of(owner), ("", ""))
-        target = self._constants.target(specifier, module) if there == "*" else None
-        if target is not None:
-            inner = target.function(name)
-            return None if inner is None else (inner, target)
-        made, where = self._constants.node(owner, module)
-        maker = made.child_by_field_name("constructor") if made.type == "new_expression" else None
-        if maker is not None and maker.type == "identifier":
-            found = self._constants.named(text_of(maker), where, at=maker)
-            return None if found is None else _method_of(found[0], name, found[1])
-        return _method_of(made, name, where) if made.type == "object" else None
-
-    def _wait(self, node: Node, module: Module) -> LongestWait | None:
-        led_to = self._constants.named(text_of(node), module, at=node)
-        if led_to is None:
-            return None
-        seconds = _in_seconds(text_of(node), self._constants.value(*led_to))
-        return (
-            None if seconds is None else LongestWait(text_of(node), seconds, Place(led_to[1].path, line_of(led_to[0])))
-        )
-
-    def _slept(self, node: Node, module: Module) -> LongestWait | None:
-        """Read `await sleep(60_000)`, `AbortSignal.timeout(60_000)`, and `setTimeout(done, 60_000)` in a Promise."""
-        owner, name = callee_of(node)
-        arguments = arguments_of(node)
-        aborts = name == "timeout" and owner is not None and text_of(owner) == "AbortSignal"
-        if name not in _SLEEPS or not arguments or not (aborts or _awaited(node)):
-            return None
-        value = arguments[-1] if name == "setTimeout" else arguments[0]
-        return self._milliseconds("AbortSignal.timeout" if aborts else name, value, node, module)
-
-    def _bounded(self, pair: Node, module: Module) -> LongestWait | None:
-        """Read `{ timeout: 60_000 }` and `{ timeout: { request: 60_000 } }` among what an awaited call is given."""
-        key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")
-        call = _call_given(pair)
-        if key is None or value is None or call is None or unquoted(key) != "timeout":
-            return None
-        if callee_of(call)[1] in _HANDS_ON or not (_awaited(call) or _returned(call)):
-            return None
-        inner = next((one for name, _, one in pairs_of(value) if name == "request"), None)
-        return self._milliseconds("timeout", value if inner is None else inner, pair, module)
-
-    def _milliseconds(self, name: str, value: Node, at: Node, module: Module) -> LongestWait | None:
-        told = self._constants.value(value, module)
-        read = told if isinstance(told, EnvironmentRead) else None
-        number = told if read is None else read.default
-        if not isinstance(number, (int, float)) or isinstance(number, bool):
-            return None
-        place = Place(module.path, line_of(at))
-        if read is None:
-            return LongestWait(name, number / 1000, place)
-        return LongestWait(name, number / 1000, place, variable=read.variable, factor=read.factor / 1000)
-
-    def _imported(self, used: set[str]) -> Iterator[LongestWait]:
-        """List the waits that stand in modules from which something is used, and in what these import."""
-        waiting, seen = sorted(used), set(used)
-        while waiting and len(seen) < MOST_MODULES:
-            path = waiting.pop(0)
-            text = self._constants.text(path)
-            for found in _IMPORT.findall(text):
-                target = self._constants.target_path(found.decode("utf-8", "replace"), path)
-                if target is not None and target not in seen:
-                    seen.add(target)
-                    waiting.append(target)
-        for path in sorted(seen):
-            if not re.search(rb"(?i)time_?out|deadline|max_?wait", self._constants.text(path)):
-                continue
-            module = self._constants.module(path)
-            for name, node in module.constants.items() if module is not None else ():
-                if _WAIT.search(name) and _UNIT.search(name):
-                    seconds = _in_seconds(name, self._constants.value(node, module)) if module is not None else None
-                    if seconds is not None:
-                        yield LongestWait(name, seconds, Place(path, line_of(node)))
-
-
-def _runs_beside(function: Node) -> bool:
-    """Tell a function that waits for nothing, one that catches everything, and a loop until it is told to stop."""
-    body = function.child_by_field_name("body")
-    parts = [] if body is None else [child for child in body.named_children if child.type != "comment"]
-    mine = {node.type for node in descend(function) if _function_around(node) == function}
-    return (
-        not any(child.type == "async" for child in function.children)
-        or "await_expression" not in mine
-        or "while_statement" in mine
-        or any(part.type == "try_statement" for part in parts)
-    )
-
-
-def _class_around(node: Node) -> Node | None:
-    here = node.parent
-    while here is not None and here.type not in ("class_declaration", "class", "abstract_class_declaration"):
-        here = here.parent
-    return here
-
-
-def _method_of(owner: Node | None, name: str, module: Module) -> tuple[Node, Module] | None:
-    """Find a method in a class or an object literal."""
-    if owner is None:
-        return None
-    body = owner if owner.type == "object" else owner.child_by_field_name("body")
-    for child in body.named_children if body is not None else ():
-        key = child.child_by_field_name("name") or child.child_by_field_name("key")
-        value = child if child.type == "method_definition" else child.child_by_field_name("value")
-        if key is not None and value is not None and unquoted(key) == name and value.type in FUNCTIONS:
-            return value, module
-    return None
-
-
-def _unwrapped(handler: Node) -> list[Node]:
-    """List what a handler is made of: itself, and what a call that wraps it is given."""
-    return [handler, *arguments_of(handler)] if handler.type == "call_expression" else [handler]
-
-
-_ALL_OF: Final = re.compile(r"Promise\.all(Settled)?")
-
-
-def _called(call: Node) -> str:
-    function = call.child_by_field_name("function")
-    return "" if function is None else text_of(function)
-
-
-def _batch_name(function: Node) -> str:
-    """Return what a handler calls the jobs that it is handed; empty where it takes them out of the array at once."""
-    first = first_parameter(function)
-    return text_of(first) if first is not None and first.type == "identifier" else ""
-
-
-def _loops_over(batch: str, function: Node) -> Iterator[Node]:
-    """List the loops over a batch that finish one job before the next: something in them is awaited."""
-    for node in descend(function) if batch else ():
-        head = node.child_by_field_name("right") or node.child_by_field_name("condition")
-        if node.type not in ("for_in_statement", "for_statement") or head is None:
-            continue
-        over = {batch, f"{batch}.entries()", f"{batch}.values()"}
-        if text_of(head) in over if node.type == "for_in_statement" else f"{batch}.length" in text_of(head):
-            awaits = (one for one in descend(node) if one.type == "await_expression")
-            if any(_function_around(one) == function for one in awaits):
-                yield node
-
-
-def _call_given(pair: Node) -> Node | None:
-    """Return the call that is given an object with this pair as an argument."""
-    whole = pair.parent
-    arguments = None if whole is None else whole.parent
-    call = arguments.parent if arguments is not None and arguments.type == "arguments" else None
-    return call if call is not None and call.type == "call_expression" else None
-
-
-def _returned(call: Node) -> bool:
-    """Tell whether a function returns a call, so that its caller waits for it."""
-    return call.parent is not None and call.parent.type in ("return_statement", "arrow_function")
-
-
-def _awaited(node: Node) -> bool:
-    here = node.parent
-    while here is not None and here.type not in ("statement_block", "program"):
-        if here.type == "await_expression":
-            return True
-        here = here.parent
-    return False
-
-
-def _in_seconds(name: str, value: Constant) -> float | None:
-    unit = _UNIT.search(name)
-    if unit is None or not isinstance(value, (int, float)) or isinstance(value, bool):
-        return None
-    word = unit["unit"].lower()
-    per = (
-        0.001
-        if word.startswith(("ms", "milli"))
-        else 1.0
-        if word.startswith("s")
-        else 60.0
-        if word[0] == "m"
-        else 3600.0
-    )
-    return float(value) * per

@@ -1,14 +1,14 @@
-"""What a machine starts by the clock: lines of a crontab, CronJobs of Kubernetes, workflows of GitHub."""
+"""What is started by the clock: lines of a crontab, also of graphile-worker's, CronJobs of Kubernetes, workflows."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ruamel.yaml.comments import CommentedMap
 
-from harness.lint.facts import Cron, Facts, Place
+from harness.lint.facts import GRAPHILE, Cron, Facts, Place, QueueCall, Scalar, SettingSource, Value
 from harness.lint.readers.deployment import line_of_key, yaml_documents
 
 WORKFLOWS: Final = ".github/workflows/"
@@ -36,6 +36,28 @@ def read_crontab_lines(path: str, text: str, facts: Facts) -> None:
         if found is not None:
             command = found["command"].strip()[:LONGEST_NAME]
             facts.schedules.append(Cron(repr(command), found["schedule"], Place(path, number)))
+
+
+_TASK_LINE: Final = re.compile(r"^\s*(?P<schedule>(?:[\d*/,\-]+\s+){5})(?P<task>[\w.:\-]+)(?P<rest>[^\n]*)$", re.ASCII)
+_TASK_OPTION: Final = re.compile(r"[?&](\w+)=([^&\s]*)")
+
+
+def read_graphile_crontab(start: Place, text: str, facts: Facts) -> None:
+    """Read the lines of a crontab of graphile-worker: five fields, a task, options after a question mark."""
+    for number, line in enumerate(text.splitlines()):
+        found = _TASK_LINE.match(line)
+        if found is None:
+            if line.strip() and not line.strip().startswith("#"):
+                facts.calls.append(_task_call(start, number, None, {"line": line.strip()[:120]}))
+            continue
+        options = {"schedule": found["schedule"].strip(), **dict(_TASK_OPTION.findall(found["rest"].partition("{")[0]))}
+        facts.calls.append(_task_call(start, number, found["task"], options))
+
+
+def _task_call(start: Place, number: int, task: str | None, options: Mapping[str, Scalar]) -> QueueCall:
+    place = Place(start.file, start.line + number)
+    values = {name: Value(name, value, place, SettingSource.SEND) for name, value in options.items()}
+    return QueueCall(GRAPHILE, "cron", task, values, place, frozenset({task} if task is not None else ()))
 
 
 def read_schedules(path: str, text: str, facts: Facts) -> None:

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.lint.facts import UNKNOWN, Facts, QueueCall
+from harness.lint.facts import BULLMQ, UNKNOWN, Facts, QueueCall
 from harness.lint.finding import Breach, Related, Severity, Tried
 from harness.lint.releases import release_of
-from harness.lint.rules.calls import (
-    BULLMQ,
-    NOW,
-    calls_of,
-    is_set,
-    number_at,
-    place_of,
-    rule,
-    weight_of,
-)
+from harness.lint.rules.calls import NOW, calls_of, is_set, number_at, place_of, rule, weight_of
 from harness.lint.settings import shown, spoken
 
 BULLMQ_LOCK_MS: Final = 30_000.0

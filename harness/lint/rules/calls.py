@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from harness.lint.facts import UNKNOWN, Facts, Place, QueueCall
+from harness.lint.facts import BULLMQ, UNKNOWN, Facts, Place, QueueCall
 from harness.lint.finding import RELEASES, Rule, Severity, Tried
 from harness.lint.settings import number_of
-
-CELERY: Final = "celery"
-PROCRASTINATE: Final = "procrastinate"
-PGQUEUER: Final = "pgqueuer"
-GRAPHILE: Final = "graphile-worker"
-BULLMQ: Final = "bullmq"
-
 
 NOW: Final = (Tried(BULLMQ, RELEASES[BULLMQ][1:]),)
 """The releases of BULLMQ on which a rule is run that speaks of no older one."""

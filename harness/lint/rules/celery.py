@@ -9,17 +9,9 @@ from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
 from harness.lint.celery_names import CONFIGURED, OF_OTHERS, PREFIXES, SETTINGS
-from harness.lint.facts import Facts, Place, ProcessCommand, QueueCall, Value
+from harness.lint.facts import CELERY, Facts, Place, ProcessCommand, QueueCall, Value
 from harness.lint.finding import Breach, Related, Severity, tried_on
-from harness.lint.rules.calls import (
-    CELERY,
-    calls_of,
-    is_set,
-    number_at,
-    place_of,
-    rule,
-    weight_of,
-)
+from harness.lint.rules.calls import calls_of, is_set, number_at, place_of, rule, weight_of
 from harness.lint.settings import number_of, spoken
 
 CELERY_VISIBILITY_SECONDS: Final = 3600.0

@@ -7,15 +7,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.lint.cron import problem_of
-from harness.lint.facts import Facts, QueueCall
+from harness.lint.facts import CELERY, GRAPHILE, Facts, QueueCall
 from harness.lint.finding import Breach, Severity, tried_on
-from harness.lint.rules.calls import (
-    CELERY,
-    GRAPHILE,
-    NOW,
-    rule,
-    weight_of,
-)
+from harness.lint.rules.calls import NOW, rule, weight_of
 
 _RANGES: Final = {
     "minute": (0, 59),

@@ -8,17 +8,9 @@ from typing import Final
 
 from harness.errors import did_you_mean
 from harness.lint.cron import problem_of
-from harness.lint.facts import Facts, Place
+from harness.lint.facts import GRAPHILE, Facts, Place
 from harness.lint.finding import Breach, Related, Severity, Tried, tried_on
-from harness.lint.rules.calls import (
-    GRAPHILE,
-    calls_of,
-    is_set,
-    number_at,
-    place_of,
-    rule,
-    weight_of,
-)
+from harness.lint.rules.calls import calls_of, is_set, number_at, place_of, rule, weight_of
 
 _SPEC: Final = frozenset({
     "queueName", "runAt", "maxAttempts", "jobKey", "jobKeyMode", "priority", "flags", "identifier", "payload",

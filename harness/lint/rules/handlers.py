@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.lint.facts import Facts
+from harness.lint.facts import PGBOSS, Facts
 from harness.lint.finding import Breach, Related, Severity, tried_on
-from harness.lint.releases import PGBOSS
 from harness.lint.rules.calls import NOW, rule, weight_of
 
 LEFT: Final = "handler.leaves."

@@ -9,12 +9,11 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
-from harness.lint.facts import Facts, Handling, LongestWait, Place, QueueCall, Service, SettingSource, Value
+from harness.lint.facts import PGBOSS, Facts, Handling, LongestWait, Place, QueueCall, Service, SettingSource, Value
 from harness.lint.finding import Breach, Related, Rule, Severity, tried_on
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
     LONGEST_EXPIRY_SECONDS,
-    PGBOSS,
     SENDS,
     ReleaseSpan,
     Version,

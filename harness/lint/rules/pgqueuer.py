@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.errors import did_you_mean
-from harness.lint.facts import Facts, QueueCall
+from harness.lint.facts import PGQUEUER, Facts, QueueCall
 from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.releases import release_of
-from harness.lint.rules.calls import PGQUEUER, calls_of, is_set, is_unknown, number_at, place_of, rule, weight_of
+from harness.lint.rules.calls import calls_of, is_set, is_unknown, number_at, place_of, rule, weight_of
 
 
 def _never_retried(facts: Facts) -> Iterator[Breach]:

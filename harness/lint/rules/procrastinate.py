@@ -6,18 +6,9 @@ from collections.abc import Iterator
 from typing import Final
 
 from harness.errors import did_you_mean
-from harness.lint.facts import Facts, QueueCall
+from harness.lint.facts import PROCRASTINATE, Facts, QueueCall
 from harness.lint.finding import Breach, Related, Severity, tried_on
-from harness.lint.rules.calls import (
-    PROCRASTINATE,
-    calls_of,
-    is_set,
-    is_unknown,
-    number_at,
-    place_of,
-    rule,
-    weight_of,
-)
+from harness.lint.rules.calls import calls_of, is_set, is_unknown, number_at, place_of, rule, weight_of
 from harness.lint.settings import spoken
 
 MONTH_SECONDS: Final = 30 * 86_400.0

@@ -9,10 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 from harness.errors import did_you_mean
 from harness.lint.cron import is_maintenance, period_seconds, problem_of, repair_of
-from harness.lint.facts import UNKNOWN, Cron, Facts, Limit, Route, Service, Value
+from harness.lint.facts import PGBOSS, UNKNOWN, Cron, Facts, Limit, Route, Service, Value
 from harness.lint.finding import Breach, Related, Rule, Severity
 from harness.lint.readers.deployment import is_placeholder
-from harness.lint.releases import PGBOSS
 from harness.lint.settings import FLAG, keeps_own_rows, meaning_of, spoken, standing, standings
 
 URL: Final = "DATABASE_URL"
