@@ -298,7 +298,7 @@ def _job_problems(job: JobPart) -> Iterator[tuple[str, str]]:
     if job.cron is not None:
         yield from _calendar_problems(job)
     elif given & {"zone", "missed"}:
-        yield next(iter(given & {"zone", "missed"})), "zone and missed are for jobs with `cron`"
+        yield min(given & {"zone", "missed"}), "zone and missed are for jobs with `cron`"
     if job.unique_for is not None and job.unique_key is None:
         yield "unique_for", "unique_for needs `unique_key`: which key is held"
     if job.every is not None:
