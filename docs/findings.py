@@ -100,6 +100,7 @@ KNOWN: Final[Mapping[str, str]] = {
     "chancy/a_late_result_is_taken": "fixed in 0.26.0",
     "chancy/a_second_push_restarts_what_runs": "chancy#51, fixed in 0.25.0",
     "guide/a_batch_outlives_its_lease": "it is the reference application's own",
+    "guide/a_late_worker_completes_another_s_run": LATE,
     "guide/a_retry_limit_is_no_attempt_limit": "it is the reference application's own",
     "guide/an_api_that_dies_leaves_an_orphan": "it is the reference application's own",
 }
