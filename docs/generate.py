@@ -93,6 +93,7 @@ STEPS: Final[Mapping[str, str]] = {
     "crash": "A process dies, now or where it stands then. What it held stays as it was.",
     "restart": "What crashed or was stopped comes back.",
     "pause": "A process stands still, now or once it is there.",
+    "suspend": "The same, and it goes on by itself after this long.",
     "resume": "It goes on.",
     "stop": "A deploy: the worker finishes the running job, gives back the others, and ends.",
     "lose": "The connection breaks before or after the verb took effect; the caller cannot tell which.",

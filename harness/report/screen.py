@@ -316,7 +316,7 @@ WIDTH = 80
 HEIGHT = 24
 MOST_COLUMNS = 4
 LONGEST_JOB = 15
-FAULT_STEPS = frozenset({"crash", "pause", "stop", "lose", "twice", "jump", "clock"})
+FAULT_STEPS = frozenset({"crash", "pause", "suspend", "stop", "lose", "twice", "jump", "clock"})
 
 
 class Line(NamedTuple):

@@ -276,6 +276,18 @@ class Director:
             raise self._stop(f"{actor.name} was not paused")
         self.kernel.unhold(actor)
 
+    def do_suspend(self, step: Step) -> None:
+        """`w1 pauses for 5m before completing a`: it goes on by itself."""
+        actor = self._actor(step.actor)
+        if step.point is not None:
+            actor = self._bring(actor, step.point, step.job)
+        if not actor.alive:
+            raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
+        length = _given(step.duration)
+        self.recorder.fault(actor.name, "pause", {"at": place_of(actor), "for": length})
+        left = actor.wake - self.kernel.now if actor.state is State.SLEEPING else 0
+        self.kernel.pause(actor, max(length, left))  # What it waits for goes on meanwhile.
+
     def do_stop(self, step: Step) -> None:
         """`stop w1`: a graceful shutdown."""
         actor = self._actor(step.actor)

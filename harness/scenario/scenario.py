@@ -67,6 +67,11 @@ GRAMMAR: tuple[tuple[str, str, str], ...] = (
     ("crash", rf"crash {_ACTOR}(?: {_WHEN})?", "crash w1 while running a"),
     ("restart", rf"restart {_ACTOR}", "restart w1"),
     ("pause", rf"{_ACTOR} pauses(?: {_WHEN})?", 'maintenance pauses at "rescue"'),
+    (
+        "suspend",
+        rf"{_ACTOR} pauses for (?P<duration>\S+)(?: {_WHEN})?",
+        "w1 pauses for 5m before completing a",
+    ),
     ("resume", rf"{_ACTOR} continues", "w1 continues"),
     ("stop", rf"stop {_ACTOR}", "stop w1"),
     ("lose", rf"{_ACTOR} loses the (?P<verb>request|reply) {_WHEN}", "w1 loses the reply before completing a"),
@@ -320,7 +325,7 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
         if step.kind == "check" and step.expect == "gone" and step.job not in never_there:
             needed.setdefault("maintenance", f"the step `{step.text}`")
         does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
-        if step.actor == "maintenance" or (step.kind == "pause" and step.actor == "queue"):
+        if step.actor == "maintenance" or (step.kind in ("pause", "suspend") and step.actor == "queue"):
             does = "maintenance"  # Where the queue's own upkeep stands still, maintenance has to do the rescue.
         if does in ("maintenance", "heartbeat", "release", "cancel", "retry"):
             needed.setdefault(does, f"the step `{step.text}`")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from harness.adapters.memory import MemoryEngine
-from harness.history.event import Fault
+from harness.history.event import Effect, Fault, Return
+from harness.model.duration import MINUTE, SECOND
 from harness.report.screen import first_screen, screen_text
 from harness.run.play import play
 from harness.run.session import Session
@@ -70,6 +71,18 @@ jobs: {a: {takes: 1m}}
 steps: [w1 starts a, stop w1]
 """)
     assert [event.name for event in done.history if type(event) is Fault] == ["stop"]
+
+
+def test_a_pause_of_a_given_length_ends_by_itself_and_shortens_nothing() -> None:
+    done = run("""
+jobs: {a: {takes: 30s}}
+steps: [w1 pauses for 10s while running a, w1 pauses for 5m before completing a]
+expect: {a: {status: COMPLETED, runs: 1}}
+""")
+    assert (done.failures, done.anomalies) == ((), ())
+    ends = [event.at for event in done.history if type(event) is Effect and event.name == "ended"]
+    settled = [event.at for event in done.history if type(event) is Return and event.verb == "complete"]
+    assert (ends, settled) == ([30 * SECOND], [5 * MINUTE + 30 * SECOND])
 
 
 def test_a_run_is_not_at_rest_while_a_job_waits_for_a_time_far_ahead() -> None:
