@@ -402,9 +402,10 @@ class SystemProcess:
                 return False
             self._turn = 0
             self._report = report if self._drained() else None
-        if self._report is None or not self._agrees(self._report.get("sockets") or {}):
+        report = self._report
+        if report is None or not self._agrees(report.get("sockets") or {}, waiting=int(report.get("waiting") or 0)):
             return False
-        self._rest(self._report)
+        self._rest(report)
         return not self.stirred
 
     def _drained(self) -> bool:
@@ -428,9 +429,16 @@ class SystemProcess:
                 hint = "Switch that off by a variable under `env`."
             raise SystemFileError(f"{self.program.kind.place}: {self.name}: {found[0]}", hint=hint)
 
-    def _agrees(self, told: Mapping[str, list[Any]]) -> bool:
-        """Whether both ends of every connection have seen the same; where it has yet to read, it goes on."""
+    def _agrees(self, told: Mapping[str, list[Any]], *, waiting: int) -> bool:
+        """Whether both ends of every connection have seen the same; where it has yet to read, it goes on.
+
+        `waiting` is how many connections it knows to wait to be accepted.
+        """
         links = {link.key: link for link in self.connections()}
+        unaccepted = [link for key, link in links.items() if key not in told and link.may_wait and not link.closed]
+        if len(unaccepted) > waiting and any(link.fresh for link in unaccepted):
+            self._report = None  # It may be accepted yet: on a crowded machine that takes its time.
+            return False
         for key, (_, wrote, finished, seen) in told.items():
             link = links.get(key)
             if link is None:
@@ -442,9 +450,6 @@ class SystemProcess:
             elif not link.closed and (link.heard < wrote or finished):
                 return False
         for key, link in links.items():
-            if key not in told and link.may_wait and link.fresh and not link.closed:
-                self._report = None  # It may be accepted yet: on a crowded machine that takes its time.
-                return False
             if key not in told and (link.may_wait or link.closed):
                 continue  # It was over before it was looked for, or waits until the one before it is done with.
             read, _, _, seen = told.get(key, (0, 0, False, False))

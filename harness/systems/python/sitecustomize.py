@@ -23,7 +23,7 @@ _FORKS = "JOB_HARNESS_FORKS"
 _ASKED = "JOB_HARNESS_SYSTEM"
 _LOCAL = frozenset({"localhost", "::1", "0.0.0.0", "::", ""})
 _FIONREAD = 0x541B
-_RECEIVED, _NOT_SENT, _SENT, _SENT_AGAIN = 128, 144, 200, 208
+_TO_ACCEPT, _RECEIVED, _NOT_SENT, _SENT, _SENT_AGAIN = 24, 128, 144, 200, 208
 """Where `struct tcp_info` has the bytes that were received, those still to be sent, those that were, and those of them
 that were sent once more: on a crowded machine TCP takes an answer that is late for one that is lost."""
 _CONNECTS, _PEER_HAS_ENDED, _LISTENS = 2, 8, 10
@@ -446,11 +446,15 @@ def _install_threads():
     kind.start, kind.join, kind._bootstrap_inner = start, join, work
 
 
+_NAP = 0.0002
+"""Real seconds between two looks of a thread that waits for one that it has started."""
+
+
 def _await_sleep(thread):
     """Wait until a thread sleeps or has ended; one that computes on and on is let go beside its starter."""
     before = None
     while True:
-        _real["sleep"](0.0005)
+        _real["sleep"](_NAP)
         try:
             told = _thread(thread)
             computes = _computed(thread) > _MOST_COMPUTED
@@ -662,10 +666,10 @@ def _sockets():
     """Return, by the ports of its ends, what was read of each connection and written to it, and whether it ended.
 
     And whether something is on its way to the program: bytes that it has not read, or the answer to a connection that
-    it has asked for, which has neither ends nor bytes yet.
+    it has asked for, which has neither ends nor bytes yet. And how many connections wait to be accepted.
     """
     told = {}
-    busy = False
+    busy, waiting = False, 0
     for name in os.listdir("/proc/self/fd"):
         try:
             if not os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
@@ -675,6 +679,7 @@ def _sockets():
                     continue
                 info = twin.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
                 if info[0] == _LISTENS:
+                    waiting += struct.unpack_from("I", info, _TO_ACCEPT)[0]
                     continue
                 if info[0] == _CONNECTS:
                     busy = True
@@ -685,7 +690,7 @@ def _sockets():
                 busy = busy or waits > 0
         except OSError:
             continue  # It was closed meanwhile.
-    return told, busy
+    return told, busy, waiting
 
 
 def _wrote(info):
@@ -775,6 +780,13 @@ def _descendants(own):
     return {pid: found[pid][1] for pid in ours - {own}}
 
 
+_FIRST_LOOK, _SECOND_LOOK, _RARELY = 0.0001, 0.0005, 0.003
+"""Real seconds until it is first looked whether the program sleeps, between two looks that are alike, and at most.
+
+Between two looks a thread that takes a `_NAP` has to be switched to, for it is not at rest.
+"""
+
+
 class Channel:
     """Our end of the peer protocol, on a thread of its own."""
 
@@ -827,34 +839,37 @@ class Channel:
                 self.begun.set()
             elif message["do"] == "fire":
                 clock.fire(told["timer"])
-            sockets = self._rest(own, told.get("sockets", {}), message["go"])
+            sockets, waiting = self._rest(own, told.get("sockets", {}), message["go"])
             more = {"modules": _packages()} if self._rehearses else {}
             report = {"idle": message["go"], "next": clock.next(), "timers": clock.told(), "sockets": sockets, **more}
+            report["waiting"] = waiting
             report["line"], report["lines"] = _line(threading.get_ident()), _lines_of_tasks()
             self.send({**report, "value": None})
 
     def _rest(self, own, expected, turn):
-        """Wait until the program has nothing left to do, and return its connections as they were while it slept.
+        """Wait until the program has nothing left to do; return its connections, and how many wait, while it slept.
 
         They are looked at between two looks at the threads that are alike. After the second look, a thread may read
         what has just come and go on: the connections would agree with the harness, and the program would be at work.
         """
         asleep, self._told_at = None, _real["monotonic"]()
+        pause = _FIRST_LOOK
         while True:
-            _real["sleep"](0.001 if asleep is not None else 0.003)
-            if not _sleeps():  # The lock of the interpreter is the program's: it is asked for rarely.
+            _real["sleep"](_SECOND_LOOK if asleep is not None else pause)
+            pause = min(2 * pause, _RARELY)  # The lock of the interpreter is the program's.
+            if not _sleeps():
                 asleep = None
                 self._say_alive(turn)
                 continue
             threads = _threads(own)
             if asleep is not None and threads == asleep[0]:
-                return {**self._not_ours(expected), **asleep[1]}
+                return {**self._not_ours(expected), **asleep[1]}, asleep[2]
             asleep = None
             if threads is not None:
-                sockets, busy = _sockets()
+                sockets, busy, waiting = _sockets()
                 self._known.update(sockets)
                 behind = any(sockets.get(key, (read,))[0] < read for key, (read, _) in expected.items())
-                asleep = None if busy or behind or self._children.work() else (threads, sockets)
+                asleep = None if busy or behind or self._children.work() else (threads, sockets, waiting)
             self._say_alive(turn)
 
     def _not_ours(self, expected):
