@@ -215,7 +215,6 @@ STEPWISE: Final = frozenset(
         "a job is cancelled while it runs",
         "a job's attempts are used up",
         "a crash while a job runs",
-        "maintenance crashes",
         "time runs late",
         "a clock is off while a job runs",
     }
