@@ -34,6 +34,7 @@ TWO_QUEUES = (
     'new Queue("a", {{ connection, defaultJobOptions: {{ {} }} }});\n'
     "new Queue({}, {{ connection, defaultJobOptions: {{ {} }} }});"
 )
+LISTED = 'const MAIL = "send-mail";\nawait run({{ taskList: {{ {} }} }});\nawait quickAddJob({{}}, "send-mail", {{}});'
 GRAPHILE = 'import {{ run, quickAddJob }} from "graphile-worker";\n{}'
 
 
@@ -398,6 +399,21 @@ QUEUES = (
         graphile('await run({ taskList: { mail } });\nawait quickAddJob({}, "mial", {});'),
         "worker.ts:3",
         graphile('await run({ taskList: { mail } });\nawait quickAddJob({}, "mail", {});'),
+    ),
+    *(
+        Example(
+            "graphile_task_unknown",
+            graphile(LISTED.format("mail")),
+            "worker.ts:4",
+            graphile(LISTED.format(keys)),
+        )
+        for keys in (
+            "[MAIL]: send",
+            "['send-mail']: send",
+            "async 'send-mail'() { }",
+            "mail, [named()]: send",
+            "mail, ...more",
+        )
     ),
     Example(
         "graphile_signals_ignored",

@@ -519,7 +519,10 @@ class NodeQueues:
                 found.update(inner)
                 complete = complete and known
                 continue
-            for name, key, expression in _one_pair(child):
+            for name, key, expression in self._one_pair(child, where):
+                if name is None:
+                    complete = False
+                    continue
                 constant = self._constants.value(expression, where)
                 place = Place(where.path, line_of(key))
                 found[prefix + name] = as_value(prefix + name, constant, place, SettingSource.SEND)
@@ -536,6 +539,22 @@ class NodeQueues:
                             f"{prefix}{name}.unread", True, place, SettingSource.SEND
                         )
         return found, complete
+
+    def _one_pair(self, child: Node, where: Module) -> Iterator[tuple[str | None, Node, Node]]:
+        """List the key of one member with its nodes; None for `[KEY]` where that cannot be told."""
+        if child.type == "shorthand_property_identifier":
+            yield text_of(child), child, child
+            return
+        key, value = child.child_by_field_name("key") or child.child_by_field_name("name"), child
+        if child.type == "pair":
+            value = child.child_by_field_name("value") or child
+        if key is None:
+            return
+        if key.type != "computed_property_name":
+            yield unquoted(key), key, value
+            return
+        told = self._constants.value(key.named_children[0], where) if key.named_children else UNKNOWN
+        yield told if isinstance(told, str) else None, key, value
 
     def _milliseconds(self, name: str, node: Node, constant: Constant, place: Place) -> dict[str, Value]:
         """Note how a number of milliseconds is written where pg-boss counts seconds."""
@@ -671,15 +690,6 @@ def _maker_of(node: Node) -> str:
         return "" if maker is None else f"new {text_of(maker)}"
     function = node.child_by_field_name("function") if node.type == "call_expression" else None
     return "" if function is None else text_of(function)
-
-
-def _one_pair(child: Node) -> Iterator[tuple[str, Node, Node]]:
-    if child.type == "pair":
-        key, value = child.child_by_field_name("key"), child.child_by_field_name("value")
-        if key is not None and value is not None:
-            yield unquoted(key), key, value
-    elif child.type == "shorthand_property_identifier":
-        yield text_of(child), child, child
 
 
 def as_value(

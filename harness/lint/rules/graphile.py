@@ -107,10 +107,14 @@ def _job_key_mode(facts: Facts) -> Iterator[Breach]:
             )
 
 
+UNREAD: Final = "taskList.unread"
+"""The option that a reader notes where a task list has more than can be told."""
+
+
 def _task_unknown(facts: Facts) -> Iterator[Breach]:
     runs = calls_of(facts, GRAPHILE, "run", "runOnce")
     lists = [call for call in runs if any(name.startswith("taskList.") for name in call.options)]
-    if not lists or len(lists) != len(runs) or not all(call.whole for call in lists):
+    if not lists or len(lists) != len(runs) or not all(call.whole and UNREAD not in call.options for call in lists):
         return
     known = {name.removeprefix("taskList.") for call in lists for name in call.options if name.startswith("taskList.")}
     seen: set[str] = set()
