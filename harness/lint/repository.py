@@ -26,7 +26,7 @@ from harness.lint.readers.deployment import (
     services_of,
 )
 from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
-from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports
+from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, queues_of
 from harness.lint.readers.python import PythonModule, PythonQueues, read_python
 from harness.lint.readers.schedules import (
     WORKFLOWS,
@@ -202,6 +202,7 @@ _BYTE_READERS: Final[Mapping[str, Callable[[str, bytes, Facts], None]]] = {
     "lock": read_lock,
 }
 _SENDING: Final = (b".send(", b".work", b".createQueue(", b".schedule(")
+_ADDING: Final = (b".add(", b".addBulk(", b".upsertJobScheduler(")
 LONGEST_LINE: Final = 20_000
 """Characters of a line that no person writes: a bundle, or generated."""
 _COMMANDS: Final = (b"celery", b"stalled_jobs")
@@ -294,7 +295,7 @@ class _RepositoryReading:
         self._compose: list[ComposeFile] = []
         self._crontabs: list[tuple[str, str]] = []
         self._sending: list[str] = []
-        """Scripts that seemed to say nothing, and send something: perhaps on a pg-boss that another file makes."""
+        """Scripts that seemed to say nothing, and send something: perhaps on a pg-boss or a Queue of another file."""
 
     def take(self, entry: Entry) -> None:
         path, kind, absolute, regular = entry
@@ -320,7 +321,7 @@ class _RepositoryReading:
             self._route(path)
             if kind == "script":
                 self._constants.unread[path] = partial(parsed_again, path, absolute)
-                if _holds(data, _SENDING):
+                if _holds(data, _SENDING) or (b"ueue" in data and _holds(data, _ADDING)):
                     self._sending.append(path)
         elif kind == "script":
             self._parse(path, data)
@@ -391,9 +392,9 @@ class _RepositoryReading:
         constants.packages = facts.workspaces
         for module in list(constants.modules.values()):
             note_imports(module, facts)
-        makers = makers_of(constants.modules)
-        if makers:
-            words = [name.encode() for name in makers]
+        makers, queues = makers_of(constants.modules), queues_of(constants.modules)
+        if makers or queues:
+            words = [name.encode() for name in makers | queues]
             for path in self._sending:
                 source = self._again(path)
                 if any(word in source for word in words):
@@ -404,7 +405,7 @@ class _RepositoryReading:
         for module in list(constants.modules.values()):
             if not module.path.startswith(copies):
                 read_script(module, constants, facts)
-                readers.append(NodeQueues(module, constants, facts=facts, makers=makers, seen=seen))
+                readers.append(NodeQueues(module, constants, facts=facts, makers=makers, queues=queues, seen=seen))
                 readers[-1].read()
         for reader in readers:
             reader.read_travelling()

@@ -30,6 +30,16 @@ COLON = (
     'const q = new Queue("a");\nawait q.add("x", {},\n'
     "{ jobId: `page:${id}`, removeOnComplete: true, removeOnFail: true });"
 )
+SHARED = (
+    'const queueOf = (name = "a") =>\n  new Queue(name, { connection,\n'
+    "  defaultJobOptions: { backoff: { type: 'fixed', delay: 5 } } });\nconst queue = queueOf();\n"
+)
+EXPORTED = 'export const mails = new Queue("a");\nexport async function opened() {{ return new Queue("b"); }}'
+NEST = (
+    "const all = BullModule.forRootAsync({{\n  useFactory: (redis) => {{\n"
+    "    return {{ connection: redis, defaultJobOptions: {{ {} }} }};\n  }} }});\n"
+    'pageQueue.add("x", {{}}, {{ jobId: `page-${{id}}` }});'
+)
 TWO_QUEUES = (
     'new Queue("a", {{ connection, defaultJobOptions: {{ {} }} }});\n'
     "new Queue({}, {{ connection, defaultJobOptions: {{ {} }} }});"
@@ -445,6 +455,27 @@ QUEUES = (
         "queue.ts:3",
         bull('const q = new Queue("a", { defaultJobOptions: { attempts: 3 } });\nq.add("x", {}, { backoff: 5000 });'),
     ),
+    *(
+        Example("backoff_without_attempts", bull(SHARED + "queue.add('x', {});"), "queue.ts:4", bull(SHARED + add))
+        for add in (
+            "(await queue).add('x', {}, { attempts: 3 });",
+            "const add = (mails) => queue.addBulk(mails.map((data) => ({ name: 'x', data, opts: more(data) })));",
+            "queue.upsertJobScheduler('x', { every: 60_000 }, { opts: { attempts: 3 } });",
+            "const otherQueue = opened();\notherQueue.add('x', {}, { ...options });",
+        )
+    ),
+    *(
+        Example(
+            "backoff_without_attempts",
+            {**bull(EXPORTED), "send.ts": f"{way}.add('x', {{}},\n {{ backoff: 5000 }});"},
+            "send.ts:3",
+            {**bull(EXPORTED), "send.ts": f"{way}.add('x', {{}},\n {{ backoff: 5000, attempts: 3 }});"},
+        )
+        for way in (
+            'import { mails } from "./queue";\nawait mails',
+            'import { opened as open } from "./queue";\nawait (await open())',
+        )
+    ),
     Example(
         "bullmq_option_ignored",
         bull('new Queue("a", {\n limiter: { max: 10, duration: 1000 } });'),
@@ -503,6 +534,15 @@ QUEUES = (
             'const q = new Queue("a");\nq.add("x", {}, { jobId: "a:b", removeOnComplete: true, removeOnFail: true });',
             version="4.18.2",
         ),
+    ),
+    *(
+        Example(
+            "job_id_blocks_repeats",
+            bull(NEST.format(bad)),
+            "queue.ts:6",
+            bull(NEST.format("removeOnComplete: true, removeOnFail: true")),
+        )
+        for bad in ("removeOnComplete: 5", "attempts: 3")
     ),
     Example(
         "job_id_blocks_repeats",

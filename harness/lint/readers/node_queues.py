@@ -139,6 +139,26 @@ def makers_of(modules: Mapping[str, Module]) -> frozenset[str]:
     return frozenset(found)
 
 
+def queues_of(modules: Mapping[str, Module]) -> frozenset[str]:
+    """List what another file may import to have a Queue of BullMQ: constants that are one, functions that make one."""
+    found: set[str] = set()
+    for module in modules.values():
+        if not any(LIBRARIES.get(specifier) == BULLMQ for specifier, _ in module.imports.values()):
+            continue
+        for node in module.each("new_expression"):
+            maker = node.child_by_field_name("constructor")
+            if maker is not None and text_of(maker).rpartition(".")[2].removesuffix("Pro") == "Queue":
+                found |= {name for name in _around(node) if module.function(name) is not None}
+                found |= {name for name, value in module.constants.items() if _made_by(node, value)}
+    return frozenset(found)
+
+
+def _made_by(node: Node, value: Node) -> bool:
+    """Tell whether a constant is what a node makes, or an object with it in."""
+    plain = value.type in (*TRANSPARENT, "new_expression", "object", "array", "binary_expression")
+    return plain and value.start_byte <= node.start_byte and node.end_byte <= value.end_byte
+
+
 class NodeQueues:
     """Reads the calls of one file; all modules are in `constants` already."""
 
@@ -149,6 +169,7 @@ class NodeQueues:
         *,
         facts: Facts,
         makers: frozenset[str],
+        queues: frozenset[str],
         seen: set[tuple[str, int]],
     ) -> None:
         self._module = module
@@ -157,7 +178,11 @@ class NodeQueues:
         self._aside = ASIDE.search(module.path) is not None
         self._used = {LIBRARIES[one] for one, _ in module.imports.values() if one in LIBRARIES}
         self._bosses = self._typed(_BOSS_TYPE, makers)
-        self._queues = self._typed(re.compile(r"\bQueue(Pro)?\b"), frozenset()) if BULLMQ in self._used else frozenset()
+        handed = {local for local, (_, there) in module.imports.items() if there in queues}
+        self._adds = BULLMQ in self._used or bool(handed)
+        """Whether it has to do with a Queue of BullMQ, its own or one of another file."""
+        self._makers = queues | handed
+        self._queues = self._typed(re.compile(r"\bQueue(Pro)?\b"), frozenset()) | handed if self._adds else frozenset()
         self._seen = seen
         """Objects of options that some call takes, in all files."""
 
@@ -224,7 +249,7 @@ class NodeQueues:
             self._boss(node, name)
         elif GRAPHILE in self._used and (name in _ADDS or (owner is None and name in _RUNS)):
             self._graphile(node, name)
-        elif owner is not None and BULLMQ in self._used:
+        elif owner is not None and self._adds:
             self._bullmq(node, owner, name)
         if self._used and name in ("on", "once") and owner is not None and text_of(owner) == "process":
             self._told_to_stop(arguments_of(node))
@@ -354,13 +379,15 @@ class NodeQueues:
 
     def _bullmq(self, node: Node, owner: Node, name: str) -> None:
         arguments = arguments_of(node)
-        last = text_of(owner).rpartition(".")[2].lstrip("#")
+        while owner.type in TRANSPARENT and owner.named_children:
+            owner = owner.named_children[0]
+        called = callee_of(owner)[1] if owner.type == "call_expression" else ""
+        last = called or text_of(owner).rpartition(".")[2].lstrip("#")
+        holds = called in self._makers if called else last in self._queues or last.lower().endswith("queue")
         if name in ("registerQueue", "registerQueueAsync", "forRoot", "forRootAsync") and last == "BullModule":
             for argument in arguments:
                 self._nest(argument, name, node)
-        elif name in ("add", "upsertJobScheduler", "addBulk") and (
-            last in self._queues or last.lower().endswith("queue")
-        ):
+        elif name in ("add", "upsertJobScheduler", "addBulk") and holds:
             names = self._queue_of(owner)
             at = {"add": 2, "upsertJobScheduler": 2, "addBulk": 9}[name]
             options, whole = self._options(arguments[at]) if at < len(arguments) else ({}, name != "addBulk")
@@ -375,7 +402,7 @@ class NodeQueues:
                 repeated, _ = self._options(arguments[1])
                 if "pattern" in repeated:
                     self._note(BULLMQ, "cron", names, {"schedule": repeated["pattern"]}, True, node)
-        elif name in ("getJob", "getCompleted", "getJobs") and (last in self._queues or last.lower().endswith("queue")):
+        elif name in ("getJob", "getCompleted", "getJobs") and holds:
             self._note(BULLMQ, name, self._queue_of(owner), {}, True, node)
 
     def _nest(self, argument: Node, name: str, node: Node) -> None:

@@ -12,6 +12,7 @@ from harness.lint.rules.calls import NOW, calls_of, is_set, number_at, place_of,
 from harness.lint.settings import shown, spoken
 
 BULLMQ_LOCK_MS: Final = 30_000.0
+DEFAULTS: Final = "defaultJobOptions"
 REPEAT_GONE: Final = 6
 """The major release since which add() no longer knows `repeat`."""
 
@@ -33,6 +34,17 @@ def _defaults(facts: Facts, queue: str | None, name: str) -> bool:
     return False
 
 
+def _tried_by_adds(facts: Facts, queue: QueueCall) -> bool:
+    """Tell whether a job of a queue may bring its own attempts; where its queue cannot be told, any of the package."""
+    package = facts.package_of(queue.place.file)
+    for call in calls_of(facts, BULLMQ, "add", "addBulk", "upsertJobScheduler"):
+        named = call.queue is not None and queue.queue is not None
+        mine = call.queue == queue.queue if named else facts.package_of(call.place.file) == package
+        if mine and not call.aside and ({"attempts", "opts.attempts"} & call.options.keys() or not call.whole):
+            return True
+    return False
+
+
 def _backoff(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, BULLMQ, "add", "new Queue", "forRoot"):
         prefix = "" if call.method == "add" else "defaultJobOptions."
@@ -40,7 +52,10 @@ def _backoff(facts: Facts) -> Iterator[Breach]:
             continue
         attempts = call.options.get(f"{prefix}attempts")
         if attempts is None and (
-            call.method == "forRoot" or not call.whole or _defaults(facts, call.queue, "attempts")
+            call.method == "forRoot"
+            or not call.whole
+            or _defaults(facts, call.queue, "attempts")
+            or (call.method == "new Queue" and _tried_by_adds(facts, call))
         ):
             continue
         if attempts is not None and attempts.value != 1:
@@ -189,18 +204,24 @@ def _job_ids(facts: Facts) -> Iterator[Breach]:
             )
 
 
+REMOVALS: Final = ("removeOnComplete", "removeOnFail")
+
+
 def _stays(facts: Facts, call: QueueCall) -> bool:
+    """Tell whether a job may stay once it has ended: what its add() does not say, its queue may, or all queues."""
     if not call.whole:
         return False
-    own = [call.options.get(name) for name in ("removeOnComplete", "removeOnFail")]
-    if all(value is not None and value.value is True for value in own):
-        return False
-    for queue in calls_of(facts, BULLMQ, "new Queue"):
-        named = queue.queue is not None and call.queue is not None and queue.queue == call.queue
-        removed = [queue.options.get(f"defaultJobOptions.{name}") for name in ("removeOnComplete", "removeOnFail")]
-        if (named or call.queue is None) and any(value is not None and value.value is True for value in removed):
-            return False
-    return True
+    by_default = _removed_by_default(facts, call)
+    removed = (is_set(call, name, True) or (by_default and name not in call.options) for name in REMOVALS)
+    return not all(removed)
+
+
+def _removed_by_default(facts: Facts, call: QueueCall) -> bool:
+    for queue in calls_of(facts, BULLMQ, "new Queue", "forRoot"):
+        mine = queue.method == "forRoot" or call.queue is None or queue.queue == call.queue
+        if mine and any(is_set(queue, f"{DEFAULTS}.{name}", True) for name in REMOVALS):
+            return True
+    return False
 
 
 def _removed_before_read(facts: Facts) -> Iterator[Breach]:
@@ -316,9 +337,6 @@ def _add_refused(facts: Facts) -> Iterator[Breach]:
                 severity=weight_of(call),
                 subject=f"{call.queue or ''} {option}",
             )
-
-
-DEFAULTS: Final = "defaultJobOptions"
 
 
 def _defaults_differ(facts: Facts) -> Iterator[Breach]:
