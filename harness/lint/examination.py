@@ -135,14 +135,16 @@ _SAME: Final = {"@nestjs/bullmq": "bullmq", "@nestjs/bull": "bull"}
 def _unread(facts: Facts) -> Iterator[str]:
     """Say which queues are used, and nothing of them was understood."""
     understood = {call.library for call in facts.calls}
-    used = {one.library: one.place for one in facts.commands[:1]}
-    used |= {**{one.library: one.place for one in facts.packages if one.library in READ}, **facts.imported}
-    for library, place in sorted(used.items(), key=lambda one: one[0]):
-        library = _SAME.get(library, library)
-        if library not in READ:
-            yield f"{library} is used ({place}), and check does not read it"
-        elif library not in understood:
-            yield f"{library} is used ({place}), and none of its calls or settings was understood"
+    used = {one.library: one.place for one in facts.commands[:1]} | facts.imported
+    asked = {one.library: one.place for one in facts.packages if one.library in READ}
+    for library, place in sorted({**asked, **used}.items(), key=lambda one: one[0]):
+        known = _SAME.get(library, library)
+        if known not in READ:
+            yield f"{known} is used ({place}), and check does not read it"
+        elif known not in understood and library in used:
+            yield f"{known} is used ({place}), and none of its calls or settings was understood"
+        elif known not in understood:
+            yield f"{known} is a dependency ({place}), and nothing that was read uses it"
     yield from _too_old(facts)
     for queue in facts.table_queues:
         if not any(verb.understood for verb in queue.verbs.values()):
