@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -15,6 +16,15 @@ CELERY: Final = "celery"
 PROCRASTINATE: Final = "procrastinate"
 PGQUEUER: Final = "pgqueuer"
 """Libraries, by the names under which npm and PyPI have them."""
+
+_ASIDE: Final = re.compile(
+    r"(^|/)(__tests__|tests?|e2e|fixtures?|examples?|samples?|demos?|docs|seeds?|benchmarks?|scripts)(/|$)|\.(test|spec)\."
+)
+
+
+def is_aside(path: str) -> bool:
+    """Tell tests, examples and the like: what is wrong there is wrong, but does not run in production."""
+    return _ASIDE.search(path) is not None
 
 
 @dataclass(frozen=True, slots=True, order=True)

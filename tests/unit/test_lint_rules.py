@@ -886,6 +886,13 @@ def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None
     assert all("(in a test or an example)" in one.message for one in found)
 
 
+def test_two_versions_in_an_example_are_a_note(tmp_path: Path) -> None:
+    asked = '{"dependencies": {"pg-boss": "^12.0.0"}}'
+    files = {"sample/package.json": asked, "sample/package-lock.json": NPM_LOCK}
+
+    assert findings(tmp_path, files) == ["note package_versions_disagree sample/package-lock.json:3"]
+
+
 def test_the_default_of_a_queue_that_is_not_there_is_not_judged(tmp_path: Path) -> None:
     files = {**boss('await boss.createQueue("a", {\n expireInSeconds: 600 });'), "job.ts": CONFIG.replace("10", "20")}
 

@@ -24,6 +24,7 @@ from harness.lint.facts import (
     QueueCall,
     SettingSource,
     Value,
+    is_aside,
 )
 from harness.lint.readers.handlers import Reach
 from harness.lint.readers.milliseconds import COUNTED_IN_SECONDS, no_number_of_seconds, written_in_milliseconds
@@ -81,11 +82,6 @@ EXTENDS: Final = frozenset({"touch", "heartbeat", "extend", "extendLease"})
 """Methods that lengthen the lease of a running job; how often they are called is unknown."""
 
 POLICIES: Final = frozenset({"short", "singleton", "stately", "exclusive", "key_strict_fifo", "exactly_once"})
-ASIDE: Final = re.compile(
-    r"(^|/)(__tests__|tests?|e2e|fixtures?|examples?|samples?|demos?|docs|seeds?|benchmarks?|scripts)(/|$)|\.(test|spec)\."
-)
-"""Tests, examples and the like: what is wrong there is wrong, but does not run in production."""
-
 _BOSS_TYPE: Final = re.compile(r"\bPgBoss\b(?!\.)")
 _ADDS: Final = frozenset({"addJob", "quickAddJob"})
 _RUNS: Final = frozenset({"run", "runOnce", "runMigrations", "makeWorkerUtils"})
@@ -175,7 +171,7 @@ class NodeQueues:
         self._module = module
         self._constants = constants
         self._facts = facts
-        self._aside = ASIDE.search(module.path) is not None
+        self._aside = is_aside(module.path)
         self._used = {LIBRARIES[one] for one, _ in module.imports.values() if one in LIBRARIES}
         self._bosses = self._typed(_BOSS_TYPE, makers)
         handed = {local for local, (_, there) in module.imports.items() if there in queues}

@@ -24,8 +24,8 @@ from harness.lint.facts import (
     Unknown,
     Unreadable,
     Value,
+    is_aside,
 )
-from harness.lint.readers.node_queues import ASIDE
 from harness.lint.settings import FLAG, meaning_of
 
 _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
@@ -479,7 +479,7 @@ class PythonQueues:
             one
             for one in self._modules
             if prefix
-            and not _is_aside(one.path)
+            and not is_aside(one.path)
             and any(celery_name(name, prefix) in SETTINGS for name in one.constants)
         ]
 
@@ -741,7 +741,7 @@ class PythonQueues:
         place = Place(module.path, node.lineno)
         self._facts.calls.append(
             QueueCall(
-                PROCRASTINATE, "worker", None, options, place, frozenset(names or ()), whole, _is_aside(module.path)
+                PROCRASTINATE, "worker", None, options, place, frozenset(names or ()), whole, is_aside(module.path)
             )
         )
 
@@ -795,7 +795,7 @@ class PythonQueues:
         whole = not (isinstance(decorator, ast.Call) and any(keyword.arg is None for keyword in decorator.keywords))
         place = Place(module.path, node.lineno)
         self._facts.calls.append(
-            QueueCall(library, "task", node.name, options, place, frozenset({node.name}), whole, _is_aside(module.path))
+            QueueCall(library, "task", node.name, options, place, frozenset({node.name}), whole, is_aside(module.path))
         )
 
     def _retries(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> dict[str, Value]:
@@ -906,7 +906,7 @@ class PythonQueues:
         names = frozenset({queue}) if queue is not None else frozenset()
         place = Place(module.path, line)
         self._facts.calls.append(
-            QueueCall(library, method, queue, dict(options), place, names, whole, _is_aside(module.path))
+            QueueCall(library, method, queue, dict(options), place, names, whole, is_aside(module.path))
         )
 
     def _scalar(self, node: ast.expr, module: PythonModule, *, depth: int = 0) -> Scalar:
@@ -1078,10 +1078,6 @@ def _kind(node: ast.expr) -> str:
         return "str"
     kinds = {ast.JoinedStr: "str", ast.Dict: "dict", ast.List: "list"}
     return kinds.get(type(node), "")
-
-
-def _is_aside(path: str) -> bool:
-    return ASIDE.search(path) is not None
 
 
 def _decorator(node: ast.expr) -> tuple[str, str]:

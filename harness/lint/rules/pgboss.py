@@ -9,7 +9,18 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from harness.errors import did_you_mean
-from harness.lint.facts import PGBOSS, Facts, Handling, LongestWait, Place, QueueCall, Service, SettingSource, Value
+from harness.lint.facts import (
+    PGBOSS,
+    Facts,
+    Handling,
+    LongestWait,
+    Place,
+    QueueCall,
+    Service,
+    SettingSource,
+    Value,
+    is_aside,
+)
 from harness.lint.finding import Breach, Related, Rule, Severity, tried_on
 from harness.lint.releases import (
     INCLUSIVE_SINCE,
@@ -159,6 +170,7 @@ def _disagree(facts: Facts) -> Iterator[Breach]:
                 f"{lock.version}{also}: which one runs depends on who installs",
                 f"Install anew, and keep one lock file{'' if right else ', the one that deployments read'}.",
                 (Related(manifest.place, f"{manifest.library} {manifest.version}"),),
+                Severity.NOTE if is_aside(lock.place.file) else None,
                 subject=manifest.library,
             )
 
