@@ -35,6 +35,10 @@ SHARED = (
     "  defaultJobOptions: { backoff: { type: 'fixed', delay: 5 } } });\nconst queue = queueOf();\n"
 )
 EXPORTED = 'export const mails = new Queue("a");\nexport async function opened() {{ return new Queue("b"); }}'
+LOOKS_UP = (
+    'const q = new Queue("a", {{ defaultJobOptions: {{ removeOnComplete: true }} }});\n'
+    'events.on("{}", async ({{ jobId }}) => {{\n  const job = await q.getJob(jobId); }});'
+)
 NEST = (
     "const all = BullModule.forRootAsync({{\n  useFactory: (redis) => {{\n"
     "    return {{ connection: redis, defaultJobOptions: {{ {} }} }};\n  }} }});\n"
@@ -569,6 +573,12 @@ QUEUES = (
         bull(
             'const q = new Queue("a", { defaultJobOptions: { removeOnComplete: { age: 60 } } });\nawait q.getJob(id);'
         ),
+    ),
+    Example(
+        "job_removed_before_read",
+        bull(LOOKS_UP.format("completed")),
+        "queue.ts:4",
+        bull(LOOKS_UP.format("failed")),
     ),
     Example(
         "queue_scheduler_missing",

@@ -102,6 +102,20 @@ ASKED_LEFT = (
     "const track = async (jobs) => {\n  try { await post(jobs); } catch { }\n};\n"
     "function plain(jobs) { post(jobs); }\n"
 )
+PROCESSOR = (
+    'import {{ Mails, Outbox }} from "./mails";\n@Processor("a")\nexport class Mailer extends WorkerHost {{\n'
+    "  private readonly outbox: Outbox;\n"
+    "  constructor(private readonly mails: Mails, private readonly auditQueue: Queue) {{ super(); }}\n"
+    "  async process(job: Job) {{\n    {}\n  }}\n  async own(job) {{ await post(job); }}\n}}"
+)
+MAILS = (
+    "class Sender {\n  async send(job) { await post(job); }\n}\nexport class Mails extends Sender {}\n"
+    "export class Outbox {\n  async keep(job) { await post(job); }\n  log(job) { console.log(job); }\n}\n"
+)
+PARTS = (
+    "async function mail(job) {{ await post(job); }}\nasync function all(job) {{ {}; }}\n"
+    'new Worker("a", async (job) => {{ await all(job); }}, {{}});'
+)
 IN_TURN = "for (const job of jobs) await render(job, RENDER_TIMEOUT_MS);"
 AT_ONCE = "await Promise.all(jobs.map((job) => render(job, RENDER_TIMEOUT_MS)));"
 FETCHES = (
@@ -673,6 +687,39 @@ EXAMPLES = [
         bull(
             'async function mail(job) { await post(job); }\nnew Worker("a", async (job) => {\n await mail(job); }, {});'
         ),
+    ),
+    *(
+        Example(
+            "handler_promise_left",
+            {**bull(PROCESSOR.format(bad)), "mails.ts": MAILS},
+            "queue.ts:8",
+            {**bull(PROCESSOR.format(good)), "mails.ts": MAILS},
+        )
+        for bad, good in (
+            ("this.mails.send(job);", "await this.mails.send(job);"),
+            ("this.outbox.keep(job);", "this.outbox.log(job);"),
+            ("this.own(job);", "return this.own(job);"),
+            ("this.auditQueue.add('x', job);", "return this.auditQueue.add('x', job);"),
+            ("switch (job.name) { case 'a': this.own(job); break; }", "void this.own(job);"),
+        )
+    ),
+    Example(
+        "handler_promise_left",
+        bull(PARTS.format("mail(job)")),
+        "queue.ts:3",
+        bull(PARTS.format("await mail(job)")),
+    ),
+    *(
+        Example(
+            "handler_promise_left",
+            graphile(f"{task}\n  addJob('b', {{}});\n}};"),
+            "worker.ts:3",
+            graphile(f"{task}\n  await addJob('b', {{}});\n}};"),
+        )
+        for task in (
+            "export const mail: Task = async (payload, { addJob }) => {",
+            "const mail = async (payload, helpers: JobHelpers) => {",
+        )
     ),
     Example(
         "function_shorter_than_job",

@@ -6,7 +6,7 @@ It is followed through the functions that it calls, and the modules that these i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -41,6 +41,9 @@ _HANDS_ON: Final = frozenset({*SENDS, "publish", "add", "addBulk", "addJob", "se
 _IMPORT: Final = re.compile(rb"""(?:from|import\()\s*["']([^"'\n]+)["']""")
 MOST_MODULES: Final = 400
 MOST_FUNCTIONS: Final = 200
+MOST_PARTS: Final = 20
+"""Functions of its own file or class in which a handler is looked for what it does not wait for."""
+MOST_BASES: Final = 4
 
 
 class _Visit(NamedTuple):
@@ -98,6 +101,38 @@ class Reach:
         given = [arguments_of(call) for call in calls if _ALL_OF.fullmatch(called_name(call)) and _awaited(call)]
         return any(text_of(first).startswith(f"{batch}.map(") for first, *_ in filter(None, given))
 
+    def left(self, handler: Node, module: Module, sent: Callable[[Node], str | None]) -> Iterator[tuple[str, Place]]:
+        """List the statements that nothing waits for: in a handler, and in what it awaits of its own file and class.
+
+        `sent` tells a call that hands a job to a queue.
+        """
+        found = self.function(handler, module)
+        waiting, seen = [] if found is None else [found], set[tuple[str, int]]()
+        while waiting and len(seen) < MOST_PARTS:
+            body, where = waiting.pop(0)
+            if (where.path, body.start_byte) in seen:
+                continue
+            seen.add((where.path, body.start_byte))
+            for call in [node for node in descend(body) if node.type == "call_expression"]:
+                if function_around(call) != body:
+                    continue
+                statement = call.parent if call.parent is not None else call
+                if statement.type == "expression_statement":
+                    written = self.leaves(call, where) or (sent(call) if where is module else None)
+                    if written is not None:
+                        yield written, Place(where.path, line_of(statement))
+                elif _awaited(call) or _returned(call):
+                    waiting += self._part(call, where)
+
+    def _part(self, call: Node, module: Module) -> list[tuple[Node, Module]]:
+        """Return the function that a call calls, where it is of the same file, or a method of the same class."""
+        owner, name = callee_of(call)
+        if owner is None:
+            inner = module.function(name)
+            return [] if inner is None else [(inner, module)]
+        found = self.method(_class_around(call), name, module) if owner.type == "this" else None
+        return [] if found is None else [found]
+
     def leaves(self, call: Node, module: Module) -> str | None:
         """Return what a call that nothing waits for calls, if that is certain to be async and to work for the job.
 
@@ -153,7 +188,11 @@ class Reach:
             return None
         name = text_of(key)
         if owner.type == "this":
-            return _method_of(_class_around(node), name, module)
+            return self.method(_class_around(node), name, module)
+        if owner.type == "member_expression":
+            kind = _type_of_field(_class_around(node), owner)
+            found = None if kind is None else self._constants.named(text_of(kind), module, at=kind)
+            return None if found is None else self.method(found[0], name, found[1])
         if owner.type != "identifier":
             return None
         specifier, there = module.imports.get(text_of(owner), ("", ""))
@@ -165,8 +204,17 @@ class Reach:
         maker = made.child_by_field_name("constructor") if made.type == "new_expression" else None
         if maker is not None and maker.type == "identifier":
             found = self._constants.named(text_of(maker), where, at=maker)
-            return None if found is None else _method_of(found[0], name, found[1])
+            return None if found is None else self.method(found[0], name, found[1])
         return _method_of(made, name, where) if made.type == "object" else None
+
+    def method(self, owner: Node | None, name: str, module: Module, *, depth: int = 0) -> tuple[Node, Module] | None:
+        """Find a method of a class, or of one that it extends."""
+        found = _method_of(owner, name, module)
+        if found is not None or owner is None or depth > MOST_BASES:
+            return found
+        base = next((one.child_by_field_name("value") for one in descend(owner) if one.type == "extends_clause"), None)
+        above = None if base is None else self._constants.named(text_of(base), module, at=base)
+        return None if above is None else self.method(above[0], name, above[1], depth=depth + 1)
 
     def _wait(self, node: Node, module: Module) -> LongestWait | None:
         led_to = self._constants.named(text_of(node), module, at=node)
@@ -249,6 +297,22 @@ def _class_around(node: Node) -> Node | None:
     while here is not None and here.type not in ("class_declaration", "class", "abstract_class_declaration"):
         here = here.parent
     return here
+
+
+def _type_of_field(owner: Node | None, member: Node) -> Node | None:
+    """Return the type that a class gives its field `this.NAME`: where it is declared, or in the constructor."""
+    whole, key = member.child_by_field_name("object"), member.child_by_field_name("property")
+    if owner is None or whole is None or key is None or whole.type != "this":
+        return None
+    for node in descend(owner):
+        if node.type not in ("required_parameter", "public_field_definition"):
+            continue
+        name = node.child_by_field_name("pattern") or node.child_by_field_name("name")
+        given = any(child.type == "accessibility_modifier" for child in node.children) or "field" in node.type
+        kind = node.child_by_field_name("type")
+        if name is not None and text_of(name) == text_of(key) and given and kind is not None and kind.named_children:
+            return kind.named_children[0] if kind.named_children[0].type == "type_identifier" else None
+    return None
 
 
 def _method_of(owner: Node | None, name: str, module: Module) -> tuple[Node, Module] | None:

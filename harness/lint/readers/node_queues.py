@@ -193,6 +193,7 @@ class NodeQueues:
                 self._decorated(node)
         if GRAPHILE in self._used:
             self._preset()
+            self._tasks()
 
     def _typed(self, kind: re.Pattern[str], makers: frozenset[str]) -> frozenset[str]:
         """List the names that stand for an instance: by their type, by `new`, or by what a function answers."""
@@ -324,20 +325,35 @@ class NodeQueues:
         place = Place(where.path, line_of(at))
         return {"handler.single": Value("handler.single", True, place, SettingSource.WORK)}
 
-    def _left(self, handler: Node) -> dict[str, Value]:
-        """Note the statements of a handler that call an async function of this repository and wait for nothing."""
-        reach = Reach(self._constants)
-        found = reach.function(handler, self._module)
+    def _left(self, handler: Node, module: Module | None = None) -> dict[str, Value]:
+        """Note what a handler calls and does not wait for: async functions of this repository, and sends."""
         left: dict[str, Value] = {}
-        for node in descend(found[0]) if found is not None else ():
-            call = node.named_children[0] if node.type == "expression_statement" and node.named_children else None
-            if found is None or call is None or call.type != "call_expression":
-                continue
-            written = reach.leaves(call, found[1]) if function_around(node) == found[0] else None
-            if written is not None:
-                place = Place(found[1].path, line_of(node))
-                left[f"handler.leaves.{len(left)}"] = Value("handler.leaves", written, place, SettingSource.WORK)
+        for written, place in Reach(self._constants).left(handler, module or self._module, self._sent):
+            name = f"handler.leaves.{len(left)}"
+            left[name] = Value(name, written, place, SettingSource.WORK)
         return left
+
+    def _sent(self, call: Node) -> str | None:
+        """Return what a call calls where that hands a job to a queue, and answers a promise."""
+        owner, name = callee_of(call)
+        if name == "addJob" and GRAPHILE in self._used:
+            return "addJob()" if owner is None else f"{text_of(owner)}.addJob()"
+        if owner is None:
+            return None
+        last = text_of(owner).rpartition(".")[2].lstrip("#")
+        on_queue = (
+            self._adds and name in ("add", "addBulk") and (last in self._queues or last.lower().endswith("queue"))
+        )
+        return f"{text_of(owner)}.{name}()" if on_queue or (name in SENDS and self._is_boss(owner)) else None
+
+    def _tasks(self) -> None:
+        """Note what tasks of graphile-worker do not wait for: functions that take its helpers."""
+        for node in self._module.each(*FUNCTIONS):
+            given = node.child_by_field_name("parameters")
+            second = [child for child in given.named_children if child.type != "comment"][1:2] if given else []
+            left = self._left(node) if second and _HELPERS.search(text_of(second[0])) else {}
+            if left:
+                self._note(GRAPHILE, "task", QueueNames(None, frozenset()), left, True, node)
 
     def _object_form(self, node: Node) -> tuple[QueueNames, Node | None]:
         """Read `send({ name, data, options })`."""
@@ -398,7 +414,7 @@ class NodeQueues:
                 repeated, _ = self._options(arguments[1])
                 if "pattern" in repeated:
                     self._note(BULLMQ, "cron", names, {"schedule": repeated["pattern"]}, True, node)
-        elif name in ("getJob", "getCompleted", "getJobs") and holds:
+        elif name in ("getJob", "getCompleted", "getJobs") and holds and _heard(node) in ("", "completed"):
             self._note(BULLMQ, name, self._queue_of(owner), {}, True, node)
 
     def _nest(self, argument: Node, name: str, node: Node) -> None:
@@ -437,6 +453,12 @@ class NodeQueues:
         arguments = arguments_of(call)
         names = self._names(arguments[0]) if arguments else QueueNames(None, frozenset())
         options, whole = self._options(arguments[-1]) if len(arguments) > 1 else ({}, True)
+        around = node.parent
+        if around is not None and around.type == "export_statement":
+            around = around.child_by_field_name("declaration")
+        handler = Reach(self._constants).method(around, "process", self._module)
+        if handler is not None:
+            options = {**options, **self._left(*handler)}
         self._note(BULLMQ, "new Worker", names, options, whole, node)
 
     def _graphile(self, node: Node, name: str) -> None:
@@ -657,6 +679,8 @@ class NodeQueues:
         )
 
 
+_HELPERS: Final = re.compile(r"^helpers\b|: *(Job)?Helpers\b|\b(addJob|withPgClient)\b")
+"""How tasks of graphile-worker take their helpers: by name, by type, or taken apart."""
 _ADDRESS: Final = re.compile(r"(?i)(url|uri|host|port)[\"'`!)\]]*$")
 """How `config.redisUrl` and `env("REDIS_PORT")` end."""
 
@@ -673,6 +697,17 @@ def _around(node: Node) -> Iterator[str]:
             if name is not None:
                 yield unquoted(name)
         here = here.parent
+
+
+def _heard(node: Node) -> str:
+    """Return which event the code is called at: `events.on("failed", async ({ jobId }) => ...)`; empty for none."""
+    here = node.parent
+    while here is not None:
+        given = arguments_of(here) if here.type == "call_expression" and callee_of(here)[1] in ("on", "once") else []
+        if len(given) > 1 and given[0].type == "string" and given[1].start_byte <= node.start_byte:
+            return unquoted(given[0])
+        here = here.parent
+    return ""
 
 
 OF_A_JOB: Final = frozenset({"data", "id", "name"})

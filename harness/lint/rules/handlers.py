@@ -35,7 +35,7 @@ RULES: Final = (
         "handler_promise_left",
         Severity.WARNING,
         (
-            "A handler of pg-boss or BullMQ waits for every async function that it calls.",
+            "A handler of pg-boss, BullMQ or graphile-worker waits for every async function that it calls.",
             "The job counts as completed while its work still runs: a crash loses it, and an error ends the process.",
             "Await it.",
         ),
