@@ -13,13 +13,12 @@ from posixpath import dirname
 from typing import Final, NamedTuple
 
 from harness.errors import UsageError
-from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value
+from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value, is_aside
 from harness.lint.readers.commands import read_commands, read_processes
-from harness.lint.readers.compose import ComposeFile, add_environments, add_graces, read_compose
+from harness.lint.readers.compose import ComposeFile, add_environments, add_graces, asked_of, read_compose
 from harness.lint.readers.deployment import (
     is_documentation,
     process_environment,
-    read_pods,
     read_render,
     read_variables,
     read_vercel,
@@ -27,6 +26,7 @@ from harness.lint.readers.deployment import (
 )
 from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
 from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, queues_of
+from harness.lint.readers.pods import WORTH_READING, Manifest, read_pods
 from harness.lint.readers.python import PythonModule, PythonQueues, read_python
 from harness.lint.readers.schedules import (
     WORKFLOWS,
@@ -293,6 +293,7 @@ class _RepositoryReading:
         self._variables: dict[str, Mapping[str, Value]] = {}
         self._python: list[PythonModule] = []
         self._compose: list[ComposeFile] = []
+        self._manifests: list[Manifest] = []
         self._crontabs: list[tuple[str, str]] = []
         self._sending: list[str] = []
         """Scripts that seemed to say nothing, and send something: perhaps on a pg-boss or a Queue of another file."""
@@ -380,8 +381,8 @@ class _RepositoryReading:
         found = read_compose(path, decoded(data)) if kind == "processes" and b"services:" in data else None
         if found is not None:
             self._compose.append(found)
-        if kind == "processes" and b"terminationGracePeriodSeconds:" in data:
-            read_pods(path, decoded(data), self.facts)
+        if kind == "processes" and _holds(data, WORTH_READING) and not is_aside(path):
+            self._manifests.append(Manifest(path, decoded(data)))
         at = data.find(b"stalled_jobs")
         if at >= 0:
             place = Place(path, data.count(b"\n", 0, at) + 1)
@@ -419,8 +420,9 @@ class _RepositoryReading:
             else:
                 read_crontab_lines(path, text, facts)
         facts.services.extend(services_of(self._variables))
+        pods = read_pods(self._manifests, asked_of(facts), facts)
         if not self._named:
-            add_environments(self._compose, self._variables, facts)
+            add_environments(self._compose, self._variables, facts, pods=pods)
         add_graces(self._compose, facts)
 
 

@@ -96,6 +96,11 @@ POD = (
     "kind: Deployment\nspec:\n  template:\n    spec:\n      terminationGracePeriodSeconds: 90\n"
     "      containers: [{name: worker}]\n"
 )
+FLAG_POD = "spec:\n  containers:\n    - env:\n        - {{name: USE_PGBOSS_WORKERS, value: '{}'}}\n      name: {}\n"
+WORKER_POD = (
+    "kind: ConfigMap\nmetadata: {{name: sizes}}\ndata: {{BATCH_SIZE: '2'}}\n---\nkind: Deployment\n"
+    "spec: {{template: {{spec: {{\n  containers: [{{\n    name: worker,\n    {}\n  }}] }} }} }}\n"
+)
 ASKED_LEFT = (
     "async function mail(jobs) { await post(jobs); }\n"
     "async function beat(jobs) { while (running) { await boss.touch(jobs); } }\n"
@@ -202,6 +207,23 @@ EXAMPLES = [
             ("      BATCH_SIZE: ${SIZE:-2}", "      BATCH_SIZE: ${SIZE:-2}", "compose.yml:5"),
         )
     ),
+    *(
+        Example(
+            "batch_outlives_expiry",
+            {"job-config.ts": CONFIG, **boss(ASKED_SIZE), "k8s/worker.yaml": WORKER_POD.format(bad)},
+            at,
+            {"job-config.ts": CONFIG, **boss(ASKED_SIZE), "k8s/worker.yaml": WORKER_POD.format(good)},
+        )
+        for bad, good, at in (
+            ('env: [{name: BATCH_SIZE, value: "2"}]', "env: [{name: BATCH_SIZE, value: 1}]", "k8s/worker.yaml:9"),
+            ("envFrom: [{configMapRef: {name: sizes}}]", "envFrom: [{secretRef: {name: sizes}}]", "k8s/worker.yaml:3"),
+            (
+                "env: [{name: BATCH_SIZE, valueFrom: {configMapKeyRef: {name: sizes, key: BATCH_SIZE}}}]",
+                "env: [{name: BATCH_SIZE, valueFrom: {secretKeyRef: {name: sizes, key: BATCH_SIZE}}}]",
+                "k8s/worker.yaml:3",
+            ),
+        )
+    ),
     Example(
         "handler_drops_jobs",
         {**boss(ASKED_DROPPING), "docker-compose.prod.yaml": COMPOSE.format("      BATCH_SIZE: 2")},
@@ -279,6 +301,12 @@ EXAMPLES = [
         {"mail-worker/.env": "A=1\n", "w.py": "run = os.environ['USE_PGBOSS_WORKERS'] == 'true'\n"},
         "mail-worker/.env:1",
         {"mail-worker/.env": "USE_PGBOSS_WORKERS=true\nDATABASE_URL=postgres://h/d\n", "w.ts": ASKS},
+    ),
+    Example(
+        "workers_disabled",
+        {".env": "USE_PGBOSS_WORKERS=false\n", "k8s/w.yaml": FLAG_POD.format("True", "web"), "w.ts": ASKS},
+        "k8s/w.yaml:4",
+        {".env": "USE_PGBOSS_WORKERS=false\n", "k8s/w.yaml": FLAG_POD.format("true", "web"), "w.ts": ASKS},
     ),
     Example(
         "workers_disabled",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from posixpath import basename, dirname, join, normpath
 from typing import Any, Final, NamedTuple
@@ -12,7 +12,7 @@ from ruamel.yaml.comments import CommentedMap, CommentedSeq
 
 from harness.lint.facts import UNKNOWN, Facts, Limit, Place, QueueCall, Scalar, Service, SettingSource, Value
 from harness.lint.readers.deployment import line_of_key, yaml_documents
-from harness.lint.settings import meaning_of, number_of
+from harness.lint.settings import FLAG, meaning_of, number_of
 
 NAMED: Final = re.compile(r"^(docker-)?compose(?P<kind>[\w.-]*)\.ya?ml$")
 _OF_TESTS: Final = re.compile(r"(?i)(^|[._-])(tests?|e2e|ci|examples?|samples?)($|[._-])")
@@ -49,22 +49,45 @@ def read_compose(path: str, text: str) -> ComposeFile | None:
     return ComposeFile(path, {str(name): one for name, one in services.items() if isinstance(one, CommentedMap)})
 
 
-def add_environments(files: Iterable[ComposeFile], variables: Variables, facts: Facts) -> None:
-    """Make each service of compose a service of the facts, with those of its variables that settings are read from.
+class Environment(NamedTuple):
+    """All variables of one container, and the file that says so."""
 
-    What all of them agree on also stands in for the default that a call has in code.
-    """
+    name: str
+    path: str
+    place: Place
+    values: Mapping[str, Value]
+
+
+def asked_of(facts: Facts) -> Callable[[str], bool]:
+    """Return what tells a variable that settings are read from."""
     read = {value.variable for value in (*facts.values, *_given(facts.calls))}
     read |= {wait.variable for one in facts.handlings for wait in (*one.called, *one.imported)}
+    return lambda variable: variable in read or variable == FLAG or meaning_of(variable) is not None
+
+
+def add_environments(
+    files: Iterable[ComposeFile], variables: Variables, facts: Facts, *, pods: Iterable[Environment] = ()
+) -> None:
+    """Make each service of compose, and each container of a pod, a service of the facts.
+
+    It has those of its variables that settings are read from. What all of them agree on also stands in for the
+    default that a call has in code.
+    """
+    asked = asked_of(facts)
     environments: dict[str, dict[str, dict[str, Value]]] = {}
     for one in sorted(files, key=lambda file: not file.base):
         below = environments.get(f"{dirname(one.path)}/", {})
         for name, service in one.services.items():
-            told = {**below.get(name, {}), **_environment(one.path, name, service, variables, read)}
+            told = {**below.get(name, {}), **_environment(one.path, name, service, variables, asked)}
             environments.setdefault(f"{dirname(one.path)}/" if one.base else one.path, {})[name] = told
             if told:
                 place = Place(one.path, line_of_key(service, "environment"))
                 facts.services.append(Service(name, basename(one.path), told, place, complete=False))
+    for pod in pods:
+        told = _kept(pod.name, pod.values, asked)
+        environments.setdefault(pod.path, {})[f"{pod.name} {pod.place}"] = told
+        if told:
+            facts.services.append(Service(pod.name, basename(pod.path), told, pod.place, complete=False))
     _resolve([told for services in environments.values() for told in services.values()], facts)
 
 
@@ -118,7 +141,7 @@ def _given(calls: Iterable[QueueCall]) -> Iterator[Value]:
 
 
 def _environment(
-    path: str, name: str, service: CommentedMap, variables: Variables, read: Collection[str]
+    path: str, name: str, service: CommentedMap, variables: Variables, asked: Callable[[str], bool]
 ) -> dict[str, Value]:
     """Return the variables of a service that settings are read from: `environment` lies over `env_file`."""
     folder = dirname(path)
@@ -129,8 +152,11 @@ def _environment(
     for variable, written, line in _pairs(service.get("environment")):
         told = UNKNOWN if written is None else _filled_in(written, beside)
         found[variable] = Value(variable, told, Place(path, line), SettingSource.ENVIRONMENT)
-    kept = {variable for variable in found if variable in read or meaning_of(variable) is not None}
-    return {variable: replace(value, service=name) for variable, value in found.items() if variable in kept}
+    return _kept(name, found, asked)
+
+
+def _kept(name: str, found: Mapping[str, Value], asked: Callable[[str], bool]) -> dict[str, Value]:
+    return {variable: replace(value, service=name) for variable, value in found.items() if asked(variable)}
 
 
 def _files(told: Any) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What a deployment sets: `.env` files and named environments, `vercel.json`, `render.yaml`, pods of Kubernetes."""
+"""What a deployment sets: `.env` files and named environments, `vercel.json`, `render.yaml`."""
 
 from __future__ import annotations
 
@@ -153,29 +153,6 @@ def read_render(path: str, text: str, facts: Facts) -> None:
     groups = {_text(group.get("name")): group for group in _maps(document, "envVarGroups")}
     for service in _maps(document, "services"):
         _service(path, service, groups, facts)
-
-
-LONGEST_GRACE: Final = 10**9
-"""Seconds: what is longer counts as this."""
-
-
-def read_pods(path: str, text: str, facts: Facts) -> None:
-    """Note what pods of Kubernetes say in `terminationGracePeriodSeconds`."""
-    waiting, seen = list(yaml_documents(text) or []), set[int]()
-    while waiting:
-        here = waiting.pop()
-        if id(here) in seen:
-            continue  # An alias; a small file may hold very many.
-        if isinstance(here, list):
-            seen.add(id(here))
-            waiting += here
-        elif isinstance(here, CommentedMap):
-            seen.add(id(here))
-            waiting += here.values()
-            seconds = here.get("terminationGracePeriodSeconds")
-            if "containers" in here and isinstance(seconds, int):
-                place = Place(path, line_of_key(here, "terminationGracePeriodSeconds"))
-                facts.limits.append(Limit("grace", float(min(seconds, LONGEST_GRACE)), place, service="a pod"))
 
 
 def _broken(path: str, error: Exception) -> Unreadable:
