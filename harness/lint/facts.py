@@ -218,6 +218,8 @@ class Limit:
     place: Place
     pattern: str = ""
     service: str = ""
+    usual: bool = False
+    """Whether it is the default of a library, which nobody wrote."""
 
 
 @dataclass(frozen=True, slots=True)

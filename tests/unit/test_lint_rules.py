@@ -90,6 +90,7 @@ WEB = (
     "export const get = (url) => fetch(url, { signal: AbortSignal.timeout(wait * 1000) });\n"
     "export const web = { get: (url) => get(url) };\n"
 )
+STOPS = 'await boss.work("a", run);\nprocess.on("SIGTERM", async () => {{ await {}; }});'
 GRACE = "services:\n  worker:\n    build: {{context: .}}\n    {}\n  db:\n    image: postgres\n"
 BESIDE = {"web/compose.yml": "services: {web: {build: ., stop_grace_period: 5m}}\n"}
 POD = (
@@ -681,6 +682,20 @@ EXAMPLES = [
             ),
         )
     ),
+    *(
+        Example(
+            "container_killed_while_stopping",
+            {**boss(STOPS.format(bad)), "compose.yml": GRACE.format("restart: always")},
+            "boss.ts:3",
+            {**boss(STOPS.format(good), version=version), "compose.yml": GRACE.format(told)},
+        )
+        for bad, good, told, version in (
+            ("boss.stop()", "boss.stop()", "stop_grace_period: 40s", "12.38.0"),
+            ("boss.stop({ close: true })", "boss.stop({ timeout: 5_000 })", "restart: always", "12.38.0"),
+            ("boss.stop()", "boss.stop({ graceful: false })", "restart: always", "12.38.0"),
+            ("boss.stop()", "boss.stop()", "restart: always", "9.0.3"),
+        )
+    ),
     Example(
         "container_killed_while_stopping",
         {**boss("await boss.stop({\n timeout: 120_000 });"), "k8s/worker.yaml": POD},
@@ -959,6 +974,17 @@ def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None
         ("note", "queue_never_created"),
     }
     assert all("(in a test or an example)" in one.message for one in found)
+
+
+def test_the_default_wait_of_stop_weighs_more_beside_a_handler_that_waits_longer(tmp_path: Path) -> None:
+    compose = {"compose.yml": GRACE.format("restart: always")}
+    long = 'await boss.work("b", async ([job]) => { await sleep(20_000); });\n'
+    rule = "container_killed_while_stopping"
+
+    short = told(tmp_path / "short", {**boss(STOPS.format("boss.stop()")), **compose}, rule)
+    longer = told(tmp_path / "long", {**boss(long + STOPS.format("boss.stop()")), **compose}, rule)
+
+    assert [str(one.severity) for one in (*short, *longer)] == ["note", "warning"]
 
 
 def test_two_versions_in_an_example_are_a_note(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from harness.lint.cron import is_maintenance, period_seconds, problem_of, repair
 from harness.lint.facts import PGBOSS, UNKNOWN, Cron, Facts, Limit, Route, Service, Value
 from harness.lint.finding import Breach, Related, Rule, Severity
 from harness.lint.readers.deployment import is_placeholder
+from harness.lint.releases import release_of
 from harness.lint.settings import FLAG, keeps_own_rows, meaning_of, spoken, standing, standings
 
 URL: Final = "DATABASE_URL"
@@ -388,15 +389,33 @@ def _grace(facts: Facts) -> Iterator[Breach]:
     for stop in [limit for limit in facts.limits if limit.kind == "stop"]:
         granted = [one for one in facts.limits if one.kind == "grace" and stop.place.file.startswith(one.pattern)]
         longest = max(granted, key=lambda one: one.seconds, default=None)
-        if longest is None or longest.seconds >= stop.seconds:
+        if longest is None or longest.seconds >= stop.seconds or (stop.usual and not _waits_for_jobs(stop, facts)):
             continue  # Which of them runs this cannot be told: the one that grants the most may.
+        package = facts.package_of(stop.place.file)
+        here = (one for one in facts.handlings if facts.package_of(one.place.file) == package)
+        jobs = [wait for one in here for wait in one.called if wait.seconds > longest.seconds]
+        said = ", as pg-boss does by default," if stop.usual else ""
         yield Breach(
             stop.place,
-            f"this waits up to {spoken(stop.seconds)} for running jobs when it is told to stop, and its container is "
-            f"killed after {spoken(longest.seconds)} ({longest.service} at {longest.place}): they lose an attempt",
+            f"this waits up to {spoken(stop.seconds)} for running jobs{said} when it is told to stop, and its "
+            f"container is killed after {spoken(longest.seconds)} ({longest.service} at {longest.place}): they lose an "
+            "attempt",
             f"Set stop_grace_period (terminationGracePeriodSeconds) above {spoken(stop.seconds)}, or wait less long.",
             tuple(Related(one.place, f"{one.service}: {spoken(one.seconds)}") for one in granted[:MOST_CONTAINERS]),
+            Severity.NOTE if stop.usual and not jobs else None,
         )
+
+
+def _waits_for_jobs(stop: Limit, facts: Facts) -> bool:
+    """Tell whether stop() of pg-boss waits for anything: there are workers beside it, and 9 does not wait at all."""
+    release = release_of(facts, stop.place.file)
+    package = facts.package_of(stop.place.file)
+    works = (call for call in facts.calls if call.library == PGBOSS and call.method == "work" and not call.aside)
+    return (
+        release is not None
+        and release.major >= 10
+        and any(facts.package_of(call.place.file) == package for call in works)
+    )
 
 
 MOST_CONTAINERS: Final = 5
@@ -438,7 +457,7 @@ PLATFORM: Final = (
     Rule(
         "container_killed_while_stopping",
         Severity.WARNING,
-        "A container is granted the time that its worker takes to stop: compose grants 10 s where nothing is said.",
+        "A container is granted the time that its worker takes to stop: compose grants 10 s, pg-boss takes up to 30 s.",
         "Every deploy kills running jobs, although the worker was written to wait for them.",
         "Raise stop_grace_period or terminationGracePeriodSeconds.",
         "shutdown/running_job_is_finished.yaml",
