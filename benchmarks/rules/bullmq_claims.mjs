@@ -56,6 +56,15 @@ const claims = {
     await sleep(200);
     return [once === 1 && thrice === 3, `${once} run, with attempts: 3 ${thrice}`];
   },
+  async job_sent_before_commit() {
+    const q = queue();
+    let [committed, early] = [false, false];
+    worker(q, async () => (early = !committed));
+    await q.add("x", {});
+    await until(() => early);
+    committed = true;
+    return [early, early ? "a worker runs it before what adds it goes on" : "it waits"];
+  },
   async queue_defaults_differ() {
     const first = queue({ defaultJobOptions: { attempts: 3 } });
     const other = new Queue(first.name, { connection, defaultJobOptions: { attempts: 5 } });

@@ -123,6 +123,21 @@ await tell({
     const hours = (new Date(job.startAfter ?? job.startafter ?? job.start_after) - Date.now()) / 3_600_000;
     return [Math.round(hours * 10) === 167, `startAfter 60000: in ${hours.toFixed(1)} hours`];
   },
+  async job_sent_before_commit() {
+    const name = await queue();
+    const asked = [];
+    const executeSql = async (text) => {
+      asked.push(text);
+      return { rows: [], rowCount: 0 };
+    };
+    await boss.send(name, {}, { db: { executeSql } }).catch(() => undefined);
+    const count = async () => [await boss.fetch(name)].flat().filter(Boolean).length;
+    const over = await count();
+    await boss.send(name, {});
+    const beside = await count();
+    const holds = asked.length > 0 && over === 0 && beside === 1;
+    return [holds, `sent over db: ${asked.length} statements there, ${over} jobs here; without db ${beside} job at once`];
+  },
   async handler_promise_left() {
     const name = await queue();
     const id = await boss.send(name, {});

@@ -118,6 +118,7 @@ MAILS = (
     "class Sender {\n  async send(job) { await post(job); }\n}\nexport class Mails extends Sender {}\n"
     "export class Outbox {\n  async keep(job) { await post(job); }\n  log(job) { console.log(job); }\n}\n"
 )
+WITHIN = "await boss.createQueue('a');\nawait {}async (tx) => {{\n{}\n}}{};"
 PARTS = (
     "async function mail(job) {{ await post(job); }}\nasync function all(job) {{ {}; }}\n"
     'new Worker("a", async (job) => {{ await all(job); }}, {{}});'
@@ -763,6 +764,28 @@ EXAMPLES = [
             "export const mail: Task = async (payload, { addJob }) => {",
             "const mail = async (payload, helpers: JobHelpers) => {",
         )
+    ),
+    *(
+        Example(
+            "job_sent_before_commit",
+            boss(WITHIN.format("prisma.$transaction(", "  await boss.send('a', {});", ")")),
+            "boss.ts:4",
+            boss(WITHIN.format(opened, sent, closed)),
+        )
+        for opened, sent, closed in (
+            ("prisma.$transaction(", "  await boss.send('a', {}, { db: fromPrisma(tx) });", ")"),
+            ("prisma.$transaction(", "  await boss.send('a', {}, options);", ")"),
+            ("prisma.$transaction(", "  afterCommit(() => boss.send('a', {}));", ")"),
+            ("prisma.$transaction(", "  const boss = new PgBoss({ db: tx });\n  await boss.send('a', {});", ")"),
+            ("prisma.$transaction(", "", "); await boss.send('a', {})"),
+            ("each(", "  await boss.send('a', {});", ")"),
+        )
+    ),
+    Example(
+        "job_sent_before_commit",
+        bull(WITHIN.format("db.transaction().execute(", "  await mailQueue.add('x', { id });", ")")),
+        "queue.ts:4",
+        bull(WITHIN.format("db.transaction().execute(", "  return id;", "); await mailQueue.add('x', { id })")),
     ),
     Example(
         "function_shorter_than_job",

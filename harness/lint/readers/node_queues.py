@@ -288,6 +288,8 @@ class NodeQueues:
         call = place if name in SENDS or source is SettingSource.UPDATE else None
         for queue in sorted(names.possible) or [""]:
             self._take(options, source, queue, call)
+        if name in SENDS and "db" not in options and whole:
+            options = {**options, **self._uncommitted(node)}
         if name == "work" and len(arguments) > 1:
             options = {**options, **self._taken(arguments[-1]), **self._left(arguments[-1])}
         self._note(PGBOSS, name, names, options, whole, node)
@@ -332,6 +334,21 @@ class NodeQueues:
             name = f"handler.leaves.{len(left)}"
             left[name] = Value(name, written, place, SettingSource.WORK)
         return left
+
+    def _uncommitted(self, call: Node) -> dict[str, Value]:
+        """Note the transaction in whose callback a job is sent, and not over its connection."""
+        here, owner = call.parent, callee_of(call)[0]
+        while here is not None:
+            name = callee_of(here)[1] if here.type == "call_expression" else ""
+            if _AFTERWARDS.search(name):
+                return {}
+            if _opens_transaction(here) and any(one.type in FUNCTIONS for one in arguments_of(here)):
+                local = {one for one, where in self._module.scoped.items() if any(_within(at, here) for at in where)}
+                mine = owner is not None and text_of(owner).partition(".")[0] in local
+                said = Value("transaction", name, Place(self._module.path, line_of(here)), SettingSource.SEND)
+                return {} if mine else {UNCOMMITTED: said}
+            here = here.parent
+        return {}
 
     def _sent(self, call: Node) -> str | None:
         """Return what a call calls where that hands a job to a queue, and answers a promise."""
@@ -412,7 +429,7 @@ class NodeQueues:
             if "repeat" in options and any(self._module.calls_of(one) for one in _REMOVES_SCHEDULES):
                 removed = Value("repeat.removed", True, options["repeat"].place, SettingSource.SEND)
                 options = {**options, removed.name: removed}
-            self._note(BULLMQ, name, names, options, whole, node)
+            self._note(BULLMQ, name, names, {**options, **self._uncommitted(node)}, whole, node)
             pattern = options.get("repeat.pattern", options.get("repeat.cron"))
             if pattern is not None:
                 self._note(BULLMQ, "cron", names, {"schedule": pattern}, True, node)
@@ -685,6 +702,10 @@ class NodeQueues:
         )
 
 
+UNCOMMITTED: Final = "sent.transaction"
+"""The option that says within which transaction a job is sent."""
+_AFTERWARDS: Final = re.compile(r"(?i)commit|after|later|defer|^(then|finally|push|setTimeout|setImmediate|nextTick)$")
+"""Functions that call back once a transaction has ended, or keep what they are given until then."""
 STOPS_IN_SECONDS: Final = 30.0
 """How long stop() of pg-boss waits for running jobs where nothing is said; checked on 10.4.2, 11.1.2 and 12.38.0."""
 _AT_SHUTDOWN: Final = re.compile(r"(?i)shut_?down|destroy|^(stop|close)$")
@@ -707,6 +728,19 @@ def _around(node: Node) -> Iterator[str]:
             if name is not None:
                 yield unquoted(name)
         here = here.parent
+
+
+def _opens_transaction(call: Node) -> bool:
+    """Tell `prisma.$transaction(...)`, `db.transaction(...)` and `db.transaction().execute(...)`."""
+    owner, name = callee_of(call) if call.type == "call_expression" else (None, "")
+    if name == "execute" and owner is not None and owner.type == "call_expression":
+        owner, name = callee_of(owner)
+    return owner is not None and name in ("$transaction", "transaction")
+
+
+def _within(declared: tuple[int, int, Node], call: Node) -> bool:
+    """Tell whether the block in which a constant holds lies in a call."""
+    return call.start_byte <= declared[0] and declared[1] <= call.end_byte
 
 
 def _heard(node: Node) -> str:

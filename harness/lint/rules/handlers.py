@@ -1,4 +1,4 @@
-"""Rules about the handlers of jobs in TypeScript, of whatever queue."""
+"""Rules about code in TypeScript that sends jobs and handles them, of whatever queue."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from harness.lint.facts import PGBOSS, Facts
 from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import NOW, rule, weight_of
 
+UNCOMMITTED: Final = "sent.transaction"
+"""The option in which a reader notes the transaction within which a job is sent."""
 LEFT: Final = "handler.leaves."
 """How the options begin in which a reader notes what a handler does not wait for."""
 
@@ -30,7 +32,38 @@ def _left(facts: Facts) -> Iterator[Breach]:
             )
 
 
+def _uncommitted(facts: Facts) -> Iterator[Breach]:
+    for call in facts.calls:
+        around = call.options.get(UNCOMMITTED)
+        if around is None:
+            continue
+        whose = f" of {call.queue!r}" if call.queue else ""
+        yield Breach(
+            call.place,
+            f"the job{whose} is sent within {around.value}(), over another connection: a worker may take it before the "
+            "rows are there, and does so also when the transaction is rolled back",
+            "Send it after the transaction, or give send() the transaction as its option db."
+            if call.library == PGBOSS
+            else "Add it once the transaction has ended.",
+            (Related(around.place, "the transaction"),),
+            weight_of(call),
+            subject=call.queue or "",
+        )
+
+
 RULES: Final = (
+    rule(
+        "job_sent_before_commit",
+        Severity.WARNING,
+        (
+            "pg-boss and BullMQ: a job is sent when the transaction that its rows belong to has committed, or in it.",
+            "A worker takes it before the rows are there, or for rows that never come.",
+            "Send it after the transaction; to pg-boss give the transaction as db.",
+        ),
+        _uncommitted,
+        scenario="configuration/workers_disabled.yaml",
+        ran=(*tried_on(PGBOSS), *NOW),
+    ),
     rule(
         "handler_promise_left",
         Severity.WARNING,
