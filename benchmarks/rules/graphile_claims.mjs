@@ -46,6 +46,20 @@ const claims = {
     const [job] = await jobs("mial");
     return [job.attempts === 0, `what no list has: ${job.attempts} attempts`];
   },
+  async handler_promise_left() {
+    let done = false;
+    const mail = async () => {
+      await sleep(3000);
+      done = true;
+    };
+    const left = async () => {
+      mail();
+    };
+    await utils.addJob("left", {});
+    await runOnce({ ...base, taskList: { left } });
+    const jobsLeft = (await jobs("left")).length;
+    return [jobsLeft === 0 && !done, `the job is ${jobsLeft ? "kept" : "gone"} while its work still runs`];
+  },
   async graphile_signals_ignored() {
     const before = process.listenerCount("SIGTERM");
     const deaf = await started({ taskList: { none: async () => undefined } });

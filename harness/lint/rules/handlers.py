@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.lint.facts import PGBOSS, Facts
+from harness.lint.facts import GRAPHILE, PGBOSS, Facts
 from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import NOW, rule, weight_of
 
@@ -74,7 +74,7 @@ RULES: Final = (
         ),
         _left,
         scenario="crashes/every_attempt_crashes.yaml",
-        ran=(*tried_on(PGBOSS), *NOW),
+        ran=(*tried_on(PGBOSS, GRAPHILE), *NOW),
     ),
 )
 """Rules about handlers."""
