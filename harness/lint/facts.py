@@ -223,6 +223,14 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class NestStart:
+    """Where an application of NestJS is made, or where something closes one when its process is told to stop."""
+
+    place: Place
+    closes: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Door:
     """A comparison that lets in any request with `key` where the secret is not set."""
 
@@ -326,6 +334,7 @@ class Facts:
     imported: dict[str, Place] = field(default_factory=dict)
     """Libraries of queues that some source imports, each with one of the places."""
     limits: list[Limit] = field(default_factory=list)
+    nest_starts: list[NestStart] = field(default_factory=list)
     listens: list[Place] = field(default_factory=list)
     open_doors: list[Door] = field(default_factory=list)
     """Comparisons with a secret that nothing guards against its being unset."""

@@ -114,6 +114,7 @@ PROCESSOR = (
     "  constructor(private readonly mails: Mails, private readonly auditQueue: Queue) {{ super(); }}\n"
     "  async process(job: Job) {{\n    {}\n  }}\n  async own(job) {{ await post(job); }}\n}}"
 )
+MAIN = 'import {{ NestFactory }} from "@nestjs/core";\nconst app = await NestFactory.create(AppModule);\n{}\n'
 MAILS = (
     "class Sender {\n  async send(job) { await post(job); }\n}\nexport class Mails extends Sender {}\n"
     "export class Outbox {\n  async keep(job) { await post(job); }\n  log(job) { console.log(job); }\n}\n"
@@ -786,6 +787,19 @@ EXAMPLES = [
         bull(WITHIN.format("db.transaction().execute(", "  await mailQueue.add('x', { id });", ")")),
         "queue.ts:4",
         bull(WITHIN.format("db.transaction().execute(", "  return id;", "); await mailQueue.add('x', { id })")),
+    ),
+    *(
+        Example(
+            "nest_workers_not_closed",
+            {**bull(PROCESSOR.format("")), "mails.ts": MAILS, "main.ts": MAIN.format("await app.listen(3000);")},
+            "main.ts:2",
+            {**bull(PROCESSOR.format("")), "mails.ts": MAILS, **main},
+        )
+        for main in (
+            {"main.ts": MAIN.format("app.enableShutdownHooks();")},
+            {"main.ts": MAIN.format("process.on('SIGTERM', async () => { await app.close(); });")},
+            {"main.ts": MAIN.format("close(app);"), "close.ts": "const close = (app) => app.enableShutdownHooks();"},
+        )
     ),
     Example(
         "function_shorter_than_job",

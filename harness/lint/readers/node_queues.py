@@ -20,6 +20,7 @@ from harness.lint.facts import (
     Facts,
     Handling,
     Limit,
+    NestStart,
     Place,
     QueueCall,
     SettingSource,
@@ -248,6 +249,12 @@ class NodeQueues:
             self._graphile(node, name)
         elif owner is not None and self._adds:
             self._bullmq(node, owner, name)
+        if owner is not None and name in _NEST_STARTS and text_of(owner) == "NestFactory" and not self._aside:
+            place = Place(self._module.path, line_of(node))
+            hears = re.search(rb"SIGTERM[\s\S]{,2000}\.close\(", self._module.root.text or b"") is not None
+            self._facts.nest_starts.append(NestStart(place, hears))
+        elif name == "enableShutdownHooks":
+            self._facts.nest_starts.append(NestStart(Place(self._module.path, line_of(node)), closes=True))
         if self._used and name in ("on", "once") and owner is not None and text_of(owner) == "process":
             self._told_to_stop(arguments_of(node))
 
@@ -482,7 +489,8 @@ class NodeQueues:
         handler = Reach(self._constants).method(around, "process", self._module)
         if handler is not None:
             options = {**options, **self._left(*handler)}
-        self._note(BULLMQ, "new Worker", names, options, whole, node)
+        nest = Value("nest", True, Place(self._module.path, line_of(node)), SettingSource.WORK)
+        self._note(BULLMQ, "new Worker", names, {**options, nest.name: nest}, whole, node)
 
     def _graphile(self, node: Node, name: str) -> None:
         arguments = arguments_of(node)
@@ -702,6 +710,7 @@ class NodeQueues:
         )
 
 
+_NEST_STARTS: Final = frozenset({"create", "createApplicationContext", "createMicroservice"})
 UNCOMMITTED: Final = "sent.transaction"
 """The option that says within which transaction a job is sent."""
 _AFTERWARDS: Final = re.compile(r"(?i)commit|after|later|defer|^(then|finally|push|setTimeout|setImmediate|nextTick)$")

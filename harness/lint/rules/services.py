@@ -418,6 +418,22 @@ def _waits_for_jobs(stop: Limit, facts: Facts) -> bool:
     )
 
 
+def _unclosed(facts: Facts) -> Iterator[Breach]:
+    workers = [call for call in facts.calls if "nest" in call.options and not call.aside]
+    packages = {facts.package_of(call.place.file) for call in workers}
+    for package in sorted(packages):
+        starts = [one for one in facts.nest_starts if facts.package_of(one.place.file) == package]
+        if not starts or any(one.closes for one in starts):
+            continue
+        yield Breach(
+            starts[0].place,
+            "nothing tells NestJS to close its workers: SIGTERM ends the process in the middle of a job, which counts "
+            "as stalled, runs again from its beginning, and fails if that happens to it twice",
+            "Call app.enableShutdownHooks(), or app.close() on SIGTERM.",
+            tuple(Related(call.place, "a worker") for call in workers[:MOST_CONTAINERS]),
+        )
+
+
 MOST_CONTAINERS: Final = 5
 
 
@@ -462,6 +478,15 @@ PLATFORM: Final = (
         "Raise stop_grace_period or terminationGracePeriodSeconds.",
         "shutdown/running_job_is_finished.yaml",
         _grace,
+    ),
+    Rule(
+        "nest_workers_not_closed",
+        Severity.NOTE,
+        "An application of NestJS with workers of BullMQ has shutdown hooks, or is closed on SIGTERM.",
+        "A deploy kills running jobs: each waits for 30 s, runs again from its beginning, and the second time fails.",
+        "Call app.enableShutdownHooks().",
+        "shutdown/running_job_is_finished.yaml",
+        _unclosed,
     ),
     Rule(
         "function_shorter_than_job",
