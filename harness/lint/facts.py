@@ -315,6 +315,8 @@ class Facts:
     called: set[str] = field(default_factory=set)
     """Functions that register something and are called, or handed on, somewhere; by name."""
     calls: list[QueueCall] = field(default_factory=list)
+    added_in_sql: dict[str, list[QueueCall]] = field(default_factory=dict)
+    """Jobs of graphile-worker that a function in SQL adds, by its name: what was defined last holds."""
     columns: list[Column] = field(default_factory=list)
     seeds: list[Seed] = field(default_factory=list)
     packages: list[Dependency] = field(default_factory=list)

@@ -35,7 +35,7 @@ from harness.lint.readers.schedules import (
     read_graphile_crontab,
     read_schedules,
 )
-from harness.lint.readers.schema import read_prisma, read_sql
+from harness.lint.readers.schema import forget_functions, read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
 from harness.lint.typescript import Constants, Module, first_error, may_hold_jsx, parse
 
@@ -320,6 +320,8 @@ class _RepositoryReading:
         worth = _FILTERS.get(kind)
         if worth is not None and not _holds(data, worth):
             self._route(path)
+            if kind == "sql" and self.facts.added_in_sql:
+                forget_functions(data.decode("utf-8", "replace"), self.facts)
             if kind == "script":
                 self._constants.unread[path] = partial(parsed_again, path, absolute)
                 if _holds(data, _SENDING) or (b"ueue" in data and _holds(data, _ADDING)):

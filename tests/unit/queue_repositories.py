@@ -48,6 +48,10 @@ TWO_QUEUES = (
     'new Queue("a", {{ connection, defaultJobOptions: {{ {} }} }});\n'
     "new Queue({}, {{ connection, defaultJobOptions: {{ {} }} }});"
 )
+ADDS = (
+    "CREATE OR REPLACE FUNCTION app.sign_up(who text) RETURNS void AS $$\nBEGIN\n"
+    "  PERFORM graphile_worker.add_job('{}', json_build_object('to', who));\nEND;\n$$ LANGUAGE plpgsql;\n"
+)
 LISTED = 'const MAIL = "send-mail";\nawait run({{ taskList: {{ {} }} }});\nawait quickAddJob({{}}, "send-mail", {{}});'
 GRAPHILE = 'import {{ run, quickAddJob }} from "graphile-worker";\n{}'
 
@@ -428,6 +432,15 @@ QUEUES = (
             "mail, [named()]: send",
             "mail, ...more",
         )
+    ),
+    *(
+        Example(
+            "graphile_task_unknown",
+            {**graphile("await run({ taskList: { mail } });"), "m/1.sql": ADDS.format("mial")},
+            "m/1.sql:3",
+            {**graphile("await run({ taskList: { mail } });"), "m/1.sql": ADDS.format("mial"), "m/2.sql": later},
+        )
+        for later in (ADDS.format("mail"), "DROP FUNCTION app.sign_up(text);\n")
     ),
     Example(
         "graphile_signals_ignored",

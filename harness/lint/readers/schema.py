@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from harness.lint.facts import Column, Facts, Place, QueueCall, Seed, SettingSource, Value
+from harness.lint.facts import Column, Facts, Place, QueueCall, Seed, SettingSource, Value, is_aside
 from harness.lint.settings import meaning_of
 
 _TOKEN: Final = re.compile(
@@ -86,6 +86,37 @@ def read_sql(path: str, text: str, facts: Facts) -> None:
             _insert(path, statement, facts, partner)
         elif statement[0].says("LISTEN"):
             facts.listens.append(Place(path, statement[0].line))
+        elif statement[0].says("CREATE", "DROP") and any(token.says("FUNCTION") for token in statement[:4]):
+            _function(path, statement, facts)
+
+
+_ADDS_JOB: Final = re.compile(
+    r"\bgraphile_worker\s*\.\s*add_job\s*\(\s*(?:identifier\s*=>\s*)?'([^']+)'", re.IGNORECASE
+)
+
+
+def _function(path: str, tokens: list[Token], facts: Facts) -> None:
+    """Note which jobs of graphile-worker a function adds; a later migration defines it anew, or drops it."""
+    start = next(index for index, token in enumerate(tokens) if token.says("FUNCTION")) + 1
+    name, _ = _name_at(tokens, start)
+    facts.added_in_sql.pop(name, None)
+    for body in [token for token in tokens if token.kind == "dollar"][:1]:
+        for found in _ADDS_JOB.finditer(body.text):
+            place = Place(path, body.line + body.text.count("\n", 0, found.start(1)))
+            names = frozenset({found[1]})
+            call = QueueCall("graphile-worker", "addJob", found[1], {}, place, names, aside=is_aside(path))
+            facts.added_in_sql.setdefault(name, []).append(call)
+
+
+_DEFINES: Final = re.compile(
+    r"\b(?:CREATE(?:\s+OR\s+REPLACE)?|DROP)\s+FUNCTION\s+(?:IF\s+EXISTS\s+)?(?:[\w\"]+\.)*\"?(\w+)", re.IGNORECASE
+)
+
+
+def forget_functions(text: str, facts: Facts) -> None:
+    """Forget what a function added that a later migration drops, or defines so that it adds nothing."""
+    for name in _DEFINES.findall(text):
+        facts.added_in_sql.pop(name.lower(), None)
 
 
 def _name_at(tokens: Sequence[Token], start: int) -> tuple[str, int]:

@@ -118,7 +118,8 @@ def _task_unknown(facts: Facts) -> Iterator[Breach]:
         return
     known = {name.removeprefix("taskList.") for call in lists for name in call.options if name.startswith("taskList.")}
     seen: set[str] = set()
-    for call in calls_of(facts, GRAPHILE, "addJob", "cron"):
+    in_sql = [call for added in facts.added_in_sql.values() for call in added]
+    for call in (*calls_of(facts, GRAPHILE, "addJob", "cron"), *in_sql):
         if call.queue is not None and call.queue not in known and call.queue not in seen:
             seen.add(call.queue)
             yield Breach(
