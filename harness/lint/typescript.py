@@ -43,8 +43,12 @@ _VALID: Final = re.compile(
 
 Type arguments of a tagged template, `<typeof import("x")>` of a call, members of imported types, `export type *`.
 """
+_NAMED_LIKE_A_TYPE: Final = re.compile(rb"(?<=\()(?:string|number|boolean|any|unknown|object)(?=\)\s*=>)")
+"""A parameter of a type of functions that is called like a type: `(string) => void`."""
 _AMPERSANDS: Final = re.compile(
-    rb"[>}][^<>{};=&]*(?:&(?!&)[^<>{};=&]*)+(?=</|\n[ \t]*<)|(?<=\w=)(?:\"[^\"\n]*&[^\"\n]*\"|'[^'\n]*&[^'\n]*')"
+    rb"[>}][^<>{};=&]*(?:&(?!&)[^<>{};=&]*)+(?=</|\n[ \t]*<)"
+    rb"|[>}][^<>{};=&]*\w\s+&\s+\w[^<>{};=&]*(?=\{)"
+    rb"|(?<=\w=)(?:\"[^\"\n]*&[^\"\n]*\"|'[^'\n]*&[^'\n]*')"
 )
 """Texts and attributes of JSX with a bare `&`, which the grammar takes for an entity."""
 LONGEST_REPAIRED: Final = 300_000
@@ -55,7 +59,7 @@ def parse(text: bytes, *, jsx: bool = False) -> Node:
     root = _parser(jsx).parse(text).root_node
     if not root.has_error or len(text) > LONGEST_REPAIRED:
         return root
-    known = _VALID.sub(_blank, text)
+    known = _NAMED_LIKE_A_TYPE.sub(lambda found: b"_" + found[0][1:], _VALID.sub(_blank, text))
     if jsx:
         known = _AMPERSANDS.sub(lambda found: found[0].replace(b"&", b"_"), known)
     return root if known == text else _parser(jsx).parse(known).root_node

@@ -1082,6 +1082,7 @@ def test_each_package_is_judged_by_its_own_release(tmp_path: Path) -> None:
         "async function rows(): Promise<Row[]> {\n  return db.$queryRaw<{ a: Map<string, number[]> }[]>`select 1`;\n}",
         'const actual = await importOriginal<typeof import("./jobs")>();',
         'export type * from "./types";\nexport type * as names from "./names";',
+        "class Client {\n  ready: (string) => boolean;\n  constructor(private a: (any) => void) {}\n}",
     ],
 )
 def test_valid_typescript_that_the_grammar_stumbles_over_is_read_past(text: str, tmp_path: Path) -> None:
@@ -1093,7 +1094,10 @@ def test_valid_typescript_that_the_grammar_stumbles_over_is_read_past(text: str,
 
 @pytest.mark.parametrize("name", ["status.tsx", "status.js"])
 def test_jsx_is_read_with_a_bare_ampersand_and_in_javascript_too(name: str, tmp_path: Path) -> None:
-    page = '(<p title="a&b">\n  Jobs & retries\n  <a href="/jobs?page=1&size=5">{count} done & gone</a>\n</p>)'
+    page = (
+        '(<p title="a&b">\n  Jobs & retries\n  <a href="/jobs?page=1&size=5">{count} done & gone</a>\n'
+        "  Terms & conditions {count}</p>)"
+    )
     files = {name: f"const page = () => {page};\nexport const JOB_TIMEOUT_SECONDS = 5;\n{CONFIG}"}
 
     assert findings(tmp_path, files) == [f"error timeout_units_disagree {name}:6"]
