@@ -798,6 +798,7 @@ EXAMPLES = [
         for main in (
             {"main.ts": MAIN.format("app.enableShutdownHooks();")},
             {"main.ts": MAIN.format("process.on('SIGTERM', async () => { await app.close(); });")},
+            {"main.ts": MAIN.format("setupGracefulShutdown({ app });")},
             {"main.ts": MAIN.format("close(app);"), "close.ts": "const close = (app) => app.enableShutdownHooks();"},
         )
     ),

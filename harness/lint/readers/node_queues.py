@@ -251,8 +251,7 @@ class NodeQueues:
             self._bullmq(node, owner, name)
         if owner is not None and name in _NEST_STARTS and text_of(owner) == "NestFactory" and not self._aside:
             place = Place(self._module.path, line_of(node))
-            hears = re.search(rb"SIGTERM[\s\S]{,2000}\.close\(", self._module.root.text or b"") is not None
-            self._facts.nest_starts.append(NestStart(place, hears))
+            self._facts.nest_starts.append(NestStart(place, _CLOSES.search(self._module.root.text or b"") is not None))
         elif name == "enableShutdownHooks":
             self._facts.nest_starts.append(NestStart(Place(self._module.path, line_of(node)), closes=True))
         if self._used and name in ("on", "once") and owner is not None and text_of(owner) == "process":
@@ -350,7 +349,7 @@ class NodeQueues:
             if _AFTERWARDS.search(name):
                 return {}
             if _opens_transaction(here) and any(one.type in FUNCTIONS for one in arguments_of(here)):
-                local = {one for one, where in self._module.scoped.items() if any(_within(at, here) for at in where)}
+                local = {one for one, where in self._module.scoped.items() if any(_lies_in(here, at) for at in where)}
                 mine = owner is not None and text_of(owner).partition(".")[0] in local
                 said = Value("transaction", name, Place(self._module.path, line_of(here)), SettingSource.SEND)
                 return {} if mine else {UNCOMMITTED: said}
@@ -711,6 +710,8 @@ class NodeQueues:
 
 
 _NEST_STARTS: Final = frozenset({"create", "createApplicationContext", "createMicroservice"})
+_CLOSES: Final = re.compile(rb"(?i:shut_?down)|SIGTERM[\s\S]{,2000}\.close\(")
+"""How a file says that it closes an application when its process is told to stop, or has that done."""
 UNCOMMITTED: Final = "sent.transaction"
 """The option that says within which transaction a job is sent."""
 _AFTERWARDS: Final = re.compile(r"(?i)commit|after|later|defer|^(then|finally|push|setTimeout|setImmediate|nextTick)$")
@@ -747,7 +748,7 @@ def _opens_transaction(call: Node) -> bool:
     return owner is not None and name in ("$transaction", "transaction")
 
 
-def _within(declared: tuple[int, int, Node], call: Node) -> bool:
+def _lies_in(call: Node, declared: tuple[int, int, Node]) -> bool:
     """Tell whether the block in which a constant holds lies in a call."""
     return call.start_byte <= declared[0] and declared[1] <= call.end_byte
 
