@@ -222,6 +222,19 @@ QUEUES = (
         "tasks.py:4",
         celery(TASK.format("acks_late=True, reject_on_worker_lost=True")),
     ),
+    *(
+        Example(
+            "acks_late_loses_killed",
+            {"Procfile": bad, **celery(TASK.format("acks_late=True"))},
+            "tasks.py:4",
+            {"Procfile": good, **celery(pool + TASK.format("acks_late=True"))},
+        )
+        for bad, good, pool in (
+            ("w: celery worker -P prefork\n", "w: celery worker -P threads\n", ""),
+            ("w: celery worker --pool=solo\nm: celery worker\n", "w: celery worker --pool gevent\n", ""),
+            ("w: celery worker\n", "w: celery worker\n", "app.conf.worker_pool = 'threads'\n"),
+        )
+    ),
     Example(
         "visibility_timeout_too_short",
         celery(CONF.format(3700) + RETRIED.format("", "countdown=7200")),

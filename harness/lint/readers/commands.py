@@ -26,6 +26,8 @@ _OPTIONS: Final[Mapping[str, str]] = {
     "--soft-time-limit": "soft_time_limit",
     "-c": "concurrency",
     "--concurrency": "concurrency",
+    "-P": "pool",
+    "--pool": "pool",
     "-S": "scheduler",
     "-s": "schedule",
     "--scheduler": "scheduler",

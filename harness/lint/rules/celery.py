@@ -23,6 +23,10 @@ VISIBILITY: Final = "broker_transport_options.visibility_timeout"
 CELERY_PREFETCH: Final = 4
 
 
+IN_ONE_PROCESS: Final = frozenset({"threads", "gevent", "eventlet", "solo"})
+"""Pools whose tasks run in the process of the worker."""
+
+
 class _Celery:
     """What holds for the tasks of a repository: the settings of its app, and those of each task above them."""
 
@@ -38,6 +42,7 @@ class _Celery:
             if told and len(told) == len(workers) and all(isinstance(one.value, float) for one in told):
                 # Every worker has its own, which replaces the setting: any task may run for the shortest.
                 self.settings[f"task_{name}"] = min(told, key=lambda value: number_of(value.value) or 0.0)
+        self._workers = workers
         self.tasks = calls_of(facts, CELERY, "task")
         self.sends = calls_of(facts, CELERY, "apply_async")
 
@@ -53,6 +58,14 @@ class _Celery:
     def _told(self, name: str) -> list[Value]:
         """List what each file that has a setting makes of it: several apps, or what one app is under several names."""
         return [options[name] for options in self._by_file.values() if name in options]
+
+    @property
+    def forks(self) -> bool:
+        """Whether some worker runs tasks in processes of its own, as it does where nothing else is said."""
+        told = {value.value for value in self._told("worker_pool")} or {"prefork"}
+        given = [one.options.get("pool") for one in self._workers]
+        pools = {pool for one in given for pool in (told if one is None else {one.value})}
+        return not (pools or told) <= IN_ONE_PROCESS
 
     @property
     def brokers(self) -> set[str]:
@@ -83,6 +96,8 @@ class _Celery:
 
 def _killed(facts: Facts) -> Iterator[Breach]:
     celery = _Celery(facts)
+    if not celery.forks:
+        return  # What is killed is the whole worker: nothing is left that could acknowledge the task.
     reject = celery.settings.get("task_reject_on_worker_lost")
     for call in calls_of(facts, CELERY, "settings") if reject is None or reject.value in (False, None) else ():
         late = call.options.get("task_acks_late")
