@@ -219,7 +219,7 @@ class Limit:
     pattern: str = ""
     service: str = ""
     usual: bool = False
-    """Whether it is the default of a library, which nobody wrote."""
+    """Whether it is the default of a library, and stands nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -206,7 +206,7 @@ def function_around(node: Node) -> Node | None:
 
 
 def called_name(call: Node) -> str:
-    """Return what a call calls, as it is written; empty for what is no call."""
+    """Return what a call calls, as it is written; empty for anything but a call."""
     function = call.child_by_field_name("function")
     return "" if function is None else text_of(function)
 

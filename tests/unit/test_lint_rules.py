@@ -307,7 +307,7 @@ EXAMPLES = [
     ),
     Example(
         "workers_disabled",
-        {".env": "USE_PGBOSS_WORKERS=false\n", "k8s/w.yaml": FLAG_POD.format("True", "web"), "w.ts": ASKS},
+        {"k8s/w.yaml": FLAG_POD.format("True", "web"), "w.ts": ASKS},
         "k8s/w.yaml:4",
         {".env": "USE_PGBOSS_WORKERS=false\n", "k8s/w.yaml": FLAG_POD.format("true", "web"), "w.ts": ASKS},
     ),
