@@ -687,6 +687,15 @@ EXAMPLES = [
     *(
         Example(
             "container_killed_while_stopping",
+            {**boss(STOPS.format("boss.stop()")), "compose.prod.yml": GRACE.format("restart: always")},
+            "boss.ts:3",
+            {**boss(STOPS.format("boss.stop()")), name: GRACE.format("restart: always")},
+        )
+        for name in ("docker-compose.dev.yml", "docker-compose.build.yml")
+    ),
+    *(
+        Example(
+            "container_killed_while_stopping",
             {**boss(STOPS.format(bad)), "compose.yml": GRACE.format("restart: always")},
             "boss.ts:3",
             {**boss(STOPS.format(good), version=version), "compose.yml": GRACE.format(told)},

@@ -94,7 +94,7 @@ def add_environments(
 COMPOSE_GRACE_SECONDS: Final = 10.0
 """What compose grants a stopping service that does not say `stop_grace_period`."""
 _LENGTH: Final = re.compile(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s)?")
-_FOR_DEVELOPERS: Final = re.compile(r"(?i)(^|[._-])(dev|develop|development|local|override|debug)($|[._-])")
+_FOR_DEVELOPERS: Final = re.compile(r"(?i)(^|[._-])(dev|develop|development|local|override|debug|build)($|[._-])")
 
 
 def add_graces(files: Sequence[ComposeFile], facts: Facts) -> None:
