@@ -94,7 +94,7 @@ class CeleryResult:
     def result(self) -> Any:
         """What the task returned, or the text of its error."""
         job = self.job
-        return job.error if self.state == "FAILURE" else (job.output or {}).get("result")
+        return job.error if self.state == "FAILURE" else _received((job.output or {}).get("result"))
 
     @property
     def retries(self) -> int:
@@ -269,7 +269,8 @@ class CeleryTasks:
         from celery.exceptions import Ignore, Reject, Retry
 
         message: Any = job.input
-        given = json.loads(message["body"]) if "body" in message else message
+        sent = json.loads(message["body"]) if "body" in message else message
+        given = _received({"args": sent["args"], "kwargs": sent["kwargs"]})
         about = message["id"], given["args"], given["kwargs"]
         task.push_request(
             id=message["id"],
@@ -304,7 +305,7 @@ class CeleryTasks:
         finally:
             task.pop_request()
         task.on_success(value, *about)
-        return JobResult(success=True, output={"result": value})
+        return JobResult(success=True, output={"result": _serialized(value)})
 
 
 _ABSENT: Final = object()
@@ -312,8 +313,29 @@ _ABSENT: Final = object()
 
 def _carried(given: dict[str, Any]) -> dict[str, Any]:
     """Return how a message holds its arguments: in one text where a broker takes them and JSONB does not (NUL, NaN)."""
+    given = _serialized(given)
     text = None if json_problem(given) is None else json_text(given, nan=True)
     return given if text is None else {"body": text}
+
+
+def _serialized(value: Any) -> Any:
+    """Return what Celery's JSON makes of a value: a UUID, date, Decimal or bytes becomes a tagged dict (kombu 5.3 on).
+
+    What it cannot hold either is returned as it is: who keeps it says what is wrong with it.
+    """
+    from kombu.utils.json import dumps
+
+    try:
+        return value if json_problem(value) is None else json.loads(dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        return value
+
+
+def _received(value: Any) -> Any:
+    """Return what a task, or who asks for its result, is given of what `_serialized` made."""
+    from kombu.utils.json import loads
+
+    return loads(json.dumps(value))
 
 
 def _words(error: BaseException | None) -> str:

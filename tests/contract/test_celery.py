@@ -19,6 +19,9 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 MORE = """
 import time
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from uuid import UUID
 
 import celery
 import pytest
@@ -86,6 +89,17 @@ def test_arguments_that_postgresql_refuses_and_a_broker_takes(job_harness, app):
     assert told == [("a\\x00b", float("inf"), ["a\\x00b"], retries) for retries in (0, 1)]
     with pytest.raises(UsageError, match="a Python object is not JSON"):
         clean.delay(object())
+
+
+def test_what_celerys_json_holds_beyond_json_arrives_as_it_was_sent(job_harness, app):
+    sent = [UUID(int=5), datetime(2026, 1, 2, tzinfo=UTC), date(2026, 1, 2), Decimal("1.5"), b"x"]
+
+    @app.task
+    def echo(*args, **kwargs):
+        return [*args, kwargs]
+
+    job_harness.register_celery(app)
+    assert echo.delay(*sent, order=sent[0]).get() == [*sent, {"order": sent[0]}]
 
 
 def test_handlers_requests_and_names(job_harness, app):
@@ -224,7 +238,7 @@ def told(folder: Path, *words: str) -> str:
 
 
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
-    assert "16 passed" in told(tmp_path)
+    assert "17 passed" in told(tmp_path)
 
 
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:
