@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import FrameSummary
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -136,9 +137,21 @@ def raised_section(raised: Sequence[RaisedError]) -> str:
         words = error.words if error in traced else error.words.partition("\n")[0]
         lines.append(f"{error.job}, attempt {error.attempt} raised {words}")
         if error in traced:
-            own = [frame for frame in error.frames if not frame.filename.startswith((*OWN, *CARRIERS))]
-            lines += [f"    {each.filename}:{each.lineno}, in {each.name}: {each.line}" for each in own[-MOST_FRAMES:]]
+            lines += [
+                f"    {each.filename}:{each.lineno}, in {each.name}: {each.line}" for each in _nearest(error.frames)
+            ]
     return "\n".join(lines)
+
+
+def _nearest(frames: Sequence[FrameSummary]) -> list[FrameSummary]:
+    """Return where an error came through, the last frames of it; those of a library do not push the user's own out."""
+    from harness.processors.noticed import is_others
+
+    left = [frame for frame in frames if not frame.filename.startswith((*OWN, *CARRIERS))]
+    users = [number for number, frame in enumerate(left) if not is_others(frame.filename)]
+    last = [*range(len(left) - 1, -1, -1)]
+    kept = dict.fromkeys([*last[:1], *reversed(users[-(MOST_FRAMES - 1) :]), *last])
+    return [left[number] for number in sorted([*kept][:MOST_FRAMES])]
 
 
 def returned_section(harness: JobHarness) -> str:

@@ -70,6 +70,10 @@ BY_GRAVITY: Final = (
 SINGLE_SHARE: Final = 0.6
 """The share of the runs with a single deviation, where there are more of them than runs."""
 MOST_SHRINKING: Final = 200
+DIFFERING_SHOWN: Final = 200
+"""Characters of each of two lines that differ."""
+DIFFERING_BEFORE: Final = 60
+"""Of these, before the place where they part."""
 WARMING_RUNS: Final = 20
 WARMING_FAULTS: Final = FaultPlan(crash=1, lost_message=1, duplicate=1)
 
@@ -339,7 +343,7 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
     told = "; ".join(again.uncontrolled[:3])
     return (
         "two undisturbed runs differ, so no disturbed one can be judged; the first difference:\n"
-        f"  {differing[0][:200]}\n  {differing[1][:200]}\n"
+        f"{_side_by_side(*differing)}\n"
         + (
             f"Not under control here: {told}. A fixture can give it the same answer in each run: random.seed(7), "
             "or monkeypatch."
@@ -347,6 +351,16 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
             else "Real I/O, unseeded chance or state that a test leaves behind in a module are the usual causes."
         )
     )
+
+
+def _side_by_side(one: str, other: str) -> str:
+    """Show two lines around the place where they part, which in a long one is far from its beginning."""
+    parts = next(
+        (at for at, (mine, its) in enumerate(zip(one, other, strict=False)) if mine != its), min(len(one), len(other))
+    )
+    begin = 0 if parts < DIFFERING_SHOWN - DIFFERING_BEFORE else parts - DIFFERING_BEFORE
+    dots = "..." if begin else ""
+    return "\n".join(f"  {dots}{line[begin : begin + DIFFERING_SHOWN]}" for line in (one, other))
 
 
 def _singles(gates: Sequence[Gate]) -> list[Deviation]:

@@ -352,7 +352,7 @@ def test_calm(job_harness, saved):
 """
 CARELESS = PAYMENT.format(charge='effect("charged", order=job.input)')
 CAREFUL = PAYMENT.format(charge='if job.input not in paid: paid.append(job.input); effect("charged")')
-CHANCE = PAYMENT.format(charge='effect("rolled", number=__import__("os").getpid())')
+CHANCE = PAYMENT.format(charge='effect("rolled", a="x" * 300, number=__import__("os").getpid())')
 
 PAY_TS = """
 export const pay = async (job: any) => {
@@ -521,7 +521,9 @@ def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_differe
     suite.makepyfile(test_it=CHANCE)
     result = suite.runpytest_inprocess("--job-explore=10", "-rs")
     result.assert_outcomes(skipped=1)
-    result.stdout.fnmatch_lines(["*inconclusive: two undisturbed runs differ*", "*rolled*"])
+    result.stdout.fnmatch_lines(
+        ["*inconclusive: two undisturbed runs differ*", '* ...*xx","number":*', '* ...*xx","number":*']
+    )
 
 
 def test_a_token_that_makes_no_sense_is_refused_in_words(suite: pytest.Pytester) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from traceback import FrameSummary
+
 import pytest
 
 import harness.adapters.reference
 import harness.processors
 import harness.report.screen  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+from harness.failure_section import raised_section
+from harness.processors.running import RaisedError
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -132,6 +136,14 @@ def test_it(job_harness):
     assert "claims, attempt 2" not in short  # It shows the last rows only.
     assert "job-1, attempt 1 raised ValueError: no card\njob-1, attempt 2 raised" in short
     assert short.count(', in charge: raise ValueError("no card")') == 1  # The last attempt's place.
+
+
+def test_the_users_own_line_is_shown_however_deep_in_a_library_an_error_arose() -> None:
+    library = [FrameSummary("/venv/site-packages/http.py", number, "send", line="go()") for number in range(9)]
+    frames = [FrameSummary("/shop/pay.py", 3, "charge", line="post()"), *library]
+    shown = raised_section([RaisedError("job-1", 1, "OSError: away", frames)]).splitlines()
+    assert shown[1] == "    /shop/pay.py:3, in charge: post()"
+    assert [line.partition(",")[0][-1] for line in shown[2:]] == ["4", "5", "6", "7", "8"]
 
 
 def test_explain_says_nothing_of_a_test_without_jobs(pytester: pytest.Pytester) -> None:
