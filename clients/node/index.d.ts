@@ -105,6 +105,8 @@ export interface Harness {
     slug: string,
     processor: (job: Given, token: string, signal: any) => unknown,
   ): void;
+  /** An object that has `process`, such as NestJS's `WorkerHost`: the method is called as BullMQ calls it. */
+  register(slug: string, processor: { process(job: any, token?: any, signal?: any): unknown }): void;
   /** Accept a job; also from inside a processor. A held unique key returns the job that holds it. */
   enqueue(
     slug: string,

@@ -499,15 +499,17 @@ class JobHarness(Assertions):
         )
         return [problem for problem in found if problem is not None]
 
-    def unended(self) -> str:
+    def unended(self, *, due: bool = True) -> str:
         """Name the jobs of the test's own that have not ended and that it never looked at; empty where there are none.
 
-        What a processor enqueued is left out: no test has to wait for a reminder in three days.
+        What a processor enqueued is left out: no test has to wait for a reminder in three days. With `due`, it says in
+        words of pytest when those that wait for a time of their own may run.
         """
         live = self._session.board.live
         own = (job for job in self._accepted if job not in self._seen and job not in self._descent.jobs)
         ended = never_ended([live[job] for job in own if job in live])
-        return "\n".join([ended, *(f"  {line}" for line in self.waiting())]) if ended else ""
+        waiting = self.waiting() if due else []
+        return "\n".join([ended, *(f"  {line}" for line in waiting)]) if ended else ""
 
     def waiting(self) -> list[str]:
         """Say of each job that has a later time of its own, and has not run yet, how far off that is."""

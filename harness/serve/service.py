@@ -126,12 +126,12 @@ class OpenedHarness:
             "data": {} if event.data is None else event.data,
         }
 
-    def look_at(self, jobs: Sequence[str]) -> None:
-        """Remember that the test has read how these jobs stand."""
-        known = {handle.id for handle in self.harness.all_enqueued()}
-        for job in jobs:
-            if job in known:
-                self.harness.status(job)
+    def look_at(self, jobs: Sequence[str], *, seen: Sequence[str] = ()) -> None:
+        """Remember that the test has read how these jobs stand, and something of those that it has `seen`."""
+        for job in self._paths.keys() & jobs:
+            self.harness.status(job)
+        for job in self._paths.keys() & seen:
+            self.harness.effects(job=job)
 
     def first_screen(self, *, title: str = "") -> str:
         """Return the first screen of what was judged wrong, the invariants of the test's own included."""
@@ -305,20 +305,24 @@ class HarnessService:
         )
         return OpenedHarness(harness, self._conversation, title=title)
 
-    def close(self, *, looked: Sequence[str] = (), judge: bool = True) -> dict[str, Any]:
-        """Judge and close. `looked` are the jobs whose status the test has read; returns what is wrong, in words."""
+    def close(self, *, looked: Sequence[str] = (), seen: Sequence[str] = (), judge: bool = True) -> dict[str, Any]:
+        """Judge and close; returns what is wrong, and what was not judged, in words.
+
+        `looked` are the jobs whose status the test has read, `seen` those of which it has read anything.
+        """
         if (own := self._workers) is not None:
             return own.finish(looked=looked, judge=judge)
         opened, harness = self.opened, self._harness
         assert opened is not None
         try:
             if not judge:
-                return {"problems": [], "notes": []}
-            opened.look_at(looked)
+                return {"problems": [], "notes": [], "unjudged": []}
+            opened.look_at(looked, seen=seen)
             problems = harness.other_problems()
             if harness.anomalies:
                 problems = [opened.first_screen(), *problems]
-            return {"problems": problems, "notes": harness.notes()}
+            unjudged = [] if problems else [told for told in (harness.unended(due=False), harness.unserved()) if told]
+            return {"problems": problems, "notes": harness.notes(), "unjudged": unjudged}
         finally:
             self.opened = None
             harness.close()

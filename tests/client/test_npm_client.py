@@ -81,6 +81,7 @@ class Project:
         if runner == "jest":
             text = text.replace("job-harness/vitest", "job-harness/jest")
             text = text.replace('import { vi } from "vitest";', 'import { jest } from "@jest/globals";')
+            text = text.replace('from "vitest"', 'from "@jest/globals"')
             text = re.sub(r"\bvi\.", "jest.", text)
         return self.write(f"{name}.{'test' if runner == 'vitest' else 'jest'}.ts", text)
 
@@ -344,6 +345,15 @@ test.explore("a misspelt effect", { runs: 20 }, async () => {
   await harness.enqueue("pay", { order: 7 });
   await harness.runUntilIdle();
 });
+test("forgotten", async () => {
+  harness.register("pay", harness.external("charged"));
+  await harness.enqueue("pay", { order: 7 });
+});
+test("put off", async () => {
+  harness.register("pay", harness.external("charged"));
+  await harness.enqueue("pay", { order: 7 }, { startAfter: "1h" });
+  if (harness.effects("charged").length > 0) throw new Error("too early");
+});
 test.explore.skip("left out", () => Promise.reject(new Error("it was played")));
 test.explore("no job", { runs: 5 }, async () => harness.register("pay", harness.external("charged")));
 """
@@ -357,10 +367,12 @@ def test_what_was_not_judged_is_told_and_fails_where_that_is_asked_for(project: 
         "(did you mean 'charged'?)",
         "effect: not judged: 'charged' was repeated in ",
         "no job: not judged: no job was enqueued",
+        "forgotten: not judged: a job had not ended and the test never looked at it; call runUntilIdle()",
     )
     for strict in ("", "1"):
         ran = project.play(runner, file, JOB_HARNESS_STRICT=strict)
         assert [each for each in told if each not in ran.text] == [], ran.text
+        assert "put off: not judged" not in ran.text
         assert (ran.code, "Inconclusive: not judged: " in ran.text) == ((1, True) if strict else (0, False)), ran.text
 
 
@@ -636,13 +648,16 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { promisify } from "node:util";
 import { Worker } from "node:worker_threads";
 import { vi } from "vitest";
+import { beforeEach } from "vitest";
 import { effect, expect, jobHarness, step, test } from "job-harness/vitest";
 
 const harness = jobHarness();
 const early = promisify(setTimeout);
 const one = async () => 1;
 
-async function runs(processor: (job: any, token: string, signal: any) => unknown, options = {}) {
+beforeEach(() => harness.register("hooked", one));
+
+async function runs(processor: any, options = {}) {
   harness.register("a", processor);
   const job = await harness.enqueue("a", { n: 1 }, options);
   await harness.runUntilIdle();
@@ -701,6 +716,24 @@ test("a processor of BullMQ gets its token and a signal", async () => {
   });
   expect(job).toHaveOutput([1, false, "string", 2]);
 });
+
+class Host {
+  private held = 3;
+  async process(job: any, token?: string) {
+    return [this.held, typeof token, job.data.n];
+  }
+}
+test("an object that has process, as NestJS has it", async () => {
+  expect(await runs(new Host())).toHaveOutput([3, "string", 1]);
+});
+test("REFUSED class", () => runs(Host).then(() => {}));
+test("REFUSED bound", () => runs(Host.prototype.process.bind(new Host())).then(() => {}));
+test("REFUSED cause", async () => {
+  const away = () => Promise.reject(new RangeError("away", { cause: new Error(["no", "route"].join(" ")) }));
+  expect(await runs(away)).not.toHaveStatus("FAILED");
+});
+test("REFUSED own timer", () => early(50), 4_000);
+test("REFUSED date", async () => expect(await runs(async () => new Date(0))).toHaveOutput(new Date(0)));
 
 test("a worker thread is real work, and what is printed goes where it always does", async () => {
   const job = await runs(async () => {
@@ -792,7 +825,8 @@ function state() {
     await runs(async () => void (++count > 1 && (await sleep(10))));
   };
 }
-test.explore("REFUSED body", { runs: 5 }, () => new Promise(() => {}));
+test.explore("REFUSED body", { runs: 5 }, () => early(60));
+test.explore("REFUSED hook", { runs: 5 }, () => harness.enqueue("hooked"));
 test("REFUSED killed", async () => {
   await runs(() => void execSync(`pkill -KILL -P ${process.pid} -f serve`));
 });
@@ -821,6 +855,13 @@ TOLD = (
     "the tool 'a' has a processor already",
     'register("a"): the processor takes 2 parameters, and is called with the job alone',
     "if its second parameter is called token",
+    'register("a"): the processor is the class Host; give a function, or an object of it that has a method process()',
+    "(job) => process(job.input, ...)",
+    "no route",
+    "REFUSED own timer: nothing was asked for 2 s, and a setTimeout of 50 ms waits for virtual time",
+    "a Date has become text there",
+    "5 s, and a setTimeout of 60 ms waits for virtual time",
+    "A hook such as beforeEach runs once, and not for each run",
     'Wrap it: register("a", (job) => processor([job])).',
     "'My Tool' is not a valid tool name",
     "always(): the check returns a promise",
@@ -938,6 +979,11 @@ def test_the_types_are_right(project: Project) -> None:
       harness.register("pay", async (job: BullJob) => job.data.order);
       harness.register("pay", async (job: BullJob, token?: string) => token);
       harness.register("pay", async (job: BullJob, token: string, signal?: AbortSignal) => signal?.aborted);
+      abstract class Host { abstract process(job: BullJob, token?: string): Promise<number> }
+      class Paying extends Host { process = async (job: BullJob) => job.data.order; }
+      harness.register("pay", new Paying());
+      // @ts-expect-error - a class, and not an object of it
+      harness.register("pay", Paying);
       // @ts-expect-error - a task of graphile-worker
       harness.register("pay", async (payload: any, helpers: { job: object }) => helpers.job);
       // @ts-expect-error - it is called with one job

@@ -16,9 +16,9 @@ const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.cl
  *
  * `command` replays it, where TOKEN stands for the token. Returns what it cost, and what was not judged, in words.
  */
-async function explore(harness, body, { name, command, runs, seconds, seed, token, isolated }) {
+async function explore(harness, body, { name, command, runs, seconds, seed, token, isolated, before }) {
   const there = world();
-  const bodies = isolated === undefined ? new Bodies(harness, body, name) : new IsolatedBodies(isolated);
+  const bodies = isolated === undefined ? new Bodies(harness, body, name, before) : new IsolatedBodies(isolated);
   await there.connect();
   there.play = (message) => void bodies.play(message);
   there.registered = (slug, processor) => bodies.registered(slug, processor);
@@ -55,10 +55,12 @@ async function playOnce(harness, body, place) {
 }
 
 class Bodies {
-  constructor(harness, body, name = null) {
+  /** `before` are the tools that hooks registered before the first run. */
+  constructor(harness, body, name = null, before = new Set()) {
     this.harness = harness;
     this.body = body;
     this.name = name;
+    this.before = before;
     this.failure = null;
     this.began = [new Map(), new Map()];
     this.state = new Map();
@@ -83,13 +85,22 @@ class Bodies {
       if (session.mistakes.length > 0) throw session.mistakes[0];
       there.time.refuseLeaving(this.name);
     } catch (error) {
-      failure = error;
+      failure = this.hooked(error);
       if (run === 0) this.failure = error;
     }
     stuck.end();
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
     const judged = { looked: [...session.looked], running: leftRunning(there.host) };
     if (!session.over) there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });
+  }
+
+  /** Say of a tool that a hook registered why no run has it. */
+  hooked(error) {
+    const tool = /^no processor is registered for the tool '([^']*)'/.exec(error?.message ?? "")?.[1];
+    if (!this.before.has(tool)) return error;
+    const why = "\n  A hook such as beforeEach runs once, and not for each run: call register() in the body of the explored test.";
+    for (const part of ["stack", "message"]) error[part] = error[part].replace(/\n\s*Call register\(.*\) first\./, why);
+    return error;
   }
 
   /** Look at what a processor finds around it when a run begins: what the body made anew is as it was in the first runs. */
@@ -112,7 +123,11 @@ class Bodies {
       const signs = there.lastHeard + there.connection.asked.size - 1;
       if (signs !== seen || there.connection.asked.size > 1) [seen, since] = [signs, real.now()];
       else if (real.now() - since > STILL_MS) {
-        found(`the body of the test waits for a promise that does not settle: nothing was asked for ${STILL_MS / 1000} s`);
+        const timer = there.host.waiting()[0];
+        found(
+          `the body of the test waits for a promise that does not settle: nothing was asked for ${STILL_MS / 1000} s` +
+            (timer === undefined ? "" : `, and ${timer}`),
+        );
       }
     }, LOOK_MS);
     return { found: promise, end: () => real.clearInterval(timer) };

@@ -1,5 +1,6 @@
 // The harness as a test sees it: verbs, jobs, side effects. Must not know: test runners, lines.
 "use strict";
+const { isNativeError } = require("node:util/types");
 const { Refused } = require("./connection.cjs");
 const { FOREVER } = require("./host.cjs");
 const { lenient, toJson } = require("./shared/values.cjs");
@@ -10,13 +11,15 @@ const INSPECT = Symbol.for("nodejs.util.inspect.custom");
 const VERB = /[A-Z]/g;
 const NOT_OPEN =
   "no harness is open here\n" +
-  "  Use it inside a test or a beforeEach of the file that called jobHarness(). Tests that run at the same time (`concurrent`)\n" +
-  "  close each other's: let those of a file run one after the other.";
+  "  Call jobHarness() at the top of the file or in a describe, not inside a test, and use it inside a test or a beforeEach there.\n" +
+  "  Tests that run at the same time (`concurrent`) close each other's: let those of a file run one after the other.";
 // `([job]) => ...` and `function ([job]) {...}`, as pg-boss's work() calls it.
 const OF_A_BATCH = /^(?:async\s*)?(?:function\b[^(]*)?\(\s*\[/;
 // `(job, token) => ...` and `async process(job, token, signal) {...}`, as BullMQ's Worker calls it. A task of graphile-worker has
 // two parameters as well, and would take the job for its payload: only the name of the second one tells them apart.
 const OF_BULLMQ = /^[^)]*,\s*\w*token\s*(?:,\s*[\w$]+\s*)?,?\s*\)/i;
+const STILL_MS = 2_000;
+const LOOK_MS = 500;
 
 /** What the Python side has told of one open harness. */
 class Session {
@@ -25,6 +28,8 @@ class Session {
     this.jobs = new Map();
     this.effects = [];
     this.looked = new Set();
+    /** Jobs of which the test has read anything. */
+    this.seen = new Set();
     this.checks = [];
     this.broken = new Set();
     this.asking = Promise.resolve();
@@ -85,6 +90,7 @@ class Job {
   }
 
   #told() {
+    this.#session.seen.add(this.id);
     const told = this.#session.jobs.get(this.id);
     if (told === undefined) throw new Error(neverSeen(this.id, this.#session));
     return told;
@@ -132,6 +138,7 @@ class Job {
 
   /** The side effects of its processor, as [name, data], in order. */
   get effects() {
+    this.#session.seen.add(this.id);
     return this.#session.effects.filter(({ job }) => job === this.id).map(({ name, data }) => [name, data]);
   }
 
@@ -154,6 +161,19 @@ function neverSeen(id, { jobs }) {
   );
 }
 
+/** What serves a tool, and how it is called: a function, or an object that has `process`, as a `WorkerHost` of NestJS. */
+function callable(slug, given) {
+  const method = typeof given !== "function" && typeof given?.process === "function" ? given.process : given;
+  const isClass = typeof method === "function" && /^class\b/.test(String(method));
+  if (typeof method !== "function" || isClass) {
+    throw new TypeError(
+      `register(${JSON.stringify(slug)}): the processor is ${isClass ? `the class ${method.name || "without a name"}` : kind(given)}; ` +
+        `give a function, or an object${isClass ? " of it" : ""} that has a method process()`,
+    );
+  }
+  return { method, call: method === given ? given : (...job) => method.apply(given, job) };
+}
+
 class Harness {
   /** `options` are those of every harness that this one opens. */
   constructor(options = {}) {
@@ -172,7 +192,8 @@ class Harness {
     if (there.session !== null || there.opening) {
       throw new Error(
         "a harness is open already: tests that run at the same time would share one virtual time\n" +
-          "  Let the tests of a file run one after the other (no `concurrent`), and call jobHarness() once for each test.",
+          "  Let the tests of a file run one after the other (no `concurrent`), and call jobHarness() once for each of them: at the top of\n" +
+          "  the file, or in a describe.",
       );
     }
     there.time.refuseLeftOn();
@@ -188,6 +209,7 @@ class Harness {
     there.session = session;
     session.now = told.now;
     there.host.begin({ now: told.now, seed: this.options.seed });
+    session.still = watched(there, (why) => process.stderr.write(`job-harness: ${title}: ${why}\n`));
     return told;
   }
 
@@ -203,6 +225,8 @@ class Harness {
     const { session } = there;
     if (session === null) return;
     let wrong = [];
+    let unjudged = [];
+    session.still?.();
     const left = leftRunning(there.host);
     try {
       if (session.lost !== null) throw session.lost;
@@ -214,7 +238,7 @@ class Harness {
         twoClocks = error; // The other side has to close all the same: else it refuses every later test.
       }
       session.check();
-      ({ problems: wrong } = await there.ask("close", { looked: [...session.looked], judge: judge && twoClocks === null }));
+      ({ problems: wrong, unjudged = [] } = await there.ask("close", { looked: [...session.looked], seen: [...session.seen], judge: judge && twoClocks === null }));
       if (twoClocks !== null) throw twoClocks;
       wrong.push(...left);
     } finally {
@@ -223,7 +247,8 @@ class Harness {
       there.host.end();
     }
     if (judge && session.mistakes.length > 0 && !session.told) throw session.mistakes[0];
-    if (judge && wrong.length > 0) throw shown("JobHarness", spelled(wrong.join("\n\n")));
+    if (judge && wrong.length > 0) throw shown("JobHarness", spelled(wrong.join("\n\n")), there.host.unseen(session));
+    if (judge) tellUnjudged(session.title, unjudged);
   }
 
   /** Ask on behalf of the test, one thing after the other; inside a processor at once. */
@@ -258,25 +283,25 @@ class Harness {
 
   register(slug, processor) {
     if (typeof slug !== "string") throw new TypeError(`register: the tool is ${kind(slug)}; give its name as text`);
-    if (typeof processor !== "function") {
-      throw new TypeError(`register(${JSON.stringify(slug)}): the processor is ${kind(processor)}; give a function`);
-    }
-    const withToken = processor.length > 1 && OF_BULLMQ.test(String(processor));
-    if (processor.length > 1 && !withToken) {
+    const { method, call } = callable(slug, processor);
+    const [length, source, name] = [method.length, String(method), method.name.replace(/^bound /, "") || "processor"];
+    const withToken = length > 1 && OF_BULLMQ.test(source);
+    if (length > 1 && !withToken) {
       throw new TypeError(
-        `register(${JSON.stringify(slug)}): the processor takes ${processor.length} parameters, and is called with the job alone\n` +
-          `  Wrap it, and give it what it needs: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}(job.input, ...)).\n` +
-          "  One for BullMQ gets a token and a signal, too, if its second parameter is called token.",
+        `register(${JSON.stringify(slug)}): the processor takes ${length} parameters, and is called with the job alone\n` +
+          `  Wrap it, and give it what it needs: register(${JSON.stringify(slug)}, (job) => ${name}(job.input, ...)).\n` +
+          "  One for BullMQ gets a token and a signal, too, if its second parameter is called token, which that of a bound function\n" +
+          `  does not tell: give the object that has process(), or register(${JSON.stringify(slug)}, (job, token) => ...).`,
       );
     }
-    if (OF_A_BATCH.test(String(processor))) {
+    if (OF_A_BATCH.test(source)) {
       throw new TypeError(
         `register(${JSON.stringify(slug)}): the processor takes an array of jobs, as pg-boss calls it, and is called with one job\n` +
-          `  Wrap it: register(${JSON.stringify(slug)}, (job) => ${processor.name || "processor"}([job])).`,
+          `  Wrap it: register(${JSON.stringify(slug)}, (job) => ${name}([job])).`,
       );
     }
-    world().host.processors.set(slug, { processor, withToken });
-    world().registered?.(slug, processor);
+    world().host.processors.set(slug, { processor: call, withToken });
+    world().registered?.(slug, method);
     const session = this.#session;
     // What is asked next waits until a mistake is known: it would be told of its consequence.
     session.asking = this.ask("register", { slug }).catch((error) => session.mistakes.push(error));
@@ -358,6 +383,7 @@ class Harness {
   effects(name, { job, ...unknown } = {}) {
     refuseUnknown("effects", unknown, ["job"]);
     const whose = job === undefined ? null : id(job);
+    for (const each of whose === null ? this.#session.jobs.keys() : [whose]) this.#session.seen.add(each);
     const fits = (each) => (name === undefined || each.name === name) && (whose === null || each.job === whose);
     return this.#session.effects.filter(fits).map((each) => ({ ...each, at: new Date(each.at) }));
   }
@@ -476,11 +502,44 @@ function kind(value) {
 
 // errors as a runner shows them ------------------------------------------------------------------------------------
 
-/** An error that is its words alone: no line of the user's raised it. */
-function shown(name, words) {
-  const error = new Error(words);
+/** Set to anything but 0, it fails what passed although something was not judged, as --job-strict does in pytest. */
+const STRICT = "JOB_HARNESS_STRICT";
+
+/** Tell what a pass says nothing of; throw it where that is asked for. */
+function tellUnjudged(title, unjudged) {
+  const lines = unjudged.map((each) => `not judged: ${spelled(each)}`);
+  for (const line of lines) process.stderr.write(`job-harness: ${title}: ${line}\n`);
+  if (lines.length > 0 && !["", "0"].includes(process.env[STRICT] ?? "")) throw shown("Inconclusive", lines.join("\n"));
+}
+
+/** Tell once, where nothing is heard for a while, that the body waits for a timer of its own. Returns what ends the watch. */
+function watched(there, tell) {
+  const { setInterval, clearInterval } = there.time.real;
+  let [heard, looks] = [there.lastHeard, 0];
+  const timer = setInterval(() => {
+    const still = there.lastHeard === heard && there.connection?.asked.size === 0;
+    [heard, looks] = [there.lastHeard, still ? looks + 1 : 0];
+    const [first] = there.host.waiting();
+    if (looks * LOOK_MS < STILL_MS || first === undefined) return;
+    tell(`nothing was asked for ${STILL_MS / 1000} s, and ${first}`);
+    end();
+  }, LOOK_MS);
+  timer.unref?.();
+  const end = () => clearInterval(timer);
+  return end;
+}
+
+/** An error that is its words alone: no line of the user's raised it. `cause` is what a processor threw, if that is one. */
+function shown(name, words, cause) {
+  const error = isNativeError(cause) ? new Error(words, { cause: withoutOurs(cause) }) : new Error(words);
   error.name = name;
   error.stack = `${name}: ${words}`;
+  return error;
+}
+
+/** Take our own lines from where an error came through. */
+function withoutOurs(error) {
+  error.stack = String(error.stack).split("\n").filter((line) => !line.includes(__dirname)).join("\n");
   return error;
 }
 
@@ -506,4 +565,4 @@ function spelled(words) {
   );
 }
 
-module.exports = { Harness, Job, Session, declare, kind, leftRunning, shown, step, wired, refuseUnknown };
+module.exports = { Harness, Job, Session, declare, kind, leftRunning, refuseUnknown, shown, step, tellUnjudged, wired, withoutOurs };

@@ -30,6 +30,8 @@ class Host {
     /** Runs that waited, for a real second, for nothing that is known. */
     this.hanging = new WeakSet();
     this.gates = new Map();
+    /** What the last attempt of a job that threw has thrown, by the job. */
+    this.thrown = new Map();
     this.severed = new Set();
     this.explored = false;
     /** Begins a worker of the test's own anew, by its name. */
@@ -134,6 +136,21 @@ class Host {
     return (this.time.clock?.left(over) ?? []).map((interval) => `a ${interval} still runs: clear it before the processor returns`);
   }
 
+  /** What the first of the FAILED jobs that no test looked at threw. */
+  unseen({ jobs, looked }) {
+    const failed = [...jobs].find(([job, { status }]) => status === "FAILED" && !looked.has(job) && this.thrown.has(job));
+    return failed && this.thrown.get(failed[0]);
+  }
+
+  /** The timers of the test's body that wait for virtual time, in words, the first one first. */
+  waiting() {
+    const timers = [...(this.time.clock?.timers.values() ?? [])];
+    return timers
+      .filter((timer) => timer.owner === null && !timer.repeats && !timer.byLibrary)
+      .sort((one, other) => one.when - other.when)
+      .map(({ wait }) => `a setTimeout of ${wait} ms waits for virtual time, which passes in harness.advance("${wait}ms")`);
+  }
+
   // gates --------------------------------------------------------------------------------------------------------
 
   /** Let the present run stand at a gate, until it is told to go on; of a dead one that is for ever. */
@@ -174,6 +191,7 @@ class Host {
       const { processor, withToken } = found;
       ending = this.ending(run, await (withToken ? processor(job, ...lockOf(run)) : processor(job)));
     } catch (thrown) {
+      this.thrown.set(run.job, thrown);
       ending = { threw: described(thrown) };
     }
     if (this.runs.get(run.name) !== run) return; // Its worker has died.

@@ -1,15 +1,14 @@
 // What a test runner is given: `jobHarness`, `test.explore`, matchers. Vitest and Jest differ in what is handed in.
 "use strict";
 const path = require("node:path");
-const { Harness, Job, declare, refuseUnknown, shown, step } = require("./harness.cjs");
+const { isNativeError } = require("node:util/types");
+const { Harness, Job, declare, kind, refuseUnknown, step, tellUnjudged, withoutOurs } = require("./harness.cjs");
 const { explore, playOnce } = require("./explore.cjs");
 const { PLAYS, PLAYED_TEST } = require("./isolated.cjs");
 const { OwnWorkersHarness } = require("./own.cjs");
 const { world } = require("./world.cjs");
 
 const REPLAY = "JOB_HARNESS_REPLAY";
-/** Set to anything but 0, it fails what passed although something was not judged, as --job-strict does in pytest. */
-const STRICT = "JOB_HARNESS_STRICT";
 const EXPLORED_MS = 120_000;
 const BEGIN_MS = 60_000;
 // A run in a process of its own takes a start of the runner.
@@ -48,9 +47,13 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
   /** A test whose body is played many times, with crashes, pauses, lost replies and duplicates at every gate. */
   const exploring = (test) => function exploreTest(name, options, body) {
     if (typeof options === "function") [options, body] = [{}, options];
+    if (typeof (options ?? {}) !== "object") throw new TypeError(`test.explore: the options are ${kind(options)}; give them as { runs: 50 }`);
     let { runs, seconds, seed, timeout, isolate, ...unknown } = options ?? {};
     refuseUnknown("test.explore", unknown, ["runs", "seconds", "seed", "timeout", "isolate"]);
     if (isolate !== undefined && isolate !== "worker") throw new TypeError(`test.explore: isolate can be "worker", not ${JSON.stringify(isolate)}`);
+    for (const [option, value] of Object.entries({ runs, seconds, seed, timeout })) {
+      if (value !== undefined && typeof value !== "number") throw new TypeError(`test.explore: ${option} is ${kind(value)}; give a number`);
+    }
     if (isolate && runs === undefined) seconds ??= ISOLATED_SECONDS;
     const played = async () => {
       const harness = there.latest;
@@ -58,18 +61,18 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       if (process.env[PLAYS]) return process.env[PLAYED_TEST] === currentTestName ? playOnce(harness, body, process.env[PLAYS]) : undefined;
       if (harness === undefined || there.session === null) throw new Error(`test.explore(${JSON.stringify(name)}) needs a harness: call jobHarness() in this file.`);
       if (harness instanceof OwnWorkersHarness) throw new Error(OWN_EXPLORED);
+      const before = new Set(there.host.processors.keys());
       await harness.close({ judge: false });
       const file = testPath ? path.relative(process.cwd(), testPath) : "";
       const told = await explore(harness, body, {
         name: currentTestName,
         command: `${REPLAY}=TOKEN ${command(file, only(currentTestName))}`,
         token: process.env[REPLAY],
-        runs, seconds, seed,
+        runs, seconds, seed, before,
         isolated: isolate && { command: alone(testPath, only(currentTestName)), test: currentTestName },
       });
-      const unjudged = (told.unjudged ?? []).map((each) => `not judged: ${each}`);
-      for (const line of [told.cost, ...told.notes, ...unjudged]) process.stderr.write(`job-harness: ${name}: ${line}\n`);
-      if (unjudged.length > 0 && !["", "0"].includes(process.env[STRICT] ?? "")) throw shown("Inconclusive", unjudged.join("\n"));
+      for (const line of [told.cost, ...told.notes]) process.stderr.write(`job-harness: ${name}: ${line}\n`);
+      tellUnjudged(name, told.unjudged ?? []);
     };
     test(name, played, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
   };
@@ -94,6 +97,12 @@ function about(job) {
   return job instanceof Job || typeof job?.toString === "function" ? String(job) : "something that is no job";
 }
 
+/** What a matcher that fails throws: a runner shows its cause with the lines of the processor, which `message` alone cannot have. */
+function raised(words, cause) {
+  const error = new Error(words, { cause: withoutOurs(cause) });
+  return withoutOurs(error);
+}
+
 /** `read` takes what is compared from a job. */
 function matcher(what, read) {
   return function match(job, expected) {
@@ -104,9 +113,12 @@ function matcher(what, read) {
     const found = read(job);
     const pass = this.equals(found, expected);
     const told = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+    const same = !pass && JSON.stringify(found) === JSON.stringify(expected) ? "\n  An output is what JSON holds of it: a Date has become text there." : "";
     const message = () =>
       `expected ${about(job)} ${pass ? "not " : ""}to have ${what} ${told(expected)}${pass ? "" : `, but it has ${told(found)}`}` +
-      `${job.error === null ? "" : `\n  its last error: ${job.error}`}`;
+      `${job.error === null ? "" : `\n  its last error: ${job.error}`}${same}`;
+    const cause = world().host.thrown.get(job.id);
+    if (pass === Boolean(this.isNot) && job.error !== null && isNativeError(cause)) throw raised(message(), cause);
     return { pass, message };
   };
 }
