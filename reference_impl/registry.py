@@ -9,9 +9,8 @@ from reference_impl.errors import ConfigurationError, UnknownToolError
 from reference_impl.models import JobProcessor
 from reference_impl.suggestion import did_you_mean
 
-_SLUG = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_LONGEST_SLUG = 50
-"""A slug names a partition, and PostgreSQL cuts names at 63 bytes."""
+_SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]*")
+_LONGEST_SLUG = 100
 
 
 class Registry:
@@ -27,8 +26,8 @@ class Registry:
         """
         if not _SLUG.fullmatch(slug) or len(slug) > _LONGEST_SLUG:
             raise ConfigurationError(
-                f"{slug!r} is not a valid tool name: use lower-case letters, digits and single hyphens, "
-                f"at most {_LONGEST_SLUG} characters, such as 'my-tool'."
+                f"{slug!r} is not a valid tool name: use letters, digits and _ . : / -, a letter or digit first, "
+                f"at most {_LONGEST_SLUG} characters, such as 'my-tool' or 'user.created'."
             )
         if not callable(processor):
             raise ConfigurationError(

@@ -69,8 +69,16 @@ def test_a_second_processor_for_a_slug_is_refused() -> None:
         registry.register_processor("my-tool", lambda _job: JobResult(success=True))
 
 
-@pytest.mark.parametrize("slug", ["", "My-Tool", "a b", "-a", "a--b", "a_b", "x" * 51, "a'; DROP TABLE"])
-def test_what_cannot_name_a_partition_is_no_slug(slug: str) -> None:
+@pytest.mark.parametrize("slug", ["my-tool", "sendEmail", "send_email", "user.created", "email:send", "v2/pay"])
+def test_a_tool_may_be_called_as_jobs_are_called_elsewhere(slug: str) -> None:
+    registry = Registry()
+    registry.register_processor(slug, succeed)
+
+    assert registry.get_registered_tools() == (slug,)
+
+
+@pytest.mark.parametrize("slug", ["", "a b", "-a", "x" * 101, "a'; DROP TABLE", "caf\u00e9", "a\n"])
+def test_what_is_no_plain_name_is_no_slug(slug: str) -> None:
     with pytest.raises(ConfigurationError, match="is not a valid tool name"):
         Registry().register_processor(slug, succeed)
 
