@@ -11,6 +11,7 @@ another actor changed it during the call. That is why a queue that simply does t
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import ClassVar
 
@@ -151,8 +152,9 @@ class StaleEnds(Monitor):
     """Knows which process of an application took each job last, and which ones had it before.
 
     Its steps are no verbs and present no token, so only one is accused that took this very job, lost it to another
-    process, and ends that one's claim in the same life. What fails a job, or lets it wait again, may be a reaper in any
-    worker: it is `stale_fail` only while the lease stands whose holder is alive.
+    process, and ends that one's claim in the same life. A leader takes jobs for others, so the worker that a row names
+    may end it, whoever wrote that. What fails a job, or lets it wait again, may be a reaper in any worker: it is
+    `stale_fail` only while the lease stands whose holder is alive.
     """
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
@@ -173,7 +175,7 @@ class StaleEnds(Monitor):
             self._holder.pop(event.job, None)
             self._had.pop(event.job, None)
         elif after.queue_state is QueueState.ACTIVE:
-            if before is None or not held or (before.token, before.worker) != (after.token, after.worker):
+            if before is None or not held or _changes_hands(before, after):
                 self._takes(event.job, self._life(event.actor))
         elif before is not None and held and event.verb not in LETS_GO:
             self._ends(event, before, after)
@@ -188,7 +190,7 @@ class StaleEnds(Monitor):
         self._holder[job] = taker
 
     def _ends(self, event: Observed, before: JobView, after: JobView) -> None:
-        if self._life(event.actor) not in self._had.get(event.job, ()):
+        if self._life(event.actor) not in self._had.get(event.job, ()) or _names(before.worker, event.actor):
             return
         holder = self._holder[event.job]
         stands = before.lease_until is not None and before.lease_until > event.clock
@@ -199,6 +201,16 @@ class StaleEnds(Monitor):
         else:
             return
         self.breach(name, f"{event.actor} {did} it, though {holder[0]} has taken it over since", job=event.job)
+
+
+def _changes_hands(before: JobView, after: JobView) -> bool:
+    """Whether a running job was taken anew: that attempts are set back, or a worker is taken out, is no claim."""
+    return after.token > before.token or after.worker not in (None, before.worker)
+
+
+def _names(worker: str | None, process: str) -> bool:
+    """Whether the worker of a row is this process, by the whole of its name: `host-w1` and `host-w1.2` are `w1`."""
+    return worker is not None and re.search(rf"(?<!\w){re.escape(process)}(?!\w)", worker) is not None
 
 
 LETS_GO = frozenset({"commit", "end", "rollback", "abort"})

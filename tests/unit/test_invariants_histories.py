@@ -567,6 +567,8 @@ LOST = [saw("update job", WAITING, RUNNING), saw("sweep", RUNNING, RETRYING, act
 TAKEN_OVER = [*LOST, saw("update job", RETRYING, AGAIN, actor="w2")]
 LATER = AGAIN._replace(lease_until=2 * SETTINGS.lease)
 RETAKEN = LATER._replace(token=3, worker="w1")
+ASSIGNED, OTHER = AGAIN._replace(token=3, worker="host-w1.2"), AGAIN._replace(token=3, worker="host-w12")
+RESET, FREED = RUNNING._replace(token=0, attempts=0), RUNNING._replace(worker=None)
 
 
 @pytest.mark.parametrize(
@@ -584,6 +586,13 @@ RETAKEN = LATER._replace(token=3, worker="w1")
         ([*TAKEN_OVER, saw("update job", AGAIN, CANCELLED)], set()),
         ([*TAKEN_OVER, Fault(MINUTE, "w1", "crash", {}), saw("update job", AGAIN, COMPLETED)], set()),
         ([*TAKEN_OVER, saw("update job", AGAIN, RETAKEN), saw("update job", RETAKEN, COMPLETED)], set()),
+        ([*TAKEN_OVER, saw("update job", AGAIN, ASSIGNED, actor="w2"), saw("update job", ASSIGNED, COMPLETED)], set()),
+        (
+            [*TAKEN_OVER, saw("update job", AGAIN, OTHER, actor="w2"), saw("update job", OTHER, COMPLETED)],
+            {"stale_complete"},
+        ),
+        ([LOST[0], saw("retry", RUNNING, RESET, actor="api"), saw("update job", RESET, COMPLETED)], set()),
+        ([LOST[0], saw("sweep", RUNNING, FREED, actor="api"), saw("update job", FREED, COMPLETED)], set()),
         ([*TAKEN_OVER, saw("update job", AGAIN, RETRYING)], {"stale_fail"}),
         ([*TAKEN_OVER, saw("update job", AGAIN, RETRYING, at=SETTINGS.lease)], set()),
         ([*TAKEN_OVER, Fault(MINUTE, "w2", "crash", {}), saw("update job", AGAIN, RETRYING)], set()),
@@ -598,6 +607,10 @@ RETAKEN = LATER._replace(token=3, worker="w1")
         "cancelled",
         "completed in another life",
         "completed after it was taken again",
+        "completed by the one to whom it was assigned",
+        "completes what was assigned to another",
+        "completed after an operator set its attempts back",
+        "completed after its worker was taken out of the row",
         "fails",
         "taken back as the lease is over",
         "taken back from a dead process",
