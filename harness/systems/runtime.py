@@ -8,7 +8,6 @@ Must not know: what a job is, how rows are read.
 
 from __future__ import annotations
 
-import re
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
@@ -47,8 +46,6 @@ TURNED_AWAY: Final = 3
 _AT_WORK: Final = Elsewhere()
 _GOING_ON: Final = Point("going on")
 _SELECT_SECONDS: Final = 0.05
-_COMMITS: Final = ("commit", "end")
-_MODIFIES: Final = re.compile(r"\b(insert\s+into|update|delete\s+from|merge\s+into)\b", re.IGNORECASE)
 
 
 # rounds of a loop that found nothing ----------------------------------------------------------------------------------
@@ -213,14 +210,16 @@ class SystemRun:
     def _passed(self, passing: _Passing) -> None:
         """Take note of what a statement did at the start of a process: that may be the work of its first round."""
         session, sql = passing.session, passing.batch.sql
-        ends = any(tag.writes or tag.startswith("COMMIT") for tag in session.told())
+        tags = session.told()
+        counts_as = session.counts_as(sql, "", tags)
+        ends = any(tag.writes or tag.startswith("COMMIT") for tag in tags) or (not sql and counts_as[1] != "")
         wrote = session.idle and ends
         session.wrote = None
         self._wrote(session.actor, wrote)
         if wrote:
             self.change(session.actor)
         if wrote and self.kernel is not None:
-            self.on_statement(session.actor, point_of(sql), sql, "")
+            self.on_statement(session.actor, *counts_as)
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
         kind = process.program.kind
@@ -528,15 +527,11 @@ class SystemRun:
         session.wrote = None
         self._wrote(process.name, wrote)
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
+        counts_as = session.counts_as(batch.sql, line, tags)
         if batch.sql:
-            point = point_of(batch.sql)
-            whole = session.written if point in _COMMITS and session.written else (point, batch.sql, line)
-            if not session.idle and (any(tag.writes for tag in tags) or _MODIFIES.search(batch.sql)):
-                session.written = (point, batch.sql, line)
-            if session.idle:
-                session.written = None
             self._note(process, (batch.sql, tags), wrote=wrote)
-            self.on_statement(process.name, *whole)
+        if batch.sql or wrote:
+            self.on_statement(process.name, *counts_as)
         if self.listening and session.idle and not (opened and not batch.sql):
             self._nudge()
 

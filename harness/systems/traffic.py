@@ -5,13 +5,15 @@ Each is one `Link` of a process and counts its bytes. Must not know: kernels, wh
 
 from __future__ import annotations
 
+import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
 from harness.foreign.postgres_messages import fields
 from harness.foreign.postgres_proxy import ProxiedSession
+from harness.postgres.gating.connection import point_of
 from harness.postgres.patience import PATIENCE, Deadline
 from harness.sim.request import Exchange
 from harness.systems.database import on_virtual_time
@@ -25,6 +27,11 @@ _COMMITS: Final = ("commit", "end")
 _ENDS: Final = ("commit", "end", "rollback", "abort", "prepare transaction")
 _READING: Final = ("SELECT", "BEGIN", "START", "COMMIT", "ROLLBACK", "SET", "SHOW", "SAVEPOINT", "RELEASE", "FETCH")
 """Statements, by how PostgreSQL calls what was done, that change nothing."""
+_MODIFIES: Final = re.compile(
+    r"\b(insert\s+into|(?<!for\s)(?<!key\s)update|delete\s+from|merge\s+into)\b", re.IGNORECASE
+)
+_CALLS: Final = re.compile(r"\s*(call|select(\s+\*\s+from)?)\s+(?!pg_)[\w.\"]+\s*\(", re.IGNORECASE)
+"""What may write by a function: it is what its transaction wrote, where nothing else in it did."""
 
 
 class Tag(str):
@@ -103,6 +110,16 @@ class DatabaseSession(ProxiedSession):
         """Take what its statements did."""
         tags, self.tags = self.tags, []
         return tags
+
+    def counts_as(self, sql: str, line: str, tags: Iterable[Tag]) -> tuple[str, str, str]:
+        """Return name, text and line of a statement; a COMMIT, or a Sync without a text, is what it lets others see."""
+        said = point_of(sql) if sql else "sync", sql, line
+        whole = self.written if self.written is not None and (not sql or said[0] in _COMMITS) else said
+        if self.idle:
+            self.written = None
+        elif any(tag.writes for tag in tags) or _MODIFIES.search(sql) or (self.written is None and _CALLS.match(sql)):
+            self.written = said
+        return whole
 
 
 class HttpLink:

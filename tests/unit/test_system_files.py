@@ -65,6 +65,32 @@ def test_a_coarse_gate_stands_only_around_a_transaction() -> None:
     assert amid == {"update t": False, "commit": True, "rollback": True}
 
 
+@pytest.mark.parametrize(
+    ("amid", "ends"),
+    [
+        (["SELECT 1 FROM t FOR UPDATE", "UPDATE t SET n = 1", "SELECT f()"], ("update t", "COMMIT")),
+        (["SELECT pg_advisory_xact_lock(1)", "SELECT finish(7)", "SELECT log(7)"], ("select finish(7)", "COMMIT")),
+        (["CALL finish(7)"], ("call finish(7)", "COMMIT")),
+        (["SELECT * FROM finish(7)"], ("select finish", "COMMIT")),
+        (["SELECT 1 FROM t FOR UPDATE"], ("commit", "COMMIT")),
+        (["UPDATE t SET n = 1 RETURNING n"], ("update t", "")),
+        (["SELECT 1 FROM t"], ("sync", "")),
+    ],
+)
+def test_what_ends_a_transaction_is_told_as_what_was_written_in_it(amid: list[str], ends: tuple[str, str]) -> None:
+    ours, theirs = socketpair()
+    with ours, theirs:
+        session = DatabaseSession(create_connection_pair(), ours, pid=1)
+        session._status = b"T"
+        for sql in amid:
+            session.counts_as(sql, "app.py:1", ())
+        session._status = b"I"
+        told = session.counts_as(ends[1], "", ())
+        assert told[0] == ends[0]
+        assert session.counts_as("COMMIT", "", ()) == ("commit", "COMMIT", "")
+        session.close()
+
+
 def _stands(session: DatabaseSession, point: str) -> bool:
     waiting = session.gate(point).__await__()
     return next(waiting, None) is not None
