@@ -213,7 +213,7 @@ def _names(worker: str | None, process: str) -> bool:
     return worker is not None and re.search(rf"(?<!\w){re.escape(process)}(?!\w)", worker) is not None
 
 
-LETS_GO = frozenset({"commit", "end", "rollback", "abort"})
+LETS_GO = frozenset({"commit", "end", "rollback", "abort", "sync"})
 """Statements that end a transaction in which nothing was written: what is seen then is another's that waited for it."""
 
 
