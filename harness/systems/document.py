@@ -76,7 +76,8 @@ class ProcessPart(NoNulls):
     """One kind of process."""
 
     command: Command
-    """The command that starts it, without a shell; `node` is the Node that the harness finds."""
+    """The command that starts it, without a shell; `node` is the Node that the harness finds. `$NAME`, `${NAME}` and
+    `${NAME:-default}` are taken from the environment of the process, its port included."""
     instances: Annotated[int, Field(ge=1, le=3)] | None = None
     """Workers: as many as a run draws, up to this number, are called w1, w2, w3."""
     env: Environment = Field(default_factory=dict)
@@ -401,8 +402,11 @@ class _SystemReading:
         """Return what the file says. Raises SystemFileError where that makes no sense."""
         part = self._part
         processes = tuple([self._process(name, each) for name, each in part.processes.items()])
-        if sum(bool(kind.instances) for kind in processes) > 1:
-            raise self._error(("processes",), "two kinds of process have `instances`: one kind has the workers")
+        several = [kind.name for kind in processes if kind.instances]
+        if len(several) > 1:
+            told = f"two kinds of process have `instances`, {several[0]} and {several[1]}: only the workers may"
+            hint = f"Name each of the others by itself, as {several[1]}_a and {several[1]}_b with the same command."
+            raise self._error(("processes",), told, hint)
         send = part.send
         if (send.request is None) == (send.sql is None):
             raise self._error(("send",), "give either a `request` or `sql`")

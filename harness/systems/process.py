@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -39,6 +40,8 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_
 """What of our own environment a process finds in its own."""
 
 
+_RUN_BY_PYTHON: Final = re.compile(rb"""^(?:#!|'''exec' ).*[/\s]python[\d.]*["\s]""")
+_VARIABLE: Final = re.compile(r"\$(?:\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|(?P<bare>[A-Za-z_]\w*))")
 _LINES_KEPT: Final = 60
 _LINES_SHOWN: Final = 12
 _LOOKS: Final = 10
@@ -121,7 +124,7 @@ def _program(kind: ProcessKind, file: SystemFile) -> Program:
     if not runtime:
         raise SystemFileError(
             f"{kind.place}: `{kind.command[0]}` is neither node nor python, and only in these is time ours",
-            hint="Write the command as `node ...` or `python ...`.",
+            hint="Write the command as `node ...` or `python ...`, or as a script that Python runs: `uvicorn ...`.",
         )
     environment = {**base_environment(file), **kind.environment}
     if runtime == "node":
@@ -142,10 +145,34 @@ def resolved(command: tuple[str, ...], file: SystemFile, *, place: str) -> tuple
     if name in PYTHON and "/" not in command[0]:
         python = sys.executable if file.python is None else str(file.folder / file.python)
         return (python, *command[1:]), "python"
-    found = shutil.which(command[0], path=os.pathsep.join((str(file.folder), os.environ.get("PATH", ""))))
+    scripts = Path(sys.executable if file.python is None else file.folder / file.python).parent
+    found = shutil.which(
+        str(file.folder / command[0]) if "/" in command[0] else command[0],
+        path=os.pathsep.join((str(file.folder), str(scripts), os.environ.get("PATH", ""))),
+    )
     if found is None:
         raise SystemFileError(f"{place}: there is no program {command[0]!r}", hint="Is it on the PATH?")
-    return (found, *command[1:]), "node" if name in NODE else "python" if name.startswith("python") else ""
+    return (found, *command[1:]), "node" if name in NODE else "python" if _is_python(Path(found)) else ""
+
+
+def _is_python(program: Path) -> bool:
+    """Whether a program is Python, or a script that Python runs, as those are that packages install."""
+    if program.name.startswith("python"):
+        return True
+    with program.open("rb") as file:
+        first = file.readline(_LONGEST_LINE)
+        if first.startswith(b"#!/bin/sh"):  # What pip writes where the path of Python is long, or has a space in it.
+            first = file.readline(_LONGEST_LINE)
+    return _RUN_BY_PYTHON.search(first) is not None
+
+
+def expanded(command: tuple[str, ...], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Put values in the place of `$NAME`, `${NAME}` and `${NAME:-default}`, as a shell would; what is not set stays."""
+
+    def value(found: re.Match[str]) -> str:
+        return environment.get(found["name"] or found["bare"], found["default"] or found[0])
+
+    return tuple([_VARIABLE.sub(value, word) for word in command])
 
 
 def base_environment(file: SystemFile) -> dict[str, str]:
@@ -230,14 +257,16 @@ class SystemProcess:
 
         What these are was seen in a start before. Where such a process cannot be made, the command is started.
         """
-        key = self.program.kind.name
+        environment = self._environment()
+        command = expanded(self.program.command, environment)
+        key = " ".join((self.program.kind.name, *command))
         if key not in parents:
             parents[key] = None
             if self.program.runtime == "python" and self.modules:
                 with suppress(EnvironmentUnavailable):
                     parents[key] = ForkServer(
-                        self.program.command,
-                        environment=self._environment(),
+                        command,
+                        environment=environment,
                         folder=self.program.folder,
                         modules=self.modules,
                     )
@@ -272,8 +301,8 @@ class SystemProcess:
             printed.append(line[:_LONGEST_LINE])
             del printed[:-_LINES_KEPT]
 
-        command, folder = self.program.command, self.program.folder
-        environment = self._environment()
+        folder, environment = self.program.folder, self._environment()
+        command = expanded(self.program.command, environment)
         if self._fork is not None:
             try:
                 return Peer(command, name=self.name, environment=environment, log=log, fork=self._fork)

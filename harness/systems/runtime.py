@@ -249,7 +249,8 @@ class SystemRun:
 
     def _not_ready(self, process: SystemProcess, message: str) -> SystemFileError:
         tail = process.tail
-        said = f"; it last said:\n{tail}" if tail and tail not in message else ""
+        told = "\n".join(filter(str.strip, message.splitlines()))
+        said = f"; it last said:\n{tail}" if tail and tail not in told else ""
         return SystemFileError(
             f"{process.program.kind.place}: {process.name} did not become ready: {message}{said}",
             hint=f"Does it start by itself? {' '.join(process.program.kind.command)}",

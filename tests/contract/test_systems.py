@@ -557,7 +557,7 @@ def test_a_job_that_was_accepted_and_is_in_no_row_has_vanished(
 
 
 TAKES = """
-import json, os, psycopg
+import json, os, sys, psycopg
 from http.server import BaseHTTPRequestHandler, HTTPServer
 class Api(BaseHTTPRequestHandler):
     def do_POST(self):
@@ -572,7 +572,7 @@ class Api(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
-HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Api).serve_forever()
+HTTPServer(("127.0.0.1", int(sys.argv[1])), Api).serve_forever()
 """
 
 
@@ -594,7 +594,7 @@ def test_requests_and_rows_by_which_nothing_could_be_judged_are_refused_before_t
 ) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)
     (tmp_path / "api.py").write_text(TAKES)
-    (tmp_path / "system.yaml").write_text(PREAMBLE.replace(old, new).lstrip())
+    (tmp_path / "system.yaml").write_text(PREAMBLE.replace("api.py", "api.py $PORT").replace(old, new).lstrip())
     with pytest.raises(HarnessError, match=told):
         _played(opened(tmp_path / "system.yaml"))
 
@@ -607,7 +607,8 @@ def test_a_process_id_in_the_name_of_a_worker_is_shown_as_the_process_and_the_sa
     (tmp_path / "schema.sql").write_text(SCHEMA.replace("name text", "name text, held text"))
     claims = TAKES.replace("(id, name,", "(held, id, name,").replace("VALUES (", "VALUES ('host-' || %s, ")
     (tmp_path / "api.py").write_text(claims.replace("(name,)", "(os.getpid(), name)"))
-    (tmp_path / "system.yaml").write_text(PREAMBLE.replace("id, name,", "id, name, held AS worker,").lstrip())
+    system = PREAMBLE.replace("api.py", "api.py $PORT").replace("id, name,", "id, name, held AS worker,")
+    (tmp_path / "system.yaml").write_text(system.lstrip())
     events = _played(opened(tmp_path / "system.yaml")).history.events
     assert [event.after.worker for event in events if type(event) is Observed and event.after] == ["host-api"]
 
@@ -624,7 +625,10 @@ class Api(BaseHTTPRequestHandler):
 HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Api).serve_forever()
 """
 MISBEHAVIOURS = {
-    "it exits at once": ("raise SystemExit('no such setting: FOO')", r"system.yaml:5: api did not become ready.*FOO"),
+    "it exits at once": (
+        "raise SystemExit('no such setting: FOO\\n\\nSet it.')",
+        r"system.yaml:5: api did not become ready(?!.*it last said).*FOO",
+    ),
     "it never listens": ("import time\nwhile True: time.sleep(60)", r"does not listen at the port that PORT names"),
     "it answers with an error": (HEALTHY.replace("200", "503"), r"answers GET / with 503"),
     "it calls a host that is not named": (

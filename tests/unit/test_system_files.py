@@ -18,6 +18,7 @@ from harness.systems import SystemEngine, _error_in
 from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
 from harness.systems.http_wire import HttpReader, request
+from harness.systems.process import expanded, resolved
 from harness.systems.traffic import DatabaseSession
 from harness.wiring import is_system_file
 
@@ -151,7 +152,7 @@ def test_queue_files_are_no_system_files() -> None:
             r":1: outside.pay.example.com.key: nothing",
         ),
         ("format: 1", "promises: {no_row: {paid: {sql: DELETE FROM x}}}\nformat: 1", r"no_row.paid: .* is no SELECT"),
-        ("http: {port_env: PORT}", "instances: 1", "two kinds of process have `instances`"),
+        ("http: {port_env: PORT}", "instances: 1", "`instances`, worker and api: only .*\n  Name .* api_a and api_b"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(old: str, new: str, told: str, tmp_path: Path) -> None:
@@ -163,6 +164,37 @@ def test_what_is_wrong_is_told_with_its_line(old: str, new: str, told: str, tmp_
     path.write_text(WHOLE.replace(old, new))
     with pytest.raises(SystemFileError, match=told):
         read_system_file(str(path))
+
+
+@pytest.mark.parametrize(
+    ("first", "runtime"),
+    [
+        ("#!/venv/bin/python3.12", "python"),
+        ("#!/usr/bin/env python3", "python"),
+        ('#!/bin/sh\n\'\'\'exec\' "/a folder/bin/python" "$0" "$@"', "python"),
+        ("#!/python/bin/ruby", ""),
+        ("#!/usr/bin/env node", ""),
+        ("#!/bin/sh\nexec python", ""),
+    ],
+)
+def test_a_script_that_a_package_has_installed_is_a_command_where_python_runs_it(
+    first: str, runtime: str, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("")
+    (tmp_path / "bin").mkdir()
+    script = tmp_path / "bin/serve"
+    script.write_text(f"{first}\n")
+    script.chmod(0o755)
+    (tmp_path / "system.yaml").write_text(f"python: bin/python\n{WHOLE}")
+    file = read_system_file(str(tmp_path / "system.yaml"))
+    for command in ("serve", "bin/serve"):
+        assert resolved((command, "-p", "1"), file, place="") == ((str(script), "-p", "1"), runtime)
+
+
+def test_a_command_takes_variables_from_the_environment_of_its_process() -> None:
+    words = ("--port=$PORT", "${PORT:-8000}", "${HOST:-localhost}", "$OTHER", "${OTHER}", "5$", "$1")
+    filled_in = ("--port=4711", "4711", "localhost", "$OTHER", "${OTHER}", "5$", "$1")
+    assert expanded(words, {"PORT": "4711"}) == filled_in
 
 
 def test_the_name_of_a_job_is_filled_in_wherever_it_stands() -> None:
