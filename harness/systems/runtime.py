@@ -35,7 +35,7 @@ from harness.systems.document import SystemFile, SystemFileError
 from harness.systems.http_wire import HttpMessage
 from harness.systems.http_wire import request as http_request
 from harness.systems.process import ProcessEnded, ProcessTimer, SystemProcess, programs_of
-from harness.systems.traffic import DatabaseSession, OutsideCall, ProcessRequest, Tag
+from harness.systems.traffic import DatabaseSession, OutsideCall, ProcessRequest, Tag, changed_tables
 
 RESTART: Final[Duration] = 5 * SECOND
 """How long a platform takes to bring a process back that died of itself."""
@@ -594,7 +594,7 @@ class SystemRun:
 
     def _is_upkeep(self, sql: str) -> bool:
         """Whether a statement writes no more than that its process was there."""
-        return point_of(sql).rpartition(" ")[2] in self.file.upkeep
+        return is_upkeep(sql, self.file.upkeep)
 
     def _close_round(self, process: SystemProcess) -> None:
         """Judge a round once its process is quiet: whether the next one would find nothing either.
@@ -876,6 +876,14 @@ def _on_grid(timer: ProcessTimer, instant: Instant) -> Instant:
 def open_outside() -> socket.socket:
     """Listen for the calls of one process to the outside."""
     return socket.create_server(("127.0.0.1", 0), backlog=64)
+
+
+def is_upkeep(sql: str, tables: frozenset[str]) -> bool:
+    """Whether a statement is about one of these tables, or changes nothing but them, in its WITH too."""
+    if point_of(sql).rpartition(" ")[2] in tables:
+        return True
+    changed = changed_tables(sql)
+    return bool(changed) and tables.issuperset(changed)
 
 
 def processes_of(file: SystemFile, database: SystemDatabase, workers: Sequence[str]) -> list[SystemProcess]:

@@ -19,6 +19,7 @@ from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
 from harness.systems.http_wire import HttpReader, request
 from harness.systems.process import expanded, resolved
+from harness.systems.runtime import is_upkeep
 from harness.systems.traffic import DatabaseSession
 from harness.wiring import is_system_file
 
@@ -215,6 +216,24 @@ def test_the_name_of_a_job_is_filled_in_wherever_it_stands() -> None:
 )
 def test_the_time_of_the_machine_is_written_as_a_function(sql: str, anew: str | None) -> None:
     assert on_virtual_time(sql) == (sql if anew is None else anew)
+
+
+@pytest.mark.parametrize(
+    ("sql", "upkeep"),
+    [
+        ("UPDATE boss.version SET at = now()", True),
+        ("WITH prior AS (SELECT at FROM boss.version), c AS (UPDATE boss.version SET at = now()) SELECT 1", True),
+        (
+            "BEGIN; WITH l AS (SELECT 1) INSERT INTO boss.beat VALUES (1) ON CONFLICT (id) DO UPDATE SET at = 1; END",
+            True,
+        ),
+        ('WITH j AS (SELECT id FROM job FOR UPDATE OF job) UPDATE ONLY "boss".version SET at = now()', True),
+        ("WITH c AS (UPDATE boss.version SET at = now()) INSERT INTO job SELECT 1", False),
+        ("WITH j AS (SELECT at FROM boss.version FOR UPDATE) SELECT 1", False),
+    ],
+)
+def test_an_upkeep_is_known_where_a_with_writes_it_down(sql: str, upkeep: bool) -> None:
+    assert is_upkeep(sql, frozenset({"boss.version", "boss.beat"})) is upkeep
 
 
 def test_http_is_whole_only_once_all_of_it_is_there() -> None:
