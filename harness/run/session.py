@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import EnvironmentUnavailable, Hung, LimitReached, StepsSpent
 from harness.faults import FaultPlan, interferences
+from harness.history.event import Observed
 from harness.interruption import stopping_point
 from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
@@ -216,6 +217,9 @@ class Session(LiveSession):
         )
         staged = None if engine.info.processes is None else engine.info.processes(self.queue)
         self.application: Application = staged or application or engine.info.application or StockApplication()
+        self._sends_by_itself = engine.info.processes is not None and engine.info.statements is not None
+        """Whether processes other than the clients of the scenario may send jobs."""
+        self._healed = False
         self._quiet = quiet_limit(scenario)
         self._until = until
         self._passed = 0
@@ -401,6 +405,7 @@ class Session(LiveSession):
 
     def _heal(self) -> None:
         self.recorder.phase("heal")
+        self._healed = True
         self.judge.healed(self.board.views)
         kernel = self.kernel
         kernel.interferences = []
@@ -463,9 +468,26 @@ class Session(LiveSession):
         if wake is None:
             return True
         if wake - self.recorder.last_change <= quiet:
-            return False  # as most often, whatever else it counts from
-        since = max(start, self.recorder.last_change, *self.kernel.outages.values())
+            if not self._sends_by_itself or self._moved_within(quiet, wake):
+                return False  # as most often, whatever else it counts from
+            changed = 0
+        else:
+            changed = self.recorder.last_change
+        since = max(start, changed, *self.kernel.outages.values())
         return wake - since > quiet and not self._planned_ahead()
+
+    def _moved_within(self, quiet: Duration, wake: Instant) -> bool:
+        """Say whether a job that a client sent changed, or once all is healed one that has not ended.
+
+        What a scheduler of the system sends never ends, and while its workers are dead none of it does.
+        """
+        plans, live = self.world.plans, self.board.live if self._healed else ()
+        for event in reversed(self.recorder.history.events):
+            if wake - event.at > quiet:
+                return False
+            if type(event) is Observed and (event.job in plans or event.job in live):
+                return True
+        return False
 
     def _planned_ahead(self) -> bool:
         """Say whether a client still has something to send, or a job waits for its time."""

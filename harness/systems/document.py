@@ -239,6 +239,11 @@ class ProcessKind:
         """Whether it listens."""
         return bool(self.port_variable)
 
+    @property
+    def may_be_a_scheduler(self) -> bool:
+        """Whether it is neither a worker nor takes requests, so that it may do what the time of day says."""
+        return not self.instances and not self.takes_requests
+
 
 @dataclass(frozen=True, slots=True)
 class SystemCron:

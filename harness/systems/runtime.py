@@ -22,7 +22,7 @@ from harness.errors import EnvironmentUnavailable, Hung
 from harness.foreign.database import timestamp_of
 from harness.foreign.postgres_messages import Batch
 from harness.foreign.postgres_proxy import PasswordEndpoint
-from harness.model.duration import SECOND, Duration, Instant, format_duration
+from harness.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
 from harness.postgres.gating import SessionCoordinator
 from harness.postgres.gating.connection import point_of
 from harness.postgres.patience import Deadline
@@ -639,6 +639,9 @@ class SystemRun:
         if known is None or known.idle_at != self.changes or timer.wait <= 0:
             return timer.when
         until = self.next_instant(known.fired_at)
+        if process.program.kind.may_be_a_scheduler:  # It may ask its own clock whether something is due this minute.
+            minute = (known.fired_at // MINUTE + 1) * MINUTE
+            until = minute if until is None else min(until, minute)
         return None if until is None else _on_grid(timer, max(until, timer.when))
 
     def _first_due(self, process: SystemProcess) -> ProcessTimer | None:

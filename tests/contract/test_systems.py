@@ -22,7 +22,7 @@ from harness.foreign.peer import children_of
 from harness.foreign.postgres_messages import Frame
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.history.event import Call, Effect, Observed
-from harness.model.duration import SECOND
+from harness.model.duration import MINUTE, SECOND
 from harness.postgres.patience import Deadline
 from harness.report.screen import first_screen, screen_text
 from harness.run.play import play
@@ -337,6 +337,53 @@ def test_a_process_whose_start_waits_for_a_lock_goes_on_once_the_one_that_keeps_
     ]
     assert [run.verdict for run in runs] == [Verdict.PASS, Verdict.PASS]
     assert writers == [["w1"], ["w2"]]
+
+
+ENDS = """
+import os, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+while True:
+    db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'")
+    time.sleep(2)
+"""
+EVERY_THIRD_MINUTE = """
+import os, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+done = None
+while True:
+    every, minute = db.execute("SELECT 3").fetchone()[0], int(time.time()) // 60
+    if minute % every == 0 and minute != done:
+        db.execute("INSERT INTO job (name) VALUES ('by itself')")
+        done = minute
+    time.sleep(20)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_scheduler_that_polls_sends_by_its_own_clock_and_a_run_comes_to_rest_although_it_never_stops(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(ENDS)
+    (tmp_path / "beat.py").write_text(EVERY_THIRD_MINUTE)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace(
+            "api: {command: python api.py, http: {port_env: PORT}}",
+            "{worker: {command: python worker.py, instances: 1}, beat: {command: python beat.py}}",
+        )
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .replace(
+            "ready_seconds", "settings: {lease: 1s, job_timeout: 1s, stuck_timeout: 1s, retry_delay: 1s}\nready_seconds"
+        )
+        .lstrip()
+    )
+    run = _played(opened(tmp_path / "system.yaml"))
+    came = [event.at // MINUTE for event in run.history.events if type(event) is Observed and event.before is None]
+    assert (run.verdict, came[:4]) == (Verdict.PASS, [0, 0, 3, 6])
 
 
 BY_A_CHILD = """
