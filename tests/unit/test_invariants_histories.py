@@ -629,6 +629,14 @@ def judged_by_all(history: Sequence[Line], invariants: tuple[Invariant, ...] = C
     return {item.name for item in judge.anomalies}
 
 
+@pytest.mark.parametrize(("sent", "names"), [("", {"silent_success"}), ("a", {"silent_success"}), ("b", set())])
+def test_a_job_that_no_client_sent_may_do_its_work_without_a_run_that_is_seen(sent: str, names: set[str]) -> None:
+    rules = Rules(SETTINGS, {job: JobFacts() for job in sent}, excuses=excuses())
+    judge = Judge(stepwise((ANOMALIES["silent_success"][0],)), rules)
+    judge.see(saw("update job", RUNNING, COMPLETED))
+    assert {item.name for item in judge.anomalies} == names
+
+
 def life(*end: Line, final: bool, priority: int, lasts: JobView) -> list[Line]:
     """A job that may run once, from when it is sent until its row is deleted, a retention after its end."""
     sent = WAITING._replace(max_attempts=lasts.max_attempts, priority=priority)
