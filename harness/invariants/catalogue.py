@@ -168,7 +168,7 @@ SHORT: Final = {
     Guarantee.REPEATABLE_MAINTENANCE: "repeatable maintenance",
     Guarantee.STORE_CLOCK: "the store's clock",
     Guarantee.RETENTION: "retention",
-    Guarantee.OWN: "the test's own rules",
+    Guarantee.OWN: "your own rules",
 }
 WHOLE = "none was seen to break"
 

@@ -57,7 +57,7 @@ class Guarantee(StrEnum):
     REPEATABLE_MAINTENANCE = "maintenance is safe to run late, twice, or concurrently"
     STORE_CLOCK = "only the store's clock decides"
     RETENTION = "no job is deleted before it has ended and its retention is over"
-    OWN = "what the test itself requires"
+    OWN = "a rule of your own"
 
     @property
     def rank(self) -> int:
