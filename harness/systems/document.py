@@ -37,7 +37,7 @@ JOB: Final = "${job}"
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _REQUEST: Final = re.compile(rf"({'|'.join(METHODS)}) (/\S*)")
 _CALL: Final = re.compile(rf"(?:{'|'.join(METHODS)}) ([^/\s]+)/\S*")
-_LAUNCHERS: Final = ("npm", "npx", "pnpm", "yarn", "bun", "docker", "uv", "poetry")
+_LAUNCHERS: Final = ("npm", "npx", "pnpm", "yarn", "bun", "docker", "uv", "poetry", "tsx")
 
 
 class SystemFileError(UsageError):
@@ -500,7 +500,8 @@ class _SystemReading:
             raise self._error(
                 path,
                 f"{words[0] if words else 'it'} starts other programs, and a process is observed from its own start",
-                "Write what it starts: `node dist/worker.js` in place of `npm run worker`.",
+                "Write what it starts: `node dist/worker.js` in place of `npm run worker`, and "
+                "`node --import tsx worker.ts` in place of `tsx worker.ts`.",
             )
         if any(word in ("&&", "||", "|", ";", "&", ">", "<") for word in words):
             raise self._error(path, "no shell runs it", "Put several commands into a file, and name that: sh run.sh")

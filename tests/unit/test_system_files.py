@@ -134,6 +134,11 @@ def test_queue_files_are_no_system_files() -> None:
         ("jobs: SELECT", "jobs: tool_job + pgbos", r":10: jobs: .*tool_job \+ pgboss"),
         ("SELECT id, status FROM mail", "mail.sql", r":10: jobs: .*mail.sql: cannot be read"),
         ("python app.py worker", "npm run worker", r":5: processes.worker.command: .?npm.? starts other programs"),
+        (
+            "python app.py worker",
+            "tsx worker.ts",
+            r":5: .*tsx starts other programs.*\n.*`node --import tsx worker.ts`",
+        ),
         ("python app.py worker", "python app.py && true", r":5: .*no shell runs it"),
         ("to: api, body", "to: apt, body", r":9: send: to: no process 'apt' takes requests.*api"),
         ("GET /sweep", "sweep", r":8: cron.sweep.request: 'sweep' is no request"),
