@@ -138,7 +138,12 @@ class Sampler:
         drawn = run_seed(seed, number)
         try:
             run = self.sample(drawn)
-            again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
+            try:
+                again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
+            except (StepHung, *INTERRUPTIONS):
+                self._took_place(tally, run, number)
+                self._judged(tally, run, number)  # What it showed is not lost with its second play.
+                raise
         except StepHung as hung:
             tally.trouble = self.trouble_of(hung, f"run {number} (seed {drawn}): ")
             tally.torn = True
@@ -146,17 +151,21 @@ class Sampler:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; what was found is kept
             tally.trouble = self.trouble_of(error)
             return False
-        tally.runs += 1
-        tally.steps += run.steps
-        tally.stock = self._stock
+        self._took_place(tally, run, number)
         if self._first is None:
             self._first = (number, drawn, run.history.events)
-        if is_observed(number):
-            tally.coverage.observe(run.history, number=number)
         if again is not None and (differs := first_difference(run.history.events, again.history.events)) is not None:
             tally.unsteady = Unsteady(number, drawn, *differs)
             return False
         return self._judged(tally, run, number)
+
+    def _took_place(self, tally: Tally, run: Run, number: int) -> None:
+        """Count a run, and what it covers."""
+        tally.runs += 1
+        tally.steps += run.steps
+        tally.stock = self._stock
+        if is_observed(number):
+            tally.coverage.observe(run.history, number=number)
 
     def trouble_of(self, error: BaseException, where: str = "") -> Trouble:
         """Return what a step that hung, or whatever else was raised, comes to: a hang is the environment's first."""

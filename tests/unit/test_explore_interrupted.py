@@ -7,6 +7,7 @@ import pytest
 from harness.adapters.memory import MemoryEngine
 from harness.explore.sampling import Sampler
 from harness.explore.shrink import Shrinker
+from harness.mistakes import CATALOGUE
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
 from harness.run.verdict import Verdict
@@ -23,6 +24,16 @@ def test_an_interrupted_shrink_keeps_the_finding(monkeypatch: pytest.MonkeyPatch
     assert campaign.finding is not None
     assert not campaign.finding.minimal
     assert "concurrent_execution" in campaign.finding.run.found
+
+
+def test_what_a_run_showed_is_kept_where_its_second_play_is_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(self: Sampler, seed: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Sampler, "sample_again", interrupted)
+    campaign = Sampler(CATALOGUE["token-not-raised"].engine("memory")).explore(seed=0, runs=500)
+    assert (campaign.interrupted, campaign.runs, campaign.verdict) == (True, 1, Verdict.FAIL)
+    assert [(hit.number, hit.anomaly) for hit in campaign.unshown] == [(0, "token_reused")]
 
 
 def test_an_interrupted_search_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
