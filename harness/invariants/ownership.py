@@ -153,8 +153,8 @@ class StaleEnds(Monitor):
 
     Its steps are no verbs and present no token, so only one is accused that took this very job, lost it to another
     process, and ends that one's claim in the same life. A leader takes jobs for others, so the worker that a row names
-    may end it, whoever wrote that. What fails a job, or lets it wait again, may be a reaper in any worker: it is
-    `stale_fail` only while the lease stands whose holder is alive.
+    may end it, no matter which process wrote that. What fails a job, or lets it wait again, may be a reaper in any
+    worker: it is `stale_fail` only while the lease stands whose holder is alive.
     """
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:

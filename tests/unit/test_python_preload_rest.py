@@ -46,9 +46,9 @@ class ScriptedProgram:
     def threads(self, own: int) -> dict[str, int]:
         return {"main": self.switches}
 
-    def sockets(self) -> tuple[dict[str, list[Any]], bool]:
+    def sockets(self) -> tuple[dict[str, list[Any]], bool, int]:
         self.switches, self.read, self.wrote = next(self._at_looks, (self.switches, self.read, self.wrote))
-        return {KEY: [self.read, self.wrote, False, False]}, False
+        return {KEY: [self.read, self.wrote, False, False]}, False, 0
 
 
 GREETED, ASKS = (1, 100, 40), (2, 100, 90)
@@ -70,7 +70,7 @@ def rested(
     channel = preload.Channel.__new__(preload.Channel)
     channel._known = set()
     channel._children = preload.Children()
-    told: dict[str, list[Any]] = channel._rest(1, {KEY: (sent, False), **others}, 1)
+    told: dict[str, list[Any]] = channel._rest(1, {KEY: (sent, False), **others}, 1)[0]
     return told
 
 
@@ -109,7 +109,9 @@ def test_a_connection_that_was_asked_for_and_is_not_there_yet_keeps_a_program_at
             each.connect_ex(listener.getsockname())
         waits = [each for each in asked if state_of(each) == preload._CONNECTS]
         assert waits
-        assert preload._sockets()[1]
+        _, busy, waiting = preload._sockets()
+        assert busy
+        assert waiting >= 1, "what it has not accepted is known to wait"
 
 
 def state_of(connection: socket.socket) -> int:
