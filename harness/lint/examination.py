@@ -10,7 +10,7 @@ from typing import Final, TypeAlias
 
 from harness.errors import ExitCode, UsageError
 from harness.lint.catalogue import CATALOGUE
-from harness.lint.facts import Facts, Value
+from harness.lint.facts import BULLMQ, CELERY, GRAPHILE, PGBOSS, PGQUEUER, PROCRASTINATE, Facts, Value
 from harness.lint.finding import CheckFinding, Severity
 from harness.lint.inventory import Inventory, inventory_of
 from harness.lint.releases import release_of
@@ -127,9 +127,9 @@ MACHINE_CRON: Final = "machine_cron_invalid"
 """A schedule of a machine is no setting of a queue: one that is right makes no pass."""
 
 
-READ: Final = frozenset({"pg-boss", "graphile-worker", "bullmq", "celery", "procrastinate", "pgqueuer"})
+READ: Final = frozenset({PGBOSS, GRAPHILE, BULLMQ, CELERY, PROCRASTINATE, PGQUEUER})
 """Libraries whose calls and settings are understood."""
-_SAME: Final = {"@nestjs/bullmq": "bullmq", "@nestjs/bull": "bull"}
+_SAME: Final = {"@nestjs/bullmq": BULLMQ, "@nestjs/bull": "bull"}
 
 
 def _unread(facts: Facts) -> Iterator[str]:
@@ -157,7 +157,7 @@ OLDEST_PGBOSS: Final = 9
 def _too_old(facts: Facts) -> Iterator[str]:
     """Say which releases are older than what the rules speak of."""
     for package in facts.packages:
-        release = release_of(facts, package.place.file) if package.library == "pg-boss" else None
+        release = release_of(facts, package.place.file) if package.library == PGBOSS else None
         if release is not None and release.place == package.place and release.major < OLDEST_PGBOSS:
             yield f"pg-boss {release.written} is used ({package.place}), and check reads {OLDEST_PGBOSS} and later"
 

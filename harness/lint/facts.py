@@ -17,6 +17,11 @@ PROCRASTINATE: Final = "procrastinate"
 PGQUEUER: Final = "pgqueuer"
 """Libraries, by the names under which npm and PyPI have them."""
 
+UNCOMMITTED: Final = "sent.transaction"
+"""The option in which a reader notes the transaction within which a job is sent, over another connection."""
+LEFT: Final = "handler.leaves."
+"""How the options begin in which a reader notes what a handler does not wait for."""
+
 _ASIDE: Final = re.compile(
     r"(^|/)(__tests__|tests?|e2e|fixtures?|examples?|samples?|demos?|docs|seeds?|benchmarks?|scripts)(/|$)|\.(test|spec)\."
 )

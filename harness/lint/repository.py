@@ -13,7 +13,7 @@ from posixpath import dirname
 from typing import Final, NamedTuple
 
 from harness.errors import UsageError
-from harness.lint.facts import Facts, Place, QueueCall, Route, Service, Unreadable, Value, is_aside
+from harness.lint.facts import GRAPHILE, PGBOSS, Facts, Place, QueueCall, Route, Service, Unreadable, Value, is_aside
 from harness.lint.readers.commands import read_commands, read_processes
 from harness.lint.readers.compose import ComposeFile, add_environments, add_graces, asked_of, read_compose
 from harness.lint.readers.deployment import (
@@ -402,7 +402,7 @@ class _RepositoryReading:
                 source = self._again(path)
                 if any(word in source for word in words):
                     constants.module(path)
-        copies = tuple(f"{folder}/" for folder in facts.workspaces.get("pg-boss", ()) if folder)
+        copies = tuple(f"{folder}/" for folder in facts.workspaces.get(PGBOSS, ()) if folder)
         seen: set[tuple[str, int]] = set()
         readers = []
         for module in list(constants.modules.values()):
@@ -413,9 +413,7 @@ class _RepositoryReading:
         for reader in readers:
             reader.read_travelling()
         PythonQueues(self._python, facts).read()
-        graphile = "graphile-worker" in facts.imported or any(
-            one.library == "graphile-worker" for one in facts.packages
-        )
+        graphile = GRAPHILE in facts.imported or any(one.library == GRAPHILE for one in facts.packages)
         for path, text in self._crontabs:
             if graphile and not is_of_a_machine(text):
                 read_graphile_crontab(Place(path, 1), text, facts)

@@ -154,6 +154,11 @@ class Director:
         why = self._claimed_instead(actor, job) or f"; it stands at {at!r}{self._fate(job)}"
         raise self._stop(f"{actor.name} never comes to {wanted!r}{why}")
 
+    def _brought(self, step: Step) -> Actor:
+        """Return the actor of a step, or its task, at the point that the step names, if it names one."""
+        actor = self._actor(step.actor)
+        return actor if step.point is None else self._bring(actor, step.point, step.job)
+
     def _able(self, actor: Actor, *, polls: bool) -> Actor | None:
         """Return who of a process can act now, the one that came first; with `polls`, also before its poll is due."""
         tasks = standing(actor)
@@ -243,9 +248,7 @@ class Director:
 
     def do_crash(self, step: Step) -> None:
         """`crash w1 while running a`."""
-        actor = self._actor(step.actor)
-        if step.point is not None:
-            actor = self._bring(actor, step.point, step.job)
+        actor = self._brought(step)
         if not actor.alive:
             raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
         at = place_of(actor)
@@ -262,9 +265,7 @@ class Director:
 
     def do_pause(self, step: Step) -> None:
         """`w1 pauses while running a`."""
-        actor = self._actor(step.actor)
-        if step.point is not None:
-            actor = self._bring(actor, step.point, step.job)
+        actor = self._brought(step)
         at = place_of(actor)
         self.recorder.fault(actor.name, "pause", {"at": at, "for": 3650 * 24 * 3600 * 1_000_000})
         self.kernel.hold(actor)
@@ -278,9 +279,7 @@ class Director:
 
     def do_suspend(self, step: Step) -> None:
         """`w1 pauses for 5m before completing a`: it goes on by itself."""
-        actor = self._actor(step.actor)
-        if step.point is not None:
-            actor = self._bring(actor, step.point, step.job)
+        actor = self._brought(step)
         if not actor.alive:
             raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
         length = _given(step.duration)

@@ -479,7 +479,7 @@ class Session(LiveSession):
     def _moved_within(self, quiet: Duration, wake: Instant) -> bool:
         """Say whether a job that a client sent changed, or once all is healed one that has not ended.
 
-        What a scheduler of the system sends never ends, and while its workers are dead none of it does.
+        A scheduler of the system sends without end, and while its workers are dead none of its jobs ends.
         """
         plans, live = self.world.plans, self.board.live if self._healed else ()
         for event in reversed(self.recorder.history.events):

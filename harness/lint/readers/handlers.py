@@ -34,7 +34,7 @@ from harness.lint.typescript import (
 
 _WAIT: Final = re.compile(r"(?i)(time_?out|deadline|max_?wait)")
 _UNIT: Final = re.compile(r"(?i:_)?(?P<unit>ms|millis|milliseconds|seconds|secs|minutes|mins|hours)$", re.IGNORECASE)
-_SECONDS: Final = {"m": 0.001, "s": 1.0, "min": 60.0, "h": 3600.0}
+_SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _SLEEPS: Final = frozenset({"sleep", "delay", "wait", "setTimeout", "timeout"})
 _HANDS_ON: Final = frozenset({*SENDS, "publish", "add", "addBulk", "addJob", "set"})
 """Methods that hand something to a queue or a cache: a timeout there is not waited for."""
@@ -382,13 +382,4 @@ def _in_seconds(name: str, value: Constant) -> float | None:
     if unit is None or not isinstance(value, (int, float)) or isinstance(value, bool):
         return None
     word = unit["unit"].lower()
-    per = (
-        0.001
-        if word.startswith(("ms", "milli"))
-        else 1.0
-        if word.startswith("s")
-        else 60.0
-        if word[0] == "m"
-        else 3600.0
-    )
-    return float(value) * per
+    return float(value) * (0.001 if word.startswith(("ms", "milli")) else _SECONDS[word[0]])

@@ -15,7 +15,9 @@ from tree_sitter import Node
 from harness.lint.facts import (
     BULLMQ,
     GRAPHILE,
+    LEFT,
     PGBOSS,
+    UNCOMMITTED,
     UNKNOWN,
     Facts,
     Handling,
@@ -337,7 +339,7 @@ class NodeQueues:
         """Note what a handler calls and does not wait for: async functions of this repository, and sends."""
         left: dict[str, Value] = {}
         for written, place in Reach(self._constants).left(handler, module or self._module, self._sent):
-            name = f"handler.leaves.{len(left)}"
+            name = f"{LEFT}{len(left)}"
             left[name] = Value(name, written, place, SettingSource.WORK)
         return left
 
@@ -712,8 +714,6 @@ class NodeQueues:
 _NEST_STARTS: Final = frozenset({"create", "createApplicationContext", "createMicroservice"})
 _CLOSES: Final = re.compile(rb"(?i:shut_?down)|SIGTERM[\s\S]{,2000}\.close\(")
 """How a file says that it closes an application when its process is told to stop, or has that done."""
-UNCOMMITTED: Final = "sent.transaction"
-"""The option that says within which transaction a job is sent."""
 _AFTERWARDS: Final = re.compile(r"(?i)commit|after|later|defer|^(then|finally|push|setTimeout|setImmediate|nextTick)$")
 """Functions that call back once a transaction has ended, or keep what they are given until then."""
 STOPS_IN_SECONDS: Final = 30.0

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from harness.lint.facts import Column, Facts, Place, QueueCall, Seed, SettingSource, Value, is_aside
+from harness.lint.facts import GRAPHILE, PGBOSS, Column, Facts, Place, QueueCall, Seed, SettingSource, Value, is_aside
 from harness.lint.settings import meaning_of
 
 _TOKEN: Final = re.compile(
@@ -75,7 +75,7 @@ def read_sql(path: str, text: str, facts: Facts) -> None:
     statements = statements_of(text)
     for found in _CREATES_QUEUE.finditer(text):
         place = Place(path, text.count("\n", 0, found.start()) + 1)
-        facts.calls.append(QueueCall("pg-boss", "createQueue", found[1], {}, place, frozenset({found[1]})))
+        facts.calls.append(QueueCall(PGBOSS, "createQueue", found[1], {}, place, frozenset({found[1]})))
     partner = any(_inserts(statement, QUEUE_TABLES) for statement in statements)
     for statement in statements:
         if statement[0].says("CREATE") and any(token.says("TABLE") for token in statement[:5]):
@@ -104,7 +104,7 @@ def _function(path: str, tokens: list[Token], facts: Facts) -> None:
         for found in _ADDS_JOB.finditer(body.text):
             place = Place(path, body.line + body.text.count("\n", 0, found.start(1)))
             names = frozenset({found[1]})
-            call = QueueCall("graphile-worker", "addJob", found[1], {}, place, names, aside=is_aside(path))
+            call = QueueCall(GRAPHILE, "addJob", found[1], {}, place, names, aside=is_aside(path))
             facts.added_in_sql.setdefault(name, []).append(call)
 
 

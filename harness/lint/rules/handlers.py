@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.lint.facts import GRAPHILE, PGBOSS, Facts
+from harness.lint.facts import GRAPHILE, LEFT, PGBOSS, UNCOMMITTED, Facts
 from harness.lint.finding import Breach, Related, Severity, tried_on
 from harness.lint.rules.calls import NOW, rule, weight_of
-
-UNCOMMITTED: Final = "sent.transaction"
-"""The option in which a reader notes the transaction within which a job is sent."""
-LEFT: Final = "handler.leaves."
-"""How the options begin in which a reader notes what a handler does not wait for."""
 
 
 def _left(facts: Facts) -> Iterator[Breach]:
@@ -61,7 +56,7 @@ RULES: Final = (
             "Send it after the transaction; to pg-boss give the transaction as db.",
         ),
         _uncommitted,
-        scenario="configuration/workers_disabled.yaml",
+        scenario="transactions/rolled_back_job_never_runs.yaml",
         ran=(*tried_on(PGBOSS), *NOW),
     ),
     rule(

@@ -9,7 +9,19 @@ from urllib.parse import parse_qs, urlsplit
 
 from harness.errors import did_you_mean
 from harness.lint.cron import is_maintenance, period_seconds, problem_of, repair_of
-from harness.lint.facts import PGBOSS, UNKNOWN, Cron, Facts, Limit, Route, Service, Value
+from harness.lint.facts import (
+    GRAPHILE,
+    PGBOSS,
+    PGQUEUER,
+    PROCRASTINATE,
+    UNKNOWN,
+    Cron,
+    Facts,
+    Limit,
+    Route,
+    Service,
+    Value,
+)
 from harness.lint.finding import Breach, Related, Rule, Severity
 from harness.lint.readers.deployment import is_placeholder
 from harness.lint.releases import release_of
@@ -119,7 +131,7 @@ def _database(facts: Facts) -> Iterator[Breach]:
             yield Breach(value.place, f"{URL} of {service.name} is {told}", repair)
 
 
-_POSTGRES: Final = frozenset({PGBOSS, "graphile-worker", "procrastinate", "pgqueuer"})
+_POSTGRES: Final = frozenset({PGBOSS, GRAPHILE, PROCRASTINATE, PGQUEUER})
 """Queues that keep their jobs in PostgreSQL."""
 
 

@@ -781,9 +781,9 @@ def _descendants(own):
 
 
 _FIRST_LOOK, _SECOND_LOOK, _RARELY = 0.0001, 0.0005, 0.003
-"""Real seconds until it is first looked whether the program sleeps, between two looks that are alike, and at most.
+"""Real seconds before the first look at whether the program sleeps, before the look that confirms it, and the longest.
 
-Between two looks a thread that takes a `_NAP` has to be switched to, for it is not at rest.
+The look that confirms comes later than a `_NAP` lasts: a thread that takes one is not at rest.
 """
 
 
@@ -856,7 +856,7 @@ class Channel:
         pause = _FIRST_LOOK
         while True:
             _real["sleep"](_SECOND_LOOK if asleep is not None else pause)
-            pause = min(2 * pause, _RARELY)  # The lock of the interpreter is the program's.
+            pause = min(2 * pause, _RARELY)  # Each look takes the lock of the interpreter from the program.
             if not _sleeps():
                 asleep = None
                 self._say_alive(turn)
