@@ -269,8 +269,7 @@ class CeleryTasks:
         from celery.exceptions import Ignore, Reject, Retry
 
         message: Any = job.input
-        sent = json.loads(message["body"]) if "body" in message else message
-        given = _received({"args": sent["args"], "kwargs": sent["kwargs"]})
+        given = _arrived(message)
         about = message["id"], given["args"], given["kwargs"]
         task.push_request(
             id=message["id"],
@@ -316,6 +315,12 @@ def _carried(given: dict[str, Any]) -> dict[str, Any]:
     given = _serialized(given)
     text = None if json_problem(given) is None else json_text(given, nan=True)
     return given if text is None else {"body": text}
+
+
+def _arrived(message: dict[str, Any]) -> Any:
+    """Return the arguments that a message holds, as the task is given them."""
+    sent = json.loads(message["body"]) if "body" in message else message
+    return _received({"args": sent["args"], "kwargs": sent["kwargs"]})
 
 
 def _serialized(value: Any) -> Any:
