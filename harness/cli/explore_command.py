@@ -52,8 +52,8 @@ LEAVE_OUT = (
     "leave an ending of jobs or a feature out of what is drawn, such as `raises NUL` or `schedules` (repeatable)"
 )
 RUNS = 5_000
-SHARE = 50
-"""The progress bar is updated after this many runs."""
+TELLING = 0.1
+"""Real seconds between two updates of the progress bar."""
 SHRINKING = 1.5
 """Findings may be made smaller until this many times `--time` has passed."""
 OPENER = "harness.wiring:open_engine"
@@ -297,6 +297,10 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
 
 def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan) -> Campaign:
     with StepWatchdog(plan.patience) as watchdog, ExitStack() as stack:
+        crew = _crew(arguments, plan)
+        if crew is not None:
+            stack.enter_context(crew)
+        advance = stack.enter_context(progress_bar(measured=True))
         sampler = Sampler(
             engine,
             plan.settings,
@@ -308,11 +312,8 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
             shard=plan.shard,
             left_out=plan.left_out,
             hurries=_hurries(arguments.time, time.perf_counter()),
+            shrinking=lambda anomaly, runs: advance(f"{anomaly} found; making it smaller, run {runs}", None),
         )
-        crew = _crew(arguments, plan)
-        if crew is not None:
-            stack.enter_context(crew)
-        advance = stack.enter_context(progress_bar(measured=True))
         watch = _watch(arguments.runs, arguments.time, time.perf_counter(), advance)
         campaign = sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, source=crew)
     return replace(campaign, notes=tuple(crew.notes)) if crew is not None else campaign
@@ -345,19 +346,19 @@ def _hurries(limit: float | None, started: float) -> Callable[[], bool]:
 
 
 def _watch(
-    runs: int, limit: float | None, started: float, advance: Callable[[str, float], None]
+    runs: int, limit: float | None, started: float, advance: Callable[[str, float | None], None]
 ) -> Callable[[int], bool]:
     """Tell now and then how far the search is: of the runs, or of the time where that is further."""
-    told = 0
+    due = 0.0
 
     def watch(done: int) -> bool:
-        nonlocal told
+        nonlocal due
         stopping_point()
         spent = time.perf_counter() - started
-        if done >= told:
-            told = done + SHARE
-            bound = f" of {limit:g} s" if limit else f" of {runs}"
-            advance(f"{done} runs{bound}", max(done / runs, spent / limit if limit else 0.0))
+        if spent >= due:
+            due = spent + TELLING
+            told = f"run {done + 1}, {limit:g} s at most" if limit else f"{done} of {runs} runs"
+            advance(told, max(done / runs, spent / limit if limit else 0.0))
         return limit is None or spent < limit
 
     return watch

@@ -429,8 +429,11 @@ def _of_queue(queue: str, queues: list[str]) -> str:
 
 
 @contextmanager
-def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float], None]]:
-    """Show how far a search is, in words and, where that is `measured`, as a part of 1, on a terminal."""
+def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float | None], None]]:
+    """Show how far a search is, in words and, where that is `measured`, as a part of 1, on a terminal.
+
+    None leaves the part as it was.
+    """
     if not sys.stderr.isatty():
         yield lambda told, part: None
         return

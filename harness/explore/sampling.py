@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -39,6 +40,10 @@ from harness.sim.choices import Choices
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
 Watch = Callable[[int], bool]
+
+
+def unheard(anomaly: str, runs: int) -> None:
+    """Listen to none of what a search tells while it makes a finding smaller."""
 
 
 def run_seed(seed: int, number: int) -> int:
@@ -80,6 +85,8 @@ class Sampler:
     """What no drawn workload has; see `workload.drawable`."""
     hurries: Callable[[], bool] = never
     """Whether what was found is to be made no smaller, for the time is over."""
+    shrinking: Callable[[str, int], None] = unheard
+    """Told of each run that may make a finding smaller: the finding's anomaly, and which of those runs it is."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
@@ -279,7 +286,10 @@ class Sampler:
     def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:
         """Return how a run is opened by its tape, and with other choices, both under the watchdog."""
 
+        numbers = itertools.count(1)
+
         def watched(scenario: Scenario, **more: Any) -> Session:
+            self.shrinking(anomaly, next(numbers))
             self.watchdog.opening()
             session = Session(scenario, engine=self.engine, limits=self.limits, until=anomaly, **more)
             self.watchdog.watch(session)

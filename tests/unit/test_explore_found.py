@@ -119,14 +119,18 @@ def test_whatever_ends_a_search_while_a_run_is_made_smaller_keeps_it(
 
 def test_a_finding_gets_no_smaller_once_the_time_of_the_search_is_over() -> None:
     asked: list[bool] = []
+    told: list[tuple[str, int]] = []
 
     def third_time() -> bool:
         asked.append(len(asked) == 2)
         return asked[-1]
 
-    sampler = Sampler(MemoryEngine(), Settings(stuck_timeout=5 * MINUTE), hurries=third_time)
+    sampler = Sampler(
+        MemoryEngine(), Settings(stuck_timeout=5 * MINUTE), hurries=third_time, shrinking=lambda *run: told.append(run)
+    )
     finding = sampler.explore(seed=0, runs=500).finding
     assert finding is not None
+    assert told == [(finding.anomaly, number) for number in range(1, finding.shrink_runs + 1)]
     assert finding.anomaly in finding.run.found
     assert (finding.shrink_runs < len(asked) == 3, finding.minimal) == (True, False)
 
