@@ -223,6 +223,20 @@ export interface Explore extends ExploreOne {
 export interface ExploreOne {
   (name: string, body: () => unknown): void;
   (name: string, options: ExploreOptions, body: () => unknown): void;
+  /** A test for each case, named and called as by the runner's own `test.each`. */
+  each: ExploreEach;
+}
+
+export interface ExploreEach {
+  <Values extends unknown[] | [unknown]>(cases: readonly Values[]): ExploreCases<Values>;
+  <Values extends readonly unknown[]>(cases: readonly Values[]): ExploreCases<Values>;
+  <Value>(cases: readonly Value[]): ExploreCases<[Value]>;
+  (cases: TemplateStringsArray, ...values: unknown[]): ExploreCases<[any]>;
+}
+
+export interface ExploreCases<Values extends readonly unknown[]> {
+  (name: string, body: (...values: Values) => unknown): void;
+  (name: string, options: ExploreOptions, body: (...values: Values) => unknown): void;
 }
 
 export interface JobMatchers<Result = void> {

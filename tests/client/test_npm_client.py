@@ -263,7 +263,7 @@ def token_in(text: str) -> str:
 
 
 ALIKE = """
-import { jobHarness, test } from "job-harness/vitest";
+import { effect, jobHarness, test } from "job-harness/vitest";
 
 const harness = jobHarness({ atMostOnce: "charged" });
 const pays = async () => {
@@ -273,6 +273,11 @@ const pays = async () => {
 };
 describe("group", () => test.explore("it's charged", { runs: 20 }, pays));
 test.explore("it's charged again", { runs: 3 }, pays);
+test.explore.each([["rightly", "asked"], ["wrongly", "charged"]])("pays %s", { runs: 20 }, async (how, name) => {
+  harness.register("pay", () => effect(name, { order: 7 }));
+  await harness.enqueue("pay");
+  await harness.runUntilIdle();
+});
 test.explore("takes too long", { runs: 100_000, timeout: 1_500 }, async () => {
   harness.register("ship", async () => 1);
   await harness.enqueue("ship");
@@ -290,14 +295,15 @@ def test_the_line_that_replays_runs_its_test_alone_and_one_that_takes_too_long_f
     file = project.test(runner, "my tests/alike", text)
     ran = project.play(runner, file, "--verbose" if runner == "jest" else "--reporter=verbose")
     failed = {name.split(" > ")[-1] for name in failed_in(ran.text)}
-    assert failed == {"it's charged", "takes too long"}, ran.text
+    assert failed == {"it's charged", "takes too long", "pays wrongly"}, ran.text
     assert "Unhandled" not in ran.text
-    replay = re.search(r"Replay: (JOB_HARNESS_REPLAY.*?) \\\n +(npx .*group.*)", ran.text)
-    assert replay is not None
-    again = project.run("sh", "-c", " ".join(replay.groups()))
-    assert again.code == 1
-    assert "One fault: worker-1 crashes right after `charged job-1`" in again.text
-    assert "recorded for something else" not in again.text
+    for name in ("group", "wrongly"):
+        replay = re.search(rf"Replay: (JOB_HARNESS_REPLAY.*?) \\\n +(npx .*{name}.*)", ran.text)
+        assert replay is not None
+        again = project.run("sh", "-c", " ".join(replay.groups()))
+        assert again.code == 1
+        assert "One fault: worker-1 crashes right after `charged job-1`" in again.text
+        assert "recorded for something else" not in again.text
 
 
 @pytest.mark.parametrize("block", TYPED, ids=lambda block: f"{block.page.stem}-{block.number}")
@@ -991,6 +997,13 @@ def test_the_types_are_right(project: Project) -> None:
     });
     test.explore("explored", { runs: 10, isolate: "worker" }, async () => {});
     test.explore.skip("skipped", async () => {});
+    test.explore.each([["EUR", 5], ["USD", 7]])("%s", { runs: 3 }, async (currency, amount) => {
+      const told: string = currency;
+      const paid: number = amount;
+      // @ts-expect-error - the second value of a case is a number
+      const wrong: boolean = amount;
+    });
+    test.explore.only.each([{ order: 7 }])("order $order", async ({ order }) => { const paid: number = order; });
     const own = ownWorkers({ queue: "pgboss10" });
     test("own", async () => {
       const begun: number = await own.start("worker", async () => own.databaseUrl.length);

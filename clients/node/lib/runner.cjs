@@ -45,7 +45,14 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
   }
 
   /** A test whose body is played many times, with crashes, pauses, lost replies and duplicates at every gate. */
-  const exploring = (test) => function exploreTest(name, options, body) {
+  function exploring(test) {
+    const one = explored((name, play, timeout) => test(name, () => play([]), timeout));
+    const each = (...cases) => explored((name, play, timeout) => test.each(...cases)(name, (...given) => play(given), timeout));
+    return Object.assign(one, { each });
+  }
+
+  /** `declared` tells the runner of a test: its name, what plays it with the values of a case, and its timeout. */
+  const explored = (declared) => function exploreTest(name, options, body) {
     if (typeof options === "function") [options, body] = [{}, options];
     if (typeof (options ?? {}) !== "object") throw new TypeError(`test.explore: the options are ${kind(options)}; give them as { runs: 50 }`);
     let { runs, seconds, seed, timeout, isolate, ...unknown } = options ?? {};
@@ -55,26 +62,27 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       if (value !== undefined && typeof value !== "number") throw new TypeError(`test.explore: ${option} is ${kind(value)}; give a number`);
     }
     if (isolate && runs === undefined) seconds ??= ISOLATED_SECONDS;
-    const played = async () => {
+    const play = async (given) => {
       const harness = there.latest;
       const { currentTestName = name, testPath } = expect.getState();
-      if (process.env[PLAYS]) return process.env[PLAYED_TEST] === currentTestName ? playOnce(harness, body, process.env[PLAYS]) : undefined;
+      const called = Object.assign((harness) => body(...given, harness), { toString: () => String(body) });
+      if (process.env[PLAYS]) return process.env[PLAYED_TEST] === currentTestName ? playOnce(harness, called, process.env[PLAYS]) : undefined;
       if (harness === undefined || there.session === null) throw new Error(`test.explore(${JSON.stringify(name)}) needs a harness: call jobHarness() in this file.`);
       if (harness instanceof OwnWorkersHarness) throw new Error(OWN_EXPLORED);
       const before = new Set(there.host.processors.keys());
       await harness.close({ judge: false });
       const file = testPath ? path.relative(process.cwd(), testPath) : "";
-      const told = await explore(harness, body, {
+      const told = await explore(harness, called, {
         name: currentTestName,
         command: `${REPLAY}=TOKEN ${command(file, only(currentTestName))}`,
         token: process.env[REPLAY],
         runs, seconds, seed, before,
         isolated: isolate && { command: alone(testPath, only(currentTestName)), test: currentTestName },
       });
-      for (const line of [told.cost, ...told.notes]) process.stderr.write(`job-harness: ${name}: ${line}\n`);
-      tellUnjudged(name, told.unjudged ?? []);
+      for (const line of [told.cost, ...told.notes]) process.stderr.write(`job-harness: ${currentTestName}: ${line}\n`);
+      tellUnjudged(currentTestName, told.unjudged ?? []);
     };
-    test(name, played, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
+    declared(name, play, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
   };
   test.explore = Object.assign(exploring(test), { only: exploring(test.only), skip: exploring(test.skip) });
 
