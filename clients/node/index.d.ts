@@ -1,7 +1,7 @@
 /** What JSON can hold. */
 export type Json = null | boolean | number | string | Json[] | { [key: string]: Json | undefined };
 
-/** A length of virtual time: text such as "15m", or seconds. */
+/** A length of virtual time: text such as "15m", or seconds. Whole thousands, which look like milliseconds, are refused. */
 export type Length = string | number;
 
 export type Status = "PENDING" | "PROCESSING" | "COMPLETED" | "FAILED" | "CANCELLED";

@@ -804,6 +804,7 @@ test("a result with what the queue does not keep", async () => {
 });
 test("REFUSED not a job", async () => void expect(await harness.workOne()).not.toHaveStatus("FAILED"));
 test("REFUSED waitFor", () => runs(one).then((job) => harness.waitFor(job, "COMPLETED", { timeout: "1s" } as any)));
+test("REFUSED milliseconds", () => harness.advance(60_000));
 test("REFUSED effects", () => void harness.effects("charged", { tool: "a" } as any));
 test("REFUSED NaN", () => harness.drain({ limit: NaN }).then(() => {}));
 test("REFUSED crash", () => harness.crashWorker({ at: 5 as any }).then(() => {}));
@@ -853,6 +854,7 @@ TOLD = (
     "its result has receipt beside success, output, error and retryable: the queue keeps none of it",
     "expected a job, what enqueue() returned; got null",
     'waitFor takes no "timeout". Available: within.',
+    'advance: 60000 is a number of seconds, not of milliseconds; write "60s", or "60000s" if seconds are meant',
     'effects takes no "tool". Available: job.',
     "drain.limit is NaN, which JSON cannot hold",
     "crashWorker: at must be text, not 5",

@@ -357,17 +357,18 @@ class Harness {
     return this.ask("runUntilIdle");
   }
 
-  advance(length) {
-    return this.ask("advance", { by: length });
+  async advance(by) {
+    return this.ask("advance", { by: length(by, "advance") });
   }
 
-  jump(length) {
-    return this.ask("jump", { by: length });
+  async jump(by) {
+    return this.ask("jump", { by: length(by, "jump") });
   }
 
-  waitFor(job, status, { within, ...unknown } = {}) {
+  async waitFor(job, status, { within, ...unknown } = {}) {
     refuseUnknown("waitFor", unknown, ["within"]);
-    const given = { job: id(job), ...(status === undefined ? {} : { status }), ...(within === undefined ? {} : { within }) };
+    const limit = within === undefined ? {} : { within: length(within, "within") };
+    const given = { job: id(job), ...(status === undefined ? {} : { status }), ...limit };
     return this.ask("waitFor", given);
   }
 
@@ -463,8 +464,15 @@ function id(job) {
   throw new TypeError(`${kind(job)} is no job; give what enqueue() returned (await it), or a job's id`);
 }
 
+/** A length of virtual time. A number that looks like the milliseconds of a timer is refused: 60_000 s are 16 hours. */
+function length(given, where) {
+  if (typeof given !== "number" || given < 1_000 || given % 1_000 !== 0) return given;
+  const meant = [given / 1_000, given].map((seconds) => `"${seconds}s"`);
+  throw new TypeError(`${where}: ${given} is a number of seconds, not of milliseconds; write ${meant[0]}, or ${meant[1]} if seconds are meant`);
+}
+
 function moment(given) {
-  return given instanceof Date ? { at: given.getTime() } : given;
+  return given instanceof Date ? { at: given.getTime() } : length(given, "startAfter");
 }
 
 function looked(slug, { input, startAfter, priority, uniqueKey, maxAttempts, status, within, count, ...unknown }) {
