@@ -211,11 +211,16 @@ class Handling:
     """Whether it takes the jobs of its batch all at once, by `Promise.all`, and none after another."""
 
 
+LONGEST_GRACE: Final = 10**9
+"""Seconds: who may take longer to stop counts as this."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """How long a platform lets something run, in seconds; `pattern` says which files it holds for.
 
-    Of the kind `stop` how long code waits when it is told to stop, of `grace` how long a container may take to.
+    Of the kind `stop` how long code waits when it is told to stop, of `grace` how long a container or a process of PM2
+    may take to; `setting` is what that is called there.
     """
 
     kind: str
@@ -223,6 +228,7 @@ class Limit:
     place: Place
     pattern: str = ""
     service: str = ""
+    setting: str = ""
     usual: bool = False
     """Whether it is the default of a library, and stands nowhere."""
 

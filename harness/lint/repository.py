@@ -26,6 +26,7 @@ from harness.lint.readers.deployment import (
 )
 from harness.lint.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
 from harness.lint.readers.node_queues import NodeQueues, makers_of, note_imports, queues_of
+from harness.lint.readers.pm2 import is_ecosystem
 from harness.lint.readers.pods import WORTH_READING, Manifest, read_pods
 from harness.lint.readers.python import PythonModule, PythonQueues, read_python
 from harness.lint.readers.schedules import (
@@ -318,7 +319,7 @@ class _RepositoryReading:
         if kind in ("package", "pyproject", "requirements"):
             self.facts.manifests.add(dirname(path))
         worth = _FILTERS.get(kind)
-        if worth is not None and not _holds(data, worth):
+        if worth is not None and not _holds(data, worth) and not is_ecosystem(path):
             self._route(path)
             if kind == "sql" and self.facts.added_in_sql:
                 forget_functions(data.decode("utf-8", "replace"), self.facts)

@@ -93,6 +93,10 @@ WEB = (
 STOPS = 'await boss.work("a", run);\nprocess.on("SIGTERM", async () => {{ await {}; }});'
 GRACE = "services:\n  worker:\n    build: {{context: .}}\n    {}\n  db:\n    image: postgres\n"
 BESIDE = {"web/compose.yml": "services: {web: {build: ., stop_grace_period: 5m}}\n"}
+PM2 = (
+    "const web = {{ name: 'web', script: 'web.js' }};\n"
+    "module.exports = {{ apps: [web, {{ name: 'worker', script: 'w.js', {} }}] }};\n"
+)
 POD = (
     "kind: Deployment\nspec:\n  template:\n    spec:\n      terminationGracePeriodSeconds: 90\n"
     "      containers: [{name: worker}]\n"
@@ -706,6 +710,15 @@ EXAMPLES = [
             ("boss.stop()", "boss.stop({ graceful: false })", "restart: always", "12.38.0"),
             ("boss.stop()", "boss.stop()", "restart: always", "9.0.3"),
         )
+    ),
+    *(
+        Example(
+            "container_killed_while_stopping",
+            {**boss("await boss.stop({\n timeout: 60_000 });"), "ecosystem.config.cjs": PM2.format("")},
+            "boss.ts:3",
+            {**boss("await boss.stop({\n timeout: 60_000 });"), "ecosystem.config.cjs": PM2.format(told)},
+        )
+        for told in ("kill_timeout: 65_000", "kill_timeout: Number(process.env.KILL_TIMEOUT)")
     ),
     Example(
         "container_killed_while_stopping",

@@ -119,7 +119,14 @@ def add_graces(files: Sequence[ComposeFile], facts: Facts) -> None:
                 context = normpath(join(dirname(one.path), contexts[0]))
                 place = Place(one.path, line)
                 facts.limits.append(
-                    Limit("grace", seconds, place, pattern="" if context == "." else f"{context}/", service=name)
+                    Limit(
+                        "grace",
+                        seconds,
+                        place,
+                        pattern="" if context == "." else f"{context}/",
+                        service=name,
+                        setting="stop_grace_period",
+                    )
                 )
 
 

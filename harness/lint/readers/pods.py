@@ -8,15 +8,14 @@ from typing import Any, Final, NamedTuple
 
 from ruamel.yaml.comments import CommentedMap
 
-from harness.lint.facts import UNKNOWN, Facts, Limit, Place, SettingSource, Value
+from harness.lint.facts import LONGEST_GRACE, UNKNOWN, Facts, Limit, Place, SettingSource, Value
 from harness.lint.readers.compose import Environment
 from harness.lint.readers.deployment import line_of_key, yaml_documents
 
-GRACE: Final = b"terminationGracePeriodSeconds:"
+SETTING: Final = "terminationGracePeriodSeconds"
+GRACE: Final = f"{SETTING}:".encode()
 WORTH_READING: Final = (GRACE, b"containers:", b"ConfigMap")
 """A manifest that has none of these says nothing of a container."""
-LONGEST_GRACE: Final = 10**9
-"""Seconds: what is longer counts as this."""
 _NAME: Final = re.compile(r"\b[A-Z][A-Z0-9_]+\b")
 """What a variable of the environment is called."""
 
@@ -42,10 +41,11 @@ def read_pods(manifests: Iterable[Manifest], wanted: Callable[[str], bool], fact
     }
     pods = [(path, here) for path, whole in told.items() for here in _maps(whole) if "containers" in here]
     for path, pod in pods:
-        seconds = pod.get("terminationGracePeriodSeconds")
+        seconds = pod.get(SETTING)
         if isinstance(seconds, int):
-            place = Place(path, line_of_key(pod, "terminationGracePeriodSeconds"))
-            facts.limits.append(Limit("grace", float(min(seconds, LONGEST_GRACE)), place, service="a pod"))
+            place = Place(path, line_of_key(pod, SETTING))
+            granted = float(min(seconds, LONGEST_GRACE))
+            facts.limits.append(Limit("grace", granted, place, service="a pod", setting=SETTING))
     return [environment for path, pod in pods for environment in _environments(path, pod, shared)]
 
 

@@ -21,6 +21,7 @@ from harness.lint.facts import (
     Value,
 )
 from harness.lint.readers.node_queues import as_value
+from harness.lint.readers.pm2 import is_ecosystem, read_ecosystem
 from harness.lint.readers.schema import interval_seconds
 from harness.lint.settings import GROUPS, meaning_of
 from harness.lint.typescript import (
@@ -78,6 +79,8 @@ def read_script(module: Module, constants: Constants, facts: Facts) -> None:
     route = route_path(module.path)
     if route is not None:
         facts.routes.append(_route(route, module))
+    if is_ecosystem(module.path):
+        read_ecosystem(module, constants, facts)
     source = text_of(module.root)
     for word in NAMED:
         if word in source:

@@ -409,10 +409,9 @@ def _grace(facts: Facts) -> Iterator[Breach]:
         said = ", as pg-boss does by default," if stop.usual else ""
         yield Breach(
             stop.place,
-            f"this waits up to {spoken(stop.seconds)} for running jobs{said} when it is told to stop, and its "
-            f"container is killed after {spoken(longest.seconds)} ({longest.service} at {longest.place}): they lose an "
-            "attempt",
-            f"Set stop_grace_period (terminationGracePeriodSeconds) above {spoken(stop.seconds)}, or wait less long.",
+            f"this waits up to {spoken(stop.seconds)} for running jobs{said} when it is told to stop, and is "
+            f"killed after {spoken(longest.seconds)} ({longest.service} at {longest.place}): they lose an attempt",
+            f"Set {longest.setting} above {spoken(stop.seconds)}, or wait less long.",
             tuple(Related(one.place, f"{one.service}: {spoken(one.seconds)}") for one in granted[:MOST_CONTAINERS]),
             Severity.NOTE if stop.usual and not jobs else None,
         )
@@ -485,9 +484,9 @@ PLATFORM: Final = (
     Rule(
         "container_killed_while_stopping",
         Severity.WARNING,
-        "A container is granted the time that its worker takes to stop: compose grants 10 s, pg-boss takes up to 30 s.",
+        "A worker is granted the time that it takes to stop: compose grants 10 s, PM2 1.6 s, pg-boss takes up to 30 s.",
         "Every deploy kills running jobs, although the worker was written to wait for them.",
-        "Raise stop_grace_period or terminationGracePeriodSeconds.",
+        "Raise stop_grace_period, terminationGracePeriodSeconds, or PM2's kill_timeout.",
         "shutdown/running_job_is_finished.yaml",
         _grace,
     ),
