@@ -466,7 +466,7 @@ def _declared(parser: pytest.Parser) -> list[dict[str, Any]]:
 
 def _contract() -> str:
     rows = [(_code(check.id), check.sentence, check.repair) for check in CLAUSES]
-    return table(("check", "what is kept", "where it fails"), rows)
+    return table(("check", "what must hold", "how to repair it"), rows)
 
 
 def _fixtures() -> str:

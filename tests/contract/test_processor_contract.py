@@ -188,7 +188,7 @@ async def sometimes(job: ToolJob) -> JobResult:
 
 
 PLANTED: dict[str, tuple[Any, str, str]] = {
-    "lost on crash": (lost_on_crash, "survives_crash", 'it answered success and charged {"order":7} never happened'),
+    "lost on crash": (lost_on_crash, "survives_crash", 'it returned success and charged {"order":7} never happened'),
     "not idempotent": (not_idempotent, "same_input_twice", 'charged {"order":7} happened 2 times'),
     "blocks": (blocks, "never_blocks", "time.sleep(3) in a coroutine at "),
     "swallows cancel": (swallows_cancel, "stops_when_cancelled", "it did not stop; it still runs: swallows_cancel at "),
@@ -816,7 +816,7 @@ def test_a_plain_function_is_killed_at_a_line_of_its_own(tmp_path: Path, monkeyp
 
     torn = ContractRun(write, examples=[7]).judge("survives_crash")
     assert "(write at " in torn.text
-    assert "it answered success and left report empty" in torn.text
+    assert "it returned success and left report empty" in torn.text
     whole = ContractRun(write_aside, examples=[7]).judge("survives_crash")
     assert whole.outcome is CheckOutcome.PASSED, whole.text
     assert "killed at 3 moments" in whole.text

@@ -326,7 +326,7 @@ def test_a_server_that_commits_for_the_dead_or_makes_a_twin_wait_is_no_fault_of_
         assert right.judge(check).outcome is CheckOutcome.PASSED, right.judge(check).text
     assert "its open transaction was aborted" in right.judge("survives_zombie").text
     wrong = ContractRun(in_two, examples=[EXAMPLE], reset=reset).judge("survives_crash")
-    assert "it answered success and UPDATE orders never happened" in wrong.text
+    assert "it returned success and UPDATE orders never happened" in wrong.text
 
 
 PG = """

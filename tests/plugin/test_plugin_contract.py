@@ -60,7 +60,7 @@ class TestBare(ProcessorContract):
             "  hostile input: an empty object: success: false, error ''",
             "  -> Fill in JobResult.error; *",
             "INCONCLUSIVE: no declared input succeeded, so little can be said:",
-            "input {'n': 1}: it answered success: false, name 'do_work' is not defined",
+            "input {'n': 1}: it returned success: false, name 'do_work' is not defined",
             "*= job-harness: inconclusive =*",
             "*test_same_input_twice, *",
             "  no declared input succeeds: see declared_input_succeeds",

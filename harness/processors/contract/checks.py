@@ -211,44 +211,44 @@ def _check(
 ANSWERS: Final = (
     _check(
         "declared_input_succeeds",
-        "It succeeds on a declared input: otherwise nothing else means anything.",
+        "It succeeds on a declared input: otherwise the other checks mean nothing.",
         "Correct the example, or provide what the processor needs (its error says what).",
         succeeds,
     ),
     _check(
         "process_survives",
         "It never ends or kills the process that it runs in.",
-        "Answer JobResult(success=False, error=...) instead of ending the process, and bound what is allocated.",
+        "Return JobResult(success=False, error=...) instead of ending the process, and limit the memory it allocates.",
         process_survives,
-        typescript="Return { success: false, error } instead of process.exit(), await every promise, and bound memory.",
+        typescript="Return { success: false, error } instead of process.exit(), await every promise, and limit memory.",
     ),
     _check(
         "never_blocks",
-        "A coroutine never keeps the event loop from working: heartbeats stop, and the lease of every job runs out.",
+        "A coroutine never blocks the event loop: heartbeats would stop, and the lease of every job would run out.",
         "Await asyncio.sleep and asynchronous clients, or hand the work to asyncio.to_thread.",
         never_blocks,
         typescript="Await what takes long, or hand the work to a worker thread.",
     ),
     _check(
         "nothing_escapes",
-        "On a declared input no exception gets out of it.",
-        "Catch it and answer JobResult(success=False, error=str(error)).",
+        "On a declared input no exception escapes from it.",
+        "Catch it and return JobResult(success=False, error=str(error)).",
         nothing_escapes,
         typescript="Catch it and return { success: false, error: String(error) }.",
     ),
     _check(
         "answers_job_result",
-        "It always answers a JobResult, or a dict with its keys, with success True or False.",
+        "It always returns a JobResult, or a dict with the same keys, with success True or False.",
         "Return JobResult(success=True, output=...) or JobResult(success=False, error='...') on every path.",
         answers_job_result,
         typescript='Return { success: true, output } or { success: false, error: "..." } on every path.',
     ),
     _check(
         "fits_jsonb",
-        "Its output and its error are what PostgreSQL's JSONB and text can hold.",
-        "Turn it into JSON before it is answered: no NUL, no lone surrogate, no NaN, no cycle, nothing endless.",
+        "PostgreSQL can store its output (JSONB) and its error (text).",
+        "Convert it to JSON before you return it: no NUL, no lone surrogate, no NaN, no cycle, nothing endless.",
         fits_jsonb,
-        typescript="Turn it into JSON before it is returned: no NUL, NaN, BigInt, function or Map, nothing cyclic.",
+        typescript="Convert it to JSON before you return it: no NUL, NaN, BigInt, function or Map, nothing cyclic.",
     ),
     _check(
         "failure_says_why",
@@ -259,36 +259,36 @@ ANSWERS: Final = (
     ),
     _check(
         "input_untouched",
-        "The job's input is the same afterwards: a retry in this process would see what was changed.",
-        "Copy what is changed: {**job.input, ...} or copy.deepcopy(job.input).",
+        "It does not change the job's input: a retry in the same process would see the change.",
+        "Copy what you change: {**job.input, ...} or copy.deepcopy(job.input).",
         input_untouched,
-        typescript="Copy what is changed: { ...job.input } or structuredClone(job.input).",
+        typescript="Copy what you change: { ...job.input } or structuredClone(job.input).",
     ),
     _check(
         "ends_in_time",
-        "It ends on a declared input within the job timeout, of virtual time.",
+        "On a declared input it ends within the job timeout, in virtual time.",
         "Give each call a timeout, make it faster, raise the job timeout together with the lease, or split the job.",
         ends_in_time,
     ),
     _check(
         "leaves_nothing_running",
-        "When it has answered, no task, thread or child process of it still runs, and nothing is replaced.",
-        "Await, cancel or join what was started; asyncio.TaskGroup does so by itself.",
+        "After it returns, no task, thread or child process of it still runs, and nothing stays monkeypatched.",
+        "Await, cancel or join what you started; asyncio.TaskGroup does so by itself.",
         leaves_nothing,
-        typescript="Await every promise; clearInterval, clearTimeout and kill what was started, in finally.",
+        typescript="Await every promise; in finally, clear intervals and timeouts, and kill what you started.",
     ),
     _check(
         "hostile_inputs_fail_cleanly",
-        "An invalid input gets an answer too: no exception but NonRetryableError, no endless run, nothing left.",
-        "Validate the input first, inside the try; answer JobResult(success=False, error=...) or raise "
+        "On an invalid input it fails cleanly: no exception but NonRetryableError, no endless run, nothing left running.",
+        "Validate the input first, inside the try; return JobResult(success=False, error=...) or raise "
         "NonRetryableError.",
         hostile_inputs_fail_cleanly,
         typescript='Validate the input first, inside the try, and return { success: false, error: "..." }.',
     ),
     _check(
         "stops_when_cancelled",
-        "Cancelled at any await it stops within its grace, and leaves nothing running.",
-        "Do not catch CancelledError or BaseException without raising it again; clean up in finally, briefly.",
+        "Cancelled at any await, it stops within the grace period, and leaves nothing running.",
+        "Do not catch CancelledError or BaseException without raising it again; keep the cleanup in finally short.",
         stops_when_cancelled,
         needs=True,
     ),
@@ -328,7 +328,7 @@ class Judgement:
 
         for path, size in {path: size for ending in world.endings for path, size in ending.left.items()}.items():
             if size == 0 and usual.left.get(path, 0) > 0 and world.last.succeeded:
-                self._tell(f"write {path}", f"{where}, it answered success and left {path} empty", besides=besides)
+                self._tell(f"write {path}", f"{where}, it returned success and left {path} empty", besides=besides)
 
     def _tell(self, name: str, text: str, *, besides: frozenset[str], decided: bool = True) -> None:
         if name in self._told or name in besides:
@@ -520,7 +520,7 @@ def _lost(probe: Probe, world: TrialRecord) -> list[tuple[str, str]]:
         return []
     there = _counted(world.effects)
     return [
-        (_shown(key), f"it answered success and {_shown(key)} never happened")
+        (_shown(key), f"it returned success and {_shown(key)} never happened")
         for key in _counted(list(_ending(probe).effects))
         if not there[key]
     ]
@@ -546,22 +546,22 @@ def _at(world: TrialRecord) -> str:
 DELIVERIES: Final = (
     Check(
         "same_input_twice",
-        "Delivered again after it has succeeded, it succeeds again and does nothing outside a second time.",
-        "Hand job.id to the outside world as an idempotency key, or record what was done in the same transaction.",
+        "Delivered again after a success, it succeeds again and repeats no side effect.",
+        "Send job.id along as an idempotency key, or record what was done in the same transaction.",
         same_input_twice,
         needs_success=True,
     ),
     Check(
         "survives_crash",
-        "Killed at any moment and delivered again, it completes, with every side effect and none twice.",
-        "Record a step as done only after it is done, in one transaction with it or keyed by job.id.",
+        "Killed at any moment and delivered again, it completes, with every side effect, and none repeated.",
+        "Record a step as done only after it is done: in one transaction with it, or keyed by job.id.",
         survives_crash,
         needs_success=True,
     ),
     Check(
         "survives_zombie",
-        "A delivery that stalls and goes on after its twin has ended does nothing a second time.",
-        "Look whether the job is still yours right before a side effect, or let the receiver refuse a repeated key.",
+        "A delivery that stalls, and resumes after a second delivery has ended, repeats no side effect.",
+        "Right before a side effect, check that the job is still yours, or let the receiver refuse a repeated key.",
         survives_zombie,
         needs_success=True,
     ),

@@ -79,7 +79,7 @@ def lost(usual: DeliveryEnding, world: TrialRecord) -> list[Repetition]:
     there = [_by_deed(ending) for ending in world.endings]
     other = any(deed not in before for each in there for deed in each)  # It took another way.
     return [
-        Repetition(deed, not other, f"it answered success and {deed.name} never happened")
+        Repetition(deed, not other, f"it returned success and {deed.name} never happened")
         for deed, effects in before.items()
         if effects[0].nature == Nature.ADDS and not any(deed in each for each in there) and not effects[0].declared
     ]

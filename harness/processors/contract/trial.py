@@ -104,14 +104,14 @@ class DeliveryEnding:
         """What happened, in a few words."""
         match self.how:
             case "answered" if self.misfit is not None:
-                return f"it answered what cannot be stored: {self.misfit}"
+                return f"it returned what cannot be stored: {self.misfit}"
             case "answered" if self.success:
-                return "it answered success"
+                return "it returned success"
             case "answered":
                 return (
-                    f"it answered success: false, {self.error}"
+                    f"it returned success: false, {self.error}"
                     if self.error
-                    else "it answered success: false, no error"
+                    else "it returned success: false, no error"
                 )
             case "raised":
                 return f"it raised {self.error}"
