@@ -279,7 +279,7 @@ ANSWERS: Final = (
     ),
     _check(
         "hostile_inputs_fail_cleanly",
-        "On an invalid input it fails cleanly: no exception but NonRetryableError, no endless run, nothing left behind.",
+        "On an invalid input it fails cleanly: no exception but NonRetryableError, no endless run, no leftovers.",
         "Validate the input first, inside the try; return JobResult(success=False, error=...) or raise "
         "NonRetryableError.",
         hostile_inputs_fail_cleanly,
