@@ -65,19 +65,19 @@ _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)"
 KEYS: Final[Mapping[str, str]] = {
     "format": "always 1",
     "title": "one line that says what happens; printed with a failure",
-    "why": "what a user loses otherwise",
+    "why": "what a user would lose if this failed",
     "settings": "the settings that differ from their defaults, see below",
     "workers": "the workers by name (`[w1]`)",
     "jobs": "the jobs by name, at least one",
-    "steps": "what is done in this order; without steps the jobs just run",
-    "tape": "what deviates from the usual order, as the explorer wrote it",
-    "expect": "what must come out, by job",
+    "steps": "what happens, in this order; without steps the jobs just run",
+    "tape": "the deviations from the usual order of events, as `explore` wrote them",
+    "expect": "the expected result of each job",
     "controls": "wrong queues and wrong settings on which the scenario must fail",
     "tool": "the name of the processor (`tool`)",
     "input": "any JSON value",
     "priority": "the highest goes first (0)",
-    "max_attempts": "deliveries in total; the setting, where it is left out",
-    "unique_key": "no second unfinished job of this tool with this key",
+    "max_attempts": "deliveries in total (default: the setting)",
+    "unique_key": "there may be only one unfinished job of this tool with this key",
     "every": "with `count`: that many jobs, this far apart, named `a1`, `a2`, ...",
     "count": "how many (1)",
     "status": "PENDING, PROCESSING, COMPLETED, FAILED, CANCELLED, or `gone` once it is deleted",
@@ -89,59 +89,59 @@ KEYS: Final[Mapping[str, str]] = {
 """What the models do not say of their keys themselves."""
 
 STEPS: Final[Mapping[str, str]] = {
-    "act": "A worker acts, and time passes, until it has done this; `->` asserts what the queue answered.",
-    "crash": "A process dies, now or where it stands then. What it held stays as it was.",
-    "restart": "What crashed or was stopped comes back.",
-    "pause": "A process stands still, now or once it is there.",
-    "suspend": "The same, and it goes on by itself after this long.",
-    "resume": "It goes on.",
+    "act": "Time passes until the worker has done this; `->` asserts the reply of the queue.",
+    "crash": "A process dies, now or once it gets there. What it held stays as it was.",
+    "restart": "A process that crashed or was stopped starts again.",
+    "pause": "A process pauses, now or once it gets there.",
+    "suspend": "The same, but it continues by itself after this time.",
+    "resume": "It continues.",
     "stop": "A deploy: the worker finishes the running job, gives back the others, and ends.",
     "lose": "The connection breaks before or after the verb took effect; the caller cannot tell which.",
     "twice": "The message arrives twice.",
-    "advance": "Time passes and everything due happens, in the order of time.",
-    "jump": "The clock moves and no actor acts.",
+    "advance": "Time passes, and everything that is due happens in order.",
+    "jump": "The clock moves, and no process acts.",
     "run": "Time passes until nothing changes any more.",
-    "upkeep": "The queue takes back what is overdue; maintenance reconciles, rescues and deletes.",
+    "upkeep": "The queue takes back overdue jobs; maintenance reconciles, rescues and deletes.",
     "enqueue": "Send a job that is `held_back`.",
     "cancel": "An operator cancels a job.",
-    "retry": "An operator opens a new attempt budget for a job that ended.",
-    "check": "Assert a status now.",
-    "clock": "Set the store's clock, or one worker's, wrong by this much.",
-    "away": "No actor reaches the store for this long: what is called meanwhile is lost.",
-    "cut": "One actor does not reach the store for this long.",
-    "delay": "A request arrives this much later. Its caller hears nothing, and goes on.",
-    "hold": "An operator holds back the jobs of a tool, or lets them go.",
-    "wait": "Time passes and everything due happens, until the job is so.",
+    "retry": "An operator gives an ended job a new budget of attempts.",
+    "check": "Assert the status of a job now.",
+    "clock": "Set the clock of the store, or of one worker, wrong by this much.",
+    "away": "No process can reach the store for this long: calls in that time are lost.",
+    "cut": "One process cannot reach the store for this long.",
+    "delay": "A request arrives this much later. Its caller gets no reply, and continues.",
+    "hold": "An operator pauses the jobs of a tool, or resumes them.",
+    "wait": "Time passes, and everything that is due happens, until the job has this status.",
 }
 
 ACTS: Final[Mapping[str, str]] = {
     "claims": "take the job, or any due job",
-    "polls": "look for jobs once, whether one is due or not",
+    "polls": "look for a job once, whether or not one is due",
     "starts": "start the processor",
     "completes": "settle the attempt as a success",
     "fails": "settle the attempt as a failure",
-    "releases": "give the job back unrun",
+    "releases": "give the job back without running it",
     "heartbeats": "extend the lease",
     "settles": "complete or fail, as the outcome of the attempt says",
 }
 
 ENDINGS: Final[Mapping[Ending, str]] = {
-    Ending.SUCCEED: "the processor answers `success: true`",
-    Ending.FAIL: "it answers `success: false`",
-    Ending.FAIL_FINALLY: "it answers `success: false` and `retryable: false`",
-    Ending.RAISE: "it raises",
-    Ending.RAISE_NUL: "it raises an error whose text holds a NUL",
-    Ending.RAISE_SURROGATE: "it raises an error whose text holds half a character",
-    Ending.RETURN_NAN: "its result holds NaN, which JSON cannot hold",
-    Ending.RETURN_NUL: "its result holds a NUL, which PostgreSQL refuses",
+    Ending.SUCCEED: "the processor returns `success: true`",
+    Ending.FAIL: "it returns `success: false`",
+    Ending.FAIL_FINALLY: "it returns `success: false` and `retryable: false`",
+    Ending.RAISE: "it raises an error",
+    Ending.RAISE_NUL: "it raises an error whose text contains a NUL",
+    Ending.RAISE_SURROGATE: "it raises an error whose text contains a lone surrogate, which is half a character",
+    Ending.RETURN_NAN: "its result contains NaN, which JSON does not allow",
+    Ending.RETURN_NUL: "its result contains a NUL, which PostgreSQL refuses",
     Ending.HANG: "it never returns, and is stopped after `job_timeout`",
-    Ending.EXIT: "it takes its worker down",
+    Ending.EXIT: "it kills its worker",
 }
 
 PAYLOADS: Final[Mapping[Payload, str]] = {
     Payload.NUL: "text with a NUL, which PostgreSQL refuses",
-    Payload.SURROGATE: "half a character, which is no text",
-    Payload.NAN: "NaN, which JSON cannot hold",
+    Payload.SURROGATE: "a lone surrogate: half a character, which is not valid text",
+    Payload.NAN: "NaN, which JSON does not allow",
     Payload.LARGE: "9000 bytes of text",
     Payload.ESCAPES: "text that looks escaped, quotes, and a character of four bytes",
     Payload.BIG_NUMBER: "2 to the power of 70",
@@ -149,7 +149,7 @@ PAYLOADS: Final[Mapping[Payload, str]] = {
 
 CAPABILITIES: Final[Mapping[str, str]] = {
     "heartbeat": "a worker may extend its lease",
-    "release": "a worker may give a job back unrun",
+    "release": "a worker may give a job back without running it",
     "cancel": "a job can be cancelled",
     "retry": "an operator may revive a job that ended",
     "priorities": "the highest priority is claimed first",
@@ -157,32 +157,32 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "start_after": "a job can be sent for later",
     "maintenance": "two tables: reconcile, rescue and purge",
     "virtual_time": "the store's clock is the harness's",
-    "snapshot": "the state can be taken out and put back",
+    "snapshot": "the state can be saved and restored",
     "fencing": "a claim carries a token, and a lost claim changes nothing",
     "results": "a job shows its output, or its error",
-    "concurrency_limits": "a limit of jobs at once, of one tool or of all",
-    "serial_keys": "jobs of one key run one after the other",
-    "dead_letters": "a job that failed for good leaves a new one, for a tool of its own",
+    "concurrency_limits": "the number of jobs that run at once can be limited, for one tool or for all",
+    "serial_keys": "jobs with the same key run one after the other",
+    "dead_letters": "a job that failed for good leaves a new job, for another tool",
     "transactions": "a job can be sent inside a transaction",
     "schedules": "the queue makes a job for each slot of a schedule",
     "inputs": "a job's input can be read back",
     "sessions": "every actor has a database session of its own: only with `--sessions`",
-    "takes_back_in_claim": "there is no sweep: a claim takes, or fails for good, what a dead worker held",
-    "final_errors": "a worker can say that another attempt is of no use",
-    "own_attempts": "a request's own `max_attempts` is kept",
-    "own_leases": "a job's own lease is kept",
-    "own_delays": "a job's own retry delay is kept",
-    "unique_windows": "a unique key is held for a while, whether its job has ended or not",
-    "worker_tools": "a claim takes the tools that its worker serves",
-    "pausing": "the jobs of a tool can be held back and let go",
-    "calendars": "a schedule may have a cron text and a time zone",
-    "presets": "its counters can be set ahead before the first job",
-    "wide_values": "priorities of 32 bits and long keys are kept as they are",
-    "any_settings": "it keeps whatever settings it is given",
+    "takes_back_in_claim": "there is no sweep: `claim` itself takes over, or fails for good, the jobs of dead workers",
+    "final_errors": "a worker can say that another attempt is pointless",
+    "own_attempts": "a job may have its own `max_attempts`",
+    "own_leases": "a job may have its own lease",
+    "own_delays": "a job may have its own retry delay",
+    "unique_windows": "a unique key is held for some time, whether its job has ended or not",
+    "worker_tools": "a worker claims only jobs of the tools that it serves",
+    "pausing": "the jobs of a tool can be paused and resumed",
+    "calendars": "a schedule may have a cron expression and a time zone",
+    "presets": "its counters can be advanced before the first job",
+    "wide_values": "32-bit priorities and long keys are kept unchanged",
+    "any_settings": "it accepts any settings",
 }
 
 ENVIRONMENT: Final[Mapping[str, str]] = {
-    "DATABASE_URL": "where PostgreSQL is; every command needs it",
+    "DATABASE_URL": "the address of PostgreSQL; every command needs it",
     "USE_PGBOSS_WORKERS": "workers start only if this is exactly `true`",
     "CRON_SECRET": "the bearer token of the maintenance request, which is refused without it",
     "JOB_TIMEOUT_MS": "a processor is stopped after this",
@@ -196,9 +196,9 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "JOB_RETRY_DELAY_MAX_SECONDS": "the longest wait",
     "JOB_RETENTION_DAYS": "terminal jobs are kept this long",
     "PGBOSS_BATCH_SIZE": "jobs taken with one claim",
-    "PGBOSS_POLLING_INTERVAL": "seconds between two looks of an idle worker",
+    "PGBOSS_POLLING_INTERVAL": "seconds between two polls of an idle worker",
     "PROCESSOR_CANCEL_GRACE_SECONDS": "how long a processor may take to stop after its timeout",
-    "WORKER_SHUTDOWN_GRACE_SECONDS": "how long a stopping worker lets running jobs go on",
+    "WORKER_SHUTDOWN_GRACE_SECONDS": "how long a stopping worker lets running jobs continue",
     "JOB_INPUT_LIMIT_BYTES": "larger inputs are refused",
     "JOB_OUTPUT_LIMIT_BYTES": "larger outputs fail their job",
 }
@@ -247,7 +247,7 @@ def _checks() -> str:
     parts = []
     for rule in CHECKS:
         shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
-        head = ("weight", "what goes wrong otherwise", "repair", "a scenario with the same failure")
+        head = ("severity", "what it prevents", "how to repair it", "a scenario with the same failure")
         row = (str(rule.severity), rule.prevents, rule.repair, shown)
         notes = [f"Tried by running {'; '.join(map(str, rule.ran))}."] if rule.ran else []
         notes += [seen[rule.id]] if rule.id in seen else []
@@ -300,8 +300,9 @@ def _verbs() -> str:
 
 
 def _places() -> str:
-    rows = [(_code(place), f"before the point `{point}` of the process") for place, point in _POINTS.items()]
-    return table(("place", "meaning"), [*rows, ('`at "NAME"`, `before "NAME"`', "before the point of this name")])
+    rows = [(_code(place), f"just before the process reaches its point `{point}`") for place, point in _POINTS.items()]
+    named = ('`at "NAME"`, `before "NAME"`', "just before the process reaches the point of this name")
+    return table(("place", "meaning"), [*rows, named])
 
 
 def _endings() -> str:

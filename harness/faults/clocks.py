@@ -111,8 +111,8 @@ def _off(data: Mapping[str, Any]) -> str:
 
 CLOCK_OFFSET: Final = FaultKind(
     id="clock_offset",
-    sentence="The store's clock, or a process's own, steps by half of `max_skew` or all; "
-    "a scheduler's, by `cron_period`s.",
+    sentence="The clock of the store or of a process jumps by `max_skew` or half of it; "
+    "that of a scheduler, by multiples of `cron_period`.",
     words=(STORE_STEPS, OWN_STEPS),
     options=_steps,
     apply=_step,
@@ -157,7 +157,7 @@ def _drift(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Opti
 
 CLOCK_DRIFT: Final = FaultKind(
     id="clock_drift",
-    sentence="The store's clock, or a process's own, runs fast or slow until it is `max_skew` off, "
+    sentence="The clock of the store or of a process runs fast or slow until it is `max_skew` off, "
     "within a `job_timeout`.",
     words=(STORE_DRIFTS, OWN_DRIFTS),
     options=_drifts,

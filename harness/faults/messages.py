@@ -44,7 +44,7 @@ def _place(actor: Actor) -> dict[str, str]:
 
 LOST_MESSAGE: Final = FaultKind(
     id="lost_message",
-    sentence="A request is lost, or its reply is.",
+    sentence="A request or its reply is lost.",
     words=(REQUEST, REPLY),
     options=_losses,
     apply=_lose,
@@ -103,7 +103,7 @@ def courier(call: VerbCall, late: Duration) -> Frame:
 
 DELAYED_MESSAGE: Final = FaultKind(
     id="delayed_message",
-    sentence="A request arrives late, when its caller has long given up on it: a network that holds it back.",
+    sentence="A request arrives long after its caller gave up on it, held back by the network.",
     words=(DELAYED,),
     options=_delays,
     apply=_delay,
@@ -193,7 +193,7 @@ def _abort(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Opti
 
 ABORTED_STATEMENT: Final = FaultKind(
     id="aborted_statement",
-    sentence="The database aborts a statement and its transaction (SQLSTATE 57014, as by a time limit).",
+    sentence="The database aborts a statement and its transaction (SQLSTATE 57014, like a statement timeout).",
     words=(ABORTED,),
     options=_aborts,
     apply=_abort,

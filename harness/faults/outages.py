@@ -64,7 +64,7 @@ def _told(data: Mapping[str, Any]) -> str:
 
 OUTAGE: Final = FaultKind(
     id="outage",
-    sentence="No actor, or one of them, reaches the store for a while: a restart, a failover, a broken network.",
+    sentence="For a while no process, or one of them, can reach the store: a restart, a failover, a broken network.",
     words=(STORE_AWAY, CUT_OFF),
     options=_outages,
     apply=_begin,

@@ -62,7 +62,7 @@ def _told_crash(data: Mapping[str, Any]) -> str:
 
 CRASH: Final = FaultKind(
     id="crash",
-    sentence="A process dies right before a step, or right after it and without the reply.",
+    sentence="A process dies right before a step, or right after it but before the reply.",
     words=(BEFORE, AFTER),
     options=_crashes,
     apply=_crash,
@@ -192,7 +192,7 @@ def _abandon(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Op
 
 ABANDONED_SESSION: Final = FaultKind(
     id="abandoned_session",
-    sentence="A process dies within a verb, and its database session outlives it, locks and all; with `--sessions`.",
+    sentence="A process dies within a verb, and its database session stays open with its locks; with `--sessions`.",
     words=(LEAVES,),
     options=_abandons,
     apply=_abandon,

@@ -318,33 +318,33 @@ class JobPart(NoNulls):
     dead_letter: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """The tool that gets its input as a new job once this one is FAILED."""
     payload: PayloadName | None = None
-    """A hostile input in place of `input`."""
+    """A hostile input instead of `input`."""
     transaction: Literal["commit", "rollback"] | None = None
-    """It is sent inside a transaction that ends so."""
+    """It is sent inside a transaction that ends like this: `commit` or `rollback`."""
     open_for: Length = 0
     """How long that transaction stays open after the job was sent."""
     cancel_after: Length | None = None
     """How long after it is sent it is cancelled."""
     retry_after: Length | None = None
-    """How long after that, or after it was sent, an operator retries it."""
+    """How long after `cancel_after`, or after it was sent, an operator retries it."""
     every: Positive | None = None
     count: Annotated[int, Field(ge=1, le=MOST_SENT)] = 1
     scheduled: bool = False
-    """With `every` and `count`: the queue makes them by a schedule, one for each of `count` slots."""
+    """With `every` and `count`: the queue creates these jobs by a schedule, one for each of `count` slots."""
     cron: CronText | None = None
-    """In the place of `every`: five fields, six (seconds first), or `@daily`; a run begins on 2030-01-01."""
+    """Instead of `every`: five fields, six (seconds first), or `@daily`; a run begins on 2030-01-01."""
     zone: ZoneName = "UTC"
     """The time zone of `cron`."""
     missed: MissedPolicy = Missed.EACH
-    """What becomes of slots of `cron` that no scheduler looked at in time: a job for `each`, or for the `latest`."""
+    """Slots of `cron` that no scheduler looked at in time get a job `each`, or only the `latest` does."""
     lease: Positive | None = None
-    """Its own lease, in the place of the setting."""
+    """Its own lease, instead of the setting."""
     timeout: Positive | None = None
-    """How long its processor may run, in the place of `job_timeout`."""
+    """How long its processor may run, instead of `job_timeout`."""
     retry_delay: Length | None = None
-    """Its own wait before the first retry, in the place of the setting."""
+    """Its own wait before the first retry, instead of the setting."""
     unique_for: Positive | None = None
-    """Its unique key is held for at least so long, also when it has ended."""
+    """Its unique key is held for at least this long, even if the job ends earlier."""
     after: Name | None = None
     """It is sent once this other job has ended."""
     held_back: bool = False
@@ -361,23 +361,23 @@ class PausePart(NoNulls):
 
 
 class DeviationPart(FilePart):
-    """What deviates from the boring run, as the explorer wrote it."""
+    """A deviation from the usual order of events, as `explore` wrote it."""
 
     at: Annotated[Text, Field(min_length=1, max_length=500)]
-    """Where: the actor and its point, `w1 complete a`; or `time`."""
+    """The place: an actor and its point, `w1 complete a`; or `time`."""
     nth: Annotated[int, Field(ge=1)] = 1
-    """At which of its occurrences, from 1."""
+    """Which occurrence of it, from 1."""
     do: Annotated[Text, Field(min_length=1, max_length=500)]
     """What happens instead: `crash`, `pause a lease + 1s`, `w2 first`."""
 
 
 class ExpectPart(NoNulls):
-    """What must come out for one job."""
+    """The expected result of one job."""
 
     status: StatusOrGone | None = None
     attempts: Count | None = None
     runs: Count | None = None
-    """How often a processor was started on it."""
+    """How often a processor started on it."""
     path: list[Status] | None = None
     """The statuses it goes through."""
     gaps: list[Gap] | None = None
@@ -386,7 +386,7 @@ class ExpectPart(NoNulls):
     error: Annotated[Text, Field(min_length=1)] | None = None
     """A part of the error text."""
     effects: dict[Text, Count] | None = None
-    """How often its real processor declared each side effect, over all attempts; one that is not listed, never."""
+    """How often its real processor declared each side effect, over all attempts; those not listed must not occur."""
 
 
 class ControlPart(NoNulls):
@@ -394,9 +394,9 @@ class ControlPart(NoNulls):
 
     queue: Name | None = None
     engine: Text | None = None
-    """An engine, with its version where it has one: it keeps what the explorer found on another project's queue."""
+    """An engine, with its version if it has one; so a scenario keeps a finding on another project's queue."""
     application: Target | None = None
-    """Another application, or the same without or with a safeguard."""
+    """Another application, or the same one with a safeguard more or less."""
     settings: SettingsPart | None = None
     finds: Annotated[Text, Field(json_schema_extra=_anomalies)]
 
@@ -407,17 +407,17 @@ class ProcessorPart(NoNulls):
     run: Text
     """`module:name` or `path.ts#name`; found beside the scenario file, or in `root`."""
     root: Text | Annotated[list[Text], Field(min_length=1, max_length=100)] = ""
-    """The folder where it is looked for, relative to the scenario file; in a list, further ones for what it imports."""
+    """The folder to look for it, relative to the scenario file; in a list, more folders for its imports."""
     globals: dict[str, Text] = Field(default_factory=dict)
     """For TypeScript: JavaScript expressions by the name of the global."""
     stubs: dict[str, Text] = Field(default_factory=dict)
-    """For TypeScript: files by the specifier of the module that each stands in for."""
+    """For TypeScript: files that replace modules, by the specifier of the module."""
     fetch: dict[Text, JsonValue] = Field(default_factory=dict)
     """For TypeScript: what `fetch` returns, by URL or by method and URL: a status, a text, `{json: ...}` or more."""
 
 
 class ScenarioPart(NoNulls):
-    """A scenario: what is at work, what goes wrong, what must come out."""
+    """A scenario: what runs, what goes wrong, and what the result must be."""
 
     format: Literal[1]
     title: Annotated[Text, Field(max_length=500)] = ""
@@ -429,18 +429,18 @@ class ScenarioPart(NoNulls):
     """Real processors by tool: `module:name` or `path.ts#name`, found beside the scenario file."""
     workers: Annotated[list[Name], Field(min_length=1, max_length=MOST_WORKERS)] = Field(default_factory=lambda: ["w1"])
     serves: dict[str, Annotated[list[Text], Field(min_length=1, max_length=100)]] = Field(default_factory=dict)
-    """By worker, the tools that it serves; a worker that is not named serves all."""
+    """The tools that each worker serves; a worker that is not named serves all."""
     pauses: Annotated[list[PausePart], Field(max_length=100)] = Field(default_factory=list)
     """Tools whose jobs an operator holds back."""
     presets: dict[str, Annotated[int, Field(ge=0, le=2**63 - 1)]] = Field(default_factory=dict)
-    """What the queue starts with: `token`, which its tokens go on from; `put_off`, older jobs that are not due."""
+    """How the queue starts: `token`, the number its tokens continue from; `put_off`, older jobs that are not due."""
     jobs: Annotated[dict[str, JobPart], Field(min_length=1, max_length=MOST_JOBS)]
     steps: Annotated[list[StepLine], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     tape: Annotated[list[DeviationPart], Field(max_length=MOST_STEPS)] = Field(default_factory=list)
     early_rounds: bool = False
-    """Expiry and maintenance look when something is due; with `true` they look half-way to that time as well."""
+    """Expiry and maintenance run when something is due; with `true` they also run half-way to that time."""
     restart_after: Length | None = None
-    """A process that the tape crashed comes back after this."""
+    """A process that the tape crashed restarts after this."""
     queue: Name | None = None
     """A wrong queue to run on."""
     application: Target | None = None
