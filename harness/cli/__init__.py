@@ -25,14 +25,14 @@ from harness.printable import keep_for_document, printable_streams
 COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "run": ("harness.cli.run_command", "run scenarios and judge the results"),
     "explore": ("harness.cli.explore_command", "search a queue, a system or a test for a run that breaks an invariant"),
-    "merge": ("harness.cli.merge_command", "merge the parts of a campaign that `explore --shard` ran"),
+    "merge": ("harness.cli.merge_command", "merge the parts of a search that `explore --shard` ran"),
     "exhaust": (
         "harness.cli.exhaust_command",
         "examine every run within a small scope, with the faults that you allow",
     ),
     "conform": ("harness.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("harness.cli.check_command", "check the job queue settings of a repository"),
-    "audit": ("harness.cli.audit_command", "judge what production has written about its jobs"),
+    "audit": ("harness.cli.audit_command", "find anomalies in what production recorded about its jobs"),
     "verify": ("harness.cli.verify_command", "send one job through a running system and watch it until it ends"),
     "doctor": ("harness.cli.doctor_command", "show what is installed, what can run here, and how to repair the rest"),
     "init": ("harness.cli.project_commands:init", "write a first test, a first scenario and a CI workflow"),
@@ -67,19 +67,19 @@ NAME_ERRORS: Final = frozenset(
 """What the file or folder that was named does not allow."""
 EPILOG = """\
 exit codes:
-  0  pass            everything was judged and holds
+  0  pass            everything was judged and is correct
   1  fail            something is broken, or a control did not find its anomaly
   2  usage           a command, an option or a scenario is wrong
-  3  inconclusive    something asked for could not be judged here; the output says what
+  3  inconclusive    something could not be judged here; the output says what
   4  environment     the machine or a database lacks something or went away
   130, 143           stopped by Ctrl-C or SIGTERM; what was found so far is printed
   141                the output pipe was closed
 
 environment:
-  JOB_HARNESS_DSN    a PostgreSQL for runs, which make and drop databases of their own there
-  DATABASE_URL       your system's database, which `audit` and `verify` read; no run uses it
+  JOB_HARNESS_DSN    the PostgreSQL for runs; they create and drop their own databases there
+  DATABASE_URL       your system's database; only `audit` and `verify` read it, runs never use it
 
-FILE may be - for standard output; everything else then goes to standard error.
+FILE may be - for standard output; all other output then goes to standard error.
 """
 
 

@@ -65,10 +65,10 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
         "sources",
         nargs="*",
         metavar="SOURCE",
-        help="what to judge, one or several of these. A file: spans.json (OTLP spans, as a collector's file exporter "
-        "writes them) or run.jsonl (a history, from `run --history`). In a database: a table known by name, such as "
-        f"pgboss ({', '.join(known_tables())}); mail.yaml, which describes a table of yours; or {LOG}, what the "
-        "triggers of --install wrote",
+        help="what to judge, one or more of these. A file: spans.json (OTLP spans, from a collector's file exporter) "
+        "or run.jsonl (a history, from `run --history`). In a database: a table known by name, such as pgboss "
+        f"({', '.join(known_tables())}); a file such as mail.yaml that describes your table; or {LOG}: the changes "
+        "recorded by the triggers of --install",
     )
     add(
         "--database",
@@ -76,7 +76,7 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
         help="the database, which is only read (default: DATABASE_URL; JOB_HARNESS_DSN is for runs)",
     )
     add("--since", metavar="WHEN", help="only what happened since then: a time (2026-01-31T08:00Z) or a duration (2d)")
-    add("--job", metavar="ID", help="tell the whole story of one job")
+    add("--job", metavar="ID", help="show the whole history of one job")
     add(
         "--job-attribute",
         action="append",
@@ -93,20 +93,20 @@ def _judging_options(parser: argparse.ArgumentParser) -> None:
         type=_duration,
         default=STUCK_AFTER,
         metavar="DURATION",
-        help="how long after its lease ended a job counts as stuck; without a lease, after its claim (default: 1h)",
+        help="a job is stuck this long after its lease ended, or after its claim if it has no lease (default: 1h)",
     )
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add(
         "--follow",
         action="store_true",
-        help="go on judging the log as it grows, until Ctrl-C; --metrics is written after each look",
+        help="keep judging the log as it grows, until Ctrl-C; --metrics is written after each pass",
     )
     add(
         "--every",
         type=_duration,
         default=10 * SECOND,
         metavar="DURATION",
-        help="with --follow: how often (default: 10s)",
+        help="with --follow: how often to look (default: 10s)",
     )
 
 
@@ -115,7 +115,7 @@ def _output_options(parser: argparse.ArgumentParser) -> None:
     add(
         "--scenarios",
         metavar="FOLDER",
-        help="write a scenario that replays on a model for each anomaly that a scenario can express",
+        help="for each anomaly that a scenario can express, write one that replays on a model",
     )
     add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
     add("--html", metavar="FILE", help="draw the stories, as one HTML file that needs no network")

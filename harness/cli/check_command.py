@@ -49,13 +49,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--table",
         metavar="NAME",
-        help="with --database: the table that has a row for each job (default: tool_job or ToolJob, as the reference "
-        "application calls it)",
+        help="with --database: the table that has a row for each job (default: tool_job or ToolJob, as in the "
+        "reference application)",
     )
     add(
         "--link",
         metavar="COLUMN",
-        help="with --database: the column that holds the id of the queue's job; data.KEY if the job's data holds the "
+        help="with --database: the column with the id of the queue's job; data.KEY if the job's data has the "
         "id of the row",
     )
     add("--without", action="append", default=[], metavar="RULE", help="leave out a rule (repeatable)")

@@ -38,7 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=EVERY,
         metavar="CASE",
-        help="show instead what each engine does with results that are hard to store; with CASE, one step by step",
+        help="instead, show what each engine does with results that are hard to store; with CASE, one step by step",
     )
     add("--json", metavar="FILE", help="write the results as JSON")
     add("--quiet", "-q", action="store_true", help="leave out cases that an engine does not support")

@@ -55,7 +55,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     configure_search(
         parser,
-        queues="name one with --queue if it has several",
+        queues="if it has several queues, name one with --queue",
         sessions="default: no, since each statement is then a step; needs a queue on PostgreSQL or Redis",
     )
     add = parser.add_argument
@@ -67,7 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--stalls",
         default="1",
         metavar="N",
-        help=f"how often an actor that could act may do nothing for a while; {ANY}: without a limit (default: 1)",
+        help=f"how often an actor that could act may wait instead; {ANY}: no limit (default: 1)",
     )
     add(
         "--kind",
@@ -75,7 +75,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="kinds",
         metavar="ENDING[, DURATION]",
-        help="what jobs are like: how the attempts of a job end and, after a comma, how long each takes, such as "
+        help="how the attempts of a job end and, after a comma, how long each takes, such as "
         "'fails once, 1x timeout'; each job may be of any kind that is named (repeatable; default: succeeds, 1s). "
         f"Endings: {', '.join((*ENDINGS, *MORE_ENDINGS))}. Durations: {', '.join(SPANS)}; timeout and lease are the "
         "settings job_timeout and lease".replace("%", "%%"),
@@ -93,14 +93,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--checkpoint",
         metavar="FILE",
-        help="keep the search in this file where it stops before it is complete: after Ctrl-C, --time, --states or a "
+        help="if the search stops before it is complete, save it in this file: after Ctrl-C, --time, --states or a "
         "finding",
     )
     add(
         "--resume",
         metavar="FILE",
-        help="go on from a file that --checkpoint wrote, with the options that the search had; where it stops again, "
-        "the file is written anew, or the one of --checkpoint",
+        help="continue from a file that --checkpoint wrote, with the same options; if the search stops again, it is "
+        "saved in this file, or in that of --checkpoint",
     )
     add("--states", type=int, default=5_000_000, metavar="N", help="at most N states (default: 5000000)")
 

@@ -47,10 +47,8 @@ if TYPE_CHECKING:
     from harness.explore.process_pool import ProcessPool
     from harness.explore.ray_cluster import RayCluster
 
-STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, all in turn (default: portfolio)"
-LEAVE_OUT = (
-    "leave an ending of jobs or a feature out of what is drawn, such as `raises NUL` or `schedules` (repeatable)"
-)
+STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, which mixes them all (default: portfolio)"
+LEAVE_OUT = "never use this ending of jobs or this feature, such as `raises NUL` or `schedules` (repeatable)"
 RUNS = 5_000
 TELLING = 0.1
 """Real seconds between two updates of the progress bar."""
@@ -67,12 +65,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         also="a system file (system.yaml), ",
         or_a=", or a test: test_file.py::test_name",
-        queues="explore takes each of its queues",
+        queues="each of its queues is searched",
         sessions="default: for a queue file yes, otherwise no",
     )
     add = parser.add_argument
     add("--seed", type=int, default=0, metavar="N", help="the seed of the first run (default: 0)")
-    add("--runs", type=int, metavar="N", help="at most N runs (default: 5000; of a test 200)")
+    add("--runs", type=int, metavar="N", help="at most N runs (default: 5000; for a test 200)")
     add(
         "--processes",
         "-j",
@@ -90,7 +88,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--shard",
         default="1/1",
         metavar="K/N",
-        help="do the K-th of N parts of the campaign; `job-harness merge` puts their --json files together",
+        help="do the K-th of N parts of the search; `job-harness merge` combines their --json files",
     )
     add("--coverage", action="store_true", help="show every situation, and where each fault struck")
     add("--jobs", type=int, action=_Processes, dest="processes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
@@ -107,7 +105,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=DRAWN_LIMITS.steps,
         metavar="N",
-        help="a run ends after N steps: set it lower where jobs never finish (default: 20000)",
+        help="end a run after N steps: set it lower if jobs never finish (default: 20000)",
     )
     for name in bounds():
         add(f"--{name}", nargs="?", action=_Bound, default=argparse.SUPPRESS, help=argparse.SUPPRESS)

@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the file that `explore --shard K/N --json FILE` wrote, one for each part",
     )
     add("--issues", metavar="FOLDER", help="write the text of an issue for each anomaly, as FOLDER/ANOMALY.md")
-    add("--json", metavar="FILE", help="write the whole campaign as JSON, as one run of explore does")
+    add("--json", metavar="FILE", help="write the whole search as JSON, in the form of `explore --json`")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
 

@@ -45,12 +45,12 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
     instead(
         "--queue",
         metavar="SCHEMA",
-        help="write a draft of queue.yaml instead, from a file of SQL or the URL of a database, which is only read",
+        help="instead, write a draft of queue.yaml from an SQL file or the URL of a database, which is only read",
     )
     instead(
-        "--agent", action="store_true", help="write a skill for coding assistants instead: how to find and repair a bug"
+        "--agent", action="store_true", help="instead, write a skill for coding assistants: how to find and fix a bug"
     )
-    instead("--nightly", metavar="TARGET", help="write a workflow instead that searches TARGET every night, in parts")
+    instead("--nightly", metavar="TARGET", help="instead, write a workflow that searches TARGET every night, in parts")
     add(
         "--on",
         choices=[str(item) for item in Platform],
@@ -202,7 +202,7 @@ def execute_new(arguments: argparse.Namespace) -> int:
 
 def configure_examples(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("folder", metavar="FOLDER", help="where they go; files that are there already are not touched")
+    parser.add_argument("folder", metavar="FOLDER", help="where to write them; existing files are not touched")
 
 
 def execute_examples(arguments: argparse.Namespace) -> int:
@@ -226,7 +226,7 @@ def configure_schema(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="scenario",
         choices=("scenario", "report", "queue", "system"),
-        help="scenario files, what run --json and explore --json write, queue or system files (default: scenario)",
+        help="scenario files, the JSON of run and explore, queue files or system files (default: scenario)",
     )
 
 

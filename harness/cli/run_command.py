@@ -114,15 +114,15 @@ def _choice_options(parser: argparse.ArgumentParser) -> None:
         "--engine",
         default="memory",
         metavar="NAMES",
-        help="engines, separated by commas, as `job-harness doctor` lists them (default: memory); NAME+MISTAKE is one "
-        "that is wrong on purpose",
+        help="engines, separated by commas, as `job-harness doctor` lists them (default: memory); NAME+MISTAKE has a "
+        "planted bug",
     )
     add("--sessions", action="store_true", help=SESSIONS)
     add(
         "--seed",
         type=int,
         metavar="N",
-        help="the seed of what a scenario leaves open; what its `tape` says stays",
+        help="the seed for whatever a scenario does not determine; its `tape` still applies",
     )
     add("--replay", metavar="TOKEN", help="replay a token on the one scenario that is named")
     add(

@@ -107,7 +107,7 @@ def configure_search(
     add(
         "--settings-from",
         metavar="DIR[#QUEUE]",
-        help=f"use the settings that the repository in DIR has, as `check` reads them; {queues}",
+        help=f"use the settings of the repository in DIR, as `check` reads them; {queues}",
     )
     add("--queue", metavar="NAME", help="with --settings-from: only the queue of this name, as DIR#NAME does")
     add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")
@@ -115,7 +115,7 @@ def configure_search(
     add(
         "--keep-going",
         action="store_true",
-        help="keep searching after a finding, and report each anomaly once (without it, the first one ends the search)",
+        help="keep searching after a finding, and report each anomaly once (otherwise the first one ends the search)",
     )
     add(
         "--patience",
@@ -134,7 +134,7 @@ def configure_search(
     add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
     add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
     add("--annotations", action="store_true", help="print annotations for GitHub")
-    add("--quiet", "-q", action="store_true", help="print the verdict and what was found, nothing else")
+    add("--quiet", "-q", action="store_true", help="print only the verdict and what was found")
 
 
 def _seconds(text: str) -> float:

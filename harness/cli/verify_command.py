@@ -36,10 +36,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--config",
         metavar="FILE",
-        help="TOML whose table [tool.job-harness.verify] says which request sends a job (default: pyproject.toml)",
+        help="a TOML file whose table [tool.job-harness.verify] says how to send a job (default: pyproject.toml)",
     )
     add("--poll", type=float, default=2.0, metavar="SECONDS", help="the workers' polling interval (default: 2)")
-    add("--margin", type=float, default=3.0, metavar="SECONDS", help="how much longer a start may take (default: 3)")
+    add("--margin", type=float, default=3.0, metavar="SECONDS", help="how much later a job may start (default: 3)")
     add("--takes", type=float, default=60.0, metavar="SECONDS", help="how long the job may run (default: 60)")
     add("--json", metavar="FILE", help="write the verdict as JSON")
 
