@@ -307,11 +307,10 @@ class OwnWorkers:
 
     def _rows(self) -> list[dict[str, Any]]:
         table, lives = self._jobs, self._lives()
-        fields = ", ".join(f"'{name}', to_jsonb({sql})" for name, sql in table.columns.items() if name not in HASHED)
         raw = {name: f"to_jsonb({table.columns[name]})" if name in table.columns else "NULL" for name in HASHED}
         with self._explained():
             found = self._at.rows(
-                f"SELECT jsonb_build_object({fields}) AS entry, {raw['output']} AS output, {raw['error']} AS error "
+                f"SELECT {table.entry()} AS entry, {raw['output']} AS output, {raw['error']} AS error "
                 f"FROM {table.rows} AS job"
             )
         told = [

@@ -106,9 +106,9 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def test_a_late_worker_that_completes_what_another_one_has_is_found(client: OwnClient) -> None:
-    client.sql("test", SCHEMA)
+    client.sql("test", SCHEMA.replace("id text", "id bigint"))
     client.ask("watch_jobs")
-    client.sql("test", "INSERT INTO mail VALUES ('a', 'queued')")
+    client.sql("test", "INSERT INTO mail VALUES (7, 'queued')")
     client.later(1, "w1", CLAIM)
     client.later(70, "w2", "UPDATE mail SET state = 'queued'")
     client.later(71, "w2", CLAIM)
