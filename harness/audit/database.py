@@ -28,6 +28,10 @@ LOG: Final = "job_harness_audit"
 """The table that the trigger writes; its triggers and its function have the same name."""
 UNLOGGED: Final = "problem"
 """The only key of an entry of the log that stands for a change which the description did not fit; no column is so."""
+LOGGED: Final = f"NOT COALESCE(after ? '{UNLOGGED}', false)"
+"""The condition on entries of the log that do hold a change."""
+INSTALL_AGAIN: Final = "install the log again, by a description that fits: job-harness audit --install FILE --yes"
+"""What helps where changes were not logged."""
 STATEMENT_SECONDS: Final = 300
 CONNECT_SECONDS: Final = 10
 AT_ONCE: Final = 5_000
@@ -385,6 +389,9 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         silent["fenced"] = "all changes were made under one application_name: give each process its own"
     elif writers:
         notes.append(f"{writers} writers are told apart by application_name")
+    gap = _unlogged(session)
+    if gap:
+        notes.append(INSTALL_AGAIN)
     return Evidence(
         name=f"the log of {table.table} in {session.place}",
         shows=shows,
@@ -392,7 +399,7 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         read=lambda jobs: _LogReader(table, reading).events(session, since, jobs),
         now=lambda: session.now,
         notes=notes,
-        gap=_unlogged(session),
+        gap=gap,
     )
 
 
@@ -401,7 +408,7 @@ def _unlogged(session: Snapshot) -> str:
     count = session.value(f"SELECT count(*) FROM {LOG} WHERE after ? '{UNLOGGED}'")
     why = session.value(f"SELECT after ->> '{UNLOGGED}' FROM {LOG} WHERE after ? '{UNLOGGED}' ORDER BY id LIMIT 1")
     changes = f"{count} change{' is' if count == 1 else 's are'}"
-    return f"{changes} not in the log, whose description did not fit the row: {why}; install it again" if count else ""
+    return f"{changes} not in the log, whose description did not fit the row: {why}" if count else ""
 
 
 def _logged_table(session: Snapshot) -> DescribedTable:
@@ -468,7 +475,7 @@ class _LogReader:
         *,
         between: tuple[int, int] | None = None,
     ) -> Iterator[Event]:
-        wanted, values = [f"NOT COALESCE(after ? '{UNLOGGED}', false)"], dict[str, Any]()
+        wanted, values = [LOGGED], dict[str, Any]()
         if between is not None:
             wanted.append("xid >= %(from)s::text::xid8 AND xid < %(until)s::text::xid8")
             values["from"], values["until"] = between

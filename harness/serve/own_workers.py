@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 
-from harness.audit.database import LOG, LogPlan, log_evidence, run_sql, snapshot
+from harness.audit.database import LOG, LOGGED, LogPlan, log_evidence, run_sql, snapshot
 from harness.audit.job_table import HASHED, DescribedTable, job_table
 from harness.audit.judging import Auditor
 from harness.errors import EnvironmentUnavailable, LimitReached, UsageError, did_you_mean
@@ -338,7 +338,7 @@ class OwnWorkers:
     def _lives(self) -> dict[JobId, LoggedLife]:
         """Return what the log says about each job; a claim right after a claim is one more."""
         lives: dict[JobId, LoggedLife] = {}
-        for row in self._at.rows(f"SELECT job, after FROM {LOG} ORDER BY id"):
+        for row in self._at.rows(f"SELECT job, after FROM {LOG} WHERE {LOGGED} ORDER BY id"):
             entry = row["after"]
             life = lives.setdefault(row["job"], LoggedLife({}, []))
             if entry is None:
@@ -361,10 +361,11 @@ class OwnWorkers:
         """Judge what was written down, in words; the database is given up."""
         try:
             if not judge:
-                return {"problems": [], "notes": []}
+                return {"problems": [], "notes": [], "unjudged": []}
             self.watch()
-            judged = self._problems(looked) if self._logged else list(self._unjudged())
-            return {"problems": [*self._broken, *judged], "notes": []}
+            judged, gap = self._judged(looked) if self._logged else (list(self._unjudged()), "")
+            problems = [*self._broken, *judged]
+            return {"problems": problems, "notes": [], "unjudged": [gap] if gap and not problems else []}
         finally:
             self._table = None
 
@@ -386,7 +387,8 @@ class OwnWorkers:
         found = f"; there is {', '.join(near)}: describe that table in a file, and name it as the queue" if near else ""
         yield f"nothing was judged: there is no table {self._jobs.table} in the database of this test{found}"
 
-    def _problems(self, looked: Collection[str]) -> list[str]:
+    def _judged(self, looked: Collection[str]) -> tuple[list[str], str]:
+        """Return what is wrong, and what the log lacks, in words."""
         with snapshot(self._url) as session:
             evidence = log_evidence(session)
             auditor = Auditor(evidence)
@@ -400,7 +402,7 @@ class OwnWorkers:
             screens.append(
                 f"a job ended FAILED and the test never looked at its status, error or path: {', '.join(failed)}"
             )
-        return screens
+        return screens, evidence.gap
 
     def close(self) -> None:
         """End the database. Never raises."""

@@ -207,6 +207,17 @@ def test_a_table_that_never_came_is_a_problem_where_the_test_made_others(
     assert client.ask("close", looked=[])["problems"] == told
 
 
+def test_a_change_that_the_log_could_not_hold_is_told_where_nothing_else_is_wrong(client: OwnClient) -> None:
+    client.sql("test", SCHEMA)
+    client.ask("watch_jobs")
+    client.sql("test", "ALTER TABLE mail RENAME started TO begun; INSERT INTO mail VALUES ('a', 'queued')")
+    client.sql("test", "ALTER TABLE mail RENAME begun TO started")
+    closed = client.ask("close", looked=[])
+    assert closed["problems"] == []
+    [told] = closed["unjudged"]
+    assert told.startswith("1 change is not in the log, whose description did not fit the row: ")
+
+
 def test_a_job_whose_row_is_deleted_as_it_ends_is_waited_for(
     client: OwnClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
