@@ -30,6 +30,7 @@ SHOWN_EACH: Final = 10
 """Of each anomaly, at most this many jobs are named; the rest is counted."""
 MOST_ANOMALIES: Final = 100_000
 """Beyond it nothing is judged: the source, or how it is read, is wrong as a whole."""
+STOPPED: Final = f"stopped after {MOST_ANOMALIES} anomalies: nothing that came later is judged"
 NOT_SHOWN: Final = (Documented("the evidence does not show it"),)
 _TIMES: Final = ("created_at", "start_after", "started_at", "lease_until", "completed_at", "expires_at")
 
@@ -201,7 +202,7 @@ class Auditor:
         )
 
     def _notes(self) -> list[str]:
-        notes = [f"stopped after {MOST_ANOMALIES} anomalies: nothing that came later is judged"] if self.stopped else []
+        notes = [STOPPED] if self.stopped else []
         if self.timeless and "completed_before_started" in self._shows:
             jobs = f"{self.timeless} job{'' if self.timeless == 1 else 's'}"
             notes.append(f"not judged for completed_before_started: {jobs} without started_at or completed_at")

@@ -14,12 +14,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from harness.audit import database
 from harness.audit.evidence import Evidence
 from harness.audit.job_table import instant_of, job_table, known_tables
-from harness.audit.judging import STUCK_AFTER, Audit, AuditFinding, Auditor
+from harness.audit.judging import STOPPED, STUCK_AFTER, Audit, AuditFinding, Auditor, Suspect
 from harness.audit.recorded import is_history, recorded_evidence
 from harness.audit.spans import spans_evidence
 from harness.cases import CaseRunner, tasks
@@ -45,6 +45,8 @@ LOG: Final = "log"
 FORMAT, VERSION = "job-harness-audit", 1
 SCREENS: Final = 5
 TABLES: Final = (".yaml", ".yml")
+News: TypeAlias = tuple[str, JobId | None]
+"""What --follow tells once: an anomaly of a job."""
 WHOLE_STORY: Final = 200
 """Rows of one job's story that `--job` prints at most."""
 _RECENT: Final[Instant] = 10**15
@@ -316,7 +318,7 @@ def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dic
         )
     if not arguments.every > 0:
         raise UsageError("--every must be above 0", hint="Give a duration, such as 10s.")
-    dsn, since, told = _dsn(arguments), _since(arguments.since), set[tuple[str, JobId | None]]()
+    dsn, since, told = _dsn(arguments), _since(arguments.since), set[News]()
     shows: frozenset[str] | None = None
     pause = threading.Event()
     while True:
@@ -327,15 +329,27 @@ def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dic
                 auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
             auditor.take(tail.events(session))
             suspects = auditor.suspects(session.now)
-        for suspect in suspects:
-            if (suspect.name, suspect.job) not in told:
-                told.add((suspect.name, suspect.job))
-                line = f"{_time(suspect.at)}  {suspect.name}  job {suspect.job}: {suspect.message}"
+        for news, line in _news(evidence, auditor, suspects):
+            if news not in told:
+                told.add(news)
                 print(printable(line), flush=True)
         if "metrics" in outputs:
             counts = Counter(suspect.name for suspect in suspects)
             outputs["metrics"].write(_metrics([(evidence.name, evidence.shows - without, counts)]))
+        if auditor.stopped:
+            return int(ExitCode.FAIL)
         pause.wait(arguments.every / SECOND)
+
+
+def _news(evidence: Evidence, auditor: Auditor, suspects: Iterable[Suspect]) -> Iterator[tuple[News, str]]:
+    """Return what there is to tell after a look, each with what tells it from the rest."""
+    if evidence.gap:
+        yield ("gap", None), f"not judged: {evidence.gap}; {database.INSTALL_AGAIN}"
+    for suspect in suspects:
+        line = f"{_time(suspect.at)}  {suspect.name}  job {suspect.job}: {suspect.message}"
+        yield (suspect.name, suspect.job), line
+    if auditor.stopped:
+        yield ("stopped", None), STOPPED
 
 
 # what is shown --------------------------------------------------------------------------------------------------------

@@ -222,13 +222,20 @@ def test_following_a_log_judges_what_a_second_writer_makes_visible(
             mail.run("w1", COMPLETE, job=1, token=None, result="zombie")
 
     monkeypatch.setattr("harness.cli.audit_command.threading.Event", Pause)
+    mail.run(
+        "api", "INSERT INTO job_harness_audit (job, after) VALUES ('', jsonb_build_object('problem', 'no column'))"
+    )
     follow = ["audit", "log", "--follow", "--database", mail.url]
     assert main([*follow, "--metrics", str(metrics)]) == 130
-    assert capsys.readouterr().out.count("stale_complete  job 1") == 1
+    told = capsys.readouterr().out
+    assert told.count("stale_complete  job 1") == told.count("not judged: 1 change is not in the log") == 1
     assert 'anomaly="stale_complete"' not in looks[0], "one writer alone cannot be stale"
     assert 'anomaly="stale_complete",source="the log of mail_jobs' in looks[1]
     assert main([*follow, "--json", "x.json"]) == 2
     assert "--follow prints anomalies as they appear, and does not go with --json" in capsys.readouterr().err
+    monkeypatch.setattr("harness.audit.judging.MOST_ANOMALIES", 1)
+    assert main(follow) == 1
+    assert capsys.readouterr().out.splitlines()[-1].startswith("stopped after ")
 
 
 def test_the_log_is_removed_without_a_trace(mail: Mail) -> None:
