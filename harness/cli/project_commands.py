@@ -11,10 +11,9 @@ from typing import Final
 from harness.cli.explored_test import is_test
 from harness.errors import ExitCode, UsageError, clipped
 from harness.extras import install
-from harness.port import without_sessions
 from harness.scaffold.examples import SETS, write_examples
 from harness.scaffold.first_files import plan_first_files
-from harness.scaffold.nightly import Platform, plan_nightly
+from harness.scaffold.nightly import Platform, file_of, plan_nightly
 from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
@@ -98,7 +97,7 @@ def _refuse_target(target: str) -> None:
             f"{option}: a test is not searched in parts", hint="Call pytest --job-explore=45m from a workflow."
         )
     split_name(target)
-    file = without_sessions(target.partition(" --")[0].strip()).partition(":")[0]
+    file = file_of(target)
     if Path(file).suffix in (".py", ".yaml", ".yml") and not Path(file).is_file():
         raise UsageError(f"{option}: there is no file {file}", hint="The path is relative to the current folder.")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.errors import UsageError
+from harness.port import without_sessions
 from harness.scaffold.first_files import install_step, node_steps, project_steps
 from harness.scaffold.plan import ChangePlan, Language, Project
 
@@ -126,7 +127,7 @@ def plan_nightly(project: Project, *, target: str, platform: Platform, language:
     plan = ChangePlan(project.root)
     named = shlex.quote(_from_root(target, project.root))
     explore = f"job-harness explore {named} --runs {RUNS} --time {MINUTES}m --keep-going --quiet"
-    on_postgres = Path(target.partition(" ")[0]).suffix in (".yaml", ".yml")  # a queue file or a system file
+    on_postgres = Path(file_of(target)).suffix in (".yaml", ".yml")  # a queue file or a system file
     install = install_step(language, extra="embedded" if on_postgres else "")
     own = node_steps(project.root) if language is Language.TYPESCRIPT else project_steps(project)
     if platform is Platform.GITLAB:
@@ -145,9 +146,14 @@ def plan_nightly(project: Project, *, target: str, platform: Platform, language:
     return plan
 
 
+def file_of(target: str) -> str:
+    """Return the file that a target names, if it names one: without what is taken from it, and without sessions."""
+    return without_sessions(target.partition(" --")[0].strip()).partition(":")[0]
+
+
 def _from_root(target: str, root: Path) -> str:
     """Return a target as the workflow names it, which runs at the root. Raises UsageError where it is not below it."""
-    file, colon, rest = target.partition(":")
+    file = file_of(target)
     if not Path(file).is_file():
         return target
     place = Path(os.path.relpath(Path(file).resolve(), root)).as_posix()
@@ -156,4 +162,4 @@ def _from_root(target: str, root: Path) -> str:
             f"--nightly {target}: it is not in {root}, and a workflow finds only what is in its repository",
             hint=f"Name the repository that has it: job-harness init {shlex.quote(str(Path(file).resolve().parent))}",
         )
-    return f"{place}{colon}{rest}"
+    return target.replace(file, place, 1)

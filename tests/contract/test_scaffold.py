@@ -429,6 +429,10 @@ def test_a_nightly_search_installs_what_its_processes_import_and_ends_before_it_
         (project / name).write_text(text)
     monkeypatch.chdir(elsewhere)
     target = "../shop/jobs/system.yaml"
+    assert main(["init", "../shop", "--nightly", f"{target} --sessions", "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "job-harness explore 'jobs/system.yaml --sessions' --runs" in told
+    assert "job-harness[embedded,node]" in told
     assert main(["init", "../shop", "--nightly", target]) == 0
     (written,) = project.rglob("*.yml")
     search = YAML(typ="safe").load(written.read_text())["jobs"]["search"]
