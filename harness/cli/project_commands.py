@@ -59,7 +59,7 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
 
 
 def execute_init(arguments: argparse.Namespace) -> int:
-    """ChangePlan, show, write."""
+    """Plan, show, write."""
     if arguments.table is not None and arguments.queue is None:
         raise UsageError("--table needs --queue SCHEMA", hint="Name the schema, such as --queue db/schema.sql.")
     if arguments.on is not None and arguments.nightly is None:

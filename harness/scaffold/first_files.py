@@ -116,7 +116,7 @@ ON_PATH: Final = '"""The folder of this file is on the path of the tests: they i
 
 
 def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
-    """ChangePlan them where `new` puts a tool's tests: in a Python project's package, at the root of a TypeScript one.
+    """Plan them where `new` puts a tool's tests: in a Python project's package, at the root of a TypeScript one.
 
     The workflow is at the root of the workspace, and runs them there.
     """

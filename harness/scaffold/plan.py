@@ -178,14 +178,14 @@ class ChangePlan:
     """The command that runs what was written for Vitest or Jest, from the root."""
 
     def add(self, path: Path, text: str) -> None:
-        """ChangePlan a new file; one that is there is kept."""
+        """Plan a new file; one that is there is kept."""
         if path.exists() or path.is_symlink():
             self.kept.append(path)
         else:
             self.new[path] = text
 
     def edit(self, path: Path, after: str) -> None:
-        """ChangePlan an edit of a file that is there."""
+        """Plan an edit of a file that is there."""
         before = self.edits[path][0] if path in self.edits else path.read_text(encoding="utf-8")
         if after != before:
             self.edits[path] = (before, after)

@@ -317,7 +317,7 @@ _REGISTRATION: Final = re.compile(
 
 
 def plan_typescript_tool(project: Project, name: ToolName) -> ChangePlan:
-    """ChangePlan the files of a tool, and the edits that the worker's list needs."""
+    """Plan the files of a tool, and the edits that the worker's list needs."""
     plan = ChangePlan(project.root)
     modules = _modules(project)
     lib = modules / name.slug / "lib"
