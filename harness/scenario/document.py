@@ -66,6 +66,7 @@ MOST_VALUES = 100_000
 """Values that a document may have once its aliases are expanded."""
 DEEPEST = 60
 """Levels of nesting."""
+_TOO_DEEP = f"nested deeper than {DEEPEST} levels, the most accepted"
 
 Path: TypeAlias = tuple[str | int, ...]
 
@@ -97,11 +98,13 @@ class YamlDocument:
 
 @dataclass(slots=True)
 class _Node:
-    """A parsed value; `size` counts what its aliases expand to."""
+    """A parsed value; `size` and `levels` count what its aliases expand to."""
 
     line: int
     value: Any
     size: int = 1
+    levels: int = 0
+    """How deeply values are nested in it."""
 
 
 class Wrong(Exception):
@@ -215,7 +218,7 @@ class _YamlReading:
         if self._values > MOST_VALUES:
             raise Wrong(line, f"more than {MOST_VALUES} values; a scenario has at most that many")
         if depth > DEEPEST:
-            raise Wrong(line, f"nested deeper than {DEEPEST} levels, the most accepted")
+            raise Wrong(line, _TOO_DEEP)
         if event.tag is not None and event.tag != "!":
             raise Wrong(line, f"the tag {shown(event.tag)} is not accepted; write the value without a tag")
         if event.anchor is not None:
@@ -237,7 +240,7 @@ class _YamlReading:
             return self._scalar(event, line)
         if isinstance(event, self._kinds.SequenceStartEvent):
             items = [self._node(item, depth + 1) for item in self._until(self._kinds.SequenceEndEvent)]
-            return self._sized(_Node(line, items, 1 + sum(item.size for item in items)))
+            return self._bounded(line, items, items)
         assert isinstance(event, self._kinds.MappingStartEvent)
         return self._mapping(line, depth)
 
@@ -249,7 +252,6 @@ class _YamlReading:
 
     def _mapping(self, line: int, depth: int) -> _Node:
         entries: dict[str, tuple[int, _Node]] = {}
-        size = 1
         for event in self._until(self._kinds.MappingEndEvent):
             at = event.start_mark.line + 1
             if not isinstance(event, self._kinds.ScalarEvent):
@@ -259,15 +261,17 @@ class _YamlReading:
                 raise Wrong(at, "merge keys (<<) are not part of YAML 1.2; write the entries out")
             if key in entries:
                 raise Wrong(at, f"the key {shown(key)} was already given on line {entries[key][0]}")
-            value = self._node(next(self._events), depth + 1)
-            size += value.size
-            entries[key] = (at, value)
-        return self._sized(_Node(line, entries, size))
+            entries[key] = (at, self._node(next(self._events), depth + 1))
+        return self._bounded(line, entries, [node for _, node in entries.values()])
 
-    def _sized(self, node: _Node) -> _Node:
-        if node.size > MOST_VALUES:
-            raise Wrong(node.line, f"its aliases expand to more than {MOST_VALUES} values, the most accepted")
-        return node
+    def _bounded(self, line: int, value: Any, inside: list[_Node]) -> _Node:
+        size = 1 + sum(node.size for node in inside)
+        levels = max((1 + node.levels for node in inside), default=0)
+        if size > MOST_VALUES:
+            raise Wrong(line, f"its aliases expand to more than {MOST_VALUES} values, the most accepted")
+        if levels > DEEPEST:
+            raise Wrong(line, _TOO_DEEP)
+        return _Node(line, value, size, levels)
 
     def _scalar(self, event: ScalarEvent, line: int) -> _Node:
         if event.style is not None or event.tag == "!":

@@ -229,6 +229,11 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "unknown alias": ("format: 1\njobs: *jobs\n", "s.yaml:2:", "was never anchored"),
     "alias of itself": ("format: 1\njobs: &jobs {a: *jobs}\n", "s.yaml:2:", "contains itself"),
     "anchor bomb": (bomb(), "s.yaml:6:", "expand to more than 100000 values"),
+    "aliases that nest": (
+        "".join(f"a{n}: &n{n} {'[' * 40}{f'*n{n - 1}' if n else 1}{']' * 40}\n" for n in range(30)),
+        "s.yaml:2:",
+        "nested deeper than 60",
+    ),
     "deep nesting": ("format: 1\njobs: " + "[" * 5000 + "]" * 5000, "s.yaml:2:", "nested deeper than 60"),
     "list as a key": ("format: 1\n? [a]\n: 1\n", "s.yaml:2:", "a key is text"),
     "endless number": ("format: 1\njobs: {a: {priority: " + "9" * 5000 + "}}\n", "s.yaml:2:", "more than 1000 digits"),
