@@ -6,7 +6,7 @@ import random
 import secrets
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 Now = Callable[[], datetime | None]
 """A store's clock. `None` means: the database's own clock decides."""
@@ -16,11 +16,6 @@ Jitter = Callable[[], float]
 
 NewId = Callable[[], str]
 """Draws a fresh identifier."""
-
-
-def system_now() -> datetime:
-    """Read the machine's wall clock, in UTC."""
-    return datetime.now(UTC)  # noqa: TID251 - this module owns the clock
 
 
 def database_now() -> None:

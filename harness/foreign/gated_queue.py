@@ -413,8 +413,6 @@ class Fiber:
     def __init__(self, work: Callable[[], Any], *, actor: str) -> None:
         """Prepare to run `work` on behalf of `actor`."""
         self.actor = actor
-        self.lag = 0
-        """How far the database's clock is behind the store's for this code, in microseconds."""
         self.request: Request | None = None
         self.done = False
         self.value: Any = None

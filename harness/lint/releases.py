@@ -1,6 +1,7 @@
 """Which release of a library holds for a file; what releases of pg-boss do unless told otherwise, or silently ignore.
 
-The tables are from the sources of the releases; `tests/contract/test_check_releases.py` asks installed ones.
+The tables are from the sources of the releases, up to pg-boss 12.38.0, which newer ones are taken to be like;
+`tests/contract/test_check_releases.py` asks installed ones.
 """
 
 from __future__ import annotations
@@ -13,8 +14,6 @@ from typing import Final, NamedTuple, TypeAlias
 from harness.lint.facts import PGBOSS, Dependency, Facts, Place, SettingSource
 
 Version: TypeAlias = tuple[int, int, int]
-NEWEST: Final[Version] = (12, 38, 0)
-"""The newest pg-boss whose source was read; newer ones are taken to be like it."""
 
 DEFAULTS: Final[Mapping[int, Mapping[str, float | bool]]] = {
     9: {"retry_limit": 0, "expiry": 900, "retry_delay": 0, "retry_backoff": False, "maintenance_interval": 120},

@@ -10,8 +10,6 @@ constant within a statement, not within a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -28,21 +26,6 @@ CLOCK_SCHEMA = "job_harness_clock"
 
 FUNCTIONS = ("now", "transaction_timestamp", "statement_timestamp", "clock_timestamp")
 REAL_PREFIX = "job_harness_real_"
-NEVER_FOLLOWS = (
-    "CURRENT_TIMESTAMP",
-    "CURRENT_DATE",
-    "CURRENT_TIME",
-    "LOCALTIMESTAMP",
-    "LOCALTIME",
-    "'now'",
-    "'today'",
-    "'tomorrow'",
-    "'yesterday'",
-    "timeofday()",
-    "age(one argument)",
-    "pg_sleep and timeouts",
-)
-"""What tells the machine's time whatever the clock says."""
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -132,15 +115,6 @@ class VirtualClockError(UsageError):
     """Time in this database does not follow the virtual clock, or not everywhere."""
 
 
-@dataclass(frozen=True, slots=True)
-class ClockReport:
-    """What `check` found. `objects` name what in the schema keeps to the machine's time, with its text."""
-
-    objects: tuple[tuple[str, str], ...]
-    never_follows: tuple[str, ...] = NEVER_FOLLOWS
-    moves_inside_transaction: bool = True
-
-
 def install(connection: psycopg.Connection[Any]) -> None:
     """Put the clock into a database, before any schema is installed there; its clones inherit it.
 
@@ -221,12 +195,12 @@ def release(connection: psycopg.Connection[Any]) -> None:
     connection.execute(f"SELECT setval('{CLOCK_SCHEMA}.microseconds', 0, false)")
 
 
-def check(connection: psycopg.Connection[Any], *, allow: Iterable[str] = ()) -> ClockReport:
+def check(connection: psycopg.Connection[Any]) -> None:
     """Prove on this database that time moves, and refuse a schema in which it does not move everywhere.
 
     Raises VirtualClockError when `now()` does not follow in a default or a trigger, or when an object of the
-    schema uses CURRENT_TIMESTAMP and its kin, 'now' literals, or was created before the clock; `allow` names
-    objects (as the error prints them) for which that is accepted. Must be called outside a transaction.
+    schema uses CURRENT_TIMESTAMP and its kin, 'now' literals, or was created before the clock. Must be called
+    outside a transaction.
     """
     if not is_installed(connection):
         raise VirtualClockError(
@@ -237,17 +211,12 @@ def check(connection: psycopg.Connection[Any], *, allow: Iterable[str] = ()) -> 
         f"SELECT o.what, o.text FROM ({_OBJECTS}) AS o(what, text) WHERE o.text ~* %(suspicious)s ORDER BY 1",
         {"functions": list(FUNCTIONS), "suspicious": _SUSPICIOUS},
     ).fetchall()
-    objects = tuple((str(what), " ".join(str(text).split())) for what, text in found)
-    accepted = set(allow)
-    refused = [(what, text) for what, text in objects if what not in accepted]
-    if refused:
-        lines = "\n".join(f"  {what}: {text[:160]}" for what, text in refused)
+    if found:
+        lines = "\n".join(f"  {what}: {' '.join(str(text).split())[:160]}" for what, text in found)
         raise VirtualClockError(
-            f"{len(refused)} objects keep to the machine's time:\n{lines}",
-            hint="Write now() instead of CURRENT_TIMESTAMP and its kin, create the schema after install(), "
-            "or name them in allow.",
+            f"{len(found)} objects keep to the machine's time:\n{lines}",
+            hint="Write now() instead of CURRENT_TIMESTAMP and its kin, and create the schema after install().",
         )
-    return ClockReport(objects)
 
 
 def _prove(connection: psycopg.Connection[Any]) -> None:

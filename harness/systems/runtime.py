@@ -136,7 +136,6 @@ class SystemRun:
         self._open: dict[str, Round] = {}
         self._upkeep: dict[tuple[str, int], Instant] = {}
         """By process and timer, when an upkeep has to be done that would be left out otherwise."""
-        self._upkeep_at: Instant | None = None
         self._now: Instant = 0
         self._steady = self._steady_clocks()
         self._settling = False

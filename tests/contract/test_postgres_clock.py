@@ -71,7 +71,7 @@ def test_clones_inherit_the_clock_in_defaults_triggers_partitions_views_and_func
     assert row(clone, "SELECT n, moment() FROM due") == (1, MOMENT)
     names = "now(), transaction_timestamp(), statement_timestamp(), clock_timestamp(), pg_catalog.now()"
     assert row(clone, f"SELECT {names}") == (MOMENT,) * 5
-    assert virtual_clock.check(clone).objects == ()
+    virtual_clock.check(clone)
 
 
 def test_the_clock_moves_by_microseconds_and_for_other_sessions(cluster: Cluster, clone: Connection) -> None:
@@ -128,7 +128,6 @@ def test_what_keeps_to_the_machines_time_is_named_and_refused(clone: Connection,
     with pytest.raises(VirtualClockError, match="1 objects keep to the machine's time") as caught:
         virtual_clock.check(clone)
     assert f"\n  {name}: " in str(caught.value)
-    assert [what for what, _ in virtual_clock.check(clone, allow=[name]).objects] == [name]
 
 
 def test_a_schema_from_before_the_clock_is_refused(cluster: Cluster) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -84,7 +84,6 @@ OPEN_STATUS: Final = "TODO_"
 """What a draft writes before a meaning whose status it does not know, in place of that status."""
 _PARAMETERS: Final = {"job_timeout": "lease", "batch_size": "limit"}
 """The parameter that a statement takes for a setting, where the two are not called the same."""
-TAKES_BACK: Final = ("by expire", "inside claim", "never")
 _SQL: dict[str, Any] = {"type": "string", "minLength": 1, "contentMediaType": "application/sql"}
 Sql = Annotated[Text, Field(min_length=1), WithJsonSchema(_SQL)]
 
@@ -550,6 +549,3 @@ class _Reading:
                 line = self._line("without", name)
                 near = did_you_mean(name, ANOMALIES)
                 raise _wrong(self._path, line, f"no such anomaly: {name!r}{near}", "docs/invariants.md lists them.")
-
-
-Reader = Callable[[str], QueueFile]

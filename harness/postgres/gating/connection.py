@@ -8,7 +8,7 @@ a pool of connections: whatever is taken out of it is the actor's own session. C
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Generator
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
@@ -351,15 +351,3 @@ class GatedConnection(psycopg.AsyncConnection[Any]):
             self._coordinator.heed(error, f"during {sql.decode()!r} of {self.actor}")
             raise
         return result
-
-
-def run_free(work: Awaitable[T] | Coroutine[Any, Any, T]) -> T:
-    """Drive a coroutine that stands at no gate to its end."""
-    steps = work.__await__()
-    try:
-        next(steps)
-    except StopIteration as end:
-        value: T = end.value
-        return value
-    steps.close()
-    raise RuntimeError(f"{work!r} suspended outside a run")
