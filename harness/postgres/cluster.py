@@ -27,6 +27,13 @@ LOCK_SPACE = 0x6A6F62
 
 CONNECT_SECONDS = "10"
 
+_ABANDONED = """
+SELECT datname FROM pg_database WHERE datname ~ %s AND NOT EXISTS (
+    SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %s
+    AND objid = (hashtext(datname::text)::bigint & 4294967295)::oid
+)
+"""
+
 GONE_SECONDS = 0.5
 """How long sessions that were just closed may take to vanish; usually it is a few milliseconds."""
 
@@ -220,10 +227,11 @@ class Cluster:
     def sweep(self) -> list[str]:
         """Drop generated databases whose owner is gone without having dropped them; return their names.
 
-        An owner holds an advisory lock as long as its administrative session lives.
+        An owner holds an advisory lock as long as its administrative session lives. To take it says nothing of owners
+        whose session is with another database, since each database has locks of its own; `pg_locks` shows all of them.
         """
         pattern = f"^{GENERATED_PREFIX}[0-9a-f]{{16}}$"
-        rows = self._run("SELECT datname FROM pg_database WHERE datname ~ %s", [pattern]).fetchall()
+        rows = self._run(_ABANDONED, [pattern, LOCK_SPACE]).fetchall()
         dropped = []
         for name in (str(row[0]) for row in rows):
             if name not in self._made and self._claim(name):

@@ -353,8 +353,10 @@ sys.stdin.read()
 """.replace("sys.argv[1]", repr(cluster.url()))
     process = started(code)
     abandoned = first_line(process)
-    with provision(cluster.url(), environ={}):
-        assert abandoned in databases(cluster)
+    for dsn in (cluster.url(), cluster.create_database("elsewhere")):
+        with provision(dsn, environ={}):
+            assert abandoned in databases(cluster)
+    cluster.drop_database("elsewhere")
     process.kill()
     close(process)
     deadline = Deadline(10)
