@@ -363,6 +363,12 @@ def closes_and_removes() -> None:
     shutil.rmtree("inbox")
 
 
+def opens_databases_by_their_uri() -> None:
+    for uri in ("file:some%20base?mode=rwc", "file:none?mode=memory", "file::memory:?cache=shared"):
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+            database.execute("CREATE TABLE mail (id)")
+
+
 FILES: dict[str, tuple[Callable[[], object], str]] = {
     "a tree": (lambda: shutil.rmtree("inbox"), "it did remove inbox\n"),
     "an empty folder": (lambda: Path("empty").rmdir(), "it did remove empty\n"),
@@ -377,6 +383,7 @@ FILES: dict[str, tuple[Callable[[], object], str]] = {
     "rights": (closes_and_removes, "remove inbox\n"),
     "what fails": (cannot_be_moved, ""),
     "what is its own": (cleans_up_after_itself, ""),
+    "databases by their URI": (opens_databases_by_their_uri, ""),
     "a death": (dies_in_the_middle, "killed by SIGKILL"),
 }
 

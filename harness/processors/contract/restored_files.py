@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 from harness.processors.observed_effects import touched, unobserved, watch
 
@@ -236,7 +237,10 @@ def _written(path: Any) -> list[str]:
 
 def _connected(event: str, arguments: tuple[Any, ...]) -> list[str]:
     name = os.fsdecode(arguments[0])
-    if name in ("", ":memory:") or name.startswith("file:"):
+    if name.startswith("file:"):
+        uri = urlsplit(name)
+        name = "" if "mode=memory" in uri.query.split("&") else unquote(uri.path)
+    if name in ("", ":memory:"):
         return []
     return [f"{os.path.realpath(name)}{end}" for end in _BESIDE]
 
