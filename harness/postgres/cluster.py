@@ -28,7 +28,7 @@ LOCK_SPACE = 0x6A6F62
 CONNECT_SECONDS = "10"
 
 _ABANDONED = """
-SELECT datname FROM pg_database WHERE datname ~ %s AND NOT EXISTS (
+SELECT datname FROM pg_database WHERE datname ~ %s AND pg_has_role(datdba, 'USAGE') AND NOT EXISTS (
     SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = %s
     AND objid = (hashtext(datname::text)::bigint & 4294967295)::oid
 )
@@ -227,8 +227,9 @@ class Cluster:
     def sweep(self) -> list[str]:
         """Drop generated databases whose owner is gone without having dropped them; return their names.
 
-        An owner holds an advisory lock as long as its administrative session lives. To take it says nothing of owners
-        whose session is with another database, since each database has locks of its own; `pg_locks` shows all of them.
+        Only those that this role may drop. An owner holds an advisory lock as long as its administrative session lives.
+        To take it says nothing of owners whose session is with another database, since each database has locks of its
+        own; `pg_locks` shows all of them.
         """
         pattern = f"^{GENERATED_PREFIX}[0-9a-f]{{16}}$"
         rows = self._run(_ABANDONED, [pattern, LOCK_SPACE]).fetchall()

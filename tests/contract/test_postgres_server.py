@@ -359,6 +359,9 @@ sys.stdin.read()
     cluster.drop_database("elsewhere")
     process.kill()
     close(process)
+    cluster.admin().execute("CREATE ROLE stranger LOGIN")
+    provision(cluster.url().replace("postgres@", "stranger@"), environ={}).stop()
+    assert abandoned in databases(cluster), "it is not the stranger's to drop, and in nobody's way"
     deadline = Deadline(10)
     while abandoned in databases(cluster):
         provision(cluster.url(), environ={}).stop()
