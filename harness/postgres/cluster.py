@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import atexit
 import os
+import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, LiteralString, Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote
 
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.postgres.patience import Deadline
@@ -316,13 +317,16 @@ def _bounded(url: str) -> str:
     return make_conninfo("", **given)
 
 
+_URL = re.compile(r"\w+://(?P<authority>([^@/]*@)?[^/?]*)(/[^?]*)?(\?(?P<parameters>.*))?", re.DOTALL)
+"""A connection string as libpq reads it: a password may hold `?`, `#` and brackets, which `urlsplit` takes for more."""
+
+
 def _with_database(url: str, database: str) -> str:
-    """Put another database into a connection string, of either form that libpq knows."""
-    if "://" in url:
-        parts = urlsplit(url)
-        changed = urlunsplit(("postgresql", parts.netloc, "/" + quote(database), parts.query, ""))
-        # urlunsplit drops the empty authority of `postgresql:///name?host=...`.
-        return changed if "://" in changed else changed.replace("postgresql:", "postgresql://", 1)
+    """Put another database into a connection string, of either form that libpq knows, whatever names the one in it."""
+    if (found := _URL.fullmatch(url)) is not None:
+        parameters = (found["parameters"] or "").split("&")
+        others = [each for each in parameters if each and unquote(each.partition("=")[0]) != "dbname"]
+        return f"postgresql://{found['authority']}/{quote(database)}{'?' * bool(others)}{'&'.join(others)}"
     from psycopg.conninfo import make_conninfo
 
     return make_conninfo(url, dbname=database)

@@ -11,10 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from harness.extras import install
-from harness.postgres import PassedOver, Provenance, host, launcher, provider
+from harness.postgres import Cluster, PassedOver, Provenance, host, launcher, provider
 from harness.postgres.host import Installation, Privilege, select_privilege
 from harness.postgres.provider import find_embedded, find_system, provision
 
@@ -71,6 +72,20 @@ def test_a_given_dsn_that_does_not_answer_is_an_error_and_not_passed_over(
 def test_a_malformed_dsn_is_an_environment_error() -> None:
     with pytest.raises(EnvironmentUnavailable, match="does not answer"):
         provision("postgres:///[", environ={})
+
+
+@pytest.mark.parametrize(
+    ("dsn", "told"),
+    [
+        ("postgresql://me@h:1/dev?sslmode=disable", "postgresql://me@h:1/own?sslmode=disable"),
+        ("postgres://h?dbname=dev", "postgresql://h/own"),
+        ("postgresql:///?host=%2Ftmp&%64bname=dev&port=1", "postgresql:///own?host=%2Ftmp&port=1"),
+        ("postgresql://me:a[b?c#d@[::1]/dev", "postgresql://me:a[b?c#d@[::1]/own"),
+    ],
+)
+def test_no_database_but_the_named_one_is_reached_by_a_dsn(dsn: str, told: str) -> None:
+    assert Cluster(dsn, provenance=Provenance("dsn", "")).url("own") == told
+    assert conninfo_to_dict(told)["dbname"] == "own"
 
 
 def test_an_unknown_provider_gets_a_suggestion() -> None:
