@@ -115,6 +115,14 @@ FROM pg_catalog.pg_constraint WHERE contype = 'f'
 """
 
 
+_RESISTS = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_trigger WHERE NOT tgisinternal AND tgtype & 8 <> 0)
+    OR EXISTS (SELECT FROM pg_catalog.pg_rewrite WHERE ev_type = '4')
+    OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE relforcerowsecurity)
+"""
+"""Whether triggers or rules of the user's act on a DELETE, or row security hides rows from it."""
+
+
 @dataclass(frozen=True, slots=True)
 class TableState:
     """A table that a reset may empty; of a partitioned table, its root."""
@@ -147,7 +155,8 @@ class Schema:
     tables: tuple[TableState, ...]
     sequences: tuple[SequenceState, ...]
     references: tuple[tuple[int, int], ...]
-    has_cycle: bool
+    resists: bool
+    """Whether tables are not empty after a DELETE of one after the other by a user to whom rules apply."""
 
     @property
     def _names(self) -> dict[int, str]:
@@ -201,7 +210,8 @@ def read_schema(connection: psycopg.Connection[tuple[object, ...]]) -> Schema:
     rows = connection.execute(_REFERENCES).fetchall()
     references = tuple((_number(row[0]), _number(row[1])) for row in rows)
     ordered, has_cycle = _children_first(tables, references)
-    return Schema(tuple(ordered), tuple(sequences), references, has_cycle)
+    row = connection.execute(_RESISTS).fetchone()
+    return Schema(tuple(ordered), tuple(sequences), references, has_cycle or row == (True,))
 
 
 def _children_first(
@@ -470,7 +480,7 @@ class Resetter:
         if not tables:
             return None
         names = [sql.Identifier(table.schema, table.name) for table in tables]
-        if not self._superuser and self._schema.has_cycle:
+        if not self._superuser and self._schema.resists:
             return sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names))
         deletes = [
             sql.SQL("DELETE FROM {}" if table.partitioned else "DELETE FROM ONLY {}").format(name)

@@ -253,6 +253,34 @@ def test_a_role_without_superuser_rights_resets_in_the_order_of_references(clust
                 assert one(connection, "SELECT count(*) FROM parent") == 0
 
 
+@pytest.mark.parametrize(
+    "resists",
+    [
+        (
+            "CREATE FUNCTION stay() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';"
+            "CREATE TRIGGER stay BEFORE DELETE ON soft FOR EACH ROW EXECUTE FUNCTION stay()"
+        ),
+        "CREATE RULE stay AS ON DELETE TO soft DO INSTEAD UPDATE soft SET gone = true",
+        (
+            "ALTER TABLE soft ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;"
+            "CREATE POLICY own ON soft USING (false) WITH CHECK (true)"
+        ),
+    ],
+    ids=["a trigger", "a rule", "row security"],
+)
+def test_rows_that_no_delete_takes_away_are_gone_after_a_reset_all_the_same(cluster: Cluster, resists: str) -> None:
+    cluster.admin().execute("DO $$ BEGIN CREATE ROLE softly LOGIN CREATEDB; EXCEPTION WHEN OTHERS THEN NULL; END $$")
+    with provision(cluster.url().replace("postgres@", "softly@", 1), environ={}) as guest:
+        soft = guest.create_database("soft")
+        with psycopg.connect(soft, autocommit=True) as own:
+            own.execute(f"CREATE TABLE soft (gone boolean); {resists}".encode())
+            with Resetter(guest, "soft") as resetter:
+                own.execute("INSERT INTO soft VALUES (false)")
+                assert resetter.reset() == Reset("deleted")
+        with psycopg.connect(cluster.url("soft"), autocommit=True) as all_seeing:
+            assert one(all_seeing, "SELECT count(*) FROM soft") == 0
+
+
 def test_many_resets_vacuum_once(resetter: Resetter, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.postgres.resetter.VACUUM_EVERY", 3)
     for _ in range(7):
