@@ -232,7 +232,7 @@ class Cluster:
         To take it says nothing of owners whose session is with another database, since each database has locks of its
         own; `pg_locks` shows all of them.
         """
-        pattern = f"^{GENERATED_PREFIX}[0-9a-f]{{16}}$"
+        pattern = f"^{GENERATED_PREFIX}[0-9a-f]{{16}}(_[a-z]+)?$"  # with what is named after one, such as its clone
         rows = self._run(_ABANDONED, [pattern, LOCK_SPACE]).fetchall()
         dropped = []
         for name in (str(row[0]) for row in rows):

@@ -348,7 +348,9 @@ def test_databases_of_a_killed_run_are_swept_and_those_at_work_are_not(cluster: 
 import sys
 from harness.postgres import provision
 guest = provision(sys.argv[1], environ={})
-print(guest.create_database().split("/")[-1].split("?")[0], flush=True)
+name = guest.create_database().split("/")[-1].split("?")[0]
+guest.create_database(f"{name}_run", template=name)
+print(name, flush=True)
 sys.stdin.read()
 """.replace("sys.argv[1]", repr(cluster.url()))
     process = started(code)
@@ -363,7 +365,7 @@ sys.stdin.read()
     provision(cluster.url().replace("postgres@", "stranger@"), environ={}).stop()
     assert abandoned in databases(cluster), "it is not the stranger's to drop, and in nobody's way"
     deadline = Deadline(10)
-    while abandoned in databases(cluster):
+    while {abandoned, f"{abandoned}_run"} & databases(cluster):
         provision(cluster.url(), environ={}).stop()
         assert not deadline.passed
 
