@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -283,50 +283,74 @@ def needed_capabilities(scenario: Scenario) -> dict[str, str]:
     """Return the capabilities that a scenario needs, each with what needs it."""
     needed: dict[str, str] = {}
     never_there = {plan.name for plan in scenario.jobs if plan.transaction is not None or plan.payload is not None}
-    if scenario.settings.heartbeat_interval:
-        needed["heartbeat"] = "settings.heartbeat_interval"
-    for name in ("concurrency", "tool_concurrency"):
-        if getattr(scenario.settings, name):
-            needed.setdefault("concurrency_limits", f"settings.{name}")
-    if scenario.settings.stuck_timeout < scenario.settings.lease:
-        needed["maintenance"] = "a stuck_timeout that is shorter than the lease"
-    for name, expectation in scenario.expect.items():
-        if expectation.status == "gone" and name not in never_there:
-            needed.setdefault("maintenance", f"the deletion of {name}")
-        if expectation.output is not None or expectation.error is not None:
-            needed.setdefault("results", f"what is expected of {name}")
-    for name, asks in (("worker_tools", scenario.serves), ("pausing", scenario.pauses), ("presets", scenario.presets)):
+    for name, why in _asked_by_settings(scenario.settings):
+        needed.setdefault(name, why)
+    for name, why in _asked_by_expectations(scenario.expect, never_there):
+        needed.setdefault(name, why)
+    for name, why, asks in (
+        ("worker_tools", "serves", scenario.serves),
+        ("pausing", "pauses", scenario.pauses),
+        ("presets", "presets", scenario.presets),
+    ):
         if asks:
-            needed[name] = {"worker_tools": "serves", "pausing": "pauses", "presets": "presets"}[name]
+            needed.setdefault(name, why)
     for plan in scenario.jobs:
-        wanted = {
-            "priorities": plan.priority != 0,
-            "unique": plan.unique_key is not None,
-            "serial_keys": plan.serial_key is not None,
-            "dead_letters": plan.dead_letter is not None,
-            "transactions": plan.transaction is not None,
-            "schedules": plan.scheduled,
-            "inputs": plan.payload is not None,
-            "start_after": plan.start_after is not None,
-            "cancel": plan.cancel_after is not None,
-            "retry": plan.retry_after is not None,
-            "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
-            "own_attempts": plan.max_attempts is not None,
-            "own_leases": plan.lease is not None or plan.timeout is not None,
-            "own_delays": plan.retry_delay is not None,
-            "unique_windows": plan.unique_for is not None,
-            "calendars": plan.cron is not None,
-            "wide_values": not -(2**15) <= plan.priority < 2**15,
-        }
-        for name, wants in wanted.items():
-            if wants:
-                needed.setdefault(name, f"job {plan.name}")
+        for name in _asked_by_job(plan):
+            needed.setdefault(name, f"job {plan.name}")
     for step in scenario.steps:
-        if step.kind == "check" and step.expect == "gone" and step.job not in never_there:
-            needed.setdefault("maintenance", f"the step `{step.text}`")
-        does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
-        if step.actor == "maintenance" or (step.kind in ("pause", "suspend") and step.actor == "queue"):
-            does = "maintenance"  # Where the queue's own upkeep stands still, maintenance has to do the rescue.
-        if does in ("maintenance", "heartbeat", "release", "cancel", "retry"):
-            needed.setdefault(does, f"the step `{step.text}`")
+        for name in _asked_by_step(step, never_there):
+            needed.setdefault(name, f"the step `{step.text}`")
     return needed
+
+
+def _asked_by_settings(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.heartbeat_interval:
+        yield "heartbeat", "settings.heartbeat_interval"
+    for name in ("concurrency", "tool_concurrency"):
+        if getattr(settings, name):
+            yield "concurrency_limits", f"settings.{name}"
+    if settings.stuck_timeout < settings.lease:
+        yield "maintenance", "a stuck_timeout that is shorter than the lease"
+
+
+def _asked_by_expectations(
+    expect: Mapping[str, Expectation], never_there: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    for name, expectation in expect.items():
+        if expectation.status == "gone" and name not in never_there:
+            yield "maintenance", f"the deletion of {name}"
+        if expectation.output is not None or expectation.error is not None:
+            yield "results", f"what is expected of {name}"
+
+
+def _asked_by_job(plan: JobPlan) -> list[str]:
+    asks = {
+        "priorities": plan.priority != 0,
+        "unique": plan.unique_key is not None,
+        "serial_keys": plan.serial_key is not None,
+        "dead_letters": plan.dead_letter is not None,
+        "transactions": plan.transaction is not None,
+        "schedules": plan.scheduled,
+        "inputs": plan.payload is not None,
+        "start_after": plan.start_after is not None,
+        "cancel": plan.cancel_after is not None,
+        "retry": plan.retry_after is not None,
+        "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
+        "own_attempts": plan.max_attempts is not None,
+        "own_leases": plan.lease is not None or plan.timeout is not None,
+        "own_delays": plan.retry_delay is not None,
+        "unique_windows": plan.unique_for is not None,
+        "calendars": plan.cron is not None,
+        "wide_values": not -(2**15) <= plan.priority < 2**15,
+    }
+    return [name for name, does in asks.items() if does]
+
+
+def _asked_by_step(step: Step, never_there: Collection[str]) -> Iterator[str]:
+    if step.kind == "check" and step.expect == "gone" and step.job not in never_there:
+        yield "maintenance"
+    does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
+    if step.actor == "maintenance" or (step.kind in ("pause", "suspend") and step.actor == "queue"):
+        does = "maintenance"  # Where the queue's own upkeep stands still, maintenance has to do the rescue.
+    if does in ("maintenance", "heartbeat", "release", "cancel", "retry"):
+        yield does
