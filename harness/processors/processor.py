@@ -47,26 +47,30 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
             f"{named!r} names no processor",
             hint=how_to_name(named) or 'Write "package.module:function", or "lib/processor.ts#name".',
         )
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise _broken(named, module_name, error) from error
-        raise UsageError(
-            f"the processor {named!r}: there is no module {error.name!r}", hint="Is its folder on sys.path?"
-        ) from None
-    except ImportError as error:
-        raise _broken(named, module_name, error) from error
-    except SystemExit as stop:
-        raise UsageError(
-            f"the processor {named!r}: {module_name} calls sys.exit({stop.code!r}) while it is imported",
-            hint='Put what ends the program below: if __name__ == "__main__".',
-        ) from stop
+    found = _imported(named, module_name)
     for name in path.split("."):
         if not hasattr(found, name):
             raise UsageError(f"the processor {named!r}: {module_name} has no {name!r}{did_you_mean(name, dir(found))}")
         found = getattr(found, name)
     return find_processor(found) if not isinstance(found, str) else _refuse_text(named)
+
+
+def _imported(named: str, module: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+            raise _broken(named, module, error) from error
+        raise UsageError(
+            f"the processor {named!r}: there is no module {error.name!r}", hint="Is its folder on sys.path?"
+        ) from None
+    except ImportError as error:
+        raise _broken(named, module, error) from error
+    except SystemExit as stop:
+        raise UsageError(
+            f"the processor {named!r}: {module} calls sys.exit({stop.code!r}) while it is imported",
+            hint='Put what ends the program below: if __name__ == "__main__".',
+        ) from stop
 
 
 def can_take_one(function: Callable[..., object]) -> bool:

@@ -167,13 +167,18 @@ def explore(
     campaign.renew = 'set that anew in the body, or write test.explore(name, { isolate: "worker" }, body)'
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # What disturbed runs say is expected.
         campaign.explore()
+    return _verdict(player, campaign, name=name, target=target, command=command)
+
+
+def _verdict(player: Player, campaign: TestExploration, *, name: str, target: str, command: str) -> dict[str, Any]:
+    """Say what a campaign came to."""
     told = _told(campaign)
     if campaign.unsure:
         undisturbed = campaign.unsure.startswith("undisturbed, it fails")
         return {**told, "verdict": "fails" if undisturbed else "inconclusive", "why": campaign.unsure}
     if campaign.finding is not None:
         found = campaign.finding
-        token = encode(ReplayToken(target, seed, found.played.tape))
+        token = encode(ReplayToken(target, campaign.seed, found.played.tape))
         screen = _screen(player, found.played, found.anomaly, name=name, token=token, command=command)
         return {
             **told,
