@@ -110,6 +110,8 @@ class TestExploration:
     seed: int = 0
     finding: TestFinding | None = None
     unsure: str = ""
+    fails: bool = False
+    """Whether nothing can be said because the undisturbed run fails, by what the test raised."""
     played: int = 0
     lost: dict[str, int] = field(default_factory=dict)
     """Why runs told nothing, and how often."""
@@ -176,7 +178,7 @@ class TestExploration:
             if why := _unsteady(first, again):
                 self.unsure = why + self._leaks()
             elif first.failure:
-                self.unsure = f"undisturbed, it fails: {first.failure}"
+                self.fails, self.unsure = True, f"undisturbed, it fails: {first.failure}"
             elif not self._undisturbed(first):
                 self._search(first, began)
                 if self.rerun is not None and not self.unsure:

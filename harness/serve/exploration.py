@@ -174,8 +174,7 @@ def _verdict(player: Player, campaign: TestExploration, *, name: str, target: st
     """Say what a campaign came to."""
     told = _told(campaign)
     if campaign.unsure:
-        undisturbed = campaign.unsure.startswith("undisturbed, it fails")
-        return {**told, "verdict": "fails" if undisturbed else "inconclusive", "why": campaign.unsure}
+        return {**told, "verdict": "fails" if campaign.fails else "inconclusive", "why": campaign.unsure}
     if campaign.finding is not None:
         found = campaign.finding
         token = encode(ReplayToken(target, campaign.seed, found.played.tape))
