@@ -72,6 +72,20 @@ def in_node(script: str) -> str:
     return done.stdout
 
 
+def test_a_python_that_cannot_be_run_is_named(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text("not executable")
+    script = f"""
+    import {{ spawnSync }} from "node:child_process";
+    const env = {{ ...process.env, JOB_HARNESS_PYTHON: {json.dumps(str(python))} }};
+    const {{ status, stderr }} = spawnSync(process.execPath, ["bin/job-harness.cjs", "doctor"], {{ env }});
+    console.log(status, String(stderr));
+    """
+    told = in_node(script)
+    assert told.startswith(f"4 job-harness: {python} cannot be run: ")
+    assert "or let JOB_HARNESS_PYTHON name a Python that has it" in told
+
+
 def test_what_it_shares_with_the_harness_is_respelled_for_jest() -> None:
     script = """
     import { commonJs, SHARED } from "./prepack.mjs";

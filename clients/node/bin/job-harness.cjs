@@ -31,7 +31,10 @@ function run([program, ...rest], environment = process.env) {
     });
     const ends = ["SIGINT", "SIGTERM"].map((name) => [name, () => void (name === "SIGTERM" && child.kill(name))]);
     for (const [name, pass] of ends) process.on(name, pass);
-    child.on("error", (error) => resolve({ absent: error.code === "ENOENT", code: ENVIRONMENT }));
+    child.on("error", ({ code, message }) => {
+      if (code !== "ENOENT") say(`job-harness: ${program} cannot be run: ${message}\n  ${WHAT_TO_INSTALL}`);
+      resolve({ absent: code === "ENOENT", code: ENVIRONMENT });
+    });
     child.on("close", (code, signal) => {
       for (const [name, pass] of ends) process.off(name, pass);
       const absent = isAbsent(printed);
