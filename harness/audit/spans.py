@@ -387,11 +387,19 @@ def _documents(path: Path) -> Iterator[tuple[int, Any]]:
             yield number, _from_protobuf(path, message)
         return
     try:
-        json.loads(first)
+        _loaded(first, path)
     except ValueError:
         yield 1, _whole(path)
     else:
         yield from _by_line(path)
+
+
+def _loaded(text: bytes | str, path: Path, line: int = 1) -> Any:
+    """Read a document. Raises ValueError where it is no JSON, UsageError where it is nested as no trace is."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise UsageError(f"{path}:{line}: it is nested too deeply to be OTLP", hint=_HINT) from None
 
 
 def _by_line(path: Path) -> Iterator[tuple[int, Any]]:
@@ -400,7 +408,7 @@ def _by_line(path: Path) -> Iterator[tuple[int, Any]]:
             if not line.strip():
                 continue
             try:
-                document = json.loads(line)
+                document = _loaded(line, path, number)
             except ValueError as error:
                 cut = "" if any(rest.strip() for rest in file) else _CUT
                 raise UsageError(f"{path}:{number}: {error}{cut}", hint=_HINT) from None
@@ -410,7 +418,7 @@ def _by_line(path: Path) -> Iterator[tuple[int, Any]]:
 def _whole(path: Path) -> Any:
     raw = path.read_bytes()
     try:
-        return json.loads(raw)
+        return _loaded(raw, path)
     except ValueError as error:
         cut = "" if b"\n" in raw.strip() else _CUT
         raise UsageError(f"{path}:{getattr(error, 'lineno', 1)}: {error}{cut}", hint=_HINT) from None
@@ -439,7 +447,7 @@ def _refuse_text(path: Path, raw: bytes) -> NoReturn:
     if raw.startswith(_COMPRESSED):
         raise UsageError(f"{path}: this file is compressed", hint="Unpack it first, such as with gunzip or zstd -d.")
     try:
-        json.loads(raw.decode())
+        _loaded(raw.decode(), path)
     except json.JSONDecodeError as error:
         if "\0" not in raw.decode():
             hint = _ROWS_HINT if path.suffix.lower() in (".csv", ".tsv") else _HINT

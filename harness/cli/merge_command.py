@@ -83,7 +83,7 @@ def _read(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{path}: this is no whole JSON document, perhaps cut short: {error}", hint=HINT) from None
     if not isinstance(document, dict) or not _is_exploration(document):
         raise UsageError(f"{path}: this is no result of a search", hint=HINT)

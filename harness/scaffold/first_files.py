@@ -238,11 +238,7 @@ def _package_manager(root: Path) -> str:
 
 def _declared(root: Path) -> str:
     """Return what `packageManager` names, such as `pnpm@10.1.0`, without its version."""
-    try:
-        manifest = json.loads((root / "package.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return ""
-    named = manifest.get("packageManager") if isinstance(manifest, dict) else None
+    named = read_manifest(root / "package.json", json.loads).get("packageManager")
     return named.partition("@")[0] if isinstance(named, str) else ""
 
 

@@ -120,7 +120,7 @@ def read_manifest(path: Path, parse: Any) -> dict[str, Any]:
     """Return what a manifest says; nothing where it is not there or cannot be read."""
     try:
         found = parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

@@ -107,7 +107,7 @@ def decode(text: str) -> ReplayToken:
         )
     try:
         return _token(json.loads(_unsealed(found["content"])))
-    except (ValueError, TypeError, zlib.error, binascii.Error) as error:
+    except (ValueError, TypeError, RecursionError, zlib.error, binascii.Error) as error:
         raise UsageError(f"the replay token {_shown(text)} is damaged or cut off: {error}", hint=_HINT) from None
 
 

@@ -51,7 +51,7 @@ class HttpMessage:
         """Return the body as JSON; None where it is none."""
         try:
             return json.loads(self.body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return None
 
 

@@ -413,7 +413,7 @@ def test_a_tool_whose_module_could_not_be_imported_is_refused(
 
 
 def test_broken_manifests_stop_nothing(repository: Path) -> None:
-    (repository / "package.json").write_text("{broken")
+    (repository / "package.json").write_text("[" * 99_999)
     (repository / "loop").symlink_to(repository, target_is_directory=True)
     assert find_project(repository).language is Language.TYPESCRIPT
     assert main(["new", "my-tool"]) == 0

@@ -465,6 +465,7 @@ ONE = (
         (b" \n", "spans.json: this file is empty"),
         (b"[1,\n2", "spans.json:2: this is not JSON"),
         (b"[]", "spans.json:1: this is not OTLP"),
+        (b'{"resourceSpans": []}\n{"a": ' + b"[" * 99_999, "spans.json:2: it is nested too deeply"),
         (b'{"resourceSpans": [{"scopeSpans": 3}]}', "this is not OTLP"),
         (b'{"resourceSpans": []}', "none of its spans is a run of a job"),
         (b'{"resourceSpans": []}\n\nnull\n', "spans.json:3: this is not OTLP: it is no JSON object"),

@@ -99,6 +99,7 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ("change", "told"),
     [
         (lambda text: text[: len(text) // 2], "perhaps cut short"),
+        (lambda text: "[" * 99_999, "this is no whole JSON document"),
         (lambda text: "[]", "this is no result of a search"),
         (lambda text: json.dumps({**json.loads(text), "shard": {}}), "this is no result of a search"),
         (lambda text: json.dumps({**json.loads(text), "shard": None}), "this is no result of a search"),

@@ -249,6 +249,10 @@ def test_http_is_whole_only_once_all_of_it_is_there() -> None:
         reader.take(data[at : at + 1])
     assert reader.message is not None
     assert (reader.message.method, reader.message.path, reader.message.json()) == ("POST", "/mail", {"a": "b"})
+    deep = HttpReader()
+    deep.take(b"POST /mail HTTP/1.1\r\ncontent-length: 99999\r\n\r\n" + b"[" * 99_999)
+    assert deep.message is not None
+    assert deep.message.json() is None
     chunked = HttpReader()
     chunked.take(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
     assert chunked.message is not None
