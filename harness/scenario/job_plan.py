@@ -18,6 +18,7 @@ from harness.port import Missed
 # how long -------------------------------------------------------------------------------------------------------------
 
 
+MOST_TIMES = 1_000_000
 _RELATIVE = re.compile(r"^([0-9]+(?:\.[0-9]+)?)\s*x?\s*([a-z_]+)$")
 
 
@@ -51,7 +52,9 @@ def parse_span(text: str) -> Span:
         if relative is None or relative[2] not in Settings.duration_names():
             names = ", ".join(sorted(Settings.duration_names()))
             raise ValueError(f"{text!r} is neither a duration (30s) nor a multiple of a setting ({names})") from None
-        return Span(factor=float(relative[1]), setting=relative[2])
+        if (factor := float(relative[1])) > MOST_TIMES:
+            raise ValueError(f"{text!r} is more than {MOST_TIMES} times a setting, the most accepted") from None
+        return Span(factor=factor, setting=relative[2])
 
 
 # which processor ------------------------------------------------------------------------------------------------------

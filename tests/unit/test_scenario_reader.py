@@ -140,6 +140,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     ),
     "outcome": (with_jobs("", "jobs: {a: {outcomes: fial}}"), "s.yaml:2:", "'fial' (did you mean 'fail'?"),
     "no outcomes": (with_jobs("", "jobs: {a: {outcomes: []}}"), "s.yaml:2:", "the list is empty"),
+    "endless span": (with_jobs("", f"jobs: {{a: {{takes: {'9' * 400} lease}}}}"), "s.yaml:2:", "times a setting"),
     "span": (with_jobs("", "jobs: {a: {takes: 2 leases}}"), "s.yaml:2:", "neither a duration (30s) nor a multiple"),
     "NaN as input": (with_jobs("", "jobs: {a: {input: .nan}}"), "s.yaml:2:", "JSON has no such number"),
     "count alone": (with_jobs("", "jobs: {a: {count: 3}}"), "s.yaml:2:", "count needs `every`"),
