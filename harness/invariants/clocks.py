@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from harness.history.event import Fault, Observed, Phase
-from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.duration import SECOND, Duration, Instant, format_duration
 from harness.model.lifecycle import PENDING, PROCESSING
 from harness.sim.clock import STORE, Drift
@@ -106,16 +106,45 @@ ROUNDING = SECOND
 
 
 class NotBefore(Monitor):
-    """Compares claims with the row's own `start_after`, and delays with the settings."""
+    """Compares claims with the row's own `start_after`, and delays with the settings.
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_changed": RETRYING | {"claim"}}
+    A job whose time had come stays due when the store's clock is set back, and for a claim whose transaction began
+    before: many queues look once, and then the job is ready, or it has no start time and only shows when it came.
+    """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_changed": RETRYING | {"claim"},
+        "on_fault": frozenset({"clock", "drift"}),
+        "on_phase": frozenset({"heal"}),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._clock = RecordedStoreClock()
+        self._shown: Instant = 0
+        """What the store's clock showed when it was last set back."""
+
+    def on_fault(self, event: Fault) -> None:
+        shown = self._clock.read(event.at)
+        self._clock.fault(event)
+        self._set_back(shown, event.at)
+
+    def on_phase(self, event: Phase) -> None:
+        shown = self._clock.read(event.at)
+        self._clock.phase(event)
+        self._set_back(shown, event.at)
+
+    def _set_back(self, shown: Instant, at: Instant) -> None:
+        if self._clock.read(at) < shown:
+            self._shown = max(self._shown, shown)
 
     def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if before is None or after is None:
             return
         if event.verb == "claim" and before.status is PENDING and after.status is PROCESSING:
-            if before.start_after > event.clock + self.rules.due_within:
+            come = max(event.clock + self.rules.due_within, self._clock.read(event.at), self._shown)
+            if before.start_after > come:
                 early = format_duration(before.start_after - event.clock)
                 self.breach("claimed_early", f"{event.actor} claimed it {early} before its time", job=event.job)
         elif event.verb in RETRYING and before.status is PROCESSING and after.status is PENDING:

@@ -11,7 +11,7 @@ import pytest
 from harness.explore.coverage import Spotter
 from harness.explore.machine_failure import breach
 from harness.faults import excuses
-from harness.history.event import Call, Effect, Event, Fault, Observed, Return
+from harness.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
 from harness.history.outcome import ABORTED, DONE, Outcome, done
 from harness.invariants import ANOMALIES, CATALOGUE, Anomaly, Invariant, JobFacts, Judge, Kind, Monitor, Rules, stepwise
 from harness.invariants.endings import WorkStarted
@@ -732,6 +732,25 @@ def test_a_worker_that_stood_still_after_a_success_may_call_its_run_timed_out() 
     beating = claimed(RUNNING._replace(lease_until=DAY))
     assert found("success_discarded", [beating, in_time, failed]) == {"success_discarded"}
     assert found("success_discarded", [beating, overdue, failed]) == set()
+
+
+def test_a_job_whose_time_had_come_stays_due_when_the_clock_of_the_store_is_set_back() -> None:
+    back = Fault(MINUTE, "*", "clock", {"whose": "store", "offset": -5 * SECOND})
+    due, hour = (
+        saw("claim", WAITING._replace(start_after=start), RUNNING, at=MINUTE + SECOND)._replace(clock=56 * SECOND)
+        for start in (MINUTE, HOUR)
+    )
+    assert found("claimed_early", [back, due]) == set()
+    assert found("claimed_early", [back, hour]) == {"claimed_early"}
+    ahead = [back._replace(data={"whose": "store", "offset": 5 * SECOND}), Phase(MINUTE, "heal")]
+    sent_ahead = due._replace(before=WAITING._replace(start_after=MINUTE + 5 * SECOND))
+    assert found("claimed_early", [sent_ahead]) == {"claimed_early"}
+    assert found("claimed_early", [*ahead, sent_ahead]) == set()
+
+
+def test_a_job_that_came_after_the_transaction_of_its_claim_began_is_not_claimed_early() -> None:
+    came = saw("claim", WAITING._replace(start_after=5 * MINUTE), RUNNING, at=6 * MINUTE)
+    assert found("claimed_early", [came._replace(clock=MINUTE)]) == set()
 
 
 def test_a_success_is_not_discarded_where_another_delivery_of_the_same_claim_failed() -> None:
