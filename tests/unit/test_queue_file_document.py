@@ -20,6 +20,7 @@ from harness.adapters.queue_file.document import (
     read_queue_file,
 )
 from harness.adapters.queue_file.draft import TableColumn, draft
+from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.statement import QueueFileError, SqlSource, read_statements
 from harness.adapters.queue_file.verbs import STALE, VerbResult, settled, stops
 from harness.cli import main
@@ -267,6 +268,22 @@ def test_what_a_statement_says_of_itself_ends_a_verb_or_refuses_it(name: str) ->
     result, ends, refuses = SAID[name]
     assert stops("complete", result, last=False) is ends
     assert settled([result]) is (STALE if refuses else DONE)
+
+
+def test_the_holder_of_a_job_is_who_claimed_it_whatever_its_row_calls_him() -> None:
+    reader = RowReader(
+        read_queue_file(str(EXAMPLES[0])), frozenset({"id", "status", "attempts", "worker"}), max_attempts=3, clock=int
+    )
+
+    def holder(shown: str | None, *, claimer: str | None = None, attempts: int = 1) -> str | None:
+        reader.claimer = claimer
+        row = {"id": "a", "status": "running", "attempts": attempts, "worker": shown}
+        return reader.views([row])["a"].worker
+
+    assert holder("host-1:4711", claimer="w1") == holder("host-1:4711") == "w1"
+    assert holder("host-1:4711", claimer="w2", attempts=2) == "w2", "all workers of a host may be called alike"
+    assert holder("w1", claimer="w2", attempts=2) == "w1", "a claim that writes the name of another worker is one"
+    assert holder("host-2:9", attempts=2) == "host-2:9", "nobody claimed it"
 
 
 def test_a_queue_with_sessions_is_called_so_where_a_sentence_names_it() -> None:

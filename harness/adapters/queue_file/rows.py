@@ -42,13 +42,16 @@ WHENEVER: Final[Instant] = -365 * DAY
 
 @dataclass(slots=True)
 class Remembered:
-    """What the rows alone do not tell: the tokens that claims brought, and for whom, where no column says that."""
+    """What the rows alone do not tell: the tokens that claims brought, and for whom."""
 
     numbers: dict[JobId, dict[Any, int]] = field(default_factory=dict)
     """By job, the number of each token that it had."""
     last: dict[JobId, int] = field(default_factory=dict)
     """By job, the token of its last claim."""
-    owners: dict[tuple[JobId, int], str] = field(default_factory=dict)
+    owners: dict[tuple[JobId, int, str | None], str] = field(default_factory=dict)
+    """By job, token and what the row shows as its worker, who claimed it."""
+    claimers: set[str] = field(default_factory=set)
+    """Who has claimed so far."""
     started: dict[tuple[JobId, int], Instant] = field(default_factory=dict)
     """By job and token, when its claim was first seen."""
     gone: dict[JobId, JobView] = field(default_factory=dict)
@@ -59,8 +62,9 @@ class Remembered:
     def copy(self) -> Remembered:
         """Return a copy that can be kept."""
         numbers = {job: dict(tokens) for job, tokens in self.numbers.items()}
+        owners, claimers = dict(self.owners), set(self.claimers)
         return Remembered(
-            numbers, dict(self.last), dict(self.owners), dict(self.started), dict(self.gone), dict(self.keys)
+            numbers, dict(self.last), owners, claimers, dict(self.started), dict(self.gone), dict(self.keys)
         )
 
     def number(self, job: JobId, token: Any) -> int:
@@ -202,11 +206,13 @@ class RowReader:
         return started.setdefault((job, token), self._clock()) if running else started.get((job, token))
 
     def _worker(self, job: JobId, row: Mapping[str, Any], token: int) -> str | None:
-        if row.get("worker") is not None:
-            return str(row["worker"])
+        """Return who holds a job: a table may have no column for that, or one for `host:4711` or a session."""
+        shown = None if row.get("worker") is None else str(row["worker"])
+        remembered = self.remembered
         if self.claimer is not None:
-            self.remembered.owners.setdefault((job, token), self.claimer)
-        return self.remembered.owners.get((job, token))
+            remembered.claimers.add(self.claimer)
+            remembered.owners.setdefault((job, token, shown), self.claimer)
+        return shown if shown in remembered.claimers else remembered.owners.get((job, token, shown), shown)
 
     def _text(self, row: Mapping[str, Any], name: str) -> str:
         if row[name] is None:
