@@ -11,10 +11,10 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from harness.faults import Cause, cause_of, ordinal, told
-from harness.history.event import ROW_OF, Call, Effect, Fault, History, Observed, Return
+from harness.history.event import ROW_OF, Call, Effect, Event, Fault, History, Observed, Return
 from harness.history.outcome import OutcomeKind
 from harness.invariants import Guarantee, kind_of
 from harness.model.duration import Instant, format_duration
@@ -153,6 +153,7 @@ def rows_of(
     *,
     job: JobId | None,
     others: Collection[JobId] = (),
+    beside: bool = False,
     until: int | None = None,
     most: int = MOST,
 ) -> list[Row]:
@@ -160,27 +161,64 @@ def rows_of(
 
     `others` are jobs that it is about too: their rows begin with their names; where there is no job, all end in one.
     The last event, faults, changes of the job and, where the last event is a side effect, those of its name outlive the
-    rest when there are too many; later ones outlive earlier.
+    rest when there are too many; later ones outlive earlier. With `beside`, rows that are left go to all other jobs.
     """
     last = len(history) - 1 if until is None else until
     events = history.events[: last + 1]
-    jobs = {named for event in events if (named := getattr(event, "job", None)) is not None}
-    about = None if job is None else {job, *others}
-    of_all = about is None or jobs <= about  # With one job alone, what goes wrong anywhere may concern it.
+    rows = _about(events, job, None if job is None else {job, *others})
+    if until is not None and (row := _failed_call(history.events[last], last)) is not None:
+        rows.append(row)
+    if len(rows) > most:
+        return _gravest(rows, history, last, most)
+    if job is not None and beside and len(rows) < most:
+        known = {row.place for row in rows}
+        spare = [row for row in _about(events, job, _jobs(events)) if row.place not in known]
+        rows += sorted(spare, key=lambda row: (-row.weight, -row.place))[: most - len(rows)]
+    return sorted(rows, key=lambda row: row.place)
+
+
+def _jobs(events: Sequence[Event]) -> set[JobId]:
+    return {named for event in events if (named := getattr(event, "job", None)) is not None}
+
+
+def _about(events: Sequence[Event], job: JobId | None, about: set[JobId] | None) -> list[Row]:
+    """Return the rows of these jobs, or of all; `job` is the one whose rows are not named."""
+    of_all = about is None or _jobs(events) <= about  # With one job alone, what goes wrong anywhere may concern it.
     involved = {_actor(event) for event in events if of_all or getattr(event, "job", None) in (about or ())}
     rows = [
         row for index, event in enumerate(events) if (row := _row_of(event, index, job, about, involved)) is not None
     ]
-    if until is not None and (row := _failed_call(history.events[last], last)) is not None:
-        rows.append(row)
-    if len(rows) <= most:
-        return rows
+    return sorted([*rows, *_in_vain(events, job, about)], key=lambda row: row.place)
+
+
+def _gravest(rows: list[Row], history: History, last: int, most: int) -> list[Row]:
+    """Leave out what says least."""
     final = rows[-1]
     shown = history.events[last]
     again = shown.name if isinstance(shown, Effect) else None
     weights = {row.place: 4 if _is_effect(history.events[row.place], again) else row.weight for row in rows}
     ranked = sorted(rows, key=lambda row: (row is not final, -weights[row.place], -row.place))
     return sorted(ranked[:most], key=lambda row: row.place)
+
+
+OPERATED: Final = frozenset({"cancel", "retry"})
+"""What an operator asks for, once: where it was done and nothing changed, that is a row too."""
+
+
+def _in_vain(events: Sequence[Event], job: JobId | None, about: set[JobId] | None) -> list[Row]:
+    """Return a row for each request of an operator that was answered with done and changed nothing."""
+    changed: set[tuple[str, str]] = set()
+    rows = []
+    for index, event in enumerate(events):
+        if isinstance(event, Observed) and event.verb in OPERATED:
+            changed.add((event.actor, event.verb))
+        elif isinstance(event, Return) and event.verb in OPERATED and event.job is not None:
+            done, vain = event.outcome.kind is OutcomeKind.DONE, (event.actor, event.verb) not in changed
+            changed.discard((event.actor, event.verb))
+            if done and vain and (about is None or event.job in about):
+                text = _named(f"{event.verb} done, nothing changed", event.job, job)
+                rows.append(Row(event.at, event.actor, text, index, 3))
+    return rows
 
 
 def _is_effect(event: Any, name: str | None) -> bool:
@@ -428,6 +466,7 @@ def timeline(
     *,
     job: JobId | None = None,
     others: Collection[JobId] = (),
+    beside: bool = False,
     until: int | None = None,
     most: int = MOST,
     width: int = WIDTH,
@@ -435,10 +474,11 @@ def timeline(
 ) -> list[Line]:
     """Return what happened as at most `most` rows, one column for each actor; without `job`, to all jobs.
 
-    `names` are what some actors are called in the place of their own names.
+    With `beside`, rows that the job leaves show the other jobs. `names` are what some actors are called in the place
+    of their own names.
     """
     job = job or _only_job(history, until)
-    rows = rows_of(history, job=job, others=others, until=until, most=max(1, most))
+    rows = rows_of(history, job=job, others=others, beside=beside, until=until, most=max(1, most))
     if job is None:
         rows = _with_shared_keys(history, rows)
     rows = [row._replace(actor=(names or {}).get(row.actor, row.actor)) for row in rows]
@@ -462,7 +502,7 @@ def _table(run: Run, width: int, room: int, lead: str) -> list[Line]:
     anomaly = run.led_by(lead)
     until, others = (None, ()) if anomaly is None else (anomaly.event, anomaly.others)
     job, names = subject(run, lead), late_calls(run)
-    return timeline(run.history, job=job, others=others, until=until, most=room, width=width, names=names)
+    return timeline(run.history, job=job, others=others, beside=True, until=until, most=room, width=width, names=names)
 
 
 def _cut_error(run: Run, table: Sequence[Line], lead: str, width: int, most: int) -> list[Line]:

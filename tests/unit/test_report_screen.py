@@ -119,6 +119,20 @@ def test_the_rows_of_the_other_jobs_that_an_anomaly_is_about_are_shown_with_thei
     assert {"t+0s a: starts, attempt 1", "t+0s claims, attempt 1"} < set(rows)
 
 
+def test_rows_that_a_job_leaves_are_given_to_the_jobs_that_the_run_cannot_do_without() -> None:
+    limited = "format: 1\nworkers: [w1]\nsettings: {concurrency: 1, max_attempts: 1}\n"
+    jobs = "jobs: {a: {outcomes: [fail]}, b: {at: 5s}}\n"
+    rows = rows_shown(limited + jobs, queue="dead-job-keeps-permit", lead="job_never_run")
+    assert {"t+5s enqueues", "t+0s a: claims, attempt 1"} < set(rows)
+    assert any("a: fails -> FAILED" in row for row in rows), "that is why b has no permit"
+
+
+def test_a_cancel_that_was_confirmed_and_changed_nothing_is_a_row() -> None:
+    ignored = "format: 1\nworkers: [w1]\njobs: {a: {takes: 5m, cancel_after: 1m}}\n"
+    rows = rows_shown(ignored, queue="cancel-ignored-while-running", lead="cancel_ignored")
+    assert "t+1m cancel done, nothing changed" in rows
+
+
 def test_a_side_effect_of_two_jobs_is_told_of_both_and_outlives_their_other_rows() -> None:
     def charge(job: ToolJob) -> JobResult:
         effect("charged", order=job.input)
