@@ -267,8 +267,10 @@ class LeaseOutlivesExecution(Monitor):
     def _taken_back(self, event: Observed, ended: Holding) -> None:
         elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
         silent = event.verb != "rescue" and beating(self.rules, event.job)
-        allowed = self.rules.lease_of(event.job) if silent else self.rules.timeout_of(event.job)
-        if elapsed < allowed:
+        timeout = self.rules.timeout_of(event.job)
+        allowed = self.rules.lease_of(event.job) if silent else timeout
+        over = event.clock - ended.claimed >= timeout  # a queue may bound the whole run, whatever its heartbeats say
+        if elapsed < allowed and not over:
             self.breach(
                 "taken_back_early",
                 f"{event.actor} took it from {ended.worker} after {format_duration(elapsed)}; "

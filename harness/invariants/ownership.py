@@ -288,7 +288,8 @@ class NoLostUpdate(Monitor):
         if (before.status, after.status) not in ARROWS_OF_VERB.get(verb, ()):
             return False
         if verb == "expire":
-            return before.lease_until is None or before.lease_until <= clock
+            over = before.started_at is not None and before.started_at + self.rules.timeout_of(before.id) <= clock
+            return over or before.lease_until is None or before.lease_until <= clock
         return verb != "rescue" or before.started_at is None or before.started_at + self.settings.stuck_timeout <= clock
 
 

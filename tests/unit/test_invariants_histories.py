@@ -734,6 +734,17 @@ def test_a_worker_that_stood_still_after_a_success_may_call_its_run_timed_out() 
     assert found("success_discarded", [beating, overdue, failed]) == set()
 
 
+@pytest.mark.parametrize(("early", "names"), [(2 * SECOND, {"taken_back_early", "lost_update"}), (0, set())])
+def test_a_run_whose_time_is_over_may_be_taken_back_whatever_its_heartbeats_say(early: int, names: set[str]) -> None:
+    """Beside a lease that heartbeats keep, a queue may bound the whole run; only a worker that was late meets that."""
+    at = SETTINGS.job_timeout - early
+    beat = saw("heartbeat", RUNNING._replace(lease_until=at), RUNNING._replace(lease_until=DAY), at=at)
+    late = Fault(0, "w1", "pause", {"for": 2 * SETTINGS.lease})
+    sweep = saw("expire", beat.after, RETRYING, at=at, actor="queue")
+    history = [claimed(RUNNING), late, asked("expire", at=at, actor="queue"), beat, sweep]
+    assert found("taken_back_early", history) | found("lost_update", history) == names
+
+
 def test_a_job_whose_time_had_come_stays_due_when_the_clock_of_the_store_is_set_back() -> None:
     back = Fault(MINUTE, "*", "clock", {"whose": "store", "offset": -5 * SECOND})
     due, hour = (
