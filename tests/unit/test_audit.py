@@ -11,7 +11,7 @@ import pytest
 from harness.audit.database import _OF_ROWS, SHOWN_BY_LOG, _LogReader, _rejoined, _silent, _wanted, life_of
 from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
-from harness.audit.judging import Audit, Auditor
+from harness.audit.judging import STOPPED, Audit, Auditor
 from harness.cli import main
 from harness.errors import UsageError
 from harness.history.event import Call, Effect, Event, Observed, Phase, Return
@@ -135,7 +135,7 @@ def test_an_audit_that_finds_too_much_says_where_it_stopped(monkeypatch: pytest.
     auditor.take(events)
     audit = auditor.finish()
     assert {each.name for each in audit.findings} == {"claimed_early"}, "what ended b may not have been read"
-    assert audit.notes == ("stopped after 1 anomalies: nothing that came later is judged",)
+    assert audit.notes == (STOPPED,)
 
 
 def test_what_a_source_cannot_show_is_not_reported_and_the_verdict_says_so() -> None:
