@@ -19,48 +19,49 @@ from harness.mistakes.catalogue import CATALOGUE as MISTAKES
 
 WIDTH: Final = 80
 REPAIRS: Final[Mapping[Guarantee, str]] = {
-    Guarantee.AT_LEAST_ONCE: "Take back what a dead worker holds: a lease that expires, and a reaper that runs; write "
-    "the job and its queue row in one transaction.",
+    Guarantee.AT_LEAST_ONCE: "Take back the jobs of dead workers: let leases expire, and make sure that a reaper runs. "
+    "Write the job and its queue row in one transaction.",
     Guarantee.UPDATES: "Read and write in one statement, or lock the row first (SELECT ... FOR UPDATE).",
-    Guarantee.TRUTHFUL_RESULT: "Write status and result in one statement, and only from the claim that is current.",
-    Guarantee.ONE_AT_A_TIME: "Let a lease outlive the longest run, or extend it by a heartbeat; take back by lease, "
-    "not by age.",
-    Guarantee.FENCING: "Give each claim a token, and let complete, fail and heartbeat ask for it in their WHERE.",
-    Guarantee.BOUNDED_ATTEMPTS: "Count the attempt in the statement that claims the job, and compare before claiming.",
+    Guarantee.TRUTHFUL_RESULT: "Write status and result in one statement, and only if the claim is the current one.",
+    Guarantee.ONE_AT_A_TIME: "Make the lease longer than the longest run, or extend it by heartbeats. Take jobs back "
+    "by their lease, not by their age.",
+    Guarantee.FENCING: "Give each claim a token, and check it in the WHERE of complete, fail and heartbeat.",
+    Guarantee.BOUNDED_ATTEMPTS: "Count the attempt in the statement that claims the job, and check the limit first.",
     Guarantee.ISOLATION: "Settle each job by itself: one bad row, error text or output must not fail its batch.",
-    Guarantee.WAITING: "Lock rows in one order, or take them with SKIP LOCKED.",
-    Guarantee.CANCELLATION: "Let complete and fail change nothing of a cancelled job.",
-    Guarantee.UNIQUENESS: "Hold the key by a unique index over unfinished jobs, and free it on every way to end.",
-    Guarantee.ATOMIC_ENQUEUE: "Enqueue in the transaction of the caller, and return an error where no row was written.",
-    Guarantee.CRON: "Key each slot of a schedule, so that a second look at it inserts nothing.",
-    Guarantee.CONCURRENCY: "Count what runs inside the claiming statement, under a lock; free a permit on every way "
-    "to end.",
+    Guarantee.WAITING: "Lock rows in the same order everywhere, or with SKIP LOCKED.",
+    Guarantee.CANCELLATION: "Let complete and fail change nothing if the job is cancelled.",
+    Guarantee.UNIQUENESS: "Enforce the key by a unique index over unfinished jobs, and free it however a job ends.",
+    Guarantee.ATOMIC_ENQUEUE: "Enqueue in the transaction of the caller, and return an error if no row was written.",
+    Guarantee.CRON: "Give each slot of a schedule a unique key, so that a second look at it inserts nothing.",
+    Guarantee.CONCURRENCY: "Count running jobs inside the claiming statement, under a lock, and free the permit "
+    "however a job ends.",
     Guarantee.PROGRESS: "Claim whatever is due and allowed: one blocked row must not hide the next.",
     Guarantee.DEAD_LETTERS: "Write the dead letter in the statement that fails the job for good.",
-    Guarantee.OPTIONS: "Pass each option on along every way in, the scheduler's included.",
-    Guarantee.CLAIMS: "Ask for the worker's tools, its limit and the pauses in the statement that takes the job.",
+    Guarantee.OPTIONS: "Pass every option on, however a job is created, also by the scheduler.",
+    Guarantee.CLAIMS: "Check the worker's tools, its limit and paused tools in the statement that takes the job.",
     Guarantee.SCHEDULE: "Compare with the store's clock, and order by priority and age in the claim itself.",
-    Guarantee.CONSISTENCY: "Change both tables in one transaction, and reconcile what a crash left between them.",
-    Guarantee.REPEATABLE_MAINTENANCE: "Let maintenance check again what it read, in the statement that changes it.",
-    Guarantee.STORE_CLOCK: "Let now() of the database decide; send no time of a worker's own.",
-    Guarantee.RETENTION: "Delete by the time of ending and only what has ended.",
-    Guarantee.OWN: "Look at the check of the test that names it.",
+    Guarantee.CONSISTENCY: "Change both tables in one transaction, and reconcile them after a crash.",
+    Guarantee.REPEATABLE_MAINTENANCE: "Let maintenance check again, in the statement that changes a row, "
+    "what it read before.",
+    Guarantee.STORE_CLOCK: "Use now() of the database, never a time that a worker sends.",
+    Guarantee.RETENTION: "Delete only jobs that have ended, by the time at which they ended.",
+    Guarantee.OWN: "Look at the check in your test that has this name.",
 }
 """What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
 OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
     "effect_missing": (
-        "A job completed whose side effect, which a test declared to happen exactly once, never happened.",
+        "A job completed, but a side effect that must happen exactly once never happened.",
         "Mark the work as done in the transaction that does it, or after it: a worker may die between the two.",
     ),
     "effect_repeated": (
-        "A side effect that a test declared to happen at most once happened again.",
+        "A side effect that may happen at most once happened again.",
         (
-            "Send a key that stays the same over attempts: a worker may die right after the effect. A system file says "
-            "where the key is: `key` of a host under `outside`."
+            "Send an idempotency key that is the same in every attempt: a worker may die right after the effect. In a "
+            "system file, say where the key is by `key` of a host under `outside`."
         ),
     ),
     "effect_without_key": (
-        "A side effect of a test lacks a key of `at_most_once(..., per=[...])`, which so cannot tell one from another.",
+        "A side effect lacks a key of `at_most_once(..., per=[...])`, so its repetitions cannot be recognised.",
         "Correct the key, or give it to effect() where the side effect is declared.",
     ),
     "invariant_violated": (

@@ -106,7 +106,7 @@ class RunsBounded(Monitor):
 
 ATTEMPTS_BOUNDED = Invariant(
     id="attempts_bounded",
-    sentence="Attempts rise by one with each claim, fall only by a release, and never exceed maxAttempts.",
+    sentence="Attempts rise by one with each claim, fall only with a release, and never exceed maxAttempts.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("attempt_overrun", Guarantee.BOUNDED_ATTEMPTS, "A job was delivered more often than allowed."),

@@ -90,7 +90,7 @@ class StoreClockDecides(Monitor):
 
 STORE_CLOCK_DECIDES = Invariant(
     id="store_clock_decides",
-    sentence="All of this holds with every clock off by up to the declared skew: only the store's clock decides.",
+    sentence="All of this holds when clocks are wrong by up to the declared skew: only the store's clock decides.",
     kind=Kind.ALWAYS,
     anomalies=(AnomalyKind("foreign_clock", Guarantee.STORE_CLOCK, "The queue used another clock than the store's."),),
     make=StoreClockDecides,

@@ -250,7 +250,7 @@ class FailureIsRecorded(Monitor):
 
 FAILURE_IS_RECORDED = Invariant(
     id="failure_is_recorded",
-    sentence="Any failure, with any error value, is recorded as one, and no success is.",
+    sentence="Every failure, with any error value, is recorded as a failure, and no success is.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("outcome_lost", Guarantee.AT_LEAST_ONCE, "The outcome of an attempt could not be recorded."),

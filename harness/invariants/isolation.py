@@ -64,7 +64,7 @@ class BystandersComplete(IsolationBetweenJobs):
 
 ISOLATION_BETWEEN_JOBS = Invariant(
     id="isolation_between_jobs",
-    sentence="One poisoned job, row or message never stops a healthy bystander.",
+    sentence="A poisoned job, row or message never stops a healthy job.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("batch_poisoned", Guarantee.ISOLATION, "A verb for many jobs raised because of one of them."),
@@ -90,7 +90,7 @@ class NoDeadlock(Monitor):
 
 NO_DEADLOCK = Invariant(
     id="no_deadlock",
-    sentence="Verbs that meet wait for one another; none is aborted because they lock in different orders.",
+    sentence="Concurrent verbs wait for each other; none is aborted because they lock in different orders.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind(

@@ -380,7 +380,7 @@ class ShutdownLeavesNothingClaimed(Monitor):
 
 SHUTDOWN_LEAVES_NOTHING_CLAIMED = Invariant(
     id="shutdown_leaves_nothing_claimed",
-    sentence="A worker that was told to stop, and ended, leaves nothing claimed behind.",
+    sentence="A worker that was told to stop leaves no claimed job behind when it ends.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind(

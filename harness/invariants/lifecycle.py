@@ -76,7 +76,8 @@ class TerminalIsFinal(LegalTransition):
 
 LEGAL_TRANSITION = Invariant(
     id="legal_transition",
-    sentence="A job takes only the arrows of its lifecycle; a terminal status is final except by a declared retry.",
+    sentence="A job makes only the transitions of its lifecycle; a terminal status is final, except for an "
+    "explicit retry.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("illegal_transition", Guarantee.TRUTHFUL_RESULT, "A job made a transition that does not exist."),
@@ -142,7 +143,7 @@ class NoLostJob(Monitor):
 
 NO_LOST_JOB = Invariant(
     id="no_lost_job",
-    sentence="Every accepted job is terminal once faults stop and time passes.",
+    sentence="Every accepted job reaches a terminal status once faults stop and time passes.",
     kind=Kind.EVENTUALLY,
     anomalies=(
         AnomalyKind("job_vanished", Guarantee.AT_LEAST_ONCE, "An accepted job disappeared before it ended."),

@@ -229,7 +229,7 @@ class ConcurrencyLimit(Monitor):
 
 CONCURRENCY_LIMIT = Invariant(
     id="concurrency_limit",
-    sentence="No more jobs are PROCESSING at once than the limits allow, of one tool and of all.",
+    sentence="No more jobs are PROCESSING at once than the limits allow, for one tool and for all.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("concurrency_exceeded", Guarantee.CONCURRENCY, "More jobs are PROCESSING than a limit allows."),

@@ -75,7 +75,8 @@ class MaintenanceIdempotent(Monitor):
 
 MAINTENANCE_IDEMPOTENT = Invariant(
     id="maintenance_idempotent",
-    sentence="Maintenance run twice, late, or twice at once changes nothing more; it fences like a worker.",
+    sentence="Maintenance that runs twice, late, or twice at once changes nothing more, and respects claims as a "
+    "worker must.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind(
@@ -205,7 +206,7 @@ class TablesAgree(Monitor):
 
 TABLES_AGREE = Invariant(
     id="tables_agree",
-    sentence="The two rows of a job agree at rest, and no row of one lacks its partner.",
+    sentence="At rest, the two rows of a job agree, and neither is missing.",
     kind=Kind.EVENTUALLY,
     anomalies=(
         AnomalyKind("tables_disagree", Guarantee.CONSISTENCY, "The two rows of a job contradict each other."),

@@ -156,7 +156,7 @@ class PriorityOrder(Monitor):
 
 PRIORITY_ORDER = Invariant(
     id="priority_order",
-    sentence="Among due jobs of a queue the claim takes the highest priority, then the oldest.",
+    sentence="A claim takes the due job with the highest priority, and among those the oldest.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("priority_inversion", Guarantee.SCHEDULE, "A job was claimed ahead of one that should go first."),
@@ -238,7 +238,7 @@ class WorkConserving(Monitor):
 
 WORK_CONSERVING = Invariant(
     id="work_conserving",
-    sentence="A claim leaves nothing that is due and allowed: permits and serial keys are given back on every path.",
+    sentence="A claim leaves out no job that is due and allowed: permits and serial keys are returned on every path.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("due_job_left", Guarantee.PROGRESS, "A worker asked for work and did not get a job that was due."),

@@ -219,7 +219,7 @@ LETS_GO = frozenset({"commit", "end", "rollback", "abort", "sync"})
 
 FENCED = Invariant(
     id="fenced",
-    sentence="Complete, fail, release and heartbeat from a claim that no longer stands change nothing.",
+    sentence="Complete, fail, release and heartbeat change nothing if their claim has ended.",
     kind=Kind.ALWAYS,
     anomalies=tuple(
         AnomalyKind(f"stale_{verb}", Guarantee.FENCING, f"A worker that no longer held its claim could still {verb}.")
@@ -295,7 +295,7 @@ class NoLostUpdate(Monitor):
 
 NO_LOST_UPDATE = Invariant(
     id="no_lost_update",
-    sentence="No verb overwrites what another wrote after it began to read.",
+    sentence="No verb overwrites a change that another one made after it had begun to read.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("lost_update", Guarantee.UPDATES, "A verb overwrote a change that was made after it had read."),

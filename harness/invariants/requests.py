@@ -92,7 +92,7 @@ def _same_input(kept: Any, sent: Any) -> bool:
 
 OPTIONS_HONOURED = Invariant(
     id="options_honoured",
-    sentence="A job is what its producer or its schedule asked for; what JSON can hold is taken, and nothing else.",
+    sentence="A job is what its producer or its schedule asked for; every JSON input is accepted, and nothing else.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("option_dropped", Guarantee.OPTIONS, "A new job differs from what was asked for."),
@@ -127,7 +127,7 @@ class OwnLeaseKept(Monitor):
 
 OWN_LEASE_KEPT = Invariant(
     id="own_lease_kept",
-    sentence="A lease that a job asked for is kept at every claim and every heartbeat.",
+    sentence="A lease that a job asked for applies to every claim and every heartbeat.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("own_lease_dropped", Guarantee.OPTIONS, "A claim lasts longer or shorter than its job asked for."),
@@ -198,7 +198,7 @@ class EnqueueIffCommit(Monitor):
 
 ENQUEUE_IFF_COMMIT = Invariant(
     id="enqueue_iff_commit",
-    sentence="A job that was sent in a transaction is there if and only if that transaction committed.",
+    sentence="A job that was sent in a transaction exists if and only if the transaction committed.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind(

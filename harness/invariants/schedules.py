@@ -125,7 +125,8 @@ def _slots(schedule: Schedule | None) -> tuple[Duration, str, str] | None:
 
 CRON_EXACTLY_ONCE = Invariant(
     id="cron_exactly_once",
-    sentence="Each slot of a schedule has its job once a scheduler looked, not before it began, and only one.",
+    sentence="Each slot of a schedule gets exactly one job, once a scheduler has looked, and not before the slot "
+    "begins.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("slot_missed", Guarantee.CRON, "A scheduler looked, but a slot that had begun has no job."),

@@ -70,7 +70,8 @@ ATTEMPTS: Final = Theme.of(
     "attempts counted at the claim, up to maxAttempts",
     Mistake(
         name="attempts-not-counted",
-        sentence="Attempts count where a failure is reported, so that a crash counts for nothing and loops.",
+        sentence="Attempts are counted only when a failure is reported, so a job that crashes its worker loops "
+        "forever.",
         source="dramatiq#213, oban#137",
         finds=("attempt_overrun", "attempts_changed"),
         queue=CrashNotCounted,
@@ -78,7 +79,7 @@ ATTEMPTS: Final = Theme.of(
     ),
     Mistake(
         name="reclaim-not-counted",
-        sentence="The claim of a job that was tried before does not raise its attempts.",
+        sentence="Only the first claim of a job counts as an attempt.",
         source="absurd#16",
         finds=("attempt_not_counted",),
         queue=ReclaimNotCounted,
@@ -94,7 +95,7 @@ ATTEMPTS: Final = Theme.of(
     ),
     Mistake(
         name="expire-ignores-max-attempts",
-        sentence="Taking a claim back always gives the job another attempt.",
+        sentence="A job that is taken back always gets another attempt.",
         source="oban#137",
         finds=("attempt_overrun",),
         queue=ExpireIgnoresMaxAttempts,
@@ -102,7 +103,7 @@ ATTEMPTS: Final = Theme.of(
     ),
     Mistake(
         name="crash-counts-twice",
-        sentence="Taking a claim back counts the attempt that its claim has counted.",
+        sentence="Taking a job back counts an attempt, although its claim has counted it already.",
         source="oban#245",
         finds=("attempts_changed",),
         queue=CrashCountsTwice,
@@ -181,7 +182,7 @@ LEASES: Final = Theme.of(
     "leases that are kept, extended and taken back in time",
     Mistake(
         name="expire-never",
-        sentence="Nothing takes back the job of a worker that died.",
+        sentence="The job of a dead worker is never taken back.",
         source="procrastinate#307, pgqueuer#475",
         finds=("job_stuck",),
         queue=ExpireNever,
@@ -194,7 +195,7 @@ LEASES: Final = Theme.of(
     ),
     Mistake(
         name="expire-too-early",
-        sentence="A claim is taken back by a threshold of the queue's own, at half its lease.",
+        sentence="The queue has its own threshold, and takes a job back at half of its lease.",
         source="river#1287, pgqueuer#430",
         finds=("taken_back_early", "concurrent_execution"),
         queue=ExpireTooEarly,
@@ -204,7 +205,7 @@ LEASES: Final = Theme.of(
     ),
     Mistake(
         name="rescue-too-early",
-        sentence="Maintenance takes a claim back long before the processor's timeout.",
+        sentence="Maintenance takes a job back long before the processor's timeout.",
         source="river#1287, celery#4400",
         finds=("concurrent_execution", "taken_back_early"),
         queue=RescueTooEarly,
@@ -219,7 +220,7 @@ LEASES: Final = Theme.of(
     ),
     Mistake(
         name="expire-ignores-heartbeat",
-        sentence="Expiry counts the lease from the claim and does not look at heartbeats.",
+        sentence="Expiry counts the lease from the claim, and ignores heartbeats.",
         source="kombu#337, river PR#1288",
         finds=("taken_back_early",),
         queue=ExpireIgnoresHeartbeat,
@@ -227,7 +228,7 @@ LEASES: Final = Theme.of(
     ),
     Mistake(
         name="heartbeat-ignored",
-        sentence="A heartbeat is answered with done and extends nothing.",
+        sentence="A heartbeat is confirmed, but extends nothing.",
         source="solid_queue#568",
         finds=("healthy_claim_taken_back",),
         queue=HeartbeatIgnored,

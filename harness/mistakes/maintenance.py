@@ -68,7 +68,7 @@ MAINTENANCE: Final = Theme.of(
     "maintenance that compares and sets, and fences",
     Mistake(
         name="purge-deletes-live",
-        sentence="Retention goes by the age of a job and does not ask whether it has ended.",
+        sentence="Retention goes by the age of a job, and ignores whether it has ended.",
         source="pg-boss#282",
         finds=("live_job_deleted",),
         queue=PurgeDeletesLive,
@@ -89,7 +89,7 @@ MAINTENANCE: Final = Theme.of(
     ),
     Mistake(
         name="purge-ignores-retention",
-        sentence="Maintenance deletes every finished job, however fresh.",
+        sentence="Maintenance deletes every finished job at once.",
         source="pg-boss#282",
         finds=("deleted_early",),
         queue=PurgeIgnoresRetention,
@@ -105,7 +105,7 @@ MAINTENANCE: Final = Theme.of(
     ),
     Mistake(
         name="one-bad-row-stops-expire",
-        sentence="One job that cannot be taken back aborts the batch, for ever.",
+        sentence="One job that cannot be taken back aborts its whole batch, every time.",
         source="pg-boss#492",
         finds=("batch_poisoned", "job_stuck"),
         queue=OneBadRowStopsExpire,
@@ -120,14 +120,14 @@ MAINTENANCE: Final = Theme.of(
     ),
     Mistake(
         name="expire-first-page-only",
-        sentence="Expiry looks at one page of running jobs: behind those that need nothing the rest is never seen.",
+        sentence="Expiry reads only the first page of running jobs, and never sees the jobs after it.",
         source="river PR#1318",
         finds=("overdue_claim_left",),
         queue=FirstPageOnly,
     ),
     Mistake(
         name="expire-ages-twice",
-        sentence="Every run of the upkeep raises the priority of what waits, so that two runs raise it twice.",
+        sentence="Every run of the upkeep raises the priority of waiting jobs, so two runs raise it twice.",
         source="good_job PR#1543, river PR#1213",
         finds=("maintenance_repeats",),
         queue=ExpireAgesTwice,
@@ -174,21 +174,21 @@ TABLES: Final = Theme.of(
     "both tables in one transaction",
     Mistake(
         name="completes-one-table-only",
-        sentence="Complete writes the user's row and leaves the queue's active; reconcile skips finished jobs.",
+        sentence="Complete writes the user's row but leaves the queue's row active; reconcile skips finished jobs.",
         source="rails#55788: two stores, one write",
         finds=("tables_disagree",),
         queue=CompletesOneTableOnly,
     ),
     Mistake(
         name="completes-in-two-steps",
-        sentence="Complete writes both rows in transactions of their own, and its worker may die between them.",
+        sentence="Complete writes the two rows in two transactions, and its worker may die between them.",
         source="sidekiq PR#843, rails#51426",
         finds=("completed_before_started",),
         queue=CompletesInTwoSteps,
     ),
     Mistake(
         name="purge-orphans-queue-row",
-        sentence="Deleting a job deletes the user's row and leaves the queue's.",
+        sentence="Deleting a job deletes the user's row, but not the queue's.",
         source="laravel#35266: half of a transaction is rolled back",
         finds=("orphan_row",),
         queue=PurgeOrphansQueueRow,

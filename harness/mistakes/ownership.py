@@ -72,7 +72,7 @@ FENCING: Final = Theme.of(
     "fencing: the token compared in every settlement",
     Mistake(
         name="stale-complete",
-        sentence="Complete asks for the job and its status, not for the token of the claim.",
+        sentence="Complete checks the job and its status, but not the token of the claim.",
         source="pg-boss#555",
         finds=("stale_complete",),
         queue=StaleComplete,
@@ -81,7 +81,7 @@ FENCING: Final = Theme.of(
     ),
     Mistake(
         name="stale-fail",
-        sentence="Fail asks for the job and its status, not for the token of the claim.",
+        sentence="Fail checks the job and its status, but not the token of the claim.",
         source="delayed_job#554",
         finds=("stale_fail",),
         queue=StaleFail,
@@ -89,7 +89,7 @@ FENCING: Final = Theme.of(
     ),
     Mistake(
         name="stale-release",
-        sentence="Release gives back whatever claim stands on the job: a stopping worker unlocks another's.",
+        sentence="Release ends any claim on the job: a worker that stops releases the claim of another.",
         source="delayed_job#554, delayed_job_active_record#193",
         finds=("stale_release",),
         queue=StaleRelease,
@@ -98,7 +98,7 @@ FENCING: Final = Theme.of(
     ),
     Mistake(
         name="stale-heartbeat",
-        sentence="A heartbeat extends whatever lease stands on the job, so its worker never learns of the loss.",
+        sentence="A heartbeat extends any lease on the job, so a worker never learns that it has lost its own.",
         source="good_job#989",
         finds=("stale_heartbeat",),
         queue=StaleHeartbeat,
@@ -107,7 +107,7 @@ FENCING: Final = Theme.of(
     ),
     Mistake(
         name="result-overwritten",
-        sentence="Complete is let through on a COMPLETED job as if it were a repetition: the last writer wins.",
+        sentence="Complete is accepted on a COMPLETED job as if it were a repetition: the last writer wins.",
         source="pg-boss#555",
         finds=("terminal_job_rewritten", "stale_complete"),
         queue=ResultOverwritten,
@@ -123,7 +123,7 @@ FENCING: Final = Theme.of(
     ),
     Mistake(
         name="late-failure-revives",
-        sentence="Fail matches a finished job: a worker that comes late brings it back to life.",
+        sentence="Fail also changes a finished job: a late worker brings it back to life.",
         source="bullmq#4311, procrastinate#1131",
         finds=("terminal_job_revived", "stale_fail"),
         queue=LateFailureRevives,
@@ -140,7 +140,7 @@ FENCING: Final = Theme.of(
     ),
     Mistake(
         name="token-not-raised",
-        sentence="A job keeps its first token over all its claims.",
+        sentence="A job keeps its first token in all later claims.",
         source="no fencing token at all: pg-boss#555, good_job#989",
         finds=("token_reused",),
         queue=TokenNotRaised,
@@ -196,7 +196,7 @@ CLAIMS: Final = Theme.of(
     "a claim that locks what it takes",
     Mistake(
         name="claims-running-job",
-        sentence="A claim takes PROCESSING jobs too, while their leases stand.",
+        sentence="A claim also takes PROCESSING jobs whose leases have not ended.",
         source="good_job#989",
         finds=("double_claim", "concurrent_execution"),
         queue=ClaimsRunningJob,
@@ -209,7 +209,7 @@ CLAIMS: Final = Theme.of(
     ),
     Mistake(
         name="retries-never-due",
-        sentence="A claim leaves out what waits for a retry, as if it were running.",
+        sentence="A claim skips jobs that wait for a retry, as if they were running.",
         source="pg-boss#610",
         finds=("job_never_run",),
         queue=RetriesNeverDue,
@@ -217,14 +217,14 @@ CLAIMS: Final = Theme.of(
     ),
     Mistake(
         name="retry-put-off",
-        sentence="A retry's wait is counted from the poll that finds it due: it starts anew each time.",
+        sentence="The wait for a retry is counted from the poll that finds it due, so it starts again each time.",
         source="a delay added to now() where the claim reads it",
         finds=("livelock",),
         queue=RetryPutOff,
     ),
     Mistake(
         name="failed-job-blocks-queue",
-        sentence="A job that failed for good keeps its place in the queue's concurrency, and nothing else is claimed.",
+        sentence="A job that failed for good keeps its place in the queue's concurrency, so nothing else is claimed.",
         source="dbos-transact-py PR#158, pgqueuer#475",
         finds=("bystander_harmed", "job_never_run"),
         queue=FailedJobBlocksQueue,
@@ -240,7 +240,7 @@ CLAIMS: Final = Theme.of(
     ),
     Mistake(
         name="claim-unchecked",
-        sentence="A claim hands out what it selected, though the UPDATE found the job cancelled.",
+        sentence="A claim returns the job that it selected, although the UPDATE found it cancelled.",
         source="pg-boss#463, procrastinate#511",
         finds=("cancelled_job_started",),
         queue=ClaimUnchecked,
@@ -276,7 +276,7 @@ CANCEL: Final = Theme.of(
     "a cancel that nothing undoes",
     Mistake(
         name="cancel-overwritten",
-        sentence="A result that comes after the cancel is written over it.",
+        sentence="A result that arrives after the cancel overwrites it.",
         source="procrastinate#511",
         finds=("cancel_undone", "stale_complete"),
         queue=CancelOverwritten,
@@ -284,7 +284,7 @@ CANCEL: Final = Theme.of(
     ),
     Mistake(
         name="cancel-then-retry",
-        sentence="A failure that comes after the cancel makes the job wait for a retry.",
+        sentence="A failure that arrives after the cancel makes the job wait for a retry.",
         source="procrastinate#1131",
         finds=("cancel_undone", "stale_fail"),
         queue=CancelThenRetry,
@@ -292,7 +292,7 @@ CANCEL: Final = Theme.of(
     ),
     Mistake(
         name="cancel-ignored-while-running",
-        sentence="Cancelling a running job is confirmed and does nothing.",
+        sentence="Cancelling a running job is confirmed, but does nothing.",
         source="procrastinate#1131",
         finds=("cancel_ignored",),
         queue=CancelIgnoredWhileRunning,
@@ -318,7 +318,7 @@ READ_CHECK_WRITE: Final = Theme.of(
     "check and write in one statement",
     Mistake(
         name="expire-reads-first",
-        sentence="What is overdue is read, then written by id alone: what a worker wrote in between is overwritten.",
+        sentence="Overdue jobs are read, then written by id alone, which overwrites what a worker wrote in between.",
         source="any read-check-write without a condition on the write",
         finds=("lost_update", "terminal_job_revived", "terminal_job_rewritten", "taken_back_early"),
         queue=ExpireReadsFirst,
@@ -326,7 +326,8 @@ READ_CHECK_WRITE: Final = Theme.of(
     ),
     Mistake(
         name="locks-in-opposite-order",
-        sentence="A worker's completion locks tool_job and then the queue's row, the upkeep the other way round.",
+        sentence="A worker that completes locks tool_job and then the queue's row; the upkeep locks them in "
+        "reverse order.",
         source="any two transactions over two tables, each written with care and without the other in view",
         finds=("deadlock",),
         queue=None,
