@@ -59,7 +59,7 @@ def test_the_docs_are_one_text_from_which_each_page_comes_back() -> None:
     assert about("# A title\n\n<!-- x -->\nFirst [one](a.md). Second.\n") == ("A title", "First one.")
     first = {name: about(text)[1] for name, text in parts.items()}
     assert {name: said for name, said in first.items() if not re.match(r"[A-Z`*].*[.”\"]$", said)} == {}
-    assert first["picture"] == "`--html FILE` draws what happened as one HTML file."
+    assert first["picture"].startswith("`--html FILE` draws what happened in one HTML file, ")
     assert first["detection"].startswith("Every wrong queue is looked for")
     assert first["contracts/effect"].startswith("A *side effect* is")
 
