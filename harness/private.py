@@ -163,7 +163,7 @@ def _chosen(name: str) -> Path:
     if why := _unfit(folder):
         raise EnvironmentUnavailable(
             f"{VARIABLE}={name} cannot be the cache: {why}",
-            hint=f"What lies in the cache is run. Set {VARIABLE} to a folder that only you can write to, or unset it.",
+            hint=f"Code in the cache is executed. Set {VARIABLE} to a folder that only you can write to, or unset it.",
         )
     return folder.resolve()
 
@@ -177,15 +177,15 @@ def _found(env: Mapping[str, str]) -> Path:
             return private_folder(folder.resolve())
         if _loose(folder):
             raise EnvironmentUnavailable(
-                f"the cache cannot be trusted: {why}, and what lies in it is run",
-                hint=f"Remove it, and it is made anew: rm -r {folder}",
+                f"the cache cannot be trusted: {why}, and code in it is executed",
+                hint=f"Remove it, and it is created again: rm -r {folder}",
             )
         passed_over.append(why)
     try:
         return _fresh(os.getpid())
     except OSError as error:
         raise EnvironmentUnavailable(
-            f"no folder for the cache can be made: {'; '.join(passed_over)}; {_said(error)}",
+            f"no cache folder can be created: {'; '.join(passed_over)}; {_said(error)}",
             hint=f"Set {VARIABLE} to a folder that only you can write to.",
         ) from error
 

@@ -42,7 +42,7 @@ def as_application(made: object, *, name: str) -> Any:
     missing = [method for method in NEEDED if not callable(getattr(made, method, None))]
     if missing:
         raise UsageError(
-            f"{name} answered {type(made).__name__}, which is not an application: it has no {' and no '.join(missing)}",
+            f"{name} returned {type(made).__name__}, which is not an application: it has no {' and no '.join(missing)}",
             hint="An application has actors(stage) and send(stage, job); see docs/applications.md.",
         )
     return made
@@ -177,12 +177,12 @@ class Staged:
         except (Exception, SystemExit) as error:
             raise UsageError(
                 f"{self._name}: actors(stage) raised {type(error).__name__}: {error} (at {where_of(error)})",
-                hint="It answers a function for each process by name, and starts none itself.",
+                hint="It returns a function for each process by name, and does not start them.",
             ) from error
         if not isinstance(processes, Mapping) or not all(callable(process) for process in processes.values()):
             raise UsageError(
-                f"{self._name}: actors(stage) answered {processes!r:.120}",
-                hint="It must answer a mapping from the name of a process to a function that starts it.",
+                f"{self._name}: actors(stage) returned {processes!r:.120}",
+                hint="It must return a mapping from the name of a process to a function that starts it.",
             )
         return processes
 
@@ -283,7 +283,7 @@ class Driver:
         """Let it act up to the next place at which it suspends, or to its end."""
         if frame is not None and not hasattr(frame, "send"):
             kind = type(frame).__name__
-            raise TypeError(f"{self._name} answered a {kind}: write an async def, a generator, or answer nothing")
+            raise TypeError(f"{self._name} returned a {kind}: write an async def or a generator, or return nothing")
         try:
             asked = END if frame is None else frame.send(None)
         except StopIteration:
@@ -291,7 +291,8 @@ class Driver:
         if self._stage.tables.within:
             raise RuntimeError(
                 f"{self._name} suspends in a transaction, at {getattr(asked, 'point', 'a poll')!r}: others would see "
-                "what it may undo. Leave `with tables.transaction()` before you await a step, a sleep, a poll or work"
+                "changes that it may undo. Leave `with tables.transaction()` before you await a step, a sleep, a "
+                "poll or work"
             )
         self._world.observe(self._name, self._at)
         return asked

@@ -127,7 +127,7 @@ def _capabilities_of(probe: object, name: str) -> Capabilities:
     capabilities = getattr(probe, "capabilities", None)
     if not isinstance(capabilities, Capabilities):
         raise UsageError(
-            f"{name} answered {type(probe).__name__}, which has no `capabilities`",
+            f"{name} returned {type(probe).__name__}, which has no `capabilities`",
             hint="Say what the queue can do: capabilities = Capabilities(heartbeat=True, ...), from harness.port.",
         )
     return capabilities
@@ -143,8 +143,8 @@ def _refuse_without_verbs(probe: object, capabilities: Capabilities, name: str) 
         own = [verb for verb in dir(probe) if not verb.startswith("_") and verb not in needed]
         told = ", ".join(f"{verb}, which {needed[verb]} needs{did_you_mean(verb, own)}" for verb in missing)
         raise UsageError(
-            f"{name} answered {type(probe).__name__}, which lacks {told}",
-            hint="Each verb answers an Outcome; jobs() answers a mapping of JobView. See docs/write_an_adapter.md.",
+            f"{name} returned {type(probe).__name__}, which lacks {told}",
+            hint="Each verb returns an Outcome; jobs() returns a mapping of JobView. See docs/write_an_adapter.md.",
         )
 
 
@@ -202,7 +202,7 @@ def _engine(made: Any, where: str) -> Engine:
         raise UsageError(
             f"{where}: the info of its {type(made).__name__} raised {type(error).__name__}: {error} "
             f"(at {where_of(error)})",
-            hint="Everything that an engine says of itself has to be there before it opens a queue.",
+            hint="The info of an engine must be complete before it opens a queue.",
         ) from error
 
 

@@ -255,7 +255,7 @@ def poll(interval: str | Duration) -> Look:
     """Wait for the next tick of this interval; ticks before anything changed or fell due are skipped."""
     found = length(interval)
     if found <= 0:
-        raise ValueError(f"poll({interval!r}): the interval must be longer than nothing")
+        raise ValueError(f"poll({interval!r}): the interval must be longer than 0")
     return Look(found)
 
 

@@ -129,7 +129,7 @@ def _explained() -> Iterator[None]:
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName) as error:
         raise UsageError(
             f"the database has no such table or column: {_words(error)}",
-            hint="Its release may be another than the description is for; describe yours (docs/audit.md).",
+            hint="The description may be for another release: describe your own table (docs/audit.md).",
         ) from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise EnvironmentUnavailable(
@@ -145,7 +145,7 @@ def _explained() -> Iterator[None]:
         if (error.sqlstate or "08").startswith(_UNREACHABLE):
             raise EnvironmentUnavailable(
                 f"--database: {_words(error)}",
-                hint="Give the URL of a PostgreSQL that answers, with a role that may read.",
+                hint="Give the URL of a running PostgreSQL, with a role that may read.",
             ) from None
         raise EnvironmentUnavailable(f"PostgreSQL refuses: {_words(error)}") from None
 
@@ -234,7 +234,7 @@ def _wanted(table: DescribedTable, since: Instant | None, jobs: Collection[JobId
         times = [name for name in ("at", "completed_at", "started_at", "created_at") if name in table.columns]
         if not times:
             raise UsageError(
-                f"--since: {table.path or table.name} describes no time by which a job could be left out",
+                f"--since: {table.path or table.name} describes no time to filter jobs by",
                 hint="Describe created_at, started_at or completed_at, or leave --since out.",
             )
         latest = ", ".join(f"({_literal(table.columns[name])})" for name in times)
@@ -416,7 +416,7 @@ def _logged_table(session: Snapshot) -> DescribedTable:
     if comment is None:
         raise UsageError(
             f"{session.place} has no log of changes",
-            hint="Print what makes one: job-harness audit --install TABLE. docs/audit.md says what it costs.",
+            hint="Print the SQL that creates one: job-harness audit --install TABLE. docs/audit.md says what it costs.",
         )
     told = json.loads(comment)
     meanings = {name: None if meaning is None else Status(meaning) for name, meaning in told["status"].items()}

@@ -176,7 +176,8 @@ def _state_of(partner: str) -> QueueState:
         return min(PARTNERS[Status(partner)])
     except ValueError:
         raise UsageError(
-            f"`partner` is {partner!r}, which is no status", hint=f"Its expression gives {', '.join(Status)} or NULL."
+            f"`partner` is {partner!r}, which is not a status",
+            hint=f"Its expression gives {', '.join(Status)} or NULL.",
         ) from None
 
 
@@ -189,7 +190,9 @@ def _told(name: str, sql: str) -> str:
 def _number(value: Any, what: str) -> int:
     if isinstance(value, int | float) and value == int(value):
         return int(value)
-    raise UsageError(f"{what} is {value!r}, which is no whole number", hint="Name another column, or convert it: ::int")
+    raise UsageError(
+        f"{what} is {value!r}, which is not a whole number", hint="Name another column, or convert it: ::int"
+    )
 
 
 class Reading:
@@ -218,7 +221,7 @@ class Reading:
             read = datetime.fromisoformat(text)
         except (ValueError, TypeError):
             raise UsageError(
-                f"{what} is {text!r}, which is no time",
+                f"{what} is {text!r}, which is not a time",
                 hint="Convert it: to_timestamp(job.column / 1000.0) for milliseconds since 1970, or ::timestamptz.",
             ) from None
         if read.tzinfo is None:
@@ -304,7 +307,7 @@ def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
 
 def _problems(part: DescribedTablePart, document: YamlDocument) -> list[Problem]:
     found = [
-        Problem(document.line(("columns", name)), f"there is no place for {name!r}{did_you_mean(name, COLUMNS)}")
+        Problem(document.line(("columns", name)), f"unknown column {name!r}{did_you_mean(name, COLUMNS)}")
         for name in part.columns
         if name not in COLUMNS
     ]

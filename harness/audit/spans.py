@@ -331,14 +331,14 @@ def _objects(holder: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
     if listed is None:
         return []
     if not isinstance(listed, list) or not all(isinstance(each, dict) for each in listed):
-        raise ValueError(f"{name!r} is no list of objects")
+        raise ValueError(f"{name!r} is not a list of objects")
     return listed
 
 
 def _object(holder: Mapping[str, Any], name: str) -> dict[str, Any]:
     found = holder.get(name)
     if found is not None and not isinstance(found, dict):
-        raise ValueError(f"{name!r} is {clipped(found)}, and no object")
+        raise ValueError(f"{name!r} is {clipped(found)}, not an object")
     return found or {}
 
 
@@ -347,7 +347,7 @@ def _instant(span: Mapping[str, Any], name: str) -> Instant:
     try:
         return int(value or 0) // 1000
     except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"{name!r} is {clipped(value)}, and no number of nanoseconds") from None
+        raise ValueError(f"{name!r} is {clipped(value)}, not a number of nanoseconds") from None
 
 
 _HINT: Final = (

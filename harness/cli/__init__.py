@@ -179,8 +179,8 @@ def _own_mistake(error: Exception) -> NothingToJudge:
     """Return what is said of an error that nothing has foreseen: it must not look like a finding."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     return NothingToJudge(
-        f"the command broke off, and nothing more was judged: {type(error).__name__}: {error}",
-        hint=f"This is a mistake in job-harness, at {Path(place.filename).name}:{place.lineno}: please report it, with "
+        f"the command failed, and judged nothing more: {type(error).__name__}: {error}",
+        hint=f"This is a bug in job-harness, at {Path(place.filename).name}:{place.lineno}: please report it, with "
         "the lines above.",
     )
 

@@ -152,7 +152,9 @@ def execute(arguments: argparse.Namespace) -> int:
     """Read, judge, tell; return the exit code."""
     installs = arguments.install is not None
     if arguments.keep is not None and not installs:
-        raise UsageError("--keep needs --install TABLE", hint="A log that is there keeps what it was installed with.")
+        raise UsageError(
+            "--keep needs --install TABLE", hint="An existing log keeps the setting that it was installed with."
+        )
     if installs or arguments.uninstall is not None:
         return _change_log(arguments)
     if arguments.yes:
@@ -195,7 +197,7 @@ def _audited(arguments: argparse.Namespace, without: frozenset[str]) -> list[tup
     if not audited:
         raise UsageError(
             f"{' and '.join(silent)} {'has' if len(silent) == 1 else 'have'} no record of a job {arguments.job!r}",
-            hint="Its id is as the audit without --job shows it.",
+            hint="Use the id that the audit shows without --job.",
         )
     for name in silent:
         print(printable(f"{name} has no record of the job {arguments.job}.") + "\n")
@@ -246,7 +248,7 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
             return recorded_evidence(path)
         return spans_evidence(path, attributes=arguments.job_attribute, since=since)
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source}: cannot be read: {error}", hint="Look at its rights, and what it holds.") from None
+        raise UsageError(f"{source}: cannot be read: {error}", hint="Check its permissions and its content.") from None
 
 
 def _dsn(arguments: argparse.Namespace) -> str:
@@ -286,7 +288,8 @@ def _change_log(arguments: argparse.Namespace) -> int:
     if arguments.install is not None:
         if table.changes:
             raise UsageError(
-                f"{table.table} tells changes itself: it needs no log", hint=f"job-harness audit {arguments.install}"
+                f"{table.table} records its changes itself, and needs no log",
+                hint=f"job-harness audit {arguments.install}",
             )
         plan = database.LogPlan(table) if arguments.keep is None else database.LogPlan(table, keep=arguments.keep)
         text = plan.install_sql()
@@ -309,12 +312,12 @@ def _change_log(arguments: argparse.Namespace) -> int:
 def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dict[str, OutputFile]) -> int:
     """Judge what the log gets, again and again; tell each anomaly once, and keep the metrics up to date."""
     if arguments.sources != [LOG]:
-        raise UsageError(f"--follow follows {LOG} alone", hint=f"job-harness audit {LOG} --follow --database DSN")
+        raise UsageError(f"--follow works only with {LOG}", hint=f"job-harness audit {LOG} --follow --database DSN")
     once = [f"--{name}" for name in ("job", "scenarios", "json", "html", "trace") if getattr(arguments, name)]
     if once:
         raise UsageError(
             f"--follow prints anomalies as they appear, and does not go with {' and '.join(once)}",
-            hint="Ask for that in an audit of its own, without --follow. --metrics is written after each look.",
+            hint="Use that in a separate audit, without --follow. --metrics is written after each look.",
         )
     if not arguments.every > 0:
         raise UsageError("--every must be above 0", hint="Give a duration, such as 10s.")

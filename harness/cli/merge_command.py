@@ -84,13 +84,16 @@ def _read(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: this is no whole JSON document, perhaps cut short: {error}", hint=HINT) from None
+        raise UsageError(
+            f"{path}: this is not a complete JSON document, perhaps cut short: {error}", hint=HINT
+        ) from None
     if not isinstance(document, dict) or not _is_exploration(document):
-        raise UsageError(f"{path}: this is no result of a search", hint=HINT)
+        raise UsageError(f"{path}: this is not the result of a search", hint=HINT)
     if document["shard"]["program"] != __version__:
         raise UsageError(
             f"{path}: it was written by job-harness {clipped(document['shard']['program'])}, and this is {__version__}",
-            hint="Do all parts with one version, and merge them with it: numbers of runs mean other runs in another.",
+            hint="Do all parts with one version, and merge them with it: in another version, a run of the same "
+            "number is different.",
         )
     return document
 

@@ -103,11 +103,13 @@ class OutputFile:
         if path.is_dir():
             raise UsageError(f"{option} {name}: this is a folder", hint="Name a file.")
         if path.exists() and not os.access(path, os.W_OK):
-            raise UsageError(f"{option} {name}: may not be written", hint="Name another file, or change its rights.")
+            raise UsageError(
+                f"{option} {name}: may not be written", hint="Name another file, or change its permissions."
+            )
         if not path.parent.is_dir():
-            raise UsageError(f"{option} {name}: there is no folder {path.parent}", hint="Make the folder first.")
+            raise UsageError(f"{option} {name}: there is no folder {path.parent}", hint="Create the folder first.")
         if not path.exists() and not os.access(path.parent, os.W_OK | os.X_OK):
-            raise UsageError(f"{option} {name}: {path.parent} may not be written to", hint="Name another folder.")
+            raise UsageError(f"{option} {name}: {path.parent} is not writable", hint="Name another folder.")
         return cls(path)
 
     def write(self, text: str) -> None:
@@ -187,7 +189,7 @@ def checked_folder(name: str, option: str) -> Path:
     if not there.is_dir():
         raise UsageError(f"{option} {name}: {there} is not a folder", hint="Name a folder.")
     if not os.access(there, os.W_OK | os.X_OK):
-        raise UsageError(f"{option} {name}: {there} may not be written to", hint="Name another folder.")
+        raise UsageError(f"{option} {name}: {there} is not writable", hint="Name another folder.")
     return folder
 
 

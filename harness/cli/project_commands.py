@@ -76,7 +76,7 @@ def execute_init(arguments: argparse.Namespace) -> int:
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(
-            f"{project.root}: its files do not tell whether it is a Python or a TypeScript project",
+            f"{project.root}: its files do not show whether it is a Python or a TypeScript project",
             hint="Say which with --lang python or --lang typescript.",
         )
     if arguments.nightly is not None:
@@ -94,7 +94,7 @@ def _refuse_target(target: str) -> None:
         raise UsageError(f"{option}: no target is named", hint="Name an engine, a queue file or a system file.")
     if is_test(target):
         raise UsageError(
-            f"{option}: a test is not searched in parts", hint="Call pytest --job-explore=45m from a workflow."
+            f"{option}: a test cannot be searched in parts", hint="Call pytest --job-explore=45m from a workflow."
         )
     split_name(target)
     file = file_of(target)
@@ -189,7 +189,7 @@ def execute_new(arguments: argparse.Namespace) -> int:
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
     if project.language is None:
         raise UsageError(
-            f"{project.root}: its files do not tell whether it is a Python or a TypeScript project",
+            f"{project.root}: its files do not show whether it is a Python or a TypeScript project",
             hint="Say which with --lang python or --lang typescript.",
         )
     plan = (plan_python_tool if project.language is Language.PYTHON else plan_typescript_tool)(project, name)

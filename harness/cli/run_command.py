@@ -70,7 +70,7 @@ def _below(path: Path, *, named: bool) -> list[Path]:
 def _refuse_folder(error: OSError) -> NoReturn:
     raise UsageError(
         f"{error.filename}: this folder cannot be read: {error.strerror}",
-        hint="Change its rights, or name the scenarios to run.",
+        hint="Change its permissions, or name the scenarios to run.",
     ) from None
 
 
@@ -181,7 +181,7 @@ def execute(arguments: argparse.Namespace) -> int:
     todo = tasks(scenarios, engines, controls=controls)
     if "history" in outputs and len(scenarios) * len(engines) != 1:
         raise UsageError(
-            f"--history takes one history, and {len(scenarios)} scenarios on {len(engines)} engines would be run",
+            f"--history holds only one history, but {len(scenarios)} scenarios on {len(engines)} engines would be run",
             hint="Name one scenario file and one engine.",
         )
     code = _run(arguments, todo, outputs, changes, errors)
@@ -197,7 +197,8 @@ def _replayed(arguments: argparse.Namespace, scenarios: list[Scenario]) -> Scena
         raise UsageError("--replay and --seed are both given", hint="A token has its own deviations: leave --seed out.")
     if len(scenarios) != 1:
         raise UsageError(
-            f"--replay plays one scenario, and {len(scenarios)} are named", hint="Name the file that the token is of."
+            f"--replay plays one scenario, but {len(scenarios)} are named",
+            hint="Name the file that the token belongs to.",
         )
     token.expect(target_of(scenarios[0]), called=scenarios[0].path)
     return replace(scenarios[0], tape=token.tape)

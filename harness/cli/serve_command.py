@@ -29,7 +29,7 @@ def execute(arguments: argparse.Namespace) -> int:
     """Serve one client until it closes its end."""
     if not arguments.stdio:
         raise UsageError(
-            "serve needs --stdio: there is no other way to be spoken to yet",
+            "serve needs --stdio: there is no other way to talk to it yet",
             hint="A client starts it; see docs/contracts/serve_protocol.md.",
         )
     from harness.serve import Conversation, HarnessService

@@ -57,8 +57,8 @@ def engine_of(make: Any, *, name: str) -> Engine:
     factory: Any = make.__func__ if isinstance(make, staticmethod | classmethod) else make
     if not callable(factory):
         raise UsageError(
-            f"{name}.make is {make!r}, and makes no queue",
-            hint="Set it to a queue class, or to a function that answers a queue or an engine.",
+            f"{name}.make is {make!r}, which does not make a queue",
+            hint="Set it to a queue class, or to a function that returns a queue or an engine.",
         )
     wanted = [
         parameter

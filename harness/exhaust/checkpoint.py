@@ -56,11 +56,11 @@ class Checkpoint:
         for name, value in identity.items():
             if (kept := self.identity.get(name)) != value:
                 raise UsageError(
-                    f"the search that was kept has another {name}: {kept}, not {value}",
-                    hint=f"Give the options that it had. {START_AGAIN}",
+                    f"the saved search has another {name}: {kept}, not {value}",
+                    hint=f"Use the same options as before. {START_AGAIN}",
                 )
         if self.complete:
-            raise UsageError("the search that was kept is complete: nothing is left of it", hint=START_AGAIN)
+            raise UsageError("the saved search is already complete", hint=START_AGAIN)
 
     def moves_by_node(self) -> list[Move]:
         """Return by which move each node was reached."""
@@ -81,14 +81,16 @@ def read_checkpoint(text: str, name: str) -> Checkpoint:
         data = json.loads(text)
         kept = data.pop("format")
     except (ValueError, AttributeError, KeyError, TypeError, RecursionError):
-        raise UsageError(f"{name}: this is no search that was kept, or it is cut short", hint=START_AGAIN) from None
+        raise UsageError(f"{name}: this is not a saved search, or it is cut short", hint=START_AGAIN) from None
     if kept != FORMAT:
-        raise UsageError(f"{name}: a search kept in format {kept}, and this version reads {FORMAT}", hint=START_AGAIN)
+        raise UsageError(
+            f"{name}: this search was saved in format {kept}; this version reads {FORMAT}", hint=START_AGAIN
+        )
     try:
         checkpoint = Checkpoint(**data)
         _refuse_damage(checkpoint)
     except (TypeError, ValueError, IndexError, KeyError, AttributeError):
-        raise UsageError(f"{name}: the search that was kept here is damaged", hint=START_AGAIN) from None
+        raise UsageError(f"{name}: the saved search is damaged", hint=START_AGAIN) from None
     return checkpoint
 
 

@@ -94,7 +94,7 @@ class Expanding(NamedTuple):
 
 def _changed(engine: Engine) -> UsageError:
     return UsageError(
-        f"{engine.info.name} does not come to the states that were kept: it has changed since, or the file has",
+        f"{engine.info.name} does not reach the saved states: the engine or the file has changed since",
         hint=START_AGAIN,
     )
 
@@ -279,7 +279,7 @@ class Explorer:
         checkpoint.refuse_other(self.identity)
         if self.first_only and checkpoint.sightings:
             raise UsageError(
-                f"the search that was kept ended with {checkpoint.sightings[0][0]}",
+                f"the saved search ended with {checkpoint.sightings[0][0]}",
                 hint="Add --keep-going to search what is left.",
             )
         self.reexecuted = checkpoint.reexecuted

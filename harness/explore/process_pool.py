@@ -52,7 +52,7 @@ class _PoolProcess:
         had = f" while it did runs {self.first} to {self.first + self.count - 1}" if self.first >= 0 else ""
         return Trouble(
             f"process {self.number} (pid {self.process.pid}) {how}{had}",
-            hint="What the runs before found is kept. Do them again with --processes 1 to see where it happens.",
+            hint="Earlier findings are kept. Repeat the runs with --processes 1 to see where it happens.",
         )
 
 

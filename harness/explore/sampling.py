@@ -400,7 +400,9 @@ class _Record:
         if not found and self.trouble is None and self.coverage.jobless:
             told = f"no job was seen in any of the {self.coverage.observed} runs that were looked at"
             self.trouble = Trouble(
-                told, hint="Nothing was judged. Is what is sent accepted?", code=ExitCode.INCONCLUSIVE
+                told,
+                hint="Nothing was judged. Does the target accept the jobs that are sent?",
+                code=ExitCode.INCONCLUSIVE,
             )
         return Campaign(
             engine.info.name,

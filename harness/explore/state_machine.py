@@ -491,7 +491,7 @@ class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
     def make_engine(self) -> Engine:
         """Return the engine under test; called once an example."""
         raise NotImplementedError(
-            f"{type(self).__name__} names no engine: override make_engine and answer one, such as MemoryEngine()"
+            f"{type(self).__name__} names no engine: override make_engine and return one, such as MemoryEngine()"
         )
 
     def failures_directory(self) -> Path:

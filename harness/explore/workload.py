@@ -168,11 +168,11 @@ def drawable(names: Iterable[str]) -> frozenset[str]:
     for name in sorted(wanted):
         if name not in endings and name not in features:
             raise UsageError(
-                f"no part of a drawn workload is called {name!r}{did_you_mean(name, [*endings, *features])}",
+                f"a workload has no part called {name!r}{did_you_mean(name, [*endings, *features])}",
                 hint=f"Jobs end so: {', '.join(endings)}. And some runs have: {', '.join(features)}.",
             )
     if "succeeds" in wanted:
-        raise UsageError("no workload is without jobs that succeed", hint="Leave out another ending.")
+        raise UsageError("every workload needs jobs that succeed", hint="Leave out another ending.")
     return wanted
 
 

@@ -185,7 +185,7 @@ def prove(
 
     sent = queue.enqueue(JobRequest(JOB, start_after=HOUR))
     if not sent.done:
-        raise UsageError(f"{name} cannot be proven to follow the virtual clock: it took no job: {sent}")
+        raise UsageError(f"{name} cannot be proven to follow the virtual clock: it accepted no job: {sent}")
     early = queue.claim(WORKER, 1)
     expect("a job was claimed an hour before it was due", early.done and not early.value, early)
     clock.now = HOUR

@@ -137,7 +137,7 @@ def newest_npm(name: str, wanted: str) -> str:
             [find_npm(), "view", f"{name}@{wanted}", "version", "--json"],
             seconds=ASK_SECONDS,
             what=f"the newest {name}@{wanted} is unknown",
-            hint=f"Name a version in full, as in {name}@1.2.3, or bring the registry within reach.",
+            hint=f"Name a version in full, as in {name}@1.2.3, or make the registry reachable.",
             cwd=_no_project(),
         )
     except EnvironmentUnavailable:
@@ -169,7 +169,8 @@ def _newest_of(told: str, name: str, wanted: str) -> str:
     if not fitting:
         raise EnvironmentUnavailable(
             f"npm view {name}@{wanted} answered {clipped(answer)}, which is not a version of that kind",
-            hint=f"Name a version in full, as in {name}@1.2.3, or see whom npm asks: npm config get registry",
+            hint=f"Name a version in full, as in {name}@1.2.3, or check which registry npm uses: npm config get "
+            f"registry",
         )
     return max(fitting, key=_numbers_of)
 
@@ -289,7 +290,7 @@ def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node
     whose = f" for {wanted_by}" if wanted_by else ""
     raise ProgramMissing(
         f"Node {_dotted(oldest)} or newer is needed{whose}, and {seen}",
-        hint=f"Bring one into this environment with: {install(EXTRA)}",
+        hint=f"Install one into this environment with: {install(EXTRA)}",
     )
 
 

@@ -711,7 +711,7 @@ class PostgresEndpoint:
     def _unreachable(self, why: str) -> EnvironmentUnavailable:
         return EnvironmentUnavailable(
             f"no session with PostgreSQL at {self._given.get('host', 'its socket')}: {why}",
-            hint="Look whether it runs and takes sessions without TLS: gating needs one for every actor.",
+            hint="Check that it runs and accepts sessions without TLS: gating needs one for each actor.",
         )
 
 

@@ -82,7 +82,8 @@ def everything() -> tuple[Invariant, ...]:
         taken = [name for name in (anomaly.name for anomaly in invariant.anomalies) if name in names]
         if invariant.id in ids or taken:
             raise UsageError(
-                f"the entry point {INVARIANTS}:{entry} takes a name that exists: {(taken or [invariant.id])[0]}",
+                f"the entry point {INVARIANTS}:{entry} uses a name that is already taken: "
+                f"{(taken or [invariant.id])[0]}",
                 hint="Give the invariant and its anomalies names of their own.",
             )
         ids.add(invariant.id)

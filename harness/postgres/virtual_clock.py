@@ -199,7 +199,7 @@ def check(connection: psycopg.Connection[Any]) -> None:
     """Prove on this database that time moves, and refuse a schema in which it does not move everywhere.
 
     Raises VirtualClockError when `now()` does not follow in a default or a trigger, or when an object of the
-    schema uses CURRENT_TIMESTAMP and its kin, 'now' literals, or was created before the clock. Must be called
+    schema uses CURRENT_TIMESTAMP and the like, 'now' literals, or was created before the clock. Must be called
     outside a transaction.
     """
     if not is_installed(connection):
@@ -214,7 +214,7 @@ def check(connection: psycopg.Connection[Any]) -> None:
     if found:
         lines = "\n".join(f"  {what}: {' '.join(str(text).split())[:160]}" for what, text in found)
         raise VirtualClockError(
-            f"{len(found)} objects keep to the machine's time:\n{lines}",
+            f"{len(found)} objects use the machine's time:\n{lines}",
             hint="Write now() instead of CURRENT_TIMESTAMP and its kin, and create the schema after install().",
         )
 

@@ -76,7 +76,7 @@ class Assertions:
             known = [*self._application.registry.get_registered_tools(), *self.tasks]
             raise AssertionError(nothing_matches(looked_for, self._jobs(), known=known))
         if count is not None and len(found) != count:
-            raise AssertionError(f"{len(found)} and not {count} times was a {looked_for} enqueued: {', '.join(found)}")
+            raise AssertionError(f"expected {count} enqueued {looked_for}, found {len(found)}: {', '.join(found)}")
         self._seen.update(found)
         return self._handle(found[0])
 
@@ -171,7 +171,7 @@ class Assertions:
             if key not in Looked.__annotations__:
                 known = list(Looked.__annotations__)
                 raise UsageError(
-                    f"nothing of a job is called {key!r}{did_you_mean(key, known)}",
+                    f"a job has no {key!r}{did_you_mean(key, known)}",
                     hint=available(known),
                 )
         status = looked.get("status")

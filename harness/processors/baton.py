@@ -211,7 +211,7 @@ class Baton:
 
     def _spins(self, turn: _Turn) -> Hung:
         return Hung(
-            f"{turn.name} went round {turn.rounds} times at {self._loop.time():g} virtual seconds without time moving: "
+            f"{turn.name} looped {turn.rounds} times at {self._loop.time():g} virtual seconds without time moving: "
             + self._place(turn),
             hint="Wait for what it waits for, or let time pass: time.sleep(1).",
         )

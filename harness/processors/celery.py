@@ -349,7 +349,7 @@ def _words(error: BaseException | None) -> str:
 
 def _refuse_broker(*_: Any, **__: Any) -> NoReturn:
     raise UsageError(
-        "the application's broker is asked for, and there is none under job_harness",
+        "the application uses its broker, but there is none under job_harness",
         hint="Only delay(), apply_async() and send_task() are kept. Replace app.control and the like by a fake.",
     )
 
@@ -360,12 +360,12 @@ def _no_backend(app: Any) -> Any:
 
     def ask(*_: Any, **__: Any) -> NoReturn:
         raise UsageError(
-            "a result backend is asked for a result, and there is none under job_harness",
-            hint="Keep what delay() returns: its state, result and get().",
+            "the application asks a result backend, but there is none under job_harness",
+            hint="Use what delay() returns: its state, result and get() work.",
         )
 
     def join(*_: Any, **__: Any) -> NoReturn:
-        raise UsageError("a chord is not kept here", hint=NOT_KEPT["chord"])
+        raise UsageError("a chord is not supported here", hint=NOT_KEPT["chord"])
 
     def say_nothing(*_: Any, **__: Any) -> None: ...
 

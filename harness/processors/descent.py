@@ -95,13 +95,14 @@ class Descent:
         told = f"{most.id} ({most.tool}) is {most.status} after {most.attempts} attempts: {most.error or 'no error'}"
         if most.attempts >= MOST_ATTEMPTS:
             raise LimitReached(
-                f"no rest after {MOST_ATTEMPTS} attempts of one job: {told:.300}",
+                f"still not idle after {MOST_ATTEMPTS} attempts of one job: {told:.300}",
                 hint="Give it fewer attempts (max_attempts=), or let time pass step by step, with advance().",
             )
         if late:
             chain = max(live, key=lambda job: self._depths.get(job, 1))
             raise LimitReached(
-                f"no rest within ten years of virtual time: {told:.300}; the longest chain is {self._chain(chain)}",
+                f"still not idle within ten years of virtual time: {told:.300}; the longest chain is "
+                f"{self._chain(chain)}",
                 hint="Let time pass step by step, with advance().",
             )
 

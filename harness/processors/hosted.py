@@ -70,7 +70,7 @@ class HostedProcessors(PeerRuns):
     async def perform(self, job: ToolJob, slug: str) -> JobResult:
         """Run a job there to its end."""
         if self._peer is None:
-            raise UsageError(f"{slug}: the process of the test is no longer heard")
+            raise UsageError(f"{slug}: the test process no longer responds")
         return await self._perform(self._begin(job, slug=slug))
 
     def context_of(self, actor: str) -> contextvars.Context | None:
@@ -126,7 +126,7 @@ class HostedProcessors(PeerRuns):
         self.blocked.append(f"{self._called_name(None)} ({jobs}): {lost.what}")
         self._loop.break_with(
             Hung(
-                f"the process of the test did not go on with {jobs}: {lost.what}",
+                f"the test process did not continue with {jobs}: {lost.what}",
                 hint="Look for an endless loop, or for real work that takes longer.",
             )
         )

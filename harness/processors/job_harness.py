@@ -221,7 +221,7 @@ class JobHarness(Assertions):
         _refuse_no_text(slug, "the name of a tool")
         if slug in self.served:
             raise UsageError(
-                f"the tool {slug!r} has a processor already",
+                f"the tool {slug!r} already has a processor",
                 hint="Call register() once for each tool of a test; another processor needs a tool of another name.",
             )
         found = self._node.attach(find_processor(processor), slug=slug, strictly=True)
@@ -338,7 +338,9 @@ class JobHarness(Assertions):
         """
         name = self._id(job)
         if self._look(name).terminal:
-            raise UsageError(f"{name} has ended: it is delivered no more", hint="Call deliver_twice before drain().")
+            raise UsageError(
+                f"{name} has ended, so it will not be delivered again", hint="Call deliver_twice before drain()."
+            )
         self._application.refuse_redelivery()
         self._demands.twice.add(name)
         self._session.arm()

@@ -234,7 +234,7 @@ class PeerRuns:
         self._loop.break_with(
             Hung(
                 f"the processor {self._called_name(None)} ({jobs}) set {self._ticks} timers, one after the other, and "
-                "came to no end",
+                "did not end",
                 hint="A loop of setTimeout(0) takes a millisecond each time round: await what it waits for instead.",
             )
         )

@@ -31,12 +31,12 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
         if not callable(named):
             raise UsageError(
                 f"{named!r} is not a processor: it cannot be called",
-                hint='Pass a function that takes a ToolJob and answers a JobResult, or its name as "module:name".',
+                hint='Pass a function that takes a ToolJob and returns a JobResult, or its name as "module:name".',
             )
         if not can_take_one(named):
             raise UsageError(
                 f"the processor {getattr(named, '__qualname__', named)!s} cannot be called with one argument",
-                hint="It takes a ToolJob and nothing else; give what else it needs with functools.partial.",
+                hint="It may take only a ToolJob; pass anything else with functools.partial.",
             )
         return named
     if names_typescript(named):
@@ -69,7 +69,7 @@ def _imported(named: str, module: str) -> Any:
     except SystemExit as stop:
         raise UsageError(
             f"the processor {named!r}: {module} calls sys.exit({stop.code!r}) while it is imported",
-            hint='Put what ends the program below: if __name__ == "__main__".',
+            hint='Move that call below: if __name__ == "__main__".',
         ) from stop
 
 

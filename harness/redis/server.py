@@ -80,7 +80,7 @@ def faketime() -> Path:
     if named := os.environ.get(FAKETIME):
         if not Path(named).is_file():
             raise EnvironmentUnavailable(
-                f"{FAKETIME} names {named}, which is no file", hint=f"Or bring it with: {install(EXTRA)}"
+                f"{FAKETIME} names {named}, which is not a file", hint=f"Or install it with: {install(EXTRA)}"
             )
         return Path(named)
     machine = f"{platform.system()} {platform.machine()}"
@@ -125,9 +125,9 @@ def started() -> RedisServer:
     hint = (
         f"Unset {VARIABLE}, and bring one with: {install(EXTRA)}"
         if VARIABLE in os.environ
-        else f"Bring one with: {install(EXTRA)}"
+        else f"Install one with: {install(EXTRA)}"
     )
-    raise EnvironmentUnavailable(f"no Redis runs on a virtual clock here: {why}", hint=hint)
+    raise EnvironmentUnavailable(f"Redis cannot run on a virtual clock here: {why}", hint=hint)
 
 
 class RedisServer:

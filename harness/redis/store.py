@@ -24,7 +24,7 @@ class RedisStore:
         """
         if dsn is not None:
             raise EnvironmentUnavailable(
-                f"{dsn}: the clock of a Redis that runs already cannot be moved",
+                f"{dsn}: the clock of a running Redis cannot be moved",
                 hint="Leave it out: a server is started here.",
             )
         self._server: RedisServer = started()

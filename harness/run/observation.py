@@ -316,13 +316,13 @@ class Recorder:
 
 def _refuse_no_claims(value: Any) -> None:
     if not isinstance(value, (list, tuple)) or not all(isinstance(item, Claim) for item in value):
-        raise TypeError(f"claim answered done({value!r:.200}); it must answer done with a list of Claim")
+        raise TypeError(f"claim returned done({value!r:.200}); it must return done with a list of Claim")
 
 
 def _as_outcome(verb: str, result: Any) -> Outcome:
     if result is None:
         return DONE
-    raise TypeError(f"{verb} answered {result!r:.200}; it must answer an Outcome ({', '.join(OutcomeKind)})")
+    raise TypeError(f"{verb} returned {result!r:.200}; it must return an Outcome ({', '.join(OutcomeKind)})")
 
 
 @cache

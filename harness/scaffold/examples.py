@@ -74,7 +74,7 @@ def example_files() -> dict[str, str]:
     """Return every file by its path. Raises EnvironmentUnavailable where this installation has none."""
     source = next((place for place in PLACES if place.is_dir()), None)
     if source is None:
-        raise EnvironmentUnavailable("this installation has no examples", hint="Install job-harness anew.")
+        raise EnvironmentUnavailable("this installation has no examples", hint="Install job-harness again.")
     paths = sorted(path for path in source.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
     return {path.relative_to(source).as_posix(): path.read_text(encoding="utf-8") for path in paths}
 

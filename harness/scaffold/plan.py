@@ -226,10 +226,10 @@ class ChangePlan:
         """Write everything. Raises UsageError where a file appeared or changed meanwhile, or cannot be written."""
         for path in self.new:
             if path.exists():
-                raise UsageError(f"{path}: appeared meanwhile", hint="Run the command again.")
+                raise UsageError(f"{path}: was created in the meantime", hint="Run the command again.")
         for path, (before, _) in self.edits.items():
             if path.read_text(encoding="utf-8") != before:
-                raise UsageError(f"{path}: changed meanwhile", hint="Run the command again.")
+                raise UsageError(f"{path}: was changed in the meantime", hint="Run the command again.")
         for path, text in (*self.new.items(), *((path, after) for path, (_, after) in self.edits.items())):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)

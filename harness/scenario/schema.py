@@ -91,7 +91,7 @@ def read_duration(value: Any) -> Duration:
 def _positive(value: Any) -> Duration:
     duration = read_duration(value)
     if duration <= 0:
-        raise ValueError(f"{value!r} is not accepted: it must be longer than nothing")
+        raise ValueError(f"{value!r} is not accepted: it must be longer than 0")
     return duration
 
 
@@ -244,7 +244,7 @@ class NoNulls(FilePart):
         if isinstance(value, dict):
             empty = [key for key, item in value.items() if item is None and key not in cls.nullable]
             if empty:
-                raise ValueError(f"{', '.join(empty)} has no value, which asks for nothing; leave the key out")
+                raise ValueError(f"{', '.join(empty)} has no value; give one, or leave the key out")
         return value
 
 

@@ -129,7 +129,7 @@ class OwnWorkers:
         why = self._settle(self._now + LONGEST, until=lambda standing: not _unfinished(standing), still=STILL_TICKS)
         if left := _unfinished(self._standing()):
             why = why or "no timer is set any more"
-            raise LimitReached(f"no rest, {why}: {self._words(left)}", hint=_WHO_WORKS)
+            raise LimitReached(f"still not idle, {why}: {self._words(left)}", hint=_WHO_WORKS)
 
     def wait_for(self, job: JobId, status: str | None = None, *, within: Any = "1d") -> None:
         """Let time pass until a job has ended, or has a status. Raises LimitReached where no worker takes a due job."""
@@ -187,7 +187,7 @@ class OwnWorkers:
                     self.watch()
                 return
             due = self._tick(max(due, self._now))
-        raise LimitReached(f"more than {MOST_TICKS} timers fired", hint="Look for a timer that sets itself anew.")
+        raise LimitReached(f"more than {MOST_TICKS} timers fired", hint="Look for a timer that sets itself again.")
 
     def _tick(self, now: Instant) -> Instant | None:
         """Let the client's timers fire that are due; return when the next one is."""
@@ -273,7 +273,7 @@ class OwnWorkers:
         except psycopg.errors.UndefinedColumn as error:
             raise UsageError(
                 f"{self._jobs.name}: {str(error).splitlines()[0]}",
-                hint="The release is another than the name is for: `pgboss10` is pg-boss 10, `pgboss` 11 and 12.",
+                hint="The name is for another release: `pgboss10` is pg-boss 10, `pgboss` 11 and 12.",
             ) from None
 
     def _overlooked(self) -> bool:
@@ -425,12 +425,12 @@ def table_of(queue: str) -> DescribedTable:
     if queue.partition("@")[0] in ON_REDIS:
         raise UsageError(
             f"workers of {queue} cannot run on the virtual time of a test",
-            hint="They wait in a blocking command of Redis, which cannot be told from a reply under way. "
+            hint="They wait in a blocking command of Redis, which looks like a reply that is still on its way. "
             "Register the processor with jobHarness(), or search the queue: job-harness explore bullmq-redis.",
         )
     table = job_table(queue)
     if table.changes:
-        raise UsageError(f"{queue} tells changes, and no jobs as they stand", hint="Name the table of jobs.")
+        raise UsageError(f"{queue} is a log of changes, not a table of jobs", hint="Name the table of jobs.")
     return table
 
 

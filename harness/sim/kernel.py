@@ -285,7 +285,7 @@ class Kernel:
             return self._advance()
         self.steps += 1
         if self.steps > self.step_limit:
-            raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {self.ready[0].label}")
+            raise StepsSpent(f"still not idle after {self.step_limit} steps; next would be: {self.ready[0].label}")
         actor = self.ready[0]
         # What always goes on as usual is not asked, and the words of the question are not put together.
         choices = self.choices
@@ -333,7 +333,9 @@ class Kernel:
         """
         self.steps += 1
         if self.steps > self.step_limit:
-            raise StepsSpent(f"no rest after {self.step_limit} steps; next would be: {actor.name} {request.point}")
+            raise StepsSpent(
+                f"still not idle after {self.step_limit} steps; next would be: {actor.name} {request.point}"
+            )
         actor.request = request
         actor.state = READY
         self.ready.appendleft(actor)

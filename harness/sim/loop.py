@@ -737,13 +737,14 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         else:
             who, where = "a callback", repr(handle)
         return Hung(
-            f"{who} went round {count} times at {self._now:g} virtual seconds without time moving: {where}",
+            f"{who} looped {count} times at {self._now:g} virtual seconds without time moving: {where}",
             hint="Await what it waits for, or let time pass: await asyncio.sleep(1).",
         )
 
     def _too_many(self) -> LimitReached:
         return LimitReached(
-            f"no rest after {self.callback_limit} callbacks at {self._now:g} virtual seconds\n{describe_tasks(self)}",
+            f"still not idle after {self.callback_limit} callbacks at {self._now:g} virtual "
+            f"seconds\n{describe_tasks(self)}",
             hint="A task spins or polls without end; raise callback_limit if the run is meant to be this long.",
         )
 

@@ -173,7 +173,7 @@ class SystemEngine:
             reader.learn(str(key), REHEARSED)
         if REHEARSED not in reader.look():
             raise SystemFileError(
-                f"{self.file.place('send')}: send: the job that it inserts is in no row that `jobs` shows",
+                f"{self.file.place('send')}: send: `jobs` does not show the job that it inserts",
                 hint=f"{VALUE} Return the row's id, or show the job as `name`.",
             )
 
@@ -293,7 +293,7 @@ class Rehearsal:
             if 300 <= message.status < (600 if sends else 500):
                 raise SystemFileError(
                     f"{where}: {request.to} answers {request.name} with {message.status} {_begins(message)}".rstrip(),
-                    hint="It was asked once, before anything goes wrong. Look at the path, `headers` and `body`.",
+                    hint="It was tried once, without faults. Look at the path, `headers` and `body`.",
                 )
             if sends:
                 self._find(where, message)
@@ -310,7 +310,8 @@ class Rehearsal:
         found = set(self._reader.look()) - self._before
         if found and REHEARSED not in found:
             raise SystemFileError(
-                f"{where}: `jobs` shows the job that was sent as {min(found)!r}, and not by the name that ${{job}} was",
+                f"{where}: `jobs` shows the job that was sent as {min(found)!r}, not by the name that ${{job}} "
+                f"stands for",
                 hint="Show the column that has this name as `name`, or the one that has it somewhere in it as `input`.",
             )
 

@@ -370,7 +370,7 @@ def read_system_file(path: str) -> SystemFile:
         raw = Path(path).read_bytes()
     except OSError as error:
         raise SystemFileError(
-            f"{path}: cannot be read: {error.strerror}", hint="Look at its name and rights."
+            f"{path}: cannot be read: {error.strerror}", hint="Check its name and permissions."
         ) from None
     document = read_document(raw[: LARGEST + 1], path)
     if not isinstance(document.data, dict):

@@ -158,7 +158,7 @@ class JobReader:
         for row in self._database.rows(self._file.jobs):
             if wrong := [name for name in row if name not in COLUMNS]:
                 raise SystemFileError(
-                    f"{self._file.place('jobs')}: there is no place for the column {wrong[0]!r}",
+                    f"{self._file.place('jobs')}: unknown column {wrong[0]!r}",
                     hint=f"Its columns may be {', '.join(COLUMNS)}.",
                 )
             if missing := [name for name in NEEDED if name not in row]:
@@ -169,11 +169,11 @@ class JobReader:
             if row["id"] is None:
                 raise SystemFileError(
                     f"{self._file.place('jobs')}: it shows a row whose id is NULL",
-                    hint="The column `id` tells a row from the others: show the key of the table.",
+                    hint="The column `id` must identify the row: show the key of the table.",
                 )
             if "max_attempts" not in row and self._file.tells_max_attempts and not self._file.sets_max_attempts:
                 raise SystemFileError(
-                    f"{self._file.place('jobs')}: it speaks of max_attempts, and shows no such column",
+                    f"{self._file.place('jobs')}: it mentions max_attempts, but shows no such column",
                     hint="Show it by AS max_attempts, or set it under `settings`: else how often a job may be "
                     "delivered is not known.",
                 )
@@ -182,7 +182,7 @@ class JobReader:
             if name in views:
                 raise SystemFileError(
                     f"{self._file.place('jobs')}: it shows two rows with the id {row['id']!s:.80}",
-                    hint="The column `id` tells a row from the others: show the key of the table, once a job.",
+                    hint="The column `id` must identify the row: show the key of the table, once for each job.",
                 )
             views[name] = self._view(name, row)
         if self._file.deletes:
@@ -196,8 +196,8 @@ class JobReader:
         status = self._file.status.get(str(row["status"]))
         if status is None:
             raise SystemFileError(
-                f"{self._file.place('jobs')}: nothing tells what the status {row['status']!r} means",
-                hint="Say under `status` what each one means that a row may have, such as "
+                f"{self._file.place('jobs')}: the file does not say what the status {row['status']!r} means",
+                hint="List under `status` every status that a row may have, such as "
                 "{created: PENDING, active: PROCESSING, completed: COMPLETED}.",
             )
 
@@ -238,7 +238,7 @@ class JobReader:
             return None
         if not isinstance(value, datetime):
             raise SystemFileError(
-                f"{self._file.place('jobs')}: {column} of the job {job!r} is {value!r}, and has to be a timestamp",
+                f"{self._file.place('jobs')}: {column} of the job {job!r} is {value!r}, and must be a timestamp",
                 hint="Convert it: to_timestamp(ms / 1000.0) for milliseconds since 1970.",
             )
         return instant_of(value if value.tzinfo else value.replace(tzinfo=UTC))
@@ -249,7 +249,7 @@ class JobReader:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
             raise SystemFileError(
-                f"{self._file.place('jobs')}: {column} of the job {job!r} is {value!r}, and has to be a number",
+                f"{self._file.place('jobs')}: {column} of the job {job!r} is {value!r}, and must be a number",
                 hint="Convert it, or leave it out: what is not shown is not judged.",
             )
         return int(value)

@@ -123,7 +123,7 @@ def _program(kind: ProcessKind, file: SystemFile) -> Program:
     command, runtime = resolved(kind.command, file, place=kind.place)
     if not runtime:
         raise SystemFileError(
-            f"{kind.place}: `{kind.command[0]}` is neither node nor python, and only in these is time ours",
+            f"{kind.place}: `{kind.command[0]}` is neither node nor python, and time can be controlled only in these",
             hint="Write the command as `node ...` or `python ...`, or as a script that Python runs: `uvicorn ...`.",
         )
     environment = {**base_environment(file), **kind.environment}

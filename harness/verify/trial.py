@@ -63,7 +63,7 @@ def within_budget(ask: Callable[[], Answer], *, what: str, seconds: float = ANSW
         raise errors[0]
     if not answers:
         raise EnvironmentUnavailable(
-            f"{what}: no whole answer within {seconds:g} s", hint="Look at what it does, and at its log."
+            f"{what}: no complete response within {seconds:g} s", hint="Check what it is doing, and look at its log."
         )
     return answers[0]
 
@@ -166,7 +166,7 @@ def create_job(base: str, template: Template) -> str:
     status, answer = _sent(base, template.path, template.method, template.headers, template.body)
     if not 200 <= status < 300:
         raise UsageError(
-            f"{template.method} {template.path} was answered with {status}: {_gist(answer)}",
+            f"{template.method} {template.path} returned {status}: {_gist(answer)}",
             hint=f"Adapt the request in [{SECTION}] of a file that you name with --config.",
         )
     found: Any = _json(answer)
@@ -174,8 +174,8 @@ def create_job(base: str, template: Template) -> str:
         found = found.get(key) if isinstance(found, dict) else None
     if not _is_id(found):
         raise UsageError(
-            f"the answer of {template.method} {template.path} has no id at {template.id!r}: {_gist(answer)}",
-            hint=f"Say where it stands with id in [{SECTION}].",
+            f"the response to {template.method} {template.path} has no id at {template.id!r}: {_gist(answer)}",
+            hint=f"Say where it is, with id in [{SECTION}].",
         )
     return str(found)
 

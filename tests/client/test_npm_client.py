@@ -860,7 +860,7 @@ TOLD = (
     "crashWorker: at must be text, not 5",
     "effect(): the name is of type undefined",
     "Available: identity, idempotent.",
-    "the tool 'a' has a processor already",
+    "the tool 'a' already has a processor",
     'register("a"): the processor takes 2 parameters, and is called with the job alone',
     "if its second parameter is called token",
     'register("a"): the processor is the class Host; give a function, or an object of it that has a method process()',

@@ -291,7 +291,7 @@ def test_printing_what_installs_changes_nothing(
         (lambda text: text.replace("table: mail_jobs", "table: male_jobs"), 2, 'relation "male_jobs" does not exist'),
         (lambda text: text.replace("done: COMPLETED, ", ""), 2, "`status` does not say what 'done' means"),
         (lambda text: text.replace("job.run_at", "job.run_at +"), 2, "PostgreSQL refuses an expression"),
-        (lambda text: text.replace("job.created_at", "job.id"), 2, "created_at of the job 1 is 1, which is no time"),
+        (lambda text: text.replace("job.created_at", "job.id"), 2, "created_at of the job 1 is 1, which is not a time"),
         (lambda text: text.replace("job.attempts", "job.state"), 2, "attempts of the job 1 is 'done', which is no"),
         (lambda text: text.replace("id: job.id", "id: job.state"), 2, "mail.yaml: 2 rows have the id done"),
         (lambda text: text.replace("id: job.id", "id: job.result"), 2, "mail.yaml: the id of a row is NULL"),

@@ -30,7 +30,7 @@ def test_a_claim_that_answers_garbage_is_named(answer: Any) -> None:
         def claim(self, worker: str, limit: int) -> Any:
             return answer
 
-    with pytest.raises(TypeError, match="claim answered"):
+    with pytest.raises(TypeError, match="claim returned"):
         played(Garbage)
 
 
@@ -39,7 +39,7 @@ def test_a_verb_that_answers_garbage_is_named() -> None:
         def complete(self, claim: Claim, output: Any) -> Any:
             return {"ok": True}
 
-    with pytest.raises(TypeError, match=r"complete answered \{'ok': True\}; it must answer an Outcome"):
+    with pytest.raises(TypeError, match=r"complete returned \{'ok': True\}; it must return an Outcome"):
         played(Garbage)
 
 
@@ -69,7 +69,7 @@ def test_a_verb_that_suspends_for_ever_reaches_a_limit_that_is_named() -> None:
 
     run = played(Endless, steps=500)
     assert run.verdict == "fail"
-    assert "no rest after 500 steps" in run.failures[0]
+    assert "still not idle after 500 steps" in run.failures[0]
 
 
 @pytest.fixture

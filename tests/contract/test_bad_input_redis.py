@@ -99,7 +99,7 @@ def test_a_server_that_does_not_serve_is_refused_in_its_words(
     program.write_text(PROGRAM.format(python=sys.executable, reply=reply))
     program.chmod(0o700)
     monkeypatch.setenv(redis_server.VARIABLE, str(program))
-    with pytest.raises(EnvironmentUnavailable, match="no Redis runs on a virtual clock here") as refused:
+    with pytest.raises(EnvironmentUnavailable, match="Redis cannot run on a virtual clock here") as refused:
         RedisStore()
     assert f"{program}: {why}" in refused.value.message
     assert str(refused.value.hint).startswith(f"Unset {redis_server.VARIABLE}")

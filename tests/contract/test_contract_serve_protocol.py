@@ -278,9 +278,9 @@ def test_the_undisturbed_run_of_an_explored_test_is_judged_as_a_plain_test(
 @pytest.mark.parametrize(
     ("do", "given", "told"),
     [
-        ("register", {"slug": "pay"}, "the tool 'pay' has a processor already"),
+        ("register", {"slug": "pay"}, "the tool 'pay' already has a processor"),
         ("register", {"slug": "My Tool"}, "'My Tool' is not a valid tool name"),
-        ("enqueue", {"slug": "pay", "input": {"a": "\x00"}}, "the input of 'pay' cannot be kept: $.a: PostgreSQL"),
+        ("enqueue", {"slug": "pay", "input": {"a": "\x00"}}, "the input of 'pay' cannot be stored: $.a: PostgreSQL"),
         ("enqueue", {"slug": "pay", "start_after": {}}, "start_after cannot be {}"),
         ("drain", {"limit": "2"}, "limit must be a whole number, not '2'"),
         ("crash_worker", {"at": 5}, "crash_worker: at must be text, not 5"),
@@ -344,7 +344,7 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
     client.ask("enqueue", slug="pay")
     refused = client.ask("run_until_idle")
     assert refused["kind"] == "hung"
-    assert "did not go on with pay job-1, attempt 1: it did not answer for 10 s" in refused["message"]
+    assert "did not continue with pay job-1, attempt 1: it did not answer for 10 s" in refused["message"]
     [shown] = client.shown
     assert shown.endswith("it did not answer for 10 s of real time; is a processor in an endless loop?")
     client.silent = False

@@ -103,7 +103,7 @@ X = FaultKind("x", "It breaks.", (Phrase("x"),), lambda *_: 1 / 0, lambda *_: No
         (
             INVARIANT,
             "from harness.invariants import CATALOGUE\nX = CATALOGUE[0]\n",
-            "job_harness.invariants:x takes a name that exists",
+            "job_harness.invariants:x uses a name that is already taken",
         ),
     ],
 )

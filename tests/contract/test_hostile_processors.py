@@ -101,7 +101,7 @@ IN_CHILD_ONLY = {("forks", "contract")}
 """What a processor of a contract forks ends with the try, and is no finding of it."""
 
 TYPESCRIPT = {
-    "setsTimers": Guest("#setsTimers (a) set 1", "timers, one after the other, and came to no end"),
+    "setsTimers": Guest("#setsTimers (a) set 1", "timers, one after the other, and did not end"),
     "computes": Guest("did not answer for"),
     "waitsForAChild": Guest("virtual time stood still for"),
     "leaves": Guest(FAILED, "ended with exit code 0"),

@@ -248,7 +248,7 @@ def test_a_database_that_does_not_answer_is_an_environment_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["check", str(tmp_path), "--database", "postgresql://nobody@127.0.0.1:1/none"]) == 4
-    assert "Give the URL of a PostgreSQL that answers" in capsys.readouterr().err
+    assert "Give the URL of a running PostgreSQL" in capsys.readouterr().err
 
 
 @pytest.mark.slow

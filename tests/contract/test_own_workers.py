@@ -258,7 +258,7 @@ def test_a_server_on_a_unix_socket_is_refused_by_name(client: OwnClient, monkeyp
 def test_what_only_a_harness_of_ours_can_do_is_refused_by_name(client: OwnClient) -> None:
     assert "jobs are sent, run and cancelled by the library itself" in client.ask("enqueue", slug="a")["message"]
     client.sql("test", f"{SCHEMA}; INSERT INTO mail VALUES ('a', 'queued')")
-    assert client.ask("run_until_idle")["message"] == "no rest, no timer is set any more: a is PENDING"
+    assert client.ask("run_until_idle")["message"] == "still not idle, no timer is set any more: a is PENDING"
     assert client.ask("wait_for", job="a", within="1m")["message"] == "a is PENDING: it did not end within 1m"
     client.ask("close", judge=False)
     assert "a blocking command of Redis" in client.ask("open_workers", queue="bullmq")["hint"]

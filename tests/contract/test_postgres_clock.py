@@ -125,7 +125,7 @@ def test_a_query_by_time_keeps_its_index(clone: Connection) -> None:
 )
 def test_what_keeps_to_the_machines_time_is_named_and_refused(clone: Connection, ddl: str, name: str) -> None:
     clone.execute(ddl.encode())
-    with pytest.raises(VirtualClockError, match="1 objects keep to the machine's time") as caught:
+    with pytest.raises(VirtualClockError, match="1 objects use the machine's time") as caught:
         virtual_clock.check(clone)
     assert f"\n  {name}: " in str(caught.value)
 

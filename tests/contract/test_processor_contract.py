@@ -518,7 +518,7 @@ def test_input_is_a_model_a_schema_or_a_strategy() -> None:
     strategy = strategies.fixed_dictionaries({"text": strategies.text(max_size=5), "order": strategies.integers()})
     assert len(examples_of(strategy, [])) > 3
     assert examples_of(strategies.sampled_from(["a\0", "b"]), []) == ["b"]
-    with pytest.raises(UsageError, match="nothing that the strategy of the input draws is JSON: date at"):
+    with pytest.raises(UsageError, match="the strategy of the input draws no JSON: date at"):
         check_processor(well, input=strategies.dates())
     with pytest.raises(UsageError, match="no input to try"):
         check_processor(well)

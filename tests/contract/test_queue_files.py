@@ -130,12 +130,10 @@ WRONG = {
     ),
     "SQL that does not parse": Wrong("WHERE status = 'PENDING' L", "WERE status = 'PENDING' L", 10, "syntax error"),
     "a column that is not there": Wrong("until = now()", "untli = now()", 9, 'column "untli"'),
-    "a column that means nothing": Wrong(
-        "lease_until", "lease_til", 15, "no place for the column 'lease_til' (did you"
-    ),
+    "a column that means nothing": Wrong("lease_until", "lease_til", 15, "unknown column 'lease_til' (did you"),
     "a column that is missing": Wrong("id, status, attempts,", "id, status,", 15, "it shows no column attempts"),
     "a column that only PostgreSQL names": Wrong(
-        "id, status, attempts,", "id, status, (attempts),", 15, "PostgreSQL calls a column of it 'attempts', which"
+        "id, status, attempts,", "id, status, (attempts),", 15, "PostgreSQL names a column 'attempts', but"
     ),
     "all columns": Wrong("id, status, attempts, until AS lease_until", "*", 15, "it shows `*`"),
     "two rows for a job": Wrong(JOBS, f"{JOBS}, generate_series(1, 2)", 15, "two rows for the job 'rehearsal'"),
@@ -146,7 +144,7 @@ WRONG = {
     "a status without a meaning": Wrong(
         JOBS, f"{JOBS}\nstatus: {{new: PENDING}}", 16, "does not say what 'PENDING' me"
     ),
-    "a time that is none": Wrong("until AS lease", "12 AS lease", 15, "has to be a timestamp"),
+    "a time that is none": Wrong("until AS lease", "12 AS lease", 15, "must be a timestamp"),
     "a SELECT that is slow": Wrong(JOBS, f"{JOBS}, pg_sleep(9)", 15, "did not end within 0.2 s"),
     "a verb that never ends": Wrong(COMPLETE, "complete: SELECT pg_sleep(9)", 12, "did not end within 0.2 s"),
     "a verb that commits by itself": Wrong(
@@ -156,18 +154,18 @@ WRONG = {
         "it ends its transaction by itself",
     ),
     "another table": Wrong(
-        "queue: small", "queue: small\ntables: [jobs]", 13, "it changes the table other, which is none of those"
+        "queue: small", "queue: small\ntables: [jobs]", 13, "it changes the table other, which is not listed"
     ),
     "a table that is not there": Wrong("queue: small", "queue: small\ntables: [job]", 16, "(did you mean 'jobs'?)"),
-    "a claim that tells nothing": Wrong("  RETURNING id\n", "", 9, "it returns no row for what it took"),
+    "a claim that tells nothing": Wrong("  RETURNING id\n", "", 9, "it returns no row for the job that it took"),
     "a claim of no job": Wrong(
-        "RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, and `jobs` shows no"
+        "RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, but `jobs` shows no"
     ),
-    "a claim that takes nothing": Wrong("LIMIT 1 FOR", "LIMIT 0 FOR", 9, "it takes nothing, and there is one job that"),
+    "a claim that takes nothing": Wrong("LIMIT 1 FOR", "LIMIT 0 FOR", 9, "it takes nothing, although one job is due"),
     "a verb that always fails": Wrong(
         COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"
     ),
-    "an enqueue that sends nothing": Wrong("VALUES (:job)", "SELECT :job WHERE false", 7, "it sends nothing"),
+    "an enqueue that sends nothing": Wrong("VALUES (:job)", "SELECT :job WHERE false", 7, "it inserts nothing"),
     "a queue that is not named": Wrong("WHERE status = 'PENDING' L", "WHERE queue = :queue L", 8, "names no `queues`"),
     "queues that nothing tells apart": Wrong(
         "queue: small",

@@ -210,7 +210,7 @@ def test_a_server_that_does_not_run_on_our_clock_is_refused_by_name(monkeypatch:
 
 
 def test_a_url_is_refused_since_its_clock_cannot_be_moved() -> None:
-    with pytest.raises(EnvironmentUnavailable, match="the clock of a Redis that runs already cannot be moved"):
+    with pytest.raises(EnvironmentUnavailable, match="the clock of a running Redis cannot be moved"):
         RedisStore("redis://localhost:6379")
 
 
@@ -331,5 +331,5 @@ def test_a_copy_that_ended_does_not_stand_for_the_one_that_runs(engines: Get) ->
 def test_an_older_release_is_refused() -> None:
     from harness.errors import UsageError
 
-    with pytest.raises(UsageError, match=r"bullmq 5\.10\.0 fails stalled jobs in another way"):
+    with pytest.raises(UsageError, match=r"bullmq 5\.10\.0 fails stalled jobs in a way that"):
         open_engine("bullmq-redis@5.10.0")

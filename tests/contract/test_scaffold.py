@@ -444,7 +444,7 @@ def test_a_nightly_search_installs_what_its_processes_import_and_ends_before_it_
     capsys.readouterr()
     refused = {
         target: f"it is not in {elsewhere}",
-        "../shop/test_mail.py::test_a": "a test is not searched in parts",
+        "../shop/test_mail.py::test_a": "a test cannot be searched in parts",
         "memory+nope": "no such wrong queue: 'nope'",
         "queue.yaml": "there is no file queue.yaml",
         "mail.py:make": "there is no file mail.py",

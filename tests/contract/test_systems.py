@@ -631,9 +631,9 @@ HTTPServer(("127.0.0.1", int(sys.argv[1])), Api).serve_forever()
         ("POST /,", "GET /jobs,", "system.yaml:6: send: api answers GET /jobs with 404 no such route"),
         ("send:", "cron: {reap: {every: 1m, request: GET /reap, to: api}}\nsend:", "cron.reap: api .* with 404"),
         ('"}}', '"}, id: $.id}', "send: id: the response has nothing at \\$.id: .*key.*7"),
-        ("id, name,", "id,", "send: `jobs` shows the job that was sent as '7', and not by the name"),
+        ("id, name,", "id,", "send: `jobs` shows the job that was sent as '7', not by the name"),
         ("id, name,", "NULL AS id, name,", "system.yaml:7: it shows a row whose id is NULL"),
-        ("id, name,", "id, name, 1.5 AS start_after,", "start_after of the job '.*' is Decimal.*has to be a timestamp"),
+        ("id, name,", "id, name, 1.5 AS start_after,", "start_after of the job '.*' is Decimal.*must be a timestamp"),
     ],
 )
 def test_requests_and_rows_by_which_nothing_could_be_judged_are_refused_before_the_first_run(
@@ -765,7 +765,7 @@ def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_messa
         ),
         (
             {"jobs": "SELECT 1 AS id, status FROM (VALUES ('PENDING', 3)) AS job (status, max_attempts)"},
-            "system.yaml:7: it speaks of max_attempts, and shows no such column",
+            "system.yaml:7: it mentions max_attempts, but shows no such column",
         ),
         (
             {"promises": "{no_row: {twice: {sql: SELECT 1 FROM elsewhere}}}"},
@@ -777,7 +777,7 @@ def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_messa
         ),
         (
             {"send": "{sql: 'INSERT INTO job (id, status) SELECT 1, ${job} WHERE false'}"},
-            "send: the job that it inserts is in no row that `jobs` shows",
+            "send: `jobs` does not show the job that it inserts",
         ),
     ],
 )

@@ -115,7 +115,7 @@ def odd() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("path", "complaint"),
     [
-        ("/403/no", "was answered with 403: no"),
+        ("/403/no", "returned 403: no"),
         ("/200/oops", "has no id at 'id': oops"),
         ('/201/{"job":1}', "has no id at 'id'"),
     ],

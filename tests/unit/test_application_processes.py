@@ -135,7 +135,7 @@ def test_what_is_no_process_is_told_without_an_address_in_memory() -> None:
     done = run(Application(cron=lambda stage: iter(())))
 
     told = [anomaly.message for anomaly in done.anomalies if anomaly.name == "unhandled_error"]
-    assert "cron answered a tuple_iterator: write an async def, a generator, or answer nothing" in told[0]
+    assert "cron returned a tuple_iterator: write an async def or a generator, or return nothing" in told[0]
 
 
 def test_what_a_process_raises_is_an_anomaly_with_its_line() -> None:
@@ -178,7 +178,7 @@ def test_a_process_that_never_rests_is_stopped_by_name() -> None:
 
     done = run(Application(cron=process))
 
-    assert done.failures == ("no rest after 5000 steps; next would be: cron spin",)
+    assert done.failures == ("still not idle after 5000 steps; next would be: cron spin",)
 
 
 def test_a_processor_that_kills_its_worker_is_run_again() -> None:

@@ -277,9 +277,9 @@ def test_a_time_at_infinity_is_never_or_unknown() -> None:
 @pytest.mark.parametrize(
     ("entry", "told"),
     [
-        ({"attempts": "k"}, "mail: attempts of the job 7 is 'k', which is no whole number"),
-        ({"priority": 1.5}, "mail: priority of the job 7 is 1.5, which is no whole number"),
-        ({"started_at": 1764208800}, "mail: started_at of the job 7 is 1764208800, which is no time"),
+        ({"attempts": "k"}, "mail: attempts of the job 7 is 'k', which is not a whole number"),
+        ({"priority": 1.5}, "mail: priority of the job 7 is 1.5, which is not a whole number"),
+        ({"started_at": 1764208800}, "mail: started_at of the job 7 is 1764208800, which is not a time"),
         ({"lease_until": "0044-03-15T00:00:00+00:00 BC"}, "mail: lease_until of the job 7 is '0044-03-15"),
     ],
 )
@@ -470,12 +470,12 @@ ONE = (
         (b'{"resourceSpans": []}', "none of its spans is a run of a job"),
         (b'{"resourceSpans": []}\n\nnull\n', "spans.json:3: this is not OTLP: it is no JSON object"),
         (b'{"resourceSpans": [\n}', "spans.json:2: "),
-        (with_span(b"null"), "spans.json:1: this is not OTLP: 'spans' is no list of objects"),
-        (with_span(b'{"kind": 5, "attributes": 3}'), "this is not OTLP: 'attributes' is no list of objects"),
+        (with_span(b"null"), "spans.json:1: this is not OTLP: 'spans' is not a list of objects"),
+        (with_span(b'{"kind": 5, "attributes": 3}'), "this is not OTLP: 'attributes' is not a list of objects"),
         (with_span(b'{"kind": 5, "attributes": null}'), "none of its spans is a run of a job (1 name no job)"),
-        (with_span(ONE + b'"status": "OK"}'), "this is not OTLP: 'status' is 'OK', and no object"),
+        (with_span(ONE + b'"status": "OK"}'), "this is not OTLP: 'status' is 'OK', not an object"),
         (with_span(ONE + b'"startTimeUnixNano": "2026-01-01T00:00:00Z"}'), "'startTimeUnixNano' is '2026-01-01T"),
-        (with_span(ONE + b'"startTimeUnixNano": 1e400}'), "'startTimeUnixNano' is inf, and no number of nanoseconds"),
+        (with_span(ONE + b'"startTimeUnixNano": 1e400}'), "'startTimeUnixNano' is inf, not a number of nanoseconds"),
         (
             with_span(ONE + b'"startTimeUnixNano": -1e30}'),
             "none of its spans is a run of a job (0 name no job, 1 have no",

@@ -113,7 +113,7 @@ def test_a_bound_without_an_exhaustive_search_is_refused(
     option: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["explore", "memory", *option]) == 2
-    assert f"{option[0]} is a bound of a complete search" in capsys.readouterr().err
+    assert f"{option[0]} is an option of job-harness exhaust" in capsys.readouterr().err
 
 
 def test_an_application_is_refused_with_the_reason(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

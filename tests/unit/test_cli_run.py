@@ -59,7 +59,7 @@ def test_a_run_that_takes_more_steps_than_it_may_fails_and_says_how_to_let_it_go
 ) -> None:
     assert main(["run", "--steps", "3"]) == 1
     out = capsys.readouterr().out
-    assert "no rest after 3 steps" in out
+    assert "still not idle after 3 steps" in out
     assert "It was still at work: --steps 30 lets it go on." in out
     assert "Replay: job-harness run scenarios/good.yaml --engine memory --steps 3" in out
     assert main(["run", "--steps", "300"]) == 0
@@ -238,7 +238,7 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "on and off": (["audit", "--install", "a", "--uninstall", "b"], "not allowed with argument --install"),
     "a yes to nothing": (["audit", "log", "--yes"], "--yes needs --install or --uninstall TABLE"),
     "no pause": (["audit", "log", "--follow", "--every", "0s"], "--every must be above 0"),
-    "two histories": (["run", "--history", "h", "--engine", "memory,reference"], "takes one history"),
+    "two histories": (["run", "--history", "h", "--engine", "memory,reference"], "holds only one history"),
 }
 
 

@@ -170,7 +170,7 @@ def test_an_engine_that_breaks_is_told_with_its_place_and_the_others_are_judged(
     out, err = capsys.readouterr()
     told = [(each["engine"], each.get("exit_code")) for each in json.loads((folder / "all.json").read_text())]
     assert told == [("memory", None), (broken, 4), (lacking, 2)]
-    assert f"{lacking}: not judged: {lacking} answered MyQueue, which lacks schedule" in err
+    assert f"{lacking}: not judged: {lacking} returned MyQueue, which lacks schedule" in err
     assert f"{broken}: not judged: the engine {broken} broke: AttributeError" in out
     assert "memory: scheduled 5/5" in out
 
@@ -178,7 +178,7 @@ def test_an_engine_that_breaks_is_told_with_its_place_and_the_others_are_judged(
 def test_an_application_is_no_queue(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     application = pages.ROOT / "scenarios/applications/my_app.py"
     assert main(["conform", f"{application}:MyApp"]) == 2
-    assert "is an application: the suite asks the verbs of a queue" in capsys.readouterr().err
+    assert "is an application: the suite calls the verbs of a queue" in capsys.readouterr().err
 
 
 def test_cases_has_a_row_for_each_case_and_a_column_for_each_engine(

@@ -147,7 +147,7 @@ def test_engines_stand_side_by_side() -> None:
 
 
 def test_what_makes_no_queue_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"TestMine\.make is None, and makes no queue"):
+    with pytest.raises(UsageError, match=r"TestMine\.make is None, which does not make a queue"):
         engine_of(None, name="TestMine")
     assert engine_of(MemoryQueue, name="TestMine").info.capabilities == MemoryQueue.capabilities
     assert engine_of(staticmethod(MemoryEngine), name="TestMine").info.name == "memory"

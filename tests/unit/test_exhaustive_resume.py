@@ -123,7 +123,7 @@ def test_a_queue_that_has_changed_since_is_told() -> None:
     scope = replace(CRASH, settings=CRASH.settings.changed(max_attempts=3))
     part = explorer(MemoryEngine(name="mine"), scope, looking_for=frozenset({"job_lost"}), state_limit=300)
     part.run()
-    with pytest.raises(UsageError, match="mine does not come to the states that were kept"):
+    with pytest.raises(UsageError, match="mine does not reach the saved states"):
         again(part.checkpoint(), MemoryEngine(Otherwise, name="mine"), scope, looking_for=frozenset({"job_lost"}))
 
 
@@ -150,7 +150,7 @@ def test_a_command_that_a_signal_ends_is_gone_on_with(
     with monkeypatch.context() as patch, Interruptions():
         patch.setattr(search.SnapshotRig, "make", stopped)
         assert main([*SEARCH, "--checkpoint", "kept"]) == 143
-    assert "Kept in kept: the same command with --resume kept goes on." in capsys.readouterr().out
+    assert "Saved in kept. To continue, run the same command with --resume kept." in capsys.readouterr().out
     assert main([*SEARCH, "--resume", "kept", "--json", "again.json"]) == 0
     whole, resumed = (json.loads((folder / name).read_text()) for name in ("whole.json", "again.json"))
     for data in (whole, resumed):
@@ -158,7 +158,7 @@ def test_a_command_that_a_signal_ends_is_gone_on_with(
         data["statement"][0] = data["statement"][0].rpartition(",")[0]
     assert resumed == whole
     assert main([*SEARCH, "--resume", "kept"]) == 2
-    assert "is complete: nothing is left of it" in capsys.readouterr().err
+    assert "the saved search is already complete" in capsys.readouterr().err
 
 
 def test_a_file_of_another_search_or_a_damaged_one_is_refused_by_name(
@@ -181,12 +181,12 @@ def test_a_file_of_another_search_or_a_damaged_one_is_refused_by_name(
     capsys.readouterr()
     other_queue = ("exhaust", "memory+stale-complete", *SEARCH[2:])
     for command, why in [
-        ((*SEARCH, "--resume", "half"), "half: this is no search that was kept, or it is cut short"),
-        ((*SEARCH, "--resume", "empty"), "empty: this is no search that was kept, or it is cut short"),
-        ((*SEARCH, "--resume", "list"), "list: this is no search that was kept, or it is cut short"),
-        ((*SEARCH, "--resume", "format"), "format: a search kept in format 2, and this version reads 1"),
+        ((*SEARCH, "--resume", "half"), "half: this is not a saved search, or it is cut short"),
+        ((*SEARCH, "--resume", "empty"), "empty: this is not a saved search, or it is cut short"),
+        ((*SEARCH, "--resume", "list"), "list: this is not a saved search, or it is cut short"),
+        ((*SEARCH, "--resume", "format"), "format: this search was saved in format 2; this version reads 1"),
         ((*SEARCH, "--resume", "release"), "has another version: 0.0.1, not"),
-        ((*SEARCH, "--resume", "parents"), "parents: the search that was kept here is damaged"),
+        ((*SEARCH, "--resume", "parents"), "parents: the saved search is damaged"),
         ((*SEARCH, "--resume", "nowhere"), "--resume nowhere: No such file or directory"),
         ((*SEARCH, "--cancels", "1", "--resume", "kept"), "has another scope"),
         ((*SEARCH, "--set", "max_attempts=3", "--resume", "kept"), "has another scope"),
@@ -196,7 +196,7 @@ def test_a_file_of_another_search_or_a_damaged_one_is_refused_by_name(
         assert main(list(command)) == 2, why
         assert why in capsys.readouterr().err
     assert main([*SEARCH, "--resume", "look"]) == 2
-    assert "does not come to the states that were kept" in capsys.readouterr().out
+    assert "does not reach the saved states" in capsys.readouterr().out
     assert (folder / "kept").read_text() == text
 
 

@@ -510,7 +510,7 @@ def test_retries_without_an_end_are_named(jobs: JobHarness, monkeypatch: pytest.
 
     jobs.register("fails", fail)
     jobs.enqueue("fails", max_attempts=10**9)
-    with pytest.raises(LimitReached, match=r"no rest after 50 attempts of one job: job-1 \(fails\) .*no card"):
+    with pytest.raises(LimitReached, match=r"still not idle after 50 attempts of one job: job-1 \(fails\) .*no card"):
         jobs.run_until_idle()
 
 

@@ -257,7 +257,7 @@ def test_the_step_limit_names_what_is_next() -> None:
 
     kernel = kernel_of(Echo(), step_limit=10)
     kernel.spawn("w", restless)
-    with pytest.raises(LimitReached, match="no rest after 10 steps; next would be: w going round"):
+    with pytest.raises(LimitReached, match="still not idle after 10 steps; next would be: w going round"):
         finish(kernel)
 
 

@@ -83,7 +83,7 @@ def test_a_search_takes_each_queue_in_turn_and_keeps_what_it_finds_on_each(
     assert [name for name in found if "slow" in name] == ["taken_back_early-memory-slow.yaml"]
     assert "lease: 1h" in found["taken_back_early-memory-slow.yaml"]
     assert main([*search, "--junit", "j.xml"]) == 2
-    assert "--junit holds one search, and . has 2 queues" in capsys.readouterr().err
+    assert "--junit can hold only one search, but . has 2 queues" in capsys.readouterr().err
 
 
 SETS_LIMIT = {

@@ -126,7 +126,7 @@ def test_a_task_that_spins_reaches_a_limit_that_names_it() -> None:
             await asyncio.sleep(0)
 
     task = loop.create_task(spin(), name="spinner")
-    with pytest.raises(LimitReached, match=r"no rest after 1000 callbacks(.|\n)*spinner"):
+    with pytest.raises(LimitReached, match=r"still not idle after 1000 callbacks(.|\n)*spinner"):
         loop.run_until_idle()
     task.cancel()
     loop.run_until_idle()

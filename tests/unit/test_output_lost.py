@@ -57,9 +57,9 @@ def test_a_mistake_of_the_harness_itself_is_no_finding_and_is_to_be_reported(
     monkeypatch.setattr("harness.cli.check_command.execute", broken)
     assert main(["check"]) == 3
     said = capsys.readouterr().err
-    assert f"the command broke off, and nothing more was judged: {type(error).__name__}: " in said
+    assert f"the command failed, and judged nothing more: {type(error).__name__}: " in said
     assert "Traceback (most recent call last)" in said
-    assert "This is a mistake in job-harness, at test_output_lost.py:" in said
+    assert "This is a bug in job-harness, at test_output_lost.py:" in said
 
 
 def test_what_a_file_or_folder_does_not_allow_is_a_usage_error(

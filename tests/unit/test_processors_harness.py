@@ -397,7 +397,11 @@ def test_an_unknown_tool_and_an_input_that_is_no_json_are_refused(jobs: JobHarne
     jobs.register("my-tool", succeed)
     with pytest.raises(UsageError, match=r"'my-tol' \(did you mean 'my-tool'\?\)"):
         jobs.enqueue("my-tol", None)
-    with pytest.raises(UsageError, match=r"the input of 'my-tool' cannot be kept: \$.score: nan is not a JSON number"):
+    with pytest.raises(
+        UsageError,
+        match=r"the input of 'my-tool' cannot be stored: \$.score: nan is not a JSON "
+        r"number",
+    ):
         jobs.enqueue("my-tool", {"score": float("nan")})
     with pytest.raises(UsageError) as refused:
         jobs.enqueue("my-tool", {"text": "a\x00b"})

@@ -86,7 +86,7 @@ def test_an_answer_without_a_usable_id_is_quoted_within_bounds(base: str, path: 
 @pytest.mark.parametrize("path", ["/drip", "/header"])
 def test_an_answer_that_drips_is_given_up(base: str, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "within_budget", lambda ask, *, what: within_budget(ask, what=what, seconds=0.2))
-    with pytest.raises(EnvironmentUnavailable, match=rf"POST .*{path}: no whole answer within 0.2 s"):
+    with pytest.raises(EnvironmentUnavailable, match=rf"POST .*{path}: no complete response within 0.2 s"):
         create_job(base, Template(path=path))
 
 

@@ -104,7 +104,7 @@ def redis_release(version: str = "latest") -> ForeignRelease:
     whole = newest_npm(PACKAGE, version)
     if tuple(int(part) for part in re.findall(r"\d+", whole)[:2]) < OLDEST_ON_REDIS:
         raise UsageError(
-            f"{PACKAGE} {whole} fails stalled jobs in another way than this engine sees",
+            f"{PACKAGE} {whole} fails stalled jobs in a way that this engine cannot see",
             hint=f"Name a release from 5.59 on, such as {PACKAGE}-redis@5.81.5.",
         )
     from harness.redis import RedisStore

@@ -290,7 +290,7 @@ def release(version: str = "latest") -> ForeignRelease:
     asked, slash, word = version.partition("/")
     if slash and word != EARLY:
         raise UsageError(
-            f"{PACKAGE}-redis@{version}: behind the release there can only be {EARLY!r}{did_you_mean(word, [EARLY])}",
+            f"{PACKAGE}-redis@{version}: only {EARLY!r} may follow the release{did_you_mean(word, [EARLY])}",
             hint=f"Name {PACKAGE}-redis@{asked} or {PACKAGE}-redis@{asked}/{EARLY}.",
         )
     number = newest_python(PACKAGE, asked)

@@ -330,14 +330,14 @@ def release(version: str = "latest") -> ForeignRelease:
     if slash and word != BATCHED:
         near = did_you_mean(word, [BATCHED])
         raise UsageError(
-            f"{PACKAGE}@{version}: behind the release there can only be {BATCHED!r}{near}",
+            f"{PACKAGE}@{version}: only {BATCHED!r} may follow the release{near}",
             hint=f"Name {PACKAGE}@{asked} or {PACKAGE}@{asked}/{BATCHED}.",
         )
     whole = newest_npm(PACKAGE, asked)
     number = tuple(int(part) for part in re.findall(r"\d+", whole)[:2])
     if number < OLDEST:
         raise UsageError(
-            f"{PACKAGE} {whole} has other functions than this engine calls",
+            f"{PACKAGE} {whole} lacks the functions that this engine calls",
             hint="Name a release from 0.17 on, such as graphile-worker@0.18.0.",
         )
 

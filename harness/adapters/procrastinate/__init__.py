@@ -393,7 +393,7 @@ def release(version: str = "latest") -> ForeignRelease:
     if slash and word != UNATTENDED:
         near = did_you_mean(word, [UNATTENDED])
         raise UsageError(
-            f"{PACKAGE}@{version}: behind the release there can only be {UNATTENDED!r}{near}",
+            f"{PACKAGE}@{version}: only {UNATTENDED!r} may follow the release{near}",
             hint=f"Name {PACKAGE}@{asked} or {PACKAGE}@{asked}/{UNATTENDED}.",
         )
     number = newest_python(PACKAGE, asked)

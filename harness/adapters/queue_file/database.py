@@ -167,7 +167,7 @@ class QueueDatabase:
         columns = columns_of(self.file, [described.fname(n).decode() for n in range(described.nfields)])
         if unseen := sorted(columns - self.file.columns):
             raise self.file.jobs.source.error(
-                f"PostgreSQL calls a column of it {unseen[0]!r}, which its text does not say: it would not be judged",
+                f"PostgreSQL names a column {unseen[0]!r}, but the SELECT does not: it would not be judged",
                 hint=f"Write AS {unseen[0]} behind that column.",
             )
         return columns

@@ -388,7 +388,7 @@ def _read(path: Path, *, called: str) -> bytes:
         with path.open("rb") as file:
             return file.read(LARGEST + 1)
     except OSError as error:
-        raise QueueFileError(f"{called}: cannot be read: {error.strerror}", hint="Look at its rights.") from None
+        raise QueueFileError(f"{called}: cannot be read: {error.strerror}", hint="Check its permissions.") from None
 
 
 def _refuse_unknown(document: YamlDocument, path: str) -> None:

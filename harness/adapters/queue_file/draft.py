@@ -169,7 +169,7 @@ def chosen(tables: Tables, wanted: str | None) -> str:
     likely = {name: len(_known(columns)) for name, columns in tables.items() if "status" in _known(columns)}
     if not likely:
         raise QueueFileError(
-            "no table here has a column status or state, as a queue of jobs has",
+            "no table here has a column status or state, as a job queue would",
             hint=f"Name it: --table NAME. Available: {', '.join(tables) or 'none'}.",
         )
     return max(likely, key=lambda name: (likely[name], "job" in name or "queue" in name or "task" in name))

@@ -144,7 +144,7 @@ def read_live_schema(dsn: str, *, only: Sequence[str] = ()) -> LiveSchema:
             return _read(session, only)
     except TooSlow:
         raise EnvironmentUnavailable(
-            "the database does not say within 10 s what its tables are", hint="Give its schema as a file instead."
+            "the database did not list its tables within 10 s", hint="Give its schema as a file instead."
         ) from None
 
 

@@ -78,12 +78,15 @@ class _Rehearsal:
         source = self._file.verbs["enqueue"][0].source
         shown = self._look()
         if not outcome.done:
-            raise source.error(f"it sends nothing, into empty tables: {outcome.reason}", hint="Look at its conditions.")
+            raise source.error(
+                f"it inserts nothing into empty tables: {outcome.reason}", hint="Look at its conditions."
+            )
         if JOB not in shown:
             seen = f"it shows {', '.join(shown)}" if shown else "it shows nothing"
             raise self._file.jobs.source.error(
                 f"enqueue was given {JOB!r} as :job, and {seen}",
-                hint="The column id has to be what :job was. Where the table makes its own ids, keep :job in the row, "
+                hint="The column id must be the value of :job. Where the table makes its own ids, keep :job in "
+                "the row, "
                 "show that as id, and the table's own as key.",
             )
         if shown[JOB].status is not Status.PENDING:
@@ -95,7 +98,7 @@ class _Rehearsal:
         view = self._look().get(JOB)
         if not claims and view is not None and view.status is Status.PENDING:
             raise self._file.verbs["claim"][0].source.error(
-                "it takes nothing, and there is one job that is due", hint="Look at its conditions, and at :limit."
+                "it takes nothing, although one job is due", hint="Look at its conditions, and at :limit."
             )
         return claims[0] if claims else None
 
@@ -153,6 +156,6 @@ class _Rehearsal:
         changed = {name.removeprefix("public.") for name in self._database.changed_tables()}
         if other := sorted(changed - {name.removeprefix("public.") for name in self._file.tables}):
             raise self._file.verbs[verb][0].source.error(
-                f"it changes the table {other[0]}, which is none of those under `tables`",
+                f"it changes the table {other[0]}, which is not listed under `tables`",
                 hint=f"Add {other[0]} to `tables` where that is meant; it is emptied between runs then.",
             )

@@ -85,9 +85,7 @@ def columns_of(file: QueueFile, names: Iterable[str]) -> frozenset[str]:
     for name in shown:
         if name not in COLUMNS:
             near = did_you_mean(name, COLUMNS)
-            raise source.error(
-                f"there is no place for the column {name!r}{near}", hint=f"Its columns may be {', '.join(COLUMNS)}."
-            )
+            raise source.error(f"unknown column {name!r}{near}", hint=f"Its columns may be {', '.join(COLUMNS)}.")
         if shown.count(name) > 1:
             raise source.error(f"the column {name!r} is there twice", hint="Give each column a name of its own.")
     if missing := [name for name in NEEDED if name not in shown]:
@@ -224,7 +222,7 @@ class RowReader:
         if value is None:
             return otherwise
         if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
-            raise self._error(f"{name} of the job {job!r} is {value!r}, and has to be a number", "Select another.")
+            raise self._error(f"{name} of the job {job!r} is {value!r}, and must be a number", "Select another.")
         return int(value)
 
     def _instant(self, job: JobId, row: Mapping[str, Any], name: str) -> Instant | None:
@@ -233,7 +231,7 @@ class RowReader:
             return None
         if not isinstance(value, datetime):
             raise self._error(
-                f"{name} of the job {job!r} is {value!r}, and has to be a timestamp",
+                f"{name} of the job {job!r} is {value!r}, and must be a timestamp",
                 "Convert it: to_timestamp(ms / 1000.0) for milliseconds since 1970.",
             )
         return instant_of(value if value.tzinfo else value.replace(tzinfo=UTC))

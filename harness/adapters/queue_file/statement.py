@@ -127,7 +127,7 @@ def loadable(source: SqlSource) -> bytes:
                 raise source.error(
                     f"{line.split()[0]} is a psql command, not SQL",
                     at=at,
-                    hint="Leave it out. Of pg_dump, take what it writes with --schema-only.",
+                    hint="Leave it out. From pg_dump, take the output of --schema-only.",
                 )
             text = f"{text[:at]}{' ' * len(line)}{text[at + len(line) :]}"
     return on_our_clock(text).encode()
@@ -201,7 +201,7 @@ def _statement(
         if kind == "number":
             raise source.error(f"the parameter {piece} has no name", at=at, hint=_known(parameters))
         if (instead := _follows_no_clock(kind, piece, before, after)) is not None:
-            raise source.error(f"{piece} is the machine's time, which is not that of a run", at=at, hint=instead)
+            raise source.error(f"{piece} is the machine's time, not the virtual time of a run", at=at, hint=instead)
         if kind == "name" and brackets and _is_slice(piece[1:], before, parameters):
             pass  # the colon of a slice: (ARRAY[1, 2])[1:attempts]
         elif kind == "name":

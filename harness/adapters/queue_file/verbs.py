@@ -215,7 +215,7 @@ class TableVerbs:
             rows = results[-1].rows
             if rows is None and results[-1].changed > 0:
                 raise source.error(
-                    "it returns no row for what it took", hint="End it with RETURNING id, or with token."
+                    "it returns no row for the job that it took", hint="End it with RETURNING id, or with token."
                 )
             taken = [self._taken(row, worker, source) for row in rows or ()]
             return done([claim for claim in taken if claim is not None])
@@ -227,15 +227,16 @@ class TableVerbs:
         name = next((name for name in ("job", "key", "id") if name in row), next(iter(row)) if len(row) == 1 else None)
         if name is None:
             raise source.error(
-                f"it returns {', '.join(row)}, and which of them is the job?", hint="Call that column job, key or id."
+                f"it returns {', '.join(row)}, but does not say which of them is the job",
+                hint="Call that column job, key or id.",
             )
         if row[name] is None:  # a function that returns a row returns one of NULLs where it took nothing
             return None
         job = next((job for job, key in remembered.keys.items() if key == row[name]), None)
         if job is None:
             raise source.error(
-                f"it returned {row[name]!r} as {name}, and `jobs` shows no such job",
-                hint="Return what `jobs` shows as key, or as id where it shows no key.",
+                f"it returned {row[name]!r} as {name}, but `jobs` shows no such job",
+                hint="Return what `jobs` shows as key, or as id if it shows no key.",
             )
         view = views[job]
         token = remembered.number(job, row["token"]) if row.get("token") is not None else view.token

@@ -455,7 +455,7 @@ def telling_of_input(request: JobRequest) -> Iterator[None]:
         yield
     except InvalidJsonError as error:
         raise UsageError(
-            f"the input of {request.tool!r} cannot be kept: {error}",
+            f"the input of {request.tool!r} cannot be stored: {error}",
             hint="" if json_text(request.input) is None else OTHER_STORES.format(tool=request.tool),
         ) from None
 

@@ -237,5 +237,5 @@ class SessionPool:
 def _unreachable(reason: str) -> EnvironmentUnavailable:
     return EnvironmentUnavailable(
         f"no session with PostgreSQL: {' '.join(reason.split())}",
-        hint="Look whether it runs and has connections to spare: gating needs one for every actor.",
+        hint="Check that it runs and has connections to spare: gating needs one for each actor.",
     )

@@ -229,7 +229,8 @@ def _refuse_unknown(contract: type[ProcessorContract]) -> None:
                 continue
             raise UsageError(
                 f"a contract has no setting {name!r}{near}",
-                hint=f"It has {', '.join(_SETTINGS)}; call what is your own _{name}, or keep it outside of the class.",
+                hint=f"It has {', '.join(_SETTINGS)}; start the names of your own attributes with _, as in "
+                f"_{name}, or keep them outside the class.",
             )
 
 

@@ -31,7 +31,7 @@ def examples_of(declared: Any, examples: Sequence[Any]) -> list[Any]:
     """
     if isinstance(examples, str | bytes | Mapping):
         raise UsageError(
-            f"examples is one {type(examples).__name__}, of which each part would be an input",
+            f"examples is one {type(examples).__name__}, so each part of it would be an input",
             hint="Set examples = [...], a list of inputs.",
         )
     found = list(examples) or _drawn(declared)
@@ -203,7 +203,7 @@ def _from_strategy(strategy: Any) -> list[Any]:
     kept = [value for value in found if json_problem(value) is None]
     if not kept:
         raise UsageError(
-            f"nothing that the strategy of the input draws is JSON: {json_problem(found[0])}",
+            f"the strategy of the input draws no JSON: {json_problem(found[0])}",
             hint="A job's input is JSON: let the strategy draw such values, or set examples = [...].",
         )
     return kept
@@ -328,7 +328,7 @@ class _Maker:
     def _text(self, schema: dict[str, Any], where: str) -> str:
         if "pattern" in schema:
             raise UsageError(
-                f"the input schema wants text like {schema['pattern']!r} at {where}, which is not made up here",
+                f"the input schema wants text like {schema['pattern']!r} at {where}, which cannot be generated",
                 hint="Give examples = [...] beside it.",
             )
         if "format" in schema:

@@ -455,11 +455,11 @@ def response_of(answer: Any) -> dict[str, Any]:
     elif isinstance(answer, str):
         answer = {"body": answer}
     if not isinstance(answer, Mapping):
-        raise UsageError(f"fetch was answered with {answer!r}", hint="Answer a status, a text, or a dict.")
+        raise UsageError(f"fetch= returned {answer!r}", hint="Return a status, a text, or a dict.")
     unknown = [key for key in answer if key not in RESPONSE_KEYS]
     if unknown:
         hint = did_you_mean(str(unknown[0]), RESPONSE_KEYS)
-        raise UsageError(f"fetch was answered with the key {unknown[0]!r}{hint}; there are {', '.join(RESPONSE_KEYS)}")
+        raise UsageError(f"fetch= returned the key {unknown[0]!r}{hint}; there are {', '.join(RESPONSE_KEYS)}")
     if "error" in answer:
         raise ConnectionError(str(answer["error"]))
     headers = {str(name): str(value) for name, value in dict(answer.get("headers") or {}).items()}

@@ -60,5 +60,5 @@ def test_a_queue_that_takes_no_job_proves_nothing() -> None:
         def enqueue(self, request: Any) -> Outcome:
             return Outcome.refused("no")
 
-    with pytest.raises(Exception, match="it took no job: "):
+    with pytest.raises(Exception, match="it accepted no job: "):
         prove(lambda settings, clocks, jitter: Refusing(), name="it")

@@ -81,7 +81,7 @@ class Release:
         self._number = tuple(int(part) for part in re.findall(r"\d+", self.version)[:2])
         if self._number < OLDEST:
             raise UsageError(
-                f"pg-boss {self.version} has another schema than this engine reads",
+                f"pg-boss {self.version} has a schema that this engine cannot read",
                 hint="Name a release from 10 on, such as pgboss-node@10.4.2 or pgboss-node@12.",
             )
         if self._number < self.policy.since:
