@@ -33,25 +33,25 @@ ENGINES: Final = (
 )
 HEAD: Final = """# What a queue does with an error that its database cannot hold
 
-Written by `python docs/outcomes.py`. A task fails with a message that holds a NUL character, as parsers and truncated
-files produce it, and PostgreSQL has no such text. Does the queue record the failure, run the task again, or leave it
-running for good? For users who choose a queue, and for authors who test one.
+Written by `python docs/outcomes.py`. A task fails with a message that contains a NUL character, as parsers and
+truncated files produce it, but PostgreSQL cannot store such a text. Does the queue record the failure, run the task
+again, or leave it running for good? This page helps you to choose a queue, or to test your own.
 
-One job is claimed and ends as the row says; then another one, claimed before, completes. What is in the rows afterwards
-is the cell:
+In each test, a job is claimed and ends as the row says; then another one, claimed before, completes. The cell says what
+is in the rows afterwards:
 
 | word | what it means |
 | --- | --- |
-| kept | it was recorded as it was |
-| changed, shortened | it was recorded, but not as it was: escaped, replaced, cut |
-| not stored | the queue has no place for results, or for errors, so there is nothing to lose |
-| fails the job | a value that cannot be stored is the failure of its attempt, which is retried or has failed |
+| kept | it was recorded unchanged |
+| changed, shortened | it was recorded, but escaped, replaced or cut |
+| not stored | the queue does not store results, or errors, so there is nothing to lose |
+| fails the job | the attempt fails because of the value, and is retried or has failed for good |
 | **given up** | the job has failed for good, with attempts left |
-| refused | the queue says no, and its worker can report something else |
-| **outcome lost** | recording it raised; the job goes on as running, and runs again once its lease is over |
-| **stuck for good** | recording it raised, and nothing takes the job back |
+| refused | the queue refuses it, and its worker can report something else |
+| **outcome lost** | recording it raised an error; the job stays running, and runs again when its lease is over |
+| **stuck for good** | recording it raised an error, and nothing takes the job back |
 
-The command below a table asks all of its engines. With a case it tells step by step how one cell came about:
+The command below a table tests all of its engines. With a case, it shows step by step how one cell came about:
 `job-harness conform ENGINE --outcomes "raise NUL"`.
 """
 BAD: Final = frozenset({"given up", "outcome lost", "stuck for good", "lost", "ends the process"})

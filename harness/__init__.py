@@ -38,48 +38,48 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "DONE",  # the outcome of a verb that did what it was asked and has nothing to tell
-    "AnomalyKind",  # a named breach of an invariant
-    "AsyncJobHarness",  # JobHarness for tests that are coroutines
+    "DONE",  # the outcome of a verb that succeeded and returns nothing
+    "AnomalyKind",  # a named way to break an invariant
+    "AsyncJobHarness",  # JobHarness for tests that are coroutines: every method is awaited
     "Capabilities",  # what a queue can do, as data
-    "Circumstances",  # what a fault may know of the run that it strikes
+    "Circumstances",  # what a fault may know about the run in which it happens
     "Claim",  # a worker's right to settle one attempt of one job
-    "Contract",  # where an engine says that it differs: what is documented is no anomaly
-    "DjangoTasksConformance",  # to subclass: what every backend of Django's tasks must keep
+    "Contract",  # where an engine documents that it differs: documented behaviour is no anomaly
+    "DjangoTasksConformance",  # to subclass: the tests that every backend of Django's tasks must pass
     "Engine",  # protocol: opens queues
-    "EngineInfo",  # all that an engine may have beyond its verbs
-    "FaultKind",  # something that can be made to go wrong: how it strikes, reads, and what it excuses
-    "Guarantee",  # what a user can no longer rely on once an anomaly showed
-    "Invariant",  # a property of every run, with the monitor that watches it
-    "JavaScript",  # an expression that stands in for something around a TypeScript processor
-    "JobHandle",  # a job that a test enqueued: its status, attempts, output and error, read live
+    "EngineInfo",  # what an engine declares beyond its verbs
+    "FaultKind",  # a kind of fault: when it may happen, what it does, how it reads, and what it excuses
+    "Guarantee",  # a promise of a queue that an anomaly breaks
+    "Invariant",  # a rule that every run must keep, with the monitor that checks it
+    "JavaScript",  # a JavaScript expression as a fake for a TypeScript processor
+    "JobHandle",  # a job that a test enqueued: its current status, attempts, output and error
     "JobHarness",  # runs your own processors under the real worker on virtual time
     "JobPlan",  # what a scenario plans for one job
     "JobRequest",  # what a producer asks a queue for
     "JobResult",  # what a processor returns
-    "JobView",  # a job as its rows are
+    "JobView",  # a job as its rows show it
     "Kind",  # when an invariant is judged: always, at rest, or once in a campaign
-    "LifecycleMachine",  # to subclass: lets Hypothesis look for a breach of your engine
-    "Monitor",  # to subclass: sees the events of a run and reports breaches
+    "LifecycleMachine",  # to subclass: lets Hypothesis search for a sequence of steps that breaks your engine
+    "Monitor",  # to subclass: sees the events of a run, and reports what breaks an invariant
     "NonRetryableError",  # to raise in a processor: the job fails for good
-    "Outcome",  # what a verb of a queue came to: done, refused or unknown
+    "Outcome",  # the result of a verb of a queue: done, refused or unknown
     "Point",  # a place inside a verb of a queue at which others may act
-    "ProcessorContract",  # to subclass: what every processor must keep
-    "QueueConformance",  # to subclass: what every queue must keep
+    "ProcessorContract",  # to subclass: the checks that every processor must pass
+    "QueueConformance",  # to subclass: the tests that every queue must pass
     "QueueState",  # the state of a job in the queue's own row
     "QueueUnderTest",  # protocol: the verbs of a queue
-    "Scenario",  # what is at work, what goes wrong, what must come out
+    "Scenario",  # what runs, what goes wrong, and what the result must be
     "Settings",  # leases, timeouts, retries and periods
-    "SideEffect",  # something that a job did to the world outside
+    "SideEffect",  # something that a job did outside
     "Status",  # the status of a job in the user's row
-    "ToolJob",  # what a processor is given
+    "ToolJob",  # the job that a processor gets
     "TypeScriptProcessor",  # a processor in a TypeScript file
     "at_most_once",  # an invariant: a declared side effect happens at most once
-    "check_processor",  # holds a processor to the contract, for runners other than pytest
-    "done",  # the outcome of a verb that did what it was asked, with what it tells
-    "effect",  # declares a side effect of the job at work
+    "check_processor",  # checks a processor against the contract, without pytest
+    "done",  # the outcome of a verb that succeeded, with the value that it returns
+    "effect",  # declares a side effect of the running job
     "exactly_once",  # an invariant: a declared side effect happens once for each job that completes
-    "json_problem",  # says why JSON cannot hold a value
+    "json_problem",  # says why a value is not valid JSON
     "open_engine",  # opens an engine by its name on the command line
     "retry_delay",  # how long a failed attempt waits for the next one
     "step",  # names a point at which others may act and a worker may die
