@@ -28,13 +28,13 @@ WORSE_AIM = 3.0
 TOOLS = ("simloop", "simloom", "frontrun", "ours")
 RIVAL_SHARE = 10
 """One campaign of each rival for this many of ours."""
-ABOUT_RIVALS = """One small lease queue: two workers, two jobs, a supervisor, two crashes at random times
-(frontrun has no faults, so none there). Each rival runs it as an asyncio program in its own campaign;
-ours are the same mistakes in the model queue under the same settings.
-All judge the same five anomalies and no others. *fixed*: jobs take half a lease, as in the example of simloop; *drawn*:
-half, one or two leases (our worker stops such jobs in time, and stalls up to twice instead). A cell says in how
-many campaigns the mistake was found, after how many runs (median), and how many runs a second of CPU were done;
-the rate of the first row, where nothing ends a campaign early, is the one to compare.
+ABOUT_RIVALS = """All tools search the same small lease queue: two workers, two jobs, a supervisor, and two crashes at
+random times (none in frontrun, which has no faults). Each rival runs it as an asyncio program in its own kind of
+search; ours has the same mistakes in the model queue, with the same settings. All judge the same five anomalies and
+no others. *fixed*: jobs take half a lease, as in the example of simloop; *drawn*: half, one or two leases (our worker
+stops such jobs in time, and stalls up to twice instead). A cell says how many campaigns found the mistake, after how
+many runs (median), at how many runs for each second of CPU. Compare the rates of the first row, where nothing ends a
+campaign early.
 
 """
 
@@ -46,9 +46,9 @@ Written by
 {command}
 ```
 
-Every [wrong queue](wrong_queues.md) is looked for by the one generic workload, in campaigns with different seeds; a
-campaign ends with the first run that shows the anomaly which names the mistake. Seconds are CPU seconds until it was
-found *and* made small. {note}
+This page says how many runs and seconds it takes to find each planted bug. The same generic workload searches every
+[wrong queue](wrong_queues.md), in campaigns with different seeds. A campaign ends with the first run that shows the
+anomaly of this bug. Seconds are CPU seconds until it was found *and* shrunk. {note}
 """
 
 
@@ -88,9 +88,9 @@ GATE = ("<!-- gate -->\n", "<!-- /gate -->\n")
 """Between these stands the gate's table: it is made again without the rest of the page."""
 QUIET = ("<!-- right -->\n", "<!-- /right -->\n")
 """And between these what was asked of right queues."""
-ABOUT_SPOTS = """Each of these once went unseen. The wrong queues stand for it, each with the campaigns in which it was
-seen and the median of its runs; the last columns say in how many runs of right queues the same workload went there, and
-of how many runs anything was reported.
+ABOUT_SPOTS = """Each of these was once missed. The wrong queues represent it; with each are the campaigns that found
+it, and the median of the runs. The last columns say how many runs of correct queues the same workload made there, and
+in how many of them anything was reported.
 
 """
 
@@ -241,15 +241,15 @@ def _reasons(found: Found) -> str:
         seen = [item.runs for item in items if item.runs is not None]
         slow = _median_seconds(items) > SECONDS_AIM
         if way == DEFAULT and (len(seen) < len(items) or slow):
-            why = RARE.get(name, "nothing is known beyond its density, below")
+            why = RARE.get(name, "unknown, beyond its density below")
             late = ", over the aim in its median" if slow and len(seen) == len(items) else ""
             lines.append(f"- `{name}`: found in {len(seen)} of {len(items)} campaigns{late}. Why: {why}.\n")
     lines += [f"- `{name}`: not looked for here. Why: {why}.\n" for name, why in UNDRAWN.items()]
     under = ", ".join(f"`{name}`" for name in UNDER)
     return (
         "".join(lines)
-        + "\nA campaign that found nothing proves nothing: a longer one continues from there.\n"
-        + f"\n{under} are looked for under a lease of 4 minutes that heartbeats keep; all others under the defaults.\n"
+        + "\nA campaign that finds nothing proves nothing; a longer one may find more.\n"
+        + f"\n{under} are searched with a lease of 4 minutes that heartbeats extend; all others with the defaults.\n"
     )
 
 

@@ -15,11 +15,11 @@ HEAD: Final = """# Public bugs that the explorer finds
 
 Written by `make public-bugs`; one row again by `make public-bugs ARGS="--only BUG"`.
 
-Each row is a bug of a released queue. It is looked for by the **generic workload**, in the release that has it, by the
-command in its row: no script for the bug, no scenario, only the anomaly by which it shows. *found* is in how many
-seeds; *runs* and *seconds* (medians) are until it showed *and* was made small, on cores that others used too. What was
-found counts only if its smallest scenario has what the bug needs, where the list below says so. Then the release that
-fixed it is given the same seeds, {multiple} times the runs, at least {least}.
+Each row is a known bug of a released queue. The command in the row searches for it with the **generic workload**, in
+the release that has it: there is no script and no scenario for the bug, only the anomaly that it shows. *found* is the
+number of seeds that found it; *runs* and *seconds* (medians) include shrinking, on cores that others used too. If the
+list below says what the bug needs, a finding counts only if its smallest scenario has it. Then the release that fixed
+it gets the same seeds, {multiple} times the runs, at least {least}.
 """
 COLUMNS: Final = ("bug", "known as", "affected", "shown by", "found", "runs", "seconds", "fixed in", "there", "command")
 ABOUT: Final = """

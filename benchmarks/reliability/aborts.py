@@ -50,11 +50,11 @@ COMMANDS: Final[Mapping[str, Sequence[str]]] = {
     "`pytest -n 2`, postgres": (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n2", "test_it.py"),
 }
 ABOUT: Final = (
-    "Each command is stopped by SIGINT, SIGTERM or SIGKILL at a random moment, start-up included. Then the machine "
-    "is searched for processes that the run started, wherever they went, and for folders of servers, with the "
-    "sockets and locks in them: what is still there after a minute is left behind. The exit code has to be 130, 143 "
-    "or the signal itself, 2 where pytest hears Ctrl-C, and 1 where something had been found. A run that had ended "
-    "by then is counted apart."
+    "Each command is stopped by SIGINT, SIGTERM or SIGKILL at a random moment, also during start-up. Then the "
+    "machine is searched for processes that the run started, and for folders of servers, with their sockets and "
+    "locks: whatever is still there after a minute counts as left behind. The exit code must be 130, 143 or the "
+    "signal itself, 2 if pytest gets Ctrl-C, and 1 if something had been found. Runs that had already ended are "
+    "counted separately."
 )
 
 

@@ -65,10 +65,10 @@ SETTINGS: Final = {
 }
 """A claim whose worker died is taken back after seven seconds, so that the proof ends."""
 ABOUT: Final = (
-    "The reference application at work on PostgreSQL: four clients send jobs over HTTP, each with an idempotency "
-    "key, and ask again until they are acknowledged. Meanwhile the API, the worker and PostgreSQL are killed in "
-    "turn with SIGKILL, at random moments while jobs are running, and started again. Of PostgreSQL one process is "
-    "killed, upon which it ends every session and recovers from its log; `synchronous_commit` is on."
+    "The reference application works on PostgreSQL: four clients send jobs over HTTP, each with an idempotency "
+    "key, and repeat each request until it is acknowledged. Meanwhile the API, the worker and PostgreSQL are "
+    "killed in turn with SIGKILL, at random moments while jobs are running, and restarted. One process of "
+    "PostgreSQL is killed, so that it ends every session and recovers from its log; `synchronous_commit` is on."
 )
 
 

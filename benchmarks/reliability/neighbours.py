@@ -32,9 +32,9 @@ def prove(size: Size, *, seed: int) -> Proof:
     if two[-1] == "-":
         result = f"{rows[0][1]} runs at once on one empty cache: no conflict. Two users: {two[2]}."
     about = (
-        "Every run starts PostgreSQL, of which an image is kept in the cache: the first run makes it. Neither of "
-        "the two users has a home, so that the caches of both are in one temporary folder. Afterwards the owner and "
-        "the mode of every file are looked at."
+        "Every run starts PostgreSQL from an image in the cache, which the first run creates. Neither of the two "
+        "users has a home, so both caches are in one temporary folder. Afterwards the owner and the mode of every "
+        "file are checked."
     )
     columns = ("what", "runs", "what was seen", "wrong")
     return Proof("Neighbours", about, columns, tuple(rows), result if held else "There was a conflict.", held=held)

@@ -10,9 +10,9 @@ from reliability.size import Proof
 HEAD: Final = """# Reliability: proofs and their figures
 
 Written by `{command}` on {date}.
-It ran for {minutes:.0f} minutes on {machine}. Every figure is from that run,
-unless its section says that it was measured again; `make reliability ARGS="--size nightly"` does about ten times as
-much. The command ends with exit code 1 where anything below did not hold.
+It ran for {minutes:.0f} minutes on {machine}. All figures are from that run,
+unless a section says that it was measured again; `make reliability ARGS="--size nightly"` does about ten times as
+much. The command ends with exit code 1 if anything below did not hold.
 
 | proof | held | result |
 | --- | --- | --- |

@@ -63,8 +63,9 @@ def prove(size: Size, *, seed: int) -> Proof:
         f"{'.'.join(map(str, sys.version_info[:3]))} as it is (all together: `{whole}`)."
     )
     about = (
-        "The generic workload on the model queue and on an application, and one long scenario: in each surrounding the "
-        "histories of the same seeds are recorded in a process of its own, and compared by their SHA-256."
+        "The generic workload runs on the model queue and on an application, and one long scenario is played. For "
+        "each surrounding, a separate process records the histories of the same seeds; they are compared by their "
+        "SHA-256."
     )
     columns = ("surrounding", "histories", "different")
     return Proof("Determinism", about, columns, tuple(rows), result, held=bool(here) and not different)

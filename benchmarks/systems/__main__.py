@@ -206,9 +206,9 @@ def written(proofs: Sequence[Proof]) -> str:
     machine = f"{os.cpu_count()} processors, Python {platform.python_version()}"
     text = f"""# System files: proofs and their figures
 
-Written by `make systems` on {datetime.now(UTC).date()}, with {machine}. For those who ask whether
-[system files](system_files.md) keep what they promise: the two examples run as they are, in real processes on a real
-PostgreSQL. The command ends with exit code 1 where anything below did not hold.
+Written by `make systems` on {datetime.now(UTC).date()}, with {machine}. It shows whether
+[system files](system_files.md) keep what they promise: the two examples run unmodified, in real processes on a real
+PostgreSQL. The command ends with exit code 1 if anything below did not hold.
 
 ## Repaired forms
 
