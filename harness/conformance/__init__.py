@@ -20,10 +20,10 @@ __all__ = ["Conformance", "Level", "QueueConformance", "conform"]
 
 
 class QueueConformance:
-    """Subclass it in a test file, and say how a queue of yours is made.
+    """Subclass it in a test file, and say how to create your queue.
 
-    `make` is a queue class, or a function, that takes `(settings, clocks, jitter)` and answers an empty
-    `QueueUnderTest`; or one without parameters that answers an `Engine`, which is opened once and closed at the end.
+    `make` is a queue class, or a function that takes `(settings, clocks, jitter)` and returns an empty
+    `QueueUnderTest`; or one without parameters that returns an `Engine`, which is opened once and closed at the end.
     """
 
     make: ClassVar[Callable[..., Any]]

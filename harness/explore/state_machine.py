@@ -454,12 +454,12 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
-    """Subclass it, answer an engine from `make_engine`, and take `.TestCase` as a test.
+    """Subclass it, return an engine from `make_engine`, and use `.TestCase` as a test.
 
     The machine closes the queues that it opens, never the engine. A breach raises `LifecycleFailure` with the scenario
-    as YAML, which is also written to `failures_directory()`. The scenario is made small here, once, when Hypothesis
-    replays its failing example; Hypothesis' own shrinking adds little to that and is left out by default, and so is
-    the deadline. Hypothesis settings go to `TestCase.settings`, or decorate the class, as ever.
+    as YAML, which is also written to `failures_directory()`. The scenario is shrunk here, once, when Hypothesis replays
+    its failing example; Hypothesis' own shrinking adds little to that and is off by default, and so is the deadline.
+    Hypothesis settings go to `TestCase.settings`, or decorate the class, as usual.
     """
 
     queue_settings: ClassVar[Settings] = Settings()

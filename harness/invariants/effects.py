@@ -26,11 +26,11 @@ MISSING: Final = AnomalyKind("effect_missing", Guarantee.OWN, "A job completed, 
 
 
 def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
-    """Make an invariant: a side effect happens at most once for each job, or for each value of the data in `per`.
+    """Return an invariant: a side effect happens at most once for each job, or for each value of the data in `per`.
 
-    One that says its identity counts by that instead of its job, and one whose receiver ignores a repetition of the
-    identity may come again. It counts over all deliveries: retries, crashes, duplicates and zombies. An effect whose
-    data lacks a key of `per` is a breach of its own.
+    It counts over all deliveries: retries, crashes, duplicates and zombies. An effect with an identity counts by that
+    instead of by its job, and may be repeated if its receiver ignores repetitions. An effect whose data lacks a key of
+    `per` is an anomaly too.
     """
 
     class AtMostOnce(_AtMostOnce):
@@ -47,10 +47,10 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
 
 
 def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None) -> Invariant:
-    """Make an invariant: `at_most_once`, and at rest no job has completed whose side effect never happened.
+    """Return an invariant: `at_most_once`, and at rest no job has completed without its side effect.
 
-    Every job that completed is asked for it, or with `tool` those of that tool; a Celery task may be named as Celery
-    names it. With `per`, a job whose input has these keys may leave it to another with the same values.
+    It applies to every completed job, or with `tool` to those of that tool; a Celery task may have its Celery name.
+    With `per`, a job whose input has these keys may leave the effect to another job with the same values.
     """
 
     class ExactlyOnce(_ExactlyOnce):

@@ -54,7 +54,7 @@ class Assertions:
     """By the name that another library has for it, the tool that is meant."""
 
     def all_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> list[JobHandle]:
-        """List the jobs that were enqueued in this test and match, whatever became of them, the oldest first.
+        """List the matching jobs that were enqueued in this test, in any status, oldest first.
 
         `input` (a dictionary matches one with more keys, `...` anything), `priority`, `unique_key`, `max_attempts`,
         `status`, and `start_after`: a length counts from when the job was enqueued; it may be off by `within` (1 s).
@@ -81,9 +81,9 @@ class Assertions:
         return self._handle(found[0])
 
     def refute_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> None:
-        """Raise AssertionError where a job matches, as `all_enqueued` matches.
+        """Raise AssertionError if a job matches, as in `all_enqueued`.
 
-        Raises UsageError for a tool that is not registered: of that one nothing could be enqueued.
+        Raises UsageError for a tool that is not registered, since no job could ever be enqueued for it.
         """
         known = [*self._application.registry.get_registered_tools(), *self.tasks]
         if slug is not None and slug not in known:
@@ -98,7 +98,7 @@ class Assertions:
             raise AssertionError("\n".join([f"a {looked_for} was enqueued", *told]))
 
     def assert_path(self, job: JobHandle | JobId, path: list[str]) -> None:
-        """Raise AssertionError where a job went through other statuses so far."""
+        """Raise AssertionError if a job has gone through other statuses so far."""
         name = self._id(job)
         problem = path_differs(name, list(path), self.history.path(name), self._look(name))
         if problem is not None:
@@ -128,7 +128,7 @@ class Assertions:
     ) -> None:
         """Let time pass until a job has ended, or has a status, or a function returns true.
 
-        Raises AssertionError where that takes longer than `within`, with what was there instead.
+        Raises AssertionError if that takes longer than `within`, with what was there instead.
         """
         job = None if callable(what) else self._id(what)
         if status is not None and (job is None or status not in set(Status)):
@@ -203,7 +203,7 @@ class Assertions:
 
     @property
     def now(self) -> datetime:
-        """The virtual time of day, in UTC."""
+        """The current virtual time, in UTC."""
         raise NotImplementedError
 
     def _id(self, job: JobHandle | JobId) -> JobId:
@@ -427,7 +427,7 @@ def _outcome(event: Event) -> str | None:
 
 
 class JobHandle:
-    """Reads one job live. A job past its retention is answered as it last was."""
+    """A job, always as it is now. A job that was deleted after its retention is shown as it last was."""
 
     __slots__ = ("_history", "_read", "id", "tool")
 
@@ -444,7 +444,7 @@ class JobHandle:
 
     @property
     def view(self) -> JobView:
-        """Everything that both rows tell."""
+        """Everything in both rows of the job."""
         return self._read(self.id)
 
     @property
@@ -461,13 +461,13 @@ class JobHandle:
 
     @property
     def path(self) -> list[str]:
-        """The statuses that it went through so far."""
+        """The statuses that it has gone through so far."""
         self._read(self.id)
         return self._history.path(self.id)
 
     @property
     def output(self) -> Json:
-        """What the attempt that completed it answered, through JSON and back."""
+        """What the attempt that completed it returned, converted to JSON and back."""
         return self.view.output
 
     @property

@@ -124,7 +124,7 @@ class AsyncJobHarness:
 
     @property
     def now(self) -> datetime:
-        """The virtual time of day, in UTC."""
+        """The current virtual time, in UTC."""
         return self._harness.now
 
     @property

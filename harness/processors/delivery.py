@@ -66,11 +66,11 @@ class Delivery:
 
 
 def effect(done: str | SideEffect, /, **data: Json) -> None:
-    """Declare a side effect of the job at work, such as `effect("charged", order=7)`: an event of the history.
+    """Declare a side effect of the running job, such as `effect("charged", order=7)`. It is an event of the history.
 
-    A `SideEffect` also says which deed it is and whether its receiver ignores a repetition:
+    A `SideEffect` also says what identifies it, and whether its receiver ignores a repetition:
     `effect(SideEffect("charged", "order-7", idempotent=True))`. In a test without a harness, and outside of any job, it
-    does nothing. Raises UsageError for a name that is taken and for data that JSON cannot hold.
+    does nothing. Raises UsageError for a name that is taken, and for data that is not JSON.
     """
     said = done if isinstance(done, SideEffect) else SideEffect(done, data=data)
     problem = json_problem(said.data) or json_problem(said.reply)

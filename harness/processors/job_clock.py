@@ -30,7 +30,7 @@ class JobClock:
 
     @property
     def now(self) -> datetime:
-        """The virtual time of day, in UTC."""
+        """The current virtual time, in UTC."""
         return self._start + timedelta(microseconds=self.clocks.now)
 
     def advance(self, duration: Length) -> None:

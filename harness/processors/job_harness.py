@@ -96,7 +96,7 @@ MOST_JOBS = 100_000
 
 
 class JobHarness(Assertions):
-    """The user's processors under the real worker and maintenance of the reference queue, on virtual time."""
+    """Runs the user's processors on virtual time, with the real worker and maintenance of the reference queue."""
 
     def __init__(
         self,
@@ -214,9 +214,9 @@ class JobHarness(Assertions):
     # what a test sets up --------------------------------------------------------------------------------------------
 
     def register(self, slug: str, processor: JobProcessor | str) -> None:
-        """Let a callable, "module:name" or "path.ts#name" serve a tool.
+        """Set the processor of a tool: a callable, "module:name" or "path.ts#name".
 
-        Raises UsageError, and what the registry refuses; EnvironmentUnavailable where TypeScript finds no Node.
+        Raises UsageError, also for what the registry refuses; EnvironmentUnavailable if TypeScript finds no Node.
         """
         _refuse_no_text(slug, "the name of a tool")
         if slug in self.served:
@@ -234,10 +234,10 @@ class JobHarness(Assertions):
         return self._node.host(process)
 
     def register_celery(self, app: Any) -> CeleryTasks:
-        """Let every task of a Celery application run here: `task.delay()` and `apply_async()` enqueue to this harness.
+        """Run every task of a Celery application here: `task.delay()` and `apply_async()` enqueue to this harness.
 
-        A message is a job of the tool that is called as the task is, with hyphens: `shop-tasks-charge`. Raises
-        UsageError if it is not a Celery application, or has no tasks.
+        A message is a job of the tool named after the task, with hyphens: `shop-tasks-charge`. Raises UsageError
+        if it is not a Celery application, or has no tasks.
         """
         from harness.processors.celery import CeleryTasks
 
@@ -257,10 +257,10 @@ class JobHarness(Assertions):
         unique_key: str | None = None,
         **unknown: Never,
     ) -> JobHandle:
-        """Accept a job; also from inside a processor. A held unique key answers with the job that holds it.
+        """Enqueue a job, also from inside a processor. If its unique key is held, return the job that holds it.
 
-        `start_after` is a length from now or a time of day. Raises UsageError for an unknown tool, and for an input
-        that JSON cannot hold.
+        `start_after` is a duration from now or a datetime. Raises UsageError for an unknown tool, and for an input
+        that is not JSON.
         """
         if unknown:
             name, options = next(iter(unknown)), ("start_after", "priority", "max_attempts", "unique_key")
@@ -305,22 +305,22 @@ class JobHarness(Assertions):
         self._descent.reasons[job.id] = reason
 
     def cancel(self, job: JobHandle | JobId) -> bool:
-        """Cancel a job, as an operator does. False: it has ended already."""
+        """Cancel a job, as an operator does. Returns False if it has already ended."""
         return self._application.cancel(self._id(job))
 
     def retry(self, job: JobHandle | JobId) -> bool:
-        """Open a new attempt budget for a failed or cancelled job, as an operator does. False: it is neither."""
+        """Give a failed or cancelled job new attempts, as an operator does. Returns False if it is neither."""
         return self._application.retry(self._id(job))
 
     # what a test lets go wrong --------------------------------------------------------------------------------------
 
     def crash_worker(self, *, at: str | None = None, job: JobHandle | JobId | None = None) -> None:
-        """Let the worker die: now, or the next time it comes to a place. Another one starts at once.
+        """Crash the worker: now, or the next time it comes to a place. Another one starts at once.
 
         `at` is "before starting", "while running" (where the processor first waits), "before complete" or another verb
-        of a worker, "after complete" (the answer is not heard), or the name of a step or an effect. Nothing that the
-        dead worker was about to do happens; its jobs wait for their lease to run out. A death that never comes fails
-        the test. Raises UsageError for a place that does not exist.
+        of a worker, "after complete" (the reply is lost), or the name of a step or an effect. Nothing that the
+        crashed worker was about to do happens; its jobs wait until their lease runs out. A crash that never happens
+        fails the test. Raises UsageError for a place that does not exist.
         """
         self._refuse()
         if at is None:
@@ -332,7 +332,7 @@ class JobHarness(Assertions):
         self._session.arm()
 
     def deliver_twice(self, job: JobHandle | JobId) -> None:
-        """Let the next delivery of a job arrive twice, so that its processor runs twice at once.
+        """Deliver a job twice next time, so that its processor runs twice at once.
 
         Raises UsageError for a job that has ended.
         """
@@ -348,7 +348,7 @@ class JobHarness(Assertions):
     # what a test lets happen ----------------------------------------------------------------------------------------
 
     def perform_job(self, processor: JobProcessor | str, input: Json) -> JobResult:
-        """Run a processor once, by slug, by name or itself, without the queue; raises what it raises."""
+        """Run a processor, given by slug, by name or directly, once without the queue; its exceptions pass through."""
         registry = self._application.registry
         processor = self.tasks.get(processor, processor) if isinstance(processor, str) else processor
         if isinstance(processor, str) and registry.has_processor(processor):
@@ -372,7 +372,7 @@ class JobHarness(Assertions):
             raise UsageError(str(error)) from None
 
     def work_one(self) -> JobHandle | None:
-        """Let the worker take one due job and bring that attempt to its end. None: no job is due."""
+        """Claim one job that is due, and finish this attempt. Returns None if no job is due."""
         if not self._application.due():
             return None
         before = len(self.history)
@@ -381,10 +381,10 @@ class JobHarness(Assertions):
         return self._handle(claimed[0].job) if claimed else None
 
     def drain(self, *, with_scheduled: bool = False, with_recursion: bool = True, limit: int | None = None) -> Counts:
-        """Work until no job is due, and count how they ended; failures are recorded, not raised.
+        """Work until no job is due, and return counts by outcome; failures are recorded, not raised.
 
-        `with_scheduled` lets time pass for retries and delayed jobs as well, `with_recursion=False` leaves alone what
-        is enqueued meanwhile. `limit` is the most attempts to make; without it, 100 000, and LimitReached beyond.
+        `with_scheduled` also lets time pass for retries and delayed jobs. `with_recursion=False` leaves out jobs that
+        are enqueued meanwhile. `limit` is the most attempts to make; without it, 100 000, and LimitReached beyond.
         """
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise UsageError(f"limit is {clipped(limit)}; give a whole number of at least 1")
@@ -418,16 +418,16 @@ class JobHarness(Assertions):
         return Counts(count_outcomes(events), on_read=on_read)
 
     def run_until_idle(self) -> None:
-        """Let worker and maintenance work, and time pass, until every job is terminal.
+        """Let time pass, and worker and maintenance work, until every job has ended.
 
-        Raises Hung where jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
+        Raises Hung if jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
         job (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
         """
         if self._session.board.live:
             self._work(None, lambda: not self._session.board.live, at_once=False)
 
     def advance(self, duration: Length) -> None:
-        """Let time pass and everything happen that is due meanwhile, in the order of time."""
+        """Let time pass, and run everything that is due in it, in order."""
         length = read_length(duration)
         self._refuse()
         self._application.allow(None)
@@ -438,9 +438,9 @@ class JobHarness(Assertions):
         self._application.check()
 
     def jump(self, duration: Length) -> None:
-        """Move the clock without letting anything act: what is overdue happens when time next passes.
+        """Move the clock and run nothing: what is overdue then happens when time next passes.
 
-        Workers at work on a job notice that they are late, as after a suspended machine; that is no anomaly.
+        Workers that are running a job notice that they are late, as after a suspended machine; that is no anomaly.
         """
         length = read_length(duration)
         self._refuse()
@@ -453,7 +453,7 @@ class JobHarness(Assertions):
 
     @property
     def now(self) -> datetime:
-        """The virtual time of day, in UTC."""
+        """The current virtual time, in UTC."""
         return self._application.moment(self._session.kernel.now)
 
     @property
@@ -593,10 +593,10 @@ class JobHarness(Assertions):
     # explored -------------------------------------------------------------------------------------------------------
 
     def always(self, check: Callable[[JobHarness], object]) -> None:
-        """Judge by a function of your own now, if jobs came before it, and after every event; explored, also at rest.
+        """Call your own check after every event, and now if jobs came before it; in an explored test also at rest.
 
-        False, an AssertionError or `pytest.fail()` is an anomaly. It looks at handles and effects, and lets nothing
-        happen. Raises UsageError if it cannot be called so.
+        It fails by returning False, by an AssertionError or by `pytest.fail()`. It may look at handles and effects,
+        but must not let anything happen. Raises UsageError if it does not take one argument.
         """
         if inspect.iscoroutinefunction(check):
             raise _never_awaited(check)

@@ -114,7 +114,7 @@ class ContractRun:
 
 
 def check_processor(processor: Any, **options: Any) -> ContractReport:
-    """Judge a processor by the whole contract; the options are those of `ContractRun`."""
+    """Check a processor against the whole contract; the options are those of `ContractRun`."""
     return ContractRun(processor, **options).report()
 
 
