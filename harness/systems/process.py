@@ -288,6 +288,7 @@ class SystemProcess:
             **({"rehearses": True} if self.rehearses else {}),
         }
         return {
+            "HOSTNAME": self.name,  # as a pod has it: its name stays when what runs in it starts again
             **self.program.environment,
             **self.endpoint.environment,
             ASKED: json.dumps(asked),

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from socket import create_connection, create_server, socket, socketpair
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -18,7 +19,7 @@ from harness.systems import SystemEngine, _error_in
 from harness.systems.database import on_virtual_time
 from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
 from harness.systems.http_wire import HttpReader, request
-from harness.systems.process import expanded, resolved
+from harness.systems.process import SystemProcess, expanded, programs_of, resolved
 from harness.systems.runtime import is_upkeep
 from harness.systems.traffic import DatabaseSession
 from harness.wiring import is_system_file
@@ -201,6 +202,20 @@ def test_a_command_takes_variables_from_the_environment_of_its_process() -> None
     words = ("--port=$PORT", "${PORT:-8000}", "${HOST:-localhost}", "$OTHER", "${OTHER}", "5$", "$1")
     filled_in = ("--port=4711", "4711", "localhost", "$OTHER", "${OTHER}", "5$", "$1")
     assert expanded(words, {"PORT": "4711"}) == filled_in
+
+
+@pytest.mark.parametrize(("env", "named"), [("", ["w1", "w2", "api"]), ("env: {HOSTNAME: box}\n", ["box"] * 3)])
+def test_each_instance_finds_its_name_in_its_environment(tmp_path: Path, env: str, named: list[str]) -> None:
+    (tmp_path / "schema.sql").write_text("")
+    (tmp_path / "system.yaml").write_text(env + WHOLE)
+    file = read_system_file(str(tmp_path / "system.yaml"))
+    at = SimpleNamespace(environment={}, port=1)
+    with create_server(("127.0.0.1", 0)) as outside:
+        processes = [
+            SystemProcess(name, programs_of(file)[kind], at, order=0, outside=outside, hosts=())
+            for name, kind in (("w1", "worker"), ("w2", "worker"), ("api", "api"))
+        ]
+        assert [process._environment()["HOSTNAME"] for process in processes] == named
 
 
 def test_the_name_of_a_job_is_filled_in_wherever_it_stands() -> None:
