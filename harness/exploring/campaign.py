@@ -37,6 +37,7 @@ from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWI
 from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
 from harness.history.jsonl import dump_history, without_reason
 from harness.invariants import Anomaly
+from harness.printable import printable
 from harness.processors.delivery import effect
 from harness.processors.job_harness import JobHarness
 from harness.run.session import as_on_tape
@@ -72,6 +73,8 @@ SINGLE_SHARE: Final = 0.6
 MOST_SHRINKING: Final = 200
 DIFFERING_SHOWN: Final = 200
 """Characters of each of two lines that differ."""
+ERROR_SHOWN: Final = 100
+"""Characters of an error within a sentence."""
 DIFFERING_BEFORE: Final = 60
 """Of these, before the place where they part."""
 WARMING_RUNS: Final = 20
@@ -154,11 +157,22 @@ class TestExploration:
     """The tools whose processors came to no gate of their own in the undisturbed run."""
     repeated: Counter[str] = field(default_factory=Counter)
     """In how many disturbed runs without an anomaly a side effect came again that comes once undisturbed."""
+    given_up: Counter[str] = field(default_factory=Counter)
+    """By tool whose processor never fails undisturbed, in how many disturbed runs it ended a job as FAILED."""
+    errors: dict[str, str] = field(default_factory=dict)
+    """By such a tool, the first of its errors."""
 
     @property
     def disturbed(self) -> int:
         """How many runs were played in which something was to go wrong."""
         return max(0, self.played - 2)
+
+    def used_up(self) -> Iterator[str]:
+        """Say of which tools a job ended as FAILED by errors that the undisturbed run has not."""
+        for tool, count in self.given_up.items():
+            ended = f"a job of {tool!r} ended as FAILED in {count} of {self.disturbed} disturbed runs"
+            error = " ".join(printable(self.errors[tool]).split())[:ERROR_SHOWN]
+            yield f"{ended}, by an error that it does not have undisturbed ({error})"
 
     def explore(self) -> None:
         """Play the undisturbed test twice, then disturbed ones until one shows an anomaly or the bound is reached.
@@ -205,7 +219,7 @@ class TestExploration:
             seen = self._play(choices, faults)
             self.declared |= seen.declared
             if not seen.anomalies:
-                self.repeated.update(set(seen.repeated) - set(first.repeated))
+                self._note(seen, first)
             if seen.lost:
                 self.lost[seen.lost] = self.lost.get(seen.lost, 0) + 1
                 self.hung += seen.hung
@@ -215,6 +229,13 @@ class TestExploration:
                 if sure is not None:
                     self._shrink(sure, anomaly)
                 return
+
+    def _note(self, seen: PlayedTest, first: PlayedTest) -> None:
+        """Keep what nothing judges: a side effect that came again, a job that its processor's errors used up."""
+        self.repeated.update(set(seen.repeated) - set(first.repeated))
+        used_up = {tool: error for tool, error in seen.given_up if tool not in first.failing}
+        self.given_up.update(used_up.keys())
+        self.errors = {**used_up, **self.errors}
 
     def _made_sure(self, seen: PlayedTest, anomaly: str, left: Sequence[str]) -> PlayedTest | None:
         """Return a run that shows the anomaly whatever earlier runs have `left`; None, and why, where none does."""
@@ -238,7 +259,7 @@ class TestExploration:
         keys = [next((key for key in self.known if fits(key, anomaly)), None) for anomaly in seen.anomalies]
         self.tolerated.update({key: None for key in keys if key is not None})
         new = tuple(anomaly for anomaly, key in zip(seen.anomalies, keys, strict=True) if key is None)
-        return seen if len(new) == len(keys) else replace(seen, anomalies=new, repeated=())
+        return seen if len(new) == len(keys) else replace(seen, anomalies=new, repeated=(), given_up=())
 
     def _compare(self, first: PlayedTest) -> None:
         """Play the undisturbed run once more: where it is another by now, nothing in between was judged."""

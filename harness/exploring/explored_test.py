@@ -310,7 +310,7 @@ class ExploredTest:
         return f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s{rate}{bound}; {how}"
 
     def _unjudged(self) -> Iterator[str]:
-        """Say which repetitions would fail nothing, where nothing was found: a pass is no promise about them."""
+        """Say what would fail nothing, where nothing was found: a pass is no promise about it."""
         campaign = self.campaign
         if campaign.finding is not None or campaign.unsure or not campaign.disturbed:
             return
@@ -321,6 +321,8 @@ class ExploredTest:
         for name, count in campaign.repeated.items():
             repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
             yield f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]"
+        for used_up in campaign.used_up():
+            yield f"{used_up}; to forbid that, call job_harness.always() with a check of its status"
 
     def _gateless(self) -> list[str]:
         """Say inside which processors nothing was disturbed, where nothing was found."""

@@ -36,10 +36,11 @@ from harness.exploring.isolation import (
 )
 from harness.faults import FaultPlan
 from harness.foreign.peer import end_descendants, end_tree
-from harness.history.event import Effect, History, Observed
+from harness.history.event import Call, Effect, History, Observed
 from harness.history.jsonl import dump_history, load_history
 from harness.invariants import Anomaly
 from harness.model.json_value import canonical
+from harness.model.lifecycle import FAILED
 from harness.model.settings import Settings
 from harness.processors.chance import THE_SAME, same_chance
 from harness.processors.demands import VERBS
@@ -94,6 +95,10 @@ class PlayedTest:
     """The tools whose processors came to no gate of their own, where gates were listed."""
     repeated: tuple[str, ...] = ()
     """The side effects that a job had more than once, with the same data."""
+    failing: tuple[str, ...] = ()
+    """The tools of whose attempts one ended by an error of its processor's own."""
+    given_up: tuple[tuple[str, str], ...] = ()
+    """The tools of which a job is FAILED, its last attempt by such an error, and that error."""
     left: tuple[str, ...] | None = None
     """What earlier runs had changed as it began; None: it cannot tell, and `left_behind` says it before each run."""
 
@@ -172,6 +177,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
     # To write a history, and to read what processors load, would cost as much as a fork; of most runs neither is read.
     wanted = isinstance(choices, ListedGates) or harness.anomalies
     effects = [event for event in harness.history.events if isinstance(event, Effect) and event.declared is not None]
+    failing, given_up = _own_failures(harness.history)
     return PlayedTest(
         anomalies=harness.anomalies,
         tape=harness.tape,
@@ -184,6 +190,8 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         script=script_of(harness) if wanted else None,
         declared=bool(effects) or harness.has_own_checks,
         repeated=_repeated(effects),
+        failing=failing,
+        given_up=() if harness.has_own_checks else given_up,
         remembered=tuple(harness.remembered),
         gateless=_gateless(harness.history, choices.gates) if isinstance(choices, ListedGates) else (),
     )
@@ -202,6 +210,31 @@ def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
     """Name the side effects that a job repeated, unless their receiver ignores a repetition."""
     counted = Counter((event.name, event.job, canonical(event.data)) for event in effects if not event.idempotent)
     return tuple(dict.fromkeys(name for (name, _, _), count in counted.items() if count > 1))
+
+
+def _own_failures(history: History) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
+    """Tell the tools with an attempt that its processor failed, and those that were given up after one, with its error.
+
+    One that says itself that another attempt is of no use is not given up: that is its answer.
+    """
+    tools: dict[str, str] = {}
+    ended: dict[str, bool] = {}
+    failing: dict[str, None] = {}
+    given_up: dict[str, tuple[str, str]] = {}
+    for event in history.events:
+        if isinstance(event, Observed) and event.after is not None:
+            tools[event.job] = event.after.tool
+            if event.verb == "fail" and event.after.status is FAILED and ended.get(event.job):
+                given_up[event.job] = event.after.tool, str(event.after.error)
+            else:
+                given_up.pop(event.job, None)
+        elif isinstance(event, Effect) and event.name == "ended":
+            ended[event.job] = event.data == "failure"
+            if ended[event.job] and event.job in tools:
+                failing[tools[event.job]] = None
+        elif isinstance(event, Call) and event.verb == "fail" and event.job and event.arguments[-1:] == (True,):
+            ended[event.job] = False
+    return tuple(failing), tuple(given_up.values())
 
 
 class InChild(BaseException):

@@ -113,8 +113,8 @@ class Player:
             elif type(event) is Effect and event.declared is not None:
                 self.effects[event.name] = None
 
-    def unjudged(self, repeated: Mapping[str, int], *, disturbed: int) -> Iterator[str]:
-        """Say which repetitions would fail nothing: a pass is no promise about them."""
+    def unjudged(self, campaign: TestExploration) -> Iterator[str]:
+        """Say what would fail nothing: a pass is no promise about it."""
         if not self.enqueued:
             yield NOTHING_ENQUEUED
             return
@@ -131,11 +131,13 @@ class Player:
                 yield f"no processor declared the effect {name!r}, which {said} names{near}"
         if not (self.effects or self.checks or forbidden):
             yield NOTHING_DECLARED
-        for name, count in repeated.items():
+        for name, count in campaign.repeated.items():
             yield (
-                f"{name!r} was repeated in {count} of {disturbed} disturbed runs; "
+                f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs; "
                 f"to forbid that: jobHarness({{ atMostOnce: {json.dumps(name)} }})"
             )
+        if not self.checks:
+            yield from (f"{used_up}; to forbid that, check its status in always()" for used_up in campaign.used_up())
 
 
 def explore(
@@ -191,7 +193,7 @@ def _verdict(player: Player, campaign: TestExploration, *, name: str, target: st
         return {**told, "verdict": "inconclusive", "why": lost}
     if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
         return {**told, "verdict": "inconclusive", "why": f"no disturbed run was played within {campaign.seconds:g} s"}
-    unjudged = player.unjudged(campaign.repeated, disturbed=campaign.disturbed) if campaign.disturbed else ()
+    unjudged = player.unjudged(campaign) if campaign.disturbed else ()
     return {**told, "verdict": "pass", "unjudged": list(unjudged)}
 
 

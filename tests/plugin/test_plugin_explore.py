@@ -423,6 +423,31 @@ def test_a_careful_processor_passes_and_the_campaign_says_how_many_runs(suite: p
     result.stdout.fnmatch_lines(["*10 disturbed runs*"])
 
 
+LOCKED = """
+import asyncio
+
+import pytest
+from harness import JobResult, SideEffect, effect
+
+locks = set()
+
+async def pay(job):
+    if job.input in locks:
+        raise RuntimeError("it is\\nlocked")
+    locks.add(job.input)
+    await asyncio.sleep(30)
+    effect(SideEffect("charged", "7", idempotent=True))
+    locks.discard(job.input)
+    return JobResult(success=True)
+
+def test_pay(job_harness):
+    # always
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+"""
+
+
 @pytest.mark.long
 def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> None:
     unjudged = CARELESS.replace("    job_harness.always(charged_once)\n", "")
@@ -431,21 +456,24 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
         test_unjudged=unjudged,
         test_undeclared=unjudged.replace(charge, "paid.append(job.input)"),
         test_harmless="from harness import SideEffect\n" + unjudged.replace(charge, harmless),
+        test_locked=LOCKED,
+        test_locked_and_judged=LOCKED.replace("# always", "job_harness.always(lambda harness: None)"),
     )
     result = suite.runpytest_inprocess("--job-explore=9")
-    result.assert_outcomes(passed=3)
+    result.assert_outcomes(passed=5)
     told = [line for line in result.outlines if "not judged" in line]
-    assert len(told) == 2
+    assert len(told) == 3
     forbid = "let the fixture job_invariants return [[]at_most_once('charged')]"
     repeated = f"'charged' was repeated in * of 9 disturbed runs; to forbid that, {forbid}"
     result.stdout.fnmatch_lines_random(
         [
             f"job-harness: not judged: {repeated} (test_unjudged.py::test_pay)",
             "job-harness: not judged: no processor declared an effect()*; call `effect(*`job-harness docs pytest`*",
+            "*: a job of 'pay' ended as FAILED in * of 9 disturbed *: it is locked); *always() * (test_locked.py::*",
         ]
     )
     strict = suite.runpytest_inprocess("--job-explore=9", "--job-strict")
-    strict.assert_outcomes(passed=1, failed=2)
+    strict.assert_outcomes(passed=2, failed=3)
     strict.stdout.fnmatch_lines([f"--job-strict: not judged: {repeated}"])
     assert explored_test.explore_test("test_harmless.py", ["--job-explore=9"]) is ExitCode.PASS
     assert explored_test.explore_test("test_unjudged.py", ["--job-explore=9"]) is ExitCode.INCONCLUSIVE
