@@ -394,7 +394,7 @@ def _screen(audit: Audit, source: str, arguments: argparse.Namespace, incidents:
             yield Line(f"Replay on a model: job-harness run {shlex.quote(incidents[finding.name])}")
         yield Line("")
     for finding in audit.findings[SCREENS:]:
-        yield Line(f"{finding.name}: {_jobs(finding.jobs)}")
+        yield Line(f"FAIL  {_jobs(finding.jobs)}: {finding.name}: {kind_of(finding.name).sentence}", "bold red")
         yield from (Line(text) for text in wrap("  Here: ", _where(finding), width=80, lines=2))
         if arguments.job is None and finding.first.job is not None:
             yield Line(f"  Whole story: {_again(source, arguments, finding.first.job)}")
@@ -428,8 +428,12 @@ def _tell_story(evidence: Evidence, job: JobId) -> bool:
         return False
     run, began = story
     print(printable(f"Job {job} in {evidence.name}; {_origin(began)}."))
-    for row in rows_of(run.history, job=None, most=WHOLE_STORY):
-        print(printable(f"{moment(row.at):<16} {row.actor:<20} {row.text}"))
+    rows = [
+        (moment(row.at), printable(row.actor), row.text) for row in rows_of(run.history, job=None, most=WHOLE_STORY)
+    ]
+    times, actors = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
+    for at, actor, text in rows:
+        print(printable(f"{at:<{times}}  {actor:<{actors}}  {text}"))
     print()
     return True
 
@@ -557,11 +561,12 @@ def _pages(audits: list[Audit], arguments: argparse.Namespace) -> dict[str, Any]
     for case, (source, finding) in zip(document["cases"], found, strict=True):
         case["scenario"] = ""
         case["replay"] = _again(source, arguments, finding.first.job)
-    return {**document, "verdict": str(_verdict(audits)), "exit_code": int(_verdict(audits).exit_code)}
+    verdict = _verdict(audits)
+    return {**document, "recorded": True, "verdict": str(verdict), "exit_code": int(verdict.exit_code)}
 
 
 def _heading(finding: AuditFinding) -> str:
-    return f"{_jobs(finding.jobs)}; job {finding.first.job} from {_time(finding.began)}"
+    return f"{finding.name}: {_jobs(finding.jobs)}; job {finding.first.job} from {_time(finding.began)}"
 
 
 def _metrics(counted: Iterable[tuple[str, Collection[str], Mapping[str, int]]]) -> str:

@@ -68,6 +68,13 @@ class Drawing:
     minimal: bool = False
     """Whether every deviation was shown to be necessary: without any one of them the anomaly does not happen."""
     notes: tuple[str, ...] = ()
+    recorded: bool = False
+    """Whether production wrote down what happened: nothing replays it, and no engine showed its SQL."""
+
+    @property
+    def again(self) -> str:
+        """Return what its command does."""
+        return "Whole story" if self.recorded else "Replay"
 
 
 def picture(document: Json) -> str:
@@ -112,6 +119,7 @@ def _drawings(document: Json) -> Iterator[Drawing]:
             place=f"{case['scenario']}:{case['line']}" if case["scenario"] else "",
             lead=_gravest(case),
             notes=tuple(text for text in (case["hint"],) if text),
+            recorded=bool(document.get("recorded")),
         )
     for finding in document.get("findings", ()):
         yield Drawing(
@@ -737,6 +745,8 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "here": "" if grid.lead is None else _here(grid.lead),
         "problems": [_text(item) for item in (*run["failures"], *run["uncovered"])],
         "told": [_labelled(item) for item in (*run["told"], *drawing.notes)],
+        "again": drawing.again,
+        "recorded": drawing.recorded,
         "replay": _text(drawing.replay),
         "place": _text(drawing.place),
         "token": run["token"] or "",
@@ -805,7 +815,7 @@ def _issue_text(drawing: Drawing, grid: Grid) -> str:
     told = [_text(line) for line in run["told"] if not (also and line.startswith(ALSO))]
     body = "\n".join([*here, *_told_rows(grid), "", *told, *also])
     fence = "`" * max(3, 1 + _longest_run(body + drawing.replay))
-    lines += [f"{fence}text", body, *([f"Replay: {_text(drawing.replay)}"] if drawing.replay else []), fence]
+    lines += [f"{fence}text", body, *([f"{drawing.again}: {_text(drawing.replay)}"] if drawing.replay else []), fence]
     return "\n".join(lines) + "\n"
 
 

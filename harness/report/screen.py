@@ -488,7 +488,8 @@ def timeline(
     about = "" if job is None else f"job {job}"
     times = max(8, min(len(about), LONGEST_JOB) + 1, max(len(moment(row.at)) for row in rows) + 1)
     cell = (width - times) // len(columns)
-    header = pad(about, times) + "".join(pad(one_line(name), cell) for name in columns)
+    cells = [(about, times), *((one_line(name), cell) for name in columns)]
+    header = "".join(pad(text, width - 1) + " " for text, width in cells)  # A name that is cut touches no other.
     return [Line(header.rstrip(), "bold"), *(_row_line(row, columns, times, cell) for row in rows)]
 
 

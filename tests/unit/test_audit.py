@@ -338,10 +338,12 @@ def names(told: dict[str, Any]) -> dict[str, int]:
 
 
 def test_two_runs_of_a_job_at_once_are_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, told = audited(tmp_path, span("a", 0, 10), span("b", 0, 10), span("a", 5, 12, worker="w2"))
+    job, first = "7986907f-e917-4d78-87f2-daf0e4ba2d0f", "worker-of-the-first-region-1"
+    code, told = audited(tmp_path, span(job, 0, 10, worker=first), span("b", 0, 10), span(job, 5, 12, worker="w2"))
     assert (code, names(told)) == (1, {"concurrent_execution": 1})
     shown = capsys.readouterr().out
-    assert "w2 starts it while w1 still runs it" in shown
+    assert "\njob 7986907f-e… sender               worker-of-the-first… w2\n" in shown, "no name touches the next"
+    assert f"w2 starts it while {first} still runs it" in shown.replace("\n      ", " ")
     assert "Not judged: no_lost_job: a job without a span may be one that was not sampled" in shown
 
 
@@ -500,7 +502,8 @@ def test_what_has_no_screen_has_its_first_job_and_the_command_for_its_story(
     monkeypatch.setattr("harness.cli.audit_command.SCREENS", 0)
     audited(tmp_path, span("a", 0, 10), span("a", 5, 12, worker="w2"))
     shown = capsys.readouterr().out
-    assert "concurrent_execution: 1 job\n  Here: job a, 2023-11-14 22:13:25 UTC: w2 starts it while" in shown
+    assert "FAIL  1 job: concurrent_execution: Two workers run the same job at once.\n" in shown
+    assert "  Here: job a, 2023-11-14 22:13:25 UTC: w2 starts it while w1 still runs it\n" in shown
     assert f"  Whole story: job-harness audit {tmp_path / 'spans.json'} --job a\n" in shown
     assert moment(-2858) == "t-0.002858s"
 
@@ -554,6 +557,9 @@ def test_an_anomaly_is_written_as_a_scenario_that_replays(tmp_path: Path) -> Non
 
 def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenario = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
+    assert 'replay-label">Whole story</span>' in page.read_text(), "nothing replays it"
+    assert "concurrent_execution: 1 job; job" in page.read_text(), "the list on top says what is wrong"
+    assert "The SQL of a step" not in page.read_text()
     file = tmp_path / "run.jsonl"
     main(["run", str(scenario), "--engine", "memory+stale-complete", "--no-controls", "--history", str(file)])
     assert main(["audit", str(file), "--json", str(tmp_path / "out.json")]) == 1
