@@ -77,7 +77,8 @@ class JobRun:
 @dataclass(slots=True)
 class _Spans:
     runs: dict[JobId, list[JobRun]] = field(default_factory=dict)
-    sent: dict[JobId, Instant] = field(default_factory=dict)
+    sent: dict[JobId, tuple[Instant, str]] = field(default_factory=dict)
+    """When each job was sent, and who sent it."""
     received: dict[JobId, list[JobRun]] = field(default_factory=dict)
     """Spans of `receive`: runs only of a job that has no other, as where an instrumentation calls its runs so."""
     last: Instant = 0
@@ -119,22 +120,19 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
             f"{path}: none of its spans is a run of a job ({spans.nameless} name no job{endless})",
             hint=f"A run is a consumer's span with one of {', '.join(JOB_ATTRIBUTES)}; --job-attribute names another.",
         )
-    skew = _skew(spans)
-    notes = [
-        f"clocks of hosts differ by {format_duration(skew)} at least" if skew else "no sign that clocks of hosts differ"
-    ]
+    clocks = _Clocks.of(spans)
+    notes = [clocks.widest or "no sign that clocks of hosts differ"]
     notes += [f"left out because they name no job: {spans.nameless} of the consumers' spans"] if spans.nameless else []
     notes += [f"left out because they have no end: {spans.endless} of the consumers' spans"] if spans.endless else []
     notes += [f"not counted as runs, for they are parts of one: {spans.parts} spans"] if spans.parts else []
     notes += [f"counted once although the file repeats them: {spans.twice} spans"] if spans.twice else []
     notes += [f"not counted as runs, for their jobs have others: {received} spans of `receive`"] if received else []
-    shifted = Counter[str]()
+    shifted = Counter[JobId]()
     runs = {
-        job: _apart(sorted(own, key=lambda run: (run.began, run.ended)), skew, shifted)
+        job: _apart(sorted(own, key=lambda run: (run.began, run.ended)), clocks, shifted)
         for job, own in spans.runs.items()
     }
-    if shifted["within"]:
-        notes.append(f"not judged because clocks alone may explain them: {shifted['within']} overlaps")
+    notes += _of_shifted(shifted)
     return Evidence(
         name=f"the spans of {path.name}",
         shows=SHOWS,
@@ -145,22 +143,63 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     )
 
 
-def _skew(spans: _Spans) -> Instant:
-    """Return by how much a job seems to have begun before it was sent, at most."""
-    early = (spans.sent[job] - min(run.began for run in runs) for job, runs in spans.runs.items() if job in spans.sent)
-    return max(0, *early, 0)
+@dataclass(frozen=True, slots=True)
+class _Clocks:
+    """By how much the clock of each host is known to differ from another one, at least."""
+
+    off: Mapping[str, Instant]
+    widest: str
+    """The largest difference, in words; empty where there is no sign of any."""
+
+    @classmethod
+    def of(cls, spans: _Spans) -> _Clocks:
+        """Compare when jobs were sent with when they began: none begins before it was sent."""
+        off: dict[str, Instant] = {}
+        widest, told = 0, ""
+        for job in spans.runs.keys() & spans.sent.keys():
+            at, sender = spans.sent[job]
+            first = min(spans.runs[job], key=lambda run: run.began)
+            early = at - first.began
+            for host in (sender, first.worker) if early > 0 else ():
+                off[host] = max(early, off.get(host, 0))
+            if (early, job) > (widest, told):
+                widest, told = early, job
+        return cls(off, cls._words(spans, widest, told) if widest else "")
+
+    @staticmethod
+    def _words(spans: _Spans, early: Instant, job: JobId) -> str:
+        first = min(spans.runs[job], key=lambda run: run.began)
+        return (
+            f"clocks of hosts differ by {format_duration(early)} at least: {first.worker} began the job {job} so long "
+            f"before {spans.sent[job][1]} sent it"
+        )
+
+    def may_explain(self, overlap: Instant, one: str, other: str) -> bool:
+        """Whether two hosts may seem to be at work at once for so long and never were."""
+        return one != other and 0 < overlap <= max(self.off.get(one, 0), self.off.get(other, 0))
 
 
-def _apart(runs: list[JobRun], skew: Instant, shifted: Counter[str]) -> list[JobRun]:
+def _apart(runs: list[JobRun], clocks: _Clocks, shifted: Counter[JobId]) -> list[JobRun]:
     """Let a run begin where the one before it ended, where clocks alone may be why it seems to have begun before."""
     told = runs[:1]
     for before, run in pairwise(runs):
         overlap = min(before.ended, run.ended) - run.began
-        if before.worker != run.worker and 0 < overlap <= skew:
-            shifted["within"] += 1
+        if clocks.may_explain(overlap, before.worker, run.worker):
+            shifted[run.job] += 1
             run = replace(run, began=before.ended, ended=max(run.ended, before.ended))
         told.append(run)
     return told
+
+
+def _of_shifted(shifted: Counter[JobId]) -> list[str]:
+    """Say which overlaps are not judged, and what is shown in their place."""
+    if not shifted:
+        return []
+    overlaps = f"{shifted.total()} overlap{'' if shifted.total() == 1 else 's'}"
+    told = (
+        f"of runs, such as of the job {min(shifted)}: the later run is told as if it began when the earlier one ended"
+    )
+    return [f"not judged because clocks alone may explain it: {overlaps} {told}"]
 
 
 # spans to events ------------------------------------------------------------------------------------------------------
@@ -168,7 +207,7 @@ def _apart(runs: list[JobRun], skew: Instant, shifted: Counter[str]) -> list[Job
 
 def _events(
     runs: Mapping[JobId, list[JobRun]],
-    sent: Mapping[JobId, Instant],
+    sent: Mapping[JobId, tuple[Instant, str]],
     since: Instant | None,
     jobs: Collection[JobId] | None,
 ) -> Iterator[Event]:
@@ -186,7 +225,7 @@ def _events(
 class _Teller:
     """Tells runs as events: what is at work, and how the job stands by what its runs came to."""
 
-    def __init__(self, sent: Mapping[JobId, Instant]) -> None:
+    def __init__(self, sent: Mapping[JobId, tuple[Instant, str]]) -> None:
         self._sent = sent
         self._chronicle = Chronicle()
         self._rows: dict[JobId, JobView] = {}
@@ -201,7 +240,7 @@ class _Teller:
         names[run.span] = worker
         before = self._rows.get(run.job)
         if before is None:
-            created = min(at, self._sent.get(run.job, at))
+            created = min(at, self._sent[run.job][0]) if run.job in self._sent else at
             before = blank(run.job, tool=run.tool, created_at=created, start_after=created)
             yield from self._chronicle.change(created, "sender", None, before)
         after = before._replace(
@@ -269,7 +308,8 @@ def _take(spans: _Spans, resource: Mapping[str, Any], span: Mapping[str, Any], a
     spans.seen.add(number)
     spans.last = max(spans.last, ended)
     if kind == PRODUCER:
-        spans.sent[job] = min(began, spans.sent.get(job, began))
+        sent = began, _worker(own, resource)
+        spans.sent[job] = min(sent, spans.sent.get(job, sent))
         return
     tool = next((str(own[name]) for name in TOOL_ATTRIBUTES if name in own), str(span.get("name") or "job"))
     parent = f"{trace}/{span.get('parentSpanId')}"

@@ -418,7 +418,7 @@ def _summary(audit: Audit) -> Iterator[Line]:
     for name, why in audit.not_judged:
         yield from (Line(text) for text in wrap("Not judged: ", f"{name}: {why}", width=80, lines=2))
     for note in audit.notes:
-        yield from (Line(text) for text in wrap("Note: ", note, width=80, lines=2))
+        yield from (Line(text) for text in wrap("Note: ", note, width=80, lines=3))
 
 
 def _tell_story(evidence: Evidence, job: JobId) -> bool:
