@@ -15,7 +15,7 @@ from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Evidence
 from harness.faults import excuses
 from harness.history.event import Call, Effect, Event, History, Observed, Return
 from harness.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity, stepwise
-from harness.model.duration import HOUR, SECOND, Duration, Instant
+from harness.model.duration import HOUR, MINUTE, SECOND, Duration, Instant, format_duration, rounded
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -28,10 +28,17 @@ DUE_WITHIN: Final[Duration] = SECOND
 """Many tables keep times to the second, and a worker's clock is not the database's."""
 SHOWN_EACH: Final = 10
 """Of each anomaly, at most this many jobs are named; the rest is counted."""
+NAMED: Final = 3
+"""Of jobs that a note is about, this many are named."""
 MOST_ANOMALIES: Final = 100_000
 """Beyond it nothing is judged: the source, or how it is read, is wrong as a whole."""
 STOPPED: Final = f"stopped after {MOST_ANOMALIES} anomalies: nothing that came later is judged"
 NOT_SHOWN: Final = (Documented("the evidence does not show it"),)
+AHEAD: Final[Duration] = 5 * MINUTE
+"""How far a time of what has happened may lie after the audit; a time zone is a quarter of an hour off at least."""
+_PAST: Final = ("created_at", "started_at", "completed_at")
+_OVERDUE: Final = ("job_stuck", "job_never_run")
+"""What is said of a job that should have moved long ago."""
 _TIMES: Final = ("created_at", "start_after", "started_at", "lease_until", "completed_at", "expires_at")
 
 
@@ -105,6 +112,10 @@ class Auditor:
         """Whether it found so much that it judged no further."""
         self.timeless = 0
         """How many jobs were completed and do not say when that was, or when they were claimed."""
+        self._named: list[JobId] = []
+        """The first of these."""
+        self._latest: tuple[Instant, str, JobId] = (0, "", "")
+        """The latest time that is told of something that has happened, what it is of, and the job."""
         self.first: Instant | None = None
         self.last: Instant | None = None
 
@@ -142,8 +153,8 @@ class Auditor:
         before = event.before
         # What stood before the source began counts where it is first met; of a job that had ended nothing is kept.
         self.jobs += before is None or (event.job not in self._open and not before.terminal)
-        if after is not None and after.status is Status.COMPLETED and None in (after.started_at, after.completed_at):
-            self.timeless += before is None or before.status is not Status.COMPLETED
+        if after is not None:
+            self._look_at_times(before, after)
         if after is None or (after.terminal and after.agrees):
             self._open.pop(event.job, None)
             self._judge.forget(event.job)
@@ -152,6 +163,17 @@ class Auditor:
         if event.verb == "claim":
             key = (after.tool, after.priority)
             self._claimed[key] = max(self._claimed.get(key, 0), after.start_after)
+
+    def _look_at_times(self, before: JobView | None, after: JobView) -> None:
+        completed = after.status is Status.COMPLETED and (before is None or before.status is not Status.COMPLETED)
+        if completed and None in (after.started_at, after.completed_at):
+            self.timeless += 1
+            if self.timeless <= NAMED:
+                self._named.append(after.id)
+        for name in _PAST:
+            at = getattr(after, name)
+            if at is not None and at > self._latest[0]:
+                self._latest = at, name, after.id
 
     def overdue(self, now: Instant) -> dict[JobId, JobView]:
         """Return the unfinished jobs that should have moved long ago, or never will."""
@@ -205,7 +227,15 @@ class Auditor:
         notes = [STOPPED] if self.stopped else []
         if self.timeless and "completed_before_started" in self._shows:
             jobs = f"{self.timeless} job{'' if self.timeless == 1 else 's'}"
-            notes.append(f"not judged for completed_before_started: {jobs} without started_at or completed_at")
+            few = ", ".join(self._named) + ("" if self.timeless <= NAMED else ", ...")
+            notes.append(f"not judged for completed_before_started: {jobs} without started_at or completed_at ({few})")
+        at, name, job = self._latest
+        ahead = 0 if self._evidence.rests else at - self._evidence.now()
+        if ahead > AHEAD:
+            notes.append(
+                f"a clock or a time zone is wrong: {name} of the job {job} is {format_duration(rounded(ahead))} after "
+                "the time of this audit"
+            )
         running = (view for view in self._open.values() if view.status is Status.PROCESSING and view.agrees)
         unknown = 0 if self._evidence.rests else sum(_held_since(view) is None for view in running)
         if unknown and "job_stuck" in self._shows:
@@ -222,6 +252,8 @@ class Auditor:
         compared = "tables_disagree" in self._shows
         return [
             anomaly
+            if self._evidence.rests or anomaly.name not in _OVERDUE or anomaly.job is None
+            else anomaly._replace(message=_since_when(late[anomaly.job], now))
             for anomaly in judge.anomalies
             if anomaly.job is None or not compared or late[anomaly.job].agrees is (anomaly.invariant != "tables_agree")
         ]
@@ -286,6 +318,16 @@ def _invariants(shows: Collection[str], kind: Kind, *, steps: bool) -> tuple[Inv
 def _held_since(view: JobView) -> Instant | None:
     """Return from when on a running job is late: the end of its claim, or the beginning of one without an end."""
     return view.started_at if view.lease_until in (None, NEVER) else view.lease_until
+
+
+def _since_when(view: JobView, now: Instant) -> str:
+    """Say for how long an unfinished job has been late."""
+    since = view.start_after if view.status is Status.PENDING else _held_since(view) or now
+    ago = format_duration(rounded(now - since))
+    if view.status is Status.PENDING:
+        return f"it is PENDING and has been due for {ago}, and jobs that were due later were claimed"
+    endless = view.lease_until in (None, NEVER)
+    return f"it is PROCESSING, and {'was claimed' if endless else 'its claim ended'} {ago} ago"
 
 
 def _suspects(anomalies: Iterable[Anomaly]) -> dict[str, list[Suspect]]:

@@ -17,7 +17,7 @@ from harness.errors import UsageError
 from harness.history.event import Call, Effect, Event, Observed, Phase, Return
 from harness.history.jsonl import dump_history
 from harness.history.outcome import Outcome
-from harness.model.duration import HOUR, SECOND
+from harness.model.duration import HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import Status
 from harness.port import JobRequest
@@ -182,6 +182,7 @@ def test_a_claim_of_unknown_time_is_stuck_by_its_end_and_waits_for_nothing() -> 
     other = RUNS._replace(id="other", start_after=T + 9 * HOUR, started_at=T + 9 * HOUR, lease_until=T + 11 * HOUR)
     stuck = standing(ends, endless._replace(lease_until=None), other).findings
     assert [(each.name, each.first.job, each.jobs) for each in stuck] == [("job_stuck", "ends", 1)]
+    assert stuck[0].first.message == "it is PROCESSING, and its claim ended 9h59m ago"
     told = "not judged for job_stuck: 1 PROCESSING job without started_at and lease_until"
     assert told in standing(ends, endless._replace(lease_until=None), other).notes
 
@@ -199,9 +200,17 @@ def test_when_a_job_ended_is_judged_only_where_it_says_so() -> None:
     bare = [DONE._replace(id=str(n), **{name: None}) for n, name in enumerate(("started_at", "completed_at"))]
     audit = standing(*bare, view("PENDING"))
     assert audit.findings == ()
-    told = "not judged for completed_before_started: 2 jobs without started_at or completed_at"
+    told = "not judged for completed_before_started: 2 jobs without started_at or completed_at (0, 1)"
     assert told in audit.notes
     assert standing(DONE._replace(completed_at=T)).findings[0].name == "completed_before_started"
+
+
+def test_what_has_happened_after_the_audit_is_a_wrong_clock() -> None:
+    ahead = DONE._replace(completed_at=T + 10 * HOUR + 5 * MINUTE)
+    assert standing(ahead).notes == (), "clocks differ by a little"
+    assert standing(ahead._replace(completed_at=T + 15 * HOUR), DONE._replace(id="b")).notes == (
+        "a clock or a time zone is wrong: completed_at of the job a is 5h after the time of this audit",
+    )
 
 
 @pytest.mark.parametrize(
