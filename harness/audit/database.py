@@ -17,7 +17,7 @@ from typing import Any, Final
 import psycopg
 
 from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Chronicle, Evidence, blank
-from harness.audit.job_table import DescribedTable, Reading
+from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Event
 from harness.model.duration import DAY, Duration, Instant
@@ -72,6 +72,7 @@ SHOWN_BY_LOG: Final[Mapping[str, frozenset[str]]] = {
     "stale_release": frozenset({"lease_until", "attempts"}),
     "live_job_deleted": frozenset(),
 }
+_UNFINISHED: Final = (Status.PENDING, Status.PROCESSING)
 _FENCING: Final = frozenset({"stale_complete", "stale_fail", "stale_heartbeat", "stale_release"})
 _SILENT: Final[Mapping[str, str]] = {
     "legal_transition": "a row shows how it stands, and not what it was before",
@@ -123,13 +124,14 @@ _UNREACHABLE: Final = ("08", "28", "3D", "57P")
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def _explained(table: DescribedTable | None = None) -> Iterator[None]:
+    """Say in our own words what PostgreSQL says of a query, which is made of this description."""
     try:
         yield
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName) as error:
+        called = f"{table.path}: " if table is not None and table.path else ""
         raise UsageError(
-            f"the database has no such table or column: {_words(error)}",
-            hint="The description may be for another release: describe your own table (docs/audit.md).",
+            f"{called}the database has no such table or column: {_words(error)}", hint=_where_else(table)
         ) from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise EnvironmentUnavailable(
@@ -150,8 +152,21 @@ def _explained() -> Iterator[None]:
         raise EnvironmentUnavailable(f"PostgreSQL refuses: {_words(error)}") from None
 
 
+def _where_else(table: DescribedTable | None) -> str:
+    """Say what may fit where a description does not."""
+    if table is not None and table.path:
+        return "Correct `table` or `columns` of that file, or name the database that has them by --database."
+    known = [(name, job_table(name)) for name in known_tables()] if table is not None else []
+    same = [name for name, each in known if table is not None and each.table == table.table and each != table]
+    another = f"For another release try {' or '.join(same)}. " if same else ""
+    return f"{another}For another schema or release, or a table of your own, describe it (docs/audit.md)."
+
+
 def _words(error: psycopg.Error) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    """Return what PostgreSQL says, without the statement, of which its text shows a part."""
+    said, hint = error.diag.message_primary, error.diag.message_hint
+    text = str(error) if said is None else f"{said} ({hint})" if hint else said
+    return " ".join(text.split()) or type(error).__name__
 
 
 class Snapshot:
@@ -176,10 +191,12 @@ class Snapshot:
             self._connection.execute("SELECT set_config('TimeZone', %s, true)", (table.time_zone,))
         return Reading(self.value("SELECT current_setting('TimeZone')"), notes, chosen=table.time_zone is not None)
 
-    def rows(self, text: str, values: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
-        """Read rows through a cursor; the query's parameters are `%(name)s`."""
+    def rows(
+        self, text: str, values: Mapping[str, Any], *, of: DescribedTable | None = None
+    ) -> Iterator[tuple[Any, ...]]:
+        """Read rows through a cursor; the query's parameters are `%(name)s`, and what it reads is described so."""
         self._cursors += 1
-        with _explained(), self._connection.cursor(name=f"audit_{self._cursors}") as cursor:
+        with _explained(of), self._connection.cursor(name=f"audit_{self._cursors}") as cursor:
             cursor.itersize = AT_ONCE
             cursor.execute(text.encode(), values)
             yield from cursor
@@ -189,7 +206,7 @@ class Snapshot:
 
 
 def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | None = None) -> Evidence:
-    """Return what a table shows. With `since`, only jobs that changed after that."""
+    """Return what a table shows. With `since`, only jobs that changed after that, and those that have not ended."""
     described = frozenset(table.columns)
     kinds = _OF_CHANGES if table.changes else _OF_ROWS
     reader = _changes if table.changes else _standing
@@ -238,8 +255,12 @@ def _wanted(table: DescribedTable, since: Instant | None, jobs: Collection[JobId
                 hint="Describe created_at, started_at or completed_at, or leave --since out.",
             )
         latest = ", ".join(f"({_literal(table.columns[name])})" for name in times)
-        wanted.append(f"GREATEST({latest}) >= to_timestamp(%(since)s)")
+        recent = f"GREATEST({latest}) >= to_timestamp(%(since)s)"
         values["since"] = since / 1_000_000
+        if not table.changes:  # A job that hangs has not changed for long: it is what an audit is there to find.
+            recent = f"({recent} OR ({_literal(table.columns['status'])})::text = ANY(%(unfinished)s))"
+            values["unfinished"] = [name for name, status in table.status.items() if status in _UNFINISHED]
+        wanted.append(recent)
     return f" WHERE {' AND '.join(wanted)}" if wanted else "", values
 
 
@@ -257,7 +278,7 @@ def _refuse_shared_ids(session: Snapshot, table: DescribedTable, since: Instant 
         f"SELECT ({_literal(table.columns['id'])})::text, count(*) FROM {_literal(table.rows)} AS job{where} "
         f"GROUP BY 1 HAVING count(*) > 1 OR ({_literal(table.columns['id'])})::text IS NULL LIMIT 1"
     )
-    for job, count in session.rows(text, values):
+    for job, count in session.rows(text, values, of=table):
         told = "the id of a row is NULL" if job is None else f"{count} rows have the id {job}"
         raise UsageError(
             f"{table.path or table.name}: {told}",
@@ -277,7 +298,7 @@ def _standing(
     if jobs is None:
         _refuse_shared_ids(session, table, since)
     chronicle = Chronicle()
-    for (entry,) in session.rows(*_query(table, since, jobs)):
+    for (entry,) in session.rows(*_query(table, since, jobs), of=table):
         view = table.view(entry, reading)
         if view is not None:
             yield from life_of(view, chronicle, worker=view.worker or UNKNOWN_WRITER)
@@ -346,7 +367,7 @@ def _changes(
     """Tell what rows tell, one change each; a claim stands until one of them ends it."""
     chronicle = Chronicle()
     known: dict[JobId, JobView] = {}
-    for (entry,) in session.rows(*_query(table, since, jobs)):
+    for (entry,) in session.rows(*_query(table, since, jobs), of=table):
         after = table.view(entry, reading)
         at = None if entry.get("at") is None else reading.instant(entry["at"], f"at of the job {entry['id']}")
         if after is None or at is None:

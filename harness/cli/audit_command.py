@@ -77,7 +77,12 @@ def _read_options(parser: argparse.ArgumentParser) -> None:
         metavar="DSN",
         help="the database, which is only read (default: DATABASE_URL; JOB_HARNESS_DSN is for runs)",
     )
-    add("--since", metavar="WHEN", help="only what happened since then: a time (2026-01-31T08:00Z) or a duration (2d)")
+    add(
+        "--since",
+        metavar="WHEN",
+        help="only what happened since then, a time (2026-01-31T08:00Z) or a duration (2d); of a table also jobs "
+        "that have not ended",
+    )
     add("--job", metavar="ID", help="show the whole history of one job")
     add(
         "--job-attribute",

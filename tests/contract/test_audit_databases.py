@@ -291,6 +291,12 @@ def test_printing_what_installs_changes_nothing(
         (lambda text: text.replace("table: mail_jobs", "table: male_jobs"), 2, 'relation "male_jobs" does not exist'),
         (lambda text: text.replace("done: COMPLETED, ", ""), 2, "`status` does not say what 'done' means"),
         (lambda text: text.replace("job.run_at", "job.run_at +"), 2, "PostgreSQL refuses an expression"),
+        (
+            lambda text: text.replace("job.run_at", "job.runs_at"),
+            2,
+            "mail.yaml: the database has no such table or column",
+        ),
+        (lambda text: text.replace("job.run_at", "job.runs_at"), 2, "Correct `table` or `columns` of that file"),
         (lambda text: text.replace("job.created_at", "job.id"), 2, "created_at of the job 1 is 1, which is not a time"),
         (lambda text: text.replace("job.attempts", "job.state"), 2, "attempts of the job 1 is 'done', which is no"),
         (lambda text: text.replace("id: job.id", "id: job.state"), 2, "mail.yaml: 2 rows have the id done"),
@@ -323,6 +329,7 @@ def test_a_time_without_a_zone_is_in_that_of_the_database(mail: Mail, capsys: py
     assert mail.audit(mail.described, "--since", "1h")[2].count('"jobs": 1') == 1
     Path(mail.described).write_text(TABLE.replace("table:", "time_zone: UTC\ntable:"))
     assert mail.audit(mail.described)[:2] == (1, {"job_stuck": 1}), "as it is described, its claim ended hours ago"
+    assert mail.audit(mail.described, "--since", "1m")[:2] == (1, {"job_stuck": 1}), "what hangs has not changed since"
     for change in ("--uninstall", "--install"):
         assert main(["audit", change, mail.described, "--database", mail.url, "--yes"]) == 0
     mail.run("api", "UPDATE mail_jobs SET result = 'half'")
@@ -359,6 +366,15 @@ def test_a_database_has_one_log_which_can_always_be_removed(mail: Mail, capsys: 
     left = mail.run("api", "SELECT relname FROM pg_class WHERE relname LIKE 'job_harness%%'")
     left += mail.run("api", "SELECT proname FROM pg_proc WHERE proname LIKE 'job_harness%%'")
     assert left == []
+
+
+def test_tables_of_another_release_name_the_description_that_may_fit(
+    mail: Mail, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mail.run("api", "CREATE SCHEMA pgboss; CREATE TABLE pgboss.job (id uuid)")
+    assert main(["audit", "pgboss", "--database", mail.url]) == 2
+    told = capsys.readouterr().err
+    assert "no such table or column: column job.state does not exist\n  For another release try pgboss10." in told
 
 
 def test_a_role_without_rights_is_told(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:

@@ -305,6 +305,9 @@ def test_a_time_from_which_on_to_judge_needs_a_time_that_is_described() -> None:
     )
     with pytest.raises(UsageError, match="--since: x describes no time"):
         _wanted(table, T, None)
+    where, values = _wanted(job_table("pgboss"), T, None)
+    assert where.endswith(" >= to_timestamp(%(since)s) OR (job.state)::text = ANY(%(unfinished)s))")
+    assert values["unfinished"] == ["created", "retry", "active"], "what hangs has not changed for long"
 
 
 def test_what_is_not_judged_names_the_column_that_is_missing() -> None:
@@ -362,6 +365,7 @@ def test_two_runs_at_once_in_one_process_are_found(tmp_path: Path) -> None:
 
 def test_an_overlap_within_the_difference_of_clocks_is_not_judged(tmp_path: Path) -> None:
     early = span("other", -2, 1, worker="w2"), span("other", 0, 0.001, worker="api", kind=4)
+    others = span("b", 0, 10), span("b", 9, 12, worker="w3")
     code, told = audited(tmp_path, span("a", 0, 10), span("a", 9, 12, worker="w2", code=0), *early)
     notes = told["sources"][0]["notes"]
     assert notes[0] == "clocks of hosts differ by 2s at least: w2 began the job other so long before api sent it"
@@ -370,20 +374,19 @@ def test_an_overlap_within_the_difference_of_clocks_is_not_judged(tmp_path: Path
     )
     assert "concurrent_execution" not in names(told)
     assert code == 1, "the second run of a job that had succeeded is still told"
+    assert names(audited(tmp_path, *early, *others)[1]) == {"concurrent_execution": 1}, "w1 and w3 have the right time"
 
 
 def test_a_retry_after_a_failure_is_right_and_a_run_after_a_success_is_not(tmp_path: Path) -> None:
     retried = span("a", 0, 1, code=2), span("a", 5, 6), span("c", 0, 1, **{"celery.retry.reason": "x"}), span("c", 2, 3)
     assert audited(tmp_path, *retried)[0] == 0
     code, told = audited(tmp_path, *retried, span("b", 0, 1), span("b", 5, 6, worker="w2"))
-    others = span("b", 0, 10), span("b", 9, 12, worker="w3")
     assert (code, names(told)) == (1, {"terminal_job_revived": 1})
 
 
 def bullmq(began: float, *events: str, queue: str = "mail", worker: str = "w1", own: bool = True) -> Any:
     """Return a group of one span of job 7, as BullMQ writes it or, not `own`, as another instrumentation of it does."""
     names = ("bullmq.job.id", "bullmq.queue.name") if own else ("messaging.message.id", "messaging.destination.name")
-    assert names(audited(tmp_path, *early, *others)[1]) == {"concurrent_execution": 1}, "w1 and w3 have the right time"
     group = span("", began, began + 10, worker=worker, **dict(zip(names, ("7", queue), strict=True)))
     one = group["scopeSpans"][0]["spans"][0]
     one["attributes"] += [] if own else [{"key": "messaging.system", "value": {"stringValue": "bullmq"}}]
@@ -554,6 +557,9 @@ def test_hostile_text_in_a_job_is_shown_as_text(tmp_path: Path, capsys: pytest.C
     assert audited(tmp_path, *groups, options=options)[0] == 1
     assert "\x1b" not in capsys.readouterr().out
     assert "<img" not in page.read_text()
+    assert 'replay-label">Whole story</span>' in page.read_text(), "nothing replays it"
+    assert "concurrent_execution: 1 job; job" in page.read_text(), "the list on top says what is wrong"
+    assert "The SQL of a step" not in page.read_text()
     assert metrics.read_text().endswith("# EOF\n")
     assert '{anomaly="concurrent_execution",source="the spans of spans.json"} 1\n' in metrics.read_text()
 
@@ -570,9 +576,6 @@ def test_an_anomaly_is_written_as_a_scenario_that_replays(tmp_path: Path) -> Non
 
 def test_a_history_of_a_wrong_queue_is_judged_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenario = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
-    assert 'replay-label">Whole story</span>' in page.read_text(), "nothing replays it"
-    assert "concurrent_execution: 1 job; job" in page.read_text(), "the list on top says what is wrong"
-    assert "The SQL of a step" not in page.read_text()
     file = tmp_path / "run.jsonl"
     main(["run", str(scenario), "--engine", "memory+stale-complete", "--no-controls", "--history", str(file)])
     assert main(["audit", str(file), "--json", str(tmp_path / "out.json")]) == 1
