@@ -372,7 +372,7 @@ def _changes(
         at = None if entry.get("at") is None else reading.instant(entry["at"], f"at of the job {entry['id']}")
         if after is None or at is None:
             continue
-        before = known.get(after.id)
+        before, writer = known.get(after.id), after.worker or UNKNOWN_WRITER
         claims = after.status is Status.PROCESSING
         after = after._replace(
             created_at=at if before is None else before.created_at,
@@ -381,11 +381,11 @@ def _changes(
             attempts=(0 if before is None else before.attempts) + claims,
             started_at=at if claims else None,
             lease_until=(after.lease_until or NEVER) if claims else None,
-            worker=UNKNOWN_WRITER if claims else None,
+            worker=writer if claims else None,
             completed_at=at if after.terminal else None,
         )
         known[after.id] = after
-        yield from chronicle.change(at, UNKNOWN_WRITER, before, after)
+        yield from chronicle.change(at, writer, before, after)
 
 
 # the log --------------------------------------------------------------------------------------------------------------

@@ -115,7 +115,7 @@ class Auditor:
         self._named: list[JobId] = []
         """The first of these."""
         self._latest: tuple[Instant, str, JobId] = (0, "", "")
-        """The latest time that is told of something that has happened, what it is of, and the job."""
+        """The latest time of what has happened, its column, and the job."""
         self.first: Instant | None = None
         self.last: Instant | None = None
 

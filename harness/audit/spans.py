@@ -91,6 +91,8 @@ class _Spans:
     parts: int = 0
     """Spans within a run of the same job."""
     seen: set[str] = field(default_factory=set)
+    cut: int = 0
+    """The line at which the file ends in the midst of a document; 0 where it does not."""
 
     def settle(self) -> int:
         """Take what was received for runs where nothing else is one; return how many spans are none."""
@@ -140,6 +142,9 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
         read=lambda jobs: _events(runs, spans.sent, since, jobs),
         now=lambda: spans.last,
         notes=notes,
+        gap=f"line {spans.cut} is cut, and left out: the file is still being written, or was not copied to its end"
+        if spans.cut
+        else "",
     )
 
 
@@ -276,6 +281,9 @@ _ACTIVE: Final = blank("", Status.PROCESSING).queue_state
 def _read(path: Path, attributes: tuple[str, ...]) -> _Spans:
     spans = _Spans()
     for number, document in _documents(path):
+        if document is _CUT_OFF:
+            spans.cut = number
+            continue
         try:
             for resource, span in _spans_of(document):
                 _take(spans, resource, span, attributes)
@@ -392,7 +400,8 @@ def _instant(span: Mapping[str, Any], name: str) -> Instant:
 
 _HINT: Final = (
     "Expected OTLP as the collector's file exporter writes it: JSON, one document a line, or protobuf. "
-    "Rows of jobs are read from their database: name the table, and --database."
+    "Rows of jobs are read from their database: name the table, and --database. Events of jobs are brought into a "
+    "table, or become spans, as in docs/audit.md#events-of-jobs."
 )
 
 
@@ -402,8 +411,8 @@ _ROWS_HINT: Final = (
 )
 
 
-_JSON: Final = re.compile(rb'\s*\{\s*["}]')
-"""How JSON begins; a message in protobuf may begin with a line feed and a brace as well."""
+_JSON: Final = re.compile(rb'(\xef\xbb\xbf)?\s*\{\s*["}]')
+"""How JSON begins, perhaps behind a byte order mark; a message in protobuf may begin with a line feed and a brace."""
 _FIRST_FIELD: Final = b"\n"
 """How spans in protobuf begin: `resource_spans` is the only field of their message."""
 _COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
@@ -412,11 +421,16 @@ _SIZE: Final = 4
 """How many bytes the size of a message takes."""
 _HEAD: Final = 1_000
 """How much of a file says what it holds, beyond its first line."""
+_CUT_OFF: Final = object()
+"""Stands for the last line of a file that ends in its midst."""
 _CUT: Final = " (the file seems to be cut here)"
 
 
 def _documents(path: Path) -> Iterator[tuple[int, Any]]:
-    """Read documents, each with its line; one a line where each line holds one, since the file may be large."""
+    """Read documents, each with its line; one a line where each line holds one, since the file may be large.
+
+    The last line may be `_CUT_OFF`: a collector may be writing it.
+    """
     with path.open("rb") as file:
         first = next((line for line in file if line.strip()), b"")
         head = first + file.read(_HEAD)
@@ -450,8 +464,10 @@ def _by_line(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 document = _loaded(line, path, number)
             except ValueError as error:
-                cut = "" if any(rest.strip() for rest in file) else _CUT
-                raise UsageError(f"{path}:{number}: {error}{cut}", hint=_HINT) from None
+                if not line.endswith(b"\n"):
+                    document = _CUT_OFF
+                else:
+                    raise UsageError(f"{path}:{number}: {error}", hint=_HINT) from None
             yield number, document
 
 

@@ -236,11 +236,7 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
         session = stack.enter_context(database.snapshot(_dsn(arguments)))
         return database.rows_evidence(session, table, since=since)
     if not path.is_file():
-        near = did_you_mean(source, (LOG, *known_tables()))
-        raise UsageError(
-            f"{source}: no such file, and no table of that name is known{near}",
-            hint=f"Name a file, {LOG}, or one of {', '.join(known_tables())}.",
-        )
+        raise _no_file(source, path)
     try:
         with path.open("rb") as file:
             first = file.readline(10_000)
@@ -254,6 +250,22 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
         return spans_evidence(path, attributes=arguments.job_attribute, since=since)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{source}: cannot be read: {error}", hint="Check its permissions and its content.") from None
+
+
+def _no_file(source: str, path: Path) -> UsageError:
+    """Say what a source is that is neither a file nor known by name."""
+    if path.is_dir():
+        return UsageError(f"{source}: this is a folder", hint="Name the files in it, several if you like.")
+    if source == "-" or path.exists():
+        return UsageError(
+            f"{source}: a pipe cannot be audited, for a source is read more than once",
+            hint="Write it to a file first, and name that.",
+        )
+    return UsageError(
+        f"{source}: no such file, and no table of that name is known{did_you_mean(source, (LOG, *known_tables()))}",
+        hint=f"Name a file, {LOG}, or one of {', '.join(known_tables())}. For a table of your own write a file that "
+        "describes it (docs/audit.md#your-own-table).",
+    )
 
 
 def _dsn(arguments: argparse.Namespace) -> str:

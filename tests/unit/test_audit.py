@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.audit.database import _OF_ROWS, SHOWN_BY_LOG, _LogReader, _rejoined, _silent, _wanted, life_of
+from harness.audit.database import (
+    _OF_CHANGES,
+    _OF_ROWS,
+    SHOWN_BY_LOG,
+    _changes,
+    _LogReader,
+    _rejoined,
+    _silent,
+    _wanted,
+    life_of,
+)
 from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
 from harness.audit.judging import STOPPED, Audit, Auditor
@@ -437,6 +448,15 @@ def test_a_span_that_stands_there_twice_counts_once(tmp_path: Path) -> None:
     assert "counted once although the file repeats them: 1 spans" in told["sources"][0]["notes"]
 
 
+def test_what_stands_before_a_cut_is_judged_and_is_no_pass(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, mark = tmp_path / "spans.json", b"\xef\xbb\xbf"
+    lines = [json.dumps({"resourceSpans": [span("a", at, 10, worker=f"w{at}")]}).encode() for at in (0, 5)]
+    for whole, code in ((lines, 1), (lines[:1], 3)):
+        file.write_bytes(mark + b"\n".join([*whole, lines[1][:99]]))
+        assert main(["audit", str(file)]) == code
+        assert f"Note: line {len(whole) + 1} is cut, and left out: the file is still being" in capsys.readouterr().out
+
+
 def test_spans_in_protobuf_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parse = pytest.importorskip("google.protobuf.json_format", reason="the extra otel is not installed")
     trace_pb2 = pytest.importorskip("opentelemetry.proto.trace.v1.trace_pb2", reason="the extra otel is not installed")
@@ -477,7 +497,7 @@ ONE = (
     ("content", "told"),
     [
         (b'{"resourceSpans": [', "spans.json:1: "),
-        (b'{"resourceSpans": []}\n{"resour', "spans.json:2: "),
+        (b'{"resourceSpans": []}\n{"resour\n', "spans.json:2: "),
         (b"\x00\x01 nothing", "neither JSON nor OTLP"),
         (b"\xff\xfe", "neither JSON nor OTLP"),
         (b" \n", "spans.json: this file is empty"),
@@ -645,7 +665,12 @@ def test_what_is_no_source_is_told(
     assert main(["audit", str(tmp_path / "jobs.csv")]) == 2
     assert "Rows are read from a database: copy them into a table" in capsys.readouterr().err
     assert main(["audit", "pgbos"]) == 2
-    assert "did you mean 'pgboss'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "did you mean 'pgboss'" in told
+    assert "For a table of your own write a file that describes it" in told
+    for source, what in ((str(tmp_path), "this is a folder"), ("-", "a pipe cannot be audited")):
+        assert main(["audit", source]) == 2
+        assert f"{source}: {what}" in capsys.readouterr().err
     assert main(["audit", "pgboss"]) == 2
     assert "no database is named" in capsys.readouterr().err
     assert main(["audit"]) == 2
@@ -665,6 +690,37 @@ def logged(table: str, *changes: tuple[str, dict[str, Any] | None, dict[str, Any
     auditor = Auditor(evidence)
     auditor.take(events)
     return {finding.name for finding in auditor.finish().findings}
+
+
+class OneTable:
+    """A session that holds the rows of one table."""
+
+    def __init__(self, *rows: dict[str, Any]) -> None:
+        self._rows = rows
+
+    def rows(self, text: str, values: Any, *, of: DescribedTable) -> Iterator[tuple[dict[str, Any]]]:
+        return iter([(row,) for row in self._rows])
+
+
+def test_a_table_of_events_names_the_workers_that_wrote_them() -> None:
+    table = read_table(
+        b"format: 1\njobs: x\ntable: x\ncolumns: {id: id, at: at, status: s, worker: w}\n"
+        b"status: {queued: PENDING, started: PROCESSING, done: COMPLETED}",
+        "x",
+        path="x",
+    )
+    told = [("queued", "api"), ("started", "w1"), ("started", "w2"), ("done", "w2")]
+    rows = [
+        {"id": "7", "at": f"2026-01-01T08:00:0{n}+00:00", "status": status, "worker": worker}
+        for n, (status, worker) in enumerate(told)
+    ]
+    session: Any = OneTable(*rows)
+    evidence = Evidence(
+        "x", frozenset(_OF_CHANGES), {}, lambda _: _changes(session, table, Reading(), None, None), lambda: T
+    )
+    auditor = Auditor(evidence)
+    auditor.take(evidence.read(None))
+    assert [each.first.message for each in auditor.finish().findings] == ["w2 claimed what w1 holds"]
 
 
 def test_a_queue_that_deletes_what_is_done_loses_nothing_by_it() -> None:
