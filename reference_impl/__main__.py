@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 for _package in ("psycopg_pool", "uvicorn", "fastapi"):  # Looked for, not imported: only `serve` needs all of them.
     if find_spec(_package) is None:
-        hint = "Install it with: pip install 'job-harness[reference]'"
+        hint = "Install job-harness with its extra `reference` (docs/install.md)."
         print(f"reference_impl: the package {_package} is not installed. {hint}", file=sys.stderr)
         raise SystemExit(4)
 

@@ -23,7 +23,7 @@ from harness.audit.judging import STOPPED, STUCK_AFTER, Audit, AuditFinding, Aud
 from harness.audit.recorded import is_history, recorded_evidence
 from harness.audit.spans import spans_evidence
 from harness.cases import CaseRunner, tasks
-from harness.cli.output import OutputFile, checked_folder, output_files, show_lines
+from harness.cli.output import OutputFile, checked_folder, make_folder, output_files, show_lines
 from harness.conformance.judge import cases
 from harness.errors import ExitCode, UsageError, did_you_mean
 from harness.history.event import Observed
@@ -460,7 +460,7 @@ def _tell_story(evidence: Evidence, job: JobId) -> bool:
 
 def _incidents(audits: Iterable[Audit], into: Path) -> dict[str, str]:
     """Write a scenario for each anomaly that the conformance suite can say; return where, by anomaly."""
-    into.mkdir(parents=True, exist_ok=True)
+    make_folder(into, "--scenarios")
     written: dict[str, str] = {}
     for finding in (each for audit in audits for each in audit.findings):
         scenario = _incident(finding) if finding.name not in written else None

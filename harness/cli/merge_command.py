@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from harness import __version__
 from harness.cli.campaign_screen import level_of
-from harness.cli.output import OutputFile, checked_folder, output_files, show_lines
+from harness.cli.output import OutputFile, checked_folder, make_folder, output_files, show_lines
 from harness.errors import UsageError, clipped
 from harness.explore.coverage import SITUATIONS, Coverage, overlooked
 from harness.explore.shards import Shard
@@ -283,7 +283,7 @@ def _label(finding: dict[str, Any]) -> str:
 
 def _write_issues(whole: dict[str, Any], folder: Path) -> None:
     """Write what an issue says of each anomaly: its title in the first line, then what broke, and how to see it."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--issues")
     for finding in whole["findings"]:
         told = [
             issue_title(finding["anomaly"], whole["engine"]),

@@ -193,6 +193,14 @@ def checked_folder(name: str, option: str) -> Path:
     return folder
 
 
+def make_folder(folder: Path, option: str) -> None:
+    """Make it, with those above it. Raises EnvironmentUnavailable where that cannot be done after all."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentUnavailable(f"{option} {folder}: cannot be made: {error.strerror}") from error
+
+
 def _umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)

@@ -82,7 +82,11 @@ def execute_init(arguments: argparse.Namespace) -> int:
     if arguments.nightly is not None:
         platform = Platform(arguments.on or Platform.GITHUB)
         plan = plan_nightly(project, target=arguments.nightly, platform=platform, language=project.language)
-        return carry_out(plan, dry_run=arguments.dry_run, then="commit it, and start it once by hand")
+        then = {
+            Platform.GITHUB: "commit it, and start it once by hand",
+            Platform.GITLAB: "include it in .gitlab-ci.yml, commit both, and make a pipeline schedule for every night",
+        }
+        return carry_out(plan, dry_run=arguments.dry_run, then=then[platform])
     plan = plan_first_files(project, language=project.language)
     return carry_out(plan, dry_run=arguments.dry_run)
 

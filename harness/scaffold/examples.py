@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.scaffold.plan import write_whole
 
 HERE: Final = Path(__file__).resolve().parent
 PLACES: Final = (HERE / "examples", HERE.parents[1] / "examples")
@@ -86,12 +87,7 @@ def write_examples(folder: Path) -> list[str]:
         if (folder / name).exists():
             raise UsageError(f"{folder / name} is there already", hint="Nothing is overwritten: name a new folder.")
     for name, text in files.items():
-        path = folder / name
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{path}: cannot be written: {error}", hint="Is the folder writable?") from None
+        write_whole(folder / name, text)
     return list(files)
 
 

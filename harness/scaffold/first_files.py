@@ -102,6 +102,9 @@ NODE_TESTS
 SEARCHES
       - run: test ! -d .job-harness/found || job-harness run .job-harness/found
       - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
+      - uses: actions/upload-artifact@v4  # what was found, as scenarios that replay on your machine
+        if: failure()
+        with: {name: found, path: .job-harness/found, include-hidden-files: true, if-no-files-found: ignore}
 """
 SETUP_NODE: Final = """      - uses: actions/setup-node@v4
         with: {node-version: "24"}  # TypeScript needs 22.15 or newer

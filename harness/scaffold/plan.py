@@ -7,17 +7,20 @@ Nothing that exists is ever overwritten: `write` makes all changes, or raises be
 from __future__ import annotations
 
 import difflib
+import errno
 import json
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
-from harness.errors import UsageError
+from harness.errors import EnvironmentUnavailable, UsageError
 
 # the project ----------------------------------------------------------------------------------------------------------
 
@@ -26,6 +29,7 @@ _PYTHON: Final = ("pyproject.toml", "setup.py", "setup.cfg", "requirements.txt")
 _TYPESCRIPT: Final = ("package.json", "tsconfig.json", "pnpm-workspace.yaml")
 LEFT_OUT: Final = frozenset({"node_modules", ".git", ".venv", "venv", "dist", "build", "__pycache__", ".next"})
 MOST_FILES: Final = 20_000
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Language(StrEnum):
@@ -231,11 +235,7 @@ class ChangePlan:
             if path.read_text(encoding="utf-8") != before:
                 raise UsageError(f"{path}: was changed in the meantime", hint="Run the command again.")
         for path, text in (*self.new.items(), *((path, after) for path, (_, after) in self.edits.items())):
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise UsageError(f"{path}: cannot be written: {error}", hint="Is the folder writable?") from None
+            write_whole(path, text)
 
     def _name(self, path: Path) -> str:
         try:
@@ -247,3 +247,25 @@ class ChangePlan:
 def _diff(before: str, after: str, old: str, new: str) -> Iterator[str]:
     lines = difflib.unified_diff(before.splitlines(), after.splitlines(), old, new, lineterm="")
     yield from lines
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole or not at all: a disk that is full leaves what was there, and no part of what is new.
+
+    Raises EnvironmentUnavailable where the disk is full, and UsageError where it cannot be written otherwise.
+    """
+    whole = path.resolve()
+    part = whole.with_name(f"{whole.name}.part")
+    try:
+        whole.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        if whole.exists():
+            shutil.copymode(whole, part)
+        part.replace(whole)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        told = f"{path}: cannot be written: {error.strerror}"
+        if error.errno in _FULL:
+            raise EnvironmentUnavailable(told, hint="Make room, and run the command again.") from None
+        raise UsageError(told, hint="Is the folder writable?") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -16,10 +17,10 @@ from ruamel.yaml import YAML
 from harness import extras
 from harness.cli import main
 from harness.cli.explore_command import SHRINKING
-from harness.errors import UsageError
+from harness.errors import EnvironmentUnavailable, UsageError
 from harness.scaffold import first_files
 from harness.scaffold.examples import INDEX, SETS, example_files, index
-from harness.scaffold.plan import Language, ToolName, find_project
+from harness.scaffold.plan import Language, ToolName, find_project, write_whole
 from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
 
@@ -110,6 +111,26 @@ def test_nothing_that_exists_is_overwritten(repository: Path, capsys: pytest.Cap
     assert main(["init", "--lang", "python"]) == 0
     assert mine.read_text() == "# mine\n"
     assert "kept     tests/test_jobs.py (it is there already)" in capsys.readouterr().out
+
+
+def test_a_full_disk_leaves_what_was_there_and_nothing_in_part(
+    repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = repository / "index.ts"
+    workers.write_text(GUIDE_WORKERS)
+    write = Path.write_text
+
+    def full(self: Path, text: str, **how: str) -> int:
+        write(self, text[:5], **how)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    assert main(["init", "--lang", "python"]) == 4
+    assert "test_jobs.py: cannot be written: No space left on device\n  Make room" in capsys.readouterr().err
+    with pytest.raises(EnvironmentUnavailable, match="No space left"):
+        write_whole(workers, "what is new")
+    assert workers.read_text() == GUIDE_WORKERS
+    assert [path for path in repository.rglob("*") if path.is_file()] == [workers]
 
 
 def test_a_dry_run_shows_the_edits_and_writes_nothing(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -237,6 +258,11 @@ def test_the_workflow_searches_the_queue_files_and_system_files_of_the_repositor
         "job-harness explore queue.yaml --time 60s --quiet --annotations",
         "job-harness explore system.yaml --time 60s --quiet --annotations",
     ]
+    kept = workflow["jobs"]["test"]["steps"][-1]
+    assert (kept["if"], kept["with"]["path"]) == ("failure()", ".job-harness/found"), (
+        "what was found leaves the machine"
+    )
+    assert kept["with"]["include-hidden-files"] is True
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shlex
 from pathlib import Path
@@ -144,7 +145,9 @@ def test_what_is_no_pass_without_an_anomaly_says_why(
         assert words in told
 
 
-def test_an_issue_has_the_command_that_does_the_same_run_again(tmp_path: Path) -> None:
+def test_an_issue_has_the_command_that_does_the_same_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = ["--strategy", "uniform", "--steps", "9000", "--set", "lease=2m", "--leave-out", "schedules"]
     command = ["explore", "memory+stale-complete", *options, "--without", "job_stuck"]
     looked = ["--seed", "5", "--runs", "300", "--looking-for", "stale_complete", "--quiet"]
@@ -154,3 +157,10 @@ def test_an_issue_has_the_command_that_does_the_same_run_again(tmp_path: Path) -
     told = (tmp_path / "stale_complete.md").read_text().partition("```sh\n")[2].partition("\n```")[0]
     again = ["--seed", "5", "--runs", str(finding["found_after_runs"]), "--looking-for", "stale_complete"]
     assert shlex.split(told.replace("\\\n", "")) == ["job-harness", *command, *again]
+
+    def refused(self: Path, **how: bool) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    assert main(["merge", str(tmp_path / "1.json"), "--issues", str(tmp_path / "new")]) == 4
+    assert f"--issues {tmp_path / 'new'}: cannot be made: Permission denied" in capsys.readouterr().err
