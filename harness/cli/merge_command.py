@@ -6,7 +6,7 @@ import argparse
 import json
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from harness.explore.shards import Shard
 from harness.invariants.catalogue import gravity, kind_of, lost
 from harness.report.json_report import schema
 from harness.report.picture import picture
-from harness.report.screen import Line, wrap
+from harness.report.screen import Line, moment, wrap
 from harness.report.trace import trace
 from harness.run.verdict import Verdict
 
@@ -230,6 +230,8 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     for finding in whole["findings"]:
         lines.append(Line(f"{finding['anomaly']}: {finding['sentence']}", "bold red"))
         lines += [Line(text) for text in wrap(f"{_label(finding)}: ", finding["guarantee_lost"], width=80, lines=2)]
+        for shown in _shown(finding):
+            lines += [Line(text) for text in wrap("Here: ", shown, width=80, lines=2)]
         lines.append(Line(f"Found in run {finding['found_after_runs']} of the campaign with seed {whole['seed']}."))
         if finding["replay"]:
             lines.append(Line(f"Replay: {finding['replay']}"))
@@ -254,6 +256,15 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     up = sum(1 for count in coverage["situations"].values() if count)
     lines.append(Line(f"Situations: {up} of {len(coverage['situations'])} came up. States: {coverage['states']}."))
     return [*lines, Line(f"Guarantees: {whole['level']}.")]
+
+
+def _shown(finding: dict[str, Any]) -> Iterator[str]:
+    """Say of which job it is, when it showed, and what was wrong."""
+    for each in finding["run"]["anomalies"]:
+        if each["name"] == finding["anomaly"]:
+            about = f"job {each['job']}, " if each["job"] else ""
+            yield f"{about}{moment(each['at'])}: {each['message']}"
+            return
 
 
 def _open_lines(whole: dict[str, Any]) -> list[Line]:

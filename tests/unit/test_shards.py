@@ -154,6 +154,7 @@ def test_an_issue_has_the_command_that_does_the_same_run_again(
     main([*command, *looked, "--json", str(tmp_path / "1.json"), "--save", str(tmp_path / "1.yaml")])
     [finding] = json.loads((tmp_path / "1.json").read_text())["findings"]
     main(["merge", str(tmp_path / "1.json"), "--issues", str(tmp_path)])
+    assert "changes nothing\nHere: job " in capsys.readouterr().out, "it says what happened"
     told = (tmp_path / "stale_complete.md").read_text().partition("```sh\n")[2].partition("\n```")[0]
     again = ["--seed", "5", "--runs", str(finding["found_after_runs"]), "--looking-for", "stale_complete"]
     assert shlex.split(told.replace("\\\n", "")) == ["job-harness", *command, *again]
