@@ -216,7 +216,8 @@ SUITE = "job-harness check"
 def findings_junit(examination: Examination, *, fail_on: Severity | None) -> str:
     """Write all rules; one whose findings weigh less than `fail_on` passes and says them on its output.
 
-    A baseline that holds what is not found any more is a case of its own, which fails.
+    Where no settings were found, a rule without findings is skipped: nothing passes. What was not understood is a
+    skipped case of its own, and a baseline that holds what is not found any more is one that fails.
     """
     known = {rule.id for rule in CATALOGUE}
     names = [
@@ -226,11 +227,19 @@ def findings_junit(examination: Examination, *, fail_on: Severity | None) -> str
     by_rule = {name: [finding for finding in examination.findings if finding.rule == name] for name in names}
     stale = len(examination.gone) > 0
     failures = len({finding.rule for finding in examination.at_least(fail_on)}) + stale
-    counts = {"tests": str(len(by_rule) + stale), "failures": str(failures), "errors": "0", "skipped": "0"}
+    unjudged = [name for name, found in by_rule.items() if not found] if not examination.covered else []
+    skipped = len(unjudged) + len(examination.uncovered)
+    tests = len(by_rule) + stale + len(examination.uncovered)
+    counts = {"tests": str(tests), "failures": str(failures), "errors": "0", "skipped": str(skipped)}
     root = ElementTree.Element("testsuites", {"name": SUITE, **counts})
     suite = ElementTree.SubElement(root, "testsuite", {"name": SUITE, **counts})
     for name, found in by_rule.items():
-        _add(suite, name, found, fail_on)
+        case = _add(suite, name, found, fail_on)
+        if name in unjudged:
+            ElementTree.SubElement(case, "skipped", message="no settings of a job queue were found")
+    for text in examination.uncovered:
+        case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name="understood")
+        ElementTree.SubElement(case, "skipped", message=xml_text(text))
     if stale:
         case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name="baseline")
         failure = ElementTree.SubElement(case, "failure", type="error", message=xml_text(_gone(examination)))
@@ -239,10 +248,12 @@ def findings_junit(examination: Examination, *, fail_on: Severity | None) -> str
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
 
 
-def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_on: Severity | None) -> None:
+def _add(
+    suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_on: Severity | None
+) -> ElementTree.Element:
     case = ElementTree.SubElement(suite, "testcase", classname=SUITE, name=xml_text(name))
     if not found:
-        return
+        return case
     case.set("file", xml_text(found[0].place.file))
     case.set("line", str(found[0].place.line))
     text = "\n".join(f"{one.place}: {one.message}\n  repair: {one.repair}" for one in found)
@@ -252,6 +263,7 @@ def _add(suite: ElementTree.Element, name: str, found: list[CheckFinding], fail_
         failure.text = xml_text(text)
     else:
         ElementTree.SubElement(case, "system-out").text = xml_text(text)
+    return case
 
 
 # SARIF ----------------------------------------------------------------------------------------------------------------

@@ -134,10 +134,22 @@ def test_a_warning_does_not_fail_where_only_errors_do(tmp_path: Path) -> None:
 def test_a_folder_that_sets_nothing_of_a_queue_is_inconclusive(
     files: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["check", str(write(tmp_path, files))]) == 3
+    junit = tmp_path / "check.xml"
+    assert main(["check", str(write(tmp_path, files)), "--junit", str(junit)]) == 3
     told = capsys.readouterr().out
     assert "inconclusive" in told
     assert "docs/queue_files.md" in told
+    root = ElementTree.parse(junit).getroot()
+    assert root.get("skipped") == root.get("tests") == str(len(CATALOGUE)), (
+        "a rule that had nothing to judge passes not"
+    )
+
+
+def test_a_queue_of_which_nothing_is_understood_is_skipped_in_junit(tmp_path: Path) -> None:
+    junit = tmp_path / "check.xml"
+    assert main(["check", str(write(tmp_path, {"Procfile": "w: celery -A shop worker\n"})), "--junit", str(junit)]) == 3
+    [case] = ElementTree.parse(junit).getroot().findall(".//testcase[@name='understood']")
+    assert "celery is used (Procfile:1)" in case[0].attrib["message"]
 
 
 @pytest.mark.parametrize(
