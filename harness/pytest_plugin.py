@@ -63,14 +63,14 @@ def _add_options_of_runs(group: pytest.OptionGroup) -> None:
         "--job-engine",
         default="memory",
         metavar="NAMES",
-        help="engines for scenarios and job_queue, with commas: memory, reference, postgres (default: memory); "
-        "pgboss@VERSION also runs the processors of job_harness, in its own worker",
+        help="engines for scenarios and job_queue, separated by commas: memory, reference, postgres (default: memory); "
+        "pgboss@VERSION also runs the tests of job_harness, in its own worker",
     )
     group.addoption(
         "--job-seed",
         type=int,
         metavar="N",
-        help="draw what scenarios leave open, and the jitter of retry delays, from this seed",
+        help="the seed for whatever scenarios do not determine, and for the jitter of retry delays",
     )
     group.addoption("--job-scenarios", metavar="FOLDER", help="YAML files below a folder of this name are scenarios")
     group.addoption("--job-dsn", metavar="DSN", help="use this PostgreSQL instead of starting one")
@@ -82,17 +82,15 @@ def _add_options_of_exploring(group: pytest.OptionGroup) -> None:
         "--job-explore",
         metavar="RUNS|DURATION",
         help="run each test of job_harness N more times (200), or for a duration (30s), with crashes, pauses, "
-        "lost messages and duplicates at every await, effect and verb; what a run breaks fails the test, with a "
-        "replay token",
+        "lost messages and duplicates at every await, effect and verb; a run that breaks an invariant fails the "
+        "test, with a replay token",
     )
     group.addoption(
         "--job-found",
         metavar="DIR",
         help="write what --job-explore finds as scenarios into this folder (default: .job-harness/found)",
     )
-    group.addoption(
-        "--job-replay", metavar="TOKEN", help="play the one selected test of job_harness as a replay token says"
-    )
+    group.addoption("--job-replay", metavar="TOKEN", help="replay this token on the one selected test of job_harness")
     group.addoption(
         "--job-stop-at",
         type=int,
@@ -106,27 +104,28 @@ def _add_options_of_reports(group: pytest.OptionGroup) -> None:
     group.addoption(
         "--job-explain",
         action="store_true",
-        help="show what happened to the jobs of each test that fails; with -rP of every test",
+        help="show what happened to the jobs of each failing test; with -rP, of every test",
     )
     group.addoption(
         "--job-html",
         metavar="DIR",
-        help="draw what happened in each test that fails, as an HTML file in this folder that needs no network",
+        help="draw what happened in each failing test, as an HTML file in this folder that needs no network",
     )
     group.addoption(
         "--job-strict",
         action="store_true",
-        help="fail what is inconclusive or not judged: a check of a contract, a scenario, a campaign or a side effect "
-        "with nothing to judge it, and a session in which --job-explore explored no test",
+        help="fail tests that are inconclusive or not fully judged: a check of a contract, a scenario, an explored "
+        "test, a side effect that no invariant judges, and a session in which --job-explore explored no test",
     )
 
 
 def _add_ini(parser: pytest.Parser) -> None:
-    parser.addini("job_isolation", "how runs of an explored test are kept apart: fork or rerun (default: what fits)")
+    parser.addini("job_isolation", "how runs of an explored test are isolated: fork or rerun (default: what fits)")
     parser.addini("job_found", "write what --job-explore finds as scenarios into this folder")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
-        "job_clocks", "clocks that processors read, virtual or real: time.time(), datetime.now() (default: virtual)"
+        "job_clocks",
+        "the clocks that processors read, time.time() and datetime.now(): virtual or real (default: virtual)",
     )
     parser.addini(
         "job_blocked_after", "a processor that keeps control for this many real seconds fails its test (default: 30)"
@@ -486,7 +485,7 @@ def job_clock() -> Iterator[JobClock]:
 
 @pytest.fixture
 def job_invariants() -> Iterable[Invariant]:
-    """Override it: return the invariants of your own, such as `at_most_once("charged")`, that judge every test."""
+    """Override it: return your own invariants, such as `at_most_once("charged")`, which then judge every test."""
     return ()
 
 
@@ -494,7 +493,7 @@ def job_invariants() -> Iterable[Invariant]:
 def job_harness(
     request: pytest.FixtureRequest, job_clock: JobClock, job_invariants: Iterable[Invariant]
 ) -> Iterator[JobHarness]:
-    """Your processors under the real worker on virtual time; anomalies, unseen failures and leaks fail the test."""
+    """Runs your processors in the real worker on virtual time; anomalies, ignored failures and leaks fail the test."""
     from harness.adapters.reference.application import GUIDE
     from harness.errors import EnvironmentUnavailable
     from harness.failure_section import (
@@ -612,7 +611,7 @@ def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[Q
 
 @pytest.fixture(scope="session")
 def job_postgres_schema() -> Callable[[str], object]:
-    """Override it: return a function that migrates the database at a connection string; each is called once."""
+    """Override it: return a function that takes a connection string and migrates that database, once."""
     return _migrate_nothing
 
 
