@@ -289,7 +289,7 @@ TIMEOUTS: Final = (
     Rule(
         "polling_interval",
         Severity.WARNING,
-        "A worker polls at least as often as a job is promised to start (JOB_START_WITHIN_SECONDS, else one minute).",
+        "A worker polls often enough to start jobs in time (JOB_START_WITHIN_SECONDS, by default one minute).",
         "Jobs wait although workers are idle; an interval written in milliseconds makes it half an hour.",
         "Set PGBOSS_POLLING_INTERVAL to a few seconds.",
         "lifecycle/one_job_completes.yaml",

@@ -411,8 +411,8 @@ RULES: Final = (
         "bullmq_option_ignored",
         Severity.WARNING,
         (
-            "BullMQ: every option stands where it is heeded.",
-            "The default holds without a word: no rate limit, one attempt, a job that is never stopped.",
+            "BullMQ: every option is given where BullMQ reads it.",
+            "The default applies silently: no rate limit, one attempt, a job that is never stopped.",
             "Write it where BullMQ reads it.",
         ),
         _misplaced,

@@ -616,7 +616,7 @@ RULES: Final = (
         "celery_sent_before_commit",
         Severity.WARNING,
         (
-            "Celery under Django: a task is sent when the transaction that it belongs to has committed.",
+            "Celery with Django: a task is sent after the transaction that it belongs to has committed.",
             "A worker runs it before the rows are there, or for rows that never come.",
             "Use transaction.on_commit or delay_on_commit.",
         ),

@@ -333,7 +333,7 @@ RULES: Final = (
         "concurrency_above_pool",
         Severity.NOTE,
         (
-            "graphile-worker: there are as many connections as jobs at a time.",
+            "graphile-worker: there are at least as many connections as concurrent jobs.",
             "Jobs wait for a connection while their time runs.",
             "Raise maxPoolSize.",
         ),
@@ -345,7 +345,7 @@ RULES: Final = (
         "cron_not_filled",
         Severity.NOTE,
         (
-            "graphile-worker: a daily or rarer cron is made up for where no worker was up.",
+            "graphile-worker: a daily or rarer cron is made up for if no worker was running.",
             "The nightly run that falls into a deploy never happens.",
             "Add fill.",
         ),

@@ -51,7 +51,7 @@ RULES: Final = (
         "job_sent_before_commit",
         Severity.WARNING,
         (
-            "pg-boss and BullMQ: a job is sent when the transaction that its rows belong to has committed, or in it.",
+            "pg-boss and BullMQ: a job is sent after the transaction with its rows has committed, or within it.",
             "A worker takes it before the rows are there, or for rows that never come.",
             "Send it after the transaction; to pg-boss give the transaction as db.",
         ),

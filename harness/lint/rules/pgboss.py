@@ -631,8 +631,8 @@ RULES: Final = (
     Rule(
         "singleton_key_inert",
         Severity.ERROR,
-        "A singletonKey stands beside singletonSeconds, or its queue has a policy that heeds it (from pg-boss 10 on).",
-        "The second send was meant to be refused, and makes a second job: the mail goes out twice.",
+        "A singletonKey is used with singletonSeconds, or its queue has a policy that uses it (from pg-boss 10 on).",
+        "The second send should be refused, but creates a second job: the mail goes out twice.",
         "Give the queue a policy, or add singletonSeconds.",
         "uniqueness/refused_while_the_first_waits.yaml",
         _inert,
@@ -682,8 +682,8 @@ RULES: Final = (
     Rule(
         "option_ignored",
         Severity.ERROR,
-        "Every option is one that this release of pg-boss heeds at that place.",
-        "The default holds instead, without a word: 2 retries and an expiry of 15 minutes.",
+        "This release of pg-boss reads every option where it is given.",
+        "The default applies silently: 2 retries and an expiry of 15 minutes.",
         "Write the option that this release knows, where it knows it.",
         "scheduling/options_are_kept.yaml",
         _heeded,
@@ -702,7 +702,7 @@ RULES: Final = (
     Rule(
         "pgboss_milliseconds",
         Severity.ERROR,
-        "retryDelay, startAfter, expireInSeconds and their kin are given in seconds.",
+        "retryDelay, startAfter, expireInSeconds and the like are in seconds.",
         "A retry that was meant to come after two minutes comes after 33 hours.",
         "Divide by 1000.",
         "retries/backoff_doubles.yaml",
@@ -722,8 +722,8 @@ RULES: Final = (
     Rule(
         "handler_drops_jobs",
         Severity.ERROR,
-        "A handler that is handed several jobs takes all of them (pg-boss 10 and later).",
-        "async ([job]) => ... with batchSize 20 does one job, and 19 are completed without having been done.",
+        "A handler that gets several jobs handles all of them (pg-boss 10 and later).",
+        "async ([job]) => ... with batchSize 20 runs one job, and completes the other 19 without running them.",
         "Go through the whole array, or leave batchSize out.",
         "configuration/workers_disabled.yaml",
         _dropped,

@@ -224,7 +224,7 @@ RULES: Final = (
         "pgqueuer_factory_refused",
         Severity.WARNING,
         (
-            "PgQueuer 1: what `pgq run` is given answers an async context manager.",
+            "PgQueuer 1: the factory given to `pgq run` returns an async context manager.",
             "TypeError: the worker does not start after an upgrade.",
             "Use @asynccontextmanager and yield.",
         ),
@@ -248,7 +248,7 @@ RULES: Final = (
         "pgqueuer_entrypoint_unknown",
         Severity.ERROR,
         (
-            "PgQueuer: what is enqueued has an entrypoint.",
+            "PgQueuer: every enqueued job has an entrypoint.",
             "The job stays queued for ever, and nothing says so.",
             "Register the entrypoint.",
         ),
@@ -296,8 +296,8 @@ RULES: Final = (
         "pgqueuer_duplicate_raises",
         Severity.NOTE,
         (
-            "PgQueuer: who enqueues with a dedupe_key expects DuplicateJobError.",
-            "The second request answers an error, where one job was meant to do for both.",
+            "PgQueuer: code that enqueues with a dedupe_key handles DuplicateJobError.",
+            "The second request fails, although one job should serve both.",
             "Catch it, or use on_conflict.",
         ),
         _duplicates,

@@ -326,8 +326,8 @@ RULES: Final = (
         "already_enqueued_raises",
         Severity.NOTE,
         (
-            "procrastinate: who defers a task with a queueing lock expects AlreadyEnqueued.",
-            "The second request answers an error, where one job was meant to do for both.",
+            "procrastinate: code that defers a task with a queueing lock handles AlreadyEnqueued.",
+            "The second request fails, although one job should serve both.",
             "Catch AlreadyEnqueued.",
         ),
         _already,

@@ -115,7 +115,7 @@ RULES: Final = (
     Rule(
         "table_settles_unfenced",
         Severity.ERROR,
-        "In a queue file, complete, fail, heartbeat and release ask for what tells one claim from the next.",
+        "In a queue file, complete, fail, heartbeat and release check what distinguishes one claim from the next.",
         "A worker whose lease ran out ends the attempt of the worker that has the job now. Where `:worker` alone is "
         "compared, it ends a later attempt of its own: a search seldom shows that, for few workers claim a job twice.",
         "Compare a token, or the attempt, in the condition.",

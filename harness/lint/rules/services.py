@@ -320,8 +320,8 @@ SERVICES: Final = (
     Rule(
         "pooled_database_with_listen",
         Severity.ERROR,
-        "What uses LISTEN has a connection of its own, not one of a transaction pooler.",
-        "Notifications never arrive: jobs wait for the next poll, or for ever where nothing polls.",
+        "Code that uses LISTEN has its own connection, not one of a transaction pooler.",
+        "Notifications never arrive: jobs wait for the next poll, or forever if nothing polls.",
         "Connect directly, or through a session pooler.",
         "lifecycle/one_job_completes.yaml",
         _pooled,
@@ -347,8 +347,8 @@ SERVICES: Final = (
     Rule(
         "setting_is_no_number",
         Severity.ERROR,
-        "A setting that is a number is written as one.",
-        "It comes out as NaN: a timeout that never ends, a poll without a pause.",
+        "A numeric setting is written as a plain number.",
+        "It is read as NaN: a timeout that never ends, a poll without a pause.",
         "Write a plain number in the unit of the name.",
         "expiry/hung_job_is_timed_out.yaml",
         _numbers,
@@ -623,7 +623,7 @@ CRON: Final = (
     Rule(
         "machine_cron_invalid",
         Severity.ERROR,
-        "A line of a crontab, a CronJob and the schedule of a workflow are expressions that come true.",
+        "Lines of a crontab, CronJobs and schedules of workflows are valid, and come due on some day.",
         "cron, Kubernetes or GitHub refuses it, or the day never comes: what it starts is never done.",
         "Write each field within its range.",
         "maintenance/cron_is_late.yaml",
@@ -650,9 +650,9 @@ CRON: Final = (
     Rule(
         "bearer_accepts_undefined",
         Severity.ERROR,
-        "A comparison with `Bearer ${secret}` is made only where the secret is set.",
+        "Code compares with `Bearer ${secret}` only if the secret is set.",
         "Any request with `Authorization: Bearer undefined` runs maintenance where the variable is missing.",
-        "Answer 401 or 500 where the secret is unset.",
+        "Return 401 or 500 if the secret is not set.",
         "maintenance/running_twice_changes_nothing_more.yaml",
         _bearer,
     ),
