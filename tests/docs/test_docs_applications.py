@@ -29,7 +29,7 @@ def test_the_page_lists_the_invariants_that_judge_processes(name: str) -> None:
 def test_wrapping_takes_under_forty_lines() -> None:
     lines = [line for line in FILES["my_app.py"].splitlines() if line.strip()]
 
-    told = re.search(r"safeguards there are\. (\d+) lines", PAGE.read_text(encoding="utf-8"))
+    told = re.search(r"wrap it in (\d+) lines", PAGE.read_text(encoding="utf-8"))
 
     assert told is not None
     assert int(told[1]) == len(lines) < 40
