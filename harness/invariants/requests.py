@@ -246,10 +246,12 @@ class DeadLettersComplete(Monitor):
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
         for job in dict.fromkeys((*self._failures, *self._letters)):
             failures, letters = self._failures.get(job, []), self._letters.get(job, [])
+            times = "once" if len(failures) == 1 else f"{len(failures)} times"
+            told = f"it ended as FAILED {times} and left {len(letters) or 'no'} dead letter{'s' * (len(letters) > 1)}"
             if len(letters) < len(failures):
-                self.breach("dead_letter_missing", f"{len(failures)} times FAILED, {len(letters)} letters", job=job)
+                self.breach("dead_letter_missing", told, job=job)
             elif len(letters) > len(failures):
-                self.breach("dead_letter_doubled", f"{len(failures)} times FAILED, {len(letters)} letters", job=job)
+                self.breach("dead_letter_doubled", told, job=job)
             for letter, failed in zip(letters, failures, strict=False):
                 if (letter.tool, letter.input) != (failed.dead_letter, failed.input):
                     self.breach(

@@ -759,6 +759,15 @@ def test_a_job_whose_time_had_come_stays_due_when_the_clock_of_the_store_is_set_
     assert found("claimed_early", [*ahead, sent_ahead]) == set()
 
 
+def test_how_many_dead_letters_a_job_left_is_told_in_words() -> None:
+    (missing,), (doubled,) = (
+        breaches("dead_letter_missing", dying()),
+        breaches("dead_letter_doubled", dying(LETTER, LETTER._replace(id="a-dead-4"))),
+    )
+    assert missing.message == "it ended as FAILED once and left no dead letter"
+    assert doubled.message == "it ended as FAILED once and left 2 dead letters"
+
+
 def test_a_job_that_came_after_the_transaction_of_its_claim_began_is_not_claimed_early() -> None:
     came = saw("claim", WAITING._replace(start_after=5 * MINUTE), RUNNING, at=6 * MINUTE)
     assert found("claimed_early", [came._replace(clock=MINUTE)]) == set()
