@@ -257,7 +257,9 @@ def _row_of(event: Any, index: int, job: JobId | None, about: set[JobId] | None,
         grave = event.name == "started" or event.name.startswith(ROW_OF)
         return Row(event.at, event.actor, _named(_effect(event), named, job), index, 4 if grave else 1)
     if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
-        return Row(event.at, event.actor, _named(f"{event.verb} {event.outcome.kind}", named, job), index, 2)
+        late = event.verb in ("complete", "fail", "release") and event.outcome.kind is OutcomeKind.REFUSED
+        text = _named(f"{event.verb} {event.outcome.kind}", named, job)
+        return Row(event.at, event.actor, text, index, 3 if late else 2)  # a late report may be what does the harm
     return None
 
 

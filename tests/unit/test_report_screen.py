@@ -133,6 +133,15 @@ def test_a_cancel_that_was_confirmed_and_changed_nothing_is_a_row() -> None:
     assert "t+1m cancel done, nothing changed" in rows
 
 
+def test_a_late_report_that_was_refused_outlives_how_the_job_came() -> None:
+    late = "format: 1\nworkers: [w1]\njobs: {a: {}}\ntape: [{at: w1 complete a, do: pause a lease + a retry}]\n"
+    history = run_of(late).history
+    every = [row.text for row in rows_of(history, job="a", most=99)]
+    few = [row.text for row in rows_of(history, job="a", most=len(every) - every.index("ends: success"))]
+    assert "complete refused" in few
+    assert "enqueues" not in few
+
+
 def test_a_side_effect_of_two_jobs_is_told_of_both_and_outlives_their_other_rows() -> None:
     def charge(job: ToolJob) -> JobResult:
         effect("charged", order=job.input)
