@@ -633,6 +633,46 @@ def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_
     strict.assert_outcomes(failed=2)
 
 
+GUARDED = """
+import asyncio
+
+from harness import JobResult
+
+busy = set()
+
+async def guarded(job):
+    if job.id in busy:
+        raise RuntimeError("at work on it")
+    busy.add(job.id)
+    try:
+        await asyncio.sleep(30)
+        return JobResult(success=True)
+    finally:
+        busy.discard(job.id)
+"""
+OF_GUARD = """
+import shop
+from harness import ProcessorContract
+
+class TestGuarded(ProcessorContract):
+    processor = shop.guarded
+    examples = [7]
+    pure = True
+"""
+
+
+def test_a_guard_in_memory_that_no_other_process_sees_is_no_failure(suite: pytest.Pytester) -> None:
+    suite.makepyfile(shop=GUARDED, test_it=OF_GUARD)
+    result = suite.runpytest_inprocess("-k", "survives_crash or survives_zombie")
+    result.assert_outcomes(skipped=2)
+    result.stdout.fnmatch_lines(
+        [
+            "  killed *: at work on it; but shop.busy outlived its death, and a new process * without it; keep *",
+            "  stalled *: at work on it; but the first had changed shop.busy, which a process of its own *",
+        ]
+    )
+
+
 def test_a_contract_passes_where_nothing_is_lost_with_what_a_processor_remembers(suite: pytest.Pytester) -> None:
     contract = OF_MEMORY.replace(
         "processor = shop.charge", "processor = shop.price_of; repeatable_effects = ['charged']"

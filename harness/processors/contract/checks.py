@@ -401,11 +401,26 @@ def survives_crash(probe: Probe) -> ContractFinding:
     """Judge a job whose process dies at each moment, and which is delivered again."""
     judgement, known = Judgement(probe), _repeated_anyway(probe)
     struck = _killed(probe.crashed)
-    _judge_redelivery(judgement, struck, known)
-    if any(world.outlived for _, world in struck) and not judgement.found:
+    remembered = [(at, world) for at, world in struck if world.outlived]
+    _judge_redelivery(judgement, [each for each in struck if each not in remembered], known)
+    if remembered and not judgement.found:
+        here, forgotten = Judgement(probe), Judgement(probe)
+        _judge_redelivery(here, remembered, known)
+        _judge_redelivery(forgotten, _killed(probe.forgotten), known)
+        if here.found and not forgotten.found:  # it may be the memory of a process that is no more
+            names = _in_memory(probe.crashed)
+            judgement.undecided.append(f"{here.found[0]}; but {names} outlived its death, {AFRESH}; {IN_MEMORY}")
+        else:
+            judgement.found += here.found
+            judgement.undecided += here.undecided
+    if remembered and not judgement.found and not judgement.undecided:
         judgement.undecided += _without_memory(probe, known)
     covered = f"killed at {probe.coverage(len(struck), first=2)}"
     return judgement.finding(covered, unjudged=_unjudged(probe, "killed", probe.crashed, struck, known))
+
+
+AFRESH: Final = "and a new process would begin without it"
+UNSEEN: Final = "which a process of its own would not see"
 
 
 def _killed(worlds: Worlds) -> Worlds:
@@ -427,7 +442,6 @@ def _without_memory(probe: Probe, known: frozenset[str]) -> list[str]:
 
     It is no verdict: what is in that memory may also stand for the world outside, which no death changes.
     """
-    names = list(dict.fromkeys(name for _, world in probe.crashed for name in world.outlived))
     kept = dict.fromkeys(name for _, world in probe.forgotten for name in world.outlived)
     there = Judgement(probe)
     _judge_redelivery(there, _killed(probe.forgotten), known)
@@ -435,7 +449,12 @@ def _without_memory(probe: Probe, known: frozenset[str]) -> list[str]:
     if not (kept or told):
         return []
     then = f"; then, {told[0]}" if told else ""
-    return [f"{', '.join(names)} outlived its death, and a new process would begin without it{then}; {IN_MEMORY}"]
+    return [f"{_in_memory(probe.crashed)} outlived its death, {AFRESH}{then}; {IN_MEMORY}"]
+
+
+def _in_memory(worlds: Worlds) -> str:
+    """Name what of the memory of the processor's module a delivery had changed when it was struck."""
+    return ", ".join(dict.fromkeys(name for _, world in worlds for name in world.outlived))
 
 
 def survives_zombie(probe: Probe) -> ContractFinding:
@@ -455,6 +474,11 @@ def survives_zombie(probe: Probe) -> ContractFinding:
             continue
         if not twin.succeeded and world.first.held:
             judgement.undecided.append(f"{where}, which met the open transaction of the first: {twin.words}")
+            continue
+        if not twin.succeeded and world.outlived:  # a twin in a process of its own would not see that
+            told = f"{where}: the second delivery did not succeed, {twin.words}"
+            names = ", ".join(world.outlived)
+            judgement.undecided.append(f"{told}; but the first had changed {names}, {UNSEEN}; {IN_MEMORY}")
             continue
         if not twin.succeeded:
             judgement.found.append(f"{where}: the second delivery did not succeed, {twin.words}")

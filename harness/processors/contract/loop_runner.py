@@ -144,13 +144,15 @@ class LoopRunner:
         self._noticed.end_children()
 
     def _deliver_all(self, plan: TrialPlan, outlived: list[str]) -> tuple[list[DeliveryEnding], list[Lifetime]]:
-        """Deliver it as planned; write down in `outlived` what of a delivery that died is still in memory."""
-        modules = {} if plan.crash_at is None else modules_of([self._processor])
+        """Deliver it as planned; write down in `outlived` what of a delivery that died or stalls is in memory."""
+        struck = plan.crash_at is not None or plan.pause_at is not None
+        modules = modules_of([self._processor]) if struck else {}
         before, memory = ModuleState(modules), ModuleMemory(modules if plan.forgets else {})
         first = _Run(self, plan.input, attempt=1, plan=plan)
         first.go()
         runs = [first]
         if plan.pause_at is not None and first.disturbed:
+            outlived += ModuleState(modules).changed(before)
             twin = _Run(self, plan.input, attempt=2, plan=None, beside=first.life)
             runs.append(twin)
             with _giving_way(first, twin):

@@ -135,7 +135,7 @@ class TrialRecord:
     hung: str | None = None
     """Where it was when a limit of real time was reached."""
     outlived: tuple[str, ...] = ()
-    """What a delivery that died left in its processor's module: a new process would begin without it."""
+    """What a delivery that died or stalls left in its processor's module: another process would be without it."""
     printed: int = 0
     """Characters written to the standard streams."""
 
