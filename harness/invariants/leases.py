@@ -270,7 +270,7 @@ class LeaseOutlivesExecution(Monitor):
         timeout = self.rules.timeout_of(event.job)
         allowed = self.rules.lease_of(event.job) if silent else timeout
         over = event.clock - ended.claimed >= timeout  # a queue may bound the whole run, whatever its heartbeats say
-        if elapsed < allowed and not over:
+        if elapsed < allowed and not (over and self._holdings.excused(ended)):
             self.breach(
                 "taken_back_early",
                 f"{event.actor} took it from {ended.worker} after {format_duration(elapsed)}; "

@@ -743,6 +743,8 @@ def test_a_run_whose_time_is_over_may_be_taken_back_whatever_its_heartbeats_say(
     sweep = saw("expire", beat.after, RETRYING, at=at, actor="queue")
     history = [claimed(RUNNING), late, asked("expire", at=at, actor="queue"), beat, sweep]
     assert found("taken_back_early", history) | found("lost_update", history) == names
+    punctual = [event for event in history if event is not late]
+    assert found("taken_back_early", punctual) == {"taken_back_early"}, "it would have ended by then"
 
 
 def test_a_job_whose_time_had_come_stays_due_when_the_clock_of_the_store_is_set_back() -> None:
