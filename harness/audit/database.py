@@ -339,7 +339,9 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
         sent = running
     if view.status is not Status.PROCESSING:
         at = view.completed_at if view.completed_at is not None else view.started_at or view.created_at
-        yield from chronicle.change(at, UNKNOWN_WRITER, sent, view._replace(attempts=sent.attempts, token=sent.token))
+        ended = view._replace(attempts=sent.attempts, token=sent.token)
+        verb = "update" if view.status is Status.FAILED else ""  # By its worker, or by what took it back: no row says.
+        yield from chronicle.change(at, UNKNOWN_WRITER, sent, ended, verb=verb)
 
 
 def _when_sent(view: JobView, *, attempts: int) -> JobView:

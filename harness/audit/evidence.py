@@ -84,10 +84,15 @@ class Chronicle:
         self.writers: set[str] = set()
         """Who claimed anything."""
 
-    def change(self, at: Instant, writer: str, before: JobView | None, after: JobView | None) -> Iterator[Event]:
-        """Tell one change of a job, as far as it shows; a worker's report is a call with the token of its own claim."""
+    def change(
+        self, at: Instant, writer: str, before: JobView | None, after: JobView | None, *, verb: str = ""
+    ) -> Iterator[Event]:
+        """Tell one change of a job, as far as it shows; a worker's report is a call with the token of its own claim.
+
+        `verb` is given where the arrow alone would say more than the source does.
+        """
         job = (after or before or blank("")).id
-        verb = self._verb(at, writer, before, after)
+        verb = verb or self._verb(at, writer, before, after)
         mine = self._claims.get(job, {}).get(writer)
         reports = verb in _REPORTS or (verb == "release" and before is not None and self._holds(at, writer, before))
         token = mine if reports else None

@@ -184,6 +184,8 @@ def test_a_start_time_of_a_job_that_ended_otherwise_is_that_of_its_next_retry() 
     ended = [view(name, attempts=1, started_at=T)._replace(id=name) for name in ("FAILED", "CANCELLED")]
     ended = [each._replace(start_after=T + HOUR, completed_at=T + 1) for each in ended]
     assert standing(*ended).findings == ()
+    verbs = [event.verb for event in life_of(ended[0], Chronicle(), worker="w") if isinstance(event, Observed)]
+    assert verbs == ["enqueue", "claim", "update"], "a row does not say whether its worker failed it"
     assert {each.name for each in standing(later, now=T).findings} == {"claimed_early"}
     assert standing(later._replace(start_after=T + SECOND), now=T).findings == (), "times are kept to the second"
 
