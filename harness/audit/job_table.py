@@ -281,12 +281,18 @@ def job_table(name: str) -> DescribedTable:
 
 
 def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
-    """Read a description. Raises ScenarioError with `file:line` for what is wrong with it."""
+    """Read a description.
+
+    Raises ScenarioError with `file:line` for what is wrong with it, and UsageError for a file of another kind.
+    """
     document = read_document(raw, called)
     if not isinstance(document.data, dict):
         raise ScenarioError(
             called, [Problem(1, f"expected a mapping that starts with `format: 1`, not {described(document.data)}")]
         )
+    if not {"table", "columns"} & document.data.keys():  # Naming each key of a file of another kind would mislead.
+        kind = "this is a queue file" if "claim" in document.data else "this describes no table"
+        raise UsageError(f"{called}:1: {kind}: it has no `table` and no `columns`", hint=_HINT)
     try:
         part = DescribedTablePart.model_validate(document.data)
     except ValidationError as error:

@@ -263,6 +263,8 @@ def test_every_known_table_is_described_and_says_what_is_needed() -> None:
         ),
         ("format: 1\njobs: x\ntable: t\ncolumns: {id: i, status: s}\nstatus: {a: RUNNING}", "t.yaml:5: "),
         ("- 1", "t.yaml:1: expected a mapping"),
+        ("format: 1\nqueue: x\nclaim: SELECT 1", "t.yaml:1: this is a queue file: it has no `table` and no `columns`"),
+        ("format: 1\ntitle: x\njobs: {a: {}}", "t.yaml:1: this describes no table: it has no"),
         ("format: 1\njobs: x\ntable: t\ncolumns: {id: i, status: s}\nstatus: {a: PENDING}\nmore: 1", "t.yaml:6: "),
     ],
 )
