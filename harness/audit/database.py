@@ -17,7 +17,7 @@ from typing import Any, Final
 import psycopg
 
 from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Chronicle, Evidence, blank
-from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables
+from harness.audit.job_table import DescribedTable, Reading, description_of, job_table, known_tables
 from harness.errors import EnvironmentUnavailable, UsageError
 from harness.history.event import Event
 from harness.model.duration import DAY, Duration, Instant
@@ -156,10 +156,14 @@ def _where_else(table: DescribedTable | None) -> str:
     """Say what may fit where a description does not."""
     if table is not None and table.path:
         return "Correct `table` or `columns` of that file, or name the database that has them by --database."
-    known = [(name, job_table(name)) for name in known_tables()] if table is not None else []
-    same = [name for name, each in known if table is not None and each.table == table.table and each != table]
+    if table is None:
+        return ""
+    known = {name: job_table(name) for name in known_tables()}
+    mine = next((name for name, each in known.items() if each == table), None)
+    same = [name for name, each in known.items() if each.table == table.table and name != mine]
     another = f"For another release try {' or '.join(same)}. " if same else ""
-    return f"{another}For another schema or release, or a table of your own, describe it (docs/audit.md)."
+    copied = f"For another schema copy {description_of(mine)}, and change the tables in it. " if mine else ""
+    return f"{another}{copied}docs/audit.md shows a whole description."
 
 
 def _words(error: psycopg.Error) -> str:

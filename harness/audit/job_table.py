@@ -261,14 +261,18 @@ def known_tables() -> tuple[str, ...]:
     return tuple(sorted(file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")))
 
 
+def description_of(name: str) -> Path:
+    """Return the file that describes a table which is known by this name: to be copied where its tables have others."""
+    return Path(str(resources.files("harness.audit").joinpath("tables", f"{name}.yaml")))
+
+
 def job_table(name: str) -> DescribedTable:
     """Return a table that is known by this name, or that this file describes.
 
     Raises UsageError for an unknown name, and ScenarioError with `file:line` for what is wrong with a file.
     """
     if name in known_tables():
-        raw = resources.files("harness.audit").joinpath("tables", f"{name}.yaml").read_bytes()
-        return read_table(raw, f"{name}.yaml", path="")
+        return read_table(description_of(name).read_bytes(), f"{name}.yaml", path="")
     file = Path(name)
     if not file.is_file():
         near = did_you_mean(name, known_tables())

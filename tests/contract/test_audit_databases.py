@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -371,10 +372,16 @@ def test_a_database_has_one_log_which_can_always_be_removed(mail: Mail, capsys: 
 def test_tables_of_another_release_name_the_description_that_may_fit(
     mail: Mail, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    mail.run("api", "CREATE SCHEMA pgboss; CREATE TABLE pgboss.job (id uuid)")
-    assert main(["audit", "pgboss", "--database", mail.url]) == 2
-    told = capsys.readouterr().err
-    assert "no such table or column: column job.state does not exist\n  For another release try pgboss10." in told
+    for schema, told in (
+        ("jobs", 'relation "pgboss.job" does not exist'),
+        ("pgboss", "column job.state does not exist"),
+    ):
+        mail.run("api", f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.job (id uuid)")
+        assert main(["audit", "pgboss", "--database", mail.url]) == 2
+        error = capsys.readouterr().err
+        assert f"no such table or column: {told}\n  For another release try pgboss10. For another schema copy " in error
+    [copied] = re.findall(r"copy (\S+/pgboss\.yaml), and", error)
+    assert "table: pgboss.job" in Path(copied).read_text()
 
 
 def test_a_role_without_rights_is_told(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
