@@ -287,6 +287,12 @@ class Auditor:
         story = self._run(told, events, began)
         return AuditFinding(name, 1 + len(others), first, tuple(others[: most - 1]), story, began)
 
+    def _told_at(self, anomaly: Anomaly, began: Instant) -> Instant:
+        """Return when it showed, since the story began; when it was read is told without parts of a second."""
+        since = max(0, anomaly.at - began)
+        read = anomaly.name in _OVERDUE and since > MINUTE and not self._evidence.rests
+        return since - since % SECOND if read else since
+
     def _run(self, anomalies: list[Anomaly], events: list[Event], began: Instant) -> Run:
         """Return a job's story as a run that begins with its first event."""
         return Run(
@@ -295,7 +301,7 @@ class Auditor:
             history=History([rebased(event, began) for event in events]),
             tape=(),
             elsewhere=True,
-            anomalies=tuple(each._replace(at=max(0, each.at - began)) for each in anomalies),
+            anomalies=tuple(each._replace(at=self._told_at(each, began)) for each in anomalies),
             now=max((event.at for event in events), default=began) - began,
         )
 

@@ -196,6 +196,8 @@ def test_a_claim_of_unknown_time_is_stuck_by_its_end_and_waits_for_nothing() -> 
     stuck = standing(ends, endless._replace(lease_until=None), other).findings
     assert [(each.name, each.first.job, each.jobs) for each in stuck] == [("job_stuck", "ends", 1)]
     assert stuck[0].first.message == "it is PROCESSING, and its claim ended 9h59m ago"
+    [late] = standing(ends, other, now=T + 10 * HOUR + 123).findings
+    assert late.story.anomalies[0].at == 10 * HOUR, "the time of the audit needs no microseconds"
     told = "not judged for job_stuck: 1 PROCESSING job without started_at and lease_until"
     assert told in standing(ends, endless._replace(lease_until=None), other).notes
 
