@@ -13,8 +13,8 @@ from harness.errors import ExitCode, UsageError, clipped
 from harness.extras import install
 from harness.scaffold.examples import SETS, write_examples
 from harness.scaffold.first_files import plan_first_files
-from harness.scaffold.nightly import Platform, file_of, plan_nightly
-from harness.scaffold.plan import ChangePlan, Language, ToolName, find_project
+from harness.scaffold.nightly import file_of, plan_nightly
+from harness.scaffold.plan import ChangePlan, Language, Platform, ToolName, find_project
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
 from harness.wiring import split_name
@@ -53,7 +53,7 @@ def configure_init(parser: argparse.ArgumentParser) -> None:
     add(
         "--on",
         choices=[str(item) for item in Platform],
-        help="with --nightly: where it runs (default: github)",
+        help="where the workflow runs (default: github, unless .gitlab-ci.yml is there and no .github)",
     )
     add("--table", metavar="NAME", help="with --queue: the table that holds the jobs (default: the likeliest)")
 
@@ -62,8 +62,9 @@ def execute_init(arguments: argparse.Namespace) -> int:
     """Plan, show, write."""
     if arguments.table is not None and arguments.queue is None:
         raise UsageError("--table needs --queue SCHEMA", hint="Name the schema, such as --queue db/schema.sql.")
-    if arguments.on is not None and arguments.nightly is None:
-        raise UsageError("--on needs --nightly TARGET", hint="Name what is searched every night, such as memory.")
+    if arguments.on is not None and (arguments.agent or arguments.queue is not None):
+        mode = "--agent" if arguments.agent else "--queue"
+        raise UsageError(f"{mode} and --on are both given", hint="Leave --on out: it is of a workflow.")
     if arguments.lang is not None and (arguments.agent or arguments.queue is not None):
         mode = "--agent" if arguments.agent else "--queue"
         raise UsageError(f"{mode} and --lang are both given", hint="Leave --lang out: it is the same in any language.")
@@ -79,15 +80,15 @@ def execute_init(arguments: argparse.Namespace) -> int:
             f"{project.root}: its files do not show whether it is a Python or a TypeScript project",
             hint="Say which with --lang python or --lang typescript.",
         )
+    platform = Platform(arguments.on or Platform.of(project.root))
     if arguments.nightly is not None:
-        platform = Platform(arguments.on or Platform.GITHUB)
         plan = plan_nightly(project, target=arguments.nightly, platform=platform, language=project.language)
         then = {
             Platform.GITHUB: "commit it, and start it once by hand",
             Platform.GITLAB: "include it in .gitlab-ci.yml, commit both, and make a pipeline schedule for every night",
         }
         return carry_out(plan, dry_run=arguments.dry_run, then=then[platform])
-    plan = plan_first_files(project, language=project.language)
+    plan = plan_first_files(project, language=project.language, platform=platform)
     return carry_out(plan, dry_run=arguments.dry_run)
 
 

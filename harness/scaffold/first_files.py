@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.extras import installed_from, requirement
-from harness.scaffold.plan import ChangePlan, Language, Project, read_manifest
+from harness.scaffold.plan import ChangePlan, Language, Platform, Project, read_manifest
 
 TEST: Final = '''"""A first test of jobs: days of retries pass in milliseconds. Put your own processors in its place."""
 
@@ -106,6 +106,20 @@ SEARCHES
         if: failure()
         with: {name: found, path: .job-harness/found, include-hidden-files: true, if-no-files-found: ignore}
 """
+GITLAB_WORKFLOW: Final = """# This job is of the stage `test`; if you have none of that name, give it one of yours.
+job-harness:
+  image: python:3.12
+  timeout: 15m
+  script:
+PROJECT
+INSTALL
+      - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
+NODE_TESTS
+SEARCHES
+      - run: test ! -d .job-harness/found || job-harness run .job-harness/found
+      - run: job-harness check || test $? = 3  # 3: nothing sets a queue yet
+  artifacts: {when: on_failure, paths: [.job-harness/found]}  # what was found, as scenarios that replay on your machine
+"""
 SETUP_NODE: Final = """      - uses: actions/setup-node@v4
         with: {node-version: "24"}  # TypeScript needs 22.15 or newer
 """
@@ -118,7 +132,7 @@ _NOT_ON_AN_INDEX: Final = "      # Until job-harness is on your index: pip insta
 ON_PATH: Final = '"""The folder of this file is on the path of the tests: they import what stands beside it."""\n'
 
 
-def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
+def plan_first_files(project: Project, *, language: Language, platform: Platform = Platform.GITHUB) -> ChangePlan:
     """Plan them where `new` puts a tool's tests: in a Python project's package, at the root of a TypeScript one.
 
     The workflow is at the root of the workspace, and runs them there.
@@ -141,18 +155,36 @@ def plan_first_files(project: Project, *, language: Language) -> ChangePlan:
             f"name your packages in pyproject.toml, such as [tool.setuptools] packages = {json.dumps(named)}: "
             "setuptools takes scenarios for one more, and builds nothing"
         )
-    searches = search_steps(project.root)
+    _plan_workflow(plan, language, platform, node=node, own=steps)
+    return plan
+
+
+def _plan_workflow(plan: ChangePlan, language: Language, platform: Platform, *, node: str, own: str) -> None:
+    """Add the workflow; `node` and `own` are the steps that install the repository's packages of Node and Python."""
+    on_gitlab, searches = platform is Platform.GITLAB, search_steps(plan.root)
+    extra = "embedded" if searches else ""
     workflow = (
-        WORKFLOW.replace("NODE\n", node)
-        .replace("PROJECT\n", steps)
+        (GITLAB_WORKFLOW if on_gitlab else WORKFLOW)
+        .replace("NODE\n", node)
+        .replace("PROJECT\n", own)
         .replace("EXPLORED", str(EXPLORED))
-        .replace("INSTALL", install_step(language, node=bool(node), extra="embedded" if searches else ""))
+        .replace("INSTALL", install_step(language, node=bool(node) and not on_gitlab, extra=extra))
         .replace("SEARCHES\n", searches)
         .replace("NODE_TESTS\n", f"      - run: {plan.node_tests}\n" if plan.node_tests else "")
-        .replace("TESTS", plan.pytest_command(project.root))
+        .replace("TESTS", plan.pytest_command(plan.root))
     )
-    plan.add(project.root / ".github" / "workflows" / "jobs.yml", workflow)
-    return plan
+    if not on_gitlab:
+        plan.add(plan.root / ".github" / "workflows" / "jobs.yml", workflow)
+        return
+    plan.add(plan.root / ".gitlab" / "jobs.yml", on_one_machine(workflow))
+    plan.advice.append("name it in .gitlab-ci.yml: include: [{local: .gitlab/jobs.yml}]")
+    if node:
+        plan.advice.append("let the job in it install Node and your packages: its image has Python alone")
+
+
+def on_one_machine(workflow: str) -> str:
+    """Write steps as GitLab has them: lines of one script, without annotations, which are GitHub's."""
+    return workflow.replace("      - run: ", "    - ").replace("      # ", "    # ").replace(" --annotations", "")
 
 
 def search_steps(root: Path) -> str:

@@ -4,27 +4,19 @@ from __future__ import annotations
 
 import os
 import shlex
-from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
 from harness.errors import UsageError
 from harness.port import without_sessions
 from harness.scaffold.first_files import install_step, node_steps, project_steps
-from harness.scaffold.plan import ChangePlan, Language, Project
+from harness.scaffold.plan import ChangePlan, Language, Platform, Project
 
 PARTS: Final = 8
 RUNS: Final = 40_000
 MINUTES: Final = 35
 """How long a part searches at most. What it found is made smaller for half as long again, and what the platform kills
 after an hour leaves nothing to merge."""
-
-
-class Platform(StrEnum):
-    """Where a workflow runs."""
-
-    GITHUB = "github"
-    GITLAB = "gitlab"
 
 
 _GITHUB: Final = """name: nightly search
@@ -81,9 +73,8 @@ INSTALL
 
 _GITLAB: Final = """# Include this file in .gitlab-ci.yml, and make a pipeline schedule for every night.
 # GITLAB_TOKEN is a token that may write issues; without it the anomalies are in the artifacts alone.
-stages: [search, tell]
+# Both jobs are of the stage `test`; if your stages have none of that name, give them a `stage` of yours.
 search:
-  stage: search
   image: python:3.12
   rules: [{if: '$CI_PIPELINE_SOURCE == "schedule"'}]
   parallel: PARTS
@@ -97,7 +88,6 @@ OWN
       --json "part-$CI_NODE_INDEX.json" --save "part-$CI_NODE_INDEX.yaml" || test $? -eq 1
   artifacts: {when: always, paths: ["part-*"]}
 tell:
-  stage: tell
   image: python:3.12
   rules: [{if: '$CI_PIPELINE_SOURCE == "schedule"'}]
   needs: [search]

@@ -39,6 +39,18 @@ class Language(StrEnum):
     TYPESCRIPT = "typescript"
 
 
+class Platform(StrEnum):
+    """Where a workflow runs."""
+
+    GITHUB = "github"
+    GITLAB = "gitlab"
+
+    @classmethod
+    def of(cls, root: Path) -> Platform:
+        """Return where a repository's workflows run by now: on GitHub, unless it has those of GitLab alone."""
+        return cls.GITLAB if (root / ".gitlab-ci.yml").is_file() and not (root / ".github").is_dir() else cls.GITHUB
+
+
 @dataclass(frozen=True, slots=True)
 class Project:
     """`package` is the nearest folder with a manifest; `root` is the workspace's, or the same."""

@@ -67,6 +67,9 @@ def test_the_steps_on_github_search_in_parts_and_open_one_issue_for_each_anomaly
 def test_gitlab_has_the_same_search(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     jobs = workflow(tmp_path, "--on", "gitlab")
     assert "Then: include it in .gitlab-ci.yml, commit both, and make a pipeline schedule" in capsys.readouterr().out
+    assert not {"stages", "stage"} & {*jobs, *jobs["search"], *jobs["tell"]}, (
+        "the stages of the file that includes it stay"
+    )
     search = next(text for text in jobs["search"]["script"] if "explore" in text)
     for part in range(1, 3):
         assert step(search, tmp_path, CI_NODE_INDEX=str(part), CI_NODE_TOTAL="2", CI_PIPELINE_ID="0") == 0

@@ -265,6 +265,23 @@ def test_the_workflow_searches_the_queue_files_and_system_files_of_the_repositor
     assert kept["with"]["include-hidden-files"] is True
 
 
+def test_a_repository_on_gitlab_gets_a_job_of_gitlab(repository: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (repository / ".gitlab-ci.yml").write_text("test: {script: [make]}\n")
+    (repository / "queue.yaml").write_text((ROOT / "examples" / "queues" / "mail.yaml").read_text())
+    assert main(["init", "--lang", "python"]) == 0
+    assert "to do    name it in .gitlab-ci.yml: include: [{local: .gitlab/jobs.yml}]" in capsys.readouterr().out
+    job = YAML(typ="safe").load((repository / ".gitlab" / "jobs.yml").read_text())["job-harness"]
+    assert job["script"][1:4] == [
+        "python -m pytest tests scenarios --job-explore 50",
+        "job-harness check queue.yaml",
+        "job-harness explore queue.yaml --time 60s --quiet",
+    ]
+    assert job["artifacts"] == {"when": "on_failure", "paths": [".job-harness/found"]}
+    assert not (repository / ".github").exists()
+    assert main(["init", "--lang", "python", "--on", "github"]) == 0
+    assert (repository / ".github" / "workflows" / "jobs.yml").is_file()
+
+
 @pytest.mark.parametrize(
     ("manifest", "advised"),
     [("", True), ("[tool.setuptools]\npackages = ['shop']\n", False), ("[build-system]\nbuild-backend = 'x'\n", False)],

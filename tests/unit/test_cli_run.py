@@ -231,7 +231,7 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "no such strategy": (["explore", "--strategy", "poss"], "uniform"),
     "no time": (["explore", "--time", "5x"], "expected seconds (90) or a duration (30s, 5m), not '5x'"),
     "two things to write": (["init", "--agent", "--nightly", "memory"], "not allowed with argument --agent"),
-    "a platform for nothing": (["init", "--on", "gitlab"], "--on needs --nightly TARGET"),
+    "a platform for nothing": (["init", "--on", "gitlab", "--agent"], "--agent and --on are both given"),
     "a language for nothing": (["init", "--agent", "--lang", "python"], "--agent and --lang are both given"),
     "a page of a list": (["docs", "pytest", "--list"], "not allowed with argument"),
     "no words": (["docs", "--find", " "], "--find names no words"),
