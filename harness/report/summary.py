@@ -95,13 +95,15 @@ WORDS = {
 
 
 def replay_of(case: Case, *, seed: int | None = None, token: str | None = None, changes: Iterable[str] = ()) -> str:
-    """Write the command that plays a case again; of a control, with its wrong queue and its wrong settings."""
+    """Write the command that plays a case again; of a control, with its wrong queue or application and settings."""
     own = case.scenario.application is not None and ":" not in case.engine
     engine, control = "" if own else case.engine, case.control
     if control is None:
         return replay_command(case.scenario.path, engine=engine, seed=seed, token=token, changes=changes) + _limit_of(
             case
         )
+    if own and control.application is not None:  # The run names it as it is found from here, not from its scenario.
+        engine = control.application if case.run is None else case.run.engine
     if control.queue is not None:
         engine = f"{engine.partition('+')[0]}+{control.queue}"
     wrong = [f"{name}={setting_text(name, value)}" for name, value in control.settings.items()]

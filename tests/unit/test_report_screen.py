@@ -22,7 +22,7 @@ from harness.report.summary import case_screen, replay_of, summary
 from harness.run.play import play
 from harness.run.verdict import Run
 from harness.scenario.reader import controlled, read_scenario_text
-from harness.scenario.scenario import FOUND, Scenario
+from harness.scenario.scenario import FOUND, Control, Scenario
 from harness.sim.choices import Deviation
 from harness.wiring import open_engine
 
@@ -230,6 +230,11 @@ def test_a_replay_names_an_application_that_is_not_the_one_of_its_scenario() -> 
     )
     other = replay_of(Case(scenario, "my_app.py:MyApp@pgboss"))
     assert other == "job-harness run scenarios/x.yaml --engine my_app.py:MyApp@pgboss"
+    control, run = Control("orphan_row", application="my_app.py:MyApp"), case_of().run
+    assert run is not None
+    ran = Case(scenario, "application", replace(run, engine="apps/my_app.py:MyApp"), control)
+    assert replay_of(ran) == "job-harness run scenarios/x.yaml --engine apps/my_app.py:MyApp"
+    assert replay_of(replace(ran, run=None)) == "job-harness run scenarios/x.yaml --engine my_app.py:MyApp"
 
 
 def test_a_failure_outweighs_a_missing_environment_and_that_an_open_question() -> None:
