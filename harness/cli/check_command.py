@@ -24,6 +24,7 @@ from harness.report.screen import Line, one_line
 from harness.wiring import QUEUE_FILES, is_system_file
 
 NEVER = "never"
+REPORTS = ("json", "sarif", "junit")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,13 +82,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read, judge, print, write; answers the exit code."""
-    outputs = output_files(arguments, "json", "sarif", "junit", "write_baseline")
+    root = Path(arguments.folder)
+    named = [_named(text) for text in arguments.environments]
+    outputs = _outputs(arguments, [root, *(environment.file for environment in named)])
     for name in arguments.without:
         if name not in RULES:
             raise UsageError(f"no such rule: {name!r}{did_you_mean(name, RULES)}", hint="docs/checks.md lists them.")
     baseline = _baseline(arguments.baseline)
-    root = Path(arguments.folder)
-    named = [_named(text) for text in arguments.environments]
     facts = _facts(root, named)
     now = _now(arguments, facts)
     examination = examine(
@@ -100,6 +101,13 @@ def execute(arguments: argparse.Namespace) -> int:
     code = examination.exit_code(fail_on)
     _report(arguments, examination, fail_on, outputs, code)
     return int(code)
+
+
+def _outputs(arguments: argparse.Namespace, inputs: list[str | Path]) -> dict[str, OutputFile]:
+    """Return the files to write. A baseline may be written over itself, for it shrinks so; a report may not."""
+    if arguments.baseline is not None:
+        output_files(arguments, *REPORTS, inputs=[arguments.baseline])
+    return output_files(arguments, *REPORTS, "write_baseline", inputs=inputs)
 
 
 def _facts(root: Path, environments: list[NamedEnvironment]) -> Facts:

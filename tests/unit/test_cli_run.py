@@ -212,6 +212,14 @@ USAGE: dict[str, tuple[list[str], str]] = {
     "over what is run": (["run", "--json", "scenarios/good.yaml"], "--json scenarios/good.yaml: this file is read"),
     "over what is merged": (["merge", "m.json", "--html", "m.json"], "--html m.json: this file is read"),
     "over what is audited": (["audit", "h.jsonl", "--json", "h.jsonl"], "--json h.jsonl: this file is read"),
+    "over a baseline": (
+        ["check", "--baseline", "b.json", "--json", "b.json"],
+        "--json b.json: this file is read",
+    ),
+    "over an environment": (
+        ["check", "--env", "worker=a.env", "--write-baseline", "a.env"],
+        "--write-baseline a.env: this file is read",
+    ),
     "over what goes on": (
         ["exhaust", "--resume", "k", "--json", "k"],
         "--resume k: this file is also written by --json",
