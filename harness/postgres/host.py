@@ -25,7 +25,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Literal
+from typing import IO, Final, Literal
 
 from harness.errors import EnvironmentUnavailable
 from harness.private import weakness
@@ -65,6 +65,8 @@ class Installation:
 
 
 PrivilegeChoice = Literal["auto", "same-user", "user-namespace", "unprivileged-uid"]
+TRIAL_SECONDS: Final = 20.0
+"""Seconds of real time after which a program that should only tell its version counts as one that does not run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +114,13 @@ class Privilege:
             )
         except OSError:
             return False
-        return child.wait(timeout=20) == 0
+        try:
+            return child.wait(timeout=TRIAL_SECONDS) == 0
+        except subprocess.TimeoutExpired:
+            return False
+        finally:
+            child.kill()
+            child.wait()
 
 
 def select_privilege(choice: PrivilegeChoice, program: Path, *, euid: int | None = None) -> Privilege:

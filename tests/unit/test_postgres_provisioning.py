@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from psycopg.conninfo import conninfo_to_dict
@@ -168,6 +170,22 @@ def test_root_falls_back_to_a_uid_where_namespaces_are_forbidden(
     monkeypatch.setattr(Privilege, "can_run", lambda self, _: False)
     with pytest.raises(EnvironmentUnavailable, match=r"user-namespace: .*unprivileged-uid: uid \d+ cannot"):
         select_privilege("auto", program, euid=0)
+
+
+def test_a_program_that_does_not_end_cannot_be_run_and_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = Privilege.popen
+
+    def noted(self: Privilege, *command: Any, **streams: Any) -> subprocess.Popen[bytes]:
+        started.append(start(self, *command, **streams))
+        return started[-1]
+
+    monkeypatch.setattr(Privilege, "popen", noted)
+    monkeypatch.setattr(host, "TRIAL_SECONDS", 0.01)
+    assert not Privilege("user-namespace", ("/bin/sh", "-c", "exec sleep 60")).can_run(tmp_path / "postgres")
+    assert started[0].returncode == -signal.SIGKILL
 
 
 def free(megabytes: int) -> Callable[[Path], SimpleNamespace]:
