@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
+from uuid import UUID
 
 from harness.adapters.reference.application import JobResult, ToolJob
 from harness.errors import UsageError, did_you_mean
@@ -197,7 +198,7 @@ class CeleryTasks:
     ) -> CeleryResult:
         if asked := [name for name in NOT_KEPT if options.get(name)]:
             raise UsageError(f"{task.name}: {asked[0].removesuffix('_id')} is not kept here", hint=NOT_KEPT[asked[0]])
-        task_id = task_id or f"task-{len(self.sent) + 1}"
+        task_id = task_id or str(UUID(int=len(self.sent) + 1))  # As Celery's own, so that it is none of a user's.
         handle = self.harness.enqueue(
             slug_of(task.name),
             {

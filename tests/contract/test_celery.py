@@ -115,11 +115,13 @@ def test_handlers_requests_and_names(job_harness, app):
 
     job_harness.register_celery(app)
     result = app.send_task("Other.do_it", (1,), {"y": 2})
-    assert result.get() == ["task-1", 0, 3]
-    assert told == [(["task-1", 0, 3], "task-1", [1], {"y": 2})]
+    assert UUID(result.id) and result.get() == [result.id, 0, 3]
+    assert told == [([result.id, 0, 3], result.id, [1], {"y": 2})]
     assert result.job.tool == "other-do-it"
     assert job_harness.assert_enqueued("Other.do_it").id == result.job.id
     job_harness.refute_enqueued("Other.do_it", status="FAILED")
+    own = [do_it.apply_async((1,), task_id="task-3"), do_it.delay(1), do_it.apply_async((1,), task_id="task-1")]
+    assert [len(each.jobs) for each in own] == [1, 1, 1]
 
 
 def test_what_is_not_kept_is_refused_by_name_and_tasks_are_given_back(job_harness, app):
