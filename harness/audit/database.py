@@ -634,6 +634,8 @@ CREATE INDEX IF NOT EXISTS {log}_job ON {log} (job);
 CREATE TABLE IF NOT EXISTS {log}_rest PARTITION OF {log} DEFAULT;
 COMMENT ON TABLE {log} IS '{comment}';
 -- A partition for each of the next days; those that are older than {days} days go. Run this again within a week.
+-- The days are those of UTC, whatever the time zone of who runs this: else they would overlap.
+SET LOCAL TimeZone = 'UTC';
 DO $$
 DECLARE
   day date;
@@ -642,8 +644,12 @@ BEGIN
   FOR day IN SELECT generate_series(current_date, current_date + 8, interval '1 day')::date LOOP
     IF to_regclass('{log}_' || to_char(day, 'YYYYMMDD')) IS NULL
        AND NOT EXISTS (SELECT FROM {log}_rest WHERE at >= day AND at < day + 1) THEN
-      EXECUTE format('CREATE TABLE %I PARTITION OF {log} FOR VALUES FROM (%L) TO (%L)',
-                     '{log}_' || to_char(day, 'YYYYMMDD'), day, day + 1);
+      BEGIN
+        EXECUTE format('CREATE TABLE %I PARTITION OF {log} FOR VALUES FROM (%L) TO (%L)',
+                       '{log}_' || to_char(day, 'YYYYMMDD'), day, day + 1);
+      EXCEPTION WHEN invalid_object_definition THEN
+        NULL;  -- A partition from before, of another time zone, has a part of this day; {log}_rest takes the other.
+      END;
     END IF;
   END LOOP;
   FOR old IN SELECT relname FROM pg_class WHERE relname ~ '^{log}_[0-9]{{8}}$'

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from harness.audit import database
 from harness.audit.job_table import job_table
@@ -64,6 +65,7 @@ class Mail:
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
+        self.database = conninfo_to_dict(url)["dbname"]
         self.described = str(folder / "mail.yaml")
         Path(self.described).write_text(TABLE)
         self._sessions: dict[str, psycopg.Connection[Any]] = {}
@@ -254,6 +256,22 @@ def test_installing_again_keeps_the_log_and_drops_what_is_old(mail: Mail) -> Non
     assert main(["audit", "--install", mail.described, "--database", mail.url, "--yes"]) == 0
     assert mail.run("api", "SELECT count(*) FROM job_harness_audit") == [(1,)]
     assert mail.run("api", "SELECT to_regclass('job_harness_audit_20200101')") == [(None,)]
+
+
+def test_the_days_of_a_log_are_those_of_utc_whoever_installs_it(mail: Mail) -> None:
+    where = [mail.described, "--database", mail.url, "--yes"]
+    assert main(["audit", "--uninstall", *where]) == 0
+    for zone in ("Etc/GMT+12", "Etc/GMT-14"):  # Whatever the hour, it is another day there.
+        mail.run("api", f"ALTER DATABASE {mail.database} SET TimeZone = '{zone}'")
+        assert main(["audit", "--install", *where]) == 0
+    mail.run("api", "SET TimeZone = 'UTC'")
+    days = mail.run("api", "SELECT relname, pg_get_expr(relpartbound, oid) FROM pg_class WHERE relname ~ '_20.{6}$'")
+    assert all(bound.count(" 00:00:00+00") == 2 for _, bound in days)
+    name = max(days)[0]
+    mail.run("api", f"DROP TABLE {name}")
+    shifted = f"FROM ('{name[-8:]} 12:00') TO ('{name[-8:]} 24:00')"
+    mail.run("api", f"CREATE TABLE as_once PARTITION OF job_harness_audit FOR VALUES {shifted}")
+    assert main(["audit", "--install", *where]) == 0, "a log that was installed when days began elsewhere"
 
 
 def test_a_row_without_an_id_is_written_and_not_logged(mail: Mail) -> None:
