@@ -476,7 +476,7 @@ def follow_open_databases() -> None:
     """Follow SQLite connections that were opened before `watch`, such as those of a test's module."""
     if (sqlite := sys.modules.get("sqlite3")) is not None:
         for thing in gc.get_objects():
-            if isinstance(thing, sqlite.Connection):
+            if issubclass(type(thing), sqlite.Connection):  # isinstance would ask a lazy object to load what it is
                 _follow(thing)
 
 
