@@ -71,6 +71,8 @@ BY_GRAVITY: Final = (
 SINGLE_SHARE: Final = 0.6
 """The share of the runs with a single deviation, where there are more of them than runs."""
 MOST_SHRINKING: Final = 200
+_AT: Final = re.compile(r'"(?:at|clock|\w+_(?:at|until|after))":\d+')
+"""The times in a line of a history."""
 DIFFERING_SHOWN: Final = 200
 """Characters of each of two lines that differ."""
 ERROR_SHOWN: Final = 100
@@ -140,7 +142,7 @@ class TestExploration:
     inherited: Inherited | None = None
     """What children get from this process, where they are forked."""
     kept: list[Kept] = field(default_factory=list)
-    """What is made after each forked run as it was before: the test's `tmp_path`, its `job_postgres`."""
+    """What is made after each forked run as it was before: the test's `tmp_path` and its databases."""
     rerun: Play | None = None
     """Plays a run in this process; None: each is forked."""
     standby: Standby | None = None
@@ -363,17 +365,26 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
     if all(one == other for one, other in pairs) and first.failure == again.failure:
         return ""
     differing = next(((one, other) for one, other in pairs if one != other), (first.failure, again.failure))
-    told = "; ".join(again.uncontrolled[:3])
     return (
         "two undisturbed runs differ, so no disturbed one can be judged; the first difference:\n"
-        f"{_side_by_side(*differing)}\n"
-        + (
+        f"{_side_by_side(*differing)}\n{usual_cause(pairs, again)}"
+    )
+
+
+def usual_cause(pairs: Sequence[tuple[str, ...]], again: PlayedTest) -> str:
+    """Say what makes two runs differ, and what to do."""
+    if all(len({_AT.sub("", line) for line in pair}) == 1 for pair in pairs):
+        return (
+            "Only times differ. The usual cause is a rate limiter, a cache or a token that a fixture makes: it has "
+            "read the machine's clock, and a processor reads virtual time. Make it inside the processor, or call "
+            "job_clock.freeze() before it is made."
+        )
+    if told := "; ".join(again.uncontrolled[:3]):
+        return (
             f"Not under control here: {told}. A fixture can give it the same answer in each run: random.seed(7), "
             "or monkeypatch."
-            if told
-            else "Real I/O, unseeded chance or state that a test leaves behind in a module are the usual causes."
         )
-    )
+    return "Real I/O, unseeded chance or state that a test leaves behind in a module are the usual causes."
 
 
 def _side_by_side(one: str, other: str) -> str:

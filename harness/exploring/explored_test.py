@@ -244,6 +244,7 @@ class ExploredTest:
                         self.campaign.kept.append(kept)
                         own |= {database.descriptor, kept.descriptor}
                     self.campaign.inherited = Inherited.seen(own=own, opened=opened)
+                    self.campaign.kept.append(self.campaign.inherited.keep_databases())
                     self._interruptible(self.campaign.explore)
 
     def _quit(self) -> None:

@@ -13,7 +13,6 @@ import errno
 import gc
 import inspect
 import os
-import re
 import shutil
 import socket
 import stat
@@ -34,9 +33,13 @@ from harness.sim.loop import VirtualLoop
 
 HINT: Final = "let its fixtures and its body be made anew for each run: job_explore(isolation='rerun')"
 CLOSE_IT: Final = (
-    "close the database at the end of the fixture, so that each run opens its own: engine.dispose() with SQLAlchemy, "
-    f"connection.close() with sqlite3; or {HINT}"
+    "commit before the fixture yields or returns, and close the database there, so that each run opens its own: "
+    f"engine.dispose() with SQLAlchemy, connection.close() with sqlite3 and Django; or {HINT}"
 )
+MOST_KEPT_BYTES: Final = 64 << 20
+"""Of databases that are made after each run as they were."""
+BESIDE: Final = ("-journal", "-wal", "-shm")
+"""How what SQLite keeps beside a database is called."""
 
 
 class Isolation(StrEnum):
@@ -115,6 +118,19 @@ class Inherited:
                     files[descriptor] = path
         loops = [one for one in gc.get_objects() if _is_loop(one)]
         return cls(descriptors, files, [one for one in loops if not one.is_closed()])
+
+    def keep_databases(self) -> KeptDatabases:
+        """Let runs use the databases of SQLite that fixtures have open; with what is returned each finds them as now.
+
+        Not where a transaction is open: its locks are the parent's, and no child could commit.
+        """
+        open_there = {descriptor: _database(path) for descriptor, path in self.files.items() if _is_sqlite(path)}
+        kept = frozenset(open_there.values())
+        sizes = sum(path.stat().st_size for each in kept for path in _with_beside(each) if path.exists())
+        if sizes > MOST_KEPT_BYTES or _in_transaction():
+            kept = frozenset()
+        self.files = {each: path for each, path in self.files.items() if open_there.get(each) not in kept}
+        return KeptDatabases(kept)
 
     def cut(self) -> None:
         """In the child: put a socket that leads nowhere in the place of each, and refuse the parent's loops."""
@@ -196,8 +212,29 @@ def _position(descriptor: int) -> tuple[int, ...]:
 
 def _is_sqlite(path: str) -> bool:
     """Whether a file is a database of SQLite, or what SQLite keeps beside one."""
-    with suppress(OSError), open(re.sub(r"-(wal|shm|journal)$", "", path), "rb") as file:
+    with suppress(OSError), open(_database(path), "rb") as file:
         return file.read(16) == b"SQLite format 3\0"
+    return False
+
+
+def _database(path: str) -> Path:
+    """Return the database that a file belongs to."""
+    return Path(next((path.removesuffix(end) for end in BESIDE if path.endswith(end)), path))
+
+
+def _with_beside(database: Path) -> list[Path]:
+    return [database, *(database.with_name(database.name + end) for end in BESIDE)]
+
+
+def _in_transaction() -> bool:
+    """Whether a connection of SQLite's has an open transaction."""
+    if (sqlite := sys.modules.get("sqlite3")) is None:
+        return False
+    for one in gc.get_objects():
+        if issubclass(type(one), sqlite.Connection):
+            with suppress(sqlite.ProgrammingError):  # it is closed
+                if one.in_transaction:
+                    return True
     return False
 
 
@@ -238,6 +275,31 @@ class KeptFolder:
                 copy.put_back(path)
         except OSError as error:
             told = f"what a run left in tmp_path is in the way of the next one: {error}"
+            raise EnvironmentUnavailable(told, hint=f"{HINT[0].upper()}{HINT[1:]}.") from None
+
+
+class KeptDatabases:
+    """SQLite's databases as they are now, to be made so again: then each run may use a connection of a fixture's.
+
+    A fork is no harm to such a connection as long as only one process works at a time. What a run has locked is free
+    once it ends, and what the parent remembers of the file is true again once the file is as it was.
+    """
+
+    def __init__(self, databases: Collection[Path]) -> None:
+        """Read them, and what SQLite keeps beside them."""
+        paths = [path for database in databases for path in _with_beside(database)]
+        self._copies = {path: _Copy.of(path) if path.exists() else None for path in paths}
+
+    def restore(self) -> None:
+        """Make them so again. Raises EnvironmentUnavailable where a file cannot be written."""
+        try:
+            for path, copy in self._copies.items():
+                if copy is not None:
+                    copy.put_back(path)
+                else:
+                    path.unlink(missing_ok=True)
+        except OSError as error:
+            told = f"what a run left in a database of SQLite is in the way of the next one: {error}"
             raise EnvironmentUnavailable(told, hint=f"{HINT[0].upper()}{HINT[1:]}.") from None
 
 

@@ -7,16 +7,18 @@ or dies is ended with whatever it has started.
 from __future__ import annotations
 
 import gc
+import json
 import os
 import pickle
 import re
 import select
 import signal
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -181,8 +183,8 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
     return PlayedTest(
         anomalies=harness.anomalies,
         tape=harness.tape,
-        history=dump_history(harness.history) if wanted else "",
-        failure="" if error is None else f"{type(error).__name__}: {error}",
+        history=_as_in_any_run(dump_history(harness.history), harness.folders) if wanted else "",
+        failure="" if error is None else _as_in_any_run(f"{type(error).__name__}: {error}", harness.folders),
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         now=harness.now_instant,
         lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
@@ -195,6 +197,14 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         remembered=tuple(harness.remembered),
         gateless=_gateless(harness.history, choices.gates) if isinstance(choices, ListedGates) else (),
     )
+
+
+def _as_in_any_run(told: str, folders: Mapping[str, str]) -> str:
+    """Call the test's own folder what gates call it: a rerun has another one, and is no other run for that."""
+    for folder, name in folders.items():
+        if folder != tempfile.gettempdir():
+            told = re.sub(rf"{re.escape(json.dumps(folder)[1:-1])}(?!\w)", name, told)
+    return told
 
 
 def _gateless(history: History, gates: Sequence[Gate]) -> tuple[str, ...]:

@@ -679,6 +679,11 @@ class JobHarness(Assertions):
         self._running.folders = names
 
     @property
+    def folders(self) -> Mapping[str, str]:
+        """The folders that gates have names for."""
+        return self._running.folders
+
+    @property
     def remembered(self) -> list[str]:
         """What of the modules of processors their deliveries have changed: it outlives a crash here."""
         return list(self._running.remembered)

@@ -13,6 +13,8 @@ import harness.exploring.explored_test  # loaded once: an inner run forgets what
 import harness.report.screen
 from harness.cli import explore_command, explored_test, main
 from harness.errors import ExitCode, UsageError
+from harness.exploring.campaign import usual_cause
+from harness.exploring.played import PlayedTest
 from harness.scenario.replay_token import ReplayToken, encode
 from harness.sim.choices import Deviation
 from tests.contract.node_at_hand import needs_node
@@ -175,6 +177,7 @@ def test_a_file_of_a_fixture(job_harness, shared_file):
 def database(tmp_path):
     with sqlite3.connect(tmp_path / "it.db", isolation_level=None, check_same_thread=False) as connection:
         connection.execute("create table paid (job)")
+        connection.execute("begin")  # its locks are the parent's
         yield connection
     connection.close()
 
@@ -182,6 +185,7 @@ def database(tmp_path):
 def test_a_database_of_a_fixture(job_harness, database):
     def pay(job):
         database.execute("insert into paid values (?)", [job.id])
+        database.execute("commit")
         return JobResult(success=True)
     play(job_harness, pay)
 
@@ -554,6 +558,13 @@ def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_differe
     )
 
 
+def test_runs_that_differ_in_times_alone_are_told_whose_clock_that_is() -> None:
+    again = PlayedTest(uncontrolled=("child process: cp",))
+    lines = ['{"kind":"effect","at":33009674,"after":{"lease_until":null}}', '{"kind":"effect","at":4,"after":{}}']
+    assert "job_clock.freeze()" in usual_cause([(lines[0], lines[0].replace("33", "32"))], again)
+    assert "child process: cp" in usual_cause([(lines[0], lines[1])], again)
+
+
 def test_a_token_that_makes_no_sense_is_refused_in_words(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CARELESS)
     result = suite.runpytest_inprocess("--job-replay=jh1_abc")
@@ -589,7 +600,7 @@ def test_what_runs_share_is_named_and_never_a_false_failure(suite: pytest.Pytest
         "had changed test_it.repeated; set that anew in a fixture",
         "it uses the socket pair on descriptor",
         "shared.txt, opened before the fork and shared with the parent; let its fixtures",
-        "it.db, opened before the fork and shared with the parent; close the database at the end of the fixture",
+        "it.db, opened before the fork and shared with the parent; commit before the fixture yields or returns, and",
         "a thread runs beside this test, which a forked child does not have: 'my-server'",
         "it uses an event loop that the parent made",
         "known: invariant_violated: charged_once (until 2999-01-01)",
@@ -1014,7 +1025,7 @@ def test_coroutines_with_a_fixture_of_the_session_and_tests_that_fork_are_explor
 
 
 WITH_FILES = """
-import os
+import os, sqlite3, tempfile
 import pytest
 from harness import JobResult, effect
 
@@ -1025,17 +1036,28 @@ def ledger(tmp_path):
     (tmp_path / "latest").symlink_to("books")
     return tmp_path / "latest" / "ledger"
 
+@pytest.fixture
+def database():  # outside of tmp_path, as Django's is, and open while runs use it
+    with tempfile.TemporaryDirectory() as folder:
+        base = sqlite3.connect(folder + "/it.db", isolation_level=None, check_same_thread=False)
+        base.execute("pragma journal_mode = JOURNAL")
+        base.execute("create table paid (job)")
+        yield base
+        base.close()
+
 @pytest.mark.job_explore(runs=10, isolation=ISOLATION)
-def test_pay(job_harness, ledger, tmp_path):
+def test_pay(job_harness, ledger, tmp_path, database):
     assert ledger.read_text() == "0"
+    assert database.execute("select count(*) from paid").fetchone() == (0,)
     (tmp_path / "receipts").mkdir()
     (tmp_path / "latest").unlink()
 
     def pay(job):
         (tmp_path / "books" / "ledger").write_text("1")
         (tmp_path / "receipts" / job.input).touch()
+        database.execute("insert into paid values (?)", [job.id])
         effect("paid")
-        return JobResult(success=True)
+        return JobResult(success=True, output=str(ledger))
 
     job_harness.register("pay", pay)
     job = job_harness.enqueue("pay", "a")
@@ -1045,9 +1067,11 @@ def test_pay(job_harness, ledger, tmp_path):
 """
 
 
-@pytest.mark.parametrize("isolation", ["fork", "rerun"])
-def test_each_run_begins_with_tmp_path_as_the_fixtures_left_it(suite: pytest.Pytester, isolation: str) -> None:
-    suite.makepyfile(test_it=WITH_FILES.replace("ISOLATION", repr(isolation)))
+@pytest.mark.parametrize(("isolation", "journal"), [("fork", "delete"), ("fork", "wal"), ("rerun", "delete")])
+def test_each_run_begins_with_files_and_databases_as_the_fixtures_left_them(
+    suite: pytest.Pytester, isolation: str, journal: str
+) -> None:
+    suite.makepyfile(test_it=WITH_FILES.replace("ISOLATION", repr(isolation)).replace("JOURNAL", journal))
     result = suite.runpytest_inprocess("--job-explore=10")
     result.assert_outcomes(passed=1)
     result.stdout.fnmatch_lines(["*explored 1 test*: 10 disturbed runs*"])
