@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from harness.adapters.reference.application import (
     JobProcessor,
@@ -25,9 +25,30 @@ Begin = Callable[[ToolJob], Delivery]
 """Called in the context of a processor right before it starts."""
 
 
+class TaskKind(NamedTuple):
+    """A class of tasks that another library's decorator makes, and the attribute that is the function below it."""
+
+    defined: str
+    library: str
+    function: str
+
+
+TASK_KINDS: Final = (
+    TaskKind("celery.app.task.Task", "Celery", "run"),
+    TaskKind("celery.local.PromiseProxy", "Celery", "run"),
+    TaskKind("dramatiq.actor.Actor", "Dramatiq", "fn"),
+    TaskKind("huey.api.TaskWrapper", "Huey", "func"),
+    TaskKind("taskiq.decor.AsyncTaskiqDecoratedTask", "TaskIQ", "original_func"),
+    TaskKind("procrastinate.tasks.Task", "procrastinate", "func"),
+    TaskKind("django_tasks.base.Task", "Django", "func"),
+    TaskKind("django.tasks.base.Task", "Django", "func"),
+)
+
+
 def find_processor(named: JobProcessor | str) -> JobProcessor:
     """Return the callable: itself, from "module:name", or from "path.ts#name". Raises UsageError."""
     if not isinstance(named, str):
+        _refuse_task(named)
         if not callable(named):
             raise UsageError(
                 f"{named!r} is not a processor: it cannot be called",
@@ -36,7 +57,8 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
         if not can_take_one(named):
             raise UsageError(
                 f"the processor {getattr(named, '__qualname__', named)!s} cannot be called with one argument",
-                hint="It may take only a ToolJob; pass anything else with functools.partial.",
+                hint="It may take only a ToolJob: wrap a function that takes arguments, "
+                "lambda job: JobResult(success=True, output=f(**job.input)), or pass them with functools.partial.",
             )
         return named
     if names_typescript(named):
@@ -71,6 +93,24 @@ def _imported(named: str, module: str) -> Any:
             f"the processor {named!r}: {module} calls sys.exit({stop.code!r}) while it is imported",
             hint='Move that call below: if __name__ == "__main__".',
         ) from stop
+
+
+def _refuse_task(named: object) -> None:
+    """Refuse what would be given the job as its first argument, or would enqueue instead of working."""
+    defined = {f"{each.__module__}.{each.__qualname__}" for each in type(named).__mro__}
+    kind = next((each for each in TASK_KINDS if each.defined in defined), None)
+    if kind is None:
+        return
+    function, below = getattr(named, kind.function), kind.function
+    if inspect.iscoroutinefunction(coroutine := getattr(function, "__wrapped__", None)):
+        function, below = coroutine, f"{below}.__wrapped__"  # Dramatiq's own needs its event loop.
+    name = getattr(function, "__name__", "task").removesuffix("__taskiq_original")
+    begin, wait = ("async ", "await ") if inspect.iscoroutinefunction(function) else ("", "")
+    call = f"{begin}def processor(job): return JobResult(success=True, output={wait}{name}.{below}(**job.input))"
+    hint = f"Wrap the function below it: {call}"
+    if kind.library == "Celery":
+        hint = f"job_harness.register_celery(app) runs tasks as they are. {hint}"
+    raise UsageError(f"{name!r} is a task of {kind.library}'s, and no processor: that takes a ToolJob", hint=hint)
 
 
 def can_take_one(function: Callable[..., object]) -> bool:

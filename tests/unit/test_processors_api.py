@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ import pytest
 from harness.errors import Hung, UsageError
 from harness.invariants.effects import at_most_once, exactly_once
 from harness.processors import JobHarness, JobResult, ToolJob, effect, step
+from harness.processors.processor import TASK_KINDS
 
 DONE = JobResult(success=True)
 
@@ -179,6 +181,19 @@ def test_a_processor_that_cannot_be_called_with_a_job_is_refused_at_once(jobs: J
             jobs.register("wrong", wrong)  # type: ignore[arg-type]
     jobs.register("right", partial(two, connection=None))
     assert jobs.perform_job("right", 1).success
+
+
+def test_a_task_of_another_library_is_refused_with_the_function_to_wrap(jobs: JobHarness) -> None:
+    def plain(order: int) -> None: ...
+
+    async def coroutine(order: int) -> None: ...
+
+    for kind, function in product(TASK_KINDS, (plain, coroutine)):
+        module, _, name = kind.defined.rpartition(".")
+        task: Any = type(name, (), {"__module__": module, kind.function: staticmethod(function)})()
+        call = f"={'await ' if function is coroutine else ''}{function.__name__}.{kind.function}(**job.input)"
+        with pytest.raises(UsageError, match=re.escape(call)):
+            jobs.register("charge", task)
 
 
 def test_a_name_that_there_is_not_is_told_with_the_nearest(jobs: JobHarness) -> None:
