@@ -58,6 +58,8 @@ class JobRequest:
     """The wait before its first retry, from which backoff goes on."""
     unique_for: Duration | None = None
     """Its unique key is held for at least so long after it was created, also once it has ended."""
+    work: str | None = None
+    """The piece of work that it is a part of, where that may take several jobs, as a Celery task does that retries."""
 
     def __repr__(self) -> str:
         """Write it as histories hold it: what was added later is left out where it asks for nothing."""
@@ -76,7 +78,7 @@ class JobRequest:
         return None
 
 
-_LATER: Final = frozenset({"lease", "retry_delay", "unique_for"})
+_LATER: Final = frozenset({"lease", "retry_delay", "unique_for", "work"})
 """What requests could not ask for in the first release."""
 
 

@@ -49,8 +49,9 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
 def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None) -> Invariant:
     """Return an invariant: `at_most_once`, and at rest no job has completed without its side effect.
 
-    It applies to every completed job, or with `tool` to those of that tool; a Celery task may have its Celery name.
-    With `per`, a job whose input has these keys may leave the effect to another job with the same values.
+    It applies to every completed job, or with `tool` to those of that tool; a Celery task may have its Celery name, and
+    if it was retried, all its messages count as one. With `per`, a job whose input has these keys may leave the effect
+    to another job with the same values.
     """
 
     class ExactlyOnce(_ExactlyOnce):
@@ -76,6 +77,14 @@ class _AtMostOnce(Monitor):
         self._per = tuple(per)
         self._seen: dict[str, Effect] = {}
         self._unkeyed = False
+        self._works: dict[JobId, str] = {}
+        """The piece of work that a job is one of several parts of."""
+
+    def on_call(self, event: Call) -> None:
+        if event.verb == "enqueue":
+            for request in event.arguments:
+                if isinstance(request, JobRequest) and request.work is not None:
+                    self._works[request.id] = request.work
 
     def on_effect(self, event: Effect) -> None:
         if event.name != self._name or (event.idempotent and event.identity is not None):
@@ -87,7 +96,7 @@ class _AtMostOnce(Monitor):
         told = self._values(data)
         if not self._per and event.identity is not None:
             told = event.identity
-        first = self._seen.setdefault(told or event.job, event)
+        first = self._seen.setdefault(told or self._work(event.job), event)
         if first is not event:
             what = f"{self._name}({told})" if told else self._name
             self.breach(
@@ -105,6 +114,10 @@ class _AtMostOnce(Monitor):
             what = f"{self._name} of {event.job} has no {key!r}{near}: per={list(self._per)}"
             self.breach(UNKEYED.name, what, job=event.job)
 
+    def _work(self, job: JobId) -> str:
+        """Return what a job is a part of; itself where it is the whole."""
+        return self._works.get(job, job)
+
     def _values(self, data: Mapping[str, Any]) -> str:
         return ", ".join(f"{key}={canonical(data[key])}" for key in self._per)
 
@@ -115,12 +128,14 @@ class _ExactlyOnce(_AtMostOnce):
     def __init__(self, rules: Rules, breach: Reporter, name: str, per: Sequence[str], tool: str | None) -> None:
         super().__init__(rules, breach, name, per)
         self._tools = None if tool is None else (tool, slug_of(tool))
-        self._had: set[JobId] = set()
+        self._had: dict[str, JobId] = {}
+        """By the piece of work, the first job that had it."""
         self._told: set[JobId] = set()
         self._asks_for: dict[JobId, str] = {}
         """The values in `per` of a job, where its input has these keys."""
 
     def on_call(self, event: Call) -> None:
+        super().on_call(event)
         if event.verb != "enqueue" or not self._per:
             return
         for request in event.arguments:
@@ -130,12 +145,24 @@ class _ExactlyOnce(_AtMostOnce):
 
     def on_effect(self, event: Effect) -> None:
         if event.name == self._name:
-            self._had.add(event.job)
+            self._had.setdefault(self._work(event.job), event.job)
         super().on_effect(event)
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        last = {self._work(job): job for job in self._works}  # the parts before it have left it to the last one
         for job, view in views.items():
+            work = self._work(job)
             asked = view.status is COMPLETED and (self._tools is None or view.tool in self._tools)
-            if asked and job not in self._had | self._told and self._asks_for.get(job) not in self._seen:
+            asked = asked and last.get(work, job) == job and job not in self._told and work not in self._had
+            if asked and self._asks_for.get(job) not in self._seen:
                 self._told.add(job)
-                self.breach(MISSING.name, f"{job} of {view.tool} completed, and {self._name} never happened", job=job)
+                what = f"{job} of {view.tool} completed, and {self._name} never happened"
+                self.breach(MISSING.name, what + self._may_leave_it(view, views), job=job)
+
+    def _may_leave_it(self, view: JobView, views: Mapping[JobId, JobView]) -> str:
+        """Say which other job did it, where a job cannot tell that it may leave it to that one."""
+        others = (job for job in self._had.values() if job in views and views[job].tool == view.tool)
+        other = next(others, None)
+        if other is None or view.id in self._asks_for:
+            return ""
+        return f"; if it may leave that to {other}, name in per=[...] the keys that the effect and both inputs share"

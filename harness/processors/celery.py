@@ -8,6 +8,7 @@ brokers, Celery's workers.
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import threading
@@ -199,9 +200,10 @@ class CeleryTasks:
         if asked := [name for name in NOT_KEPT if options.get(name)]:
             raise UsageError(f"{task.name}: {asked[0].removesuffix('_id')} is not kept here", hint=NOT_KEPT[asked[0]])
         task_id = task_id or str(UUID(int=len(self.sent) + 1))  # As Celery's own, so that it is none of a user's.
-        handle = self.harness.enqueue(
+        handle = self.harness.enqueue_part(
             slug_of(task.name),
             {
+                **_by_name(task, args or (), kwargs or {}),
                 "id": task_id,
                 **_carried({"args": list(args or ()), "kwargs": dict(kwargs or {})}),
                 "retries": options.get("retries") or 0,
@@ -209,6 +211,7 @@ class CeleryTasks:
             },
             start_after=self._start(options),
             max_attempts=REDELIVERIES if task.acks_late else 1,
+            work=f"{task.name} {task_id}",
         )
         self.sent.setdefault(task_id, []).append(handle)
         return CeleryResult(self, task_id)
@@ -309,6 +312,21 @@ class CeleryTasks:
 
 
 _ABSENT: Final = object()
+
+
+def _by_name(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a message's arguments by the names that the task has for them, for assertions and invariants to find.
+
+    Nothing where the task does not take them, which it says itself once it runs, or where no store can hold one.
+    """
+    try:
+        bound = inspect.signature(task.run).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return {}
+    taken = bound.signature.parameters.values()
+    several = {each.name for each in taken if each.kind in (each.VAR_POSITIONAL, each.VAR_KEYWORD)}
+    named = _serialized({**kwargs, **{name: value for name, value in bound.arguments.items() if name not in several}})
+    return {} if json_problem(named) else named
 
 
 def _carried(given: dict[str, Any]) -> dict[str, Any]:

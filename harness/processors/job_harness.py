@@ -265,6 +265,27 @@ class JobHarness(Assertions):
         if unknown:
             name, options = next(iter(unknown)), ("start_after", "priority", "max_attempts", "unique_key")
             raise UsageError(f"enqueue() takes no {name!r}{did_you_mean(name, options)}", hint=available(options))
+        return self.enqueue_part(
+            slug,
+            input,
+            priority=priority,
+            start_after=start_after,
+            max_attempts=max_attempts,
+            unique_key=unique_key,
+        )
+
+    def enqueue_part(
+        self,
+        slug: str,
+        input: Json,
+        *,
+        work: str | None = None,
+        priority: int = 0,
+        start_after: Moment | None = None,
+        max_attempts: int | None = None,
+        unique_key: str | None = None,
+    ) -> JobHandle:
+        """Enqueue a job that is a part of a piece of `work`: what happens at most once does so in all its parts."""
         slug = self._tool(slug)
         refuse_numbers(priority=priority, max_attempts=max_attempts)
         if unique_key is not None:
@@ -279,6 +300,7 @@ class JobHarness(Assertions):
             max_attempts=max_attempts,
             start_after=None if start_after is None else self._instant(start_after),
             unique_key=unique_key,
+            work=work,
         )
         now = self._session.kernel.now
         job = self._application.enqueue(request)

@@ -27,7 +27,7 @@ import celery
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
-from harness import JobHarness, effect
+from harness import JobHarness, effect, exactly_once
 from harness.errors import Hung, UsageError
 
 
@@ -118,10 +118,31 @@ def test_handlers_requests_and_names(job_harness, app):
     assert UUID(result.id) and result.get() == [result.id, 0, 3]
     assert told == [([result.id, 0, 3], result.id, [1], {"y": 2})]
     assert result.job.tool == "other-do-it"
-    assert job_harness.assert_enqueued("Other.do_it").id == result.job.id
+    assert job_harness.assert_enqueued("Other.do_it", input={"x": 1, "y": 2}).id == result.job.id
     job_harness.refute_enqueued("Other.do_it", status="FAILED")
     own = [do_it.apply_async((1,), task_id="task-3"), do_it.delay(1), do_it.apply_async((1,), task_id="task-1")]
     assert [len(each.jobs) for each in own] == [1, 1, 1]
+
+
+def test_what_happens_once_does_so_over_all_retries_and_among_messages_with_the_same_arguments():
+    sent = {1}
+    app = Celery("mails", broker="memory://")
+
+    @app.task(name="mail", autoretry_for=(OSError,), max_retries=2)
+    def mail(user, tone="kind"):
+        if user not in sent:
+            sent.add(user)
+            effect("mail", user=user)
+        if not mail.request.retries:
+            raise OSError("away")
+
+    for per, users, found in ((), [2], []), (("user",), [3, 3], []), ((), [1], ["effect_missing"]):
+        with JobHarness(invariants=[exactly_once("mail", per=per)]) as jobs:
+            jobs.register_celery(app)
+            for user in users:
+                mail.delay(user).get()
+            jobs.problems()
+            assert [each.name for each in jobs.anomalies] == found
 
 
 def test_what_is_not_kept_is_refused_by_name_and_tasks_are_given_back(job_harness, app):
@@ -240,7 +261,7 @@ def told(folder: Path, *words: str) -> str:
 
 
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
-    assert "17 passed" in told(tmp_path)
+    assert "18 passed" in told(tmp_path)
 
 
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:

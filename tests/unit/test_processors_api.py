@@ -270,6 +270,25 @@ def test_a_charge_that_is_lost_between_its_mark_and_itself_is_missing(
             jobs.run_until_idle()
         jobs.problems()
         assert [anomaly.name for anomaly in jobs.anomalies] == ([found] if found else [])
+        assert all(("if it may leave that to job-1" in anomaly.message) is second for anomaly in jobs.anomalies)
+
+
+@pytest.mark.parametrize(
+    ("parts", "found"), [([1], None), ([2], None), ([1, 2], "effect_repeated"), ([], "effect_missing")]
+)
+def test_the_parts_of_a_piece_of_work_have_a_side_effect_once_between_them(parts: list[int], found: str | None) -> None:
+    def charge(job: ToolJob) -> JobResult:
+        if job.input in parts:
+            effect("charged")
+        return DONE
+
+    with JobHarness(invariants=[exactly_once("charged")]) as jobs:
+        jobs.register("charge", charge)
+        for part in 1, 2:
+            jobs.enqueue_part("charge", part, work="charge task-1")
+        jobs.run_until_idle()
+        jobs.problems()
+        assert [anomaly.name for anomaly in jobs.anomalies] == ([found] if found else [])
 
 
 @pytest.mark.parametrize(

@@ -223,6 +223,8 @@ class ReferenceApplication:
         """
         settings = self.settings
         self._number += 1
+        if request.work is not None:
+            self.store.works[request.id] = request.work
         with telling_of_input(request):
             enqueued = at_once(
                 self.store.enqueue(

@@ -128,6 +128,8 @@ class RecordedStore:
         session.offer(Redelivery(self))
         self.allowance: int | None = 0
         """How many jobs may still be claimed; None is any number."""
+        self.works: dict[JobId, str] = {}
+        """The piece of work that a job was enqueued as a part of, which no row has."""
         self.claims: dict[JobId, Claim] = {}
         """The last claim of every job."""
         self.on_change: Callable[[], None] = lambda: None
@@ -253,6 +255,7 @@ class RecordedStore:
             max_attempts=job.max_attempts,
             start_after=None if job.start_after is None else instant(job.start_after, start=self._start),
             unique_key=job.unique_key,
+            work=self.works.get(job.id),
         )
 
     def _claim(self, claim: ReferenceClaim) -> Claim:
