@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
 
 from harness.errors import UsageError, available, did_you_mean, missing_attribute
-from harness.history.event import Effect, Event, History, Observed
+from harness.history.event import Call, Effect, Event, History, Observed
 from harness.model.duration import SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.lifecycle import TERMINAL, Status
@@ -464,6 +464,12 @@ class JobHandle:
         """The statuses that it has gone through so far."""
         self._read(self.id)
         return self._history.path(self.id)
+
+    @property
+    def input(self) -> Json:
+        """What was enqueued."""
+        calls = (event for event in self._history.of_job(self.id) if type(event) is Call and event.verb == "enqueue")
+        return next(request.input for call in calls for request in call.arguments if request.id == self.id)
 
     @property
     def output(self) -> Json:

@@ -325,6 +325,7 @@ def test_what_was_enqueued_is_matched_in_part(jobs: JobHarness) -> None:
     assert jobs.assert_enqueued("remind", start_after=timedelta(minutes=59), within="1m").id == "job-1"
     assert jobs.assert_enqueued(start_after=datetime(2026, 1, 1, 1, tzinfo=UTC)).id == "job-1"
     assert jobs.assert_enqueued(unique_key="k", count=1).tool == "other"
+    assert [job.input for job in jobs.all_enqueued()][1:] == [{"user": {"id": 8}}, None]
     assert [job.id for job in jobs.all_enqueued("remind")] == ["job-1", "job-2"]
     assert [job.id for job in jobs.all_enqueued(status="PENDING", priority=5)] == ["job-2"]
     jobs.refute_enqueued("remind", input={"user": {"id": 9}})
