@@ -82,7 +82,7 @@ def script_of(harness: JobHarness) -> TestScript:
     """Read off a harness, at rest, what its test asked of it and what that came to."""
     try:
         if harness.engine != IN_MEMORY:
-            raise _NotSayable(f"{harness.engine} is at work with gates of its own, which a scenario has not")
+            raise _NotSayable(f"{harness.engine} has gates of its own, which a scenario does not have")
         if jobs := sorted(harness.chained):
             raise _NotSayable(f"a processor enqueues {jobs[0]} through the test's harness")
         history = harness.history

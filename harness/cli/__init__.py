@@ -232,7 +232,7 @@ def _dispatch(arguments: list[str]) -> int:
         with raised_at_once() if parsed.command in READ_ONLY else nullcontext():
             return command(COMMANDS[parsed.command][0]).execute(parsed)
     except SystemExit as stop:
-        told = f"something that was run called sys.exit({clipped(stop.code)}); the rest was not judged"
+        told = f"the code under test called sys.exit({clipped(stop.code)}); the rest was not judged"
         print(f"job-harness: {told}", file=sys.stderr)
         return int(ExitCode.INCONCLUSIVE)
 

@@ -151,7 +151,7 @@ def _check_cluster(arguments: argparse.Namespace) -> None:
     if arguments.on != "ray" and not re.fullmatch(r"ray://[^\s/]+:\d+", arguments.on):
         raise UsageError(
             f"--on {clipped(arguments.on)}: expected ray or ray://HOST:PORT",
-            hint="`ray` is the cluster of RAY_ADDRESS or of this machine; where there is none, one is started.",
+            hint="`ray` is the cluster of RAY_ADDRESS or of this machine; if there is none, one is started.",
         )
     if arguments.processes > 1:
         raise UsageError(
@@ -404,7 +404,7 @@ def _trouble(campaign: Campaign, steps: int) -> None:
         print("\n".join(wrap("", note, width=100, lines=4)))
     if campaign.cut:
         print(f"Cut: {campaign.cut} of {campaign.runs} runs were still at work after {steps} steps, and what comes")
-        print(f"  later in them was not judged. --steps {10 * steps} lets them go on.")
+        print(f"  later in them was not judged. --steps {10 * steps} lets them continue.")
     if campaign.unsteady is not None:
         print(f"Not deterministic: {campaign.unsteady}.")
         print("No verdict on such a target can be relied on: find what it reads beside its arguments.")

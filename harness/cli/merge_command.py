@@ -277,7 +277,7 @@ def _open_lines(whole: dict[str, Any]) -> list[Line]:
     if whole["cut"]:
         told.append(
             f"Cut: {whole['cut']} of {whole['runs']} runs were still at work after {whole['step_limit']} steps, and "
-            "what comes later in them was not judged. A higher --steps lets them go on."
+            "the rest of them was not judged. A higher --steps lets them continue."
         )
     if whole["unsteady"] is not None:
         told.append(f"Not deterministic, so no verdict can be relied on: {whole['unsteady']}.")

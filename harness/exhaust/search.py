@@ -539,8 +539,8 @@ def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -
         raise Unfaithful(
             f"{anomaly} showed in the search of {engine.info.name} and does not show when its run is done "
             "from the start",
-            hint="Something decides what the queue does that its snapshot does not hold, or an actor remembers more "
-            "than it was told; or declare Capabilities(snapshot=False).",
+            hint="The snapshot lacks something that decides what the queue does, or an actor remembers more than it "
+            "was told. Repair that, or declare Capabilities(snapshot=False).",
         )
 
     def open_session(candidate: Scenario) -> Session:
@@ -693,4 +693,4 @@ def _standing(explorer: Explorer) -> Iterator[str]:
         yield "  Workers, and jobs of one kind, are taken to be interchangeable."
     if explorer.reexecuted:
         yield "  The queue cannot be set back: runs were done again from the start. Jobs that look alike were taken"
-        yield "  for equal: what the queue keeps and does not show was not told apart."
+        yield "  for equal: differences that the queue does not show were ignored."

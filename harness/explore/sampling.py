@@ -307,7 +307,7 @@ def _shifted(watch: Watch, by: int) -> Watch:
 
 
 HANG_HINT = "Let the step end, or allow it more time with --patience."
-REST_HINT = "The target is at work without end, or goes on without anything to do."
+REST_HINT = "The target never stops working, or keeps running without anything to do."
 
 
 class _Record:

@@ -149,7 +149,7 @@ class TestExploration:
     """Where runs are played in this process: plays one that no earlier run has a hand in."""
     left_behind: Callable[[], list[str]] = field(default=list)
     """Names what earlier runs in this process have changed for later ones."""
-    renew: str = "set that anew in a fixture, or write job_explore(isolation='fork')"
+    renew: str = "reset it in a fixture, or write job_explore(isolation='fork')"
     """How that is avoided."""
     declared: bool = False
     """Whether any run declared a side effect, or was judged by checks of the test's own."""

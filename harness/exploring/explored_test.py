@@ -456,7 +456,7 @@ class NumberedGates(Replay):
         if len(self.labels) == self.stop:
             self.stopped = True
             self._config.pluginmanager.register(self)
-            header = f"job-harness: gate {told.strip()} (`up` leads to what stands there, `c` goes on, `q` quits)"
+            header = f"job-harness: gate {told.strip()} (`up` shows the code there, `c` continues, `q` quits)"
             pytest.set_trace(header=header)
         return option
 

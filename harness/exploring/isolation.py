@@ -31,7 +31,7 @@ from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.processors.module_state import ModuleState, modules_below
 from harness.sim.loop import VirtualLoop
 
-HINT: Final = "let its fixtures and its body be made anew for each run: job_explore(isolation='rerun')"
+HINT: Final = "repeat its fixtures and its body for each run: job_explore(isolation='rerun')"
 CLOSE_IT: Final = (
     "commit before the fixture yields or returns, and close the database there, so that each run opens its own: "
     f"engine.dispose() with SQLAlchemy, connection.close() with sqlite3 and Django; or {HINT}"

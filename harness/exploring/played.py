@@ -459,7 +459,7 @@ def _heard(pid: int, out: int) -> PlayedTest:
     try:
         seen: PlayedTest = pickle.loads(told)
     except Exception as error:  # noqa: BLE001 - whatever a processor wrote among it
-        return PlayedTest(lost=f"what its process told cannot be read ({type(error).__name__})")
+        return PlayedTest(lost=f"what its process reported cannot be read ({type(error).__name__})")
     return seen
 
 

@@ -237,9 +237,9 @@ def _effect(other: Value, winner: Setting) -> str:
     """Say what a value is that another one is judged instead of: updateQueue may win all the same."""
     if other.source is SettingSource.UPDATE and winner.source in (SettingSource.QUEUE, SettingSource.UPDATE):
         if other.queue != winner.queue:
-            return "for a queue whose name cannot be told"
+            return "for a queue whose name is unknown"
         if winner.source is SettingSource.UPDATE:
-            return "which call comes last cannot be told"
+            return "it is unknown which call comes last"
     return "not in effect here"
 
 

@@ -124,7 +124,7 @@ def case_screen(
     title = f"{case.name} on {case.place}"
     run = case.run
     if run is not None and case.control is None and case.exit_code is ExitCode.FAIL:
-        longer = [Line(f"It was still at work: --steps {10 * (run.steps - 1)} lets it go on.")] if run.cut else []
+        longer = [Line(f"It was still at work: --steps {10 * (run.steps - 1)} lets it continue.")] if run.cut else []
         return [*first_screen(run, title=title, replay=replay, file=case.scenario.path), *longer, Line("")]
     word, style = WORDS[case.exit_code]
     lines = [Line(clip(f"{word.upper()}  {one_line(title)}", WIDTH), style)]

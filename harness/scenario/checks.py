@@ -316,7 +316,7 @@ def _calendar_problems(job: JobPart) -> Iterator[tuple[str, str]]:
     if not job.scheduled:
         yield "cron", "cron needs `scheduled: true`: the queue makes its jobs"
     if job.every is not None:
-        yield "cron", "cron stands in the place of `every`; drop one of them"
+        yield "cron", "cron replaces `every`; leave out one of them"
     for key in ("cancel_after", "retry_after", "unique_key", "held_back"):
         if key in job.model_fields_set:
             yield key, f"{key} is for a single job, not for those of a schedule"

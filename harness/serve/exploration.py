@@ -166,7 +166,7 @@ def explore(
         return _replayed(player, decode(replay), name=name, target=target, command=command)
     campaign = _campaign(runs, seconds, seed)
     campaign.rerun, campaign.left_behind = player.play, lambda: player.left
-    campaign.renew = 'set that anew in the body, or write test.explore(name, { isolate: "worker" }, body)'
+    campaign.renew = 'reset it in the body, or write test.explore(name, { isolate: "worker" }, body)'
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # What disturbed runs say is expected.
         campaign.explore()
     return _verdict(player, campaign, name=name, target=target, command=command)

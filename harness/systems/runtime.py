@@ -229,7 +229,7 @@ class SystemRun:
         try:
             message = self.ask_at_rest(process, asked)
         except OSError:
-            told = f"it is at rest, and does not listen at the port that {kind.port_variable} names"
+            told = f"it is idle, but does not listen at the port that {kind.port_variable} names"
             raise self._not_ready(process, told) from None
         if message is None or not 200 <= message.status < 300:
             answered = "nothing" if message is None else f"{message.status}"

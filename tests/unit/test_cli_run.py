@@ -60,7 +60,7 @@ def test_a_run_that_takes_more_steps_than_it_may_fails_and_says_how_to_let_it_go
     assert main(["run", "--steps", "3"]) == 1
     out = capsys.readouterr().out
     assert "still not idle after 3 steps" in out
-    assert "It was still at work: --steps 30 lets it go on." in out
+    assert "It was still at work: --steps 30 lets it continue." in out
     assert "Replay: job-harness run scenarios/good.yaml --engine memory --steps 3" in out
     assert main(["run", "--steps", "300"]) == 0
     assert main(["run", "--steps", "0"]) == 2
@@ -70,7 +70,7 @@ def test_a_search_says_how_many_runs_were_cut(folder: Path, capsys: pytest.Captu
     assert main(["explore", "memory", "--runs", "4", "--steps", "12", "--json", "told.json"]) == 3
     out = capsys.readouterr().out
     assert "Cut: 4 of 4 runs were still at work after 12 steps" in out
-    assert "--steps 120 lets them go on." in out
+    assert "--steps 120 lets them continue." in out
     assert json.loads(Path("told.json").read_text())["cut"] == 4
 
 

@@ -877,7 +877,7 @@ def test_of_two_update_calls_either_may_come_last(tmp_path: Path) -> None:
     assert found.message.startswith("'a' takes a job back after 5m, and its handler may wait 10m (RENDER_TIMEOUT_MS")
     assert [one.message for one in found.related if "expireInSeconds" in one.message] == [
         "expireInSeconds = 300 (updateQueue())",
-        "expireInSeconds = 660 (updateQueue(), which call comes last cannot be told)",
+        "expireInSeconds = 660 (updateQueue(), it is unknown which call comes last)",
         "expireInSeconds = 900 (the queue's options, not in effect here)",
     ]
 
@@ -886,7 +886,7 @@ def test_an_update_of_a_queue_that_cannot_be_told_overrules_no_queue_by_name(tmp
     files = boss(UPDATED.format(300, 660).replace('updateQueue("a"', "updateQueue(other()"))
     [found] = told(tmp_path, files, "handler_outlives_expiry")
 
-    assert "expireInSeconds = 660 (updateQueue(), for a queue whose name cannot be told)" in [
+    assert "expireInSeconds = 660 (updateQueue(), for a queue whose name is unknown)" in [
         one.message for one in found.related
     ]
     both = UPDATED.format(300, 660).replace('Queue("a"', "Queue(name()")

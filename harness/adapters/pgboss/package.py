@@ -78,7 +78,7 @@ def load(version: str) -> PgBossStatements:
         statements = _kept(known)
     if statements is None:
         raise EnvironmentUnavailable(
-            f"pg-boss {version} told no statements that can be read: see {known}",
+            f"pg-boss {version} has no statements that this engine can read: see {known}",
             hint="This version keeps its SQL elsewhere; pg-boss 10.1 to 10.4 are known.",
         )
     return PgBossStatements(version, statements)

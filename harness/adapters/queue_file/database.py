@@ -143,7 +143,7 @@ class QueueDatabase:
         except VirtualClockError as error:
             place = self.file.place("schema" if self.file.schema else "connection")
             error.message = f"{place}: schema: {error.message}"
-            error.hint = "Write now() in the place of what keeps to the machine's time."
+            error.hint = "Write now() instead of functions that return the machine's time."
             raise
 
     def _refuse_tables(self) -> None:

@@ -508,7 +508,7 @@ RULES: Final = (
         Severity.NOTE,
         (
             "BullMQ: a repeated job is added so that an edit replaces its schedule.",
-            "After an edit the old schedule goes on beside the new one: the job runs by both.",
+            "After an edit the old schedule remains beside the new one: the job runs by both.",
             "Use upsertJobScheduler.",
         ),
         _left_behind,

@@ -448,7 +448,7 @@ def _never_retried(facts: Facts) -> Iterator[Breach]:
         if asked and not retried:
             yield Breach(
                 task.options[asked[0]].place,
-                f"{task.queue} sets {asked[0]}, and nothing retries it: Celery heeds that beside autoretry_for, or "
+                f"{task.queue} sets {asked[0]}, and nothing retries it: Celery uses that only with autoretry_for, or "
                 "where the task calls self.retry()",
                 "Add autoretry_for=(...), or call self.retry(exc=...).",
                 severity=weight_of(task),

@@ -168,7 +168,7 @@ def _disagree(facts: Facts) -> Iterator[Breach]:
                 lock.place,
                 f"{manifest.place.file} asks for {manifest.library} {manifest.version}, and {lock.place.file} settles "
                 f"{lock.version}{also}: which one runs depends on who installs",
-                f"Install anew, and keep one lock file{'' if right else ', the one that deployments read'}.",
+                f"Reinstall, and keep one lock file{'' if right else ', the one that deployments read'}.",
                 (Related(manifest.place, f"{manifest.library} {manifest.version}"),),
                 Severity.NOTE if is_aside(lock.place.file) else None,
                 subject=manifest.library,
@@ -431,7 +431,7 @@ def _inert(facts: Facts) -> Iterator[Breach]:
         named = f"of {queue!r} " if first.queue is not None else ""
         yield Breach(
             place,
-            f"singletonKey {named}does nothing: pg-boss {release.major} heeds it only beside singletonSeconds, or in a "
+            f"singletonKey {named}does nothing: pg-boss {release.major} uses it only with singletonSeconds, or in a "
             f"queue with the policy {policies}. Two sends with the same key make two jobs{_aside(first)}",
             "Create the queue with such a policy ('short' keeps one waiting job a key), or add singletonSeconds.",
             tuple(Related(call.options["singletonKey"].place, "likewise") for call in uses[1 : MOST_RELATED + 1]),
@@ -754,7 +754,7 @@ RULES: Final = (
         Severity.WARNING,
         "A lock file settles a version that its manifest asks for.",
         "A deployment runs another major release than the code was written for: options are ignored, queues missing.",
-        "Install anew, and keep one lock file.",
+        "Reinstall, and keep one lock file.",
         "scheduling/options_are_kept.yaml",
         _disagree,
     ),

@@ -29,7 +29,7 @@ def _unfenced(facts: Facts) -> Iterator[Breach]:
             if ":worker" in verb.compared:
                 yield Breach(
                     verb.place,
-                    f"{name} asks for :worker alone: a worker that lost a job and took it again is not told apart",
+                    f"{name} checks only :worker: a worker that lost a job and took it again is not recognised",
                     "Compare :token or :attempt as well.",
                     severity=Severity.WARNING,
                     subject=name,

@@ -97,7 +97,7 @@ class LockMonitor:
         while self._ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid = %s", [pid]):
             if deadline.passed:
                 raise EnvironmentUnavailable(
-                    f"PostgreSQL's session {pid} did not end within {GONE_SECONDS:g} s of being told to",
+                    f"PostgreSQL's session {pid} did not end within {GONE_SECONDS:g} s, although it was told to",
                     hint="Look at it in pg_stat_activity; provision a new PostgreSQL.",
                 )
             deadline.pause(0.0005)

@@ -299,11 +299,11 @@ def _runner(
 def _abilities(processor: Any) -> Abilities:
     if isinstance(processor, TypeScriptProcessor):
         return Abilities(
-            cancel="a promise cannot be cancelled: after a timeout the processor goes on running",
+            cancel="a promise cannot be cancelled: after a timeout the processor keeps running",
             most_positions=NODE_POSITIONS,
         )
     if not is_async(processor):
-        return Abilities(cancel="a plain function cannot be cancelled: after a timeout its thread goes on running")
+        return Abilities(cancel="a plain function cannot be cancelled: after a timeout its thread keeps running")
     return Abilities()
 
 

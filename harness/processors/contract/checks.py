@@ -301,7 +301,7 @@ NOTHING_SEEN = (
 )
 NOTHING_BETWEEN = "at 0 moments: it waits for nothing, and nothing that it does is seen"
 UNDISTURBED = (
-    "no try came to its moment: what an earlier try left behind was still there; set it back with reset = a function"
+    "no try came to its moment: what an earlier try left behind was still there; reset it with reset = a function"
 )
 OTHERWISE = "another process would have its own: make it inside the processor, where it is first used"
 MOST_SEEN = 8

@@ -148,7 +148,7 @@ def _judged(
             deed,
             done,
             decided=False,
-            why=f"{looked} looked first whether it was done; does the fake that answers it remember?",
+            why=f"{looked} checked first whether it was done; does the fake that answers it remember?",
         )
     if _differ(before, effects):
         return _finding(deed, done, decided=False, why="the keys of their bodies differ, so they may be two deeds")
