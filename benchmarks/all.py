@@ -47,8 +47,8 @@ BENCHMARKS: dict[str, tuple[str, ...]] = {
 """In the order of the page, with the arguments that keep all of them together within minutes."""
 HEAD = """# Performance
 
-Written by `make bench`. Every number is the median of interleaved rounds; what counts is the ratio, taken within one
-round, so that neither the machine nor what else runs on it decides. No test asserts a time.
+Written by `make bench`. Every number is the median of interleaved rounds. Compare the ratios: they are taken within one
+round, so they do not depend on the machine or on what else runs on it. No test asserts a time.
 """
 
 
