@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 for _package in ("psycopg_pool", "uvicorn", "fastapi"):  # Looked for, not imported: only `serve` needs all of them.
     if find_spec(_package) is None:
-        hint = "Install job-harness with its extra `reference` (docs/install.md)."
+        hint = "Install it with: pip install '.[reference]' in a clone of job-harness."
         print(f"reference_impl: the package {_package} is not installed. {hint}", file=sys.stderr)
         raise SystemExit(4)
 
