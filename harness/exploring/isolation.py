@@ -29,6 +29,7 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.processors.module_state import ModuleState, modules_below
+from harness.processors.observed_effects import in_transaction
 from harness.sim.loop import VirtualLoop
 
 HINT: Final = "repeat its fixtures and its body for each run: job_explore(isolation='rerun')"
@@ -127,7 +128,7 @@ class Inherited:
         open_there = {descriptor: _database(path) for descriptor, path in self.files.items() if _is_sqlite(path)}
         kept = frozenset(open_there.values())
         sizes = sum(path.stat().st_size for each in kept for path in _with_beside(each) if path.exists())
-        if sizes > MOST_KEPT_BYTES or _in_transaction():
+        if sizes > MOST_KEPT_BYTES or in_transaction():
             kept = frozenset()
         self.files = {each: path for each, path in self.files.items() if open_there.get(each) not in kept}
         return KeptDatabases(kept)
@@ -224,18 +225,6 @@ def _database(path: str) -> Path:
 
 def _with_beside(database: Path) -> list[Path]:
     return [database, *(database.with_name(database.name + end) for end in BESIDE)]
-
-
-def _in_transaction() -> bool:
-    """Whether a connection of SQLite's has an open transaction."""
-    if (sqlite := sys.modules.get("sqlite3")) is None:
-        return False
-    for one in gc.get_objects():
-        if issubclass(type(one), sqlite.Connection):
-            with suppress(sqlite.ProgrammingError):  # it is closed
-                if one.in_transaction:
-                    return True
-    return False
 
 
 def _told(far: socket.socket) -> bool:

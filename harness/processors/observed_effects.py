@@ -480,6 +480,18 @@ def follow_open_databases() -> None:
                 _follow(thing)
 
 
+def in_transaction() -> bool:
+    """Whether a connection of SQLite's has an open transaction: its locks are this process's."""
+    if (sqlite := sys.modules.get("sqlite3")) is None:
+        return False
+    for thing in gc.get_objects():
+        if issubclass(type(thing), sqlite.Connection):
+            with contextlib.suppress(sqlite.ProgrammingError):  # it is closed
+                if thing.in_transaction:
+                    return True
+    return False
+
+
 class _AfterImport(importlib.abc.MetaPathFinder):
     """Lets a library tell as soon as it has been imported."""
 

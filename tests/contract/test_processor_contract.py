@@ -783,6 +783,22 @@ def test_an_object_of_another_library_that_cannot_say_its_class_ends_no_try() ->
     del lazy
 
 
+def test_each_try_finds_a_database_that_a_fixture_has_open_as_it_is_now(tmp_path: Path) -> None:
+    base = sqlite3.connect(tmp_path / "it.db", isolation_level=None, check_same_thread=False)
+    base.execute("create table paid (job)")
+
+    def pay(job: ToolJob) -> JobResult:
+        if not base.execute("select 1 from paid").fetchone():
+            effect("charged")
+            base.execute("insert into paid values (?)", [job.id])
+        return JobResult(success=True)
+
+    finding = ContractRun(pay, examples=[{"user": 1}]).judge("same_input_twice")
+    assert finding.outcome is CheckOutcome.PASSED, finding.text
+    assert base.execute("select count(*) from paid").fetchone() == (0,)
+    base.close()
+
+
 def reads(job: ToolJob) -> None:
     """Open a database and read from it."""
     sqlite3.connect(":memory:").execute("SELECT 1")

@@ -28,7 +28,7 @@ from harness.errors import HarnessError, ProgramMissing, UsageError
 from harness.foreign.peer import end_descendants, end_marked, end_session
 from harness.postgres.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
-from harness.processors.contract.restored_files import FileJournal, put_back
+from harness.processors.contract.restored_files import FileJournal, open_databases, put_back
 from harness.processors.contract.trial import Abilities, TrialPlan, TrialRecord
 from harness.processors.observed_effects import follow_open_databases
 from harness.sim import machine_calls
@@ -65,7 +65,8 @@ class ForkedRunner:
         self._real_seconds = real_seconds
         self._memory_bytes = memory_bytes
         self._isolated = isolated and CAN_FORK
-        self._followed = False
+        self._followed: list[str] | None = None
+        """The databases that were open at the last try."""
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan. Raises UsageError where the processor cannot be loaded."""
@@ -81,26 +82,29 @@ class ForkedRunner:
         return [self.run(plan) for plan in plans]
 
     def _run(self, plans: list[TrialPlan]) -> list[TrialRecord]:
-        if not self._followed:
-            self._followed = True
-            follow_open_databases()
-            machine_calls.replace()  # Once: each child would do it anew, for an eighth of what a try costs.
         self._set_back()
+        databases = open_databases()  # Each try finds them as they are now; each test of a contract has its own.
+        if databases != self._followed:
+            follow_open_databases()
+        if self._followed is None:
+            machine_calls.replace()  # Once: each child would do it anew, for an eighth of what a try costs.
+        self._followed = databases
         if not self._isolated:
-            return self._run_here(plans)
+            return self._run_here(plans, databases)
         with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
             pid = _fork()
             if pid == 0:
-                self._in_child(plans, Path(folder))
+                self._in_child(plans, Path(folder), databases)
             try:
                 return self._hear(pid, Path(folder), seconds=self._real_seconds * (1 + len(plans) / 10))
             finally:
                 put_back(Path(folder))
 
-    def _run_here(self, plans: list[TrialPlan]) -> list[TrialRecord]:
+    def _run_here(self, plans: list[TrialPlan], databases: list[str]) -> list[TrialRecord]:
         with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
             journal = FileJournal(Path(folder))
             journal.begin()
+            journal.keep_databases(databases)
             try:
                 return self._run_all(plans)
             finally:
@@ -123,11 +127,13 @@ class ForkedRunner:
 
     # in the child ---------------------------------------------------------------------------------------------------
 
-    def _in_child(self, plans: list[TrialPlan], folder: Path) -> NoReturn:
+    def _in_child(self, plans: list[TrialPlan], folder: Path, databases: list[str]) -> NoReturn:
         me = os.getpid()
         try:
             self._prepare(folder)
-            FileJournal(folder).begin()
+            journal = FileJournal(folder)
+            journal.begin()
+            journal.keep_databases(databases)
             worlds = [world.as_json() for world in self._run_all(plans)]
             end_descendants()
             if os.getpid() == me:  # Otherwise the processor forked, and this is its other half.

@@ -16,12 +16,12 @@ import shutil
 import stat
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from harness.processors.observed_effects import touched, unobserved, watch
+from harness.processors.observed_effects import in_transaction, touched, unobserved, watch
 
 JOURNAL: Final = "files.jsonl"
 MOST_BYTES: Final = 64 * 2**20
@@ -49,6 +49,11 @@ class FileJournal:
         if not _HOOKED:
             _HOOKED.append(os.getpid())
             sys.addaudithook(_hear)  # It can never be taken away again.
+
+    def keep_databases(self, paths: Iterable[str]) -> None:
+        """Keep databases that are open already, whose connections may be used without opening them again."""
+        for path in paths:
+            self.hear("sqlite3.connect", (path,))
 
     def end(self) -> None:
         """Listen no more."""
@@ -130,6 +135,25 @@ def _moves_whole(path: str) -> bool:
 
 _LISTENING: Final[list[FileJournal]] = []
 _HOOKED: Final[list[int]] = []
+
+
+def open_databases() -> list[str]:
+    """List SQLite's databases that this process has open; none where a transaction is, which a child cannot end."""
+    if "sqlite3" not in sys.modules:
+        return []
+    found = []
+    with contextlib.suppress(OSError):  # Linux alone says what a descriptor leads to.
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                path = os.readlink(f"/proc/self/fd/{name}")
+                if os.path.isfile(path) and _begins_as_sqlite(path):
+                    found.append(path)
+    return sorted(set(found)) if found and not in_transaction() else []
+
+
+def _begins_as_sqlite(path: str) -> bool:
+    with open(path, "rb") as file:
+        return file.read(16) == b"SQLite format 3\0"
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
