@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import psycopg
+from psycopg import sql
 
 from harness.audit.evidence import NEVER, UNKNOWN_WRITER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, Reading, description_of, job_table, known_tables
@@ -72,6 +73,8 @@ SHOWN_BY_LOG: Final[Mapping[str, frozenset[str]]] = {
     "stale_release": frozenset({"lease_until", "attempts"}),
     "live_job_deleted": frozenset(),
 }
+_WITHOUT_ORDER: Final = frozenset({"json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle"})
+"""Types of PostgreSQL whose values cannot be sorted."""
 _UNFINISHED: Final = (Status.PENDING, Status.PROCESSING)
 _FENCING: Final = frozenset({"stale_complete", "stale_fail", "stale_heartbeat", "stale_release"})
 _SILENT: Final[Mapping[str, str]] = {
@@ -195,6 +198,14 @@ class Snapshot:
             self._connection.execute("SELECT set_config('TimeZone', %s, true)", (table.time_zone,))
         return Reading(self.value("SELECT current_setting('TimeZone')"), notes, chosen=table.time_zone is not None)
 
+    def types(self, table: DescribedTable) -> dict[str, str]:
+        """Return the type of each column of the rows of a table; of one that is not PostgreSQL's own, no name."""
+        with _explained(table):
+            description = self._connection.execute(f"SELECT * FROM {table.rows} AS job LIMIT 0".encode()).description
+        known = self._connection.adapters.types
+        kinds = {column.name: known.get(column.type_code) for column in description or ()}
+        return {name: "" if kind is None else kind.name for name, kind in kinds.items()}
+
     def rows(
         self, text: str, values: Mapping[str, Any], *, of: DescribedTable | None = None
     ) -> Iterator[tuple[Any, ...]]:
@@ -269,10 +280,18 @@ def _wanted(table: DescribedTable, since: Instant | None, jobs: Collection[JobId
 
 
 def _query(table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
-    """Return the query of all entries, or of these jobs, oldest first where rows tell changes."""
+    """Return the query of all entries, or of these jobs."""
     where, values = _wanted(table, since, jobs)
-    order = f" ORDER BY ({_literal(table.columns['at'])}), job" if table.changes else ""
-    return f"SELECT {_literal(table.entry())} FROM {_literal(table.rows)} AS job{where}{order}", values
+    return f"SELECT {_literal(table.entry())} FROM {_literal(table.rows)} AS job{where}", values
+
+
+def _oldest_first(session: Snapshot, table: DescribedTable) -> str:
+    """Return the order of rows that tell changes: by their time, and those of one time by their columns."""
+    types, within = session.types(table), "job"
+    if not _WITHOUT_ORDER.isdisjoint(types.values()):  # Whole rows cannot be compared beyond such a column.
+        columns = {sql.Identifier("job", name).as_string(None): kind for name, kind in types.items()}
+        within = ", ".join(f"{name}::text" if kind in _WITHOUT_ORDER else name for name, kind in columns.items())
+    return _literal(f" ORDER BY ({table.columns['at']}), {within}")
 
 
 def _refuse_shared_ids(session: Snapshot, table: DescribedTable, since: Instant | None) -> None:
@@ -373,7 +392,8 @@ def _changes(
     """Tell what rows tell, one change each; a claim stands until one of them ends it."""
     chronicle = Chronicle()
     known: dict[JobId, JobView] = {}
-    for (entry,) in session.rows(*_query(table, since, jobs), of=table):
+    text, values = _query(table, since, jobs)
+    for (entry,) in session.rows(text + _oldest_first(session, table), values, of=table):
         after = table.view(entry, reading)
         at = None if entry.get("at") is None else reading.instant(entry["at"], f"at of the job {entry['id']}")
         if after is None or at is None:

@@ -334,6 +334,15 @@ def test_a_description_that_does_not_fit_is_told(
     assert told in capsys.readouterr().err
 
 
+def test_changes_of_one_moment_are_taken_by_their_columns_those_without_an_order_too(mail: Mail) -> None:
+    states = "(VALUES (9, 'queued'), (10, 'running'), (11, 'done')) AS each (number, state)"
+    mail.run("api", f"CREATE TABLE told AS SELECT now() AS time, 7 AS mail, '{{}}'::json AS data, each.* FROM {states}")
+    described = TABLE.partition("columns:")[0].replace("mail_jobs", "told")
+    states = "status: {queued: PENDING, running: PROCESSING, done: COMPLETED}"
+    Path(mail.described).write_text(described + "columns: {id: job.mail, status: job.state, at: job.time}\n" + states)
+    assert mail.audit(mail.described)[:2] == (0, {})
+
+
 def test_a_time_without_a_zone_is_in_that_of_the_database(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
     name = psycopg.conninfo.conninfo_to_dict(mail.url)["dbname"]
     mail.run("api", f"ALTER DATABASE {name} SET TimeZone = 'America/New_York'")

@@ -707,6 +707,9 @@ class OneTable:
     def rows(self, text: str, values: Any, *, of: DescribedTable) -> Iterator[tuple[dict[str, Any]]]:
         return iter([(row,) for row in self._rows])
 
+    def types(self, table: DescribedTable) -> dict[str, str]:
+        return {}
+
 
 def test_a_table_of_events_names_the_workers_that_wrote_them() -> None:
     table = read_table(
