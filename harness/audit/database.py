@@ -610,7 +610,7 @@ class LogPlan:
             "deletes": self.table.deletes,
             "time_zone": self.table.time_zone,
         }
-        days = max(1, self.keep // DAY)
+        days = max(1, -(-self.keep // DAY))
         return _INSTALL.format(
             log=LOG,
             unlogged=UNLOGGED,

@@ -141,7 +141,7 @@ def _log_options(parser: argparse.ArgumentParser) -> None:
         type=_duration,
         default=None,
         metavar="DURATION",
-        help="with --install: how long the log is kept (default: 14d)",
+        help="with --install: how long the log is kept, in whole days, rounded up (default: 14d)",
     )
     add("--yes", action="store_true", help="with --install or --uninstall: change the database")
 

@@ -297,8 +297,10 @@ def test_printing_what_installs_changes_nothing(
 ) -> None:
     mail = Mail(server.create_database(), tmp_path)
     mail.run("api", SCHEMA)
-    assert main(["audit", "--install", mail.described, "--database", mail.url]) == 0
-    assert "CREATE TRIGGER" in capsys.readouterr().out
+    assert main(["audit", "--install", mail.described, "--keep", "36h", "--database", mail.url]) == 0
+    printed = capsys.readouterr().out
+    assert "CREATE TRIGGER" in printed
+    assert "those that are older than 2 days go" in printed, "36 hours are kept whole"
     assert mail.run("api", "SELECT to_regclass('job_harness_audit')") == [(None,)]
     mail.close()
 
