@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 from harness.audit import database
 from harness.audit.evidence import Evidence
@@ -355,7 +355,9 @@ def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dic
                 print(printable(line), flush=True)
         if "metrics" in outputs:
             counts = Counter(suspect.name for suspect in suspects)
-            outputs["metrics"].write(_metrics([(evidence.name, evidence.shows - without, counts)]))
+            outputs["metrics"].write(
+                _metrics([Counted(evidence.name, evidence.shows - without, counts, not evidence.gap)])
+            )
         if auditor.stopped:
             return int(ExitCode.FAIL)
         pause.wait(arguments.every / SECOND)
@@ -519,7 +521,8 @@ def _write(
         "html": lambda: picture(_pages(audits, arguments)),
         "trace": lambda: trace(_pages(audits, arguments)),
         "metrics": lambda: _metrics(
-            (audit.source, audit.shows, {finding.name: finding.jobs for finding in audit.findings}) for audit in audits
+            Counted(audit.source, audit.shows, {each.name: each.jobs for each in audit.findings}, audit.whole)
+            for audit in audits
         ),
     }
     for option, output in outputs.items():
@@ -586,21 +589,40 @@ def _heading(finding: AuditFinding) -> str:
     return f"{finding.name}: {_jobs(finding.jobs)}; job {finding.first.job} from {_time(finding.began)}"
 
 
-def _metrics(counted: Iterable[tuple[str, Collection[str], Mapping[str, int]]]) -> str:
-    """Write one gauge for each anomaly that was judged, so that an alert sees a 0 as well.
+class Counted(NamedTuple):
+    """What the metrics say of one source."""
 
-    Takes, of each source, its name, the anomalies that it can show, and how many jobs showed each.
-    """
-    lines = [
-        "# TYPE job_harness_audit_jobs gauge",
-        "# HELP job_harness_audit_jobs Jobs that showed an anomaly, by source.",
-    ]
-    for source, shows, jobs in counted:
+    source: str
+    shows: Collection[str]
+    """The anomalies that it can show."""
+    jobs: Mapping[str, int]
+    """By anomaly, how many jobs showed it."""
+    whole: bool
+    """Whether nothing is known to be missing from it."""
+
+
+def _metrics(counted: Iterable[Counted]) -> str:
+    """Write one gauge for each anomaly that was judged, so that an alert sees a 0 too, and whether that says all."""
+    jobs, incomplete = list[str](), list[str]()
+    for source, shows, found, whole in counted:
         label = _label(source)
-        lines += [
-            f'job_harness_audit_jobs{{anomaly="{name}",source="{label}"}} {jobs.get(name, 0)}' for name in sorted(shows)
+        jobs += [
+            f'job_harness_audit_jobs{{anomaly="{name}",source="{label}"}} {found.get(name, 0)}'
+            for name in sorted(shows)
         ]
-    return "\n".join([*lines, "# EOF", ""])
+        incomplete.append(f'job_harness_audit_incomplete{{source="{label}"}} {int(not whole)}')
+    return "\n".join(
+        [
+            "# TYPE job_harness_audit_jobs gauge",
+            "# HELP job_harness_audit_jobs Jobs that showed an anomaly, by source.",
+            *jobs,
+            "# TYPE job_harness_audit_incomplete gauge",
+            "# HELP job_harness_audit_incomplete 1 where records are known to be missing from a source.",
+            *incomplete,
+            "# EOF",
+            "",
+        ]
+    )
 
 
 def _label(text: str) -> str:

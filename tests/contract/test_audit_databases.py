@@ -233,6 +233,7 @@ def test_following_a_log_judges_what_a_second_writer_makes_visible(
     told = capsys.readouterr().out
     assert told.count("stale_complete  job 1") == told.count("not judged: 1 change is not in the log") == 1
     assert 'anomaly="stale_complete"' not in looks[0], "one writer alone cannot be stale"
+    assert re.search(r'^job_harness_audit_incomplete\{source="the log of mail_jobs.*"\} 1$', looks[0], re.MULTILINE)
     assert 'anomaly="stale_complete",source="the log of mail_jobs' in looks[1]
     assert main([*follow, "--json", "x.json"]) == 2
     assert "--follow prints anomalies as they appear, and does not go with --json" in capsys.readouterr().err

@@ -561,7 +561,7 @@ def test_files_of_one_name_are_told_apart(tmp_path: Path, capsys: pytest.Capture
     assert main(["audit", *sources, *named, "--html", str(page), "--metrics", str(metrics)]) == 1
     shown = capsys.readouterr().out
     series = [line.rsplit(" ", 1)[0] for line in metrics.read_text().splitlines() if line[0] != "#"]
-    assert len(series) == len(set(series)) == 4
+    assert len(series) == len(set(series)) == 6
     for file, job in zip(files, ("--job=-a", "--job b"), strict=True):
         again = f"job-harness audit {file} --job-attribute order.id {job}"
         assert f"Whole story: {again}\n" in shown
@@ -588,6 +588,7 @@ def test_hostile_text_in_a_job_is_shown_as_text(tmp_path: Path, capsys: pytest.C
     assert "The SQL of a step" not in page.read_text()
     assert metrics.read_text().endswith("# EOF\n")
     assert '{anomaly="concurrent_execution",source="the spans of spans.json"} 1\n' in metrics.read_text()
+    assert 'job_harness_audit_incomplete{source="the spans of spans.json"} 0\n' in metrics.read_text()
 
 
 def test_an_anomaly_is_written_as_a_scenario_that_replays(tmp_path: Path) -> None:
