@@ -11,7 +11,6 @@ import json
 import os
 import pickle
 import re
-import select
 import signal
 import sys
 import tempfile
@@ -44,6 +43,7 @@ from harness.invariants import Anomaly
 from harness.model.json_value import canonical
 from harness.model.lifecycle import FAILED
 from harness.model.settings import Settings
+from harness.postgres.patience import ready
 from harness.processors.chance import THE_SAME, same_chance
 from harness.processors.demands import VERBS
 from harness.processors.job_harness import JobHarness
@@ -470,7 +470,7 @@ def _read(out: int, pid: int) -> bytes | None:
         left = deadline - time.monotonic()  # noqa: TID251
         if left <= 0:
             return None
-        if not select.select([out], [], [], min(left, LOOK_SECONDS))[0]:
+        if not ready([out], seconds=min(left, LOOK_SECONDS))[0]:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
             part = b""

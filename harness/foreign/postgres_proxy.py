@@ -19,7 +19,6 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from select import select
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import psycopg
@@ -57,7 +56,7 @@ from harness.history.outcome import ABORTED
 from harness.postgres.gating.connection import may_be_put_into_one, point_of, without_comments
 from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement, SessionCoordinator
 from harness.postgres.gating.pool import SessionPool
-from harness.postgres.patience import PATIENCE, Deadline
+from harness.postgres.patience import PATIENCE, Deadline, ready
 from harness.postgres.virtual_clock import standing_since
 from harness.private import private_folder
 from harness.sim.request import Point, StatementGate, Wait
@@ -621,8 +620,7 @@ class PostgresEndpoint:
     def listen(self, beside: int, seconds: float) -> None:
         """Wait until the driver, or what is read from the descriptor `beside`, has something to say, and take it."""
         live = {session.descriptor: session for session in self.sessions if not session.closed}
-        ready, _, _ = select([beside, self._listener.fileno(), *live], [], [], seconds)
-        for descriptor in ready:
+        for descriptor in ready([beside, self._listener.fileno(), *live], seconds=seconds)[0]:
             if descriptor == self._listener.fileno():
                 self._accept()
             elif descriptor != beside:
@@ -648,7 +646,7 @@ class PostgresEndpoint:
     # opening sessions -----------------------------------------------------------------------------------------------
 
     def _accept_what_waits(self) -> None:
-        while self._listener.fileno() >= 0 and select([self._listener], [], [], 0)[0]:
+        while self._listener.fileno() >= 0 and ready([self._listener.fileno()], seconds=0)[0]:
             self._accept()
 
     def _accept(self) -> None:
@@ -682,18 +680,18 @@ class PostgresEndpoint:
         options = " ".join(part for part in (asked.get("options", ""), self._pool.options) if part)
         server = self._server()
         server.sendall(startup({**asked, **({"options": options} if options else {})}))
-        deadline, frames, pid, ready = Deadline(PATIENCE), Frames(), 0, False
-        while not ready:
-            speaking, _, _ = select([client, server], [], [], deadline.left)
+        deadline, frames, pid, opened = Deadline(PATIENCE), Frames(), 0, False
+        while not opened:
+            speaking, _ = ready([client.fileno(), server.fileno()], seconds=deadline.left)
             if not speaking:
                 raise self._unreachable("it did not open a session in time")
-            if client in speaking:
+            if client.fileno() in speaking:
                 server.sendall(_some(client))
-            if server in speaking:
+            if server.fileno() in speaking:
                 data = _some(server)
                 for frame in frames.take(data):
                     pid = struct.unpack("!I", frame.body[:4])[0] if frame.kind == KEY_DATA else pid
-                    ready = ready or frame.kind == READY
+                    opened = opened or frame.kind == READY
                 client.sendall(data)
         return ProxiedSession(client, server, pid=pid)
 
@@ -793,7 +791,7 @@ class PasswordEndpoint(PostgresEndpoint):
 
     def accept(self) -> bool:
         """Take one connection, where one waits."""
-        if not select([self._listener], [], [], 0)[0]:
+        if not ready([self._listener.fileno()], seconds=0)[0]:
             return False
         self._accept()
         return True
@@ -851,7 +849,7 @@ class PasswordEndpoint(PostgresEndpoint):
         """Return what the server says up to its first ReadyForQuery."""
         deadline, frames, said = Deadline(PATIENCE), Frames(), list[Frame]()
         while not said or said[-1].kind != READY:
-            if not select([server], [], [], deadline.left)[0]:
+            if not ready([server.fileno()], seconds=deadline.left)[0]:
                 raise self._unreachable("it did not open a session in time")
             said.extend(frames.take(_some(server)))
             if said and said[-1].kind == ERROR:

@@ -6,12 +6,15 @@ reads the machine's monotonic clock. It knows nothing of PostgreSQL.
 
 from __future__ import annotations
 
+import select
 import time
-from select import select
+from collections.abc import Iterable
 from typing import Final
 
 PATIENCE: Final = 10.0
 """Seconds of real time that a statement may take before it counts as one that never ends."""
+_select, _poll = select.select, getattr(select, "poll", None)  # noqa: TID251 - for where there is nothing else
+"""As they were at first: gevent and its like put their own in their place, and eventlet takes `poll` away."""
 
 
 class Deadline:
@@ -35,4 +38,25 @@ class Deadline:
 
     def pause(self, seconds: float = 0.002) -> None:
         """Give the processor away for `seconds`; `select` rather than `sleep`, which tests like to patch."""
-        select([], [], [], seconds)
+        _select([], [], [], seconds)
+
+
+def ready(reading: Iterable[int], writing: Iterable[int] = (), *, seconds: float | None) -> tuple[list[int], list[int]]:
+    """Wait until a descriptor can be read, or written; return which, in the order given. None: for as long as it takes.
+
+    As for `select`, one whose other end is gone is ready; but its number may be 1024 and above, which `select` refuses.
+    """
+    reading, writing = list(reading), list(writing)
+    if _poll is None:
+        return _select(reading, writing, [], seconds)[:2]
+    poll, wanted = _poll(), dict.fromkeys(reading, select.POLLIN)
+    for descriptor in writing:
+        wanted[descriptor] = wanted.get(descriptor, 0) | select.POLLOUT
+    for descriptor, events in wanted.items():
+        poll.register(descriptor, events)
+    found = dict(poll.poll(None if seconds is None else seconds * 1000))
+    gone = select.POLLERR | select.POLLHUP | select.POLLNVAL
+    return (
+        [each for each in reading if found.get(each, 0) & (select.POLLIN | gone)],
+        [each for each in writing if found.get(each, 0) & (select.POLLOUT | gone)],
+    )

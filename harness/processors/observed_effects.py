@@ -26,7 +26,6 @@ import importlib.abc
 import json
 import os
 import re
-import select
 import socket
 import sys
 import weakref
@@ -37,6 +36,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from harness.postgres.patience import ready
 from harness.processors.delivery import AROUND, Delivery, current
 from harness.processors.sql_statement import Nature, SqlStatement, statement_of
 from harness.sim.lifetime import Lifetime, Severed
@@ -953,7 +953,7 @@ def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
             return None
         while pgconn.transaction_status == TransactionStatus.ACTIVE:
             while pgconn.is_busy():
-                if not select.select([pgconn.socket], [], [], LAST_WORDS_SECONDS)[0]:
+                if not ready([pgconn.socket], seconds=LAST_WORDS_SECONDS)[0]:
                     return None
                 pgconn.consume_input()
             if (result := pgconn.get_result()) is None or result.status in (ExecStatus.COPY_IN, ExecStatus.COPY_OUT):
@@ -1063,7 +1063,7 @@ def _last_words_of_asyncpg(connection: Any, source: _Connection) -> _LastWords |
         return _LastWords.of_tags(texts, idle=not connection.is_in_transaction())
     heard, end = b"", _socket_of(connection)
     while heard[-6:-1] != _READY:
-        if not select.select([end], [], [], LAST_WORDS_SECONDS)[0]:
+        if not ready([end.fileno()], seconds=LAST_WORDS_SECONDS)[0]:
             return None
         with socket.socket(fileno=os.dup(end.fileno())) as reader:
             more = reader.recv(2**16)

@@ -20,13 +20,12 @@ from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from pathlib import Path
-from select import select
 from typing import Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MILLISECOND, SECOND, Instant
 from harness.port import SentStatement
-from harness.postgres.patience import Deadline
+from harness.postgres.patience import Deadline, ready
 from harness.printable import printable
 from harness.private import private_folder
 from harness.redis.client import PATIENCE
@@ -340,7 +339,7 @@ class RedisSession:
     def tell_on(self) -> None:
         """Pass on what the client has room for: no actor waits for one that subscribes and never looks."""
         try:
-            if select([], [self._client], [], 0)[1]:
+            if ready([], [self._client.fileno()], seconds=0)[1]:
                 del self._unread[: self._client.send(self._unread)]
         except OSError:
             self.close()
@@ -471,7 +470,7 @@ class RedisSession:
         return reply
 
     def _more(self, deadline: Deadline) -> bytes:
-        if not select([self._server], [], [], deadline.left)[0]:
+        if not ready([self._server.fileno()], seconds=deadline.left)[0]:
             raise self._lost(f"it did not answer for {PATIENCE:g} real seconds")
         try:
             data = self._server.recv(_CHUNK)
@@ -597,10 +596,10 @@ class RedisEndpoint:
         live = {session.descriptor: session for session in self.sessions if not session.closed}
         told = {session.server_descriptor: session for session in live.values() if session.listens}
         behind = {session.descriptor: session for session in live.values() if session.unread}
-        ready, room, _ = select([beside, self._listener.fileno(), *live, *told], [*behind], [], seconds)
+        heard, room = ready([beside, self._listener.fileno(), *live, *told], behind, seconds=seconds)
         for descriptor in room:
             behind[descriptor].tell_on()
-        for descriptor in ready:
+        for descriptor in heard:
             if descriptor == self._listener.fileno():
                 self._accept()
             elif descriptor in told and not told[descriptor].closed:

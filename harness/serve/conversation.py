@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import select
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from harness import __version__
 from harness.foreign.peer import MOST_REPORTS, PeerLost, Report
-from harness.postgres.patience import Deadline
+from harness.postgres.patience import Deadline, ready
 from harness.sim.watchdog import WATCHDOG
 
 VERSION: Final = 1
@@ -189,7 +188,7 @@ class Conversation:
         """Return the next line; None after that long without one. Raises ClientGone at the end of the input."""
         deadline = None if seconds is None else Deadline(seconds)
         while not self._lines:
-            if deadline is not None and not select.select([self._inward], [], [], deadline.left)[0]:
+            if deadline is not None and not ready([self._inward], seconds=deadline.left)[0]:
                 return None
             data = os.read(self._inward, _CHUNK)
             if not data:

@@ -19,12 +19,11 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from select import select
 from typing import IO, Any, Final
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.peer import end_tree, end_with_us
-from harness.postgres.patience import Deadline
+from harness.postgres.patience import Deadline, ready
 
 FORKS: Final = "JOB_HARNESS_FORKS"
 """The environment variable that names the descriptors of a process that is to fork itself: a socket, and one that
@@ -125,7 +124,7 @@ class ForkServer:
 
     def listen(self, seconds: float) -> dict[str, Any] | None:
         """Take what it says, and return an answer; an empty one: it said which process ended. None: it is gone."""
-        if not select([self._channel], [], [], seconds)[0]:
+        if not ready([self._channel.fileno()], seconds=seconds)[0]:
             return {}
         try:
             data = self._channel.recv(_LARGEST)
@@ -141,7 +140,7 @@ class ForkServer:
 
     def code_of(self, pid: int) -> int | None:
         """Return how a process ended; None: it runs."""
-        while pid not in self._codes and select([self._channel], [], [], 0)[0]:
+        while pid not in self._codes and ready([self._channel.fileno()], seconds=0)[0]:
             if self.listen(0) is None:
                 return -signal.SIGKILL  # Who would tell is gone, and has taken it along.
         return self._codes.pop(pid, None)

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 from contextlib import suppress
-from select import select
 from typing import Final
 
 import psycopg
@@ -19,7 +18,7 @@ from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import extension_hint
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.postgres.absence import PatientConnection
-from harness.postgres.patience import Deadline
+from harness.postgres.patience import Deadline, ready
 from harness.postgres.virtual_clock import VirtualClockError
 from harness.systems.database import SystemDatabase, on_virtual_time
 from harness.systems.document import SystemFile, SystemFileError
@@ -104,8 +103,8 @@ def _attended(process: subprocess.Popen[bytes], endpoint: PasswordEndpoint, seco
     output: list[int] = [process.stdout.fileno()]
     while not deadline.passed:
         live = {session.descriptor: session for session in endpoint.sessions if not session.closed}
-        ready, _, _ = select([*output, endpoint.descriptor, *live], [], [], 0.2)
-        for descriptor in ready:
+        heard, _ = ready([*output, endpoint.descriptor, *live], seconds=0.2)
+        for descriptor in heard:
             if descriptor == endpoint.descriptor:
                 endpoint.accept()
             elif descriptor in live:
@@ -118,6 +117,6 @@ def _attended(process: subprocess.Popen[bytes], endpoint: PasswordEndpoint, seco
                     output.clear()
         if not output and not live and process.poll() is not None:
             return process.returncode, said
-        if process.poll() is not None and not ready:
+        if process.poll() is not None and not heard:
             return process.returncode, said
     return None, said

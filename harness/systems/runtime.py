@@ -13,7 +13,6 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from select import select
 from typing import Any, Final, TypeAlias
 
 import psycopg
@@ -25,7 +24,7 @@ from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
 from harness.postgres.gating import SessionCoordinator
 from harness.postgres.gating.connection import point_of
-from harness.postgres.patience import Deadline
+from harness.postgres.patience import Deadline, ready
 from harness.sim.actor import Actor
 from harness.sim.clock import STORE, Clocks
 from harness.sim.kernel import Kernel
@@ -710,8 +709,7 @@ class SystemRun:
             for link in process.connections():
                 if not link.closed:
                     hears[link.descriptor] = link.arrive  # type: ignore[attr-defined]
-        ready, _, _ = select(list(hears), [], [], _SELECT_SECONDS)
-        for descriptor in ready:
+        for descriptor in ready(hears, seconds=_SELECT_SECONDS)[0]:
             hears[descriptor]()
 
     def _accept_call(self, process: SystemProcess) -> None:

@@ -6,7 +6,6 @@ A cell is a child forked for it: what a processor does there harms no other.
 from __future__ import annotations
 
 import os
-import select
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +24,7 @@ from harness.exploring.campaign import TestExploration
 from harness.exploring.played import InChild
 from harness.fixtures import exits_are_told
 from harness.foreign.peer import end_marked, end_session
+from harness.postgres.patience import ready
 from harness.processors import JobHarness
 from harness.processors.contract import CheckOutcome, ContractRun
 from tests.contract import hostile_guests
@@ -256,7 +256,7 @@ def cell(way: str, run: Any, folder: Path) -> CellEnded:
         finally:
             os._exit(code)
     os.close(held)
-    hung = not select.select([gone], [], [], CELL_SECONDS)[0]
+    hung = not ready([gone], seconds=CELL_SECONDS)[0]
     os.close(gone)
     if hung:
         end_session(child)

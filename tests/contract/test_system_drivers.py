@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from select import select
 from typing import NamedTuple
 
 import psycopg
@@ -19,7 +18,7 @@ from harness.foreign.packages import find_node, npm_package, python_package
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.postgres import Cluster, provision
 from harness.postgres.gating import SessionCoordinator, SessionPool
-from harness.postgres.patience import Deadline
+from harness.postgres.patience import Deadline, ready
 from harness.sim.request import Wait
 from harness.systems.traffic import DatabaseSession
 
@@ -285,8 +284,8 @@ def _served(endpoint: PasswordEndpoint, process: subprocess.Popen[bytes]) -> set
     while process.poll() is None:
         assert not deadline.passed, gates
         live = {session.descriptor: session for session in endpoint.sessions if not session.closed}
-        ready, _, _ = select([endpoint.descriptor, *live], [], [], 0.05)
-        for descriptor in ready:
+        heard, _ = ready([endpoint.descriptor, *live], seconds=0.05)
+        for descriptor in heard:
             if descriptor == endpoint.descriptor:
                 endpoint.accept()
             else:

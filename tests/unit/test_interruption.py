@@ -145,14 +145,14 @@ def test_every_command_that_is_terminated_prints_what_it_has(
 
 
 def test_an_interrupted_exploration_of_a_test_leaves_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
-    def pressed(*given: object) -> None:
+    def pressed(*given: object, **more: object) -> None:
         raise KeyboardInterrupt
 
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         signal.pause()
-    monkeypatch.setattr("harness.exploring.played.select.select", pressed)
+    monkeypatch.setattr("harness.exploring.played.ready", pressed)
     with pytest.raises(KeyboardInterrupt):
         _heard(child, reading)
     os.close(writing)

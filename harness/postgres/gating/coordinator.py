@@ -7,7 +7,6 @@ all that is asked of it is a `GatedSession`.
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Final, Protocol
 
@@ -18,7 +17,7 @@ from harness.port import SentStatement
 from harness.postgres.absence import absent, means_absence, silence_of
 from harness.postgres.gating.connection import GatedConnection
 from harness.postgres.gating.pool import SessionPool
-from harness.postgres.patience import PATIENCE, Deadline
+from harness.postgres.patience import PATIENCE, Deadline, ready
 from harness.sim.outside import Pick
 
 # what is asked of a session -------------------------------------------------------------------------------------------
@@ -124,10 +123,10 @@ class InFlightStatement:
         """Take what has come, waiting for at most `seconds`. False: nothing came."""
         if self.done:
             return True
-        ready = _readiness(self._descriptor, self._wants, seconds)
-        if not ready:
+        able = _readiness(self._descriptor, self._wants, seconds)
+        if not able:
             return False
-        self._go(ready)
+        self._go(able)
         return True
 
     def _go(self, ready: int | None) -> None:
@@ -156,17 +155,8 @@ class InFlightStatement:
 
 
 def _readiness(descriptor: int, wants: int, seconds: float) -> int:
-    if hasattr(select, "poll"):  # `select` refuses descriptors from 1024 on
-        poll = select.poll()
-        poll.register(descriptor, (select.POLLIN if wants & READ else 0) | (select.POLLOUT if wants & WRITE else 0))
-        events = poll.poll(seconds * 1000)
-        if not events:
-            return 0
-        bits = events[0][1]
-        broken = bits & (select.POLLERR | select.POLLHUP | select.POLLNVAL)
-        return (READ if bits & select.POLLIN or broken else 0) | (WRITE if bits & select.POLLOUT else 0)
     reading, writing = [descriptor] if wants & READ else [], [descriptor] if wants & WRITE else []
-    readable, writable, _ = select.select(reading, writing, [], seconds)
+    readable, writable = ready(reading, writing, seconds=seconds)
     return (READ if readable else 0) | (WRITE if writable else 0)
 
 

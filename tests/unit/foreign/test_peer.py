@@ -7,13 +7,13 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from select import select
 from typing import Any
 
 import pytest
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Peer, PeerLost, peer
+from harness.postgres.patience import ready
 
 HOST = """
 import json, os, subprocess, sys, time
@@ -126,7 +126,7 @@ def test_a_large_message_that_is_posted_is_sent_whole(start: Start) -> None:
     hosts = start("idle(message, value=len(line))")
     turn = hosts.post("take", {"text": "z" * 1_000_000}, actor="a")
     while (ended := hosts.ended(turn)) is None:
-        assert select([hosts.descriptor], [], [], 5)[0], "it waits for the rest of the line"
+        assert ready([hosts.descriptor], seconds=5)[0], "it waits for the rest of the line"
     assert ended["value"] > 1_000_000
 
 
