@@ -22,9 +22,10 @@ from contextlib import contextmanager, suppress
 from errno import ENOTDIR, EPERM
 from functools import cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from harness.errors import EnvironmentUnavailable
+from harness.patience import Deadline
 
 VARIABLE: Final = "JOB_HARNESS_CACHE"
 """Names the cache folder."""
@@ -32,21 +33,6 @@ NOBODY_ELSE: Final = 0o077
 """The umask of what is made here, and of the programs that fill a folder of ours."""
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
-
-
-class Waiting(Protocol):
-    """A bounded wait in real time."""
-
-    seconds: float
-
-    @property
-    def passed(self) -> bool:
-        """Whether the time is up."""
-        ...
-
-    def pause(self, seconds: float = ...) -> None:
-        """Wait for a moment."""
-        ...
 
 
 def cache_folder(kind: str = "", *, environ: Mapping[str, str] | None = None) -> Path:
@@ -135,7 +121,7 @@ def is_ours(path: Path) -> bool:
 
 
 @contextmanager
-def locked(path: Path, *, within: Waiting, doing: str) -> Iterator[None]:
+def locked(path: Path, *, within: Deadline, doing: str) -> Iterator[None]:
     """Hold the lock of this name; the kernel releases it when its holder dies.
 
     Raises EnvironmentUnavailable where another process is still `doing` it when the wait is over.

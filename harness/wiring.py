@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.run.context import RealProcessors
     from harness.run.verdict import Run
     from harness.scenario.scenario import Scenario
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.sim.watchdog import BUSY_SECONDS
 
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {

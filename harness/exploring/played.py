@@ -43,7 +43,7 @@ from harness.invariants import Anomaly
 from harness.model.json_value import canonical
 from harness.model.lifecycle import FAILED
 from harness.model.settings import Settings
-from harness.postgres.patience import ready
+from harness.patience import ready
 from harness.processors.chance import THE_SAME, same_chance
 from harness.processors.demands import VERBS
 from harness.processors.job_harness import JobHarness

@@ -131,7 +131,7 @@ CLOCKS: Final = (
     ),
     ClockOwner(
         "patience with processes and servers",
-        "harness.postgres.patience:Deadline",
+        "harness.patience:Deadline",
         "the machine's monotonic clock; no actor and no store ever reads it",
         (f"{_TESTS}/test_contract_clocks.py",),
     ),

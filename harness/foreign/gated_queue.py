@@ -27,8 +27,8 @@ from harness.foreign.wire_proxy import WireProxy
 from harness.model.duration import Instant
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import Status
+from harness.patience import Deadline
 from harness.port import Capabilities, EngineClocks, SentStatement
-from harness.postgres.patience import Deadline
 from harness.sim.request import Request
 
 if TYPE_CHECKING:

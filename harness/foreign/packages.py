@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable, ProgramMissing, UsageError, clipped
 from harness.extras import install
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.private import FOLDER_MODE, NOBODY_ELSE, all_ours, cache_folder, locked, write_private
 from harness.private import VARIABLE as CACHE_VARIABLE
 

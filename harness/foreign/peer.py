@@ -30,7 +30,7 @@ from types import MappingProxyType
 from typing import IO, Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.private import NOBODY_ELSE
 from harness.sim.watchdog import WATCHDOG
 

@@ -53,10 +53,10 @@ from harness.foreign.postgres_messages import (
     with_fields,
 )
 from harness.history.outcome import ABORTED
+from harness.patience import PATIENCE, Deadline, ready
 from harness.postgres.gating.connection import may_be_put_into_one, point_of, without_comments
 from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement, SessionCoordinator
 from harness.postgres.gating.pool import SessionPool
-from harness.postgres.patience import PATIENCE, Deadline, ready
 from harness.postgres.virtual_clock import standing_since
 from harness.private import private_folder
 from harness.sim.request import Point, StatementGate, Wait

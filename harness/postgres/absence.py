@@ -17,7 +17,7 @@ from psycopg.pq.abc import PGconn, PGresult
 from psycopg.waiting import wait
 
 from harness.errors import EnvironmentUnavailable, HarnessError, LimitReached
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 
 if TYPE_CHECKING:
     from harness.postgres.cluster import Cluster

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, LiteralString, Self
 from urllib.parse import quote, unquote
 
 from harness.errors import EnvironmentUnavailable, UsageError
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 
 if TYPE_CHECKING:
     import psycopg

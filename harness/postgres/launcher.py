@@ -20,6 +20,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from harness.errors import EnvironmentUnavailable
+from harness.patience import Deadline
 from harness.postgres.host import (
     SOCKET_NAME,
     Installation,
@@ -30,7 +31,6 @@ from harness.postgres.host import (
     places,
     select_privilege,
 )
-from harness.postgres.patience import Deadline
 from harness.private import cache_folder, is_ours, locked, private_folder
 
 # the image of a cluster -----------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ from types import MappingProxyType, ModuleType
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
-from harness.postgres.patience import ready
+from harness.patience import ready
 from harness.processors.delivery import AROUND, Delivery, current
 from harness.processors.sql_statement import Nature, SqlStatement, statement_of
 from harness.sim.lifetime import Lifetime, Severed

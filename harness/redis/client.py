@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.errors import EnvironmentUnavailable
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 
 PATIENCE: Final = 20.0
 """Real seconds within which a command is answered; a script that runs longer is named."""

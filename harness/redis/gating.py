@@ -24,8 +24,8 @@ from typing import Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
 from harness.model.duration import MILLISECOND, SECOND, Instant
+from harness.patience import Deadline, ready
 from harness.port import SentStatement
-from harness.postgres.patience import Deadline, ready
 from harness.printable import printable
 from harness.private import private_folder
 from harness.redis.client import PATIENCE

@@ -27,7 +27,7 @@ from typing import Final, NamedTuple
 from harness.errors import EnvironmentUnavailable
 from harness.extras import install
 from harness.foreign.peer import end_with_us
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.redis.client import RedisClient, RedisError
 
 VARIABLE: Final = "JOB_HARNESS_REDIS_SERVER"

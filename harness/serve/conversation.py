@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from harness import __version__
 from harness.foreign.peer import MOST_REPORTS, PeerLost, Report
-from harness.postgres.patience import Deadline, ready
+from harness.patience import Deadline, ready
 from harness.sim.watchdog import WATCHDOG
 
 VERSION: Final = 1

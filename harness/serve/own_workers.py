@@ -23,7 +23,7 @@ from harness.foreign.peer import Report
 from harness.model.duration import DAY, SECOND, Duration, Instant, format_duration
 from harness.model.job import JobId
 from harness.model.lifecycle import Status
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.postgres.provider import DSN_VARIABLE
 from harness.postgres.virtual_clock import check
 from harness.processors.length import read_length

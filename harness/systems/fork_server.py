@@ -23,7 +23,7 @@ from typing import IO, Any, Final
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.peer import end_tree, end_with_us
-from harness.postgres.patience import Deadline, ready
+from harness.patience import Deadline, ready
 
 FORKS: Final = "JOB_HARNESS_FORKS"
 """The environment variable that names the descriptors of a process that is to fork itself: a socket, and one that

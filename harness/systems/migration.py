@@ -17,8 +17,8 @@ import psycopg
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.database import extension_hint
 from harness.foreign.postgres_proxy import PasswordEndpoint
+from harness.patience import Deadline, ready
 from harness.postgres.absence import PatientConnection
-from harness.postgres.patience import Deadline, ready
 from harness.postgres.virtual_clock import VirtualClockError
 from harness.systems.database import SystemDatabase, on_virtual_time
 from harness.systems.document import SystemFile, SystemFileError

@@ -22,9 +22,9 @@ from harness.foreign.database import timestamp_of
 from harness.foreign.postgres_messages import Batch
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
+from harness.patience import Deadline, ready
 from harness.postgres.gating import SessionCoordinator
 from harness.postgres.gating.connection import point_of
-from harness.postgres.patience import Deadline, ready
 from harness.sim.actor import Actor
 from harness.sim.clock import STORE, Clocks
 from harness.sim.kernel import Kernel

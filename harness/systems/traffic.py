@@ -13,8 +13,8 @@ from typing import Final
 
 from harness.foreign.postgres_messages import fields
 from harness.foreign.postgres_proxy import ProxiedSession
+from harness.patience import PATIENCE, Deadline
 from harness.postgres.gating.connection import point_of, without_comments
-from harness.postgres.patience import PATIENCE, Deadline
 from harness.sim.request import Exchange
 from harness.systems.database import on_virtual_time
 from harness.systems.http_wire import HttpMessage, HttpReader

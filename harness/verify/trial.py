@@ -21,7 +21,7 @@ from psycopg.sql import SQL
 
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, clipped, did_you_mean
 from harness.lint.database import LIMIT_SECONDS, JobTable, TooSlow, find_tables, read_only
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 
 if TYPE_CHECKING:
     import httpx

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from harness.foreign.peer import _PROC, end_marked
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from tests.docs import pages
 
 NPM = shutil.which("npm")

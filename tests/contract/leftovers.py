@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTS = tuple(dict.fromkeys((Path("/dev/shm"), Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))))

@@ -24,8 +24,8 @@ from harness.errors import EnvironmentUnavailable
 from harness.foreign.packages import python_package
 from harness.model.duration import HOUR, SECOND
 from harness.model.settings import Settings
+from harness.patience import Deadline
 from harness.port import JobRequest
-from harness.postgres.patience import Deadline
 from harness.run.play import play
 from harness.scenario.reader import read_scenario
 from tests.contract.opened_engines import fresh, opened_engines

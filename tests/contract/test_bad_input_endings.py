@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from tests.contract.leftovers import COMMAND, Place, clean_place
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import EnvironmentUnavailable
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.redis import RedisClient, RedisStore
 from harness.redis import server as redis_server
 

@@ -16,7 +16,7 @@ import pytest
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Peer, find_node, peer
 from harness.foreign.runtime import NODE_HOST, PYTHON_HOST, node_peer, python_peer
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.processors import JobHarness
 from harness.processors.typescript import TypeScriptProcessor
 from tests.contract.node_at_hand import needs_node, processor

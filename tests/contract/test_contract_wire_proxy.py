@@ -16,9 +16,9 @@ from harness.errors import EnvironmentUnavailable
 from harness.foreign import wire_proxy
 from harness.foreign.postgres_proxy import PostgresEndpoint, ProxiedSession
 from harness.foreign.wire_proxy import Moment, WireProxy
+from harness.patience import Deadline
 from harness.postgres import provision
 from harness.postgres.gating import SessionCoordinator, SessionPool
-from harness.postgres.patience import Deadline
 from harness.sim.request import Wait
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts/wire_proxy.md").read_text(encoding="utf-8")

@@ -24,7 +24,7 @@ from harness.exploring.campaign import TestExploration
 from harness.exploring.played import InChild
 from harness.fixtures import exits_are_told
 from harness.foreign.peer import end_marked, end_session
-from harness.postgres.patience import ready
+from harness.patience import ready
 from harness.processors import JobHarness
 from harness.processors.contract import CheckOutcome, ContractRun
 from tests.contract import hostile_guests

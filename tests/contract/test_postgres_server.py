@@ -16,8 +16,8 @@ import psycopg
 import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.patience import Deadline
 from harness.postgres import Cluster, host, launcher, provision
-from harness.postgres.patience import Deadline
 from harness.postgres.provider import find_embedded, find_system
 
 pytestmark = [pytest.mark.postgres, pytest.mark.long]

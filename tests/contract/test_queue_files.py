@@ -25,9 +25,9 @@ from harness.history.event import Return
 from harness.history.jsonl import dump_history
 from harness.history.outcome import Outcome
 from harness.model.settings import Settings
+from harness.patience import Deadline
 from harness.port import JobRequest
 from harness.postgres import Cluster, provision
-from harness.postgres.patience import Deadline
 from harness.run.play import play
 from harness.run.verdict import Verdict
 from harness.scenario.reader import read_scenario_text

@@ -20,7 +20,7 @@ from harness.explore.sampling import Sampler
 from harness.interruption import Interruptions
 from harness.model.duration import MINUTE
 from harness.model.settings import Settings
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 
 pytestmark = pytest.mark.postgres
 SETTINGS = Settings(stuck_timeout=5 * MINUTE)

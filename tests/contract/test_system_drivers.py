@@ -16,9 +16,9 @@ import pytest
 from harness.errors import EnvironmentUnavailable
 from harness.foreign.packages import find_node, npm_package, python_package
 from harness.foreign.postgres_proxy import PasswordEndpoint
+from harness.patience import Deadline, ready
 from harness.postgres import Cluster, provision
 from harness.postgres.gating import SessionCoordinator, SessionPool
-from harness.postgres.patience import Deadline, ready
 from harness.sim.request import Wait
 from harness.systems.traffic import DatabaseSession
 

@@ -23,7 +23,7 @@ from harness.foreign.postgres_messages import Frame
 from harness.foreign.postgres_proxy import PasswordEndpoint
 from harness.history.event import Call, Effect, Observed
 from harness.model.duration import MINUTE, SECOND
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.report.screen import first_screen, screen_text
 from harness.run.play import play
 from harness.run.verdict import Run, Verdict

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.processors import JobHarness, JobResult
 from harness.processors.typescript import ProcessorNotLoaded
 from tests.contract.node_at_hand import needs_node, processor, written

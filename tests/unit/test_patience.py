@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from harness.foreign.postgres_proxy import PostgresEndpoint
-from harness.postgres.patience import ready
+from harness.patience import ready
 from harness.redis.gating import RedisEndpoint
 from harness.serve import Conversation
 

@@ -14,9 +14,9 @@ from harness.cases import CaseRunner, Task
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.foreign.peer import Peer, PeerLost, _field
 from harness.foreign.runtime import outcome_of
+from harness.patience import Deadline
 from harness.port import Engine
 from harness.postgres.absence import means_absence
-from harness.postgres.patience import Deadline
 from harness.scenario.job_plan import JobPlan
 from harness.scenario.scenario import Scenario
 

@@ -14,7 +14,7 @@ import pytest
 from harness import private
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import packages
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 
 STRANGER = 54_321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")

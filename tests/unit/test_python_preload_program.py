@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from harness.foreign.peer import Peer, PeerLost
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.systems.process import ASKED, PYTHON_PRELOAD
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the preload asks Linux who sleeps")

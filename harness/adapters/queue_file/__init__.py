@@ -18,8 +18,8 @@ from harness.adapters.queue_file.statement import QueueFileError, SqlSource
 from harness.model.duration import Instant
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
+from harness.patience import PATIENCE
 from harness.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, with_sessions
-from harness.postgres.patience import PATIENCE
 
 if TYPE_CHECKING:
     from harness.adapters.queue_file.database import QueueDatabase

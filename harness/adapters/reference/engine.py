@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.adapters.reference.queue import MemoryReferenceQueue, ReferenceQueue, Settlement
 from harness.errors import UsageError, did_you_mean
 from harness.model.settings import Settings
+from harness.patience import PATIENCE
 from harness.port import Contract, EngineClocks, EngineInfo, with_sessions, without_sessions
-from harness.postgres.patience import PATIENCE
 from harness.run.stock import StockApplication
 
 if TYPE_CHECKING:

@@ -13,11 +13,11 @@ from typing import Any, Final, Protocol
 import psycopg
 
 from harness.errors import LimitReached
+from harness.patience import PATIENCE, Deadline, ready
 from harness.port import SentStatement
 from harness.postgres.absence import absent, means_absence, silence_of
 from harness.postgres.gating.connection import GatedConnection
 from harness.postgres.gating.pool import SessionPool
-from harness.postgres.patience import PATIENCE, Deadline, ready
 from harness.sim.outside import Pick
 
 # what is asked of a session -------------------------------------------------------------------------------------------

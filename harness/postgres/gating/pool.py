@@ -15,8 +15,8 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq.abc import PGconn
 
 from harness.errors import EnvironmentUnavailable, UsageError
+from harness.patience import Deadline
 from harness.postgres.absence import PatientConnection, absent, answered
-from harness.postgres.patience import Deadline
 
 if TYPE_CHECKING:
     from harness.postgres.gating.connection import GatedConnection

@@ -26,7 +26,7 @@ from typing import NoReturn
 
 from harness.errors import HarnessError, ProgramMissing, UsageError
 from harness.foreign.peer import end_descendants, end_marked, end_session
-from harness.postgres.patience import Deadline
+from harness.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
 from harness.processors.contract.restored_files import FileJournal, open_databases, put_back
 from harness.processors.contract.trial import Abilities, TrialPlan, TrialRecord

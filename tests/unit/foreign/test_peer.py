@@ -13,7 +13,7 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import Peer, PeerLost, peer
-from harness.postgres.patience import ready
+from harness.patience import ready
 
 HOST = """
 import json, os, subprocess, sys, time

@@ -1,7 +1,7 @@
 """Waiting for another process, in real time and always bounded.
 
-A server starts in real time whatever clock the tests pretend, so this is the one module of the package that
-reads the machine's monotonic clock. It knows nothing of PostgreSQL.
+A server starts in real time whatever clock the tests pretend, so what waits for one reads the machine's monotonic
+clock, here. Must not know what is waited for.
 """
 
 from __future__ import annotations
