@@ -173,8 +173,8 @@ def test_two_tools_may_have_one_unique_key_which_is_refused_until_its_job_ends(e
     [
         ("pgqueuer@newest", "is not a version of pgqueuer"),
         ("procrastinate@newest", "is not a version of procrastinate"),
-        ("graphile-worker@0.16.6", "graphile-worker 0.16.6 has other functions"),
-        ("pgboss-node@9.0.3", "pg-boss 9.0.3 has another schema"),
+        ("graphile-worker@0.16.6", "graphile-worker 0.16.6 lacks the functions"),
+        ("pgboss-node@9.0.3", "pg-boss 9.0.3 has a schema that this engine cannot read"),
         ("bullmq@5.80.0", "bullmq 5.80.0 has no PostgreSQL"),
         ("pgboss@12.38.0", "runs the SQL of pg-boss 10, and '12.38.0' is not a version of it"),
     ],

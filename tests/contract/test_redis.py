@@ -191,7 +191,7 @@ def test_where_it_cannot_be_had_the_engine_says_what_to_do(monkeypatch: pytest.M
         assert "docker run --platform linux/amd64" in str(refused.value.hint)
     monkeypatch.undo()
     monkeypatch.setenv(redis_server.FAKETIME, "/nowhere")
-    with pytest.raises(EnvironmentUnavailable, match="names /nowhere, which is no file"):
+    with pytest.raises(EnvironmentUnavailable, match="names /nowhere, which is not a file"):
         RedisStore()
     monkeypatch.undo()
     monkeypatch.setattr(redis_server, "_in_package", lambda package, place: None)

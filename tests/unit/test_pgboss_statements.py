@@ -28,5 +28,5 @@ def test_a_damaged_answer_is_asked_for_again(tmp_path: Path, monkeypatch: pytest
 def test_a_package_that_tells_nothing_useful_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "npm_package", lambda name, version: tmp_path)
     monkeypatch.setattr(package, "_asked", lambda folder: "Hello")
-    with pytest.raises(EnvironmentUnavailable, match=r"pg-boss 10\.4\.2 told no statements"):
+    with pytest.raises(EnvironmentUnavailable, match=r"pg-boss 10\.4\.2 has no statements that this engine can read"):
         package.load("10.4.2")

@@ -574,6 +574,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "call_folders",
         "come_to_rest",
         "end_processes",
+        "enqueue_part",
         "explain_job",
         "forget_children",
         "host",

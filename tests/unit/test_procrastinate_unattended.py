@@ -41,5 +41,5 @@ def test_the_task_for_stalled_jobs_runs_where_somebody_runs_it(version: str, ask
 
 
 def test_another_word_behind_the_release_is_refused() -> None:
-    with pytest.raises(UsageError, match=r"can only be 'unattended' \(did you mean 'unattended'\?\)"):
+    with pytest.raises(UsageError, match=r"only 'unattended' may follow the release \(did you mean 'unattended'\?\)"):
         open_engine("3.10.0/unatended")
