@@ -56,23 +56,23 @@ TITLES: Final[Mapping[str, str]] = {
     "chancy": "Chancy",
     "guide": "the reference application",
 }
-UNKNOWN: Final = "no issue that we found"
-LATE: Final = "pg-boss#925 (by its source), with a fence from 12.35.0 on; pg-boss#555 is about its cause"
+UNKNOWN: Final = "we found no issue"
+LATE: Final = "pg-boss#925 (from its source), fenced from 12.35.0 on; pg-boss#555 is about the cause"
 NO_TOKENS: Final = (
-    "its manual has no fencing tokens (adr/ADR-0004, Positive consequences); pgqueuer#430 is about its cause"
+    "by its manual it has no fencing tokens (adr/ADR-0004, Positive consequences); pgqueuer#430 is about the cause"
 )
-LEFT_TO_USERS: Final = f"{UNKNOWN}; its manual leaves such rules to its users (howto/production/retry_stalled_jobs)"
+LEFT_TO_USERS: Final = f"{UNKNOWN}; its manual leaves such rules to users (howto/production/retry_stalled_jobs)"
 KNOWN: Final[Mapping[str, str]] = {
     "pgboss/a_group_takes_the_lowest_id": UNKNOWN,
-    "pgboss/a_group_takes_two_places_of_a_batch": f"{UNKNOWN}; pg-boss#756 repaired full groups that hold up others",
-    "pgboss/a_late_failure_ends_a_job_that_waits": "pg-boss#925 (by its source), with a fence from 12.35.0 on",
+    "pgboss/a_group_takes_two_places_of_a_batch": f"{UNKNOWN}; pg-boss#756 fixed full groups that blocked other jobs",
+    "pgboss/a_late_failure_ends_a_job_that_waits": "pg-boss#925 (from its source), fenced from 12.35.0 on",
     "pgboss/a_late_failure_is_taken": LATE,
     "pgboss/a_late_result_is_taken": LATE,
-    "pgboss/a_backoff_that_adds": "pg-boss#672, repaired in 12.8.0",
-    "pgboss/a_nul_loses_the_outcome": f"{UNKNOWN}; users met it (akash-network/console#3898)",
+    "pgboss/a_backoff_that_adds": "pg-boss#672, fixed in 12.8.0",
+    "pgboss/a_nul_loses_the_outcome": f"{UNKNOWN}; users have hit it (akash-network/console#3898)",
     "pgqueuer/a_late_failure_runs_a_job_twice_at_once": NO_TOKENS,
     "pgqueuer/a_lone_surrogate_in_the_last_error_is_not_recorded": UNKNOWN,
-    "pgqueuer/a_lone_surrogate_loses_the_outcome": f"{UNKNOWN}; 1.6.0 means what it does (core/qm.py, log_failure)",
+    "pgqueuer/a_lone_surrogate_loses_the_outcome": f"{UNKNOWN}; 1.6.0 does this on purpose (core/qm.py, log_failure)",
     "pgqueuer/a_stale_job_waits_for_itself": "pgqueuer#475, fixed in 1.0.2",
     "procrastinate/a_job_asked_to_abort_that_fails_goes_on_for_good": "procrastinate#1131, fixed in 2.9.2",
     "procrastinate/a_job_that_kills_its_worker_is_run_for_ever": LEFT_TO_USERS,
@@ -83,33 +83,33 @@ KNOWN: Final[Mapping[str, str]] = {
     "procrastinate/a_retry_that_finds_its_lock_taken": "procrastinate#1446, procrastinate#1543",
     "graphile-worker/a_batch_takes_two_jobs_of_one_named_queue": "graphile/worker#621, fixed in 0.18.0",
     "graphile-worker/a_batch_leaves_a_due_job": "graphile/worker#622 says that it discards them",
-    "graphile-worker/a_late_result_is_taken": f"{UNKNOWN}; graphile/worker#169 is about its cause",
+    "graphile-worker/a_late_result_is_taken": f"{UNKNOWN}; graphile/worker#169 is about the cause",
     "graphile-worker/a_nul_loses_the_outcome": UNKNOWN,
     "bullmq/a_late_release_is_told_that_it_is_done": UNKNOWN,
     "bullmq/a_nul_loses_the_outcome": UNKNOWN,
-    "bullmq/a_retry_keeps_the_count_of_stalls": "bullmq#3555, closed and still so in 6.7.0",
+    "bullmq/a_retry_keeps_the_count_of_stalls": "bullmq#3555, closed, but still present in 6.7.0",
     "bullmq/a_retry_does_not_ask_for_its_key": UNKNOWN,
     "bullmq/a_stalled_job_goes_before_higher_priorities": UNKNOWN,
     "django-tasks-db/a_killed_worker_leaves_its_task_running": "django-tasks-db#5, open since June 2024",
     "django-tasks-db/a_nul_ends_the_worker": UNKNOWN,
     "celery/a_late_result_is_taken": UNKNOWN,
     "celery/an_eta_beyond_the_visibility_timeout": "celery/kombu#337, open since 2014",
-    "dramatiq/a_killed_worker_counts_no_retry": "dramatiq#213, closed: retries count exceptions alone",
+    "dramatiq/a_killed_worker_counts_no_retry": "dramatiq#213, closed: retries count only exceptions",
     "dramatiq/a_late_failure_is_taken": UNKNOWN,
     "dramatiq/a_timeout_error_hangs_the_worker": "dramatiq#791, fixed in 2.0.1",
     "chancy/a_late_result_is_taken": "fixed in 0.26.0",
     "chancy/a_second_push_restarts_what_runs": "chancy#51, fixed in 0.25.0",
-    "guide/a_batch_outlives_its_lease": "it is the reference application's own",
+    "guide/a_batch_outlives_its_lease": "it is the reference application's own bug",
     "guide/a_late_worker_completes_another_s_run": LATE,
-    "guide/a_retry_limit_is_no_attempt_limit": "it is the reference application's own",
-    "guide/an_api_that_dies_leaves_an_orphan": "it is the reference application's own",
+    "guide/a_retry_limit_is_no_attempt_limit": "it is the reference application's own bug",
+    "guide/an_api_that_dies_leaves_an_orphan": "it is the reference application's own bug",
 }
 """Scenario -> whether its project knows it: an issue, a place in its manual, or neither after a search for one."""
 
 HEAD: Final = """# Findings: {title}
 
-Written by `python docs/findings.py`, which runs each scenario for its first screen. Each passes on {right},
-and shows its anomaly on what is named. [All of them](../findings.md) are replayed by one command.
+Written by `python docs/findings.py`, which runs each scenario for its first screen. Each scenario passes on {right}
+and shows its anomaly on the release named with it. One command replays [all of them](../findings.md).
 """
 
 Screens = Callable[["Finding"], str]
@@ -195,14 +195,14 @@ def page_of(group: str, found: Iterable[Finding], screen: Screens) -> str:
 
 def _section(items: list[Finding], screen: Screens) -> str:
     scenario = items[0].scenario
-    what, _, around = scenario.why.strip().partition("Around it: ")
+    what, _, around = scenario.why.strip().partition("Workaround: ")
     rows = "".join(f"| {item.release} | `{item.control.finds}` | {_lost(item)} |\n" for item in items)
     last = {item.control.finds: item for item in items}.values()
     screens = "".join(f"\n```text\n$ {item.command}\n{screen(item)}\n```\n" for item in last)
     return (
         f"\n## {scenario.title}\n\n{_linked(what.strip())}\n\n"
         f"| on | anomaly | guarantee lost |\n| --- | --- | --- |\n{rows}\n"
-        f"**Around it:** {around.strip()}\n\n**Known to its project:** {_linked(items[0].known)}.\n{screens}"
+        f"**Workaround:** {around.strip()}\n\n**Known to its project:** {_linked(items[0].known)}.\n{screens}"
     )
 
 
