@@ -12,16 +12,16 @@ ENTRIES: Final = tuple(
         bug="bullmq-dedup-key-leak",
         known_as="bullmq#3555",
         url="https://github.com/taskforcesh/bullmq/issues/3555",
-        about="keeps the count of stalls over a retry by hand: the retried job fails at its first stall",
+        about="keeps the count of stalls when a user retries a job: the retried job fails at its first stall",
         affected=release,
         anomalies=("failed_early",),
         seconds=150,
-        missed="it takes two stalls, a retry by an operator and one more stall, which few runs have",
+        missed="it takes two stalls, a retry by an operator and one more stall, and few runs have all of these",
     )
     for release in ("bullmq@6.7.0", "bullmq-redis@5.59.0")
 )
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "bullmq-scheduler-chain-broken": "it takes a crash within a claim, and job schedulers are not part of the engine",
+    "bullmq-scheduler-chain-broken": "it takes a crash during a claim, and job schedulers are not part of the engine",
     "bullmq-pg-listen-not-reestablished": "it is in the blocking loop of its worker, which is not part of the engine",
 }

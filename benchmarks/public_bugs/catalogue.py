@@ -35,7 +35,7 @@ NO_ENGINE: Final[Mapping[str, tuple[str, ...]]] = {
     "has no engine here": (
         "dbos-dlq-blocks-queue", "saq-sweeper-sweeps-other-queues",
     ),
-    "has its schema in its repository alone: the packages of its first releases have only a client": (
+    "keeps its schema only in its repository: the packages of its first releases contain only a client": (
         "absurd-reclaim-undercounts",
     ),
 }  # fmt: skip

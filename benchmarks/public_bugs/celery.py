@@ -12,8 +12,8 @@ ENTRIES: Final = (
         known_as="celery/kombu#337",
         url="https://github.com/celery/kombu/issues/337",
         about=(
-            "counts the visibility timeout from when a message was fetched: a task with an ETA or a retry delay is "
-            "delivered again while it runs"
+            "counts the visibility timeout from the fetch of a message: a task with an ETA or a retry delay "
+            "is delivered again while it runs"
         ),
         affected="celery-redis@5.7.0",
         anomalies=("taken_back_early",),

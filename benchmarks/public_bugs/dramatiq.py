@@ -13,7 +13,7 @@ ENTRIES: Final = (
         bug="dramatiq-sigkill-ignores-max-retries",
         known_as="dramatiq#213",
         url=f"{ISSUES}/213",
-        about="counts a retry where an exception is caught: a message whose worker is killed is delivered for ever",
+        about="counts a retry only if it catches an exception: a message that kills its worker is delivered forever",
         affected="dramatiq-redis@2.2.1",
         anomalies=("attempt_overrun",),
     ),
@@ -22,8 +22,8 @@ ENTRIES: Final = (
         known_as="dramatiq#791",
         url=f"{ISSUES}/791",
         about=(
-            "takes a TimeoutError that an async actor raises for its own wait's, and waits on for ever; such a hang "
-            "is given two seconds of real time here"
+            "mistakes a TimeoutError raised by an async actor for the timeout of its own wait, and waits "
+            "forever; here such a hang ends after two seconds of real time"
         ),
         affected="dramatiq-redis@2.0.0",
         anomalies=("outcome_lost",),

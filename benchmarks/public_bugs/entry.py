@@ -44,7 +44,7 @@ class Entry:
     """At most, for one seed; making it small is not stopped."""
     shape: Shape | None = None
     missed: str = ""
-    """Why it is not found, where that is known."""
+    """Why some searches miss it, where that is known."""
 
     @property
     def key(self) -> tuple[str, str]:

@@ -13,13 +13,13 @@ from public_bugs.search import Search, arguments
 
 HEAD: Final = """# Public bugs that the explorer finds
 
-Written by `make public-bugs`; one row again by `make public-bugs ARGS="--only BUG"`.
+Written by `make public-bugs`; `make public-bugs ARGS="--only BUG"` measures one row again.
 
-Each row is a known bug of a released queue. The command in the row searches for it with the **generic workload**, in
-the release that has it: there is no script and no scenario for the bug, only the anomaly that it shows. *found* is the
-number of seeds that found it; *runs* and *seconds* (medians) include shrinking, on cores that others used too. If the
-list below says what the bug needs, a finding counts only if its smallest scenario has it. Then the release that fixed
-it gets the same seeds, {multiple} times the runs, at least {least}.
+Each row is a known bug of a released queue. The command in the row searches the affected release with the **generic
+workload**: it has no script and no scenario for the bug and knows only which anomaly to look for. *found* is the number
+of seeds that found it. *runs* and *seconds* are medians and include shrinking, on cores shared with other work. If the
+list below says what the smallest scenario has, only a finding with that counts. Then the release that fixed the bug is
+searched with the same seeds for {multiple} times the runs, at least {least}.
 """
 COLUMNS: Final = ("bug", "known as", "affected", "shown by", "found", "runs", "seconds", "fixed in", "there", "command")
 ABOUT: Final = """
@@ -27,7 +27,7 @@ ABOUT: Final = """
 
 """
 MISSED: Final = """
-## Tried and not found
+## Hard to find
 
 """
 UNTRIED: Final = """

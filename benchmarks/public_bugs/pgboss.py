@@ -10,10 +10,10 @@ from public_bugs.entry import Entry
 
 ISSUES: Final = "https://github.com/timgit/pg-boss/issues"
 ZOMBIE: Final = (
-    "completes a job by its id while another worker runs it; 12.35.0 limits a call to the attempt that was fetched, "
-    "where it is given the job, as its own worker does, and not the id alone"
+    "completes a job by its id while another worker runs it; from 12.35.0 on, a call that gets the "
+    "job instead of its id, as the library's own worker does, affects only the fetched attempt"
 )
-NUL: Final = "cannot record a failure whose text holds a NUL: the job stays active until its lease runs out"
+NUL: Final = "cannot record a failure whose text holds a NUL: the job stays active until its lease expires"
 
 ENTRIES: Final = (
     *(
@@ -46,7 +46,9 @@ ENTRIES: Final = (
             bug="pgboss-maintenance-unique-violation",
             known_as="pg-boss#492",
             url=f"{ISSUES}/492",
-            about="takes back no lease any more, once a job goes back to wait beside another one of its key",
+            about=(
+                "takes back no more expired leases once a job has to go back to wait while another with its key waits"
+            ),
             affected=f"{engine}@10.1.1/stately",
             fixed=f"{engine}@10.1.4/stately",
             anomalies=("batch_poisoned",),
@@ -57,7 +59,7 @@ ENTRIES: Final = (
         bug="pgboss-retry-counted-as-active",
         known_as="pg-boss#610",
         url=f"{ISSUES}/610",
-        about="never runs a job again that waits for its retry: it takes it for one that runs",
+        about="never runs a job that waits for its retry, because it counts that job as running",
         affected="pgboss-node@11.0.7/singleton",
         fixed="pgboss-node@11.0.8/singleton",
         anomalies=("job_never_run",),
@@ -66,7 +68,7 @@ ENTRIES: Final = (
         bug="pgboss-group-head-of-line",
         known_as="pg-boss PR 756",
         url="https://github.com/timgit/pg-boss/pull/756",
-        about="gives a worker nothing while a job of a group that is full stands first",
+        about="gives a worker nothing while the first job in the queue belongs to a full group",
         affected="pgboss-node@12.15.0",
         fixed="pgboss-node@12.16.0",
         anomalies=("due_job_left",),
@@ -76,7 +78,7 @@ ENTRIES: Final = (
         bug="pgboss-backoff-additive",
         known_as="pg-boss#672",
         url=f"{ISSUES}/672",
-        about="adds seconds to the delay of a retry where it should double it",
+        about="adds seconds to the delay of a retry instead of doubling it",
         affected="pgboss-node@12.5.4",
         fixed="pgboss-node@12.25.1",
         anomalies=("backoff_out_of_range",),
@@ -85,7 +87,7 @@ ENTRIES: Final = (
         bug="pgboss-cron-no-dedupe-11",
         known_as="pg-boss#592",
         url=f"{ISSUES}/592",
-        about="sends the job of a slot anew at every look",
+        about="sends the job of a slot again each time it checks the schedule",
         affected="pgboss-node@11.0.0",
         fixed="pgboss-node@11.0.4",
         anomalies=("slot_doubled",),
@@ -95,7 +97,10 @@ ENTRIES: Final = (
         bug="pgboss-cron-clock-skew",
         known_as="pg-boss PR 843",
         url="https://github.com/timgit/pg-boss/pull/843",
-        about="reads a slot off the instance's clock and its age off the database's: where they differ it never fires",
+        about=(
+            "takes a slot from the instance's clock and its age from the database's clock: if the clocks "
+            "differ, the slot never fires"
+        ),
         affected="pgboss-node@12.25.1",
         fixed="pgboss-node@12.26.0",
         anomalies=("slot_missed",),
@@ -105,7 +110,7 @@ ENTRIES: Final = (
         bug="pgboss-schedule-options-dropped",
         known_as="pg-boss#529",
         url=f"{ISSUES}/529",
-        about="gives the jobs of a schedule the defaults, whatever it was set with",
+        about="gives the jobs of a schedule the default options, whatever options the schedule was created with",
         affected="pgboss-node@10.1.5",
         fixed="pgboss-node@10.1.6",
         anomalies=("option_dropped",),
@@ -114,7 +119,7 @@ ENTRIES: Final = (
 )
 
 UNTRIED: Final[Mapping[str, str]] = {
-    "pgboss-missing-queue-null": "null is a refusal, as an error is in its repair: no job is taken and lost",
+    "pgboss-missing-queue-null": "null is a refusal, as the error is in the fixed release: no job is accepted and lost",
     "pgboss-archive-deadlock": "its releases (6, 7) are older than any that the engines run",
-    "pgboss-missed-cron-on-failover": "it is in the timers of its timekeeper (12.33.3), which are asked for here",
+    "pgboss-missed-cron-on-failover": "it is in the timers of its timekeeper (12.33.3), which never fire here",
 }

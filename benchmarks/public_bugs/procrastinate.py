@@ -8,7 +8,10 @@ from public_bugs import shapes
 from public_bugs.entry import Entry
 
 ISSUES: Final = "https://github.com/procrastinate-org/procrastinate/issues"
-COLLIDES: Final = "puts a failed job back to wait beside another with its queueing lock: it collides, and stays doing"
+COLLIDES: Final = (
+    "puts a failed job back to wait while another waits with its queueing lock: the two collide, and "
+    "the job stays doing"
+)
 
 QUEUEING_LOCK: Final = tuple(
     Entry(
@@ -26,7 +29,7 @@ BACKOFF: Final = Entry(
     bug="procrastinate-backoff-overflow",
     known_as="procrastinate#1462",
     url=f"{ISSUES}/1462",
-    about="an exponential wait past the year 9999 raises in the retry strategy, and the job has failed",
+    about="raises in the retry strategy if an exponential wait ends after the year 9999, and the job fails",
     affected="procrastinate@3.5.1",
     anomalies=("failed_early",),
     fixed="procrastinate@3.8.1",
@@ -37,8 +40,8 @@ DOING: Final = Entry(
     known_as="procrastinate#307",
     url=f"{ISSUES}/307",
     about=(
-        "leaves the job of a killed worker in doing for ever, unless the task runs that its manual gives for "
-        "stalled jobs, which is not there by itself"
+        "leaves the job of a killed worker in doing forever, unless the user adds the task that the "
+        "manual gives for stalled jobs"
     ),
     affected="procrastinate@3.10.0/unattended",
     anomalies=("job_stuck",),
@@ -49,7 +52,8 @@ ABORT: Final = Entry(
     known_as="procrastinate#1131",
     url=f"{ISSUES}/1131",
     about=(
-        "goes to retry a job that was asked to abort and fails: the report raises, and the job stays aborting for good"
+        "tries to retry a job that fails after it was asked to abort: the call raises, and the job stays "
+        "aborting for good"
     ),
     affected="procrastinate@2.9.1",
     anomalies=("outcome_lost",),
