@@ -199,7 +199,7 @@ def _stuck_expiry(facts: Facts) -> Iterator[Breach]:
         least = expiry.value + waits + period
         if stuck.value >= least - CLOSE:
             continue
-        also = f", which it looks at every {spoken(waits)}," if waits else ""
+        also = f", which it checks every {spoken(waits)}," if waits else ""
         yield Breach(
             _place(stuck, expiry),
             f"maintenance frees a job after {stuck.length}, before the queue takes it back itself at "
@@ -253,7 +253,7 @@ TIMEOUTS: Final = (
     Rule(
         "expiry_within_timeout",
         Severity.ERROR,
-        "The queue's expiry is longer than the job's timeout, by what stopping and settling take.",
+        "The queue's expiry is longer than the job's timeout, by the time for stopping and settling.",
         "A job that uses its allowed time is taken back while it runs; a second worker runs it too.",
         "Set the queue's expiry to the timeout plus a minute.",
         "configuration/expiry_leaves_room_to_settle.yaml",
@@ -280,7 +280,7 @@ TIMEOUTS: Final = (
     Rule(
         "stuck_before_expiry",
         Severity.ERROR,
-        "Maintenance waits until the queue had its turn: expiry, its own maintenance interval, one cron period.",
+        "Maintenance waits until the queue has had its turn: expiry, the queue's own interval and a cron period.",
         "Maintenance and queue take the same job back, one after the other, and an attempt is lost.",
         "Raise STUCK_JOB_TIMEOUT_MINUTES above the expiry.",
         "maintenance/rescues_stuck_job.yaml",
@@ -289,7 +289,7 @@ TIMEOUTS: Final = (
     Rule(
         "polling_interval",
         Severity.WARNING,
-        "A worker polls often enough to start jobs in time (JOB_START_WITHIN_SECONDS, by default one minute).",
+        "A worker polls often enough to start jobs in time (JOB_START_WITHIN_SECONDS, one minute by default).",
         "Jobs wait although workers are idle; an interval written in milliseconds makes it half an hour.",
         "Set PGBOSS_POLLING_INTERVAL to a few seconds.",
         "lifecycle/one_job_completes.yaml",
@@ -351,7 +351,7 @@ ATTEMPTS: Final = (
     Rule(
         "attempts_disagree",
         Severity.ERROR,
-        "Retries are attempts less one: retry_limit + 1 = maxAttempts.",
+        "The retry limit is one less than the attempts: retry_limit + 1 = maxAttempts.",
         "The queue delivers a job more often than its row allows, or gives up early: FAILED jobs run again.",
         "Set retry_limit to maxAttempts - 1.",
         "retries/fails_until_attempts_are_used_up.yaml",
@@ -360,7 +360,7 @@ ATTEMPTS: Final = (
     Rule(
         "backoff_outlives_retention",
         Severity.WARNING,
-        "All attempts of a job with their longest waits fit into the time that the queue keeps it.",
+        "A job's attempts, with the longest waits between them, fit into the time for which the queue keeps the job.",
         "A job is deleted or archived between two attempts; its row stays PENDING for ever.",
         "Cap the retry delay, or raise the queue's retention.",
         "maintenance/retention_spares_what_waits.yaml",
@@ -380,7 +380,7 @@ def _registered(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 slug.place,
                 f"TOOL_SLUGS lists {slug.name!r}, and no processor is registered for it{near}: its jobs fail or wait",
-                f"Register a processor for {slug.name!r}, or take it off the list.",
+                f"Register a processor for {slug.name!r}, or remove it from the list.",
             )
 
 
@@ -454,8 +454,8 @@ def _seeds(facts: Facts) -> Iterator[Breach]:
         if seed.status.upper() not in TERMINAL and not seed.with_partner:
             yield Breach(
                 seed.place,
-                f"this row is inserted as {seed.status}, and nothing puts a job into the queue for it: it is never run",
-                "Insert rows that ended (COMPLETED, FAILED) only, or send the job through the API.",
+                f"this row is inserted as {seed.status}, but nothing puts a job into the queue for it: it never runs",
+                "Insert only rows that have ended (COMPLETED, FAILED), or send the job through the API.",
             )
 
 
@@ -466,7 +466,7 @@ def _clocks(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 column.place,
                 f"{column.table}.{column.name} defaults to {found[0]}, a keyword, which tests cannot move",
-                "Write now(): it is the same in production, and tests put a function of their own in its place.",
+                "Write now(): it is the same in production, and tests can replace it.",
             )
 
 
@@ -476,9 +476,9 @@ def _unreadable(facts: Facts) -> Iterator[Breach]:
         yield Breach(
             item.place,
             f"{file} {item.why}" if not item.why.startswith("this") else item.why,
-            "Nothing of this file was checked. If it is right, run job-harness with the Python that it is written for."
+            "Nothing in this file was checked. If it is correct, run job-harness with the Python that it needs."
             if file.endswith(".py")
-            else "Repair the file, or its permissions; what it sets was not checked from there on.",
+            else "Fix the file or its permissions; nothing after that point was checked.",
             severity=Severity.NOTE if re.search(r"\.([cm]?[jt]sx?|py|sql)$", file) is not None else None,
         )
 
@@ -505,8 +505,8 @@ FILES: Final = (
     Rule(
         "unreadable_file",
         Severity.ERROR,
-        "Every file that sets something can be read to its end.",
-        "What a broken file sets is not what its author believes; nothing of it was checked.",
+        "Every file with settings can be read to its end.",
+        "A broken file does not set what its author believes, and its settings were not checked.",
         "Repair the file.",
         "configuration/workers_disabled.yaml",
         _unreadable,
@@ -524,7 +524,7 @@ NOW: Final = (
     Rule(
         "workers_not_running",
         Severity.ERROR,
-        "With `--database`: where jobs are due, one is started.",
+        "With `--database`: if jobs are due, at least one is started.",
         "Jobs are queued and never processed, the first cause of stuck jobs.",
         "Set USE_PGBOSS_WORKERS=true in the environment of the worker, and start it.",
         "configuration/workers_disabled.yaml",
@@ -544,7 +544,7 @@ NOW: Final = (
         Severity.ERROR,
         "With `--database`: no job is active past its expiry for longer than the queue's maintenance interval.",
         "A worker died, and its jobs are never taken back.",
-        "Look whether an instance of the queue runs with maintenance (supervision) on.",
+        "Check that an instance of the queue runs with maintenance (supervision) on.",
         "expiry/hung_job_is_timed_out.yaml",
         _by_database,
     ),
@@ -552,8 +552,8 @@ NOW: Final = (
         "stuck_now",
         Severity.ERROR,
         "With `--database`: no row is PROCESSING for longer than the stuck timeout and two periods of the cron.",
-        "The cron gets no answer or a refusal, and no one notices.",
-        "Request the maintenance route by hand with the secret, and look at the answer.",
+        "The cron gets no answer or is refused, and no one notices.",
+        "Request the maintenance route by hand, with the secret, and read the response.",
         "maintenance/rescues_stuck_job.yaml",
         _by_database,
     ),
@@ -578,7 +578,7 @@ NOW: Final = (
     Rule(
         "diverged_now",
         Severity.ERROR,
-        "With `--database`: the two rows of a job agree once two periods of the cron have passed.",
+        "With `--database`: the two rows of a job agree after two periods of the cron.",
         "The user sees one thing, and the queue does another.",
         "Let maintenance reconcile the two tables.",
         "tables/agree_on_every_ending.yaml",
@@ -588,15 +588,15 @@ NOW: Final = (
         "queue_options_differ_now",
         Severity.ERROR,
         "With `--database`: a queue that exists has the options that the code gives it.",
-        "createQueue changes nothing where a queue exists: the edited expiry or retry limit never arrived.",
-        "Call updateQueue with the options of the code.",
+        "createQueue changes nothing if the queue exists: the edited expiry or retry limit never took effect.",
+        "Call updateQueue with the options in the code.",
         "scheduling/options_are_kept.yaml",
         _by_database,
     ),
     Rule(
         "never_started_now",
         Severity.ERROR,
-        "With `--database`: of every tool that has waiting jobs, one was started at some time.",
+        "With `--database`: for every tool with waiting jobs, at least one job was ever started.",
         "The tool is missing from TOOL_SLUGS, or its queue has no worker.",
         "Register its processor, and list it in TOOL_SLUGS.",
         "configuration/workers_disabled.yaml",
@@ -605,9 +605,9 @@ NOW: Final = (
     Rule(
         "kept_too_long_now",
         Severity.WARNING,
-        "With `--database`: rows that ended are deleted within a day after expiresAt.",
+        "With `--database`: finished rows are deleted within a day after expiresAt.",
         "The table grows without end, and every query becomes slower.",
-        "Look whether maintenance runs, and deletes.",
+        "Check that maintenance runs and deletes rows.",
         "maintenance/retention.yaml",
         _by_database,
     ),

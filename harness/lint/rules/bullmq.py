@@ -271,7 +271,7 @@ def _prefixes(facts: Facts) -> Iterator[Breach]:
             if value is not None and value.value not in ("", None):
                 yield Breach(
                     value.place,
-                    "BullMQ cannot work over a connection with a keyPrefix: its scripts name keys by themselves",
+                    "BullMQ cannot use a connection with a keyPrefix: its scripts build the key names themselves",
                     "Take keyPrefix out, and give `prefix` to the Queue and its Worker.",
                     (Related(call.place, call.method),),
                     weight_of(call),
@@ -285,7 +285,7 @@ def _names(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 call.place,
                 f"BullMQ 5 takes no colon in the name of a queue: {call.method}({call.queue!r}) raises",
-                f"Call it {call.queue.replace(':', '-')!r}, or move what stands before the colon to `prefix`.",
+                f"Call it {call.queue.replace(':', '-')!r}, or move the part before the colon to `prefix`.",
                 severity=weight_of(call),
                 subject=call.queue,
             )
@@ -351,8 +351,8 @@ def _defaults_differ(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 call.place,
                 f"two Queue objects of {call.queue!r} have different {DEFAULTS}: {name} is {here} here and {there} at "
-                f"{first.place}, so what a job gets depends on which of them adds it",
-                "Make one Queue and import it, or give both the same defaults.",
+                f"{first.place}, so a job's options depend on which of them adds it",
+                "Create one Queue and import it, or give both the same defaults.",
                 (Related(first.place, f"{name}: {there}"),),
                 subject=call.queue,
             )
@@ -447,7 +447,7 @@ RULES: Final = (
         "job_id_blocks_repeats",
         Severity.ERROR,
         (
-            "BullMQ: a jobId of one's own is one that BullMQ takes, and its job does not stay.",
+            "BullMQ: a custom jobId is valid, and its job is removed when it ends.",
             "A later job with the same id is dropped in silence.",
             "Remove such jobs when they end.",
         ),
@@ -507,7 +507,7 @@ RULES: Final = (
         "repeat_left_behind",
         Severity.NOTE,
         (
-            "BullMQ: a repeated job is added so that an edit replaces its schedule.",
+            "BullMQ: a repeated job is added in such a way that an edit replaces its schedule.",
             "After an edit the old schedule remains beside the new one: the job runs by both.",
             "Use upsertJobScheduler.",
         ),

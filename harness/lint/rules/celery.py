@@ -120,7 +120,7 @@ def _killed_at(
         place,
         f"{name} of {whose} promises another run after a crash, and a worker process that is killed (out of memory, "
         "SIGKILL) acknowledges the task all the same: it is lost",
-        f"Set {repair} too, if the task may run twice; or say that it is not repeated, without acks_late.",
+        f"Set {repair} too, if the task may run twice; if it must not, remove acks_late.",
         severity=weight,
         subject=subject,
     )
@@ -293,7 +293,7 @@ def _prefetched(facts: Facts) -> Iterator[Breach]:
     many = "without a limit" if multiplier == 0 else f"{multiplier:.15g} for each process"
     yield Breach(
         place,
-        f"with task_acks_late a worker holds tasks that it has not begun, {many}"
+        f"with task_acks_late a worker holds tasks that it has not started, {many}"
         f"{' by default' if told is None else ''}: they wait behind its running one while other workers are idle",
         "Set worker_prefetch_multiplier = 1.",
         (Related(late.place, "task_acks_late = True"),),
@@ -379,7 +379,7 @@ def _for_ever(facts: Facts) -> Iterator[Breach]:
                 most.place,
                 f"max_retries=None of {task.queue}: a task that cannot succeed is tried for ever"
                 f"{', without a pause: one such task keeps a worker process busy' if at_once else ''}",
-                f"Set a number, and look at what failed for good.{' Wait between two tries.' if at_once else ''}",
+                f"Set a number, and inspect tasks that failed for good.{' Wait between two tries.' if at_once else ''}",
                 severity=weight_of(task, Severity.WARNING) if at_once else Severity.NOTE,
                 subject=task.queue or "",
             )
@@ -392,10 +392,10 @@ def _bound(facts: Facts) -> Iterator[Breach]:
             continue
         bound = task.options.get("bind")
         if bound is not None and bound.value is True and parameters == 0:
-            said = "is bound (bind=True) and takes no argument, and Celery hands it the task itself"
+            said = "is bound (bind=True) and takes no argument, but Celery passes it the task itself"
             repair = "Take it as the first argument (self), or leave bind=True out."
         elif (bound is None or bound.value is False) and first.value == "self":
-            said = "takes self and is not bound, and Celery hands it only what was sent"
+            said = "takes self but is not bound, and Celery passes it only the arguments that were sent"
             repair = "Add bind=True, or leave self out."
         else:
             continue
@@ -470,8 +470,8 @@ def _unknown(facts: Facts) -> Iterator[Breach]:
                 told = f" (did you mean {near[0]!r}?)" if near else ""
                 yield Breach(
                     value.place,
-                    f"Celery has no setting {name!r}{told}, and says nothing: what it should do never happens",
-                    f"Write {near[0]}." if near else "Look up what the setting is called, or take it out.",
+                    f"Celery has no setting {name!r}{told}, and reports nothing: the setting has no effect",
+                    f"Write {near[0]}." if near else "Look up the name of the setting, or remove it.",
                     severity=weight_of(call),
                     subject=name,
                 )
@@ -493,7 +493,7 @@ def _unregistered(facts: Facts) -> Iterator[Breach]:
             call.place,
             f"{'the schedule of beat' if call.method == 'beat' else 'send_task()'} names the task {call.queue!r}, and "
             f"{missing.value} has none of this name{told}: the worker throws each one away as unregistered",
-            f"Name {origin}.{near[0]}." if near else "Name a task that exists, or take the entry out.",
+            f"Name {origin}.{near[0]}." if near else "Name a task that exists, or remove the entry.",
             tuple(Related(there[one], f"the task {one}") for one in near),
             weight_of(call),
             subject=call.queue,
@@ -605,7 +605,7 @@ RULES: Final = (
         Severity.ERROR,
         (
             "Celery: a task that is bound takes `self`, and one that takes `self` is bound.",
-            "Each run raises TypeError, and nothing of the task is done.",
+            "Each run raises TypeError, and the task does nothing.",
             "Make bind=True and the arguments agree.",
         ),
         _bound,
@@ -628,8 +628,8 @@ RULES: Final = (
         "beat_started_twice",
         Severity.ERROR,
         (
-            "Celery: one beat runs, and no worker that is started several times has one in it.",
-            "Every scheduled task is sent once by each beat, and runs as often.",
+            "Celery: only one beat runs; no worker that is started several times includes one.",
+            "Each beat sends every scheduled task, so each task runs several times.",
             "Start one beat, in a process of its own.",
         ),
         _beats,
@@ -640,7 +640,7 @@ RULES: Final = (
         "celery_queue_unserved",
         Severity.WARNING,
         (
-            "Celery: each queue that a task is sent to is one that a worker takes from, where files start the workers.",
+            "Celery: if files start the workers, one of them serves each queue that tasks are sent to.",
             "Its tasks wait for ever, and nothing says so.",
             "Name the queue in -Q of a worker, or correct the name.",
         ),
@@ -652,7 +652,7 @@ RULES: Final = (
         "celery_task_unknown",
         Severity.ERROR,
         (
-            "Celery: a task that is named by a text, in `beat_schedule` or `send_task`, is one that its module has.",
+            "Celery: a task named as text, in `beat_schedule` or `send_task`, exists in its module.",
             "The worker logs `Received unregistered task` and throws it away: the job is lost.",
             "Correct the name.",
         ),
@@ -724,7 +724,7 @@ RULES: Final = (
         "crontab_every_minute",
         Severity.WARNING,
         (
-            "Celery: a crontab that names an hour or a day names the minute too.",
+            "Celery: a crontab that sets an hour or a day also sets the minute.",
             "crontab(hour=3) is every minute from 3:00 to 3:59: the nightly job runs sixty times.",
             "Add minute=0.",
         ),
@@ -748,7 +748,7 @@ RULES: Final = (
         "celery_retries_forever",
         Severity.NOTE,
         (
-            "Celery: a task that retries has an end.",
+            "Celery: a task that retries gives up at some point.",
             "A task that cannot succeed is tried for ever.",
             "Set max_retries.",
         ),
@@ -772,8 +772,8 @@ RULES: Final = (
         "celery_setting_unknown",
         Severity.WARNING,
         (
-            "Celery: every setting under its prefixes is one that it has.",
-            "What was set does not happen: no time limit, no limit of retries, another prefetch; nothing says so.",
+            "Celery: every setting with one of its prefixes exists.",
+            "The setting has no effect, and nothing says so: no time limit, no retry limit, a different prefetch.",
             "Correct the name.",
         ),
         _unknown,
@@ -784,7 +784,7 @@ RULES: Final = (
         "celery_never_retried",
         Severity.WARNING,
         (
-            "Celery: a task that says how it is retried is retried by something.",
+            "Celery: if a task sets retry options, something retries it.",
             "A task that fails once has failed: nothing is retried.",
             "Add autoretry_for, or call self.retry().",
         ),

@@ -100,7 +100,7 @@ def _job_key_mode(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 mode.place,
                 f"unsafe_dedupe of {call.queue!r}: while a job with this key runs, or has failed for good, no other is "
-                "added, and what changed meanwhile is never processed",
+                "added, and changes made meanwhile are never processed",
                 "Use the mode replace, or preserve_run_at.",
                 severity=Severity.NOTE,
                 subject=call.queue or "",
@@ -249,7 +249,7 @@ RULES: Final = (
         "graphile_crontab_refused",
         Severity.ERROR,
         (
-            "graphile-worker: every line of a crontab is one, with options that it knows and an identifier of its own.",
+            "graphile-worker: every crontab line is valid, has only known options, and has its own identifier.",
             "The worker does not start.",
             "Correct the line.",
         ),
@@ -273,7 +273,7 @@ RULES: Final = (
         "graphile_task_unknown",
         Severity.WARNING,
         (
-            "graphile-worker: every task that is added is in a task list, where all are written out.",
+            "graphile-worker: every task that is added is in a task list, if all task lists are written out.",
             "Its jobs are never taken.",
             "Add the task.",
         ),
@@ -285,7 +285,7 @@ RULES: Final = (
         "graphile_signals_ignored",
         Severity.NOTE,
         (
-            "graphile-worker: a worker stops when it is told to.",
+            "graphile-worker: a worker stops on SIGTERM.",
             "A deploy kills running jobs, and they stay locked for four hours.",
             "Call runner.stop() on SIGTERM.",
         ),
@@ -345,7 +345,7 @@ RULES: Final = (
         "cron_not_filled",
         Severity.NOTE,
         (
-            "graphile-worker: a daily or rarer cron is made up for if no worker was running.",
+            "graphile-worker: a daily or rarer cron run is made up later if no worker was running.",
             "The nightly run that falls into a deploy never happens.",
             "Add fill.",
         ),

@@ -16,8 +16,8 @@ def _left(facts: Facts) -> Iterator[Breach]:
             whose = f" of {call.queue!r}" if call.queue else ""
             yield Breach(
                 value.place,
-                f"the handler{whose} does not wait for {value.value}: the job completes before that is done, and an "
-                "error in it is no failure of the job, but ends the process",
+                f"the handler{whose} does not wait for {value.value}: the job completes before it is done, and an "
+                "error in it ends the process instead of failing the job",
                 "Write `await Promise.all(jobs.map(...))`, or a loop with await."
                 if "forEach" in str(value.value) or ".map" in str(value.value)
                 else "Write await before it.",
@@ -51,8 +51,8 @@ RULES: Final = (
         "job_sent_before_commit",
         Severity.WARNING,
         (
-            "pg-boss and BullMQ: a job is sent after the transaction with its rows has committed, or within it.",
-            "A worker takes it before the rows are there, or for rows that never come.",
+            "pg-boss and BullMQ: a job is sent after the transaction that writes its rows commits, or as part of it.",
+            "A worker takes it before the rows exist, or for rows that never will.",
             "Send it after the transaction; to pg-boss give the transaction as db.",
         ),
         _uncommitted,
@@ -64,7 +64,7 @@ RULES: Final = (
         Severity.WARNING,
         (
             "A handler of pg-boss, BullMQ or graphile-worker waits for every async function that it calls.",
-            "The job counts as completed while its work still runs: a crash loses it, and an error ends the process.",
+            "The job counts as completed while its work still runs: a crash loses the work, an error ends the process.",
             "Await it.",
         ),
         _left,

@@ -166,7 +166,7 @@ def _disagree(facts: Facts) -> Iterator[Breach]:
             also = "".join(f", and {one.place.file} {one.version}" for one in right[:1])
             yield Breach(
                 lock.place,
-                f"{manifest.place.file} asks for {manifest.library} {manifest.version}, and {lock.place.file} settles "
+                f"{manifest.place.file} asks for {manifest.library} {manifest.version}, and {lock.place.file} pins "
                 f"{lock.version}{also}: which one runs depends on who installs",
                 f"Reinstall, and keep one lock file{'' if right else ', the one that deployments read'}.",
                 (Related(manifest.place, f"{manifest.library} {manifest.version}"),),
@@ -189,7 +189,7 @@ def _created(facts: Facts) -> Iterator[Breach]:
         if release is None or release.major < 10:
             continue
         first = next((call for call in uses if call.method in SENDS), uses[0])
-        doubt = "" if unclear is None else f", unless {unclear.place} does, whose name cannot be told"
+        doubt = "" if unclear is None else f", unless {unclear.place} does, whose name cannot be determined"
         near = did_you_mean(queue, [name for name in created if name])
         yield Breach(
             first.place,
@@ -228,7 +228,7 @@ def _dead_letters(facts: Facts) -> Iterator[Breach]:
         seen.add(named.value)
         yield Breach(
             named.place,
-            f"nothing creates the queue {named.value!r} that this names as its dead letter"
+            f"nothing creates the queue {named.value!r}, which this names as its dead letter"
             f"{did_you_mean(named.value, sorted(created))}: {call.method} raises, or the job is never kept there"
             f"{_aside(call)}",
             f"Call createQueue({named.value!r}) before the first queue that names it.",
@@ -261,7 +261,7 @@ def _arriving(facts: Facts) -> Iterator[Breach]:
         refused = "policy" in first.options and release is not None and release.major > 10
         yield Breach(
             first.place,
-            f"createQueue changes nothing where {name} exists already: an edit of {', '.join(options)} never "
+            f"createQueue changes nothing if {name} already exists: a change of {', '.join(options)} never "
             f"reaches a database that was deployed before{_aside(first)}",
             f"Call updateQueue with the same options{', but for the policy,' * refused} right after createQueue.",
             _others(uses),
@@ -286,16 +286,16 @@ def _policies_of_updates(facts: Facts) -> Iterator[Breach]:
         if release.major > 10 and named is not None:
             yield Breach(
                 named.place,
-                f"updateQueue raises where it names a policy, from pg-boss 11 on{_aside(call)}",
-                "Leave the policy out; createQueue alone sets it.",
+                f"updateQueue raises if it names a policy, from pg-boss 11 on{_aside(call)}",
+                "Leave the policy out; only createQueue sets it.",
                 severity=_weight(call),
                 subject=call.queue or "",
             )
         elif release.major == 10 and named is None and created is not None and created.value != "standard":
             yield Breach(
                 call.place,
-                f"updateQueue without a policy makes {call.queue!r} a standard queue again: pg-boss 10 takes a policy "
-                f"that is not named for 'standard'{_aside(call)}",
+                f"updateQueue without a policy makes {call.queue!r} a standard queue again: pg-boss 10 treats a policy "
+                f"that is not named as 'standard'{_aside(call)}",
                 "Name the same policy in updateQueue.",
                 (Related(created.place, "the policy that it has until then"),),
                 _weight(call),
@@ -397,7 +397,7 @@ def _milliseconds(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 value.place,
                 f"{stem} of {call.method}() is counted in seconds, and {value.value} {holds} milliseconds: it is 1000 "
-                f"times as long as was meant{length}{_aside(call)}",
+                f"times as long as intended{length}{_aside(call)}",
                 _in_seconds(call, stem),
                 severity=_weight(call, None if told == "milliseconds" else Severity.WARNING),
                 subject=f"{call.method} {call.queue or ''} {stem}",
@@ -549,7 +549,7 @@ def _longer(queue: str, wait: LongestWait, jobs: float, needed: float) -> str:
     """Say what to set: for a batch, an expiry of one job is no repair unless jobs are taken one at a time."""
     one = f"{math.ceil(wait.seconds + ROOM_SECONDS)}"
     if jobs == 1:
-        return f"Set expireInSeconds of {queue!r} to {one} or more, or wait less long."
+        return f"Set expireInSeconds of {queue!r} to {one} or more, or wait for less time."
     all_of_them = f"or to {math.ceil(needed)} for {jobs:.15g} jobs at a time"
     if needed > LONGEST_EXPIRY_SECONDS:
         all_of_them = f"for {jobs:.15g} at a time would need {spoken(needed)}, and pg-boss refuses more than a day"
@@ -564,8 +564,8 @@ def _one_at_a_time(facts: Facts) -> Iterator[Breach]:
             continue
         yield Breach(
             single.place,
-            f"pg-boss {release.major} hands an array of jobs to the handler{_of(call)}, and this takes it for one job: "
-            f"its data is undefined, and the job completes or fails with nothing done{_aside(call)}",
+            f"pg-boss {release.major} hands an array of jobs to the handler{_of(call)}, but this treats it as one job: "
+            f"its data is undefined, and the job completes or fails without doing anything{_aside(call)}",
             "Take the job out of the array: async ([job]) => ...",
             (Related(call.place, "is handed to work() here"),),
             _weight(call),
@@ -584,7 +584,7 @@ def _dropped(facts: Facts) -> Iterator[Breach]:
         if size.value > taken.value:
             yield Breach(
                 taken.place,
-                f"the handler{_of(call)} takes {taken.value} of up to {size.value} jobs that it is handed, and pg-boss "
+                f"the handler{_of(call)} handles {taken.value} of up to {size.value} jobs that it gets, but pg-boss "
                 f"completes all of them: the others are never done{_aside(call)}",
                 "Go through the whole array, or leave batchSize out.",
                 (Related(size.place, f"batchSize {size.value}"),),
@@ -672,7 +672,7 @@ RULES: Final = (
         "policy_in_update",
         Severity.ERROR,
         "updateQueue names the policy of its queue in pg-boss 10, and none from 11 on.",
-        "In 10 a queue without its policy takes every job that was to be refused: the mail goes out twice. From 11 on "
+        "In 10 a queue without its policy accepts jobs that should be refused: the mail goes out twice. From 11 on "
         "the call raises, and the service does not start.",
         "Name the same policy in updateQueue, or from 11 on leave it out.",
         "uniqueness/refused_while_the_first_waits.yaml",
@@ -682,7 +682,7 @@ RULES: Final = (
     Rule(
         "option_ignored",
         Severity.ERROR,
-        "This release of pg-boss reads every option where it is given.",
+        "Every option is given where this release of pg-boss reads it.",
         "The default applies silently: 2 retries and an expiry of 15 minutes.",
         "Write the option that this release knows, where it knows it.",
         "scheduling/options_are_kept.yaml",
@@ -722,7 +722,7 @@ RULES: Final = (
     Rule(
         "handler_drops_jobs",
         Severity.ERROR,
-        "A handler that gets several jobs handles all of them (pg-boss 10 and later).",
+        "A handler that receives several jobs handles all of them (pg-boss 10 and later).",
         "async ([job]) => ... with batchSize 20 runs one job, and completes the other 19 without running them.",
         "Go through the whole array, or leave batchSize out.",
         "configuration/workers_disabled.yaml",
@@ -732,10 +732,10 @@ RULES: Final = (
     Rule(
         "handler_outlives_expiry",
         Severity.WARNING,
-        "What a handler waits for at most, as its code says, is within its queue's expiry; in a batch that is "
-        "handled one job after the other, for all of its jobs.",
+        "The longest wait in a handler's code is shorter than its queue's expiry; for a batch that is "
+        "handled one job after the other, the waits of all its jobs together are.",
         "The queue takes the job back while it runs; a second worker runs it too.",
-        "Raise the queue's expiry above the wait, take one job at a time, or wait less long.",
+        "Raise the queue's expiry above the wait, take one job at a time, or wait for less time.",
         "configuration/expiry_leaves_room_to_settle.yaml",
         _outlived,
         ran=tried_on(PGBOSS),
@@ -743,8 +743,8 @@ RULES: Final = (
     Rule(
         "pgboss_version",
         Severity.WARNING,
-        "The release of pg-boss has no known lifecycle bug that this repository meets.",
-        "Retries that never come, expiry that stops for ever, crons that fire twice or not at all.",
+        "The release of pg-boss has no known lifecycle bug that affects this repository.",
+        "Retries that never come, expiry that stops for ever, cron entries that fire twice or not at all.",
         "Upgrade pg-boss.",
         "retries/backoff_doubles.yaml",
         _bugs,
@@ -752,7 +752,7 @@ RULES: Final = (
     Rule(
         "package_versions_disagree",
         Severity.WARNING,
-        "A lock file settles a version that its manifest asks for.",
+        "A lock file pins a version that its manifest allows.",
         "A deployment runs another major release than the code was written for: options are ignored, queues missing.",
         "Reinstall, and keep one lock file.",
         "scheduling/options_are_kept.yaml",
@@ -762,7 +762,7 @@ RULES: Final = (
         "archived_before_its_row",
         Severity.NOTE,
         "The queue keeps a job as long as the application keeps its row; pg-boss 10 archives after 12 h and 14 days.",
-        "Rows without partner: reconciling takes them for lost jobs, or a PENDING row waits for ever.",
+        "Rows have no partner: reconciling takes them for lost jobs, or a PENDING row waits for ever.",
         "Set archiveCompletedAfterSeconds and the retention of the queue.",
         "tables/purge_deletes_both_rows.yaml",
         _archived,

@@ -189,7 +189,7 @@ RULES: Final = (
         Severity.NOTE,
         (
             "PgQueuer: an entrypoint says what happens to a job that fails.",
-            "A failed job is gone: one line in a log is all that is left.",
+            "A failed job is gone; only a line in a log is left.",
             "Give the entrypoint an executor that retries.",
         ),
         _never_retried,
@@ -200,9 +200,9 @@ RULES: Final = (
         "pgqueuer_option_refused",
         Severity.ERROR,
         (
-            "PgQueuer: every option of an entrypoint is one that its release takes.",
+            "PgQueuer: its release accepts every option of an entrypoint.",
             "TypeError: the worker does not start.",
-            "Write what this release takes.",
+            "Write an option that this release accepts.",
         ),
         _refused,
         scenario="configuration/workers_disabled.yaml",

@@ -45,7 +45,7 @@ def _reversed(facts: Facts) -> Iterator[Breach]:
         if "below" in call.options:
             yield Breach(
                 call.place,
-                f"@app.periodic of {call.queue} stands below @app.task: it is handed a function and not a task, and "
+                f"@app.periodic of {call.queue} stands below @app.task: it receives a function instead of a task, and "
                 "importing the module raises AttributeError",
                 "Put @app.periodic above @app.task.",
                 severity=weight_of(call),
@@ -102,7 +102,7 @@ def _at_once(facts: Facts) -> Iterator[Breach]:
                 retry.place,
                 f"{task.queue} is retried for ever and at once: a job that cannot succeed keeps a worker busy "
                 "without end",
-                "Write RetryStrategy(max_attempts=5, exponential_wait=3), or whatever suits.",
+                "Write RetryStrategy(max_attempts=5, exponential_wait=3), or other values that suit the task.",
                 severity=weight_of(task, Severity.WARNING),
                 subject=task.queue or "",
             )
@@ -230,7 +230,7 @@ RULES: Final = (
         "queue_unserved",
         Severity.WARNING,
         (
-            "procrastinate: where all workers name their queues, every task's queue is among them.",
+            "procrastinate: if all workers name their queues, every task's queue is among them.",
             "Its jobs stay todo for ever, and nothing says so.",
             "Add the queue to a worker.",
         ),
@@ -254,7 +254,7 @@ RULES: Final = (
         "periodic_without_timestamp",
         Severity.ERROR,
         (
-            "procrastinate: a periodic task takes the timestamp that it is handed.",
+            "procrastinate: a periodic task accepts the timestamp that it is given.",
             "Every run fails with TypeError.",
             "Add the parameter `timestamp`.",
         ),
@@ -278,7 +278,7 @@ RULES: Final = (
         "retry_at_once",
         Severity.WARNING,
         (
-            "procrastinate: a task that is retried without end waits in between.",
+            "procrastinate: a task that is retried without limit waits between retries.",
             "A job that cannot succeed keeps a worker busy for ever.",
             "Give it a wait and a limit.",
         ),
@@ -314,7 +314,7 @@ RULES: Final = (
         "lock_of_a_dead_worker",
         Severity.WARNING,
         (
-            "procrastinate: where jobs take locks, something retries the jobs of workers that died.",
+            "procrastinate: if jobs take locks, something retries the jobs of workers that died.",
             "The lock is never free again: all later jobs with it stay todo for ever.",
             "Add a periodic task for stalled jobs.",
         ),

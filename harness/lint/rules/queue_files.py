@@ -29,7 +29,7 @@ def _unfenced(facts: Facts) -> Iterator[Breach]:
             if ":worker" in verb.compared:
                 yield Breach(
                     verb.place,
-                    f"{name} checks only :worker: a worker that lost a job and took it again is not recognised",
+                    f"{name} checks only :worker: if a worker lost a job and claims it again, a late call is accepted",
                     "Compare :token or :attempt as well.",
                     severity=Severity.WARNING,
                     subject=name,
@@ -37,7 +37,7 @@ def _unfenced(facts: Facts) -> Iterator[Breach]:
             else:
                 yield Breach(
                     verb.place,
-                    f"the condition of {name} asks for no :token, :attempt or :worker: a worker that lost the job may "
+                    f"the condition of {name} checks no :token, :attempt or :worker: a worker that lost the job may "
                     f"still {name} it",
                     f"Add AND {queue.columns.get('token', 'lock_token')} = :token, or AND attempts = :attempt where "
                     "attempts rise with each claim.",
@@ -55,9 +55,9 @@ def _token_left(facts: Facts) -> Iterator[Breach]:
             if ":token" in verb.compared and status not in verb.compared:
                 yield Breach(
                     verb.place,
-                    f"expire leaves {token} in the row, and {name} asks for it alone: until the next claim, the worker "
-                    f"that lost the job may {name} it",
-                    f"Set {token} = NULL in expire, or ask for the status in {name}.",
+                    f"expire leaves {token} in the row, and {name} checks only that: until the next claim, the worker "
+                    f"that lost the job can {name} it",
+                    f"Set {token} = NULL in expire, or check the status in {name}.",
                     subject=name,
                 )
 
@@ -72,8 +72,8 @@ def _reaper_by_age(facts: Facts) -> Iterator[Breach]:
             written = ", ".join(sorted(renewing.assigned))
             yield Breach(
                 expire.place,
-                f"expire goes by nothing that {by} writes ({written}): it takes jobs back from workers that are alive",
-                "Go by the column in which claim and heartbeat write when the lease ends.",
+                f"expire checks no column that {by} writes ({written}): it takes jobs back from live workers",
+                "Check the column to which claim and heartbeat write the end of the lease.",
             )
 
 
@@ -98,7 +98,7 @@ def _unordered(facts: Facts) -> Iterator[Breach]:
             continue
         yield Breach(
             claim.ordered_at or claim.place,
-            f"no index of {claim.table} follows ORDER BY {', '.join(claim.order)}: each claim sorts all that waits",
+            f"no index of {claim.table} follows ORDER BY {', '.join(claim.order)}: each claim sorts all waiting jobs",
             f"CREATE INDEX ON {claim.table} ({', '.join(claim.order)}) WHERE the job is due.",
         )
 
@@ -116,8 +116,8 @@ RULES: Final = (
         "table_settles_unfenced",
         Severity.ERROR,
         "In a queue file, complete, fail, heartbeat and release check what distinguishes one claim from the next.",
-        "A worker whose lease ran out ends the attempt of the worker that has the job now. Where `:worker` alone is "
-        "compared, it ends a later attempt of its own: a search seldom shows that, for few workers claim a job twice.",
+        "A worker whose lease expired ends the attempt of the worker that has the job now. If only `:worker` is "
+        "compared, it ends its own later attempt: a search seldom shows that, because few workers claim a job twice.",
         "Compare a token, or the attempt, in the condition.",
         "zombies/late_complete.yaml",
         _unfenced,
@@ -125,8 +125,8 @@ RULES: Final = (
     Rule(
         "table_token_left",
         Severity.ERROR,
-        "In a queue file, a job that was taken back has no token, or its status is asked for as well.",
-        "A worker whose lease ran out completes a job that already waits for its next attempt.",
+        "In a queue file, a job that was taken back has no token, or its status is checked too.",
+        "A worker whose lease expired completes a job that already waits for its next attempt.",
         "Clear the token where the job is taken back.",
         "zombies/late_complete.yaml",
         _token_left,
@@ -134,8 +134,8 @@ RULES: Final = (
     Rule(
         "table_reaper_by_age",
         Severity.ERROR,
-        "In a queue file, expire goes by the lease that claim and heartbeat write, and not by the age of the row.",
-        "A job is taken back from a worker that is alive, and runs twice at once.",
+        "In a queue file, expire checks the lease that claim and heartbeat write, not the age of the row.",
+        "A job is taken back from a live worker, and runs twice at once.",
         "Compare the column that heartbeat sets.",
         "expiry/heartbeats_keep_a_lease.yaml",
         _reaper_by_age,
@@ -153,8 +153,8 @@ RULES: Final = (
         "table_order_without_index",
         Severity.WARNING,
         "In a queue file, an index follows the order in which claim takes jobs.",
-        "Each claim sorts all jobs that wait; the longer the queue, the slower every worker.",
-        "Create an index on what ORDER BY names, in its order.",
+        "Each claim sorts all waiting jobs; the longer the queue, the slower every worker.",
+        "Create an index on the columns of ORDER BY, in the same order.",
         "scheduling/oldest_first.yaml",
         _unordered,
     ),

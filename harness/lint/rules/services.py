@@ -200,9 +200,9 @@ def _pooled(facts: Facts) -> Iterator[Breach]:
         if value is not None and database is not None and database.pooled and not _has_direct(service):
             yield Breach(
                 value.place,
-                f"{URL} of {service.name} leads through a transaction pooler, and LISTEN is used: notifications never "
+                f"{URL} of {service.name} goes through a transaction pooler, and LISTEN is used: notifications never "
                 "arrive",
-                "Give what listens a direct connection, or the pooler's session mode.",
+                "Give the listener a direct connection, or the pooler's session mode.",
                 tuple(Related(place, "LISTEN") for place in facts.listens[:5]),
             )
 
@@ -222,7 +222,7 @@ def weakness_of(secret: str) -> str | None:
         return f"is made of {len(set(secret))} different characters"
     words = _GUESSABLE.search(secret)
     if words is not None and (re.search(r"[-_ ]", secret) or len(words[0]) * 2 > len(secret)):
-        return "is the placeholder of an example, or made of common words"
+        return "is a placeholder, or made of common words"
     return None
 
 
@@ -244,7 +244,7 @@ def _secret_set(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 cron.place,
                 f"the platform requests {cron.path}, and {SECRET} is not set in {names}: the request is refused, and "
-                "what it is for is never done",
+                "its work is never done",
                 repair,
                 tuple(Related(one.place, f"{SECRET} is not set") for one in asked),
             )
@@ -385,14 +385,14 @@ def _shutdown(facts: Facts) -> Iterator[Breach]:
                 stop.place,
                 f"the worker waits {spoken(stop.seconds)} for running jobs, and the platform kills {limit.service} "
                 f"after {spoken(limit.seconds)}",
-                "Wait less long than the platform does.",
+                "Wait for less time than the platform does.",
                 (Related(limit.place, f"{limit.seconds:.15g} s until it is killed"),),
             )
         if grace is not None and grace.place is not None and grace.value > limit.seconds:
             yield Breach(
                 grace.place,
                 f"{grace} is longer than the {spoken(limit.seconds)} after which the platform kills {limit.service}",
-                "Wait less long than the platform does.",
+                "Wait for less time than the platform does.",
                 (Related(limit.place, f"{limit.seconds:.15g} s until it is killed"),),
             )
 
@@ -411,7 +411,7 @@ def _grace(facts: Facts) -> Iterator[Breach]:
             stop.place,
             f"this waits up to {spoken(stop.seconds)} for running jobs{said} when it is told to stop, and is "
             f"killed after {spoken(longest.seconds)} ({longest.service} at {longest.place}): they lose an attempt",
-            f"Set {longest.setting} above {spoken(stop.seconds)}, or wait less long.",
+            f"Set {longest.setting} above {spoken(stop.seconds)}, or wait for less time.",
             tuple(Related(one.place, f"{one.service}: {spoken(one.seconds)}") for one in granted[:MOST_CONTAINERS]),
             Severity.NOTE if stop.usual and not jobs else None,
         )
@@ -475,7 +475,7 @@ PLATFORM: Final = (
     Rule(
         "shutdown_shorter_than_job",
         Severity.WARNING,
-        "A service that runs workers may take as long to stop as a job may run, or as the platform grants at most.",
+        "A service that runs workers may take as long to stop as a job may run, or as long as the platform allows.",
         "Every deploy kills running jobs: each loses an attempt, and with three deploys in a row it fails.",
         "Raise maxShutdownDelaySeconds, and release jobs on SIGTERM.",
         "shutdown/running_job_is_finished.yaml",
@@ -484,7 +484,7 @@ PLATFORM: Final = (
     Rule(
         "container_killed_while_stopping",
         Severity.WARNING,
-        "A worker is granted the time that it takes to stop: compose grants 10 s, PM2 1.6 s, pg-boss takes up to 30 s.",
+        "A worker gets enough time to stop: compose grants 10 s, PM2 1.6 s, and pg-boss takes up to 30 s.",
         "Every deploy kills running jobs, although the worker was written to wait for them.",
         "Raise stop_grace_period, terminationGracePeriodSeconds, or PM2's kill_timeout.",
         "shutdown/running_job_is_finished.yaml",
@@ -579,7 +579,7 @@ def _route(facts: Facts) -> Iterator[Breach]:
         near = did_you_mean(cron.path, [route.path for route in beside])
         yield Breach(
             cron.place,
-            f"no route answers {cron.path}{near}: the cron gets 404, and what it is for is never done",
+            f"no route answers {cron.path}{near}: the cron gets 404, and its work is never done",
             "Correct the path, or add the route.",
         )
 
@@ -604,8 +604,8 @@ def _bearer(facts: Facts) -> Iterator[Breach]:
     for door in facts.open_doors:
         yield Breach(
             door.place,
-            f"where the secret is not set, this accepts {door.key}",
-            "Refuse the request where the secret is not set, before comparing.",
+            f"if the secret is not set, this accepts {door.key}",
+            "Refuse the request if the secret is not set, before you compare.",
             severity=None if keeps_own_rows(facts) or _ABOUT_JOBS.search(door.place.file) else Severity.NOTE,
         )
 
@@ -623,8 +623,8 @@ CRON: Final = (
     Rule(
         "machine_cron_invalid",
         Severity.ERROR,
-        "Lines of a crontab, CronJobs and schedules of workflows are valid, and come due on some day.",
-        "cron, Kubernetes or GitHub refuses it, or the day never comes: what it starts is never done.",
+        "Crontab lines, CronJobs and workflow schedules are valid, and fall on a day that exists.",
+        "cron, Kubernetes or GitHub refuses it, or its day never comes: its work is never done.",
         "Write each field within its range.",
         "maintenance/cron_is_late.yaml",
         _started,
