@@ -82,7 +82,7 @@ def script_of(harness: JobHarness) -> TestScript:
     """Read off a harness, at rest, what its test asked of it and what that came to."""
     try:
         if harness.engine != IN_MEMORY:
-            raise _NotSayable(f"{harness.engine} has gates of its own, which a scenario does not have")
+            raise _NotSayable(f"{harness.engine} has gates of its own, which a scenario cannot hold")
         if jobs := sorted(harness.chained):
             raise _NotSayable(f"a processor enqueues {jobs[0]} through the test's harness")
         history = harness.history
@@ -124,9 +124,9 @@ def _jobs(history: History, settings: Settings) -> list[JobPlan]:
 def _refuse_moves(event: Fault) -> None:
     """Refuse what a test did to its harness that a scenario says by steps, which have no tape beside them."""
     if event.name == "crash" and event.data.get("at") == "now":
-        raise _NotSayable("the test crashes its worker at a moment of its own")
+        raise _NotSayable("the test itself chooses when its worker crashes")
     if event.name == "late":
-        raise _NotSayable("the test lets the clock jump")
+        raise _NotSayable("the test makes the clock jump")
 
 
 def _operated(plan: JobPlan, verb: str, at: Instant) -> JobPlan:
@@ -149,13 +149,15 @@ def _processor(tool: str, given: Any) -> ProcessorPlan:
     module = sys.modules.get(str(getattr(given, "__module__", "")))
     found: Any = module
     if "<" in path:
-        raise _NotSayable(f"the processor of {tool!r} is made inside a function, `{path}`, where no file can name it")
+        raise _NotSayable(f"the processor of {tool!r} is made inside a function, `{path}`, so no file can name it")
     for name in path.split("."):
         found = getattr(found, name, None)
     if not path or module is None:
         raise _NotSayable(f"the processor of {tool!r}, a {type(given).__name__}, has no name in a module")
     if found is not given:
-        raise _NotSayable(f"the processor of {tool!r} is not what {module.__name__}.{path} names: a decorator keeps it")
+        raise _NotSayable(
+            f"the processor of {tool!r} is not the object that {module.__name__}.{path} names: a decorator replaced it"
+        )
     return _of_python(tool, module, path)
 
 
@@ -183,9 +185,9 @@ def _own_folders() -> list[str]:
 
 def _of_typescript(tool: str, given: TypeScriptProcessor) -> ProcessorPlan:
     if given.environment:
-        raise _NotSayable(f"the processor of {tool!r} has an environment of its own")
+        raise _NotSayable(f"the processor of {tool!r} sets its own environment")
     if given.fetch is not None and not (isinstance(given.fetch, Mapping) and _is_json(given.fetch)):
-        raise _NotSayable(f"`fetch` of the processor of {tool!r} is not a table of answers")
+        raise _NotSayable(f"`fetch` of the processor of {tool!r} is not a table of replies")
     return ProcessorPlan(
         given.target,
         globals={name: _source(tool, name, value) for name, value in given.globals.items()},
@@ -199,13 +201,13 @@ def _source(tool: str, name: str, value: Any) -> str:
     if isinstance(value, JavaScript):
         return value.source
     if not _is_json(value):
-        raise _NotSayable(f"the global {name!r} of the processor of {tool!r} is in Python")
+        raise _NotSayable(f"the global {name!r} of the processor of {tool!r} is a Python object")
     return json.dumps(value)
 
 
 def _stub(tool: str, name: str, stub: Any) -> str:
     if not isinstance(stub, str | os.PathLike):
-        raise _NotSayable(f"the stub of {name!r} for {tool!r} is no file")
+        raise _NotSayable(f"the stub of {name!r} for {tool!r} is not a file")
     return os.fspath(stub)
 
 
@@ -246,7 +248,7 @@ def write_found(sought: SoughtScenario) -> WrittenScenario:
     if problem := sought.script.unsayable or sought.calm.unsayable:
         return WrittenScenario(problem=problem)
     if not sought.tape and sought.anomaly not in ANOMALIES:
-        return WrittenScenario(problem="the undisturbed run fails a check of the test's own")
+        return WrittenScenario(problem="the undisturbed run fails one of the test's own checks")
     folder = sought.file.parent
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
     try:
@@ -264,7 +266,7 @@ def write_found(sought: SoughtScenario) -> WrittenScenario:
     if not answer:
         last = said.decode(errors="replace").strip().rpartition("\n")[2]
         return WrittenScenario(
-            problem=f"the process that looks for one ended with exit code {process.returncode}: {last}"
+            problem=f"the process that searches for one ended with exit code {process.returncode}: {last}"
         )
     written: WrittenScenario = pickle.loads(answer)
     return written
@@ -349,7 +351,7 @@ class ScenarioSearch:
             for scenario in self._arrangements():
                 calm = self._play(scenario, engine, ListedGates)
                 if self.sought.tape and (why := calm.failed or ", ".join(calm.anomalies)):
-                    self.problem = f"undisturbed, it does not come out as the test does: {why}"
+                    self.problem = f"its undisturbed run does not end as the test's does: {why}"
                     break
                 if self.sought.tape and calm.problem:
                     self.problem = calm.problem
@@ -394,7 +396,7 @@ class ScenarioSearch:
             raise UsageError(problem)
         if not self._shows(self._play(read_scenario(file), engine)):
             file.unlink()
-            raise UsageError("it does not fail when it is played from its file")
+            raise UsageError("it does not fail when its file is run")
 
     def _shows(self, seen: PlayedScenario) -> bool:
         """Whether a try shows the same anomaly, or the jobs end differently from the expected in the same way."""
@@ -429,7 +431,7 @@ def _seen(scenario: Scenario, engine: str, choices: Choices | None) -> PlayedSce
     attempts = [] if in_node else shut_off()  # What a processor in Node reaches is its harness's affair.
     seen = _played(scenario, engine, choices)
     if attempts:
-        return PlayedScenario(problem=f"without what the test puts in its place, a processor {attempts[0]}")
+        return PlayedScenario(problem=f"without the test's replacements, a processor {attempts[0]}")
     return seen
 
 

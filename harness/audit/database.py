@@ -31,7 +31,7 @@ UNLOGGED: Final = "problem"
 """The only key of an entry of the log that stands for a change which the description did not fit; no column is so."""
 LOGGED: Final = f"NOT COALESCE(after ? '{UNLOGGED}', false)"
 """The condition on entries of the log that do hold a change."""
-INSTALL_AGAIN: Final = "install the log again, by a description that fits: job-harness audit --install FILE --yes"
+INSTALL_AGAIN: Final = "install the log again with a description that fits: job-harness audit --install FILE --yes"
 """What helps where changes were not logged."""
 STATEMENT_SECONDS: Final = 300
 CONNECT_SECONDS: Final = 10
@@ -78,12 +78,12 @@ _WITHOUT_ORDER: Final = frozenset({"json", "xml", "point", "line", "lseg", "box"
 _UNFINISHED: Final = (Status.PENDING, Status.PROCESSING)
 _FENCING: Final = frozenset({"stale_complete", "stale_fail", "stale_heartbeat", "stale_release"})
 _SILENT: Final[Mapping[str, str]] = {
-    "legal_transition": "a row shows how it stands, and not what it was before",
-    "single_owner": "each attempt overwrites the row of the one before",
+    "legal_transition": "a row shows its present state, not its earlier ones",
+    "single_owner": "each attempt overwrites the row of the previous one",
     "fenced": "a row does not say which worker changed it",
-    "lease_outlives_execution": "rows do not say when a worker began or ended its run: audit spans",
+    "lease_outlives_execution": "rows do not say when a worker began or ended its run: audit spans instead",
     "attempts_bounded": "a change does not say how often the job was delivered",
-    "failed_only_when_exhausted": "no column says that an error was final: a job may rightly fail with attempts left",
+    "failed_only_when_exhausted": "no column says if an error was final: a job may correctly fail with attempts left",
     "completed_with_error": "a queue may keep the error of an earlier attempt",
     "not_before": "a change does not say when the job was due",
     "unique_respected": "a change does not say which key the job has",
@@ -158,7 +158,7 @@ def _explained(table: DescribedTable | None = None) -> Iterator[None]:
 def _where_else(table: DescribedTable | None) -> str:
     """Say what may fit where a description does not."""
     if table is not None and table.path:
-        return "Correct `table` or `columns` of that file, or name the database that has them by --database."
+        return "Correct `table` or `columns` in that file, or name the database that has them with --database."
     if table is None:
         return ""
     known = {name: job_table(name) for name in known_tables()}
@@ -228,7 +228,7 @@ def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | 
     shows = frozenset(name for name, needed in kinds.items() if needed <= described)
     if not table.changes and "started_at" in described:
         shows |= {"job_stuck"}
-    notes = [] if table.changes else ["rows show how each job stands now, and nothing that was overwritten since"]
+    notes = [] if table.changes else ["rows show the present state of each job, and nothing that has been overwritten"]
     reading = session.reading(table, notes)
     return Evidence(
         name=f"{table.name} in {session.place}",
@@ -266,7 +266,7 @@ def _wanted(table: DescribedTable, since: Instant | None, jobs: Collection[JobId
         times = [name for name in ("at", "completed_at", "started_at", "created_at") if name in table.columns]
         if not times:
             raise UsageError(
-                f"--since: {table.path or table.name} describes no time to filter jobs by",
+                f"--since: {table.path or table.name} describes no time by which to filter jobs",
                 hint="Describe created_at, started_at or completed_at, or leave --since out.",
             )
         latest = ", ".join(f"({_literal(table.columns[name])})" for name in times)
@@ -305,7 +305,7 @@ def _refuse_shared_ids(session: Snapshot, table: DescribedTable, since: Instant 
         told = "the id of a row is NULL" if job is None else f"{count} rows have the id {job}"
         raise UsageError(
             f"{table.path or table.name}: {told}",
-            hint="`id` has to tell jobs apart: for a key of two columns write job.tenant || '/' || job.number.",
+            hint="`id` must be unique for each job: for a key of two columns write job.tenant || '/' || job.number.",
         )
 
 

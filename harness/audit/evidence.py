@@ -65,7 +65,7 @@ class Evidence:
     def of_one_job(self) -> Evidence:
         """Return what it shows where only one job is read."""
         compared = self.shows & _OF_SEVERAL
-        silent = {**self.silent, **dict.fromkeys(compared, "it takes other jobs to see, and --job reads one")}
+        silent = {**self.silent, **dict.fromkeys(compared, "it needs other jobs too, and --job reads only one")}
         return replace(self, shows=self.shows - compared, silent=silent)
 
 

@@ -31,19 +31,19 @@ from harness.scenario.schema import NoNulls, Text, described
 COLUMNS: Final[Mapping[str, str]] = {
     "id": "the job's id",
     "status": "its status, one of those under `status`",
-    "at": "of a table with one row for each change: when the change was made",
+    "at": "in a table with one row for each change: when the change was made",
     "tool": "which kind of job it is",
     "priority": "higher is first",
-    "attempts": "how often it was delivered, the delivery under way included",
+    "attempts": "how often it was delivered, including the current delivery",
     "max_attempts": "how often it may be delivered",
-    "token": "what tells one claim from the next; without it, attempts and started_at do",
+    "token": "what distinguishes one claim from the next; without it, attempts and started_at do",
     "worker": "who holds it",
     "created_at": "when it was sent",
-    "start_after": "when it may be claimed first",
-    "started_at": "when it was claimed last",
+    "start_after": "the earliest time at which it may be claimed",
+    "started_at": "when it was last claimed",
     "lease_until": "when its claim ends",
-    "completed_at": "when it came to its end",
-    "unique_key": "what only one unfinished job of its kind may have",
+    "completed_at": "when it ended",
+    "unique_key": "a key that only one unfinished job of its kind may have",
     "output": "its result; only a hash of it leaves the database",
     "error": "its error; only a hash of it leaves the database",
     "partner": "the status in the queue's own table, where the user's table has another: PENDING, PROCESSING, ...",
@@ -158,9 +158,9 @@ class DescribedTable:
         return blank(str(job), status, **known)
 
     def _unknown_status(self, shown: str, job: Any) -> UsageError:
-        again = "run `job-harness audit --install` of it with --yes again, for the log keeps it as it was installed. "
+        again = "run `job-harness audit --install` for it with --yes again: the log uses the installed description. "
         return UsageError(
-            f"{self.path or self.name}: `status` does not say what {shown!r} means, which the job {job} has"
+            f"{self.path or self.name}: `status` does not say what {shown!r} means, the status of the job {job}"
             f"{did_you_mean(shown, self.status)}",
             hint=f"Add it to `status` of the description, as one of {', '.join(Status)} or {NEITHER}"
             f"{f', and {again}' if self.logged else '. '}{_HINT}",
@@ -230,10 +230,10 @@ class Reading:
 
     def _find_zone(self, what: str) -> ZoneInfo:
         if problem := zone_problem(self._zone):
-            raise UsageError(f"{what} has no time zone, and {problem}", hint="Say `time_zone: UTC`, or another one.")
+            raise UsageError(f"{what} has no time zone, and {problem}", hint="Add `time_zone: UTC`, or another zone.")
         self.say(
             "zone",
-            f"times without a time zone are read in {self._zone}, the database's TimeZone; for another set `time_zone`",
+            f"times without a time zone are read in {self._zone}, the database's TimeZone; set `time_zone` for another",
         )
         self._found = ZoneInfo(self._zone)
         return self._found
@@ -277,7 +277,7 @@ def job_table(name: str) -> DescribedTable:
     if not file.is_file():
         near = did_you_mean(name, known_tables())
         raise UsageError(
-            f"{name}: no such file, and no table of that name is known{near}",
+            f"{name}: no such file, and no known table has that name{near}",
             hint=f"Known are {', '.join(known_tables())}. {_HINT}",
         )
     with file.open("rb") as opened:

@@ -32,7 +32,7 @@ NAMED: Final = 3
 """Of jobs that a note is about, this many are named."""
 MOST_ANOMALIES: Final = 100_000
 """Beyond it nothing is judged: the source, or how it is read, is wrong as a whole."""
-STOPPED: Final = f"stopped after {MOST_ANOMALIES} anomalies: nothing that came later is judged"
+STOPPED: Final = f"stopped after {MOST_ANOMALIES} anomalies: nothing after them is judged"
 NOT_SHOWN: Final = (Documented("the evidence does not show it"),)
 AHEAD: Final[Duration] = 5 * MINUTE
 """How far a time of what has happened may lie after the audit; a time zone is a quarter of an hour off at least."""

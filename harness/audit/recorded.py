@@ -27,14 +27,14 @@ _BY_CLAIMS: Final = frozenset({"token_reused", "claim_over_limit", "unserved_too
 """What can be judged only by what claims gave, which is not read from a history: some engines have no tokens."""
 _WHY: Final[Mapping[str, str]] = {
     **dict.fromkeys(_BY_SETTINGS, "it needs the settings of the run, which a history does not hold"),
-    **dict.fromkeys(_BY_REQUESTS, "it needs what was asked for, of which a history keeps the words alone"),
-    **dict.fromkeys(_BY_CLAIMS, "it needs what claims gave, which is not read from a history"),
+    **dict.fromkeys(_BY_REQUESTS, "it needs the requests, of which a history keeps only the words"),
+    **dict.fromkeys(_BY_CLAIMS, "it needs what claims returned, which is not read from a history"),
 }
 _OF_VERBS: Final = frozenset(
     {"illegal_transition", "attempt_not_counted", "attempts_changed", "batch_poisoned"}
     | {"stale_heartbeat", "stale_release"}
 )
-_OWN_STEPS: Final = "it judges the verbs of a queue, and an application has steps of its own"
+_OWN_STEPS: Final = "it judges the verbs of a queue, but an application has its own steps"
 _STEP: Final = "step "
 """How the history of an application calls what changed a job."""
 _WINDOW: Final = "unique_for="
@@ -84,7 +84,7 @@ def _silent(*, steps: bool, rests: bool) -> dict[str, str]:
         elif not steps and item.make is Monitor:
             silent[item.id] = "it judges the steps of an application, and a queue has verbs"
         elif not rests and item.id == "no_lost_job":
-            silent[item.id] = "the run did not come to rest, so what is unfinished may still end"
+            silent[item.id] = "the run did not come to rest, so unfinished jobs may still end"
     silent |= dict.fromkeys(_OF_VERBS if steps else (), _OWN_STEPS)
     for item in CATALOGUE:
         names = [kind.name for kind in item.anomalies]

@@ -115,7 +115,7 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     spans = _read(path, (*attributes, *JOB_ATTRIBUTES))
     received = spans.settle()
     if not spans.is_otlp:
-        raise UsageError(f"{path}: this is not OTLP: nothing in it is called `resourceSpans`", hint=_HINT)
+        raise UsageError(f"{path}: this is not OTLP: it has no `resourceSpans`", hint=_HINT)
     endless = f", {spans.endless} have no end" if spans.endless else ""
     if not spans.runs:
         raise UsageError(
@@ -126,9 +126,11 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     notes = [clocks.widest or "no sign that clocks of hosts differ"]
     notes += [f"left out because they name no job: {spans.nameless} of the consumers' spans"] if spans.nameless else []
     notes += [f"left out because they have no end: {spans.endless} of the consumers' spans"] if spans.endless else []
-    notes += [f"not counted as runs, for they are parts of one: {spans.parts} spans"] if spans.parts else []
+    notes += [f"not counted as runs, because each is part of a run: {spans.parts} spans"] if spans.parts else []
     notes += [f"counted once although the file repeats them: {spans.twice} spans"] if spans.twice else []
-    notes += [f"not counted as runs, for their jobs have others: {received} spans of `receive`"] if received else []
+    notes += (
+        [f"not counted as runs, because their jobs have other spans: {received} spans of `receive`"] if received else []
+    )
     shifted = Counter[JobId]()
     runs = {
         job: _apart(sorted(own, key=lambda run: (run.began, run.ended)), clocks, shifted)
@@ -142,7 +144,7 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
         read=lambda jobs: _events(runs, spans.sent, since, jobs),
         now=lambda: spans.last,
         notes=notes,
-        gap=f"line {spans.cut} is cut, and left out: the file is still being written, or was not copied to its end"
+        gap=f"line {spans.cut} is incomplete and was left out: the file is still being written, or was not fully copied"
         if spans.cut
         else "",
     )
@@ -202,7 +204,7 @@ def _of_shifted(shifted: Counter[JobId]) -> list[str]:
         return []
     overlaps = f"{shifted.total()} overlap{'' if shifted.total() == 1 else 's'}"
     told = (
-        f"of runs, such as of the job {min(shifted)}: the later run is told as if it began when the earlier one ended"
+        f"of runs, such as of the job {min(shifted)}: the later run is shown as if it began when the earlier one ended"
     )
     return [f"not judged because clocks alone may explain it: {overlaps} {told}"]
 

@@ -262,7 +262,7 @@ def _no_file(source: str, path: Path) -> UsageError:
             hint="Write it to a file first, and name that.",
         )
     return UsageError(
-        f"{source}: no such file, and no table of that name is known{did_you_mean(source, (LOG, *known_tables()))}",
+        f"{source}: no such file, and no known table has that name{did_you_mean(source, (LOG, *known_tables()))}",
         hint=f"Name a file, {LOG}, or one of {', '.join(known_tables())}. For a table of your own write a file that "
         "describes it (docs/audit.md#your-own-table).",
     )

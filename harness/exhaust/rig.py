@@ -43,8 +43,8 @@ from harness.sim.request import Frame
 
 Factory = Callable[[], Frame]
 FAITHFUL = (
-    "An actor may go by its replies, world.now and world.told_to_stop only; "
-    "and world.anew comes first in its loop, where nothing is left over from before."
+    "An actor may use only its replies, world.now and world.told_to_stop; "
+    "and world.anew must come first in its loop, where it holds no earlier state."
 )
 
 
@@ -124,7 +124,7 @@ class ActorMemory:
                 request = frame.send(told[self._next - 1])
         except StopIteration:
             raise Unfaithful(
-                f"the actor {name} ended when it was told again what it was told before",
+                f"the actor {name} ended when its earlier replies were repeated to it",
                 hint=FAITHFUL,
             ) from None
         finally:
@@ -282,8 +282,8 @@ class Rig:
         if self._engine.info.processes is not None:
             session.close()
             raise UsageError(
-                f"{self._engine.info.name} brings processes of its own: they go by what they read, not by replies, "
-                "so it cannot be seen from outside where they stand, and a search cannot bring them back there",
+                f"{self._engine.info.name} brings its own processes, which act on what they read and not on replies, "
+                "so a search can neither see where they stand nor return them to that point",
                 hint="Use job-harness explore: an application is searched by sampling.",
             )
         session.application = WatchedApplication(session.application, self.memory)
@@ -670,8 +670,8 @@ class SnapshotRig(Rig):
         shown = queue.jobs()
         if shown != state.views:
             raise Unfaithful(
-                f"the snapshot of {self._engine.info.name} lies: set back, it shows {shown!r:.300}, "
-                f"and when it was taken it showed {dict(state.views)!r:.300}",
+                f"the snapshot of {self._engine.info.name} is wrong: when restored, it shows {shown!r:.300}, "
+                f"but when it was taken, it showed {dict(state.views)!r:.300}",
                 hint="restore must bring back everything that snapshot saw; or declare Capabilities(snapshot=False).",
             )
         queue.changed()
@@ -694,8 +694,7 @@ class SnapshotRig(Rig):
         point, stood = getattr(request, "point", None), position.request.point
         if point != stood:
             raise Unfaithful(
-                f"the actor {process.name} stood before {stood!r}; told again what it was told before, "
-                f"it stands before {point!r}",
+                f"the actor {process.name} stood before {stood!r}; after the same replies, it stands before {point!r}",
                 hint=FAITHFUL,
             )
         return frame

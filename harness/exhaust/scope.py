@@ -98,13 +98,13 @@ class Scope:
             _within(kinds()[name].scope_option, count, 0, MOST_FAULTS)
             if kinds()[name].sampled_only:
                 raise UsageError(
-                    f"{name}: a complete search has none of it, for {kinds()[name].sampled_only}",
+                    f"{name}: a complete search cannot include it: {kinds()[name].sampled_only}",
                     hint="Sample it: job-harness explore.",
                 )
             if kinds()[name].maker is not None:
                 raise UsageError(
-                    f"{name} of {kinds()[name].package} counts its own budget, which a search cannot set back",
-                    hint="Let its entry point name a FaultKind; or leave it out of the scope.",
+                    f"{name} of {kinds()[name].package} counts its own budget, which a search cannot restore",
+                    hint="Let its entry point name a FaultKind, or leave it out of the scope.",
                 )
         for name in ("cancels", "retries"):
             _within(name, getattr(self, name), 0, self.jobs)

@@ -280,7 +280,7 @@ class Explorer:
         if self.first_only and checkpoint.sightings:
             raise UsageError(
                 f"the saved search ended with {checkpoint.sightings[0][0]}",
-                hint="Add --keep-going to search what is left.",
+                hint="Add --keep-going to search the rest.",
             )
         self.reexecuted = checkpoint.reexecuted
         self._resumed = checkpoint
@@ -458,9 +458,9 @@ class Explorer:
             rig.close()
         if again.views != state.views or again.now != state.now:
             raise Unfaithful(
-                f"the snapshot of {self.engine.info.name} lies: restored step by step it shows "
+                f"the snapshot of {self.engine.info.name} is wrong: restored step by step, it shows "
                 f"{dict(state.views)!r:.300}, "
-                f"run from the start it shows {dict(again.views)!r:.300}",
+                f"but run from the start, it shows {dict(again.views)!r:.300}",
                 hint="snapshot and restore must hold everything that decides what the queue does next; "
                 "or declare Capabilities(snapshot=False).",
             )
@@ -537,10 +537,10 @@ def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -
         run = Session(scenario, engine=engine, limits=REPLAYED).run()
     if anomaly not in run.found:
         raise Unfaithful(
-            f"{anomaly} showed in the search of {engine.info.name} and does not show when its run is done "
-            "from the start",
-            hint="The snapshot lacks something that decides what the queue does, or an actor remembers more than it "
-            "was told. Repair that, or declare Capabilities(snapshot=False).",
+            f"the search of {engine.info.name} found {anomaly}, but the same run does not show it "
+            "when it starts from the beginning",
+            hint="The snapshot lacks something that decides what the queue does, or an actor remembers more than its "
+            "replies. Fix that, or declare Capabilities(snapshot=False).",
         )
 
     def open_session(candidate: Scenario) -> Session:
@@ -580,7 +580,7 @@ class Forecast(NamedTuple):
         states = round(self.states, 2 - digits) if digits > 2 else self.states
         return (
             f"{least}about {states} states, {max(1, round(self.seconds))} s: "
-            f"estimated from {self.pilots} smaller scopes, it may be a few times that"
+            f"estimated from {self.pilots} smaller scopes; it may take a few times as long"
         )
 
 
@@ -662,7 +662,7 @@ def _scope(explorer: Explorer) -> Iterator[str]:
     scope = explorer.scope
     if not explorer.complete and not explorer.sightings:
         progress = explorer.progress
-        yield f"  Every run of up to {max(0, progress.depth)} moves was looked at; {progress.frontier} states wait."
+        yield f"  Every run of up to {max(0, progress.depth)} moves was checked; {progress.frontier} states wait."
     yield f"  Scope: {scope.sentence()}"
     stalls = "any number of" if scope.stalls is None else f"at most {scope.stalls}"
     yield f"  Stalls, where an actor that could act does nothing for a while: {stalls}"
@@ -688,9 +688,9 @@ def _settings(settings: Settings) -> Iterator[str]:
 
 def _standing(explorer: Explorer) -> Iterator[str]:
     if explorer.engine.info.stepped is not None:
-        yield "  The workers are the stock ones: the engine's own cannot be set back; the sampled search runs those."
+        yield "  The workers are the stock ones: the engine's own cannot be restored; the sampled search runs those."
     if explorer.scope.symmetry:
-        yield "  Workers, and jobs of one kind, are taken to be interchangeable."
+        yield "  Workers are treated as interchangeable, and so are jobs of one kind."
     if explorer.reexecuted:
-        yield "  The queue cannot be set back: runs were done again from the start. Jobs that look alike were taken"
-        yield "  for equal: differences that the queue does not show were ignored."
+        yield "  The queue cannot be restored, so runs were repeated from the start. Jobs that look alike were"
+        yield "  treated as equal: differences that the queue does not show were ignored."

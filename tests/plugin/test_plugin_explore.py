@@ -944,8 +944,8 @@ def test_what_is_found_is_written_as_a_scenario_that_was_played_or_one_line_says
         [
             "As a scenario: job-harness run kept/effect_repeated-test_shop.py-test_orders-*.yaml",
             "No scenario: the processor of 'pay' is made inside a function, `test_in_a_function.<locals>.pay`, where *",
-            "No scenario: undisturbed, it does not come out as the test does: job-1: expected effects *, got {}",
-            "No scenario: without what the test puts in its place, a processor connects to 127.0.0.1:9",
+            "No scenario: its undisturbed run does not end as the test's does: job-1: expected effects *, got {}",
+            "No scenario: without the test's replacements, a processor connects to 127.0.0.1:9",
         ]
     )
     [file] = suite.path.glob("kept/*")

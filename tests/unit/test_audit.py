@@ -279,7 +279,7 @@ def test_a_wrong_description_is_told_with_its_line(text: str, told: str) -> None
 def test_an_unknown_status_names_the_job_and_the_place() -> None:
     table = DescribedTable("x", "t", "t", {"id": "i", "status": "s"}, {"queued": Status.PENDING}, "t.yaml")
     with pytest.raises(
-        Exception, match=r"t\.yaml: `status` does not say what 'queud' means, which the job 7 has .*queued"
+        Exception, match=r"t\.yaml: `status` does not say what 'queud' means, the status of the job 7 .*queued"
     ):
         table.view({"id": "7", "status": "queud"}, Reading())
 
@@ -428,7 +428,9 @@ def test_a_message_that_is_received_and_processed_runs_once(attribute: str, tmp_
     groups = [span("a", *when, worker=f"w{when[1]}", **{attribute: operation}) for *when, operation in parts]
     code, told = audited(tmp_path, *groups)
     assert code == 0
-    assert "not counted as runs, for their jobs have others: 1 spans of `receive`" in told["sources"][0]["notes"]
+    assert (
+        "not counted as runs, because their jobs have other spans: 1 spans of `receive`" in told["sources"][0]["notes"]
+    )
     alone = [span("a", at, 10, worker=f"w{at}", **{attribute: "receive"}) for at in (0, 5)]
     told = audited(tmp_path, *alone)[1]
     assert names(told) == {"concurrent_execution": 1}, "pika's instrumentation calls a run so"
@@ -441,7 +443,7 @@ def test_a_span_within_a_run_of_its_job_is_part_of_it_and_one_without_an_id_is_i
     code, told = audited(tmp_path, whole, part, span("b", 5, 3))
     assert (code, names(told)) == (0, {})
     notes = told["sources"][0]["notes"]
-    assert "not counted as runs, for they are parts of one: 1 spans" in notes
+    assert "not counted as runs, because each is part of a run: 1 spans" in notes
     assert "left out because they have no end: 1 of the consumers' spans" in notes
     for each in spans:
         del each["spanId"]
@@ -460,7 +462,7 @@ def test_what_stands_before_a_cut_is_judged_and_is_no_pass(tmp_path: Path, capsy
     for whole, code in ((lines, 1), (lines[:1], 3)):
         file.write_bytes(mark + b"\n".join([*whole, lines[1][:99]]))
         assert main(["audit", str(file)]) == code
-        assert f"Note: line {len(whole) + 1} is cut, and left out: the file is still being" in capsys.readouterr().out
+        assert f"Note: line {len(whole) + 1} is incomplete and was left out" in capsys.readouterr().out
 
 
 def test_spans_in_protobuf_are_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -526,7 +528,7 @@ ONE = (
         ),
         (b"id,status\n1,done\n", "read from their database: name the table, and --database"),
         (b"\x1f\x8b\x08\x00" + bytes(9), "spans.json: this file is compressed\n  Unpack it first"),
-        (b'{"batches": []}', "this is not OTLP: nothing in it is called `resourceSpans`"),
+        (b'{"batches": []}', "this is not OTLP: it has no `resourceSpans`"),
     ],
 )
 def test_a_file_that_is_no_otlp_is_told_with_its_line(

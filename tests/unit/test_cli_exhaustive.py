@@ -118,7 +118,7 @@ def test_a_bound_without_an_exhaustive_search_is_refused(
 
 def test_an_application_is_refused_with_the_reason(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert exhaust(f"{APPLICATION}:MyApp", "--jobs", "1") == 2
-    assert "brings processes of its own" in capsys.readouterr().err
+    assert "brings its own processes" in capsys.readouterr().err
 
 
 def test_a_target_that_raises_in_odd_places_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
