@@ -943,7 +943,7 @@ def test_what_is_found_is_written_as_a_scenario_that_was_played_or_one_line_says
     result.stdout.fnmatch_lines(
         [
             "As a scenario: job-harness run kept/effect_repeated-test_shop.py-test_orders-*.yaml",
-            "No scenario: the processor of 'pay' is made inside a function, `test_in_a_function.<locals>.pay`, where *",
+            "No scenario: the processor of 'pay' is made inside a function, `test_in_a_function.<locals>.pay`, so *",
             "No scenario: its undisturbed run does not end as the test's does: job-1: expected effects *, got {}",
             "No scenario: without the test's replacements, a processor connects to 127.0.0.1:9",
         ]
