@@ -328,7 +328,7 @@ READ_CHECK_WRITE: Final = Theme.of(
         name="locks-in-opposite-order",
         sentence="A worker that completes locks tool_job and then the queue's row; the upkeep locks them in "
         "reverse order.",
-        source="any two transactions over two tables, each written with care and without the other in view",
+        source="any two transactions over two tables, each written without the other in view",
         finds=("deadlock",),
         queue=None,
         settlement={"locks": True, "same_order": False},

@@ -61,28 +61,28 @@ OWN: Final = Theme.of(
     Mistake(
         name="own-lease-ignored",
         sentence="A claim lasts as long as the queue's setting says, although its job asked for another lease.",
-        source="a column that is written and not read",
+        source="a column that is written but not read",
         finds=("own_lease_dropped", "taken_back_early", "healthy_claim_taken_back"),
         queue=OwnLeaseIgnored,
     ),
     Mistake(
         name="own-lease-lost-on-heartbeat",
         sentence="A heartbeat extends the lease by the queue's setting, although its job asked for another.",
-        source="a heartbeat that knows the setting only",
+        source="a heartbeat that knows only the setting",
         finds=("own_lease_dropped", "healthy_claim_taken_back"),
         queue=OwnLeaseLostOnHeartbeat,
     ),
     Mistake(
         name="own-delay-ignored",
         sentence="A failed job waits as long as the queue's setting says, although it asked for another delay.",
-        source="a column that is written and not read",
+        source="a column that is written but not read",
         finds=("backoff_out_of_range",),
         queue=OwnDelayIgnored,
     ),
     Mistake(
         name="own-timeout-ignored",
         sentence="A worker times a job out as the settings say, although the job asked for another timeout.",
-        source="a timer that is made once, where the worker starts",
+        source="a timer that is created once, when the worker starts",
         finds=("healthy_claim_taken_back", "concurrent_execution"),
         worker=OwnTimeoutIgnored,
     ),
@@ -96,7 +96,7 @@ OWN: Final = Theme.of(
     Mistake(
         name="window-never-ends",
         sentence="A key that should be unique for some time stays taken as long as the row of its job exists.",
-        source="an expiry that is stored and never compared",
+        source="an expiry that is stored but never compared",
         finds=("unique_key_stuck",),
         queue=WindowNeverEnds,
     ),
@@ -223,7 +223,7 @@ CALENDARS: Final = Theme.of(
     Mistake(
         name="cron-zone-ignored",
         sentence="A cron expression is read in UTC, although its schedule names another zone.",
-        source="a zone that is stored and not passed on",
+        source="a zone that is stored but not passed on",
         finds=("slot_missed", "slot_unplanned"),
         queue=ZoneIgnored,
     ),
@@ -251,7 +251,7 @@ CALENDARS: Final = Theme.of(
     Mistake(
         name="cron-catches-up",
         sentence="A schedule that wants only the latest missed slot gets a job for every missed slot.",
-        source="a loop over what was missed",
+        source="a loop over all missed slots",
         finds=("slot_unplanned",),
         queue=CatchesUp,
     ),
@@ -354,7 +354,7 @@ LARGE: Final = Theme.of(
     Mistake(
         name="token-as-float",
         sentence="A fencing token passes through a JavaScript number, where 2^53 and 2^53 + 1 are equal.",
-        source="bigint as a number of JavaScript's",
+        source="bigint as a JavaScript number",
         finds=("token_reused",),
         queue=TokenAsFloat,
     ),
@@ -456,7 +456,7 @@ ENDS: Final = Theme.of(
     Mistake(
         name="backs-off-always",
         sentence="Backoff stays on although it was switched off.",
-        source="a flag that is read where it does not stand",
+        source="a flag that is read from the wrong place",
         finds=("backoff_out_of_range",),
         queue=BacksOffAlways,
     ),
@@ -615,7 +615,7 @@ OUTAGES: Final = Theme.of(
     Mistake(
         name="worker-stops-beating",
         sentence="A worker sends no more heartbeats after one that got no reply, although its job keeps running.",
-        source="a timer that ends where its callback raises",
+        source="a timer that stops if its callback raises",
         finds=("healthy_claim_taken_back",),
         worker=StopsBeating,
     ),

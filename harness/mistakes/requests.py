@@ -235,14 +235,14 @@ DEAD_LETTERS: Final = Theme.of(
     Mistake(
         name="dead-letter-forgotten-by-reaper",
         sentence="A job leaves a dead letter if its worker fails it, but not if its last attempt is taken back.",
-        source="bullmq#4311: what the normal path does and the reaper forgets",
+        source="bullmq#4311: the reaper forgets a step of the normal path",
         finds=("dead_letter_missing",),
         queue=ForgottenByReaper,
     ),
     Mistake(
         name="dead-letter-sent-twice",
         sentence="Worker and queue each send the dead letter.",
-        source="two places that both mean to be the only one",
+        source="two places that each assume that they are the only one",
         finds=("dead_letter_doubled",),
         queue=SentTwice,
     ),

@@ -135,7 +135,7 @@ SCHEDULING: Final = Theme.of(
     Mistake(
         name="newest-first",
         sentence="Among jobs of one priority the newest is claimed first.",
-        source="river PR#1318: what is old starves",
+        source="river PR#1318: old jobs starve",
         finds=("priority_inversion",),
         queue=NewestFirst,
         statements={"claim": (Edit(_ORDER, """ORDER BY q."priority" DESC, q."created_on" DESC, q."id\""""),)},
@@ -225,7 +225,7 @@ CRON: Final = Theme.of(
     "each slot of a schedule taken once",
     Mistake(
         name="cron-no-dedupe",
-        sentence="Every look at a schedule creates the job of its slot, even if there is one already.",
+        sentence="Every check of a schedule creates the job of its slot, even if there is one already.",
         source="pg-boss#592",
         finds=("slot_doubled",),
         queue=NoDedupe,
