@@ -318,7 +318,7 @@ def test_printing_what_installs_changes_nothing(
             2,
             "mail.yaml: the database has no such table or column",
         ),
-        (lambda text: text.replace("job.run_at", "job.runs_at"), 2, "Correct `table` or `columns` of that file"),
+        (lambda text: text.replace("job.run_at", "job.runs_at"), 2, "Correct `table` or `columns` in that file"),
         (lambda text: text.replace("job.created_at", "job.id"), 2, "created_at of the job 1 is 1, which is not a time"),
         (lambda text: text.replace("job.attempts", "job.state"), 2, "attempts of the job 1 is 'done', which is no"),
         (lambda text: text.replace("id: job.id", "id: job.state"), 2, "mail.yaml: 2 rows have the id done"),

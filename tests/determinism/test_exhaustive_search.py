@@ -167,7 +167,7 @@ def test_a_queue_that_changes_and_does_not_show_it_is_caught_by_doing_a_run_agai
     explorer = Explorer(
         MemoryEngine(Numbering, name="numbering"), Scope(jobs=1, faults=FaultPlan(crash=1)), first_only=False
     )
-    with pytest.raises(Unfaithful, match="the snapshot of numbering lies"):
+    with pytest.raises(Unfaithful, match="the snapshot of numbering is wrong"):
         explorer.run()
 
 
