@@ -97,7 +97,7 @@ export class Peer {
     else waiting?.resolve(value);
   }
 
-  /** Let nothing that an actor still does be seen, and let it wait for ever where it waits. */
+  /** Let nothing that an actor still does be seen, and let it wait forever where it waits. */
   sever(actor, forget) {
     this.severed.add(actor);
     forget(actor);

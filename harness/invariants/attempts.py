@@ -65,7 +65,7 @@ class RunsBounded(Monitor):
     """Counts the runs that an application declares, whatever its rows say, and how often a job came to be PROCESSING.
 
     A worker that dies before it starts what it took was given the job all the same: without that count such a job goes
-    on for ever.
+    on forever.
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started"})}

@@ -199,9 +199,9 @@ def keeps_own_rows(facts: Facts) -> bool:
 
 
 def spoken(seconds: float) -> str:
-    """Write seconds as `10m`; what no clock will see is for ever."""
+    """Write seconds as `10m`; what no clock will see is forever."""
     if not abs(seconds) < LARGEST:
-        return "for ever"
+        return "forever"
     return format_duration(round(seconds * 1_000_000))
 
 

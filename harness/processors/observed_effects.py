@@ -957,7 +957,7 @@ def _psycopg_source(observed: Observations, connection: Any) -> _Connection:
                     return None
                 pgconn.consume_input()
             if (result := pgconn.get_result()) is None or result.status in (ExecStatus.COPY_IN, ExecStatus.COPY_OUT):
-                break  # Of a COPY the rest is outstanding, and it says so for ever.
+                break  # Of a COPY the rest is outstanding, and it says so forever.
             tags.append((result.command_status or b"").decode())
         return _LastWords.of_tags(tags, idle=pgconn.transaction_status == TransactionStatus.IDLE)
 

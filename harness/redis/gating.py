@@ -95,7 +95,7 @@ class RedisCommand(NamedTuple):
 
     @property
     def waits(self) -> int | None:
-        """For how many microseconds it waits where there is nothing, 0 for ever; None: it does not wait.
+        """For how many microseconds it waits where there is nothing, 0 forever; None: it does not wait.
 
         Raises ValueError or OverflowError where its time is no number: Redis will say so.
         """

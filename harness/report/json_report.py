@@ -378,7 +378,7 @@ def _lease(event: Observed, row: JobView) -> dict[str, Any]:
 
 
 def _executions(window: Window) -> list[dict[str, Any]]:
-    """List every run of a processor; one whose worker crashed ends there, and one that went on for ever has no end."""
+    """List every run of a processor; one whose worker crashed ends there, and one that went on forever has no end."""
     executions: list[dict[str, Any]] = []
     for _, event in window:
         if isinstance(event, Effect) and event.name == "started":

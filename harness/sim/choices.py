@@ -22,7 +22,7 @@ class Option(NamedTuple):
     kind: str
     """`first`, `next`, `time`, `others`, or the id of a fault."""
     words: str
-    """How a tape says it: tapes outlive releases, so an option keeps its words for ever."""
+    """How a tape says it: tapes outlive releases, so an option keeps its words forever."""
     actor: str = ""
     """Whom it names, where that is not the actor at the gate."""
     point: str = ""

@@ -210,7 +210,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def reach_timer(self) -> None:
         """Move the clock on to a timer that is about to fire a fraction of a microsecond early.
 
-        Code that asks whether its time has come would be told that it has not, and wait for it anew, for ever.
+        Code that asks whether its time has come would be told that it has not, and wait for it anew, forever.
         """
         timer = self.next_timer()
         if timer is not None and self._now < timer < self._now + RESOLUTION_SECONDS:

@@ -44,7 +44,7 @@ REAL_READERS: Final = frozenset(
 )  # fmt: skip
 """Packages that get the machine's time even within a processor: they report it, or wait for the machine by it.
 
-A loop that waits in `select` until a deadline would wait for ever on a clock that stands still meanwhile.
+A loop that waits in `select` until a deadline would wait forever on a clock that stands still meanwhile.
 """
 _CALL_FOR_GUESTS: Final = frozenset({"harness.sim.guest_threads", "harness.sim.machine_calls"})
 _WAITS: Final = frozenset({"threading", "queue", "concurrent.futures._base", "concurrent.futures.thread"})

@@ -1,7 +1,7 @@
 """What a process holds, and what its death frees: locks, permits, places in waiting lines, sockets, connections.
 
 A crash severs a lifetime without running any of its code, so what it held in the memory of this process would stay held
-for ever. A real crash frees all of that: the next process starts with new locks and new pools. Three ways lead there:
+forever. A real crash frees all of that: the next process starts with new locks and new pools. Three ways lead there:
 
 - Exactly, for asyncio's and threading's own primitives: `_locked` and `_value` are watched by a data descriptor while a
   virtual loop is open, so that every acquisition has an owner, whichever method led to it. A wrapped `acquire` would
@@ -239,7 +239,7 @@ class Possessions:
         return bool(self._lost)
 
     def still_locked(self) -> list[str]:
-        """Name the locks of threads that stay locked for ever: who waits for one blocks, and raises nothing."""
+        """Name the locks of threads that stay locked forever: who waits for one blocks, and raises nothing."""
         return [why for thing, why in self._lost if type(thing) in (_LOCK, _RLOCK)]
 
     def explain(self, attempt: asyncio.Task[Any] | BaseException, *, beside: Lifetime | None = None) -> str | None:

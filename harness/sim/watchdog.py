@@ -4,7 +4,7 @@ A loop cannot judge code that never comes back to it. So one thread of the proce
 each loop at work has gone on since; no other thread pays for that. What has not come back within its bound is
 interrupted where it stands: by a signal in the main thread, which also ends a wait in the system, by an exception that
 the interpreter raises in any other thread. Code that swallows that is interrupted again and again; where nothing helps,
-the process ends with a message and a code that is no pass, for it would otherwise hang for ever. Must not know what it
+the process ends with a message and a code that is no pass, for it would otherwise hang forever. Must not know what it
 watches.
 """
 

@@ -42,7 +42,7 @@ Answer = TypeVar("Answer")
 def within_budget(ask: Callable[[], Answer], *, what: str, seconds: float = ANSWER_SECONDS) -> Answer:
     """Return what `ask` returns, or raise what it raises.
 
-    A limit on each read of a socket is none on the whole: an answer may drip for ever. So the question is asked on a
+    A limit on each read of a socket is none on the whole: an answer may drip forever. So the question is asked on a
     thread that may be left behind.
 
     Raises EnvironmentUnavailable where it takes longer; `what` is what was asked.

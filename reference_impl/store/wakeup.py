@@ -27,7 +27,7 @@ async def listen(
     reconnect_after: timedelta = timedelta(seconds=1),
     pause: Callable[[timedelta], Awaitable[None]] = _pause,
 ) -> AsyncIterator[str | None]:
-    """Yield the tool slug of each wake-up, for ever; `None` when listening has begun (anew).
+    """Yield the tool slug of each wake-up, forever; `None` when listening has begun (anew).
 
     After `None` poll once: something may have been missed. A lost connection is opened again after
     `reconnect_after`. Close the iterator (`aclose`) to stop listening.

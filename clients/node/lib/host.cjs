@@ -153,7 +153,7 @@ class Host {
 
   // gates --------------------------------------------------------------------------------------------------------
 
-  /** Let the present run stand at a gate, until it is told to go on; of a dead one that is for ever. */
+  /** Let the present run stand at a gate, until it is told to go on; of a dead one that is forever. */
   stand(point, given) {
     const process = this.running.getStore()?.process ?? this.unnamed;
     if (process !== undefined) return process.stand(point, given);

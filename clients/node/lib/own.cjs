@@ -43,7 +43,7 @@ class OwnProcess {
 function cutOff(sockets) {
   const ports = [...sockets].map(({ localPort }) => localPort).filter(Boolean);
   for (const socket of sockets) {
-    socket.removeAllListeners(); // Whoever waits for a reply waits for ever, as in a process that is no more.
+    socket.removeAllListeners(); // Whoever waits for a reply waits forever, as in a process that is no more.
     socket.on("error", () => {});
     socket.destroy();
   }

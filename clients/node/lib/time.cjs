@@ -78,7 +78,7 @@ class VirtualTime {
     this.taken.push(() => object[name] === value && giveBack());
   }
 
-  /** Give them back once the file is over: its realm would be kept for ever, with all that the file has loaded. */
+  /** Give them back once the file is over: its realm would be kept forever, with all that the file has loaded. */
   leave() {
     for (const giveBack of this.taken.splice(0)) giveBack();
     syncBuiltinESMExports();

@@ -34,7 +34,7 @@ class DramatiqFinalError(Exception):
 
 
 class ThreadLost(BaseException):
-    """Takes the thread of a worker out of where it waits for ever."""
+    """Takes the thread of a worker out of where it waits forever."""
 
 
 class DramatiqProcess:
@@ -209,7 +209,7 @@ class DramatiqAnswers:
         owned = process.owns(found.options["redis_message_id"])
         before = self._waiting(process)
         if not process.process(found):
-            raise RuntimeError(f"the worker's thread waits for ever once its actor raised {type(verdict).__name__}")
+            raise RuntimeError(f"the worker's thread waits forever once its actor raised {type(verdict).__name__}")
         if not owned and self._waiting(process) == before:
             raise DramatiqRefused("the message is another worker's now")
 

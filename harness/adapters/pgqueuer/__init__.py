@@ -116,7 +116,7 @@ CONTRACT: Final = Contract(
             scenario="uniqueness/key_is_free_after_failure",
         ),
         "livelock": Documented(
-            "a job that kills its workers is picked for ever, with no dead letter queue for it"
+            "a job that kills its workers is picked forever, with no dead letter queue for it"
             " (docs: guides/reliability, Poison Jobs)",
             faults=frozenset({"crash"}),
         ),

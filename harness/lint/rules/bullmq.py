@@ -388,7 +388,7 @@ RULES: Final = (
         Severity.WARNING,
         (
             "BullMQ: all Queue objects of one name in a package have the same defaultJobOptions.",
-            "A job that is added through the other object is tried once, or kept for ever.",
+            "A job that is added through the other object is tried once, or kept forever.",
             "Make one Queue and import it.",
         ),
         _defaults_differ,

@@ -377,7 +377,7 @@ def _for_ever(facts: Facts) -> Iterator[Breach]:
             at_once = number_at(task, "retry.countdown") == 0 or number_at(task, "default_retry_delay") == 0
             yield Breach(
                 most.place,
-                f"max_retries=None of {task.queue}: a task that cannot succeed is tried for ever"
+                f"max_retries=None of {task.queue}: a task that cannot succeed is tried forever"
                 f"{', without a pause: one such task keeps a worker process busy' if at_once else ''}",
                 f"Set a number, and inspect tasks that failed for good.{' Wait between two tries.' if at_once else ''}",
                 severity=weight_of(task, Severity.WARNING) if at_once else Severity.NOTE,
@@ -641,7 +641,7 @@ RULES: Final = (
         Severity.WARNING,
         (
             "Celery: if files start the workers, one of them serves each queue that tasks are sent to.",
-            "Its tasks wait for ever, and nothing says so.",
+            "Its tasks wait forever, and nothing says so.",
             "Name the queue in -Q of a worker, or correct the name.",
         ),
         _unserved,
@@ -749,7 +749,7 @@ RULES: Final = (
         Severity.NOTE,
         (
             "Celery: a task that retries gives up at some point.",
-            "A task that cannot succeed is tried for ever.",
+            "A task that cannot succeed is tried forever.",
             "Set max_retries.",
         ),
         _for_ever,

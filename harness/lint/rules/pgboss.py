@@ -88,7 +88,7 @@ BUGS: Final = (
     Bug(
         (10, 0, 0),
         (10, 1, 4),
-        "expire() fails for ever once a retry collides with another",
+        "expire() fails forever once a retry collides with another",
         "timgit/pg-boss#492",
         lambda call: "policy" in call.options and call.options["policy"].value in ("stately", "singleton"),
     ),
@@ -621,7 +621,7 @@ def _archived(facts: Facts) -> Iterator[Breach]:
             yield Breach(
                 call.place,
                 f"pg-boss 10 archives a job that was not claimed for {spoken(waiting.value)}, and its row of {table} "
-                "stays PENDING for ever",
+                "stays PENDING forever",
                 "Set retentionMinutes of its queue, and let maintenance fail PENDING rows whose queue row is gone.",
                 subject="waiting",
             )
@@ -744,7 +744,7 @@ RULES: Final = (
         "pgboss_version",
         Severity.WARNING,
         "The release of pg-boss has no known lifecycle bug that affects this repository.",
-        "Retries that never come, expiry that stops for ever, cron entries that fire twice or not at all.",
+        "Retries that never come, expiry that stops forever, cron entries that fire twice or not at all.",
         "Upgrade pg-boss.",
         "retries/backoff_doubles.yaml",
         _bugs,
@@ -762,7 +762,7 @@ RULES: Final = (
         "archived_before_its_row",
         Severity.NOTE,
         "The queue keeps a job as long as the application keeps its row; pg-boss 10 archives after 12 h and 14 days.",
-        "Rows have no partner: reconciling takes them for lost jobs, or a PENDING row waits for ever.",
+        "Rows have no partner: reconciling takes them for lost jobs, or a PENDING row waits forever.",
         "Set archiveCompletedAfterSeconds and the retention of the queue.",
         "tables/purge_deletes_both_rows.yaml",
         _archived,

@@ -249,7 +249,7 @@ RULES: Final = (
         Severity.ERROR,
         (
             "PgQueuer: every enqueued job has an entrypoint.",
-            "The job stays queued for ever, and nothing says so.",
+            "The job stays queued forever, and nothing says so.",
             "Register the entrypoint.",
         ),
         _nobodys,
@@ -285,7 +285,7 @@ RULES: Final = (
         Severity.WARNING,
         (
             "PgQueuer before 1.0: an entrypoint has a retry_timer.",
-            "A job whose worker was killed stays picked for ever.",
+            "A job whose worker was killed stays picked forever.",
             "Set retry_timer, or upgrade.",
         ),
         _killed,

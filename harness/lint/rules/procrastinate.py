@@ -32,7 +32,7 @@ def _unserved(facts: Facts) -> Iterator[Breach]:
             place_of(first, "queue"),
             f"{first.queue} is deferred to the queue {queue!r}{did_you_mean(queue, served)}, and every worker "
             "names its "
-            f"queues ({told}) without it: its jobs stay todo for ever",
+            f"queues ({told}) without it: its jobs stay todo forever",
             f"Add {queue!r} to the queues of a worker.",
             tuple(Related(worker.place, "a worker's queues") for worker in workers[:3]),
             Severity.WARNING if not first.aside else Severity.NOTE,
@@ -100,7 +100,7 @@ def _at_once(facts: Facts) -> Iterator[Breach]:
         if forever and retry is not None and not any(name in task.options for name in _WAITS):
             yield Breach(
                 retry.place,
-                f"{task.queue} is retried for ever and at once: a job that cannot succeed keeps a worker busy "
+                f"{task.queue} is retried forever and at once: a job that cannot succeed keeps a worker busy "
                 "without end",
                 "Write RetryStrategy(max_attempts=5, exponential_wait=3), or other values that suit the task.",
                 severity=weight_of(task, Severity.WARNING),
@@ -142,7 +142,7 @@ def _stalled(facts: Facts) -> Iterator[Breach]:
         return
     yield Breach(
         tasks[0].place,
-        "nothing looks for stalled jobs: one whose worker was killed stays doing for ever",
+        "nothing looks for stalled jobs: one whose worker was killed stays doing forever",
         "Add a periodic task that calls job_manager.get_stalled_jobs() and retries each.",
         severity=Severity.NOTE,
         subject="stalled",
@@ -163,7 +163,7 @@ def _kept_locks(facts: Facts) -> Iterator[Breach]:
     yield Breach(
         place_of(first, "lock"),
         f"{first.queue} takes a lock, and nothing looks for stalled jobs: one whose worker was killed stays doing and "
-        "keeps its lock, and every later job with it stays todo for ever",
+        "keeps its lock, and every later job with it stays todo forever",
         "Add a periodic task that calls job_manager.get_stalled_jobs() and retries each.",
         tuple(Related(place_of(call, "lock"), f"{call.queue} takes a lock too") for call in locked[1:4]),
         subject="lock",
@@ -231,7 +231,7 @@ RULES: Final = (
         Severity.WARNING,
         (
             "procrastinate: if all workers name their queues, every task's queue is among them.",
-            "Its jobs stay todo for ever, and nothing says so.",
+            "Its jobs stay todo forever, and nothing says so.",
             "Add the queue to a worker.",
         ),
         _unserved,
@@ -279,7 +279,7 @@ RULES: Final = (
         Severity.WARNING,
         (
             "procrastinate: a task that is retried without limit waits between retries.",
-            "A job that cannot succeed keeps a worker busy for ever.",
+            "A job that cannot succeed keeps a worker busy forever.",
             "Give it a wait and a limit.",
         ),
         _at_once,
@@ -303,7 +303,7 @@ RULES: Final = (
         Severity.NOTE,
         (
             "procrastinate: something retries the jobs of workers that died.",
-            "A job whose worker was killed stays doing for ever.",
+            "A job whose worker was killed stays doing forever.",
             "Add a periodic task for stalled jobs.",
         ),
         _stalled,
@@ -315,7 +315,7 @@ RULES: Final = (
         Severity.WARNING,
         (
             "procrastinate: if jobs take locks, something retries the jobs of workers that died.",
-            "The lock is never free again: all later jobs with it stay todo for ever.",
+            "The lock is never free again: all later jobs with it stay todo forever.",
             "Add a periodic task for stalled jobs.",
         ),
         _kept_locks,

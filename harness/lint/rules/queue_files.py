@@ -83,7 +83,7 @@ def _uncounted(facts: Facts) -> Iterator[Breach]:
         if claim is not None and claim.assigned and attempts is not None and attempts not in claim.assigned:
             yield Breach(
                 claim.place,
-                f"claim does not count {attempts}: a job that kills its worker is delivered for ever",
+                f"claim does not count {attempts}: a job that kills its worker is delivered forever",
                 f"Set {attempts} = {attempts} + 1 in claim, and nowhere else.",
             )
 
