@@ -215,14 +215,20 @@ class Shrinker:
                 yield replace(scenario, tape=(*tape[:index], changed, *tape[index + 1 :]))
 
     def _plainer_settings(self, scenario: Scenario) -> Iterator[Scenario]:
-        if scenario.settings == self._base:
-            return
-        yield replace(scenario, settings=self._base)
+        plainer = [self._base]
         for names in TOGETHER:
             values = {name: getattr(self._base, name) for name in names}
-            changed = self._held(scenario.settings.changed(**values))
-            if changed != scenario.settings:
-                yield replace(scenario, settings=changed)
+            plainer.append(self._held(scenario.settings.changed(**values)))
+        for settings in plainer:
+            if settings != scenario.settings and not _loses_heartbeats(scenario, settings):
+                yield replace(scenario, settings=settings)
+
+
+def _loses_heartbeats(scenario: Scenario, settings: Settings) -> bool:
+    """Whether a job asks for a lease below its timeout, and these settings leave out the heartbeats that kept it."""
+    if settings.heartbeat_interval or not scenario.settings.heartbeat_interval:
+        return False
+    return any(job.lease is not None and job.lease < (job.timeout or settings.job_timeout) for job in scenario.jobs)
 
 
 CROWDED = 10

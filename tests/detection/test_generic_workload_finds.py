@@ -104,6 +104,11 @@ def test_a_mistake_with_heartbeats_is_found_where_they_keep_the_lease(name: str,
     check(MISTAKES[name], explore(MISTAKES[name], seed=seed, runs=RUNS, settings=BEATING))
 
 
+def test_a_lease_that_a_job_asks_for_keeps_its_heartbeats_when_the_run_is_made_smaller() -> None:
+    mistake = MISTAKES["expire-ignores-heartbeat"]
+    check(mistake, explore(mistake, seed=2, runs=RARE_RUNS))
+
+
 def test_a_lease_that_heartbeats_keep_raises_no_alarm_on_the_right_queue() -> None:
     sampler = Sampler(MemoryEngine(), BEATING)
     assert [run_seed(7, number) for number in range(150) if sampler.sample(run_seed(7, number)).anomalies] == []
