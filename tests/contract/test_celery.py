@@ -268,4 +268,4 @@ def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path
     text = told(tmp_path, "tests/test_charge.py", "--job-explore", "200")
     assert "effect_repeated in test_an_order_is_charged_once" in text
     assert "One fault: worker-1 crashes right after `charge job-1`" in text
-    assert "No scenario: the processor of 'shop-tasks-charge' is not what shop.tasks.charge names" in text
+    assert "No scenario: the processor of 'shop-tasks-charge' is not the object that shop.tasks.charge names" in text
