@@ -612,7 +612,7 @@ def test_workers_of_a_queue_that_cannot_be_seen_are_refused_by_name(project: Pro
     text = OWN.replace("QUEUE", queue).replace("TESTS", 'test("a", () => {});')
     ran = project.play("vitest", project.test("vitest", f"own/{queue}", text))
     assert ran.code == 1
-    told = {"bullmq": "They wait in a blocking command of Redis", "nope": "no table of that name is known"}
+    told = {"bullmq": "They wait in a blocking command of Redis", "nope": "no known table has that name"}
     assert told[queue] in ran.text
 
 
