@@ -177,8 +177,8 @@ class _Clocks:
     def _words(spans: _Spans, early: Instant, job: JobId) -> str:
         first = min(spans.runs[job], key=lambda run: run.began)
         return (
-            f"clocks of hosts differ by {format_duration(early)} at least: {first.worker} began the job {job} so long "
-            f"before {spans.sent[job][1]} sent it"
+            f"clocks of hosts differ by at least {format_duration(early)}: {first.worker} began the job {job} that "
+            f"long before {spans.sent[job][1]} sent it"
         )
 
     def may_explain(self, overlap: Instant, one: str, other: str) -> bool:

@@ -83,6 +83,15 @@ controls:
   - {queue: expire-never, finds: job_stuck}
 """
 
+STEPS: Final = """PROJECT
+INSTALL
+      - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
+NODE_TESTS
+SEARCHES
+      - run: test ! -d .job-harness/found || job-harness run .job-harness/found
+      - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
+"""
+"""What a workflow does on either platform, as GitHub writes it."""
 WORKFLOW: Final = """name: jobs
 on: [push, pull_request]
 permissions: {contents: read}
@@ -95,29 +104,17 @@ jobs:
       - uses: actions/setup-python@v5
         with: {python-version: "3.12"}
 NODE
-PROJECT
-INSTALL
-      - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
-NODE_TESTS
-SEARCHES
-      - run: test ! -d .job-harness/found || job-harness run .job-harness/found
-      - run: job-harness check --annotations --sarif jobs.sarif || test $? = 3  # 3: nothing sets a queue yet
+STEPS
       - uses: actions/upload-artifact@v4  # what was found, as scenarios that replay on your machine
         if: failure()
         with: {name: found, path: .job-harness/found, include-hidden-files: true, if-no-files-found: ignore}
 """
-GITLAB_WORKFLOW: Final = """# This job is of the stage `test`; if you have none of that name, give it one of yours.
+GITLAB_WORKFLOW: Final = """# This job is in the stage `test`; if your pipeline has no such stage, name one of yours.
 job-harness:
   image: python:3.12
   timeout: 15m
   script:
-PROJECT
-INSTALL
-      - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
-NODE_TESTS
-SEARCHES
-      - run: test ! -d .job-harness/found || job-harness run .job-harness/found
-      - run: job-harness check || test $? = 3  # 3: nothing sets a queue yet
+STEPS
   artifacts: {when: on_failure, paths: [.job-harness/found]}  # what was found, as scenarios that replay on your machine
 """
 SETUP_NODE: Final = """      - uses: actions/setup-node@v4
@@ -165,6 +162,7 @@ def _plan_workflow(plan: ChangePlan, language: Language, platform: Platform, *, 
     extra = "embedded" if searches else ""
     workflow = (
         (GITLAB_WORKFLOW if on_gitlab else WORKFLOW)
+        .replace("STEPS\n", STEPS)
         .replace("NODE\n", node)
         .replace("PROJECT\n", own)
         .replace("EXPLORED", str(EXPLORED))
@@ -176,15 +174,16 @@ def _plan_workflow(plan: ChangePlan, language: Language, platform: Platform, *, 
     if not on_gitlab:
         plan.add(plan.root / ".github" / "workflows" / "jobs.yml", workflow)
         return
-    plan.add(plan.root / ".gitlab" / "jobs.yml", on_one_machine(workflow))
-    plan.advice.append("name it in .gitlab-ci.yml: include: [{local: .gitlab/jobs.yml}]")
+    plan.add(plan.root / ".gitlab" / "jobs.yml", _as_gitlab_script(workflow))
+    plan.advice.append("include it in .gitlab-ci.yml: include: [{local: .gitlab/jobs.yml}]")
     if node:
-        plan.advice.append("let the job in it install Node and your packages: its image has Python alone")
+        plan.advice.append("add steps to that job that install Node and your packages: its image has only Python")
 
 
-def on_one_machine(workflow: str) -> str:
-    """Write steps as GitLab has them: lines of one script, without annotations, which are GitHub's."""
-    return workflow.replace("      - run: ", "    - ").replace("      # ", "    # ").replace(" --annotations", "")
+def _as_gitlab_script(workflow: str) -> str:
+    """Write steps as GitLab has them: lines of one script, without annotations and SARIF, which are GitHub's."""
+    script = workflow.replace("      - run: ", "    - ").replace("      # ", "    # ")
+    return script.replace(" --annotations", "").replace(" --sarif jobs.sarif", "")
 
 
 def search_steps(root: Path) -> str:

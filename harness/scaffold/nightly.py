@@ -73,7 +73,7 @@ INSTALL
 
 _GITLAB: Final = """# Include this file in .gitlab-ci.yml, and make a pipeline schedule for every night.
 # GITLAB_TOKEN is a token that may write issues; without it the anomalies are in the artifacts alone.
-# Both jobs are of the stage `test`; if your stages have none of that name, give them a `stage` of yours.
+# Both jobs are in the stage `test`; if your pipeline has no such stage, name one of yours.
 search:
   image: python:3.12
   rules: [{if: '$CI_PIPELINE_SOURCE == "schedule"'}]
@@ -125,7 +125,7 @@ def plan_nightly(project: Project, *, target: str, platform: Platform, language:
         install = install.rpartition("- run: ")[2]
         if language is Language.TYPESCRIPT and own:
             own = ""
-            plan.advice.append("let `search` install Node and your packages: its image has Python alone")
+            plan.advice.append("add steps to `search` that install Node and your packages: its image has only Python")
         own = own.replace("      - run: ", "    - ")
     else:
         path, text = project.root / ".github" / "workflows" / "nightly-search.yml", _GITHUB

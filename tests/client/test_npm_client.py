@@ -854,7 +854,7 @@ TOLD = (
     "its result has receipt beside success, output, error and retryable: the queue keeps none of it",
     "expected a job, what enqueue() returned; got null",
     'waitFor takes no "timeout". Available: within.',
-    'advance: 60000 is a number of seconds, not of milliseconds; write "60s", or "60000s" if seconds are meant',
+    'advance: 60000 would be seconds, and looks like milliseconds; write "60s", or "60000s" if you mean seconds',
     'effects takes no "tool". Available: job.',
     "drain.limit is NaN, which JSON cannot hold",
     "crashWorker: at must be text, not 5",

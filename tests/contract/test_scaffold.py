@@ -269,7 +269,7 @@ def test_a_repository_on_gitlab_gets_a_job_of_gitlab(repository: Path, capsys: p
     (repository / ".gitlab-ci.yml").write_text("test: {script: [make]}\n")
     (repository / "queue.yaml").write_text((ROOT / "examples" / "queues" / "mail.yaml").read_text())
     assert main(["init", "--lang", "python"]) == 0
-    assert "to do    name it in .gitlab-ci.yml: include: [{local: .gitlab/jobs.yml}]" in capsys.readouterr().out
+    assert "to do    include it in .gitlab-ci.yml: include: [{local: .gitlab/jobs.yml}]" in capsys.readouterr().out
     job = YAML(typ="safe").load((repository / ".gitlab" / "jobs.yml").read_text())["job-harness"]
     assert job["script"][1:4] == [
         "python -m pytest tests scenarios --job-explore 50",

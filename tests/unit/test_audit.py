@@ -385,7 +385,7 @@ def test_an_overlap_within_the_difference_of_clocks_is_not_judged(tmp_path: Path
     others = span("b", 0, 10), span("b", 9, 12, worker="w3")
     code, told = audited(tmp_path, span("a", 0, 10), span("a", 9, 12, worker="w2", code=0), *early)
     notes = told["sources"][0]["notes"]
-    assert notes[0] == "clocks of hosts differ by 2s at least: w2 began the job other so long before api sent it"
+    assert notes[0] == "clocks of hosts differ by at least 2s: w2 began the job other that long before api sent it"
     assert notes[1].startswith(
         "not judged because clocks alone may explain it: 1 overlap of runs, such as of the job a:"
     )

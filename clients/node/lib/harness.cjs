@@ -468,7 +468,7 @@ function id(job) {
 function length(given, where) {
   if (typeof given !== "number" || given < 1_000 || given % 1_000 !== 0) return given;
   const meant = [given / 1_000, given].map((seconds) => `"${seconds}s"`);
-  throw new TypeError(`${where}: ${given} is a number of seconds, not of milliseconds; write ${meant[0]}, or ${meant[1]} if seconds are meant`);
+  throw new TypeError(`${where}: ${given} would be seconds, and looks like milliseconds; write ${meant[0]}, or ${meant[1]} if you mean seconds`);
 }
 
 function moment(given) {
