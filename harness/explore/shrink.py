@@ -215,13 +215,13 @@ class Shrinker:
                 yield replace(scenario, tape=(*tape[:index], changed, *tape[index + 1 :]))
 
     def _plainer_settings(self, scenario: Scenario) -> Iterator[Scenario]:
-        plainer = [self._base]
-        for names in TOGETHER:
+        if scenario.settings == self._base:
+            return
+        for names in (Settings.names(), *TOGETHER):
             values = {name: getattr(self._base, name) for name in names}
-            plainer.append(self._held(scenario.settings.changed(**values)))
-        for settings in plainer:
-            if settings != scenario.settings and not _loses_heartbeats(scenario, settings):
-                yield replace(scenario, settings=settings)
+            changed = self._held(scenario.settings.changed(**values))
+            if changed != scenario.settings and not _loses_heartbeats(scenario, changed):
+                yield replace(scenario, settings=changed)
 
 
 def _loses_heartbeats(scenario: Scenario, settings: Settings) -> bool:
