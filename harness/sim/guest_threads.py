@@ -130,8 +130,9 @@ class GuestThreads:
         self.on_doubt: Callable[[str], None] = lambda text: None
         """Told where time moved although it is not known whether something still works."""
         self._start_us = start_us
-        self._base_us = int(machine_calls.real_monotonic()) * SECOND_US
-        """Objects that were made outside, a cache with a deadline, are compared with what is read inside."""
+        self._base_us: int | None = None
+        """The monotonic clock at virtual time 0, set at its first read: no object that was made outside before, such as
+        a cache with deadlines, is ahead of it. A whole number of seconds, so that differences are exact."""
         self._threads: dict[int, Controlled] = {}
         self._reads = 0
         self._read_at = -1
@@ -155,6 +156,8 @@ class GuestThreads:
 
     def monotonic_us(self) -> int:
         """Tell a time that never moves backwards, in microseconds."""
+        if self._base_us is None:
+            self._base_us = math.ceil(machine_calls.real_monotonic()) * SECOND_US
         return self._base_us + self._passed()
 
     def _passed(self) -> int:

@@ -449,6 +449,11 @@ def test_every_clock_of_the_standard_library_follows_and_is_the_machines_again(j
     machine_calls.replace()
 
 
+def test_what_was_made_outside_is_not_ahead_of_the_clock_inside(jobs: JobHarness) -> None:
+    made = monotonic()
+    assert output_of(jobs, lambda job: done(monotonic() - made)) >= 0
+
+
 def test_a_busy_wait_ends(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.sim.guest_threads.READS_AT_ONCE", 1_000)
 
