@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from harness.adapters.memory import MemoryEngine
 from harness.history.event import Effect, Fault, Return
 from harness.model.duration import MINUTE, SECOND
@@ -88,3 +90,22 @@ expect: {a: {status: COMPLETED, runs: 1}}
 def test_a_run_is_not_at_rest_while_a_job_waits_for_a_time_far_ahead() -> None:
     done = run("jobs: {a: {start_after: 3d}, b: {at: 2d}}\nexpect: {a: {runs: 1}, b: {status: COMPLETED}}")
     assert (done.failures, done.anomalies) == ((), ())
+
+
+def test_a_tape_is_played_again_while_a_database_wakes_its_waiting_sessions_in_another_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    other_orders: list[str] = []
+
+    class Waking(Session):
+        def run(self) -> Run:
+            if other_orders:
+                self.kernel.surprises.append(other_orders.pop())
+            return super().run()
+
+    monkeypatch.setattr("harness.run.play.Session", Waking)
+    scenario = read_scenario_text("format: 1\njobs: {a: {}}\ntape: [{at: w1 claim, do: crash}]\n")
+    other_orders += ["lock of w1"] * 2
+    assert (play(scenario, engine=MemoryEngine()).uncovered, other_orders) == ((), [])
+    other_orders += ["lock of w1"] * 7
+    assert (play(scenario, engine=MemoryEngine()).uncovered, len(other_orders)) == (("lock of w1",), 2)
