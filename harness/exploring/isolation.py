@@ -29,7 +29,7 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 from harness.processors.module_state import ModuleState, modules_below
-from harness.processors.observed_effects import in_transaction
+from harness.processors.observed.databases import in_transaction
 from harness.sim.loop import VirtualLoop
 
 HINT: Final = "repeat its fixtures and its body for each run: job_explore(isolation='rerun')"

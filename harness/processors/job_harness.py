@@ -67,7 +67,7 @@ from harness.processors.judgement import (
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.module_state import ModuleState, modules_of
 from harness.processors.noticed import Noticed, is_others
-from harness.processors.observed_effects import unobserved
+from harness.processors.observed.account import unobserved
 from harness.processors.processor import can_take_one, find_processor, how_to_name, telling
 from harness.processors.running import RaisedError, Running
 from harness.processors.tests_thread import TestsThread

@@ -18,7 +18,8 @@ from harness.processors.delivery import Delivery, current, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
 from harness.processors.module_state import ModuleState
 from harness.processors.noticed import user_function
-from harness.processors.observed_effects import Observations, watch
+from harness.processors.observed import watch
+from harness.processors.observed.account import Observations
 from harness.processors.processor import is_async, telling
 from harness.processors.tests_thread import TestsThread
 from harness.processors.workplace import Workplace

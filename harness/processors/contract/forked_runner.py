@@ -30,7 +30,7 @@ from harness.patience import Deadline
 from harness.processors.contract.loop_runner import LoopRunner
 from harness.processors.contract.restored_files import FileJournal, open_databases, put_back
 from harness.processors.contract.trial import Abilities, TrialPlan, TrialRecord
-from harness.processors.observed_effects import follow_open_databases
+from harness.processors.observed.databases import follow_open_databases
 from harness.sim import machine_calls
 
 MEMORY_BYTES = 2**30

@@ -36,7 +36,8 @@ from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRe
 from harness.processors.delivery import Delivery
 from harness.processors.module_state import ModuleMemory, ModuleState, modules_of
 from harness.processors.noticed import Noticed, is_others
-from harness.processors.observed_effects import Observations, watch
+from harness.processors.observed import watch
+from harness.processors.observed.account import Observations
 from harness.processors.peer_runs import InvalidResult, NoJobResult, ProcessDied, ProcessorBlocked
 from harness.processors.processor import is_async
 from harness.processors.typescript.node_processor import NodeProcessors

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from harness.processors.contract.trial import DeliveryEnding, TrialRecord
-from harness.processors.observed_effects import ObservedEffect, Stands
+from harness.processors.observed.account import ObservedEffect, Stands
 from harness.processors.sql_statement import Nature
 
 _VOLATILE = re.compile(

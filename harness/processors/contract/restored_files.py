@@ -21,7 +21,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
-from harness.processors.observed_effects import in_transaction, touched, unobserved, watch
+from harness.processors.observed import watch
+from harness.processors.observed.account import unobserved
+from harness.processors.observed.databases import in_transaction
+from harness.processors.observed.files import touched
 
 JOURNAL: Final = "files.jsonl"
 MOST_BYTES: Final = 64 * 2**20

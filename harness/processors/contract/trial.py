@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from harness.model.job import Json
 from harness.processors.assertions import shown
 from harness.processors.contract.inputs import hostile_inputs
-from harness.processors.observed_effects import ObservedEffect
+from harness.processors.observed.account import ObservedEffect
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from harness.history.event import SideEffect
 from harness.private import cache_folder
 from harness.processors.delivery import delivery_of, effect, step
 from harness.processors.hosted import HostedProcessors, HostProcess
+from harness.processors.observed import hear
 from harness.processors.peer_runs import BLOCKED_AFTER_SECONDS, Guard, PeerRuns, ProcessorRun, own_lines, tell
 from harness.processors.typescript.target import COVERAGE, INSPECT, OPTIONS, TypeScriptProcessor
 from harness.sim.loop import VirtualLoop
@@ -142,7 +143,7 @@ class NodeProcessor(PeerRuns):
         """Write down what a run did outside, where its delivery keeps an account."""
         delivery = delivery_of(run.life)
         if delivery is not None and delivery.observed is not None:
-            delivery.observed.hear(what)
+            hear(delivery.observed, what)
 
     @property
     def pid(self) -> int | None:
