@@ -72,6 +72,9 @@ class CeleryResult:
         self.id = task_id
         self._tasks = tasks
 
+    def __repr__(self) -> str:
+        return f"<CeleryResult {self.id}: {self.state}>"
+
     @property
     def jobs(self) -> Sequence[JobHandle]:
         """Its messages, the first one and one for each retry."""

@@ -46,6 +46,7 @@ def test_early_acknowledgement_loses_what_a_dead_worker_held(job_harness, app):
     job_harness.crash_worker(at="before starting")
     job_harness.run_until_idle()
     assert (result.state, result.job.attempts) == ("FAILURE", 1)
+    assert repr(result) == f"<CeleryResult {result.id}: FAILURE>"
 
 
 def test_what_a_worker_does_with_ignore_reject_and_a_late_failure(job_harness, app):
