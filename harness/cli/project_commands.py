@@ -75,19 +75,19 @@ def execute_init(arguments: argparse.Namespace) -> int:
     if arguments.nightly is not None:
         _refuse_target(arguments.nightly)
     project = find_project(Path(arguments.folder), language=Language(arguments.lang) if arguments.lang else None)
-    if project.language is None:
-        raise UsageError(
-            f"{project.root}: its files do not show whether it is a Python or a TypeScript project",
-            hint="Say which with --lang python or --lang typescript.",
-        )
     platform = Platform(arguments.on or Platform.of(project.root))
     if arguments.nightly is not None:
-        plan = plan_nightly(project, target=arguments.nightly, platform=platform, language=project.language)
+        plan = plan_nightly(project, target=arguments.nightly, platform=platform)
         then = {
             Platform.GITHUB: "commit it, and start it once by hand",
             Platform.GITLAB: "include it in .gitlab-ci.yml, commit both, and make a pipeline schedule for every night",
         }
         return carry_out(plan, dry_run=arguments.dry_run, then=then[platform])
+    if project.language is None:
+        raise UsageError(
+            f"{project.root}: its files do not show whether it is a Python or a TypeScript project",
+            hint="Say which with --lang python or --lang typescript.",
+        )
     plan = plan_first_files(project, language=project.language, platform=platform)
     return carry_out(plan, dry_run=arguments.dry_run)
 

@@ -112,14 +112,14 @@ tell:
 """
 
 
-def plan_nightly(project: Project, *, target: str, platform: Platform, language: Language) -> ChangePlan:
-    """Plan the workflow that searches a target."""
-    plan = ChangePlan(project.root)
+def plan_nightly(project: Project, *, target: str, platform: Platform) -> ChangePlan:
+    """Plan the workflow that searches a target. A project whose language does not show has nothing to install."""
+    plan, language = ChangePlan(project.root), project.language
     named = shlex.quote(_from_root(target, project.root))
     explore = f"job-harness explore {named} --runs {RUNS} --time {MINUTES}m --keep-going --quiet"
     on_postgres = Path(file_of(target)).suffix in (".yaml", ".yml")  # a queue file or a system file
-    install = install_step(language, extra="embedded" if on_postgres else "")
-    own = node_steps(project.root) if language is Language.TYPESCRIPT else project_steps(project)
+    install = install_step(language or Language.PYTHON, extra="embedded" if on_postgres else "")
+    own = node_steps(project.root) if language is Language.TYPESCRIPT else project_steps(project) if language else ""
     if platform is Platform.GITLAB:
         path, text = project.root / ".gitlab" / "nightly-search.yml", _GITLAB
         install = install.rpartition("- run: ")[2]

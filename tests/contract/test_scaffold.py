@@ -494,5 +494,10 @@ def test_a_nightly_search_installs_what_its_processes_import_and_ends_before_it_
         "": "no target is named",
     }
     for named, told in refused.items():
-        assert main(["init", ".", "--lang", "python", "--nightly", named]) == 2
+        assert main(["init", ".", "--nightly", named]) == 2
         assert told in capsys.readouterr().err
+    (elsewhere / "queue.yaml").write_text("queue: mail")
+    assert main(["init", ".", "--nightly", "queue.yaml", "--dry-run"]) == 0, "its language is of no importance"
+    told = capsys.readouterr().out
+    assert "pip install 'job-harness[embedded]'" in told
+    assert "PACKAGES" not in told
