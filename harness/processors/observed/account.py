@@ -154,7 +154,8 @@ class Observations:
     @property
     def left(self) -> dict[str, int]:
         """How many bytes each file has by now that was written."""
-        return dict(source.written for source in self._sources.values() if source.written is not None)
+        written = (source.written for source in self._sources.values())
+        return dict(each for each in written if each is not None)
 
     @property
     def asked(self) -> list[Any]:
