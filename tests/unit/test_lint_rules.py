@@ -673,7 +673,7 @@ EXAMPLES = [
     ),
     *(
         Example(
-            "container_killed_while_stopping",
+            "worker_killed_while_stopping",
             {**boss(stop), "docker-compose.yml": GRACE.format("restart: always"), **BESIDE},
             "boss.ts:3",
             {**boss(stop), "docker-compose.yml": GRACE.format(right), **BESIDE, **more},
@@ -690,7 +690,7 @@ EXAMPLES = [
     ),
     *(
         Example(
-            "container_killed_while_stopping",
+            "worker_killed_while_stopping",
             {**boss(STOPS.format("boss.stop()")), "compose.prod.yml": GRACE.format("restart: always")},
             "boss.ts:3",
             {**boss(STOPS.format("boss.stop()")), name: GRACE.format("restart: always")},
@@ -699,7 +699,7 @@ EXAMPLES = [
     ),
     *(
         Example(
-            "container_killed_while_stopping",
+            "worker_killed_while_stopping",
             {**boss(STOPS.format(bad)), "compose.yml": GRACE.format("restart: always")},
             "boss.ts:3",
             {**boss(STOPS.format(good), version=version), "compose.yml": GRACE.format(told)},
@@ -713,7 +713,7 @@ EXAMPLES = [
     ),
     *(
         Example(
-            "container_killed_while_stopping",
+            "worker_killed_while_stopping",
             {**boss("await boss.stop({\n timeout: 60_000 });"), "ecosystem.config.cjs": PM2.format("")},
             "boss.ts:3",
             {**boss("await boss.stop({\n timeout: 60_000 });"), "ecosystem.config.cjs": PM2.format(told)},
@@ -721,7 +721,7 @@ EXAMPLES = [
         for told in ("kill_timeout: 65_000", "kill_timeout: Number(process.env.KILL_TIMEOUT)")
     ),
     Example(
-        "container_killed_while_stopping",
+        "worker_killed_while_stopping",
         {**boss("await boss.stop({\n timeout: 120_000 });"), "k8s/worker.yaml": POD},
         "boss.ts:3",
         {**boss("await boss.stop({\n timeout: 80_000 });"), "k8s/worker.yaml": POD},
@@ -1039,7 +1039,7 @@ def test_what_stands_in_an_example_is_a_note_and_says_so(tmp_path: Path) -> None
 def test_the_default_wait_of_stop_weighs_more_beside_a_handler_that_waits_longer(tmp_path: Path) -> None:
     compose = {"compose.yml": GRACE.format("restart: always")}
     long = 'await boss.work("b", async ([job]) => { await sleep(20_000); });\n'
-    rule = "container_killed_while_stopping"
+    rule = "worker_killed_while_stopping"
 
     short = told(tmp_path / "short", {**boss(STOPS.format("boss.stop()")), **compose}, rule)
     longer = told(tmp_path / "long", {**boss(long + STOPS.format("boss.stop()")), **compose}, rule)

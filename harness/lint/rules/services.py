@@ -482,7 +482,7 @@ PLATFORM: Final = (
         _shutdown,
     ),
     Rule(
-        "container_killed_while_stopping",
+        "worker_killed_while_stopping",
         Severity.WARNING,
         "A worker gets enough time to stop: compose grants 10 s, PM2 1.6 s, and pg-boss takes up to 30 s.",
         "Every deploy kills running jobs, although the worker was written to wait for them.",
