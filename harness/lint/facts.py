@@ -231,6 +231,16 @@ class Limit:
     setting: str = ""
     usual: bool = False
     """Whether it is the default of a library, and stands nowhere."""
+    signal: str = ""
+    """Of the kind `grace`: how the platform tells it to stop."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalHandler:
+    """Where a program of Node listens for signals, and all of them that its module names."""
+
+    place: Place
+    names: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -348,6 +358,9 @@ class Facts:
     """Libraries of queues that some source imports, each with one of the places."""
     limits: list[Limit] = field(default_factory=list)
     nest_starts: list[NestStart] = field(default_factory=list)
+    signal_handlers: list[SignalHandler] = field(default_factory=list)
+    images_choose_signals: bool = False
+    """Whether a Dockerfile has STOPSIGNAL."""
     listens: list[Place] = field(default_factory=list)
     open_doors: list[Door] = field(default_factory=list)
     """Comparisons with a secret that nothing guards against its being unset."""

@@ -210,7 +210,7 @@ _COMMANDS: Final = (b"celery", b"stalled_jobs")
 _SCHEDULED: Final = (b"CronJob", b"cron:")
 _QUEUE_KEYS: Final = (re.compile(rb"^queue:\s", re.MULTILINE), re.compile(rb"^claim:\s", re.MULTILINE))
 """A YAML file that has these two keys is a queue of its own (docs/queue_files.md)."""
-_FILTERED: Final = {"commands": _COMMANDS, "processes": (*_COMMANDS, *_SCHEDULED)}
+_FILTERED: Final = {"commands": (*_COMMANDS, b"STOPSIGNAL"), "processes": (*_COMMANDS, *_SCHEDULED)}
 """Files that count as read only where they start something: others of these names have nothing to do with a queue."""
 _NEED_NOT_BE_TEXT: Final = frozenset({
     "script", "python", "sql", "lock", "crontab", "requirements", "pyproject", "commands", "processes",
@@ -374,9 +374,10 @@ class _RepositoryReading:
             self._python.append(PythonModule.of(path, tree))
 
     def _commands(self, path: str, data: bytes, kind: str) -> None:
-        """Note what starts Celery, and a command that looks after the jobs of workers that died."""
+        """Note what starts Celery, what looks after the jobs of workers that died, and how an image is stopped."""
         if b"celery" in data and not path.startswith(WORKFLOWS):  # What CI starts is none of the deployment's.
             (read_processes if kind == "processes" else read_commands)(path, decoded(data), self.facts)
+        self.facts.images_choose_signals |= b"\nSTOPSIGNAL " in data
         if kind == "processes" and all(key.search(data) for key in _QUEUE_KEYS):
             self.facts.queue_files.append(Place(path, 1))
         if kind == "processes" and _holds(data, _SCHEDULED):

@@ -91,7 +91,10 @@ WEB = (
     "export const web = { get: (url) => get(url) };\n"
 )
 STOPS = 'await boss.work("a", run);\nprocess.on("SIGTERM", async () => {{ await {}; }});'
+WORKS = 'await boss.createQueue("a");\nawait boss.work("a", run);'
+ON_SIGNALS = "import {{ close }} from './stop';\nfor (const signal of [{}]) process.on(signal, close);\n"
 GRACE = "services:\n  worker:\n    build: {{context: .}}\n    {}\n  db:\n    image: postgres\n"
+ALWAYS = GRACE.format("restart: always")
 BESIDE = {"web/compose.yml": "services: {web: {build: ., stop_grace_period: 5m}}\n"}
 PM2 = (
     "const web = {{ name: 'web', script: 'web.js' }};\n"
@@ -725,6 +728,20 @@ EXAMPLES = [
         {**boss("await boss.stop({\n timeout: 120_000 });"), "k8s/worker.yaml": POD},
         "boss.ts:3",
         {**boss("await boss.stop({\n timeout: 80_000 });"), "k8s/worker.yaml": POD},
+    ),
+    *(
+        Example(
+            "stop_signal_not_handled",
+            {**boss(WORKS), "main.ts": ON_SIGNALS.format(bad), name: wrong},
+            "main.ts:2",
+            {**boss(WORKS), "main.ts": ON_SIGNALS.format(good), name: right, **more},
+        )
+        for bad, good, name, wrong, right, more in (
+            ('"SIGINT"', '"SIGINT", "SIGTERM"', "compose.yml", ALWAYS, ALWAYS, {}),
+            ('"SIGINT"', '"SIGINT"', "compose.yml", ALWAYS, GRACE.format("stop_signal: SIGINT"), {}),
+            ('"SIGINT"', '"SIGINT"', "compose.yml", ALWAYS, ALWAYS, {"Dockerfile": "FROM node\nSTOPSIGNAL SIGINT\n"}),
+            ('"SIGTERM"', '"SIGTERM", "SIGINT"', "ecosystem.config.cjs", PM2.format(""), PM2.format(""), {}),
+        )
     ),
     *(
         Example(

@@ -126,8 +126,15 @@ def add_graces(files: Sequence[ComposeFile], facts: Facts) -> None:
                         pattern="" if context == "." else f"{context}/",
                         service=name,
                         setting="stop_grace_period",
+                        signal=_signal(service, *beside),
                     )
                 )
+
+
+def _signal(*services: CommentedMap) -> str:
+    """Return how a service is told to stop."""
+    told = next((str(one["stop_signal"]) for one in services if "stop_signal" in one), "SIGTERM")
+    return told if told.startswith("SIG") else f"SIG{told}"
 
 
 def _context(build: Any) -> str | None:

@@ -26,6 +26,7 @@ from harness.lint.facts import (
     Place,
     QueueCall,
     SettingSource,
+    SignalHandler,
     Value,
     is_aside,
 )
@@ -256,8 +257,8 @@ class NodeQueues:
             self._facts.nest_starts.append(NestStart(place, _CLOSES.search(self._module.root.text or b"") is not None))
         elif name == "enableShutdownHooks":
             self._facts.nest_starts.append(NestStart(Place(self._module.path, line_of(node)), closes=True))
-        if self._used and name in ("on", "once") and owner is not None and text_of(owner) == "process":
-            self._told_to_stop(arguments_of(node))
+        if name in ("on", "once") and owner is not None and text_of(owner) == "process" and not self._aside:
+            self._heard(node)
 
     def _is_boss(self, owner: Node) -> bool:
         while owner.type in TRANSPARENT and owner.named_children:
@@ -398,6 +399,16 @@ class NodeQueues:
         if waits and ends:
             place = Place(self._module.path, line_of(node))
             self._facts.limits.append(Limit("stop", STOPS_IN_SECONDS, place, usual=True))
+
+    def _heard(self, node: Node) -> None:
+        """Note a handler of signals: of a list, as in `["SIGINT", "SIGTERM"].forEach`, the module names them all."""
+        names = {found.decode() for found in _SIGNAL.findall(self._module.root.text or b"")}
+        arguments = arguments_of(node)
+        if names and arguments and (arguments[0].type != "string" or unquoted(arguments[0]) in names):
+            place = Place(self._module.path, line_of(node))
+            self._facts.signal_handlers.append(SignalHandler(place, frozenset(names)))
+            if self._used:
+                self._told_to_stop(arguments)
 
     def _told_to_stop(self, arguments: list[Node]) -> None:
         """Note after how long a handler of SIGTERM gives up: `setTimeout(() => process.exit(1), 60_000)`."""
@@ -718,6 +729,7 @@ _AFTERWARDS: Final = re.compile(r"(?i)commit|after|later|defer|^(then|finally|pu
 """Functions that call back once a transaction has ended, or keep what they are given until then."""
 STOPS_IN_SECONDS: Final = 30.0
 """How long stop() of pg-boss waits for running jobs where nothing is said; checked on 10.4.2, 11.1.2 and 12.38.0."""
+_SIGNAL: Final = re.compile(rb"""["'`](SIG(?:TERM|INT|QUIT|HUP|USR1|USR2))["'`]""")
 _AT_SHUTDOWN: Final = re.compile(r"(?i)shut_?down|destroy|^(stop|close)$")
 """Functions that are called when a process is to end."""
 _HELPERS: Final = re.compile(r"^helpers\b|: *(Job)?Helpers\b|\b(addJob|withPgClient)\b")

@@ -30,7 +30,7 @@ def read_ecosystem(module: Module, constants: Constants, facts: Facts) -> None:
     for name, script, place, seconds in found:
         if len(found) == 1 or _WORKER.search(f"{name} {script}"):
             about = f"{name or script} under PM2"
-            facts.limits.append(Limit("grace", seconds, place, service=about, setting="kill_timeout"))
+            facts.limits.append(Limit("grace", seconds, place, service=about, setting="kill_timeout", signal="SIGINT"))
 
 
 def _apps(module: Module, constants: Constants) -> Iterator[tuple[str, str, Place, float]]:

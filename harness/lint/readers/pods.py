@@ -45,7 +45,7 @@ def read_pods(manifests: Iterable[Manifest], wanted: Callable[[str], bool], fact
         if isinstance(seconds, int):
             place = Place(path, line_of_key(pod, SETTING))
             granted = float(min(seconds, LONGEST_GRACE))
-            facts.limits.append(Limit("grace", granted, place, service="a pod", setting=SETTING))
+            facts.limits.append(Limit("grace", granted, place, service="a pod", setting=SETTING, signal="SIGTERM"))
     return [environment for path, pod in pods for environment in _environments(path, pod, shared)]
 
 

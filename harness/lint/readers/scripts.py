@@ -41,7 +41,7 @@ WORTH_PARSING: Final = (
     b"boss", b"Boss", b"BOSS", b"bullmq", b'bull"', b"bull'", b"graphile", b"bee-queue", b'"agenda"', b"singletonKey",
     b"addJob", b"JOB_", b"STUCK_", b"RETRY_CONFIG", b"WORKER_CONFIG", b"TOOL_SLUGS", b"Processor", b"toolJob",
     b"LISTEN ", b"useListenNotify", b"maxDuration", b"Bearer ", b"CRON_SECRET", b"/api/cron",
-    b"NestFactory", b"enableShutdownHooks",
+    b"NestFactory", b"enableShutdownHooks", b"SIGINT", b"SIGTERM",
 )  # fmt: skip
 """Whatever else a repository holds has nothing to say here, and is not parsed."""
 

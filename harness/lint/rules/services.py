@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 from harness.errors import did_you_mean
 from harness.lint.cron import is_maintenance, period_seconds, problem_of, repair_of
 from harness.lint.facts import (
+    BULLMQ,
     GRAPHILE,
     PGBOSS,
     PGQUEUER,
@@ -429,6 +430,29 @@ def _waits_for_jobs(stop: Limit, facts: Facts) -> bool:
     )
 
 
+def _signals(facts: Facts) -> Iterator[Breach]:
+    works = {(PGBOSS, "work"), (BULLMQ, "new Worker")}
+    workers = [call for call in facts.calls if (call.library, call.method) in works and not call.aside]
+    for package in sorted({facts.package_of(call.place.file) for call in workers}):
+        handlers = [one for one in facts.signal_handlers if facts.package_of(one.place.file) == package]
+        heard = {name for one in handlers for name in one.names}
+        running = [
+            limit
+            for limit in facts.limits
+            if limit.kind == "grace" and handlers and handlers[0].place.file.startswith(limit.pattern)
+        ]
+        if not running or facts.images_choose_signals or any(limit.signal in heard for limit in running):
+            continue
+        limit = running[0]
+        yield Breach(
+            handlers[0].place,
+            f"the worker stops on {' and '.join(sorted(heard))}, and {limit.service} ({limit.place}) tells it to stop "
+            f"by {limit.signal}: a deploy kills it in the middle of its jobs",
+            f"Listen for {limit.signal} as well.",
+            tuple(Related(one.place, f"{one.service}: {one.signal}") for one in running[:MOST_CONTAINERS]),
+        )
+
+
 def _unclosed(facts: Facts) -> Iterator[Breach]:
     workers = [call for call in facts.calls if "nest" in call.options and not call.aside]
     packages = {facts.package_of(call.place.file) for call in workers}
@@ -489,6 +513,15 @@ PLATFORM: Final = (
         "Raise stop_grace_period, terminationGracePeriodSeconds, or PM2's kill_timeout.",
         "shutdown/running_job_is_finished.yaml",
         _grace,
+    ),
+    Rule(
+        "stop_signal_not_handled",
+        Severity.WARNING,
+        "A worker listens for the signal by which it is told to stop: SIGTERM of containers, SIGINT of PM2.",
+        "Every deploy kills running jobs, although the worker was written to wait for them.",
+        "Listen for SIGTERM and for SIGINT.",
+        "shutdown/running_job_is_finished.yaml",
+        _signals,
     ),
     Rule(
         "nest_workers_not_closed",
