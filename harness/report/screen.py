@@ -11,6 +11,7 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
 from harness.faults import Cause, cause_of, ordinal, told
@@ -393,6 +394,7 @@ def first_screen(
     free = height - len(head) - len(foot) - 2
     table = _table(run, width, min(MOST, free - len(causes) - 1), lead)
     table += _cut_error(run, table, lead, width, min(3, free - len(table) - len(causes)))
+    table += _raised(run, lead, width, min(2, free - len(table) - len(causes)))
     spare = free - len(table) - len(causes)
     causes = causes_of(run, lead, width=width, default=default, also=max(1, 1 + spare))
     return [*head, Line(""), *table, Line(""), *causes, *foot][:height]
@@ -520,6 +522,26 @@ def _cut_error(run: Run, table: Sequence[Line], lead: str, width: int, most: int
             cut = not any(error in line.text for line in table)
             return [Line(text) for text in wrap("Failed with: ", error, width=width, lines=most)] if cut else []
     return []
+
+
+def _raised(run: Run, lead: str, width: int, most: int) -> list[Line]:
+    """Write out the error that a verb raised most often: its rows say `unknown`, as if the reply was lost."""
+    anomaly = run.led_by(lead)
+    until, message = (None, "") if anomaly is None else (anomaly.event + 1, anomaly.message)
+    job = subject(run, lead)
+    errors = Counter(
+        (event.verb, event.outcome.reason, PurePath(run.raised[event.number]).name)
+        for event in run.history.events[:until]
+        if isinstance(event, Return) and event.number in run.raised and (job is None or event.job in (None, job))
+    )
+    if most <= 0 or not errors:
+        return []
+    (verb, error, place), count = errors.most_common(1)[0]
+    if error in message and not place:
+        return []
+    times = f" ({count} times)" if count > 1 else ""
+    told = f"{verb}{times}{f', at {place}' if place else ''}{'' if error in message else f': {error}'}"
+    return [Line(text) for text in wrap("Raised by ", told, width=width, lines=most)]
 
 
 def _columns(rows: list[Row]) -> list[str]:

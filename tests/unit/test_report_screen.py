@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,8 @@ from harness.audit.evidence import blank
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.history.event import Fault, History, Observed
 from harness.model.lifecycle import Status
+from harness.model.settings import Settings
+from harness.port import EngineClocks
 from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
 from harness.report.case import Case, exit_code_of
 from harness.report.ci import case_results, github_annotations, junit_xml, xml_text
@@ -190,6 +195,22 @@ def test_a_failure_that_is_being_reported_is_shown_and_an_error_that_its_row_cut
     lines = screen_text(first_screen(run, lead="success_discarded")).splitlines()
     row = next(number for number, line in enumerate(lines) if "reports a failure: Error: Connecti…" in line)
     assert lines[row + 1] == "Failed with: Error: Connection terminated unexpectedly"
+
+
+def test_an_error_in_a_verb_of_the_user_s_own_queue_is_written_out_with_its_line() -> None:
+    class Misspelt(MemoryEngine):
+        def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> Any:
+            queue: Any = super().open(settings, clocks, jitter)
+            queue.claim = lambda worker, limit: worker.identity
+            return queue
+
+    run = play(read_scenario_text("format: 1\njobs: {a: {}}\n", path="x.yaml"), engine=Misspelt())
+    told = " ".join(screen_text(first_screen(run, lead="job_never_run")).split())
+    assert re.search(
+        r"Raised by claim \(\d+ times\), at test_report_screen\.py:\d+: AttributeError: 'str' object has no attribute "
+        r"'identity'",
+        told,
+    )
 
 
 def test_an_order_names_each_gate_once() -> None:
