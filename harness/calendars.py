@@ -67,3 +67,9 @@ def following_slot(text: str, zone: str, after: Instant) -> Instant:
     fields = NICKNAMES.get(text.strip().lower(), text)
     moment = (ORIGIN + timedelta(microseconds=after)).astimezone(ZoneInfo(zone))
     return (next(CronSim(fields, moment)).astimezone(UTC) - ORIGIN) // _MICROSECOND
+
+
+def local_time(zone: str, at: Instant) -> str:
+    """Write an instant as the clocks of a zone show it, with their distance from UTC: `2030-10-27 02:00+01:00`."""
+    moment = (ORIGIN + timedelta(microseconds=at)).astimezone(ZoneInfo(zone))
+    return moment.isoformat(sep=" ", timespec="auto" if moment.second or moment.microsecond else "minutes")

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from harness.errors import UsageError
 from harness.history.outcome import Outcome
-from harness.model.duration import Duration, Instant
+from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
 from harness.model.lifecycle import Status
@@ -111,6 +111,18 @@ class Schedule:
         """Write it as histories hold it."""
         calendar = f", cron={self.cron!r}, zone={self.zone!r}, missed={str(self.missed)!r}" if self.cron else ""
         return f"Schedule(name={self.name!r}, period={self.period!r}, job={self.job!r}{calendar})"
+
+    def slot_name(self, slot: Instant) -> str:
+        """Name a slot in a sentence: by its local time, and the cron text that means it, where there is one."""
+        if not self.cron:
+            return f"the slot {format_duration(slot)} of {self.name}"
+        return f"the slot {self.local_time(slot)} of {self.name} ({self.cron!r} in {self.zone})"
+
+    def local_time(self, at: Instant) -> str:
+        """Write an instant as the clocks of its time zone show it: a cron text is about those."""
+        from harness.calendars import local_time  # cronsim and zoneinfo, which most runs do without
+
+        return local_time(self.zone, at)
 
     def latest(self, now: Instant) -> Instant:
         """Return the slot that began last; with a cron text the present, where no slot that counts began before."""

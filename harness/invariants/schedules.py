@@ -62,14 +62,17 @@ class CronExactlyOnce(Monitor):
         if view is None or view.schedule is None or view.slot is None:
             return
         other = self._jobs.setdefault((view.schedule, view.slot), event.job)
+        known = self._standing.get(view.schedule)
         slot = f"the slot {format_duration(view.slot)} of {view.schedule}"
+        if known is not None:
+            slot = known[0].slot_name(view.slot)
         if other != event.job:
             self.breach("slot_doubled", f"{slot} already has {other}", job=event.job)
         elif view.slot > event.clock:
             early = format_duration(view.slot - event.clock)
             self.breach("slot_early", f"{event.actor} made it {early} before {slot}", job=event.job)
-        elif view.schedule in self._standing:
-            self._planned(event, self._standing[view.schedule][0], view.slot)
+        elif known is not None:
+            self._planned(event, known[0], view.slot)
 
     def _planned(self, event: Observed, schedule: Schedule, slot: Instant) -> None:
         """Judge whether a calendar has this slot, and whether its policy wants a job for it now."""
@@ -77,12 +80,12 @@ class CronExactlyOnce(Monitor):
             return
         told = f"{schedule.cron!r} in {schedule.zone}"
         if schedule.following(slot - 1) != slot:
-            self.breach("slot_unplanned", f"{told} means no slot at {format_duration(slot)}", job=event.job)
+            self.breach("slot_unplanned", f"{told} means no slot at {schedule.local_time(slot)}", job=event.job)
             return
         call = self._open.get(event.actor)
         later = schedule.following(slot)
         if schedule.missed is Missed.LATEST and call is not None and later <= self._clock.read(call.at):
-            passed = f"a later slot had begun at {format_duration(later)}, and only the latest one is wanted"
+            passed = f"a later slot had begun at {schedule.local_time(later)}, and only the latest one is wanted"
             self.breach("slot_unplanned", f"{told}: {passed}", job=event.job)
 
     def on_return(self, event: Return) -> None:
@@ -102,7 +105,8 @@ class CronExactlyOnce(Monitor):
             for slot in self._owed(schedule, since, now):
                 if slot > since and (name, slot) not in self._jobs.keys() | self._missed and self._is_due(now - slot):
                     late = format_duration(now - slot)
-                    self.breach("slot_missed", f"{instance} looked {late} after a slot of {name}, and it has no job")
+                    which = schedule.slot_name(slot)
+                    self.breach("slot_missed", f"{instance} looked {late} after {which}, and it has no job")
                     self._missed.add((name, slot))
 
     def _owed(self, schedule: Schedule, since: Instant, now: Instant) -> list[Instant]:

@@ -883,12 +883,16 @@ def test_a_job_that_its_worker_completes_unrun_is_no_success() -> None:
     assert judged(*late) == set(), "whoever completes it ran it, and is late: that is another breach"
 
 
-def slots(history: Sequence[Line], due: tuple[int, int] | None = None) -> list[str]:
+def judged_slots(history: Sequence[Line], due: tuple[int, int] | None = None) -> list[Anomaly]:
     judge = Judge((ANOMALIES["slot_missed"][0],), Rules(SETTINGS, slot_due=due, excuses=excuses()))
     for line in history:
         assert not isinstance(line, AtRest | Healed)
         judge.see(line)
-    return [item.name for item in judge.anomalies]
+    return list(judge.anomalies)
+
+
+def slots(history: Sequence[Line], due: tuple[int, int] | None = None) -> list[str]:
+    return [item.name for item in judged_slots(history, due)]
 
 
 @pytest.mark.parametrize(
@@ -913,6 +917,15 @@ def test_a_schedule_that_is_set_again_is_judged_by_its_new_zone_and_policy(
     jobs = [FIRST._replace(id=f"n{slot}", slot=slot) for slot in made]
     looked = ticking(*(saw("tick", None, job, at=2 * DAY) for job in jobs), at=2 * DAY)
     assert slots([*daily(), *daily(at=HOUR, **terms), *looked]) == told
+
+
+def test_a_slot_of_a_calendar_is_named_by_its_local_time_and_expression() -> None:
+    looked = ticking(saw("tick", None, FIRST._replace(slot=23 * HOUR), at=2 * DAY), at=2 * DAY)
+    told = [item.message for item in judged_slots([*daily(zone="Europe/Berlin"), *looked])]
+    assert told[:2] == [
+        "'0 23 * * *' in Europe/Berlin means no slot at 2030-01-02 00:00+01:00",
+        "w1 looked 1d2h after the slot 2030-01-01 23:00+01:00 of n ('0 23 * * *' in Europe/Berlin), and it has no job",
+    ]
 
 
 def test_a_job_that_comes_late_for_a_missed_slot_is_no_second_one() -> None:
