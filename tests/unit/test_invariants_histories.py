@@ -562,6 +562,13 @@ def test_only_an_operator_s_step_brings_back_a_job_of_an_application() -> None:
     assert judged_by_all([saw("step retry later", FAILED, WAITING)], applied) == {"terminal_job_revived"}
 
 
+def test_an_operator_s_step_gives_a_job_of_an_application_new_runs() -> None:
+    runs = [did("started", token=number) for number in range(1, 4)]
+    retried = [*runs, saw("step retry", FAILED, WAITING), did("started", token=4)]
+    assert "attempt_overrun" not in judged_by_all(retried, stepwise(CATALOGUE))
+    assert "attempt_overrun" in judged_by_all([*retried, *runs], stepwise(CATALOGUE))
+
+
 LOST = [saw("update job", WAITING, RUNNING), saw("sweep", RUNNING, RETRYING, actor="cron")]
 """A process takes a job, and it is taken back."""
 TAKEN_OVER = [*LOST, saw("update job", RETRYING, AGAIN, actor="w2")]
