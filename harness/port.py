@@ -492,6 +492,8 @@ class Contract:
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
     oldest_first: bool = True
     """Whether it says that of two due jobs of one priority the older one is taken first."""
+    operators: frozenset[str] = frozenset()
+    """Actors of an application that stand for an operator: what has ended they may bring back."""
     period: Callable[[Duration], Duration] = lambda period: period
     """Returns the period of a schedule as it can keep it."""
     slot_due: tuple[Duration, Duration] | None = None

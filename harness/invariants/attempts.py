@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from harness.history.event import Call, Effect, Observed
-from harness.invariants.lifecycle import REVIVING_STEPS
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from harness.model.job import JobId, JobView
 from harness.model.lifecycle import FAILED, PENDING, PROCESSING
@@ -95,7 +94,7 @@ class RunsBounded(Monitor):
                 self.breach("attempt_overrun", told, job=event.job)
         elif before.terminal:
             self._deliveries[event.job] = 0
-            if event.verb in REVIVING_STEPS:
+            if self.rules.is_operated(event):
                 self._runs[event.job] = 0
         elif after.status is PENDING and after.attempts < before.attempts:
             self._deliveries[event.job] = count - 1

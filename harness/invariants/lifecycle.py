@@ -32,8 +32,6 @@ REPAIRS = frozenset({"reconcile"})
 
 SWEPT = ARROWS_OF_VERB["expire"] | {(PENDING, FAILED)}
 """What a claim that takes back may do to other jobs: one that used up its attempts fails where it is found."""
-REVIVING_STEPS = frozenset({"step retry", "step resume"})
-"""What an operator's step is called who revives a job; no other, such as a worker's `retry later`, may."""
 
 
 class LegalTransition(Monitor):
@@ -66,7 +64,7 @@ class TerminalIsFinal(LegalTransition):
 
     def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
-        if before is None or after is None or before.status not in TERMINAL or event.verb in REVIVING_STEPS:
+        if before is None or after is None or before.status not in TERMINAL or self.rules.is_operated(event):
             return
         if before.status is not after.status and after.status is not None:
             self._left_terminal(event, before.status, after.status)

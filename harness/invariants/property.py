@@ -7,7 +7,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from enum import StrEnum
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
 from harness.history.event import Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
 from harness.history.outcome import UNKNOWN
@@ -97,6 +97,10 @@ class Anomaly(NamedTuple):
     """The other jobs that it is about: a screen shows what happened to them too."""
 
 
+REVIVING_STEPS: Final = frozenset({"step retry", "step resume"})
+"""What an operator's step is called who revives a job; no other, such as a worker's `retry later`, may."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What a monitor may know of the run beside its history."""
@@ -116,8 +120,14 @@ class Rules:
     """Whether a job may have ended and not say when it began or ended: one that was imported, or cleared."""
     due_within: Duration = 0
     """How long before its start time a job may be claimed: where times are rounded, or written by several clocks."""
+    operators: frozenset[str] = frozenset()
+    """Actors that stand for an operator, whatever their steps are called: they may bring back what has ended."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
+
+    def is_operated(self, event: Observed) -> bool:
+        """Say whether an application's operator did it, who may bring back a job that has ended."""
+        return event.verb in REVIVING_STEPS or event.actor in self.operators
 
     def lease_of(self, job: JobId) -> Duration:
         """Return how long a claim of a job lasts without a heartbeat, as was promised."""

@@ -89,6 +89,7 @@ class Observation(Generic[Q]):
             oldest_first=contract.oldest_first,
             doublings=contract.doublings,
             excuses=excuses(),
+            operators=contract.operators,
             slot_due=contract.slot_due,
             takes_back_in_claim=engine is not None and engine.capabilities.takes_back_in_claim,
         )

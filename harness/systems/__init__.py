@@ -86,6 +86,7 @@ class SystemEngine:
                 intended=self.file.without,
                 unseen=_unseen(self.file),
                 file=path,
+                operators=self.file.operators,
                 fixed=frozenset(Settings.names()) - {"workers_enabled"},
                 effective=lambda settings: own.changed(workers_enabled=settings.workers_enabled),
             ),
@@ -386,6 +387,8 @@ class SystemApplication:
         self._looked_at = -1
         self._crons: dict[str, tuple[int, Instant]] = {}
         """By cron, up to which change of the system its last request has looked at everything, and when."""
+        self._on_behalf: dict[str, str] = {}
+        """By process, the operator's cron whose request it has: what it writes meanwhile is the operator's doing."""
         self._broken: set[str] = set()
         """Promises that were broken when something was written last."""
         self._once = frozenset(each.call for each in file.at_most_once)
@@ -427,7 +430,7 @@ class SystemApplication:
 
         def told(process: str, point: str, sql: str, line: str) -> None:
             noted(process, point, sql, line)
-            world.observe(process, point)
+            world.observe(self._on_behalf.get(process, process), point)
             self._keeps_promises(process, point, sql, line)
 
         run.on_statement = told
@@ -526,7 +529,10 @@ class SystemApplication:
         body = request.body
         data = http_request(request.method, request.path, host="localhost", headers=request.headers, body=body)
         began = self._kernel.now
+        if name in self._file.operators:
+            self._on_behalf[request.to] = name
         sent = yield from self._run.ask(request.to, data, lambda: self._kernel.actors[name])
+        self._on_behalf.pop(request.to, None)
         self._crons[name] = sent.saw, began
         message = sent.message
         return Outcome.unknown("the connection broke before the reply") if message is None else _outcome(message, None)

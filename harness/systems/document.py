@@ -149,6 +149,8 @@ class PromisesPart(NoNulls):
     """Calls to the outside that must not come twice."""
     no_row: dict[Name, NoRowPart] = Field(default_factory=dict)
     """By name, SELECTs that must return no row."""
+    operator: list[Name] = Field(default_factory=list)
+    """Processes and cron entries that stand for an operator: only they may bring back a job that has ended."""
 
 
 class SystemFilePart(NoNulls):
@@ -326,6 +328,8 @@ class SystemFile:
     without: Mapping[str, str]
     at_most_once: tuple[CallPromise, ...]
     no_row: tuple[NoRowPromise, ...]
+    operators: frozenset[str]
+    """Processes and crons that stand for an operator."""
     gate: str
     ready_seconds: float
     lines: Mapping[str, int]
@@ -447,10 +451,22 @@ class _SystemReading:
             without=part.promises.without,
             at_most_once=tuple(self._call(number, each) for number, each in enumerate(part.promises.at_most_once)),
             no_row=tuple(self._no_row(name, each) for name, each in part.promises.no_row.items()),
+            operators=self._operators(),
             gate=part.gate,
             ready_seconds=part.ready_seconds,
             lines={str(key): self._line(str(key)) for key in self._document.data},
         )
+
+    def _operators(self) -> frozenset[str]:
+        part = self._part
+        known = [*(name for name, each in part.processes.items() if each.instances is None), *part.cron]
+        for number, name in enumerate(part.promises.operator):
+            if name not in known:
+                near = did_you_mean(name, known)
+                told = f"{name!r} is neither a process without `instances` nor a cron entry{near}"
+                hint = "An operator's process has a command of its own, or is a cron entry that sends a request."
+                raise self._error(("promises", "operator", number), told, hint)
+        return frozenset(part.promises.operator)
 
     def _call(self, number: int, part: CallPart) -> CallPromise:
         found = _CALL.fullmatch(part.call)

@@ -495,6 +495,18 @@ time.sleep(10**9)
 """
 
 
+FAILS_THEN_COMPLETES = """
+import os, time, psycopg
+time.sleep(65)
+with psycopg.connect(os.environ["DATABASE_URL"]) as db:
+    db.execute("UPDATE job SET status = 'FAILED'")
+time.sleep(120)
+with psycopg.connect(os.environ["DATABASE_URL"]) as db:
+    db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'")
+time.sleep(10**9)
+"""
+
+
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_a_cron_asks_again_where_another_process_wrote_after_it_had_looked(
@@ -515,6 +527,42 @@ def test_a_cron_asks_again_where_another_process_wrote_after_it_had_looked(
     run = _played(opened(tmp_path / "system.yaml"))
     asked = [event.at // SECOND for event in run.history.events if isinstance(event, Call) and event.verb == "cron"]
     assert (run.anomalies, asked) == ((), [0, 60, 120])
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.parametrize(("operators", "told"), [("[]", [("terminal_job_revived", "api")]), ("[finish]", [])])
+def test_what_an_operator_s_cron_asks_for_is_its_own_doing_and_may_bring_back_a_job(
+    operators: str, told: list[tuple[str, str]], opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    brought_back = "SET status = 'PENDING' WHERE status = 'FAILED'"
+    (tmp_path / "api.py").write_text(
+        LOOKS_FIRST.replace("SET status = 'COMPLETED' WHERE status = 'PROCESSING'", brought_back)
+    )
+    (tmp_path / "worker.py").write_text(FAILS_THEN_COMPLETES)
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace("processes:", "processes:\n  worker: {command: python worker.py}")
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .replace(
+            "ready_seconds:",
+            f"cron:\n  finish: {{every: 1m, request: POST /, to: api}}\n"
+            f"promises: {{operator: {operators}}}\nready_seconds:",
+        )
+        .lstrip()
+    )
+    run = _played(opened(tmp_path / "system.yaml"))
+    revived = [event.actor for event in run.history.events if isinstance(event, Observed) and _revives(event)]
+    assert revived == (["finish"] if "finish" in operators else ["api"])
+    assert [(each.name, revived[0]) for each in run.anomalies] == told
+
+
+def _revives(event: Observed) -> bool:
+    before, after = event.before, event.after
+    return before is not None and after is not None and before.terminal and after.status is not before.status
 
 
 TASKS = """

@@ -569,6 +569,14 @@ def test_an_operator_s_step_gives_a_job_of_an_application_new_runs() -> None:
     assert "attempt_overrun" in judged_by_all([*retried, *runs], stepwise(CATALOGUE))
 
 
+def test_a_named_operator_may_do_so_by_any_step() -> None:
+    rules = Rules(SETTINGS, FACTS, operators=frozenset({"op"}), excuses=excuses())
+    for actor, told in {"op": [], "w1": ["terminal_job_revived"]}.items():
+        judge = Judge(stepwise(CATALOGUE), rules)
+        judge.see(saw("update job", FAILED, WAITING, actor=actor))
+        assert [item.name for item in judge.anomalies] == told
+
+
 LOST = [saw("update job", WAITING, RUNNING), saw("sweep", RUNNING, RETRYING, actor="cron")]
 """A process takes a job, and it is taken back."""
 TAKEN_OVER = [*LOST, saw("update job", RETRYING, AGAIN, actor="w2")]

@@ -159,6 +159,11 @@ def test_queue_files_are_no_system_files() -> None:
             r":1: outside.pay.example.com.key: nothing",
         ),
         ("format: 1", "promises: {no_row: {paid: {sql: DELETE FROM x}}}\nformat: 1", r"no_row.paid: .* is no SELECT"),
+        (
+            "format: 1",
+            "promises: {operator: [sweep, wrker]}\nformat: 1",
+            r":1: promises.operator.1: 'wrker' is neither a process without `instances` nor a cron entry",
+        ),
         ("http: {port_env: PORT}", "instances: 1", "`instances`, worker and api: only .*\n  Name .* api_a and api_b"),
     ],
 )
