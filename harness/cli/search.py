@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.cli.campaign_screen import Told, finding_results, search_result
 from harness.cli.output import OutputFile, output_files, show_as_it_is, show_lines
@@ -549,7 +549,8 @@ class FindingPresenter:
     def source(self, finding: Finding) -> tuple[str, ...]:
         """Return where and how the verb is written that did it; empty: not told.
 
-        It is the one that changed the job last, and where two workers run it, the one that took it from the first.
+        It is the one that changed the job last; where two workers run it, the one that took it from the first; and
+        where a claim was never taken back, the one that should have.
         """
         run = finding.run
         anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
@@ -561,7 +562,11 @@ class FindingPresenter:
                 by = f"{event.actor} at {event.data['at']}" if event.data["at"] else event.actor
                 sql = filter(None, map(str.strip, event.data["sql"].splitlines()))
                 return (f"{event.data['after']}, sent by {by}", *sql)
-        written = self.engines.get(self.name).info.written
+        info = self.engines.get(self.name).info
+        written = info.written
+        sweep = "claim" if info.capabilities.takes_back_in_claim else "expire"
+        if anomaly.name in NOT_TAKEN_BACK and info.processes is None and written(sweep):
+            return written(sweep)
         taken = taken_back(happened, anomaly.job) if anomaly.name == "concurrent_execution" else None
         for index, event in reversed(list(enumerate(happened[:taken]))):
             if isinstance(event, Observed | Return) and anomaly.job in (None, event.job):
@@ -616,6 +621,9 @@ class FindingPresenter:
             except INTERRUPTIONS as stop:
                 self._halt(stop)
         return _not_replayed(name, self.halted)
+
+
+NOT_TAKEN_BACK: Final = frozenset({"job_stuck", "overdue_claim_left"})
 
 
 def taken_back(events: Sequence[Event], job: JobId | None) -> int | None:

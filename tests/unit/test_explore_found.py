@@ -6,11 +6,15 @@ import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.cli import main
+from harness.cli.search import FindingPresenter
+from harness.explore.finding import Finding
 from harness.explore.lockstep import Difference, Divergence
 from harness.explore.sampling import Sampler
 from harness.explore.shrink import JointShrinker, Shrinker
@@ -18,8 +22,11 @@ from harness.interruption import Interrupted, Terminated
 from harness.model.duration import MINUTE
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
-from harness.port import Claim
+from harness.port import Capabilities, Claim, EngineInfo
+from harness.run.play import play
 from harness.run.verdict import Run
+from harness.scenario.reader import read_scenario_text
+from harness.wiring import open_engine
 
 SEARCH = ["--set", "stuck_timeout=5m", "--looking-for", "taken_back_early", "--runs", "50"]
 ENGINES = """
@@ -288,3 +295,13 @@ def test_what_was_seen_before_a_step_was_cut_short_is_named_and_not_run_again(
     (hit,) = report["not_shown"]
     assert (report["verdict"], report["interrupted"], hit["anomaly"]) == ("fail", True, "taken_back_early")
     assert f"Seen in run {hit['run']}, not shown: taken_back_early" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("in_claim", "blamed"), [(True, "claim"), (False, "expire")])
+def test_where_a_claim_is_never_taken_back_the_verb_is_shown_that_should_have(in_claim: bool, blamed: str) -> None:
+    dying = "format: 1\nworkers: [w1]\njobs: {a: {}}\nsteps: [crash w1 while running a, run until idle]\n"
+    run = play(read_scenario_text(dying, path="x.yaml"), engine=open_engine("memory+expire-never"))
+    info = EngineInfo("q", Capabilities(takes_back_in_claim=in_claim), written=lambda verb: (f"queue.yaml: {verb}",))
+    engines: Any = SimpleNamespace(get=lambda name: SimpleNamespace(info=info))
+    found = Finding("job_stuck", run.scenario, run, 0, 1, 0)
+    assert FindingPresenter("", engines).source(found) == (f"queue.yaml: {blamed}",)
