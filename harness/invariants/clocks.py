@@ -76,8 +76,11 @@ class StoreClockDecides(Monitor):
     def _of_lease(self, event: Observed, until: Instant | None) -> None:
         """Compare the end of a lease; one that a job asked for itself is another invariant's affair."""
         facts = self.rules.jobs.get(event.job)
-        if facts is None or facts.lease is None:
-            self._compare(event, "the lease", until, event.clock + self.settings.lease)
+        lease = self.settings.lease
+        if until is None or abs(until - event.clock - lease) <= TOLERANCE or (facts is not None and facts.lease):
+            return
+        told = f"{event.verb} wrote a lease that ends in {format_duration(until - event.clock)} by the store's clock"
+        self.breach("foreign_clock", f"{told}, and `lease` is {format_duration(lease)}", job=event.job)
 
     def _compare(self, event: Observed, what: str, written: int | None, expected: int) -> None:
         if written is not None and abs(written - expected) > TOLERANCE:

@@ -960,6 +960,14 @@ def test_the_catalogue_names_each_invariant_and_each_anomaly_once() -> None:
     assert len(ANOMALIES) == sum(len(invariant.anomalies) for invariant in CATALOGUE)
 
 
+def test_a_lease_that_is_not_the_setting_is_told_with_both_lengths() -> None:
+    judge = Judge((ANOMALIES["foreign_clock"][0],), Rules(SETTINGS, FACTS, excuses=excuses()))
+    judge.see(saw("claim", WAITING, RUNNING._replace(started_at=MINUTE, lease_until=2 * MINUTE), at=MINUTE))
+
+    told = [item.message for item in judge.anomalies]
+    assert told == ["claim wrote a lease that ends in 1m by the store's clock, and `lease` is 11m"]
+
+
 def test_attempts_beyond_the_limit_are_told_as_such_where_deliveries_are_not() -> None:
     judge = Judge((ANOMALIES["attempt_overrun"][0],), Rules(SETTINGS, FACTS, excuses=excuses()))
     judge.see(claimed(RUNNING._replace(attempts=4, token=4)))
