@@ -110,6 +110,7 @@ ODDS = {
 }
 """How often what is not as often as the others."""
 WIDE_PRIORITIES = ("0", "5", "-5", "2147483647", "-2147483648", "70000")
+SHARED_KEY = "k"
 WIDE_KEYS = {
     "none": None,
     "k": "k",
@@ -208,8 +209,9 @@ def draw(
     serves = _draw_served(choices, workers) if "worker tools" in features else {}
     pauses = _draw_pauses(choices, settings) if "pauses" in features else ()
     presets = _draw_presets(choices, features)
+    asked = [_draw_job(choices, name, settings, capabilities, features, endings) for name in JOBS[:count]]
     jobs = (
-        *(_draw_job(choices, name, settings, capabilities, features, endings) for name in JOBS[:count]),
+        *_shared(asked, settings),
         *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
         *((_draw_calendar(choices, settings),) if "calendars" in features and "schedules" not in features else ()),
         *_draw_several(choices, features),
@@ -387,6 +389,18 @@ def _draw_job(
     return replace(plan, unique_for=None) if keyless_window else plan
 
 
+def _shared(jobs: list[JobPlan], settings: Settings) -> list[JobPlan]:
+    """Give three jobs one key where two have it, and send the third when the others have had their time.
+
+    A key that is never given back shows by the request that comes after all that had it.
+    """
+    if len(jobs) < 3 or sum(job.unique_key == SHARED_KEY and job.unique_for is None for job in jobs) < 2:
+        return jobs
+    after = AROUND_WINDOWS["2x lease"].resolve(settings)
+    *first, last = [replace(job, unique_key=SHARED_KEY) for job in jobs]
+    return [*first, replace(last, at=max(last.at, after))]
+
+
 def _draw_send_time(pick: Pick, name: str, settings: Settings) -> int | None:
     """Draw when a job is sent whose key may be held: the first at once, and the others while it is held or after."""
     if name == JOBS[0]:
@@ -398,7 +412,7 @@ def _draw_key(pick: Pick, features: frozenset[str]) -> str | None:
     if "wide values" in features:
         return WIDE_KEYS[pick("key", tuple(WIDE_KEYS))]
     keys = ("k", "k", "k", "none") if "windows" in features else ("none", "none", "k")
-    return "k" if pick("key", keys) == "k" else None
+    return SHARED_KEY if pick("key", keys) == SHARED_KEY else None
 
 
 def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:

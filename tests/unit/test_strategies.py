@@ -12,7 +12,7 @@ from harness.explore.coverage import is_observed
 from harness.explore.finding import REPEATED_EVERY
 from harness.explore.sampling import Sampler, run_seed
 from harness.explore.strategy import TURNS, Strategy, SwarmDrawing, policy_of
-from harness.explore.workload import ENDINGS, draw
+from harness.explore.workload import ENDINGS, JOBS, SHARED_KEY, draw
 from harness.faults import FaultPlan, families, family_of, interferences, read_option
 from harness.model.duration import DAY
 from harness.model.settings import Settings
@@ -124,3 +124,16 @@ def test_under_long_settings_no_late_wake_up_passes_over_thousands_of_slots() ->
     assert {every for every, cron in planned if cron is None} == {DAY}
     assert "@daily" in (crons := {cron for _, cron in planned})
     assert "*/2 * * * *" not in crons
+
+
+def test_the_third_request_for_a_key_comes_when_the_others_have_had_their_time() -> None:
+    """A key that leaks shows only then."""
+    capabilities, shared = MemoryEngine().info.capabilities, 0
+    for seed in range(150):
+        drawn = draw(Uniform(seed), Settings(), capabilities).scenario
+        jobs = [job for job in drawn.jobs if job.name in JOBS]
+        if len(jobs) == len(JOBS) and sum(job.unique_key == SHARED_KEY and not job.unique_for for job in jobs) > 1:
+            assert {job.unique_key for job in jobs} == {SHARED_KEY}
+            assert jobs[-1].at >= 2 * drawn.settings.lease
+            shared += 1
+    assert shared > 5
