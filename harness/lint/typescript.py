@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from posixpath import dirname, join, normpath
-from typing import Final, NamedTuple, TypeAlias
+from typing import Final, NamedTuple, TypeAlias, TypeVar
 
 import tree_sitter_typescript
 from tree_sitter import Language, Node, Parser
@@ -23,8 +24,8 @@ DEEPEST = 120
 """Deeper than any sane expression; what is nested deeper is left alone."""
 
 
-_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "0": "\0", "\n": ""}
+_ESCAPE: Final = re.compile(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|u([0-9a-fA-F]{4})|x([0-9a-fA-F]{2})|(.))", re.DOTALL)
+_ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "\v", "0": "\0", "\n": ""}
 
 
 @cache
@@ -161,9 +162,19 @@ def unquoted(node: Node) -> str:
     """Return the text of a key or a string without its quotes."""
     text = text_of(node)
     if len(text) >= 2 and text[0] in "\"'`" and text[-1] == text[0]:
-        inner = text[1:-1]
-        return _ESCAPE.sub(lambda found: _ESCAPED.get(found[1], found[1]), inner) if "\\" in inner else inner
+        return _unescaped(text[1:-1])
     return text
+
+
+def _unescaped(text: str) -> str:
+    return _ESCAPE.sub(_character, text) if "\\" in text else text
+
+
+def _character(found: re.Match[str]) -> str:
+    number = int(found[1] or found[2] or found[3] or "0", 16)
+    if found[4] is not None:
+        return _ESCAPED.get(found[4], found[4])
+    return chr(number) if number <= sys.maxunicode else found[0]
 
 
 def callee_of(call: Node) -> tuple[Node | None, str]:
@@ -203,6 +214,20 @@ def function_around(node: Node) -> Node | None:
     while here is not None and here.type not in FUNCTIONS:
         here = here.parent
     return here
+
+
+def _handed_from(name: str, at: Node) -> int:
+    """Return where the innermost function around a place begins that has a parameter of this name; -1 for none."""
+    function = function_around(at)
+    while function is not None:
+        given = function.child_by_field_name("parameters") or function.child_by_field_name("parameter")
+        if given is not None and any(node.type in _BINDING and text_of(node) == name for node in descend(given)):
+            return function.start_byte
+        function = function_around(function)
+    return -1
+
+
+_BINDING: Final = frozenset({"identifier", "shorthand_property_identifier_pattern"})
 
 
 def called_name(call: Node) -> str:
@@ -286,12 +311,12 @@ class Module:
         return module
 
     def constant(self, name: str, at: Node | None = None) -> Node | None:
-        """Find what a name stands for where it is used; the innermost of several."""
-        if at is not None:
-            around = [one for one in self.scoped.get(name, ()) if one[0] <= at.start_byte < one[1]]
-            if around:
-                return max(around, key=lambda one: one[0])[2]
-        return self.constants.get(name)
+        """Find what a name stands for where it is used, the innermost of several; None for a function's parameter."""
+        if at is None:
+            return self.constants.get(name)
+        around = [one for one in self.scoped.get(name, ()) if one[0] <= at.start_byte < one[1]]
+        innermost = max(around, key=lambda one: one[0], default=(-1, -1, self.constants.get(name)))
+        return None if _handed_from(name, at) > innermost[0] else innermost[2]
 
     def each(self, *kinds: str) -> list[Node]:
         """List the nodes of these types, in the order of the source."""
@@ -406,6 +431,7 @@ class EnvironmentRead:
 
 
 Constant: TypeAlias = Scalar | EnvironmentRead
+_Of = TypeVar("_Of", Scalar, Constant)
 
 
 @dataclass(slots=True)
@@ -523,7 +549,7 @@ class Constants:
         here = module.constant(name, at)
         if here is not None:
             return here, module
-        if name not in module.imports:
+        if name not in module.imports or (at is not None and _handed_from(name, at) >= 0):
             return None
         specifier, there = module.imports[name]
         target = self.target(specifier, module)
@@ -804,13 +830,16 @@ Evaluator: TypeAlias = Callable[[Constants, Node, Module, int], Constant]
 def _number(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
     text = text_of(node).replace("_", "").rstrip("n")
     try:
-        return int(text, 0) if text[:2].lower() in ("0x", "0o", "0b") else _whole(float(text))
-    except ValueError:
+        return _whole(float(int(text, 0) if text[:2].lower() in ("0x", "0o", "0b") else text))
+    except (ValueError, OverflowError):
         return UNKNOWN
 
 
-def _whole(number: float) -> int | float:
-    return int(number) if math.isfinite(number) and number == int(number) and abs(number) < LARGEST else number
+def _whole(number: float) -> Scalar:
+    """Return a whole number as one, and what is no finite number as unknown: all arithmetic can rely on that."""
+    if not math.isfinite(number):
+        return UNKNOWN
+    return int(number) if number == int(number) and abs(number) < LARGEST else number
 
 
 def _text(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
@@ -821,13 +850,21 @@ def _template(constants: Constants, node: Node, module: Module, depth: int) -> C
     parts: list[str] = []
     for child in node.named_children:
         if child.type != "template_substitution":
-            parts.append(text_of(child))
+            parts.append(_unescaped(text_of(child)))
             continue
         value = constants.value(child.named_children[0], module, depth=depth) if child.named_children else UNKNOWN
-        if value is UNKNOWN or isinstance(value, EnvironmentRead):
+        written = UNKNOWN if isinstance(value, EnvironmentRead) else _written(value)
+        if not isinstance(written, str):
             return UNKNOWN
-        parts.append(str(value))
+        parts.append(written)
     return "".join(parts) if sum(map(len, parts)) < LONGEST else UNKNOWN
+
+
+def _written(value: Scalar) -> Scalar:
+    """Return a value as a text; `null` and `undefined` are one value here, and two texts."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, (str, int, float)) else UNKNOWN
 
 
 def _name(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
@@ -844,7 +881,8 @@ def _member(constants: Constants, node: Node, module: Module, depth: int) -> Con
     if owner is None or key is None:
         return UNKNOWN
     if text_of(owner).replace("?", "") in ("process.env", "import.meta.env", "Bun.env"):
-        return EnvironmentRead(unquoted(key))
+        named = unquoted(key) if key.type == "property_identifier" else constants.value(key, module, depth=depth)
+        return EnvironmentRead(named) if isinstance(named, str) else UNKNOWN
     led_to, where = constants.node(node, module, depth=depth)
     return UNKNOWN if led_to == node else constants.remembered(led_to, where, depth=depth)
 
@@ -855,7 +893,7 @@ def _unary(constants: Constants, node: Node, module: Module, depth: int) -> Cons
     sign = text_of(node)[:1]
     if isinstance(value, (int, float)) and not isinstance(value, bool) and sign in "+-":
         return -value if sign == "-" else value
-    return value if sign == "+" and isinstance(value, EnvironmentRead) else UNKNOWN
+    return _converted(value, _as_number) if sign == "+" and isinstance(value, EnvironmentRead) else UNKNOWN
 
 
 def _binary(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
@@ -868,9 +906,14 @@ def _binary(constants: Constants, node: Node, module: Module, depth: int) -> Con
     operator = text_of(sign)
     if operator in ("??", "||"):
         if isinstance(left, EnvironmentRead) and not isinstance(right, EnvironmentRead):
-            return replace(left, default=right)
-        return right if left is None else left
+            return replace(left, default=_first(operator, left.default, right))
+        return _first(operator, left, right)
     return arithmetic(operator, left, right)
+
+
+def _first(operator: str, left: _Of, right: _Of) -> _Of:
+    """Return the first of two that counts: for `??` one that is there, for `||` one that is not falsy either."""
+    return right if left is None or (operator == "||" and left in (False, 0, "")) else left
 
 
 def arithmetic(operator: str, left: Constant, right: Constant) -> Constant:
@@ -911,25 +954,41 @@ def _computed(operator: str, left: float, right: float) -> Constant:
             case "%":
                 return _whole(math.fmod(left, right))
             case "**" if abs(right) <= 64:
-                return _whole(left**right)
+                return _whole(math.pow(left, right))
             case _:
                 return UNKNOWN
     except (ArithmeticError, ValueError):
         return UNKNOWN
 
 
+_NUMBER: Final = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
+_INTEGER: Final = re.compile(r"[+-]?\d+")
+
+
 def _parsed(text: str) -> Scalar:
-    try:
-        return _whole(float(text.strip()))
-    except ValueError:
-        return UNKNOWN
+    found = _NUMBER.fullmatch(text.strip())
+    return UNKNOWN if found is None else _whole(float(found[0]))
 
 
-def _as_number(value: Constant) -> Constant:
+def _as_integer(value: Scalar) -> Scalar:
+    """Read what `parseInt` reads: the digits at the beginning of a text."""
+    if isinstance(value, str):
+        found = _INTEGER.match(value.strip())
+        return UNKNOWN if found is None or value.strip()[:2].lower() == "0x" else _whole(float(found[0]))
+    return math.trunc(value) if is_number(value) else UNKNOWN  # type: ignore[arg-type]
+
+
+def _as_number(value: Scalar) -> Scalar:
+    if isinstance(value, str):
+        return _parsed(value)
+    return value if is_number(value) else UNKNOWN
+
+
+def _converted(value: Constant, convert: Callable[[Scalar], Scalar]) -> Constant:
+    """Convert a value; of a variable of the environment, its default, where it has one."""
     if isinstance(value, EnvironmentRead):
-        default = _parsed(value.default) if isinstance(value.default, str) else value.default
-        return replace(value, default=default)
-    return _parsed(value) if isinstance(value, str) else value
+        return value if value.default is None else replace(value, default=convert(value.default))
+    return convert(value)
 
 
 def _call(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
@@ -939,37 +998,45 @@ def _call(constants: Constants, node: Node, module: Module, depth: int) -> Const
         return UNKNOWN
     name = text_of(function)
     values = [constants.value(argument, module, depth=depth) for argument in arguments[:8]]
-    if name in ("Number", "parseInt", "parseFloat", "Number.parseInt", "Number.parseFloat", "BigInt") and values:
-        return _as_number(values[0])
-    if name in ("String", "Object.freeze") and values:
+    convert = _CONVERTS.get(name) if values[1:] in ([], [10]) else None
+    if convert is not None and values:
+        return _converted(values[0], convert)
+    if name == "Object.freeze" and values:
         return values[0]
-    if name == "ms" and values and isinstance(values[0], str):
+    if name == "ms" and len(values) == 1 and isinstance(values[0], str):
         return _milliseconds(values[0])
     if name in _MATH and values and all(map(is_number, values)):
         return _whole(float(_MATH[name](*values)))
     return UNKNOWN
 
 
+_CONVERTS: Final[Mapping[str, Callable[[Scalar], Scalar]]] = {
+    "String": _written,
+    **dict.fromkeys(("Number", "BigInt", "parseFloat", "Number.parseFloat"), _as_number),
+    **dict.fromkeys(("parseInt", "Number.parseInt"), _as_integer),
+}
 _MATH: Final[Mapping[str, Callable[..., float]]] = {
     "Math.max": lambda *numbers: max(numbers),
     "Math.min": lambda *numbers: min(numbers),
-    "Math.floor": lambda number: math.floor(number),
-    "Math.ceil": lambda number: math.ceil(number),
-    "Math.round": lambda number: math.floor(number + 0.5),
-    "Math.trunc": lambda number: math.trunc(number),
+    "Math.floor": lambda number, *_: math.floor(number),
+    "Math.ceil": lambda number, *_: math.ceil(number),
+    "Math.round": lambda number, *_: math.floor(number + 0.5),
+    "Math.trunc": lambda number, *_: math.trunc(number),
 }
-_WORDS: Final = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_LENGTH: Final = re.compile(
+    r"(?P<number>-?\d*\.?\d+) *(?:(?P<ms>milliseconds?|msecs?|ms)|(?P<s>seconds?|secs?|s)|(?P<m>minutes?|mins?|m)"
+    r"|(?P<h>hours?|hrs?|h)|(?P<d>days?|d)|(?P<w>weeks?|w)|(?P<y>years?|yrs?|y))?",
+    re.IGNORECASE,
+)
+_UNITS: Final = {
+    "ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000, "y": 31_557_600_000,
+}  # fmt: skip
 
 
 def _milliseconds(text: str) -> Scalar:
-    """Read what the widespread package `ms` reads: `10m`, `2 hours`."""
-    number = text.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
-    word = text.strip()[len(number) :].strip()
-    unit = word if word in _WORDS else word[:1]
-    parsed = _parsed(number)
-    if not is_number(parsed) or unit not in _WORDS:
-        return UNKNOWN
-    return _whole(float(parsed) * _WORDS[unit])  # type: ignore[arg-type]
+    """Read what the widespread package `ms` reads: `10m`, `2 hours`, and milliseconds where no unit is said."""
+    found = _LENGTH.fullmatch(text)
+    return UNKNOWN if found is None else _whole(float(found["number"]) * _UNITS.get(found.lastgroup or "", 1))
 
 
 _EVALUATORS: Final[Mapping[str, Evaluator]] = {

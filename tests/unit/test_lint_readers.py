@@ -48,6 +48,19 @@ def setting(facts: Facts, name: str, *, queue: str = "") -> tuple[float, str] | 
         ("TIMES.job.ms", 600_000),
         ("0x927c0", 600_000),
         ("-1 * -600000", 600_000),
+        ("0 || '' || 600000", 600_000),
+        ("0 ?? 600000", 0),
+        ("parseInt('600000.5 ms')", 600_000),
+        ("Number('600_000')", UNKNOWN),
+        ("ms('600000 milliseconds') + ms('0')", 600_000),
+        ("ms('2 months')", UNKNOWN),
+        ("Math.floor(600000.5, 1)", 600_000),
+        ("(-8) ** 0.5", UNKNOWN),
+        ("Math.round(1e999)", UNKNOWN),
+        (f"0x{'f' * 300} * 2", UNKNOWN),
+        ("`${true}\\x36\\u{30}${null ?? String(4)}`", "true604"),
+        ("`${null}`", UNKNOWN),
+        ("process.env[compute()]", UNKNOWN),
         ("compute()", UNKNOWN),
         ("1 / 0", UNKNOWN),
         ("JOB_TIMEOUT_MS", UNKNOWN),
@@ -60,6 +73,27 @@ def test_a_constant_is_computed_without_running_it(written: str, value: object, 
     )
 
     assert value_of(read(tmp_path, {"job-config.ts": text}), "JOB_TIMEOUT_MS") == value
+
+
+def test_only_what_an_option_certainly_is_counts(tmp_path: Path) -> None:
+    text = (
+        'import PgBoss from "pg-boss";\nimport { retryDelay } from "./delays";\n'
+        'const KEY = "LIMIT", retryLimit = 5;\n'
+        'const send = (boss: PgBoss, retryLimit: number) => boss.send("handed", {}, { retryLimit });\n'
+        'const take = (boss: PgBoss, { retryDelay }) => boss.send("taken apart", {}, { retryDelay, retryLimit });\n'
+        'boss.send("either", {}, prod ? { retryLimit: 5, retryDelay: 1 } : { retryLimit: 0, retryDelay: 1 });\n'
+        'boss.send("read", {}, { retryLimit: process.env[KEY] ?? 3 });\n'
+    )
+    facts = read(tmp_path, {"boss.ts": text, "delays.ts": "export const retryDelay = 7;\n"})
+    told = {one.queue: {name: value.value for name, value in one.options.items()} for one in facts.calls}
+
+    assert told == {
+        "handed": {"retryLimit": UNKNOWN},
+        "taken apart": {"retryDelay": UNKNOWN, "retryLimit": 5},
+        "either": {"retryLimit": UNKNOWN, "retryDelay": 1},
+        "read": {"retryLimit": 3},
+    }
+    assert [one.variable for one in facts.values if one.variable] == ["LIMIT"]
 
 
 def test_a_constant_is_followed_through_imports(tmp_path: Path) -> None:
@@ -590,6 +624,7 @@ SETS = "from celery import Celery\napp = Celery('shop')\n"
         ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(CONF)\n"}, 3),
         ({"a.py": SETS + "CONF = {'task_time_limit': 9}\napp.conf.update(**CONF)\n"}, 3),
         ({"a.py": SETS + "app.conf['task_time_limit'] = 9\n"}, 3),
+        ({"a.py": SETS + "app.conf.task_time_limit = timedelta(0, 8, milliseconds=1000)\n"}, 3),
     ],
 )
 def test_the_settings_of_celery_are_followed_to_what_holds_them(

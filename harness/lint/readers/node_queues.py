@@ -572,7 +572,7 @@ class NodeQueues:
             complete = True
             for part in parts:
                 inner, known = self._within(part, where, prefix, depth + 1)
-                found.update(inner)
+                found.update({name: _either(found.get(name, value), value) for name, value in inner.items()})
                 complete = complete and known
             return found, complete and whole.type != "binary_expression"
         if whole.type != "object" or depth > 8:
@@ -814,6 +814,12 @@ def _maker_of(node: Node) -> str:
         return "" if maker is None else f"new {text_of(maker)}"
     function = node.child_by_field_name("function") if node.type == "call_expression" else None
     return "" if function is None else text_of(function)
+
+
+def _either(one: Value, other: Value) -> Value:
+    """Return a value of which either may hold: unknown where they differ."""
+    alike = (one.value, one.variable, one.factor) == (other.value, other.variable, other.factor)
+    return other if alike else replace(other, value=UNKNOWN, variable="")
 
 
 def as_value(

@@ -21,7 +21,6 @@ from harness.lint.facts import (
     Scalar,
     SettingSource,
     Slug,
-    Unknown,
     Unreadable,
     Value,
     is_aside,
@@ -36,7 +35,11 @@ _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.FloorDiv: operator.floordiv,
 }
 LARGEST_NUMBER: Final = 1e15
-_LENGTHS: Final = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86400, "weeks": 604800, "milliseconds": 0.001}
+_LENGTHS: Final = {
+    "days": 86400, "seconds": 1, "microseconds": 1e-6, "milliseconds": 0.001, "minutes": 60, "hours": 3600,
+    "weeks": 604800,
+}  # fmt: skip
+"""What `timedelta` takes, in its order, in seconds."""
 _MILLISECONDS: Final = re.compile(r"(?i)_(ms|msecs?|millis|milliseconds)$")
 """How the name of a number of milliseconds ends."""
 HEARTBEATS: Final = frozenset({"heartbeat_seconds", "heartbeat_interval"})
@@ -191,30 +194,12 @@ class _Reader:
             case ast.UnaryOp(op=ast.USub(), operand=inner):
                 number = self._scalar(inner)
                 return -number if isinstance(number, (int, float)) else UNKNOWN
-            case ast.BinOp(left=left, op=sign, right=right) if type(sign) in _OPERATORS:
-                return self._computed(type(sign), self._scalar(left), self._scalar(right))
-            case ast.Call(func=ast.Name(id="timedelta") | ast.Attribute(attr="timedelta"), keywords=keywords):
-                return self._span(keywords)
+            case ast.BinOp(left=left, op=sign, right=right):
+                return _computed(sign, self._scalar(left), self._scalar(right))
+            case ast.Call(func=ast.Name(id="timedelta") | ast.Attribute(attr="timedelta")):
+                return _span(node, self._scalar)
             case _:
                 return UNKNOWN
-
-    def _computed(self, sign: type[ast.operator], left: Scalar, right: Scalar) -> Scalar:
-        if isinstance(left, (str, Unknown)) or isinstance(right, (str, Unknown)) or left is None or right is None:
-            return UNKNOWN
-        try:
-            result = _OPERATORS[sign](left, right)
-            return result if abs(result) < LARGEST_NUMBER else UNKNOWN
-        except ArithmeticError:
-            return UNKNOWN
-
-    def _span(self, keywords: list[ast.keyword]) -> Scalar:
-        total = 0.0
-        for keyword in keywords:
-            number = self._scalar(keyword.value)
-            if keyword.arg not in _LENGTHS or isinstance(number, (str, Unknown)) or number is None:
-                return UNKNOWN
-            total += number * _LENGTHS[keyword.arg]
-        return total
 
     def _bearer(self, node: ast.JoinedStr, module: ast.Module) -> None:
         """Note `f"Bearer {os.environ.get('CRON_SECRET')}"`: unset, it is `Bearer None`."""
@@ -948,13 +933,7 @@ class PythonQueues:
     def _made(self, node: ast.Call, module: PythonModule, depth: int) -> Scalar:
         name = ast.unparse(node.func)
         if name.endswith("timedelta"):
-            total = 0.0
-            for keyword in node.keywords:
-                number = self._scalar(keyword.value, module, depth=depth + 1)
-                if keyword.arg not in _LENGTHS or isinstance(number, (str, Unknown)) or number is None:
-                    return UNKNOWN
-                total += number * _LENGTHS[keyword.arg]
-            return total
+            return _span(node, lambda part: self._scalar(part, module, depth=depth + 1))
         default = _default_of(node, name)
         if default is not None:
             return self._scalar(default, module, depth=depth + 1)
@@ -1089,22 +1068,23 @@ def _decorator(node: ast.expr) -> tuple[str, str]:
 
 
 def _computed(sign: ast.operator, left: Scalar, right: Scalar) -> Scalar:
-    if not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
+    compute = _OPERATORS.get(type(sign))
+    if compute is None or not isinstance(left, (int, float)) or not isinstance(right, (int, float)):
         return UNKNOWN
     try:
-        match sign:
-            case ast.Add():
-                result: float = left + right
-            case ast.Sub():
-                result = left - right
-            case ast.Mult():
-                result = left * right
-            case ast.Div():
-                result = left / right
-            case ast.FloorDiv():
-                result = left // right
-            case _:
-                return UNKNOWN
+        result = compute(left, right)
     except ArithmeticError:
         return UNKNOWN
-    return result if abs(result) < 1e15 else UNKNOWN
+    return result if abs(result) < LARGEST_NUMBER else UNKNOWN
+
+
+def _span(call: ast.Call, scalar: Callable[[ast.expr], Scalar]) -> Scalar:
+    """Return the seconds of a `timedelta(...)`."""
+    told = [*zip(_LENGTHS, call.args, strict=False), *((one.arg or "", one.value) for one in call.keywords)]
+    total = 0.0
+    for unit, value in told:
+        number = scalar(value)
+        if unit not in _LENGTHS or not isinstance(number, (int, float)):
+            return UNKNOWN
+        total += number * _LENGTHS[unit]
+    return total
