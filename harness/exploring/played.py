@@ -14,7 +14,6 @@ import re
 import signal
 import sys
 import tempfile
-import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
@@ -43,7 +42,7 @@ from harness.invariants import Anomaly
 from harness.model.json_value import canonical
 from harness.model.lifecycle import FAILED
 from harness.model.settings import Settings
-from harness.patience import ready
+from harness.patience import Deadline, ready
 from harness.processors.chance import THE_SAME, same_chance
 from harness.processors.demands import VERBS
 from harness.processors.job_harness import JobHarness
@@ -64,6 +63,8 @@ RUN_SECONDS: Final = 30.0
 """Real seconds after which one run of a test counts as hanging."""
 LOOK_SECONDS: Final = 0.5
 """Real seconds after which a silent child is looked at: it may have ended while another process holds its pipe."""
+ENDING_SECONDS: Final = 10.0
+"""Real seconds that a standby may take, beside those of the run, to end it and to tell."""
 HEADER_BYTES: Final = 8
 """In which a child says how long its message is."""
 Gate = tuple[str, int, tuple[Option, ...]]
@@ -353,8 +354,11 @@ class Standby:
 
     def play(self, tape: Tape) -> PlayedTest:
         """Play one run."""
-        _send(os.dup(self._asks), tape)
-        if not (told := _read(self._answers, self._pid)):
+        with suppress(BrokenPipeError):  # It has ended: to read from it says so.
+            _send(os.dup(self._asks), tape)
+        told = _read(self._answers, self._pid, seconds=RUN_SECONDS + ENDING_SECONDS)
+        if not told:
+            _kill(self._pid)  # What it says too late would be taken for the next run.
             return PlayedTest(lost="the process that was to play it did not answer", hung=told is None)
         seen: PlayedTest = pickle.loads(told)
         return seen
@@ -436,7 +440,7 @@ def _begun(
 def _heard(pid: int, out: int) -> PlayedTest:
     """Read what a child tells, and end it with whatever it has started; one that hangs is killed."""
     try:
-        told = _read(out, pid)
+        told = _read(out, pid, seconds=RUN_SECONDS)
     except BaseException:
         _kill(pid)
         os.waitpid(pid, 0)
@@ -463,25 +467,23 @@ def _heard(pid: int, out: int) -> PlayedTest:
     return seen
 
 
-def _read(out: int, pid: int) -> bytes | None:
+def _read(out: int, pid: int, *, seconds: float) -> bytes | None:
     """Read one message, even if another process still holds the pipe. Empty: the child sent none; None: it hangs."""
-    told, deadline = bytearray(), time.monotonic() + RUN_SECONDS  # noqa: TID251
-    while True:
-        left = deadline - time.monotonic()  # noqa: TID251
-        if left <= 0:
-            return None
-        if not ready([out], seconds=min(left, LOOK_SECONDS))[0]:
+    told, deadline = bytearray(), Deadline(seconds)
+    while not deadline.passed:
+        if not ready([out], seconds=min(deadline.left, LOOK_SECONDS))[0]:
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
-            part = b""
-        else:
-            part = os.read(out, 1 << 16)
+            if not ready([out], seconds=0)[0]:  # It may have told and ended since it was looked for.
+                return b""
+        part = os.read(out, 1 << 16)
         told += part
         size = int.from_bytes(told[:HEADER_BYTES], "big")
         if len(told) >= HEADER_BYTES and len(told) - HEADER_BYTES >= size:
             return bytes(told[HEADER_BYTES:])
         if not part:
             return b""
+    return None
 
 
 def _kill(pid: int) -> None:

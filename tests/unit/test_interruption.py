@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.exploring.played import _heard
+from harness.exploring import played
+from harness.exploring.played import PlayedTest, Standby, _heard, _send
+from harness.faults import FaultPlan
 from harness.interruption import (
     Interrupted,
     Interruptions,
@@ -22,6 +24,7 @@ from harness.interruption import (
     raised_at_once,
     stopping_point,
 )
+from harness.sim.choices import Choices, Deviation
 from harness.sim.kernel import Kernel
 
 SEARCH = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "10", "--seed", "2", "--keep-going"]
@@ -152,9 +155,44 @@ def test_an_interrupted_exploration_of_a_test_leaves_no_child(monkeypatch: pytes
     child = os.fork()
     if child == 0:
         signal.pause()
-    monkeypatch.setattr("harness.exploring.played.ready", pressed)
+    monkeypatch.setattr(played, "ready", pressed)
     with pytest.raises(KeyboardInterrupt):
         _heard(child, reading)
     os.close(writing)
     with pytest.raises(ChildProcessError):
         os.waitpid(child, 0)
+
+
+def test_what_a_run_tells_as_it_ends_is_heard_whenever_it_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            _send(writing, PlayedTest(failure="told"))
+        finally:
+            os._exit(0)
+    os.close(writing)
+    looks = [([], []), ([reading], [])]
+
+    def looked(*given: object, **more: object) -> tuple[list[int], list[int]]:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+        return looks.pop(0)
+
+    monkeypatch.setattr(played, "ready", looked)
+    assert _heard(child, reading).failure == "told"
+
+
+def test_a_run_that_hangs_is_not_taken_for_the_next_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def play(choices: Choices, faults: FaultPlan) -> PlayedTest:
+        if choices.pick("end", ("at once", "never")) == "never":
+            signal.pause()
+        return PlayedTest(failure="ended")
+
+    monkeypatch.setattr(played, "RUN_SECONDS", 0.1)
+    standby = Standby(play, opened=())
+    standby.begin()
+    try:
+        seen = [standby.play(tape) for tape in ((Deviation("end", 1, "never"),), ())]
+    finally:
+        standby.close()
+    assert [(run.lost, run.failure) for run in seen] == [("it did not end within 0.1 s", ""), ("", "ended")]
