@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from textwrap import wrap
-from typing import Final
+from typing import Final, TypeVar
 
 from harness.cli.output import output_files
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
@@ -77,7 +78,11 @@ def execute(arguments: argparse.Namespace) -> int:
     return int(next((code for code in ORDER if code in codes), ExitCode.PASS))
 
 
-def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Result]) -> Conformance:
+_Answer = TypeVar("_Answer")
+
+
+def _answer(engine: Engine, name: str, ask: Callable[[Engine], _Answer]) -> _Answer:
+    """Ask a queue. Raises UsageError for an application, and a HarnessError that names the engine where it breaks."""
     if engine.info.processes is not None:
         raise UsageError(
             f"{name} is an application: the suite calls the verbs of a queue, and it has none",
@@ -85,7 +90,7 @@ def _conformance(engine: Engine, name: str, levels: list[Level], done: list[Resu
         )
     try:
         engine.info.prepare()
-        return conform(engine, levels=levels, watch=done.append)
+        return ask(engine)
     except HarnessError:
         raise
     except (Exception, SystemExit) as error:
@@ -103,7 +108,8 @@ def _conformances(
             done: list[Result] = []
             interruption: BaseException | None = None
             try:
-                results.append(_conformance(engines.get(name), name, levels, done))
+                conformance = partial(conform, levels=levels, watch=done.append)
+                results.append(_answer(engines.get(name), name, conformance))
             except INTERRUPTIONS as stop:
                 interruption = stop
                 results.append(Conformance(name, done))
@@ -129,10 +135,10 @@ def _told_outcomes(names: list[str], only: str) -> int:
     with Engines() as engines:
         for name in names:
             try:
-                cells.append([asked(engines.get(name), case) for case in asking])
-            except EnvironmentUnavailable as error:
+                cells.append(_answer(engines.get(name), name, lambda engine: [asked(engine, case) for case in asking]))
+            except HarnessError as error:
                 code = error.exit_code
-                print(f"{name}: not asked: {error}\n")
+                print(f"{bounded(name)}: not asked: {error}\n")
     for row in cells if only else ():
         print("\n".join([f"{row[0].engine}, {only}: {row[0].word}", *(f"  {line}" for line in row[0].story)]))
     if not only:

@@ -6,7 +6,7 @@ once and after the lease has run out, is one cell of a table. It knows no engine
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -127,18 +127,24 @@ class _OutcomeTrial:
         for name in (JOB, BYSTANDER):
             sent: Outcome = self._queue.enqueue(JobRequest(name))
             if not sent.done:
-                raise UsageError(f"{self.cell.engine} took no job: {sent}")
+                raise UsageError(f"{self.cell.engine} took no job: {_said(sent)}")
         self._clock.now += MILLISECOND
-        claims = dict(self._claims())
+        claims = self._claims()
         outcome = self._end(claims[JOB])
         self.cell.word = self._word(outcome, self._seen("at once"))
         self._bystander(claims[BYSTANDER])
 
-    def _claims(self) -> Iterator[tuple[str, Claim]]:
-        for _ in (JOB, BYSTANDER):
+    def _claims(self) -> dict[str, Claim]:
+        claims: dict[str, Claim] = {}
+        for asked_for in (1, 2):
             taken: Outcome = self._queue.claim(WORKER, 1)
-            for claim in taken.value:
-                yield claim.job, claim
+            claims.update({claim.job: claim for claim in taken.value or ()})
+            if len(claims) < asked_for:
+                raise UsageError(
+                    f"{self.cell.engine} gave {WORKER} no job, although one was due: {_said(taken)}",
+                    hint="Find out what is wrong with its claim first: job-harness conform --level core.",
+                )
+        return claims
 
     def _end(self, claim: Claim) -> Outcome:
         case = self._case
@@ -153,7 +159,7 @@ class _OutcomeTrial:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a queue raises is what is asked for here
             outcome = Outcome.unknown(f"{type(error).__name__}: {error}")
-        self.cell.tell(f"{verb} ({case.about}): {outcome.kind}{f', {outcome.reason[:200]}' if outcome.reason else ''}")
+        self.cell.tell(f"{verb} ({case.about}): {_said(outcome)}")
         return outcome
 
     def _seen(self, when: str) -> JobView:
@@ -204,6 +210,10 @@ class _OutcomeTrial:
         self.cell.tell(f"the job behind it: {outcome.kind}, {status}")
         if status is not Status.COMPLETED:
             self.cell.word += ", and so is the job behind it"
+
+
+def _said(outcome: Outcome) -> str:
+    return f"{outcome.kind}, {outcome.reason[:200]}" if outcome.reason else str(outcome.kind)
 
 
 def asked(engine: Engine, case: OutcomeCase) -> OutcomeCell:

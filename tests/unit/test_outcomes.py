@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
@@ -43,6 +45,39 @@ def test_a_queue_that_loses_outcomes_is_found() -> None:
     found = words(ChokingEngine())
     assert found["raise NUL"] == found["raise surrogate"] == "outcome lost"
     assert found["return huge"] == "lost"
+
+
+NO_QUEUES = """
+from harness import Outcome
+from harness.adapters.memory import MemoryEngine, MemoryQueue
+
+class Refuses(MemoryQueue):
+    def claim(self, *given, **more):
+        return Outcome.refused("closed")
+
+class Breaks(MemoryQueue):
+    def claim(self, *given, **more):
+        raise RuntimeError("no such table")
+
+def refuses():
+    return MemoryEngine(Refuses, name="refuses")
+
+def breaks():
+    return MemoryEngine(Breaks, name="breaks")
+"""
+
+
+@pytest.mark.parametrize(("made", "code", "told"), [("refuses", 2, "gave w1 no job"), ("breaks", 4, "no such table")])
+def test_an_engine_that_hands_out_no_job_is_named_and_the_others_are_asked(
+    made: str, code: int, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(NO_QUEUES, encoding="utf-8")
+    assert main(["conform", f"own.py:{made},memory", "--outcomes", "raise NUL"]) == code
+    shown = capsys.readouterr().out
+    assert f"own.py:{made}: not asked: " in shown
+    assert told in shown
+    assert "memory, raise NUL: changed" in shown
 
 
 def test_the_command_prints_a_table_or_the_story_of_one_case(capsys: pytest.CaptureFixture[str]) -> None:
