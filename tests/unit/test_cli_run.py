@@ -84,6 +84,7 @@ def test_a_control_that_finds_nothing_fails_the_scenario(folder: Path, capsys: p
     assert main(["run", "--set", "lease=20m", "--controls"]) == 1
 
 
+@pytest.mark.usefixtures("few_fresh_runs")
 def test_a_setting_can_repair_a_scenario(folder: Path) -> None:
     (folder / "scenarios" / "good.yaml").write_text(
         "format: 1\nworkers: [w1, w2]\njobs: {a: {takes: 9m}}\nsettings: {stuck_timeout: 5m}\n"

@@ -199,6 +199,7 @@ def test_what_fails_without_an_explanation_is_counted(folder: Path, capsys: pyte
     assert lines[-1].endswith("FAIL: 1 unexplained")
 
 
+@pytest.mark.usefixtures("few_fresh_runs")
 def test_what_is_meant_is_left_out_by_name(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "20", "--looking-for"]
     assert main([*search, "concurrent_execution"]) == 1

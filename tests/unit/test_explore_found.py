@@ -28,6 +28,8 @@ from harness.run.verdict import Run
 from harness.scenario.reader import read_scenario_text
 from harness.wiring import open_engine
 
+pytestmark = pytest.mark.usefixtures("few_fresh_runs")
+
 SEARCH = ["--set", "stuck_timeout=5m", "--looking-for", "taken_back_early", "--runs", "50"]
 ENGINES = """
 from harness.adapters.memory import MemoryEngine

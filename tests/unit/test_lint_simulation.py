@@ -69,6 +69,7 @@ def test_each_queue_has_settings_of_its_own(
     assert "did you mean 'slow'?" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("few_fresh_runs")
 def test_a_search_takes_each_queue_in_turn_and_keeps_what_it_finds_on_each(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -125,6 +126,7 @@ def test_what_no_simulation_can_run_under_keeps_its_default(tmp_path: Path) -> N
     assert simulation_of(read_repository(write(tmp_path, files))).settings == Settings()
 
 
+@pytest.mark.usefixtures("few_fresh_runs")
 def test_the_search_fails_on_the_guides_settings_and_names_their_repair(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

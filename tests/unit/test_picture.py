@@ -188,6 +188,7 @@ def _commands(tmp_path: Path) -> Iterator[tuple[list[str], str]]:
     yield ["explore", "memory", *found], "What the search covered"
 
 
+@pytest.mark.usefixtures("few_fresh_runs")
 def test_run_and_explore_write_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, (command, told) in enumerate(_commands(tmp_path)):
         file = tmp_path / f"{number}.html"
