@@ -25,11 +25,15 @@ ORDINARY_SEED = {
     "expire-reads-first": 3,
     "documented-late-result-spreads": 2,
     "worker-beats-for-one": 2,
-    "completes-in-two-steps": 2,
     "dead-letter-forgotten-by-reaper": 3,
     "waiting-again-collides": 3,
+    "completes-in-two-steps": 2,
+    "cron-seconds-dropped": 3,
+    "serial-key-kept-at-max": 3,
+    "stale-blocked-by-own-slot": 3,
+    "release-forgotten": 3,
 }
-"""Whose first seed shows less than others of what they are planted for, or takes seconds longer."""
+"""Whose first seed shows less than others of what they are planted for, or takes several times as long."""
 DEFAULTS = Settings()
 RARE = frozenset(
     {

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, reproduce_failure, seed, settings
 from hypothesis.database import DirectoryBasedExampleDatabase
 from hypothesis.errors import Flaky
+from hypothesis.internal import observability
 from hypothesis.internal.observability import with_observability_callback
 from hypothesis.stateful import rule, run_state_machine_as_test
 from hypothesis.statistics import collector, describe_statistics
@@ -145,7 +146,8 @@ def test_a_rule_of_the_user_plays_steps_of_a_scenario_and_settings_may_decorate_
 
 
 @pytest.mark.slow
-def test_what_an_example_met_is_in_the_statistics_and_in_the_observations() -> None:
+def test_what_an_example_met_is_in_the_statistics_and_in_the_observations(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observability, "OBSERVABILITY_COLLECT_COVERAGE", False)  # it traces each line of ours
     told: list[Any] = []
     observed: list[Any] = []
     with collector.with_value(told.append), with_observability_callback(observed.append):

