@@ -53,6 +53,11 @@ def execute(arguments: argparse.Namespace) -> int:
     for name in names:
         split_name(name)
     if arguments.outcomes is not None:
+        if unused := [f"--{name}" for name in OF_CASES if getattr(arguments, name)]:
+            raise UsageError(
+                f"--outcomes prints a table of its own, and runs no cases: {', '.join(unused)} would do nothing",
+                hint="Leave it out, or --outcomes.",
+            )
         return _told_outcomes(names, arguments.outcomes)
     output = output_files(arguments, "json").get("json")
     levels = [Level(name) for name in arguments.level] or list(Level)
@@ -125,6 +130,8 @@ def _conformances(
 
 
 EVERY: Final = ""
+OF_CASES: Final = ("level", "cases", "json", "quiet", "without")
+"""Options of which only the cases of the suite take notice."""
 
 
 def _told_outcomes(names: list[str], only: str) -> int:

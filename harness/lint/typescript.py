@@ -569,11 +569,7 @@ class Constants:
     def target(self, specifier: str, module: Module) -> Module | None:
         """Find the module that an import leads to; None for what is not of this repository."""
         path = self.target_path(specifier, module.path)
-        if path is None:
-            return None
-        if path not in self.modules:
-            self.modules[path] = self.unread[path]()
-        return self.modules[path]
+        return None if path is None else self.module(path)
 
     def target_path(self, specifier: str, path: str) -> str | None:
         """Find the file that an import leads to: a relative path, an alias for the sources, another package here."""

@@ -89,3 +89,5 @@ def test_the_command_prints_a_table_or_the_story_of_one_case(capsys: pytest.Capt
     assert "memory, raise NUL: changed\n  fail (an error whose text holds U+0000): done\n" in capsys.readouterr().out
     assert main(["conform", "memory", "--outcomes", "raise nul"]) == 2
     assert "no such outcome: 'raise nul'" in capsys.readouterr().err
+    assert main(["conform", "memory", "--outcomes", "--json", "x.json", "--quiet"]) == 2
+    assert "runs no cases: --json, --quiet would do nothing" in capsys.readouterr().err
