@@ -164,6 +164,37 @@ def test_time_is_virtual_wherever_it_is_waited_for_and_other_fake_timers_are_ref
     }
 
 
+def test_a_process_that_ends_while_it_waits_for_its_run_is_replaced(tmp_path: Path) -> None:
+    script = """
+    const { IsolatedBodies, PLAYS } = packed("./isolated.cjs");
+    const { world } = packed("./world.cjs");
+    const plays = `const { EOL } = require("node:os");
+      const socket = require("node:net").connect(process.env.${PLAYS}).on("close", () => process.exit());
+      socket.on("data", (data) => {
+        const { play } = JSON.parse(String(data).trim().split(EOL).at(-1));
+        if (play !== undefined) socket.write(JSON.stringify({ played: play }) + EOL);
+      });`;
+    const bodies = new IsolatedBodies({ command: [process.execPath, "-e", plays], test: "t" });
+    const played = new Map();
+    const over = (number) => new Promise((go) => played.set(number, go));
+    world().connection = { send: ({ played: number }) => played.get(number)?.(number), passedOn: new Map(), number: 0 };
+    const first = over(1);
+    void bodies.play({ play: 1 });
+    const told = [await first];
+    while (bodies.waiting.length === 0) await new Promise(setImmediate);
+    const [spare] = bodies.waiting;
+    const gone = new Promise((go) => spare.once("close", go));
+    process.kill([...bodies.children].at(-1).pid, "SIGKILL");
+    await gone;
+    const second = over(2);
+    void bodies.play({ play: 2 });
+    told.push(await Promise.race([second, new Promise((go) => setTimeout(go, 2_000, "never"))]));
+    bodies.end();
+    process.stdout.write(JSON.stringify(told), () => process.exit());
+    """
+    assert packed(tmp_path, script) == [1, 2]
+
+
 def test_a_socket_of_udp_and_a_unix_socket_that_was_answered_are_nothing_to_wait_for(tmp_path: Path) -> None:
     script = f"""
     import dgram from "node:dgram";

@@ -97,7 +97,10 @@ class IsolatedBodies {
       pending = lines.pop();
       for (const line of lines) this.pass(socket, JSON.parse(line));
     });
-    socket.on("close", () => socket === this.at && this.ended(socket));
+    socket.on("close", () => {
+      this.waiting = this.waiting.filter((each) => each !== socket);
+      if (socket === this.at) this.ended(socket);
+    });
     socket.write(`${JSON.stringify({ hello: PROTOCOL, version })}\n`);
     this.waiting.push(socket);
     this.match();
