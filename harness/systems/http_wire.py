@@ -74,7 +74,11 @@ class HttpReader:
         if len(self._data) > LARGEST:
             self.problem = f"a message of more than {LARGEST >> 20} MiB"
             return
-        self.message = self._whole()
+        try:
+            self.message = self._whole()
+        except ValueError:
+            self.problem = "its length is no number"
+            return
         if self.message is None and self._ended:
             self.problem = "it ended in the middle of a message" if self._data else "it ended without a message"
 
@@ -88,7 +92,7 @@ class HttpReader:
         if headers.get("transfer-encoding", "").lower() == "chunked":
             body = _unchunked(rest)
         elif "content-length" in headers:
-            size = int(headers["content-length"])
+            size = _length(headers["content-length"], 10)
             body = rest[:size] if len(rest) >= size else None
         elif first.startswith("HTTP/"):
             body = rest if self._ended else None  # A response without a length goes on to the end.
@@ -103,12 +107,19 @@ def _unchunked(data: bytes) -> bytes | None:
         line, end, data = data.partition(b"\r\n")
         if not end:
             return None
-        size = int(line.partition(b";")[0] or b"0", 16)
+        size = _length(line.decode("latin-1").partition(";")[0].strip(), 16)
         if size == 0:
             return body
         if len(data) < size + 2:
             return None
         body, data = body + data[:size], data[size + 2 :]
+
+
+def _length(text: str, base: int) -> int:
+    """Read a length; int() alone takes a sign as well. Raises ValueError for anything else."""
+    if not text.isalnum():
+        raise ValueError(text)
+    return int(text, base)
 
 
 def request(method: str, path: str, *, host: str, headers: Mapping[str, str], body: Any = None) -> bytes:

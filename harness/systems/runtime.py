@@ -31,10 +31,10 @@ from harness.sim.kernel import Kernel
 from harness.sim.request import Elsewhere, Frame, Point, Request, Sleep, Wait
 from harness.systems.database import SystemDatabase
 from harness.systems.document import SystemFile, SystemFileError
-from harness.systems.http_wire import HttpMessage
+from harness.systems.http_wire import LARGEST, HttpMessage
 from harness.systems.http_wire import request as http_request
 from harness.systems.process import ProcessEnded, ProcessTimer, SystemProcess, programs_of
-from harness.systems.traffic import DatabaseSession, OutsideCall, ProcessRequest, Tag, changed_tables
+from harness.systems.traffic import DatabaseSession, HttpLink, OutsideCall, ProcessRequest, Tag, changed_tables
 
 RESTART: Final[Duration] = 5 * SECOND
 """How long a platform takes to bring a process back that died of itself."""
@@ -711,6 +711,8 @@ class SystemRun:
                     hears[link.descriptor] = link.arrive  # type: ignore[attr-defined]
         for descriptor in ready(hears, seconds=_SELECT_SECONDS)[0]:
             hears[descriptor]()
+        for process in moving:
+            _refuse_garbled(process)
 
     def _accept_call(self, process: SystemProcess) -> None:
         ours, _ = process.outside.accept()
@@ -851,6 +853,16 @@ class _ProcessTask(Actor):
         """Close what it was about to do; it is never resumed."""
         with suppress(Exception):
             self._steps.close()
+
+
+def _refuse_garbled(process: SystemProcess) -> None:
+    """Raise SystemFileError where it waits for an answer to what is no message: it would wait forever."""
+    for link in process.links:
+        if isinstance(link, HttpLink) and link.problem and not link.closed:
+            raise SystemFileError(
+                f"{process.program.kind.place}: {process.name} sends what is not HTTP/1.1: {link.problem}",
+                hint=f"Requests, answers and calls to `outside` are HTTP/1.1 messages of at most {LARGEST >> 20} MiB.",
+            )
 
 
 def _nothing() -> None:

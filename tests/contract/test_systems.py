@@ -726,6 +726,10 @@ MISBEHAVIOURS = {
     ),
     "it never listens": ("import time\nwhile True: time.sleep(60)", r"does not listen at the port that PORT names"),
     "it answers with an error": (HEALTHY.replace("200", "503"), r"answers GET / with 503"),
+    "it answers with no HTTP": (
+        HEALTHY.format("self.wfile.write(b'HTTP/1.1 200 OK\\r\\ncontent-length: many\\r\\n\\r\\n'); return"),
+        r"system.yaml:5: api sends what is not HTTP/1.1: its length is no number",
+    ),
     "it calls a host that is not named": (
         HEALTHY.format("import urllib.request; urllib.request.urlopen('https://elsewhere.example.com/')"),
         r"api: it connects to elsewhere.example.com:443, which `outside` does not name",

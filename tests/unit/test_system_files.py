@@ -277,6 +277,10 @@ def test_http_is_whole_only_once_all_of_it_is_there() -> None:
     chunked.take(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
     assert chunked.message is not None
     assert (chunked.message.status, chunked.message.body) == (200, b"abc")
+    for garbled in (b"content-length: many", b"content-length: -3", b"transfer-encoding: chunked\r\n\r\nzz"):
+        wrong = HttpReader()
+        wrong.take(b"HTTP/1.1 200 OK\r\n" + garbled + b"\r\n\r\nabc")
+        assert (wrong.message, wrong.problem) == (None, "its length is no number")
     torn = HttpReader()
     torn.take(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")
     torn.take(b"")
