@@ -150,10 +150,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _port(text: str) -> int:
-    number = int(text)
-    if not 0 <= number <= 65_535:
-        raise argparse.ArgumentTypeError(f"{number} is not a port: take one from 0 to 65535")
-    return number
+    if not (text.isascii() and text.isdecimal()) or int(text) > 65_535:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: take one from 0 to 65535")
+    return int(text)
 
 
 async def _migrate(config: Config, _options: argparse.Namespace) -> int:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from reference_impl.clock import NewId
 from reference_impl.config import Config
 from reference_impl.errors import InvalidJsonError, QueueError, UnknownToolError
-from reference_impl.json_values import encode, same_json
+from reference_impl.json_values import encode, is_storable, same_json
 from reference_impl.models import Enqueued, JsonValue, NewJob, ToolJob
 from reference_impl.store import Store
 from reference_impl.suggestion import did_you_mean
@@ -109,7 +109,7 @@ class JobQueue:
 
     async def get(self, job_id: str, *, owner: Owner) -> ToolJob:
         """Read one job of the owner. Raises `JobNotFoundError`, `NotOwnerError`."""
-        job = await self._store.get(job_id) if _storable(job_id) else None
+        job = await self._store.get(job_id) if is_storable(job_id) else None
         if job is None:
             raise JobNotFoundError(f"No job has the id {_shown(job_id)}: it never existed or its retention is over.")
         if not owner.owns(job):
@@ -181,7 +181,7 @@ def _require_owner(owner: Owner) -> None:
     if not owner.known:
         raise NotOwnerError("The request does not say who is asking: sign in, or send an x-session-id header.")
     for value in (owner.user_id, owner.session_id):
-        if value is not None and (len(value) > _LONGEST_OWNER or not _storable(value)):
+        if value is not None and (len(value) > _LONGEST_OWNER or not is_storable(value)):
             raise NotOwnerError(
                 f"{_shown(value)} is not a valid identity: at most {_LONGEST_OWNER} characters, without NUL."
             )
@@ -209,10 +209,6 @@ def _deeper_than(limit: int, value: JsonValue) -> bool:
         if not level:
             return False
     return True
-
-
-def _storable(text: str) -> bool:
-    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _shown(text: str) -> str:

@@ -340,10 +340,13 @@ def test_a_port_that_is_taken_is_named(setting: Setting) -> None:
     assert f"127.0.0.1:{port} cannot be listened on" in ended.stderr
 
 
-def test_wrong_usage_and_unusable_tools_are_refused(setting: Setting) -> None:
+def test_wrong_usage_and_unusable_tools_are_refused(setting: Setting, capsys: pytest.CaptureFixture[str]) -> None:
     environ = {**setting.environ, "USE_PGBOSS_WORKERS": "true"}
 
-    assert command("wrok", environ=environ).returncode == 2
+    for wrong, told in ((["wrok"], "'wrok'"), (["serve", "--port", "http"], "'http' is not a port: take one from")):
+        with pytest.raises(SystemExit, match="2"):
+            main(wrong)
+        assert told in capsys.readouterr().err
     ended = command("work", "--tools", "no.such.module", environ=environ)
     assert ended.returncode == 4
     assert "--tools no.such.module cannot be used" in ended.stderr
