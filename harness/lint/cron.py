@@ -12,8 +12,9 @@ from harness.lint.facts import Cron, Facts
 
 START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 """A Monday; expressions are judged from here on, so that the answer is the same on every day."""
-MOST_RUNS: Final = 1500
-WEEK: Final = timedelta(days=8)
+DAYS: Final = 366
+"""Of the year that begins there."""
+TWO_DAYS: Final = timedelta(days=2)
 DAY_SECONDS: Final = 86_400.0
 DEFAULT_PERIOD_SECONDS: Final = 60.0
 FIELDS: Final = 5
@@ -77,18 +78,21 @@ def period_seconds(schedule: str) -> float | None:
     """Return the longest time between two runs, a day where that is longer; None where it is no expression."""
     if problem_of(schedule) is not None:
         return None
-    runs = CronSim(schedule, START)
-    longest, before, count = 0.0, START, 0
-    try:
-        for moment in runs:
-            if count:
-                longest = max(longest, (moment - before).total_seconds())
-            before, count = moment, count + 1
-            if count > MOST_RUNS or moment - START > WEEK:
-                break
-    except CronSimError:
+    minute, hour, *days = schedule.split()
+    if not _every_day(days):
         return DAY_SECONDS
-    return min(longest, DAY_SECONDS) if longest else DAY_SECONDS
+    runs = CronSim(f"{minute} {hour} * * *", START)
+    before, longest = next(runs), 0.0
+    while before - START < TWO_DAYS:
+        moment = next(runs)
+        before, longest = moment, max(longest, (moment - before).total_seconds())
+    return longest
+
+
+def _every_day(days: list[str]) -> bool:
+    """Tell whether the day of the month, the month and the day of the week leave out no day of a year."""
+    runs = CronSim(f"0 0 {' '.join(days)}", START)
+    return all(next(runs, None) == START + timedelta(days=number) for number in range(1, DAYS + 1))
 
 
 def is_maintenance(cron: Cron) -> bool:

@@ -352,6 +352,8 @@ def test_intervals_are_read_as_seconds(text: str, seconds: float | None) -> None
         ("0 8-17 * * *", 54_000),
         ("0 8-17 * * mon-fri", 86_400),
         ("5/10 * * * *", 600),
+        ("*/2 * * * mon-fri", 86_400),
+        ("*/2 * 1-31 1-12 *", 120),
     ],
 )
 def test_a_schedule_says_how_far_apart_runs_are_at_most(schedule: str, seconds: float) -> None:
