@@ -213,6 +213,8 @@ class Script:
 
 
 ENDLESS = Limits(steps=1 << 60)
+REST_STEPS = 100_000
+"""Within so many steps a run that is healed has come to its rest."""
 
 
 class Stepped(UsageError):
@@ -392,7 +394,7 @@ class Rig:
             self.enter(state)
         session, kernel = self.session, self.kernel
         self.script.load(())
-        kernel.step_limit = kernel.steps + self._rest_limit()
+        kernel.step_limit = kernel.steps + REST_STEPS
         try:
             session.rest()
         finally:
@@ -401,14 +403,7 @@ class Rig:
             kernel.interferences = list(self.interferences)
             kernel.free_order = True
             kernel.choices = self.script
-            self._lost_track()
-
-    def _rest_limit(self) -> int:
-        return 100_000
-
-    def _lost_track(self) -> None:
-        """Note that nothing is where it was."""
-        self._at = None
+            self._at = None  # Nothing is where it was.
 
     # looking --------------------------------------------------------------------------------------------------------
 

@@ -516,10 +516,11 @@ def _other_picks(move: Move, asked: Asked) -> list[Move]:
 REPLAYED = Limits(steps=20_000)
 
 
-def walk(path: Path, scenario: Scenario, engine: Engine, explorer: Explorer) -> Run:
-    """Do the run that a path leads to, from an empty queue to its verdict; its tape is part of it."""
-    choices = Script(path, jitters=explorer.scope.jitters)
-    session = Session(scenario, engine=engine, choices=choices, faults=explorer.scope.faults, limits=REPLAYED)
+def run_to(node: int, explorer: Explorer) -> Run:
+    """Do the run that leads to a node, from an empty queue to its verdict; its tape is part of it."""
+    scope, choices = explorer.scope, Script(explorer.path(node), jitters=explorer.scope.jitters)
+    scenario, engine = explorer.scenario_of(node), explorer.engine
+    session = Session(scenario, engine=engine, choices=choices, faults=scope.faults, limits=REPLAYED)
     session.kernel.every_turn = True
     return session.run()
 
@@ -530,9 +531,8 @@ def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -
     Raises Unfaithful where the anomaly does not show when the run is done from the start.
     """
     engine, anomaly = explorer.engine, sighting.anomaly
-    scenario = explorer.scenario_of(sighting.node)
-    run = walk(explorer.path(sighting.node), scenario, engine, explorer)
-    scenario = replace(scenario, tape=run.tape)
+    run = run_to(sighting.node, explorer)
+    scenario = replace(explorer.scenario_of(sighting.node), tape=run.tape)
     if anomaly in run.found:
         run = Session(scenario, engine=engine, limits=REPLAYED).run()
     if anomaly not in run.found:
