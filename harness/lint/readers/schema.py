@@ -214,8 +214,15 @@ def _default(path: str, table: str, name: str, tokens: Sequence[Token], facts: F
 
 
 _CLOCK: Final = re.compile(r"^(?P<hours>\d+):(?P<minutes>\d\d)(?::(?P<seconds>\d\d(?:\.\d+)?))?$")
-_SPAN: Final = re.compile(r"(?P<count>\d+(?:\.\d+)?)\s*(?P<unit>[a-z]+)")
-_SPANS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_SPAN: Final = re.compile(
+    r"(?P<count>\d+(?:\.\d+)?)\s*(?:(?P<us>us|usecs?|microseconds?)|(?P<ms>ms|msecs?|milliseconds?)|(?P<s>s|secs?|seconds?)"
+    r"|(?P<m>m|mins?|minutes?)|(?P<h>h|hrs?|hours?)|(?P<d>d|days?)|(?P<w>w|weeks?)|(?P<mon>mons?|months?)|(?P<y>y|yrs?|years?))"
+    r"(?![a-z])"
+)
+_SPANS: Final = {
+    "us": 1e-6, "ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800, "mon": 2_592_000, "y": 31_557_600,
+}  # fmt: skip
+"""In seconds; a month and a year as long as PostgreSQL takes them to be."""
 
 
 def scalar_of(tokens: Sequence[Token]) -> str | float | bool | None:
@@ -243,7 +250,7 @@ def interval_seconds(text: str) -> float | None:
     found = list(_SPAN.finditer(text.strip().lower()))
     if not found or re.sub(_SPAN, "", text.strip().lower()).strip():
         return None
-    return sum(float(part["count"]) * _SPANS.get(part["unit"][0], 0) for part in found)
+    return sum(float(part["count"]) * _SPANS[part.lastgroup or ""] for part in found)
 
 
 def _alter(path: str, tokens: list[Token], facts: Facts) -> None:
