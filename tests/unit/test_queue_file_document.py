@@ -24,7 +24,10 @@ from harness.adapters.queue_file.rows import RowReader
 from harness.adapters.queue_file.statement import QueueFileError, SqlSource, read_statements
 from harness.adapters.queue_file.verbs import STALE, VerbResult, settled, stops
 from harness.cli import main
+from harness.errors import UsageError
 from harness.history.outcome import DONE
+from harness.model.duration import MINUTE, SECOND
+from harness.model.settings import Settings
 from harness.port import spoken
 from harness.scenario.document import read_document
 
@@ -117,6 +120,33 @@ def test_a_delay_that_each_job_is_sent_with_is_not_fixed_and_what_the_cases_word
     assert differences["crashes/before_completing"].startswith(f"{path}:10: ")
     assert differences["maintenance/rescues_stuck_job"].startswith(f"{path}:9: ")
     assert "crashes/every_attempt_crashes" not in differences, "its error may have any words"
+
+
+@pytest.mark.parametrize(
+    ("lease", "beats", "kept"),
+    [
+        (":lease", "30s", Settings(heartbeat_interval=MINUTE)),
+        ("'90s'", "30s", Settings(lease=90 * SECOND, heartbeat_interval=30 * SECOND)),
+        ("'90s'", "0s", Settings(lease=90 * SECOND, heartbeat_interval=MINUTE)),
+    ],
+)
+def test_heartbeats_that_keep_a_lease_written_into_the_sql_are_as_the_file_says(
+    lease: str, beats: str, kept: Settings, tmp_path: Path
+) -> None:
+    path = tmp_path / "q.yaml"
+    path.write_text(
+        "format: 1\nqueue: q\nschema: |\n  CREATE TABLE jobs (id text, until interval);\n"
+        f"settings: {{lease: 90s, job_timeout: 10m, heartbeat_interval: {beats}}}\n"
+        f"enqueue: INSERT INTO jobs VALUES (:job)\nclaim: UPDATE jobs SET until = {lease} RETURNING id\n"
+        "complete: SELECT 1\nfail: SELECT 1\nheartbeat: SELECT 1\ntakes_back: never\n"
+        "jobs: SELECT id, 'PENDING' AS status, 0 AS attempts FROM jobs\n"
+    )
+    contract = read_queue_file(str(path)).contract(frozenset())
+    held = contract.held(Settings(heartbeat_interval=MINUTE))
+    assert (held.lease, held.heartbeat_interval) == (kept.lease, kept.heartbeat_interval)
+    if beats != "0s" and lease != ":lease":
+        with pytest.raises(UsageError, match="change it there, or take :lease in the statements"):
+            contract.refuse({"heartbeat_interval": 0})
 
 
 @pytest.mark.parametrize(

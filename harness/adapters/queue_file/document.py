@@ -82,7 +82,7 @@ MEANINGS: Final[Mapping[str, Status]] = {str(status): status for status in Statu
 """What statuses mean that are called as the harness calls them."""
 OPEN_STATUS: Final = "TODO_"
 """What a draft writes before a meaning whose status it does not know, in place of that status."""
-_PARAMETERS: Final = {"job_timeout": "lease", "batch_size": "limit"}
+_PARAMETERS: Final = {"job_timeout": "lease", "heartbeat_interval": "lease", "batch_size": "limit"}
 """The parameter that a statement takes for a setting, where the two are not called the same."""
 _SQL: dict[str, Any] = {"type": "string", "minLength": 1, "contentMediaType": "application/sql"}
 Sql = Annotated[Text, Field(min_length=1), WithJsonSchema(_SQL)]
@@ -210,6 +210,8 @@ class QueueFile:
         names = {name for name in ("lease", "max_attempts", "retention") if not self.asks(name)}
         if "lease" in names:  # no worker may run for longer than its lease, which is as the file says
             names.add("job_timeout")
+            if self.settings.heartbeat_interval:  # nor go on without the heartbeats that keep it
+                names.add("heartbeat_interval")
         if not self.asks("limit", "claim"):
             names.add("batch_size")
         if not self.asks("delay", "fail"):
