@@ -41,7 +41,10 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "write a new kind of job: processor, registration, worker list, test, scenario",
     ),
     "examples": ("harness.cli.project_commands:examples", "write runnable examples into a folder"),
-    "explain": ("harness.cli.explain_command:explain", "explain an anomaly, a rule, a fault or a wrong queue"),
+    "explain": (
+        "harness.cli.explain_command:explain",
+        "explain an anomaly, a rule, a fault, a setting or another word on the screen",
+    ),
     "docs": ("harness.cli.explain_command:docs", "print the docs as one Markdown text, or one page of them"),
     "serve": ("harness.cli.serve_command", "run the harness for a test in another language, such as TypeScript"),
     "schema": (

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from harness.documentation import about, documentation, split
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean
-from harness.faults import kinds
+from harness.faults import FaultKind, kinds
 from harness.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invariant
 from harness.invariants.property import Guarantee
 from harness.lint.catalogue import RULES
 from harness.lint.finding import Rule
 from harness.mistakes.catalogue import CATALOGUE as MISTAKES
+from harness.model.settings import Settings
+from harness.report.screen import setting_text
+from harness.scenario.schema import SettingsPart, sentences
 
 WIDTH: Final = 80
 REPAIRS: Final[Mapping[Guarantee, str]] = {
@@ -75,13 +79,16 @@ OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
 def configure_explain(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", help="an anomaly, an invariant, a rule of check, a fault, or a wrong queue"
+        "name",
+        nargs="*",
+        metavar="NAME",
+        help="an anomaly, an invariant, a rule of check, a fault, a wrong queue, a setting, or a word of the glossary",
     )
 
 
 def execute_explain(arguments: argparse.Namespace) -> int:
     """Print what is known of a name; without one, the names."""
-    print("\n".join(_names() if arguments.name is None else explained(arguments.name)))
+    print("\n".join(explained(" ".join(arguments.name)) if arguments.name else _names()))
     return int(ExitCode.PASS)
 
 
@@ -109,9 +116,7 @@ def explained(name: str) -> list[str]:
             *_told(f"It shows: {shows}."),
             f"See it: job-harness explore memory+{name}",
         ]
-    fault = next(
-        (kind for kind in faults.values() if name == kind.id or any(p.words.strip() == name for p in kind.words)), None
-    )
+    fault = next((kind for kind in faults.values() if name in _words_for(kind)), None)
     if fault is not None:
         words = ", ".join(f"`{phrase}`" for phrase in fault.words)
         return [
@@ -121,11 +126,62 @@ def explained(name: str) -> list[str]:
             f"On a tape: {words}",
             f"Steps of a scenario: {fault.step}",
         ]
-    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *faults]
+    glossary = dict(_glossary())
+    if name in Settings.names():
+        return list(_setting(name, glossary.get(name)))
+    if term := next((glossary[word] for word in _singular(name) if word in glossary), None):
+        return [*_headed(term.name, "a word of the glossary"), *_told(term.meaning)]
+    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *faults, *Settings.names(), *glossary]
     raise UsageError(
         f"nothing is called {name!r}{did_you_mean(name, known)}",
-        hint=f"{available(known, near=name)} `job-harness explain` lists the names.",
+        hint=f"{available(known, near=name)} `job-harness explain` lists the names; "
+        f"`job-harness docs --find {shlex.quote(name)}` searches the docs.",
     )
+
+
+def _words_for(kind: FaultKind) -> Iterator[str]:
+    """List what a fault is called: by its id, on a tape, and where a search counts it."""
+    yield kind.id
+    yield from (phrase.words.strip() for phrase in kind.words)
+    yield from kind.nouns
+
+
+def _setting(name: str, term: _Term | None) -> Iterator[str]:
+    yield from _headed(name, f"a setting (default: {setting_text(name, getattr(Settings(), name))})")
+    yield from _told(sentences()[SettingsPart.__name__][name])
+    if term is not None:
+        yield from _told(f"In the glossary: {term.meaning[0].lower()}{term.meaning[1:]}")
+    yield ""
+    yield from _told(f"Set it: under `settings` of a scenario, a queue file or a system file; or --set {name}=VALUE")
+
+
+class _Term(NamedTuple):
+    """A row of the glossary."""
+
+    name: str
+    meaning: str
+
+
+def _glossary() -> Iterator[tuple[str, _Term]]:
+    """Return the words of the glossary, and the other words for the same thing, each with its row."""
+    terms = _terms()
+    for term in terms:
+        also = re.search(r"\b[Aa]lso ((?:[\w-]+ ?)+(?:, (?:[\w-]+ ?)+)*)$", term.meaning)
+        yield from ((word, term) for word in (also[1].split(", ") if also else ()))
+    for term in terms:  # a row of its own outweighs another word for something else
+        yield from ((word.lower(), term) for word in term.name.split(", "))
+
+
+def _terms() -> list[_Term]:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", split(documentation()).get("glossary", ""), re.MULTILINE)
+    plain = ((name.replace("`", ""), re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", meaning)) for name, meaning in rows)
+    return [_Term(name, meaning[0].upper() + meaning[1:]) for name, meaning in plain if name not in ("term", "---")]
+
+
+def _singular(name: str) -> tuple[str, ...]:
+    """Return what the glossary may call it: what is written here as there, in lower case, or as one of several."""
+    word = name.lower()
+    return (word, word.removesuffix("s"), re.sub(r"ies$", "y", word), re.sub(r"es$", "", word))
 
 
 def _anomaly(invariant: Invariant, kind: AnomalyKind) -> Iterator[str]:
@@ -195,6 +251,8 @@ def _names() -> Iterator[str]:
         ("rules of check", RULES),
         ("faults", kinds()),
         ("wrong queues", MISTAKES),
+        ("settings", Settings.names()),
+        ("words of the glossary", [term.name for term in _terms()]),
     ):
         yield f"{what}:"
         yield from textwrap.wrap(

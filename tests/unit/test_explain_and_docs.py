@@ -17,9 +17,10 @@ from harness.invariants import ANOMALIES, CATALOGUE
 from harness.invariants.property import Guarantee
 from harness.lint.catalogue import RULES
 from harness.mistakes.catalogue import CATALOGUE as MISTAKES
+from harness.model.settings import Settings
 from tests.docs import pages
 
-NAMES = [*ANOMALIES, *OF_A_TEST, *(each.id for each in CATALOGUE), *RULES, *kinds(), *MISTAKES]
+NAMES = [*ANOMALIES, *OF_A_TEST, *(each.id for each in CATALOGUE), *RULES, *kinds(), *MISTAKES, *Settings.names()]
 
 
 def test_every_name_has_an_explanation_that_fits_a_screen() -> None:
@@ -35,8 +36,31 @@ def test_what_repairs_is_said_of_every_guarantee() -> None:
     assert "Give each claim a token" in "\n".join(explained("stale_complete"))
 
 
-def test_the_words_of_a_tape_lead_to_their_fault() -> None:
-    assert explained("lose reply")[0].startswith("lost_message: ")
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("lose reply", "lost_message: "),  # on a tape
+        ("late wake-ups", "lateness: "),  # where a search counts them
+        ("situations", "situation: "),
+        ("Sessions", "session: "),
+        ("gated", "statement gating: "),
+        ("visibility timeout", "lease: "),
+        ("retries", "retry: "),
+        ("CANCELLED", "COMPLETED, FAILED, CANCELLED: "),
+    ],
+)
+def test_words_on_a_screen_lead_to_what_they_mean(words: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *words.split()]) == 0
+    assert capsys.readouterr().out.startswith(found)
+
+
+def test_a_setting_says_what_it_does_and_what_it_is_unless_set() -> None:
+    assert explained("heartbeat_interval")[:3] == [
+        "heartbeat_interval: a setting (default: 0s)",
+        "",
+        "A worker extends its leases this often; null or 0: never.",
+    ]
+    assert "visibility timeout" in "\n".join(explained("lease"))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
