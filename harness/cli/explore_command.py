@@ -25,6 +25,7 @@ from harness.cli.search import (
     progress_bar,
     queues_to_search,
     refuse_blindness,
+    usual_settings,
 )
 from harness.errors import ExitCode, UsageError, clipped
 from harness.exhaust.scope import bounds
@@ -235,7 +236,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
         _unshown(campaign)
         _trouble(campaign, plan.steps)
     else:
-        _nothing(campaign, plan.settings, seconds, plan.steps, plan.shard)
+        _nothing(campaign, plan, seconds, usual_settings(engine))
         print_judges(engine)
     if not arguments.quiet and (not campaign.findings or plan.keep_going):
         lines = campaign_lines(campaign, engine.info.capabilities, whole=arguments.coverage)
@@ -373,14 +374,16 @@ def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
     return _spent(campaign, seconds) if campaign.runs == finding.runs else f"run {finding.runs}"
 
 
-def _nothing(campaign: Campaign, settings: Settings, seconds: float, steps: int, shard: Shard) -> None:
+def _nothing(campaign: Campaign, plan: CampaignPlan, seconds: float, usual: tuple[Settings, str]) -> None:
+    default, called = usual
+    shard = plan.shard
     print(_headline(campaign, seconds))
     _unshown(campaign)
-    _trouble(campaign, steps)
+    _trouble(campaign, plan.steps)
     if not campaign.runs and shard.of > 1:
         print(f"Part {shard.index} of {shard.of} has no runs: {STRETCH} at a time go to one part. Take fewer parts.")
-    for name, (value, default) in changed_settings(settings).items():
-        print(f"  {name} was {value} (default {default})")
+    for name, (value, other) in changed_settings(plan.settings, default=default).items():
+        print(f"  {name} was {value} ({called} {other})")
     if campaign.verdict is Verdict.PASS:
         print("This is a sample, not a proof: another seed looks at other runs.")
 

@@ -46,7 +46,7 @@ from harness.report.screen import (
 )
 from harness.run.play import uncovered_capabilities
 from harness.run.verdict import Run
-from harness.scenario.scenario import Scenario, without_maintenance
+from harness.scenario.scenario import DEFAULTS, Scenario, without_maintenance
 from harness.wiring import (
     SESSIONS,
     WITHOUT,
@@ -311,6 +311,12 @@ def _has_sessions(target: str, file_sessions: bool) -> bool:
     return file_sessions and is_queue_file(target) and not is_system_file(target)
 
 
+def usual_settings(engine: Engine) -> tuple[Settings, str]:
+    """Return the settings that are no news, and what they are called: those in the user's own file, or the defaults."""
+    own = engine.info.settings if engine.info.contract.file else None
+    return (DEFAULTS, "default") if own is None else (own, "in the file")
+
+
 def changed(settings: Settings, arguments: argparse.Namespace, engine: Engine) -> Settings:
     """Return the settings with what `--set` changes.
 
@@ -514,12 +520,15 @@ class FindingPresenter:
         run, unasked = self._explained(finding)
         source = self.source(finding)
         statement = _statement(source)
+        default, usual = usual_settings(self.engines.get(self.name))
         lines = first_screen(
             run,
             title=f"{finding.anomaly} on {without_sessions(self.name)}",
             replay=command,
             written=f"{written} (on the wrong queue {mistake})" if written and mistake else written,
             lead=finding.anomaly,
+            default=default,
+            usual=usual,
             height=HEIGHT - LINES_BELOW,
         )
         notes = [f"Not written: {problem}"] if problem else []

@@ -11,6 +11,7 @@ import shlex
 import textwrap
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple
 
@@ -161,8 +162,9 @@ def rows_of(
     """Return at most `most` rows in the order of the history; with no job, of all jobs.
 
     `others` are jobs that it is about too: their rows begin with their names; where there is no job, all end in one.
-    The last event, faults, changes of the job and, where the last event is a side effect, those of its name outlive the
-    rest when there are too many; later ones outlive earlier. With `beside`, rows that are left go to all other jobs.
+    The last event, the change of status that it met, faults, changes of the job and, where the last event is a side
+    effect, those of its name outlive the rest when there are too many; later ones outlive earlier. With `beside`, rows
+    that are left go to all other jobs.
     """
     last = len(history) - 1 if until is None else until
     events = history.events[: last + 1]
@@ -198,7 +200,8 @@ def _gravest(rows: list[Row], history: History, last: int, most: int) -> list[Ro
     shown = history.events[last]
     again = shown.name if isinstance(shown, Effect) else None
     weights = {row.place: 4 if _is_effect(history.events[row.place], again) else row.weight for row in rows}
-    ranked = sorted(rows, key=lambda row: (row is not final, -weights[row.place], -row.place))
+    met = next((row for row in reversed(rows[:-1]) if _is_change_of(history.events[row.place], shown)), final)
+    ranked = sorted(rows, key=lambda row: (row is not final, row is not met, -weights[row.place], -row.place))
     return sorted(ranked[:most], key=lambda row: row.place)
 
 
@@ -220,6 +223,13 @@ def _in_vain(events: Sequence[Event], job: JobId | None, about: set[JobId] | Non
                 text = _named(f"{event.verb} done, nothing changed", event.job, job)
                 rows.append(Row(event.at, event.actor, text, index, 3))
     return rows
+
+
+def _is_change_of(event: Event, last: Event) -> bool:
+    """Whether it gave the job of the last event the status in which that found it."""
+    if not isinstance(event, Observed) or not isinstance(last, Observed) or event.job != last.job:
+        return False
+    return event.before is not None and (event.after is None or event.before.status is not event.after.status)
 
 
 def _is_effect(event: Any, name: str | None) -> bool:
@@ -376,6 +386,7 @@ def first_screen(
     file: str = "",
     lead: str = "",
     default: Settings = DEFAULTS,
+    usual: str = "default",
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> list[Line]:
@@ -383,20 +394,20 @@ def first_screen(
 
     `title` says what was run, `replay` is the command that shows it again, `written` the file that was written for it,
     `file` the one that it was read from, `lead` the anomaly that it is about: the gravest, unless said; `default` the
-    settings that are no news.
+    settings that are no news, and `usual` what they are called.
     """
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
     foot = [Line(text) for text in _command(replay, width)] if replay else []
     foot += [Line(text) for text in wrap("Written: ", written, width=width, lines=2)] if written else []
     foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
-    causes = causes_of(run, lead, width=width, default=default, also=1)
+    causes = causes_of(run, lead, width=width, default=default, usual=usual, also=1)
     free = height - len(head) - len(foot) - 2
     table = _table(run, width, min(MOST, free - len(causes) - 1), lead)
     table += _cut_error(run, table, lead, width, min(3, free - len(table) - len(causes)))
     table += _raised(run, lead, width, min(2, free - len(table) - len(causes)))
     spare = free - len(table) - len(causes)
-    causes = causes_of(run, lead, width=width, default=default, also=max(1, 1 + spare))
+    causes = causes_of(run, lead, width=width, default=default, usual=usual, also=max(1, 1 + spare))
     return [*head, Line(""), *table, Line(""), *causes, *foot][:height]
 
 
@@ -479,7 +490,7 @@ def timeline(
     """Return what happened as at most `most` rows, one column for each actor; without `job`, to all jobs.
 
     With `beside`, rows that the job leaves show the other jobs. `names` are what some actors are called in the place
-    of their own names.
+    of their own names. `…` before a time: rows are left out here.
     """
     job = job or _only_job(history, until)
     rows = rows_of(history, job=job, others=others, beside=beside, until=until, most=max(1, most))
@@ -488,13 +499,25 @@ def timeline(
     rows = [row._replace(actor=(names or {}).get(row.actor, row.actor)) for row in rows]
     if not rows:
         return [Line("Nothing happened.")]
+    every = rows_of(history, job=job, others=others, until=until, most=len(history))
+    marked = _with_gaps(rows, every)
     columns = _columns(rows)
     about = "" if job is None else f"job {job}"
-    times = max(8, min(len(about), LONGEST_JOB) + 1, max(len(moment(row.at)) for row in rows) + 1)
+    times = max(8, min(len(about), LONGEST_JOB) + 1, max(map(len, marked)) + 1)
     cell = (width - times) // len(columns)
     cells = [(about, times), *((one_line(name), cell) for name in columns)]
     header = "".join(pad(text, width - 1) + " " for text, width in cells)  # A name that is cut touches no other.
-    return [Line(header.rstrip(), "bold"), *(_row_line(row, columns, times, cell) for row in rows)]
+    lines = [_row_line(row, columns, pad(time, times), cell) for row, time in zip(rows, marked, strict=True)]
+    return [Line(header.rstrip(), "bold"), *lines]
+
+
+def _with_gaps(rows: Sequence[Row], every: Sequence[Row]) -> list[str]:
+    """Return the times of rows, marked where rows before them are left out that are more than detail."""
+    shown = {row.place for row in rows}
+    left_out = [row.place for row in every if row.place not in shown and row.weight > 1]
+    bounds = pairwise([-1, *(row.place for row in rows)])
+    gaps = [any(low < place < high for place in left_out) for low, high in bounds]
+    return [f"…{moment(row.at)}" if gap else moment(row.at) for row, gap in zip(rows, gaps, strict=True)]
 
 
 def _only_job(history: History, until: int | None) -> JobId | None:
@@ -555,12 +578,12 @@ def _columns(rows: list[Row]) -> list[str]:
     return [*(name for name in told if name in kept), "others"]
 
 
-def _row_line(row: Row, columns: list[str], times: int, cell: int) -> Line:
+def _row_line(row: Row, columns: list[str], time: str, cell: int) -> Line:
     alone = row.actor in columns
     column = columns.index(row.actor) if alone else len(columns) - 1
     named = alone or row.text.startswith(f"{row.actor}: ")
     text = one_line(row.text if named else f"{row.actor} {row.text}")
-    cells = pad(moment(row.at), times) + " " * (cell * column)
+    cells = time + " " * (cell * column)
     # The last thing in its line may run on into the empty columns beside it.
     return Line((cells + clip(text, cell * (len(columns) - column))).rstrip())
 
@@ -585,14 +608,20 @@ UNBROKEN = 10_000
 
 
 def causes_of(
-    run: Run, lead: str = "", *, width: int = UNBROKEN, default: Settings = DEFAULTS, also: int = 1
+    run: Run,
+    lead: str = "",
+    *,
+    width: int = UNBROKEN,
+    default: Settings = DEFAULTS,
+    usual: str = "default",
+    also: int = 1,
 ) -> list[Line]:
     """Return what stands below the rows: what it took, under which settings, what fixes it, and what else showed.
 
     What else showed is explained where that takes at most `also` lines.
     """
     causes = [] if run.elsewhere else _causes(run, width)
-    return [*causes, *_settings(run, width, default), *_fixes(run, width), *_also(run, width, lead, also)]
+    return [*causes, *_settings(run, width, default, usual), *_fixes(run, width), *_also(run, width, lead, also)]
 
 
 def _orders(causes: Sequence[Cause]) -> list[str]:
@@ -633,11 +662,11 @@ def _step_text(step: Step) -> str:
     return f"{step.text} (line {step.line})" if step.line else step.text
 
 
-def _settings(run: Run, width: int, default: Settings) -> list[Line]:
+def _settings(run: Run, width: int, default: Settings, usual: str) -> list[Line]:
     changed = changed_settings(run.scenario.settings, default=default)
     if not changed:
         return []
-    words = ", ".join(f"{name} {value} (default {usual})" for name, (value, usual) in changed.items())
+    words = ", ".join(f"{name} {value} ({usual} {other})" for name, (value, other) in changed.items())
     return [Line(text) for text in wrap("Settings: ", words, width=width, lines=2)]
 
 

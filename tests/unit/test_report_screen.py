@@ -7,27 +7,30 @@ import re
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.audit.evidence import blank
+from harness.cli.search import usual_settings
 from harness.errors import EnvironmentUnavailable, ExitCode
 from harness.history.event import Fault, History, Observed
+from harness.model.duration import SECOND
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
-from harness.port import EngineClocks
+from harness.port import Contract, Engine, EngineClocks
 from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
 from harness.report.case import Case, exit_code_of
 from harness.report.ci import case_results, github_annotations, junit_xml, xml_text
 from harness.report.json_report import json_report
-from harness.report.screen import HEIGHT, WIDTH, first_screen, rows_of, screen_text
+from harness.report.screen import HEIGHT, WIDTH, first_screen, rows_of, screen_text, timeline
 from harness.report.summary import case_screen, replay_of, summary
 from harness.run.play import play
 from harness.run.verdict import Run
 from harness.scenario.reader import controlled, read_scenario_text
-from harness.scenario.scenario import FOUND, Control, Scenario
+from harness.scenario.scenario import DEFAULTS, FOUND, Control, Scenario
 from harness.sim.choices import Deviation
 from harness.wiring import open_engine
 
@@ -145,6 +148,35 @@ def test_a_late_report_that_was_refused_outlives_how_the_job_came() -> None:
     few = [row.text for row in rows_of(history, job="a", most=len(every) - every.index("ends: success"))]
     assert "complete refused" in few
     assert "enqueues" not in few
+
+
+def test_what_the_last_change_met_outlives_faults_and_rows_left_out_are_marked() -> None:
+    def changed(at: int, verb: str, before: Status | None, after: Status) -> Observed:
+        was = None if before is None else blank("a", before)
+        return Observed(at * SECOND, "w1", verb, "a", was, blank("a", after), at)
+
+    history = History(
+        [
+            changed(0, "enqueue", None, Status.PENDING),
+            changed(1, "claim", Status.PENDING, Status.PROCESSING),
+            changed(2, "expire", Status.PROCESSING, Status.PENDING),
+            *(Fault(3 * SECOND, "w1", "pause", {"at": f"step {nth}", "for": 1}) for nth in range(4)),
+            changed(4, "complete", Status.PENDING, Status.COMPLETED),
+        ]
+    )
+    lines = [line.text.split()[:2] for line in timeline(history, most=3)]
+    assert lines[1:] == [["…t+2s", "takes"], ["…t+3s", "PAUSES"], ["t+4s", "completes"]]
+    assert "…" not in screen_text(timeline(history, most=8))
+
+
+def test_settings_of_the_users_own_file_are_no_news() -> None:
+    run = run_of(STUCK)
+    info = replace(MemoryEngine().info, settings=run.scenario.settings, contract=Contract(file="queue.yaml"))
+    default, usual = usual_settings(cast("Engine", SimpleNamespace(info=info)))
+    assert "Settings:" not in screen_text(first_screen(run, default=default, usual=usual))
+    other = screen_text(first_screen(run, default=default.changed(lease=90 * SECOND), usual=usual))
+    assert "Settings: lease 11m (in the file 1m30s)\n" in other
+    assert usual_settings(MemoryEngine()) == (DEFAULTS, "default")
 
 
 def test_a_side_effect_of_two_jobs_is_told_of_both_and_outlives_their_other_rows() -> None:
