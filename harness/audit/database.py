@@ -158,7 +158,8 @@ def _explained(table: DescribedTable | None = None) -> Iterator[None]:
 def _where_else(table: DescribedTable | None) -> str:
     """Say what may fit where a description does not."""
     if table is not None and table.path:
-        return "Correct `table` or `columns` in that file, or name the database that has them with --database."
+        wrong = "`table` or `columns`" if table.table else "the SELECT of `jobs`"
+        return f"Correct {wrong} in that file, or name the database that has them with --database."
     if table is None:
         return ""
     known = {name: job_table(name) for name in known_tables()}

@@ -7,7 +7,7 @@ what is not described is unknown. A table whose rows have a time `at` has a row 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -313,6 +313,14 @@ def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
         deletes=part.deleted is not None,
         time_zone=part.time_zone,
     )
+
+
+def shown_table(
+    name: str, select: str, *, columns: Collection[str], key: str, status: Mapping[str, Status], path: str
+) -> DescribedTable:
+    """Return what a SELECT shows that calls its columns as descriptions do; `key` is unique for each row."""
+    shown = {column: f"job.{column}" for column in COLUMNS if column in columns and column not in ("at", "partner")}
+    return DescribedTable(name, "", f"({select})", {**shown, "id": f"job.{key}"}, status, path)
 
 
 def _problems(part: DescribedTablePart, document: YamlDocument) -> list[Problem]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shlex
 import xml.etree.ElementTree as ElementTree
 from typing import Any
 from urllib.parse import quote
@@ -117,14 +118,25 @@ def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
     if code is ExitCode.INCONCLUSIVE and not examination.covered:
         return [
             Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
-            Line("Name the folder that has the code of the worker. For a queue in tables of your own, let"),
-            Line("`job-harness init --queue SCHEMA` draft a queue file (docs/queue_files.md), and check that."),
+            *map(Line, _where_to_look(examination)),
         ]
     word, style = {ExitCode.FAIL: ("FAIL", "bold red"), ExitCode.PASS: ("pass", "green")}.get(
         code, ("inconclusive", "yellow")
     )
     among = "" if told and code is ExitCode.FAIL else f" among {examination.inventory}"
     return [Line(f"{word}: {', '.join(told) or 'no contradiction'}{among}; {files}", style)]
+
+
+def _where_to_look(examination: Examination) -> tuple[str, str]:
+    """Say what to check instead of a folder in which nothing was found."""
+    if (file := examination.queue_file) is not None:
+        return f"Check the queue file by its name: job-harness check {shlex.quote(file)}.", (
+            "For the settings of a library, name the folder that has the code of the worker."
+        )
+    return (
+        "Name the folder that has the code of the worker. For a queue in tables of your own, let",
+        "`job-harness init --queue SCHEMA` draft a queue file (docs/queue_files.md), and check that.",
+    )
 
 
 def _gone(examination: Examination) -> str:

@@ -11,10 +11,12 @@ from harness.errors import UsageError
 from harness.lint.cron import period_seconds, problem_of
 from harness.lint.examination import examine
 from harness.lint.facts import UNKNOWN, Facts
+from harness.lint.finding import Severity
 from harness.lint.readers.schema import interval_seconds
 from harness.lint.releases import satisfies
 from harness.lint.repository import NamedEnvironment, read_repository
 from harness.lint.settings import standing, standings
+from harness.report.findings import findings_screen
 from tests.unit.guide_repository import write
 
 DOUBLED = "".join(f"const a{n} = a{n + 1} + a{n + 1};\n" for n in range(60))
@@ -666,3 +668,6 @@ def test_a_queue_in_a_file_that_lies_beside_is_named(tmp_path: Path) -> None:
     examination = examine(read_repository(write(tmp_path, files)))
 
     assert examination.skipped == ("q/queue.yaml, a queue in a file: check it by its own name",)
+    alone = examine(read_repository(write(tmp_path / "alone", {"q/queue.yaml": queue})))
+    lines = [line.text for line in findings_screen(alone, fail_on=Severity.WARNING)]
+    assert "Check the queue file by its name: job-harness check q/queue.yaml." in lines

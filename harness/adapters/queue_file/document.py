@@ -352,6 +352,16 @@ _UNSEEN: Final[Mapping[str, tuple[str, ...]]] = {
 SUFFIXES: Final = (".yaml", ".yml")
 
 
+def is_queue_file(path: str) -> bool:
+    """Whether a YAML file describes a queue: it has `queue` and `claim`. False where it cannot be read."""
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(LARGEST)
+    except OSError:
+        return False
+    return all(re.search(rf"^{key}:".encode(), text, re.MULTILINE) for key in ("queue", "claim"))
+
+
 def read_queue_file(path: str) -> QueueFile:
     """Read a queue file.
 
