@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness import __version__
@@ -208,25 +208,24 @@ def _trouble(campaign: Campaign) -> list[Line]:
 def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
     """Return each finding of a search as CI shows it: where the mistake is written, else at the scenario for it."""
     return [
-        CiResult(
-            engine,
-            anomaly,
-            "failure",
-            f"{anomaly}: {kind_of(anomaly).sentence}",
-            one.screen,
-            anomaly,
-            f"{anomaly} (found by a search)",
-            *_place(one),
-            fix="".join(fix_line(one.run.trials)),
+        finding_result(
+            engine, anomaly, one.screen, place_of(one.source, one.written), "".join(fix_line(one.run.trials))
         )
         for anomaly, one in told.items()
     ]
 
 
-def _place(one: Told) -> tuple[str, int]:
-    """Return the file and the line of a finding."""
-    told = re.match(r"(.+?):(\d+)\b", one.source[0]) if one.source else None
-    return (one.written, 1) if told is None else (told[1], int(told[2]))
+def finding_result(engine: str, anomaly: str, screen: str, place: tuple[str, int], fix: str = "") -> CiResult:
+    """Return one finding as CI shows it."""
+    title = f"{anomaly} (found by a search)"
+    sentence = f"{anomaly}: {kind_of(anomaly).sentence}"
+    return CiResult(engine, anomaly, "failure", sentence, screen, anomaly, title, *place, fix=fix)
+
+
+def place_of(source: Sequence[str], written: str) -> tuple[str, int]:
+    """Return the file and the line where a mistake is written, else the scenario that was written for it."""
+    told = re.match(r"(.+?):(\d+)\b", source[0]) if source else None
+    return (written, 1) if told is None else (told[1], int(told[2]))
 
 
 def search_result(engine: str, code: ExitCode, message: str) -> CiResult:
@@ -333,5 +332,6 @@ def finding_data(finding: Finding, told: Told) -> dict[str, Any]:
         "tape": [str(item) for item in finding.scenario.tape],
         "replays": told.replays,
         "replay": told.replay or None,
+        "source": list(told.source),
         "run": run_data(told.run, lead=finding.anomaly),
     }

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import __version__
-from harness.cli.campaign_screen import level_of
-from harness.cli.output import OutputFile, checked_folder, make_folder, output_files, show_lines
+from harness.cli.campaign_screen import finding_result, level_of, place_of, search_result
+from harness.cli.output import OutputFile, checked_folder, make_folder, output_files, show_as_it_is, show_lines
 from harness.errors import UsageError, clipped
 from harness.explore.coverage import SITUATIONS, Coverage, overlooked
 from harness.explore.shards import Shard
 from harness.invariants.catalogue import gravity, kind_of, lost
+from harness.port import spoken
+from harness.report.ci import CiResult, github_annotations, junit_xml
 from harness.report.json_report import schema
 from harness.report.picture import picture
 from harness.report.screen import Line, moment, wrap
@@ -53,11 +55,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write the whole search as JSON, in the form of `explore --json`")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
+    add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
+    add("--annotations", action="store_true", help="print annotations for GitHub")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read the parts, add them up, and tell."""
-    outputs = output_files(arguments, "json", "html", "trace", inputs=arguments.files)
+    outputs = output_files(arguments, "json", "html", "trace", "junit", inputs=arguments.files)
     issues = None if arguments.issues is None else checked_folder(arguments.issues, "--issues")
     parts = [_read(Path(name)) for name in arguments.files]
     missing = _refuse_strangers(parts, arguments.files)
@@ -67,11 +71,14 @@ def execute(arguments: argparse.Namespace) -> int:
         "json": lambda: json.dumps(whole, indent=2) + "\n",
         "html": lambda: picture(whole),
         "trace": lambda: trace(whole),
+        "junit": lambda: junit_xml(_ci_results(whole)),
     }
     for option, output in outputs.items():
         output.write(writers[option]())
     if issues is not None:
         _write_issues(whole, issues)
+    if arguments.annotations:
+        show_as_it_is(github_annotations(_ci_results(whole)))
     return int(Verdict(whole["verdict"]).exit_code)
 
 
@@ -236,13 +243,7 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
         if finding["replay"]:
             lines.append(Line(f"Replay: {finding['replay']}"))
         lines.append(Line(""))
-    kinds = len(whole["findings"])
-    told = f"{kinds or 'no'} {'kinds of anomaly' if kinds > 1 else 'anomaly'}"
-    lines.append(
-        Line(
-            f"{whole['verdict']}: {told} on {whole['engine']} in {whole['runs']} runs, {whole['steps']} steps.", "bold"
-        )
-    )
+    lines.append(Line(_headline(whole), "bold"))
     if missing:
         named = ", ".join(map(str, missing))
         lines += [
@@ -256,6 +257,12 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     up = sum(1 for count in coverage["situations"].values() if count)
     lines.append(Line(f"Situations: {up} of {len(coverage['situations'])} came up. States: {coverage['states']}."))
     return [*lines, Line(f"Guarantees: {whole['level']}.")]
+
+
+def _headline(whole: dict[str, Any]) -> str:
+    kinds = len(whole["findings"])
+    told = f"{kinds or 'no'} {'kinds of anomaly' if kinds > 1 else 'anomaly'}"
+    return f"{whole['verdict']}: {told} on {spoken(whole['engine'])} in {whole['runs']} runs, {whole['steps']} steps."
 
 
 def _shown(finding: dict[str, Any]) -> Iterator[str]:
@@ -292,6 +299,25 @@ def _label(finding: dict[str, Any]) -> str:
     return kind_of(finding["anomaly"]).label
 
 
+def _story(finding: dict[str, Any]) -> list[str]:
+    """Return what happened, and what it took."""
+    rows = (f"{row['time']:<16} {row['actor']:<16} {row['text']}" for row in finding["run"]["rows"])
+    return [*rows, *finding["run"]["told"]]
+
+
+def _ci_results(whole: dict[str, Any]) -> list[CiResult]:
+    """Return what `explore` itself would have told CI."""
+    engine = whole["engine"]
+    if not whole["findings"]:
+        return [search_result(engine, Verdict(whole["verdict"]).exit_code, _headline(whole))]
+    results = []
+    for finding in whole["findings"]:
+        screen = "\n".join([f"{finding['anomaly']}: {finding['sentence']}", "", *_story(finding), ""])
+        place = place_of(finding.get("source", ()), finding["written"] or "")
+        results.append(finding_result(engine, finding["anomaly"], screen, place))
+    return results
+
+
 def _write_issues(whole: dict[str, Any], folder: Path) -> None:
     """Write what an issue says of each anomaly: its title in the first line, then what broke, and how to see it."""
     make_folder(folder, "--issues")
@@ -302,8 +328,7 @@ def _write_issues(whole: dict[str, Any], folder: Path) -> None:
             f"{finding['sentence']} {_label(finding)}: {finding['guarantee_lost']}.",
             "",
             "```text",
-            *(f"{row['time']:<16} {row['actor']:<16} {row['text']}" for row in finding["run"]["rows"]),
-            *finding["run"]["told"],
+            *_story(finding),
             "```",
             "",
             f"Seen in run {finding['found_after_runs']} of {whole['runs']}; seed {whole['seed']}. The same run again:",

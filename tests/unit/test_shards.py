@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import shlex
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -132,9 +133,10 @@ def test_what_is_no_pass_without_an_anomaly_says_why(
     part["coverage"]["never_occurred"] = ["a retry"]
     part["shard"]["of"] = 1
     (tmp_path / "1.json").write_text(json.dumps(part))
-    assert main(["merge", str(tmp_path / "1.json")]) == 1
+    assert main(["merge", str(tmp_path / "1.json"), "--annotations"]) == 1
     told = capsys.readouterr().out
     for words in (
+        "::error title=memory%3A search::fail: no anomaly on memory in 64 runs",
         "Seen in run 7, not shown: job_stuck",
         "Never occurred, and so was not tested: a retry.",
         "Cut: 2 of ",
@@ -153,8 +155,20 @@ def test_an_issue_has_the_command_that_does_the_same_run_again(
     looked = ["--seed", "5", "--runs", "300", "--looking-for", "stale_complete", "--quiet"]
     main([*command, *looked, "--json", str(tmp_path / "1.json"), "--save", str(tmp_path / "1.yaml")])
     [finding] = json.loads((tmp_path / "1.json").read_text())["findings"]
-    main(["merge", str(tmp_path / "1.json"), "--issues", str(tmp_path)])
-    assert "changes nothing\nHere: job " in capsys.readouterr().out, "it says what happened"
+    assert finding["source"] == []
+    whole = json.loads((tmp_path / "1.json").read_text())
+    whole["findings"][0]["source"] = ["queue.yaml:13: claim", "UPDATE jobs"]
+    (tmp_path / "1.json").write_text(json.dumps(whole))
+    junit = tmp_path / "merged.xml"
+    main(["merge", str(tmp_path / "1.json"), "--issues", str(tmp_path), "--annotations", "--junit", str(junit)])
+    (case,) = ElementTree.parse(junit).getroot().iter("testcase")
+    assert (case.get("name"), case.get("file"), case.get("line")) == ("stale_complete", "queue.yaml", "13")
+    assert "completes" in str(case[0].text)
+    shown = capsys.readouterr().out
+    assert "changes nothing\nHere: job " in shown, "it says what happened"
+    assert (
+        "::error file=queue.yaml,line=13,title=memory+stale-complete%3A stale_complete (found by a search)::" in shown
+    )
     told = (tmp_path / "stale_complete.md").read_text().partition("```sh\n")[2].partition("\n```")[0]
     again = ["--seed", "5", "--runs", str(finding["found_after_runs"]), "--looking-for", "stale_complete"]
     assert shlex.split(told.replace("\\\n", "")) == ["job-harness", *command, *again]
