@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from harness.errors import UsageError, did_you_mean
 from harness.invariants import ANOMALIES
-from harness.model.duration import MINUTE, Duration
+from harness.model.duration import MINUTE, SECOND, Duration
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.scenario.document import LARGEST, YamlDocument, read_document
@@ -31,6 +31,8 @@ TOOL_JOB_AND_PGBOSS: Final = "tool_job + pgboss"
 KNOWN_JOBS: Final = (TOOL_JOB_AND_PGBOSS,)
 """Tables whose jobs are known by name; any other is shown by a SELECT."""
 _UPKEEP: Final[Mapping[str, tuple[str, ...]]] = {TOOL_JOB_AND_PGBOSS: ("pgboss.version",)}
+REPEAT: Final = Path(__file__).with_name("python") / "repeat.py"
+"""Runs a program again and again, as cron does."""
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 JOB: Final = "${job}"
 """Stands in a body for the job's name."""
@@ -86,13 +88,17 @@ class ProcessPart(NoNulls):
 
 
 class CronPart(NoNulls):
-    """A request that is sent every so often."""
+    """A request that is sent every so often, or a command that is run."""
 
     every: Positive
-    request: Text
-    """`GET /path`."""
-    to: Name
+    request: Text | None = None
+    """`GET /path`, in place of `command`."""
+    to: Name | None = None
     headers: dict[str, Text] = Field(default_factory=dict)
+    command: Command | None = None
+    """A Python program that runs and ends: `python reap.py`."""
+    env: Environment = Field(default_factory=dict)
+    """The environment of the command, beside that of every command."""
 
 
 class SendPart(NoNulls):
@@ -410,7 +416,8 @@ class _SystemReading:
     def file(self) -> SystemFile:
         """Return what the file says. Raises SystemFileError where that makes no sense."""
         part = self._part
-        processes = tuple([self._process(name, each) for name, each in part.processes.items()])
+        repeated = [self._repeated(name, each) for name, each in part.cron.items() if each.command is not None]
+        processes = (*(self._process(name, each) for name, each in part.processes.items()), *repeated)
         several = [kind.name for kind in processes if kind.instances]
         if len(several) > 1:
             told = f"two kinds of process have `instances`, {several[0]} and {several[1]}: only the workers may"
@@ -436,7 +443,7 @@ class _SystemReading:
             schema=self._schema(),
             database=part.database.name,
             processes=processes,
-            crons=tuple([self._cron(name, each) for name, each in part.cron.items()]),
+            crons=tuple([self._cron(name, each) for name, each in part.cron.items() if each.command is None]),
             send=None if send.request is None else self._request(("send",), send),
             send_sql=self._sql() if send.sql else "",
             id_path=() if send.id is None else tuple(send.id.split(".")[1:]),
@@ -560,9 +567,35 @@ class _SystemReading:
         )
 
     def _cron(self, name: str, part: CronPart) -> SystemCron:
+        self._refuse_process(name)
+        if part.request is None or part.env:
+            raise self._error(("cron", name), "give either a `request`, with `to`, or a `command`")
+        return SystemCron(name, part.every, self._request(("cron", name), part))
+
+    def _repeated(self, name: str, part: CronPart) -> ProcessKind:
+        """Return a program that ends as a process that runs it every so often."""
+        self._refuse_process(name)
+        path = ("cron", name)
+        if part.request is not None or part.to is not None or part.headers:
+            raise self._error(path, "give either a `request`, with `to`, or a `command`")
+        program, *words = self._command((*path, "command"), part.command or "")
+        if not Path(program).name.startswith("python") or not words or (words[0] != "-m" and words[0].startswith("-")):
+            raise self._error(
+                (*path, "command"),
+                f"{part.command!r} cannot be repeated: only `python SCRIPT` and `python -m MODULE` can",
+                "Write a program that repeats it and sleeps in between, and name that under `processes`.",
+            )
+        return ProcessKind(
+            name,
+            (program, str(REPEAT), f"{part.every / SECOND:g}", *words),
+            {**self._environment(("env",), self._part.env), **self._environment((*path, "env"), part.env)},
+            instances=0,
+            place=f"{self._path}:{self._line(*path)}",
+        )
+
+    def _refuse_process(self, name: str) -> None:
         if name in self._part.processes:
             raise self._error(("cron", name), "a process has this name already")
-        return SystemCron(name, part.every, self._request(("cron", name), part))
 
     def _request(self, path: tuple[str, ...], part: CronPart | SendPart) -> HttpRequest:
         found = _REQUEST.fullmatch(part.request or "")

@@ -565,6 +565,35 @@ def _revives(event: Observed) -> bool:
     return before is not None and after is not None and before.terminal and after.status is not before.status
 
 
+REAPS = """
+import os, psycopg
+with psycopg.connect(os.environ["DATABASE_URL"]) as db:
+    db.execute("UPDATE job SET status = CASE status WHEN 'PENDING' THEN 'PROCESSING' ELSE 'COMPLETED' END, at = now()")
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_command_of_cron_runs_every_so_often(opened: Callable[[Path], SystemEngine], tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING', at timestamptz)"
+    )
+    (tmp_path / "reap.py").write_text(REAPS)
+    (tmp_path / "idle.py").write_text("import time\ntime.sleep(10**9)")
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace("api: {command: python api.py, http: {port_env: PORT}}", "idle: {command: python idle.py}")
+        .replace(
+            'request: POST /, to: api, body: {name: "${job}"}',
+            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
+        )
+        .replace("ready_seconds:", "cron:\n  reap: {every: 5m, command: python reap.py}\nready_seconds:")
+        .lstrip()
+    )
+    run = _played(opened(tmp_path / "system.yaml"))
+    changes = [(event.actor, event.at // SECOND) for event in run.history.events if isinstance(event, Observed)]
+    assert (run.anomalies, changes) == ((), [("client-b", 0), ("reap", 300), ("reap", 600)])
+
+
 TASKS = """
 import asyncio, os
 import asyncpg, psycopg

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
+import sys
 from pathlib import Path
 from socket import create_connection, create_server, socket, socketpair
 from types import SimpleNamespace
@@ -143,6 +145,16 @@ def test_queue_files_are_no_system_files() -> None:
         ("python app.py worker", "python app.py && true", r":5: .*no shell runs it"),
         ("to: api, body", "to: apt, body", r":9: send: to: no process 'apt' takes requests.*api"),
         ("GET /sweep", "sweep", r":8: cron.sweep.request: 'sweep' is no request"),
+        (
+            "GET /sweep",
+            "GET /sweep, command: python reap.py",
+            r":8: cron.sweep: give either a `request`.*or a `command`",
+        ),
+        (
+            "request: GET /sweep, to: api, headers",
+            "command: node reap.js, env",
+            r":8: cron.sweep.command: 'node reap.js' cannot be repeated: only `python SCRIPT` and",
+        ),
         ("${SECRET:-none}", "${SECRET_OF_NOBODY}", r":8: cron.sweep.headers: the variable SECRET_OF_NOBODY is not set"),
         ("{schema: schema.sql}", "{}", r":3: database: give either `migrate`"),
         ("schema.sql", "nowhere.sql", r":3: database.schema: .*nowhere.sql: cannot be read"),
@@ -176,6 +188,38 @@ def test_what_is_wrong_is_told_with_its_line(old: str, new: str, told: str, tmp_
     path.write_text(WHOLE.replace(old, new))
     with pytest.raises(SystemFileError, match=told):
         read_system_file(str(path))
+
+
+def test_a_command_of_cron_is_a_process_that_repeats_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "schema.sql").write_text("")
+    path = tmp_path / "system.yaml"
+    path.write_text(re.sub("request: GET /sweep.*", 'command: python cron/reap.py --all, env: {DAYS: "7"}}', WHOLE))
+    file = read_system_file(str(path))
+    reap = file.processes[-1]
+    assert (reap.name, reap.command[0], reap.command[2:]) == ("sweep", "python", ("60", "cron/reap.py", "--all"))
+    assert (reap.environment["DAYS"], reap.may_be_a_scheduler, file.crons) == ("7", True, ())
+
+    (tmp_path / "cron").mkdir()
+    (tmp_path / "cron/own.py").write_text("print('imported')")
+    (tmp_path / "cron/reap.py").write_text(
+        "import own, sys\nprint(sys.argv, __name__)\nraise {2: SystemExit('over'), 3: OSError('away')}[len(sys.argv)]\n"
+    )
+    repeat = runpy.run_path(reap.command[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [])
+    monkeypatch.syspath_prepend(tmp_path / "cron")
+    known = set(sys.modules)
+    for words in (["cron/reap.py", "--all"], ["cron/reap.py", "--all", "x"]):
+        repeat["once"](words)
+        repeat["forget"](known)
+    told = capsys.readouterr()
+    assert told.out.count("imported\n") == 2
+    assert told.out.endswith("['cron/reap.py', '--all', 'x'] __main__\n")
+    assert told.err.startswith("over\nTraceback")
+    with pytest.raises(SystemExit, match="there is no program"):
+        repeat["main"](60, ["cron/nowhere.py"])
 
 
 @pytest.mark.parametrize(
