@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import PurePath
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 from harness.faults import Cause, cause_of, ordinal, told
 from harness.history.event import ROW_OF, Call, Effect, Event, Fault, History, Observed, Return
@@ -620,8 +620,41 @@ def causes_of(
 
     What else showed is explained where that takes at most `also` lines.
     """
-    causes = [] if run.elsewhere else _causes(run, width)
+    causes = [] if run.elsewhere else [*_causes(run, width), *_overlap(run, width, lead)]
     return [*causes, *_settings(run, width, default, usual), *_fixes(run, width), *_also(run, width, lead, also)]
+
+
+def _overlap(run: Run, width: int, lead: str) -> list[Line]:
+    """Say that the last change was begun before the one that it met had taken effect: what it had read was old.
+
+    The rows do not show it, for each is the moment in which a change took effect.
+    """
+    anomaly, job = run.led_by(lead), subject(run, lead)
+    if anomaly is None or job is None:
+        return []
+    events = run.history.events[: anomaly.event + 1]
+    changes = [(place, event) for place, event in enumerate(events) if _changes_status(event, job)]
+    if not changes:
+        return []
+    place, last = changes[-1]
+    calls = (at for at in range(place - 1, -1, -1) if _is_call(events[at], last))
+    began = next(calls, place)
+    met = [event for at, event in changes if at > began and event.actor != last.actor]
+    if not met:
+        return []
+    told = f"{last.actor} began `{last.verb}` before {met[-1].actor}'s `{met[-1].verb}` took effect"
+    return [Line(text) for text in wrap("Overlap: ", told, width=width, lines=2)]
+
+
+def _changes_status(event: Event, job: JobId) -> TypeGuard[Observed]:
+    if not isinstance(event, Observed) or event.job != job:
+        return False
+    before, after = event.before, event.after
+    return before is None or after is None or before.status is not after.status or before.token != after.token
+
+
+def _is_call(event: Event, change: Observed) -> bool:
+    return isinstance(event, Call) and (event.actor, event.verb) == (change.actor, change.verb)
 
 
 def _orders(causes: Sequence[Cause]) -> list[str]:

@@ -16,7 +16,7 @@ from harness.adapters.memory import MemoryEngine
 from harness.audit.evidence import blank
 from harness.cli.search import usual_settings
 from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.history.event import Fault, History, Observed
+from harness.history.event import Call, Fault, History, Observed
 from harness.model.duration import SECOND
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
@@ -167,6 +167,19 @@ def test_what_the_last_change_met_outlives_faults_and_rows_left_out_are_marked()
     lines = [line.text.split()[:2] for line in timeline(history, most=3)]
     assert lines[1:] == [["…t+2s", "takes"], ["…t+3s", "PAUSES"], ["t+4s", "completes"]]
     assert "…" not in screen_text(timeline(history, most=8))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_change_that_was_begun_before_the_one_it_met_is_told_to_overlap(early: bool) -> None:
+    run = run_of(STUCK)
+    sent = Observed(0, "client", "enqueue", "a", None, blank("a", Status.PENDING), 0)
+    ends = Observed(0, "client", "cancel", "a", blank("a", Status.PENDING), blank("a", Status.CANCELLED), 0)
+    begins = Call(0, "w1", "claim", None, None, (), 1)
+    claims = Observed(0, "w1", "claim", "a", blank("a", Status.CANCELLED), blank("a", Status.PROCESSING), 0)
+    anomaly = run.anomalies[0]._replace(name="terminal_job_revived", job="a", event=3)
+    history = History([sent, begins, ends, claims] if early else [sent, ends, begins, claims])
+    text = screen_text(first_screen(replace(run, history=history, anomalies=(anomaly,))))
+    assert ("Overlap: w1 began `claim` before client's `cancel` took effect\n" in text) is early
 
 
 def test_settings_of_the_users_own_file_are_no_news() -> None:
