@@ -16,15 +16,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from harness.adapters.queue_file.document import is_queue_file, output_names, read_queue_file
-from harness.adapters.queue_file.statement import SqlSource
 from harness.audit import database
 from harness.audit.evidence import Evidence
-from harness.audit.job_table import DescribedTable, instant_of, job_table, known_tables, shown_table
+from harness.audit.job_table import instant_of, job_table, known_tables
 from harness.audit.judging import STOPPED, STUCK_AFTER, Audit, AuditFinding, Auditor, Suspect
 from harness.audit.recorded import is_history, recorded_evidence
 from harness.audit.spans import spans_evidence
 from harness.cases import CaseRunner, tasks
+from harness.cli.job_tables import described
 from harness.cli.output import OutputFile, checked_folder, make_folder, output_files, show_lines
 from harness.conformance.judge import cases
 from harness.errors import ExitCode, UsageError, did_you_mean
@@ -41,7 +40,6 @@ from harness.report.trace import trace
 from harness.run.verdict import Verdict
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
-from harness.systems.document import KNOWN_JOBS, is_system_file, read_system_file
 from harness.wiring import WITHOUT, Engines, wrong_queues
 
 LOG: Final = "log"
@@ -235,7 +233,7 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
     if source == LOG:
         return database.log_evidence(stack.enter_context(database.snapshot(_dsn(arguments))), since=since)
     if source in known_tables() or (path.suffix in TABLES and path.is_file()):
-        table = _table(source)
+        table = described(source)
         session = stack.enter_context(database.snapshot(_dsn(arguments)))
         return database.rows_evidence(session, table, since=since)
     if not path.is_file():
@@ -253,32 +251,6 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
         return spans_evidence(path, attributes=arguments.job_attribute, since=since)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{source}: cannot be read: {error}", hint="Check its permissions and its content.") from None
-
-
-def _table(source: str) -> DescribedTable:
-    """Return a table by its name or its description, or what the `jobs` of a queue file or a system file shows."""
-    if source in known_tables():
-        return job_table(source)
-    if is_system_file(source):
-        system = read_system_file(source)
-        if system.jobs in KNOWN_JOBS:
-            raise UsageError(
-                f"{system.place('jobs')}: {system.jobs!r} is no SELECT",
-                hint="Audit these tables by their names: tool_job, or pgboss10.",
-            )
-        columns = output_names(SqlSource.whole(system.jobs, source, "jobs", first=system.lines.get("jobs", 1)))
-        return shown_table(system.system, system.jobs, columns=columns, key="id", status=system.status, path=source)
-    if not is_queue_file(source):
-        return job_table(source)
-    file = read_queue_file(source)
-    if file.jobs.names:
-        raise UsageError(
-            f"{file.place('jobs')}: an audit has no value for :{file.jobs.names[0]}",
-            hint="Write the value there, or describe the table: docs/audit.md#your-own-table.",
-        )
-    key = "key" if "key" in file.columns else "id"
-    sql = file.jobs.sql.decode()
-    return shown_table(file.queue, sql, columns=file.columns, key=key, status=file.status, path=source)
 
 
 def _no_file(source: str, path: Path) -> UsageError:

@@ -8,13 +8,17 @@ import math
 import os
 from pathlib import Path
 
+from harness.cli.job_tables import described
 from harness.cli.output import output_files
 from harness.errors import UsageError
 from harness.verify.trial import (
+    JobLook,
     Seen,
     Template,
+    check_look,
     check_url,
     create_job,
+    described_jobs,
     judged,
     read_template,
     watch,
@@ -30,13 +34,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add(
         "--dsn",
         metavar="DSN",
-        help="the database with the table tool_job to watch, which is only read (default: DATABASE_URL; "
+        help="the database with the jobs to watch, which is only read (default: DATABASE_URL; "
         "JOB_HARNESS_DSN is for runs)",
     )
     add(
         "--config",
         metavar="FILE",
         help="a TOML file whose table [tool.job-harness.verify] says how to send a job (default: pyproject.toml)",
+    )
+    add(
+        "--jobs",
+        metavar="FILE",
+        help="watch the jobs of this file, as `audit` reads them: a queue file, a system file or the description of a "
+        "table (default: the table tool_job)",
     )
     add("--poll", type=float, default=2.0, metavar="SECONDS", help="the workers' polling interval (default: 2)")
     add("--margin", type=float, default=3.0, metavar="SECONDS", help="how much later a job may start (default: 3)")
@@ -59,7 +69,8 @@ def execute(arguments: argparse.Namespace) -> int:
     output = output_files(arguments, "json").get("json")
     template = _template(arguments.config)
     check_url(arguments.url, template)
-    users = watched_table(dsn)  # A job that cannot be watched is not sent.
+    jobs = watched_table(dsn) if arguments.jobs is None else _described(arguments.jobs)
+    check_look(dsn, jobs)  # A job that cannot be watched is not sent.
     job = create_job(arguments.url, template)
     print(f"job {job}")
 
@@ -67,9 +78,9 @@ def execute(arguments: argparse.Namespace) -> int:
         print(f"  {seen.after:6.2f} s  {seen.status}", flush=True)
 
     start_within = arguments.poll + arguments.margin
-    watched = watch(dsn, users, job, start_within=start_within, end_within=arguments.takes, told=told)
+    watched = watch(dsn, jobs, job, start_within=start_within, end_within=arguments.takes, told=told)
     off = workers_off(arguments.url, template) if watched.last == "PENDING" else None
-    verdict = judged(job, watched, start_within=start_within, end_within=arguments.takes, workers_off=off)
+    verdict = judged(job, watched, jobs, start_within=start_within, end_within=arguments.takes, workers_off=off)
     if verdict.problem:
         print(f"FAIL: {verdict.problem}\nFirst cause: {verdict.cause}")
     else:
@@ -77,6 +88,18 @@ def execute(arguments: argparse.Namespace) -> int:
     if output is not None:
         output.write(json.dumps(verdict.as_data(), indent=2) + "\n")
     return int(verdict.exit_code)
+
+
+def _described(source: str) -> JobLook:
+    """Return how the jobs of a file, or of a table known by name, are looked at."""
+    table = described(source)
+    if table.changes:
+        raise UsageError(
+            f"{source}: it has a row for each change of a job, and verify looks at the job's own row",
+            hint="Describe the table that has one row for each job.",
+        )
+    status = {name: str(meaning or name) for name, meaning in table.status.items()}
+    return described_jobs(source, table.rows, columns=table.columns, status=status)
 
 
 def _template(config: str | None) -> Template:

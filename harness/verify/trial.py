@@ -11,13 +11,13 @@ import json
 import re
 import threading
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
-from psycopg.sql import SQL
+from psycopg.sql import SQL, Composed
 
 from harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, clipped, did_you_mean
 from harness.lint.database import LIMIT_SECONDS, JobTable, TooSlow, find_tables, read_only
@@ -297,23 +297,80 @@ class WatchedJob:
         return self.statuses[-1].status if self.statuses else None
 
 
-def watched_table(dsn: str) -> JobTable:
-    """Return the table whose rows show how a job goes.
+@dataclass(frozen=True, slots=True)
+class JobLook:
+    """How the row of one job is read."""
 
-    Raises EnvironmentUnavailable without the database, UsageError where it has no `tool_job`.
+    query: Composed
+    """Returns status, started (null: it never was) and error of the row with the id `%(job)s`."""
+    table: str
+    """What reports call the table."""
+    status: Mapping[str, str] = field(default_factory=dict)
+    """What its statuses mean, where they are called otherwise."""
+    no_worker: str = "no worker took it: are workers running, on this database?"
+
+
+def watched_table(dsn: str) -> JobLook:
+    """Say how `tool_job` shows how a job goes.
+
+    Raises EnvironmentUnavailable without the database, UsageError where it has no such table.
     """
     users = within_budget(lambda: _users(dsn), what="the database")
     if users is None:
         raise UsageError(
             "the database has no table tool_job with an id and a status",
-            hint="verify watches the table of the reference application. Name its database with --dsn.",
+            hint="Name the database of the reference application with --dsn. For a table of your own, name the file "
+            "that describes it: --jobs queue.yaml.",
         )
-    return users
+    error = SQL("left(t.error::text, {most})").format(most=_MOST) if "error" in users.defaults else SQL("null::text")
+    query = SQL(
+        "SELECT left(t.status::text, {most}) AS status, {started} AS started, {error} AS error "
+        "FROM {table} t WHERE {id}"
+    ).format(
+        started=users.column("t", "started"),
+        error=error,
+        table=users.full,
+        id=SQL("{}::text = %(job)s").format(users.column("t", "id")),
+        most=_MOST,
+    )
+    return JobLook(
+        query,
+        "tool_job",
+        no_worker="no worker took it: are workers running with USE_PGBOSS_WORKERS=true, on this database, with the "
+        "tool registered?",
+    )
+
+
+def described_jobs(called: str, rows: str, *, columns: Mapping[str, str], status: Mapping[str, str]) -> JobLook:
+    """Say how a table of the user's own shows how a job goes: `columns` are SQL over a row `job` of `rows`.
+
+    Raises UsageError where nothing would tell that a job was started: a short run may pass between two looks.
+    """
+    started = columns.get("started_at") or (f"NULLIF({columns['attempts']}, 0)" if "attempts" in columns else "")
+    if not started:
+        raise UsageError(
+            f"{called}: it shows neither started_at nor attempts, so a short run could not be told from none",
+            hint="Add one of these columns.",
+        )
+    error, job = columns.get("error", "NULL"), columns["id"]
+    shows = (
+        f"left(({columns['status']})::text, 2000) AS status, {started} AS started, left(({error})::text, 2000) AS error"
+    )
+    text: Any = f"SELECT {shows} FROM {rows} AS job WHERE ({job})::text = ".replace("%", "%%") + "%(job)s"
+    return JobLook(SQL(text).format(), called, status)
+
+
+def check_look(dsn: str, jobs: JobLook) -> None:
+    """Look for a job that is not there: one that cannot be watched is not sent.
+
+    Raises EnvironmentUnavailable where the database does not answer, or refuses the query.
+    """
+    _row(dsn, jobs, "")
 
 
 def watch(
     dsn: str,
-    users: JobTable,
+    jobs: JobLook,
     job: str,
     *,
     start_within: float,
@@ -329,9 +386,10 @@ def watch(
     deadline = Deadline(start_within)
     row: dict[str, Any] = {}
     while True:
-        found = _row(dsn, users, job)
+        found = _row(dsn, jobs, job)
         row = found or row
         status = _text(row.get("status"))
+        status = jobs.status.get(status, status) if status is not None else None
         if status is not None and (not statuses or statuses[-1].status != status):
             statuses.append(Seen(status, whole.seconds - whole.left))
             told(statuses[-1])
@@ -353,29 +411,17 @@ def _users(dsn: str) -> JobTable | None:
         return find_tables(session).users
 
 
-def _row(dsn: str, users: JobTable, job: str) -> dict[str, Any] | None:
-    error = SQL("left(t.error::text, {most})").format(most=_MOST) if "error" in users.defaults else SQL("null::text")
-    query = SQL(
-        "SELECT left(t.status::text, {most}) AS status, {started} AS started, {error} AS error "
-        "FROM {table} t WHERE {id}"
-    ).format(
-        started=users.column("t", "started"),
-        error=error,
-        table=users.full,
-        id=SQL("{}::text = %(job)s").format(users.column("t", "id")),
-        most=_MOST,
-    )
-
+def _row(dsn: str, jobs: JobLook, job: str) -> dict[str, Any] | None:
     def look() -> list[dict[str, Any]]:
         with read_only(dsn, option="--dsn") as session:
-            return session.rows(query, {"job": job})
+            return session.rows(jobs.query, {"job": job})
 
     try:
         rows = within_budget(look, what="the database")
     except TooSlow:
         raise EnvironmentUnavailable(
             f"the database took more than {LIMIT_SECONDS} s to show the job {job}",
-            hint="Is tool_job locked, or without an index on its id?",
+            hint=f"Is {jobs.table} locked, or without an index on its id?",
         ) from None
     return rows[0] if rows else None
 
@@ -413,7 +459,13 @@ class TrialResult:
 
 
 def judged(
-    job: str, watched: WatchedJob, *, start_within: float, end_within: float, workers_off: str | None
+    job: str,
+    watched: WatchedJob,
+    jobs: JobLook,
+    *,
+    start_within: float,
+    end_within: float,
+    workers_off: str | None,
 ) -> TrialResult:
     """Judge what was seen."""
     seen = [item.status for item in watched.statuses]
@@ -421,18 +473,14 @@ def judged(
         return TrialResult(
             job,
             watched,
-            "the job is not in tool_job",
+            f"the job is not in {jobs.table}",
             "the API acknowledged a job without a row, or --dsn names another database than the api-server uses",
         )
     if watched.gone and not watched.in_time:
         cause = "something deletes jobs before they have ended, or as they end: verify looks for a row that stays"
         return TrialResult(job, watched, f"its row was deleted after it was {watched.last}", cause)
     if not watched.started and watched.last == "PENDING":
-        cause = workers_off or (
-            "no worker took it: are workers running with USE_PGBOSS_WORKERS=true, on this database, "
-            "with the tool registered?"
-        )
-        return TrialResult(job, watched, f"still PENDING after {start_within:g} s", cause)
+        return TrialResult(job, watched, f"still PENDING after {start_within:g} s", workers_off or jobs.no_worker)
     if watched.last in ("FAILED", "CANCELLED"):
         return TrialResult(job, watched, f"the job is {watched.last}", watched.error or "the row has no error")
     if not watched.in_time:
@@ -442,6 +490,6 @@ def judged(
         return TrialResult(job, watched, f"{watched.last} {end_within:g} s after it started", cause)
     if not watched.started and "PROCESSING" not in seen:
         return TrialResult(
-            job, watched, "COMPLETED without ever being PROCESSING", "startedAt is empty: it does not say who ran it"
+            job, watched, "COMPLETED without ever being PROCESSING", "its row says that it was never started"
         )
     return TrialResult(job, watched)

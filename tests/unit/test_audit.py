@@ -25,7 +25,7 @@ from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
 from harness.audit.judging import STOPPED, Audit, Auditor
 from harness.cli import main
-from harness.cli.audit_command import _table
+from harness.cli.job_tables import described
 from harness.errors import UsageError
 from harness.history.event import Call, Effect, Event, Observed, Phase, Return
 from harness.history.jsonl import dump_history
@@ -74,19 +74,19 @@ CLAIMED_2 = (70, "w2", AGAIN, RUNS_2)
 
 def test_the_jobs_of_a_queue_file_and_of_a_system_file_are_tables(tmp_path: Path) -> None:
     queue, system = ROOT / "examples/queues/mail.yaml", ROOT / "examples/python-app/system.yaml"
-    table = _table(str(queue))
+    table = described(str(queue))
     assert (table.columns["id"], table.columns["token"]) == ("job.key", "job.token")
     assert "input" not in table.columns
     assert table.status["running"] is Status.PROCESSING
     assert table.rows.startswith("(SELECT name AS id, id AS key, ")
-    assert _table(str(system)).columns["lease_until"] == "job.lease_until"
+    assert described(str(system)).columns["lease_until"] == "job.lease_until"
     asking = tmp_path / "queue.yaml"
     text = re.sub("^schema: .*", "schema: CREATE TABLE t ();", queue.read_text(encoding="utf-8"), flags=re.MULTILINE)
     asking.write_text(text.replace("locked_until AS lease_until", "now() + :lease AS lease_until"))
-    with pytest.raises(UsageError, match="an audit has no value for :lease"):
-        _table(str(asking))
+    with pytest.raises(UsageError, match="only a run has a value for :lease"):
+        described(str(asking))
     with pytest.raises(UsageError, match=r"system\.yaml:26: 'tool_job \+ pgboss' is no SELECT"):
-        _table(str(ROOT / "examples/guide-app/system.yaml"))
+        described(str(ROOT / "examples/guide-app/system.yaml"))
 
 
 def test_a_right_life_with_a_lost_lease_shows_nothing() -> None:

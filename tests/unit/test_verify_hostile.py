@@ -6,18 +6,21 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from psycopg.sql import SQL
 
 from harness.cli import main
+from harness.cli.verify_command import _described
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError
-from harness.lint.database import JobTable
 from harness.verify import trial
 from harness.verify.trial import (
+    JobLook,
     Template,
     TrialResult,
     create_job,
+    described_jobs,
     judged,
     read_template,
     watch,
@@ -137,9 +140,9 @@ def watched(monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any] | None) -> Tr
     looks = [*reversed(rows)]
     monkeypatch.setattr(trial, "_row", lambda *_: looks.pop() if len(looks) > 1 else looks[0])
     monkeypatch.setattr(trial, "LOOK_EVERY_SECONDS", 0.0)
-    table = cast("JobTable", None)
+    table = JobLook(SQL("").format(), "tool_job", {"queued": "PENDING", "held": "PROCESSING"})
     seen = watch("", table, "j", start_within=0.01, end_within=0.02)
-    return judged("j", seen, start_within=0.01, end_within=0.02, workers_off=None)
+    return judged("j", seen, table, start_within=0.01, end_within=0.02, workers_off=None)
 
 
 def test_what_became_of_a_job_is_said_with_the_time_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +158,23 @@ def test_what_became_of_a_job_is_said_with_the_time_that_it_had(monkeypatch: pyt
     assert gone.problem == "its row was deleted after it was PROCESSING"
     assert watched(monkeypatch, waits, None).problem == "its row was deleted after it was PENDING"
     assert watched(monkeypatch, None).problem == "the job is not in tool_job"
+    own = watched(monkeypatch, waits | {"status": "queued"}, runs | {"status": "held"}, runs | {"status": "COMPLETED"})
+    assert [seen.status for seen in own.watched.statuses] == ["PENDING", "PROCESSING", "COMPLETED"]
+    idle = watched(monkeypatch, waits | {"status": "queued"})
+    assert idle.cause == "no worker took it: are workers running, on this database?"
+
+
+def test_a_table_of_ones_own_is_looked_at_by_what_describes_it() -> None:
+    columns = {"id": "job.id", "status": "job.state", "attempts": "job.tries"}
+    look = described_jobs("queue.yaml", "(SELECT 7 % 4)", columns=columns, status={"queued": "PENDING"})
+    assert look.query.as_string(None) == (
+        "SELECT left((job.state)::text, 2000) AS status, NULLIF(job.tries, 0) AS started, "
+        "left((NULL)::text, 2000) AS error FROM (SELECT 7 %% 4) AS job WHERE (job.id)::text = %(job)s"
+    )
+    with pytest.raises(UsageError, match="it shows neither started_at nor attempts"):
+        described_jobs("queue.yaml", "jobs", columns={"id": "job.id", "status": "job.state"}, status={})
+    with pytest.raises(UsageError, match="it has a row for each change of a job"):
+        _described("procrastinate")
 
 
 def test_a_file_that_holds_something_else_changes_nothing(tmp_path: Path) -> None:

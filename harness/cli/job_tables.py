@@ -1,0 +1,35 @@
+"""Which table has the jobs of a live database, and what its rows mean: by a known name, or by a file of the user's."""
+
+from __future__ import annotations
+
+from harness.adapters.queue_file.document import is_queue_file, output_names, read_queue_file
+from harness.adapters.queue_file.statement import SqlSource
+from harness.audit.job_table import DescribedTable, job_table, known_tables, shown_table
+from harness.errors import UsageError
+from harness.systems.document import KNOWN_JOBS, is_system_file, read_system_file
+
+
+def described(source: str) -> DescribedTable:
+    """Return a table by its name or its description, or what the `jobs` of a queue file or a system file shows."""
+    if source in known_tables():
+        return job_table(source)
+    if is_system_file(source):
+        system = read_system_file(source)
+        if system.jobs in KNOWN_JOBS:
+            raise UsageError(
+                f"{system.place('jobs')}: {system.jobs!r} is no SELECT",
+                hint="Name the table instead: tool_job, or pgboss10.",
+            )
+        columns = output_names(SqlSource.whole(system.jobs, source, "jobs", first=system.lines.get("jobs", 1)))
+        return shown_table(system.system, system.jobs, columns=columns, key="id", status=system.status, path=source)
+    if not is_queue_file(source):
+        return job_table(source)
+    file = read_queue_file(source)
+    if file.jobs.names:
+        raise UsageError(
+            f"{file.place('jobs')}: only a run has a value for :{file.jobs.names[0]}",
+            hint="Write the value there, or describe the table: docs/audit.md#your-own-table.",
+        )
+    key = "key" if "key" in file.columns else "id"
+    sql = file.jobs.sql.decode()
+    return shown_table(file.queue, sql, columns=file.columns, key=key, status=file.status, path=source)
