@@ -484,6 +484,9 @@ def print_judges(engine: Engine) -> None:
         judges = [item.id for item in stepwise(everything())]
         told = f"Judged: {len(judges)} of {len(everything())} invariants, those that need no verb of a queue: "
         print("\n".join(wrap("", f"{told}{', '.join(judges)}.", width=WIDTH, lines=5)))
+        own = dict.fromkeys(kind.name for promise in engine.info.promises for kind in promise.anomalies)
+        if own:
+            print("\n".join(wrap("", f"And your own promises: {', '.join(own)}.", width=WIDTH, lines=5)))
 
 
 # found ----------------------------------------------------------------------------------------------------------------

@@ -15,6 +15,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from harness.cli import main
+from harness.cli.search import print_judges
 from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
 from harness.scenario.scenario import Scenario, needed_capabilities
 from harness.systems import SystemEngine, _error_in
@@ -376,6 +377,8 @@ def test_what_a_system_file_promises_is_looked_for_by_name(capsys: pytest.Captur
     for name in ("effect_repeated", "effect_missing"):
         assert main([*search, name]) == 2
         assert ("no such anomaly" in capsys.readouterr().err) is (name == "effect_missing")
+    print_judges(SystemEngine(str(tmp_path / "system.yaml")))
+    assert capsys.readouterr().out.endswith("And your own promises: effect_repeated, effect_without_key.\n")
 
 
 IN_C = """its process ended with exit code 1
