@@ -214,7 +214,7 @@ class Script:
 
 ENDLESS = Limits(steps=1 << 60)
 REST_STEPS = 100_000
-"""Within so many steps a run that is healed has come to its rest."""
+"""Within these steps a run that is healed has come to its rest."""
 
 
 class Stepped(UsageError):
