@@ -611,6 +611,7 @@ def test_healthy_data_with_crashes_cancels_and_retries_shows_nothing(engine: str
         other.close()
 
 
+@pytest.mark.long
 def test_a_source_is_read_in_one_moment(mail: Mail) -> None:
     mail.send()
     with database.snapshot(mail.url) as session:

@@ -178,6 +178,7 @@ def test_a_job_that_the_database_aborts_is_not_refused_by_its_queue(procrastinat
     assert run.found == set(), "its client says no more than `Database error.`, and where that comes from"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("release", "shows"), [("0.18.0/batched", {"outcome_lost"}), ("0.18.0", set())])
 def test_a_batched_report_that_the_database_aborts_is_lost_and_a_worker_that_hears_of_it_reports_again(
     engines: Get, release: str, shows: set[str]

@@ -281,6 +281,7 @@ def test_rows_that_no_delete_takes_away_are_gone_after_a_reset_all_the_same(clus
             assert one(all_seeing, "SELECT count(*) FROM soft") == 0
 
 
+@pytest.mark.long
 def test_many_resets_vacuum_once(resetter: Resetter, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.postgres.resetter.VACUUM_EVERY", 3)
     for _ in range(7):

@@ -671,7 +671,7 @@ HOSTILE: dict[str, tuple[Any, str | None, str]] = {
     "printing": (prints_megabytes, None, ""),
     "fork": (forks, None, ""),
 }
-LONGEST = ("threads", "too much")
+LONGEST = ("threads", "too much", "spinning")
 
 PATIENCE = {"spinning": 15.0, "an endless loop": 0.2, "an endless loop on a thread": 1.0}
 """Real seconds for those that never answer; a busy machine takes a while to see that a thread loops."""

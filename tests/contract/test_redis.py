@@ -317,6 +317,7 @@ def test_a_late_result_of_a_message_that_was_put_back_is_refused(engines: Get) -
     assert (second.attempt, queue.jobs()["a"].status) == (2, Status.COMPLETED)
 
 
+@pytest.mark.long
 def test_a_copy_that_ended_does_not_stand_for_the_one_that_runs(engines: Get) -> None:
     queue, clocks, first, second = taken_back(engines(DRAMATIQ))
     assert queue.fail(first, "late", False).done  # This sends a retry beside the message that runs.

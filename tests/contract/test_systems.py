@@ -242,6 +242,7 @@ while True:
 """
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_clock_of_the_store(
@@ -282,7 +283,10 @@ while True:
 
 @pytest.mark.postgres
 @pytest.mark.slow
-@pytest.mark.parametrize(("status", "found"), [("'PROCESSING'", set()), ("status", {"job_vanished"})])
+@pytest.mark.parametrize(
+    ("status", "found"),
+    [pytest.param("'PROCESSING'", set(), marks=pytest.mark.long), ("status", {"job_vanished"})],
+)
 def test_a_queue_may_end_a_job_that_runs_by_deleting_its_row(
     status: str, found: set[str], opened: Callable[[Path], SystemEngine], tmp_path: Path
 ) -> None:
@@ -311,6 +315,7 @@ while True:
 """
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_a_process_whose_start_waits_for_a_lock_goes_on_once_the_one_that_keeps_it_is_gone(
@@ -903,7 +908,9 @@ def test_what_a_file_promises_is_judged(opened: Callable[[Path], SystemEngine], 
 
 @pytest.mark.postgres
 @pytest.mark.slow
-@pytest.mark.parametrize(("key", "repeated"), [("recipient", False), ("str(time.time())", True)])
+@pytest.mark.parametrize(
+    ("key", "repeated"), [pytest.param("recipient", False, marks=pytest.mark.long), ("str(time.time())", True)]
+)
 def test_a_retry_with_the_same_idempotency_key_repeats_nothing(
     key: str, repeated: bool, opened: Callable[[Path], SystemEngine], tmp_path: Path
 ) -> None:

@@ -74,7 +74,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
 }
 
 
-SLOW = ("timer", "no result")
+SLOW = ("timer", "no result", "lost")
 
 
 @pytest.mark.parametrize(

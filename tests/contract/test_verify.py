@@ -70,6 +70,7 @@ def test_a_job_that_runs_for_too_long_is_named(
     assert "First cause: the processor still runs" in told
 
 
+@pytest.mark.long
 def test_another_database_is_the_first_thing_to_suspect(
     setting: Setting, cluster: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -72,6 +72,7 @@ def test_the_reference_queue_raises_no_alarm_with_a_session_for_every_actor(righ
     assert alarms(right, runs=40) == []
 
 
+@pytest.mark.long
 def test_verbs_of_several_statements_raise_none_when_each_write_compares(right: ReferenceEngine) -> None:
     """Each of these runs has four times the statements of the queue's own."""
     assert alarms(right.planted(settlement=Settlement()), runs=10) == []

@@ -145,6 +145,7 @@ def test_a_rule_of_the_user_plays_steps_of_a_scenario_and_settings_may_decorate_
     assert Own.examples <= 4
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_what_an_example_met_is_in_the_statistics_and_in_the_observations(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observability, "OBSERVABILITY_COLLECT_COVERAGE", False)  # it traces each line of ours

@@ -84,6 +84,7 @@ def works(python: str, version: str) -> bool:
     return done.returncode == 0 and done.stdout.strip() == version
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_when_the_heap_looks_different(here: list[str]) -> None:
     garbage = [[object() for _ in range(17)] for _ in range(20_000)]

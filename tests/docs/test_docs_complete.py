@@ -139,7 +139,9 @@ def test_the_adapter_on_its_page_is_as_short_as_it_says() -> None:
     assert len([line for line in queue.splitlines() if line.strip()]) < 60
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "width", [pytest.param(width, marks=() if width == max(WIDTHS) else pytest.mark.long) for width in WIDTHS]
+)
 def test_the_pictures_show_the_page_as_it_is_drawn_now(width: int) -> None:
     """A change of the page asks for `python -m tests.docs.pictures`, which needs Chromium."""
     svg = FOLDER.joinpath(f"finding-{width}.svg").read_text(encoding="utf-8")

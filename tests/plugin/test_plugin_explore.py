@@ -1402,6 +1402,7 @@ def test_a_file_of_the_test_s_own_folder_is_a_gate_that_a_token_finds_again(
     again.stdout.fnmatch_lines(["*CRASHES after *tmp_path*"])
 
 
+@pytest.mark.long
 def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=STORED)
     result = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0", "-k", "test_row")

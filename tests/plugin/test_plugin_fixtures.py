@@ -502,6 +502,7 @@ def test_it(job_postgres, time):
 """
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 def test_two_modules_that_each_migrate_have_a_database_each(suite: pytest.Pytester) -> None:
     suite.makepyfile(
