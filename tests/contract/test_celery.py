@@ -265,6 +265,7 @@ def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: 
     assert "18 passed" in told(tmp_path)
 
 
+@pytest.mark.long
 def test_exploring_the_example_finds_that_a_card_is_charged_twice(tmp_path: Path) -> None:
     text = told(tmp_path, "tests/test_charge.py", "--job-explore", "200")
     assert "effect_repeated in test_an_order_is_charged_once" in text

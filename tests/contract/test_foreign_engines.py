@@ -105,7 +105,7 @@ def test_a_release_before_a_repair_fails_its_case(engines: Get, name: str, level
 @pytest.mark.parametrize(
     ("name", "anomaly", "seed", "runs"),
     [
-        (BOSS, "outcome_lost", 0, 600),
+        pytest.param(BOSS, "outcome_lost", 0, 600, marks=pytest.mark.long),
         ("pgboss@10.4.2", "outcome_lost", 0, 600),
         pytest.param("pgqueuer@1.0.1", "due_job_left", 0, 10, marks=pytest.mark.long),
         *(pytest.param(name, "attempt_overrun", 0, 60, marks=pytest.mark.long) for name in PROCRASTINATE),

@@ -98,6 +98,7 @@ def test_it_is_found_and_the_safeguard_that_stops_it_is_named(
     assert {trial.name for trial in run.trials if trial.stops} == stopped_by
 
 
+@pytest.mark.long
 def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(store: TableStore) -> None:
     engine = application("guide.py:Guide", store)
     sampler = Sampler(engine, engine.info.settings)

@@ -221,6 +221,7 @@ def test_a_unique_key_is_kept_where_the_policy_of_the_queues_looks_at_it(
         assert jobs.problems() == []
 
 
+@pytest.mark.long
 def test_a_limit_that_its_worker_does_not_keep_is_refused(processes: Callable[[str], WorkProcess]) -> None:
     with pytest.raises(UsageError, match="cannot limit how many jobs run at once"):
         JobHarness(workplace=workplace_of(processes(OLD)), settings=Settings(concurrency=1))

@@ -156,9 +156,9 @@ def differences_of(seed: int) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(5, 500, 5))])
+@pytest.mark.parametrize("first", [0, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 500, 2))])
 def test_drawn_models_have_the_same_in_both_searches(first: int) -> None:
-    assert [told for seed in range(first, first + 5) for told in differences_of(seed)] == []
+    assert [told for seed in (first, first + 1) for told in differences_of(seed)] == []
 
 
 # made wrong on purpose ------------------------------------------------------------------------------------------------

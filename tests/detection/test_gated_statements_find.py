@@ -69,7 +69,7 @@ def test_it_is_found_shrunk_saved_and_replayed_and_the_repair_passes(
 
 
 def test_the_reference_queue_raises_no_alarm_with_a_session_for_every_actor(right: ReferenceEngine) -> None:
-    assert alarms(right, runs=40) == []
+    assert alarms(right, runs=15) == []
 
 
 @pytest.mark.long

@@ -142,7 +142,7 @@ def test_every_invariant_and_every_anomaly_has_a_wrong_queue_that_leads_to_it() 
 
 @pytest.mark.slow
 def test_the_right_queue_raises_no_alarm() -> None:
-    assert _alarms(MemoryQueue, runs=500) == []
+    assert _alarms(MemoryQueue, runs=300) == []
 
 
 @pytest.mark.campaign

@@ -94,7 +94,7 @@ def _failures_go_to_a_folder_of_the_test(tmp_path: Path, monkeypatch: pytest.Mon
 @pytest.mark.slow
 @pytest.mark.parametrize("queue", [MemoryQueue, pytest.param(Incapable, marks=pytest.mark.long)])
 def test_a_correct_queue_is_left_alone(queue: type[MemoryQueue]) -> None:
-    run_state_machine_as_test(type("Correct", (OnMemory,), {"queue": queue}), settings=settings(QUICK, max_examples=60))
+    run_state_machine_as_test(type("Correct", (OnMemory,), {"queue": queue}), settings=settings(QUICK, max_examples=30))
 
 
 @pytest.mark.slow

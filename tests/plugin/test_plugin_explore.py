@@ -1383,6 +1383,7 @@ def play(job_harness, processor, check):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("test", "gate"),
     [

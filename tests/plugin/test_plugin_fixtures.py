@@ -515,6 +515,7 @@ def test_two_modules_that_each_migrate_have_a_database_each(suite: pytest.Pytest
     result.stdout.fnmatch_lines(["*ValueError: no such column*"])
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 def test_a_schema_of_each_test_has_its_database_dropped_with_it(suite: pytest.Pytester) -> None:
     result = run(
