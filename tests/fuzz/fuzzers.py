@@ -15,7 +15,9 @@ from typing import Any, Final
 from unittest import mock
 
 from hypothesis import strategies as st
+from psycopg.sql import SQL
 
+from harness.cli import verify_command
 from harness.errors import HarnessError, UsageError
 from harness.foreign.peer import Peer, PeerLost
 from harness.history.jsonl import dump_history, load_history
@@ -255,8 +257,10 @@ def judge_answers(folder: Path) -> None:
         seen.append({**as_text, "started": row.get("started")})
         return seen[-1]
 
-    looks = mock.patch.multiple(trial, _users=lambda dsn: True, _row=look, LOOK_EVERY_SECONDS=0.001)
-    with _system(folder) as url, looks:
+    table = trial.JobLook(SQL("").format(), "tool_job")
+    looks = mock.patch.multiple(trial, _row=look, LOOK_EVERY_SECONDS=0.001)
+    finds = mock.patch.multiple(verify_command, watched_table=lambda dsn: table, check_look=lambda dsn, jobs: None)
+    with _system(folder) as url, looks, finds:
         times = ("--poll", "0.01", "--margin", "0.01", "--takes", "0.03")
         said = said_by("verify", url, "--dsn", "x", *times, "--json", "-", folder=folder)
     if said.code == 0:
