@@ -161,7 +161,7 @@ def _parsed(engine: str) -> _Parsed:
 
 def is_target(name: str) -> bool:
     """Whether this is `module:factory`, `path.py:factory` or a queue file: the user's own engine or application."""
-    return ":" in name or is_queue_file(name)
+    return ":" in name or is_yaml_target(name)
 
 
 def is_system_file(name: str) -> bool:
@@ -170,8 +170,8 @@ def is_system_file(name: str) -> bool:
     return plain.endswith(QUEUE_FILES) and bool(import_module("harness.systems").is_system_file(plain))
 
 
-def is_queue_file(name: str) -> bool:
-    """Whether this is a queue in a file: `queue.yaml`."""
+def is_yaml_target(name: str) -> bool:
+    """Whether this is a queue file or a system file, by its ending."""
     return without_sessions(name.partition(" --")[0].strip()).endswith(QUEUE_FILES)
 
 
@@ -240,7 +240,7 @@ def split_name(name: str) -> tuple[str, str | None]:
     if is_target(name):
         return named(name), None
     engine, plus, mistake = named(name).partition("+")
-    if is_queue_file(engine):
+    if is_yaml_target(engine):
         raise NotApplicable(
             f"{engine} is a queue in a file, and {mistake!r} is a wrong variant of the engines that are shipped",
             hint="Run the scenarios alone: --no-controls.",
@@ -317,7 +317,7 @@ def open_target(name: str, *, store: TableStore | None = None) -> Engine:
     whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or
     what was made instead.
     """
-    if is_queue_file(name):
+    if is_yaml_target(name):
         room = "harness.systems" if is_system_file(name) else "harness.adapters.queue_file"
         opened: Engine = import_module(room).open_engine(name)
         return opened
@@ -336,7 +336,7 @@ def located(name: str, folder: Path) -> str:
     Raises UsageError where no folder has it.
     """
     where, colon, attribute = name.partition(":")
-    if is_queue_file(name):
+    if is_yaml_target(name):
         plain = without_sessions(name)
         where, colon, attribute = plain, "", name.removeprefix(plain)
     if not where.endswith((".py", *QUEUE_FILES)) or Path(where).is_absolute():

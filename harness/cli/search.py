@@ -52,9 +52,9 @@ from harness.wiring import (
     WITHOUT,
     Engines,
     explained,
-    is_queue_file,
     is_system_file,
     is_target,
+    is_yaml_target,
     named,
     opened_as,
     split_name,
@@ -308,7 +308,7 @@ def _own_promises(target: str) -> frozenset[str]:
 
 def _has_sessions(target: str, file_sessions: bool) -> bool:
     """Whether a target gives its actors sessions unasked; the processes of a system have their own anyway."""
-    return file_sessions and is_queue_file(target) and not is_system_file(target)
+    return file_sessions and is_yaml_target(target) and not is_system_file(target)
 
 
 def usual_settings(engine: Engine) -> tuple[Settings, str]:

@@ -832,7 +832,7 @@ def _number(constants: Constants, node: Node, module: Module, depth: int) -> Con
 
 
 def _whole(number: float) -> Scalar:
-    """Return a whole number as one, and what is no finite number as unknown: all arithmetic can rely on that."""
+    """Return a whole number as an int, and NaN or an infinity as unknown, so that no arithmetic meets them."""
     if not math.isfinite(number):
         return UNKNOWN
     return int(number) if number == int(number) and abs(number) < LARGEST else number

@@ -137,6 +137,16 @@ def plain_scalar(text: str) -> Any:
     return text
 
 
+def top_keys(path: str) -> frozenset[str]:
+    """List the keys that begin lines of a YAML file, which tell what it describes; none where it cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            text = file.read(LARGEST)
+    except OSError:
+        return frozenset()
+    return frozenset(key.decode() for key in re.findall(rb"^([a-z_]+):", text, re.MULTILINE))
+
+
 def read_document(raw: bytes, path: str) -> YamlDocument:
     """Read one YAML document.
 

@@ -22,7 +22,7 @@ from harness.invariants import ANOMALIES
 from harness.model.duration import MINUTE, SECOND, Duration
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
-from harness.scenario.document import LARGEST, YamlDocument, read_document
+from harness.scenario.document import LARGEST, YamlDocument, read_document, top_keys
 from harness.scenario.reader import problems_of
 from harness.scenario.schema import NoNulls, Positive, SettingsPart, Text, described
 from harness.systems.http_wire import HttpMessage
@@ -363,12 +363,7 @@ HINT: Final = "docs/system_files.md shows a whole file; `job-harness schema syst
 
 def is_system_file(path: str) -> bool:
     """Whether a YAML file describes a system: it has `processes`, or begins to. False where it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(LARGEST)
-    except OSError:
-        return False
-    return re.search(rb"^(system|processes):", text, re.MULTILINE) is not None
+    return not top_keys(path).isdisjoint(("system", "processes"))
 
 
 def read_system_file(path: str) -> SystemFile:

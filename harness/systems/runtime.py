@@ -856,7 +856,7 @@ class _ProcessTask(Actor):
 
 
 def _refuse_garbled(process: SystemProcess) -> None:
-    """Raise SystemFileError where it waits for an answer to what is no message: it would wait forever."""
+    """Raise SystemFileError if a process sent something other than HTTP: it would wait forever for an answer."""
     for link in process.links:
         if isinstance(link, HttpLink) and link.problem and not link.closed:
             raise SystemFileError(

@@ -44,6 +44,9 @@ send: {request: POST /, to: api, body: {name: "${job}"}}
 jobs: SELECT id, name, status FROM job
 ready_seconds: 30
 """
+BY_SQL = PREAMBLE.replace(
+    'request: POST /, to: api, body: {name: "${job}"}', "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'"
+)
 SCHEMA = "CREATE TABLE job (id int, name text, status text, at timestamptz DEFAULT CURRENT_TIMESTAMP)"
 
 
@@ -253,12 +256,8 @@ def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_
     )
     (tmp_path / "worker.py").write_text(IN_ONE_TRANSACTION)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace(
+        BY_SQL.replace(
             "  api: {command: python api.py, http: {port_env: PORT}}", "  worker: {command: python worker.py}"
-        )
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
         )
         .replace("name, status FROM", "name, status, at AS start_after FROM")
         .lstrip()
@@ -294,11 +293,7 @@ def test_a_queue_may_end_a_job_that_runs_by_deleting_its_row(
     (tmp_path / "worker.py").write_text(DELETES.format(status))
     (tmp_path / "jobs.sql").write_text("-- All of them.\nSELECT id, name, status FROM job;\n")
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace("api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}")
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
+        BY_SQL.replace("api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}")
         .replace("SELECT id, name, status FROM job", "jobs.sql\ndeleted: COMPLETED")
         .lstrip()
     )
@@ -324,14 +319,9 @@ def test_a_process_whose_start_waits_for_a_lock_goes_on_once_the_one_that_keeps_
     (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
     (tmp_path / "worker.py").write_text(WAITS_FOR_ITS_TURN)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace(
+        BY_SQL.replace(
             "api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py, instances: 2}"
-        )
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
-        .lstrip()
+        ).lstrip()
     )
     engine = opened(tmp_path / "system.yaml")
     crash = (Deviation("w1 update job", 1, "crash"),)
@@ -373,13 +363,9 @@ def test_a_scheduler_that_polls_sends_by_its_own_clock_and_a_run_comes_to_rest_a
     (tmp_path / "worker.py").write_text(ENDS)
     (tmp_path / "beat.py").write_text(EVERY_THIRD_MINUTE)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace(
+        BY_SQL.replace(
             "api: {command: python api.py, http: {port_env: PORT}}",
             "{worker: {command: python worker.py, instances: 1}, beat: {command: python beat.py}}",
-        )
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
         )
         .replace(
             "ready_seconds", "settings: {lease: 1s, job_timeout: 1s, stuck_timeout: 1s, retry_delay: 1s}\nready_seconds"
@@ -412,12 +398,9 @@ def test_a_statement_of_a_child_is_a_gate_and_its_parent_waits_for_it(
     (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
     (tmp_path / "worker.py").write_text(BY_A_CHILD)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace("api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}")
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
-        .lstrip()
+        BY_SQL.replace(
+            "api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}"
+        ).lstrip()
     )
     run = _played(opened(tmp_path / "system.yaml"))
     assert run.verdict is Verdict.PASS
@@ -462,14 +445,9 @@ def test_a_worker_that_computes_once_it_is_connected_is_not_at_rest(
     (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
     (tmp_path / "worker.py").write_text(COMPUTES_FIRST)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace(
+        BY_SQL.replace(
             "  api: {command: python api.py, http: {port_env: PORT}}", "  worker: {command: python worker.py}"
-        )
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
-        .lstrip()
+        ).lstrip()
     )
     assert _played(opened(tmp_path / "system.yaml")).verdict is Verdict.PASS
 
@@ -521,11 +499,7 @@ def test_a_cron_asks_again_where_another_process_wrote_after_it_had_looked(
     (tmp_path / "api.py").write_text(LOOKS_FIRST)
     (tmp_path / "worker.py").write_text(WRITES_MEANWHILE)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace("processes:", "processes:\n  worker: {command: python worker.py}")
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
+        BY_SQL.replace("processes:", "processes:\n  worker: {command: python worker.py}")
         .replace("ready_seconds:", "cron:\n  finish: {every: 1m, request: POST /, to: api}\nready_seconds:")
         .lstrip()
     )
@@ -547,11 +521,7 @@ def test_what_an_operator_s_cron_asks_for_is_its_own_doing_and_may_bring_back_a_
     )
     (tmp_path / "worker.py").write_text(FAILS_THEN_COMPLETES)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace("processes:", "processes:\n  worker: {command: python worker.py}")
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
+        BY_SQL.replace("processes:", "processes:\n  worker: {command: python worker.py}")
         .replace(
             "ready_seconds:",
             f"cron:\n  finish: {{every: 1m, request: POST /, to: api}}\n"
@@ -586,11 +556,7 @@ def test_a_command_of_cron_runs_every_so_often(opened: Callable[[Path], SystemEn
     (tmp_path / "reap.py").write_text(REAPS)
     (tmp_path / "idle.py").write_text("import time\ntime.sleep(10**9)")
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace("api: {command: python api.py, http: {port_env: PORT}}", "idle: {command: python idle.py}")
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
+        BY_SQL.replace("api: {command: python api.py, http: {port_env: PORT}}", "idle: {command: python idle.py}")
         .replace("ready_seconds:", "cron:\n  reap: {every: 5m, command: python reap.py}\nready_seconds:")
         .lstrip()
     )
@@ -634,15 +600,10 @@ def test_a_statement_has_the_line_whose_task_waits_for_its_answer(
     (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
     (tmp_path / "worker.py").write_text(TASKS)
     (tmp_path / "system.yaml").write_text(
-        PREAMBLE.replace(
+        BY_SQL.replace(
             "  api: {command: python api.py, http: {port_env: PORT}}",
             f"  worker: {{command: python worker.py, env: {{PYTHONPATH: {tmp_path}/site-packages}}}}",
-        )
-        .replace(
-            'request: POST /, to: api, body: {name: "${job}"}',
-            "sql: 'INSERT INTO job (name) VALUES (${job}) RETURNING id'",
-        )
-        .lstrip()
+        ).lstrip()
     )
     engine = opened(tmp_path / "system.yaml")
     assert _played(engine).verdict is Verdict.PASS

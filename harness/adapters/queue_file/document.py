@@ -22,7 +22,7 @@ from harness.invariants import ANOMALIES
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Capabilities, Contract
-from harness.scenario.document import LARGEST, YamlDocument, read_document
+from harness.scenario.document import LARGEST, YamlDocument, read_document, top_keys
 from harness.scenario.reader import problems_of
 from harness.scenario.schema import NoNulls, SettingsPart, Text, described
 
@@ -354,12 +354,7 @@ SUFFIXES: Final = (".yaml", ".yml")
 
 def is_queue_file(path: str) -> bool:
     """Whether a YAML file describes a queue: it has `queue` and `claim`. False where it cannot be read."""
-    try:
-        with Path(path).open("rb") as file:
-            text = file.read(LARGEST)
-    except OSError:
-        return False
-    return all(re.search(rf"^{key}:".encode(), text, re.MULTILINE) for key in ("queue", "claim"))
+    return top_keys(path) >= {"queue", "claim"}
 
 
 def read_queue_file(path: str) -> QueueFile:
