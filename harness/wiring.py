@@ -164,6 +164,11 @@ def is_target(name: str) -> bool:
     return ":" in name or is_yaml_target(name)
 
 
+def is_shipped(name: str) -> bool:
+    """Whether this is an engine of this project, with a mistake or a safeguard or none."""
+    return not is_target(name) and _parsed(bare_name(name)).base in SHIPPED
+
+
 def is_system_file(name: str) -> bool:
     """Whether this is a system in a file, by what is written there."""
     plain = without_sessions(name.partition(" --")[0].strip())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import sys
@@ -42,10 +43,10 @@ from harness.port import Engine, spoken
 from harness.report.screen import changed_settings, wrap
 from harness.run.session import Limits
 from harness.run.verdict import Verdict
-from harness.wiring import Engines, is_system_file
+from harness.wiring import Engines, is_shipped, is_system_file, is_yaml_target
 
 if TYPE_CHECKING:
-    from harness.explore.process_pool import ProcessPool
+    from harness.explore.process_pool import GrowingPool, ProcessPool
     from harness.explore.ray_cluster import RayCluster
 
 STRATEGIES = "how runs are drawn: uniform, pos, swarm, aimed or portfolio, which mixes them all (default: portfolio)"
@@ -56,6 +57,8 @@ TELLING = 0.1
 SHRINKING = 1.5
 """Findings may be made smaller until this many times `--time` has passed."""
 OPENER = "harness.wiring:open_engine"
+MANY = 8
+"""Processes that share the runs at most, unless the user says so."""
 PROCESS_PATIENCE = 60.0
 """Real seconds that a step may take at least where it starts processes: on a busy machine that is no hang."""
 
@@ -76,9 +79,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--processes",
         "-j",
         type=int,
-        default=1,
         metavar="N",
-        help="share the runs among N processes; the result is the same (default: 1)",
+        help="share the runs among N processes; the result is the same (default: 1 for your own code and systems, "
+        "otherwise one for each processor where a search takes long)",
     )
     add(
         "--on",
@@ -137,7 +140,7 @@ def execute(arguments: argparse.Namespace) -> int:
         arguments.runs = RUNS
     if arguments.runs < 1:
         raise UsageError(f"--runs must be at least 1, not {arguments.runs}")
-    if arguments.processes < 1:
+    if arguments.processes is not None and arguments.processes < 1:
         raise UsageError(f"--processes must be at least 1, not {arguments.processes}")
     if arguments.on is not None:
         _check_cluster(arguments)
@@ -154,7 +157,7 @@ def _check_cluster(arguments: argparse.Namespace) -> None:
             f"--on {clipped(arguments.on)}: expected ray or ray://HOST:PORT",
             hint="`ray` is the cluster of RAY_ADDRESS or of this machine; if there is none, one is started.",
         )
-    if arguments.processes > 1:
+    if (arguments.processes or 1) > 1:
         raise UsageError(
             "--processes and --on cannot both be given",
             hint="A Ray cluster runs as many processes as it has processors.",
@@ -297,9 +300,6 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
 
 def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan) -> Campaign:
     with StepWatchdog(plan.patience) as watchdog, ExitStack() as stack:
-        crew = _crew(arguments, plan)
-        if crew is not None:
-            stack.enter_context(crew)
         advance = stack.enter_context(progress_bar(measured=True))
         sampler = Sampler(
             engine,
@@ -314,22 +314,47 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
             hurries=_hurries(arguments.time, time.perf_counter()),
             shrinking=lambda anomaly, runs: advance(f"{anomaly} found; making it smaller, run {runs}", None),
         )
+        crew = _crew(arguments, plan, sampler)
+        if crew is not None:
+            stack.enter_context(crew)
         watch = _watch(arguments.runs, arguments.time, time.perf_counter(), advance)
         campaign = sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, source=crew)
     return replace(campaign, notes=tuple(crew.notes)) if crew is not None else campaign
 
 
-def _crew(arguments: argparse.Namespace, plan: CampaignPlan) -> ProcessPool | RayCluster | None:
+def _crew(
+    arguments: argparse.Namespace, plan: CampaignPlan, sampler: Sampler
+) -> ProcessPool | GrowingPool | RayCluster | None:
     """Return who does the runs; None: they are done here."""
     if arguments.on is not None:
         from harness.explore.ray_cluster import RayCluster
 
         return RayCluster(plan, arguments.on)
-    if arguments.processes > 1:
-        from harness.explore.process_pool import ProcessPool
+    size = usual_processes(plan.target) if arguments.processes is None else arguments.processes
+    if size == 1:
+        return None
+    from harness.explore.process_pool import GrowingPool, ProcessPool
 
-        return ProcessPool(plan, size=arguments.processes)
-    return None
+    if arguments.processes is None:
+        return GrowingPool(sampler, plan, size=size, limit=arguments.time)
+    return ProcessPool(plan, size=size)
+
+
+def usual_processes(target: str) -> int:
+    """Return how many processes share the runs unless the user says so.
+
+    What is a user's own may share a file or a server with another process of it, and runs would meet there; only of a
+    queue file is it known what it reads.
+    """
+    alone = is_system_file(target) or not (is_yaml_target(target) or is_shipped(target))
+    return 1 if alone else min(MANY, _processors())
+
+
+def _processors() -> int:
+    """Return how many processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _code(campaign: Campaign) -> int:

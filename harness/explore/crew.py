@@ -94,11 +94,15 @@ class Crew(Protocol):
         ...
 
 
-def in_order(crew: Crew, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
-    """Hand out stretches and yield what they came to, in the order of their runs."""
+def in_order(
+    crew: Crew, *, seed: int, runs: int, watch: Watch, following: int = 0, counted: int = 0
+) -> Iterator[Tally]:
+    """Hand out stretches and yield what they came to, in the order of their runs.
+
+    `counted` runs are done already, and `following` is the number of the next.
+    """
     order: deque[int] = deque()
     done: dict[int, Tally] = {}
-    following = counted = 0
     going = True
     while True:
         going = going and watch(counted)

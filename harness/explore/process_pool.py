@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
@@ -30,6 +31,10 @@ LARGEST = 64
 """How many runs are handed out at a time at most."""
 SHORT = 0.1
 """Seconds of real time that a stretch should take."""
+ALONE = 1.0
+"""Real seconds of a search before it may start processes: most that find something are over by then."""
+WORTH = 5.0
+"""Processes are started where the rest would take longer than this: with a server each takes a second to start."""
 
 
 @dataclass(slots=True)
@@ -106,9 +111,9 @@ class ProcessPool:
 
     # work -----------------------------------------------------------------------------------------------------------
 
-    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
-        """Hand out stretches and yield what they came to, in the order of their runs."""
-        return in_order(self, seed=seed, runs=runs, watch=watch)
+    def tallies(self, *, seed: int, runs: int, watch: Watch, following: int = 0, counted: int = 0) -> Iterator[Tally]:
+        """Hand out stretches and yield what they came to, in the order of their runs; see `in_order`."""
+        return in_order(self, seed=seed, runs=runs, watch=watch, following=following, counted=counted)
 
     def free(self) -> int:
         """Return how many processes have nothing to do."""
@@ -152,6 +157,56 @@ class ProcessPool:
                 self.stretch = paced(self.stretch, time.perf_counter() - member.given, aim=SHORT, most=LARGEST)
             member.first = -1
             yield tally
+
+
+class GrowingPool:
+    """Does the runs here, and shares them among processes where that is seen to be worth it after `ALONE` seconds.
+
+    A context manager: what it started lives as long as it is entered.
+    """
+
+    def __init__(self, sampler: Sampler, plan: CampaignPlan, *, size: int, limit: float | None = None) -> None:
+        """`limit`: real seconds after which the search is ended by its watch."""
+        self.sampler = sampler
+        self.notes: tuple[str, ...] = ()
+        self._pool = ProcessPool(plan, size=size)
+        self._limit = limit
+        self._stack = ExitStack()
+
+    def __enter__(self) -> GrowingPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
+
+    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
+        """Do the runs, in order, the later ones elsewhere."""
+        started = time.perf_counter()
+        growing = False
+
+        def alone(done: int) -> bool:
+            nonlocal growing
+            spent = time.perf_counter() - started
+            growing = done > 0 and spent > ALONE and self._worth(runs - done, done / spent, spent)
+            return not growing and watch(done)
+
+        following = counted = 0
+        for tally in self.sampler.tallies(seed=seed, runs=runs, watch=alone):
+            following = tally.first + tally.runs
+            counted += tally.runs
+            yield tally
+        if growing:
+            pool = self._stack.enter_context(self._pool)
+            yield from pool.tallies(seed=seed, runs=runs, watch=watch, following=following, counted=counted)
+
+    def _worth(self, left: int, rate: float, spent: float) -> bool:
+        seconds = left / self.sampler.shard.of / max(rate, 1e-9)
+        return (seconds if self._limit is None else min(seconds, self._limit - spent)) > WORTH
+
+    def again(self) -> Unsteady | None:
+        """Do the first run of each process once more; return the earliest that differs."""
+        answers = (self.sampler.again(), self._pool.again())
+        return min(filter(None, answers), key=lambda answer: answer.number, default=None)
 
 
 def serve(descriptor: int) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.errors import ExitCode
+from harness.explore import process_pool
 from harness.explore.crew import CampaignPlan
 from harness.explore.finding import Campaign
-from harness.explore.process_pool import ProcessPool
+from harness.explore.process_pool import GrowingPool, ProcessPool
 from harness.explore.sampling import Sampler
 from harness.mistakes import CATALOGUE
 from harness.model.settings import Settings
@@ -78,6 +79,26 @@ def test_a_pool_covers_what_one_process_covers() -> None:
     alone = Sampler(MemoryEngine()).explore(seed=3, runs=100)
     together = shared("memory", MemoryEngine(), size=2, runs=100)
     assert together == alone
+
+
+@pytest.mark.slow
+def test_a_search_that_gets_help_on_the_way_answers_what_one_process_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_pool, "ALONE", 0.02)
+    monkeypatch.setattr(process_pool, "WORTH", 0.0)
+    sampler = Sampler(MemoryEngine(), keep_going=True)
+    with GrowingPool(sampler, CampaignPlan(OPENER, "memory", Settings(), keep_going=True), size=2) as pool:
+        helped = sampler.explore(seed=3, runs=100, source=pool)
+        assert len(pool._pool._members) == 2
+    assert helped == Sampler(MemoryEngine(), keep_going=True).explore(seed=3, runs=100)
+
+
+def test_a_short_search_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process_pool, "ALONE", 0.0)
+    for limit in (None, 1.0):
+        sampler = Sampler(MemoryEngine())
+        with GrowingPool(sampler, CampaignPlan(OPENER, "memory", Settings()), size=2, limit=limit) as pool:
+            assert sampler.explore(seed=3, runs=5, source=pool).runs == 5
+            assert not pool._pool._members
 
 
 @pytest.mark.slow

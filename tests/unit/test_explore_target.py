@@ -8,7 +8,7 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine
 from harness.application import ApplicationEngine
-from harness.cli import main
+from harness.cli import explore_command, main
 from harness.errors import ExitCode, UsageError
 from harness.explore.sampling import Sampler
 from harness.model.duration import HOUR, MINUTE
@@ -164,3 +164,22 @@ def test_a_longer_lease_is_drawn_so_that_it_replays_without_maintenance(file: Pa
     sampler = Sampler(open_target(f"{file}:fewer"), Settings(lease=2 * HOUR))
     drawn = [sampler.session(seed).scenario for seed in range(5)]
     assert [uncovered_capabilities(scenario, sampler.engine) for scenario in drawn] == [()] * 5
+
+
+@pytest.mark.parametrize(
+    ("target", "processes"),
+    [
+        ("memory", 8),
+        ("postgres+stale-complete", 8),
+        ("pgboss@10.4.2", 8),
+        ("examples/queues/mail.yaml", 8),
+        ("examples/python-app/system.yaml", 1),
+        ("mine.py:memory", 1),
+        ("of-another-package", 1),
+    ],
+)
+def test_only_what_shares_nothing_is_searched_by_several_processes_unasked(
+    target: str, processes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(explore_command, "_processors", lambda: 16)
+    assert explore_command.usual_processes(target) == processes
