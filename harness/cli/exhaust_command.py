@@ -24,7 +24,7 @@ from harness.cli.search import (
     progress_bar,
     refuse_blindness,
 )
-from harness.errors import ExitCode, HarnessError, UsageError
+from harness.errors import ExitCode, HarnessError, UsageError, clipped
 from harness.exhaust.checkpoint import Checkpoint, read_checkpoint
 from harness.exhaust.scope import COUNTS, SCOPE_SETTINGS, Scope, parse_kind, searched_kinds, small
 from harness.exhaust.search import Explorer, Forecaster, Progress, Sighting, finding_of, statement, worth_it
@@ -116,11 +116,14 @@ def scope_of(arguments: argparse.Namespace, settings: Settings = SCOPE_SETTINGS)
     """
     stalls = arguments.stalls
     if stalls != ANY and not (stalls.isascii() and stalls.isdigit()):
-        raise UsageError(f"--stalls is {stalls!r}", hint=f"Give a number, or {ANY}.")
+        raise UsageError(f"--stalls must be a whole number or {ANY}, not {clipped(stalls)}")
     try:
         priorities = tuple(int(text) for text in arguments.priorities.split(","))
     except ValueError:
-        raise UsageError(f"--priorities is {arguments.priorities!r}", hint="Give whole numbers with commas.") from None
+        raise UsageError(
+            f"--priorities must be whole numbers with commas between them, not {clipped(arguments.priorities)}",
+            hint="Write --priorities 0,5.",
+        ) from None
     return Scope(
         **{name: getattr(arguments, name) for name in COUNTS},
         faults=FaultPlan(**{kind.id: getattr(arguments, _place(kind.id)) for kind in searched_kinds()}),

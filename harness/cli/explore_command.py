@@ -129,7 +129,10 @@ class _Bound(argparse.Action):
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: str | Sequence[Any] | None, option: str | None = None
     ) -> NoReturn:
-        raise UsageError(f"{option} is an option of job-harness exhaust", hint="Use that command, or leave it out.")
+        raise UsageError(
+            f"{option} is an option of job-harness exhaust, not of explore",
+            hint=f"Use job-harness exhaust, or leave {option} out.",
+        )
 
 
 def execute(arguments: argparse.Namespace) -> int:

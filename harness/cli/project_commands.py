@@ -64,10 +64,13 @@ def execute_init(arguments: argparse.Namespace) -> int:
         raise UsageError("--table needs --queue SCHEMA", hint="Name the schema, such as --queue db/schema.sql.")
     if arguments.on is not None and (arguments.agent or arguments.queue is not None):
         mode = "--agent" if arguments.agent else "--queue"
-        raise UsageError(f"{mode} and --on are both given", hint="Leave --on out: it is of a workflow.")
+        raise UsageError(f"{mode} and --on cannot both be given", hint=f"Leave --on out: {mode} writes no workflow.")
     if arguments.lang is not None and (arguments.agent or arguments.queue is not None):
         mode = "--agent" if arguments.agent else "--queue"
-        raise UsageError(f"{mode} and --lang are both given", hint="Leave --lang out: it is the same in any language.")
+        raise UsageError(
+            f"{mode} and --lang cannot both be given",
+            hint=f"Leave --lang out: {mode} writes the same file for any language.",
+        )
     if arguments.agent:
         return _teach(arguments)
     if arguments.queue is not None:
@@ -122,7 +125,10 @@ def _teach(arguments: argparse.Namespace) -> int:
         return int(ExitCode.PASS)
     path = folder / (".claude" if (folder / ".claude").is_dir() else ".agents") / "skills" / "job-harness" / "SKILL.md"
     if path.exists():
-        raise UsageError(f"{path} is there already", hint="Nothing is overwritten: see the text with --dry-run.")
+        raise UsageError(
+            f"{path} already exists, and nothing is overwritten",
+            hint="Move it away first, or print the new text with --dry-run.",
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     print(f"wrote {path}: steps from finding the queue to the scenario that stays")
@@ -142,7 +148,10 @@ def _draft_queue(arguments: argparse.Namespace) -> int:
     live = "://" in source or "=" in source
     path = folder / QUEUE_FILE
     if path.exists() and not arguments.dry_run:
-        raise UsageError(f"{path} is there already", hint="Nothing is overwritten: see the draft with --dry-run.")
+        raise UsageError(
+            f"{path} already exists, and nothing is overwritten",
+            hint="Move it away first, or print the draft with --dry-run.",
+        )
     schema = f"connection: {CONNECTION}" if live else f"schema: {os.path.relpath(source, folder)}"
     text = draft(tables_of(source), schema=schema, table=arguments.table)
     if arguments.dry_run:

@@ -167,9 +167,11 @@ def execute(arguments: argparse.Namespace) -> int:
     engines = _engines(arguments.engine, sessions=arguments.sessions)
     changes = parse_changes(arguments.changes)
     if arguments.steps < 1:
-        raise UsageError("a run without steps shows nothing", hint="Give --steps of at least 1.")
+        raise UsageError(f"--steps must be at least 1, not {arguments.steps}")
     if not arguments.blocked_after > 0:
-        raise UsageError("a processor needs time to work", hint="Give --blocked-after more than 0 seconds.")
+        raise UsageError(
+            f"--blocked-after must be above 0, not {arguments.blocked_after:g}", hint="Give seconds, such as 30."
+        )
     scenarios, errors = _scenarios(files, changes, annotated=arguments.annotations)
     if errors and not scenarios:
         _write(outputs, [], {**_asked(arguments), "planned": 0, "errors": errors, "exit_code": int(ExitCode.USAGE)})

@@ -267,7 +267,7 @@ def _refuse_no_time(arguments: argparse.Namespace) -> None:
             f"--time must be above 0, not {arguments.time:g}", hint="Give seconds (90), or a duration (5m)."
         )
     if not arguments.patience > 0:
-        raise UsageError("without any patience every step hangs", hint="Give --patience above 0.")
+        raise UsageError(f"--patience must be above 0, not {arguments.patience:g}", hint="Give seconds, such as 600.")
     if arguments.patience > MOST_PATIENCE:
         raise UsageError(
             f"--patience must be a day at most, not {arguments.patience:g} s", hint="Give seconds, such as 600."
@@ -290,7 +290,10 @@ def _target(arguments: argparse.Namespace, *, file_sessions: bool) -> str:
     target = named(arguments.target, sessions=sessions)
     if "," in target and not is_target(target):
         count = target.count(",") + 1
-        raise UsageError(f"{arguments.command} takes one engine, and {count} are named: {target}")
+        raise UsageError(
+            f"{arguments.command} takes one engine, and {count} are named: {target}",
+            hint="Run the command once for each engine.",
+        )
     split_name(target)
     return target
 
@@ -458,8 +461,9 @@ def refuse_blindness(engine: Engine, wanted: frozenset[str]) -> None:
     if sought <= engine.info.contract.never_reported:
         named = f"no {', '.join(sorted(wanted))}" if wanted else f"none of the {len(sought)} anomalies"
         raise NothingToJudge(
-            f"inconclusive: {named} would be reported of {engine.info.name}: all of that is documented, or left out",
-            hint="Name in its contract the circumstances in which it shows (`Documented`), or shorten --without.",
+            f"inconclusive: {named} would be reported of {engine.info.name}: its contract documents all of them, "
+            "or --without leaves them out",
+            hint="Let the contract name the circumstances in which each shows (`Documented`), or shorten --without.",
         )
 
 

@@ -132,7 +132,12 @@ class Assertions:
         """
         job = None if callable(what) else self._id(what)
         if status is not None and (job is None or status not in set(Status)):
-            raise UsageError(f"wait_for({status!r}): give a job and one of {', '.join(Status)}")
+            problem = (
+                "a status needs a job"
+                if job is None
+                else f"there is no status {status!r}{did_you_mean(str(status), Status)}"
+            )
+            raise UsageError(f"wait_for(): {problem}", hint=f"Pass a job and one of {', '.join(Status)}.")
         deadline = self._loop.time() + read_length(within) / SECOND
         self._seen.update(self._accepted if job is None else [job])
 

@@ -70,7 +70,10 @@ class HostedProcessors(PeerRuns):
     async def perform(self, job: ToolJob, slug: str) -> JobResult:
         """Run a job there to its end."""
         if self._peer is None:
-            raise UsageError(f"{slug}: the test process no longer responds")
+            raise UsageError(
+                f"the job of {slug!r} cannot run: the test process, which has its processor, no longer responds",
+                hint="The output of the test runner says why it hung or ended; then start it again.",
+            )
         return await self._perform(self._begin(job, slug=slug))
 
     def context_of(self, actor: str) -> contextvars.Context | None:

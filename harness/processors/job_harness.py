@@ -428,7 +428,10 @@ class JobHarness(Assertions):
             if not with_recursion:
                 application.only = None
         if limit is None and application.allowance == 0 and application.due():
-            raise LimitReached(f"drain made {MOST_JOBS} attempts and jobs are still due: do they enqueue each other?")
+            raise LimitReached(
+                f"drain() made {MOST_JOBS} attempts and jobs are still due: do they enqueue each other?",
+                hint="Pass a limit, drain(limit=1000), and look at what it ran.",
+            )
         events = self.history.events[before:]
         failed = {e.job for e in events if type(e) is Observed and e.after and e.after.status is Status.FAILED}
         worked = {e.job for e in events if type(e) is Observed}
@@ -844,13 +847,13 @@ class JobHarness(Assertions):
         """Raise UsageError where a processor tries to move time."""
         if self._loop.is_in_this_thread():
             raise UsageError(
-                "a processor cannot move time, nor work on other jobs",
-                hint="Await asyncio.sleep(seconds) inside a processor; enqueue works there too.",
+                "a processor cannot move time or run other jobs",
+                hint="Inside a processor, await asyncio.sleep(seconds), or enqueue() a job that runs later.",
             )
 
     def _refuse(self) -> None:
         if self._closed:
-            raise UsageError("this harness is closed", hint="Use the fixture inside its test only.")
+            raise UsageError("this harness is closed", hint="Use the fixture only while its test runs.")
         with contextlib.suppress(RuntimeError):
             if asyncio.get_running_loop() is not self._loop:
                 raise UsageError(
@@ -900,7 +903,9 @@ class JobHarness(Assertions):
             view = next((e.before for e in reversed(self.history.events) if type(e) is Observed and e.job == job), None)
         if view is None:
             known = self._session.board.views
-            raise UsageError(f"there is no job {job!r}{did_you_mean(job, known)}")
+            raise UsageError(
+                f"there is no job {job!r}{did_you_mean(job, known)}", hint="Pass what enqueue() returned, or its id."
+            )
         return view
 
 
@@ -915,7 +920,7 @@ def _refuse_opening(*, start: object, blocked_after: object, **given: object) ->
     wanted = {
         "settings": ("a Settings", isinstance(given["settings"], Settings)),
         "seed": ("a whole number", isinstance(given["seed"], int)),
-        "workplace": ("what opens one, such as a class", callable(given["workplace"])),
+        "workplace": ("a class or function that opens one", callable(given["workplace"])),
         "choices": ("Choices, such as Replay(tape)", isinstance(given["choices"], Choices | None)),
         "faults": ("a FaultPlan", isinstance(given["faults"], FaultPlan)),
     }

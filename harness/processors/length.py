@@ -18,7 +18,7 @@ def read_length(length: Length) -> Duration:
     """Return microseconds. Raises UsageError naming the value and what would have been accepted."""
     duration = _read(length)
     if not 0 <= duration <= LONGEST:
-        raise UsageError(f"{length!r} is not a possible duration: at least 0, at most ten years")
+        raise UsageError(f"{length!r} is out of range: a duration is at least 0 and at most ten years")
     return duration
 
 

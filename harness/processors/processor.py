@@ -72,7 +72,10 @@ def find_processor(named: JobProcessor | str) -> JobProcessor:
     found = _imported(named, module_name)
     for name in path.split("."):
         if not hasattr(found, name):
-            raise UsageError(f"the processor {named!r}: {module_name} has no {name!r}{did_you_mean(name, dir(found))}")
+            raise UsageError(
+                f"the processor {named!r}: {module_name} has no {name!r}{did_you_mean(name, dir(found))}",
+                hint=f"Define it in {module_name}, or correct the name after the colon.",
+            )
         found = getattr(found, name)
     return find_processor(found) if not isinstance(found, str) else _refuse_text(named)
 
@@ -84,7 +87,8 @@ def _imported(named: str, module: str) -> Any:
         if error.name is None or not f"{module}.".startswith(f"{error.name}."):
             raise _broken(named, module, error) from error
         raise UsageError(
-            f"the processor {named!r}: there is no module {error.name!r}", hint="Is its folder on sys.path?"
+            f"the processor {named!r}: there is no module {error.name!r}",
+            hint="Start Python in the folder that has it, or add that folder to PYTHONPATH.",
         ) from None
     except ImportError as error:
         raise _broken(named, module, error) from error
@@ -143,7 +147,10 @@ def how_to_name(named: str) -> str:
 
 
 def _refuse_text(named: str) -> JobProcessor:
-    raise UsageError(f"the processor {named!r} is text, which cannot be called")
+    raise UsageError(
+        f"the processor {named!r} is a str, which cannot be called",
+        hint="Name a function that takes a ToolJob and returns a JobResult.",
+    )
 
 
 def is_async(processor: JobProcessor) -> bool:

@@ -241,7 +241,10 @@ def found(plan: ProcessorPlan) -> JobProcessor:
             root=plan.folder or None,
         )
     if plan.globals or plan.stubs or plan.fetch:
-        raise UsageError(f"the processor {plan.run!r}: globals, stubs and fetch are for TypeScript")
+        raise UsageError(
+            f"the processor {plan.run!r} is Python, and globals, stubs and fetch are for TypeScript",
+            hint="Leave them out; replace what it calls in the Python module itself.",
+        )
     with _importing_from(plan.folder, *plan.further):
         processor = find_processor(plan.run)
     if isinstance(processor, TypeScriptProcessor) and processor.root is None and plan.folder:

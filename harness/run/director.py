@@ -152,7 +152,7 @@ class Director:
         at = place_of(actor) or "nothing"
         wanted = f"{point} {job or ''}".strip()
         why = self._claimed_instead(actor, job) or f"; it stands at {at!r}{self._fate(job)}"
-        raise self._stop(f"{actor.name} never comes to {wanted!r}{why}")
+        raise self._stop(f"{actor.name} never reached {wanted!r}{why}")
 
     def _brought(self, step: Step) -> Actor:
         """Return the actor of a step, or its task, at the point that the step names, if it names one."""
@@ -230,7 +230,7 @@ class Director:
         outcome = self._perform(self._bring(actor, "claim", None))
         got = [claim.job for claim in outcome.value or ()] if outcome is not None and outcome.done else []
         if step.verb == "claim" and step.job is not None and step.job not in got:
-            raise self._stop(f"the claim gave {', '.join(got) or 'nothing'}")
+            raise self._stop(f"{actor.name} claimed {', '.join(got) or 'nothing'}")
         self._expect(step, outcome)
 
     def _settle(self, actor: Actor, step: Step) -> None:
@@ -244,7 +244,9 @@ class Director:
                 self.kernel.summon(able)
             elif not self.kernel.step():
                 break
-        raise self._stop(f"{actor.name} never comes to settle it")
+        raise self._stop(
+            f"{actor.name} never reached the point where it settles {step.job or 'its job'}{self._fate(step.job)}"
+        )
 
     def do_crash(self, step: Step) -> None:
         """`crash w1 while running a`."""
@@ -274,7 +276,7 @@ class Director:
         """`w1 continues`."""
         actor = self._actor(step.actor)
         if actor.state is not State.HELD:
-            raise self._stop(f"{actor.name} was not paused")
+            raise self._stop(f"{actor.name} is not paused")
         self.kernel.unhold(actor)
 
     def do_suspend(self, step: Step) -> None:
@@ -337,7 +339,7 @@ class Director:
                 return
             if not self.kernel.step():
                 break
-        raise self._stop(f"it is {self._status(step.job)}{self._fate(step.job)}")
+        raise self._stop(f"{step.job} is {self._status(step.job)}{self._fate(step.job)}")
 
     def do_twice(self, step: Step) -> None:
         """`w1 delivers twice before completing a`."""

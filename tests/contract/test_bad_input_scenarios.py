@@ -52,7 +52,7 @@ def test_an_impossible_step_fails_with_its_line_and_where_its_actor_stands(
     path.write_text(HEAD + "jobs:\n  a: {}\nsteps:\n  - run until idle\n  - crash w1 while running a\n")
     assert main(["run", str(path)]) == 1
     said = " ".join(capsys.readouterr().out.split())
-    assert "hostile.yaml:7: crash w1 while running a: w1 never comes to 'running a'" in said
+    assert "hostile.yaml:7: crash w1 while running a: w1 never reached 'running a'" in said
 
 
 def test_folders_and_links_that_lead_nowhere_are_usage_errors(

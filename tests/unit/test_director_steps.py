@@ -26,7 +26,7 @@ steps: [w2 completes a, crash w1 while running a]
 expect: {a: {status: FAILED}}
 """)
     assert len(done.failures) == 1
-    assert "w1 never comes to 'running a'" in done.failures[0]
+    assert "w1 never reached 'running a'" in done.failures[0]
     assert "a went PENDING PROCESSING COMPLETED, run by w2" in done.failures[0]
 
 
@@ -38,7 +38,7 @@ steps: [crash w1 while running welcome, run until idle]
 """)
     [told] = done.failures
     assert told == (
-        "crash w1 while running welcome: w1 never comes to 'running welcome': w2 claimed it, w1 claimed newsletter. "
+        "crash w1 while running welcome: w1 never reached 'running welcome': w2 claimed it, w1 claimed newsletter. "
         "Send newsletter later (`at: 5s`), or name w2"
     )
     text = screen_text(first_screen(done))

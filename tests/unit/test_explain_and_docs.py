@@ -115,7 +115,7 @@ def test_init_agent_writes_the_skill_once(tmp_path: Path, capsys: pytest.Capture
     written = tmp_path / ".agents/skills/job-harness/SKILL.md"
     assert written.read_text(encoding="utf-8") == SKILL.read_text(encoding="utf-8")
     assert main(["init", str(tmp_path), "--agent"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     (tmp_path / ".claude").mkdir()
     assert main(["init", str(tmp_path), "--agent"]) == 0
     assert (tmp_path / ".claude/skills/job-harness/SKILL.md").is_file()

@@ -62,7 +62,7 @@ WRONG_INPUT: dict[str, Callable[[JobHarness], object]] = {
 WRONG_OPENING: dict[str, dict[str, Any]] = {
     r"settings is \{\}; give a Settings": {"settings": {}},
     "seed is 'x'; give a whole number": {"seed": "x"},
-    "workplace is 5; give what opens one": {"workplace": 5},
+    "workplace is 5; give a class or function that opens one": {"workplace": 5},
     "choices is 5; give Choices": {"choices": 5},
     r"faults is \{\}; give a FaultPlan": {"faults": {}},
     "blocked_after is 0; give real seconds": {"blocked_after": 0},

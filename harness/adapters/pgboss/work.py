@@ -174,7 +174,7 @@ class WorkProcess:
     def _at(self, now: Instant) -> Peer:
         """Set the database's clock, and return the process."""
         if self._peer is None:
-            raise EnvironmentUnavailable(f"{self.name} is not at work", hint="Call begin() first.")
+            raise EnvironmentUnavailable(f"the worker of {self.name} is not running", hint="Call begin() first.")
         self.database.set_now(now)
         return self._peer
 

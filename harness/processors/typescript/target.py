@@ -125,7 +125,10 @@ class TypeScriptProcessor:
             root = Path.cwd() if self.root is None else Path(self.root)
             path = (root / stub).absolute()
             if not path.is_file():
-                raise UsageError(f"the stub of {name!r}: there is no file {path}")
+                raise UsageError(
+                    f"the stub of {name!r}: there is no file {path}",
+                    hint="A relative path starts at the working directory, or at the root= of TypeScriptProcessor.",
+                )
             return {"file": str(path)}
         raise UsageError(
             f"the stub of {name!r} is {stub!r}", hint="Give its exports as a dict, a file, or JavaScript(source)."
