@@ -52,19 +52,20 @@ from harness.foreign.postgres_messages import (
     startup_parameters,
     with_fields,
 )
+from harness.foreign.wire_proxy import Endpoint, ListeningSocket
 from harness.history.outcome import ABORTED
 from harness.patience import PATIENCE, Deadline, ready
 from harness.postgres.gating.connection import may_be_put_into_one, point_of, without_comments
 from harness.postgres.gating.coordinator import READ, WRITE, InFlightStatement, SessionCoordinator
 from harness.postgres.gating.pool import SessionPool
 from harness.postgres.virtual_clock import standing_since
-from harness.private import private_folder
 from harness.sim.request import Point, StatementGate, Wait
 
 if TYPE_CHECKING:
     from harness.model.duration import Instant
 
 PORT: Final = 5432
+SOCKET_NAME: Final = f".s.PGSQL.{PORT}"
 _CHUNK: Final = 1 << 16
 _NO_GATE: Final = re.compile(
     r"^(begin|start\s+transaction|savepoint|release|set|show|deallocate|discard)\b(?!.*;.*\w)",
@@ -561,34 +562,24 @@ class Backends:
         self._idle.clear()
 
 
-class PostgresEndpoint:
-    """One process's way to PostgreSQL: a listening socket, and the sessions that were opened over it.
+class PostgresEndpoint(Endpoint[ProxiedSession, SessionCoordinator]):
+    """One process's way to PostgreSQL. It outlives a run where nothing was left open; where its actor died, it is cut.
 
-    It belongs to one session of a peer, so whatever comes over it is its actor's. It outlives a run where nothing was
-    left open; where its actor died, it is cut.
+    libpq finds its socket in the folder by the name `SOCKET_NAME`.
     """
 
-    def __init__(self, name: str, folder: Path, pool: SessionPool) -> None:
-        """Listen in `folder`, on behalf of the peer's session of this name."""
-        self.name = name
-        self.sessions: list[ProxiedSession] = []
-        self.turn = 0
-        """The number of the peer's turn that is under way; 0: none."""
-        self.actor = ""
+    def __init__(self, name: str, listener: ListeningSocket, pool: SessionPool) -> None:
+        """Stand behind `listener`; the sessions are in the pool's database."""
+        super().__init__(name, listener)
         self._pool = pool
-        self._coordinator: SessionCoordinator | None = None
         self._given = conninfo_to_dict(pool.url)
-        self._path = folder / f".s.PGSQL.{PORT}"
-        private_folder(folder)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self._path))
-        self._listener.listen()
 
     @property
     def url(self) -> str:
         """What the driver connects to."""
         user, database = self._given.get("user", ""), self._given.get("dbname", "")
-        return f"postgresql://{user}@/{database}?host={str(self._path.parent).replace('/', '%2F')}&port={PORT}"
+        folder = str(self._listener.path.parent).replace("/", "%2F")
+        return f"postgresql://{user}@/{database}?host={folder}&port={PORT}"
 
     @property
     def clean(self) -> bool:
@@ -601,27 +592,17 @@ class PostgresEndpoint:
         for session in self.sessions:
             self._admit(session)
 
-    def leave(self) -> None:
-        """Let statements pass freely from here on."""
-        self._coordinator = None
-        for session in self.sessions:
-            session.coordinator = None
-
     def _admit(self, session: ProxiedSession) -> None:
         session.actor, session.severed, session.coordinator = self.actor, False, self._coordinator
         session.meanwhile = self._accept_what_waits
         if self._coordinator is not None:
             self._coordinator.admit(session)
 
-    def at_gate(self) -> ProxiedSession | None:
-        """Return a session whose driver waits to be let through."""
-        return next((session for session in self.sessions if session.pending and not session.closed), None)
-
     def listen(self, beside: int, seconds: float) -> None:
         """Wait until the driver, or what is read from the descriptor `beside`, has something to say, and take it."""
         live = {session.descriptor: session for session in self.sessions if not session.closed}
-        for descriptor in ready([beside, self._listener.fileno(), *live], seconds=seconds)[0]:
-            if descriptor == self._listener.fileno():
+        for descriptor in ready([beside, self._listener.descriptor, *live], seconds=seconds)[0]:
+            if descriptor == self._listener.descriptor:
                 self._accept()
             elif descriptor != beside:
                 live[descriptor].arrive()
@@ -633,9 +614,6 @@ class PostgresEndpoint:
         for session in self.sessions:
             session.cut()
         self._listener.close()
-        with suppress(OSError):
-            self._path.unlink()
-            self._path.parent.rmdir()
 
     def end(self) -> None:
         """Cut it, and leave PostgreSQL too."""
@@ -646,11 +624,11 @@ class PostgresEndpoint:
     # opening sessions -----------------------------------------------------------------------------------------------
 
     def _accept_what_waits(self) -> None:
-        while self._listener.fileno() >= 0 and ready([self._listener.fileno()], seconds=0)[0]:
+        while self._listener.descriptor >= 0 and ready([self._listener.descriptor], seconds=0)[0]:
             self._accept()
 
     def _accept(self) -> None:
-        client, _ = self._listener.accept()
+        client = self._listener.accept()
         client.settimeout(PATIENCE)
         if client.family != socket.AF_UNIX:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -722,7 +700,7 @@ class PostgresGates:
 
     def endpoint(self, name: str, folder: Path) -> PostgresEndpoint:
         """Return a new endpoint that listens in `folder`."""
-        return PostgresEndpoint(name, folder, self._pool)
+        return PostgresEndpoint(name, ListeningSocket.in_folder(folder, SOCKET_NAME), self._pool)
 
     def coordinator(self, clock: Callable[[], Instant]) -> SessionCoordinator:
         """Return where the sessions of one run meet."""
@@ -755,22 +733,15 @@ class PasswordEndpoint(PostgresEndpoint):
 
         Drivers ask for the database that is `called` so.
         """
+        super().__init__(name, ListeningSocket.on_loopback(), pool)
         self.called = called
-        self.name = name
-        self.sessions = []
-        self.turn = 0
-        self.actor = ""
         self.database = ""
         """The database that it leads to just now."""
         self.refused: list[str] = []
         """What drivers asked for and did not get."""
         self._kind = kind
         self._backends = backends
-        self._pool = pool
-        self._coordinator = None
-        self._given = conninfo_to_dict(pool.url)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port: int = self._listener.getsockname()[1]
+        self.port = self._listener.port
 
     @property
     def url(self) -> str:
@@ -787,11 +758,11 @@ class PasswordEndpoint(PostgresEndpoint):
     @property
     def descriptor(self) -> int:
         """What becomes readable when a driver connects."""
-        return self._listener.fileno()
+        return self._listener.descriptor
 
     def accept(self) -> bool:
         """Take one connection, where one waits."""
-        if not ready([self._listener.fileno()], seconds=0)[0]:
+        if not ready([self._listener.descriptor], seconds=0)[0]:
             return False
         self._accept()
         return True

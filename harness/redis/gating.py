@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from harness.errors import EnvironmentUnavailable
+from harness.foreign.wire_proxy import Endpoint, ListeningSocket
 from harness.model.duration import MILLISECOND, SECOND, Instant
 from harness.patience import Deadline, ready
 from harness.port import SentStatement
 from harness.printable import printable
-from harness.private import private_folder
 from harness.redis.client import PATIENCE
 from harness.sim.request import Exchange, Poll
 
@@ -544,31 +544,18 @@ class _Until:
 # where clients connect ------------------------------------------------------------------------------------------------
 
 
-class RedisEndpoint:
-    """One process's way to Redis: a listening socket, and the connections that were opened over it.
+class RedisEndpoint(Endpoint[RedisSession, RedisCoordinator]):
+    """One process's way to Redis."""
 
-    It belongs to one session of a peer, so whatever comes over it is its actor's.
-    """
-
-    def __init__(self, name: str, folder: Path, server: Path) -> None:
-        """Listen in `folder`, on behalf of the peer's session of this name; `server` is the socket of Redis."""
-        self.name = name
-        self.sessions: list[RedisSession] = []
-        self.turn = 0
-        """The number of the peer's turn that is under way; 0: none."""
-        self.actor = ""
+    def __init__(self, name: str, listener: ListeningSocket, server: Path) -> None:
+        """Stand behind `listener`; `server` is the socket of Redis."""
+        super().__init__(name, listener)
         self._server = server
-        self._coordinator: RedisCoordinator | None = None
-        self._path = folder / "redis.sock"
-        private_folder(folder)
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self._path))
-        self._listener.listen()
 
     @property
     def url(self) -> str:
         """Where the client connects."""
-        return f"unix://{self._path}"
+        return f"unix://{self._listener.path}"
 
     @property
     def clean(self) -> bool:
@@ -581,26 +568,16 @@ class RedisEndpoint:
         for session in self.sessions:
             session.actor, session.coordinator = actor, coordinator
 
-    def leave(self) -> None:
-        """Let commands pass freely from here on."""
-        self._coordinator = None
-        for session in self.sessions:
-            session.coordinator = None
-
-    def at_gate(self) -> RedisSession | None:
-        """Return a connection whose client waits to be let through."""
-        return next((session for session in self.sessions if session.pending and not session.closed), None)
-
     def listen(self, beside: int, seconds: float) -> None:
         """Wait until the client, or what is read from the descriptor `beside`, has something to say, and take it."""
         live = {session.descriptor: session for session in self.sessions if not session.closed}
         told = {session.server_descriptor: session for session in live.values() if session.listens}
         behind = {session.descriptor: session for session in live.values() if session.unread}
-        heard, room = ready([beside, self._listener.fileno(), *live, *told], behind, seconds=seconds)
+        heard, room = ready([beside, self._listener.descriptor, *live, *told], behind, seconds=seconds)
         for descriptor in room:
             behind[descriptor].tell_on()
         for descriptor in heard:
-            if descriptor == self._listener.fileno():
+            if descriptor == self._listener.descriptor:
                 self._accept()
             elif descriptor in told and not told[descriptor].closed:
                 told[descriptor].overhear()
@@ -610,7 +587,7 @@ class RedisEndpoint:
                     live[descriptor].pass_on()
 
     def _accept(self) -> None:
-        client, _ = self._listener.accept()
+        client = self._listener.accept()
         client.settimeout(PATIENCE)
         server = socket.socket(socket.AF_UNIX)
         server.settimeout(PATIENCE)
@@ -631,9 +608,6 @@ class RedisEndpoint:
         for session in self.sessions:
             session.close()
         self._listener.close()
-        with suppress(OSError):
-            self._path.unlink()
-            self._path.parent.rmdir()
 
     def end(self) -> None:
         """Cut it: nothing more is left at Redis."""
@@ -650,7 +624,7 @@ class RedisGates:
 
     def endpoint(self, name: str, folder: Path) -> RedisEndpoint:
         """Return a new endpoint that listens in `folder`."""
-        return RedisEndpoint(name, folder, self._server)
+        return RedisEndpoint(name, ListeningSocket.in_folder(folder, "redis.sock"), self._server)
 
     def coordinator(self, clock: Callable[[], Instant]) -> RedisCoordinator:
         """Return where the connections of one run meet: in each of them a client has to send its scripts first."""

@@ -14,8 +14,8 @@ import pytest
 
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import wire_proxy
-from harness.foreign.postgres_proxy import PostgresEndpoint, ProxiedSession
-from harness.foreign.wire_proxy import Moment, WireProxy
+from harness.foreign.postgres_proxy import SOCKET_NAME, PostgresEndpoint, ProxiedSession
+from harness.foreign.wire_proxy import ListeningSocket, Moment, WireProxy
 from harness.patience import Deadline
 from harness.postgres import provision
 from harness.postgres.gating import SessionCoordinator, SessionPool
@@ -94,7 +94,7 @@ def drivers(pool: SessionPool, tmp_path: Path) -> Iterator[Callable[[str], Drive
     made: list[Driver] = []
 
     def make(actor: str) -> Driver:
-        endpoint = PostgresEndpoint(actor, tmp_path / actor, pool)
+        endpoint = PostgresEndpoint(actor, ListeningSocket.in_folder(tmp_path / actor, SOCKET_NAME), pool)
         endpoint.join(coordinator, actor)
         made.append(Driver(endpoint, beside[0]))
         return made[-1]

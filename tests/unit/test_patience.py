@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from harness.foreign.postgres_proxy import PostgresEndpoint
+from harness.foreign.wire_proxy import ListeningSocket
 from harness.patience import ready
 from harness.redis.gating import RedisEndpoint
 from harness.serve import Conversation
@@ -57,13 +58,13 @@ def _converses(folder: Path, reading: int) -> None:
 
 def _serves_postgresql(folder: Path, reading: int) -> None:
     pool: Any = SimpleNamespace(url="")
-    endpoint = PostgresEndpoint("w1", folder / "p", pool)
+    endpoint = PostgresEndpoint("w1", ListeningSocket.in_folder(folder / "p", "s"), pool)
     endpoint.listen(reading, 0)
     endpoint.cut()
 
 
 def _serves_redis(folder: Path, reading: int) -> None:
-    endpoint = RedisEndpoint("w1", folder / "r", folder)
+    endpoint = RedisEndpoint("w1", ListeningSocket.in_folder(folder / "r", "s"), folder)
     endpoint.listen(reading, 0)
     endpoint.cut()
 
