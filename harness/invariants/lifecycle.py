@@ -16,7 +16,7 @@ For an application only what its rows show counts: how it gets from one status t
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from harness.history.event import Call, Effect, Observed, Return
 from harness.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
@@ -164,6 +164,13 @@ REVIVING = frozenset({"retry", "resume"})
 """Who gives a job a new budget of attempts."""
 
 
+class Constellation(NamedTuple):
+    """The jobs that had not ended at an instant."""
+
+    at: Instant
+    views: tuple[JobView, ...]
+
+
 class NoLivelock(Monitor):
     """Counts how often the unfinished jobs come to stand alike, measured from now, without one of them having ended."""
 
@@ -172,7 +179,16 @@ class NoLivelock(Monitor):
         self._live: dict[JobId, JobView] | None = None
         """What is not at its end; None until faults stop."""
         self._ended: set[JobId] = set()
+        self._first: dict[Hashable, Constellation | None] = {}
+        """By how a job came to stand, how all jobs stood then; None once that is counted in `_times`.
+
+        Most jobs never come to stand like this again. Comparing all of them only when one does keeps a change cheap
+        where thousands of jobs have not ended.
+        """
+        self._uncounted = 0
+        """How many constellations of `_first` are not counted yet."""
         self._times: dict[Hashable, int] = {}
+        """By how a job came to stand, and all others then: how often."""
         self._last: dict[Hashable, Instant] = {}
         self._stands: dict[tuple[JobId, Hashable], tuple[int, JobView]] = {}
         """By job and how it stands, whatever the time: how often, and how it stood then."""
@@ -188,6 +204,8 @@ class NoLivelock(Monitor):
         self._anew()
 
     def _anew(self) -> None:
+        self._first.clear()
+        self._uncounted = 0
         self._times.clear()
         self._last.clear()
         self._stands.clear()
@@ -229,14 +247,29 @@ class NoLivelock(Monitor):
     def _count(self, job: JobId, view: JobView, now: Instant) -> None:
         stand = (job, _stand(view))
         self._stands[stand] = self._stands.get(stand, (0, view))[0] + 1, view
-        if len(self._times) >= REMEMBERED:
+        if len(self._times) + self._uncounted >= REMEMBERED:
             return
         assert self._live is not None
-        key = (job, tuple([self._relative(other, now) for other in self._live.values()]))
-        times = self._times[key] = self._times.get(key, 0) + 1
-        before, self._last[key] = self._last.get(key, now), now
+        alone, here = self._relative(view, now), Constellation(now, tuple(self._live.values()))
+        if alone not in self._first:
+            self._first[alone] = here
+            self._uncounted += 1
+            return
+        if (first := self._first[alone]) is not None:
+            self._first[alone] = None
+            self._uncounted -= 1
+            self._recur(job, first)
+        times, before = self._recur(job, here)
         if times > _patience(view):
             self._tell(job, view, times, f", each time {format_duration(now - before)} after the last")
+
+    def _recur(self, job: JobId, here: Constellation) -> tuple[int, Instant]:
+        """Count that all stand like this when `job` came to stand anew; return how often, and when last before."""
+        now = here.at
+        key = (job, tuple([self._relative(other, now) for other in here.views]))
+        times = self._times[key] = self._times.get(key, 0) + 1
+        before, self._last[key] = self._last.get(key, now), now
+        return times, before
 
     def without_rest(self) -> None:
         """Name the job that loops, where a run reached its step limit instead of coming to rest."""
