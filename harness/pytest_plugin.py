@@ -494,38 +494,20 @@ def job_harness(
     request: pytest.FixtureRequest, job_clock: JobClock, job_invariants: Iterable[Invariant]
 ) -> Iterator[JobHarness]:
     """Runs your processors in the real worker on virtual time; anomalies, ignored failures and leaks fail the test."""
-    from harness.adapters.reference.application import GUIDE
-    from harness.errors import EnvironmentUnavailable
     from harness.failure_section import (
         EXPLAINED,
         MOST_ROWS,
         NOT_JUDGED,
         NOTES,
         UNJUDGED,
-        errors_without_traceback,
         explanation,
         failed_section,
     )
     from harness.fixtures import exits_are_told
-    from harness.processors import JobHarness
 
     request.node.stash[_FAILED] = request.node.stash[_SKIPPED] = False  # Of an earlier run, where it is repeated.
     request.node.stash.setdefault(_USED, set()).add("job_harness")
-    seed = _seed(request.config)
-    shared = _shared(request.config)
-    try:
-        with errors_without_traceback():
-            opened = JobHarness(
-                settings=_settings(request, GUIDE),
-                seed=seed,
-                blocked_after=_blocked_after(request.config),
-                invariants=job_invariants,
-                workplace=shared.workplace(getattr(request, "param", "memory")),
-                clocks=_clocks(request),
-            )
-    except EnvironmentUnavailable as error:
-        _give_up(error, shared)
-    with opened as harness, exits_are_told(request.node):
+    with _opened(request, job_invariants) as harness, exits_are_told(request.node):
         job_clock.drive(harness)
         yield harness
         explored = request.node.stash.get(_EXPLORED, None)
@@ -555,6 +537,28 @@ def job_harness(
         request.node.add_report_section("teardown", NOT_JUDGED, unjudged)
         if request.config.getoption("--job-strict"):
             pytest.fail(f"--job-strict: {UNJUDGED}{unjudged}", pytrace=False)
+
+
+def _opened(request: pytest.FixtureRequest, invariants: Iterable[Invariant]) -> JobHarness:
+    """Return the harness of a test, as its options and markers say."""
+    from harness.adapters.reference.application import GUIDE
+    from harness.errors import EnvironmentUnavailable
+    from harness.failure_section import errors_without_traceback
+    from harness.processors import JobHarness
+
+    seed, shared = _seed(request.config), _shared(request.config)
+    try:
+        with errors_without_traceback():
+            return JobHarness(
+                settings=_settings(request, GUIDE),
+                seed=seed,
+                blocked_after=_blocked_after(request.config),
+                invariants=invariants,
+                workplace=shared.workplace(getattr(request, "param", "memory")),
+                clocks=_clocks(request),
+            )
+    except EnvironmentUnavailable as error:
+        _give_up(error, shared)
 
 
 def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:

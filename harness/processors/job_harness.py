@@ -135,16 +135,21 @@ class JobHarness(Assertions):
         self._demands = Demands(choices)
         self._open_loop(start, blocked_after, clocks)
         self._open_application(partial(workplace, settings=settings, seed=seed, start=start, faults=faults))
-        self._node = NodeProcessors(
-            self._loop,
-            start=start,
-            timeout_seconds=settings.job_timeout / SECOND,
-            seed=seed,
-            busy_seconds=blocked_after,
+        self._open_node(
+            start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed, busy_seconds=blocked_after
         )
-        self._application.on_crash = self._node.crash
         self._noticed = Noticed(self._loop)
         self._interrupts = Interrupts()
+        self.frozen = clocks == VIRTUAL
+        """Whether `datetime.now()` and its kin follow this harness."""
+        self.on_time: Callable[[datetime], None] | None = None
+        """Told the time of day whenever it moves."""
+        self._on_close: list[Callable[[], None]] = []
+        self._closed = False
+        self._know_no_job()
+
+    def _know_no_job(self) -> None:
+        """Begin as a test does: no job, no processor, nothing to check."""
         self._looked_at: set[JobId] = set()
         """The jobs at whose failure the test looked."""
         self._seen = set()
@@ -157,20 +162,12 @@ class JobHarness(Assertions):
         """By tool, the processor as the test registered it."""
         self.tasks: dict[str, str] = {}
         """By the name that another library has for it, the tool that is meant: names no tool can have here."""
-        self._on_close: list[Callable[[], None]] = []
         self._number = 0
         self._descent = Descent(self, lambda job: self._view(job).tool)
         self.longest_chain = LONGEST_CHAIN
         """Jobs each of which was enqueued by the one before; with more of them the run ends."""
         self.most_from_one = MOST_FROM_ONE
         """Jobs that come from one, by enqueueing each other; with more of them the run ends."""
-        self._closed = False
-        if self._session.explored:
-            self._node.explore(self._running.stand)
-        self.frozen = clocks == VIRTUAL
-        """Whether `datetime.now()` and its kin follow this harness."""
-        self.on_time: Callable[[datetime], None] | None = None
-        """Told the time of day whenever it moves."""
 
     def _open_loop(self, start: datetime, blocked_after: float, clocks: str) -> None:
         """Make the loop, the threads on it, and what of this test's thread they are lent."""
@@ -197,6 +194,13 @@ class JobHarness(Assertions):
         self._demands.kernel = self._session.kernel
         self._running = Running(self._loop, self._baton, self._application, self._demands)
         self._running.surroundings = self._surroundings
+
+    def _open_node(self, **options: Any) -> None:
+        """Let processors in TypeScript run on the loop; each of their waits is a gate where the test is explored."""
+        self._node = NodeProcessors(self._loop, **options)
+        self._application.on_crash = self._node.crash
+        if self._session.explored:
+            self._node.explore(self._running.stand)
 
     def __enter__(self) -> Self:
         return self

@@ -197,23 +197,14 @@ class Session(LiveSession):
             )
         super().__init__(observation, choices=choices, limits=limits)
         self.uncovered: list[str] = []
-        self.world = RunContext(
-            scenario, self.clocks, self.recorder, self.board, engine.info.capabilities, processors=processors
-        )
         self._carrier: LoopCarrier | None = None
-        self.world.carrier = self._carry
-        self.world.later = self._later
-        self.world.sever = self.kernel.sever
-        self.world.pass_by = lambda name, point: self.kernel.pass_by(self.kernel.actors[name], point)
+        self.world = self._context(processors)
         if engine.info.capabilities.sessions:
             self.kernel.on_crash = self._severed
         self.kernel.on_overtaken = self._overtaken
         self.kernel.on_outage = engine.info.fails_over
         self.expose(
-            faults,
-            stop=self.world.stop,
-            restart_after=scenario.restart_after,
-            schedulers=frozenset(SCHEDULERS),
+            faults, stop=self.world.stop, restart_after=scenario.restart_after, schedulers=frozenset(SCHEDULERS)
         )
         staged = None if engine.info.processes is None else engine.info.processes(self.queue)
         self.application: Application = staged or application or engine.info.application or StockApplication()
@@ -226,6 +217,22 @@ class Session(LiveSession):
         """How many anomalies were looked at that are not the one to end with."""
         self._cut = False
         self._director: Director | None = None
+
+    def _context(self, processors: RealProcessors | None) -> RunContext:
+        """Make what actors are given, and connect it with the kernel."""
+        world = RunContext(
+            self.scenario,
+            self.clocks,
+            self.recorder,
+            self.board,
+            self.engine.info.capabilities,
+            processors=processors,
+        )
+        world.carrier = self._carry
+        world.later = self._later
+        world.sever = self.kernel.sever
+        world.pass_by = lambda name, point: self.kernel.pass_by(self.kernel.actors[name], point)
+        return world
 
     def _judged(self, queue: Any, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
         """Leave out what the queue cannot do, and what a scenario has to ask for and this one does not."""

@@ -322,73 +322,79 @@ def _psycopg_source(observed: Observations, connection: Any) -> Connection:
     return observed.source(id(connection), make)  # type: ignore[return-value]
 
 
-def tell_psycopg(psycopg: ModuleType) -> None:
-    def executing(real: Any) -> Any:
-        @functools.wraps(real)
-        def run(cursor: Any, query: Any, params: Any = None, *rest: Any, **options: Any) -> Any:
-            observed = observing()
-            said = None if observed is None else sql_effect(query, params)
-            if observed is None or said is None:
-                return (yield from real(cursor, query, params, *rest, **options))
-            observed.before()
-            source = _psycopg_source(observed, cursor._conn)
-            with source.asking(said):
-                answer = yield from real(cursor, query, params, *rest, **options)
-            ran_statement(source, observed, said, cursor.rowcount)
-            return answer
-
-        return mark(run)
-
-    def commanding(real: Any) -> Any:
-        @functools.wraps(real)
-        def run(connection: Any, command: Any, *rest: Any, **options: Any) -> Any:
-            answer = yield from real(connection, command, *rest, **options)
-            observed = observing()
-            said = None if observed is None else sql_effect(command, None)
-            if observed is not None and said is not None and said[0].control:
-                _psycopg_source(observed, connection).control(said[0].control)
-            return answer
-
-        return mark(run)
-
-    def begun(cursor: Any, statement: Any) -> Callable[[], None]:
-        """Come to the moment before a COPY; return what is to be called after it."""
+def _executing_psycopg(real: Any) -> Any:
+    @functools.wraps(real)
+    def run(cursor: Any, query: Any, params: Any = None, *rest: Any, **options: Any) -> Any:
         observed = observing()
-        said = None if observed is None else sql_effect(statement, None)
+        said = None if observed is None else sql_effect(query, params)
         if observed is None or said is None:
-            return lambda: None
+            return (yield from real(cursor, query, params, *rest, **options))
         observed.before()
         source = _psycopg_source(observed, cursor._conn)
-        return lambda: ran_statement(source, observed, said, cursor.rowcount)
+        with source.asking(said):
+            answer = yield from real(cursor, query, params, *rest, **options)
+        ran_statement(source, observed, said, cursor.rowcount)
+        return answer
 
-    def copying(real: Any) -> Any:
-        @contextlib.contextmanager
-        @functools.wraps(real)
-        def copy(cursor: Any, statement: Any, *rest: Any, **options: Any) -> Iterator[Any]:
-            ran = begun(cursor, statement)
-            with real(cursor, statement, *rest, **options) as open_copy:
-                yield open_copy
-            ran()
+    return mark(run)
 
-        return mark(copy)
 
-    def copying_async(real: Any) -> Any:
-        @contextlib.asynccontextmanager
-        @functools.wraps(real)
-        async def copy(cursor: Any, statement: Any, *rest: Any, **options: Any) -> AsyncIterator[Any]:
-            ran = begun(cursor, statement)
-            async with real(cursor, statement, *rest, **options) as open_copy:
-                yield open_copy
-            ran()
+def _commanding_psycopg(real: Any) -> Any:
+    @functools.wraps(real)
+    def run(connection: Any, command: Any, *rest: Any, **options: Any) -> Any:
+        answer = yield from real(connection, command, *rest, **options)
+        observed = observing()
+        said = None if observed is None else sql_effect(command, None)
+        if observed is not None and said is not None and said[0].control:
+            _psycopg_source(observed, connection).control(said[0].control)
+        return answer
 
-        return mark(copy)
+    return mark(run)
 
-    replace(psycopg.Cursor, "copy", copying)
-    replace(psycopg.AsyncCursor, "copy", copying_async)
+
+def _begun_copy(cursor: Any, statement: Any) -> Callable[[], None]:
+    """Come to the moment before a COPY; return what is to be called after it."""
+    observed = observing()
+    said = None if observed is None else sql_effect(statement, None)
+    if observed is None or said is None:
+        return lambda: None
+    observed.before()
+    source = _psycopg_source(observed, cursor._conn)
+    return lambda: ran_statement(source, observed, said, cursor.rowcount)
+
+
+def _copying_psycopg(real: Any) -> Any:
+    @contextlib.contextmanager
+    @functools.wraps(real)
+    def copy(cursor: Any, statement: Any, *rest: Any, **options: Any) -> Iterator[Any]:
+        ran = _begun_copy(cursor, statement)
+        with real(cursor, statement, *rest, **options) as open_copy:
+            yield open_copy
+        ran()
+
+    return mark(copy)
+
+
+def _copying_psycopg_async(real: Any) -> Any:
+    @contextlib.asynccontextmanager
+    @functools.wraps(real)
+    async def copy(cursor: Any, statement: Any, *rest: Any, **options: Any) -> AsyncIterator[Any]:
+        ran = _begun_copy(cursor, statement)
+        async with real(cursor, statement, *rest, **options) as open_copy:
+            yield open_copy
+        ran()
+
+    return mark(copy)
+
+
+def tell_psycopg(psycopg: ModuleType) -> None:
+    """Observe psycopg where its cursors, sync and async, come together: private generators, checked on 3.3."""
+    replace(psycopg.Cursor, "copy", _copying_psycopg)
+    replace(psycopg.AsyncCursor, "copy", _copying_psycopg_async)
     base = importlib.import_module("psycopg._cursor_base").BaseCursor
     for name in ("_execute_gen", "_executemany_gen_no_pipeline", "_executemany_gen_pipeline"):
-        replace(base, name, executing)
-    replace(importlib.import_module("psycopg._connection_base").BaseConnection, "_exec_command", commanding)
+        replace(base, name, _executing_psycopg)
+    replace(importlib.import_module("psycopg._connection_base").BaseConnection, "_exec_command", _commanding_psycopg)
 
 
 def _socket_of(connection: Any) -> Any:
