@@ -145,7 +145,7 @@ def raised_section(raised: Sequence[RaisedError]) -> str:
 
 def _nearest(frames: Sequence[FrameSummary]) -> list[FrameSummary]:
     """Return where an error came through, the last frames of it; those of a library do not push the user's own out."""
-    from harness.processors.noticed import is_others
+    from harness.processors.leak_detector import is_others
 
     left = [frame for frame in frames if not frame.filename.startswith((*OWN, *CARRIERS))]
     users = [number for number, frame in enumerate(left) if not is_others(frame.filename)]

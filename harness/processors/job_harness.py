@@ -46,7 +46,6 @@ from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import JobRequest
 from harness.processors.assertions import Accepted, Assertions, Counts, JobHandle, count_outcomes, refuse_numbers
-from harness.processors.baton import BLOCKED_AFTER_SECONDS, Baton
 from harness.processors.clocks import VIRTUAL, bypassed, checked_clocks, freeze_kept, open_guests
 from harness.processors.delivery import current
 from harness.processors.demands import Demands
@@ -64,13 +63,14 @@ from harness.processors.judgement import (
     stubs_waiting,
     unseen_failures,
 )
+from harness.processors.leak_detector import LeakDetector, is_others
 from harness.processors.length import Length, Moment, read_length
 from harness.processors.module_state import ModuleState, modules_of
-from harness.processors.noticed import Noticed, is_others
 from harness.processors.observed.account import unobserved
 from harness.processors.processor import can_take_one, find_processor, how_to_name, telling
 from harness.processors.running import RaisedError, Running
 from harness.processors.tests_thread import TestsThread
+from harness.processors.thread_handoff import BLOCKED_AFTER_SECONDS, ThreadHandoff
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import names_typescript
 from harness.processors.workplace import MakeWorkplace, Workplace
@@ -138,7 +138,7 @@ class JobHarness(Assertions):
         self._open_node(
             start=start, timeout_seconds=settings.job_timeout / SECOND, seed=seed, busy_seconds=blocked_after
         )
-        self._noticed = Noticed(self._loop)
+        self._leaks = LeakDetector(self._loop)
         self._interrupts = Interrupts()
         self.frozen = clocks == VIRTUAL
         """Whether `datetime.now()` and its kin follow this harness."""
@@ -176,23 +176,23 @@ class JobHarness(Assertions):
         self._guests = self._loop.guests = open_guests(self._loop, start=start, clocks=clocks)
         self._guests.on_block = self._blocked
         self._loop.on_doubt = self._guests.on_doubt = self._in_doubt
-        self._baton = Baton(self._loop, blocked_after=blocked_after)
+        self._handoff = ThreadHandoff(self._loop, blocked_after=blocked_after)
         self._surroundings = TestsThread()
-        self._baton.lend = self._surroundings.lend
+        self._handoff.lend = self._surroundings.lend
         self._loop.lending = self._surroundings.lending
 
     def _open_application(self, opened: Callable[..., Workplace]) -> None:
         """Open the queue and the worker on the loop, and what runs there."""
         try:
             self._application = opened(
-                self._loop, run_blocking=self._baton, invariants=self._invariants, choices=self._demands
+                self._loop, run_blocking=self._handoff, invariants=self._invariants, choices=self._demands
             )
         except BaseException:
             self._loop.close()
             raise
         self._session = self._application.session
         self._demands.kernel = self._session.kernel
-        self._running = Running(self._loop, self._baton, self._application, self._demands)
+        self._running = Running(self._loop, self._handoff, self._application, self._demands)
         self._running.surroundings = self._surroundings
 
     def _open_node(self, **options: Any) -> None:
@@ -517,11 +517,11 @@ class JobHarness(Assertions):
         found = (
             unseen_failures(self._session.board.views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
-            hung(self._baton.blocked),
+            hung(self._handoff.blocked),
             left_running(
                 [
                     *self._running.leaked_tasks(besides=self._node.waiting_stubs),
-                    *self._noticed.left_behind(),
+                    *self._leaks.left_behind(),
                     *self._node_leaks(),
                 ]
             ),
@@ -592,7 +592,7 @@ class JobHarness(Assertions):
         told = [
             f"{each.kind}: {each.name} at {each.place}" for each in read if not (self.frozen and each.kind == "time")
         ]
-        own = (*self._running.undecided(), *dict.fromkeys(told), *bypassed(), *self._noticed.notes)
+        own = (*self._running.undecided(), *dict.fromkeys(told), *bypassed(), *self._leaks.notes)
         return [*own, *self._node.findings, *self._application.notes]
 
     def break_off(self, why: str) -> None:
@@ -613,11 +613,11 @@ class JobHarness(Assertions):
         if self._loop.broken is None:
             self._application.end()
         self._node.close()
-        self._baton.close()
+        self._handoff.close()
         self._guests.close()
         self._loop.end_tasks()
         self._loop.close()
-        self._noticed.end_children()
+        self._leaks.end_children()
 
     # explored -------------------------------------------------------------------------------------------------------
 
@@ -769,7 +769,7 @@ class JobHarness(Assertions):
             if board.live:
                 self._work(None, lambda: not board.live or self._loop.time() >= end, at_once=False)
         except (HarnessError, UsageError) as error:
-            self._noticed.note(f"rest: {type(error).__name__}: {error}")
+            self._leaks.note(f"rest: {type(error).__name__}: {error}")
         self._session.recorder.phase("judge")
         self._session.judge.rest(board.views)
         if self._always:
@@ -777,7 +777,7 @@ class JobHarness(Assertions):
 
     def left_behind(self) -> list[str]:
         """Name the threads and child processes that processors left running."""
-        return self._noticed.left_behind()
+        return self._leaks.left_behind()
 
     @property
     def anomalies(self) -> tuple[Anomaly, ...]:
@@ -840,7 +840,7 @@ class JobHarness(Assertions):
         self._guests.look_around()
         with (
             self._surroundings.lent(),
-            self._noticed.watching(),
+            self._leaks.watching(),
             freeze_kept(),
             self._interrupts.watched(),
             collecting_seldom(),
@@ -867,10 +867,10 @@ class JobHarness(Assertions):
         self._loop.refuse_nesting()
 
     def _blocked(self, what: str) -> None:
-        self._noticed.note(f"blocking: {what} in a coroutine, which keeps its whole worker waiting,")
+        self._leaks.note(f"blocking: {what} in a coroutine, which keeps its whole worker waiting,")
 
     def _in_doubt(self, what: str) -> None:
-        self._noticed.notes[f"real time: {what}"] = None
+        self._leaks.notes[f"real time: {what}"] = None
 
     def _moved(self, seconds: float) -> None:
         self._session.moved(round(seconds * SECOND))

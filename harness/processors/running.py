@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
 from harness.model.job import JobId
-from harness.processors.baton import Baton
 from harness.processors.delivery import Delivery, current, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
+from harness.processors.leak_detector import user_function
 from harness.processors.module_state import ModuleState
-from harness.processors.noticed import user_function
 from harness.processors.observed import watch
 from harness.processors.observed.account import Observations
 from harness.processors.processor import is_async, telling
 from harness.processors.tests_thread import TestsThread
+from harness.processors.thread_handoff import ThreadHandoff
 from harness.processors.workplace import Workplace
 from harness.run.live import JobPoint
 from harness.sim.lifetime import LIFETIME, Lifetime, Severed
@@ -50,9 +50,9 @@ class RaisedError(NamedTuple):
 class Running:
     """Begins deliveries, and knows what they left running."""
 
-    def __init__(self, loop: VirtualLoop, baton: Baton, application: Workplace, demands: Demands) -> None:
+    def __init__(self, loop: VirtualLoop, handoff: ThreadHandoff, application: Workplace, demands: Demands) -> None:
         self._loop = loop
-        self._baton = baton
+        self._handoff = handoff
         self._application = application
         self._demands = demands
         self._ended: list[Lifetime] = []
@@ -105,7 +105,7 @@ class Running:
             )
         if claim is not None:  # What follows is judged as if it had ended; that it hangs fails the test.
             about = (claim.worker, claim.job, claim.attempt, claim.token)
-            self._baton.if_it_hangs(lambda: self._give_up(*about))
+            self._handoff.if_it_hangs(lambda: self._give_up(*about))
         if self._demands.waits(WHILE_RUNNING, job.id):
             self._loop.watch_lifetimes()
             life.count(lambda number: self._pass(WHILE_RUNNING, job.id, life))
@@ -126,7 +126,7 @@ class Running:
             except BaseException as error:  # noqa: BLE001 - it is raised again on the test's side
                 return None, error
 
-        answer, error = await self._baton(call, name="perform_job")
+        answer, error = await self._handoff(call, name="perform_job")
         if error is not None:
             raise error
         return await answer if inspect.isawaitable(answer) else answer
@@ -212,13 +212,13 @@ class Running:
     def _pass(self, place: str, job: JobId, life: Lifetime) -> None:
         """Come to a gate in the middle of a processor, unless its worker is dead or the thread is not in turn."""
         process = self._application.session.worker
-        in_turn = self._baton.holds() or self._loop.is_in_this_thread()
+        in_turn = self._handoff.holds() or self._loop.is_in_this_thread()
         if in_turn and process is not None and life.within(process.life):
             process.pass_by(JobPoint(place, job))
 
     def _rest(self, delivery: Delivery, observed: Observations) -> None:
         """Come to a gate after what a plain function was seen to do; a coroutine has its awaits."""
-        if not self._baton.holds() or not observed.effects:
+        if not self._handoff.holds() or not observed.effects:
             return
         delivery.pass_point(f"after {observed.place}")
         if delivery.life.still and self._loop.guests is not None:
@@ -228,7 +228,7 @@ class Running:
         if self.closed:
             return
         effect: Callable[..., None] = self._application.session.recorder.effect
-        if self._baton.holds() or self._loop.is_in_this_thread():
+        if self._handoff.holds() or self._loop.is_in_this_thread():
             effect(*about)
         else:
             self._loop.call_soon_threadsafe(effect, *about, context=contextvars.Context())

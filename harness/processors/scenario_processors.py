@@ -26,11 +26,11 @@ from harness.errors import UsageError, at_place
 from harness.model.duration import SECOND, Duration, Instant
 from harness.model.job import Json
 from harness.port import Claim
-from harness.processors.baton import Baton
 from harness.processors.clocks import open_guests
 from harness.processors.delivery import Delivery, Record
-from harness.processors.noticed import Noticed, Surroundings
+from harness.processors.leak_detector import LeakDetector, Surroundings
 from harness.processors.processor import find_processor
+from harness.processors.thread_handoff import ThreadHandoff
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
 from harness.run.context import Ended
@@ -113,13 +113,13 @@ class _Host:
     def __init__(self, began: Instant, *, timeout_seconds: float, blocked_after: float) -> None:
         self._began = began
         self.loop = VirtualLoop(busy_seconds=blocked_after, one_guest=True)
-        self.baton = Baton(self.loop, blocked_after=blocked_after)
+        self.handoff = ThreadHandoff(self.loop, blocked_after=blocked_after)
         start = START + timedelta(microseconds=began)
         self._node = NodeProcessors(
             self.loop, start=start, timeout_seconds=timeout_seconds, seed=0, busy_seconds=blocked_after
         )
         self._guests = self.loop.guests = open_guests(self.loop, start=start)
-        self._noticed = Noticed(self.loop, inside=lambda: True)
+        self._leaks = LeakDetector(self.loop, inside=lambda: True)
         self._attempt: _Attempt | None = None
 
     @property
@@ -141,28 +141,28 @@ class _Host:
     @property
     def in_turn(self) -> bool:
         """Whether the calling code is the processor's, at the moment at which the kernel lets it act."""
-        return self.baton.holds() or self.loop.is_in_this_thread()
+        return self.handoff.holds() or self.loop.is_in_this_thread()
 
     def move(self, passed: Duration) -> None:
-        with self._noticed.watching():
+        with self._leaks.watching():
             self.loop.advance(passed / SECOND)
 
     def crash(self) -> None:
         self._node.crash()
 
     def close(self) -> list[str]:
-        left = [*self.baton.blocked, *self._node.blocked]
-        behind = self._noticed.left_behind()  # Asked first: what waits in virtual time is ended with the rest below.
+        left = [*self.handoff.blocked, *self._node.blocked]
+        behind = self._leaks.left_behind()  # Asked first: what waits in virtual time is ended with the rest below.
         if self.loop.broken is None:
             left += self._node.leaks()
         self._node.close()
-        left += self.baton.close()
+        left += self.handoff.close()
         self._guests.close()
-        with contextlib.suppress(Exception), self._noticed.watching():
+        with contextlib.suppress(Exception), self._leaks.watching():
             left += self.loop.end_tasks()
         self.loop.close()
         left += [f"{each}: a processor left it behind" for each in behind]
-        self._noticed.end_children()
+        self._leaks.end_children()
         return left
 
 
@@ -187,7 +187,7 @@ class _Attempt:
 
     def _start(self) -> None:
         self._execution = start_execution(
-            self._processor, self._job, on_end=lambda: None, run_blocking=self._host.baton
+            self._processor, self._job, on_end=lambda: None, run_blocking=self._host.handoff
         )
 
     def _pass(self, name: str) -> None:

@@ -11,7 +11,7 @@ Where it cannot be known whether a thread still works for a processor, it has a 
 moves and the report says so: `GRACE_SECONDS` without a sign of life where a timer of its own woke it (a monitor, a
 heartbeat), `LOCK_SECONDS` where it waits for a bare lock that another thread may hold across a virtual wait.
 
-The processor's own thread, which is handed control by a baton, is no guest: it has a `Controlled` of its own. Knows the
+The processor's own thread, to which the loop hands control, is no guest: it has a `Controlled` of its own. Knows the
 loop, neither queues nor processors.
 """
 

@@ -26,7 +26,7 @@ IN_REAL_TIME = (
     "as_scenario.py",
     "interruption.py",
     "sim/watchdog.py",
-    "processors/baton.py",
+    "processors/thread_handoff.py",
     "systems/python/",
     "pytest_plugin.py",
 )

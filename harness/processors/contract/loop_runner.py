@@ -30,16 +30,16 @@ from harness.foreign.peer import children_of
 from harness.history.event import SideEffect
 from harness.model.json_value import json_problem, printable
 from harness.processors.assertions import differences, shown
-from harness.processors.baton import Baton
 from harness.processors.clocks import VIRTUAL, open_guests
 from harness.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from harness.processors.delivery import Delivery
+from harness.processors.leak_detector import LeakDetector, is_others
 from harness.processors.module_state import ModuleMemory, ModuleState, modules_of
-from harness.processors.noticed import Noticed, is_others
 from harness.processors.observed import watch
 from harness.processors.observed.account import Observations
 from harness.processors.peer_runs import InvalidResult, NoJobResult, ProcessDied, ProcessorBlocked
 from harness.processors.processor import is_async
+from harness.processors.thread_handoff import ThreadHandoff
 from harness.processors.typescript.node_processor import NodeProcessors
 from harness.sim.lifetime import LIFETIME, Lifetime, Severed
 from harness.sim.loop import BUSY_CPU_SECONDS, Deadlock, VirtualLoop, describe_task
@@ -95,29 +95,29 @@ class LoopRunner:
         self._timeout = timeout_seconds
         self._grace = grace_seconds
         self._limit = output_limit
-        self._baton = Baton(self._loop, blocked_after=blocked_after)
+        self._handoff = ThreadHandoff(self._loop, blocked_after=blocked_after)
         self._guests = self._loop.guests = open_guests(self._loop, start=START, clocks=clocks)
-        self._guests.on_block = lambda what: self._noticed.note(f"blocking: {what} in a coroutine")
-        self._noticed = Noticed(self._loop)
+        self._guests.on_block = lambda what: self._leaks.note(f"blocking: {what} in a coroutine")
+        self._leaks = LeakDetector(self._loop)
         watch()
-        self._loop.on_doubt = self._guests.on_doubt = lambda what: self._noticed.notes.setdefault(f"real time: {what}")
+        self._loop.on_doubt = self._guests.on_doubt = lambda what: self._leaks.notes.setdefault(f"real time: {what}")
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan."""
         before = set(children_of())
-        with self._noticed.watching():
+        with self._leaks.watching():
             names = _standing()
             outlived: list[str] = []
             endings, lives = self._deliver_all(plan, outlived)
             self._rest()
             stubs = self._node.waiting_stubs
             leaks = [leak for life in lives for leak in _leaks(life, stubs)]
-            leaks += [*self._noticed.left_behind(), *self._node.leaks()]
+            leaks += [*self._leaks.left_behind(), *self._node.leaks()]
             leaks += [f"{name} is still replaced" for name, value in _standing().items() if value is not names[name]]
         new = [child for child in children_of() if child not in before and child not in self._node.pids]
         if new and not any("child process" in leak for leak in leaks):
             leaks += [f"the child process {child} still runs" for child in new]
-        notes = list(self._noticed.notes)
+        notes = list(self._leaks.notes)
         return TrialRecord(
             endings=tuple(endings),
             leaks=tuple(leaks),
@@ -131,18 +131,18 @@ class LoopRunner:
         task = None if self._at_work is None or not is_async(self._processor) else self._at_work._task
         if task is not None:
             where = "before it ended" if task.done() else f"before it came to {describe_task(task)}"
-            self._noticed.notes[
+            self._leaks.notes[
                 f"{BLOCKING}over {BUSY_CPU_SECONDS:g} s of CPU in a coroutine without an await, {where}"
             ] = None
 
     def close(self) -> None:
         """End what can be ended."""
         self._node.close()
-        self._baton.close()
+        self._handoff.close()
         self._guests.close()
         self._loop.end_tasks()
         self._loop.close()
-        self._noticed.end_children()
+        self._leaks.end_children()
 
     def _deliver_all(self, plan: TrialPlan, outlived: list[str]) -> tuple[list[DeliveryEnding], list[Lifetime]]:
         """Deliver it as planned; write down in `outlived` what of a delivery that died or stalls is in memory."""
@@ -299,7 +299,7 @@ class _Run:
         about["in_vain"] = self._waited
         if self._how is not None:
             return DeliveryEnding(self._how, told=self._told, **about)
-        hanging = self._runner._baton.hanging()
+        hanging = self._runner._handoff.hanging()
         if not self._task.done() and hanging:
             return DeliveryEnding("never", told=f"its thread gives no sign of life: {', '.join(hanging)}", **about)
         if not self._task.done():
@@ -371,7 +371,7 @@ class _Run:
             except BaseException as error:  # noqa: BLE001 - whatever it raises is what is looked for
                 return None, error
 
-        answer, error = await self._runner._baton(call, name="the processor")
+        answer, error = await self._runner._handoff(call, name="the processor")
         if error is not None:
             raise error
         return answer
@@ -396,7 +396,7 @@ class _Run:
 
     def _come_to_a_moment(self) -> None:
         """Let plain code be disturbed here: on its thread it stands still, on the loop's it can only be ended."""
-        if self._runner._baton.holds():
+        if self._runner._handoff.holds():
             self._runner._guests.sleep(0)  # Control goes to the loop, and comes back unless its worker dies.
         elif self._loop.is_in_this_thread():
             self.life.moment()

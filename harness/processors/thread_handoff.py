@@ -30,7 +30,7 @@ ENDING_SECONDS = 0.2
 FIRST_PATIENCE_SECONDS = 0.02
 
 
-class Baton:
+class ThreadHandoff:
     """Hands control from the loop to one thread and waits until it comes back."""
 
     def __init__(self, loop: VirtualLoop, *, blocked_after: float = BLOCKED_AFTER_SECONDS) -> None:
@@ -300,13 +300,13 @@ class _Turn:
         "adrift",
         "answer",
         "at",
-        "baton",
         "blocked",
         "context",
         "dead",
         "ended",
         "future",
         "go",
+        "handoff",
         "ident",
         "if_hangs",
         "lock",
@@ -322,8 +322,8 @@ class _Turn:
         "wakes",
     )
 
-    def __init__(self, baton: Baton, future: asyncio.Future[Any], name: str) -> None:
-        self.baton = baton
+    def __init__(self, handoff: ThreadHandoff, future: asyncio.Future[Any], name: str) -> None:
+        self.handoff = handoff
         self.future = future
         self.name = name
         self.context = contextvars.copy_context()
@@ -342,7 +342,7 @@ class _Turn:
         """For how long it waits; None is until its waiter is released."""
         self.waiter: Waiter | None = None
         self.timer: asyncio.TimerHandle | None = None
-        self.wakes: Callable[..., object] = baton._resume
+        self.wakes: Callable[..., object] = handoff._resume
         """What its timer calls: at a gate, where a search asks for one."""
         self.number = 0
         """Of its waits; what would end an earlier one is late."""
@@ -357,13 +357,13 @@ class _Turn:
 
     def wait(self, waiter: Waiter, seconds: float | None) -> bool:
         """Give control back until the waiter is released, or for virtual seconds."""
-        return self.baton._wait(self, waiter, seconds)
+        return self.handoff._wait(self, waiter, seconds)
 
     def released(self, waiter: Waiter) -> None:
         """Hear that the waiter was released."""
         number = self.number
         if self.waiter is waiter:
-            self.baton._released(self, number)
+            self.handoff._released(self, number)
 
     def round(self, now: float) -> tuple[int, float]:
         """Count its rounds at this instant; return them, and for how many real seconds they have gone on."""
@@ -375,7 +375,7 @@ class _Turn:
 
     def settle(self) -> None:
         """Give the answer to the code that still waits for it."""
-        if (guests := self.baton._loop.guests) is not None:
+        if (guests := self.handoff._loop.guests) is not None:
             guests.adrift.pop(self, None)
         if not self.future.done():
             self.future.set_result(self.answer)

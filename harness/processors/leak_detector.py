@@ -33,14 +33,14 @@ _OWN = str(Path(__file__).resolve().parents[1])
 _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _POOLS = ("concurrent/futures/thread.py", "concurrent/futures/process.py", "multiprocessing/queues.py")
 """Their threads wait for work, and what is given to them is counted (`sim.machine_calls`)."""
-_BATON = "processors/baton.py"
+_HANDOFF = "processors/thread_handoff.py"
 _DEFAULT_POOL = "asyncio_"
 _leave = os._exit
 _WAITS_FOR_CHILD = "asyncio-waitpid-"
 
 
-class Noticed:
-    """Watches while the loop is driven."""
+class LeakDetector:
+    """Names what jobs left behind, and notes what went past the harness, such as a connection to the network."""
 
     def __init__(self, loop: VirtualLoop, *, inside: Callable[[], bool] = lambda: current() is not None) -> None:
         """Let `inside` say whether the calling code belongs to a processor."""
@@ -121,7 +121,7 @@ class Noticed:
             self._hold_time(thread)
             return
         caller = sys._getframe(2).f_code.co_filename.replace("\\", "/")
-        if caller.endswith(_BATON):
+        if caller.endswith(_HANDOFF):
             return  # The harness started it, to run the processor.
         if caller.endswith(_POOLS):
             if not thread.name.startswith(_DEFAULT_POOL):
