@@ -114,13 +114,12 @@ class SwarmDrawing:
         return kept
 
 
-class SwarmChoices:
-    """Deviates by weights that are drawn once a run."""
+class SwarmChoices(Uniform):
+    """Deviates by weights that are drawn once a run; picks uniformly."""
 
     def __init__(self, seed: int) -> None:
-        self.tape: list[Deviation] = []
-        self._draw = draw = random.Random(seed).random
-        self._seen: dict[str, int] = {}
+        super().__init__(seed)
+        draw = self._draw
         self.rate = SWARM_RATES[int(draw() * len(SWARM_RATES))]
         self.late_rate = LATE_RATES[int(draw() * len(LATE_RATES))]
         self.weights = {name: WEIGHTS[int(draw() * len(WEIGHTS))] for name in families()}
@@ -136,15 +135,6 @@ class SwarmChoices:
         option = self._weighted(options())
         if option is not None:
             self.tape.append(Deviation(label, nth, option.words))
-        return option
-
-    def pick(self, label: str, options: Sequence[str]) -> str:
-        """Return uniformly."""
-        nth = self._seen.get(label, 0) + 1
-        self._seen[label] = nth
-        option = options[int(self._draw() * len(options))]
-        if option != options[0]:
-            self.tape.append(Deviation(label, nth, option))
         return option
 
     def _weighted(self, offered: Sequence[Option]) -> Option | None:
@@ -272,14 +262,11 @@ class AimedChoices(Uniform):
         return f"`{self._aim.words}` before `{self._aim.position}`"
 
 
-class Priorities:
-    """Orders actors by priority at every gate; faults strike at a fixed rate, uniformly."""
+class Priorities(Uniform):
+    """Orders actors by priority at every gate; faults strike at a fixed rate, uniformly; picks uniformly."""
 
     def __init__(self, seed: int, *, rate: float) -> None:
-        self.tape: list[Deviation] = []
-        self.rate = rate
-        self._draw = random.Random(seed).random
-        self._seen: dict[str, int] = {}
+        super().__init__(seed, rate=rate)
         self._priority: dict[str, float] = {}
         self._kernel: Kernel | None = None
 
@@ -296,15 +283,6 @@ class Priorities:
             option = self._order()
         if option is not None:
             self.tape.append(Deviation(label, nth, option.words))
-        return option
-
-    def pick(self, label: str, options: Sequence[str]) -> str:
-        """Return uniformly."""
-        nth = self._seen.get(label, 0) + 1
-        self._seen[label] = nth
-        option = options[int(self._draw() * len(options))]
-        if option != options[0]:
-            self.tape.append(Deviation(label, nth, option))
         return option
 
     def _fault(self, options: Options) -> Option | None:
