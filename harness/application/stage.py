@@ -166,8 +166,8 @@ class Stage:
         slow = look.interval >= self.settings.cron_period
 
         def due() -> Instant | None:
-            live = self._world.board.live
-            if self._world.events != since.events or (slow and (live or self._world.board.apart)):
+            live = self._world.job_index.live
+            if self._world.events != since.events or (slow and (live or self._world.job_index.apart)):
                 return 0
             return min((at for at in self._instants() if at > since.at), default=None)
 
@@ -177,7 +177,7 @@ class Stage:
         """When time alone changes what a statement sees."""
         stuck = self.settings.stuck_timeout
         found: list[Instant | None] = []
-        for view in self._world.board.views.values():
+        for view in self._world.job_index.views.values():
             if view.status in TERMINAL:
                 found.append(view.expires_at)
             elif view.started_at is not None:

@@ -417,7 +417,7 @@ class Rig:
         events = recorder.history.events
         changed = before is None or any(type(event) is Observed for event in events)
         called = before is None or any(type(event) is Call for event in events) or self._amid()
-        views = dict(session.board.views) if changed or before is None else before.views
+        views = dict(session.job_index.views) if changed or before is None else before.views
         queue, rows = self._queue(views) if called or before is None else (before.queue, before.rows)
         if before is not None and rows.number == before.rows.number:
             queue, rows = before.queue, before.rows
@@ -457,7 +457,7 @@ class Rig:
         return None, self._rows(views)
 
     def _rows(self, value: Any) -> Vector:
-        rows: list[Any] = [self._row(row) for row in self.session.board.views.values()]
+        rows: list[Any] = [self._row(row) for row in self.session.job_index.views.values()]
         if beside := _beside_rows(value):
             rows.append(self._part(freeze(beside, {})))
         return self._vector(rows)
@@ -641,7 +641,7 @@ class SnapshotRig(Rig):
         if at is None or at.queue is not state.queue:
             self._restore_queue(state)
         if at is None or at.views is not state.views:
-            session.board.reset(state.views)
+            session.job_index.reset(state.views)
         session.recorder.last_change = state.last_change
         session.world.stopping.clear()
         session.world.stopping.update(state.stopping)
@@ -723,7 +723,7 @@ class ReplayRig(Rig):
             if len(process.frames) < 2 or process.call is None:
                 self._amid_verb.pop(process.name, None)
             elif process.request is not stood.get(process.name):
-                seen = freeze(dict(self.session.board.views), {})
+                seen = freeze(dict(self.session.job_index.views), {})
                 self._amid_verb.setdefault(process.name, []).append(seen)
 
     def enter(self, state: GlobalState) -> None:

@@ -479,7 +479,7 @@ class Explorer:
         try:
             for move in self.path(node):
                 rig.go(move)
-            views, last_change = dict(rig.session.board.views), rig.session.recorder.last_change
+            views, last_change = dict(rig.session.job_index.views), rig.session.recorder.last_change
             rig.judge_rest()
             if rig.session.recorder.last_change == last_change:
                 self._end(views, rig)

@@ -66,7 +66,7 @@ def is_stale(session: Session, act: Act) -> bool:
     if act.job is None:
         return False
     claimed = _last(session, act.actor, act.job, "claimed")
-    view = session.board.views.get(act.job)
+    view = session.job_index.views.get(act.job)
     if claimed is None:
         return False
     return view is None or view.status is not Status.PROCESSING or view.token != claimed.token
@@ -135,7 +135,7 @@ class EnabledActs:
     def _nameable(self, actor: Actor) -> bool:
         point = "" if actor.request is None else actor.request.point
         job = point.removeprefix("retrying ").partition(" ")[2]
-        return job not in self.session.board.views or job in self.session.world.plans
+        return job not in self.session.job_index.views or job in self.session.world.plans
 
     def _workers(self) -> list[Actor]:
         return [actor for actor in self._actors() if actor.name in self.workers]
@@ -150,7 +150,7 @@ class EnabledActs:
     def _claims(self) -> list[Act]:
         """Who is idle, where something is due: polls that find nothing come with the time that passes."""
         now = self.session.clocks.store()
-        live = self.session.board.live.values()
+        live = self.session.job_index.live.values()
         due = any(view.status is Status.PENDING and view.start_after <= now for view in live)
         return self._acts("claim") if due else []
 

@@ -343,7 +343,7 @@ class Workers(Play):
                 self.play(ahead.text)
 
     def _come_due(self, job: JobId | None) -> None:
-        view = self.session.board.views.get(job or "")
+        view = self.session.job_index.views.get(job or "")
         if view is not None and (wait := view.start_after - self.session.clocks.store()) > 0:
             self.play(f"jump {format_duration(wait)}")
 

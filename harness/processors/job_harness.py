@@ -424,7 +424,7 @@ class JobHarness(Assertions):
             return not waiting or application.allowance == 0
 
         if not with_recursion:
-            application.only = frozenset(self._session.board.live)
+            application.only = frozenset(self._session.job_index.live)
         try:
             if application.due() or application.processing or (with_scheduled and application.unfinished()):
                 self._work(MOST_JOBS if limit is None else limit, rested)
@@ -452,8 +452,8 @@ class JobHarness(Assertions):
         Raises Hung if jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
         job (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
         """
-        if self._session.board.live:
-            self._work(None, lambda: not self._session.board.live, at_once=False)
+        if self._session.job_index.live:
+            self._work(None, lambda: not self._session.job_index.live, at_once=False)
 
     def advance(self, duration: Length) -> None:
         """Let time pass, and run everything that is due in it, in order."""
@@ -473,7 +473,7 @@ class JobHarness(Assertions):
         """
         length = read_length(duration)
         self._refuse()
-        running = [view.id for view in self._session.board.live.values() if view.status is Status.PROCESSING]
+        running = [view.id for view in self._session.job_index.live.values() if view.status is Status.PROCESSING]
         if running and length:
             self._session.recorder.fault("*", "late", {"for": length, "by": "the test"})
         self._loop.jump(length / SECOND)
@@ -508,14 +508,14 @@ class JobHarness(Assertions):
 
     def other_problems(self) -> list[str]:
         """Judge what must hold at rest, and say what is wrong beside anomalies."""
-        if not self._session.board.live:
-            self._session.judge.rest(self._session.board.views)
+        if not self._session.job_index.live:
+            self._session.judge.rest(self._session.job_index.views)
         return self.test_problems()
 
     def test_problems(self) -> list[str]:
         """Say what is wrong beside anomalies: FAILED jobs that the test ignored, leaks, faults that never came."""
         found = (
-            unseen_failures(self._session.board.views, self._looked_at),
+            unseen_failures(self._session.job_index.views, self._looked_at),
             "\n".join(dict.fromkeys(self._node.blocked)) or None,
             hung(self._handoff.blocked),
             left_running(
@@ -536,7 +536,7 @@ class JobHarness(Assertions):
         What a processor enqueued is left out: no test has to wait for a reminder in three days. With `due`, it says in
         words of pytest when those that wait for a time of their own may run.
         """
-        live = self._session.board.live
+        live = self._session.job_index.live
         own = (job for job in self._accepted if job not in self._seen and job not in self._descent.jobs)
         ended = never_ended([live[job] for job in own if job in live])
         waiting = self.waiting() if due else []
@@ -544,7 +544,7 @@ class JobHarness(Assertions):
 
     def waiting(self) -> list[str]:
         """Say of each job that has a later time of its own, and has not run yet, how far off that is."""
-        now, live = self.now_instant, self._session.board.live.values()
+        now, live = self.now_instant, self._session.job_index.live.values()
         waiting = [view for view in live if not view.attempts and view.start_after - now >= SECOND]
         lines = [
             f"{view.id} ({view.tool}) is due in {format_duration(rounded(view.start_after - now))}, "
@@ -637,7 +637,7 @@ class JobHarness(Assertions):
         if not self._always:
             self._session.recorder.after_each(self._checked)
         self._always.append(check)
-        if self._session.board.views:
+        if self._session.job_index.views:
             self._checked()
 
     @property
@@ -764,14 +764,14 @@ class JobHarness(Assertions):
     def _rest(self) -> None:
         self._session.heal()
         end = self._loop.time() + REST_SECONDS
-        board = self._session.board
+        job_index = self._session.job_index
         try:
-            if board.live:
-                self._work(None, lambda: not board.live or self._loop.time() >= end, at_once=False)
+            if job_index.live:
+                self._work(None, lambda: not job_index.live or self._loop.time() >= end, at_once=False)
         except (HarnessError, UsageError) as error:
             self._leaks.note(f"rest: {type(error).__name__}: {error}")
         self._session.recorder.phase("judge")
-        self._session.judge.rest(board.views)
+        self._session.judge.rest(job_index.views)
         if self._always:
             self._checked()
 
@@ -824,7 +824,7 @@ class JobHarness(Assertions):
             application.wake()
         try:
             ended = self._descent.bounded(
-                lambda: until() or application.ended, clock=self._loop.time, live=self._session.board.live
+                lambda: until() or application.ended, clock=self._loop.time, live=self._session.job_index.live
             )
             self._drive(lambda: self._loop.run_until(ended))
         finally:
@@ -902,11 +902,11 @@ class JobHarness(Assertions):
         return view
 
     def _view(self, job: JobId) -> JobView:
-        view = self._session.board.views.get(job)
+        view = self._session.job_index.views.get(job)
         if view is None:
             view = next((e.before for e in reversed(self.history.events) if type(e) is Observed and e.job == job), None)
         if view is None:
-            known = self._session.board.views
+            known = self._session.job_index.views
             raise UsageError(
                 f"there is no job {job!r}{did_you_mean(job, known)}", hint="Pass what enqueue() returned, or its id."
             )

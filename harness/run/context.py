@@ -54,13 +54,13 @@ class RunContext:
         scenario: Scenario,
         clocks: Clocks,
         recorder: Recorder,
-        board: JobIndex,
+        job_index: JobIndex,
         capabilities: Capabilities,
         processors: RealProcessors | None = None,
     ) -> None:
         self.scenario = scenario
         self.settings: Settings = scenario.settings
-        self.board = board
+        self.job_index = job_index
         self.capabilities = capabilities
         """What the queue can do: it is asked for nothing else."""
         self.plans: dict[JobId, JobPlan] = scenario.plan_of()
@@ -85,7 +85,7 @@ class RunContext:
     @property
     def next_upkeep(self) -> Callable[[], Instant | None]:
         """Return who tells when the queue's own upkeep next has something to do: a lease, or what the queue says."""
-        own, leases = self._recorder.next_upkeep, self.board.next_expiry
+        own, leases = self._recorder.next_upkeep, self.job_index.next_expiry
         return (
             leases if own is None else lambda: min((due for due in (own(), leases()) if due is not None), default=None)
         )
@@ -97,11 +97,11 @@ class RunContext:
 
     def next_claim_of(self, tools: tuple[str, ...] | None) -> Callable[[], Instant | None]:
         """Return who tells that to a worker of these tools; None: it serves all."""
-        board = self.board
-        claim = board.next_claim if tools is None else lambda: board.next_claim_of(tools)
+        job_index = self.job_index
+        claim = job_index.next_claim if tools is None else lambda: job_index.next_claim_of(tools)
         if not self.capabilities.takes_back_in_claim:
             return claim
-        return lambda: min((due for due in (claim(), board.next_expiry()) if due is not None), default=None)
+        return lambda: min((due for due in (claim(), job_index.next_expiry()) if due is not None), default=None)
 
     def served_by(self, worker: str) -> tuple[str, ...] | None:
         """Return the tools that a worker serves; None: all."""
@@ -109,7 +109,7 @@ class RunContext:
 
     def ended_at(self, job: JobId) -> Callable[[], Instant | None]:
         """Return who tells that a job has ended: at once where it has."""
-        views = self.board.views
+        views = self.job_index.views
 
         def due() -> Instant | None:
             view = views.get(job)

@@ -330,7 +330,7 @@ class Director:
         """`pause tool mail`, `unpause tool mail`."""
         verb, tool = step.actor or "pause", step.point or ""
         self._operate(VerbCall(verb, (tool,), tool))
-        (self.world.board.pause if verb == "pause" else self.world.board.unpause)(tool)
+        (self.world.job_index.pause if verb == "pause" else self.world.job_index.unpause)(tool)
 
     def do_wait(self, step: Step) -> None:
         """`wait until a is FAILED`: time passes and everything due happens, until it is."""
@@ -407,7 +407,7 @@ class Director:
             self._fail(f"it is {got}")
 
     def _status(self, job: JobId | None) -> str:
-        view = self.world.board.views.get(job or "")
+        view = self.world.job_index.views.get(job or "")
         return "gone" if view is None else str(view.status)
 
     def do_clock(self, step: Step) -> None:
@@ -434,7 +434,7 @@ class Director:
 
     def _problems(self, job: JobId, expected: Expectation) -> list[str]:
         history = self.recorder.history
-        view = self.world.board.views.get(job)
+        view = self.world.job_index.views.get(job)
         got: dict[str, Any] = {
             "status": "gone" if view is None else str(view.status),
             "attempts": None if view is None else view.attempts,

@@ -89,7 +89,7 @@ class LiveTest(LiveSession):
         self.kernel.interferences = []
         self.kernel.choices = Boring()
         self.clocks.correct()
-        self.judge.healed(self.board.views)
+        self.judge.healed(self.job_index.views)
 
     def offer(self, interference: Interference) -> None:
         """Let something of the place's own go wrong at gates too."""

@@ -81,7 +81,7 @@ class Observation(Generic[Q]):
         self.settings = settings
         self.contract = contract
         self.clocks = Clocks()
-        self.board = JobIndex(settings)
+        self.job_index = JobIndex(settings)
         self.queue = open_queue(self.clocks)
         rules = Rules(
             settings,
@@ -95,7 +95,7 @@ class Observation(Generic[Q]):
         )
         judged = tuple(invariants(self.queue))
         self.judge = judge_of(judged, rules, accepted=contract.excuses)
-        self.recorder = Recorder(self.queue, self.clocks, self.board, self.judge, engine=engine)
+        self.recorder = Recorder(self.queue, self.clocks, self.job_index, self.judge, engine=engine)
 
     @property
     def history(self) -> History:
@@ -107,12 +107,12 @@ class Recorder:
     """Stands between the kernel and a queue."""
 
     def __init__(
-        self, queue: Any, clocks: Clocks, board: JobIndex, judge: Judge, *, engine: EngineInfo | None = None
+        self, queue: Any, clocks: Clocks, job_index: JobIndex, judge: Judge, *, engine: EngineInfo | None = None
     ) -> None:
         """Ask the queue for no more than its `engine` declares."""
         self.history = History()
         self.queue: QueueUnderTest = queue
-        self.board = board
+        self.job_index = job_index
         self._clocks = clocks
         self._events = self.history.events
         self._note = self.history.events.append
@@ -272,19 +272,19 @@ class Recorder:
         touched = queue.changed()
         if touched is not None and not touched:
             return
-        known = self.board.views
+        known = self.job_index.views
         for job in self._candidates(views) if touched is None else touched:
             before, after = known.get(job), views.get(job)
             if before != after:
                 self._changed(actor, verb, job, before, after)
 
     def _candidates(self, views: Mapping[JobId, JobView]) -> list[JobId]:
-        return [*views, *(job for job in self.board.views if job not in views)]
+        return [*views, *(job for job in self.job_index.views if job not in views)]
 
     def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
         if self._whole is not None and after is not None and (None in after[self._from : 8] or None in after[12:14]):
             raise IncompleteView(self._whole, job, after)
-        self.board.put(job, after)
+        self.job_index.put(job, after)
         self.last_change = self._clocks.now
         clocks = self._clocks
         now = clocks.now

@@ -124,7 +124,7 @@ class LiveSession:
         self.observation = observation
         self.settings = observation.settings
         self.clocks = observation.clocks
-        self.board = observation.board
+        self.job_index = observation.job_index
         self.queue = observation.queue
         self.judge = observation.judge
         self.recorder = observation.recorder
@@ -224,7 +224,7 @@ class Session(LiveSession):
             self.scenario,
             self.clocks,
             self.recorder,
-            self.board,
+            self.job_index,
             self.engine.info.capabilities,
             processors=processors,
         )
@@ -334,7 +334,7 @@ class Session(LiveSession):
                 raise
         self.recorder.phase("judge")
         if not self.judge.endless:
-            self.judge.rest(self.board.views)
+            self.judge.rest(self.job_index.views)
 
     def close(self) -> None:
         """Sever the actors that still act and close the queue."""
@@ -413,7 +413,7 @@ class Session(LiveSession):
     def _heal(self) -> None:
         self.recorder.phase("heal")
         self._healed = True
-        self.judge.healed(self.board.views)
+        self.judge.healed(self.job_index.views)
         kernel = self.kernel
         kernel.interferences = []
         kernel.reconnect()
@@ -453,7 +453,7 @@ class Session(LiveSession):
 
     def _progress(self) -> tuple[int, int]:
         """Return what only grows where a run gets on, unless jobs are deleted."""
-        return len(self.board.views), len(self.board.live)
+        return len(self.job_index.views), len(self.job_index.live)
 
     def _next(self) -> str:
         return self.kernel.ready[0].label if self.kernel.ready else "time"
@@ -488,7 +488,7 @@ class Session(LiveSession):
 
         A scheduler of the system sends without end, and while its workers are dead none of its jobs ends.
         """
-        plans, live = self.world.plans, self.board.live if self._healed else ()
+        plans, live = self.world.plans, self.job_index.live if self._healed else ()
         for event in reversed(self.recorder.history.events):
             if wake - event.at > quiet:
                 return False
@@ -501,7 +501,7 @@ class Session(LiveSession):
         if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
             return True
         now = self.clocks.store()
-        return any(view.status is PENDING and view.start_after > now for view in self.board.live.values())
+        return any(view.status is PENDING and view.start_after > now for view in self.job_index.live.values())
 
     def result(self, failures: list[str]) -> Run:
         """Return what the run came to so far."""

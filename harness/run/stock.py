@@ -122,10 +122,10 @@ def pausing(world: RunContext, plan: PausePlan) -> Steps:
     """Hold back a tool for a while; the operator who paused it asks until it is let go."""
     yield Sleep(plan.at, f"waiting to pause {plan.tool}")
     yield from insist(VerbCall("pause", (plan.tool,), plan.tool))
-    world.board.pause(plan.tool)
+    world.job_index.pause(plan.tool)
     yield Sleep(plan.lasts, f"waiting to unpause {plan.tool}")
     yield from persist(VerbCall("unpause", (plan.tool,), plan.tool))
-    world.board.unpause(plan.tool)
+    world.job_index.unpause(plan.tool)
 
 
 def persist(call: VerbCall) -> Steps:
@@ -144,7 +144,7 @@ def scheduled(world: RunContext, plan: JobPlan) -> Steps:
     me, period = f"client-{plan.name}", plan.every or 0
     job = request_of(plan, plan.name, world, me)
     schedule = Schedule(plan.name, period, job, cron=plan.cron or "", zone=plan.zone, missed=plan.missed)
-    world.board.timetable.set(schedule, world.now(me))
+    world.job_index.timetable.set(schedule, world.now(me))
     yield from insist(VerbCall("schedule", (schedule,), plan.name))
     now = world.now(me)
     last = schedule.latest(now)
@@ -153,7 +153,7 @@ def scheduled(world: RunContext, plan: JobPlan) -> Steps:
     half = period // 2 if period else min(world.settings.cron_period, schedule.following(last) - last) // 2
     yield Sleep(max(last + half - now, 0), f"waiting to unschedule {plan.name}")
     yield from persist(VerbCall("unschedule", (plan.name,), plan.name))
-    world.board.timetable.end(plan.name)
+    world.job_index.timetable.end(plan.name)
 
 
 def scheduler(world: RunContext, me: str) -> Steps:
@@ -163,7 +163,7 @@ def scheduler(world: RunContext, me: str) -> Steps:
     early = interval // 2
     seen = -1
     while True:
-        yield Poll(interval, lambda seen=seen: world.board.timetable.next_look(seen, early), origin=origin)  # type: ignore[misc]
+        yield Poll(interval, lambda seen=seen: world.job_index.timetable.next_look(seen, early), origin=origin)  # type: ignore[misc]
         seen = world.now(me)
         yield VerbCall("tick", (me,))
 
@@ -179,7 +179,7 @@ def upkeep(world: RunContext) -> Steps:
 
 def maintenance(world: RunContext) -> Steps:
     """Maintenance: reconcile, rescue, purge."""
-    rounds = _Rounds(world, "maintenance", world.board.next_maintenance)
+    rounds = _Rounds(world, "maintenance", world.job_index.next_maintenance)
     while True:
         world.anew("maintenance")
         yield Poll(world.settings.cron_period, rounds.due, origin=0)

@@ -459,7 +459,7 @@ class SystemApplication:
     def _next_instant(self, after: Instant) -> Instant | None:
         from harness.systems.jobs import instants_of
 
-        views = self._world.board.views.values()
+        views = self._world.job_index.views.values()
         clocks = self._run.clocks
         ahead = {
             0,

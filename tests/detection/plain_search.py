@@ -132,7 +132,7 @@ def _search(rig: PlainRig, verdict: Verdict, most: int) -> list[Node]:
     for node, path in zip(nodes, paths, strict=True):  # both grow
         rig.at(path)
         if rest := rig.at_rest():
-            verdict.ends.add(end_of(rig.session.board.views, rig.scenario))
+            verdict.ends.add(end_of(rig.session.job_index.views, rig.scenario))
         if rest or rig.kernel.now > horizon:
             rig.judge_rest()
             names = _found(rig)

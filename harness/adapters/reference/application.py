@@ -190,10 +190,10 @@ class ReferenceApplication:
             settings=settings,
             invariants=lambda rows: (*everything(), *invariants),
         )
-        self._memory.live = observation.board.live
-        observation.board.on_pending = self._memory.stand_in_line
+        self._memory.live = observation.job_index.live
+        observation.job_index.on_pending = self._memory.stand_in_line
         self.session = LiveTest(observation, loop, choices=choices or Boring(), faults=faults)
-        self._board = observation.board
+        self._board = observation.job_index
         self.store = RecordedStore(self._memory, self.session, start=start)
         self.store.on_change = self._changed
         self.on_crash: Callable[[], None] = lambda: None

@@ -121,7 +121,7 @@ class _CarriedWorker:
         """Wake it on its polling grid when a job is due and it has a free slot."""
 
         def due() -> Instant | None:
-            return None if busy() >= settings.batch_size else self.world.board.next_claim()
+            return None if busy() >= settings.batch_size else self.world.job_index.next_claim()
 
         settings = self.world.settings
         while True:

@@ -81,7 +81,7 @@ class PgBossApplication:
         )
         observation.clocks.now = round(loop.time() * SECOND)
         self.session = LiveTest(observation, loop, choices=choices, faults=faults)
-        self._board = observation.board
+        self._board = observation.job_index
         self.registry = Registry()
         self.on_crash: Callable[[], None] = lambda: None
         self._loop = loop
@@ -503,7 +503,7 @@ class Handlers:
             self._driven.rows.inputs[claim.job],
             id=claim.job,
             attempt=claim.attempt,
-            max_attempts=self._session.board.views[claim.job].max_attempts,
+            max_attempts=self._session.job_index.views[claim.job].max_attempts,
             moment=self._moment(),
         )
 

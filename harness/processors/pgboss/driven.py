@@ -49,7 +49,7 @@ class DrivenProcess:
         self.rows = observation.queue
         self.told = DrivenRowReader(self.rows, observation.recorder)
         """Writes down what is asked for and what changed."""
-        self._board = observation.board
+        self._board = observation.job_index
         self.claims: dict[JobId, Claim] = {}
         """The last claim of every job."""
         self.allowance: int | None = 0
