@@ -84,7 +84,7 @@ class _EnvironmentError(QueueError):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and answer its exit code. Wrong usage raises `SystemExit(2)`."""
+    """Run one command and return its exit code. Wrong usage raises `SystemExit(2)`."""
     options = _parser().parse_args(arguments)
     logging.basicConfig(
         level=options.log_level.upper(),

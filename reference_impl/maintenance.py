@@ -34,7 +34,7 @@ class _Parts:
 
 
 class _Verb(Protocol):
-    """Changes at most `limit` jobs, and answers their ids."""
+    """Changes at most `limit` jobs, and returns their ids."""
 
     def __call__(self, *, limit: int) -> Awaitable[list[str]]: ...
 

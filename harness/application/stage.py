@@ -90,7 +90,7 @@ class Stage:
         """Run the processor as the workload has it: `output = await stage.work(name, row)`.
 
         `row` has the attributes `job`, `attempt` and `token`. With `beat`, that is called `every` so often meanwhile,
-        and awaited where it is an `async def`; where it answers False the run is given up. A processor that is not
+        and awaited where it is an `async def`; where it returns False the run is given up. A processor that is not
         `cancellable` lives on after its timeout, beside the worker that runs the job next, until it ends by itself.
         Raises WorkFailed, TimedOut, LeaseLost.
         """

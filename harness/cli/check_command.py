@@ -81,7 +81,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def execute(arguments: argparse.Namespace) -> int:
-    """Read, judge, print, write; answers the exit code."""
+    """Read, judge, print, write; return the exit code."""
     root = Path(arguments.folder)
     named = [_named(text) for text in arguments.environments]
     outputs = _outputs(arguments, [root, *(environment.file for environment in named)])

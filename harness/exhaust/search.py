@@ -166,7 +166,7 @@ class Explorer:
     # the search -----------------------------------------------------------------------------------------------------
 
     def run(self, watch: Watch = lambda progress: True) -> None:
-        """Search until nothing is left, something is found, or `watch` answers False.
+        """Search until nothing is left, something is found, or `watch` returns False.
 
         Raises Unfaithful where the queue's snapshot lies or an actor does not come back to where it stood.
         """

@@ -32,7 +32,7 @@ class CampaignPlan:
     """What a member of a crew needs to know; it opens the target itself."""
 
     opener: str
-    """`module:function`, which answers an engine for a target."""
+    """`module:function`, which returns an engine for a target."""
     target: str
     settings: Settings
     looking_for: frozenset[str] = frozenset()

@@ -35,7 +35,7 @@ class Order:
     surprises: tuple[str, ...] = ()
     """Where PostgreSQL let a waiter other than the first go first."""
     left: Any = None
-    """What `inspect` answered afterwards."""
+    """What `inspect` returned afterwards."""
     leftovers: tuple[str, ...] = ()
     """Transactions and locks that were left open."""
 
@@ -79,7 +79,7 @@ def all_verb_orders(
 ) -> Iterator[Order]:
     """Run one verb of each actor against each other, in every order of its statements and commits.
 
-    `prepare` answers a queue with `Sessions`, in its first state, before each order; each of `actors` is called with
+    `prepare` returns a queue with `Sessions`, in its first state, before each order; each of `actors` is called with
     that queue on its behalf, and returns what the verb does; `inspect` looks at the queue that is left. Raises
     LimitReached beyond `limit` orders.
     """

@@ -241,7 +241,7 @@ class Sampler:
         watch: Watch | None = None,
         source: RunSource | None = None,
     ) -> Campaign:
-        """Sample until something is found, `runs` are done, or `watch` (told the count) answers False.
+        """Sample until something is found, `runs` are done, or `watch` (told the count) returns False.
 
         `source` does the runs elsewhere. Ctrl-C or SIGTERM ends the search and keeps what it found.
         """

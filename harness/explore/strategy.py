@@ -275,7 +275,7 @@ class Priorities(Uniform):
         self._kernel = kernel
 
     def gate(self, label: str, options: Options) -> Option | None:
-        """Strike with a fault, or answer the actor of the highest priority."""
+        """Strike with a fault, or return the actor of the highest priority."""
         nth = self._seen.get(label, 0) + 1
         self._seen[label] = nth
         option = self._fault(options) if self._draw() < self.rate else None

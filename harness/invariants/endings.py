@@ -123,7 +123,7 @@ FAILING = frozenset({"fail", "expire", "rescue"})
 
 
 class FailureIsRecorded(Monitor):
-    """Looks at what settling verbs answer, at the error that stays behind, and at runs whose end was not reported."""
+    """Looks at what settling verbs return, at the error that stays behind, and at runs whose end was not reported."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": SETTLING,

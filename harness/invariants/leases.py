@@ -93,7 +93,7 @@ class Holdings:
         return holding.late >= holding.excuse
 
     def observe(self, event: Observed) -> Holding | None:
-        """Take over a change; answer the holding that it ended, for the caller to judge and then to close."""
+        """Take over a change; return the holding that it ended, for the caller to judge and then to close."""
         if self._unheard:
             self._unheard = {actor: at for actor, at in self._unheard.items() if at == event.at}
         after = event.after

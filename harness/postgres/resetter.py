@@ -449,7 +449,7 @@ class Resetter:
         return True
 
     def _prepare(self, kept: frozenset[int]) -> str:
-        """Prepare the statements of one reset and answer the script that executes them."""
+        """Prepare the statements of one reset and return the script that executes them."""
         self._number += 1
         number = self._number
         parts = [f"EXECUTE {_FINGERPRINT}"]

@@ -179,7 +179,7 @@ def set_now(connection: psycopg.Connection[Any], moment: datetime) -> None:
 
 
 def advance(connection: psycopg.Connection[Any], delta: timedelta) -> datetime:
-    """Move the clock by `delta` and answer where it stands; one that was never set starts from real time."""
+    """Move the clock by `delta` and return what it shows then; one that was never set starts from real time."""
     row = connection.execute(
         f"SELECT setval('{CLOCK_SCHEMA}.microseconds', CASE WHEN is_called THEN last_value ELSE "
         f"(extract(epoch FROM pg_catalog.{REAL_PREFIX}clock_timestamp()) * 1000000)::bigint END + %s) "

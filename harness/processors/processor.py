@@ -154,7 +154,7 @@ def _refuse_text(named: str) -> JobProcessor:
 
 
 def is_async(processor: JobProcessor) -> bool:
-    """Whether calling it answers a coroutine."""
+    """Whether calling it returns a coroutine."""
     call = getattr(processor, "__call__", None)  # noqa: B004 - an object whose __call__ is a coroutine function
     return inspect.iscoroutinefunction(processor) or inspect.iscoroutinefunction(call)
 

@@ -45,7 +45,7 @@ class Workplace(Protocol):
         ...
 
     def enqueue(self, request: JobRequest) -> JobId:
-        """Accept a job; answers the unfinished holder of its unique key instead, where there is one."""
+        """Accept a job; return the unfinished holder of its unique key instead, if there is one."""
         ...
 
     def cancel(self, job: JobId) -> bool:

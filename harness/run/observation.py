@@ -168,7 +168,7 @@ class Recorder:
     # what the kernel asks for ---------------------------------------------------------------------------------------
 
     def begin(self, actor: Actor, call: VerbCall) -> Any:
-        """Call a verb; answers its outcome, or a frame where it suspends."""
+        """Call a verb; return its outcome, or a frame where it suspends."""
         self.number = number = self.number + 1
         name, verb, arguments = actor.name, call.verb, call.arguments
         if self._broken:

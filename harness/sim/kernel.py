@@ -23,23 +23,23 @@ class Executor(Protocol):
     """Executes the calls of actors."""
 
     def begin(self, actor: Actor, call: VerbCall) -> Any:
-        """Start a verb. Answer its reply, or a frame to be stepped where it suspends."""
+        """Start a verb. Return its reply, or a frame to be stepped where it suspends."""
         ...
 
     def end(self, actor: Actor, call: VerbCall, result: Any) -> Any:
-        """Take what the verb returned; answer the actor's reply."""
+        """Take what the verb returned; return the actor's reply."""
         ...
 
     def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Any:
-        """Take what the verb raised; answer the actor's reply."""
+        """Take what the verb raised; return the actor's reply."""
         ...
 
     def lost(self, actor: Actor, call: VerbCall) -> Any:
-        """Note a call that never arrived; answer the actor's reply."""
+        """Note a call that never arrived; return the actor's reply."""
         ...
 
     def cut(self, actor: Actor, call: VerbCall) -> Any:
-        """Note a call that was cut off in the middle of its verb; answer the actor's reply."""
+        """Note a call that was cut off in the middle of its verb; return the actor's reply."""
         ...
 
 

@@ -159,7 +159,7 @@ def check_url(base: str, template: Template) -> None:
 
 
 def create_job(base: str, template: Template) -> str:
-    """Send the request; answer the job's id.
+    """Send the request; return the job's id.
 
     Raises EnvironmentUnavailable where no server answers, UsageError where the API refuses or answers without an id.
     """

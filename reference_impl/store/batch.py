@@ -23,15 +23,15 @@ class BatchStore(Store, Protocol):
     """A store that takes many at once."""
 
     async def complete_many(self, settlements: Sequence[Settlement]) -> list[bool | InvalidJsonError]:
-        """Complete many claims; answers in their order what `complete` would.
+        """Complete many claims; return, in their order, what `complete` would.
 
-        An output that JSONB cannot hold is answered with its error, not raised: it must not keep its
+        The error of an output that JSONB cannot hold is returned, not raised: it must not keep its
         neighbours from settling. A claim named twice is settled once, with the first output.
         """
         ...
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
-        """Create many jobs; answers in their order what `enqueue` would.
+        """Create many jobs; return, in their order, what `enqueue` would.
 
         A value that cannot be stored or a tool without partition is raised before anything is written.
         """

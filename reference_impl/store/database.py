@@ -39,7 +39,7 @@ class Database(Protocol):
     """What a PostgreSQL store needs of its driver."""
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one statement as a transaction of its own and answer its rows, keyed by column.
+        """Run one statement as a transaction of its own and return its rows, keyed by column.
 
         JSON comes as text. psycopg's errors pass through: the store knows what `UniqueViolation` and
         `CheckViolation` mean.

@@ -26,7 +26,7 @@ def reconcile_rows(
     now: datetime,
     jitter: float,
 ) -> list[str]:
-    """Mend both tables in place and answer the ids of the jobs that were changed, in order."""
+    """Mend both tables in place and return the ids of the jobs that were changed, in order."""
     changed: set[str] = set()
     partnered: set[str] = set()
     lonely: list[ToolRow] = []

@@ -49,7 +49,7 @@ def _read() -> Iterator[Migration]:
 
 
 async def migrate(dsn: str) -> tuple[int, ...]:
-    """Apply what is missing, all or nothing, and answer the versions applied; none where all are there.
+    """Apply what is missing, all or nothing, and return the versions applied; none if all are there.
 
     Two at once take turns. Raises `QueueError` where the database is newer than this version.
     """

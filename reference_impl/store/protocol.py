@@ -61,19 +61,19 @@ class Store(Protocol):
         ...
 
     async def expire(self, *, limit: int = 1000) -> list[str]:
-        """Take back up to `limit` claims whose lease has run out: the arrows of `fail`. Answers the job ids."""
+        """Take back up to `limit` claims whose lease has run out: the arrows of `fail`. Returns the job ids."""
         ...
 
     async def reconcile(self) -> list[str]:
-        """Make both rows of every job agree again; the terminal half wins, then the queue's. Answers the job ids."""
+        """Make both rows of every job agree again; the terminal half wins, then the queue's. Returns the job ids."""
         ...
 
     async def rescue_stuck(self, *, stuck_after: timedelta) -> list[str]:
-        """Take back jobs PROCESSING for at least `stuck_after`: the arrows of `fail`. Answers the job ids."""
+        """Take back jobs PROCESSING for at least `stuck_after`: the arrows of `fail`. Returns the job ids."""
         ...
 
     async def delete_expired(self, *, limit: int = 1000) -> list[str]:
-        """Delete up to `limit` terminal jobs past `expiresAt`, the earliest first, both rows. Answers their ids."""
+        """Delete up to `limit` terminal jobs past `expiresAt`, the earliest first, both rows. Returns their ids."""
         ...
 
     async def get(self, job_id: str) -> ToolJob | None:

@@ -147,7 +147,7 @@ class BullQueue(AskingQueue):
     # producers and operators ----------------------------------------------------------------------------------------
 
     def enqueue(self, request: JobRequest) -> Outcome:
-        """Add a job; a key that is held answers the job that holds it."""
+        """Add a job; for a key that is held, return the job that holds it."""
         if refusal := self._unacceptable(request, self._most):
             return refusal
         data = {"job": request.id, "input": request.input}

@@ -163,7 +163,7 @@ class ChancyQueue(AskingQueue):
         )
 
     def enqueue(self, request: JobRequest) -> Outcome:
-        """Push a job; a key that is held answers the job that holds it."""
+        """Push a job; for a key that is held, return the job that holds it."""
         if refusal := self._unacceptable(request, self._sent):
             return refusal
         settings = self._settings

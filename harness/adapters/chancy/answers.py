@@ -90,7 +90,7 @@ class ChancyAnswers:
         app.chancy_uuid = utils.chancy_uuid = lambda: f"{next(numbers):032x}"
 
     async def enqueue(self, now: str, after: str | None, **about: Any) -> str:
-        """Push a job; answers its id, or that of the job that holds its key."""
+        """Push a job; return its id, or that of the job that holds its key."""
         self._set(now)
         due = ChancyClock.shows if after is None else datetime.datetime.fromisoformat(after)
         reference = await self.chancy.push(Job(func="answers.tool", scheduled_at=due, **about))
@@ -121,7 +121,7 @@ class ChancyAnswers:
         return claimed
 
     async def heartbeat(self, now: str, worker: str) -> str:
-        """Show that a worker lives; answers its id."""
+        """Show that a worker lives; return its id."""
         self._set(now)
         me = self.workers[worker]
         async with self.chancy.pool.connection() as connection:

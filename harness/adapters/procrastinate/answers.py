@@ -65,7 +65,7 @@ class ProcrastinateAnswers:
         self.claimed.clear()
 
     async def enqueue(self, now: str, tool: str, args: dict[str, Any], **options: Any) -> int:
-        """Defer a job; answers its id."""
+        """Defer a job; return its id."""
         self._set(now)
         start = options.pop("start_after")
         at = None if start is None else datetime.datetime.fromisoformat(start)

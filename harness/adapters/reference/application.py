@@ -217,7 +217,7 @@ class ReferenceApplication:
         at_once(self.store.register_tool(slug))
 
     def enqueue(self, request: JobRequest) -> JobId:
-        """Accept a job; answers the unfinished holder of its unique key instead, where there is one.
+        """Accept a job; return the unfinished holder of its unique key instead, if there is one.
 
         Raises UsageError where JSON cannot hold the input.
         """

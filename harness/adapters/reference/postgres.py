@@ -373,7 +373,7 @@ class PostgresQueue(ReferenceQueue):
 
 
 class GatedReferenceQueue(PostgresQueue):
-    """Sees all jobs from a session of its own; `on_behalf` answers the queue of one actor."""
+    """Sees all jobs from a session of its own; `on_behalf` returns the queue of one actor."""
 
     capabilities: ClassVar[Capabilities] = replace(ReferenceQueue.capabilities, sessions=True)
 

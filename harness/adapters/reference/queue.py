@@ -176,7 +176,7 @@ def run_through(work: Coroutine[Any, Any, T]) -> T:
 
 
 class ReferenceQueue:
-    """A queue under test over one store. Stepped, its verbs answer coroutines that suspend before each statement."""
+    """A queue under test over one store. Stepped, its verbs return coroutines that suspend before each statement."""
 
     capabilities: ClassVar[Capabilities] = Capabilities(
         heartbeat=True,

@@ -390,7 +390,7 @@ class Failure(NamedTuple):
 
 
 class Success(NamedTuple):
-    """What the handler answers."""
+    """What the handler returns."""
 
     output: Json
 
