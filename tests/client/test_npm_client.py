@@ -362,6 +362,19 @@ test("put off", async () => {
 });
 test.explore.skip("left out", () => Promise.reject(new Error("it was played")));
 test.explore("no job", { runs: 5 }, async () => harness.register("pay", harness.external("charged")));
+for (const declare of [test, test.explore]) {
+  declare("swallowed", async () => {
+    let asked = 0;
+    harness.register("resolve", async () => ({ success: asked++ > 0, domain: "a.example" }));
+    await harness.enqueue("resolve");
+    await harness.runUntilIdle();
+  });
+}
+test("a JobResult", async () => {
+  harness.register("pay", async (job) => ({ success: job.attempts > 1, error: "no card" }));
+  await harness.enqueue("pay");
+  await harness.runUntilIdle();
+});
 """
 
 
@@ -375,10 +388,14 @@ def test_what_was_not_judged_is_told_and_fails_where_that_is_asked_for(project: 
         "no job: not judged: no job was enqueued",
         "forgotten: not judged: a job had not ended and the test never looked at it; call runUntilIdle()",
     )
+    doubt = (
+        "swallowed: not judged: the processor of 'resolve' returned success: false beside domain, and its job failed"
+    )
     for strict in ("", "1"):
         ran = project.play(runner, file, JOB_HARNESS_STRICT=strict)
         assert [each for each in told if each not in ran.text] == [], ran.text
-        assert "put off: not judged" not in ran.text
+        assert ran.text.count(doubt) == 2, ran.text
+        assert not re.search(r"(put off|JobResult): not judged", ran.text)
         assert (ran.code, "Inconclusive: not judged: " in ran.text) == ((1, True) if strict else (0, False)), ran.text
 
 

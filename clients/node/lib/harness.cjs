@@ -248,7 +248,8 @@ class Harness {
     }
     if (judge && session.mistakes.length > 0 && !session.told) throw session.mistakes[0];
     if (judge && wrong.length > 0) throw shown("JobHarness", spelled(wrong.join("\n\n")), there.host.unseen(session));
-    if (judge) tellUnjudged(session.title, unjudged);
+    const doubts = there.host.takeDoubts();
+    if (judge) tellUnjudged(session.title, [...unjudged, ...doubts]);
   }
 
   /** Ask on behalf of the test, one thing after the other; inside a processor at once. */

@@ -33,6 +33,8 @@ class Host {
     /** What the last attempt of a job that threw has thrown, by the job. */
     this.thrown = new Map();
     this.severed = new Set();
+    /** Results that a queue may take for the success of what they call a failure, in words. */
+    this.doubts = new Set();
     this.explored = false;
     /** Begins a worker of the test's own anew, by its name. */
     this.again = () => {};
@@ -142,6 +144,13 @@ class Host {
     return failed && this.thrown.get(failed[0]);
   }
 
+  /** What is open about the results since this was last asked, in words. */
+  takeDoubts() {
+    const doubts = [...this.doubts];
+    this.doubts.clear();
+    return doubts;
+  }
+
   /** The timers of the test's body that wait for virtual time, in words, the first one first. */
   waiting() {
     const timers = [...(this.time.clock?.timers.values() ?? [])];
@@ -189,7 +198,7 @@ class Host {
       const found = this.processors.get(slug);
       if (found === undefined) throw new Error(`no processor is registered for the tool ${JSON.stringify(slug)} any more`);
       const { processor, withToken } = found;
-      ending = this.ending(run, await (withToken ? processor(job, ...lockOf(run)) : processor(job)));
+      ending = this.ending(run, await (withToken ? processor(job, ...lockOf(run)) : processor(job)), slug);
     } catch (thrown) {
       this.thrown.set(run.job, thrown);
       ending = { threw: described(thrown) };
@@ -200,13 +209,14 @@ class Host {
     this.send({ effect: "ended", actor: run.name, data: bounded({ ...ending, ...changed }) });
   }
 
-  ending(run, result) {
+  ending(run, result, slug) {
     const whole = isResult(result);
     const { success, output, error, retryable, ...rest } = whole ? result : { success: true, output: result };
     const json = toJson(output === undefined ? null : output, "output");
     if (json.bad) return { bad: `the processor's output is not JSON: ${json.bad}` };
     const lost = Object.keys(rest).join(", ");
     if (lost) json.notes.push(`its result has ${lost} beside success, output, error and retryable: the queue keeps none of it`);
+    if (lost && !success) this.doubts.add(doubtful(slug, lost));
     for (const what of json.notes) this.send({ effect: "note", actor: run.name, data: { what } });
     const text = error === undefined || error === null ? null : typeof error === "string" ? error : described(error).message;
     return { result: { success, output: json.value, error: text, retryable: retryable !== false } };
@@ -233,6 +243,14 @@ function lineCounter() {
 
 function isResult(result) {
   return result !== null && typeof result === "object" && typeof result.success === "boolean";
+}
+
+/** A result of the user's own that looks like a JobResult: only here does it make the job fail. */
+function doubtful(slug, others) {
+  return (
+    `the processor of '${slug}' returned success: false beside ${others}, and its job failed here; BullMQ, pg-boss and ` +
+    "graphile-worker complete such a job and never retry it: throw an error instead"
+  );
 }
 
 function changedInput(job, before) {

@@ -80,7 +80,7 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
         isolated: isolate && { command: alone(testPath, only(currentTestName)), test: currentTestName },
       });
       for (const line of [told.cost, ...told.notes]) process.stderr.write(`job-harness: ${currentTestName}: ${line}\n`);
-      tellUnjudged(currentTestName, told.unjudged ?? []);
+      tellUnjudged(currentTestName, [...(told.unjudged ?? []), ...there.host.takeDoubts()]);
     };
     declared(name, play, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
   };
