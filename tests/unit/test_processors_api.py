@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from itertools import product
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from harness.adapters.reference.application import GUIDE
 from harness.errors import Hung, UsageError
 from harness.invariants.effects import at_most_once, exactly_once
 from harness.processors import JobHarness, JobResult, ToolJob, effect, step
@@ -305,6 +307,13 @@ def test_a_number_that_no_queue_takes_is_refused(jobs: JobHarness, options: dict
     jobs.register("ok", lambda job: DONE)
     with pytest.raises(UsageError, match=f"{told}; give a whole number"):
         jobs.enqueue("ok", None, **options)
+
+
+@pytest.mark.parametrize("limit", ["concurrency", "tool_concurrency"])
+def test_a_limit_that_the_worker_does_not_keep_is_refused(limit: str) -> None:
+    with pytest.raises(UsageError, match="cannot limit how many jobs run at once") as refused:
+        JobHarness(settings=replace(GUIDE, **{limit: 1}))
+    assert "batch_size=1" in str(refused.value.hint)
 
 
 # what was enqueued --------------------------------------------------------------------------------------------------

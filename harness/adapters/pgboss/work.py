@@ -404,7 +404,7 @@ def work_options(settings: Settings) -> dict[str, Any]:
     if settings.concurrency or settings.tool_concurrency:
         raise UsageError(
             "pg-boss's work() cannot limit how many jobs run at once over all workers",
-            hint="Leave concurrency and tool_concurrency out, or run this test on --job-engine=memory.",
+            hint="Leave concurrency and tool_concurrency out; batch_size=1 lets a worker run one job at a time.",
         )
     seconds = settings.poll_interval / SECOND
     return {

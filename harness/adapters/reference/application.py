@@ -176,8 +176,13 @@ class ReferenceApplication:
     ) -> None:
         """Open an empty queue, judged by our invariants and by `invariants`. Retry delays are jittered by `seed`.
 
-        Raises UsageError for settings that contradict each other.
+        Raises UsageError for settings that contradict each other, and for limits that the worker does not keep.
         """
+        if settings.concurrency or settings.tool_concurrency:
+            raise UsageError(
+                "the worker of job_harness cannot limit how many jobs run at once over all workers",
+                hint="Leave concurrency and tool_concurrency out; batch_size=1 lets its worker run one job at a time.",
+            )
         self.settings = settings
         self.start = start
         self.registry = Registry()
