@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from harness.errors import EnvironmentUnavailable, HarnessError
+from harness.yaml_files import describes_queue
 
 if TYPE_CHECKING:
     from harness.fixtures import Shared
     from harness.scenario.scenario import Control, Scenario
 
 PREFIX_BYTES = 65_536
-_QUEUE_FILE = {b"enqueue:", b"claim:"}
-"""Keys that every queue file has and no scenario."""
 _KEYS = (b"title:", b"jobs:", b"steps:", b"expect:", b"settings:", b"workers:", b"controls:")
 
 
@@ -28,9 +27,10 @@ def is_scenario(path: Path, folder: Path, *, name: str, chosen: bool, asked: boo
     `chosen` says that the user set that folder's name, `asked` that the command line names this file. Where neither is
     so, a file needs `format:` or our keys, so that other tools' files are left alone. A queue file is never one.
     """
-    first, keys, queue_file = _top_level(path)
-    if queue_file:
+    text = _start(path)
+    if describes_queue(text):
         return False
+    first, keys = _top_level(text)
     if asked and first == b"format:" and keys:
         return True
     try:
@@ -42,14 +42,18 @@ def is_scenario(path: Path, folder: Path, *, name: str, chosen: bool, asked: boo
     return inside and (chosen or first == b"format:" or len(keys) > 1)
 
 
-def _top_level(path: Path) -> tuple[bytes, set[bytes], bool]:
+def _start(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            lines = file.read(PREFIX_BYTES).removeprefix(b"\xef\xbb\xbf").splitlines()
+            return file.read(PREFIX_BYTES)
     except OSError:
-        return b"", set(), False
+        return b""
+
+
+def _top_level(text: bytes) -> tuple[bytes, set[bytes]]:
+    lines = text.removeprefix(b"\xef\xbb\xbf").splitlines()
     starts = [line.split(b":", 1)[0] + b":" for line in lines if line[:1].isalpha() and b":" in line]
-    return (starts[0] if starts else b""), {key for key in _KEYS if key in starts}, set(starts) >= _QUEUE_FILE
+    return (starts[0] if starts else b""), {key for key in _KEYS if key in starts}
 
 
 class ScenarioFile(pytest.File):

@@ -22,6 +22,7 @@ from harness.model.job import JobId, JobView, Json
 from harness.model.json_value import json_problem
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
+from harness.yaml_files import SUFFIXES
 
 
 class Claim(NamedTuple):
@@ -663,7 +664,7 @@ def without_sessions(name: str) -> str:
 def spoken(name: str) -> str:
     """Return the name of an engine as a sentence says it: `queue.yaml with sessions` for `queue.yaml-gated`."""
     plain = without_sessions(name)
-    return f"{plain} with sessions" if plain != name and plain.endswith((".yaml", ".yml")) else name
+    return f"{plain} with sessions" if plain != name and plain.endswith(SUFFIXES) else name
 
 
 class AdaptedEngine:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
+from harness.yaml_files import SUFFIXES
+
 if TYPE_CHECKING:
     from harness.errors import EnvironmentUnavailable
     from harness.exploring.explored_test import ExploredTest
@@ -242,7 +244,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
     """Collect scenario files."""
-    if file_path.suffix not in (".yaml", ".yml"):
+    if file_path.suffix not in SUFFIXES:
         return None
     config = parent.config
     chosen = config.getoption("--job-scenarios") or config.getini("job_scenarios")

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from harness import yaml_files
 from harness.errors import EnvironmentUnavailable, HarnessError, UsageError, available, did_you_mean
 from harness.extensions import ENGINES, loaded, offered, package_of
 from harness.extras import missing_extra
@@ -76,8 +77,6 @@ SESSIONS: Final = (
     "give each worker, client and maintenance a database session of its own, and choose the order of their statements"
 )
 """What the option says of itself, wherever a command has it."""
-QUEUE_FILES: Final = (".yaml", ".yml")
-"""How the name of a queue in a file ends."""
 WITHOUT: Final = "ignore this anomaly: it is expected (repeatable)"
 WITHOUT_PLACE: Final = "--without"
 """Where it is said of an anomaly that it is none."""
@@ -172,12 +171,12 @@ def is_shipped(name: str) -> bool:
 def is_system_file(name: str) -> bool:
     """Whether this is a system in a file, by what is written there."""
     plain = without_sessions(name.partition(" --")[0].strip())
-    return plain.endswith(QUEUE_FILES) and bool(import_module("harness.systems").is_system_file(plain))
+    return plain.endswith(yaml_files.SUFFIXES) and yaml_files.is_system_file(plain)
 
 
 def is_yaml_target(name: str) -> bool:
     """Whether this is a queue file or a system file, by its ending."""
-    return without_sessions(name.partition(" --")[0].strip()).endswith(QUEUE_FILES)
+    return without_sessions(name.partition(" --")[0].strip()).endswith(yaml_files.SUFFIXES)
 
 
 def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
@@ -344,7 +343,7 @@ def located(name: str, folder: Path) -> str:
     if is_yaml_target(name):
         plain = without_sessions(name)
         where, colon, attribute = plain, "", name.removeprefix(plain)
-    if not where.endswith((".py", *QUEUE_FILES)) or Path(where).is_absolute():
+    if not where.endswith((".py", *yaml_files.SUFFIXES)) or Path(where).is_absolute():
         return name
     start = folder.resolve()
     for above in (start, *start.parents):

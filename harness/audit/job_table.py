@@ -24,9 +24,10 @@ from harness.errors import UsageError, did_you_mean
 from harness.model.duration import SECOND, Instant
 from harness.model.job import JobView
 from harness.model.lifecycle import PARTNERS, QueueState, Status
-from harness.scenario.document import LARGEST, Problem, ScenarioError, YamlDocument, read_document
+from harness.scenario.document import Problem, ScenarioError, YamlDocument, read_document
 from harness.scenario.reader import problems_of
 from harness.scenario.schema import NoNulls, Text, described
+from harness.yaml_files import LARGEST
 
 COLUMNS: Final[Mapping[str, str]] = {
     "id": "the job's id",

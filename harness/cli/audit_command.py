@@ -41,11 +41,11 @@ from harness.run.verdict import Verdict
 from harness.scenario.scenario import Scenario
 from harness.scenario.writer import write_scenario
 from harness.wiring import WITHOUT, Engines, wrong_queues
+from harness.yaml_files import SUFFIXES
 
 LOG: Final = "log"
 FORMAT, VERSION = "job-harness-audit", 1
 SCREENS: Final = 5
-TABLES: Final = (".yaml", ".yml")
 News: TypeAlias = tuple[str, JobId | None]
 """What --follow tells once: an anomaly of a job."""
 WHOLE_STORY: Final = 200
@@ -232,7 +232,7 @@ def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> E
     path = Path(source)
     if source == LOG:
         return database.log_evidence(stack.enter_context(database.snapshot(_dsn(arguments))), since=since)
-    if source in known_tables() or (path.suffix in TABLES and path.is_file()):
+    if source in known_tables() or (path.suffix in SUFFIXES and path.is_file()):
         table = described(source)
         session = stack.enter_context(database.snapshot(_dsn(arguments)))
         return database.rows_evidence(session, table, since=since)

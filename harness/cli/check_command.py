@@ -21,7 +21,7 @@ from harness.lint.repository import PROCESS, NamedEnvironment, read_repository
 from harness.report.ci import finding_annotations
 from harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from harness.report.screen import Line, one_line
-from harness.wiring import QUEUE_FILES, is_system_file
+from harness.yaml_files import SUFFIXES, is_system_file
 
 NEVER = "never"
 REPORTS = ("json", "sarif", "junit")
@@ -118,7 +118,7 @@ def _facts(root: Path, environments: list[NamedEnvironment]) -> Facts:
             hint=f"Search it: job-harness explore {shlex.quote(str(root))}. Check the code: job-harness check "
             f"{shlex.quote(str(root.parent))}",
         )
-    if root.is_file() and root.suffix in QUEUE_FILES:
+    if root.is_file() and root.suffix in SUFFIXES:
         from harness.adapters.queue_file.facts import facts_of
 
         return facts_of(str(root))

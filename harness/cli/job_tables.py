@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from harness.adapters.queue_file.document import is_queue_file, output_names, read_queue_file
+from harness.adapters.queue_file.document import output_names, read_queue_file
 from harness.adapters.queue_file.statement import SqlSource
 from harness.audit.job_table import DescribedTable, job_table, known_tables, shown_table
 from harness.errors import UsageError
-from harness.systems.document import KNOWN_JOBS, is_system_file, read_system_file
+from harness.systems.document import KNOWN_JOBS, read_system_file
+from harness.yaml_files import is_queue_file, is_system_file
 
 
 def described(source: str) -> DescribedTable:

@@ -18,6 +18,7 @@ from harness.scaffold.plan import ChangePlan, Language, Platform, ToolName, find
 from harness.scaffold.tools import plan_python_tool, plan_typescript_tool
 from harness.scenario.schema import schema_text
 from harness.wiring import split_name
+from harness.yaml_files import SUFFIXES
 
 _SHORT: Final = {"ts": "typescript", "py": "python"}
 
@@ -106,7 +107,7 @@ def _refuse_target(target: str) -> None:
         )
     split_name(target)
     file = file_of(target)
-    if Path(file).suffix in (".py", ".yaml", ".yml") and not Path(file).is_file():
+    if Path(file).suffix in (".py", *SUFFIXES) and not Path(file).is_file():
         raise UsageError(f"{option}: there is no file {file}", hint="The path is relative to the current folder.")
 
 

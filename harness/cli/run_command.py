@@ -25,12 +25,12 @@ from harness.scenario.reader import parse_changes, read_scenario
 from harness.scenario.replay_token import decode, target_of
 from harness.scenario.scenario import Scenario
 from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name, wrong_queue_names
+from harness.yaml_files import SUFFIXES
 
 # which files ----------------------------------------------------------------------------------------------------------
 
 
 DEFAULT = "scenarios"
-SUFFIXES = (".yaml", ".yml")
 APART = "findings"
 """Scenarios about other people's queues, which install them: they are run where they, or their folder, are named."""
 

@@ -39,6 +39,7 @@ from harness.lint.readers.schedules import (
 from harness.lint.readers.schema import forget_functions, read_prisma, read_sql
 from harness.lint.readers.scripts import WORTH_PARSING, read_script, route_path
 from harness.lint.typescript import Constants, Module, first_error, may_hold_jsx, parse
+from harness.yaml_files import SUFFIXES, describes_queue
 
 PASSED_BY: Final = frozenset({
     "node_modules", "bower_components", "vendor", "site-packages", "dist", "build", "out", "coverage", "target",
@@ -80,7 +81,7 @@ _SUFFIXES: Final = {
     "prisma": "prisma",
     "py": "python",
     **dict.fromkeys(("sh", "service", "conf"), "commands"),
-    **dict.fromkeys(("yaml", "yml"), "processes"),
+    **dict.fromkeys((suffix.removeprefix(".") for suffix in SUFFIXES), "processes"),
 }
 
 
@@ -208,8 +209,6 @@ LONGEST_LINE: Final = 20_000
 """Characters of a line that no person writes: a bundle, or generated."""
 _COMMANDS: Final = (b"celery", b"stalled_jobs")
 _SCHEDULED: Final = (b"CronJob", b"cron:")
-_QUEUE_KEYS: Final = (re.compile(rb"^queue:\s", re.MULTILINE), re.compile(rb"^claim:\s", re.MULTILINE))
-"""A YAML file that has these two keys is a queue of its own (docs/queue_files.md)."""
 _FILTERED: Final = {"commands": (*_COMMANDS, b"STOPSIGNAL"), "processes": (*_COMMANDS, *_SCHEDULED)}
 """Files that count as read only where they start something: others of these names have nothing to do with a queue."""
 _NEED_NOT_BE_TEXT: Final = frozenset({
@@ -378,7 +377,7 @@ class _RepositoryReading:
         if b"celery" in data and not path.startswith(WORKFLOWS):  # What CI starts is none of the deployment's.
             (read_processes if kind == "processes" else read_commands)(path, decoded(data), self.facts)
         self.facts.images_choose_signals |= b"\nSTOPSIGNAL " in data
-        if kind == "processes" and all(key.search(data) for key in _QUEUE_KEYS):
+        if kind == "processes" and describes_queue(data):
             self.facts.queue_files.append(Place(path, 1))
         if kind == "processes" and _holds(data, _SCHEDULED):
             read_schedules(path, decoded(data), self.facts)

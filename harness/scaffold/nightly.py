@@ -11,6 +11,7 @@ from harness.errors import UsageError
 from harness.port import without_sessions
 from harness.scaffold.first_files import install_step, node_steps, project_steps
 from harness.scaffold.plan import ChangePlan, Language, Platform, Project
+from harness.yaml_files import SUFFIXES
 
 PARTS: Final = 8
 RUNS: Final = 40_000
@@ -117,7 +118,7 @@ def plan_nightly(project: Project, *, target: str, platform: Platform) -> Change
     plan, language = ChangePlan(project.root), project.language
     named = shlex.quote(_from_root(target, project.root))
     explore = f"job-harness explore {named} --runs {RUNS} --time {MINUTES}m --keep-going --quiet"
-    on_postgres = Path(file_of(target)).suffix in (".yaml", ".yml")  # a queue file or a system file
+    on_postgres = Path(file_of(target)).suffix in SUFFIXES  # a queue file or a system file
     install = install_step(language or Language.PYTHON, extra="embedded" if on_postgres else "")
     own = node_steps(project.root) if language is Language.TYPESCRIPT else project_steps(project) if language else ""
     if platform is Platform.GITLAB:

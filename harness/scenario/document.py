@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.errors import UsageError, bounded
+from harness.yaml_files import LARGEST
 
 if TYPE_CHECKING:  # To load it takes longer than most of a command; a search that finds nothing reads no YAML.
     from ruamel.yaml.error import MarkedYAMLError
@@ -60,8 +61,6 @@ def shown(value: object) -> str:
 # YAML -----------------------------------------------------------------------------------------------------------------
 
 
-LARGEST = 1_000_000
-"""Bytes that a file may have."""
 MOST_VALUES = 100_000
 """Values that a document may have once its aliases are expanded."""
 DEEPEST = 60
@@ -135,16 +134,6 @@ def plain_scalar(text: str) -> Any:
     if _NO_JSON.fullmatch(text) or _FLOAT.fullmatch(text):
         raise ValueError("JSON has no such number")
     return text
-
-
-def top_keys(path: str) -> frozenset[str]:
-    """List the keys that begin lines of a YAML file, which tell what it describes; none where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            text = file.read(LARGEST)
-    except OSError:
-        return frozenset()
-    return frozenset(key.decode() for key in re.findall(rb"^([a-z_]+):", text, re.MULTILINE))
 
 
 def read_document(raw: bytes, path: str) -> YamlDocument:

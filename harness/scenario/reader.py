@@ -19,7 +19,6 @@ from harness.errors import UsageError, available, did_you_mean
 from harness.model.settings import Settings
 from harness.scenario.checks import Checks, workers_start
 from harness.scenario.document import (
-    LARGEST,
     Path,
     Problem,
     ScenarioError,
@@ -40,6 +39,7 @@ from harness.scenario.schema import (
     described,
 )
 from harness.sim.choices import Deviation
+from harness.yaml_files import LARGEST
 
 # what pydantic found wrong, in words ----------------------------------------------------------------------------------
 

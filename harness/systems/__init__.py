@@ -35,7 +35,6 @@ from harness.systems.document import (
     SystemFileError,
     at_path,
     filled,
-    is_system_file,
     read_system_file,
 )
 from harness.systems.http_wire import HttpMessage
@@ -51,7 +50,7 @@ if TYPE_CHECKING:
     from harness.systems.runtime import SystemRun
     from harness.systems.traffic import OutsideCall
 
-__all__ = ["SystemEngine", "is_system_file", "open_engine"]
+__all__ = ["SystemEngine", "open_engine"]
 
 WORKERS: Final = ("w1", "w2", "w3")
 _NUMBER: Final = re.compile(r"\d+")

@@ -22,10 +22,11 @@ from harness.invariants import ANOMALIES
 from harness.model.duration import MINUTE, SECOND, Duration
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
-from harness.scenario.document import LARGEST, YamlDocument, read_document, top_keys
+from harness.scenario.document import YamlDocument, read_document
 from harness.scenario.reader import problems_of
 from harness.scenario.schema import NoNulls, Positive, SettingsPart, Text, described
 from harness.systems.http_wire import HttpMessage
+from harness.yaml_files import LARGEST
 
 TOOL_JOB_AND_PGBOSS: Final = "tool_job + pgboss"
 KNOWN_JOBS: Final = (TOOL_JOB_AND_PGBOSS,)
@@ -359,11 +360,6 @@ class SystemFile:
 
 
 HINT: Final = "docs/system_files.md shows a whole file; `job-harness schema system` is for your editor."
-
-
-def is_system_file(path: str) -> bool:
-    """Whether a YAML file describes a system: it has `processes`, or begins to. False where it cannot be read."""
-    return not top_keys(path).isdisjoint(("system", "processes"))
 
 
 def read_system_file(path: str) -> SystemFile:

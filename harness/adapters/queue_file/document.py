@@ -22,9 +22,10 @@ from harness.invariants import ANOMALIES
 from harness.model.lifecycle import Status
 from harness.model.settings import Settings
 from harness.port import Capabilities, Contract
-from harness.scenario.document import LARGEST, YamlDocument, read_document, top_keys
+from harness.scenario.document import YamlDocument, read_document
 from harness.scenario.reader import problems_of
 from harness.scenario.schema import NoNulls, SettingsPart, Text, described
+from harness.yaml_files import LARGEST
 
 # the keys -------------------------------------------------------------------------------------------------------------
 
@@ -347,14 +348,6 @@ _UNSEEN: Final[Mapping[str, tuple[str, ...]]] = {
 
 
 # reading it -----------------------------------------------------------------------------------------------------------
-
-
-SUFFIXES: Final = (".yaml", ".yml")
-
-
-def is_queue_file(path: str) -> bool:
-    """Whether a YAML file describes a queue: it has `queue` and `claim`. False where it cannot be read."""
-    return top_keys(path) >= {"queue", "claim"}
 
 
 def read_queue_file(path: str) -> QueueFile:
