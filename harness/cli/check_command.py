@@ -122,7 +122,12 @@ def _facts(root: Path, environments: list[NamedEnvironment]) -> Facts:
         from harness.adapters.queue_file.facts import facts_of
 
         return facts_of(str(root))
-    return read_repository(root, environments=environments, environ=os.environ)
+    facts = read_repository(root, environments=environments, environ=os.environ)
+    if facts.queue_files:
+        from harness.adapters.queue_file.facts import add_queue_files
+
+        add_queue_files(facts, root)
+    return facts
 
 
 class Now(NamedTuple):

@@ -40,11 +40,6 @@ class Examination:
     inventory: Inventory = field(default_factory=Inventory)
     """What was read to be judged."""
 
-    @property
-    def queue_file(self) -> str | None:
-        """The first queue file of the repository, which is checked by its own name; None: there is none."""
-        return next((told.removesuffix(f", {BY_NAME}") for told in self.skipped if told.endswith(BY_NAME)), None)
-
     def at_least(self, severity: Severity | None) -> tuple[CheckFinding, ...]:
         """Return the findings of this weight or more; none where no weight is one that fails."""
         return tuple(one for one in self.findings if severity is not None and one.severity >= severity)
@@ -103,7 +98,6 @@ def _is_read(variable: str) -> bool:
 
 
 MOST_PASSED_BY: Final = 6
-BY_NAME: Final = "a queue in a file: check it by its own name"
 
 
 def _passed_by(facts: Facts) -> Iterator[str]:
@@ -113,8 +107,6 @@ def _passed_by(facts: Facts) -> Iterator[str]:
         yield f"what starts Celery at {_first(told)}"
     if facts.unfollowed:
         yield f"what Celery's settings are taken from at {_first(list(map(str, facts.unfollowed)))}"
-    for place in facts.queue_files:
-        yield f"{place.file}, {BY_NAME}"
     for queue in facts.table_queues:
         unread = [name for name in COMPARED if name in queue.verbs and not queue.verbs[name].understood]
         if 0 < len(unread) < len(queue.verbs):

@@ -230,7 +230,7 @@ class Limit:
     service: str = ""
     setting: str = ""
     usual: bool = False
-    """Whether it is the default of a library, and stands nowhere."""
+    """Whether it is the default of a library or a platform, and stands nowhere."""
     signal: str = ""
     """Of the kind `grace`: how the platform tells it to stop."""
 
@@ -301,6 +301,9 @@ class TableQueue:
     indexes: tuple[tuple[str, tuple[str, ...]], ...]
     """Tables, each with the columns of one of its indexes."""
     fencing: bool
+    name: str = ""
+    settings: Mapping[str, Value] = field(default_factory=dict)
+    """The settings that the file itself sets, durations in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,7 +373,7 @@ class Facts:
     table_queues: list[TableQueue] = field(default_factory=list)
     commands: list[ProcessCommand] = field(default_factory=list)
     queue_files: list[Place] = field(default_factory=list)
-    """Queues in a file that lie in the repository: each is read only by its own name."""
+    """Queue files that lie in the repository."""
     passed_by: list[tuple[Place, str]] = field(default_factory=list)
     """What has to do with a queue and was not read, each with the reason."""
     unfollowed: list[Place] = field(default_factory=list)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.lint.facts import UNKNOWN, Facts, LongestWait, Place, QueueCall, Scalar, SettingSource, Value
-from harness.lint.settings import meaning_of, shown, spoken
+from harness.lint.settings import meaning_of, number_of, shown, spoken
+from harness.model.settings import Settings
 
 _PLAIN: Final = (SettingSource.CONSTANT, SettingSource.ENVIRONMENT)
 
@@ -53,10 +54,13 @@ class Inventory:
     verbs: int = 0
 
     def __str__(self) -> str:
-        if self.verbs:
-            return f"the conditions of {self.verbs} verb{'' if self.verbs == 1 else 's'}"
         many = [(len(self.settings), "setting"), (sum((self.calls or {}).values()), "call")]
-        return " and ".join(f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in many)
+        if self.verbs:
+            many = [(count, noun) for count, noun in many if count] + [(self.verbs, "verb")]
+        told = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in many]
+        if self.verbs:
+            told[-1] = f"the conditions of {told[-1]}"
+        return " and ".join(told) if len(told) < 3 else f"{', '.join(told[:-1])} and {told[-1]}"
 
 
 def inventory_of(facts: Facts) -> Inventory:
@@ -80,6 +84,11 @@ def _settings(facts: Facts) -> Iterator[ReadSetting]:
     for command in facts.commands:
         for value in (one for one in command.options.values() if _is_number(one.value)):
             yield ReadSetting(f"--{value.name.replace('_', '-')}", value.value, "", value.place)
+    for queue in facts.table_queues:
+        for name, value in queue.settings.items():
+            seconds = number_of(value.value) if name in Settings.duration_names() else None
+            told = value.value if seconds is None else spoken(seconds)
+            yield ReadSetting(name, told, queue.name, value.place)
 
 
 def _read(value: Value, queue: str) -> ReadSetting:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import shlex
 import xml.etree.ElementTree as ElementTree
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from harness import __version__
@@ -118,7 +117,7 @@ def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
     if code is ExitCode.INCONCLUSIVE and not examination.covered:
         return [
             Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
-            *map(Line, _where_to_look(examination)),
+            *map(Line, _WHERE_TO_LOOK),
         ]
     word, style = {ExitCode.FAIL: ("FAIL", "bold red"), ExitCode.PASS: ("pass", "green")}.get(
         code, ("inconclusive", "yellow")
@@ -127,16 +126,11 @@ def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
     return [Line(f"{word}: {', '.join(told) or 'no contradiction'}{among}; {files}", style)]
 
 
-def _where_to_look(examination: Examination) -> tuple[str, str]:
-    """Say what to check instead of a folder in which nothing was found."""
-    if (file := examination.queue_file) is not None:
-        return f"Check the queue file by its name: job-harness check {shlex.quote(file)}.", (
-            "For the settings of a library, name the folder that has the code of the worker."
-        )
-    return (
-        "Name the folder that has the code of the worker. For a queue in tables of your own, let",
-        "`job-harness init --queue SCHEMA` draft a queue file (docs/queue_files.md), and check that.",
-    )
+_WHERE_TO_LOOK: Final = (
+    "Name the folder that has the code of the worker. For a queue in tables of your own, let",
+    "`job-harness init --queue SCHEMA` draft a queue file (docs/queue_files.md), and check that.",
+)
+"""What to check instead of a folder in which nothing was found."""
 
 
 def _gone(examination: Examination) -> str:

@@ -11,12 +11,10 @@ from harness.errors import UsageError
 from harness.lint.cron import period_seconds, problem_of
 from harness.lint.examination import examine
 from harness.lint.facts import UNKNOWN, Facts
-from harness.lint.finding import Severity
 from harness.lint.readers.schema import interval_seconds
 from harness.lint.releases import satisfies
 from harness.lint.repository import NamedEnvironment, read_repository
 from harness.lint.settings import standing, standings
-from harness.report.findings import findings_screen
 from tests.unit.guide_repository import write
 
 DOUBLED = "".join(f"const a{n} = a{n + 1} + a{n + 1};\n" for n in range(60))
@@ -662,12 +660,8 @@ def test_a_file_that_only_starts_celery_is_no_pass(tmp_path: Path) -> None:
     assert examination.skipped == ("what starts Celery at Procfile:2 (what it starts is a variable)",)
 
 
-def test_a_queue_in_a_file_that_lies_beside_is_named(tmp_path: Path) -> None:
+def test_a_queue_file_is_told_by_its_keys(tmp_path: Path) -> None:
     queue = "format: 1\nqueue: jobs\nclaim: |\n  SELECT 1\n"
-    files = {"celeryconfig.py": "task_time_limit = 60\n", "q/queue.yaml": queue, "q/x.yaml": "queue: jobs\n"}
-    examination = examine(read_repository(write(tmp_path, files)))
 
-    assert examination.skipped == ("q/queue.yaml, a queue in a file: check it by its own name",)
-    alone = examine(read_repository(write(tmp_path / "alone", {"q/queue.yaml": queue})))
-    lines = [line.text for line in findings_screen(alone, fail_on=Severity.WARNING)]
-    assert "Check the queue file by its name: job-harness check q/queue.yaml." in lines
+    facts = read_repository(write(tmp_path, {"q/queue.yaml": queue, "q/x.yaml": "queue: jobs\n"}))
+    assert [str(place) for place in facts.queue_files] == ["q/queue.yaml:1"]

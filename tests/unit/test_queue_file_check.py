@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from harness.adapters.queue_file.document import read_queue_file
-from harness.adapters.queue_file.facts import facts_of, sweeps_by_lease
-from harness.lint.examination import examine
+from harness.adapters.queue_file.facts import add_queue_files, facts_of, sweeps_by_lease
+from harness.cli import main
+from harness.lint.examination import Examination, examine
+from harness.lint.repository import read_repository
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
 MAIL = (EXAMPLES / "mail.yaml").read_text(encoding="utf-8")
@@ -86,6 +88,75 @@ def test_a_pass_says_of_what_it_is_one_and_functions_are_not_judged(tmp_path: Pa
 def test_a_sweep_that_goes_by_something_else_than_leases_is_asked_all_the_time() -> None:
     by_lease = {path.stem: sweeps_by_lease(read_queue_file(str(path))) for path in EXAMPLES.glob("*.yaml")}
     assert [name for name, does in sorted(by_lease.items()) if not does] == ["reaper_by_updated_at", "visibility"]
+
+
+SET = "settings: {job_timeout: 10m, lease: 12m, expire_interval: 1m}"
+GRACE = "services: {worker: {build: ., stop_grace_period: 30s}}\n"
+SWEEP = "%s * * * * python manage.py expire_jobs\n"
+RELEASES = "release: UPDATE mail_jobs SET status = 'queued' WHERE id = :job AND lock_token = :token\n"
+NO_HEARTBEAT = re.compile(r"(?m)^heartbeat: \|\n(  .*\n)+\n?")
+BESIDE = {
+    "nothing else": (SET, {}, []),
+    "all that agrees": (SET, {"compose.yaml": GRACE.replace("30s", "10m"), ".env": "JOB_TIMEOUT_MS=600000\n"}, []),
+    "a short grace": (SET, {"compose.yaml": GRACE}, ["warning table_job_outlives_grace db/queue.yaml:5"]),
+    "the usual grace": (
+        SET,
+        {"compose.yaml": "services: {worker: {build: .}}\n"},
+        ["note table_job_outlives_grace db/queue.yaml:5"],
+    ),
+    "a kill timeout": (
+        SET,
+        {"ecosystem.config.js": "module.exports = { apps: [{ script: 'w.js', kill_timeout: 60000 }] };\n"},
+        ["warning table_job_outlives_grace db/queue.yaml:5"],
+    ),
+    "a worker that releases": (f"{SET}\n{RELEASES}", {"compose.yaml": GRACE}, []),
+    "a cron that comes less often": (
+        SET,
+        {"crontab": SWEEP % "*/5"},
+        ["warning table_settings_differ db/queue.yaml:5"],
+    ),
+    "a cron that comes as often": (SET, {"crontab": SWEEP % "*"}, []),
+    "another timeout in the environment": (
+        SET,
+        {".env": "JOB_TIMEOUT_MS=900000\n"},
+        ["warning table_settings_differ db/queue.yaml:5"],
+    ),
+    "a lease that ends within the timeout of the environment": (
+        "settings: {lease: 12m}\nwithout: {attempt_overrun: known}",
+        {".env": "JOB_TIMEOUT_MS=900000\n"},
+        ["error table_lease_within_job db/queue.yaml:5"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_queue_file_of_a_folder_is_checked_and_compared_with_what_lies_beside_it(name: str, tmp_path: Path) -> None:
+    given, files, seen = BESIDE[name]
+    (tmp_path / "db").mkdir()
+    (tmp_path / "db" / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text(encoding="utf-8"))
+    text = MAIL if "{lease" not in given else NO_HEARTBEAT.sub("", MAIL)
+    (tmp_path / "db" / "queue.yaml").write_text(text.replace("queue: mail", f"queue: mail\n{given}"))
+    for file, told in files.items():
+        (tmp_path / file).write_text(told)
+    examination = in_folder(tmp_path)
+    assert [f"{one.severity} {one.rule} {one.place}" for one in examination.findings] == seen
+    verbs = "4 verbs" if text != MAIL else "6 verbs" if RELEASES in given else "5 verbs"
+    assert str(examination.inventory).endswith(f"the conditions of {verbs}")
+
+
+def test_a_queue_file_of_a_folder_that_cannot_be_read_is_an_error_at_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "queue.yaml").write_text(MAIL)
+    assert main(["check", str(tmp_path)]) == 1
+    told = capsys.readouterr().out
+    assert "error unreadable_file queue.yaml:6\n  queue.yaml is a queue file, and was not checked: schema:" in told
+
+
+def in_folder(folder: Path) -> Examination:
+    facts = read_repository(folder)
+    add_queue_files(facts, folder)
+    return examine(facts)
 
 
 def found(path: Path) -> list[str]:

@@ -183,13 +183,15 @@ class QueueFile:
     jobs: Statement
     status: Mapping[str, Status]
     settings: Settings
+    given: frozenset[str]
+    """The settings that the file itself sets; the others are defaults."""
     takes_back: str
     final_errors: bool
     fencing: bool
     without: Mapping[str, str]
     draft: bool
     lines: Mapping[str, int]
-    """By key, its line."""
+    """By key, its line; of a setting, by `settings.lease`."""
 
     def place(self, key: str) -> str:
         """Return `file:line` of a key."""
@@ -433,12 +435,16 @@ class _Reading:
             jobs=jobs[0],
             status={name: Status(meaning) for name, meaning in part.status.items()} or MEANINGS,
             settings=self._settings(),
+            given=frozenset(part.settings.given()),
             takes_back=self._takes_back(),
             final_errors=any("final" in statement.names for statement in verbs["fail"]),
             fencing=part.fencing,
             without=part.without,
             draft=part.draft,
-            lines={str(key): self._line(str(key)) for key in self._document.data},
+            lines={
+                **{str(key): self._line(str(key)) for key in self._document.data},
+                **{f"settings.{name}": self._line("settings", name) for name in part.settings.given()},
+            },
         )
         self._refuse_anomalies()
         self._refuse_queues(file)

@@ -6,6 +6,7 @@ no rule says what is not so.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -13,27 +14,67 @@ from typing import Final
 
 from harness.adapters.queue_file.document import QueueFile, read_queue_file
 from harness.adapters.queue_file.statement import SqlSource, Statement, tokens
-from harness.lint.facts import Facts, Place, TableQueue, TableVerb
+from harness.errors import UsageError
+from harness.lint.facts import Facts, Place, SettingSource, TableQueue, TableVerb, Unreadable, Value
+from harness.model.duration import SECOND
+from harness.model.settings import Settings
 
 _ENDS: Final = frozenset({"where", "from", "returning", "order", "limit", "for", "group", ";"})
 _DIRECTIONS: Final = frozenset({"asc", "desc", "nulls", "first", "last"})
 
 
 def facts_of(path: str) -> Facts:
-    """Read a queue file for the rules. Raises QueueFileError where it is none."""
+    """Read a queue file for the rules. Raises QueueFileError or ScenarioError where it is none."""
     file = read_queue_file(path)
     facts = Facts(files=1 + sum(source.path != path for source in file.schema))
-    place = _place(file.path, file.lines.get("queue", 1))
-    verbs = {verb: _verb(statements) for verb, statements in file.verbs.items()}
-    indexes = tuple(index for source in file.schema for index in _indexes(source))
-    facts.table_queues.append(TableQueue(place, verbs, _shown(file), indexes, file.fencing))
+    facts.table_queues.append(_table_queue(file, Path()))
     return facts
 
 
-def _place(path: str, line: int) -> Place:
-    here = Path.cwd()
-    known = Path(path).absolute()
-    return Place(known.relative_to(here).as_posix() if known.is_relative_to(here) else path, line)
+def add_queue_files(facts: Facts, root: Path) -> None:
+    """Read the queue files of a repository for the rules; what is wrong with one is noted at its line."""
+    for place in facts.queue_files:
+        path = str(root / place.file)
+        try:
+            facts.table_queues.append(_table_queue(read_queue_file(path), root))
+            facts.files += 1
+        except UsageError as error:
+            told = error.message.splitlines()[0]
+            found = re.match(rf"{re.escape(path)}:(\d+): ", told)
+            at = Place(place.file, int(found[1])) if found else place
+            why = told[found.end() :] if found else told
+            facts.unreadable.append(Unreadable(at, f"is a queue file, and was not checked: {why}"))
+
+
+def _table_queue(file: QueueFile, root: Path) -> TableQueue:
+    """Return what the rules ask of a queue file; its places are relative to a folder."""
+    places = _Places(root)
+    verbs = {verb: _verb(statements, places) for verb, statements in file.verbs.items()}
+    indexes = tuple(index for source in file.schema for index in _indexes(source))
+    place = places.of(file.path, file.lines.get("queue", 1))
+    settings = {name: value for name in sorted(file.given) if (value := _setting(file, name, places)) is not None}
+    return TableQueue(place, verbs, _shown(file), indexes, file.fencing, file.queue, settings)
+
+
+def _setting(file: QueueFile, name: str, places: _Places) -> Value | None:
+    """Return a setting that has any effect: maintenance waits for stuck_timeout only where a statement asks for it."""
+    if name == "stuck_timeout" and not file.asks(name):
+        return None
+    value = getattr(file.settings, name)
+    told = value / SECOND if name in Settings.duration_names() else value
+    place = places.of(file.path, file.lines.get(f"settings.{name}", 1))
+    return Value(name, told, place, SettingSource.QUEUE, queue=file.queue)
+
+
+class _Places:
+    """Names lines of files relative to a folder, as far as they lie in it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def of(self, path: str, line: int) -> Place:
+        known = Path(path).absolute()
+        return Place(known.relative_to(self._root).as_posix() if known.is_relative_to(self._root) else path, line)
 
 
 class _Word:
@@ -58,7 +99,7 @@ def _words(source: SqlSource, begin: int = 0, end: int | None = None) -> list[_W
     return found
 
 
-def _verb(statements: Sequence[Statement]) -> TableVerb:
+def _verb(statements: Sequence[Statement], places: _Places) -> TableVerb:
     assigned: set[str] = set()
     compared: set[str] = set()
     claim: dict[str, object] = {}
@@ -68,8 +109,8 @@ def _verb(statements: Sequence[Statement]) -> TableVerb:
         words = _words(statement.source, begin, end)
         assigned |= set(_assigned(words))
         compared |= set(_compared(words))
-        claim = claim or _order(words, statement.source)
-    place = _place(statements[0].source.path, int(statements[0].source.place().rpartition(":")[2]))
+        claim = claim or _order(words, statement.source, places)
+    place = places.of(statements[0].source.path, int(statements[0].source.place().rpartition(":")[2]))
     return TableVerb(place, frozenset(assigned), frozenset(compared), **claim)  # type: ignore[arg-type]
 
 
@@ -98,7 +139,7 @@ def _compared(words: list[_Word]) -> Iterator[str]:
         yield word.text
 
 
-def _order(words: list[_Word], source: SqlSource) -> dict[str, object]:
+def _order(words: list[_Word], source: SqlSource, places: _Places) -> dict[str, object]:
     """Return by what a SELECT orders, from which table, and what it compares with something fixed."""
     for at, (one, two) in enumerate(pairwise(words)):
         if (one.text, two.text) != ("order", "by"):
@@ -122,7 +163,7 @@ def _order(words: list[_Word], source: SqlSource) -> dict[str, object]:
             "order": tuple(names),
             "table": before[froms[-1] + 1].text,
             "equal": frozenset(equal),
-            "ordered_at": _place(source.path, line),
+            "ordered_at": places.of(source.path, line),
         }
     return {}
 

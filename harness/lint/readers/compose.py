@@ -126,6 +126,7 @@ def add_graces(files: Sequence[ComposeFile], facts: Facts) -> None:
                         pattern="" if context == "." else f"{context}/",
                         service=name,
                         setting="stop_grace_period",
+                        usual=told is None,
                         signal=_signal(service, *beside),
                     )
                 )

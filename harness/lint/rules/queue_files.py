@@ -6,11 +6,14 @@ said of it. A run shows the rest.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
-from harness.lint.facts import Facts, TableQueue, TableVerb
-from harness.lint.finding import Breach, Rule, Severity
+from harness.lint.cron import period_seconds
+from harness.lint.facts import Cron, Facts, Place, TableQueue, TableVerb
+from harness.lint.finding import Breach, Related, Rule, Severity
+from harness.lint.settings import spoken, standings
 
 HELD: Final = ("complete", "fail", "heartbeat", "release")
 TELLS_CLAIMS: Final = frozenset({":token", ":attempt"})
@@ -111,6 +114,108 @@ def _follows(claim: TableVerb, columns: tuple[str, ...]) -> bool:
     return tuple(rest[: len(claim.order)]) == claim.order or tuple(rest) == claim.order[: len(rest)] != ()
 
 
+class _NamedDuration(NamedTuple):
+    """A length of time in seconds, under the name that its place gives it."""
+
+    name: str
+    value: float
+    place: Place
+
+    def __str__(self) -> str:
+        return spoken(self.value)
+
+
+def _own(queue: TableQueue, name: str) -> _NamedDuration | None:
+    """Return a setting that the queue file itself sets."""
+    value = queue.settings.get(name)
+    return None if value is None else _NamedDuration(name, float(value.value), value.place)  # type: ignore[arg-type]
+
+
+_IN_CODE: Final = {"job_timeout": "job_timeout", "lease": "expiry", "stuck_timeout": "stuck_timeout"}
+"""By setting of a queue file, what code sets that is the same."""
+
+
+def _in_code(facts: Facts, name: str) -> _NamedDuration | None:
+    """Return what the code beside the only queue of a repository sets; None where it says nothing, or two things."""
+    if len(facts.table_queues) != 1 or facts.calls or facts.imported or facts.packages:
+        return None
+    found = [setting for one in standings(facts) if (setting := one.get(_IN_CODE[name])) is not None and setting.place]
+    if not found or found[0].place is None or len({setting.value for setting in found}) > 1:
+        return None
+    return _NamedDuration(found[0].name, found[0].value, found[0].place)
+
+
+def _short_lease(facts: Facts) -> Iterator[Breach]:
+    for queue in facts.table_queues:
+        timeout = _own(queue, "job_timeout") or _in_code(facts, "job_timeout")
+        if timeout is None or "heartbeat" in queue.verbs:
+            continue
+        for held in filter(None, (_own(queue, "lease"), _own(queue, "stuck_timeout"))):
+            if held.value <= timeout.value:
+                yield Breach(
+                    held.place,
+                    f"{held.name} is {held}, and a job may run for {timeout}: it is taken back while it runs",
+                    f"Set {held.name} to more than {timeout}, with room to stop and settle, or send heartbeats.",
+                    (Related(timeout.place, f"{timeout.name} is {timeout}"),),
+                    subject=held.name,
+                )
+
+
+def _killed(facts: Facts) -> Iterator[Breach]:
+    """Which container has the workers is not told: the one that grants the most may."""
+    longest = max((one for one in facts.limits if one.kind == "grace"), key=lambda one: one.seconds, default=None)
+    for queue in facts.table_queues if longest is not None else ():
+        timeout, lease = _own(queue, "job_timeout") or _in_code(facts, "job_timeout"), _own(queue, "lease")
+        may_run = timeout or lease
+        if may_run is None or longest is None or may_run.value <= longest.seconds or "release" in queue.verbs:
+            continue
+        until = f"its lease of {lease} has ended" if lease is not None else "its claim has ended"
+        yield Breach(
+            may_run.place,
+            f"{may_run.name} lets a job run for {may_run}, and a deploy kills its worker {spoken(longest.seconds)} "
+            f"after telling it to stop ({longest.service} at {longest.place}): the job starts again only once {until}",
+            f"Give running jobs back when the worker is told to stop, in a verb `release`, or set {longest.setting} "
+            f"above {may_run}.",
+            (Related(longest.place, f"{longest.service}: {spoken(longest.seconds)}"),),
+            Severity.NOTE if longest.usual or timeout is None else None,
+            subject=queue.name,
+        )
+
+
+def _differ(facts: Facts) -> Iterator[Breach]:
+    for queue in facts.table_queues:
+        for name in _IN_CODE:
+            own, deployed = _own(queue, name), _in_code(facts, name)
+            if own is not None and deployed is not None and own.value != deployed.value:
+                yield _difference(own, deployed)
+        expires = _own(queue, "expire_interval")
+        crons = [(period, cron) for cron in (*facts.crons, *facts.schedules) if (period := _sweeps(cron)) is not None]
+        if expires is not None and crons and len(facts.table_queues) == 1:
+            period, cron = min(crons, key=lambda one: one[0])
+            if period != expires.value:
+                yield _difference(expires, _NamedDuration(f"the schedule of {cron.path}", period, cron.place))
+
+
+def _difference(own: _NamedDuration, deployed: _NamedDuration) -> Breach:
+    return Breach(
+        own.place,
+        f"{own.name} is {own} in this queue file, and {deployed.name} is {deployed}: runs on the file do not show what "
+        "is deployed",
+        f"Set {own.name} to {deployed}, or change {deployed.name}.",
+        (Related(deployed.place, f"{deployed.name} is {deployed}"),),
+        subject=own.name,
+    )
+
+
+_SWEEPS: Final = re.compile(r"expire|stuck|stale|reap|rescue|reclaim|requeue|job-?_?maint|reconcile", re.IGNORECASE)
+"""What a cron is called that takes jobs back; one that cleans up may only delete them."""
+
+
+def _sweeps(cron: Cron) -> float | None:
+    """Return the period of a cron that takes jobs back, in seconds; None for any other."""
+    return period_seconds(cron.schedule) if _SWEEPS.search(cron.path) else None
+
+
 RULES: Final = (
     Rule(
         "table_settles_unfenced",
@@ -157,5 +262,33 @@ RULES: Final = (
         "Create an index on the columns of ORDER BY, in the same order.",
         "scheduling/oldest_first.yaml",
         _unordered,
+    ),
+    Rule(
+        "table_lease_within_job",
+        Severity.ERROR,
+        "In a queue file without heartbeats, a claim lasts longer than a job may run.",
+        "A job that uses its allowed time is taken back while it runs; a second worker runs it too.",
+        "Raise lease or stuck_timeout above job_timeout, or send heartbeats.",
+        "configuration/expiry_leaves_room_to_settle.yaml",
+        _short_lease,
+    ),
+    Rule(
+        "table_job_outlives_grace",
+        Severity.WARNING,
+        "A worker of a queue file gives its jobs back when it is told to stop, or may take as long to stop as a job "
+        "may run.",
+        "Each deploy kills running jobs: each loses an attempt, and waits until its lease ends.",
+        "Write a verb `release`, or raise stop_grace_period, terminationGracePeriodSeconds or kill_timeout.",
+        "shutdown/running_job_is_finished.yaml",
+        _killed,
+    ),
+    Rule(
+        "table_settings_differ",
+        Severity.WARNING,
+        "The settings of a queue file are those that the code and the crons beside it set.",
+        "A search on the file examines another queue than the one that is deployed.",
+        "Write the same numbers in both.",
+        "configuration/expiry_leaves_room_to_settle.yaml",
+        _differ,
     ),
 )
