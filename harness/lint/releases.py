@@ -116,8 +116,8 @@ def span_of(written: str) -> tuple[Version, Version] | None:
     if text.startswith(">"):
         below = _BELOW.search(text)
         return low, _NONE_BELOW if below is None else (int(below[1]), int(below[2] or 0), int(below[3] or 0))
-    if text.startswith("^") and major == 0 and minor:
-        return low, (0, minor + 1, 0)
+    if text.startswith("^") and major == 0 and minor is not None:  # ^0.0.3 allows no other patch, ^0.0 any.
+        return low, (0, minor + 1, 0) if minor or patch is None else (0, 0, patch + 1)
     if text.startswith("^") or minor is None:
         return low, (major + 1, 0, 0)
     if text.startswith(("~=", "~")) or patch is None:
