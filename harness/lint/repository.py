@@ -70,11 +70,14 @@ _NAMES: Final = {
     "crontab": "crontab",
 }
 _REQUIREMENTS: Final = re.compile(r"^requirements[\w.-]*\.(txt|in)$")
+_IMAGE: Final = re.compile(r"^((docker|container)file([.-].+)?|.+\.(docker|container)file)$", re.IGNORECASE)
+_NO_IMAGE: Final = re.compile(r"[._-](dev|develop|development|local|debug|tests?|e2e|ci|dockerignore)(?=[._-]|$)")
+"""Words in the name of a Dockerfile that builds nothing that is deployed."""
 NOT_ENVIRONMENTS: Final = frozenset({
     "diff", "patch", "orig", "bak", "backup", "old", "swp", "md", "txt", "json", "ts", "js", "yml", "yaml", "enc",
     "gpg", "age", "encrypted", "sops",
 })  # fmt: skip
-"""Suffixes of files beside a `.env` that no deployment reads as one."""
+"""Suffixes of files beside a `.env`, or a Dockerfile, that no deployment reads as one."""
 _SUFFIXES: Final = {
     **dict.fromkeys(("ts", "tsx", "mts", "cts", "js", "jsx", "mjs", "cjs"), "script"),
     "sql": "sql",
@@ -143,10 +146,17 @@ def kind_of(name: str) -> str | None:
     if kind is None:
         if name.startswith(".env") and _ENV.match(name) and name.rpartition(".")[2] not in NOT_ENVIRONMENTS:
             return "env"
-        if name in ("Procfile", "Makefile", "Dockerfile"):
+        if name in ("Procfile", "Makefile") or _is_image(name):
             return "commands"
         return "requirements" if name.startswith("requirements") and _REQUIREMENTS.match(name) else None
     return None if kind in ("script", "python") and _TEST.search(name) else kind
+
+
+def _is_image(name: str) -> bool:
+    """Tell a Dockerfile that is deployed by its name: `Dockerfile`, `Dockerfile.worker`, `worker.Dockerfile`."""
+    if "file" not in name or _IMAGE.match(name) is None:
+        return False
+    return name.rpartition(".")[2] not in NOT_ENVIRONMENTS and _NO_IMAGE.search(f".{name}") is None
 
 
 FLAGS: Final = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)

@@ -532,6 +532,13 @@ def test_what_is_set_on_the_app_of_celery_replaces_what_it_takes_from_django(tmp
         ("5.2.7", ">=5", True),
         ("12.0.0", ">=10.1.0 <11 || 12", True),
         ("5.0.9", ">=5.1", False),
+        ("0.0.3", "^0.0.3", True),
+        ("0.0.4", "^0.0.3", False),
+        ("0.0.4", "^0.0", True),
+        ("0.1.0", "^0.0", False),
+        ("0.2.5", "^0.2.3", True),
+        ("0.3.0", "^0.2.3", False),
+        ("0.9.0", "^0", True),
     ],
 )
 def test_a_range_is_read_to_its_end(version: str, wanted: str, fits: bool) -> None:
@@ -665,3 +672,23 @@ def test_a_queue_file_is_told_by_its_keys(tmp_path: Path) -> None:
 
     facts = read_repository(write(tmp_path, {"q/queue.yaml": queue, "q/x.yaml": "queue: jobs\n"}))
     assert [str(place) for place in facts.queue_files] == ["q/queue.yaml:1"]
+
+
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("Dockerfile", True),
+        ("Dockerfile.worker", True),
+        ("worker.Dockerfile", True),
+        ("worker.dockerfile", True),
+        ("Containerfile", True),
+        ("Dockerfile.dev", False),
+        ("local.Dockerfile", False),
+        ("Dockerfile.dockerignore", False),
+        ("Dockerfile.bak", False),
+        ("dockerfiles", False),
+    ],
+)
+def test_a_dockerfile_that_is_deployed_is_told_by_its_name(name: str, read: bool, tmp_path: Path) -> None:
+    facts = read_repository(write(tmp_path, {name: "FROM python\nCMD celery -A app worker\n"}))
+    assert [one.place.file for one in facts.commands] == [name] * read

@@ -740,6 +740,10 @@ EXAMPLES = [
             ('"SIGINT"', '"SIGINT", "SIGTERM"', "compose.yml", ALWAYS, ALWAYS, {}),
             ('"SIGINT"', '"SIGINT"', "compose.yml", ALWAYS, GRACE.format("stop_signal: SIGINT"), {}),
             ('"SIGINT"', '"SIGINT"', "compose.yml", ALWAYS, ALWAYS, {"Dockerfile": "FROM node\nSTOPSIGNAL SIGINT\n"}),
+            *(
+                ('"SIGINT"', '"SIGINT"', "compose.yml", ALWAYS, ALWAYS, {name: "FROM node\nSTOPSIGNAL SIGINT\n"})
+                for name in ("Dockerfile.worker", "docker/worker.Dockerfile", "Containerfile")
+            ),
             ('"SIGTERM"', '"SIGTERM", "SIGINT"', "ecosystem.config.cjs", PM2.format(""), PM2.format(""), {}),
         )
     ),
