@@ -41,7 +41,7 @@ LOOKS_AHEAD: Final = 2 * AT_ONCE
 """How many entries of a log may lie between a row that is deleted and the same row that is written anew."""
 
 _OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
-    "attempt_overrun": frozenset({"attempts", "max_attempts", "started_at"}),
+    "attempt_overrun": frozenset({"attempts", "max_attempts"}),
     "claimed_early": frozenset({"start_after", "started_at"}),
     "completed_before_started": frozenset({"started_at", "completed_at"}),
     "job_stuck": frozenset({"lease_until"}),
@@ -229,12 +229,14 @@ def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | 
     shows = frozenset(name for name, needed in kinds.items() if needed <= described)
     if not table.changes and "started_at" in described:
         shows |= {"job_stuck"}
+    expected = shows & table.without.keys()
+    shows -= expected
     notes = [] if table.changes else ["rows show the present state of each job, and nothing that has been overwritten"]
     reading = session.reading(table, notes)
     return Evidence(
         name=f"{table.name} in {session.place}",
         shows=shows,
-        silent=_silent(kinds, shows, described),
+        silent={**_silent(kinds, shows, described), **_expected(table, expected, shows)},
         read=lambda jobs: reader(session, table, reading, since, jobs),
         now=lambda: session.now,
         notes=notes,
@@ -254,6 +256,18 @@ def _silent(kinds: Mapping[str, frozenset[str]], shows: frozenset[str], describe
             why = f"{' and '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not described"
             told[name if invariant in judged else invariant] = why
     return told
+
+
+def _expected(table: DescribedTable, expected: frozenset[str], shows: frozenset[str]) -> dict[str, str]:
+    """Say of each of these anomalies, or of its invariant if no other of it is judged, why the file rules it out."""
+    from harness.invariants import ANOMALIES
+
+    judged = {ANOMALIES[name][0].id for name in shows}
+    invariants = {name: ANOMALIES[name][0].id for name in sorted(expected)}
+    return {
+        name if invariant in judged else invariant: f"{table.path} expects {name}: {table.without[name]}"
+        for name, invariant in invariants.items()
+    }
 
 
 def _wanted(table: DescribedTable, since: Instant | None, jobs: Collection[JobId] | None) -> tuple[str, dict[str, Any]]:
@@ -345,7 +359,8 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
     if view.status is None or (view.status is Status.PENDING and not claimed):
         yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, view._replace(token=before))
         return
-    sent = _when_sent(view, attempts=before)
+    # How many of the deliveries before the last one were too many does not show: all are said of the last.
+    sent = _when_sent(view, attempts=min(before, view.max_attempts) if claimed else before)
     yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, sent)
     if claimed and view.started_at is not None:
         active = blank("", Status.PROCESSING).queue_state

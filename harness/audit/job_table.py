@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
 from importlib import resources
@@ -99,6 +99,8 @@ class DescribedTable:
     """What times are in that have no time zone; None: the database's own."""
     logged: bool = False
     """Whether it is read from a log, which keeps the description that it was installed with."""
+    without: Mapping[str, str] = field(default_factory=dict)
+    """The anomalies that its file expects, each with the reason."""
 
     @property
     def changes(self) -> bool:

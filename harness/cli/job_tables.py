@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.adapters.queue_file.document import output_names, read_queue_file
 from harness.adapters.queue_file.statement import SqlSource
 from harness.audit.job_table import DescribedTable, job_table, known_tables, shown_table
@@ -22,7 +24,8 @@ def described(source: str) -> DescribedTable:
                 hint="Name the table instead: tool_job, or pgboss10.",
             )
         columns = output_names(SqlSource.whole(system.jobs, source, "jobs", first=system.lines.get("jobs", 1)))
-        return shown_table(system.system, system.jobs, columns=columns, key="id", status=system.status, path=source)
+        shown = shown_table(system.system, system.jobs, columns=columns, key="id", status=system.status, path=source)
+        return replace(shown, without=system.without)
     if not is_queue_file(source):
         return job_table(source)
     file = read_queue_file(source)
@@ -33,4 +36,5 @@ def described(source: str) -> DescribedTable:
         )
     key = "key" if "key" in file.columns else "id"
     sql = file.jobs.sql.decode()
-    return shown_table(file.queue, sql, columns=file.columns, key=key, status=file.status, path=source)
+    shown = shown_table(file.queue, sql, columns=file.columns, key=key, status=file.status, path=source)
+    return replace(shown, without=file.without)

@@ -27,6 +27,13 @@ class AttemptsBounded(Monitor):
         super().__init__(rules, breach)
         self._deliveries: dict[JobId, int] = {}
 
+    def on_created(self, event: Observed) -> None:
+        """Judge the attempts with which a job is first seen: a row that production left need not show its claims."""
+        after = event.after
+        if after is not None and after.attempts > after.max_attempts:
+            told = f"it has {after.attempts} attempts of at most {after.max_attempts}"
+            self.breach("attempt_overrun", told, job=event.job)
+
     def on_changed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if before is None or after is None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from harness.audit.database import (
     _silent,
     _wanted,
     life_of,
+    rows_evidence,
 )
 from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
 from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
@@ -38,6 +40,7 @@ from harness.report.screen import moment
 from harness.run.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
+SCHEMA = ROOT / "examples/queues/mail.sql"
 T = 1_700_000_000 * SECOND
 
 
@@ -87,6 +90,18 @@ def test_the_jobs_of_a_queue_file_and_of_a_system_file_are_tables(tmp_path: Path
         described(str(asking))
     with pytest.raises(UsageError, match=r"system\.yaml:26: 'tool_job \+ pgboss' is no SELECT"):
         described(str(ROOT / "examples/guide-app/system.yaml"))
+
+
+def test_what_a_queue_file_expects_is_not_judged_and_the_reason_is_said(tmp_path: Path) -> None:
+    text = (ROOT / "examples/queues/mail.yaml").read_text(encoding="utf-8").replace("mail.sql", str(SCHEMA))
+    path = tmp_path / "queue.yaml"
+    path.write_text(f"{text}\nwithout: {{attempt_overrun: retried by hand}}\n")
+    nothing: Any = SimpleNamespace(reading=lambda table, notes: None, place="a database", now=T)
+
+    assert rows_evidence(nothing, described(str(ROOT / "examples/queues/mail.yaml"))).shows >= {"attempt_overrun"}
+    evidence = rows_evidence(nothing, described(str(path)))
+    assert evidence.shows == {"job_stuck"}
+    assert evidence.silent["attempts_bounded"] == f"{path} expects attempt_overrun: retried by hand"
 
 
 def test_a_right_life_with_a_lost_lease_shows_nothing() -> None:
@@ -186,6 +201,22 @@ def standing(*views: JobView, now: int = T + 10 * HOUR) -> Audit:
     auditor = Auditor(Evidence("rows", frozenset(_OF_ROWS), {}, lambda jobs: iter(events), lambda: now))
     auditor.take(events)
     return auditor.finish()
+
+
+def test_a_row_with_more_attempts_than_allowed_is_found_in_every_status_with_or_without_a_start() -> None:
+    def overrun(status: str, **known: Any) -> list[str]:
+        row = view(status, attempts=6, **known)._replace(max_attempts=4)
+        events = [*life_of(row, Chronicle(), worker="w")]
+        auditor = Auditor(Evidence("rows", frozenset(_OF_ROWS), {}, lambda jobs: iter(events), lambda: T))
+        auditor.take(events)
+        return [finding.first.message for finding in auditor.finish().findings]
+
+    statuses = ("PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED")
+    assert [overrun(status) for status in statuses] == [["it has 6 attempts of at most 4"]] * len(statuses)
+    times = {"started_at": T + SECOND, "completed_at": T + MINUTE}
+    assert overrun("COMPLETED", **times) == ["a claim made attempts 6 of at most 4"]
+    assert overrun("FAILED", **times) == ["a claim made attempts 6 of at most 4"]
+    assert overrun("PENDING", started_at=T) == ["it has 6 attempts of at most 4"]
 
 
 def test_a_key_of_rows_is_shared_by_those_that_are_unfinished_now() -> None:
@@ -351,7 +382,7 @@ def test_what_is_not_judged_names_the_column_that_is_missing() -> None:
     described = frozenset({"attempts", "lease_until", "output", "error"})
     shows = frozenset(name for name, needed in SHOWN_BY_LOG.items() if needed <= described)
     told = _silent(SHOWN_BY_LOG, shows, described)
-    assert told["attempt_overrun"] == "max_attempts and started_at are not described"
+    assert told["attempt_overrun"] == "max_attempts is not described"
     assert told["unique_respected"] == "unique_key is not described"
     assert "fenced" not in told
     assert {"failed_only_when_exhausted", "completed_with_error"} <= told.keys()
