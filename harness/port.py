@@ -15,7 +15,7 @@ from functools import partial
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
-from harness.errors import UsageError
+from harness.errors import UsageError, did_you_mean
 from harness.history.outcome import Outcome
 from harness.model.duration import Duration, Instant, format_duration
 from harness.model.job import JobId, JobView, Json
@@ -703,6 +703,48 @@ _PLAIN: Mapping[str, tuple[type, ...]] = {
     "safeguards": (Mapping,),
 }
 """What an engine could say by an attribute of its own, and what kind of value it was."""
+
+
+_ALWAYS: Final = ("enqueue", "claim", "complete", "fail", "expire", "jobs")
+_BY_CAPABILITY: Final[Mapping[str, tuple[str, ...]]] = {
+    "heartbeat": ("heartbeat",),
+    "release": ("release",),
+    "cancel": ("cancel",),
+    "retry": ("retry",),
+    "maintenance": ("reconcile", "rescue", "purge"),
+    "transactions": ("begin", "commit", "rollback"),
+    "pausing": ("pause", "unpause"),
+    "presets": ("preset",),
+    "schedules": ("schedule", "unschedule", "tick"),
+    "sessions": ("on_behalf", "sever", "made_at", "leftovers"),
+}
+"""By capability, the methods that a queue which declares it has."""
+_OPENED: Final = ("changed", "close")
+"""What the queue of an engine has besides; a queue that a target makes may leave it out."""
+
+
+class IncompleteQueue(UsageError):
+    """A queue lacks a method that it needs, so nothing can be run on it."""
+
+
+def refuse_incomplete(queue: object, capabilities: Capabilities, *, made_by: str, opened: bool = False) -> None:
+    """Raise IncompleteQueue with the name of its class if a queue lacks a method that it, or a capability, needs."""
+    needed = dict.fromkeys((*_ALWAYS, *(_OPENED if opened else ())), "every queue")
+    by_session = opened and capabilities.sessions  # then `on_behalf` of an actor returns what has the verbs
+    if by_session:
+        needed = dict.fromkeys(("jobs", *_OPENED), "every queue")
+    for capability, verbs in _BY_CAPABILITY.items():
+        if getattr(capabilities, capability) and (not by_session or capability == "sessions"):
+            needed.update(dict.fromkeys(verbs, f"its capability {capability}"))
+    missing = [verb for verb in needed if not callable(getattr(queue, verb, None))]
+    if missing:
+        own = [verb for verb in dir(queue) if not verb.startswith("_") and verb not in needed]
+        told = ", ".join(f"{verb}, which {needed[verb]} needs{did_you_mean(verb, own)}" for verb in missing)
+        raise IncompleteQueue(
+            f"{made_by} returned {type(queue).__name__}, which lacks {told}",
+            hint="Each verb returns an Outcome; jobs() returns a mapping of JobView; changed() and close() may do "
+            "nothing. See docs/write_an_adapter.md.",
+        )
 
 
 def as_engine(found: Any) -> Engine:

@@ -15,23 +15,10 @@ from harness.application.tables import TableStore
 from harness.errors import UsageError, did_you_mean
 from harness.model.duration import Instant
 from harness.model.settings import Settings
-from harness.port import Capabilities, Engine, EngineClocks, EngineInfo, as_engine
+from harness.port import Capabilities, Engine, EngineClocks, EngineInfo, as_engine, refuse_incomplete
 from harness.sim.clock import Clocks as StoppedClocks
 
 OFFERED = ("settings", "clocks", "jitter")
-ALWAYS = ("enqueue", "claim", "complete", "fail", "expire", "jobs")
-BY_CAPABILITY = {
-    "heartbeat": ("heartbeat",),
-    "release": ("release",),
-    "cancel": ("cancel",),
-    "retry": ("retry",),
-    "maintenance": ("reconcile", "rescue", "purge"),
-    "transactions": ("begin", "commit", "rollback"),
-    "pausing": ("pause", "unpause"),
-    "presets": ("preset",),
-    "schedules": ("schedule", "unschedule", "tick"),
-    "sessions": ("on_behalf", "sever", "made_at", "leftovers"),
-}
 ACCEPTED = "An engine (info, open, close), a queue (see harness.port.QueueUnderTest) or an application."
 
 
@@ -74,7 +61,7 @@ class QueueEngine:
         self._wanted = offered(factory, name=name)
         probe = self._made(Settings(), StoppedClocks(), lambda: 0.0)
         capabilities = _capabilities_of(probe, name)
-        _refuse_without_verbs(probe, capabilities, name)
+        refuse_incomplete(probe, capabilities, made_by=name)
         upkeep = callable(getattr(probe, "next_upkeep", None))
         self.info = EngineInfo(name, capabilities, next_upkeep=_next_upkeep if upkeep else None)
         getattr(probe, "close", _nothing)()
@@ -131,21 +118,6 @@ def _capabilities_of(probe: object, name: str) -> Capabilities:
             hint="Say what the queue can do: capabilities = Capabilities(heartbeat=True, ...), from harness.port.",
         )
     return capabilities
-
-
-def _refuse_without_verbs(probe: object, capabilities: Capabilities, name: str) -> None:
-    needed = dict.fromkeys(ALWAYS, "every queue")
-    for capability, verbs in BY_CAPABILITY.items():
-        if getattr(capabilities, capability):
-            needed.update(dict.fromkeys(verbs, f"its capability {capability}"))
-    missing = [verb for verb in needed if not callable(getattr(probe, verb, None))]
-    if missing:
-        own = [verb for verb in dir(probe) if not verb.startswith("_") and verb not in needed]
-        told = ", ".join(f"{verb}, which {needed[verb]} needs{did_you_mean(verb, own)}" for verb in missing)
-        raise UsageError(
-            f"{name} returned {type(probe).__name__}, which lacks {told}",
-            hint="Each verb returns an Outcome; jobs() returns a mapping of JobView. See docs/write_an_adapter.md.",
-        )
 
 
 def engine_from(

@@ -15,7 +15,7 @@ from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from harness.history.event import Observed, Return
 from harness.invariants import Anomaly
 from harness.model.lifecycle import Status
-from harness.port import Engine
+from harness.port import Engine, IncompleteQueue
 from harness.run.observation import IncompleteView
 from harness.run.play import examine, fixed_otherwise, uncovered_capabilities
 from harness.run.session import Limits
@@ -186,7 +186,7 @@ def judged(case: SuiteCase, engine: Engine) -> Result:
         return Result(case, Mark.SKIPPED, missing[0])
     try:
         run, told = examine(case.scenario, engine=engine, limits=LIMITS)
-    except (EnvironmentUnavailable, IncompleteView):
+    except (EnvironmentUnavailable, IncompleteQueue, IncompleteView):
         raise
     except HarnessError as error:
         return Result(case, Mark.OPEN, error.message)

@@ -204,6 +204,10 @@ class LockstepQueue:
         self._right.close()
 
 
+_APART: Final = ("snapshot", "transactions", "pausing", "presets", "schedules", "sessions")
+"""What a `LockstepQueue` has no methods for, whatever its two queues can do."""
+
+
 class LockstepEngine:
     """An engine made of two, which it does not own: the code that opened them closes them."""
 
@@ -212,7 +216,7 @@ class LockstepEngine:
         self.right = right
         able = (left.info.capabilities, right.info.capabilities)
         both = {name: all(getattr(one, name) for one in able) for name in Capabilities.names()}
-        capabilities = Capabilities(**{**both, "snapshot": False})
+        capabilities = Capabilities(**{**both, **dict.fromkeys(_APART, False)})
         self.info = EngineInfo(f"{left.info.name} | {right.info.name}", capabilities, confirm=self._confirm)
 
     def _confirm(self) -> None:

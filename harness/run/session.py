@@ -16,7 +16,16 @@ from harness.invariants import Invariant, JobFacts, everything, stepwise
 from harness.model.duration import Duration, Instant
 from harness.model.lifecycle import PENDING
 from harness.model.retry import retry_bounds
-from harness.port import Application, Capabilities, Contract, Engine
+from harness.model.settings import Settings
+from harness.port import (
+    Application,
+    Capabilities,
+    Contract,
+    Engine,
+    EngineClocks,
+    QueueUnderTest,
+    refuse_incomplete,
+)
 from harness.run.context import RealProcessors, RunContext
 from harness.run.director import Director
 from harness.run.observation import Observation
@@ -104,6 +113,14 @@ class Restless(LimitReached):
     """Everybody is at work and no job comes or ends."""
 
 
+def _opened(engine: Engine, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
+    """Open a queue. Raises IncompleteQueue where it lacks a method; an application has no verbs."""
+    queue = engine.open(settings, clocks, jitter)
+    if engine.info.processes is None:
+        refuse_incomplete(queue, engine.info.capabilities, made_by=f"open() of {engine.info.name}", opened=True)
+    return queue
+
+
 @contextmanager
 def _environment_first(engine: Engine) -> Iterator[None]:
     """Ask, whatever breaks in here, whether the environment is to blame before the queue is."""
@@ -188,7 +205,7 @@ class Session(LiveSession):
         self.choices = choices
         with _environment_first(engine):
             observation = Observation(
-                lambda clocks: engine.open(scenario.settings, clocks, self._jitter),
+                lambda clocks: _opened(engine, scenario.settings, clocks, self._jitter),
                 settings=scenario.settings,
                 contract=contract,
                 engine=engine.info,

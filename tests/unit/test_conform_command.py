@@ -163,13 +163,16 @@ def test_a_capability_whose_verb_is_missing_is_refused_by_name(
 def test_an_engine_that_breaks_is_told_with_its_place_and_the_others_are_judged(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    broken = f"{lying(folder, 'sessions')}:MyEngine"
+    (folder / "broken.py").write_text(f"{QUEUE}\n\nMyEngine.open = lambda *given: given.pool\n", encoding="utf-8")
+    broken = "broken.py:MyEngine"
+    opened = f"{lying(folder, 'sessions')}:MyEngine"
     lacking = f"{lying(folder, 'schedules')}:MyQueue"
-    targets = f"{broken},{lacking},memory"
+    targets = f"{broken},{opened},{lacking},memory"
     assert main(["conform", "--level", "scheduled", targets, "--json", str(folder / "all.json")]) == 4
     out, err = capsys.readouterr()
     told = [(each["engine"], each.get("exit_code")) for each in json.loads((folder / "all.json").read_text())]
-    assert told == [("memory", None), (broken, 4), (lacking, 2)]
+    assert told == [("memory", None), (broken, 4), (opened, 2), (lacking, 2)]
+    assert f"{opened}: not judged: open() of mine returned MyQueue, which lacks on_behalf" in err
     assert f"{lacking}: not judged: {lacking} returned MyQueue, which lacks schedule" in err
     assert f"{broken}: not judged: the engine {broken} broke: AttributeError" in out
     assert "memory: scheduled 5/5" in out

@@ -67,6 +67,26 @@ class Opens:
         pass
 
 
+class Engine:
+    lacks = "close"
+
+    def __init__(self):
+        from harness.adapters.memory import MemoryEngine
+        self.info = MemoryEngine().info
+
+    def open(self, settings, clocks, jitter):
+        whole = MemoryQueue(settings, clocks, jitter)
+        names = [name for name in dir(whole) if name[0] != "_" and name not in self.lacks.split()]
+        return type("Half", (), {name: staticmethod(getattr(whole, name)) for name in names})()
+
+    def close(self):
+        pass
+
+
+class Claimless(Engine):
+    lacks = "claim"
+
+
 class Silent:
     def enqueue(self):
         pass
@@ -121,6 +141,20 @@ def test_what_is_no_target_is_told_what_it_lacks(file: str, factory: str, told: 
     with pytest.raises(UsageError) as caught:
         open_target(f"{file}:{factory}")
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("factory", "lacks"),
+    [
+        ("Engine", "close, which every queue needs"),
+        ("Claimless", "claim, which every queue needs"),
+    ],
+)
+def test_a_queue_that_an_engine_opens_is_told_by_its_class_what_it_lacks(
+    file: str, factory: str, lacks: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["explore", f"{file}:{factory}", "--runs", "1"]) == 2
+    assert f"open() of memory returned Half, which lacks {lacks}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("command", [["explore"], ["exhaust"], ["conform"], ["run", "--engine"]])
