@@ -13,6 +13,10 @@ from typing import Any, Final
 _END: Final = b"\r\n\r\n"
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes of one message."""
+_SWITCHING: Final = 101
+"""The one status below 200 after which no other response comes."""
+_BODILESS: Final = (_SWITCHING, 204, 304)
+"""Statuses whose responses end with their headers, whatever those say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,7 @@ class HttpMessage:
     @property
     def status(self) -> int:
         """The status of a response; 0 where there is none."""
-        parts = self.first.split(" ", 2)
-        return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else 0
+        return _status(self.first)
 
     @property
     def method(self) -> str:
@@ -53,6 +56,18 @@ class HttpMessage:
             return json.loads(self.body)
         except (ValueError, RecursionError):
             return None
+
+
+def _status(first: str) -> int:
+    """Read the status out of the first line of a response; 0 where there is none."""
+    parts = first.split(" ", 2)
+    return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else 0
+
+
+def _is_interim(head: bytes) -> bool:
+    """Tell 100 Continue, 103 Early Hints and the like: the response itself is still to come."""
+    status = _status(head.partition(b"\r\n")[0].decode("latin-1"))
+    return 100 <= status < 200 and status != _SWITCHING
 
 
 class HttpReader:
@@ -84,12 +99,18 @@ class HttpReader:
 
     def _whole(self) -> HttpMessage | None:
         head, end, rest = self._data.partition(_END)
+        while end and _is_interim(head):
+            self._data = rest
+            head, end, rest = rest.partition(_END)
         if not end:
             return None
         first, *lines = head.decode("latin-1").split("\r\n")
+        status = _status(first)
         pairs = [line.partition(":") for line in lines]
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        if headers.get("transfer-encoding", "").lower() == "chunked":
+        if status in _BODILESS:
+            body: bytes | None = b""
+        elif headers.get("transfer-encoding", "").lower() == "chunked":
             body = _unchunked(rest)
         elif "content-length" in headers:
             size = _length(headers["content-length"], 10)

@@ -322,6 +322,15 @@ def test_http_is_whole_only_once_all_of_it_is_there() -> None:
     chunked.take(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
     assert chunked.message is not None
     assert (chunked.message.status, chunked.message.body) == (200, b"abc")
+    hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
+    for final in (b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 201 Created\r\ncontent-length: 1\r\n\r\na"):
+        informed = HttpReader()
+        for at in range(len(hints)):
+            informed.take(hints[at : at + 1])
+            assert (informed.message, informed.problem) == (None, "")
+        informed.take(final)
+        assert informed.message is not None
+        assert (informed.message.status, informed.message.body) in ((204, b""), (201, b"a"))
     for garbled in (b"content-length: many", b"content-length: -3", b"transfer-encoding: chunked\r\n\r\nzz"):
         wrong = HttpReader()
         wrong.take(b"HTTP/1.1 200 OK\r\n" + garbled + b"\r\n\r\nabc")
