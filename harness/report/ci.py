@@ -80,7 +80,7 @@ def _case_result(case: Case) -> CiResult:
     outcome = "error" if case.error is not None else outcome
     gravest = case.run.lead if case.run is not None else None
     return CiResult(
-        case.engine,
+        case.place,
         case.name,
         outcome,
         case.headline if outcome else "",

@@ -344,6 +344,12 @@ def test_junit_tells_failures_errors_and_skips_apart() -> None:
     assert [root.get(key) for key in ("tests", "failures", "errors", "skipped")] == ["4", "1", "1", "1"]
 
 
+def test_junit_names_the_suite_by_what_was_run() -> None:
+    own = case_of("format: 1\napplication: db/queue.yaml\njobs: {a: {}}\n")
+    root = ElementTree.fromstring(junit_xml(case_results([replace(own, engine="application")])))
+    assert [suite.get("name") for suite in root] == ["db/queue.yaml"]
+
+
 def test_annotations_escape_what_github_would_read() -> None:
     case = case_of("format: 1\ntitle: 'a, b: 100%'\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n")
     (line,) = github_annotations(case_results([case])).splitlines()
