@@ -130,7 +130,7 @@ def explained(name: str) -> list[str]:
     if name in Settings.names():
         return list(_setting(name, glossary.get(name)))
     if term := next((glossary[word] for word in _singular(name) if word in glossary), None):
-        return [*_headed(term.name, "a word of the glossary"), *_told(term.meaning)]
+        return [*_headed(term.name, "a word of the glossary"), *_told(_ended(term.meaning))]
     known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *faults, *Settings.names(), *glossary]
     raise UsageError(
         f"nothing is called {name!r}{did_you_mean(name, known)}",
@@ -150,7 +150,7 @@ def _setting(name: str, term: _Term | None) -> Iterator[str]:
     yield from _headed(name, f"a setting (default: {setting_text(name, getattr(Settings(), name))})")
     yield from _told(sentences()[SettingsPart.__name__][name])
     if term is not None:
-        yield from _told(f"In the glossary: {term.meaning[0].lower()}{term.meaning[1:]}")
+        yield from _told(_ended(f"In the glossary: {term.meaning[0].lower()}{term.meaning[1:]}"))
     yield ""
     yield from _told(f"Set it: under `settings` of a scenario, a queue file or a system file; or --set {name}=VALUE")
 
@@ -176,6 +176,11 @@ def _terms() -> list[_Term]:
     rows = re.findall(r"^\| (.+?) \| (.+?) \|$", split(documentation()).get("glossary", ""), re.MULTILINE)
     plain = ((name.replace("`", ""), re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", meaning)) for name, meaning in rows)
     return [_Term(name, meaning[0].upper() + meaning[1:]) for name, meaning in plain if name not in ("term", "---")]
+
+
+def _ended(text: str) -> str:
+    """Return a row of a table as a sentence, which ends with a full stop."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _singular(name: str) -> tuple[str, ...]:

@@ -51,7 +51,9 @@ def test_what_repairs_is_said_of_every_guarantee() -> None:
 )
 def test_words_on_a_screen_lead_to_what_they_mean(words: str, found: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", *words.split()]) == 0
-    assert capsys.readouterr().out.startswith(found)
+    told = capsys.readouterr().out
+    assert told.startswith(found)
+    assert told.endswith(".\n") or "a word of the glossary" not in told
 
 
 def test_a_setting_says_what_it_does_and_what_it_is_unless_set() -> None:
@@ -60,7 +62,7 @@ def test_a_setting_says_what_it_does_and_what_it_is_unless_set() -> None:
         "",
         "A worker extends its leases this often; null or 0: never.",
     ]
-    assert "visibility timeout" in "\n".join(explained("lease"))
+    assert "visibility timeout, lock duration.\n" in "\n".join(explained("lease"))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
