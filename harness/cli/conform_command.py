@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from textwrap import wrap
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from harness.cli.output import output_files
 from harness.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
@@ -21,6 +21,7 @@ from harness.port import Engine
 from harness.wiring import SESSIONS, WITHOUT, Engines, named, split_name
 
 TARGETS = "engines, or your own module:factory or file.py:factory, separated by commas (default: memory)"
+FORMAT, VERSION = "job-harness-conformance", 1
 ORDER = (ExitCode.FAIL, ExitCode.ENVIRONMENT, ExitCode.USAGE, ExitCode.INCONCLUSIVE)
 
 
@@ -69,18 +70,22 @@ def execute(arguments: argparse.Namespace) -> int:
         print("\n".join(table(results)))
     if arguments.cases:
         print("\n" * (len(names) > 1) + "\n".join(matrix(results)))
-    if output is not None:
-        judged = [result.as_data() for result in results]
-        others = [
-            {"engine": name, "error": error.message, "exit_code": int(error.exit_code)}
-            for name, error in unjudged.items()
-        ]
-        output.write(json.dumps([*judged, *others], indent=2) + "\n")
+    codes = {result.exit_code for result in results} | {error.exit_code for error in unjudged.values()}
+    exit_code = int(next((code for code in ORDER if code in codes), ExitCode.PASS))
     if interruption is not None:
         print("interrupted: the cases that are not named above were not run")
-        return exit_code_of(interruption)
-    codes = {result.exit_code for result in results} | {error.exit_code for error in unjudged.values()}
-    return int(next((code for code in ORDER if code in codes), ExitCode.PASS))
+        exit_code = exit_code_of(interruption)
+    if output is not None:
+        output.write(json.dumps(_data(results, unjudged, exit_code=exit_code), indent=2) + "\n")
+    return exit_code
+
+
+def _data(results: Sequence[Conformance], unjudged: Mapping[str, HarnessError], *, exit_code: int) -> dict[str, Any]:
+    others = [
+        {"engine": name, "error": error.message, "exit_code": int(error.exit_code)} for name, error in unjudged.items()
+    ]
+    engines = [*(result.as_data() for result in results), *others]
+    return {"format": FORMAT, "version": VERSION, "exit_code": exit_code, "engines": engines}
 
 
 _Answer = TypeVar("_Answer")

@@ -240,7 +240,8 @@ def configure_schema(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         default="scenario",
         choices=("scenario", "report", "queue", "system"),
-        help="scenario files, the JSON of run and explore, queue files or system files (default: scenario)",
+        help="scenario files, the JSON that run, explore, exhaust, check, audit and conform write, queue files or "
+        "system files (default: scenario)",
     )
 
 

@@ -159,7 +159,7 @@ class Conformance:
         return {
             "engine": self.engine,
             "badge": self.badge,
-            "declared and not shown": list(self.lies),
+            "declared_not_shown": list(self.lies),
             "levels": {str(level): {str(mark): n for mark, n in self.of(level).items()} for level in Level},
             "cases": [
                 {"level": str(item.case.level), "case": item.case.name, "mark": str(item.mark), "why": item.why}

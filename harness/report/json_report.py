@@ -182,7 +182,7 @@ def _nearest_pass(run: Run) -> dict[str, Any] | None:
 
 
 def schema() -> dict[str, Any]:
-    """Return the JSON schema (draft 2020-12) of what `run --json` and `explore --json` write."""
+    """Return the JSON schema (draft 2020-12) of what the commands write as reports."""
     text = resources.files("harness.report").joinpath("report.schema.json").read_text(encoding="utf-8")
     found: dict[str, Any] = json.loads(text)
     return found

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import jsonschema
 import pytest
 
 from harness.audit.database import (
@@ -36,11 +37,13 @@ from harness.model.duration import HOUR, MINUTE, SECOND
 from harness.model.job import JobView
 from harness.model.lifecycle import Status
 from harness.port import JobRequest
+from harness.report.json_report import schema
 from harness.report.screen import moment
 from harness.run.verdict import Verdict
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "examples/queues/mail.sql"
+SCHEMA_OF_REPORTS = schema()
 T = 1_700_000_000 * SECOND
 
 
@@ -414,6 +417,7 @@ def audited(tmp_path: Path, *groups: Any, options: tuple[str, ...] = ()) -> tupl
 
 
 def names(told: dict[str, Any]) -> dict[str, int]:
+    jsonschema.validate(told, SCHEMA_OF_REPORTS)
     return {finding["anomaly"]: finding["jobs"] for source in told["sources"] for finding in source["findings"]}
 
 
@@ -674,7 +678,9 @@ def recorded(tmp_path: Path, *events: Event) -> tuple[int, dict[str, Any]]:
     file = tmp_path / "own.jsonl"
     file.write_text(dump_history(events))
     code = main(["audit", str(file), "--json", str(tmp_path / "out.json"), "--html", str(tmp_path / "out.html")])
-    source: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())["sources"][0]
+    told = json.loads((tmp_path / "out.json").read_text())
+    jsonschema.validate(told, SCHEMA_OF_REPORTS)
+    source: dict[str, Any] = told["sources"][0]
     return code, source
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from harness.cli import main
 from harness.lint.catalogue import CATALOGUE
+from harness.report.json_report import schema
 from tests.unit.guide_repository import GUIDE, REPAIRED, write
 from tests.unit.sarif_schema import SARIF
 
@@ -25,7 +26,9 @@ def guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def report(folder: Path, *arguments: str) -> Any:
     main(["check", str(folder), "--json", str(folder / "report.json"), *arguments])
-    return json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    told = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    jsonschema.validate(told, schema())
+    return told
 
 
 def test_contradictions_fail_and_a_repaired_copy_passes(

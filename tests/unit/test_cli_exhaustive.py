@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 
 from harness.adapters.memory import MemoryEngine
@@ -15,6 +16,7 @@ from harness.cli import Terminated, main
 from harness.exhaust.search import Explorer
 from harness.model.duration import MINUTE, SECOND
 from harness.model.settings import Settings
+from harness.report.json_report import schema
 
 ODD = """
 from harness.adapters.memory import MemoryQueue
@@ -49,11 +51,13 @@ def exhaust(target: str, *options: str) -> int:
 def test_json_holds_the_verdict_the_scope_and_what_was_found(folder: Path) -> None:
     assert exhaust("memory", "--jobs", "1", "--json", "right.json") == 0
     right = json.loads((folder / "right.json").read_text())
+    jsonschema.validate(right, schema())
     assert (right["format"], right["version"]) == ("job-harness-exhaustion", 1)
     assert (right["verdict"], right["complete"], right["scope"]) == ("pass", True, "2 workers, 1 job")
     assert sum(right["new_states_by_depth"]) == right["states"]
     assert exhaust("memory+stale-complete", "--jobs", "1", "--save", "it.yaml", "--json", "wrong.json") == 1
     wrong = json.loads((folder / "wrong.json").read_text())
+    jsonschema.validate(wrong, schema())
     assert wrong["verdict"] == "fail"
     assert wrong["findings"][0]["written"] == "it.yaml"
 

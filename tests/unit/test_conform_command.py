@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from harness.cli import main
+from harness.report.json_report import schema
 from tests.docs import pages
 
 PAGE = pages.ROOT / "docs/write_an_adapter.md"
@@ -170,7 +172,10 @@ def test_an_engine_that_breaks_is_told_with_its_place_and_the_others_are_judged(
     targets = f"{broken},{opened},{lacking},memory"
     assert main(["conform", "--level", "scheduled", targets, "--json", str(folder / "all.json")]) == 4
     out, err = capsys.readouterr()
-    told = [(each["engine"], each.get("exit_code")) for each in json.loads((folder / "all.json").read_text())]
+    report = json.loads((folder / "all.json").read_text())
+    jsonschema.validate(report, schema())
+    assert report["exit_code"] == 4
+    told = [(each["engine"], each.get("exit_code")) for each in report["engines"]]
     assert told == [("memory", None), (broken, 4), (opened, 2), (lacking, 2)]
     assert f"{opened}: not judged: open() of mine returned MyQueue, which lacks on_behalf" in err
     assert f"{lacking}: not judged: {lacking} returned MyQueue, which lacks schedule" in err
