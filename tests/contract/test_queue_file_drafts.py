@@ -27,6 +27,8 @@ SCHEMAS = {
     "created_at timestamptz DEFAULT CURRENT_TIMESTAMP); CREATE TABLE account (id int PRIMARY KEY, status text)",
     "heartbeats without a lease": "CREATE TABLE job (id bigserial PRIMARY KEY, payload jsonb NOT NULL, status text "
     "DEFAULT 'ready', attempts int DEFAULT 0, claimed_at timestamptz, heartbeat_at timestamptz, claim_token uuid)",
+    "names to quote": 'CREATE SCHEMA "My App"; CREATE TABLE "My App"."Jobs" (id bigserial PRIMARY KEY, status text NOT '
+    "NULL DEFAULT 'queued', attempts int NOT NULL DEFAULT 0, payload jsonb, locked_until timestamptz)",
     "columns to fill, and a table in partitions": "CREATE TABLE jobs (id bigint GENERATED ALWAYS AS IDENTITY, "
     "at timestamptz DEFAULT now(), status text NOT NULL, attempts int NOT NULL DEFAULT 0, payload jsonb, "
     "locked_until timestamptz, tags text[] NOT NULL, every interval NOT NULL, PRIMARY KEY (id, at)) "

@@ -24,7 +24,7 @@ from harness.foreign.database import ForeignDatabase
 from harness.lint.database import read_only
 
 _COLUMNS: Final[LiteralString] = """
-SELECT n.nspname AS schema, quote_ident(c.relname) AS table, quote_ident(a.attname) AS name,
+SELECT quote_ident(n.nspname) AS schema, quote_ident(c.relname) AS table, quote_ident(a.attname) AS name,
        format_type(a.atttypid, a.atttypmod) AS type,
        a.attnotnull AS needed, pg_get_expr(d.adbin, d.adrelid) AS preset, a.attidentity <> '' AS numbered,
        a.attgenerated <> '' AS generated,
