@@ -1,7 +1,7 @@
 """Order and progress: what a claim takes comes first, and what it leaves is not due or not allowed.
 
 A claim is compared with the jobs that wait when it returns. It is not blamed for a job that it could not see (which
-began to wait after the claim began), that another verb under way had in hand (a lock that it rightly skips), that
+began to wait after the claim began), that another verb under way may have in hand (a lock that it rightly skips), that
 limits or serial keys keep back, or that a dead actor's session still locks. Hence overlapping claims are passed over
 rather than guessed at: the generic workload has enough claims that stand alone.
 """
@@ -26,6 +26,9 @@ from harness.port import Claim
 
 LOCKING = frozenset({"claim", "cancel", "reconcile"})
 """What may have a waiting job in hand, so that a claim at the same time rightly passes over it."""
+HOLDING = frozenset({"complete", "expire", "fail", "heartbeat", "release", "retry"})
+"""What may have a job in hand that began to wait meanwhile: PostgreSQL locks the row for a statement that had to wait
+for it, even where the row no longer fits its WHERE, and keeps it locked until the transaction ends."""
 PAUSING = frozenset({"pause", "unpause"})
 
 
@@ -40,7 +43,7 @@ class ClaimUnderWay(NamedTuple):
     taken: list[tuple[JobView, int]]
     """What it took, as that stood before, and the store's clock then."""
     unseen: set[JobId]
-    """What began to wait after it began."""
+    """What began to wait after it began, or what another verb may have had in hand."""
     tools: Sequence[str] | None
     """Which tools its worker serves; None: all."""
 
@@ -52,8 +55,8 @@ class PriorityOrder(Monitor):
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_call": LOCKING | PAUSING,
-        "on_return": LOCKING | PAUSING,
+        "on_call": LOCKING | HOLDING | PAUSING,
+        "on_return": LOCKING | HOLDING | PAUSING,
         "on_fault": frozenset({"crash", "session ends"}),
     }
     derived: ClassVar[frozenset[str]] = frozenset({"_line"})
@@ -63,6 +66,8 @@ class PriorityOrder(Monitor):
         self._standing = Standing(rules.settings)
         self._claims: dict[str, ClaimUnderWay] = {}
         """By actor."""
+        self._held: dict[str, set[JobId]] = {}
+        """By actor, what its verb under way may have in hand."""
         self._locking: set[str] = set()
         self._overlapped: set[str] = set()
         self._line: list[tuple[tuple[int, Instant], JobId]] = []
@@ -78,11 +83,16 @@ class PriorityOrder(Monitor):
         if event.verb in PAUSING:
             self._standing.hear(event)
             return
+        if event.verb in HOLDING:
+            self._held[event.actor] = set() if event.job is None else {event.job}
+            for claim in self._claims.values():
+                claim.unseen.update(self._held[event.actor])
+            return
         if self._locking:
             self._overlapped.update(self._locking, (event.actor,))
         self._locking.add(event.actor)
         if event.verb == "claim":
-            self._claims[event.actor] = ClaimUnderWay([], set(), tools_of(event.arguments))
+            self._claims[event.actor] = ClaimUnderWay([], set().union(*self._held.values()), tools_of(event.arguments))
 
     def on_fault(self, event: Fault) -> None:
         if event.name == "session ends":
@@ -101,10 +111,16 @@ class PriorityOrder(Monitor):
             heapq.heappush(self._line, (self._order(event.after), event.job))
             for claim in self._claims.values():
                 claim.unseen.add(event.job)
+            for actor, held in self._held.items():
+                if actor != event.actor:
+                    held.add(event.job)
 
     def on_return(self, event: Return) -> None:
         if event.verb in PAUSING:
             self._standing.hear(event)
+            return
+        if event.verb in HOLDING:
+            self._held.pop(event.actor, None)
             return
         self._locking.discard(event.actor)
         overlapped = event.actor in self._overlapped

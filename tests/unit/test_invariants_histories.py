@@ -1030,6 +1030,17 @@ def test_a_monitor_that_asks_for_unknown_outcomes_sees_no_others_and_those_after
     assert seen == ["return fail done", "return fail refused", "return fail unknown", "unknown fail"]
 
 
+def test_a_claim_is_not_blamed_for_a_job_whose_row_another_verb_waited_for() -> None:
+    """A statement that waited for a row keeps it locked until its commit, and SKIP LOCKED passes over it."""
+    put_back = saw("fail", RUNNING._replace(id=EARLIER.id), EARLIER, actor="w2")
+    took = [asked("claim"), saw("claim", WAITING, RUNNING), answered("claim", done([]))]
+    waited, over = asked("expire", actor="queue")._replace(job=None), answered("expire", done([]), actor="queue")
+    assert not breaches("priority_inversion", [waited, put_back, *took, over])
+    assert not breaches("priority_inversion", [waited, put_back, took[0], over, *took[1:]])
+    assert breaches("priority_inversion", [waited, put_back, over, *took])
+    assert breaches("priority_inversion", [put_back, waited, *took, over])
+
+
 def test_a_job_that_is_passed_over_belongs_to_the_story_with_when_it_came() -> None:
     left, waits, taken = EARLIER._replace(priority=0), *(row._replace(created_at=SECOND) for row in (WAITING, RUNNING))
     history = [saw("enqueue", None, left), asked("claim"), saw("claim", waits, taken), answered("claim", done([]))]
