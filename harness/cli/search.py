@@ -28,7 +28,7 @@ from harness.invariants import ANOMALIES, Guarantee, anomalies_named, everything
 from harness.invariants.effects import at_most_once
 from harness.model.duration import SECOND, parse_duration
 from harness.model.job import JobId
-from harness.model.lifecycle import PROCESSING
+from harness.model.lifecycle import PENDING, PROCESSING
 from harness.model.settings import Settings
 from harness.port import Engine, spoken, without_sessions
 from harness.printable import as_it_is
@@ -565,8 +565,9 @@ class FindingPresenter:
     def source(self, finding: Finding) -> tuple[str, ...]:
         """Return where and how the verb is written that did it; empty: not told.
 
-        It is the one that changed the job last; where two workers run it, the one that took it from the first; and
-        where a claim was never taken back, the one that should have.
+        It is the one that changed the job last; where two workers run it, the one that took it from the first; where it
+        is delivered too often, the one that let it wait again after its last attempt; and where a claim was never taken
+        back, the one that should have.
         """
         run = finding.run
         anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
@@ -583,8 +584,9 @@ class FindingPresenter:
         sweep = "claim" if info.capabilities.takes_back_in_claim else "expire"
         if anomaly.name in NOT_TAKEN_BACK and info.processes is None and written(sweep):
             return written(sweep)
-        taken = taken_back(happened, anomaly.job) if anomaly.name == "concurrent_execution" else None
-        for index, event in reversed(list(enumerate(happened[:taken]))):
+        cause = CAUSES.get(anomaly.name)
+        until = cause(happened, anomaly.job) if cause else None
+        for index, event in reversed(list(enumerate(happened[:until]))):
             if isinstance(event, Observed | Return) and anomaly.job in (None, event.job):
                 sent = (one.sql for at, one in reversed(run.statements) if at <= index and one[:2] == event[1:3])
                 return written(next(sent, "")) or written(event.verb)
@@ -653,6 +655,22 @@ def taken_back(events: Sequence[Event], job: JobId | None) -> int | None:
             if was is PROCESSING and now is not PROCESSING:
                 return index + 1
     return None
+
+
+def let_go_on(events: Sequence[Event], job: JobId | None) -> int | None:
+    """Return where a job that had used up its attempts came to wait before the claim that is last; as a length."""
+    for index in range(len(events) - 1, -1, -1):
+        event = events[index]
+        if isinstance(event, Observed) and event.job == job and event.before is not None:
+            was, now = event.before, event.after
+            if was.status is not PENDING:
+                waits = now is not None and now.status is PENDING and was.attempts >= was.max_attempts
+                return index + 1 if waits else None
+    return None
+
+
+CAUSES: Final = {"concurrent_execution": taken_back, "attempt_overrun": let_go_on}
+"""By anomaly, how to find the change that led to it, where that is not the last one."""
 
 
 def shrunk(runs: int) -> str:

@@ -586,6 +586,19 @@ def test_where_two_workers_run_a_job_the_statement_is_shown_that_took_it_from_th
     assert source[0].endswith("reaper_by_updated_at.yaml:39: expire")
 
 
+def test_where_a_job_is_delivered_too_often_the_statement_is_shown_that_let_it_wait_again(
+    tmp_path: Path, opened: Open
+) -> None:
+    told = (EXAMPLES / "mail.yaml").read_text().replace("schema: ", f"schema: {EXAMPLES}/")
+    path = tmp_path / "overrun.yaml"
+    path.write_text(told.replace("attempts < max_attempts AND NOT :final", "attempts <= max_attempts AND NOT :final"))
+    engine = opened(path)
+    run = next(run for run in map(Sampler(engine).sample, range(20)) if "attempt_overrun" in run.found)
+    found = Finding("attempt_overrun", run.scenario, run, 0, 1, 0)
+    source = FindingPresenter("", cast(Any, SimpleNamespace(get=lambda name: engine))).source(found)
+    assert source[0].endswith("overrun.yaml:32: fail")
+
+
 @pytest.mark.parametrize("name", [pytest.param("mail", marks=pytest.mark.campaign), "visibility"])
 def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(name: str, opened: Open) -> None:
     scope = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))
