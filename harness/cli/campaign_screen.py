@@ -57,9 +57,10 @@ def gravest_first(campaign: Campaign) -> list[Finding]:
     return sorted(campaign.findings, key=lambda finding: gravity(finding.anomaly))
 
 
-def level_line(campaign: Campaign) -> str:
-    """Say what is left of the target's promises."""
-    return f"Guarantees: {level_of(campaign.found, campaign.runs)}."
+def level_lines(level: str, found: Collection[str], runs: int) -> list[Line]:
+    """Say what is left of the target's promises; what a few runs did not break need not hold."""
+    shown = f", as far as {'1 run shows' if runs == 1 else f'{runs} runs show'}" if found else ""
+    return [Line(line) for line in wrap("Guarantees: ", f"{level}{shown}.", width=WIDTH, lines=2)]
 
 
 def level_of(found: Collection[str], runs: int) -> str:

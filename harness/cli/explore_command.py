@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from harness.cli.campaign_screen import campaign_data, campaign_lines, gravest_first, level_line
+from harness.cli.campaign_screen import campaign_data, campaign_lines, gravest_first, level_lines, level_of
 from harness.cli.explored_test import explore_test, is_test
 from harness.cli.output import show_lines
 from harness.cli.search import (
@@ -247,7 +247,7 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
     if not arguments.quiet and (not campaign.findings or plan.keep_going):
         lines = campaign_lines(campaign, engine.info.capabilities, whole=arguments.coverage)
         show_lines(lines, sys.stdout)
-    print(level_line(campaign))
+    show_lines(level_lines(level_of(campaign.found, campaign.runs), campaign.found, campaign.runs), sys.stdout)
     if request.is_written:
         data = campaign_data(
             campaign,

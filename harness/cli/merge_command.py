@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import __version__
-from harness.cli.campaign_screen import finding_result, level_of, place_of, search_result
+from harness.cli.campaign_screen import finding_result, level_lines, level_of, place_of, search_result
 from harness.cli.output import OutputFile, checked_folder, make_folder, output_files, show_as_it_is, show_lines
 from harness.errors import UsageError, clipped
 from harness.explore.coverage import SITUATIONS, Coverage, overlooked
@@ -256,7 +256,7 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     coverage = whole["coverage"]
     up = sum(1 for count in coverage["situations"].values() if count)
     lines.append(Line(f"Situations: {up} of {len(coverage['situations'])} came up. States: {coverage['states']}."))
-    return [*lines, Line(f"Guarantees: {whole['level']}.")]
+    return [*lines, *level_lines(whole["level"], whole["findings"], whole["runs"])]
 
 
 def _headline(whole: dict[str, Any]) -> str:

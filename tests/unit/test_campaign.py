@@ -11,6 +11,7 @@ import pytest
 
 from harness.adapters.memory import MemoryEngine, MemoryQueue
 from harness.audit.evidence import blank
+from harness.cli.campaign_screen import level_lines
 from harness.errors import ExitCode, UsageError
 from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
 from harness.explore.finding import Campaign, first_difference
@@ -354,6 +355,16 @@ def test_the_level_is_named_by_the_gravest_guarantee_that_broke() -> None:
 def test_breaches_below_the_ladder_are_listed() -> None:
     broken = [anomaly_of(Guarantee.RETENTION), anomaly_of(Guarantee.UNIQUENESS)]
     assert level(broken) == "at least once and fenced, but without unique keys and retention"
+
+
+def test_what_a_finding_leaves_is_said_of_so_many_runs() -> None:
+    found = [anomaly_of(Guarantee.ONE_AT_A_TIME)]
+    assert [line.text for line in level_lines(level(found), found, 4)] == [
+        "Guarantees: at least once with correct statuses, but two workers may run a job",
+        "            at once, as far as 4 runs show.",
+    ]
+    assert level_lines(level(["orphan_row"]), ["orphan_row"], 1)[-1].text.endswith(" far as 1 run shows.")
+    assert [line.text for line in level_lines(level([]), [], 4)] == ["Guarantees: none was seen to break."]
 
 
 def test_an_application_is_asked_for_no_situation_of_verbs() -> None:
