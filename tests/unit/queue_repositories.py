@@ -593,6 +593,16 @@ QUEUES = (
         ),
     ),
     Example(
+        "job_id_blocks_repeats",
+        bull('const q = new Queue("a");\nconst send = (user) =>\nq.add("x", {}, { jobId: user.id });'),
+        "queue.ts:4",
+        bull(
+            'const q = new Queue("a");\n'
+            'const send = (data, options) => q.add("x", data, { jobId: options?.id, attempts: 3 });\n'
+            'const other = (data, jobId?: string) => q.add("x", data, { jobId });'
+        ),
+    ),
+    Example(
         "job_removed_before_read",
         bull('const q = new Queue("a", { defaultJobOptions: { removeOnComplete: true } });\nawait q.getJob(id);'),
         "queue.ts:3",

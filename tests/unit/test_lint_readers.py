@@ -422,6 +422,14 @@ def test_the_constructor_does_not_count_where_every_call_says_otherwise(tmp_path
         ("a.ts", "const s = process.env.CRON_SECRET; if (!s) stop(); if (s && auth !== `Bearer ${s}`) stop();", None),
         ("a.ts", "fetch(url, { headers: { authorization: `Bearer ${process.env.CRON_SECRET}` } });", None),
         ("a.py", "s = os.getenv('CRON_SECRET')\nif not s: stop()\nok = auth == f'Bearer {s}'\n", None),
+        ("a.py", "s = os.getenv('CRON_SECRET')\nwant = f'Bearer {s}'\nok = auth != want\n", "`Bearer None`"),
+        (
+            "a.py",
+            "s = os.getenv('CRON_SECRET')\nok = hmac.compare_digest(auth, f'Bearer {s}'.encode())\n",
+            "`Bearer None`",
+        ),
+        ("a.py", "s = os.getenv('API_KEY')\nrequests.post(url, headers={'Authorization': f'Bearer {s}'})\n", None),
+        ("a.py", "s = os.getenv('API_KEY')\nheader = f'Bearer {s}'\nrequests.post(url, headers=header)\n", None),
     ],
 )
 def test_a_door_that_an_unset_secret_opens_is_seen(name: str, text: str, key: str | None, tmp_path: Path) -> None:

@@ -1127,6 +1127,7 @@ def test_each_package_is_judged_by_its_own_release(tmp_path: Path) -> None:
         'const actual = await importOriginal<typeof import("./jobs")>();',
         'export type * from "./types";\nexport type * as names from "./names";',
         "class Client {\n  ready: (string) => boolean;\n  constructor(private a: (any) => void) {}\n}",
+        "interface Paper {\n  abstract?: string\n  abstract: string;\n}\ntype Other = { abstract: string };",
     ],
 )
 def test_valid_typescript_that_the_grammar_stumbles_over_is_read_past(text: str, tmp_path: Path) -> None:
@@ -1145,6 +1146,23 @@ def test_jsx_is_read_with_a_bare_ampersand_and_in_javascript_too(name: str, tmp_
     files = {name: f"const page = () => {page};\nexport const JOB_TIMEOUT_SECONDS = 5;\n{CONFIG}"}
 
     assert findings(tmp_path, files) == [f"error timeout_units_disagree {name}:6"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "library"),
+    [
+        ("a.ts", 'import { task } from "@trigger.dev/sdk/v3";\ntask({ id: "a" });', "trigger.dev"),
+        ("a.ts", 'import { Inngest } from "inngest";\nnew Inngest({ id: "a" });', "inngest"),
+        ("a.ts", 'import { Worker } from "@temporalio/worker";\nWorker.create({});', "temporal"),
+        ("a.py", "from apscheduler.schedulers.background import BackgroundScheduler\n", "apscheduler"),
+        ("a.py", "from temporalio.worker import Worker\n", "temporal"),
+        ("a.py", "import inngest\n", "inngest"),
+    ],
+)
+def test_a_queue_that_is_not_read_is_named(name: str, text: str, library: str, tmp_path: Path) -> None:
+    examination = examine(read_repository(write(tmp_path, {name: text})))
+
+    assert examination.uncovered == (f"{library} is used ({name}:1), and check does not read it",)
 
 
 def test_what_is_found_and_not_understood_is_open(tmp_path: Path) -> None:
