@@ -46,6 +46,8 @@ Type arguments of a tagged template, `<typeof import("x")>` of a call, members o
 """
 _NAMED_LIKE_A_TYPE: Final = re.compile(rb"(?<=\()(?:string|number|boolean|any|unknown|object)(?=\)\s*=>)")
 """A parameter of a type of functions that is called like a type: `(string) => void`."""
+_NAMED_ABSTRACT: Final = re.compile(rb"(?<=[\s{;,])abstract(?=\??\s*:)")
+"""A member that is called `abstract`, which the grammar takes for the modifier."""
 _AMPERSANDS: Final = re.compile(
     rb"[>}][^<>{};=&]*(?:&(?!&)[^<>{};=&]*)+(?=</|\n[ \t]*<)"
     rb"|[>}][^<>{};=&]*\w\s+&\s+\w[^<>{};=&]*(?=\{)"
@@ -61,6 +63,7 @@ def parse(text: bytes, *, jsx: bool = False) -> Node:
     if not root.has_error or len(text) > LONGEST_REPAIRED:
         return root
     known = _NAMED_LIKE_A_TYPE.sub(lambda found: b"_" + found[0][1:], _VALID.sub(_blank, text))
+    known = _NAMED_ABSTRACT.sub(b"_bstract", known)
     if jsx:
         known = _AMPERSANDS.sub(lambda found: found[0].replace(b"&", b"_"), known)
     return root if known == text else _parser(jsx).parse(known).root_node

@@ -599,7 +599,8 @@ QUEUES = (
         bull(
             'const q = new Queue("a");\n'
             'const send = (data, options) => q.add("x", data, { jobId: options?.id, attempts: 3 });\n'
-            'const other = (data, jobId?: string) => q.add("x", data, { jobId });'
+            'const other = (data, jobId?: string) => q.add("x", data, { jobId });\n'
+            'const all = (opts) => each.map((job) => q.add("x", job, { jobId: opts.id }));'
         ),
     ),
     Example(
