@@ -204,7 +204,7 @@ class _Reader:
     def _bearer(self, node: ast.JoinedStr, module: ast.Module) -> None:
         """Note `f"Bearer {os.environ.get('CRON_SECRET')}"`: unset, it is `Bearer None`."""
         match node.values:
-            case [ast.Constant(value="Bearer "), ast.FormattedValue(value=secret)]:
+            case [ast.Constant(value="Bearer "), ast.FormattedValue(value=secret)] if _is_compared(node, module):
                 name = ast.unparse(secret)
                 written = self._read_at.get(name, secret)
                 reads = isinstance(written, ast.Call) and ast.unparse(written.func) in _READS and len(written.args) == 1
@@ -233,6 +233,24 @@ class _Reader:
             self._facts.registered.append(Slug(slug, place))
         else:
             self._facts.open_lists.append(place)
+
+
+def _is_compared(header: ast.expr, module: ast.Module) -> bool:
+    """Tell a header that is compared, by itself or under the name that it is given, from one that is sent."""
+    names = {
+        target.id
+        for node in ast.walk(module)
+        if isinstance(node, ast.Assign) and node.value is header
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
+    for node in ast.walk(module):
+        compares = isinstance(node, ast.Call) and re.search(r"(?i)equal|compare", ast.unparse(node.func))
+        if isinstance(node, ast.Compare) or compares:
+            for part in ast.walk(node):
+                if part is header or (isinstance(part, ast.Name) and part.id in names):
+                    return True
+    return False
 
 
 def _differing(classes: list[ast.ClassDef]) -> frozenset[str]:
