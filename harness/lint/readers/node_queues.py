@@ -664,6 +664,8 @@ class NodeQueues:
             template = as_value(f"{prefix}template", "".join(parts), place, SettingSource.SEND)
             found[template.name] = template
         filled = [one for one in descend(made) if one.type == "identifier"] if made.type == "template_string" else []
+        if _may_be_left_out(node):
+            found[f"{prefix}optional"] = Value(f"{prefix}optional", True, place, SettingSource.SEND)
         told = [made, *(self._constants.node(one, where)[0] for one in filled)]
         if any(_UNIQUE.search(_maker_of(one)) for whole in told for one in descend(whole)):
             found[f"{prefix}unique"] = Value(f"{prefix}unique", True, place, SettingSource.SEND)
@@ -763,6 +765,25 @@ def _opens_transaction(call: Node) -> bool:
 def _lies_in(call: Node, declared: tuple[int, int, Node]) -> bool:
     """Tell whether the block in which a constant holds lies in a call."""
     return call.start_byte <= declared[0] and declared[1] <= call.end_byte
+
+
+_OPTIONS: Final = re.compile(r"(?i)^\w*(?:options|opts)$")
+
+
+def _may_be_left_out(node: Node) -> bool:
+    """Tell what a caller may leave out: `options?.id`, `options.id`, or a parameter `id?: string`."""
+    owner = node.child_by_field_name("object") if node.type == "member_expression" else node
+    if owner is None or owner.type not in ("identifier", "shorthand_property_identifier"):
+        return False
+    function = function_around(node)
+    while function is not None:
+        for parameter in descend(function.child_by_field_name("parameters") or owner):
+            pattern = parameter.child_by_field_name("pattern")
+            if pattern is not None and text_of(pattern) == text_of(owner):
+                optional = parameter.type == "optional_parameter" or _OPTIONS.match(text_of(owner)) is not None
+                return optional or "?." in text_of(node)
+        function = function_around(function)
+    return False
 
 
 def _heard(node: Node) -> str:

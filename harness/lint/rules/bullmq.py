@@ -191,7 +191,7 @@ def _job_ids(facts: Facts) -> Iterator[Breach]:
                 severity=refused[1],
                 subject=call.queue or "",
             )
-        elif "jobId.unique" not in call.options and _stays(facts, call):
+        elif not {"jobId.unique", "jobId.optional"} & call.options.keys() and _stays(facts, call):
             yield Breach(
                 identity.place,
                 "while a job with this jobId is kept, also one that has completed or failed, add() does "
