@@ -197,7 +197,8 @@ _PYTHON: Final = (
 _PYTHON_QUEUES: Final = (
     b"celery", b"CELERY", b"procrastinate", b"pgqueuer", b"PgQueuer", b".task", b"shared_task", b"run_worker",
     b"dramatiq", b"import rq", b"from rq", b"import arq", b"from arq", b"huey", b"taskiq", b"import saq", b"from saq",
-    b"django_q", b"BROKER_", b"broker_url", b"acks_late", b"worker_prefetch", b".defer", b"apply_async",
+    b"inngest", b"apscheduler", b"temporalio", b"django_q", b"BROKER_", b"broker_url", b"acks_late", b"worker_prefetch",
+    b".defer", b"apply_async",
     b"task_time_limit", b"task_soft_time_limit", b"beat_schedule", b"task_routes",
 )  # fmt: skip
 _SQL: Final = (b"job", b"JOB", b"Job", b"LISTEN", b"listen")

@@ -63,6 +63,9 @@ LIBRARIES: Final = {
     "@nestjs/bull": "bull",
     "bee-queue": "bee-queue",
     "agenda": "agenda",
+    "@trigger.dev/sdk": "trigger.dev",
+    "inngest": "inngest",
+    "@temporalio/worker": "temporal",
 }
 """Module specifier -> the library that a file which imports it uses."""
 
@@ -115,7 +118,7 @@ class QueueNames(NamedTuple):
 def note_imports(module: Module, facts: Facts) -> None:
     """Note which libraries of queues a file imports."""
     for specifier, _ in module.imports.values():
-        library = LIBRARIES.get(specifier)
+        library = LIBRARIES.get(specifier.removesuffix("/v3"))
         if library is not None:
             facts.imported.setdefault(library, Place(module.path, 1))
 

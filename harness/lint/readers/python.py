@@ -274,9 +274,24 @@ def _prefix_of(node: ast.ClassDef) -> str:
 CELERY: Final = "celery"
 PROCRASTINATE: Final = "procrastinate"
 PGQUEUER: Final = "pgqueuer"
-LIBRARIES: Final = frozenset({
-    CELERY, PROCRASTINATE, PGQUEUER, "rq", "dramatiq", "arq", "huey", "taskiq", "saq", "django_q",
-})  # fmt: skip
+_SAME: Final = {"django_q": "django-q2", "temporalio": "temporal"}
+"""Package that is imported -> the name that its users know, where it is another."""
+LIBRARIES: Final = frozenset(
+    {
+        CELERY,
+        PROCRASTINATE,
+        PGQUEUER,
+        "rq",
+        "dramatiq",
+        "arq",
+        "huey",
+        "taskiq",
+        "saq",
+        "inngest",
+        "apscheduler",
+        *_SAME,
+    }
+)
 
 _TASKS: Final = frozenset({"task", "shared_task", "periodic_task"})
 _DJANGO_SETTINGS: Final = re.compile(r"(^|/)settings(/|$|\.py$)|(^|/)settings\w*\.py$|/config/")
@@ -394,7 +409,7 @@ class PythonQueues:
         """Read every module."""
         for module in self._modules:
             for library in module.imports:
-                self._facts.imported.setdefault(library.replace("django_q", "django-q2"), Place(module.path, 1))
+                self._facts.imported.setdefault(_SAME.get(library, library), Place(module.path, 1))
             try:
                 self._read(module)
             except RecursionError:

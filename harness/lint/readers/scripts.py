@@ -39,6 +39,7 @@ from harness.lint.typescript import (
 
 WORTH_PARSING: Final = (
     b"boss", b"Boss", b"BOSS", b"bullmq", b'bull"', b"bull'", b"graphile", b"bee-queue", b'"agenda"', b"singletonKey",
+    b"@trigger.dev/sdk", b"inngest", b"@temporalio/worker",
     b"addJob", b"JOB_", b"STUCK_", b"RETRY_CONFIG", b"WORKER_CONFIG", b"TOOL_SLUGS", b"Processor", b"toolJob",
     b"LISTEN ", b"useListenNotify", b"maxDuration", b"Bearer ", b"CRON_SECRET", b"/api/cron",
     b"NestFactory", b"enableShutdownHooks", b"SIGINT", b"SIGTERM",
