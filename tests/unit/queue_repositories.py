@@ -295,6 +295,22 @@ QUEUES = (
         "tasks.py:4",
         celery(TASK.format("soft_time_limit=50, time_limit=60")),
     ),
+    *(
+        Example(
+            "celery_backoff_never_grows",
+            celery(TASK.format(f"autoretry_for=(OSError,), {bad}")),
+            "tasks.py:4",
+            celery(TASK.format(good)),
+        )
+        for bad, good in (
+            ("retry_backoff=600", "autoretry_for=(OSError,), retry_backoff=600, retry_backoff_max=3600"),
+            ("retry_backoff=90, retry_backoff_max=60", "autoretry_for=(OSError,), retry_backoff=True"),
+            ("retry_backoff=900", "autoretry_for=(OSError,), retry_backoff=300, max_retries=9"),
+            ("retry_backoff=600, max_retries=5", "autoretry_for=(OSError,), retry_backoff=600, max_retries=1"),
+            ("retry_backoff=600, max_retries=None", "retry_backoff=600"),
+            ("retry_backoff=600", "base=Mine, autoretry_for=(OSError,), retry_backoff=600"),
+        )
+    ),
     Example(
         "celery_names_mixed",
         {"celeryconfig.py": "CELERYD_CONCURRENCY = 2\nworker_prefetch_multiplier = 1\n"},
