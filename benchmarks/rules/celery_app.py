@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import ClassVar
 
 import redis
 from celery import Celery
-from celery.exceptions import SoftTimeLimitExceeded
+from celery.exceptions import Retry, SoftTimeLimitExceeded
 
 URL = os.environ["REDIS_URL"]
 COUNTS = redis.Redis.from_url(URL + "/9")
@@ -45,6 +46,26 @@ def killed_rejected() -> None:
 def slow_late(seconds: float) -> None:
     ran("slow_late")
     time.sleep(seconds)
+
+
+class Recorded(app.Task):  # type: ignore[misc, name-defined]
+    """A task that notes how long it would wait for its next try."""
+
+    waited: ClassVar[list[float]] = []
+
+    def retry(self, *args: object, countdown: float, **others: object) -> Retry:
+        self.waited.append(countdown)
+        return Retry()
+
+
+@app.task(base=Recorded, autoretry_for=(ValueError,), retry_jitter=False, retry_backoff=600)
+def capped() -> None:
+    raise ValueError
+
+
+@app.task(base=Recorded, autoretry_for=(ValueError,), retry_jitter=False, retry_backoff=600, retry_backoff_max=3600)
+def doubled() -> None:
+    raise ValueError
 
 
 @app.task

@@ -24,6 +24,8 @@ from celery_app import (
     ahead,
     bound_without,
     by_default,
+    capped,
+    doubled,
     for_ever,
     killed_late,
     killed_rejected,
@@ -118,6 +120,17 @@ def soft_limit_not_below_hard() -> tuple[bool, str]:
     until(lambda: count("soft_at_hard.cleaned") == 1, 2)
     cleaned = count("soft_at_hard.cleaned")
     return right and cleaned == 0, f"equal: {cleaned} cleaned up; below: {count('soft_below_hard.cleaned')}"
+
+
+@claim
+def celery_backoff_never_grows() -> tuple[bool, str]:
+    told = []
+    for task in (capped, doubled):
+        task.waited.clear()
+        for retries in range(3):
+            task.apply(retries=retries)
+        told.append(list(task.waited))
+    return told == [[600, 600, 600], [600, 1200, 2400]], f"waits {told[0]}, with a maximum of an hour {told[1]}"
 
 
 @claim

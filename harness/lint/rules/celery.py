@@ -259,18 +259,55 @@ def _unread(task: QueueCall) -> bool:
     return "retry_kwargs" in task.options and not any(name.startswith("retry_kwargs.") for name in task.options)
 
 
-def _backoff(task: QueueCall) -> Iterator[tuple[Value, float]]:
-    """Work out the last and longest delay of `retry_backoff`: doubled for each retry, up to its maximum."""
-    value = task.options["retry_backoff"]
-    factor = number_of(value.value)
+class _Doubling(NamedTuple):
+    """The waits of `retry_backoff` in seconds: the first one, and the longest; None retries are without a limit."""
+
+    first: float
+    longest: float
+    retries: float | None
+
+
+def _doubling(task: QueueCall) -> _Doubling | None:
+    """Read how long a task with `retry_backoff` waits, where all of it is told."""
+    factor = number_of(task.options["retry_backoff"].value)
     longest = number_at(task, "retry_backoff_max") if "retry_backoff_max" in task.options else CELERY_BACKOFF_MAX
     retries = task.options.get("retry_kwargs.max_retries", task.options.get("max_retries"))
     unlimited = retries is not None and retries.value is None
     most = CELERY_MAX_RETRIES if retries is None else number_of(retries.value)
     if factor is None or longest is None or _unread(task) or (most is None and not unlimited) or most == 0:
+        return None
+    return _Doubling(int(max(1.0, factor)), longest, most)
+
+
+def _backoff(task: QueueCall) -> Iterator[tuple[Value, float]]:
+    """Work out the last and longest delay of `retry_backoff`: doubled for each retry, up to its maximum."""
+    value, waits = task.options["retry_backoff"], _doubling(task)
+    if waits is None:
         return
-    last = longest if most is None else min(longest, int(max(1.0, factor)) * 2.0 ** min(most - 1, 64))
+    longest, most = waits.longest, waits.retries
+    last = longest if most is None else min(longest, waits.first * 2.0 ** min(most - 1, 64))
     yield task.options.get("retry_backoff_max", value) if last == longest else value, last
+
+
+def _never_grows(facts: Facts) -> Iterator[Breach]:
+    for task in calls_of(facts, CELERY, "task"):
+        told, given = task.options.get("retry_backoff"), task.options.get("retry_backoff_max")
+        if told is None or told.value in (0, False, None) or not task.whole or "base" in task.options:
+            continue
+        waits = _doubling(task) if "autoretry_for" in task.options else None
+        if waits is None or waits.first < waits.longest or waits.retries == 1:
+            continue
+        said = "as is the default" if given is None else f"at {given.place}"
+        yield Breach(
+            told.place,
+            f"retry_backoff of {task.queue} starts at {spoken(waits.first)}, and retry_backoff_max is "
+            f"{spoken(waits.longest)} ({said}): the wait never doubles, and every retry comes within "
+            f"{spoken(waits.longest)}",
+            f"Set retry_backoff_max above {spoken(waits.first)}, or let retry_backoff be the first wait: 60 waits 1m, "
+            "2m, 4m, and so on.",
+            severity=weight_of(task),
+            subject=task.queue or "",
+        )
 
 
 def _longest(celery: _Celery, task: QueueCall) -> tuple[Value, float] | None:
@@ -754,6 +791,18 @@ RULES: Final = (
         ),
         _for_ever,
         scenario="retries/fails_until_attempts_are_used_up.yaml",
+        ran=tried_on(CELERY),
+    ),
+    rule(
+        "celery_backoff_never_grows",
+        Severity.NOTE,
+        (
+            "Celery: a backoff begins below its maximum, which is 10 minutes unless retry_backoff_max is set.",
+            "The waits do not get longer: all retries are used up long before an outage ends.",
+            "Raise retry_backoff_max, or begin with a shorter wait.",
+        ),
+        _never_grows,
+        scenario="retries/backoff_is_capped.yaml",
         ran=tried_on(CELERY),
     ),
     rule(
