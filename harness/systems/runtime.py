@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 
@@ -59,6 +59,7 @@ class Round:
     """What a timer's firing came to, until its process is quiet again."""
 
     timer: ProcessTimer
+    fired_at: Instant
     said: list[Said] = field(default_factory=list)
     wrote: list[str] = field(default_factory=list)
     """Those statements that wrote something."""
@@ -66,17 +67,28 @@ class Round:
     """Whether more than statements came of it."""
     beside: int = 0
     """How often others had changed something when it began: what they change later it may have missed."""
+    others: frozenset[int] = frozenset()
+    """The timers of other loops, by number: those that were set when it began."""
+
+
+class LastRound(NamedTuple):
+    """What is known of the round that set a timer, or fired it last.
+
+    It is kept for each timer. Two loops may be alike, such as those of a library that polls two queues: what one of
+    them has looked at, the other has not.
+    """
+
+    idle_at: int
+    """The change of the system since which it has found nothing."""
+    fired_at: Instant
 
 
 @dataclass(slots=True)
 class Rounds:
-    """What is known of the rounds of one loop of one process."""
+    """What is known of the rounds of loops that are alike, in one process."""
 
-    idle_at: int = -1
-    """The change of the system since which a round has found nothing; -1: the next one may find something."""
     upkeep: bool = False
     """Whether each round writes down that it was there."""
-    fired_at: Instant = 0
     looked: tuple[int, Instant] = (-1, 0)
     """Up to which change, and when, a round has looked at everything and found nothing."""
     turned_away: int = 0
@@ -130,6 +142,8 @@ class SystemRun:
         self._requests: list[SentRequest] = []
         self._calls: dict[str, list[OutsideCall]] = {name: [] for name in self.processes}
         self._rounds: dict[str, dict[tuple[str, Duration, bool], Rounds]] = {name: {} for name in self.processes}
+        self._last: dict[str, dict[int, LastRound]] = {name: {} for name in self.processes}
+        """By process and number of a timer."""
         self._heard: dict[str, set[Said]] = {name: set() for name in self.processes}
         """What each process has said in rounds before."""
         self._open: dict[str, Round] = {}
@@ -308,6 +322,7 @@ class SystemRun:
         self._open.pop(actor.name, None)
         self._upkeep = {key: at for key, at in self._upkeep.items() if key[0] != actor.name}
         self._rounds[actor.name].clear()
+        self._last[actor.name].clear()
         self._heard[actor.name].clear()
         tasks, self._tasks[actor.name] = self._tasks[actor.name], {}
         self._locked = [each for each in self._locked if each.session.actor != actor.name]
@@ -379,7 +394,7 @@ class SystemRun:
         """Say when an upkeep has to be done once more, before it may be looked for."""
         for process, timer in upkeep:
             at = _last_before(timer, until) if timer.when <= until else -1
-            if at > self._rounds[process.name][timer.round].fired_at:
+            if at > self._last[process.name][timer.number].fired_at:
                 self._upkeep[process.name, timer.number] = at
                 yield at
 
@@ -476,8 +491,7 @@ class SystemRun:
                 return True
             process.links.append(sent.link)
             process.stirred = True
-            for known in self._rounds[process.name].values():
-                known.idle_at = -1  # What it was asked may be what one of its own rounds looks for.
+            self._last[process.name].clear()  # What it was asked may be what one of its own rounds looks for.
             return True
         return False
 
@@ -573,8 +587,9 @@ class SystemRun:
     def _timer(self, process: SystemProcess, timer: ProcessTimer) -> Frame:
         yield Point(f"timer {timer.place or format_duration(timer.wait)}")
         if any(each.number == timer.number for each in process.timers):
-            self._open[process.name] = Round(timer, beside=self._beside(process))
-            self._rounds[process.name].setdefault(timer.round, Rounds()).fired_at = self._now
+            others = frozenset(each.number for each in process.timers if each.number != timer.number)
+            self._open[process.name] = Round(timer, self._now, beside=self._beside(process), others=others)
+            self._last[process.name].pop(timer.number, None)
             process.moved.pop(timer.number, None)
             process.fire(timer, now=self._now, skew=self._skew(process))
 
@@ -609,16 +624,24 @@ class SystemRun:
         fresh = [said for said in done.said if said not in seen]
         turned_away = any(self._is_upkeep(sql) and not any(tag.writes for tag in tags) for sql, tags in done.said)
         known.turned_away = known.turned_away + 1 if turned_away and not fresh else 0
-        again = any(timer.round == done.timer.round for timer in process.timers)
+        again = [
+            timer.number
+            for timer in process.timers
+            if timer.round == done.timer.round and timer.number not in done.others
+        ]
         nothing = not fresh and not done.called and all(map(self._is_upkeep, done.wrote))
         if 0 < known.turned_away < TURNED_AWAY and not self._looked(process, done.timer):
             nothing = False
-        nothing = nothing and again and bool(done.said or done.timer.repeats)
+        nothing = nothing and bool(again) and bool(done.said or done.timer.repeats)
         nothing = nothing and not any(session.holds() for session in _sessions(process))
         nothing = nothing and self._beside(process) == done.beside
-        known.idle_at = self.changes if nothing else -1
-        if known.idle_at >= 0 and not turned_away:
-            known.looked = known.idle_at, known.fired_at
+        last = self._last[process.name]
+        for gone in last.keys() - {timer.number for timer in process.timers}:
+            del last[gone]
+        if nothing:
+            last.update(dict.fromkeys(again, LastRound(self.changes, done.fired_at)))
+            if not turned_away:
+                known.looked = self.changes, done.fired_at
         known.upkeep = bool(done.wrote)
         seen.update(done.said)
 
@@ -633,12 +656,12 @@ class SystemRun:
 
     def _due(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
         """Tell when a timer has to fire; None: never, as things stand."""
-        known = self._rounds[process.name].get(timer.round)
-        if known is None or known.idle_at != self.changes or timer.wait <= 0:
+        last = self._last[process.name].get(timer.number)
+        if last is None or last.idle_at != self.changes or timer.wait <= 0:
             return timer.when
-        until = self.next_instant(known.fired_at)
+        until = self.next_instant(last.fired_at)
         if process.program.kind.may_be_a_scheduler:  # It may ask its own clock whether something is due this minute.
-            minute = (known.fired_at // MINUTE + 1) * MINUTE
+            minute = (last.fired_at // MINUTE + 1) * MINUTE
             until = minute if until is None else min(until, minute)
         return None if until is None else _on_grid(timer, max(until, timer.when))
 
@@ -653,7 +676,8 @@ class SystemRun:
     def _due_now(self, process: SystemProcess, timer: ProcessTimer) -> Instant | None:
         """Tell the same; an upkeep that was moved up to now has to fire now."""
         at = self._upkeep.get((process.name, timer.number))
-        if at is not None and self._rounds[process.name][timer.round].fired_at < at <= self._now:
+        last = self._last[process.name].get(timer.number)
+        if at is not None and last is not None and last.fired_at < at <= self._now:
             return at
         return self._due(process, timer)
 

@@ -270,6 +270,43 @@ def test_a_worker_is_not_idle_amid_a_transaction_nor_before_a_job_is_due_by_the_
     assert (plain.anomalies, behind.anomalies) == ((), ())
 
 
+TWO_LOOPS = """
+import os, threading, time, psycopg
+def poll(kind):
+    db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+    while True:
+        db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING' AND at <= now() AND kind = %s", [kind])
+        time.sleep(2)
+threading.Thread(target=poll, args=["one"], daemon=True).start()
+poll("two")
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_of_two_loops_that_are_alike_each_looks_by_itself(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING', at timestamptz DEFAULT now() + "
+        "interval '9s', kind text GENERATED ALWAYS AS (CASE WHEN name = 'a' THEN 'one' ELSE 'two' END) STORED)"
+    )
+    (tmp_path / "worker.py").write_text(TWO_LOOPS)
+    (tmp_path / "system.yaml").write_text(
+        BY_SQL.replace("api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}")
+        .replace("name, status FROM", "name, status, at AS start_after FROM")
+        .lstrip()
+    )
+    engine = opened(tmp_path / "system.yaml")
+    ended = [
+        event.at // SECOND
+        for job in "ab"
+        for event in _played(engine, jobs=job).history.events
+        if isinstance(event, Observed) and event.verb == "update job"
+    ]
+    assert ended == [10, 10]
+
+
 DELETES = """
 import os, time, psycopg
 db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
