@@ -576,7 +576,7 @@ class SystemApplication:
         self._world.effect(process.name, claim, where, SideEffect(where, key, message.json(), again))
 
     def _job_of(self, marker: str) -> JobId:
-        return marker if marker in self._world.plans else self._reader.names.get(marker, marker)
+        return marker if marker in self._world.plans else self._reader.called(marker)
 
     def _work(self, process: SystemProcess, call: OutsideCall, job: JobId) -> Generator[Request, Any, bytes]:
         """Let the work of a job take its time, and end as it was drawn."""

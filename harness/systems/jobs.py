@@ -108,6 +108,10 @@ class JobReader:
             self.learn(text, found if found is not None else text)
         return self.names[text]
 
+    def called(self, text: str) -> JobId:
+        """Return the job that a text means, the id of its row or what was sent for it; else the text itself."""
+        return self.names.get(text) or self._planned.get(text, text)
+
     def learn(self, key: str, job: JobId) -> None:
         """Take over which job a row is; a second row of one job has a name of its own."""
         if key in self.names:
