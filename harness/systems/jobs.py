@@ -95,9 +95,14 @@ class JobReader:
         try:
             return self._look()
         except psycopg.Error as error:
+            hint = "The SELECT is run in the migrated database."
+            if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.InvalidSchemaName):
+                hint += (
+                    " If a process makes this table when it starts, as pg-boss and graphile-worker do, let the command "
+                    "`database.migrate` start the library once and stop it again."
+                )
             raise SystemFileError(
-                f"{self._file.place('jobs')}: PostgreSQL refuses it: {str(error).splitlines()[0]}",
-                hint="The SELECT is run in the migrated database.",
+                f"{self._file.place('jobs')}: PostgreSQL refuses it: {str(error).splitlines()[0]}", hint=hint
             ) from None
 
     def name_of(self, key: Any, *, value: Any = None) -> JobId:

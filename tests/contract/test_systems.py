@@ -845,7 +845,7 @@ def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_messa
     [
         (
             {"jobs": "SELECT id, status FROM nowhere"},
-            'system.yaml:7: PostgreSQL refuses it: relation "nowhere" does not',
+            'system.yaml:7: PostgreSQL refuses it: relation "nowhere" does not (?s:.*)`database.migrate` start the lib',
         ),
         (
             {"jobs": "SELECT 1 AS id, status FROM (VALUES ('PENDING', 3)) AS job (status, max_attempts)"},
