@@ -40,6 +40,8 @@ JOB: Final = "${job}"
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 _REQUEST: Final = re.compile(rf"({'|'.join(METHODS)}) (/\S*)")
 _CALL: Final = re.compile(rf"(?:{'|'.join(METHODS)}) ([^/\s]+)/\S*")
+TYPESCRIPT_NODE: Final = 22, 18
+"""From this version on, Node reads TypeScript itself."""
 _LAUNCHERS: Final = ("npm", "npx", "pnpm", "yarn", "bun", "docker", "uv", "poetry", "tsx")
 
 
@@ -362,6 +364,12 @@ class SystemFile:
 HINT: Final = "docs/system_files.md shows a whole file; `job-harness schema system` is for your editor."
 
 
+def _is_typescript(command: tuple[str, ...]) -> bool:
+    """Whether Node is to run TypeScript, with nothing that converts it first."""
+    converts = any(word.startswith(("--import", "--require", "-r", "--loader")) for word in command)
+    return not converts and any(word.endswith((".ts", ".mts", ".cts")) for word in command)
+
+
 def read_system_file(path: str) -> SystemFile:
     """Read a system file.
 
@@ -422,7 +430,10 @@ class _SystemReading:
                 near = did_you_mean(name, ANOMALIES)
                 hint = "docs/invariants.md lists them."
                 raise self._error(("promises", "without", name), f"no such anomaly: {name!r}{near}", hint)
+        migrate = self._migration()
         node = None if part.node is None else tuple(map(int, (*part.node.split("."), "0")[:2]))
+        if node is None and any(map(_is_typescript, (migrate, *(kind.command for kind in processes)))):
+            node = TYPESCRIPT_NODE
         return SystemFile(
             path=self._path,
             system=part.system,
@@ -430,7 +441,7 @@ class _SystemReading:
             node=node,  # type: ignore[arg-type]
             python=part.python,
             environment=self._environment(("env",), part.env),
-            migrate=self._migration(),
+            migrate=migrate,
             schema=self._schema(),
             database=part.database.name,
             processes=processes,

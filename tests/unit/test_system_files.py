@@ -248,6 +248,18 @@ def test_a_script_that_a_package_has_installed_is_a_command_where_python_runs_it
         assert resolved((command, "-p", "1"), file, place="") == ((str(script), "-p", "1"), runtime)
 
 
+@pytest.mark.parametrize(
+    ("command", "node"),
+    [("node worker.ts", (22, 18)), ("node worker.js", None), ("node --import tsx worker.ts", None)],
+)
+def test_typescript_that_nothing_converts_needs_a_node_that_reads_it(
+    command: str, node: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("")
+    (tmp_path / "system.yaml").write_text(WHOLE.replace("python app.py worker", command))
+    assert read_system_file(str(tmp_path / "system.yaml")).node == node
+
+
 def test_a_command_takes_variables_from_the_environment_of_its_process() -> None:
     words = ("--port=$PORT", "${PORT:-8000}", "${HOST:-localhost}", "$OTHER", "${OTHER}", "5$", "$1")
     filled_in = ("--port=4711", "4711", "localhost", "$OTHER", "${OTHER}", "5$", "$1")
