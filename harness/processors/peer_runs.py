@@ -265,8 +265,8 @@ class PeerRuns:
             self._find(run, "it changed its input")
             _change(run.input, ending["input"])
         if run.abandoned:
-            how = "an answer" if isinstance(run.ending, JobResult) else f"{type(run.ending).__name__}: {run.ending}"
-            self._find(run, f"it was abandoned, and ended later with {how}, unheard")
+            how = "a result" if isinstance(run.ending, JobResult) else f"{type(run.ending).__name__}: {run.ending}"
+            self._find(run, f"it was abandoned, and ended later with {how}, which is ignored")
         run.wake()
 
     def _nothing_comes(self) -> None:

@@ -641,7 +641,7 @@ def test_an_attempt_over_time_is_abandoned_and_what_it_still_does_is_told(
         assert charged == [("job-1", 1), ("job-1", 2)]
         told = jobs._node.findings
         assert "job-1, attempt 1: it was abandoned, and still called charge('job-1', 1)" in told[0]
-        assert "it was abandoned, and ended later with an answer, unheard" in told[1]
+        assert "it was abandoned, and ended later with a result, which is ignored" in told[1]
     assert "still called charge" in capsys.readouterr().err
 
 
