@@ -66,11 +66,51 @@ export interface SideEffect {
   data: any;
 }
 
+/** The settings of the queue; docs/scenarios.md says what each means. */
+export interface Settings {
+  /** 3 */
+  maxAttempts?: number;
+  /** "10m" */
+  jobTimeout?: Length;
+  /** "11m" */
+  lease?: Length;
+  /** "30m" */
+  stuckTimeout?: Length;
+  /** "1m" */
+  retryDelay?: Length;
+  /** true: each wait is twice as long as the one before. */
+  retryBackoff?: boolean;
+  /** "1h" */
+  retryDelayMax?: Length;
+  /** "2s" */
+  pollInterval?: Length;
+  /** 1 */
+  batchSize?: number;
+  /** 0: no limit. */
+  concurrency?: number;
+  /** 0: no limit. */
+  toolConcurrency?: number;
+  /** 0: no heartbeats. */
+  heartbeatInterval?: Length;
+  /** "1m" */
+  cronPeriod?: Length;
+  /** "1m" */
+  expireInterval?: Length;
+  /** "30s" */
+  tickInterval?: Length;
+  /** "7d" */
+  retention?: Length;
+  /** "5s" */
+  maxSkew?: Length;
+  /** true */
+  workersEnabled?: boolean;
+}
+
 export interface HarnessOptions {
   /** `memory` (the default), or `pgboss@VERSION`: pg-boss's own work() on PostgreSQL. */
   engine?: string;
-  /** Settings by name, such as `{ maxAttempts: 5, jobTimeout: "2m" }`. */
-  settings?: Record<string, string | number | boolean>;
+  /** Settings of the queue, such as `{ maxAttempts: 5, jobTimeout: "2m" }`. */
+  settings?: Settings;
   /** Jitters retry delays. */
   seed?: number;
   /** Side effects that may happen once for each job, or once for each value of the data named in `per`. */

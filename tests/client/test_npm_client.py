@@ -989,6 +989,8 @@ def test_the_types_are_right(project: Project) -> None:
     body = """
     const harness = jobHarness({ engine: "memory", settings: { maxAttempts: 3 }, atMostOnce: ["charged"],
       exactlyOnce: { name: "charged", tool: "pay" } });
+    // @ts-expect-error - a setting that does not exist
+    jobHarness({ settings: { jobTimeot: "1m" } });
     test("types", async () => {
       harness.register("pay", async (job) => ({ success: true, output: job.data.order }));
       const job = await harness.enqueue("pay", { order: 7 }, { startAfter: "5m" });

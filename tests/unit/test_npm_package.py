@@ -13,6 +13,7 @@ import pytest
 from harness import __version__
 from harness.errors import EnvironmentUnavailable
 from harness.foreign import find_node
+from harness.model.settings import Settings
 from tests.docs import pages
 
 FOLDER = pages.ROOT / "clients/node"
@@ -48,6 +49,12 @@ def test_every_way_to_import_a_door_has_what_its_types_declare(door: str, types:
     assert set(exported.split(", ")) == wanted
     if (FOLDER / f"lib/{door}.cjs").is_file():
         assert set(re.findall(r"^exports\.(\w+) = ", read(f"lib/{door}.cjs"), re.M)) == wanted
+
+
+def test_the_types_have_every_setting() -> None:
+    declared = read("index.d.ts").partition("export interface Settings {")[2].partition("\n}")[0]
+    names = [re.sub(r"[A-Z]", lambda found: f"_{found[0].lower()}", name) for name in re.findall(r"(\w+)\?:", declared)]
+    assert tuple(names) == Settings.names()
 
 
 def read(name: str) -> str:
