@@ -821,6 +821,7 @@ test("a result with what the queue does not keep", async () => {
 });
 test("REFUSED not a job", async () => void expect(await harness.workOne()).not.toHaveStatus("FAILED"));
 test("REFUSED waitFor", () => runs(one).then((job) => harness.waitFor(job, "COMPLETED", { timeout: "1s" } as any)));
+test("REFUSED input by itself", () => harness.assertEnqueued("a", { n: 7 } as any).then(() => {}));
 test("REFUSED milliseconds", () => harness.advance(60_000));
 test("REFUSED effects", () => void harness.effects("charged", { tool: "a" } as any));
 test("REFUSED NaN", () => harness.drain({ limit: NaN }).then(() => {}));
@@ -871,6 +872,7 @@ TOLD = (
     "its result has receipt beside success, output, error and retryable: the queue keeps none of it",
     "expected a job, what enqueue() returned; got null",
     'waitFor takes no "timeout". Available: within.',
+    'assertEnqueued takes no "n". Available: input, ',
     'advance: 60000 would be seconds, and looks like milliseconds; write "60s", or "60000s" if you mean seconds',
     'effects takes no "tool". Available: job.',
     "drain.limit is NaN, which JSON cannot hold",

@@ -391,15 +391,15 @@ class Harness {
   }
 
   async allEnqueued(slug, wanted = {}) {
-    return (await this.ask("allEnqueued", looked(slug, wanted))).map((each) => this.#job(each));
+    return (await this.ask("allEnqueued", looked("allEnqueued", slug, wanted))).map((each) => this.#job(each));
   }
 
   async assertEnqueued(slug, wanted = {}) {
-    return this.#job(await this.ask("assertEnqueued", looked(slug, wanted)));
+    return this.#job(await this.ask("assertEnqueued", looked("assertEnqueued", slug, wanted)));
   }
 
   refuteEnqueued(slug, wanted = {}) {
-    return this.ask("refuteEnqueued", looked(slug, wanted));
+    return this.ask("refuteEnqueued", looked("refuteEnqueued", slug, wanted));
   }
 
   assertPath(job, path) {
@@ -476,8 +476,8 @@ function moment(given) {
   return given instanceof Date ? { at: given.getTime() } : length(given, "startAfter");
 }
 
-function looked(slug, { input, startAfter, priority, uniqueKey, maxAttempts, status, within, count, ...unknown }) {
-  refuseUnknown("a search", unknown, ["input", "startAfter", "priority", "uniqueKey", "maxAttempts", "status", "within", "count"]);
+function looked(verb, slug, { input, startAfter, priority, uniqueKey, maxAttempts, status, within, count, ...unknown }) {
+  refuseUnknown(verb, unknown, ["input", "startAfter", "priority", "uniqueKey", "maxAttempts", "status", "within", "count"], " The job's input goes into { input: ... }.");
   const wanted = { slug, input, priority, unique_key: uniqueKey, max_attempts: maxAttempts, status, within, count };
   if (startAfter !== undefined) wanted.start_after = moment(startAfter);
   return Object.fromEntries(Object.entries(wanted).filter(([, value]) => value !== undefined));
@@ -490,8 +490,8 @@ function wired({ engine, settings, seed, atMostOnce, exactlyOnce, ...unknown }) 
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
-function refuseUnknown(what, unknown, known) {
-  for (const name of Object.keys(unknown)) throw new TypeError(`${what} takes no ${JSON.stringify(name)}. Available: ${known.join(", ")}.`);
+function refuseUnknown(what, unknown, known, hint = "") {
+  for (const name of Object.keys(unknown)) throw new TypeError(`${what} takes no ${JSON.stringify(name)}. Available: ${known.join(", ")}.${hint}`);
 }
 
 function refuseUnnamed(verb, name) {
