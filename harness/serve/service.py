@@ -473,6 +473,12 @@ def _settings(given: Mapping[str, Any]) -> Settings:
         if _snake(name) not in Settings.names():
             near = did_you_mean(name, known)
             raise UsageError(f"settings: there is no setting {name!r}{near}", hint=available(known, near=name))
+        value = given[name]
+        if _snake(name) in Settings.duration_names() and type(value) is int and value >= 1000 and not value % 1000:
+            raise UsageError(
+                f"settings: {name} is {value}, which would be seconds, and looks like milliseconds",
+                hint=f'Write "{value // 1000}s", or "{value}s" if you mean seconds.',
+            )
     return changed_settings(GUIDE, {_snake(name): value for name, value in given.items()}, named=_camel)
 
 

@@ -364,6 +364,10 @@ def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> No
             "no processors can run on the engine 'memry' (did you mean 'memory'?)",
         ),
         (
+            {"do": "open", "with": {"settings": {"jobTimeout": 60000}}},
+            "settings: jobTimeout is 60000, which would be seconds, and looks like milliseconds",
+        ),
+        (
             {"do": "open", "with": {"settings": {"maxAttempt": 1}}},
             "settings: there is no setting 'maxAttempt' (did you mean 'maxAttempts'?)",
         ),
