@@ -561,7 +561,7 @@ class SystemApplication:
                 number = self._runs.get(job, 0) + 1
                 self._done(process, Claim(job, number, number, process.name, "", 0), where, message)
             call.job = job
-            data = yield from self._work(process, call, job)
+            data = yield from self._work(process, call, job, host.answer)
         if exchange.heard:
             call.answer(data)
         else:
@@ -578,7 +578,9 @@ class SystemApplication:
     def _job_of(self, marker: str) -> JobId:
         return marker if marker in self._world.plans else self._reader.called(marker)
 
-    def _work(self, process: SystemProcess, call: OutsideCall, job: JobId) -> Generator[Request, Any, bytes]:
+    def _work(
+        self, process: SystemProcess, call: OutsideCall, job: JobId, answer: Any
+    ) -> Generator[Request, Any, bytes]:
         """Let the work of a job take its time, and end as it was drawn."""
         number = self._runs[job] = self._runs.get(job, 0) + 1
         plan = self._world.plan(job)
@@ -591,9 +593,12 @@ class SystemApplication:
             yield Sleep(duration, f"running {job}")
         if call.closed:
             return b""
-        return self._answer(process, claim, ending)
+        return self._answer(process, claim, ending, filled(answer, job))
 
-    def _answer(self, process: SystemProcess, claim: Claim, ending: Ending) -> bytes:
+    def _answer(self, process: SystemProcess, claim: Claim, ending: Ending, answer: Any) -> bytes:
+        def result(more: dict[str, Any]) -> bytes:
+            return _json({**more, **answer} if isinstance(answer, dict) else answer)
+
         if ending in ERRORS:
             self._ended(process, claim, "failure", f"500 {printable(ERRORS[ending])}")
             return http_response(500, ERRORS[ending].encode("utf-8", "surrogatepass"), kind="text/plain")
@@ -601,11 +606,11 @@ class SystemApplication:
             self._ended(process, claim, "bad output", f"200 {NO_JSON}")
             return http_response(200, NO_JSON.encode(), kind="text/html")
         if ending in OUTPUTS:  # A NUL in a text is a result all the same.
-            odd = _json(OUTPUTS[ending])
+            odd = result(OUTPUTS[ending])
             self._ended(process, claim, "success", f"200 {odd.decode()}")
             return http_response(200, odd)
         self._world.effect(process.name, claim, "ended", "success")
-        return http_response(200, _json({"run": claim.attempt, "by": process.name}))
+        return http_response(200, result({"run": claim.attempt, "by": process.name}))
 
     def _ended(self, process: SystemProcess, claim: Claim, how: str, answered: str) -> None:
         self._world.effect(process.name, claim, "ended", SideEffect("ended", data=how, reply=answered))

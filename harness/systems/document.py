@@ -125,7 +125,7 @@ class OutsidePart(NoNulls):
     work: Annotated[Text, Field(pattern=r"^\$(\.[A-Za-z_][A-Za-z0-9_]*)+$")] | None = None
     """Calls are the work of a job: where the body has the job's name. How long they take and end is drawn."""
     answer: Any = Field(default_factory=dict)
-    """The JSON that answers any other call."""
+    """The JSON that answers a call: of work, one that succeeds. `${job}` in it is the job's name."""
     status: Annotated[int, Field(ge=200, le=599)] = 200
     key: Annotated[Text, Field(pattern=r"^(\$(\.[A-Za-z_][A-Za-z0-9_]*)+|header [A-Za-z0-9-]+)$")] | None = None
     """Where a request has its idempotency key, `header Idempotency-Key` or `$.path`: the host does nothing a second

@@ -916,8 +916,12 @@ def test_a_retry_with_the_same_idempotency_key_repeats_nothing(
     path, app = tmp_path / "app" / "system.yaml", tmp_path / "app" / "app.py"
     app.write_text(app.read_text().replace('method="POST")', f'method="POST", headers={{"Idempotency-Key": {key}}})'))
     promise = "promises: {at_most_once: [{call: POST mail.example.com/send, per: [to]}]}\n"
+    app.write_text(app.read_text().replace("return json.load(response)", 'assert json.load(response)["id"] == "m-b"'))
     addressed = path.read_text().replace('"${job}"', '"${job}@example.com"')  # It is sent as more than its name.
-    path.write_text(addressed.replace("{work: $.to}", "{work: $.to, key: header idempotency-key}") + promise)
+    path.write_text(
+        addressed.replace("{work: $.to}", "{work: $.to, key: header idempotency-key, answer: {id: 'm-${job}'}}")
+        + promise
+    )
     engine = opened(path)
     assert engine.info.settings is not None
     plan = JobPlan("b", outcomes=(Ending.FAIL, Ending.SUCCEED))
