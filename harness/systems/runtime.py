@@ -81,14 +81,16 @@ class LastRound(NamedTuple):
     idle_at: int
     """The change of the system since which it has found nothing."""
     fired_at: Instant
+    upkeep: bool
+    """Whether it wrote down that it was there."""
 
 
 @dataclass(slots=True)
 class Rounds:
     """What is known of the rounds of loops that are alike, in one process."""
 
-    upkeep: bool = False
-    """Whether each round writes down that it was there."""
+    mute: bool = True
+    """Whether none of them has said anything or set its timer again, as where a pool closes an idle connection."""
     looked: tuple[int, Instant] = (-1, 0)
     """Up to which change, and when, a round has looked at everything and found nothing."""
     turned_away: int = 0
@@ -374,13 +376,16 @@ class SystemRun:
     def next_wake(self) -> Instant | None:
         """Tell when the next timer of a process is due; rounds that would find nothing are left out."""
         wakes: list[Instant] = []
+        mute: list[Instant] = []
+        """Those before which no upkeep is due: nothing looks for it then, and each upkeep may set such a timer anew."""
         upkeep: list[tuple[SystemProcess, ProcessTimer]] = []
         for process in self._at_work():
             for timer in process.timers:
                 wake = self._due(process, timer)
+                known = self._rounds[process.name].get(timer.round)
                 if wake is not None:
-                    wakes.append(wake)
-                if wake != timer.when and self._rounds[process.name][timer.round].upkeep:
+                    (mute if known is not None and known.mute else wakes).append(wake)
+                if wake != timer.when and self._last[process.name][timer.number].upkeep:
                     upkeep.append((process, timer))
         if upkeep:
             assert self.kernel is not None
@@ -388,7 +393,7 @@ class SystemRun:
             until = min(wakes if beside is None else [*wakes, beside], default=None)
             if until is not None:
                 wakes += self._upkeep_before(until, upkeep)
-        return min(wakes, default=None)
+        return min((*wakes, *mute), default=None)
 
     def _upkeep_before(self, until: Instant, upkeep: Sequence[tuple[SystemProcess, ProcessTimer]]) -> Iterator[Instant]:
         """Say when an upkeep has to be done once more, before it may be looked for."""
@@ -639,10 +644,10 @@ class SystemRun:
         for gone in last.keys() - {timer.number for timer in process.timers}:
             del last[gone]
         if nothing:
-            last.update(dict.fromkeys(again, LastRound(self.changes, done.fired_at)))
+            last.update(dict.fromkeys(again, LastRound(self.changes, done.fired_at, bool(done.wrote))))
             if not turned_away:
                 known.looked = self.changes, done.fired_at
-        known.upkeep = bool(done.wrote)
+        known.mute = known.mute and not (done.said or done.called or again)
         seen.update(done.said)
 
     def _looked(self, process: SystemProcess, timer: ProcessTimer) -> bool:

@@ -307,6 +307,40 @@ def test_of_two_loops_that_are_alike_each_looks_by_itself(
     assert ended == [10, 10]
 
 
+BEATS = """
+import os, threading, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+while True:
+    db.execute("UPDATE beat SET at = now()")
+    with open("beats", "a") as beats:
+        beats.write(".")
+    db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'")
+    idle = threading.Timer(7, lambda: None)  # As a pool sets one each time that a connection is given back to it.
+    idle.daemon = True
+    idle.start()
+    time.sleep(5)
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_an_upkeep_that_sets_a_timer_which_does_nothing_is_left_out_all_the_same(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING', at timestamptz DEFAULT now());"
+        "CREATE TABLE beat (at timestamptz); INSERT INTO beat VALUES (now())"
+    )
+    (tmp_path / "worker.py").write_text(BEATS)
+    (tmp_path / "system.yaml").write_text(
+        BY_SQL.replace("api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}")
+        .replace("ready_seconds", "upkeep: [beat]\nready_seconds")
+        .lstrip()
+    )
+    assert _played(opened(tmp_path / "system.yaml")).verdict is Verdict.PASS
+    assert (tmp_path / "beats").stat().st_size < 300
+
+
 DELETES = """
 import os, time, psycopg
 db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
