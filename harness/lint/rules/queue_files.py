@@ -7,7 +7,7 @@ said of it. A run shows the rest.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from harness.lint.cron import period_seconds
@@ -42,10 +42,21 @@ def _unfenced(facts: Facts) -> Iterator[Breach]:
                     verb.place,
                     f"the condition of {name} checks no :token, :attempt or :worker: a worker that lost the job may "
                     f"still {name} it",
-                    f"Add AND {queue.columns.get('token', 'lock_token')} = :token, or AND attempts = :attempt where "
-                    "attempts rise with each claim.",
+                    _fence(queue.columns),
                     subject=name,
                 )
+
+
+def _fence(columns: Mapping[str, str]) -> str:
+    """Say how to tell the claims of a job apart, by the columns that there are."""
+    ways: list[str] = []
+    if (token := columns.get("token")) is not None:
+        ways.append(f"AND {token} = :token")
+    if (attempts := columns.get("attempts")) is not None:
+        ways.append(f"AND {attempts} = :attempt, if each claim adds one to {attempts}")
+    if not ways:
+        return "Let each claim write a new lock_token, and add AND lock_token = :token."
+    return f"Add {', or '.join(ways)}."
 
 
 def _token_left(facts: Facts) -> Iterator[Breach]:
