@@ -132,6 +132,8 @@ def explained(name: str) -> list[str]:
     if term := next((glossary[word] for word in _singular(name) if word in glossary), None):
         return [*_headed(term.name, "a word of the glossary"), *_told(_ended(term.meaning))]
     known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *faults, *Settings.names(), *glossary]
+    if (same := next((one for one in known if one != name and _plain(one) == _plain(name)), None)) is not None:
+        return explained(same)
     raise UsageError(
         f"nothing is called {name!r}{did_you_mean(name, known)}",
         hint=f"{available(known, near=name)} `job-harness explain` lists the names; "
@@ -181,6 +183,11 @@ def _terms() -> list[_Term]:
 def _ended(text: str) -> str:
     """Return a row of a table as a sentence, which ends with a full stop."""
     return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _plain(name: str) -> str:
+    """Return a name as `lost update`, `Lost-Update` and `lost_update` have in common."""
+    return re.sub(r"[\s_-]+", " ", name).lower()
 
 
 def _singular(name: str) -> tuple[str, ...]:

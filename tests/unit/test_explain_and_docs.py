@@ -45,6 +45,8 @@ def test_what_repairs_is_said_of_every_guarantee() -> None:
         ("Sessions", "session: "),
         ("gated", "statement gating: "),
         ("visibility timeout", "lease: "),
+        ("visibility_timeout", "lease: "),
+        ("Lost update", "lost_update: "),
         ("retries", "retry: "),
         ("CANCELLED", "COMPLETED, FAILED, CANCELLED: "),
     ],
