@@ -48,13 +48,13 @@ def loaded(folder: Path, *arguments: str) -> list[str]:
 
 def test_an_unused_plugin_imports_nothing_heavy(tmp_path: Path) -> None:
     names = loaded(tmp_path, "-p", "job_harness")
-    assert names == ["harness", "harness.pytest_plugin"]
+    assert names == ["harness", "harness.pytest_plugin", "harness.yaml_files"]
 
 
 def test_looking_at_other_tools_yaml_imports_nothing_heavy(tmp_path: Path) -> None:
     (tmp_path / "docker-compose.yaml").write_text("services: {}\n")
     names = loaded(tmp_path, "-p", "job_harness")
-    assert names == ["harness", "harness.collection", "harness.errors", "harness.pytest_plugin"]
+    assert names == ["harness", "harness.collection", "harness.errors", "harness.pytest_plugin", "harness.yaml_files"]
 
 
 def test_a_disabled_plugin_is_not_even_imported(tmp_path: Path) -> None:
