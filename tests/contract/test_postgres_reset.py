@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from harness.errors import UsageError
 from harness.postgres import Cluster, KeptDatabase, Reset, Resetter, provision
@@ -271,13 +272,15 @@ def test_a_role_without_superuser_rights_resets_in_the_order_of_references(clust
 def test_rows_that_no_delete_takes_away_are_gone_after_a_reset_all_the_same(cluster: Cluster, resists: str) -> None:
     cluster.admin().execute("DO $$ BEGIN CREATE ROLE softly LOGIN CREATEDB; EXCEPTION WHEN OTHERS THEN NULL; END $$")
     with provision(cluster.url().replace("postgres@", "softly@", 1), environ={}) as guest:
-        soft = guest.create_database("soft")
+        soft = guest.create_database()
+        name = conninfo_to_dict(soft)["dbname"]
+        assert isinstance(name, str)
         with psycopg.connect(soft, autocommit=True) as own:
             own.execute(f"CREATE TABLE soft (gone boolean); {resists}".encode())
-            with Resetter(guest, "soft") as resetter:
+            with Resetter(guest, name) as resetter:
                 own.execute("INSERT INTO soft VALUES (false)")
                 assert resetter.reset() == Reset("deleted")
-        with psycopg.connect(cluster.url("soft"), autocommit=True) as all_seeing:
+        with psycopg.connect(cluster.url(name), autocommit=True) as all_seeing:
             assert one(all_seeing, "SELECT count(*) FROM soft") == 0
 
 
