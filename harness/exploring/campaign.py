@@ -34,7 +34,7 @@ from harness.exploring.isolation import (
 from harness.exploring.played import Gate, Play, PlayedTest, Standby, begin_in_child
 from harness.faults import FaultPlan, read_option
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
-from harness.faults.processes import AFTER, BEFORE, CRASH, PAST
+from harness.faults.processes import AFTER, BEFORE, CRASH, PAST, PAUSE, STALLED_FOR, STANDS_STILL
 from harness.history.jsonl import dump_history, without_reason
 from harness.invariants import Anomaly
 from harness.printable import printable
@@ -63,6 +63,7 @@ BY_GRAVITY: Final = (
     REPLY.option(LOST_MESSAGE.id),
     HAND_OUT_TWICE,
     PAST,
+    STANDS_STILL.option(PAUSE.id, STALLED_FOR[-1]),
     TWICE.option(DUPLICATE.id),
     REQUEST.option(LOST_MESSAGE.id),
     OTHERS_FIRST,
@@ -278,8 +279,9 @@ class TestExploration:
 
     def _plans(self, first: PlayedTest) -> Iterator[tuple[Choices, FaultPlan]]:
         singles = _singles(first.gates)
-        most = len(singles) if len(singles) < self.runs else int(self.runs * SINGLE_SHARE)
-        for deviation in singles[:most]:
+        if len(singles) >= self.runs:
+            singles = _some_of(singles, int(self.runs * SINGLE_SHARE))
+        for deviation in singles:
             yield Replay([deviation]), as_on_tape()
         rates = (1.5 / max(1, len(first.gates)), 3 / max(1, len(first.gates)), 0.25)
         for number in range(self.runs):
@@ -406,6 +408,13 @@ def _singles(gates: Sequence[Gate]) -> list[Deviation]:
         for label, nth, options in gates
         if option in options and label.startswith("worker-") is worker
     ]
+
+
+def _some_of(singles: Sequence[Deviation], most: int) -> list[Deviation]:
+    """Return `most` of them: half are the gravest, the others lie evenly over the rest, so that each kind is tried."""
+    gravest = most // 2
+    rest, others = singles[gravest:], most - gravest
+    return [*singles[:gravest], *(rest[number * len(rest) // others] for number in range(others))]
 
 
 def _drawn_plan(seed: int) -> FaultPlan:

@@ -11,7 +11,8 @@ from harness.model.duration import DAY, Duration, format_duration
 from harness.sim.actor import Actor
 from harness.sim.choices import Option
 from harness.sim.kernel import Kernel
-from harness.sim.request import VerbCall
+from harness.sim.lifetime import Lifetime
+from harness.sim.request import Point, VerbCall
 
 AHEAD: Final = "before "
 """How a point begins that comes right before something that a process is about to do."""
@@ -82,18 +83,40 @@ CRASH: Final = FaultKind(
 PAUSES: Final = Phrase("pause ", "MOMENT", timed=True, sentence="{actor} pauses for {argument} {place}")
 PAST: Final = PAUSES.option("pause", "a lease + a retry")
 """After a pause of this length another worker has what this one held."""
+STANDS_STILL: Final = Phrase(
+    "stall ",
+    "MOMENT",
+    point="part",
+    timed=True,
+    sentence="the run of {job} stands still for {argument} {place}, and {actor} goes on with the others",
+)
+STALLED_FOR: Final = ("a poll", "half a timeout")
+"""How long a run stands still: long enough for another one to begin, but not until it would be timed out."""
 HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
 """Points at which an actor holds a job: there that pause is offered so much more often."""
 PAST_WEIGHT: Final = 5
 
 
 def _pauses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
-    """Offer every moment at every gate of a process, one of them more often where it holds a job."""
+    """Offer every moment at every gate of a process, one of them more often where it holds a job.
+
+    Where a run can stand still by itself, that is offered too, once for each run.
+    """
     if actor is None or not actor.process:
         return NO_OPTIONS
+    if (part := _part(actor)) is not None and part.stands_until is not None and part.stands_until > kernel.now:
+        return met.prepared("pause of a run", lambda: (*met.timed("pause", PAUSES), *_stalls(met)))
     if actor.point.partition(" ")[0] in HOLDING:
         return met.prepared("pause of a holder", lambda: _weighted(met.timed("pause", PAUSES)))
     return met.timed("pause", PAUSES)
+
+
+def _part(actor: Actor) -> Lifetime | None:
+    return actor.request.part if isinstance(actor.request, Point) else None
+
+
+def _stalls(met: Circumstances) -> list[Option]:
+    return [STANDS_STILL.option("pause", name) for name in STALLED_FOR if name in met.moments]
 
 
 def _weighted(offered: tuple[Option, ...]) -> tuple[Option, ...]:
@@ -103,19 +126,27 @@ def _weighted(offered: tuple[Option, ...]) -> tuple[Option, ...]:
 def _pause(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
     assert actor is not None
     duration = met.moments[option.argument]
-    met.note(actor.name, "pause", {"at": actor.point, "for": duration})
-    kernel.pause(actor, duration)
+    about = {"at": actor.point, "for": duration}
+    part = _part(actor) if option.point == STANDS_STILL.point else None
+    if part is not None and part.stands_until is not None:
+        duration = about["for"] = min(duration, part.stands_until - kernel.now)
+        about["part"] = part.name
+    met.note(actor.name, "pause", about)
+    kernel.pause(actor, duration, part=part)
 
 
 def _told_pause(data: Mapping[str, Any]) -> str:
     length = data.get("for", 0)
+    if "part" in data:
+        return f"run STANDS STILL for {format_duration(length)}{_where(data)}"
     return f"PAUSES{'' if length > 365 * DAY else f' for {format_duration(length)}'}{_where(data)}"
 
 
 PAUSE: Final = FaultKind(
     id="pause",
-    sentence="A process stops for a while and the others continue: a long garbage collection, a suspended machine.",
-    words=(PAUSES,),
+    sentence="A process stops for a while and the others continue: a long garbage collection, a suspended machine."
+    " In an explored test also one run, while its worker goes on with others.",
+    words=(PAUSES, STANDS_STILL),
     options=_pauses,
     apply=_pause,
     events=("pause",),

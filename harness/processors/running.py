@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from harness.adapters.reference.application import JobProcessor, ToolJob
+from harness.model.duration import SECOND
 from harness.model.job import JobId
 from harness.processors.delivery import Delivery, current, delivery_of
 from harness.processors.demands import WHILE_RUNNING, Demands
@@ -85,6 +86,7 @@ class Running:
         worker = LIFETIME.get()
         life = Lifetime(f"{job.tool_slug} {job.id}", parent=worker)
         life.machine = self._loop.guests
+        life.stands_until = round(self._loop.time() * SECOND) + self._application.settings.job_timeout - SECOND
         self.surroundings.show()
         before = None if self.look is None else self.look()
 
@@ -191,6 +193,7 @@ class Running:
         """Where a search asks for gates, come to one in a processor, if it is one that is asking: it may die there."""
         if self._loop.guard is not None and (delivery := current()) is not None:
             delivery.pass_point(name)
+            self._stand_still(delivery)
 
     def stand(self, place: str, life: Lifetime | None, callback: Callback) -> Callback:
         """Put a gate of this name before what a processor in another process waits for."""
@@ -198,7 +201,7 @@ class Running:
         process = self._application.session.worker
         if life is None or delivery is None or process is None or not life.within(process.life):
             return callback
-        return process.guard(JobPoint(place, delivery.job), callback)
+        return process.guard(JobPoint(place, delivery.job, run=delivery.life), callback)
 
     def _guard(self, life: Lifetime, callback: Callback) -> Callback:
         """Put a gate, named by the nearest line of the user's, before what a processor waits for outside itself."""
@@ -207,22 +210,26 @@ class Running:
         if delivery is None or process is None or not life.within(process.life):
             return callback
         where = user_function(sys._getframe(2))
-        return callback if where is None else process.guard(JobPoint(where, delivery.job), callback)
+        return callback if where is None else process.guard(JobPoint(where, delivery.job, run=delivery.life), callback)
 
     def _pass(self, place: str, job: JobId, life: Lifetime) -> None:
         """Come to a gate in the middle of a processor, unless its worker is dead or the thread is not in turn."""
         process = self._application.session.worker
         in_turn = self._handoff.holds() or self._loop.is_in_this_thread()
         if in_turn and process is not None and life.within(process.life):
-            process.pass_by(JobPoint(place, job))
+            process.pass_by(JobPoint(place, job, run=life))
 
     def _rest(self, delivery: Delivery, observed: Observations) -> None:
         """Come to a gate after what a plain function was seen to do; a coroutine has its awaits."""
         if not self._handoff.holds() or not observed.effects:
             return
         delivery.pass_point(f"after {observed.place}")
-        if delivery.life.still and self._loop.guests is not None:
-            self._loop.guests.sleep(0)  # Paused: control goes to the loop, and comes back once it goes on.
+        self._stand_still(delivery)
+
+    def _stand_still(self, delivery: Delivery) -> None:
+        """Give control to the loop where a thread was paused just now; it comes back once this goes on."""
+        if delivery.life.still and self._handoff.holds() and self._loop.guests is not None:
+            self._loop.guests.sleep(0)
 
     def _write(self, *about: Any) -> None:
         if self.closed:

@@ -17,7 +17,7 @@ from typing import Any
 
 from harness.errors import Hung
 from harness.sim.guest_threads import LOCK_SECONDS, LOCK_TIMEOUTS, Waiter, waits_for_lock
-from harness.sim.lifetime import LIFETIME, Severed
+from harness.sim.lifetime import LIFETIME, Lifetime, Severed
 from harness.sim.loop import VirtualLoop, place_of
 from harness.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seconds, take_what_was_raised
 
@@ -201,6 +201,9 @@ class ThreadHandoff:
             turn.timer = self._loop.call_later(turn.seconds, turn.wakes, turn, turn.number)
 
     def _resume(self, turn: _Turn, number: int) -> None:
+        if turn.life is not None and turn.life.still and not turn.life.over:
+            turn.life.park(asyncio.Handle(self._resume, (turn, number), self._loop, context=turn.context))
+            return
         if turn.number != number or turn.ended:
             return
         turn.number += 1
@@ -230,6 +233,7 @@ class ThreadHandoff:
             life.moment()
             if seconds > 0 and self._loop.guard is not None and self.holds():
                 turn.wakes = self._loop.guard(life, self._resume)
+        turn.life = life
         with turn.lock:
             turn.seconds, turn.waiter, waiter.waits = seconds, waiter, True
             turn.go.clear()
@@ -309,6 +313,7 @@ class _Turn:
         "handoff",
         "ident",
         "if_hangs",
+        "life",
         "lock",
         "name",
         "number",
@@ -328,6 +333,8 @@ class _Turn:
         self.name = name
         self.context = contextvars.copy_context()
         """Of the process that runs it: what goes on for this thread dies with that."""
+        self.life: Lifetime | None = None
+        """What it does its work in, inside of that process; it may stand still by itself."""
         self.thread: threading.Thread | None = None
         self.at = -1.0
         self.since = 0.0

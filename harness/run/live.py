@@ -25,12 +25,14 @@ MOST_STEPS: Final = 100_000_000
 class JobPoint(Point):
     """A gate in the work on one job: `name` is what a test calls it."""
 
-    __slots__ = ("job", "name")
+    __slots__ = ("job", "name", "part")
 
-    def __init__(self, name: str, job: JobId) -> None:
+    def __init__(self, name: str, job: JobId, *, run: Lifetime | None = None) -> None:
+        """`run` is the lifetime of the work on the job, where that is under way."""
         super().__init__(f"{name} {job}")
         self.name = name
         self.job = job
+        self.part = run
 
 
 class LiveTest(LiveSession):

@@ -12,6 +12,7 @@ from harness.sim.request import Frame, Request, VerbCall
 
 if TYPE_CHECKING:
     from harness.sim.kernel import Kernel
+    from harness.sim.lifetime import Lifetime
 
 
 class State(IntEnum):
@@ -93,6 +94,7 @@ class Actor:
         "name",
         "next",
         "order",
+        "part",
         "process",
         "repeats",
         "request",
@@ -118,6 +120,8 @@ class Actor:
         self.state = State.ENDED
         self.wake: Instant = 0
         """When it wakes, where it sleeps."""
+        self.part: Lifetime | None = None
+        """What alone stands still while it sleeps; None: all of its process."""
         self.last_tick: Instant = -1
         self.call: VerbCall | None = None
         """The verb that the actor is in the middle of."""

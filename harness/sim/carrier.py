@@ -247,13 +247,13 @@ class CarriedProcess:
         return answered
 
     def _stall(self, task: _Task) -> None:
-        """Let nothing of the process go on until the kernel wakes the task at this gate."""
-        task.stalls = True
-        self._carrier.loop.pause(self.life)
+        """Let nothing of the process go on, or only of the part that stands still, until the kernel wakes the task."""
+        task.stalls = task.part or self.life
+        self._carrier.loop.pause(task.stalls)
 
-    def go_on(self) -> None:
+    def go_on(self, stalled: Lifetime) -> None:
         """End a stall."""
-        self._carrier.loop.resume(self.life)
+        self._carrier.loop.resume(stalled)
 
 
 class _Task(Actor):
@@ -273,7 +273,8 @@ class _Task(Actor):
         self.answer: asyncio.Future[Any] | None = None
         self.then: Callable[[], object] | None = None
         """What happens once the gate is passed."""
-        self.stalls = False
+        self.stalls: Lifetime | None = None
+        """What stands still until the gate is passed."""
         self.last_tick = root.last_tick
         process.standing[self] = None
 
@@ -282,9 +283,9 @@ class _Task(Actor):
         self.answered = True
         self.process_.standing.pop(self, None)
         self.root.last_tick = max(self.root.last_tick, self.last_tick)
-        if self.stalls:
-            self.stalls = False
-            self.process_.go_on()
+        if self.stalls is not None:
+            stalled, self.stalls, self.part = self.stalls, None, None
+            self.process_.go_on(stalled)
         self.reply = reply if self.then is None else self.then()
         if self.answer is not None and not self.answer.done():
             self.answer.set_result(self.reply)

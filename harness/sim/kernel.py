@@ -10,13 +10,16 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
 from harness.model.duration import Duration, Instant
 from harness.sim.actor import CRASHED, POLLING, READY, SLEEPING, Actor, Carrier, State
 from harness.sim.choices import FIRST, NEXT, OTHERS, OTHERS_FIRST, TIME, TIME_FIRST, Boring, Choices, Option, note_pick
 from harness.sim.request import Elsewhere, Exchange, Frame, Point, Poll, Request, Sleep, VerbCall, Wait
+
+if TYPE_CHECKING:
+    from harness.sim.lifetime import Lifetime
 
 
 class Executor(Protocol):
@@ -163,8 +166,11 @@ class Kernel:
             task.state = CRASHED
         carrier.severed(root)
 
-    def pause(self, actor: Actor, duration: Duration) -> None:
-        """Leave an actor where it stands for a while; a process in the schedule, with all of its tasks."""
+    def pause(self, actor: Actor, duration: Duration, *, part: Lifetime | None = None) -> None:
+        """Leave an actor where it stands for a while: a process with all of its tasks, or only this part of it."""
+        actor.part = part
+        if part is not None:
+            part.stands_until = None
         if actor.carrier is not None and actor.carrier.scheduled:
             actor = actor.root
             self.hold(actor)

@@ -13,6 +13,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from harness.model.duration import Instant
+
 LIFETIME: contextvars.ContextVar[Lifetime | None] = contextvars.ContextVar("lifetime", default=None)
 
 
@@ -42,6 +44,7 @@ class Lifetime:
         "parent",
         "paused",
         "severed",
+        "stands_until",
         "threads",
     )
 
@@ -50,6 +53,8 @@ class Lifetime:
         self.parent = parent
         self.paused = False
         self.severed = False
+        self.stands_until: Instant | None = None
+        """Until when it may stand still by itself, once; None: it may not, or has done so."""
         self.about: Any = None
         """Whatever its owner wants to find again from inside."""
         self.dying: Callable[[], None] = lambda: None

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from harness.model.duration import Duration
 from harness.sim.outside import Outside
+
+if TYPE_CHECKING:
+    from harness.sim.lifetime import Lifetime
 
 
 class VerbCall:
@@ -59,6 +62,8 @@ class Point:
     """Let others act here; `point` is a name that scenarios can address."""
 
     __slots__ = ("point",)
+    part: Lifetime | None = None
+    """What of its process can stand still by itself here, while the rest goes on; None: nothing can."""
 
     def __init__(self, point: str) -> None:
         self.point = point

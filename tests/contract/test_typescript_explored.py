@@ -51,7 +51,13 @@ def test_each_timer_of_the_code_and_each_reply_of_a_stub_is_a_gate_under_a_name_
 
 @pytest.mark.parametrize(
     ("option", "attempts", "charged"),
-    [("crash", 2, [2]), ("pause 1s", 1, [1]), ("others first", 1, [1]), ("pause a lease + a retry", 2, [1, 2])],
+    [
+        ("crash", 2, [2]),
+        ("pause 1s", 1, [1]),
+        ("others first", 1, [1]),
+        ("stall a poll", 1, [1]),
+        ("pause a lease + a retry", 2, [1, 2]),
+    ],
 )
 def test_what_goes_wrong_at_a_timer_happens_to_the_node_process(
     tmp_path: Path, option: str, attempts: int, charged: list[int]

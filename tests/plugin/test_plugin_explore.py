@@ -44,6 +44,30 @@ def test_pay(job_harness):
     job_harness.run_until_idle()
     assert job.status == "COMPLETED"
 """
+SENT = """
+from harness import JobResult
+
+def test_order(job_harness):
+    committed, mailed = set(), set()
+
+    def order(job):
+        {steps}
+        return JobResult(success=True)
+
+    def mail(job):
+        mailed.update(committed & {{job.input}})
+        return JobResult(success=True)
+
+    def all_are_mailed(harness):
+        if all(job.status == "COMPLETED" for job in harness.all_enqueued()):
+            assert mailed == committed
+
+    job_harness.always(all_are_mailed)
+    job_harness.register("order", order)
+    job_harness.register("mail", mail)
+    job_harness.enqueue("order", 7)
+    job_harness.run_until_idle()
+"""
 SHARING = """
 import asyncio, logging, os, socket, sqlite3, threading
 from datetime import date
@@ -418,6 +442,16 @@ def test_a_double_charge_fails_the_test_with_a_screen_and_a_token_that_replays_i
     again = suite.runpytest_inprocess(f"--job-replay={token[0]}")
     again.assert_outcomes(failed=1)
     again.stdout.fnmatch_lines(["*invariant_violated in test_pay", "*CRASHES at charged job-1"])
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_job_that_is_sent_before_its_row_is_committed_is_found(suite: pytest.Pytester, early: bool) -> None:
+    steps = ["job_harness.enqueue('mail', job.input)", "committed.add(job.input)"]
+    suite.makepyfile(test_it=SENT.format(steps="; ".join(steps if early else reversed(steps))))
+    result = suite.runpytest_inprocess("--job-explore=100")
+    result.assert_outcomes(passed=not early, failed=early)
+    if early:
+        result.stdout.fnmatch_lines(["One fault: the run of job-1 stands still for * right after `enqueue"])
 
 
 def test_a_careful_processor_passes_and_the_campaign_says_how_many_runs(suite: pytest.Pytester) -> None:

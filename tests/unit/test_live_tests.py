@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from harness.adapters.reference.application import START, JobProcessor
 from harness.faults import FaultPlan, cause_of
 from harness.history.event import SideEffect
 from harness.history.jsonl import dump_history
@@ -186,6 +188,45 @@ def test_a_processor_goes_on_when_the_stall_of_its_worker_is_over(option: str) -
         job = harness.enqueue("pay", 7)
         harness.run_until_idle()
         assert (job.status, job.attempts, len(harness.tape)) == ("COMPLETED", 1, 1)
+
+
+async def wait(job: ToolJob) -> JobResult:
+    await asyncio.sleep(1)
+    return JobResult(success=True, output=time.time())  # noqa: TID251 - a processor's own clock
+
+
+def wait_on_a_thread(job: ToolJob) -> JobResult:
+    time.sleep(1)  # noqa: TID251 - a processor's own
+    return JobResult(success=True, output=time.time())  # noqa: TID251 - a processor's own clock
+
+
+@pytest.mark.parametrize("processor", [wait, wait_on_a_thread])
+def test_a_run_stands_still_while_its_worker_goes_on_with_another(processor: JobProcessor) -> None:
+    gate = f"test_live_tests.py:{processor.__name__} job-1"
+    stall = Deviation(f"worker-1 {gate}", 1, "stall half a timeout")
+    with JobHarness() as harness:
+        harness.reopen(Replay([stall]), as_on_tape(), forked=False)
+        harness.register("pay", processor)
+        still, other = harness.enqueue("pay", 7), harness.enqueue("pay", 8)
+        harness.run_until_idle()
+        assert (still.output - other.output, still.attempts, harness.tape) == (300.0, 1, (stall,))
+        assert not harness.anomalies
+    told = f"the run of job-1 stands still for half a timeout before `{gate}`, and worker-1 goes on with the others"
+    assert cause_of(stall)[0] == told
+
+
+def test_a_run_stands_still_no_longer_than_until_its_timeout() -> None:
+    async def pay(job: ToolJob) -> JobResult:
+        await asyncio.sleep(400)
+        return JobResult(success=True, output=time.time())  # noqa: TID251 - a processor's own clock
+
+    stall = Replay([Deviation("worker-1 test_live_tests.py:pay job-1", 1, "stall half a timeout")])
+    with JobHarness() as harness:
+        harness.reopen(stall, as_on_tape(), forked=False)
+        harness.register("pay", pay)
+        job = harness.enqueue("pay", 7)
+        harness.run_until_idle()
+        assert (job.status, job.attempts, job.output - START.timestamp()) == ("COMPLETED", 1, 599.0)
 
 
 def test_a_check_without_a_name_is_told_by_its_place() -> None:
