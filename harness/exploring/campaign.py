@@ -34,7 +34,7 @@ from harness.exploring.isolation import (
 from harness.exploring.played import Gate, Play, PlayedTest, Standby, begin_in_child
 from harness.faults import FaultPlan, read_option
 from harness.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
-from harness.faults.processes import AFTER, BEFORE, CRASH, PAST, PAUSE, STALLED_FOR, STANDS_STILL
+from harness.faults.processes import AFTER, BEFORE, CRASH, PAST, PAUSE, STANDS_STILL, STILL_FOR
 from harness.history.jsonl import dump_history, without_reason
 from harness.invariants import Anomaly
 from harness.printable import printable
@@ -63,7 +63,7 @@ BY_GRAVITY: Final = (
     REPLY.option(LOST_MESSAGE.id),
     HAND_OUT_TWICE,
     PAST,
-    STANDS_STILL.option(PAUSE.id, STALLED_FOR[-1]),
+    STANDS_STILL.option(PAUSE.id, STILL_FOR[-1]),
     TWICE.option(DUPLICATE.id),
     REQUEST.option(LOST_MESSAGE.id),
     OTHERS_FIRST,

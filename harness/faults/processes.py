@@ -84,13 +84,13 @@ PAUSES: Final = Phrase("pause ", "MOMENT", timed=True, sentence="{actor} pauses 
 PAST: Final = PAUSES.option("pause", "a lease + a retry")
 """After a pause of this length another worker has what this one held."""
 STANDS_STILL: Final = Phrase(
-    "stall ",
+    "stand still ",
     "MOMENT",
     point="part",
     timed=True,
     sentence="the run of {job} stands still for {argument} {place}, and {actor} goes on with the others",
 )
-STALLED_FOR: Final = ("a poll", "half a timeout")
+STILL_FOR: Final = ("a poll", "half a timeout")
 """How long a run stands still: long enough for another one to begin, but not until it would be timed out."""
 HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
 """Points at which an actor holds a job: there that pause is offered so much more often."""
@@ -105,7 +105,7 @@ def _pauses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence
     if actor is None or not actor.process:
         return NO_OPTIONS
     if (part := _part(actor)) is not None and part.stands_until is not None and part.stands_until > kernel.now:
-        return met.prepared("pause of a run", lambda: (*met.timed("pause", PAUSES), *_stalls(met)))
+        return met.prepared("pause of a run", lambda: (*met.timed("pause", PAUSES), *_stands_still(met)))
     if actor.point.partition(" ")[0] in HOLDING:
         return met.prepared("pause of a holder", lambda: _weighted(met.timed("pause", PAUSES)))
     return met.timed("pause", PAUSES)
@@ -115,8 +115,8 @@ def _part(actor: Actor) -> Lifetime | None:
     return actor.request.part if isinstance(actor.request, Point) else None
 
 
-def _stalls(met: Circumstances) -> list[Option]:
-    return [STANDS_STILL.option("pause", name) for name in STALLED_FOR if name in met.moments]
+def _stands_still(met: Circumstances) -> list[Option]:
+    return [STANDS_STILL.option("pause", name) for name in STILL_FOR if name in met.moments]
 
 
 def _weighted(offered: tuple[Option, ...]) -> tuple[Option, ...]:

@@ -55,7 +55,7 @@ def test_each_timer_of_the_code_and_each_reply_of_a_stub_is_a_gate_under_a_name_
         ("crash", 2, [2]),
         ("pause 1s", 1, [1]),
         ("others first", 1, [1]),
-        ("stall a poll", 1, [1]),
+        ("stand still a poll", 1, [1]),
         ("pause a lease + a retry", 2, [1, 2]),
     ],
 )

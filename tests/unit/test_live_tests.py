@@ -203,7 +203,7 @@ def wait_on_a_thread(job: ToolJob) -> JobResult:
 @pytest.mark.parametrize("processor", [wait, wait_on_a_thread])
 def test_a_run_stands_still_while_its_worker_goes_on_with_another(processor: JobProcessor) -> None:
     gate = f"test_live_tests.py:{processor.__name__} job-1"
-    stall = Deviation(f"worker-1 {gate}", 1, "stall half a timeout")
+    stall = Deviation(f"worker-1 {gate}", 1, "stand still half a timeout")
     with JobHarness() as harness:
         harness.reopen(Replay([stall]), as_on_tape(), forked=False)
         harness.register("pay", processor)
@@ -220,7 +220,7 @@ def test_a_run_stands_still_no_longer_than_until_its_timeout() -> None:
         await asyncio.sleep(400)
         return JobResult(success=True, output=time.time())  # noqa: TID251 - a processor's own clock
 
-    stall = Replay([Deviation("worker-1 test_live_tests.py:pay job-1", 1, "stall half a timeout")])
+    stall = Replay([Deviation("worker-1 test_live_tests.py:pay job-1", 1, "stand still half a timeout")])
     with JobHarness() as harness:
         harness.reopen(stall, as_on_tape(), forked=False)
         harness.register("pay", pay)
