@@ -338,8 +338,8 @@ class CancelWins(Monitor):
         super().__init__(rules, breach)
         self._cancelled: set[JobId] = set()
         self._status: dict[JobId, Status | None] = {}
-        self._claims: set[tuple[JobId, int]] = set()
-        """Claims that stood in the row: what was rightly claimed before the cancel may still start after it."""
+        self._claims: dict[JobId, tuple[int, ...]] = {}
+        """The tokens of claims that stood in the row: what was rightly claimed before a cancel may start after it."""
         self._open: dict[int, JobId] = {}
         """Cancels that are not answered, by number."""
         self._held: set[int] = set()
@@ -357,9 +357,9 @@ class CancelWins(Monitor):
         if after is not None and after.status is CANCELLED:
             self._held.update(number for number, job in self._open.items() if job == event.job)
         if after is not None and event.verb == "claim" and after.status is PROCESSING:
-            self._claims.add((event.job, after.token))
+            self._claims[event.job] = (*self._claims.get(event.job, ()), after.token)
         if after is None and event.before is not None and event.before.terminal:
-            self._claims = {(job, token) for job, token in self._claims if job != event.job}
+            self._claims.pop(event.job, None)
         if after is None or event.verb in ("retry", "resume"):
             self._cancelled.discard(event.job)
         elif event.job in self._cancelled and after.status is not CANCELLED:
@@ -381,7 +381,11 @@ class CancelWins(Monitor):
             self.breach("cancel_ignored", f"cancel was answered with done, and the job is {status}", job=event.job)
 
     def on_effect(self, event: Effect) -> None:
-        if event.name == "started" and event.job in self._cancelled and (event.job, event.token) not in self._claims:
+        if (
+            event.name == "started"
+            and event.job in self._cancelled
+            and event.token not in self._claims.get(event.job, ())
+        ):
             self.breach("cancelled_job_started", f"{event.actor} starts it after it was cancelled", job=event.job)
 
 
