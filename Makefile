@@ -95,8 +95,8 @@ reliability: $(STAMP)  ## stop, kill and fuzz it, count what is left or lost, an
 	@$(BIN)/python benchmarks/reliability/__main__.py $(ARGS)
 
 engines: $(STAMP)  ## install other people's queues; every scenario on every engine, and what explains what is no pass
-	@$(BIN)/python -m harness.cli conform --quiet --cases $(ENGINES)
-	@$(BIN)/python -m harness.cli run --quiet scenarios/applications scenarios/findings
+	@$(BIN)/python -m job_harness.doors.cli conform --quiet --cases $(ENGINES)
+	@$(BIN)/python -m job_harness.doors.cli run --quiet scenarios/applications scenarios/findings
 
 fresh:  ## clone into an empty folder and run demo and test there, without any cache
 	@sh .ci/fresh

@@ -18,7 +18,9 @@ class DocumentationHook(BuildHookInterface):  # type: ignore[misc,type-arg,unuse
         root = Path(self.root)
         if version == "editable" or not (root / "docs").is_dir():
             return
-        spec = importlib.util.spec_from_file_location("documentation", root / "harness/documentation.py")
+        spec = importlib.util.spec_from_file_location(
+            "documentation", root / "harness/job_harness/doors/documentation.py"
+        )
         assert spec is not None
         assert spec.loader is not None
         module = importlib.util.module_from_spec(spec)
@@ -26,7 +28,7 @@ class DocumentationHook(BuildHookInterface):  # type: ignore[misc,type-arg,unuse
         self._folder = tempfile.TemporaryDirectory()
         text = Path(self._folder.name, module.TEXT)
         text.write_text(module.whole(root), encoding="utf-8")
-        build_data["force_include"][str(text)] = f"harness/{module.TEXT}"
+        build_data["force_include"][str(text)] = f"job_harness/doors/{module.TEXT}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
         """Leave nothing behind."""

@@ -21,21 +21,21 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psycopg
-
-from harness.adapters.memory import MemoryEngine
-from harness.audit import database
-from harness.audit.evidence import Chronicle, Evidence, blank
-from harness.audit.job_table import read_table
-from harness.audit.judging import Auditor
-from harness.history.event import Event
-from harness.model.lifecycle import Status
-from harness.postgres import provision
-from harness.report.case import Case
-from harness.report.json_report import report_data
-from harness.report.picture import picture
-from harness.run.play import play
-from harness.scenario.reader import read_scenario_text
 from tests.docs.browser import MISSING, opened_browser
+
+from job_harness.core.history.event import Event
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.run.play import play
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.engines.memory import MemoryEngine
+from job_harness.report.case import Case
+from job_harness.report.json_report import report_data
+from job_harness.report.picture import picture
+from job_harness.review.audit import database
+from job_harness.review.audit.evidence import Chronicle, Evidence, blank
+from job_harness.review.audit.job_table import read_table
+from job_harness.review.audit.judging import Auditor
+from job_harness.worlds.postgres import provision
 
 TABLE = b"""
 format: 1

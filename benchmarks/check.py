@@ -47,7 +47,7 @@ def checked(root: Path) -> float:
 
     def command() -> None:
         subprocess.run(
-            [sys.executable, "-m", "harness.cli", "check", str(root), "--fail-on", "never", "-q"],
+            [sys.executable, "-m", "job_harness.doors.cli", "check", str(root), "--fail-on", "never", "-q"],
             check=True,
             stdout=subprocess.DEVNULL,
         )

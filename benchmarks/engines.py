@@ -19,18 +19,18 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs fr
 import psycopg
 from paired import Aim, interleave, seconds_of, show
 
-from harness.adapters.pgboss import open_engine as open_sql
-from harness.adapters.pgboss.node import open_engine as open_node
-from harness.adapters.pgboss.package import NEWEST_OF_10, load
-from harness.adapters.pgboss.translation import result_text, send_values, uuid_of
-from harness.explore.sampling import Sampler, Strategy, run_seed
-from harness.foreign import find_node, npm_package
-from harness.foreign.database import ForeignDatabase
-from harness.foreign.packages import run
-from harness.model.settings import Settings
-from harness.port import Engine, JobRequest
-from harness.sim.clock import Clocks
-from harness.wiring import open_engine
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Engine, JobRequest
+from job_harness.core.sim.clock import Clocks
+from job_harness.engines.pgboss import open_engine as open_sql
+from job_harness.engines.pgboss.node import open_engine as open_node
+from job_harness.engines.pgboss.package import NEWEST_OF_10, load
+from job_harness.engines.pgboss.translation import result_text, send_values, uuid_of
+from job_harness.search.sampling import Sampler, Strategy, run_seed
+from job_harness.search.targets import open_engine
+from job_harness.worlds.packages import run
+from job_harness.worlds.peers import find_node, npm_package
+from job_harness.worlds.wire.database import ForeignDatabase
 
 SECONDS: Final = 60
 RUNS: Final = 20
@@ -167,7 +167,15 @@ def campaign(runs: int) -> None:
     """A whole campaign by the command of a user: everything that shows is made small and told."""
     with TemporaryDirectory() as folder:
         report = Path(folder) / "campaign.json"
-        command = [sys.executable, "-m", "harness.cli", "explore", f"pgboss@{NEWEST_OF_10}", "--runs", str(runs)]
+        command = [
+            sys.executable,
+            "-m",
+            "job_harness.doors.cli",
+            "explore",
+            f"pgboss@{NEWEST_OF_10}",
+            "--runs",
+            str(runs),
+        ]
         options = [
             "--keep-going",
             "--processes",

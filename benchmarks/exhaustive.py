@@ -6,10 +6,10 @@ import statistics
 import sys
 import time
 
-from harness.exhaust.scope import Scope
-from harness.exhaust.search import Explorer
-from harness.faults import FaultPlan
-from harness.wiring import open_engine
+from job_harness.core.faults import FaultPlan
+from job_harness.search.scope.bounds import Scope
+from job_harness.search.scope.search import Explorer
+from job_harness.search.targets import open_engine
 
 SCOPES = (
     ("memory", Scope(jobs=1)),

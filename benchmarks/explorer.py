@@ -14,11 +14,11 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 from paired import interleave, show
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import Sampler
-from harness.explore.state_machine import LifecycleMachine
-from harness.mistakes import CATALOGUE
-from harness.port import Engine
+from job_harness.core.port import Engine
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.sampling import Sampler
+from job_harness.search.state_machine import LifecycleMachine
+from job_harness.search.wrong_queues import CATALOGUE
 
 CHOSEN = 6
 RUNS = 3000

@@ -20,15 +20,15 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import Aim, interleave, show
 
-from harness.adapters.reference.application import JobProcessor, ReferenceApplication
-from harness.errors import EnvironmentUnavailable
-from harness.exploring.campaign import TestExploration
-from harness.exploring.isolation import Inherited
-from harness.exploring.played import InChild
-from harness.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor, effect
-from harness.processors.pgboss import work_process, workplace_of
-from harness.processors.typescript import find_typescript_node
-from harness.processors.workplace import MakeWorkplace
+from job_harness.engines.reference.application import JobProcessor, ReferenceApplication
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.search.explored.campaign import TestExploration
+from job_harness.search.explored.isolation import Inherited
+from job_harness.search.explored.played import InChild
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor, effect
+from job_harness.subjects.processors.pgboss import work_process, workplace_of
+from job_harness.subjects.processors.typescript import find_typescript_node
+from job_harness.subjects.processors.workplace import MakeWorkplace
 
 RUNS = 20
 FEW = 10

@@ -13,12 +13,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs fr
 import psycopg
 from paired import interleave, seconds_of, show
 
-from harness.explore.orders import Script, all_orders
-from harness.explore.sampling import Sampler, Strategy, run_seed
-from harness.port import Engine
-from harness.postgres import provision
-from harness.postgres.gating import GatedConnection, SessionPool
-from harness.wiring import open_engine
+from job_harness.core.port import Engine
+from job_harness.search.orders import Script, all_orders
+from job_harness.search.sampling import Sampler, Strategy, run_seed
+from job_harness.search.targets import open_engine
+from job_harness.worlds.postgres import provision
+from job_harness.worlds.postgres.gating import GatedConnection, SessionPool
 
 SECONDS = 60
 RUNS = 40

@@ -14,17 +14,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import Aim, interleave, show
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import Sampler, run_seed
-from harness.invariants import CATALOGUE, Invariant
-from harness.model.duration import MINUTE, SECOND
-from harness.run.session import Session
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.actor import Actor
-from harness.sim.choices import Boring
-from harness.sim.kernel import Kernel
-from harness.sim.request import Point, Sleep, VerbCall
+from job_harness.core.invariants import CATALOGUE, Invariant
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.actor import Actor
+from job_harness.core.sim.choices import Boring
+from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim.request import Point, Sleep, VerbCall
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.sampling import Sampler, run_seed
 
 JOBS = 1000
 RUNS = 400

@@ -16,10 +16,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs fr
 import psycopg
 from paired import interleave, seconds_of, show
 
-from harness.adapters.pgboss.package import NEWEST_OF_10, load
-from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import SUPERVISION, WorkProcess, WorkTurn, next_due, poll_of
-from harness.model.duration import MINUTE, SECOND
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.engines.pgboss.package import NEWEST_OF_10, load
+from job_harness.engines.pgboss.translation import uuid_of
+from job_harness.engines.pgboss.work import SUPERVISION, WorkProcess, WorkTurn, next_due, poll_of
 
 NEWEST_OF_12: Final = "12.38.0"
 SECONDS: Final = 60

@@ -48,7 +48,7 @@ def per_test(rounds: int) -> None:
 
 def by_itself() -> None:
     """Time the two ways of resetting in this process, without pytest."""
-    from harness.postgres import Resetter, provision
+    from job_harness.worlds.postgres import Resetter, provision
 
     with provision() as cluster:
         with psycopg.connect(cluster.create_database("template"), autocommit=True) as connection:

@@ -36,7 +36,7 @@ def test_one(connection, number):
 OURS = """
 import psycopg, pytest
 from pathlib import Path
-from harness.postgres import Resetter, provision
+from job_harness.worlds.postgres import Resetter, provision
 
 @pytest.fixture(scope="session")
 def database():
@@ -113,7 +113,7 @@ def find_interpreter() -> Interpreter:
 
 def find_pg_ctl() -> str | None:
     """Find the server that pytest-postgresql starts."""
-    from harness.postgres.provider import find_system
+    from job_harness.worlds.postgres.provider import find_system
 
     installation, _ = find_system()
     return None if installation is None else str(installation.bin_directory / "pg_ctl")
@@ -121,8 +121,8 @@ def find_pg_ctl() -> str | None:
 
 def available() -> tuple[dict[str, str], list[str]]:
     """Return the conftests that can run here, and why the others cannot."""
-    from harness.postgres import provider
-    from harness.postgres.provider import find_embedded
+    from job_harness.worlds.postgres import provider
+    from job_harness.worlds.postgres.provider import find_embedded
 
     usable, skipped = dict(CONFTESTS), []
     pg_ctl = find_pg_ctl()

@@ -31,7 +31,7 @@ def campaign(runs: int, *options: str) -> tuple[float, dict[str, object]]:
     """Do a campaign; return the seconds of wall that the command took, and what the campaign came to."""
     with tempfile.TemporaryDirectory() as folder:
         into = Path(folder) / "campaign.json"
-        command = [sys.executable, "-m", "harness.cli", "explore", "memory", "--quiet", "--runs", str(runs)]
+        command = [sys.executable, "-m", "job_harness.doors.cli", "explore", "memory", "--quiet", "--runs", str(runs)]
         began = time.perf_counter()
         subprocess.run([*command, "--json", str(into), *options], check=True, stdout=subprocess.DEVNULL)
         took = time.perf_counter() - began

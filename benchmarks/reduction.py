@@ -31,15 +31,15 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, NamedTuple, TypeAlias
 
-from harness.exhaust.canonical import Key, StateKeys
-from harness.exhaust.rig import SnapshotRig
-from harness.exhaust.scope import JobKind, Scope
-from harness.exhaust.search import Explorer
-from harness.exhaust.state import Component, GlobalState, Move
-from harness.faults import FaultPlan
-from harness.history.event import Call, Observed
-from harness.sim.choices import FIRST, NEXT, TIME, Option
-from harness.wiring import open_engine
+from job_harness.core.faults import FaultPlan
+from job_harness.core.history.event import Call, Observed
+from job_harness.core.sim.choices import FIRST, NEXT, TIME, Option
+from job_harness.search.scope.bounds import JobKind, Scope
+from job_harness.search.scope.canonical import Key, StateKeys
+from job_harness.search.scope.rig import SnapshotRig
+from job_harness.search.scope.search import Explorer
+from job_harness.search.scope.state import Component, GlobalState, Move
+from job_harness.search.targets import open_engine
 
 SCOPES = (
     ("memory", Scope(jobs=1)),

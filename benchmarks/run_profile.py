@@ -21,9 +21,9 @@ from types import FrameType
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import interleave, show
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import Sampler, run_seed
-from harness.run.session import Session
+from job_harness.core.run.session import Session
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.sampling import Sampler, run_seed
 
 EVERY = 0.001
 WHY = (
@@ -64,7 +64,7 @@ def part_of(frame: FrameType | None) -> str:
     """Return the part of a run that a stack is in: of its innermost frame that belongs to one."""
     while frame is not None:
         code = frame.f_code
-        if "/harness/" in code.co_filename:
+        if "/job_harness/" in code.co_filename:
             for part, file, function in PARTS[:-1]:
                 if code.co_filename.endswith(file) and function in ("", code.co_name):
                     return part

@@ -20,13 +20,13 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable
 
-from harness.postgres import Cluster, provision
-from harness.postgres.provider import find_embedded, find_system
-from reference_impl.store.batch import Settlement
-from reference_impl.store.database import SESSION_SETTINGS, ConnectionDatabase, connect
-from reference_impl.store.migrations import migrate
-from reference_impl.store.postgres import PostgresStore
-from reference_impl.store.statements import shipped
+from job_harness.worlds.postgres import Cluster, provision
+from job_harness.worlds.postgres.provider import find_embedded, find_system
+from job_harness_reference.store.batch import Settlement
+from job_harness_reference.store.database import SESSION_SETTINGS, ConnectionDatabase, connect
+from job_harness_reference.store.migrations import migrate
+from job_harness_reference.store.postgres import PostgresStore
+from job_harness_reference.store.statements import shipped
 
 TOOL = "throughput"
 ROUNDS = 2

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from paired import interleave, seconds_of, show
 
-from harness.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor
-from harness.processors.typescript import find_typescript_node
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor
+from job_harness.subjects.processors.typescript import find_typescript_node
 
 JOBS = 100
 FRESH = 5

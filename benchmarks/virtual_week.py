@@ -13,15 +13,15 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import interleave, show
 
-from harness.adapters.memory import MemoryEngine
-from harness.adapters.reference import open_engine
-from harness.errors import HarnessError
-from harness.model.duration import DAY, MINUTE, SECOND
-from harness.model.settings import Settings
-from harness.port import Engine
-from harness.run.session import Limits, Session
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
+from job_harness.core.model.duration import DAY, MINUTE, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Engine
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.engines.reference import open_engine
+from job_harness.errors import HarnessError
 
 DEFAULTS = Settings()
 LIMITS = Limits(steps=5_000_000)

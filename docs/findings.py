@@ -16,15 +16,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from harness import wiring
-from harness.cases import CaseRunner, Task
-from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.invariants import ANOMALIES
-from harness.report.screen import screen_text
-from harness.report.summary import case_screen
-from harness.scenario.reader import read_scenario
-from harness.scenario.scenario import Control, Scenario
-from harness.wiring import Engines
+from job_harness.core.invariants import ANOMALIES
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.scenario import Control, Scenario
+from job_harness.errors import EnvironmentUnavailable, ExitCode
+from job_harness.report.screen import screen_text
+from job_harness.report.summary import case_screen
+from job_harness.search import targets as wiring
+from job_harness.search.cases import CaseRunner, Task
+from job_harness.search.targets import Engines
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = ROOT / "docs" / "findings"

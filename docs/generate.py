@@ -16,38 +16,20 @@ from typing import Any, Final
 import pytest
 from ruamel.yaml import YAML
 
-import harness
-from harness import pytest_plugin
-from harness.adapters.bullmq.queue import BullQueue
-from harness.adapters.celery import CeleryQueue
-from harness.adapters.chancy import ChancyQueue
-from harness.adapters.django_tasks import DjangoTasksQueue
-from harness.adapters.dramatiq import DramatiqQueue
-from harness.adapters.graphile import GraphileQueue
-from harness.adapters.memory import MemoryQueue
-from harness.adapters.pgboss.node.release import Release
-from harness.adapters.pgboss.queue import PgBossQueue
-from harness.adapters.pgqueuer import PgQueuerQueue
-from harness.adapters.procrastinate import ProcrastinateQueue
-from harness.adapters.reference import ReferenceQueue
-from harness.cli import COMMANDS, command
-from harness.documentation import about, split, whole
-from harness.faults import kinds
-from harness.invariants import CATALOGUE as INVARIANTS
-from harness.invariants import AnomalyKind, Kind
-from harness.invariants.property import Guarantee
-from harness.lint.catalogue import CATALOGUE as CHECKS
-from harness.mistakes.catalogue import CATALOGUE as MISTAKES
-from harness.model.duration import format_duration
-from harness.model.json_value import json_problem
-from harness.model.moments import moments
-from harness.model.settings import Settings
-from harness.port import Capabilities
-from harness.processors.contract import CHECKS as CLAUSES
-from harness.scenario.job_plan import PAYLOADS as SENT
-from harness.scenario.job_plan import Ending, Payload
-from harness.scenario.scenario import _POINTS, GRAMMAR, VERBS
-from harness.scenario.schema import (
+import job_harness
+from job_harness.core.faults import kinds
+from job_harness.core.invariants import CATALOGUE as INVARIANTS
+from job_harness.core.invariants import AnomalyKind, Kind
+from job_harness.core.invariants.property import Guarantee
+from job_harness.core.model.duration import format_duration
+from job_harness.core.model.json_value import json_problem
+from job_harness.core.model.moments import moments
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Capabilities
+from job_harness.core.scenario.job_plan import PAYLOADS as SENT
+from job_harness.core.scenario.job_plan import Ending, Payload
+from job_harness.core.scenario.scenario import _POINTS, GRAMMAR, VERBS
+from job_harness.core.scenario.schema import (
     ControlPart,
     DeviationPart,
     ExpectPart,
@@ -57,7 +39,25 @@ from harness.scenario.schema import (
     SettingsPart,
     sentences,
 )
-from reference_impl.config import Config
+from job_harness.doors.cli import COMMANDS, command
+from job_harness.doors.documentation import about, split, whole
+from job_harness.doors.pytest import plugin as pytest_plugin
+from job_harness.engines.bullmq.queue import BullQueue
+from job_harness.engines.celery import CeleryQueue
+from job_harness.engines.chancy import ChancyQueue
+from job_harness.engines.django_tasks import DjangoTasksQueue
+from job_harness.engines.dramatiq import DramatiqQueue
+from job_harness.engines.graphile import GraphileQueue
+from job_harness.engines.memory import MemoryQueue
+from job_harness.engines.pgboss.node.release import Release
+from job_harness.engines.pgboss.queue import PgBossQueue
+from job_harness.engines.pgqueuer import PgQueuerQueue
+from job_harness.engines.procrastinate import ProcrastinateQueue
+from job_harness.engines.reference import ReferenceQueue
+from job_harness.review.check.catalogue import CATALOGUE as CHECKS
+from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
+from job_harness.subjects.processors.contract import CHECKS as CLAUSES
+from job_harness_reference.config import Config
 
 FOLDER: Final = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -497,9 +497,9 @@ def _environment() -> str:
 
 
 def _public_names() -> str:
-    source = Path(harness.__file__).read_text(encoding="utf-8")
+    source = Path(job_harness.__file__).read_text(encoding="utf-8")
     told = dict(re.findall(r'^    "(\w+)",  # (.+)$', source, re.MULTILINE))
-    assert list(told) == harness.__all__, "every public name has its comment"
+    assert list(told) == job_harness.__all__, "every public name has its comment"
     return table(("name", "what it is"), [(_code(name), told[name]) for name in sorted(told, key=str.lower)])
 
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from harness.conformance.outcomes import CASES, OutcomeCell, asked
-from harness.errors import EnvironmentUnavailable
-from harness.wiring import Engines
+from job_harness.engines.conformance.outcomes import CASES, OutcomeCell, asked
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.search.targets import Engines
 
 PAGE: Final = Path(__file__).with_name("outcomes.md")
 ENGINES: Final = (

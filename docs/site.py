@@ -77,7 +77,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 def on_post_build(config: Any) -> None:
     """Put the pages as one text beside `llms.txt`, which names it."""
-    spec = importlib.util.spec_from_file_location("documentation", ROOT / "harness/documentation.py")
+    spec = importlib.util.spec_from_file_location("documentation", ROOT / "harness/job_harness/doors/documentation.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -37,11 +37,11 @@ from detection.measure import (  # noqa: E402
     quiet,
     tried_fixes,
 )
-from harness.adapters.memory import MemoryEngine, MemoryQueue  # noqa: E402
-from harness.adapters.reference import open_engine  # noqa: E402
-from harness.explore.strategy import Strategy  # noqa: E402
-from harness.mistakes import CATALOGUE  # noqa: E402
-from harness.port import Capabilities  # noqa: E402
+from job_harness.core.port import Capabilities  # noqa: E402
+from job_harness.engines.memory import MemoryEngine, MemoryQueue  # noqa: E402
+from job_harness.engines.reference import open_engine  # noqa: E402
+from job_harness.search.strategy import Strategy  # noqa: E402
+from job_harness.search.wrong_queues import CATALOGUE  # noqa: E402
 
 PAGE = HERE.parents[1] / "docs" / "detection.md"
 OTHERS = (Strategy.UNIFORM, Strategy.POS, Strategy.SWARM)

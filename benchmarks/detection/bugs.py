@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from harness.model.duration import MINUTE
-from harness.model.settings import Settings
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.settings import Settings
 
 PLANTED: Final[Mapping[str, str]] = {
     "pgboss-zombie-complete": "stale-complete",

@@ -9,14 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
-from harness.faults import kind_of
-from harness.history.event import Call, Effect, Fault
-from harness.invariants.maintenance import MAINTAINING
-from harness.mistakes import BlindSpot
-from harness.model.settings import Settings
-from harness.port import Capabilities
-from harness.run.verdict import Run
-from harness.scenario.scenario import needed_capabilities
+from job_harness.core.faults import kind_of
+from job_harness.core.history.event import Call, Effect, Fault
+from job_harness.core.invariants.maintenance import MAINTAINING
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Capabilities
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.scenario import needed_capabilities
+from job_harness.search.wrong_queues import BlindSpot
 
 DEFAULTS: Final = Settings()
 REPORTS: Final = ("complete ", "fail ", "release ", "heartbeat ")

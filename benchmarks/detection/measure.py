@@ -13,18 +13,18 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from detection.bugs import UNDER
 from detection.coverage import cells, touched
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.adapters.reference import open_engine
-from harness.explore.counterfactual import explained, repairs
-from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
-from harness.explore.state_machine import LifecycleMachine
-from harness.explore.strategy import Strategy
-from harness.mistakes import CATALOGUE
-from harness.model.settings import Settings
-from harness.port import Engine
-from harness.run.session import Session
-from harness.run.stock import StockApplication
-from harness.run.worker import Worker
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Engine
+from job_harness.core.run.session import Session
+from job_harness.core.run.stock import StockApplication
+from job_harness.core.run.worker import Worker
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.reference import open_engine
+from job_harness.search.counterfactual import explained, repairs
+from job_harness.search.sampling import DRAWN_LIMITS, Sampler, run_seed
+from job_harness.search.state_machine import LifecycleMachine
+from job_harness.search.strategy import Strategy
+from job_harness.search.wrong_queues import CATALOGUE
 
 HITS = 100
 """A density is counted until there are this many hits, or all runs are done."""

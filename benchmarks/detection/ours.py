@@ -12,20 +12,20 @@ from functools import cache
 from typing import Any
 
 from detection.rivals.installed import Campaign
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore.sampling import run_seed
-from harness.faults import FaultPlan
-from harness.history.outcome import Outcome, done
-from harness.invariants import CATALOGUE as INVARIANTS
-from harness.mistakes import CATALOGUE
-from harness.model.duration import SECOND
-from harness.model.settings import Settings
-from harness.port import Engine
-from harness.run.session import Limits, Session
-from harness.scenario.job_plan import JobPlan, Span
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Uniform
-from harness.sim.request import Point
+from job_harness.core.faults import FaultPlan
+from job_harness.core.history.outcome import Outcome, done
+from job_harness.core.invariants import CATALOGUE as INVARIANTS
+from job_harness.core.model.duration import SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Engine
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.scenario.job_plan import JobPlan, Span
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Uniform
+from job_harness.core.sim.request import Point
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search.sampling import run_seed
+from job_harness.search.wrong_queues import CATALOGUE
 
 LEASE = 2 * SECOND
 SETTINGS = Settings(

@@ -14,8 +14,8 @@ from detection.measure import EXAMPLES, Density, Detection, Quiet
 from detection.rivals import installed
 from detection.rivals.leased import MISTAKES as LEASED
 from detection.rivals.leased import RIGHT
-from harness.explore.strategy import Strategy
-from harness.mistakes import CATALOGUE, BlindSpot
+from job_harness.search.strategy import Strategy
+from job_harness.search.wrong_queues import CATALOGUE, BlindSpot
 
 Found: TypeAlias = dict[tuple[str, str], list[Detection]]
 """By wrong queue and way."""

@@ -3,7 +3,7 @@
 Usage: .venv/bin/python benchmarks/libraries/node.py [--only NAME]... [--check]
 
 `node.yaml` beside this file has a case for each library. Its newest release is installed from npm into a temporary
-folder; PostgreSQL is that of `harness.postgres`, and Redis needs a `redis-server` (or `valkey-server`) on the path. A
+folder; PostgreSQL is that of `worlds.postgres`, and Redis needs a `redis-server` (or `valkey-server`) on the path. A
 case fails where its job does, where another length of virtual time passed than it says, where the harness had something
 to note, or where the job took more than a second of real time. It ends with 1 where a case failed, and with 4 without
 npm, Node or a registry that answers. `--check` leaves the page as it is.
@@ -32,10 +32,11 @@ HERE: Final = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1])]  # a script runs from a checkout
 
 from benchmarks.libraries.tables import Line, asked, stall_seconds, write  # noqa: E402 - the path comes first
-from harness import JobHarness, TypeScriptProcessor  # noqa: E402 - the path comes first
-from harness.errors import EnvironmentUnavailable, HarnessError  # noqa: E402
-from harness.foreign.packages import find_npm, find_typescript_node  # noqa: E402
-from harness.postgres import provision  # noqa: E402
+
+from job_harness import JobHarness, TypeScriptProcessor  # noqa: E402 - the path comes first
+from job_harness.errors import EnvironmentUnavailable, HarnessError  # noqa: E402
+from job_harness.worlds.packages import find_npm, find_typescript_node  # noqa: E402
+from job_harness.worlds.postgres import provision  # noqa: E402
 
 PRELUDE: Final = "const sleep = (ms: number) => new Promise((go) => setTimeout(go, ms));\n"
 SLOW_SECONDS: Final = 0.05

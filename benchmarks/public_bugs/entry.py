@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from harness.scenario.scenario import Scenario
+from job_harness.core.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)

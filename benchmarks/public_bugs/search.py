@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from harness.scenario.reader import read_scenario
-from harness.scenario.scenario import Scenario
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.scenario import Scenario
 from public_bugs.entry import Entry
 
 PARTS: Final = 100
@@ -105,7 +105,17 @@ def asked(words: Sequence[str], seconds: float) -> Answer:
     """
     with tempfile.TemporaryDirectory() as folder:
         report, saved = Path(folder) / "campaign.json", Path(folder) / "found.yaml"
-        command = [sys.executable, "-m", "harness.cli", "explore", *words, "--json", str(report), "--save", str(saved)]
+        command = [
+            sys.executable,
+            "-m",
+            "job_harness.doors.cli",
+            "explore",
+            *words,
+            "--json",
+            str(report),
+            "--save",
+            str(saved),
+        ]
         try:
             ended = subprocess.run(command, capture_output=True, text=True, timeout=2 * seconds + GRACE, check=False)
         except subprocess.TimeoutExpired as error:

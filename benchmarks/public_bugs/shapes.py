@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from harness.scenario.job_plan import Ending
-from harness.scenario.scenario import Scenario
+from job_harness.core.scenario.job_plan import Ending
+from job_harness.core.scenario.scenario import Scenario
 from public_bugs.entry import Shape
 
 

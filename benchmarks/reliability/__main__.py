@@ -17,10 +17,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1]), str(HERE.parent)]  # a script runs from a checkout
 
-from reliability import aborts, kills, neighbours, page, surroundings  # noqa: E402 - the path comes first
-from reliability.size import SIZES, Proof, Size  # noqa: E402
 from tests.fuzz.campaign import fuzz  # noqa: E402
 from tests.fuzz.fuzzers import FUZZERS  # noqa: E402
+
+from reliability import aborts, kills, neighbours, page, surroundings  # noqa: E402 - the path comes first
+from reliability.size import SIZES, Proof, Size  # noqa: E402
 
 PAGE = HERE.parents[1] / "docs" / "reliability.md"
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Final
 
 import psycopg
-
-from harness.postgres import Cluster, provision
-from reliability.size import Proof, Size
 from tests.contract.leftovers import COMMAND, Place, clean_place
+
+from job_harness.worlds.postgres import Cluster, provision
+from reliability.size import Proof, Size
 
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 LONGEST_SECONDS: Final = 8.0

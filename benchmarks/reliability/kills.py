@@ -26,7 +26,7 @@ from typing import Any, Final, LiteralString
 import httpx
 import psycopg
 
-from harness.postgres import provision
+from job_harness.worlds.postgres import provision
 from reliability.size import Proof, Size
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -41,7 +41,7 @@ LONGEST_SECONDS: Final = 900.0
 """After this the proof gives up: that is a failure, named."""
 TOOL: Final = """
 import asyncio, os
-from reference_impl.models import JobResult
+from job_harness_reference.models import JobResult
 TOOL_SLUGS = ("counted",)
 async def process_counted(job):
     descriptor = os.open(os.environ["COUNTED"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
@@ -82,7 +82,7 @@ class Service:
 
     def keep(self) -> None:
         if self.process is None or self.process.poll() is not None:
-            command = [sys.executable, "-m", "reference_impl", "--log-level", "error", *self.arguments]
+            command = [sys.executable, "-m", "job_harness_reference", "--log-level", "error", *self.arguments]
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
             )
@@ -114,7 +114,7 @@ def prove(size: Size, *, seed: int) -> Proof:
             connection.execute(f"ALTER DATABASE {connection.info.dbname} SET synchronous_commit = on")
         (Path(scratch) / "counted_tool.py").write_text(TOOL)
         environment = _environment(url, Path(scratch))
-        migrate = [sys.executable, "-m", "reference_impl", "migrate"]
+        migrate = [sys.executable, "-m", "job_harness_reference", "migrate"]
         subprocess.run(migrate, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
         load, kills, seconds = _under_load(size, url, environment, chance)
         with psycopg.connect(url) as connection:

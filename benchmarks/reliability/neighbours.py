@@ -19,7 +19,9 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 NOBODY: Final = 65534
 BOUND_SECONDS: Final = 300
 ONE: Final = "format: 1\ntitle: one job\njobs:\n  a: {}\n"
-CALL: Final = "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from harness.cli import main; sys.exit(main())"
+CALL: Final = (
+    "import sys; sys.path[:0] = sys.argv.pop(1).split(':'); from job_harness.doors.cli import main; sys.exit(main())"
+)
 
 
 def prove(size: Size, *, seed: int) -> Proof:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from harness.errors import HarnessError
-from harness.foreign import newest_python, python_package
+from job_harness.errors import HarnessError
+from job_harness.worlds.peers import newest_python, python_package
 from reliability.size import Proof, Size
 
 ROOT: Final = Path(__file__).resolve().parents[2]

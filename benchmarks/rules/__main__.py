@@ -3,7 +3,7 @@
 Usage: .venv/bin/python benchmarks/rules/__main__.py [--library NAME] [--release VERSION] [--rule ID]
 
 Each release is installed into the cache and asked by one of the probes beside this file, which prints for every rule
-whether the claim holds there, and what was seen. PostgreSQL is that of `harness.postgres`; BullMQ and Celery need a
+whether the claim holds there, and what was seen. PostgreSQL is that of `worlds.postgres`; BullMQ and Celery need a
 `redis-server` (or `valkey-server`) on the path, and are said to be left out without one. It ends with 1 where a claim
 does not hold, or where a rule names other releases than those that were run.
 """
@@ -26,10 +26,10 @@ from typing import Final, NamedTuple
 HERE: Final = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parents[1])]  # a script runs from a checkout
 
-from harness.foreign import find_node, newest_npm, npm_package, python_package  # noqa: E402 - the path comes first
-from harness.lint.catalogue import RULES  # noqa: E402
-from harness.lint.finding import RELEASES  # noqa: E402
-from harness.postgres import Cluster, provision  # noqa: E402
+from job_harness.review.check.catalogue import RULES  # noqa: E402
+from job_harness.review.check.finding import RELEASES  # noqa: E402
+from job_harness.worlds.peers import find_node, newest_npm, npm_package, python_package  # noqa: E402 - the path comes first
+from job_harness.worlds.postgres import Cluster, provision  # noqa: E402
 
 PROBE_SECONDS: Final = 180
 REDIS_SECONDS: Final = 10

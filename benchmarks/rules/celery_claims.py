@@ -254,7 +254,7 @@ def code_cron_invalid() -> tuple[bool, str]:
 @claim
 def celery_setting_unknown() -> tuple[bool, str]:
     sys.path.append(str(HERE.parents[1]))
-    from harness.lint.celery_names import PREFIXES, SETTINGS
+    from job_harness.review.check.celery_names import PREFIXES, SETTINGS
 
     had = {name for name, _ in flatten(NAMESPACES) if name.startswith(PREFIXES)}
     wrong = Celery("wrong")

@@ -26,7 +26,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a script runs from a checkout
-from harness.mistakes import CATALOGUE
+from job_harness.search.wrong_queues import CATALOGUE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

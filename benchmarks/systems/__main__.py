@@ -26,13 +26,13 @@ from typing import Final
 ROOT: Final = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT)]  # a script runs from a checkout
 
-from harness.explore.finding import first_difference  # noqa: E402 - the path comes first
-from harness.explore.sampling import Sampler  # noqa: E402
-from harness.foreign.packages import npm_package  # noqa: E402
-from harness.run.play import play  # noqa: E402
-from harness.run.verdict import Run  # noqa: E402
-from harness.scenario.replay_token import ReplayToken, decode, encode, target_of  # noqa: E402
-from harness.systems import SystemEngine  # noqa: E402
+from job_harness.core.run.play import play  # noqa: E402
+from job_harness.core.run.verdict import Run  # noqa: E402
+from job_harness.core.scenario.replay_token import ReplayToken, decode, encode, target_of  # noqa: E402
+from job_harness.search.finding import first_difference  # noqa: E402 - the path comes first
+from job_harness.search.sampling import Sampler  # noqa: E402
+from job_harness.subjects.systems import SystemEngine  # noqa: E402
+from job_harness.worlds.packages import npm_package  # noqa: E402
 
 PAGE: Final = ROOT / "docs" / "system_proofs.md"
 KEPT: Final = ROOT / "build" / "system_proofs.json"
@@ -125,7 +125,7 @@ def replayed(path: Path, proof: Proof, *, search: int, times: int) -> None:
 def code_of(example: str) -> str:
     """Name the code that a run depends on: ours and the example's."""
     told = hashlib.sha256()
-    for folder in (ROOT / "harness", ROOT / "examples" / example):
+    for folder in (ROOT / "harness/job_harness", ROOT / "examples" / example):
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".py", ".mjs", ".ts", ".sql", ".yaml") and "node_modules" not in path.parts:
                 told.update(path.relative_to(ROOT).as_posix().encode() + b"\0" + path.read_bytes() + b"\0")

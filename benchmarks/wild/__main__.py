@@ -52,7 +52,7 @@ def folder_of(root: Path, repository: str) -> Path | None:
 def checked(folder: Path) -> tuple[dict[str, Any], float]:
     """Run the command as a user does; answers its report and the seconds."""
     started = time.perf_counter()
-    command = [sys.executable, "-m", "harness.cli", "check", str(folder), "--json", "-"]
+    command = [sys.executable, "-m", "job_harness.doors.cli", "check", str(folder), "--json", "-"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     if ended.returncode not in (0, 1, 3):
         raise SystemExit(f"{folder}: exit code {ended.returncode}\n{ended.stderr}")

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.join(here, "..", "..");
-export const SHARED = ["harness/foreign/clock.mjs", "harness/foreign/chance.mjs", "harness/processors/typescript/runner/values.mjs"];
+export const SHARED = ["harness/job_harness/worlds/peers/clock.mjs", "harness/job_harness/worlds/peers/chance.mjs", "harness/job_harness/subjects/processors/typescript/runner/values.mjs"];
 
 export function commonJs(source) {
   const names = [...source.matchAll(/^export (?:async )?(?:class|function|const) (\w+)/gm)].map(([, name]) => name);

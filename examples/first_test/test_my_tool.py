@@ -1,6 +1,6 @@
 import asyncio
 
-from harness import JobResult, ToolJob
+from job_harness import JobResult, ToolJob
 
 
 async def my_tool(job: ToolJob) -> JobResult:

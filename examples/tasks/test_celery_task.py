@@ -1,6 +1,6 @@
 from celery import Celery
 
-from harness import JobResult
+from job_harness import JobResult
 
 app = Celery("shop", broker="memory://")
 mailer = {"away": True}

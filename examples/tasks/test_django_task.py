@@ -2,7 +2,7 @@ import django
 from django.conf import settings
 from django.core import mail
 
-from harness import JobResult
+from job_harness import JobResult
 
 settings.configure(EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend")
 django.setup()

@@ -1,7 +1,7 @@
 import dramatiq
 from dramatiq.brokers.stub import StubBroker
 
-from harness import JobResult, effect
+from job_harness import JobResult, effect
 
 dramatiq.set_broker(StubBroker())
 charged = set()

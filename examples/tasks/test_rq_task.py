@@ -1,6 +1,6 @@
 import time
 
-from harness import JobResult
+from job_harness import JobResult
 
 
 def resize(image, width):

@@ -3,7 +3,7 @@ import asyncio
 from temporalio import activity
 from temporalio.testing import ActivityEnvironment
 
-from harness import JobResult
+from job_harness import JobResult
 
 
 @activity.defn

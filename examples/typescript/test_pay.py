@@ -1,6 +1,6 @@
 import pytest
 
-from harness import TypeScriptProcessor, effect
+from job_harness import TypeScriptProcessor, effect
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from functools import partial
 import jobs
 from my_app import SAFEGUARDS, MyApp
 
-from harness.application import poll, step
+from job_harness.subjects.applications import poll, step
 
 
 async def free_stuck(db, safe):

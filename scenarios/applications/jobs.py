@@ -1,6 +1,6 @@
 """The jobs of a small application. `safe` names the safeguards that are switched on; as written first, it had none."""
 
-from harness.application import poll, step
+from job_harness.subjects.applications import poll, step
 
 
 async def create_job(db, job, safe, retry_limit=None):

@@ -2,7 +2,7 @@ from functools import partial
 
 import jobs
 
-from harness.application import Settings, minutes
+from job_harness.subjects.applications import Settings, minutes
 
 SAFEGUARDS = (
     "settle-by-result escaped-errors transactional-enqueue reconcile-both-ways compare-and-set fencing heartbeats"

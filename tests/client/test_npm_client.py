@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.foreign.peer import _PROC, end_marked
-from harness.patience import Deadline
 from tests.docs import pages
+
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.peers.peer import _PROC, end_marked
 
 NPM = shutil.which("npm")
 pytestmark = [pytest.mark.campaign, pytest.mark.skipif(NPM is None, reason="npm is not on the PATH")]

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.postgres import provision
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.postgres import provision
 
 
 @pytest.fixture(scope="session")

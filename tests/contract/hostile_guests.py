@@ -13,7 +13,7 @@ import threading
 import time
 from typing import Any
 
-from harness.processors import JobResult, ToolJob
+from job_harness.subjects.processors import JobResult, ToolJob
 
 DONE = JobResult(success=True)
 

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from harness.patience import Deadline
+from job_harness.worlds.patience import Deadline
 
 ROOT = Path(__file__).resolve().parents[2]
 ROOTS = tuple(dict.fromkeys((Path("/dev/shm"), Path(tempfile.gettempdir()), Path("/tmp"), Path("/var/tmp"))))
 BOUND_SECONDS = 25
 """No child runs longer: one that does is a hang, and fails its test."""
 GONE_SECONDS = 10
-COMMAND = (sys.executable, "-m", "harness.cli")
+COMMAND = (sys.executable, "-m", "job_harness.doors.cli")
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,10 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.model.settings import Settings
-from harness.sim.clock import Clocks
-from harness.wiring import Engines
+from job_harness.core.model.settings import Settings
+from job_harness.core.sim.clock import Clocks
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.search.targets import Engines
 
 Get: TypeAlias = Callable[[str], Any]
 """Returns the engine of a name, such as `pgqueuer@1.6.0` or `pgqueuer@1.3.2 --sessions`."""

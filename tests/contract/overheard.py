@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from harness.foreign import Peer, peer
+from job_harness.worlds.peers import Peer, peer
 
 SCHEMA = json.loads(peer.SCHEMA.read_text(encoding="utf-8"))
 DEFS = SCHEMA["$defs"]

@@ -24,7 +24,7 @@ from socketserver import StreamRequestHandler, ThreadingTCPServer
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-from harness.processors import JobResult, ToolJob
+from job_harness.subjects.processors import JobResult, ToolJob
 
 API = "https://api.pay.test"
 DONE = JobResult(success=True)

@@ -12,17 +12,17 @@ from typing import Any
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
-
-from harness.audit import database
-from harness.audit.job_table import job_table
-from harness.audit.judging import Auditor
-from harness.cli import main
-from harness.errors import EnvironmentUnavailable
-from harness.model.duration import HOUR, SECOND
-from harness.model.settings import Settings
-from harness.port import JobRequest
-from harness.postgres import Cluster, provision
 from tests.contract.opened_engines import fresh, opened_engines
+
+from job_harness.core.model.duration import HOUR, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.doors.cli import main
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.review.audit import database
+from job_harness.review.audit.job_table import job_table
+from job_harness.review.audit.judging import Auditor
+from job_harness.worlds.postgres import Cluster, provision
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -224,7 +224,7 @@ def test_following_a_log_judges_what_a_second_writer_makes_visible(
             mail.claim("w2")
             mail.run("w1", COMPLETE, job=1, token=None, result="zombie")
 
-    monkeypatch.setattr("harness.cli.audit_command.threading.Event", Pause)
+    monkeypatch.setattr("job_harness.doors.cli.audit_command.threading.Event", Pause)
     mail.run(
         "api", "INSERT INTO job_harness_audit (job, after) VALUES ('', jsonb_build_object('problem', 'no column'))"
     )
@@ -237,7 +237,7 @@ def test_following_a_log_judges_what_a_second_writer_makes_visible(
     assert 'anomaly="stale_complete",source="the log of mail_jobs' in looks[1]
     assert main([*follow, "--json", "x.json"]) == 2
     assert "--follow prints anomalies as they appear, and does not go with --json" in capsys.readouterr().err
-    monkeypatch.setattr("harness.audit.judging.MOST_ANOMALIES", 1)
+    monkeypatch.setattr("job_harness.review.audit.judging.MOST_ANOMALIES", 1)
     assert main(follow) == 1
     assert capsys.readouterr().out.splitlines()[-1].startswith("stopped after ")
 

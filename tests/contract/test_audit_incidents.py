@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.cli import main
-from harness.errors import EnvironmentUnavailable
-from harness.foreign.packages import python_package
-from harness.model.duration import HOUR, SECOND
-from harness.model.settings import Settings
-from harness.patience import Deadline
-from harness.port import JobRequest
-from harness.run.play import play
-from harness.scenario.reader import read_scenario
 from tests.contract.opened_engines import fresh, opened_engines
 from tests.contract.test_audit_databases import Mail, url_of
+
+from job_harness.core.model.duration import HOUR, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.run.play import play
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.doors.cli import main
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.packages import python_package
+from job_harness.worlds.patience import Deadline
 
 pytestmark = [pytest.mark.campaign, pytest.mark.postgres, pytest.mark.slow]
 

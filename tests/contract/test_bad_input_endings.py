@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from harness.patience import Deadline
 from tests.contract.leftovers import COMMAND, Place, clean_place
+
+from job_harness.worlds.patience import Deadline
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 

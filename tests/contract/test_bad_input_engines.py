@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.history.outcome import done
-from harness.port import Claim, JobRequest
-from harness.run.session import Limits, Session
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.request import Point
 from tests.contract.leftovers import Place, clean_place
+
+from job_harness.core.history.outcome import done
+from job_harness.core.port import Claim, JobRequest
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.request import Point
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
 
 SCENARIO = Scenario(title="hostile", jobs=(JobPlan(name="a"),))
 
@@ -83,7 +83,7 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 HOSTILE = """
-from harness.adapters.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
 class Hostile(MemoryQueue):
     def jobs(self):
         raise RuntimeError("the table is gone")

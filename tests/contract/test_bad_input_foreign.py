@@ -8,18 +8,18 @@ from typing import Any
 import psycopg
 import pytest
 
-from harness.adapters import pgboss, procrastinate
-from harness.adapters.pgboss import node as pgboss_node
-from harness.cli import main
-from harness.errors import EnvironmentUnavailable
-from harness.model.settings import Settings
-from harness.port import JobRequest
-from harness.postgres import Cluster, provision
-from harness.run.play import play
-from harness.run.verdict import Verdict
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.clock import Clocks
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.clock import Clocks
+from job_harness.doors.cli import main
+from job_harness.engines import pgboss, procrastinate
+from job_harness.engines.pgboss import node as pgboss_node
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.postgres import Cluster, provision
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

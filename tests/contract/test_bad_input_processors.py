@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from harness.processors import JobHarness
-from reference_impl.models import JobResult, ToolJob
+from job_harness.subjects.processors import JobHarness
+from job_harness_reference.models import JobResult, ToolJob
 
 
 class MuteError(Exception):

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.patience import Deadline
-from harness.redis import RedisClient, RedisStore
-from harness.redis import server as redis_server
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.redis import RedisClient, RedisStore
+from job_harness.worlds.redis import server as redis_server
 
 pytestmark = pytest.mark.slow
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from harness.cli import main
 from tests.contract.leftovers import Place, clean_place
+
+from job_harness.doors.cli import main
 
 HEAD = "format: 1\ntitle: hostile\n"
 BOMB = "a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(

@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import python_package
 from tests.docs import pages
+
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.peers import python_package
 
 pytestmark = pytest.mark.slow
 
@@ -27,8 +27,8 @@ import celery
 import pytest
 from celery import Celery, Task
 from celery.exceptions import Ignore, Reject
-from harness import JobHarness, effect, exactly_once
-from harness.errors import Hung, UsageError
+from job_harness import JobHarness, effect, exactly_once
+from job_harness.errors import Hung, UsageError
 
 
 @pytest.fixture

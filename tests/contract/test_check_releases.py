@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import find_node, npm_package
-from harness.lint.examination import examine
-from harness.lint.repository import read_repository
-from harness.postgres import Cluster, provision
 from tests.unit.guide_repository import write
+
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.review.check.examination import examine
+from job_harness.review.check.repository import read_repository
+from job_harness.worlds.peers import find_node, npm_package
+from job_harness.worlds.postgres import Cluster, provision
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

@@ -10,25 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from harness import wiring
-from harness.foreign import clocks
-from harness.foreign.clocks import CLOCKS, ClockOwner
+from job_harness.search import targets as wiring
+from job_harness.worlds.peers import clocks
+from job_harness.worlds.peers.clocks import CLOCKS, ClockOwner
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/contracts/clocks.md").read_text(encoding="utf-8")
 MACHINE = re.compile(r"(\w+\.)?(time\.(time|monotonic|perf_counter)(_ns)?|datetime\.(now|utcnow|today)|date\.today)")
 IN_REAL_TIME = (
-    "patience.py",
-    "cli/",
-    "explore/",
-    "exhaust/",
-    "exploring/",
-    "as_scenario.py",
-    "interruption.py",
-    "sim/watchdog.py",
-    "processors/thread_handoff.py",
-    "systems/python/",
-    "pytest_plugin.py",
+    "worlds/patience.py",
+    "doors/cli/",
+    "doors/pytest/",
+    "search/",
+    "core/interruption.py",
+    "core/sim/watchdog.py",
+    "subjects/processors/thread_handoff.py",
+    "subjects/systems/python/",
 )
 """Who waits for another process, speaks with a person, measures how long a search takes, or replaces the clock."""
 
@@ -63,11 +60,11 @@ def test_every_engine_has_a_store_whose_clock_is_owned() -> None:
 
 def test_the_machines_clock_is_read_by_who_waits_or_searches_and_nowhere_else() -> None:
     readers = {
-        path.relative_to(ROOT / "harness").as_posix()
-        for path in (ROOT / "harness").rglob("*.py")
+        path.relative_to(ROOT / "harness/job_harness").as_posix()
+        for path in (ROOT / "harness/job_harness").rglob("*.py")
         if MACHINE.search(text := path.read_text(encoding="utf-8"))
         for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Call) and MACHINE.fullmatch(ast.unparse(node.func))
     }
-    assert "patience.py" in readers
+    assert "worlds/patience.py" in readers
     assert [reader for reader in readers if not reader.startswith(IN_REAL_TIME)] == []

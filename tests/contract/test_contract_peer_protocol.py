@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import Peer, find_node, peer
-from harness.foreign.runtime import NODE_HOST, PYTHON_HOST, node_peer, python_peer
-from harness.patience import Deadline
-from harness.processors import JobHarness
-from harness.processors.typescript import TypeScriptProcessor
 from tests.contract.node_at_hand import needs_node, processor
 from tests.contract.overheard import DEFS, fits, overheard
+
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.subjects.processors import JobHarness
+from job_harness.subjects.processors.typescript import TypeScriptProcessor
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.peers import Peer, find_node, peer
+from job_harness.worlds.peers.runtime import NODE_HOST, PYTHON_HOST, node_peer, python_peer
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts/peer_protocol.md").read_text(encoding="utf-8")
 SHOWN = [
@@ -141,7 +141,7 @@ def test_a_busy_host_in_python_ends_with_the_harness(tmp_path: Path) -> None:
     (tmp_path / "answers.py").write_text("class Answers:\n    async def spin(self):\n        while True: pass\n")
     script = f"""
 import pathlib
-from harness.foreign.runtime import python_peer
+from job_harness.worlds.peers.runtime import python_peer
 folder = pathlib.Path({str(tmp_path)!r})
 host = python_peer(folder / "answers.py", name="the host", packages=folder)
 host.post("spin", actor=None)

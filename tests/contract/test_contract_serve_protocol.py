@@ -17,11 +17,11 @@ import jsonschema
 import pytest
 from referencing import Registry, Resource
 
-from harness import __version__
-from harness.foreign import peer
-from harness.serve import ASKS, SCHEMA, VERSION, ClientGone, Conversation, HarnessService
-from harness.serve.exploration import explore
-from harness.serve.service import KINDS
+from job_harness import __version__
+from job_harness.doors.serve import ASKS, SCHEMA, VERSION, ClientGone, Conversation, HarnessService
+from job_harness.doors.serve.exploration import explore
+from job_harness.doors.serve.service import KINDS
+from job_harness.worlds.peers import peer
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts/serve_protocol.md").read_text(encoding="utf-8")
 SHOWN = [
@@ -404,7 +404,11 @@ def test_what_makes_no_sense_is_refused_by_name(ask: dict[str, Any], told: str) 
 
 @pytest.mark.slow
 def test_the_command_keeps_its_standard_output_and_ends_with_its_input() -> None:
-    command = [sys.executable, "-c", "import sys, harness.cli; sys.exit(harness.cli.main(['serve', '--stdio']))"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, job_harness.doors.cli; sys.exit(job_harness.doors.cli.main(['serve', '--stdio']))",
+    ]
     asks = b'{"ask": 1, "do": "open"}\nnot json\n'
     done = subprocess.run(command, input=asks, capture_output=True, timeout=60, env=dict(os.environ), check=False)
     hello, opened = map(json.loads, done.stdout.splitlines())

@@ -12,14 +12,14 @@ from typing import Any
 import psycopg
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import wire_proxy
-from harness.foreign.postgres_proxy import SOCKET_NAME, PostgresEndpoint, ProxiedSession
-from harness.foreign.wire_proxy import ListeningSocket, Moment, WireProxy
-from harness.patience import Deadline
-from harness.postgres import provision
-from harness.postgres.gating import SessionCoordinator, SessionPool
-from harness.sim.request import Wait
+from job_harness.core.sim.request import Wait
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.postgres import provision
+from job_harness.worlds.postgres.gating import SessionCoordinator, SessionPool
+from job_harness.worlds.wire import proxy as wire_proxy
+from job_harness.worlds.wire.postgres_proxy import SOCKET_NAME, PostgresEndpoint, ProxiedSession
+from job_harness.worlds.wire.proxy import ListeningSocket, Moment, WireProxy
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts/wire_proxy.md").read_text(encoding="utf-8")
 IMPLEMENTATION: type[WireProxy] = ProxiedSession

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from psycopg_pool import AsyncConnectionPool
 
-from harness.fixtures import JobPostgres
-from harness.processors import JobHarness, JobResult, ToolJob, effect
+from job_harness.doors.pytest.fixtures import JobPostgres
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, effect
 
 pytestmark = pytest.mark.postgres
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.django_tasks import BESIDE
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import python_package
+from job_harness.engines.django_tasks import BESIDE
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.peers import python_package
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ class LyingBackend(ImmediateBackend):
 """
 SUITE = """
 from django.core.management import call_command
-from harness import DjangoTasksConformance
+from job_harness import DjangoTasksConformance
 
 
 class TestImmediate(DjangoTasksConformance):

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
 from tests.contract.leftovers import Place, clean_place
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -24,8 +23,8 @@ def place(tmp_path: Path) -> Iterator[Place]:
 
 
 OLDER = """
-from harness.faults import Circumstances
-from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+from job_harness.core.faults import Circumstances
+from job_harness.core.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
 
 
 class Brownout:
@@ -82,7 +81,7 @@ def test_a_fault_and_an_invariant_of_another_package_are_searched_found_and_repl
 
 
 RAISES = """
-from harness.faults import FaultKind, Phrase
+from job_harness.core.faults import FaultKind, Phrase
 X = FaultKind("x", "It breaks.", (Phrase("x"),), lambda *_: 1 / 0, lambda *_: None, ("x",))
 """
 
@@ -102,7 +101,7 @@ X = FaultKind("x", "It breaks.", (Phrase("x"),), lambda *_: 1 / 0, lambda *_: No
         ("[job_harness.faults]\ncrash = my_power:X\n", "X = print\n", "job_harness.faults:crash has a fault's name"),
         (
             INVARIANT,
-            "from harness.invariants import CATALOGUE\nX = CATALOGUE[0]\n",
+            "from job_harness.core.invariants import CATALOGUE\nX = CATALOGUE[0]\n",
             "job_harness.invariants:x uses a name that is already taken",
         ),
     ],
@@ -115,10 +114,10 @@ def test_what_cannot_be_used_is_refused_with_its_entry_point(place: Place, point
 
 
 OF_BEFORE = """
-from harness.adapters.memory import MemoryQueue
-from harness.faults import Circumstances
-from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
-from harness.port import Capabilities, Contract
+from job_harness.engines.memory import MemoryQueue
+from job_harness.core.faults import Circumstances
+from job_harness.core.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+from job_harness.core.port import Capabilities, Contract
 
 
 class Ledger:

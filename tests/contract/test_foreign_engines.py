@@ -10,25 +10,24 @@ from collections.abc import Collection, Iterator
 from textwrap import dedent
 
 import pytest
-
-from harness.conformance import Level, conform
-from harness.conformance.judge import Mark
-from harness.errors import ExitCode, UsageError
-from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
-from harness.foreign import PeerLost
-from harness.history.jsonl import dump_history
-from harness.model.duration import MILLISECOND
-from harness.model.lifecycle import Status
-from harness.model.settings import Settings
-from harness.port import JobRequest
-from harness.run.play import play
-from harness.run.session import Limits
-from harness.run.verdict import Verdict
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.reader import read_scenario_text
-from harness.scenario.scenario import Scenario
-from harness.wiring import open_engine
 from tests.contract.opened_engines import Get, fresh, opened_engines
+
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.model.duration import MILLISECOND
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.run.play import play
+from job_harness.core.run.session import Limits
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.conformance.judge import Level, Mark, conform
+from job_harness.errors import ExitCode, UsageError
+from job_harness.search.sampling import DRAWN_LIMITS, Sampler, run_seed
+from job_harness.search.targets import open_engine
+from job_harness.worlds.peers import PeerLost
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

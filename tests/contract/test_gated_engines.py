@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
-from harness.adapters.foreign_queue import ForeignEngine
-from harness.explore.orders import all_verb_orders
-from harness.explore.sampling import Sampler, run_seed
-from harness.history.event import Fault
-from harness.model.lifecycle import Status
-from harness.model.settings import Settings
-from harness.port import JobRequest
-from harness.run.session import Limits, Session
-from harness.run.verdict import Run
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
-from harness.sim.clock import Clocks
-from harness.sim.request import Wait
 from tests.contract.opened_engines import Get, opened_engines
+
+from job_harness.core.history.event import Fault
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim.request import Wait
+from job_harness.engines.foreign_queue import ForeignEngine
+from job_harness.search.orders import all_verb_orders
+from job_harness.search.sampling import Sampler, run_seed
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

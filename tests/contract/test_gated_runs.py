@@ -12,20 +12,20 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from harness.adapters.reference import ReferenceEngine, open_engine, shipped_statement
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.history.event import Fault, Observed, Return
-from harness.mistakes import CATALOGUE
-from harness.postgres.gating import ActorPool, Room
-from harness.run.session import Limits, Session
-from harness.run.verdict import Run
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Boring, Deviation
-from harness.sim.kernel import Kernel
-from reference_impl.models import NewJob
-from reference_impl.store.database import PoolDatabase
-from reference_impl.store.postgres import PostgresStore
+from job_harness.core.history.event import Fault, Observed, Return
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Boring, Deviation
+from job_harness.core.sim.kernel import Kernel
+from job_harness.engines.reference import ReferenceEngine, open_engine, shipped_statement
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.search.wrong_queues import CATALOGUE
+from job_harness.worlds.postgres.gating import ActorPool, Room
+from job_harness_reference.models import NewJob
+from job_harness_reference.store.database import PoolDatabase
+from job_harness_reference.store.postgres import PostgresStore
 
 pytestmark = pytest.mark.postgres
 
@@ -169,7 +169,7 @@ def test_a_run_that_stops_within_transactions_says_nothing_but_its_verdict(
 
 
 def test_a_settlement_needs_the_gated_engine() -> None:
-    from harness.adapters.reference import Settlement
+    from job_harness.engines.reference import Settlement
 
     with pytest.raises(UsageError, match="no use for verbs of several statements"):
         open_engine("postgres", settlement=Settlement())

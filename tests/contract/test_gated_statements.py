@@ -9,14 +9,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from harness.errors import EnvironmentUnavailable, LimitReached, UsageError
-from harness.explore.orders import Order, Script, all_orders
-from harness.postgres import provision
-from harness.postgres.gating import GatedConnection, Room, SessionPool
-from harness.postgres.gating.connection import point_of
-from harness.sim.actor import State
-from harness.sim.choices import Boring
-from harness.sim.kernel import Kernel
+from job_harness.core.sim.actor import State
+from job_harness.core.sim.choices import Boring
+from job_harness.core.sim.kernel import Kernel
+from job_harness.errors import EnvironmentUnavailable, LimitReached, UsageError
+from job_harness.search.orders import Order, Script, all_orders
+from job_harness.worlds.postgres import provision
+from job_harness.worlds.postgres.gating import GatedConnection, Room, SessionPool
+from job_harness.worlds.postgres.gating.connection import point_of
 
 pytestmark = pytest.mark.postgres
 

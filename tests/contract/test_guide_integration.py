@@ -19,9 +19,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from harness.postgres import Cluster, provision
-from reference_impl.__main__ import main
-from reference_impl.store.migrations import migrate
+from job_harness.worlds.postgres import Cluster, provision
+from job_harness_reference.__main__ import main
+from job_harness_reference.store.migrations import migrate
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
@@ -31,7 +31,7 @@ PATIENCE_SECONDS = 30.0
 
 GATED_TOOL = """
 import asyncio, pathlib
-from reference_impl.models import JobResult
+from job_harness_reference.models import JobResult
 
 TOOL_SLUGS = ("gated",)
 
@@ -77,7 +77,7 @@ def setting(cluster: Cluster, tmp_path: Path) -> Iterator[Setting]:
 def command(*arguments: str, environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
-        [sys.executable, "-m", "reference_impl", *arguments],
+        [sys.executable, "-m", "job_harness_reference", *arguments],
         env=environ,
         cwd=ROOT,
         capture_output=True,
@@ -134,7 +134,7 @@ class Child:
 def child(*arguments: str, environ: dict[str, str]) -> Iterator[Child]:
     """Start a command; it is killed at the end, whatever happens."""
     process = subprocess.Popen(
-        [sys.executable, "-u", "-m", "reference_impl", *arguments],
+        [sys.executable, "-u", "-m", "job_harness_reference", *arguments],
         env=environ,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -319,7 +319,7 @@ def test_a_database_that_is_not_as_it_must_be_is_told_in_words(
     try:
         with psycopg.connect(url, autocommit=True) as hand:
             for verb in ("work", "maintain"):
-                assert "Run python -m reference_impl migrate first" in told(verb)
+                assert "Run python -m job_harness_reference migrate first" in told(verb)
             hand.execute(f"CREATE ROLE {name} LOGIN")
             assert "does not allow that to the user of DATABASE_URL (permission denied" in told("migrate", user=name)
             hand.execute(f'DROP ROLE {name}; CREATE TABLE "user" (id text)')

@@ -12,23 +12,23 @@ from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import pytest
-
-import harness.adapters.memory
-import harness.adapters.reference.engine
-import harness.cli.run_command
-import harness.processors.scenario_processors  # noqa: F401 - once here, and not in every child
-from harness.cli import _answered
-from harness.cli.supervised import supervised
-from harness.errors import ExitCode, HarnessError
-from harness.exploring.campaign import TestExploration
-from harness.exploring.played import InChild
-from harness.fixtures import exits_are_told
-from harness.foreign.peer import end_marked, end_session
-from harness.patience import ready
-from harness.processors import JobHarness
-from harness.processors.contract import CheckOutcome, ContractRun
 from tests.contract import hostile_guests
 from tests.contract.node_at_hand import needs_node
+
+import job_harness.doors.cli.run_command
+import job_harness.engines.memory
+import job_harness.engines.reference.engine
+import job_harness.subjects.processors.scenario_processors  # noqa: F401 - once here, and not in every child
+from job_harness.doors.cli import _answered
+from job_harness.doors.cli.supervised import supervised
+from job_harness.doors.pytest.fixtures import exits_are_told
+from job_harness.errors import ExitCode, HarnessError
+from job_harness.search.explored.campaign import TestExploration
+from job_harness.search.explored.played import InChild
+from job_harness.subjects.processors import JobHarness
+from job_harness.subjects.processors.contract import CheckOutcome, ContractRun
+from job_harness.worlds.patience import ready
+from job_harness.worlds.peers.peer import end_marked, end_session
 
 pytestmark = pytest.mark.long
 

@@ -9,16 +9,16 @@ from typing import Any, NamedTuple
 
 import psycopg
 import pytest
-
-from harness.cli import main
-from harness.errors import EnvironmentUnavailable
-from harness.lint.database import read_only
-from harness.lint.diagnosis import Diagnosis, diagnose
-from harness.lint.facts import Facts
-from harness.lint.repository import read_repository
-from harness.postgres import Cluster, provision
-from reference_impl.store.migrations import migrate
 from tests.unit.guide_repository import GUIDE, QUEUE, REPAIRED, TOOL_JOB, write
+
+from job_harness.doors.cli import main
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.review.check.database import read_only
+from job_harness.review.check.diagnosis import Diagnosis, diagnose
+from job_harness.review.check.facts import Facts
+from job_harness.review.check.repository import read_repository
+from job_harness.worlds.postgres import Cluster, provision
+from job_harness_reference.store.migrations import migrate
 
 pytestmark = pytest.mark.postgres
 
@@ -255,7 +255,7 @@ def test_a_database_that_does_not_answer_is_an_environment_error(
 def test_a_table_that_is_locked_makes_the_look_inconclusive_not_endless(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.lint.database.LOCK_SECONDS", 0.2)
+    monkeypatch.setattr("job_harness.review.check.database.LOCK_SECONDS", 0.2)
     with psycopg.connect(patient.url) as other:
         other.execute("LOCK TABLE tool_job IN ACCESS EXCLUSIVE MODE")
 

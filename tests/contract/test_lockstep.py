@@ -6,17 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.adapters.reference import ReferenceEngine, ReferenceQueue, open_engine
-from harness.explore.lockstep import Comparison, Difference, LockstepEngine, compare, watch
-from harness.explore.sampling import Sampler, run_seed
-from harness.history.outcome import DONE, Outcome
-from harness.model.duration import SECOND
-from harness.model.job import JobView
-from harness.model.settings import Settings
-from harness.port import Claim, as_stepped
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario, parse_step
+from job_harness.core.history.outcome import DONE, Outcome
+from job_harness.core.model.duration import SECOND
+from job_harness.core.model.job import JobView
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Claim, as_stepped
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario, parse_step
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.reference import ReferenceEngine, ReferenceQueue, open_engine
+from job_harness.search.lockstep import Comparison, Difference, LockstepEngine, compare, watch
+from job_harness.search.sampling import Sampler, run_seed
 
 FAILS_ONCE = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL, Ending.SUCCEED)), JobPlan("b")))
 

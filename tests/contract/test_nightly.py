@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from harness.cli import main
+from job_harness.doors.cli import main
 
 pytestmark = [pytest.mark.slow, pytest.mark.long]
 

@@ -6,11 +6,11 @@ import json
 import subprocess
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import find_node
-from harness.foreign.runtime import NODE_HOST
 from tests.contract.node_at_hand import written
+
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.peers import find_node
+from job_harness.worlds.peers.runtime import NODE_HOST
 
 SEEN = {
     "a timer that has fired is set again": """

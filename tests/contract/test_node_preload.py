@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import Peer, find_node
-from harness.foreign.peer import PeerLost
-from harness.systems.process import ASKED, NODE_PRELOAD
 from tests.contract.node_at_hand import written
+
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.subjects.systems.process import ASKED, NODE_PRELOAD
+from job_harness.worlds.peers import Peer, find_node
+from job_harness.worlds.peers.peer import PeerLost
 
 NOW = 1_893_456_000_000
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.explore.sampling import Sampler
-from harness.explore.watchdog import StepWatchdog
-from harness.foreign.peer import descendants_of
-from harness.postgres import provision
-from harness.sim.kernel import Kernel
-from harness.wiring import open_engine
+from job_harness.core.sim.kernel import Kernel
+from job_harness.errors import EnvironmentUnavailable, ExitCode
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import open_engine
+from job_harness.search.watchdog import StepWatchdog
+from job_harness.worlds.peers.peer import descendants_of
+from job_harness.worlds.postgres import provision
 
 pytestmark = pytest.mark.postgres
 LONG = pytest.mark.campaign

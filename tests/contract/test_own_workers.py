@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.postgres.provider import DSN_VARIABLE
-from harness.serve import Conversation, HarnessService, own_workers
+from job_harness.doors.serve import Conversation, HarnessService, own_workers
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.postgres.provider import DSN_VARIABLE
 
 pytestmark = pytest.mark.postgres
 START_MS = 1_893_456_000_000.0

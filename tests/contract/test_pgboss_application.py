@@ -8,18 +8,18 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.adapters.pgboss import open_store
-from harness.application import ApplicationEngine, Settings, Tables, TableStore, TwoTables, minutes
-from harness.cases import CaseRunner, tasks
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.explore.counterfactual import Safeguard, explained
-from harness.explore.sampling import Sampler, run_seed
-from harness.model.duration import SECOND
-from harness.run.play import play
-from harness.run.verdict import Verdict
-from harness.scenario.reader import read_scenario_text
-from harness.sim.clock import Clocks
-from harness.wiring import Engines, open_engine, open_target
+from job_harness.core.model.duration import SECOND
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.sim.clock import Clocks
+from job_harness.engines.pgboss import open_store
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.search.cases import CaseRunner, tasks
+from job_harness.search.counterfactual import Safeguard, explained
+from job_harness.search.sampling import Sampler, run_seed
+from job_harness.search.targets import Engines, open_engine, open_target
+from job_harness.subjects.applications import ApplicationEngine, Settings, Tables, TableStore, TwoTables, minutes
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -388,7 +388,7 @@ def test_a_machine_without_the_store_still_runs_the_other_applications(
     def refuse(version: str) -> None:
         raise EnvironmentUnavailable("there is no npm", hint="Install it.")
 
-    monkeypatch.setattr("harness.adapters.pgboss.package.load", refuse)
+    monkeypatch.setattr("job_harness.engines.pgboss.package.load", refuse)
     text = "format: 1\ntitle: one job\napplication: {name}\njobs: {{a: {{takes: 30s}}}}\n"
     scenarios = [
         read_scenario_text(text.format(name=f"{FILE}:{name}"), path=str(tmp_path / "app.yaml"))

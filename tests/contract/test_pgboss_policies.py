@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-
-from harness.adapters.pgboss import PgBossEngine
-from harness.adapters.pgboss.node.queue import PgBossNodeQueue
-from harness.explore.sampling import Sampler, run_seed
-from harness.model.settings import Settings
-from harness.port import JobRequest
-from harness.sim.clock import Clocks
 from tests.contract.opened_engines import Get, fresh, opened_engines
+
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.sim.clock import Clocks
+from job_harness.engines.pgboss import PgBossEngine
+from job_harness.engines.pgboss.node.queue import PgBossNodeQueue
+from job_harness.search.sampling import Sampler, run_seed
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-
-from harness.adapters.foreign_queue import ForeignEngine
-from harness.adapters.pgboss.node.queue import SchedulingQueue
-from harness.model.duration import MINUTE, SECOND, Instant
-from harness.model.settings import Settings
-from harness.port import JobRequest, Schedule
-from harness.sim.clock import STORE, Clocks
 from tests.contract.opened_engines import opened_engines
+
+from job_harness.core.model.duration import MINUTE, SECOND, Instant
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest, Schedule
+from job_harness.core.sim.clock import STORE, Clocks
+from job_harness.engines.foreign_queue import ForeignEngine
+from job_harness.engines.pgboss.node.queue import SchedulingQueue
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

@@ -9,15 +9,15 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
-
-from harness.adapters.pgboss.translation import uuid_of
-from harness.adapters.pgboss.work import SUPERVISION, HandlerCall, WorkProcess, WorkTurn, next_due, poll_of
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.model.duration import DAY, MINUTE, SECOND
-from harness.model.settings import Settings
-from harness.processors import JobHarness, JobResult, ToolJob
-from harness.processors.pgboss import workplace_of
 from tests.contract.overheard import overheard
+
+from job_harness.core.model.duration import DAY, MINUTE, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.engines.pgboss.translation import uuid_of
+from job_harness.engines.pgboss.work import SUPERVISION, HandlerCall, WorkProcess, WorkTurn, next_due, poll_of
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
+from job_harness.subjects.processors.pgboss import workplace_of
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.postgres import Cluster, provision, virtual_clock
-from harness.postgres.provider import find_embedded, find_system
-from harness.postgres.virtual_clock import VirtualClockError
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.worlds.postgres import Cluster, provision, virtual_clock
+from job_harness.worlds.postgres.provider import find_embedded, find_system
+from job_harness.worlds.postgres.virtual_clock import VirtualClockError
 
 pytestmark = pytest.mark.postgres
 

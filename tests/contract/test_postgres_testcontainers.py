@@ -9,8 +9,8 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.postgres import Cluster, Reset, Resetter, provider, provision, virtual_clock
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.postgres import Cluster, Reset, Resetter, provider, provision, virtual_clock
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

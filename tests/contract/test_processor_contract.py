@@ -23,11 +23,11 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UsageError
-from harness.processors import JobResult, NonRetryableError, ProcessorContract, ToolJob, effect
-from harness.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor, restored_files
-from harness.processors.contract.forked_runner import ForkedRunner
-from harness.processors.contract.inputs import examples_of
+from job_harness.errors import UsageError
+from job_harness.subjects.processors import JobResult, NonRetryableError, ProcessorContract, ToolJob, effect
+from job_harness.subjects.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor, restored_files
+from job_harness.subjects.processors.contract.forked_runner import ForkedRunner
+from job_harness.subjects.processors.contract.inputs import examples_of
 
 EXAMPLE = {"text": "hello", "order": 7}
 DONE = JobResult(success=True)

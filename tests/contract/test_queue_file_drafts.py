@@ -7,11 +7,11 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from harness.adapters.queue_file import QueueFileEngine
-from harness.cli import main
-from harness.conformance.judge import Level, Mark, conform
-from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.postgres import Cluster, provision
+from job_harness.doors.cli import main
+from job_harness.engines.conformance.judge import Level, Mark, conform
+from job_harness.engines.queue_file import QueueFileEngine
+from job_harness.errors import EnvironmentUnavailable, ExitCode
+from job_harness.worlds.postgres import Cluster, provision
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

@@ -10,29 +10,29 @@ from typing import Any, NamedTuple, cast
 import psycopg
 import pytest
 
-from harness.adapters.queue_file import QueueFileEngine
-from harness.adapters.queue_file.live import read_live_schema
-from harness.cli import main
-from harness.cli.search import FindingPresenter
-from harness.conformance.judge import Level, Mark, conform
-from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
-from harness.exhaust.scope import SCOPE_SETTINGS, Scope
-from harness.exhaust.search import Explorer
-from harness.explore.finding import Finding
-from harness.explore.sampling import Sampler
-from harness.faults import FaultPlan
-from harness.history.event import Return
-from harness.history.jsonl import dump_history
-from harness.history.outcome import Outcome
-from harness.model.settings import Settings
-from harness.patience import Deadline
-from harness.port import JobRequest
-from harness.postgres import Cluster, provision
-from harness.run.play import play
-from harness.run.verdict import Verdict
-from harness.scenario.reader import read_scenario_text
-from harness.sim.clock import Clocks
-from harness.wiring import NotApplicable, split_name
+from job_harness.core.faults import FaultPlan
+from job_harness.core.history.event import Return
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.history.outcome import Outcome
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.sim.clock import Clocks
+from job_harness.doors.cli import main
+from job_harness.doors.cli.search import FindingPresenter
+from job_harness.engines.conformance.judge import Level, Mark, conform
+from job_harness.engines.queue_file import QueueFileEngine
+from job_harness.engines.queue_file.live import read_live_schema
+from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from job_harness.search.finding import Finding
+from job_harness.search.sampling import Sampler
+from job_harness.search.scope.bounds import SCOPE_SETTINGS, Scope
+from job_harness.search.scope.search import Explorer
+from job_harness.search.targets import NotApplicable, split_name
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.postgres import Cluster, provision
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

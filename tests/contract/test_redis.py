@@ -12,26 +12,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.conformance import Level, conform
-from harness.conformance.judge import Mark
-from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.explore.sampling import Sampler
-from harness.extras import install
-from harness.model.duration import HOUR, MILLISECOND, SECOND
-from harness.model.lifecycle import Status
-from harness.model.settings import Settings
-from harness.port import Claim, Engine, JobRequest
-from harness.redis import RedisError, RedisStore
-from harness.redis import server as redis_server
-from harness.redis.server import sweep
-from harness.run.session import Session
-from harness.run.verdict import Verdict
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.reader import read_scenario_text
-from harness.scenario.scenario import Scenario
-from harness.wiring import open_engine
 from tests.contract.opened_engines import Get, fresh, opened_engines
+
+from job_harness.core.model.duration import HOUR, MILLISECOND, SECOND
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Claim, Engine, JobRequest
+from job_harness.core.run.session import Session
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.conformance.judge import Level, Mark, conform
+from job_harness.errors import EnvironmentUnavailable, ExitCode
+from job_harness.extras import install
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import open_engine
+from job_harness.worlds.redis import RedisError, RedisStore
+from job_harness.worlds.redis import server as redis_server
+from job_harness.worlds.redis.server import sweep
 
 pytestmark = pytest.mark.slow
 
@@ -91,7 +90,9 @@ def test_a_server_that_dies_is_named_and_leaves_nothing(store: RedisStore) -> No
 
 
 def test_what_a_killed_harness_left_is_removed_by_the_next_and_nothing_of_those_that_run(store: RedisStore) -> None:
-    program = "from harness.redis import RedisStore; store = RedisStore(); print(store.url, flush=True); input()"
+    program = (
+        "from job_harness.worlds.redis import RedisStore; store = RedisStore(); print(store.url, flush=True); input()"
+    )
     with subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) as killed:
         assert killed.stdout is not None
         folder = Path(killed.stdout.readline().strip().removeprefix("unix://")).parent
@@ -330,7 +331,7 @@ def test_a_copy_that_ended_does_not_stand_for_the_one_that_runs(engines: Get) ->
 
 @pytest.mark.long
 def test_an_older_release_is_refused() -> None:
-    from harness.errors import UsageError
+    from job_harness.errors import UsageError
 
     with pytest.raises(UsageError, match=r"bullmq 5\.10\.0 fails stalled jobs in a way that"):
         open_engine("bullmq-redis@5.10.0")

@@ -9,21 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable
-from harness.explore.sampling import Sampler, run_seed
-from harness.foreign.wire_proxy import Moment, WireProxy
-from harness.history.event import Fault
-from harness.model.settings import Settings
-from harness.redis.client import RedisClient, RedisError
-from harness.redis.gating import RedisCommand, RedisCommands, RedisCoordinator, RedisEndpoint, RedisSession, reply_end
-from harness.redis.store import RedisStore
-from harness.run.session import Limits, Session
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
-from harness.sim.request import Exchange, Poll
 from tests.contract.opened_engines import Get, opened_engines
+
+from job_harness.core.history.event import Fault
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.core.sim.request import Exchange, Poll
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.search.sampling import Sampler, run_seed
+from job_harness.worlds.redis.client import RedisClient, RedisError
+from job_harness.worlds.redis.gating import (
+    RedisCommand,
+    RedisCommands,
+    RedisCoordinator,
+    RedisEndpoint,
+    RedisSession,
+    reply_end,
+)
+from job_harness.worlds.redis.store import RedisStore
+from job_harness.worlds.wire.proxy import Moment, WireProxy
 
 pytestmark = [pytest.mark.slow]
 

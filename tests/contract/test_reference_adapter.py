@@ -6,21 +6,21 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.adapters.reference import ReferenceEngine, ReferenceQueue, open_engine
-from harness.adapters.reference.queue import MemoryReferenceQueue, queue_id_of
-from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
-from harness.explore.sampling import Sampler, run_seed
-from harness.history.outcome import Outcome, OutcomeKind
-from harness.model.duration import MINUTE, SECOND
-from harness.model.lifecycle import QueueState, Status
-from harness.model.settings import Settings
-from harness.port import Claim, JobRequest, Reply
-from harness.run.session import Session
-from harness.run.verdict import Verdict
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario, parse_step
-from harness.sim.clock import Clocks
-from harness.sim.request import Point
+from job_harness.core.history.outcome import Outcome, OutcomeKind
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Claim, JobRequest, Reply
+from job_harness.core.run.session import Session
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario, parse_step
+from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim.request import Point
+from job_harness.engines.reference import ReferenceEngine, ReferenceQueue, open_engine
+from job_harness.engines.reference.queue import MemoryReferenceQueue, queue_id_of
+from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError
+from job_harness.search.sampling import Sampler, run_seed
 
 SETTINGS = Settings()
 
@@ -207,7 +207,7 @@ def test_what_makes_no_sense_is_refused_with_the_names_that_do() -> None:
 
 @pytest.mark.postgres
 def test_a_replaced_statement_is_caught(clocks: Clocks) -> None:
-    from reference_impl.store.statements import shipped
+    from job_harness_reference.store.statements import shipped
 
     fence = 'AND q."token" = :token::bigint'
     engine = open_engine("postgres", statements={"complete": shipped("complete").replace(fence, "")})

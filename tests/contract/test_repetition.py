@@ -14,9 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.processors import JobResult, ToolJob, TypeScriptProcessor
-from harness.processors.contract import CheckOutcome, ContractFinding, ContractRun
 from tests.contract.node_at_hand import needs_node, written
 from tests.contract.node_at_hand import processor as typescript_processor
 from tests.contract.repetition_cases import (
@@ -29,6 +26,9 @@ from tests.contract.repetition_cases import (
     python_cases,
     start_mailer,
 )
+
+from job_harness.subjects.processors import JobResult, ToolJob, TypeScriptProcessor
+from job_harness.subjects.processors.contract import CheckOutcome, ContractFinding, ContractRun
 
 SELDOM = {
     "a timestamp in the body",

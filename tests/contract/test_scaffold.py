@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-
-from harness import extras
-from harness.cli import main
-from harness.cli.explore_command import SHRINKING
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.scaffold import first_files
-from harness.scaffold.examples import INDEX, SETS, example_files, index
-from harness.scaffold.plan import Language, ToolName, find_project, write_whole
 from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
+
+from job_harness import extras
+from job_harness.doors.cli import main
+from job_harness.doors.cli.explore_command import SHRINKING
+from job_harness.doors.scaffold import first_files
+from job_harness.doors.scaffold.examples import INDEX, SETS, example_files, index
+from job_harness.doors.scaffold.plan import Language, ToolName, find_project, write_whole
+from job_harness.errors import EnvironmentUnavailable, UsageError
 
 pytestmark = pytest.mark.long
 
@@ -370,7 +370,7 @@ def test_the_check_of_the_workflow_passes_in_a_repository_that_sets_no_queue_yet
     workflow = (repository / ".github" / "workflows" / "jobs.yml").read_text()
     [command] = re.findall(r"- run: job-harness (check .*)", workflow)
     ended = subprocess.run(
-        ["bash", "-ec", f"{shlex.quote(sys.executable)} -m harness.cli {command}"],
+        ["bash", "-ec", f"{shlex.quote(sys.executable)} -m job_harness.doors.cli {command}"],
         cwd=repository,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         check=False,

@@ -7,21 +7,21 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
-from harness.adapters.memory import MemoryEngine
-from harness.errors import UsageError
-from harness.run.play import play
-from harness.run.verdict import Run, Verdict
-from harness.scenario.reader import read_scenario
-from harness.scenario.writer import write_scenario
-from harness.wiring import Engines, scenario_processors
 from tests.contract.node_at_hand import needs_node, processor
+
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Run, Verdict
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.writer import write_scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.search.targets import Engines, scenario_processors
 
 TOOLS = """
 import asyncio
 import time
 
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 effects = []
 
@@ -240,8 +240,8 @@ CHARGING = """
 import asyncio
 import time
 
-from harness import effect, step
-from harness.processors import JobResult
+from job_harness import effect, step
+from job_harness.subjects.processors import JobResult
 
 after = []
 

@@ -14,13 +14,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from harness.adapters.reference import open_engine
-from harness.errors import EnvironmentUnavailable
-from harness.explore.sampling import Sampler
-from harness.interruption import Interruptions
-from harness.model.duration import MINUTE
-from harness.model.settings import Settings
-from harness.patience import Deadline
+from job_harness.core.interruption import Interruptions
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.settings import Settings
+from job_harness.engines.reference import open_engine
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.search.sampling import Sampler
+from job_harness.worlds.patience import Deadline
 
 pytestmark = pytest.mark.postgres
 SETTINGS = Settings(stuck_timeout=5 * MINUTE)
@@ -64,7 +64,16 @@ def test_a_search_that_is_terminated_in_mid_statement_is_no_different_run(monkey
 @pytest.mark.campaign
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_of_forty_searches_that_are_signalled_each_ends_with_the_signals_code(tmp_path: Path, number: int) -> None:
-    command = [sys.executable, "-m", "harness.cli", "explore", "pgboss@10.4.2", "--keep-going", "--runs", "5000"]
+    command = [
+        sys.executable,
+        "-m",
+        "job_harness.doors.cli",
+        "explore",
+        "pgboss@10.4.2",
+        "--keep-going",
+        "--runs",
+        "5000",
+    ]
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     seen: Counter[tuple[int, bool, bool]] = Counter()
     for moment in range(40):

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from harness.postgres import Cluster, provision
-from harness.postgres.absence import PatientConnection
-from harness.postgres.pipeline import PreparedQuery, StatementPipeline
+from job_harness.worlds.postgres import Cluster, provision
+from job_harness.worlds.postgres.absence import PatientConnection
+from job_harness.worlds.postgres.pipeline import PreparedQuery, StatementPipeline
 
 pytestmark = pytest.mark.postgres
 

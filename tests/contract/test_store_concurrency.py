@@ -10,15 +10,15 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from reference_impl.errors import QueueError, StoreUnavailableError
-from reference_impl.maintenance import run_maintenance
-from reference_impl.models import NewJob, ToolJobStatus
-from reference_impl.store.batch import Settlement
-from reference_impl.store.database import ConnectionDatabase, connect, open_database
-from reference_impl.store.migrations import migrate, migrations
-from reference_impl.store.postgres import PostgresStore
-from reference_impl.store.statements import Statement, Statements
-from reference_impl.store.wakeup import listen
+from job_harness_reference.errors import QueueError, StoreUnavailableError
+from job_harness_reference.maintenance import run_maintenance
+from job_harness_reference.models import NewJob, ToolJobStatus
+from job_harness_reference.store.batch import Settlement
+from job_harness_reference.store.database import ConnectionDatabase, connect, open_database
+from job_harness_reference.store.migrations import migrate, migrations
+from job_harness_reference.store.postgres import PostgresStore
+from job_harness_reference.store.statements import Statement, Statements
+from job_harness_reference.store.wakeup import listen
 
 pytestmark = pytest.mark.postgres
 

@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from reference_impl.errors import InvalidJsonError, MaintenanceError, QueueError, UnknownToolError
-from reference_impl.maintenance import run_maintenance
-from reference_impl.models import Claim, JobRow, NewJob, QueueState, ToolJobStatus
-from reference_impl.store.batch import BatchStore, Settlement
-from reference_impl.store.database import ConnectionDatabase, connect
-from reference_impl.store.memory import MemoryStore
-from reference_impl.store.migrations import migrate
-from reference_impl.store.postgres import PostgresStore
+from job_harness_reference.errors import InvalidJsonError, MaintenanceError, QueueError, UnknownToolError
+from job_harness_reference.maintenance import run_maintenance
+from job_harness_reference.models import Claim, JobRow, NewJob, QueueState, ToolJobStatus
+from job_harness_reference.store.batch import BatchStore, Settlement
+from job_harness_reference.store.database import ConnectionDatabase, connect
+from job_harness_reference.store.memory import MemoryStore
+from job_harness_reference.store.migrations import migrate
+from job_harness_reference.store.postgres import PostgresStore
 
 START = datetime(2030, 1, 1, tzinfo=UTC)
 TOOL = "my-tool"
@@ -675,7 +675,7 @@ def test_many_are_created_and_completed_at_once(run: Run) -> None:
 
 @pytest.mark.parametrize("batch", [1, 1000])
 def test_maintenance_does_everything_once(run: Run, batch: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reference_impl.maintenance._BATCH", batch)
+    monkeypatch.setattr("job_harness_reference.maintenance._BATCH", batch)
 
     async def story(bench: Bench) -> None:
         await bench.enqueue("expired", lease=MINUTE)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from reference_impl.models import JobRow, NewJob, QueueState, ToolJobStatus
-from reference_impl.store import Store
-from reference_impl.store.database import ConnectionDatabase, connect
-from reference_impl.store.memory import MemoryStore
-from reference_impl.store.migrations import migrate
-from reference_impl.store.postgres import PostgresStore
+from job_harness_reference.models import JobRow, NewJob, QueueState, ToolJobStatus
+from job_harness_reference.store import Store
+from job_harness_reference.store.database import ConnectionDatabase, connect
+from job_harness_reference.store.memory import MemoryStore
+from job_harness_reference.store.migrations import migrate
+from job_harness_reference.store.postgres import PostgresStore
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 TOOL = "my-tool"

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import psycopg
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.foreign.packages import find_node, npm_package, python_package
-from harness.foreign.postgres_proxy import PasswordEndpoint
-from harness.patience import Deadline, ready
-from harness.postgres import Cluster, provision
-from harness.postgres.gating import SessionCoordinator, SessionPool
-from harness.sim.request import Wait
-from harness.systems.traffic import DatabaseSession
+from job_harness.core.sim.request import Wait
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.subjects.systems.traffic import DatabaseSession
+from job_harness.worlds.packages import find_node, npm_package, python_package
+from job_harness.worlds.patience import Deadline, ready
+from job_harness.worlds.postgres import Cluster, provision
+from job_harness.worlds.postgres.gating import SessionCoordinator, SessionPool
+from job_harness.worlds.wire.postgres_proxy import PasswordEndpoint
 
 PAGE = Path(__file__).parents[2] / "docs" / "system_files.md"
 PSYCOPG = """

@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.foreign.database import timestamp_of
-from harness.foreign.packages import npm_package, python_package
-from harness.model.duration import parse_duration
-from harness.systems.database import SystemDatabase
-from harness.systems.document import read_system_file
-from harness.systems.migration import migrate
+from job_harness.core.model.duration import parse_duration
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.subjects.systems.database import SystemDatabase
+from job_harness.subjects.systems.document import read_system_file
+from job_harness.subjects.systems.migration import migrate
+from job_harness.worlds.packages import npm_package, python_package
+from job_harness.worlds.wire.database import timestamp_of
 
 LATER = parse_duration("3d5m")
 BY_THE_CLOCK = {"at": timestamp_of(LATER), "touched": timestamp_of(LATER), "day": timestamp_of(LATER).date()}

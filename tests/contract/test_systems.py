@@ -13,25 +13,25 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from harness.cli.search import FindingPresenter
-from harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
-from harness.explore.finding import Finding, first_difference
-from harness.explore.sampling import Sampler
-from harness.foreign.packages import find_node, npm_package, python_package
-from harness.foreign.peer import children_of
-from harness.foreign.postgres_messages import Frame
-from harness.foreign.postgres_proxy import PasswordEndpoint
-from harness.history.event import Call, Effect, Observed
-from harness.model.duration import MINUTE, SECOND
-from harness.patience import Deadline
-from harness.report.screen import first_screen, screen_text
-from harness.run.play import play
-from harness.run.verdict import Run, Verdict
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
-from harness.systems import SystemEngine, process
-from harness.systems.database import SystemDatabase
+from job_harness.core.history.event import Call, Effect, Observed
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Run, Verdict
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.doors.cli.search import FindingPresenter
+from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from job_harness.report.screen import first_screen, screen_text
+from job_harness.search.finding import Finding, first_difference
+from job_harness.search.sampling import Sampler
+from job_harness.subjects.systems import SystemEngine, process
+from job_harness.subjects.systems.database import SystemDatabase
+from job_harness.worlds.packages import find_node, npm_package, python_package
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.peers.peer import children_of
+from job_harness.worlds.wire.postgres_messages import Frame
+from job_harness.worlds.wire.postgres_proxy import PasswordEndpoint
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PREAMBLE = """
@@ -92,7 +92,7 @@ def test_python_processes_run_unmodified_and_the_same_twice(
     opened: Callable[[Path], SystemEngine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = 3600  # A request that a busy server leaves waiting must be known to wait, not be given time.
-    monkeypatch.setattr("harness.systems.traffic.ACCEPTED_SECONDS", never)
+    monkeypatch.setattr("job_harness.subjects.systems.traffic.ACCEPTED_SECONDS", never)
     engine = opened(EXAMPLES / "python-app" / "system.yaml")
     assert engine.info.settings is not None
     sampler = Sampler(engine, settings=engine.info.settings)

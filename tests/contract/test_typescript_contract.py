@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import UsageError
-from harness.processors import JavaScript, TypeScriptProcessor, check_processor, effect
-from harness.processors.contract import CheckOutcome, ContractRun
 from tests.contract.node_at_hand import GUIDE, needs_node, processor
+
+from job_harness.errors import UsageError
+from job_harness.subjects.processors import JavaScript, TypeScriptProcessor, check_processor, effect
+from job_harness.subjects.processors.contract import CheckOutcome, ContractRun
 
 pytestmark = [needs_node, pytest.mark.slow]
 HELLO = [{"text": "Hello"}]

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.processors import JobHarness, effect
-from harness.processors.assertions import JobHandle
-from harness.processors.typescript import TypeScriptProcessor
-from harness.run.session import as_on_tape
-from harness.sim.choices import Choices, Deviation, ListedGates, Replay
 from tests.contract.node_at_hand import needs_node, written
+
+from job_harness.core.run.session import as_on_tape
+from job_harness.core.sim.choices import Choices, Deviation, ListedGates, Replay
+from job_harness.subjects.processors import JobHarness, effect
+from job_harness.subjects.processors.assertions import JobHandle
+from job_harness.subjects.processors.typescript import TypeScriptProcessor
 
 pytestmark = needs_node
 

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-
-from harness.patience import Deadline
-from harness.processors import JobHarness, JobResult
-from harness.processors.typescript import ProcessorNotLoaded
 from tests.contract.node_at_hand import needs_node, processor, written
+
+from job_harness.subjects.processors import JobHarness, JobResult
+from job_harness.subjects.processors.typescript import ProcessorNotLoaded
+from job_harness.worlds.patience import Deadline
 
 pytestmark = [needs_node, pytest.mark.long]
 
@@ -198,8 +198,8 @@ def test_a_child_at_work_dies_with_its_parent(tmp_path: Path, watched: str) -> N
     target = processor(tmp_path, "console.log('pid', process.pid); for (;;) {}")
     script = f"""
 import sys
-from harness.foreign import peer
-from harness.processors import JobHarness
+from job_harness.worlds.peers import peer
+from job_harness.subjects.processors import JobHarness
 if {watched!r} != "by the system":
     peer._signals_an_end = lambda: False
 jobs = JobHarness()

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.foreign.runtime import NODE_HOST
-from harness.processors import JobHarness, TypeScriptProcessor
-from harness.processors.typescript import find_typescript_node
 from tests.contract.node_at_hand import needs_node, processor, written
+
+from job_harness.subjects.processors import JobHarness, TypeScriptProcessor
+from job_harness.subjects.processors.typescript import find_typescript_node
+from job_harness.worlds.peers.runtime import NODE_HOST
 
 pytestmark = needs_node
 STALLED_AFTER = 3.0

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.extras import install
-from harness.foreign import packages
-from harness.history.event import Effect
-from harness.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor, at_most_once, effect
-from harness.processors.typescript import JavaScriptError, NodeProcessor, find_typescript_node
 from tests.contract.node_at_hand import GUIDE, needs_node, processor, written
+
+from job_harness.core.history.event import Effect
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.extras import install
+from job_harness.subjects.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor, at_most_once, effect
+from job_harness.subjects.processors.typescript import JavaScriptError, NodeProcessor, find_typescript_node
+from job_harness.worlds import packages
 
 pytestmark = needs_node
 DO_WORK = JavaScript("async (input: { text: string }) => input.text.toUpperCase()")

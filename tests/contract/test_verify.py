@@ -12,11 +12,11 @@ from urllib.parse import unquote
 
 import httpx
 import pytest
-
-from harness.cli import main
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.verify.trial import Template, create_job, read_template
 from tests.contract.test_guide_integration import Setting, child, cluster, served, setting
+
+from job_harness.doors.cli import main
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.review.verify.trial import Template, create_job, read_template
 
 __all__ = ["cluster", "setting"]
 
@@ -74,8 +74,9 @@ def test_a_job_that_runs_for_too_long_is_named(
 def test_another_database_is_the_first_thing_to_suspect(
     setting: Setting, cluster: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from harness.postgres import Cluster
     from tests.contract.test_guide_integration import command
+
+    from job_harness.worlds.postgres import Cluster
 
     assert isinstance(cluster, Cluster)
     other = cluster.create_database(f"other_{os.getpid()}")

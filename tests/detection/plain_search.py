@@ -18,18 +18,18 @@ from dataclasses import dataclass, field, replace
 from itertools import permutations, product
 from typing import Any, NamedTuple
 
-from harness.adapters.memory import MemoryEngine
-from harness.exhaust.canonical import StateKeys
-from harness.exhaust.memo import Numbers
-from harness.exhaust.rig import ReplayRig, Rig
-from harness.exhaust.scope import Scope
-from harness.exhaust.search import Explorer
-from harness.exhaust.state import GlobalState, Move, Path, Vector
-from harness.invariants.memory import freeze, freeze_attributes
-from harness.invariants.property import GIVEN
-from harness.model.job import JobView
-from harness.scenario.scenario import Scenario
-from harness.sim.actor import Actor, State
+from job_harness.core.invariants.memory import freeze, freeze_attributes
+from job_harness.core.invariants.property import GIVEN
+from job_harness.core.model.job import JobView
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.actor import Actor, State
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.scope.bounds import Scope
+from job_harness.search.scope.canonical import StateKeys
+from job_harness.search.scope.memo import Numbers
+from job_harness.search.scope.rig import ReplayRig, Rig
+from job_harness.search.scope.search import Explorer
+from job_harness.search.scope.state import GlobalState, Move, Path, Vector
 
 ROUNDS = 3
 """A run that has not come to rest after this many times what it may be quiet for is healed and judged there."""

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.application import ApplicationEngine
-from harness.explore.counterfactual import Safeguard, explained
-from harness.explore.sampling import Sampler
-from harness.wiring import open_target
+from job_harness.search.counterfactual import Safeguard, explained
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import open_target
+from job_harness.subjects.applications import ApplicationEngine
 
 FILE = Path(__file__).parents[2] / "scenarios/applications/my_app.py"
 SEEDS = {"silent_success": 0, "orphan_row": 0, "concurrent_execution": 2}

@@ -8,19 +8,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.exhaust import scope as scopes
-from harness.exhaust.canonical import StateKeys
-from harness.exhaust.memo import StepTable, Witnesses
-from harness.exhaust.scope import SCOPE_SETTINGS, JobKind, Scope
-from harness.faults import FaultPlan
-from harness.mistakes import CATALOGUE
-from harness.model.duration import SECOND
-from harness.run.stock import StockApplication
-from harness.run.worker import Worker
-from harness.scenario.scenario import Scenario
 from tests.detection.plain_search import TooLarge, compared
+
+from job_harness.core.faults import FaultPlan
+from job_harness.core.model.duration import SECOND
+from job_harness.core.run.stock import StockApplication
+from job_harness.core.run.worker import Worker
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search.scope import bounds as scopes
+from job_harness.search.scope.bounds import SCOPE_SETTINGS, JobKind, Scope
+from job_harness.search.scope.canonical import StateKeys
+from job_harness.search.scope.memo import StepTable, Witnesses
+from job_harness.search.wrong_queues import CATALOGUE
 
 ONE = Scope(workers=1, jobs=1)
 SOON = SCOPE_SETTINGS.changed(

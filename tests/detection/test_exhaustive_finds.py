@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.exhaust.canonical import NamedJobs
-from harness.exhaust.memo import StepTable, Witnesses
-from harness.exhaust.rig import SnapshotRig, Unfaithful
-from harness.exhaust.scope import SCOPE_SETTINGS, JobKind, Scope
-from harness.exhaust.search import Explorer, finding_of, statement
-from harness.exhaust.state import GlobalState
-from harness.faults import FaultPlan, excuses
-from harness.history.event import Effect
-from harness.invariants.property import Monitor, Reporter, Rules
-from harness.model.lifecycle import Status
-from harness.run.play import play
-from harness.scenario.reader import read_scenario
-from harness.scenario.writer import write_scenario
-from harness.wiring import open_engine
+from job_harness.core.faults import FaultPlan, excuses
+from job_harness.core.history.event import Effect
+from job_harness.core.invariants.property import Monitor, Reporter, Rules
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.run.play import play
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.writer import write_scenario
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search.scope.bounds import SCOPE_SETTINGS, JobKind, Scope
+from job_harness.search.scope.canonical import NamedJobs
+from job_harness.search.scope.memo import StepTable, Witnesses
+from job_harness.search.scope.rig import SnapshotRig, Unfaithful
+from job_harness.search.scope.search import Explorer, finding_of, statement
+from job_harness.search.scope.state import GlobalState
+from job_harness.search.targets import open_engine
 
 
 def explored(target: str, scope: Scope, *, merge: bool = True, first_only: bool = True) -> Explorer:

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.reference import ReferenceEngine, Settlement, open_engine
-from harness.errors import EnvironmentUnavailable
-from harness.explore.finding import Finding
-from harness.explore.sampling import Sampler, run_seed
-from harness.mistakes import CATALOGUE
-from harness.run.play import play
-from harness.scenario.reader import read_scenario
-from harness.scenario.writer import write_scenario
+from job_harness.core.run.play import play
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.writer import write_scenario
+from job_harness.engines.reference import ReferenceEngine, Settlement, open_engine
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.search.finding import Finding
+from job_harness.search.sampling import Sampler, run_seed
+from job_harness.search.wrong_queues import CATALOGUE
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

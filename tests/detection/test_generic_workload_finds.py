@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore.finding import Finding
-from harness.explore.sampling import DRAWN_LIMITS, Sampler, run_seed
-from harness.invariants import ANOMALIES, CATALOGUE
-from harness.mistakes import CATALOGUE as MISTAKES
-from harness.mistakes import Mistake
-from harness.model.duration import MINUTE
-from harness.model.settings import Settings
-from harness.run.session import Session
+from job_harness.core.invariants import ANOMALIES, CATALOGUE
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.session import Session
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search.finding import Finding
+from job_harness.search.sampling import DRAWN_LIMITS, Sampler, run_seed
+from job_harness.search.wrong_queues import CATALOGUE as MISTAKES
+from job_harness.search.wrong_queues import Mistake
 
 RUNS = 850
 """Within this many runs a mistake is found."""

@@ -10,15 +10,15 @@ import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore.machine_failure import LifecycleFailure, failure_type, failures_directory, opener_of
-from harness.explore.state_machine import LifecycleMachine
-from harness.history.outcome import Outcome
-from harness.model.job import JobView
-from harness.port import Capabilities, Claim
-from harness.run.session import Session
-from harness.scenario.reader import read_scenario
-from harness.wiring import open_engine
+from job_harness.core.history.outcome import Outcome
+from job_harness.core.model.job import JobView
+from job_harness.core.port import Capabilities, Claim
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search.machine_failure import LifecycleFailure, failure_type, failures_directory, opener_of
+from job_harness.search.state_machine import LifecycleMachine
+from job_harness.search.targets import open_engine
 
 QUICK = settings(
     max_examples=500,

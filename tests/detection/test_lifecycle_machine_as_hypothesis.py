@@ -15,12 +15,12 @@ from hypothesis.internal.observability import with_observability_callback
 from hypothesis.stateful import rule, run_state_machine_as_test
 from hypothesis.statistics import collector, describe_statistics
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore import state_machine
-from harness.explore.coverage import SITUATIONS
-from harness.explore.machine_failure import LifecycleFailure
-from harness.explore.state_machine import PHASES, LifecycleMachine
-from harness.model.job import JobView
+from job_harness.core.model.job import JobView
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search import state_machine
+from job_harness.search.coverage import SITUATIONS
+from job_harness.search.machine_failure import LifecycleFailure
+from job_harness.search.state_machine import PHASES, LifecycleMachine
 
 QUICK = settings(
     max_examples=300,

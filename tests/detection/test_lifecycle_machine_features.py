@@ -9,16 +9,16 @@ import pytest
 from hypothesis import HealthCheck, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from harness.adapters.memory import MemoryEngine
-from harness.application import ApplicationEngine
-from harness.errors import UsageError
-from harness.explore.machine_failure import LifecycleFailure
-from harness.explore.state_machine import FEATURES, PHASES, PLAIN, LifecycleMachine, allowed
-from harness.mistakes.catalogue import CATALOGUE
-from harness.port import Capabilities, Engine
-from harness.run.session import Session
-from harness.scenario.reader import read_scenario
-from harness.scenario.scenario import needed_capabilities
+from job_harness.core.port import Capabilities, Engine
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.scenario import needed_capabilities
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.search.machine_failure import LifecycleFailure
+from job_harness.search.state_machine import FEATURES, PHASES, PLAIN, LifecycleMachine, allowed
+from job_harness.search.wrong_queues.catalogue import CATALOGUE
+from job_harness.subjects.applications import ApplicationEngine
 
 QUICK = settings(max_examples=60, deadline=None, database=None, phases=PHASES, suppress_health_check=list(HealthCheck))
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.shrink import JointShrinker
-from harness.history.outcome import Outcome
-from harness.model.duration import MINUTE
-from harness.model.job import JobView
-from harness.model.lifecycle import QueueState
-from harness.model.settings import Settings
-from harness.run.session import Limits, Session
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
-from harness.wiring import open_engine
+from job_harness.core.history.outcome import Outcome
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.job import JobView
+from job_harness.core.model.lifecycle import QueueState
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search.sampling import DRAWN_LIMITS, Sampler
+from job_harness.search.shrink import JointShrinker
+from job_harness.search.targets import open_engine
 
 FAILS_ONCE = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL, Ending.SUCCEED)),))
 ALWAYS_DIES = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.EXIT,)),))

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.adapters.reference import ReferenceEngine, open_engine
-from harness.errors import EnvironmentUnavailable
-from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.mistakes import CATALOGUE
-from harness.port import Capabilities
-from harness.run.session import Session
-from harness.scenario.scenario import Scenario, needed_capabilities
+from job_harness.core.port import Capabilities
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.scenario import Scenario, needed_capabilities
+from job_harness.engines.reference import ReferenceEngine, open_engine
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.search.sampling import DRAWN_LIMITS, Sampler
+from job_harness.search.wrong_queues import CATALOGUE
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

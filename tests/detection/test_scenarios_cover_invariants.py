@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.invariants import ANOMALIES, CATALOGUE
-from harness.mistakes import CATALOGUE as WRONG_QUEUES
-from harness.run.play import play
-from harness.run.verdict import Verdict
-from harness.scenario.reader import controlled, read_scenario
-from harness.scenario.scenario import Control, Scenario
-from harness.wiring import engine_name, open_engine
+from job_harness.core.invariants import ANOMALIES, CATALOGUE
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.reader import controlled, read_scenario
+from job_harness.core.scenario.scenario import Control, Scenario
+from job_harness.search.targets import engine_name, open_engine
+from job_harness.search.wrong_queues import CATALOGUE as WRONG_QUEUES
 
 NEED_SESSIONS = frozenset({"expire-reads-first", "locks-in-opposite-order"})
 """These need a session for every actor: `test_gated_statements_find` shows them, and what they breach."""

@@ -7,15 +7,15 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import Sampler
-from harness.history.jsonl import dump_history
-from harness.model.duration import DAY, HOUR
-from harness.run.session import Session
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Uniform
-from harness.wiring import open_target
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.model.duration import DAY, HOUR
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Uniform
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import open_target
 
 APPLICATION = Path(__file__).resolve().parents[2] / "scenarios/applications/my_app.py"
 LONG = Scenario(
@@ -43,7 +43,7 @@ def histories(count: int) -> list[str]:
 
 def carried_histories(count: int) -> list[str]:
     """Return the history of each seed with the reference worker at work on its loop; it needs what is installed."""
-    from harness.adapters.reference import open_engine
+    from job_harness.engines.reference import open_engine
 
     sampler = Sampler(open_engine("reference"))
     return [dump_history(sampler.sample(seed).history) for seed in range(count)]

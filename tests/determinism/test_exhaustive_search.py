@@ -10,30 +10,30 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.exhaust import search
-from harness.exhaust.canonical import NamedForm, StateKeys
-from harness.exhaust.memo import memory_of, recall
-from harness.exhaust.rig import Unfaithful
-from harness.exhaust.scope import Scope
-from harness.exhaust.search import Explorer
-from harness.exhaust.state import GlobalState
-from harness.faults import FaultPlan
-from harness.history.event import Fault
-from harness.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
-from harness.invariants.memory import Interning
-from harness.invariants.property import Reporter
-from harness.model.job import JobView
-from harness.run.session import Session
-from harness.sim.request import Point
+from job_harness.core.faults import FaultPlan
+from job_harness.core.history.event import Fault
+from job_harness.core.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Rules
+from job_harness.core.invariants.memory import Interning
+from job_harness.core.invariants.property import Reporter
+from job_harness.core.model.job import JobView
+from job_harness.core.run.session import Session
+from job_harness.core.sim.request import Point
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.search.scope import search
+from job_harness.search.scope.bounds import Scope
+from job_harness.search.scope.canonical import NamedForm, StateKeys
+from job_harness.search.scope.memo import memory_of, recall
+from job_harness.search.scope.rig import Unfaithful
+from job_harness.search.scope.search import Explorer
+from job_harness.search.scope.state import GlobalState
 
 ROOT = Path(__file__).resolve().parents[2]
 TOLD = """
-from harness.exhaust.search import finding_of
-from harness.exhaust.search import Explorer
-from harness.exhaust.scope import Scope
-from harness.faults import FaultPlan
-from harness.wiring import open_engine
+from job_harness.search.scope.search import finding_of
+from job_harness.search.scope.search import Explorer
+from job_harness.search.scope.bounds import Scope
+from job_harness.core.faults import FaultPlan
+from job_harness.search.targets import open_engine
 
 whole = Explorer(open_engine("memory"), Scope(jobs=1, faults=FaultPlan(crash=1)))
 whole.run()
@@ -47,10 +47,10 @@ print(finding_of(wrong, wrong.sightings["stale_complete"]).scenario)
 
 
 BORING = """
-from harness.exhaust.search import Explorer
-from harness.exhaust.scope import Scope
-from harness.faults import FaultPlan
-from harness.wiring import open_engine
+from job_harness.search.scope.search import Explorer
+from job_harness.search.scope.bounds import Scope
+from job_harness.core.faults import FaultPlan
+from job_harness.search.targets import open_engine
 
 whole = Explorer(open_engine("memory"), Scope(jobs=2, faults=FaultPlan(crash=1), cancels=1))
 whole.run()

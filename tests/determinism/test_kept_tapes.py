@@ -18,16 +18,16 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from harness.faults import CATALOGUE, FaultPlan
-from harness.history.jsonl import dump_history
-from harness.port import as_stepped
-from harness.run.play import play
-from harness.run.session import Session
-from harness.run.verdict import Run
-from harness.scenario.reader import read_scenario_text
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation, Uniform
-from harness.wiring import Engines
+from job_harness.core.faults import CATALOGUE, FaultPlan
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.port import as_stepped
+from job_harness.core.run.play import play
+from job_harness.core.run.session import Session
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Deviation, Uniform
+from job_harness.search.targets import Engines
 
 KEPT = Path(__file__).with_name("tapes.yaml")
 LEAST, MOST = 2, 6

@@ -8,21 +8,21 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.errors import ExitCode
-from harness.explore import process_pool
-from harness.explore.crew import CampaignPlan
-from harness.explore.finding import Campaign
-from harness.explore.process_pool import GrowingPool, ProcessPool
-from harness.explore.sampling import Sampler
-from harness.mistakes import CATALOGUE
-from harness.model.settings import Settings
-from harness.run.verdict import Verdict
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.verdict import Verdict
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import ExitCode
+from job_harness.search import process_pool
+from job_harness.search.crew import CampaignPlan
+from job_harness.search.finding import Campaign
+from job_harness.search.process_pool import GrowingPool, ProcessPool
+from job_harness.search.sampling import Sampler
+from job_harness.search.wrong_queues import CATALOGUE
 
-OPENER = "harness.wiring:open_engine"
+OPENER = "job_harness.search.targets:open_engine"
 TARGETS = """
 import os, signal
-from harness.adapters.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
 
 class Dies(MemoryQueue):
     def fail(self, claim, error, final):

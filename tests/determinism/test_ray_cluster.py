@@ -13,27 +13,27 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.crew import CampaignPlan
-from harness.explore.finding import Campaign
-from harness.explore.ray_cluster import RayCluster
-from harness.explore.sampling import Sampler
-from harness.mistakes import CATALOGUE
-from harness.model.settings import Settings
-from harness.port import Engine
-from harness.run.verdict import Verdict
-from harness.wiring import open_engine
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Engine
+from job_harness.core.run.verdict import Verdict
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.crew import CampaignPlan
+from job_harness.search.finding import Campaign
+from job_harness.search.ray_cluster import RayCluster
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import open_engine
+from job_harness.search.wrong_queues import CATALOGUE
 
 pytest.importorskip("ray", reason="Ray is not installed: `make ray` tries this in an environment of its own")
 pytestmark = [pytest.mark.campaign, pytest.mark.filterwarnings("ignore")]
 
-OPENER = "harness.wiring:open_engine"
+OPENER = "job_harness.search.targets:open_engine"
 RUNS = 300
 TARGETS = """
 import os, signal, time
 from pathlib import Path
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.processors.typescript import find_typescript_node
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.subjects.processors.typescript import find_typescript_node
 
 class Dies(MemoryQueue):
     def fail(self, claim, error, final):
@@ -189,7 +189,7 @@ def test_a_node_out_of_memory_is_named_and_the_others_do_its_runs(cluster: Any, 
 
 
 def test_ctrl_c_keeps_what_was_done_and_leaves_the_cluster(cluster: Any, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness.cli", "explore", "memory", "--on", "ray", "--runs", "1000000"]
+    command = [sys.executable, "-m", "job_harness.doors.cli", "explore", "memory", "--on", "ray", "--runs", "1000000"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as search:
         try:
             search.wait(timeout=15)
@@ -202,7 +202,7 @@ def test_ctrl_c_keeps_what_was_done_and_leaves_the_cluster(cluster: Any, tmp_pat
 
 
 def test_a_cluster_that_is_not_there_is_named(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "harness.cli", "explore", "--on", "ray://127.0.0.1:1", "--runs", "1"]
+    command = [sys.executable, "-m", "job_harness.doors.cli", "explore", "--on", "ray://127.0.0.1:1", "--runs", "1"]
     ended = subprocess.run(
         command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env={**os.environ}
     )

@@ -38,7 +38,8 @@ def here() -> list[str]:
 
 
 def child(python: str, hash_seed: str, *, carried: int = 0) -> list[str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONHASHSEED": hash_seed, "PYTHONDONTWRITEBYTECODE": "1"}
+    roots = os.pathsep.join(str(ROOT / name) for name in ("harness", "reference_impl"))
+    environment = {**os.environ, "PYTHONPATH": roots, "PYTHONHASHSEED": hash_seed, "PYTHONDONTWRITEBYTECODE": "1"}
     environment.pop("PYTHONHOME", None)
     done = subprocess.run(
         [python, str(HERE / "recording.py"), str(carried), "carried"]

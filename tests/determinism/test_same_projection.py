@@ -7,15 +7,15 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.adapters.reference import ReferenceEngine, ReferenceQueue
-from harness.explore.workload import draw
-from harness.history.event import History, Return
-from harness.model.settings import Settings
-from harness.port import Engine, as_stepped
-from harness.run.session import Session
-from harness.scenario.reader import read_scenario
-from harness.sim.choices import Uniform
+from job_harness.core.history.event import History, Return
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Engine, as_stepped
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.sim.choices import Uniform
+from job_harness.engines.memory import MemoryEngine
+from job_harness.engines.reference import ReferenceEngine, ReferenceQueue
+from job_harness.search.workload import draw
 
 SEEDS = range(60)
 SCENARIOS = Path(__file__).parents[2] / "scenarios"

@@ -14,14 +14,15 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore import counterfactual
-from harness.report.case import Case
-from harness.report.json_report import report_data
-from harness.report.picture import picture
-from harness.run.play import play
-from harness.scenario.reader import read_scenario_text
 from tests.docs.browser import MISSING, opened_browser
+
+from job_harness.core.run.play import play
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.engines.memory import MemoryEngine
+from job_harness.report.case import Case
+from job_harness.report.json_report import report_data
+from job_harness.report.picture import picture
+from job_harness.search import counterfactual
 
 FOLDER: Final = Path(__file__).parents[2] / "docs" / "pictures"
 WIDTHS: Final = (1280, 390)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from harness.invariants import everything, stepwise
 from tests.docs import pages
+
+from job_harness.core.invariants import everything, stepwise
 
 PAGE = pages.ROOT / "docs/applications.md"
 FILES = {block.file: block.text for block in pages.blocks(PAGE) if block.file is not None}

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.adapters.queue_file.statement import SqlSource, read_statements
-from harness.audit.job_table import read_table
-from harness.cli import COMMANDS, command
-from harness.errors import EnvironmentUnavailable
-from harness.processors.typescript import find_typescript_node
-from harness.scenario.document import read_document
-from harness.scenario.reader import read_scenario
-from harness.systems.document import read_system_file
 from tests.docs import pages
+
+from job_harness.core.scenario.document import read_document
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.doors.cli import COMMANDS, command
+from job_harness.engines.queue_file.statement import SqlSource, read_statements
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.review.audit.job_table import read_table
+from job_harness.subjects.processors.typescript import find_typescript_node
+from job_harness.subjects.systems.document import read_system_file
 
 BLOCKS = [block for page in pages.PAGES for block in pages.blocks(page)]
 TYPED = {

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.adapters.pgboss import package
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import find_node, python_package
 from tests.contract.node_at_hand import missing_node
 from tests.docs import pages
+
+from job_harness.engines.pgboss import package
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.peers import find_node, python_package
 
 PATIENCE_SECONDS = 90
 LEFT_OUT = ("findings", "cancel", "configuration", "dead_letters", "maintenance", "retries", "scheduling", "uniqueness")

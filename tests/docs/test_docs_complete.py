@@ -9,11 +9,12 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-
-from harness import __version__, pytest_plugin
-from harness.invariants import ANOMALIES, CATALOGUE
 from tests.docs import pages
 from tests.docs.pictures import FOLDER, WIDTHS, digest, drawn_of, page
+
+from job_harness import __version__
+from job_harness.core.invariants import ANOMALIES, CATALOGUE
+from job_harness.doors.pytest import plugin as pytest_plugin
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
 TABLES = {

@@ -7,13 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from harness.errors import ExitCode
-from harness.run.play import play
-from harness.run.verdict import Verdict
-from harness.scenario.reader import read_scenario
-from harness.wiring import Engines, engine_name, scenario_processors
 from tests.docs import pages
+
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.errors import ExitCode
+from job_harness.search.targets import Engines, engine_name, scenario_processors
 
 SCENARIOS = sorted((pages.ROOT / "scenarios/findings").glob("*/*.yaml"))
 PATIENCE_SECONDS = 120

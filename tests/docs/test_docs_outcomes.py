@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 import pytest
-
-from harness.cli import main
-from harness.conformance.outcomes import CASES
-from harness.errors import ExitCode
 from tests.docs import pages
+
+from job_harness.doors.cli import main
+from job_harness.engines.conformance.outcomes import CASES
+from job_harness.errors import ExitCode
 
 PAGE = pages.ROOT / "docs/outcomes.md"
 

@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.docs import pages
 from tests.docs.stranger import Typed, played
 

@@ -14,11 +14,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from harness.errors import did_you_mean
-from harness.printable import printable_streams
 from tests.fuzz.campaign import KEPT, Fuzzed, fuzz, judged
 from tests.fuzz.fuzzers import FUZZERS, Fuzzer
 from tests.fuzz.judging import RULES, as_one_file, read
+
+from job_harness.core.printable import printable_streams
+from job_harness.errors import did_you_mean
 
 KEEP = Path(".job-harness/fuzz")
 

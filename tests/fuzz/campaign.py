@@ -25,7 +25,6 @@ from typing import Any, Final
 from hypothesis import HealthCheck, Phase, Verbosity, given, settings
 from hypothesis import seed as seeded
 from hypothesis.errors import Flaky, StopTest
-
 from tests.fuzz.fuzzers import Fuzzer
 from tests.fuzz.judging import HANG_SECONDS, Fault, Files, read, write
 

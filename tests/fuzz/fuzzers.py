@@ -16,19 +16,19 @@ from unittest import mock
 
 from hypothesis import strategies as st
 from psycopg.sql import SQL
-
-from harness.cli import verify_command
-from harness.errors import HarnessError, UsageError
-from harness.foreign.peer import Peer, PeerLost
-from harness.history.jsonl import dump_history, load_history
-from harness.processors import JobHarness
-from harness.scenario.reader import read_scenario
-from harness.scenario.replay_token import decode
-from harness.scenario.scenario import Expectation
-from harness.scenario.writer import write_scenario
-from harness.verify import trial
 from tests.fuzz import strategies
 from tests.fuzz.judging import Fault, Files, guarded, said_by
+
+from job_harness.core.history.jsonl import dump_history, load_history
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.replay_token import decode
+from job_harness.core.scenario.scenario import Expectation
+from job_harness.core.scenario.writer import write_scenario
+from job_harness.doors.cli import verify_command
+from job_harness.errors import HarnessError, UsageError
+from job_harness.review.verify import trial
+from job_harness.subjects.processors import JobHarness
+from job_harness.worlds.peers.peer import Peer, PeerLost
 
 STEPS: Final = "3000"
 """Of a run: more is never needed to see what a scenario's text does."""

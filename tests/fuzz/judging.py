@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-from harness.cli import main
+from job_harness.doors.cli import main
 
 Files: TypeAlias = Mapping[str, bytes]
 
@@ -178,7 +178,7 @@ def _ring(number: int, frame: object) -> None:
 def _place_of(error: BaseException) -> str:
     """Name the innermost line of the product that an error went through."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "/tests/fuzz/" not in frame.filename]
-    ours = [frame for frame in frames if "/harness/" in frame.filename] or frames
+    ours = [frame for frame in frames if "/job_harness/" in frame.filename] or frames
     if not ours:
         return type(error).__name__
     return f"{type(error).__name__} at {Path(ours[-1].filename).name}:{ours[-1].name}"

@@ -18,16 +18,16 @@ from typing import Any, Final
 
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
-
-from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import Sampler
-from harness.history.jsonl import dump_history
-from harness.scenario.reader import read_scenario_text
-from harness.scenario.replay_token import _COMMON, target_of
-from harness.scenario.writer import write_scenario
 from tests.fuzz.judging import Files
 from tests.unit.guide_repository import GUIDE, REPAIRED
 from tests.unit.queue_repositories import QUEUES
+
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.scenario.replay_token import _COMMON, target_of
+from job_harness.core.scenario.writer import write_scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.sampling import Sampler
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 SEEDS: Final = 24

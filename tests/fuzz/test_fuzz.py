@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import strategies as st
-
 from tests.fuzz import judging
 from tests.fuzz.campaign import fuzz, judged, kept_inputs
 from tests.fuzz.fuzzers import FUZZERS, Fuzzer, judge_token

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from tests.contract.node_at_hand import missing_node
 from tests.plugin.test_plugin_explore import CAREFUL, INI, PAY_TS, TYPESCRIPT
 

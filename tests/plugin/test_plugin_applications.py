@@ -6,13 +6,13 @@ import shutil
 from pathlib import Path
 
 import pytest
-
-from harness.application import ApplicationEngine
-from harness.cli import main
-from harness.run.play import play
-from harness.scenario.reader import read_scenario
-from harness.wiring import open_target
 from tests.docs import pages
+
+from job_harness.core.run.play import play
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.doors.cli import main
+from job_harness.search.targets import open_target
+from job_harness.subjects.applications import ApplicationEngine
 
 APPLICATION = pages.ROOT / "scenarios/applications"
 INI = """[pytest]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-import harness.processors.contract  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+import job_harness.subjects.processors.contract  # noqa: F401 - loaded once: an inner run forgets what it loads itself
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -21,7 +21,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 def test_a_subclass_is_one_test_for_each_check(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
-from harness.processors import JobResult, ProcessorContract, effect
+from job_harness.subjects.processors import JobResult, ProcessorContract, effect
 
 
 async def send(job):
@@ -76,7 +76,7 @@ def test_what_is_inconclusive_fails_where_that_is_asked_for(suite: pytest.Pytest
     suite.makepyfile(
         """
 import pytest
-from harness.processors import JobResult, ProcessorContract
+from job_harness.subjects.processors import JobResult, ProcessorContract
 
 def upper(job):
     return JobResult(success=True, output=str(job.input).upper())
@@ -112,7 +112,7 @@ def test_n(n):
 def test_a_contract_without_a_processor_says_so(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
-from harness.processors import ProcessorContract
+from job_harness.subjects.processors import ProcessorContract
 
 class TestNothing(ProcessorContract):
     pass

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.errors import ExitCode
-from harness.fixtures import exits_are_told
+from job_harness.doors.pytest.fixtures import exits_are_told
+from job_harness.errors import ExitCode
 
 PROCESSOR = "import os\n\ndef leaves(job):\n    os._exit(0)\n"
 TEST = """

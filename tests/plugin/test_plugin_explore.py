@@ -8,16 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
-
-import harness.exploring.explored_test  # loaded once: an inner run forgets what it loads itself
-import harness.report.screen
-from harness.cli import explore_command, explored_test, main
-from harness.errors import ExitCode, UsageError
-from harness.exploring.campaign import usual_cause
-from harness.exploring.played import PlayedTest
-from harness.scenario.replay_token import ReplayToken, encode
-from harness.sim.choices import Deviation
 from tests.contract.node_at_hand import needs_node
+
+import job_harness.doors.pytest.explored_test  # loaded once: an inner run forgets what it loads itself
+import job_harness.report.screen
+from job_harness.core.scenario.replay_token import ReplayToken, encode
+from job_harness.core.sim.choices import Deviation
+from job_harness.doors.cli import explore_command, explored_test, main
+from job_harness.errors import ExitCode, UsageError
+from job_harness.search.explored.campaign import usual_cause
+from job_harness.search.explored.played import PlayedTest
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -25,7 +25,7 @@ filterwarnings = error
 """
 PAYMENT = """
 import asyncio
-from harness.processors import JobResult, effect
+from job_harness.subjects.processors import JobResult, effect
 
 paid = []
 
@@ -45,7 +45,7 @@ def test_pay(job_harness):
     assert job.status == "COMPLETED"
 """
 SENT = """
-from harness import JobResult
+from job_harness import JobResult
 
 def test_order(job_harness):
     committed, mailed = set(), set()
@@ -73,7 +73,7 @@ import asyncio, logging, os, socket, sqlite3, threading
 from datetime import date
 from pathlib import Path
 import pytest
-from harness.processors import JobResult, effect
+from job_harness.subjects.processors import JobResult, effect
 
 paid, calls, repeated, log = [], [], [], logging.getLogger("it")
 
@@ -248,7 +248,7 @@ def test_that_forks(job_harness):
 """
 INTERRUPTED = """
 import pytest
-from harness.processors import JobResult, effect
+from job_harness.subjects.processors import JobResult, effect
 
 runs = []
 
@@ -264,7 +264,7 @@ def test_it(job_harness):
 PLAIN = """
 import time
 import pytest
-from harness import JobResult
+from job_harness import JobResult
 
 @pytest.fixture
 def saved(tmp_path):
@@ -304,7 +304,7 @@ def test_slept_in_between(job_harness, saved):
     play(job_harness, saved, place, lambda job: (saved / "both").exists())
 """
 IN_MEMORY = """
-from harness import JobResult
+from job_harness import JobResult
 
 seen, prices = set(), {}
 
@@ -321,7 +321,7 @@ def charge(job):
 """
 OF_MEMORY = """
 import pytest, shop
-from harness import JobResult, ProcessorContract, effect, exactly_once
+from job_harness import JobResult, ProcessorContract, effect, exactly_once
 
 sent = []
 
@@ -347,7 +347,7 @@ class TestCharge(ProcessorContract):
 """
 FILES = """
 import tempfile
-from harness import JobResult
+from job_harness import JobResult
 
 def test_torn(job_harness, tmp_path):
     report = tmp_path / "report"
@@ -363,7 +363,7 @@ def test_torn(job_harness, tmp_path):
 """
 DRAWN = """
 import secrets, uuid
-from harness import JobResult, effect
+from job_harness import JobResult, effect
 
 def test_drawn(job_harness):
     async def pay(job):
@@ -393,7 +393,7 @@ export const pay = async (job: any) => {
 """
 TYPESCRIPT = """
 import pytest
-from harness.processors import TypeScriptProcessor, effect
+from job_harness.subjects.processors import TypeScriptProcessor, effect
 
 @pytest.fixture
 def registered(job_harness):
@@ -465,7 +465,7 @@ LOCKED = """
 import asyncio
 
 import pytest
-from harness import JobResult, SideEffect, effect
+from job_harness import JobResult, SideEffect, effect
 
 locks = set()
 
@@ -493,7 +493,7 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
     suite.makepyfile(
         test_unjudged=unjudged,
         test_undeclared=unjudged.replace(charge, "paid.append(job.input)"),
-        test_harmless="from harness import SideEffect\n" + unjudged.replace(charge, harmless),
+        test_harmless="from job_harness import SideEffect\n" + unjudged.replace(charge, harmless),
         test_locked=LOCKED,
         test_locked_and_judged=LOCKED.replace("# always", "job_harness.always(lambda harness: None)"),
     )
@@ -536,7 +536,7 @@ def test_a_file_that_cannot_be_imported_is_a_usage_error(suite: pytest.Pytester)
 WITHOUT_EFFECT = """
 import unittest
 import pytest
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 class TestMine(unittest.TestCase):
     @pytest.fixture(autouse=True)
@@ -681,7 +681,7 @@ def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_
 GUARDED = """
 import asyncio
 
-from harness import JobResult
+from job_harness import JobResult
 
 busy = set()
 
@@ -697,7 +697,7 @@ async def guarded(job):
 """
 OF_GUARD = """
 import shop
-from harness import ProcessorContract
+from job_harness import ProcessorContract
 
 class TestGuarded(ProcessorContract):
     processor = shop.guarded
@@ -829,7 +829,7 @@ def test_quitting_the_debugger_ends_a_replay_wherever_it_stands_and_blames_nobod
 
 def _target_of(suite: pytest.Pytester) -> str:
     (item,) = suite.inline_genitems()[0]
-    return harness.exploring.explored_test.target_of(item)
+    return job_harness.doors.pytest.explored_test.target_of(item)
 
 
 def test_an_interrupted_campaign_says_what_was_found(suite: pytest.Pytester) -> None:
@@ -843,19 +843,19 @@ def test_in_ci_time_bounds_a_campaign_and_the_commit_seeds_it(
 ) -> None:
     monkeypatch.setenv("CI", "true")
     monkeypatch.setenv("GITHUB_SHA", "0000002a" + "0" * 32)
-    monkeypatch.setattr(harness.exploring.explored_test, "CI_SECONDS", 1e-9)
+    monkeypatch.setattr(job_harness.doors.pytest.explored_test, "CI_SECONDS", 1e-9)
     suite.makepyfile(test_it=CAREFUL)
     result = suite.runpytest_inprocess("--job-explore=40", "-rsP")
     result.assert_outcomes(skipped=1)
     result.stdout.fnmatch_lines(["*inconclusive: no disturbed run was played within 1e-09 s"])
-    monkeypatch.setattr(harness.exploring.explored_test, "CI_SECONDS", 1e9)
+    monkeypatch.setattr(job_harness.doors.pytest.explored_test, "CI_SECONDS", 1e9)
     result = suite.runpytest_inprocess("--job-explore=3", "-rP")
     result.stdout.fnmatch_lines(["3 disturbed runs in *; fork, seed 42"])
 
 
 def test_the_command_explores_a_test_and_what_was_not_judged_is_inconclusive(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CHANCE)
-    result = suite.run(sys.executable, "-m", "harness.cli", "explore", "test_it.py::test_pay", "--runs", "3")
+    result = suite.run(sys.executable, "-m", "job_harness.doors.cli", "explore", "test_it.py::test_pay", "--runs", "3")
     assert result.ret == 3
     result.stdout.fnmatch_lines(["*inconclusive: two undisturbed runs differ*"])
     with pytest.raises(UsageError, match="--keep-going is not supported when a test is explored"):
@@ -895,7 +895,7 @@ def test_typescript_that_has_run_before_the_test_is_inconclusive_and_says_what_t
 
 SHOP = """
 import time
-from harness import JobResult, effect
+from job_harness import JobResult, effect
 
 stock = {7: 1}
 
@@ -926,7 +926,7 @@ def send():
 SAYABLE = """
 import pytest
 import shop
-from harness import JobResult, at_most_once, effect
+from job_harness import JobResult, at_most_once, effect
 
 @pytest.fixture
 def job_invariants():
@@ -1007,7 +1007,7 @@ BESIDE_A_COROUTINE = """
 import asyncio, os
 import anyio
 import pytest
-from harness.processors import JobResult, effect
+from job_harness.subjects.processors import JobResult, effect
 
 async def pay(job):
     await asyncio.sleep(1)
@@ -1061,7 +1061,7 @@ def test_coroutines_with_a_fixture_of_the_session_and_tests_that_fork_are_explor
 WITH_FILES = """
 import os, sqlite3, tempfile
 import pytest
-from harness import JobResult, effect
+from job_harness import JobResult, effect
 
 @pytest.fixture
 def ledger(tmp_path):
@@ -1114,7 +1114,7 @@ def test_each_run_begins_with_files_and_databases_as_the_fixtures_left_them(
 ENDLESS = """
 import time
 import pytest
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 runs = []
 
@@ -1132,7 +1132,7 @@ def test_that_spins_in_a_disturbed_run(job_harness):
 def test_a_rerun_that_does_not_end_is_ended_within_its_limit_and_named(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(harness.exploring.played, "RUN_SECONDS", 0.3)
+    monkeypatch.setattr(job_harness.search.explored.played, "RUN_SECONDS", 0.3)
     suite.makepyfile(test_it=ENDLESS)
     result = suite.runpytest_inprocess("-rs")
     result.assert_outcomes(skipped=1)
@@ -1144,7 +1144,7 @@ import threading
 from datetime import date
 
 import pytest
-from harness import JobResult, at_most_once, effect
+from job_harness import JobResult, at_most_once, effect
 
 @pytest.fixture
 def job_invariants(request):
@@ -1208,7 +1208,7 @@ def test_what_is_inconclusive_or_known_hides_nothing_else(suite: pytest.Pytester
 
 
 CLOSED = """
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 def test_closed(job_harness, tmp_path):
     with (tmp_path / "kept").open("w") as kept:
@@ -1221,7 +1221,7 @@ def test_closed(job_harness, tmp_path):
 DATABASE = """
 import psycopg
 import pytest
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 @pytest.fixture(scope="session")
 def job_postgres_schema():
@@ -1321,7 +1321,7 @@ def test_each_run_finds_the_database_as_it_was_when_the_test_began(suite: pytest
 SEEN = """
 import httpx
 import pytest
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 charged, marked = [], set()
 
@@ -1369,7 +1369,7 @@ def test_a_plain_function_is_killed_right_after_what_it_is_seen_to_do(suite: pyt
 STORED = """
 import shutil
 import sqlite3
-from harness import JobResult
+from job_harness import JobResult
 
 def test_file(job_harness, tmp_path):
     def write(job):

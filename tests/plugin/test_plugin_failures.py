@@ -6,11 +6,11 @@ from traceback import FrameSummary
 
 import pytest
 
-import harness.adapters.reference
-import harness.processors
-import harness.report.screen  # noqa: F401 - loaded once: an inner run forgets what it loads itself
-from harness.failure_section import raised_section
-from harness.processors.running import RaisedError
+import job_harness.engines.reference
+import job_harness.report.screen
+import job_harness.subjects.processors  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+from job_harness.doors.pytest.failure_section import raised_section
+from job_harness.subjects.processors.running import RaisedError
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -103,7 +103,7 @@ def test_a_fixture_that_returns_no_list_of_invariants_is_told_what_to_return(
     shown = failing(
         pytester,
         f"""
-from harness import at_most_once
+from job_harness import at_most_once
 
 @pytest.fixture
 def job_invariants():
@@ -153,7 +153,7 @@ def test_explain_says_nothing_of_a_test_without_jobs(pytester: pytest.Pytester) 
 
 def test_a_test_that_fails_leaves_its_picture_and_one_that_passes_none(pytester: pytest.Pytester) -> None:
     source = """
-from harness import JobResult
+from job_harness import JobResult
 
 async def down(job):
     return JobResult(success=False, error="503 <script>")
@@ -237,7 +237,7 @@ def test_a_test_that_is_run_again_is_judged_again(pytester: pytest.Pytester) -> 
     shown = failing(
         pytester,
         """
-from harness import JobResult
+from job_harness import JobResult
 
 runs = []
 

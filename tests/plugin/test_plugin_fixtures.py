@@ -8,15 +8,15 @@ from pathlib import Path
 import psycopg  # noqa: F401 - loaded once, as below
 import pytest
 
-import harness.adapters.memory
-import harness.adapters.reference
-import harness.collection
-import harness.processors
-import harness.processors.job_clock
-import harness.report.case
-import harness.report.screen
-import harness.run.play
-import harness.scenario.reader  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+import job_harness.core.run.play
+import job_harness.core.scenario.reader
+import job_harness.doors.pytest.collection
+import job_harness.engines.memory
+import job_harness.engines.reference
+import job_harness.report.case
+import job_harness.report.screen
+import job_harness.subjects.processors
+import job_harness.subjects.processors.job_clock  # noqa: F401 - loaded once: an inner run forgets what it loads itself
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -26,7 +26,7 @@ filterwarnings = error
 HEADER = """
 import asyncio
 import pytest
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 async def fail(job):
     return JobResult(success=False, error="no luck")
@@ -227,7 +227,7 @@ def test_an_invariant_of_a_tool_that_the_test_has_not_is_not_judged_and_strictly
     suite.makepyfile(
         HEADER
         + """
-from harness import exactly_once
+from job_harness import exactly_once
 
 @pytest.fixture
 def job_invariants():
@@ -417,7 +417,7 @@ def test_job_queue_is_a_queue_of_each_engine_on_the_test_clock(suite: pytest.Pyt
     result = run(
         suite,
         """
-from harness.port import JobRequest
+from job_harness.core.port import JobRequest
 
 def test_it(job_queue, job_clock):
     assert job_queue.enqueue(JobRequest("a", start_after=60_000_000)).done
@@ -577,7 +577,7 @@ def test_invariants_of_the_users_own_judge_every_test(suite: pytest.Pytester) ->
     result = run(
         suite,
         """
-from harness.processors import at_most_once, effect
+from job_harness.subjects.processors import at_most_once, effect
 
 @pytest.fixture
 def job_invariants():

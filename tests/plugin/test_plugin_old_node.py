@@ -6,12 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable, ProgramMissing
-from harness.failure_section import errors_without_traceback
-from harness.pytest_plugin import _give_up, pytest_runtest_call
+from job_harness.doors.pytest.failure_section import errors_without_traceback
+from job_harness.doors.pytest.plugin import _give_up, pytest_runtest_call
+from job_harness.errors import EnvironmentUnavailable, ProgramMissing
 
 TEST = """
-from harness.processors import ProcessorContract
+from job_harness.subjects.processors import ProcessorContract
 
 
 def test_registers(job_harness):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from harness.errors import EnvironmentUnavailable
-from harness.processors.pgboss import work_process
 from tests.contract.node_at_hand import missing_node
+
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.subjects.processors.pgboss import work_process
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.long]
 
@@ -24,7 +24,7 @@ from datetime import timedelta
 
 import pytest
 
-from harness.processors import JobResult, NonRetryableError, effect
+from job_harness.subjects.processors import JobResult, NonRetryableError, effect
 
 
 @pytest.mark.job_settings(max_attempts=4, retry_delay="12h", retry_delay_max="10d")
@@ -185,7 +185,7 @@ export const mail = async (job: { input: { to: string }; attempts: number }) => 
 EXPLORED = """
 import asyncio
 import pytest
-from harness.processors import JobResult, effect
+from job_harness.subjects.processors import JobResult, effect
 
 paid = []
 
@@ -256,7 +256,7 @@ def test_the_same_tests_are_green_and_red_as_each_engine_is(pytester: pytest.Pyt
     ran.stdout.fnmatch_lines(["concurrent_execution: Two workers run the same job at once."])
     ran.stdout.fnmatch_lines(
         [
-            "E   harness.errors.UsageError: pg-boss 10.4.2 cannot do deliver_twice: *",
+            "E   job_harness.errors.UsageError: pg-boss 10.4.2 cannot do deliver_twice: *",
             "E     Let the processor outlast its lease, *, or run this test on --job-engine=memory.",
         ]
     )

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-import harness.adapters.memory
-import harness.adapters.reference
-import harness.collection
-import harness.processors
-import harness.processors.job_clock
-import harness.report.case
-import harness.report.screen
-import harness.run.play
-import harness.scenario.reader
-from harness.cli import main
-from harness.port import Contract
+import job_harness.core.run.play
+import job_harness.core.scenario.reader
+import job_harness.doors.pytest.collection
+import job_harness.engines.memory
+import job_harness.engines.reference
+import job_harness.report.case
+import job_harness.report.screen
+import job_harness.subjects.processors
+import job_harness.subjects.processors.job_clock
+from job_harness.core.port import Contract
+from job_harness.doors.cli import main
 
 INI = """[pytest]
 addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
@@ -60,7 +60,7 @@ def test_a_documented_difference_has_one_verdict_on_the_command_line_and_under_p
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     contract = Contract(differences={"crashes/crash": "its manual, page 3"})
-    monkeypatch.setattr(harness.adapters.memory.MemoryEngine, "contract", contract, raising=False)
+    monkeypatch.setattr(job_harness.engines.memory.MemoryEngine, "contract", contract, raising=False)
     write(suite, "scenarios/crashes/crash.yaml", FAILING)
     assert main(["run", "scenarios", "--engine", "memory"]) == 0
     result = suite.runpytest_inprocess("-v", "-rs")
@@ -144,7 +144,7 @@ def test_scenarios_and_fixtures_work_under_xdist(suite: pytest.Pytester) -> None
     suite.makepyfile(
         """
 import pytest
-from harness.processors import JobResult
+from job_harness.subjects.processors import JobResult
 
 @pytest.mark.parametrize("n", range(3))
 def test_it(job_harness, n):

@@ -15,7 +15,7 @@ HEAVY = (
     "rich",
     "freezegun",
     "asyncio.base_events",
-    "reference_impl",
+    "job_harness_reference",
 )
 SHOW = """
 import sys
@@ -23,10 +23,19 @@ import pytest
 
 class Look:
     def pytest_unconfigure(self):
-        print("loaded", *sorted(name for name in sys.modules if name.startswith(("harness", *{heavy!r}))))
+        print("loaded", *sorted(name for name in sys.modules if name.startswith(("job_harness", *{heavy!r}))))
 
 sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *sys.argv[1:]], plugins=[Look()]))
 """
+
+ROOMS = [
+    "job_harness",
+    "job_harness.core",
+    "job_harness.core.yaml_files",
+    "job_harness.doors",
+    "job_harness.doors.pytest",
+]
+"""Packages on the way to the plugin, and what knows how YAML files end."""
 
 
 def loaded(folder: Path, *arguments: str) -> list[str]:
@@ -48,13 +57,18 @@ def loaded(folder: Path, *arguments: str) -> list[str]:
 
 def test_an_unused_plugin_imports_nothing_heavy(tmp_path: Path) -> None:
     names = loaded(tmp_path, "-p", "job_harness")
-    assert names == ["harness", "harness.pytest_plugin", "harness.yaml_files"]
+    assert names == [*ROOMS, "job_harness.doors.pytest.plugin"]
 
 
 def test_looking_at_other_tools_yaml_imports_nothing_heavy(tmp_path: Path) -> None:
     (tmp_path / "docker-compose.yaml").write_text("services: {}\n")
     names = loaded(tmp_path, "-p", "job_harness")
-    assert names == ["harness", "harness.collection", "harness.errors", "harness.pytest_plugin", "harness.yaml_files"]
+    assert names == [
+        *ROOMS,
+        "job_harness.doors.pytest.collection",
+        "job_harness.doors.pytest.plugin",
+        "job_harness.errors",
+    ]
 
 
 def test_a_disabled_plugin_is_not_even_imported(tmp_path: Path) -> None:

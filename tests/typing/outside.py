@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_type
 
-from harness import (
+from job_harness import (
     DONE,
     AnomalyKind,
     Capabilities,

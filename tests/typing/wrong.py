@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness import JobResult, Settings, no_such_name
+from job_harness import JobResult, Settings, no_such_name
 
 JobResult(success="yes")
 Settings(max_attempts="many")

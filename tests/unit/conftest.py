@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture
 def few_fresh_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Confirm a fix by a few runs: hundreds are nearly all that a search costs which finds something at once."""
-    monkeypatch.setattr("harness.explore.counterfactual.RUNS", 6)
+    monkeypatch.setattr("job_harness.search.counterfactual.RUNS", 6)

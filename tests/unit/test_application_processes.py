@@ -10,17 +10,17 @@ from typing import Any
 
 import pytest
 
-from harness.application import ApplicationEngine, Stage, poll, sleep, step
-from harness.errors import UsageError
-from harness.history.event import Fault, Observed
-from harness.model.duration import MINUTE, SECOND
-from harness.model.job import JobView
-from harness.model.settings import Settings
-from harness.run.session import Limits, Session
-from harness.run.verdict import Run
-from harness.scenario.job_plan import Ending, JobPlan, Span
-from harness.scenario.scenario import RESTART_AFTER, Scenario
-from harness.sim.choices import Deviation
+from job_harness.core.history.event import Fault, Observed
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.job import JobView
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.session import Limits, Session
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
+from job_harness.core.scenario.scenario import RESTART_AFTER, Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.errors import UsageError
+from job_harness.subjects.applications import ApplicationEngine, Stage, poll, sleep, step
 
 Process = Callable[[Stage], Any]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.application import TwoTables
-from harness.model.duration import MINUTE, SECOND
-from harness.model.lifecycle import QueueState, Status
-from harness.model.settings import Settings
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model.settings import Settings
+from job_harness.subjects.applications import TwoTables
 
 SETTINGS = Settings(lease=10 * MINUTE, max_attempts=2, retry_backoff=False, retry_delay=5 * SECOND)
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.as_scenario import SoughtScenario, TestScript, write_found
-from harness.scenario.job_plan import JobPlan, ProcessorPlan
-from harness.sim.choices import Deviation
+from job_harness.core.scenario.job_plan import JobPlan, ProcessorPlan
+from job_harness.core.sim.choices import Deviation
+from job_harness.search.as_scenario import SoughtScenario, TestScript, write_found
 
 HANGS = """
 import pathlib, subprocess
@@ -60,7 +60,7 @@ def alive(pid: int) -> bool:
 REACHES_OUT = """
 import os, psycopg, socket, sqlite3, subprocess
 from contextlib import suppress
-from harness.processors.shut_off import ReachedOutside, shut_off
+from job_harness.subjects.processors.shut_off import ReachedOutside, shut_off
 tried = shut_off()
 sqlite3.connect(":memory:"), open(os.devnull, "w"), open(os.__file__)
 for act in (

@@ -12,7 +12,20 @@ from typing import Any
 import jsonschema
 import pytest
 
-from harness.audit.database import (
+from job_harness.core.history.event import Call, Effect, Event, Observed, Phase, Return
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.history.outcome import Outcome
+from job_harness.core.model.duration import HOUR, MINUTE, SECOND
+from job_harness.core.model.job import JobView
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.port import JobRequest
+from job_harness.core.run.verdict import Verdict
+from job_harness.doors.cli import main
+from job_harness.doors.cli.job_tables import described
+from job_harness.errors import UsageError
+from job_harness.report.json_report import schema
+from job_harness.report.screen import moment
+from job_harness.review.audit.database import (
     _OF_CHANGES,
     _OF_ROWS,
     SHOWN_BY_LOG,
@@ -24,22 +37,9 @@ from harness.audit.database import (
     life_of,
     rows_evidence,
 )
-from harness.audit.evidence import NEVER, Chronicle, Evidence, blank
-from harness.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
-from harness.audit.judging import STOPPED, Audit, Auditor
-from harness.cli import main
-from harness.cli.job_tables import described
-from harness.errors import UsageError
-from harness.history.event import Call, Effect, Event, Observed, Phase, Return
-from harness.history.jsonl import dump_history
-from harness.history.outcome import Outcome
-from harness.model.duration import HOUR, MINUTE, SECOND
-from harness.model.job import JobView
-from harness.model.lifecycle import Status
-from harness.port import JobRequest
-from harness.report.json_report import schema
-from harness.report.screen import moment
-from harness.run.verdict import Verdict
+from job_harness.review.audit.evidence import NEVER, Chronicle, Evidence, blank
+from job_harness.review.audit.job_table import DescribedTable, Reading, job_table, known_tables, read_table
+from job_harness.review.audit.judging import STOPPED, Audit, Auditor
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "examples/queues/mail.sql"
@@ -176,7 +176,7 @@ def test_a_waiting_job_is_passed_over_only_where_later_ones_were_claimed() -> No
 
 
 def test_an_audit_that_finds_too_much_says_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.audit.judging.MOST_ANOMALIES", 1)
+    monkeypatch.setattr("job_harness.review.audit.judging.MOST_ANOMALIES", 1)
     early = [RUNS._replace(id=job, start_after=T + HOUR) for job in "bc"]
     chronicle = Chronicle()
     events = [event for each in early for event in chronicle.change(T, "w", each._replace(status=Status.PENDING), each)]
@@ -598,7 +598,7 @@ def test_a_file_that_is_no_otlp_is_told_with_its_line(
 def test_what_has_no_screen_has_its_first_job_and_the_command_for_its_story(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("harness.cli.audit_command.SCREENS", 0)
+    monkeypatch.setattr("job_harness.doors.cli.audit_command.SCREENS", 0)
     audited(tmp_path, span("a", 0, 10), span("a", 5, 12, worker="w2"))
     shown = capsys.readouterr().out
     assert "FAIL  1 job: concurrent_execution: Two workers run the same job at once.\n" in shown

@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.calendars import ORIGIN, calendar_problem, following_slot
-from harness.model.duration import DAY
-from harness.port import JobRequest, Missed, Schedule
-from harness.run.session import Session
-from harness.scenario.document import ScenarioError
-from harness.scenario.reader import read_scenario_text
+from job_harness.core.calendars import ORIGIN, calendar_problem, following_slot
+from job_harness.core.model.duration import DAY
+from job_harness.core.port import JobRequest, Missed, Schedule
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.document import ScenarioError
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.engines.memory import MemoryEngine
 
 
 def slots(text: str, zone: str, *, since: str, count: int) -> list[str]:

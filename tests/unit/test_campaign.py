@@ -9,29 +9,29 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.audit.evidence import blank
-from harness.cli.campaign_screen import level_lines
-from harness.errors import ExitCode, UsageError
-from harness.explore.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
-from harness.explore.finding import Campaign, first_difference
-from harness.explore.sampling import Sampler, run_seed
-from harness.explore.watchdog import StepHung, StepWatchdog
-from harness.explore.workload import drawable
-from harness.history.event import Event, Fault, Observed, Return
-from harness.history.jsonl import dump_history, without_reason
-from harness.history.outcome import Outcome, OutcomeKind
-from harness.interruption import Terminated
-from harness.invariants import ANOMALIES, Guarantee
-from harness.invariants.catalogue import WHOLE, level
-from harness.mistakes import CATALOGUE
-from harness.model.job import JobView, Json
-from harness.model.lifecycle import Status
-from harness.port import Capabilities, Claim, JobRequest
-from harness.run.session import Limits
-from harness.run.verdict import Verdict
-from harness.scenario.job_plan import Ending
-from harness.sim.request import Point
+from job_harness.core.history.event import Event, Fault, Observed, Return
+from job_harness.core.history.jsonl import dump_history, without_reason
+from job_harness.core.history.outcome import Outcome, OutcomeKind
+from job_harness.core.interruption import Terminated
+from job_harness.core.invariants import ANOMALIES, Guarantee
+from job_harness.core.invariants.catalogue import WHOLE, level
+from job_harness.core.model.job import JobView, Json
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.port import Capabilities, Claim, JobRequest
+from job_harness.core.run.session import Limits
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.job_plan import Ending
+from job_harness.core.sim.request import Point
+from job_harness.doors.cli.campaign_screen import level_lines
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.errors import ExitCode, UsageError
+from job_harness.review.audit.evidence import blank
+from job_harness.search.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
+from job_harness.search.finding import Campaign, first_difference
+from job_harness.search.sampling import Sampler, run_seed
+from job_harness.search.watchdog import StepHung, StepWatchdog
+from job_harness.search.workload import drawable
+from job_harness.search.wrong_queues import CATALOGUE
 
 
 def campaign(queue: type[MemoryQueue] = MemoryQueue, *, runs: int = 120, **how: Any) -> Campaign:
@@ -211,8 +211,8 @@ def test_a_verb_that_hangs_is_named_and_ends_the_campaign() -> None:
 
 HANGS_FOR_GOOD = """
 import signal, time
-from harness.explore.watchdog import StepWatchdog
-from harness.printable import printable_streams
+from job_harness.search.watchdog import StepWatchdog
+from job_harness.core.printable import printable_streams
 with printable_streams(), StepWatchdog(0.05):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     time.sleep(20)

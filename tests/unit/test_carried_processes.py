@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 
-from harness.model.duration import MINUTE, SECOND
-from harness.sim.actor import Actor, State
-from harness.sim.carrier import CarriedProcess, LoopCarrier
-from harness.sim.choices import Boring, Choices, Deviation, Replay
-from harness.sim.kernel import Kernel
-from harness.sim.lifetime import Lifetime
-from harness.sim.loop import VirtualLoop
-from harness.sim.request import Point, Poll, Sleep, VerbCall
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.sim.actor import Actor, State
+from job_harness.core.sim.carrier import CarriedProcess, LoopCarrier
+from job_harness.core.sim.choices import Boring, Choices, Deviation, Replay
+from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim.lifetime import Lifetime
+from job_harness.core.sim.loop import VirtualLoop
+from job_harness.core.sim.request import Point, Poll, Sleep, VerbCall
 
 Task = Callable[["Stage", CarriedProcess], Coroutine[Any, Any, None]]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.sim.choices import Boring, Choices, Deviation, Option, Replay, Uniform
+from job_harness.core.sim.choices import Boring, Choices, Deviation, Option, Replay, Uniform
 
 OFFERED = (Option("crash", "crash"), Option("pause", "pause"))
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import jsonschema
 import pytest
-
-from harness.cli import main
-from harness.lint.catalogue import CATALOGUE
-from harness.report.json_report import schema
 from tests.unit.guide_repository import GUIDE, REPAIRED, write
 from tests.unit.sarif_schema import SARIF
+
+from job_harness.doors.cli import main
+from job_harness.report.json_report import schema
+from job_harness.review.check.catalogue import CATALOGUE
 
 
 @pytest.fixture

@@ -11,15 +11,15 @@ from typing import Any
 import jsonschema
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.cli import Terminated, main
-from harness.exhaust.search import Explorer
-from harness.model.duration import MINUTE, SECOND
-from harness.model.settings import Settings
-from harness.report.json_report import schema
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.doors.cli import Terminated, main
+from job_harness.engines.memory import MemoryEngine
+from job_harness.report.json_report import schema
+from job_harness.search.scope.search import Explorer
 
 ODD = """
-from harness.adapters.memory import MemoryQueue
+from job_harness.engines.memory import MemoryQueue
 
 class Restores(MemoryQueue):
     def restore(self, state):

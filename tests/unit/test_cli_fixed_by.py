@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from job_harness.doors.cli import main
 
 SCENARIO = """format: 1
 title: Maintenance frees a job that still runs

@@ -13,16 +13,16 @@ from typing import Any
 import jsonschema
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.cli import main
-from harness.cli.output import OutputFile
-from harness.cli.run_command import scenario_files
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.history.jsonl import load_history
-from harness.port import Capabilities
-from harness.report.json_report import schema
-from harness.report.screen import replay_command
-from harness.wiring import Engines, engine_names, named, open_engine
+from job_harness.core.history.jsonl import load_history
+from job_harness.core.port import Capabilities
+from job_harness.doors.cli import main
+from job_harness.doors.cli.output import OutputFile
+from job_harness.doors.cli.run_command import scenario_files
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.report.json_report import schema
+from job_harness.report.screen import replay_command
+from job_harness.search.targets import Engines, engine_names, named, open_engine
 
 GOOD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: COMPLETED}}\n"
 BAD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n"
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def engine_that(monkeypatch: pytest.MonkeyPatch, opens: Callable[[], Any]) -> None:
-    monkeypatch.setattr("harness.wiring._factory", lambda name: opens)
+    monkeypatch.setattr("job_harness.search.targets._factory", lambda name: opens)
 
 
 def test_all_scenarios_below_the_default_folder_are_run(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,7 +113,7 @@ def test_a_machine_without_the_engine_is_exit_code_4_and_the_others_count(
     def opens() -> MemoryEngine:
         raise EnvironmentUnavailable("no PostgreSQL here", hint="Give a DSN.")
 
-    monkeypatch.setattr("harness.wiring._factory", lambda name: MemoryEngine if name == "memory" else opens)
+    monkeypatch.setattr("job_harness.search.targets._factory", lambda name: MemoryEngine if name == "memory" else opens)
     assert main(["run", "--engine", "memory,postgres", "--json", "out.json"]) == 4
     assert "no PostgreSQL here" in capsys.readouterr().out
     report = json.loads((folder / "out.json").read_text())
@@ -401,7 +401,7 @@ class Released(MemoryEngine):
 
 def test_a_release_that_was_not_asked_for_by_its_whole_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"pgqueuer@1": "pgqueuer@1.6.0", "pgqueuer@1.5.0": "pgqueuer@1.5.0", "memory": "memory"}
-    monkeypatch.setattr("harness.wiring.open_engine", lambda name: Released(names[name]))
+    monkeypatch.setattr("job_harness.search.targets.open_engine", lambda name: Released(names[name]))
     with Engines() as engines:
         for name in names:
             engines.get(name)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from harness.explore.sampling import Sampler, run_seed
-from harness.faults import FaultPlan
-from harness.history.event import Fault, Phase
-from harness.invariants.clocks import RecordedStoreClock
-from harness.mistakes import CATALOGUE
-from harness.model.duration import MINUTE, SECOND
-from harness.run.session import Session
-from harness.sim.choices import Uniform
-from harness.sim.clock import STORE, Clocks
+from job_harness.core.faults import FaultPlan
+from job_harness.core.history.event import Fault, Phase
+from job_harness.core.invariants.clocks import RecordedStoreClock
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.run.session import Session
+from job_harness.core.sim.choices import Uniform
+from job_harness.core.sim.clock import STORE, Clocks
+from job_harness.search.sampling import Sampler, run_seed
+from job_harness.search.wrong_queues import CATALOGUE
 
 
 def test_a_clock_drifts_to_its_offset_and_stays_there() -> None:

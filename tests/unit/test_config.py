@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 from pydantic import ValidationError
 
-from reference_impl.config import Config, load_config
-from reference_impl.errors import ConfigurationError
+from job_harness_reference.config import Config, load_config
+from job_harness_reference.errors import ConfigurationError
 
 
 def refusal(**environ: str) -> str:

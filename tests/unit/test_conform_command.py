@@ -7,10 +7,10 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-
-from harness.cli import main
-from harness.report.json_report import schema
 from tests.docs import pages
+
+from job_harness.doors.cli import main
+from job_harness.report.json_report import schema
 
 PAGE = pages.ROOT / "docs/write_an_adapter.md"
 QUEUE = next(block.text for block in pages.blocks(PAGE) if block.file == "my_queue.py")

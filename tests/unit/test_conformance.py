@@ -7,22 +7,22 @@ from typing import ClassVar
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.adapters.reference import open_engine
-from harness.cli.conform_command import detail, matrix, table
-from harness.conformance import Conformance, Level, conform, engine_of
-from harness.conformance.judge import Mark, cases
-from harness.errors import ExitCode, UsageError
-from harness.history.outcome import DONE, Outcome
-from harness.mistakes import CATALOGUE
-from harness.port import AdaptedEngine, Capabilities, Claim, Contract, Known
+from job_harness.core.history.outcome import DONE, Outcome
+from job_harness.core.port import AdaptedEngine, Capabilities, Claim, Contract, Known
+from job_harness.doors.cli.conform_command import detail, matrix, table
+from job_harness.doors.pytest.conformance import engine_of
+from job_harness.engines.conformance.judge import Conformance, Level, Mark, cases, conform
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.reference import open_engine
+from job_harness.errors import ExitCode, UsageError
+from job_harness.search.wrong_queues import CATALOGUE
 
 
 def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
     themes = [theme for level in Level for theme in level.themes]
     assert len(themes) == len(set(themes))
     there = {case.name for case in cases()}
-    from harness.conformance import judge
+    from job_harness.engines.conformance import judge
 
     root = next(place for place in judge.PLACES if place.is_dir())
     about_no_queue = ("found", "applications")

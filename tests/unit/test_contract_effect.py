@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from harness.history import Effect, History, SideEffect
-from harness.history.event import RUN_EVENTS
-from harness.history.jsonl import dump_history, load_history
+from job_harness.core.history import Effect, History, SideEffect
+from job_harness.core.history.event import RUN_EVENTS
+from job_harness.core.history.jsonl import dump_history, load_history
 
 PAGE = (Path(__file__).parents[2] / "docs/contracts/effect.md").read_text(encoding="utf-8")
 CHARGED = Effect(3_000_000, "w1", "a", 1, 1, "charged", {"order": 7}, "order-7", True)

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.cli import main
-from harness.errors import UsageError
-from harness.model.duration import MINUTE
-from harness.scenario.reader import read_scenario
-from harness.scenario.replay_token import _COMMON, LARGEST, VERSION, ReplayToken, decode, encode, target_of
-from harness.sim.choices import Deviation
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.replay_token import _COMMON, LARGEST, VERSION, ReplayToken, decode, encode, target_of
+from job_harness.core.sim.choices import Deviation
+from job_harness.doors.cli import main
+from job_harness.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/contracts/replay_token.md").read_text(encoding="utf-8")

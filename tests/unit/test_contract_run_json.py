@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from harness.cli import main
-from harness.history.event import Effect, Fault, History, Observed
-from harness.model.job import JobView
-from harness.model.lifecycle import QueueState, Status
-from harness.report.json_report import MOST_EVENTS, run_data, schema
-from harness.run.verdict import Run
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
+from job_harness.core.history.event import Effect, Fault, History, Observed
+from job_harness.core.model.job import JobView
+from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.doors.cli import main
+from job_harness.report.json_report import MOST_EVENTS, run_data, schema
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/contracts/run_json.md").read_text(encoding="utf-8")

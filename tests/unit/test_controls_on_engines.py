@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.cases import CaseRunner, tasks
-from harness.cli.run_command import scenario_files
-from harness.errors import ExitCode
-from harness.report.case import exit_code_of
-from harness.scenario.document import ScenarioError
-from harness.scenario.reader import controlled, read_scenario
-from harness.scenario.scenario import Control, Scenario
-from harness.scenario.writer import write_scenario
-from harness.wiring import Engines, NotApplicable, engine_name
+from job_harness.core.scenario.document import ScenarioError
+from job_harness.core.scenario.reader import controlled, read_scenario
+from job_harness.core.scenario.scenario import Control, Scenario
+from job_harness.core.scenario.writer import write_scenario
+from job_harness.doors.cli.run_command import scenario_files
+from job_harness.errors import ExitCode
+from job_harness.report.case import exit_code_of
+from job_harness.search.cases import CaseRunner, tasks
+from job_harness.search.targets import Engines, NotApplicable, engine_name
 
 TEXT = """\
 format: 1

@@ -6,18 +6,18 @@ from dataclasses import replace
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.counterfactual import Counterfactual, explained, repairs, under
-from harness.explore.sampling import Sampler
-from harness.mistakes import CATALOGUE
-from harness.model.duration import MINUTE
-from harness.model.settings import Settings
-from harness.report.screen import first_screen, screen_text
-from harness.run.verdict import Run, Trial, fix_line
-from harness.scenario.job_plan import JobPlan, Span
-from harness.scenario.scenario import Scenario
-from harness.wiring import Engines
-from harness.wiring import explained as explained_on
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.verdict import Run, Trial, fix_line
+from job_harness.core.scenario.job_plan import JobPlan, Span
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.report.screen import first_screen, screen_text
+from job_harness.search.counterfactual import Counterfactual, explained, repairs, under
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import Engines
+from job_harness.search.targets import explained as explained_on
+from job_harness.search.wrong_queues import CATALOGUE
 
 LATE = Trial("late", "setting", False, False, tried=False)
 BATCH = Settings(batch_size=5, lease=10 * MINUTE)

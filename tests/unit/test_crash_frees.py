@@ -13,11 +13,11 @@ from typing import Any
 import httpx
 import pytest
 
-from harness.processors import JobHarness, JobResult, effect
-from harness.processors.contract import CheckOutcome, ContractRun
-from harness.sim import possessions
-from harness.sim.lifetime import Lifetime
-from harness.sim.loop import VirtualLoop
+from job_harness.core.sim import possessions
+from job_harness.core.sim.lifetime import Lifetime
+from job_harness.core.sim.loop import VirtualLoop
+from job_harness.subjects.processors import JobHarness, JobResult, effect
+from job_harness.subjects.processors.contract import CheckOutcome, ContractRun
 
 DONE = JobResult(success=True)
 SHARED: dict[str, Any] = {}

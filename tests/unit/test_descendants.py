@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from harness.foreign.peer import children_of, descendants_of, end_tree
+from job_harness.worlds.peers.peer import children_of, descendants_of, end_tree
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a process has started")

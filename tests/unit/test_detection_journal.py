@@ -16,9 +16,9 @@ from detection.coverage import TOUCHES, expected
 from detection.journal import Journal, Question
 from detection.measure import Quiet, quiet
 
-from harness.adapters.memory import MemoryQueue
-from harness.mistakes import CATALOGUE as MISTAKES
-from harness.mistakes import BlindSpot
+from job_harness.engines.memory import MemoryQueue
+from job_harness.search.wrong_queues import CATALOGUE as MISTAKES
+from job_harness.search.wrong_queues import BlindSpot
 
 ASKED: list[int] = []
 

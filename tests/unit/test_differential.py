@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from harness.adapters.memory import MemoryEngine
-from harness.errors import ExitCode
-from harness.port import Contract, Known
-from harness.report.case import Case, exit_code_of
-from harness.report.summary import side_by_side, summary
-from harness.run.play import explanation, play
-from harness.scenario.reader import read_scenario
-from harness.wiring import open_engine
+from job_harness.core.port import Contract, Known
+from job_harness.core.run.play import explanation, play
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import ExitCode
+from job_harness.report.case import Case, exit_code_of
+from job_harness.report.summary import side_by_side, summary
+from job_harness.search.targets import open_engine
 
 LATE = Path(__file__).parents[2] / "scenarios" / "zombies" / "late_complete.yaml"
 

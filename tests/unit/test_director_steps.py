@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.history.event import Effect, Fault, Return
-from harness.model.duration import MINUTE, SECOND
-from harness.report.screen import first_screen, screen_text
-from harness.run.play import play
-from harness.run.session import Session
-from harness.run.verdict import Run
-from harness.scenario.reader import read_scenario_text
+from job_harness.core.history.event import Effect, Fault, Return
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.run.play import play
+from job_harness.core.run.session import Session
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.engines.memory import MemoryEngine
+from job_harness.report.screen import first_screen, screen_text
 
 
 def run(text: str) -> Run:
@@ -103,7 +103,7 @@ def test_a_tape_is_played_again_while_a_database_wakes_its_waiting_sessions_in_a
                 self.kernel.surprises.append(other_orders.pop())
             return super().run()
 
-    monkeypatch.setattr("harness.run.play.Session", Waking)
+    monkeypatch.setattr("job_harness.core.run.play.Session", Waking)
     scenario = read_scenario_text("format: 1\njobs: {a: {}}\ntape: [{at: w1 claim, do: crash}]\n")
     other_orders += ["lock of w1"] * 2
     assert (play(scenario, engine=MemoryEngine()).uncovered, other_orders) == ((), [])

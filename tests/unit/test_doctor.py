@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from harness import postgres, wiring
-from harness.cli import doctor_command, main
-from harness.extras import install
-from harness.postgres import provider
-from harness.postgres.provider import Prospect
+from job_harness.doors.cli import doctor_command, main
+from job_harness.extras import install
+from job_harness.search import targets as wiring
+from job_harness.worlds import postgres
+from job_harness.worlds.postgres import provider
+from job_harness.worlds.postgres.provider import Prospect
 
 
 @pytest.fixture

@@ -6,32 +6,32 @@ from dataclasses import replace
 
 import pytest
 
-from harness.adapters.bullmq.queue import contract as bullmq_contract
-from harness.adapters.celery import CONTRACT as CELERY
-from harness.adapters.chancy import CONTRACT as CHANCY
-from harness.adapters.chancy import release as chancy_release
-from harness.adapters.django_tasks import CONTRACT as DJANGO_TASKS
-from harness.adapters.dramatiq import CONTRACT as DRAMATIQ
-from harness.adapters.foreign_queue import Opened
-from harness.adapters.graphile import CONTRACT as GRAPHILE
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.adapters.pgboss.contract import POLICIES, contract_of
-from harness.adapters.pgqueuer import CONTRACT as PGQUEUER
-from harness.adapters.procrastinate import CONTRACT as PROCRASTINATE
-from harness.adapters.procrastinate import SESSIONS_CONTRACT
-from harness.cli.search import print_unjudged, refuse_blindness
-from harness.conformance.judge import cases
-from harness.errors import NothingToJudge
-from harness.invariants import ANOMALIES
-from harness.mistakes import CATALOGUE
-from harness.model.duration import SECOND
-from harness.model.lifecycle import Status
-from harness.model.settings import Settings
-from harness.port import Claim, Contract, Documented
-from harness.run.session import Session
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation
+from job_harness.core.invariants import ANOMALIES
+from job_harness.core.model.duration import SECOND
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Claim, Contract, Documented
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.doors.cli.search import print_unjudged, refuse_blindness
+from job_harness.engines.bullmq.queue import contract as bullmq_contract
+from job_harness.engines.celery import CONTRACT as CELERY
+from job_harness.engines.chancy import CONTRACT as CHANCY
+from job_harness.engines.chancy import release as chancy_release
+from job_harness.engines.conformance.judge import cases
+from job_harness.engines.django_tasks import CONTRACT as DJANGO_TASKS
+from job_harness.engines.dramatiq import CONTRACT as DRAMATIQ
+from job_harness.engines.foreign_queue import Opened
+from job_harness.engines.graphile import CONTRACT as GRAPHILE
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.pgboss.contract import POLICIES, contract_of
+from job_harness.engines.pgqueuer import CONTRACT as PGQUEUER
+from job_harness.engines.procrastinate import CONTRACT as PROCRASTINATE
+from job_harness.engines.procrastinate import SESSIONS_CONTRACT
+from job_harness.errors import NothingToJudge
+from job_harness.search.wrong_queues import CATALOGUE
 
 CONTRACTS = {
     "bullmq": bullmq_contract({}),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.duration import DAY, HOUR, LONGEST, MINUTE, SECOND, format_duration, parse_duration
+from job_harness.core.model.duration import DAY, HOUR, LONGEST, MINUTE, SECOND, format_duration, parse_duration
 
 
 @given(st.integers(0, LONGEST))

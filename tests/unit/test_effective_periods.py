@@ -6,17 +6,17 @@ from dataclasses import replace
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.adapters.pgboss.node.release import period_of
-from harness.history.event import Call, Return
-from harness.history.outcome import OutcomeKind
-from harness.mistakes import CATALOGUE
-from harness.model.duration import HOUR, MINUTE, SECOND, Duration
-from harness.model.settings import Settings
-from harness.port import Contract
-from harness.run.session import Session
-from harness.scenario.job_plan import JobPlan, Span
-from harness.scenario.scenario import Scenario
+from job_harness.core.history.event import Call, Return
+from job_harness.core.history.outcome import OutcomeKind
+from job_harness.core.model.duration import HOUR, MINUTE, SECOND, Duration
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Contract
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.job_plan import JobPlan, Span
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.engines.pgboss.node.release import period_of
+from job_harness.search.wrong_queues import CATALOGUE
 
 SCENARIO = Scenario(
     settings=Settings(),

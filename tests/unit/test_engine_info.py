@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.errors import UsageError
-from harness.model.settings import Settings
-from harness.port import Capabilities, Contract, EngineInfo, OwnUpkeep, Sessions, as_engine
-from harness.wiring import Engines
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Capabilities, Contract, EngineInfo, OwnUpkeep, Sessions, as_engine
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.search.targets import Engines
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/contracts/engine_info.md"
@@ -80,7 +80,7 @@ def test_the_example_on_the_page_is_an_engine() -> None:
 
 def test_the_page_names_every_attribute_that_engines_of_before_are_read_by() -> None:
     told = PAGE.read_text(encoding="utf-8").split("## Engines written before")[1]
-    from harness.port import _PLAIN
+    from job_harness.core.port import _PLAIN
 
     assert {name for name in re.findall(r"`(\w+)`", told) if name in {item.name for item in fields(EngineInfo)}} == {
         *_PLAIN,
@@ -139,7 +139,7 @@ def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
             super().__init__()
             self.info = replace(self.info, provenance=lambda: str(1 // 0))
 
-    monkeypatch.setattr("harness.wiring._factory", lambda name: Lost)
+    monkeypatch.setattr("job_harness.search.targets._factory", lambda name: Lost)
     with Engines() as engines:
         engines.get("memory")
         (told,) = engines.provenances()
@@ -201,8 +201,8 @@ DECLARED = {item.name for item in fields(EngineInfo)} | {
     name for kind in (Sessions, OwnUpkeep) for name in vars(kind) if not name.startswith("_")
 }
 READS_DECLARED = {
-    "harness/port.py": "adapts engines written before there was EngineInfo",
-    "harness/application/": "makes the EngineInfo of a user's own application or class of queues",
+    "harness/job_harness/core/port.py": "adapts engines written before there was EngineInfo",
+    "harness/job_harness/subjects/applications/": "makes the EngineInfo of a user's own application or class of queues",
 }
 """Where a name that EngineInfo declares may be asked for, and why."""
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.errors import UsageError
+from job_harness.doors.cli import main
+from job_harness.errors import UsageError
 
 SCENARIO = "format: 1\ntitle: One\n{what}\njobs:\n  a: {{}}\nexpect:\n  a: {{status: COMPLETED}}\n{controls}\n"
 ENDLESS = "x" * 5000
@@ -37,7 +37,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_is_not_there_is_told_with_its_line(
     folder: Path, what: str, controls: str, told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / "ok.py").write_text("from harness.adapters.memory import MemoryEngine as make\n")
+    (folder / "ok.py").write_text("from job_harness.engines.memory import MemoryEngine as make\n")
     (folder / "one.yaml").write_text(SCENARIO.format(what=what, controls=controls.replace("lost", "attempt_overrun")))
     assert main(["run", "one.yaml"]) == 2
     assert told in " ".join(capsys.readouterr().out.split())

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.cli import main
-from harness.errors import UsageError
-from harness.exhaust import search
-from harness.exhaust.checkpoint import Checkpoint, read_checkpoint
-from harness.exhaust.rig import Rig
-from harness.exhaust.scope import JobKind, Scope
-from harness.exhaust.search import Explorer
-from harness.faults import FaultPlan
-from harness.interruption import Interruptions
-from harness.port import Engine
-from harness.wiring import open_engine
+from job_harness.core.faults import FaultPlan
+from job_harness.core.interruption import Interruptions
+from job_harness.core.port import Engine
+from job_harness.doors.cli import main
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.errors import UsageError
+from job_harness.search.scope import search
+from job_harness.search.scope.bounds import JobKind, Scope
+from job_harness.search.scope.checkpoint import Checkpoint, read_checkpoint
+from job_harness.search.scope.rig import Rig
+from job_harness.search.scope.search import Explorer
+from job_harness.search.targets import open_engine
 
 CRASH = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))
 

@@ -6,19 +6,19 @@ import re
 from pathlib import Path
 
 import pytest
-
-from harness.cli import COMMANDS, main
-from harness.cli.explain_command import OF_A_TEST, REPAIRS, explained
-from harness.cli.project_commands import SKILL
-from harness.documentation import TEXT, about, documentation, split, whole
-from harness.errors import UsageError
-from harness.faults import kinds
-from harness.invariants import ANOMALIES, CATALOGUE
-from harness.invariants.property import Guarantee
-from harness.lint.catalogue import RULES
-from harness.mistakes.catalogue import CATALOGUE as MISTAKES
-from harness.model.settings import Settings
 from tests.docs import pages
+
+from job_harness.core.faults import kinds
+from job_harness.core.invariants import ANOMALIES, CATALOGUE
+from job_harness.core.invariants.property import Guarantee
+from job_harness.core.model.settings import Settings
+from job_harness.doors.cli import COMMANDS, main
+from job_harness.doors.cli.explain_command import OF_A_TEST, REPAIRS, explained
+from job_harness.doors.cli.project_commands import SKILL
+from job_harness.doors.documentation import TEXT, about, documentation, split, whole
+from job_harness.errors import UsageError
+from job_harness.review.check.catalogue import RULES
+from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 
 NAMES = [*ANOMALIES, *OF_A_TEST, *(each.id for each in CATALOGUE), *RULES, *kinds(), *MISTAKES, *Settings.names()]
 
@@ -127,5 +127,5 @@ def test_init_agent_writes_the_skill_once(tmp_path: Path, capsys: pytest.Capture
 
 def test_a_build_puts_the_text_where_it_is_looked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / TEXT).write_text("<!-- page: docs/a.md -->\n\n# A\n", encoding="utf-8")
-    monkeypatch.setattr("harness.documentation.__file__", str(tmp_path / "documentation.py"))
+    monkeypatch.setattr("job_harness.doors.documentation.__file__", str(tmp_path / "documentation.py"))
     assert split(documentation()) == {"a": "# A\n"}

@@ -11,28 +11,28 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.cli import main
-from harness.cli.search import FindingPresenter
-from harness.explore.finding import Finding
-from harness.explore.lockstep import Difference, Divergence
-from harness.explore.sampling import Sampler
-from harness.explore.shrink import JointShrinker, Shrinker
-from harness.interruption import Interrupted, Terminated
-from harness.model.duration import MINUTE
-from harness.model.lifecycle import Status
-from harness.model.settings import Settings
-from harness.port import Capabilities, Claim, EngineInfo
-from harness.run.play import play
-from harness.run.verdict import Run
-from harness.scenario.reader import read_scenario_text
-from harness.wiring import open_engine
+from job_harness.core.interruption import Interrupted, Terminated
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Capabilities, Claim, EngineInfo
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.doors.cli import main
+from job_harness.doors.cli.search import FindingPresenter
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.finding import Finding
+from job_harness.search.lockstep import Difference, Divergence
+from job_harness.search.sampling import Sampler
+from job_harness.search.shrink import JointShrinker, Shrinker
+from job_harness.search.targets import open_engine
 
 pytestmark = pytest.mark.usefixtures("few_fresh_runs")
 
 SEARCH = ["--set", "stuck_timeout=5m", "--looking-for", "taken_back_early", "--runs", "50"]
 ENGINES = """
-from harness.adapters.memory import MemoryEngine
+from job_harness.engines.memory import MemoryEngine
 
 
 class Own:
@@ -185,9 +185,9 @@ def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(mo
 @pytest.mark.parametrize(
     ("asked", "search"),
     [
-        ("cli.search.explained", "explore memory --set stuck_timeout=5m --runs 60"),
-        ("explore.reproduction.play", "explore memory --set stuck_timeout=5m --runs 60"),
-        ("cli.search.explained", "exhaust memory+result-overwritten --jobs 1"),
+        ("doors.cli.search.explained", "explore memory --set stuck_timeout=5m --runs 60"),
+        ("search.reproduction.play", "explore memory --set stuck_timeout=5m --runs 60"),
+        ("doors.cli.search.explained", "exhaust memory+result-overwritten --jobs 1"),
     ],
 )
 def test_who_interrupts_the_telling_is_told_all_findings(
@@ -196,7 +196,7 @@ def test_who_interrupts_the_telling_is_told_all_findings(
     def interrupted(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"harness.{asked}", interrupted)
+    monkeypatch.setattr(f"job_harness.{asked}", interrupted)
 
     assert main([*search.split(), "--keep-going", "--json", "found.json"]) == 130
     assert json.loads(Path("found.json").read_text(encoding="utf-8"))["interrupted"]
@@ -211,7 +211,7 @@ def test_a_finding_that_cannot_be_written_is_shown_and_the_reason_is_told(
 ) -> None:
     if blocked == "no file can hold it":
         monkeypatch.setattr(
-            "harness.explore.reproduction.write_scenario", lambda scenario: "format: 1\njobs: {a: {tool: 3}}\n"
+            "job_harness.search.reproduction.write_scenario", lambda scenario: "format: 1\njobs: {a: {tool: 3}}\n"
         )
     else:
         (folder / ".job-harness").write_text("", encoding="utf-8")

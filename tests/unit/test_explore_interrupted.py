@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import Sampler
-from harness.explore.shrink import Shrinker
-from harness.mistakes import CATALOGUE
-from harness.model.duration import MINUTE
-from harness.model.settings import Settings
-from harness.run.verdict import Verdict
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.verdict import Verdict
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.sampling import Sampler
+from job_harness.search.shrink import Shrinker
+from job_harness.search.wrong_queues import CATALOGUE
 
 
 def test_an_interrupted_shrink_keeps_the_finding(monkeypatch: pytest.MonkeyPatch) -> None:

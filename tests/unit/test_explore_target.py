@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.application import ApplicationEngine
-from harness.cli import explore_command, main
-from harness.errors import ExitCode, UsageError
-from harness.explore.sampling import Sampler
-from harness.model.duration import HOUR, MINUTE
-from harness.model.settings import Settings
-from harness.run.play import play, uncovered_capabilities
-from harness.run.verdict import Verdict
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.wiring import located, open_target
+from job_harness.core.model.duration import HOUR, MINUTE
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.play import play, uncovered_capabilities
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.doors.cli import explore_command, main
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import ExitCode, UsageError
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import located, open_target
+from job_harness.subjects.applications import ApplicationEngine
 
 TEXT = """
-from harness.adapters.memory import MemoryEngine as memory
+from job_harness.engines.memory import MemoryEngine as memory
 
 class Application:
     safeguards = {"fencing": lambda: Application()}
@@ -46,7 +46,7 @@ def test_a_factory_in_a_file_answers_an_engine_or_an_application(file: Path) -> 
 
 
 def test_a_factory_in_a_module_is_found_by_its_name() -> None:
-    assert isinstance(open_target("harness.adapters.memory:MemoryEngine"), MemoryEngine)
+    assert isinstance(open_target("job_harness.engines.memory:MemoryEngine"), MemoryEngine)
 
 
 def test_a_file_is_read_anew_each_time(file: Path) -> None:
@@ -103,7 +103,7 @@ def test_a_path_in_a_scenario_is_found_beside_it_or_above_it(file: Path) -> None
 
 
 SLOW_TO_INSTALL = """
-from harness.adapters.memory import MemoryEngine
+from job_harness.engines.memory import MemoryEngine
 
 class Mine(MemoryEngine):
     installed = False
@@ -123,8 +123,8 @@ def test_an_engine_installs_what_it_needs_before_anybody_waits_for_a_step(tmp_pa
 
 FEWER = """
 from dataclasses import replace
-from harness.adapters.memory import MemoryEngine
-from harness.port import Contract
+from job_harness.engines.memory import MemoryEngine
+from job_harness.core.port import Contract
 
 def fewer():
     engine = MemoryEngine()

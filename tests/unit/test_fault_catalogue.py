@@ -7,27 +7,27 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-
 from docs import generate
-from harness.adapters.memory import MemoryEngine
-from harness.cli.campaign_screen import campaign_lines
-from harness.errors import UsageError
-from harness.exhaust.scope import Scope
-from harness.explore.coverage import Cell, Coverage
-from harness.explore.finding import Campaign
-from harness.explore.sampling import Sampler
-from harness.explore.shrink import Shrinker
-from harness.explore.strategy import Strategy, SwarmChoices
-from harness.faults import FaultKind, FaultPlan, Phrase, catalogue, cause_of, excuses, kinds, read_option, told
-from harness.history.event import Excuse, Fault
-from harness.model.settings import Settings
-from harness.port import Capabilities
-from harness.report.screen import fault_text
-from harness.run.session import Session
-from harness.run.verdict import Run
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Deviation, Uniform
+
+from job_harness.core.faults import FaultKind, FaultPlan, Phrase, catalogue, cause_of, excuses, kinds, read_option, told
+from job_harness.core.history.event import Excuse, Fault
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Capabilities
+from job_harness.core.run.session import Session
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Deviation, Uniform
+from job_harness.doors.cli.campaign_screen import campaign_lines
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.report.screen import fault_text
+from job_harness.search.coverage import Cell, Coverage
+from job_harness.search.finding import Campaign
+from job_harness.search.sampling import Sampler
+from job_harness.search.scope.bounds import Scope
+from job_harness.search.shrink import Shrinker
+from job_harness.search.strategy import Strategy, SwarmChoices
 
 FORM = Phrase("blackout for ", "MOMENT", timed=True, plainer="crash")
 
@@ -94,8 +94,8 @@ def test_a_shrinker_drops_a_fault_of_another_package_shortens_it_and_makes_it_pl
 
 
 def _shorter_words(words: str) -> list[str]:
-    from harness.explore.shrink import _shorter
-    from harness.model.moments import moments
+    from job_harness.core.model.moments import moments
+    from job_harness.search.shrink import _shorter
 
     return _shorter(words, moments(Settings()))
 

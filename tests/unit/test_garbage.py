@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.garbage import YOUNG, collecting_seldom
-from harness.processors import JobHarness, JobResult, ToolJob
+from job_harness.core.garbage import YOUNG, collecting_seldom
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
 
 
 @pytest.fixture(autouse=True)

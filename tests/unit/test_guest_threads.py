@@ -24,9 +24,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import Hung, LimitReached, UsageError
-from harness.processors import JobHarness, JobResult, ToolJob
-from harness.sim import machine_calls
+from job_harness.core.sim import machine_calls
+from job_harness.errors import Hung, LimitReached, UsageError
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
 
 SETTING: contextvars.ContextVar[str] = contextvars.ContextVar("SETTING", default="unset")
 LOCAL, KEEPS = threading.local(), threading.local()
@@ -455,7 +455,7 @@ def test_what_was_made_outside_is_not_ahead_of_the_clock_inside(jobs: JobHarness
 
 
 def test_a_busy_wait_ends(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.sim.guest_threads.READS_AT_ONCE", 1_000)
+    monkeypatch.setattr("job_harness.core.sim.guest_threads.READS_AT_ONCE", 1_000)
 
     def work(job: ToolJob) -> JobResult:
         deadline = monotonic() + 2
@@ -507,8 +507,8 @@ def test_a_job_that_enqueues_two_is_named_with_its_chain(jobs: JobHarness) -> No
 
 
 def test_retries_without_an_end_are_named(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.processors.descent.MOST_ATTEMPTS", 50)
-    monkeypatch.setattr("harness.processors.descent.LOOKS_EACH", 10)
+    monkeypatch.setattr("job_harness.subjects.processors.descent.MOST_ATTEMPTS", 50)
+    monkeypatch.setattr("job_harness.subjects.processors.descent.LOOKS_EACH", 10)
 
     def fail(job: ToolJob) -> JobResult:
         raise ValueError("no card")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.errors import UsageError
-from harness.explore.sampling import Sampler
-from harness.history.jsonl import dump_history, load_history
+from job_harness.core.history.jsonl import dump_history, load_history
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.search.sampling import Sampler
 
 SEEDS = range(40)
 

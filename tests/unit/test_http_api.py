@@ -12,13 +12,13 @@ import httpx
 import pytest
 from starlette.requests import Request
 
-from reference_impl.config import Config
-from reference_impl.errors import StoreUnavailableError
-from reference_impl.http_api import create_app
-from reference_impl.maintenance import run_maintenance
-from reference_impl.models import MaintenanceReport
-from reference_impl.queue import JobQueue
-from reference_impl.store.memory import MemoryStore
+from job_harness_reference.config import Config
+from job_harness_reference.errors import StoreUnavailableError
+from job_harness_reference.http_api import create_app
+from job_harness_reference.maintenance import run_maintenance
+from job_harness_reference.models import MaintenanceReport
+from job_harness_reference.queue import JobQueue
+from job_harness_reference.store.memory import MemoryStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 ANNA = {"x-user-id": "anna"}

@@ -11,11 +11,8 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.exploring import played
-from harness.exploring.played import PlayedTest, Standby, _heard, _send
-from harness.faults import FaultPlan
-from harness.interruption import (
+from job_harness.core.faults import FaultPlan
+from job_harness.core.interruption import (
     Interrupted,
     Interruptions,
     Terminated,
@@ -24,8 +21,11 @@ from harness.interruption import (
     raised_at_once,
     stopping_point,
 )
-from harness.sim.choices import Choices, Deviation
-from harness.sim.kernel import Kernel
+from job_harness.core.sim.choices import Choices, Deviation
+from job_harness.core.sim.kernel import Kernel
+from job_harness.doors.cli import main
+from job_harness.search.explored import played
+from job_harness.search.explored.played import PlayedTest, Standby, _heard, _send
 
 SEARCH = ["explore", "memory", "--set", "stuck_timeout=5m", "--runs", "10", "--seed", "2", "--keep-going"]
 TERMINATED, INTERRUPTED = 143, 130
@@ -55,7 +55,7 @@ def test_a_signal_is_raised_where_nothing_is_under_way_and_once(
 
 
 def test_a_second_signal_is_raised_where_it_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.interruption.ONE_STROKE_SECONDS", 0.0)
+    monkeypatch.setattr("job_harness.core.interruption.ONE_STROKE_SECONDS", 0.0)
     with Interruptions():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(Interrupted) as raised:
@@ -71,7 +71,7 @@ def test_where_nothing_is_used_again_a_signal_is_raised_at_once() -> None:
 def test_a_run_that_goes_on_too_long_is_cut_and_then_the_process_ends() -> None:
     script = """
 import signal, sys
-from harness.interruption import Interruptions, Terminated
+from job_harness.core.interruption import Interruptions, Terminated
 with Interruptions(grace_seconds=0.3, last_seconds=0.05):
     signal.raise_signal(signal.SIGTERM)
     try:

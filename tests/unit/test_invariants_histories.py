@@ -8,19 +8,30 @@ from typing import Any, NamedTuple, TypeAlias
 
 import pytest
 
-from harness.explore.coverage import Spotter
-from harness.explore.machine_failure import breach
-from harness.faults import excuses
-from harness.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
-from harness.history.outcome import ABORTED, DONE, Outcome, done
-from harness.invariants import ANOMALIES, CATALOGUE, Anomaly, Invariant, JobFacts, Judge, Kind, Monitor, Rules, stepwise
-from harness.invariants.endings import WorkStarted
-from harness.model.duration import DAY, HOUR, MINUTE, SECOND
-from harness.model.job import JobView
-from harness.model.lifecycle import QueueState, Status
-from harness.model.settings import Settings
-from harness.port import Claim, JobRequest, Missed, Schedule
-from harness.scenario.scenario import Scenario
+from job_harness.core.faults import excuses
+from job_harness.core.history.event import Call, Effect, Event, Fault, Observed, Phase, Return
+from job_harness.core.history.outcome import ABORTED, DONE, Outcome, done
+from job_harness.core.invariants import (
+    ANOMALIES,
+    CATALOGUE,
+    Anomaly,
+    Invariant,
+    JobFacts,
+    Judge,
+    Kind,
+    Monitor,
+    Rules,
+    stepwise,
+)
+from job_harness.core.invariants.endings import WorkStarted
+from job_harness.core.model.duration import DAY, HOUR, MINUTE, SECOND
+from job_harness.core.model.job import JobView
+from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Claim, JobRequest, Missed, Schedule
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.search.coverage import Spotter
+from job_harness.search.machine_failure import breach
 
 SETTINGS = Settings()
 RETRY_AT = MINUTE + SECOND * 60

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.errors import LimitReached
-from harness.run.session import _strip
-from harness.sim.actor import Actor, State
-from harness.sim.choices import Boring, Choices, Deviation, Option, Replay
-from harness.sim.kernel import Kernel
-from harness.sim.outside import Pick
-from harness.sim.request import Point, Poll, Sleep, VerbCall, Wait
+from job_harness.core.run.session import _strip
+from job_harness.core.sim.actor import Actor, State
+from job_harness.core.sim.choices import Boring, Choices, Deviation, Option, Replay
+from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim.outside import Pick
+from job_harness.core.sim.request import Point, Poll, Sleep, VerbCall, Wait
+from job_harness.errors import LimitReached
 
 Steps = Generator[Any, Any, Any]
 

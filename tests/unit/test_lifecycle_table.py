@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from harness.model.lifecycle import (
+from job_harness.core.model.lifecycle import (
     ARROWS_OF_VERB,
     PARTNERS,
     TERMINAL,
@@ -17,8 +17,8 @@ from harness.model.lifecycle import (
     diagram,
     step,
 )
-from reference_impl import lifecycle as reference
-from reference_impl.models import ToolJobStatus
+from job_harness_reference import lifecycle as reference
+from job_harness_reference.models import ToolJobStatus
 
 THEIR_NAMES = {
     Event.CLAIM: reference.Event.CLAIM,

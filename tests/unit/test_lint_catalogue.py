@@ -7,9 +7,9 @@ from types import ModuleType
 
 import pytest
 
-from harness.lint.catalogue import CATALOGUE, RULES
-from harness.lint.finding import RELEASES, Rule, Tried
-from harness.lint.rules import bullmq, celery, crons, graphile, handlers, pgboss, pgqueuer, procrastinate
+from job_harness.review.check.catalogue import CATALOGUE, RULES
+from job_harness.review.check.finding import RELEASES, Rule, Tried
+from job_harness.review.check.rules import bullmq, celery, crons, graphile, handlers, pgboss, pgqueuer, procrastinate
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 

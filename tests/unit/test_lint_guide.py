@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from harness.lint.examination import examine
-from harness.lint.finding import CheckFinding
-from harness.lint.repository import NamedEnvironment, read_repository
 from tests.unit.guide_repository import GUIDE, REPAIRED, write
+
+from job_harness.review.check.examination import examine
+from job_harness.review.check.finding import CheckFinding
+from job_harness.review.check.repository import NamedEnvironment, read_repository
 
 CONFIG = "packages/api/modules/jobs/lib/job-config.ts"
 

@@ -6,16 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
-
-from harness.errors import UsageError
-from harness.lint.cron import period_seconds, problem_of
-from harness.lint.examination import examine
-from harness.lint.facts import UNKNOWN, Facts
-from harness.lint.readers.schema import interval_seconds
-from harness.lint.releases import satisfies
-from harness.lint.repository import NamedEnvironment, read_repository
-from harness.lint.settings import standing, standings
 from tests.unit.guide_repository import write
+
+from job_harness.errors import UsageError
+from job_harness.review.check.cron import period_seconds, problem_of
+from job_harness.review.check.examination import examine
+from job_harness.review.check.facts import UNKNOWN, Facts
+from job_harness.review.check.readers.schema import interval_seconds
+from job_harness.review.check.releases import satisfies
+from job_harness.review.check.repository import NamedEnvironment, read_repository
+from job_harness.review.check.settings import standing, standings
 
 DOUBLED = "".join(f"const a{n} = a{n + 1} + a{n + 1};\n" for n in range(60))
 

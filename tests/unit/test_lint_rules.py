@@ -5,14 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from harness.lint.catalogue import RULES
-from harness.lint.examination import examine
-from harness.lint.finding import CheckFinding, Severity
-from harness.lint.repository import read_repository
-from harness.lint.rules import queue_files
-from harness.lint.rules.application import LIVE
-from harness.lint.settings import standings
 from tests.unit.guide_repository import write
 from tests.unit.queue_repositories import (
     CELERY,
@@ -26,6 +18,14 @@ from tests.unit.queue_repositories import (
     celery,
     graphile,
 )
+
+from job_harness.review.check.catalogue import RULES
+from job_harness.review.check.examination import examine
+from job_harness.review.check.finding import CheckFinding, Severity
+from job_harness.review.check.repository import read_repository
+from job_harness.review.check.rules import queue_files
+from job_harness.review.check.rules.application import LIVE
+from job_harness.review.check.settings import standings
 
 BOSS = '{"dependencies": {"pg-boss": "12.38.0"}}'
 SECRET = "0f9d3c61b7a24e58" * 2

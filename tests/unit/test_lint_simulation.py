@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from harness.cli import main
-from harness.lint.repository import read_repository
-from harness.lint.settings import simulation_of
-from harness.model.duration import MINUTE, SECOND
-from harness.model.settings import Settings
 from tests.unit.guide_repository import GUIDE, REPAIRED, write
+
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.doors.cli import main
+from job_harness.review.check.repository import read_repository
+from job_harness.review.check.settings import simulation_of
 
 
 def test_what_the_guide_sets_becomes_settings_with_their_places(tmp_path: Path) -> None:
@@ -168,9 +168,9 @@ def test_a_folder_that_sets_nothing_proves_nothing(
 
 OWN = """
 from dataclasses import replace
-from harness.adapters.memory import MemoryEngine
-from harness.model.duration import MINUTE
-from harness.port import Contract
+from job_harness.engines.memory import MemoryEngine
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.port import Contract
 
 
 class Mine(MemoryEngine):

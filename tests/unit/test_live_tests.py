@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.reference.application import START, JobProcessor
-from harness.faults import FaultPlan, cause_of
-from harness.history.event import SideEffect
-from harness.history.jsonl import dump_history
-from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
-from harness.run.session import as_on_tape
-from harness.sim.choices import Boring, Choices, Deviation, Replay, Tape, Uniform
+from job_harness.core.faults import FaultPlan, cause_of
+from job_harness.core.history.event import SideEffect
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.run.session import as_on_tape
+from job_harness.core.sim.choices import Boring, Choices, Deviation, Replay, Tape, Uniform
+from job_harness.engines.reference.application import START, JobProcessor
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
 
 ROOT = Path(__file__).resolve().parents[2]
 CALLED = re.compile(r"(?<![\w.])(?<!class )(?<!def )(Judge|judge_of|Recorder)\(")
@@ -140,8 +140,14 @@ def test_one_place_makes_a_judge_and_a_recorder() -> None:
         for path in (ROOT / "harness").rglob("*.py")
         for name in CALLED.findall(path.read_text(encoding="utf-8"))
     }
-    audit = {("harness/audit/judging.py", "Judge")}  # It has a source in the place of a queue, and keeps no history.
-    assert makers == {("harness/run/observation.py", "judge_of"), ("harness/run/observation.py", "Recorder"), *audit}
+    audit = {
+        ("harness/job_harness/review/audit/judging.py", "Judge")
+    }  # It has a source in the place of a queue, and keeps no history.
+    assert makers == {
+        ("harness/job_harness/core/run/observation.py", "judge_of"),
+        ("harness/job_harness/core/run/observation.py", "Recorder"),
+        *audit,
+    }
 
 
 @pytest.mark.parametrize("length", ["a lease - 1s", "a lease", "a lease + a retry"])

@@ -12,9 +12,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from harness.errors import LimitReached, UsageError
-from harness.sim.lifetime import Lifetime
-from harness.sim.loop import Callback, Deadlock, VirtualLoop, _name_of, describe_tasks
+from job_harness.core.sim.lifetime import Lifetime
+from job_harness.core.sim.loop import Callback, Deadlock, VirtualLoop, _name_of, describe_tasks
+from job_harness.errors import LimitReached, UsageError
 
 
 @pytest.fixture

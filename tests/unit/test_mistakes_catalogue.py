@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.errors import UsageError
-from harness.explore.sampling import Sampler, run_seed
-from harness.invariants import ANOMALIES
-from harness.mistakes import CATALOGUE, Edit, Mistake, named
-from harness.mistakes.mistake import StaleEdit
-from harness.run.worker import Worker
+from job_harness.core.invariants import ANOMALIES
+from job_harness.core.run.worker import Worker
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.errors import UsageError
+from job_harness.search.sampling import Sampler, run_seed
+from job_harness.search.wrong_queues import CATALOGUE, Edit, Mistake, named
+from job_harness.search.wrong_queues.wrong_queue import StaleEdit
 
 EVERY = pytest.mark.parametrize("mistake", CATALOGUE.values(), ids=lambda mistake: mistake.name)
 
@@ -79,7 +79,7 @@ def test_a_mistake_of_row_locks_cannot_be_planted_in_memory() -> None:
 
 @EVERY
 def test_an_edit_still_fits_its_statement_and_changes_it(mistake: Mistake) -> None:
-    from reference_impl.store.statements import shipped
+    from job_harness_reference.store.statements import shipped
 
     for name, text in mistake.edited().items():
         assert text != shipped(name)

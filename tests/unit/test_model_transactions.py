@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from harness.adapters.memory import MemoryQueue
-from harness.model.duration import SECOND
-from harness.model.settings import Settings
-from harness.port import JobRequest, Schedule
-from harness.sim.clock import Clocks
+from job_harness.core.model.duration import SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest, Schedule
+from job_harness.core.sim.clock import Clocks
+from job_harness.engines.memory import MemoryQueue
 
 
 def opened(*transactions: str) -> MemoryQueue:

@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli
-from harness.cli import COMMANDS, READ_ONLY, main
-from harness.errors import ExitCode
+from job_harness.doors import cli
+from job_harness.doors.cli import COMMANDS, READ_ONLY, main
+from job_harness.errors import ExitCode
 
 LONG = pytest.mark.campaign
 """The same mechanism as the others, once more."""
 ROOT = Path(__file__).resolve().parents[2]
 SUPERVISED = """
 import atexit, ctypes, os, signal, sys, threading, time
-from harness.cli.supervised import supervised
+from job_harness.doors.cli.supervised import supervised
 
 def in_a_thread():
     ender = threading.Thread(target=os._exit, args=(0,))
@@ -111,7 +111,7 @@ def test_a_signal_reaches_the_work(number: signal.Signals) -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_a_command_that_runs_code_is_supervised(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
-    monkeypatch.setattr("harness.cli.supervised.supervised", lambda work: asked.append(True) or 0)
+    monkeypatch.setattr("job_harness.doors.cli.supervised.supervised", lambda work: asked.append(True) or 0)
     monkeypatch.setattr(cli, "_terminable", lambda arguments: 0)
     monkeypatch.setattr(sys, "argv", ["job-harness", command])
     assert main() == 0
@@ -167,7 +167,7 @@ def test_what_calls_sys_exit_while_it_is_loaded_is_named(
 def test_a_command_that_is_left_by_sys_exit_is_inconclusive(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("harness.cli.project_commands.execute_schema", lambda _: sys.exit(0))
+    monkeypatch.setattr("job_harness.doors.cli.project_commands.execute_schema", lambda _: sys.exit(0))
     assert main(["schema"]) == ExitCode.INCONCLUSIVE
     assert "called sys.exit(0)" in capsys.readouterr().err
 
@@ -179,7 +179,7 @@ def test_a_processor_whose_error_ends_the_process_is_no_pass(tmp_path: Path) -> 
     )
     (tmp_path / "one.yaml").write_text(SCENARIO.format(what='processors: {t: "hostile:processor"}'))
     ended = subprocess.run(
-        [sys.executable, "-m", "harness.cli", "run", "one.yaml"],
+        [sys.executable, "-m", "job_harness.doors.cli", "run", "one.yaml"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{tmp_path}"},
         capture_output=True,

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness import __version__
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import find_node
-from harness.model.settings import Settings
 from tests.docs import pages
+
+from job_harness import __version__
+from job_harness.core.model.settings import Settings
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.peers import find_node
 
 FOLDER = pages.ROOT / "clients/node"
 PACKAGE: dict[str, Any] = json.loads((FOLDER / "package.json").read_text(encoding="utf-8"))

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import pytest
-
-from harness.adapters.memory import MemoryEngine
-from harness.application.engine import ApplicationEngine
-from harness.application.stage import Stage, TimedOut, sleep
-from harness.errors import UsageError
-from harness.exhaust.scope import Scope
-from harness.faults import FaultPlan, excuses
-from harness.history.event import Call, Effect, Fault, Observed, Return
-from harness.history.outcome import OutcomeKind, done
-from harness.invariants import ANOMALIES, Judge, Rules
-from harness.model.duration import HOUR, MINUTE, SECOND
-from harness.model.lifecycle import QueueState, Status
-from harness.model.settings import Settings
-from harness.run.session import Session
-from harness.run.verdict import Run
-from harness.scenario.job_plan import JobPlan, Span
-from harness.scenario.reader import read_scenario_text
-from harness.scenario.scenario import Scenario
 from tests.unit.test_invariants_histories import RUNNING as CLAIMED
 from tests.unit.test_invariants_histories import WAITING
+
+from job_harness.core.faults import FaultPlan, excuses
+from job_harness.core.history.event import Call, Effect, Fault, Observed, Return
+from job_harness.core.history.outcome import OutcomeKind, done
+from job_harness.core.invariants import ANOMALIES, Judge, Rules
+from job_harness.core.model.duration import HOUR, MINUTE, SECOND
+from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.session import Session
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.job_plan import JobPlan, Span
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.search.scope.bounds import Scope
+from job_harness.subjects.applications.engine import ApplicationEngine
+from job_harness.subjects.applications.stage import Stage, TimedOut, sleep
 
 BEATING = Settings(lease=4 * MINUTE, heartbeat_interval=MINUTE)
 RUNNING = CLAIMED._replace(lease_until=BEATING.lease)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.cli import main
-from harness.conformance.outcomes import CASES, asked
-from harness.history.outcome import Outcome
-from harness.port import Claim
+from job_harness.core.history.outcome import Outcome
+from job_harness.core.port import Claim
+from job_harness.doors.cli import main
+from job_harness.engines.conformance.outcomes import CASES, asked
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
 
 
 class ChokingQueue(MemoryQueue):
@@ -48,8 +48,8 @@ def test_a_queue_that_loses_outcomes_is_found() -> None:
 
 
 NO_QUEUES = """
-from harness import Outcome
-from harness.adapters.memory import MemoryEngine, MemoryQueue
+from job_harness import Outcome
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
 
 class Refuses(MemoryQueue):
     def claim(self, *given, **more):

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import PIPE_CLOSED, main
-from harness.errors import ExitCode
+from job_harness.doors.cli import PIPE_CLOSED, main
+from job_harness.errors import ExitCode
 
 ROOT = Path(__file__).resolve().parents[2]
 FULL = Path("/dev/full")
-COMMAND = [sys.executable, "-m", "harness.cli"]
+COMMAND = [sys.executable, "-m", "job_harness.doors.cli"]
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
@@ -54,7 +54,7 @@ def test_a_mistake_of_the_harness_itself_is_no_finding_and_is_to_be_reported(
     def broken(arguments: object) -> int:
         raise error
 
-    monkeypatch.setattr("harness.cli.check_command.execute", broken)
+    monkeypatch.setattr("job_harness.doors.cli.check_command.execute", broken)
     assert main(["check"]) == 3
     said = capsys.readouterr().err
     assert f"the command failed, and judged nothing more: {type(error).__name__}: " in said
@@ -68,7 +68,7 @@ def test_what_a_file_or_folder_does_not_allow_is_a_usage_error(
     def refused(arguments: object) -> int:
         raise PermissionError(errno.EACCES, "Permission denied", "deny/x.yaml")
 
-    monkeypatch.setattr("harness.cli.check_command.execute", refused)
+    monkeypatch.setattr("job_harness.doors.cli.check_command.execute", refused)
     assert main(["check"]) == 2
     assert capsys.readouterr().err == "job-harness: 'deny/x.yaml': Permission denied\n"
 
@@ -77,7 +77,7 @@ def test_what_a_file_or_folder_does_not_allow_is_a_usage_error(
 def test_a_stream_that_is_closed_changes_no_verdict(closed: str, tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text("format: 1\njobs: {a: {}}\n")
     ended = subprocess.run(
-        ["sh", "-c", f'"$0" -m harness.cli run one.yaml --quiet {closed}', sys.executable],
+        ["sh", "-c", f'"$0" -m job_harness.doors.cli run one.yaml --quiet {closed}', sys.executable],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         capture_output=True,

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from harness.foreign.postgres_proxy import PostgresEndpoint
-from harness.foreign.wire_proxy import ListeningSocket
-from harness.patience import ready
-from harness.redis.gating import RedisEndpoint
-from harness.serve import Conversation
+from job_harness.doors.serve import Conversation
+from job_harness.worlds.patience import ready
+from job_harness.worlds.redis.gating import RedisEndpoint
+from job_harness.worlds.wire.postgres_proxy import PostgresEndpoint
+from job_harness.worlds.wire.proxy import ListeningSocket
 
 FIRST_REFUSED = 1024
 

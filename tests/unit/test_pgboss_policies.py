@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.pgboss.contract import POLICIES, STANDARD, known_of, split_policy
-from harness.adapters.pgboss.node.release import Release, contract_of
-from harness.adapters.pgboss.translation import ONE_QUEUE, PgBossKeys, turns
-from harness.errors import UsageError
-from harness.foreign.database import timestamp_of
-from harness.model.duration import SECOND
-from harness.port import JobRequest
+from job_harness.core.model.duration import SECOND
+from job_harness.core.port import JobRequest
+from job_harness.engines.pgboss.contract import POLICIES, STANDARD, known_of, split_policy
+from job_harness.engines.pgboss.node.release import Release, contract_of
+from job_harness.engines.pgboss.translation import ONE_QUEUE, PgBossKeys, turns
+from job_harness.errors import UsageError
+from job_harness.worlds.wire.database import timestamp_of
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from harness.adapters.pgboss.node.queue import SchedulePlans, cron_text
-from harness.adapters.pgboss.node.release import PERIODS, period_of
-from harness.model.duration import DAY, HOUR, MINUTE, SECOND, Duration
-from harness.port import JobRequest, Schedule
+from job_harness.core.model.duration import DAY, HOUR, MINUTE, SECOND, Duration
+from job_harness.core.port import JobRequest, Schedule
+from job_harness.engines.pgboss.node.queue import SchedulePlans, cron_text
+from job_harness.engines.pgboss.node.release import PERIODS, period_of
 
 
 @pytest.mark.parametrize(

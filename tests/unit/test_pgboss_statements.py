@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.pgboss import package
-from harness.errors import EnvironmentUnavailable
+from job_harness.engines.pgboss import package
+from job_harness.errors import EnvironmentUnavailable
 
 TOLD = json.dumps({"create": "CREATE ...", "retry": None})
 

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from harness.adapters.memory import MemoryEngine
-from harness.cli import main
-from harness.explore import counterfactual
-from harness.invariants import Anomaly
-from harness.report.case import Case
-from harness.report.json_report import report_data, run_data
-from harness.report.picture import picture
-from harness.run.play import play
-from harness.scenario.reader import read_scenario_text
 from tests.unit.test_contract_run_json import RUN as RUN_WITH_EVERYTHING
+
+from job_harness.core.invariants import Anomaly
+from job_harness.core.run.play import play
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.doors.cli import main
+from job_harness.engines.memory import MemoryEngine
+from job_harness.report.case import Case
+from job_harness.report.json_report import report_data, run_data
+from job_harness.report.picture import picture
+from job_harness.search import counterfactual
 
 STUCK = """\
 format: 1
@@ -215,7 +215,7 @@ def test_a_complete_search_shows_its_states(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_of_a_run_too_long_for_a_page_the_end_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.report.json_report.MOST_EVENTS", 10)
+    monkeypatch.setattr("job_harness.report.json_report.MOST_EVENTS", 10)
     document = report()
     run = document["cases"][0]["run"]
     page = picture(document)
@@ -306,7 +306,7 @@ def test_what_followed_and_why_is_on_the_page_and_in_the_text(
     assert "Also taken_back_early: job a, t+5m: " in copied
     assert '<span class="of">passing run:</span>' in text
     assert 'class="chart"' in text, "a few rows that followed are shown at once"
-    monkeypatch.setattr("harness.report.picture.SHOWN_AFTER", 2)
+    monkeypatch.setattr("job_harness.report.picture.SHOWN_AFTER", 2)
     text = picture(document)
     assert 'class="chart cut"' in text
     assert re.search(r"Show the \d+ steps that followed the anomaly", text), "more of them have a button"

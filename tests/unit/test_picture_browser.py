@@ -12,15 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-from harness.adapters.memory import MemoryEngine
-from harness.report.json_report import run_data
-from harness.report.picture import Drawing, picture, picture_of
-from harness.run.session import Session
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
 from tests.docs.browser import MISSING, Browser, opened_browser
 from tests.unit.test_picture import HOSTILE, _poisoned, report
+
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.report.json_report import run_data
+from job_harness.report.picture import Drawing, picture, picture_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=MISSING), pytest.mark.long]
 SIZES = ((1280, 900), (390, 844))
@@ -37,7 +37,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a page that hides what followed the anomaly until it is asked for."""
     file = tmp_path_factory.mktemp("picture") / "page.html"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("harness.report.picture.SHOWN_AFTER", 2)
+        patch.setattr("job_harness.report.picture.SHOWN_AFTER", 2)
         file.write_text(picture(report()), encoding="utf-8")
     return file
 

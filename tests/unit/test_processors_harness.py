@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
-from harness import effect
-from harness.errors import UsageError
-from harness.history.event import Effect
-from harness.model.duration import MINUTE, SECOND
-from harness.model.settings import Settings
-from harness.processors import AsyncJobHarness, JobHarness, JobResult, NonRetryableError, ToolJob
+from job_harness import effect
+from job_harness.core.history.event import Effect
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.errors import UsageError
+from job_harness.subjects.processors import AsyncJobHarness, JobHarness, JobResult, NonRetryableError, ToolJob
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.foreign_queue import Opened
-from harness.adapters.procrastinate import ProcrastinateQueue
-from harness.model.settings import Settings
-from harness.port import JobRequest
-from harness.sim.clock import Clocks
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.sim.clock import Clocks
+from job_harness.engines.foreign_queue import Opened
+from job_harness.engines.procrastinate import ProcrastinateQueue
 
 
 class Database:

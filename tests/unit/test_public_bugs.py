@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from harness.scenario.job_plan import Ending, JobPlan
-from harness.scenario.scenario import Scenario
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import Scenario
 
 ROOT = Path(__file__).parents[2]
 sys.path.append(str(ROOT / "benchmarks"))  # what is measured there is no part of the package

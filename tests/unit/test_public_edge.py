@@ -1,4 +1,4 @@
-"""The public edge: `from harness import ...`, as cheap as it says, typed from outside, and what the pages use."""
+"""The public edge: `from job_harness import ...`, as cheap as it says, typed from outside, and what the pages use."""
 
 from __future__ import annotations
 
@@ -10,40 +10,15 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
-
-import harness
 from tests.docs import pages
 
+import job_harness
+
 ROOT = Path(__file__).parents[2]
-TREE = ast.parse(Path(harness.__file__).read_text(encoding="utf-8"))
+THIS = Path(__file__).relative_to(ROOT).as_posix()
+TREE = ast.parse(Path(job_harness.__file__).read_text(encoding="utf-8"))
 API = (ROOT / "docs/api.md").read_text(encoding="utf-8")
 OUTSIDE, WRONG = ROOT / "tests/typing/outside.py", ROOT / "tests/typing/wrong.py"
-OLDER = (
-    "harness.adapters.memory:MemoryEngine",
-    "harness.adapters.reference:open_engine",
-    "harness.application:step",
-    "harness.conformance:QueueConformance",
-    "harness.explore.lockstep:compare",
-    "harness.explore.orders:all_orders",
-    "harness.explore.state_machine:LifecycleMachine",
-    "harness.faults:Circumstances",
-    "harness.history.outcome:DONE",
-    "harness.invariants:Invariant",
-    "harness.model.job:JobView",
-    "harness.model.json_value:json_problem",
-    "harness.model.lifecycle:Status",
-    "harness.model.retry:retry_delay",
-    "harness.port:Contract",
-    "harness.postgres.gating:Room",
-    "harness.processors:AsyncJobHarness",
-    "harness.processors:ContractReport",
-    "harness.processors:Counts",
-    "harness.scenario.job_plan:JobPlan",
-    "harness.scenario.scenario:Scenario",
-    "harness.sim.request:Point",
-    "harness.wiring:open_engine",
-)
-"""What the pages of version 0.1 told to import."""
 
 
 def declared() -> dict[str, str]:
@@ -54,43 +29,51 @@ def declared() -> dict[str, str]:
 
 
 def test_a_type_checker_and_a_program_find_each_name_in_the_same_place() -> None:
-    assert sorted(declared()) == sorted(harness.__all__)
-    assert {name: module for module, names in vars(harness)["_HOMES"].items() for name in names} == declared()
+    assert sorted(declared()) == sorted(job_harness.__all__)
+    assert {name: module for module, names in vars(job_harness)["_HOMES"].items() for name in names} == declared()
     for name, module in declared().items():  # Not `is`: pytest in this process may have had modules imported anew.
-        assert type(getattr(harness, name)) is type(getattr(import_module(module), name))
-    assert set(harness.__all__) <= set(dir(harness))
+        assert type(getattr(job_harness, name)) is type(getattr(import_module(module), name))
+    assert set(job_harness.__all__) <= set(dir(job_harness))
 
 
 def test_a_name_that_is_not_public_is_no_attribute() -> None:
-    with pytest.raises(AttributeError, match="module 'harness' has no attribute 'JobHarnes'"):
-        harness.JobHarnes  # type: ignore[attr-defined] # noqa: B018
+    with pytest.raises(AttributeError, match="module 'job_harness' has no attribute 'JobHarnes'"):
+        job_harness.JobHarnes  # type: ignore[attr-defined] # noqa: B018
 
 
 @pytest.mark.slow
 def test_import_harness_imports_nothing_else() -> None:
-    ask = "import sys, harness; print([m for m in sys.modules if m.startswith(('harness.', 'pydantic', 'pytest'))])"
+    heavy = ("job_harness.", "pydantic", "pytest")
+    ask = f"import sys, job_harness; print([m for m in sys.modules if m.startswith({heavy})])"
     told = subprocess.run([sys.executable, "-c", ask], capture_output=True, text=True, check=True, cwd=ROOT)
     assert told.stdout == "[]\n"
 
 
-@pytest.mark.parametrize("place", OLDER)
-def test_an_older_import_path_still_works(place: str) -> None:
-    module, _, name = place.partition(":")
-    assert hasattr(import_module(module), name)
-    assert f"`{module}`" in API or f"`{module.rpartition('.')[0]}`" in API
-
-
 def test_pages_and_examples_import_what_is_public_alone() -> None:
-    beside = set(re.findall(r"`(harness[\w.]*)`", API.partition("## Public modules")[2].partition("\n## ")[0]))
+    beside = set(re.findall(r"`(job_harness[\w.]*)`", API.partition("## Public modules")[2].partition("\n## ")[0]))
     texts = {f"{block.page.name} {block.number}": block.text for page in pages.PAGES for block in pages.blocks(page)}
     texts |= {path.name: path.read_text(encoding="utf-8") for path in ROOT.glob("scenarios/**/*.py")}
     used = {
         (where, module)
         for where, text in texts.items()
-        for module in re.findall(r"^\s*(?:\$ python -c ')?(?:from|import) (harness[\w.]*)", text, re.MULTILINE)
+        for module in re.findall(r"^\s*(?:\$ python -c ')?(?:from|import) (job_harness[\w.]*)", text, re.MULTILINE)
     }
     assert used
-    assert [(where, module) for where, module in sorted(used) if module not in {"harness", *beside}] == []
+    assert [(where, module) for where, module in sorted(used) if module not in {"job_harness", *beside}] == []
+
+
+OLD_NAME = re.compile(r"^\s*(?:import|from) harness\b(?!/)|[\"']harness\.[a-z_]+[.:\"']", re.MULTILINE)
+"""From the root of a clone `harness` is a namespace package, and `harness.job_harness` would be a second copy of us."""
+
+
+def test_no_tracked_file_imports_the_source_root() -> None:
+    tracked = subprocess.run(["git", "ls-files", "-z"], capture_output=True, cwd=ROOT, check=True).stdout.decode()
+    texts = {name: path.read_bytes() for name in tracked.split("\0") if (path := ROOT / name).is_file()}
+    read = {name: text.decode("utf-8", "replace") for name, text in texts.items() if b"\0" not in text}
+    assert "tests/unit/test_public_edge.py" in read
+    assert OLD_NAME.search("import harness\n")
+    assert OLD_NAME.search('monkeypatch.setattr("harness.run.play", 1)')
+    assert {name: found[0] for name, text in read.items() if (found := OLD_NAME.search(text)) and name != THIS} == {}
 
 
 # type checkers --------------------------------------------------------------------------------------------------------

@@ -6,12 +6,12 @@ from typing import ClassVar
 
 import pytest
 
-from harness.adapters.memory import MemoryQueue
-from harness.model.duration import Instant
-from harness.model.job import JobView
-from harness.model.settings import Settings
-from harness.port import JobRequest
-from harness.sim.clock import Clocks
+from job_harness.core.model.duration import Instant
+from job_harness.core.model.job import JobView
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest
+from job_harness.core.sim.clock import Clocks
+from job_harness.engines.memory import MemoryQueue
 
 PUT_OFF = 1_000
 

@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from harness.foreign.peer import Peer, PeerLost
-from harness.patience import Deadline
-from harness.systems.process import ASKED, PYTHON_PRELOAD
+from job_harness.subjects.systems.process import ASKED, PYTHON_PRELOAD
+from job_harness.worlds.patience import Deadline
+from job_harness.worlds.peers.peer import Peer, PeerLost
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the preload asks Linux who sleeps")
 

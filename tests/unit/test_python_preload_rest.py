@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from harness.systems.process import PYTHON_PRELOAD
+from job_harness.subjects.systems.process import PYTHON_PRELOAD
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the preload asks Linux who sleeps")
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.queue_file.document import read_queue_file
-from harness.adapters.queue_file.facts import add_queue_files, facts_of, sweeps_by_lease
-from harness.cli import main
-from harness.lint.examination import Examination, examine
-from harness.lint.repository import read_repository
+from job_harness.doors.cli import main
+from job_harness.engines.queue_file.document import read_queue_file
+from job_harness.engines.queue_file.facts import add_queue_files, facts_of, sweeps_by_lease
+from job_harness.review.check.examination import Examination, examine
+from job_harness.review.check.repository import read_repository
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "queues"
 MAIL = (EXAMPLES / "mail.yaml").read_text(encoding="utf-8")

@@ -9,8 +9,14 @@ import jsonschema
 import psycopg
 import pytest
 
-from harness.adapters.queue_file.database import hint_for
-from harness.adapters.queue_file.document import (
+from job_harness.core.history.outcome import DONE
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import spoken
+from job_harness.core.scenario.document import read_document
+from job_harness.doors.cli import main
+from job_harness.engines.queue_file.database import hint_for
+from job_harness.engines.queue_file.document import (
     COLUMNS,
     OF_VERB,
     SETTINGS,
@@ -19,17 +25,11 @@ from harness.adapters.queue_file.document import (
     output_names,
     read_queue_file,
 )
-from harness.adapters.queue_file.draft import TableColumn, draft
-from harness.adapters.queue_file.rows import RowReader
-from harness.adapters.queue_file.statement import QueueFileError, SqlSource, read_statements
-from harness.adapters.queue_file.verbs import STALE, VerbResult, settled, stops
-from harness.cli import main
-from harness.errors import UsageError
-from harness.history.outcome import DONE
-from harness.model.duration import MINUTE, SECOND
-from harness.model.settings import Settings
-from harness.port import spoken
-from harness.scenario.document import read_document
+from job_harness.engines.queue_file.draft import TableColumn, draft
+from job_harness.engines.queue_file.rows import RowReader
+from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, read_statements
+from job_harness.engines.queue_file.verbs import STALE, VerbResult, settled, stops
+from job_harness.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples" / "queues").glob("*.yaml"))

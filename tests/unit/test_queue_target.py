@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.cli import main
-from harness.cli.search import print_unjudged
-from harness.errors import UsageError
-from harness.explore.sampling import Sampler
-from harness.explore.workload import endings_for
-from harness.port import Contract
-from harness.wiring import open_target
+from job_harness.core.port import Contract
+from job_harness.doors.cli import main
+from job_harness.doors.cli.search import print_unjudged
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.search.sampling import Sampler
+from job_harness.search.targets import open_target
+from job_harness.search.workload import endings_for
 
 QUEUE = """
-from harness.adapters.memory import MemoryQueue
-from harness.port import Capabilities
+from job_harness.engines.memory import MemoryQueue
+from job_harness.core.port import Capabilities
 
 
 class Mine(MemoryQueue):
@@ -71,7 +71,7 @@ class Engine:
     lacks = "close"
 
     def __init__(self):
-        from harness.adapters.memory import MemoryEngine
+        from job_harness.engines.memory import MemoryEngine
         self.info = MemoryEngine().info
 
     def open(self, settings, clocks, jitter):
@@ -169,7 +169,7 @@ def test_the_url_of_a_database_is_no_target_and_its_password_is_not_shown(
 
 APPLICATION = """
 from dataclasses import replace
-from harness.port import Capabilities, Contract
+from job_harness.core.port import Capabilities, Contract
 
 
 class Mine:

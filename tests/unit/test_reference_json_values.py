@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference_impl.errors import InvalidJsonError
-from reference_impl.json_values import DEPTH_LIMIT, check_text, decode, encode, escape_text, through_jsonb
+from job_harness_reference.errors import InvalidJsonError
+from job_harness_reference.json_values import DEPTH_LIMIT, check_text, decode, encode, escape_text, through_jsonb
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\x00"))
 JSON = st.recursive(

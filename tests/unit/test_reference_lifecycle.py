@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from reference_impl.lifecycle import PARTNERS, TRANSITIONS, Event, status_beside, step
-from reference_impl.models import QueueState, ToolJobStatus
+from job_harness_reference.lifecycle import PARTNERS, TRANSITIONS, Event, status_beside, step
+from job_harness_reference.models import QueueState, ToolJobStatus
 
 ARROWS = """
     PENDING    claim    PROCESSING

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reference_impl.retry import retry_after, spread
+from job_harness_reference.retry import retry_after, spread
 
 HOUR = timedelta(hours=1)
 DELAYS = st.timedeltas(min_value=timedelta(0), max_value=timedelta(days=36_500))

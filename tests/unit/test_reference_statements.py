@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from reference_impl.store.statements import NAMES, Statements, shipped, to_psycopg
+from job_harness_reference.store.statements import NAMES, Statements, shipped, to_psycopg
 
 
 @pytest.mark.parametrize(

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from harness.adapters.reference import open_engine
-from harness.cases import CaseRunner, Task
-from harness.history.event import Effect, Fault, Return
-from harness.model.duration import MINUTE, SECOND
-from harness.run.play import case_name
-from harness.run.session import Session
-from harness.run.verdict import Run, Verdict
-from harness.scenario.reader import read_scenario, read_scenario_text
-from harness.wiring import Engines
+from job_harness.core.history.event import Effect, Fault, Return
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.run.play import case_name
+from job_harness.core.run.session import Session
+from job_harness.core.run.verdict import Run, Verdict
+from job_harness.core.scenario.reader import read_scenario, read_scenario_text
+from job_harness.engines.reference import open_engine
+from job_harness.search.cases import CaseRunner, Task
+from job_harness.search.targets import Engines
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 

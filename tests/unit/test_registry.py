@@ -6,12 +6,12 @@ import asyncio
 
 import pytest
 
-from reference_impl.errors import ConfigurationError, UnknownToolError
-from reference_impl.models import JobResult, NonRetryableError, ToolJob, ToolJobStatus
-from reference_impl.processors import REGISTRATIONS, TOOL_SLUGS
-from reference_impl.processors.json_format import process_json_format
-from reference_impl.processors.word_count import process_word_count
-from reference_impl.registry import Registry
+from job_harness_reference.errors import ConfigurationError, UnknownToolError
+from job_harness_reference.models import JobResult, NonRetryableError, ToolJob, ToolJobStatus
+from job_harness_reference.processors import REGISTRATIONS, TOOL_SLUGS
+from job_harness_reference.processors.json_format import process_json_format
+from job_harness_reference.processors.word_count import process_word_count
+from job_harness_reference.registry import Registry
 
 
 def job(value: object) -> ToolJob:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.adapters.memory import MemoryEngine
-from harness.errors import ExitCode
-from harness.port import Capabilities
-from harness.report.case import Case, exit_code_of, without_excused
-from harness.report.ci import case_results
-from harness.report.summary import summary
-from harness.run.play import play
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
+from job_harness.core.port import Capabilities
+from job_harness.core.run.play import play
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import ExitCode
+from job_harness.report.case import Case, exit_code_of, without_excused
+from job_harness.report.ci import case_results
+from job_harness.report.summary import summary
 
 SCENARIO = Scenario(title="a key", jobs=(JobPlan("a", unique_key="k"),), path="keys.yaml")
 

@@ -12,27 +12,27 @@ from typing import Any, cast
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.audit.evidence import blank
-from harness.cli.search import usual_settings
-from harness.errors import EnvironmentUnavailable, ExitCode
-from harness.history.event import Call, Fault, History, Observed
-from harness.model.duration import SECOND
-from harness.model.lifecycle import Status
-from harness.model.settings import Settings
-from harness.port import Contract, Engine, EngineClocks
-from harness.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
-from harness.report.case import Case, exit_code_of
-from harness.report.ci import case_results, github_annotations, junit_xml, xml_text
-from harness.report.json_report import json_report
-from harness.report.screen import HEIGHT, WIDTH, first_screen, rows_of, screen_text, timeline
-from harness.report.summary import case_screen, replay_of, summary
-from harness.run.play import play
-from harness.run.verdict import Run
-from harness.scenario.reader import controlled, read_scenario_text
-from harness.scenario.scenario import DEFAULTS, FOUND, Control, Scenario
-from harness.sim.choices import Deviation
-from harness.wiring import open_engine
+from job_harness.core.history.event import Call, Fault, History, Observed
+from job_harness.core.model.duration import SECOND
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Contract, Engine, EngineClocks
+from job_harness.core.run.play import play
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.reader import controlled, read_scenario_text
+from job_harness.core.scenario.scenario import DEFAULTS, FOUND, Control, Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.doors.cli.search import usual_settings
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import EnvironmentUnavailable, ExitCode
+from job_harness.report.case import Case, exit_code_of
+from job_harness.report.ci import case_results, github_annotations, junit_xml, xml_text
+from job_harness.report.json_report import json_report
+from job_harness.report.screen import HEIGHT, WIDTH, first_screen, rows_of, screen_text, timeline
+from job_harness.report.summary import case_screen, replay_of, summary
+from job_harness.review.audit.evidence import blank
+from job_harness.search.targets import open_engine
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, at_most_once, effect
 
 STUCK = """\
 format: 1

@@ -7,11 +7,11 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.model.duration import HOUR, SECOND
-from harness.model.retry import retry_bounds, retry_delay, spread
-from harness.model.settings import Settings
-from reference_impl.retry import retry_after
-from reference_impl.retry import spread as reference_spread
+from job_harness.core.model.duration import HOUR, SECOND
+from job_harness.core.model.retry import retry_bounds, retry_delay, spread
+from job_harness.core.model.settings import Settings
+from job_harness_reference.retry import retry_after
+from job_harness_reference.retry import spread as reference_spread
 
 JITTERS = st.floats(min_value=0.0, max_value=1.0, exclude_max=True)
 SETTINGS = st.builds(

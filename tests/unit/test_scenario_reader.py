@@ -7,12 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ExitCode, UsageError
-from harness.model.duration import MINUTE, SECOND
-from harness.scenario.document import ScenarioError
-from harness.scenario.job_plan import Ending, Span
-from harness.scenario.reader import parse_changes, read_scenario, read_scenario_text
-from harness.scenario.schema import DeviationPart, ExpectPart, JobPart, ProcessorPart, ScenarioPart, SettingsPart
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.scenario.document import ScenarioError
+from job_harness.core.scenario.job_plan import Ending, Span
+from job_harness.core.scenario.reader import parse_changes, read_scenario, read_scenario_text
+from job_harness.core.scenario.schema import (
+    DeviationPart,
+    ExpectPart,
+    JobPart,
+    ProcessorPart,
+    ScenarioPart,
+    SettingsPart,
+)
+from job_harness.errors import ExitCode, UsageError
 
 GOOD = """\
 format: 1

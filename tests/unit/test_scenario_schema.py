@@ -8,17 +8,17 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from harness.model.settings import Settings
-from harness.scenario.document import read_document
-from harness.scenario.reader import read_scenario
-from harness.scenario.schema import SettingsPart, json_schema, schema_text
+from job_harness.core.model.settings import Settings
+from job_harness.core.scenario.document import read_document
+from job_harness.core.scenario.reader import read_scenario
+from job_harness.core.scenario.schema import SettingsPart, json_schema, schema_text
 
 SCENARIOS = sorted((Path(__file__).parents[2] / "scenarios").rglob("*.yaml"))
 
 
 def test_the_shipped_schema_is_current() -> None:
-    shipped = files("harness.scenario").joinpath("scenario.schema.json").read_text("utf-8")
-    assert shipped == schema_text(), "run: job-harness schema > harness/scenario/scenario.schema.json"
+    shipped = files("job_harness.core.scenario").joinpath("scenario.schema.json").read_text("utf-8")
+    assert shipped == schema_text(), "run: job-harness schema > harness/job_harness/core/scenario/scenario.schema.json"
 
 
 def test_the_schema_is_a_valid_one() -> None:

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from harness.run.director import Director
-from harness.scenario.scenario import GRAMMAR, parse_step
+from job_harness.core.run.director import Director
+from job_harness.core.scenario.scenario import GRAMMAR, parse_step
 
 
 @pytest.mark.parametrize(("kind", "example"), [(kind, example) for kind, _, example in GRAMMAR])

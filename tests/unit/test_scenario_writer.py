@@ -9,17 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
-from harness.explore.workload import draw
-from harness.invariants import ANOMALIES
-from harness.model.duration import DAY
-from harness.model.settings import Settings
-from harness.port import Capabilities
-from harness.scenario.job_plan import Ending, JobPlan, Span
-from harness.scenario.reader import read_scenario_text
-from harness.scenario.scenario import Control, Expectation, Scenario, parse_step
-from harness.scenario.writer import WIDTH, write_scenario
-from harness.sim.choices import Deviation, Uniform
+from job_harness.core.invariants import ANOMALIES
+from job_harness.core.model.duration import DAY
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Capabilities
+from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.core.scenario.scenario import Control, Expectation, Scenario, parse_step
+from job_harness.core.scenario.writer import WIDTH, write_scenario
+from job_harness.core.sim.choices import Deviation, Uniform
+from job_harness.errors import UsageError
+from job_harness.search.workload import draw
 
 lengths = st.integers(0, 3650 * DAY)
 positive = st.integers(1, 3650 * DAY)

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.cli import main
-from harness.errors import UsageError
-from harness.explore.shards import STRETCH, Shard
+from job_harness.doors.cli import main
+from job_harness.errors import UsageError
+from job_harness.search.shards import STRETCH, Shard
 
 RUNS = 300
 

@@ -6,21 +6,21 @@ from dataclasses import replace
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.errors import UsageError
-from harness.explore.finding import Finding
-from harness.explore.sampling import Sampler
-from harness.explore.shrink import _fewer_attempts
-from harness.mistakes import CATALOGUE
-from harness.model.duration import MINUTE
-from harness.model.settings import Settings
-from harness.port import Contract
-from harness.report.screen import MOST, rows_of
-from harness.run.play import play, uncovered_capabilities
-from harness.run.verdict import Verdict
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import FOUND, Scenario
-from harness.sim.choices import Deviation
+from job_harness.core.model.duration import MINUTE
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Contract
+from job_harness.core.run.play import play, uncovered_capabilities
+from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import FOUND, Scenario
+from job_harness.core.sim.choices import Deviation
+from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import UsageError
+from job_harness.report.screen import MOST, rows_of
+from job_harness.search.finding import Finding
+from job_harness.search.sampling import Sampler
+from job_harness.search.shrink import _fewer_attempts
+from job_harness.search.wrong_queues import CATALOGUE
 
 
 def found(name: str, seed: int) -> Finding:

@@ -7,17 +7,17 @@ from itertools import combinations
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.sampling import DRAWN_LIMITS, Sampler
-from harness.explore.shrink import JointShrinker, _fitting, _shorter, renamed
-from harness.exploring.campaign import shorter_tapes
-from harness.mistakes import CATALOGUE
-from harness.model.moments import moments
-from harness.model.settings import Settings
-from harness.run.session import Session
-from harness.scenario.job_plan import JobPlan
-from harness.scenario.scenario import Scenario
-from harness.sim.choices import Choices, Deviation
+from job_harness.core.model.moments import moments
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.session import Session
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.sim.choices import Choices, Deviation
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.explored.campaign import shorter_tapes
+from job_harness.search.sampling import DRAWN_LIMITS, Sampler
+from job_harness.search.shrink import JointShrinker, _fitting, _shorter, renamed
+from job_harness.search.wrong_queues import CATALOGUE
 
 CRASH = Deviation("w2 claim", 3, "crash")
 AFTER_B = Deviation("w1 complete b", 1, "lose reply")

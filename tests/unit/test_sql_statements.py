@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.processors.sql_statement import Nature, SqlStatement, statement_of
+from job_harness.subjects.processors.sql_statement import Nature, SqlStatement, statement_of
 
 STATEMENTS = {
     Nature.ADDS: """

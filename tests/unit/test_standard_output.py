@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.cli import main
-from harness.scenario.reader import read_scenario_text
+from job_harness.core.scenario.reader import read_scenario_text
+from job_harness.doors.cli import main
 
 SCENARIO = "format: 1\ntitle: One\njobs:\n  a: {}\nexpect:\n  a: {status: COMPLETED}\n"
 

@@ -7,18 +7,18 @@ from dataclasses import replace
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.explore.coverage import is_observed
-from harness.explore.finding import REPEATED_EVERY
-from harness.explore.sampling import Sampler, run_seed
-from harness.explore.strategy import TURNS, Strategy, SwarmDrawing, policy_of
-from harness.explore.workload import ENDINGS, JOBS, SHARED_KEY, draw
-from harness.faults import FaultPlan, families, family_of, interferences, read_option
-from harness.model.duration import DAY
-from harness.model.settings import Settings
-from harness.run.session import Session, as_on_tape
-from harness.sim.choices import FIRST, Replay, Uniform
-from harness.sim.clock import Clocks
+from job_harness.core.faults import FaultPlan, families, family_of, interferences, read_option
+from job_harness.core.model.duration import DAY
+from job_harness.core.model.settings import Settings
+from job_harness.core.run.session import Session, as_on_tape
+from job_harness.core.sim.choices import FIRST, Replay, Uniform
+from job_harness.core.sim.clock import Clocks
+from job_harness.engines.memory import MemoryEngine
+from job_harness.search.coverage import is_observed
+from job_harness.search.finding import REPEATED_EVERY
+from job_harness.search.sampling import Sampler, run_seed
+from job_harness.search.strategy import TURNS, Strategy, SwarmDrawing, policy_of
+from job_harness.search.workload import ENDINGS, JOBS, SHARED_KEY, draw
 
 SEEDS = [run_seed(3, number) for number in range(12)]
 

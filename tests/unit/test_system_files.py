@@ -14,18 +14,18 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
-from harness.cli import main
-from harness.cli.search import print_judges
-from harness.foreign.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
-from harness.scenario.scenario import Scenario, needed_capabilities
-from harness.systems import SystemEngine, _error_in
-from harness.systems.database import on_virtual_time
-from harness.systems.document import SystemFileError, filled, json_schema, read_system_file
-from harness.systems.http_wire import HttpReader, request
-from harness.systems.process import SystemProcess, expanded, programs_of, resolved
-from harness.systems.runtime import is_upkeep
-from harness.systems.traffic import DatabaseSession
-from harness.wiring import is_system_file
+from job_harness.core.scenario.scenario import Scenario, needed_capabilities
+from job_harness.doors.cli import main
+from job_harness.doors.cli.search import print_judges
+from job_harness.search.targets import is_system_file
+from job_harness.subjects.systems import SystemEngine, _error_in
+from job_harness.subjects.systems.database import on_virtual_time
+from job_harness.subjects.systems.document import SystemFileError, filled, json_schema, read_system_file
+from job_harness.subjects.systems.http_wire import HttpReader, request
+from job_harness.subjects.systems.process import SystemProcess, expanded, programs_of, resolved
+from job_harness.subjects.systems.runtime import is_upkeep
+from job_harness.subjects.systems.traffic import DatabaseSession
+from job_harness.worlds.wire.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "examples").glob("*/system.yaml"))

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from psycopg.sql import SQL
 
-from harness.cli import main
-from harness.cli.verify_command import _described
-from harness.errors import EnvironmentUnavailable, HarnessError, UsageError
-from harness.verify import trial
-from harness.verify.trial import (
+from job_harness.doors.cli import main
+from job_harness.doors.cli.verify_command import _described
+from job_harness.errors import EnvironmentUnavailable, HarnessError, UsageError
+from job_harness.review.verify import trial
+from job_harness.review.verify.trial import (
     JobLook,
     Template,
     TrialResult,
@@ -186,7 +186,9 @@ def test_a_job_that_nobody_can_watch_is_not_sent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr("harness.cli.verify_command.create_job", lambda url, template: sent.append(url) or "a")
+    monkeypatch.setattr(
+        "job_harness.doors.cli.verify_command.create_job", lambda url, template: sent.append(url) or "a"
+    )
     asked = ["verify", "http://127.0.0.1:1", "--dsn", "postgresql://127.0.0.1:1/none"]
     assert main(asked) == 4
     assert capsys.readouterr().err.startswith("job-harness: --dsn: ")

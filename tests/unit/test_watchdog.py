@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import pytest
 
-import harness.sim.loop as loop_module
-from harness.errors import Hung
-from harness.model.json_value import DEEPEST, json_problem
-from harness.processors import JobHarness, JobResult, ToolJob
-from harness.sim.loop import VirtualLoop
-from harness.sim.watchdog import Watched, real_seconds
+import job_harness.core.sim.loop as loop_module
+from job_harness.core.model.json_value import DEEPEST, json_problem
+from job_harness.core.sim.loop import VirtualLoop
+from job_harness.core.sim.watchdog import Watched, real_seconds
+from job_harness.errors import Hung
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
 
 
 async def computes() -> None:
@@ -82,7 +82,7 @@ def test_a_process_that_was_suspended_has_kept_nobody_waiting() -> None:
 
 LATE = """
 import os, sys, threading
-from harness.sim import watchdog
+from job_harness.core.sim import watchdog
 
 dog = watchdog.WATCHDOG
 dog.has_signal, dog._owner = True, os.getpid()

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from harness import extras
-from harness.extras import BROUGHT_BY, install, missing_extra
+from job_harness import extras
+from job_harness.extras import BROUGHT_BY, install, missing_extra
 
 BRINGS = r"pip install .*\[{}\]"
 ROOT = Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ import importlib.util, io, json, sys
 sys.path[:0] = json.loads(sys.argv[1])
 assert importlib.util.find_spec("psycopg_pool") is None
 from contextlib import redirect_stderr, redirect_stdout
-from harness.cli import main
+from job_harness.doors.cli import main
 told = {}
 for arguments in json.loads(sys.argv[2]):
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(out):
@@ -53,7 +53,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     for entry in installed.iterdir():
         if entry.name.partition(".")[0] not in OF_EXTRAS:
             (site / entry.name).symlink_to(entry)
-    return [str(ROOT), str(site)]
+    return [str(ROOT / "harness"), str(ROOT / "reference_impl"), str(site)]
 
 
 def ask(script: str, path: list[str], *arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -131,7 +131,7 @@ def test_an_extra_is_brought_from_where_job_harness_came_from(
 
 
 def test_the_reference_application_names_its_extra(plain: list[str], tmp_path: Path) -> None:
-    ask_reference = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); import reference_impl.__main__"
+    ask_reference = "import json, sys; sys.path[:0] = json.loads(sys.argv[1]); import job_harness_reference.__main__"
     ended = ask(ask_reference, plain, folder=tmp_path)
     assert ended.returncode == 4
     assert "psycopg_pool is not installed. Install it with: " in ended.stderr
@@ -150,12 +150,12 @@ def test_one_extra_has_all_that_users_may_need() -> None:
 def test_installed_in_site_packages_the_harness_is_still_no_line_of_the_users(tmp_path: Path) -> None:
     """As from a wheel: its own frames were taken for a library's, and so for the user's."""
     site = tmp_path / "site-packages"
-    for package in ("harness", "reference_impl"):
-        shutil.copytree(ROOT / package, site / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for package in ("harness/job_harness", "reference_impl/job_harness_reference"):
+        shutil.copytree(ROOT / package, site / Path(package).name, ignore=shutil.ignore_patterns("__pycache__"))
     script = tmp_path / "mine.py"
     script.write_text(
         "import threading\n"
-        "from harness.processors import JobHarness\n"
+        "from job_harness.subjects.processors import JobHarness\n"
         "def start(job):\n"
         "    threading.Thread(target=print).start()\n"
         "    return {'success': True}\n"

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 import pytest
 
-from reference_impl.config import Config
-from reference_impl.errors import ConfigurationError, WorkersDisabledError
-from reference_impl.models import (
+from job_harness_reference.config import Config
+from job_harness_reference.errors import ConfigurationError, WorkersDisabledError
+from job_harness_reference.models import (
     Claim,
     JobProcessor,
     JobResult,
@@ -21,9 +21,9 @@ from reference_impl.models import (
     ToolJob,
     ToolJobStatus,
 )
-from reference_impl.registry import Registry
-from reference_impl.store.memory import MemoryStore
-from reference_impl.worker import Worker
+from job_harness_reference.registry import Registry
+from job_harness_reference.store.memory import MemoryStore
+from job_harness_reference.worker import Worker
 
 T = TypeVar("T")
 START = datetime(2026, 1, 1, tzinfo=UTC)

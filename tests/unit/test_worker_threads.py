@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from reference_impl.config import Config
-from reference_impl.models import JobProcessor, JobResult, NewJob, ToolJob
-from reference_impl.registry import Registry
-from reference_impl.store.memory import MemoryStore
-from reference_impl.worker import Worker
+from job_harness_reference.config import Config
+from job_harness_reference.models import JobProcessor, JobResult, NewJob, ToolJob
+from job_harness_reference.registry import Registry
+from job_harness_reference.store.memory import MemoryStore
+from job_harness_reference.worker import Worker
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 

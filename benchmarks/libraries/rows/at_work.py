@@ -10,7 +10,8 @@ from collections.abc import Generator
 from typing import Any
 
 from benchmarks.libraries.tables import stall_seconds
-from harness import JobHarness, JobResult
+
+from job_harness import JobHarness, JobResult
 
 SLOW_SECONDS = 0.2
 """Real seconds that a slow answer takes: virtual time has to wait for it."""

@@ -11,7 +11,7 @@ import pytest
 HEAD = """
 import asyncio, time
 import pytest
-from harness import JobResult
+from job_harness import JobResult
 
 async def work(job):
     began = time.monotonic()
@@ -43,7 +43,7 @@ async def test_it(async_job_harness):
     "hypothesis": (
         """
 from hypothesis import given, settings, strategies as st
-from harness import JobHarness
+from job_harness import JobHarness
 
 @settings(deadline=5000, max_examples=5, database=None)
 @given(st.integers(1, 300))

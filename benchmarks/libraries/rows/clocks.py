@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
 from benchmarks.libraries.rows.at_work import done, output_of
-from harness import JobHarness, ToolJob
+
+from job_harness import JobHarness, ToolJob
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 

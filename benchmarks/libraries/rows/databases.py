@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from benchmarks.libraries.rows.at_work import done, output_of
-from harness import JobHarness, ToolJob
+
+from job_harness import JobHarness, ToolJob
 
 pytestmark = pytest.mark.postgres
 SLOW = "SELECT pg_sleep(0.15)"

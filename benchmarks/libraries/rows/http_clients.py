@@ -7,9 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-
 from benchmarks.libraries.rows.at_work import done, http_server, output_of
-from harness import JobHarness, ToolJob
+
+from job_harness import JobHarness, ToolJob
 
 
 @pytest.fixture

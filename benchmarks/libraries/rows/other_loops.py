@@ -10,9 +10,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-
 from benchmarks.libraries.rows.at_work import done, output_of
-from harness import JobHarness, ToolJob
+
+from job_harness import JobHarness, ToolJob
 
 NEW_YEAR = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,7 +50,7 @@ def test_trio(job_harness: JobHarness) -> None:
 GEVENT = """
 from gevent import monkey
 monkey.patch_all()
-from harness import JobResult
+from job_harness import JobResult
 
 def test_it(job_harness):
     job_harness.register("row", lambda job: JobResult(success=True))

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-
 from benchmarks.libraries.rows.at_work import done, output_of
-from harness import JobHarness, ToolJob
+
+from job_harness import JobHarness, ToolJob
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Notes every anomaly that is reported in any Python process of the suite, and which test it was reported in.
 
 On `PYTHONPATH`, Python imports this at its start, from any parent; so a command that a test runs, and what that
-command forks, write their lines too. `harness.run.observation` is where every history gets its judge: a list of
+command forks, write their lines too. `core.run.observation` is where every history gets its judge: a list of
 anomalies that writes down what it is given takes the place of the judge's own there. A process that has been given
 another `PYTHONPATH`, or `python -I`, writes nothing.
 """
@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
-MODULE = "harness.run.observation"
+MODULE = "job_harness.core.run.observation"
 
 
 def note(kind: str, name: str, target: str) -> None:
@@ -54,7 +54,7 @@ def observe(module: ModuleType) -> None:
         make(self, *given, **more)
         engine = more.get("engine")
         queue = type(self.queue)
-        own = "" if queue.__module__.startswith("harness.") else f" ({queue.__qualname__})"
+        own = "" if queue.__module__.startswith("job_harness.") else f" ({queue.__qualname__})"
         self.judge.anomalies = Noted(("-" if engine is None else engine.name) + own)
 
     module.Observation.__init__ = noting

@@ -30,7 +30,7 @@ function candidates(environment = process.env, folder = process.cwd()) {
 }
 
 // -P: a folder `harness` in the user's own repository is not ours.
-const asModule = (python) => [python, "-P", "-m", "harness.cli"];
+const asModule = (python) => [python, "-P", "-m", "job_harness.doors.cli"];
 
 function above(folder) {
   const found = [folder];

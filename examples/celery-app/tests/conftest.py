@@ -2,7 +2,7 @@ import pytest
 from shop import outside
 from shop.app import app
 
-from harness import at_most_once, effect
+from job_harness import at_most_once, effect
 
 
 @pytest.fixture

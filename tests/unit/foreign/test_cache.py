@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable, UsageError
-from harness.extras import install
-from harness.foreign import packages
-from harness.private import cache_folder
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.extras import install
+from job_harness.worlds import packages
+from job_harness.worlds.private import cache_folder
 
 
 @pytest.fixture(autouse=True)

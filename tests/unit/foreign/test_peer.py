@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import EnvironmentUnavailable
-from harness.foreign import Peer, PeerLost, peer
-from harness.patience import ready
+from job_harness.errors import EnvironmentUnavailable
+from job_harness.worlds.patience import ready
+from job_harness.worlds.peers import Peer, PeerLost, peer
 
 HOST = """
 import json, os, subprocess, sys, time

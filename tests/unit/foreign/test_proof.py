@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from harness.adapters.memory import MemoryEngine
-from harness.foreign.clocks import prove
-from harness.history.outcome import Outcome
-from harness.model.duration import DAY
-from harness.model.settings import Settings
-from harness.port import Contract, EngineClocks
-from harness.postgres.virtual_clock import VirtualClockError
+from job_harness.core.history.outcome import Outcome
+from job_harness.core.model.duration import DAY
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Contract, EngineClocks
+from job_harness.engines.memory import MemoryEngine
+from job_harness.worlds.peers.clocks import prove
+from job_harness.worlds.postgres.virtual_clock import VirtualClockError
 
 
 class Wrong:

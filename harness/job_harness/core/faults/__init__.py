@@ -1,0 +1,47 @@
+"""What can be made to go wrong: a catalogue of values, in families. Every fault offers its options at gates."""
+
+from job_harness.core.faults.catalogue import (
+    CATALOGUE,
+    CONSEQUENCES,
+    Cause,
+    FaultPlan,
+    brought_faults,
+    cause_of,
+    excuses,
+    families,
+    family_of,
+    interferences,
+    kind_of,
+    kinds,
+    ordinal,
+    phrase_of,
+    read_option,
+    strike_of,
+    told,
+)
+from job_harness.core.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
+
+__all__ = [
+    "CATALOGUE",
+    "CONSEQUENCES",
+    "ArmedFault",
+    "Cause",
+    "Circumstances",
+    "FaultKind",
+    "FaultPlan",
+    "Note",
+    "Phrase",
+    "brought_faults",
+    "cause_of",
+    "excuses",
+    "families",
+    "family_of",
+    "interferences",
+    "kind_of",
+    "kinds",
+    "ordinal",
+    "phrase_of",
+    "read_option",
+    "strike_of",
+    "told",
+]

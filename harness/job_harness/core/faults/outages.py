@@ -1,0 +1,80 @@
+"""Outages: the store is away, or one actor cannot reach it, for any length of time.
+
+What is called meanwhile is lost, and what was in the middle of its verb never comes back to it. A message that is lost
+excuses a wait, and never a wrong result: so an outage explains that a holder comes late to its report, its heartbeat
+or its claim (`Excuse.AWAY`, by the length of the outage), and nothing else. In particular no stale verb, no second
+delivery that is not counted, no job that vanishes, and no slot that gets two jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
+from job_harness.core.history.event import Excuse
+from job_harness.core.model.duration import format_duration
+from job_harness.core.sim.actor import Actor
+from job_harness.core.sim.choices import Option
+from job_harness.core.sim.kernel import EVERYBODY, Kernel
+from job_harness.core.sim.request import VerbCall
+
+STORE_AWAY: Final = Phrase(
+    "store away for ", "MOMENT", point="store", timed=True, sentence="no actor reaches the store for {argument}"
+)
+CUT_OFF: Final = Phrase(
+    "cut off for ",
+    "MOMENT",
+    point="own",
+    timed=True,
+    plainer="lose request",
+    sentence="{actor} cannot reach the store for {argument}, {place}",
+)
+LENGTHS: Final = ("1s", "3s", "half a timeout", "a timeout", "a lease - 1s", "a lease + a retry", "stuck + a cron")
+"""Shorter and longer than a caller's patience, than the longest run, than a lease, than what maintenance waits for."""
+
+
+def _outages(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer an outage of the store before time moves, and one of the network at every gate of a process that calls.
+
+    Where nothing calls a verb, as in an application that has its statements to itself, there is nothing to cut off.
+    """
+    if actor is None:
+        return NO_OPTIONS if not kernel.calls else met.prepared(STORE_AWAY.words, lambda: _of(STORE_AWAY, met))
+    if not actor.process or (type(actor.request) is not VerbCall and actor.call is None):
+        return NO_OPTIONS
+    return met.prepared(CUT_OFF.words, lambda: _of(CUT_OFF, met))
+
+
+def _of(phrase: Phrase, met: Circumstances) -> list[Option]:
+    return [phrase.option("outage", name) for name in LENGTHS if name in met.moments]
+
+
+def _begin(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    duration = met.moments[option.argument]
+    whose = EVERYBODY if actor is None else actor.name
+    at = "" if actor is None else actor.point
+    met.note(whose, "outage", {"at": at, "for": duration})
+    kernel.cut_off(whose, duration)
+
+
+def _told(data: Mapping[str, Any]) -> str:
+    return f"CUT OFF from the store for {format_duration(data.get('for', 0))}"
+
+
+OUTAGE: Final = FaultKind(
+    id="outage",
+    sentence="For a while no process, or one of them, can reach the store: a restart, a failover, a broken network.",
+    words=(STORE_AWAY, CUT_OFF),
+    options=_outages,
+    apply=_begin,
+    events=("outage",),
+    excuses=Excuse.AWAY,
+    weight=("0", "0", "1", "2"),
+    nouns=("outage", "outages"),
+    step="`the store is away for`, `is cut off for`",
+    columns=(("outage", "outage"),),
+    told=_told,
+    turn=10,
+    sampled_only="how long an outage still lasts is no part of a state",
+)

@@ -1,0 +1,234 @@
+"""Which of the descriptors that a loop watches has something in flight: asked, and not answered yet.
+
+Virtual time stands still while an answer is outstanding, and an idle connection must not stop it. So a registered
+reader is looked at, not counted:
+
+- **In flight**: a connect or a handshake under way, a writer that is registered, bytes written since the last read
+  whose answer a task awaits, a child process or its pipe, a statement of psycopg's. Patience with these is long.
+- **Idle**: a listening socket, a connection on which nothing was asked and that no task awaits. It holds no time.
+- **In doubt**: something was written and no task is seen to await an answer (a pong, a log line); a task awaits and
+  nothing was asked (LISTEN, a subscription, the rest of an answer); a reader that code has registered itself. These
+  hold time for `GRACE_SECONDS` of real time from their last sign of life; then time moves, and the report says so.
+
+Who awaits is found by looking at what a connection's protocol refers to. Leans on names of asyncio (3.11 to 3.14) and
+of psycopg (3.2, 3.3), and imports no library. Must not know the loop's time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import selectors
+import socket
+import sys
+import types
+import weakref
+from asyncio import selector_events
+from collections.abc import Callable, Iterable
+from contextvars import Context
+from typing import Any, Final
+
+from job_harness.core.sim.guest_threads import GRACE_SECONDS
+from job_harness.core.sim.watchdog import real_seconds
+
+MOST_LOOKED_AT: Final = 300
+"""Objects that are looked at for a future that is awaited."""
+DEEPEST: Final = 3
+_SOCKETS: Any = vars(selector_events)["_SelectorSocketTransport"]
+_DATAGRAMS: Any = vars(selector_events)["_SelectorDatagramTransport"]
+_CLOSED: Final = (
+    type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType, types.FrameType, str, bytes,
+    bytearray, int, float, bool, asyncio.AbstractEventLoop, asyncio.Task, asyncio.Handle, Context, weakref.ref,
+)  # fmt: skip
+_ASKS, _LISTENS, _TALKS, _SENDS, _OTHER = "asks", "listens", "talks", "sends", "other"
+
+
+class _Descriptor:
+    """What is known of one descriptor."""
+
+    __slots__ = ("asked", "given_up", "identity", "kind", "name", "since", "transport")
+
+    def __init__(self, kind: str, name: str, identity: int) -> None:
+        self.kind = kind
+        self.name = name
+        self.identity = identity
+        """The inode: its number may soon be another's."""
+        self.asked = False
+        self.since = real_seconds()
+        """When there was last a sign of life."""
+        self.given_up = False
+        """Whether it holds no time until there is one."""
+        self.transport: Any = None
+
+
+class Descriptors:
+    """What is known of the descriptors of one loop."""
+
+    def __init__(self, on_doubt: Callable[[str], None], *, patience: float) -> None:
+        """Tell `on_doubt` where time moved although something may be outstanding; be patient in real seconds."""
+        self._known: dict[int, _Descriptor] = {}
+        self._on_doubt = on_doubt
+        self.patience = patience
+
+    def watch(self, descriptor: int, callback: Any) -> None:
+        """Know of a reader, by what is to be called when bytes come."""
+        kind, name = _kind_of(descriptor, callback)
+        identity = identity_of(descriptor)
+        known = self._known.get(descriptor)
+        if known is not None and known.identity == identity and known.kind == kind:
+            if kind is not _TALKS and not known.given_up:
+                known.since = real_seconds()
+            return
+        self._known[descriptor] = found = _Descriptor(kind, name, identity)
+        if kind is _TALKS or kind is _SENDS:
+            found.transport = weakref.ref(callback.__self__)
+
+    def asked(self, descriptor: int) -> None:
+        """Hear that bytes were written."""
+        known = self._known.get(descriptor)
+        if known is not None:
+            known.asked, known.given_up, known.since = True, False, real_seconds()
+
+    def heard(self, events: Iterable[Any]) -> None:
+        """Hear what the machine has said."""
+        for key, mask in events:
+            if mask & selectors.EVENT_READ and (known := self._known.get(key.fd)) is not None:
+                known.asked, known.given_up, known.since = False, False, real_seconds()
+
+    def in_flight(self, keys: Iterable[selectors.SelectorKey]) -> tuple[list[str], float]:
+        """Name what holds time, and for how many more real seconds at most if nothing happens."""
+        now = real_seconds()
+        names: list[str] = []
+        longest = 0.0
+        for key in keys:
+            known = self._known.get(key.fd)
+            if known is None or known.given_up:
+                continue
+            seconds = self.patience if key.events & selectors.EVENT_WRITE else self._bound(known)
+            if seconds is None:
+                continue
+            left = seconds - (now - known.since)
+            if left > 0:
+                names.append(known.name)
+                longest = max(longest, left)
+            else:
+                known.given_up = True
+                self._on_doubt(f"{known.name} has said nothing for {seconds:g} s of real time, and time moved on")
+        return names, longest
+
+    def _bound(self, known: _Descriptor) -> float | None:
+        """Return how long it may hold time in real seconds; None where it is idle."""
+        if known.kind is _LISTENS:
+            return None
+        if known.kind is _ASKS:
+            return self.patience
+        if known.kind is _OTHER:
+            return GRACE_SECONDS
+        transport = known.transport()
+        awaited = transport is not None and _is_awaited(transport)
+        if known.asked and awaited:
+            return self.patience
+        if known.kind is _SENDS:  # Most datagrams have no answer.
+            return GRACE_SECONDS if awaited else None
+        return GRACE_SECONDS if known.asked or awaited else None
+
+    def forget(self) -> None:
+        """Know of none any more."""
+        self._known.clear()
+
+
+def identity_of(descriptor: int) -> int:
+    """Return the inode behind a descriptor, whose number may soon be another's; -1 where it was closed."""
+    try:
+        return os.fstat(descriptor).st_ino
+    except OSError:
+        return -1
+
+
+def _kind_of(descriptor: int, callback: Any) -> tuple[str, str]:
+    owner, name = getattr(callback, "__self__", None), getattr(callback, "__name__", "")
+    if isinstance(owner, (_SOCKETS, _DATAGRAMS)):
+        kind = _SENDS if isinstance(owner, _DATAGRAMS) else _TALKS
+        return kind, f"the connection to {_shown(owner.get_extra_info('peername'), descriptor)}"
+    if isinstance(owner, asyncio.AbstractEventLoop):
+        return (_LISTENS if "accept" in name else _OTHER), f"the socket {descriptor}"
+    if isinstance(owner, asyncio.BaseTransport):
+        return _ASKS, f"the pipe {descriptor}"
+    if name == "_do_wait":  # asyncio's watcher of child processes, by their descriptor
+        return _ASKS, "a child process"
+    if str(getattr(callback, "__module__", "")).partition(".")[0] == "psycopg":
+        if _is_notified(sys._getframe(2)):
+            return _OTHER, "LISTEN of psycopg"
+        return _ASKS, "a statement of psycopg"
+    where = getattr(callback, "__qualname__", None) or type(callback).__name__
+    return (_LISTENS if _listens(descriptor) else _OTHER), f"the descriptor {descriptor}, which {where} reads,"
+
+
+def _is_notified(frame: types.FrameType | None) -> bool:
+    """Whether psycopg waits here for notifications and not for a statement."""
+    while frame is not None and frame.f_code.co_name != "wait_async":
+        frame = frame.f_back
+    return frame is not None and getattr(frame.f_locals.get("gen"), "__name__", "") == "notifies"
+
+
+def _listens(descriptor: int) -> bool:
+    try:
+        with socket.socket(fileno=os.dup(descriptor)) as looked_at:
+            return bool(looked_at.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError:
+        return False
+
+
+def _shown(peer: Any, descriptor: int) -> str:
+    if isinstance(peer, tuple) and len(peer) >= 2:
+        return f"{peer[0]}:{peer[1]}"
+    return str(peer) if peer else f"descriptor {descriptor}"
+
+
+def _is_awaited(transport: Any) -> bool:
+    """Whether what a connection's protocol refers to holds a future that a task awaits."""
+    protocol = transport.get_protocol()
+    line: list[tuple[Any, int]] = [(protocol, 0)]
+    inner = getattr(protocol, "_app_protocol", None)  # TLS: asyncio's protocol, and the library's inside
+    reader = getattr(inner or protocol, "_stream_reader", None)  # a stream refers to its reader weakly
+    line += [(each, 0) for each in (inner, reader) if each is not None]
+    seen = {id(each) for each, _ in line}
+    while line and len(seen) < MOST_LOOKED_AT:
+        value, depth = line.pop(0)
+        for each in gc.get_referents(value):
+            if isinstance(each, _CLOSED) or id(each) in seen or isinstance(each, asyncio.BaseTransport):
+                continue
+            if asyncio.isfuture(each):
+                if not each.done() and getattr(each, "_callbacks", None):
+                    return True
+                continue
+            seen.add(id(each))
+            if isinstance(each, dict) and depth <= DEEPEST:
+                line.append((each, depth))
+            elif depth < DEEPEST:
+                line.append((each, depth + 1))
+    return False
+
+
+class AskingTransport(_SOCKETS):  # type: ignore[misc]  # asyncio's own, which has no public name
+    """asyncio's transport of a socket, which tells its loop that something was asked."""
+
+    def write(self, data: Any) -> None:
+        """Write, and note it."""
+        super().write(data)
+        self._loop.asked(self._sock_fd)
+
+    def writelines(self, list_of_data: Any) -> None:
+        """Write, and note it."""
+        super().writelines(list_of_data)
+        self._loop.asked(self._sock_fd)
+
+
+class AskingDatagramTransport(_DATAGRAMS):  # type: ignore[misc]  # asyncio's own, which has no public name
+    """asyncio's transport of datagrams, which tells its loop that something was asked."""
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        """Send, and note it."""
+        super().sendto(data, addr)
+        self._loop.asked(self._sock_fd)

@@ -1,0 +1,185 @@
+"""Tasks of the virtual loop that live and die together: what a crash severs, or a stall keeps from acting, as one.
+
+A task belongs to the lifetime of the context in which it was created; so do the callbacks that it schedules. A severed
+task is never resumed and its frames are kept until the loop closes, so that no `finally` does anything in between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from job_harness.core.model.duration import Instant
+
+LIFETIME: contextvars.ContextVar[Lifetime | None] = contextvars.ContextVar("lifetime", default=None)
+
+
+_MOST_AWAITS = 20
+"""How many awaits in its `finally` blocks a dead coroutine is thrown out of."""
+
+
+class Severed(BaseException):
+    """Raised where code of a severed lifetime still tries to do something; no `except Exception` holds it up."""
+
+
+class Lifetime:
+    """A group of tasks; one inside another ends with it."""
+
+    __slots__ = (
+        "__weakref__",
+        "_held",
+        "_moment",
+        "_owned",
+        "_parked",
+        "_tasks",
+        "about",
+        "dying",
+        "machine",
+        "moments",
+        "name",
+        "parent",
+        "paused",
+        "severed",
+        "stands_until",
+        "threads",
+    )
+
+    def __init__(self, name: str, *, parent: Lifetime | None = None) -> None:
+        self.name = name
+        self.parent = parent
+        self.paused = False
+        self.severed = False
+        self.stands_until: Instant | None = None
+        """Until when it may stand still by itself, once; None: it may not, or has done so."""
+        self.about: Any = None
+        """Whatever its owner wants to find again from inside."""
+        self.dying: Callable[[], None] = lambda: None
+        """Called once it has been severed, before what it holds is freed."""
+        self.machine: Any = None
+        """What answers code in here that asks its machine for the time, or waits: a `GuestMachine`."""
+        self.moments = 0
+        """How often something was about to go on in here; counted once `on_moment` is set."""
+        self._moment: Callable[[int], None] | None = None
+        self._tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self._held: list[asyncio.Task[Any]] = []
+        self._parked: list[asyncio.Handle] = []
+        self._owned: list[Any] = []
+        self.threads: set[int] = set()
+        """The threads at work in here, or further inside."""
+
+    @property
+    def over(self) -> bool:
+        """Whether this lifetime, or one around it, was severed."""
+        return self.severed or (self.parent is not None and self.parent.over)
+
+    @property
+    def still(self) -> bool:
+        """Whether nothing in here may act: it is severed or paused, or one around it is."""
+        return self.severed or self.paused or (self.parent is not None and self.parent.still)
+
+    @property
+    def stopped_by(self) -> Lifetime | None:
+        """The nearest of this lifetime and those around it that is itself severed or paused: it keeps callbacks."""
+        life: Lifetime | None = self
+        while life is not None and not (life.severed or life.paused):
+            life = life.parent
+        return life
+
+    @property
+    def tasks(self) -> list[asyncio.Task[Any]]:
+        """List the unfinished tasks that were created in here, or further inside."""
+        return [task for task in self._tasks if not task.done()] if self._tasks else []
+
+    def within(self, other: Lifetime | None) -> bool:
+        """Whether this is `other`, or inside it."""
+        return other is not None and (self is other or (self.parent is not None and self.parent.within(other)))
+
+    def adopt(self, task: asyncio.Task[Any]) -> None:
+        """Let a task belong here, and so to every lifetime around this one."""
+        self._tasks.add(task)
+        if self.severed:  # The code that died just now still runs, up to its next await.
+            self._held.append(task)
+        if self.parent is not None:
+            self.parent.adopt(task)
+
+    def context(self) -> contextvars.Context:
+        """Return a context whose tasks and callbacks belong here, and which inherits nothing else."""
+        context = contextvars.Context()
+        context.run(LIFETIME.set, self)
+        return context
+
+    def count(self, on_moment: Callable[[int], None] | None) -> None:
+        """Call `on_moment` with a running number whenever something in here is about to go on."""
+        self._moment = on_moment
+
+    def moment(self) -> None:
+        """Something in here is about to go on: a task wakes up, or a side effect has just been declared."""
+        self.moments += 1
+        if self._moment is not None:
+            self._moment(self.moments)
+
+    def hold(self, tasks: list[asyncio.Task[Any]]) -> None:
+        """Keep the frames of tasks that are never resumed."""
+        self._held.extend(tasks)
+
+    def park(self, handle: asyncio.Handle) -> None:
+        """Keep a callback instead of running it, until whatever stands still here or around here goes on."""
+        (self.stopped_by or self)._parked.append(handle)
+
+    def unpark(self) -> list[asyncio.Handle]:
+        """Return what was kept, once."""
+        parked, self._parked = self._parked, []
+        return [handle for handle in parked if not handle.cancelled()]
+
+    @property
+    def held_tasks(self) -> list[asyncio.Task[Any]]:
+        """The tasks whose frames are kept."""
+        return list(self._held)
+
+    @property
+    def owned(self) -> list[Any]:
+        """What is held in here or further inside, as it was acquired: locks, permits, queues with an item missing."""
+        return list(self._owned)
+
+    def own(self, thing: Any) -> None:
+        """Hold a thing once more, in here and so in every lifetime around this one."""
+        self._owned.append(thing)
+        if self.parent is not None:
+            self.parent.own(thing)
+
+    def disown(self, thing: Any) -> None:
+        """Hold it once less."""
+        for index, each in enumerate(self._owned):
+            if each is thing:
+                del self._owned[index]
+                break
+        if self.parent is not None:
+            self.parent.disown(thing)
+
+    def employ(self, thread: int, *, ends: bool = False) -> None:
+        """Let a thread work in here, or end that."""
+        (self.threads.discard if ends else self.threads.add)(thread)
+        if self.parent is not None:
+            self.parent.employ(thread, ends=ends)
+
+    def close_frames(self) -> list[asyncio.Task[Any]]:
+        """Close what was kept, after the verdict; return what refuses to be closed. Whatever that raises is ignored."""
+        refusing: list[asyncio.Task[Any]] = []
+        context = self.context()  # Code of the dead is told from code of the living, even now.
+        for task in self._held:
+            task._log_destroy_pending = False  # type: ignore[attr-defined]  # it never was destroyed by mistake
+            coroutine = task.get_coro()
+            for _ in range(_MOST_AWAITS):
+                if getattr(coroutine, "cr_frame", None) is None:
+                    break
+                with contextlib.suppress(BaseException):
+                    context.run(coroutine.close)
+            else:
+                refusing.append(task)
+        self._held.clear()
+        self._parked.clear()
+        return refusing

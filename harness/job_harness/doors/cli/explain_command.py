@@ -1,0 +1,322 @@
+"""`job-harness explain NAME` and `job-harness docs`: what a name on a screen means, and the pages without a browser."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from job_harness.core.faults import FaultKind, kinds
+from job_harness.core.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invariant
+from job_harness.core.invariants.property import Guarantee
+from job_harness.core.model.settings import Settings
+from job_harness.core.scenario.schema import SettingsPart, sentences
+from job_harness.doors.documentation import about, documentation, split
+from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean
+from job_harness.report.screen import setting_text
+from job_harness.review.check.catalogue import RULES
+from job_harness.review.check.finding import Rule
+from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
+
+WIDTH: Final = 80
+REPAIRS: Final[Mapping[Guarantee, str]] = {
+    Guarantee.AT_LEAST_ONCE: "Take back the jobs of dead workers: let leases expire, and make sure that a reaper runs. "
+    "Write the job and its queue row in one transaction.",
+    Guarantee.UPDATES: "Read and write in one statement, or lock the row first (SELECT ... FOR UPDATE).",
+    Guarantee.TRUTHFUL_RESULT: "Write status and result in one statement, and only if the claim is the current one.",
+    Guarantee.ONE_AT_A_TIME: "Make the lease longer than the longest run, or extend it by heartbeats. Take jobs back "
+    "by their lease, not by their age.",
+    Guarantee.FENCING: "Give each claim a token, and check it in the WHERE of complete, fail and heartbeat.",
+    Guarantee.BOUNDED_ATTEMPTS: "Count the attempt in the statement that claims the job, and check the limit first.",
+    Guarantee.ISOLATION: "Settle each job by itself: one bad row, error text or output must not fail its batch.",
+    Guarantee.WAITING: "Lock rows in the same order everywhere, or with SKIP LOCKED.",
+    Guarantee.CANCELLATION: "Let complete and fail change nothing if the job is cancelled.",
+    Guarantee.UNIQUENESS: "Enforce the key by a unique index over unfinished jobs, and free it however a job ends.",
+    Guarantee.ATOMIC_ENQUEUE: "Enqueue in the transaction of the caller, and return an error if no row was written.",
+    Guarantee.CRON: "Give each slot of a schedule a unique key, so that a second look at it inserts nothing.",
+    Guarantee.CONCURRENCY: "Count running jobs inside the claiming statement, under a lock, and free the permit "
+    "however a job ends.",
+    Guarantee.PROGRESS: "Claim whatever is due and allowed: one blocked row must not hide the next.",
+    Guarantee.DEAD_LETTERS: "Write the dead letter in the statement that fails the job for good.",
+    Guarantee.OPTIONS: "Pass every option on, however a job is created, also by the scheduler.",
+    Guarantee.CLAIMS: "Check the worker's tools, its limit and paused tools in the statement that takes the job.",
+    Guarantee.SCHEDULE: "Compare with the store's clock, and order by priority and age in the claim itself.",
+    Guarantee.CONSISTENCY: "Change both tables in one transaction, and reconcile them after a crash.",
+    Guarantee.REPEATABLE_MAINTENANCE: "Let maintenance check again, in the statement that changes a row, "
+    "what it read before.",
+    Guarantee.STORE_CLOCK: "Use now() of the database, never a time that a worker sends.",
+    Guarantee.RETENTION: "Delete only jobs that have ended, by the time at which they ended.",
+    Guarantee.OWN: "Look at the check in your test that has this name.",
+}
+"""What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
+OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
+    "effect_missing": (
+        "A job completed, but a side effect that must happen exactly once never happened.",
+        "Mark the work as done in the transaction that does it, or after it: a worker may die between the two.",
+    ),
+    "effect_repeated": (
+        "A side effect that may happen at most once happened again.",
+        (
+            "Send an idempotency key that is the same in every attempt: a worker may die right after the effect. In a "
+            "system file, say where the key is by `key` of a host under `outside`."
+        ),
+    ),
+    "effect_without_key": (
+        "A side effect lacks a key of `at_most_once(..., per=[...])`, so its repetitions cannot be recognised.",
+        "Correct the key, or give it to effect() where the side effect is declared.",
+    ),
+    "invariant_violated": (
+        "A check that a test gave to always() did not hold.",
+        "Look at the event at which it broke: what happened just before it is the cause.",
+    ),
+}
+"""Anomalies that no invariant of the catalogue has: a test's own. What they mean, and what usually repairs them."""
+
+
+def configure_explain(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument(
+        "name",
+        nargs="*",
+        metavar="NAME",
+        help="an anomaly, an invariant, a rule of check, a fault, a wrong queue, a setting, or a word of the glossary",
+    )
+
+
+def execute_explain(arguments: argparse.Namespace) -> int:
+    """Print what is known of a name; without one, the names."""
+    print("\n".join(explained(" ".join(arguments.name)) if arguments.name else _names()))
+    return int(ExitCode.PASS)
+
+
+def explained(name: str) -> list[str]:
+    """Return the explanation of a name, in lines. Raises UsageError where nothing is called so."""
+    invariants = {invariant.id: invariant for invariant in CATALOGUE}
+    faults = kinds()
+    if name in ANOMALIES:
+        return list(_anomaly(*ANOMALIES[name]))
+    if name in OF_A_TEST:
+        sentence, repair = OF_A_TEST[name]
+        told = [*_told(sentence), "", *_told(f"What usually repairs it: {repair}")]
+        return [*_headed(name, "an anomaly of a test's own"), *told]
+    if name in invariants:
+        return list(_invariant(invariants[name]))
+    if name in RULES:
+        return list(_rule(RULES[name]))
+    if name in MISTAKES:
+        mistake = MISTAKES[name]
+        shows = ", ".join(mistake.finds)
+        return [
+            *_headed(name, "a wrong queue: one planted mistake"),
+            *_told(mistake.sentence),
+            "",
+            *_told(f"It shows: {shows}."),
+            f"See it: job-harness explore memory+{name}",
+        ]
+    fault = next((kind for kind in faults.values() if name in _words_for(kind)), None)
+    if fault is not None:
+        words = ", ".join(f"`{phrase}`" for phrase in fault.words)
+        return [
+            *_headed(fault.id, "a fault that a run may have"),
+            *_told(fault.sentence),
+            "",
+            f"On a tape: {words}",
+            f"Steps of a scenario: {fault.step}",
+        ]
+    glossary = dict(_glossary())
+    if name in Settings.names():
+        return list(_setting(name, glossary.get(name)))
+    if term := next((glossary[word] for word in _singular(name) if word in glossary), None):
+        return [*_headed(term.name, "a word of the glossary"), *_told(_ended(term.meaning))]
+    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *faults, *Settings.names(), *glossary]
+    if (same := next((one for one in known if one != name and _plain(one) == _plain(name)), None)) is not None:
+        return explained(same)
+    raise UsageError(
+        f"nothing is called {name!r}{did_you_mean(name, known)}",
+        hint=f"{available(known, near=name)} `job-harness explain` lists the names; "
+        f"`job-harness docs --find {shlex.quote(name)}` searches the docs.",
+    )
+
+
+def _words_for(kind: FaultKind) -> Iterator[str]:
+    """List what a fault is called: by its id, on a tape, and where a search counts it."""
+    yield kind.id
+    yield from (phrase.words.strip() for phrase in kind.words)
+    yield from kind.nouns
+
+
+def _setting(name: str, term: _Term | None) -> Iterator[str]:
+    yield from _headed(name, f"a setting (default: {setting_text(name, getattr(Settings(), name))})")
+    yield from _told(sentences()[SettingsPart.__name__][name])
+    if term is not None:
+        yield from _told(_ended(f"In the glossary: {term.meaning[0].lower()}{term.meaning[1:]}"))
+    yield ""
+    yield from _told(f"Set it: under `settings` of a scenario, a queue file or a system file; or --set {name}=VALUE")
+
+
+class _Term(NamedTuple):
+    """A row of the glossary."""
+
+    name: str
+    meaning: str
+
+
+def _glossary() -> Iterator[tuple[str, _Term]]:
+    """Return the words of the glossary, and the other words for the same thing, each with its row."""
+    terms = _terms()
+    for term in terms:
+        also = re.search(r"\b[Aa]lso ((?:[\w-]+ ?)+(?:, (?:[\w-]+ ?)+)*)$", term.meaning)
+        yield from ((word, term) for word in (also[1].split(", ") if also else ()))
+    for term in terms:  # a row of its own outweighs another word for something else
+        yield from ((word.lower(), term) for word in term.name.split(", "))
+
+
+def _terms() -> list[_Term]:
+    rows = re.findall(r"^\| (.+?) \| (.+?) \|$", split(documentation()).get("glossary", ""), re.MULTILINE)
+    plain = ((name.replace("`", ""), re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", meaning)) for name, meaning in rows)
+    return [_Term(name, meaning[0].upper() + meaning[1:]) for name, meaning in plain if name not in ("term", "---")]
+
+
+def _ended(text: str) -> str:
+    """Return a row of a table as a sentence, which ends with a full stop."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def _plain(name: str) -> str:
+    """Return a name as `lost update`, `Lost-Update` and `lost_update` have in common."""
+    return re.sub(r"[\s_-]+", " ", name).lower()
+
+
+def _singular(name: str) -> tuple[str, ...]:
+    """Return what the glossary may call it: what is written here as there, in lower case, or as one of several."""
+    word = name.lower()
+    return (word, word.removesuffix("s"), re.sub(r"ies$", "y", word), re.sub(r"es$", "", word))
+
+
+def _anomaly(invariant: Invariant, kind: AnomalyKind) -> Iterator[str]:
+    yield from _headed(kind.name, "an anomaly: an invariant was broken")
+    yield from _told(kind.sentence)
+    yield ""
+    yield from _told(f"{kind.label}: {kind.guarantee}")
+    yield from _told(f"Invariant: {invariant.sentence} (`{invariant.id}`, judged {_when(invariant)})")
+    yield ""
+    yield from _told(f"What usually repairs it: {REPAIRS[kind.guarantee]}")
+    shown = [mistake for mistake in MISTAKES.values() if kind.name in mistake.finds]
+    if shown:
+        yield ""
+        yield "Mistakes that lead to it:"
+        for mistake in sorted(shown, key=lambda each: each.anomaly != kind.name)[:4]:
+            yield from _told(f"  {mistake.name}: {mistake.sentence}", indent="    ")
+    yield ""
+    yield f"Look for it: job-harness explore ENGINE|queue.yaml --looking-for {kind.name}"
+    yield f"Intended?    --without {kind.name}"
+
+
+def _invariant(invariant: Invariant) -> Iterator[str]:
+    yield from _headed(invariant.id, f"an invariant, judged {_when(invariant)}")
+    yield from _told(invariant.sentence)
+    yield ""
+    yield "Its anomalies:"
+    for kind in invariant.anomalies:
+        yield from _told(f"  {kind.name}: {kind.sentence}", indent="    ")
+
+
+def _rule(rule: Rule) -> Iterator[str]:
+    yield from _headed(rule.id, f"a rule of `job-harness check` ({rule.severity})")
+    yield from _told(rule.sentence)
+    yield ""
+    yield from _told(f"What happens otherwise: {rule.prevents}")
+    yield from _told(f"Repair: {rule.repair}")
+    yield ""
+    yield "Accept it where it stands: see `job-harness check --help` (--baseline)"
+
+
+def _when(invariant: Invariant) -> str:
+    return (
+        "at every step"
+        if invariant.kind == "always"
+        else "at rest"
+        if invariant.kind == "eventually"
+        else "over a campaign"
+    )
+
+
+def _headed(name: str, what: str) -> Iterator[str]:
+    yield f"{name}: {what}"
+    yield ""
+
+
+def _told(text: str, *, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(
+        text, WIDTH, subsequent_indent=indent if ":" in text.split(" ")[0] or text.startswith(" ") else ""
+    )
+
+
+def _names() -> Iterator[str]:
+    """List all names, by what they are."""
+    for what, names in (
+        ("anomalies", [*ANOMALIES, *OF_A_TEST]),
+        ("invariants", [invariant.id for invariant in CATALOGUE]),
+        ("rules of check", RULES),
+        ("faults", kinds()),
+        ("wrong queues", MISTAKES),
+        ("settings", Settings.names()),
+        ("words of the glossary", [term.name for term in _terms()]),
+    ):
+        yield f"{what}:"
+        yield from textwrap.wrap(
+            ", ".join(names), WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False
+        )
+    yield ""
+    yield "job-harness explain NAME says what one of them means."
+
+
+# docs -----------------------------------------------------------------------------------------------------------------
+
+
+def configure_docs(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_mutually_exclusive_group().add_argument
+    add("page", nargs="?", metavar="PAGE", help="one page, such as pytest (default: all, as one text)")
+    add("--list", action="store_true", help="list the pages, each with its first sentence")
+    add("--find", metavar="WORDS", help="list the headings whose sections have all of these words")
+
+
+def execute_docs(arguments: argparse.Namespace) -> int:
+    """Print the docs, or a part of them."""
+    text = documentation()
+    if not text:
+        raise EnvironmentUnavailable("this installation has no docs", hint="Install the wheel, or a checkout.")
+    pages = split(text)
+    if arguments.list:
+        for name, page in pages.items():
+            title, sentence = about(page)
+            print(f"{name}: {title}. {sentence}")
+    elif arguments.find is not None:
+        words = arguments.find.lower().split()
+        if not words:
+            raise UsageError("--find names no words", hint="Write job-harness docs --find 'unique key'.")
+        found = list(_found(pages, words))
+        print("\n".join(found) or f"no section has all of {arguments.find!r}")
+        return int(ExitCode.PASS if found else ExitCode.FAIL)
+    elif arguments.page:
+        name = arguments.page.partition("#")[0].removeprefix("docs/").removesuffix(".md")
+        if name not in pages:
+            raise UsageError(
+                f"there is no page {name!r}{did_you_mean(name, pages)}",
+                hint="`job-harness docs --list` lists the pages.",
+            )
+        print(pages[name], end="")
+    else:
+        print(text, end="")
+    return int(ExitCode.PASS)
+
+
+def _found(pages: Mapping[str, str], words: list[str]) -> Iterator[str]:
+    for name, page in pages.items():
+        for section in re.split(r"^(?=#+ )", page, flags=re.MULTILINE):
+            if all(word in section.lower() for word in words):
+                yield f"{name}: {section.splitlines()[0].lstrip('# ')}"

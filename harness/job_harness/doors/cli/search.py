@@ -1,0 +1,727 @@
+"""What `explore` and `exhaust` share: the options of a search, checked before anything starts, and its findings, shown.
+
+Whatever goes wrong with a finding costs only its own line: one that cannot be written or replayed is still shown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from job_harness.core.history.event import ROW_OF, Effect, Event, Observed, Return
+from job_harness.core.interruption import INTERRUPTIONS
+from job_harness.core.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise
+from job_harness.core.invariants.effects import at_most_once
+from job_harness.core.model.duration import SECOND, parse_duration
+from job_harness.core.model.job import JobId
+from job_harness.core.model.lifecycle import PENDING, PROCESSING
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Engine, spoken, without_sessions
+from job_harness.core.printable import as_it_is
+from job_harness.core.run.play import uncovered_capabilities
+from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.scenario import DEFAULTS, Scenario, without_maintenance
+from job_harness.doors.cli.campaign_screen import Told, finding_results, search_result
+from job_harness.doors.cli.output import OutputFile, output_files, show_as_it_is, show_lines
+from job_harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_you_mean
+from job_harness.report.screen import (
+    HEIGHT,
+    Line,
+    changed_settings,
+    clip,
+    first_screen,
+    replay_command,
+    screen_text,
+    setting_text,
+    wrap,
+)
+from job_harness.search.finding import Finding
+from job_harness.search.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
+from job_harness.search.targets import (
+    SESSIONS,
+    WITHOUT,
+    Engines,
+    explained,
+    is_system_file,
+    is_target,
+    is_yaml_target,
+    named,
+    opened_as,
+    split_name,
+)
+from job_harness.search.watchdog import PATIENCE
+from job_harness.worlds.private import private_folder
+
+if TYPE_CHECKING:
+    from job_harness.review.check.releases import ReleaseSpan
+
+STOPPED = "interrupted"
+MOST_PATIENCE = 86_400.0
+"""Seconds that a step may take at most before it counts as hanging: longer is no limit."""
+WIDTH = 80
+STATEMENT_LINES = 10
+"""Of SQL that is shown below a first screen."""
+LINES_BELOW = 4
+"""What is told below the first screen; together they fit a terminal."""
+LONGEST = 120
+"""Characters of a file's name: a target may be a long path."""
+TARGET = "an engine, a queue file (queue.yaml), {}module:factory or file.py:factory"
+
+
+# asked ----------------------------------------------------------------------------------------------------------------
+
+
+def configure_search(
+    parser: argparse.ArgumentParser, *, also: str = "", or_a: str = "", queues: str, sessions: str
+) -> None:
+    """Declare the options of every search.
+
+    `also` and `or_a` are what else this one searches, `queues` says what it does with several, `sessions` when it has
+    sessions.
+    """
+    add = parser.add_argument
+    add("target", nargs="?", default="memory", metavar="TARGET", help=f"{TARGET.format(also)}{or_a} (default: memory)")
+    add("--sessions", action=argparse.BooleanOptionalAction, help=f"{SESSIONS} ({sessions})")
+    add(
+        "--time",
+        type=_seconds,
+        metavar="TIME",
+        help="stop after this time: 90 (seconds), 30s or 5m (default: no limit)",
+    )
+    add(
+        "--set",
+        action="append",
+        default=[],
+        dest="changes",
+        metavar="SETTING=VALUE",
+        help="change a setting, as listed in docs/scenarios.md#settings (repeatable)",
+    )
+    add(
+        "--settings-from",
+        metavar="DIR[#QUEUE]",
+        help=f"use the settings of the repository in DIR, as `check` reads them; {queues}",
+    )
+    add("--queue", metavar="NAME", help="with --settings-from: only the queue of this name, as DIR#NAME does")
+    add("--looking-for", action="append", default=[], metavar="ANOMALY", help="look for this anomaly only (repeatable)")
+    add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
+    add(
+        "--keep-going",
+        action="store_true",
+        help="keep searching after a finding, and report each anomaly once (otherwise the first one ends the search)",
+    )
+    add(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help="a step that takes longer counts as hanging (default: 10)",
+    )
+    add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOUND_FOLDER}/)")
+    engines = "also replay findings on these engines, separated by commas"
+    add("--replay-on", dest="replay", default="", metavar="ENGINES", help=engines)
+    add("--replay", default="", help=argparse.SUPPRESS)  # The name it had; elsewhere `--replay` takes a token.
+    add("--json", metavar="FILE", help="write what was found and covered as JSON")
+    add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
+    add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
+    add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
+    add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
+    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--quiet", "-q", action="store_true", help="print only the verdict and what was found")
+
+
+def _seconds(text: str) -> float:
+    """Read seconds, or a duration with a unit. Raises ArgumentTypeError naming the text and what is accepted."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if math.isfinite(seconds):
+        return seconds
+    try:
+        return parse_duration(text) / SECOND
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected seconds (90) or a duration (30s, 5m), not {clipped(text)}"
+        ) from None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What was asked of a search, checked before anything is started."""
+
+    target: str
+    """With `--sessions`, where that was asked for."""
+    settings: Settings
+    """Of the repository that was named, else the defaults."""
+    wanted: frozenset[str]
+    without: frozenset[str]
+    """Anomalies that are not reported."""
+    others: tuple[str, ...]
+    """Engines on which what is found is replayed."""
+    output: OutputFile | None
+    report: OutputFile | None
+    html: OutputFile | None
+    trace: OutputFile | None
+    junit: OutputFile | None
+    checkpoint: OutputFile | None
+    annotated: bool
+    verbose: bool
+    queue: str
+    """The queue of the repository whose settings these are; empty: none was named."""
+
+    @classmethod
+    def checked(
+        cls, arguments: argparse.Namespace, *, file_sessions: bool = False, checkpoint: str = ""
+    ) -> SearchRequest:
+        """Check what every search is asked; `file_sessions`: a queue file has sessions unless that is refused.
+
+        `checkpoint` is the option that names where the search is kept; one with another name may be read for it.
+        Raises UsageError that names the option.
+        """
+        _refuse_no_time(arguments)
+        folder, queue = _named_queue(arguments.settings_from, arguments.queue)
+        settings = settings_of(folder, queue, target=str(arguments.target))
+        changes_of(arguments)
+        wanted, without = _anomalies(arguments)
+        target = _target(arguments, file_sessions=file_sessions)
+        others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
+        for name in others:
+            split_name(name)
+        read = [re.split(r":|-gated$", target)[0]] if is_target(target) else []
+        if checkpoint == "checkpoint" and arguments.resume not in (None, arguments.checkpoint):
+            read.append(arguments.resume)
+        options = ("save", "json", "html", "trace", "junit", *filter(None, [checkpoint]))
+        outputs = output_files(arguments, *options, inputs=read)
+        return cls(
+            target=target,
+            settings=settings,
+            wanted=wanted,
+            without=without,
+            others=others,
+            output=outputs.get("save"),
+            report=outputs.get("json"),
+            html=outputs.get("html"),
+            trace=outputs.get("trace"),
+            junit=outputs.get("junit"),
+            checkpoint=outputs.get(checkpoint),
+            annotated=arguments.annotations,
+            verbose=arguments.verbose,
+            queue=queue,
+        )
+
+    def held(self, settings: Settings, engine: Engine, *, named: bool) -> Settings:
+        """Return the settings with what the target fixes; of a repository that was `named`, say what is lost."""
+        held = engine.info.contract.held(settings)
+        lost = changed_settings(settings, default=held) if named else {}
+        for name, (wanted, own) in lost.items():
+            where = engine.info.contract.fixed_where.get(name, f"{engine.info.name} fixes it")
+            print(f"  not taken: {name} {wanted}. It stays {own}: {where}")
+        return held
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the result is written as JSON, drawn, or traced."""
+        return any((self.report, self.html, self.trace))
+
+    def write(self, data: dict[str, Any]) -> None:
+        """Write the result as JSON, draw it and trace it, where that was asked for."""
+        if self.report is not None:
+            self.report.write(json.dumps(data, indent=2) + "\n")
+        if self.html is not None:
+            from job_harness.report.picture import picture  # what few ask for is imported when it is asked for
+
+            self.html.write(picture(data))
+        if self.trace is not None:
+            from job_harness.report.trace import trace
+
+            self.trace.write(trace(data))
+
+    def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
+        """Write for CI what was found; of a search without a finding, its exit code and why."""
+        from job_harness.report.ci import github_annotations, junit_xml
+
+        known = ExitCode(code) if code in list(ExitCode) else ExitCode.INCONCLUSIVE
+        results = finding_results(engine, told) or [search_result(engine, known, message)]
+        if self.annotated:
+            show_as_it_is(github_annotations(results))
+        if self.junit is not None:
+            self.junit.write(junit_xml(results))
+
+    def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
+        """Return who shows what is found on this engine."""
+        name = opened_as(self.target, engine)
+        return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose, self.queue)
+
+
+def _refuse_no_time(arguments: argparse.Namespace) -> None:
+    if arguments.time is not None and not arguments.time > 0:
+        raise UsageError(
+            f"--time must be above 0, not {arguments.time:g}", hint="Give seconds (90), or a duration (5m)."
+        )
+    if not arguments.patience > 0:
+        raise UsageError(f"--patience must be above 0, not {arguments.patience:g}", hint="Give seconds, such as 600.")
+    if arguments.patience > MOST_PATIENCE:
+        raise UsageError(
+            f"--patience must be a day at most, not {arguments.patience:g} s", hint="Give seconds, such as 600."
+        )
+
+
+def _anomalies(arguments: argparse.Namespace) -> tuple[frozenset[str], frozenset[str]]:
+    """Return what is looked for, and what is not reported."""
+    wanted = anomalies_named(arguments.looking_for, beside=_own_promises(arguments.target))
+    without = anomalies_named(arguments.without)
+    if both := sorted(wanted & without):
+        raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
+    return wanted, without
+
+
+def _target(arguments: argparse.Namespace, *, file_sessions: bool) -> str:
+    """Return the one engine or file that is searched, with sessions where it has them."""
+    asked: bool | None = arguments.sessions
+    sessions = _has_sessions(arguments.target, file_sessions) if asked is None else asked
+    target = named(arguments.target, sessions=sessions)
+    if "," in target and not is_target(target):
+        count = target.count(",") + 1
+        raise UsageError(
+            f"{arguments.command} takes one engine, and {count} are named: {target}",
+            hint="Run the command once for each engine.",
+        )
+    split_name(target)
+    return target
+
+
+def _own_promises(target: str) -> frozenset[str]:
+    """Name the anomalies that a system file declares itself, under `promises`."""
+    if not is_system_file(target) or not Path(target).is_file():
+        return frozenset()
+    from job_harness.subjects.systems.document import read_system_file
+
+    file = read_system_file(target)
+    repeated = {kind.name for kind in at_most_once("").anomalies} if file.at_most_once else set()
+    return frozenset(repeated.union(each.name for each in file.no_row))
+
+
+def _has_sessions(target: str, file_sessions: bool) -> bool:
+    """Whether a target gives its actors sessions unasked; the processes of a system have their own anyway."""
+    return file_sessions and is_yaml_target(target) and not is_system_file(target)
+
+
+def usual_settings(engine: Engine) -> tuple[Settings, str]:
+    """Return the settings that are no news, and what they are called: those in the user's own file, or the defaults."""
+    own = engine.info.settings if engine.info.contract.file else None
+    return (DEFAULTS, "default") if own is None else (own, "in the file")
+
+
+def changed(settings: Settings, arguments: argparse.Namespace, engine: Engine) -> Settings:
+    """Return the settings with what `--set` changes.
+
+    Raises UsageError for a change that the engine would ignore, or that asks for what it cannot do: what was found
+    under it could not be replayed there.
+    """
+    changes = changes_of(arguments)
+    engine.info.contract.refuse(changes)
+    asked = settings.changed(**changes)
+    if not engine.info.capabilities.maintenance and "stuck_timeout" not in changes:
+        asked = without_maintenance(asked)
+    before = uncovered_capabilities(Scenario(settings=settings), engine)
+    for told in uncovered_capabilities(Scenario(settings=asked), engine):
+        if told not in before:
+            raise UsageError(f"--set: {told.partition('; ')[0]}", hint="Leave it out, or name an engine that has it.")
+    return asked
+
+
+def changes_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return what `--set` changes, durations in microseconds. Without it nothing is read, and pydantic not imported.
+
+    Raises UsageError that names the option and what would have been accepted.
+    """
+    if not arguments.changes:
+        return {}
+    from job_harness.core.scenario.reader import parse_changes
+
+    return parse_changes(arguments.changes)
+
+
+def _named_queue(folder: str | None, queue: str | None) -> tuple[Path | None, str]:
+    """Return the repository that was named and its queue, by --queue or as DIR#QUEUE; empty: none was."""
+    if folder is None:
+        if queue is not None:
+            raise UsageError("--queue needs --settings-from DIR", hint="Name the repository whose settings count.")
+        return None, ""
+    if Path(folder).is_dir() or "#" not in folder:
+        return Path(folder), queue or ""
+    if queue is not None:
+        raise UsageError(f"--settings-from {folder} names a queue, and so does --queue", hint="Leave one of them out.")
+    name, _, queue = folder.rpartition("#")
+    return Path(name), queue
+
+
+def queues_to_search(arguments: argparse.Namespace) -> list[str]:
+    """Return the queues of the repository that was named, where none of them was; empty, where there is one at most.
+
+    Raises UsageError where there is no such folder.
+    """
+    folder, queue = _named_queue(arguments.settings_from, arguments.queue)
+    if folder is None or queue:
+        return []
+    from job_harness.review.check.repository import read_repository
+    from job_harness.review.check.settings import queues_of
+
+    queues = queues_of(read_repository(folder))
+    return queues if len(queues) > 1 else []
+
+
+def settings_of(folder: Path | None, queue: str, *, target: str) -> Settings:
+    """Return the settings to begin with; those of a repository are printed with their places and their contradictions.
+
+    So is the release of pg-boss that it asks for, where `target` runs another one. Raises UsageError where there is no
+    such folder, and NothingToJudge where it sets nothing.
+    """
+    if folder is None:
+        return Settings()
+    from job_harness.review.check.examination import examine
+    from job_harness.review.check.finding import Severity
+    from job_harness.review.check.releases import release_of
+    from job_harness.review.check.repository import read_repository
+    from job_harness.review.check.settings import queues_of, simulation_of
+
+    facts = read_repository(folder)
+    queues = queues_of(facts)
+    if queue and queue not in queues:
+        raise UsageError(
+            f"--settings-from: {folder} sets nothing for a queue {queue!r}{did_you_mean(queue, queues)}",
+            hint=f"It has settings for {', '.join(queues) or 'no queue by name'}.",
+        )
+    simulation = simulation_of(facts, queue=queue)
+    if not simulation.origins:
+        raise NothingToJudge(
+            f"inconclusive: {folder} sets nothing that a search could use, such as a timeout, retries, a cron's period",
+            hint=f"Name the folder that does, or leave --settings-from out. What is read: job-harness check {folder}",
+        )
+    print(f"Settings from {folder}{_of_queue(queue, queues)}:")
+    for name, origin in simulation.origins.items():
+        print(f"  {name} {setting_text(name, getattr(simulation.settings, name))}  ({origin})")
+    if release := _other_release(release_of(facts, "package.json"), target):
+        print(release)
+    for finding in examine(facts).at_least(Severity.ERROR):
+        for line in wrap(f"{finding.place} ", f"{finding.rule}: {finding.repair}", width=100, lines=3):
+            print(line)
+    print()
+    return simulation.settings
+
+
+def _other_release(release: ReleaseSpan | None, target: str) -> str:
+    """Say which engine runs the pg-boss of a repository; "" where the target does, or none can."""
+    if release is None or release.major < 10:
+        return ""
+    if re.match(r"pgboss(-node|@|$)" if release.major == 10 else rf"pgboss-node@{release.major}\b", target):
+        return ""
+    engine = f"pgboss-node@{release.written if release.locked else release.major}"
+    return f"  {target} stands for its pg-boss {release.written} ({release.place}): explore {engine} runs that"
+
+
+def _of_queue(queue: str, queues: list[str]) -> str:
+    """Say which queue it is and, where none was named, which others there are."""
+    if queue or not queues:
+        return f", queue {queue!r}" if queue else ""
+    others = queues[1:5]
+    more = f"; others: {', '.join(others)}{', ...' if len(queues) > 5 else ''}, as DIR#QUEUE" if others else ""
+    return f", queue {queues[0]!r}{more}"
+
+
+@contextmanager
+def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float | None], None]]:
+    """Show how far a search is, in words and, where that is `measured`, as a part of 1, on a terminal.
+
+    None leaves the part as it was.
+    """
+    if not sys.stderr.isatty():
+        yield lambda told, part: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn() if measured else SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
+        task = bar.add_task("", total=1.0 if measured else None)
+        yield lambda told, part: bar.update(task, completed=part, description=told)
+
+
+def refuse_blindness(engine: Engine, wanted: frozenset[str]) -> None:
+    """Raise NothingToJudge where nothing that is looked for would be reported: such a search cannot fail."""
+    sought = wanted or frozenset(ANOMALIES)
+    if sought <= engine.info.contract.never_reported:
+        named = f"no {', '.join(sorted(wanted))}" if wanted else f"none of the {len(sought)} anomalies"
+        raise NothingToJudge(
+            f"inconclusive: {named} would be reported of {engine.info.name}: its contract documents all of them, "
+            "or --without leaves them out",
+            hint="Let the contract name the circumstances in which each shows (`Documented`), or shorten --without.",
+        )
+
+
+def print_unjudged(engine: Engine, without: frozenset[str]) -> None:
+    """Name what a verdict does not speak of: the user's own code beside a draft, and anomalies left out."""
+    contract = engine.info.contract
+    if contract.draft:
+        told = f"{contract.file} is a draft: its statements are not those of your code. Put yours in their place."
+        print("\n".join(wrap("", told, width=WIDTH, lines=3)))
+    own = contract.intended.keys() - without
+    for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
+        if names:
+            print("\n".join(wrap("", f"Not reported: {', '.join(sorted(names))} ({where}).", width=WIDTH, lines=3)))
+    for name, reason in contract.unseen.items():
+        if name not in without | own:
+            print("\n".join(wrap("", f"Not judged: {name} ({reason}).", width=WIDTH, lines=3)))
+
+
+def print_judges(engine: Engine) -> None:
+    """Name the invariants by which processes are judged that have no verbs of a queue."""
+    if engine.info.processes is not None:
+        judges = [item.id for item in stepwise(everything())]
+        told = f"Judged: {len(judges)} of {len(everything())} invariants, those that need no verb of a queue: "
+        print("\n".join(wrap("", f"{told}{', '.join(judges)}.", width=WIDTH, lines=5)))
+        own = dict.fromkeys(kind.name for promise in engine.info.promises for kind in promise.anomalies)
+        if own:
+            print("\n".join(wrap("", f"And your own promises: {', '.join(own)}.", width=WIDTH, lines=5)))
+
+
+# found ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FindingPresenter:
+    """Shows what was found on one target; an interruption ends what is still run for that, and loses nothing."""
+
+    name: str
+    """Opens the engine on which it was found."""
+    engines: Engines
+    others: tuple[str, ...] = ()
+    """Engines on which it is replayed too, each as it is named."""
+    output: OutputFile | None = None
+    """Where the first finding goes."""
+    halted: str = ""
+    """Why the target is no longer run: a step that hangs once would hang again."""
+    verbose: bool = False
+    """Whether to say how each failing run was drawn."""
+    queue: str = ""
+    """The queue whose settings were searched, where several are."""
+    interruption: BaseException | None = None
+    """What ended the telling early, such as Ctrl-C."""
+
+    def tell(self, finding: Finding, *, spent: str, first: bool = True) -> Told:
+        """Show a finding, write its scenario, and replay it."""
+        engine, mistake = split_name(self.name)
+        scenario = scenario_of(finding, queue=mistake, application=self.name if is_target(self.name) else None)
+        place = self._place(finding, first=first)
+        problem = keep(scenario, lambda text: _made(place).write(text))
+        written = "" if problem or place.is_standard else _relative(place.path)
+        command = replay_command(written, engine="" if scenario.application else engine) if written else ""
+        run, unasked = self._explained(finding)
+        source = self.source(finding)
+        statement = _statement(source)
+        default, usual = usual_settings(self.engines.get(self.name))
+        lines = first_screen(
+            run,
+            title=f"{finding.anomaly} on {without_sessions(self.name)}",
+            replay=command,
+            written=f"{written} (on the wrong queue {mistake})" if written and mistake else written,
+            lead=finding.anomaly,
+            default=default,
+            usual=usual,
+            height=HEIGHT - LINES_BELOW,
+        )
+        notes = [f"Not written: {problem}"] if problem else []
+        notes += [f"No fix was tried: {unasked}"] if unasked else []
+        wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
+        between = [] if first else [Line("")]
+        statement += self._intended(finding)
+        show_lines([*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
+        self._how(finding, spent)
+        names = dict.fromkeys((self.name, *self.others))
+        replays = {name: self._replay(scenario, name, finding) for name in names}
+        return Told(written, problem, replays, command, screen_text([*lines, *statement]), run, source)
+
+    def _intended(self, finding: Finding) -> list[Line]:
+        """Say where the user's own file tells that an anomaly is meant to be so."""
+        contract = self.engines.get(self.name).info.contract
+        if not contract.file or kind_of(finding.anomaly).guarantee is Guarantee.OWN:
+            return []
+        entry = f'{finding.anomaly}: "why"'
+        told = f"`without` in {contract.file}: {entry}"
+        without = f"without: {{{entry}}}"
+        if is_system_file(contract.file):
+            without = f"promises: {{{without}}}"
+        told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: {without}"
+        return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
+
+    def source(self, finding: Finding) -> tuple[str, ...]:
+        """Return where and how the verb is written that did it; empty: not told.
+
+        It is the one that changed the job last; where two workers run it, the one that took it from the first; where it
+        is delivered too often, the one that let it wait again after its last attempt; and where a claim was never taken
+        back, the one that should have.
+        """
+        run = finding.run
+        anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
+        if anomaly is None:
+            return ()
+        happened = run.history.events[: anomaly.event + 1]
+        for event in reversed(happened):
+            if isinstance(event, Effect) and event.name == ROW_OF + finding.anomaly:
+                by = f"{event.actor} at {event.data['at']}" if event.data["at"] else event.actor
+                sql = filter(None, map(str.strip, event.data["sql"].splitlines()))
+                return (f"{event.data['after']}, sent by {by}", *sql)
+        info = self.engines.get(self.name).info
+        written = info.written
+        sweep = "claim" if info.capabilities.takes_back_in_claim else "expire"
+        if anomaly.name in NOT_TAKEN_BACK and info.processes is None and written(sweep):
+            return written(sweep)
+        cause = CAUSES.get(anomaly.name)
+        until = cause(happened, anomaly.job) if cause else None
+        for index, event in reversed(list(enumerate(happened[:until]))):
+            if isinstance(event, Observed | Return) and anomaly.job in (None, event.job):
+                sent = (one.sql for at, one in reversed(run.statements) if at <= index and one[:2] == event[1:3])
+                return written(next(sent, "")) or written(event.verb)
+        return ()
+
+    def _how(self, finding: Finding, spent: str) -> None:
+        smaller = shrunk(finding.shrink_runs) if finding.minimal or finding.shrink_runs else "not shrunk"
+        print(f"Found in {spent}; {smaller}.")
+        if self.verbose and finding.drawn:
+            print("\n".join(wrap("Drawn by ", finding.drawn, width=WIDTH, lines=2)))
+        if not finding.minimal:
+            print("Shrinking was cut short (interrupted, --time over, or too many steps): a smaller run may exist.")
+
+    def _explained(self, finding: Finding) -> tuple[Run, str]:
+        if self.halted:
+            return finding.run, self.halted
+        try:
+            with progress_bar(measured=False) as advance:
+                advance("trying fixes", 0.0)
+                return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
+        except INTERRUPTIONS as stop:
+            self._halt(stop)
+            return finding.run, self.halted
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
+            return finding.run, f"{type(error).__name__}: {error}"
+
+    def _halt(self, stop: BaseException) -> None:
+        self.halted, self.interruption = STOPPED, stop
+
+    def _place(self, finding: Finding, *, first: bool) -> OutputFile:
+        """The first finding goes where it was asked for, each further one beside it, under its own name."""
+        if self.output is None or (self.output.is_standard and not first):
+            queue = f"-{self.queue}" if self.queue else ""
+            target = self.name.removesuffix(".yaml")
+            name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{target}{queue}").strip("-")[:LONGEST]
+            return OutputFile(FOUND_FOLDER / f"{name}.yaml")
+        if first:
+            return self.output
+        path = self.output.path
+        return OutputFile(path.with_name(f"{path.stem}-{finding.anomaly}{path.suffix}"))
+
+    def _replay(self, scenario: Scenario, name: str, finding: Finding) -> str:
+        """Replay on an engine, and say in a line or a few what that came to; the answer says it too."""
+        if not self.halted:
+            try:
+                return _shown(
+                    reproduce(scenario, finding.anomaly, engine=name, found_on=self.name, get=self.engines.get),
+                    finding.anomaly,
+                )
+            except INTERRUPTIONS as stop:
+                self._halt(stop)
+        return _not_replayed(name, self.halted)
+
+
+NOT_TAKEN_BACK: Final = frozenset({"job_stuck", "overdue_claim_left"})
+
+
+def taken_back(events: Sequence[Event], job: JobId | None) -> int | None:
+    """Return where a job was taken from the worker that had started it before the last event; as a length."""
+    for index in range(len(events) - 2, -1, -1):
+        event = events[index]
+        if isinstance(event, Effect) and event.name == "started" and event.job == job:
+            return None
+        if isinstance(event, Observed) and event.job == job and event.before is not None and event.after is not None:
+            was, now = event.before.status, event.after.status
+            if was is PROCESSING and now is not PROCESSING:
+                return index + 1
+    return None
+
+
+def let_go_on(events: Sequence[Event], job: JobId | None) -> int | None:
+    """Return where a job that had used up its attempts came to wait before the claim that is last; as a length."""
+    for index in range(len(events) - 1, -1, -1):
+        event = events[index]
+        if isinstance(event, Observed) and event.job == job and event.before is not None:
+            was, now = event.before, event.after
+            if was.status is not PENDING:
+                waits = now is not None and now.status is PENDING and was.attempts >= was.max_attempts
+                return index + 1 if waits else None
+    return None
+
+
+CAUSES: Final = {"concurrent_execution": taken_back, "attempt_overrun": let_go_on}
+"""By anomaly, how to find the change that led to it, where that is not the last one."""
+
+
+def shrunk(runs: int) -> str:
+    """Say how many runs made a finding smaller."""
+    return f"shrunk in {'1 run' if runs == 1 else f'{runs} runs'}" if runs else "already minimal"
+
+
+def _statement(source: tuple[str, ...]) -> list[Line]:
+    if not source:
+        return []
+    shown = [clip(f"  {line}", WIDTH) for line in source[1:STATEMENT_LINES]]
+    more = [f"  ... {len(source) - STATEMENT_LINES} more lines"] if len(source) > STATEMENT_LINES else []
+    return [Line(""), Line(clip(f"Source: {source[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
+
+
+def _shown(done: Reproduction, anomaly: str) -> str:
+    run = done.run
+    if run is None:
+        return _not_replayed(done.engine, done.problem)
+    same = f"shows {anomaly} again" if anomaly in run.found else _without(run, anomaly)
+    lines = [f"Replayed on {spoken(done.engine)}: {run.verdict}, {same}."]
+    if done.divergence is not None:
+        lines += str(done.divergence).splitlines()[:4]
+    elif done.compared:
+        lines.append("Verb by verb the two do not differ: it is in what one of them cannot show.")
+    show_lines([Line(clip(line, WIDTH)) for line in lines], sys.stdout)
+    return f"{run.verdict}, {same}"
+
+
+def _without(run: Run, anomaly: str) -> str:
+    others = ", ".join(sorted(run.found))
+    return f"does not show {anomaly}" + (f" but {others}" if others else "")
+
+
+def _not_replayed(name: str, why: str) -> str:
+    print(clip(f"Not replayed on {spoken(name)}: {why}.", WIDTH))
+    return f"not replayed: {why}"
+
+
+def _made(place: OutputFile) -> OutputFile:
+    """Make the folder of our own; check what was made up just now."""
+    if place.is_standard:
+        return place
+    if place.path.parent == FOUND_FOLDER:
+        private_folder(FOUND_FOLDER)
+    return OutputFile.checked(str(place.path), "--save")
+
+
+def _relative(path: Path) -> str:
+    path = path.absolute()
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)

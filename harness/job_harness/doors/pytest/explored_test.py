@@ -1,0 +1,472 @@
+"""`pytest --job-explore` and `--job-replay`: a test of `job_harness` as a campaign, told in pytest's words."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import pytest
+
+from job_harness.core.faults import FaultPlan
+from job_harness.core.history.jsonl import dump_history
+from job_harness.core.model.duration import SECOND, parse_duration
+from job_harness.core.run.session import as_on_tape
+from job_harness.core.scenario.replay_token import decode
+from job_harness.core.sim.choices import (
+    Choices,
+    Option,
+    Options,
+    Replay,
+    Tape,
+)
+from job_harness.doors.pytest.failure_section import EXPLORED, GATELESS, UNJUDGED, draw, file_name, target_of, token_of
+from job_harness.doors.pytest.fixtures import JobPostgres
+from job_harness.engines.reference.application import (
+    GUIDE,
+)
+from job_harness.errors import HarnessError, UsageError, did_you_mean
+from job_harness.report.screen import first_screen, one_line, replay_command, screen_text
+from job_harness.search.as_scenario import SoughtScenario, write_found
+from job_harness.search.explored.campaign import MOST_RUNS, RUNS, TestExploration, fits
+from job_harness.search.explored.isolation import (
+    Inherited,
+    Isolation,
+    KeptFolder,
+    Rerunner,
+    has_wider_fixtures,
+    isolation_of,
+    unforkable_threads,
+)
+from job_harness.search.explored.played import PlayedTest, Standby, Turn
+from job_harness.search.reproduction import FOUND_FOLDER
+from job_harness.subjects.processors.chance import same_chance
+from job_harness.subjects.processors.job_harness import JobHarness
+from job_harness.subjects.processors.module_state import IN_MEMORY
+
+CI_SECONDS: Final = 60.0
+"""Real seconds that one test may take where the environment says that this is CI and no limit is given."""
+COMMIT_VARIABLES: Final = ("GITHUB_SHA", "CI_COMMIT_SHA", "GIT_COMMIT", "BUILDKITE_COMMIT", "CIRCLE_SHA1")
+"""Where a CI says which commit it tests."""
+NOTHING_DECLARED = (
+    "no processor declared an effect(), so a side effect that happens twice goes unseen; call "
+    '`effect("charged")`, from harness, in the fake that stands for what charges: `job-harness docs pytest` shows one'
+)
+OUTLIVES = (
+    "is changed by a processor and outlives a crash here; in production a new process begins without it: " + IN_MEMORY
+)
+GATES = "job-harness: gates"
+"""The section of a replay that numbers its gates, for `--job-stop-at`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a marker and the command line ask of a campaign."""
+
+    runs: int = RUNS
+    seconds: float | None = None
+    """A bound in real time; None: only the number of runs."""
+    isolation: Isolation = Isolation.FORK
+    known: Mapping[str, date] = field(default_factory=dict)
+    """The last day on which a finding fails nothing, by its anomaly or by that and the beginning of its message."""
+
+    @classmethod
+    def of(cls, item: pytest.Function, *, option: str | None, marker: Any) -> Asked:
+        """Read it. Raises UsageError for what makes no sense."""
+        said = {} if marker is None else marker.kwargs
+        if marker is not None and (marker.args or set(said) - {"runs", "seconds", "isolation", "known"}):
+            raise UsageError(
+                f"job_explore takes runs, seconds, isolation and known by name, not {marker.args or sorted(said)}",
+                hint="Write @pytest.mark.job_explore(runs=200).",
+            )
+        runs, seconds = said.get("runs", RUNS), said.get("seconds")
+        if option:
+            if option.isascii() and option.isdigit():
+                runs, seconds = int(option), None
+            else:
+                runs, seconds = MOST_RUNS, parse_duration(option) / SECOND
+        elif seconds is not None and "runs" not in said:
+            runs = MOST_RUNS
+        if isinstance(runs, bool) or not isinstance(runs, int) or runs < 1:
+            raise UsageError(f"job_explore: runs must be at least 1, not {runs!r}")
+        if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
+            raise UsageError(f"job_explore: seconds must be a number above 0, not {seconds!r}")
+        if seconds is None and os.environ.get("CI"):
+            seconds = CI_SECONDS
+        isolation = isolation_of(item, marked=said.get("isolation"))
+        return cls(runs, seconds, isolation, _known(said.get("known", {})))
+
+
+def _known(said: Any) -> Mapping[str, date]:
+    days = said.values() if isinstance(said, dict) else ()
+    ends = all(isinstance(day, date) and not isinstance(day, datetime) for day in days)
+    if not isinstance(said, dict) or not ends or not all(isinstance(key, str) for key in said):
+        raise UsageError(
+            f"job_explore: known must map an anomaly to the last day on which it is tolerated, not {said!r}",
+            hint='Write known={"invariant_violated": date(2026, 12, 1)}.',
+        )
+    return said
+
+
+def _seed_of_commit() -> int:
+    """Return a seed that is the same for everybody who tests this commit; 0 where no CI says which it is."""
+    commit = next((value for name in COMMIT_VARIABLES if (value := os.environ.get(name))), "")
+    with suppress(ValueError):
+        return int(commit[:8], 16)
+    return 0
+
+
+@dataclass(slots=True)
+class ExploredTest:
+    """One test item, the bounds of its campaign, and the tape that it is to play instead."""
+
+    item: pytest.Function
+    campaign: TestExploration
+    asked: Asked
+    tape: Tape | None = None
+    changed: bool = False
+    """Whether the token was made of another version of the test."""
+    turn: Turn | None = None
+    """The run that a rerun of this test is to play now."""
+    gates: NumberedGates | None = None
+    gave_up: bool = False
+    """Whether the campaign judged nothing, or found only what is known: then the test is judged as a plain one."""
+    told: bool = False
+    """Whether the test has failed by what was found, with a screen of its own."""
+    scenario: str = ""
+    """Where what was found was written as a scenario, and how that is replayed; or why it was not."""
+
+    @classmethod
+    def of(
+        cls, item: pytest.Function, *, option: str | None, token: str | None, marker: Any, today: date
+    ) -> ExploredTest:
+        """Read what was asked for. Fails the test, in words, where that makes no sense."""
+        try:
+            asked = Asked.of(item, option=option, marker=marker)
+            seed = item.config.getoption("--job-seed")
+            campaign = TestExploration(
+                runs=asked.runs,
+                seconds=asked.seconds,
+                seed=_seed_of_commit() if seed is None else seed,
+                known={key: day for key, day in asked.known.items() if today <= day},
+            )
+            explored = cls(item, campaign, asked)
+            if token is not None:
+                read = decode(token)
+                explored.changed = read.expect_test(target_of(item), called=item.nodeid)
+                explored.tape = read.tape
+        except (HarnessError, ValueError) as error:
+            raise pytest.fail.Exception(str(error), pytrace=False) from None
+        return explored
+
+    @property
+    def reruns(self) -> bool:
+        """Whether its runs are played in this process, before the test itself."""
+        return self.tape is None and self.asked.isolation is Isolation.RERUN
+
+    def attach(self, harness: JobHarness) -> None:
+        """Take the harness of the run that pytest is about to call."""
+        self.campaign.harness = harness
+
+    def replaying(self) -> AbstractContextManager[None]:
+        """Let a replay, while the block runs, draw what the run drew that is played again."""
+        return nullcontext() if self.tape is None else same_chance()
+
+    def name_folders(self, harness: JobHarness) -> None:
+        """Let gates call the temporary folders of this run what the test calls them: a token has no other folder."""
+        folder = self.item.funcargs.get("tmp_path")
+        names = {} if folder is None else {str(folder): "tmp_path"}
+        harness.call_folders({**names, tempfile.gettempdir(): "tmp"})
+
+    def explore_by_rerunning(
+        self,
+        *,
+        forget: Callable[[], None],
+        threads: Sequence[Any] = (),
+        opened: Collection[tuple[int, int, int]] = (),
+    ) -> bool:
+        """Play the test many times in this process, its fixtures included. Return whether it could not even be called.
+
+        Then that is reported already. `threads` and `opened` are as in `explore`.
+        """
+        rerunner = Rerunner(self.item, forget=forget)
+
+        def play(choices: Choices, faults: FaultPlan) -> PlayedTest:
+            self.turn = Turn(choices, faults)
+            try:
+                lost = rerunner.play()
+                return self.turn.seen or PlayedTest(lost=lost or "the test was not called")
+            finally:
+                self.turn = None
+
+        self.campaign.rerun, self.campaign.left_behind = play, rerunner.left_behind
+        with Standby.beside(play, threads=threads, opened=opened) as standby:
+            self.campaign.standby = standby
+            if standby is not None and not has_wider_fixtures(self.item):
+                standby.begin()
+            self._interruptible(self.campaign.explore)
+        if uncalled := bool(rerunner.uncalled) and self.campaign.played == 1:
+            rerunner.report_uncalled()
+        return uncalled
+
+    def explore(
+        self,
+        *,
+        threads: Sequence[Any] = (),
+        opened: Collection[tuple[int, int, int]] = (),
+        databases: Sequence[JobPostgres] = (),
+    ) -> None:
+        """Play the test many times in forked children, or set it up to play the tape. Raises InChild in every child.
+
+        `threads` are those that pytest itself has; `opened` is what it has open: descriptor, device and inode.
+        `databases` are the test's own, to be as they are now at the start of each run.
+        """
+        if self.tape is not None:
+            stop = self.item.config.getoption("--job-stop-at")
+            self.gates = NumberedGates(self.tape, stop=stop, config=self.item.config, on_quit=self._quit)
+            self.campaign.harness.reopen(self.gates, as_on_tape(), forked=False)
+        elif not self.reruns:
+            harness = self.campaign.harness
+            self.campaign.unsure = harness.unforkable or unforkable_threads(threads)
+            if not self.campaign.unsure:
+                own = set(harness.own_descriptors)
+                if (folder := self.item.funcargs.get("tmp_path")) is not None:
+                    self.campaign.kept.append(KeptFolder(Path(str(folder))))
+                with ExitStack() as stack:
+                    for database in databases:
+                        kept = stack.enter_context(closing(database.kept()))
+                        self.campaign.kept.append(kept)
+                        own |= {database.descriptor, kept.descriptor}
+                    self.campaign.inherited = Inherited.seen(own=own, opened=opened)
+                    self.campaign.kept.append(self.campaign.inherited.keep_databases())
+                    self._interruptible(self.campaign.explore)
+
+    def _quit(self) -> None:
+        """Let no job go on once the debugger was quit: a worker would take what ends it for its job's failure."""
+        self.campaign.harness.break_off("the debugger was quit")
+
+    def _end_after_quit(self) -> None:
+        """End the session as pytest does where the debugger was quit in the test; a later one is not listened to."""
+        plugins = self.item.config.pluginmanager
+        if self.gates is not None and plugins.is_registered(self.gates):
+            plugins.unregister(self.gates)
+        if self.gates is not None and self.gates.quit:
+            raise pytest.exit.Exception("Quitting debugger") from None
+
+    def _interruptible(self, explore: Callable[[], None]) -> None:
+        """Explore, and where that is interrupted say what was found so far."""
+        try:
+            explore()
+            self.scenario = self._as_scenario()
+        except KeyboardInterrupt:
+            campaign = self.campaign
+            found = "nothing was found" if campaign.finding is None else "this was found:\n" + self._screen()
+            words = f"{self.item.nodeid}: interrupted after {campaign.disturbed} disturbed runs; so far {found}"
+            plugins = self.item.config.pluginmanager
+            reporter, capture = plugins.get_plugin("terminalreporter"), plugins.get_plugin("capturemanager")
+            if reporter is not None:
+                with capture.global_and_fixture_disabled() if capture is not None else nullcontext():
+                    reporter.write_line(f"\njob-harness: {words}")
+            raise
+
+    def tell(self) -> None:
+        """Fail the test with what was found; skip it, with the reason, where nothing could be judged."""
+        campaign = self.campaign
+        self._end_after_quit()
+        if self.tape is not None:
+            self._tell_replayed(self.tape)
+            return
+        lost = [f"{count} told nothing: {why}" for why, count in campaign.lost.items()]
+        over = [f"known until {day}, which is over: {key}" for key, day in self._expired()]
+        unseen = list(self._unjudged())
+        lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, unseen), *self._gateless()]
+        self.item.add_report_section("call", EXPLORED, "\n".join(lines))
+        self.gave_up = not (self.reruns and campaign.left_behind())  # else its runs may have broken it
+        if campaign.unsure:
+            pytest.skip(f"inconclusive: {campaign.unsure}")
+        if campaign.finding is not None:
+            self._fail(self._screen())
+        if unjudged := sum(campaign.lost.values()):
+            pytest.skip(f"inconclusive: {unjudged} of {campaign.disturbed} runs were not judged; {'; '.join(lost)}")
+        if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
+            pytest.skip(f"inconclusive: no disturbed run was played within {campaign.seconds:g} s")
+        if unseen and self.item.config.getoption("--job-strict"):
+            self._fail("\n".join(f"--job-strict: {UNJUDGED}{line}" for line in unseen))
+        if campaign.tolerated:
+            told = "; ".join(f"{key} (until {self.asked.known[key]})" for key in campaign.tolerated)
+            pytest.xfail(f"known: {told}")
+
+    def _cost(self) -> str:
+        campaign = self.campaign
+        each = f"{campaign.used / max(1, campaign.played) * 1000:.0f} ms of CPU each"
+        rate = f" ({campaign.disturbed / campaign.spent:.3g} runs/s, {each})" if campaign.spent else ""
+        bound = f", stopped after {campaign.seconds:g} s" if campaign.late else ""
+        how = f"{self.asked.isolation}, seed {campaign.seed}"
+        return f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s{rate}{bound}; {how}"
+
+    def _unjudged(self) -> Iterator[str]:
+        """Say what would fail nothing, where nothing was found: a pass is no promise about it."""
+        campaign = self.campaign
+        if campaign.finding is not None or campaign.unsure or not campaign.disturbed:
+            return
+        if not campaign.declared:
+            yield NOTHING_DECLARED
+        for name in campaign.remembered:
+            yield f"{name} {OUTLIVES}"
+        for name, count in campaign.repeated.items():
+            repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
+            yield f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]"
+        for used_up in campaign.used_up():
+            yield f"{used_up}; to forbid that, call job_harness.always() with a check of its status"
+
+    def _gateless(self) -> list[str]:
+        """Say inside which processors nothing was disturbed, where nothing was found."""
+        campaign = self.campaign
+        if not campaign.gateless or campaign.finding is not None or campaign.unsure or not campaign.disturbed:
+            return []
+        tools = ", ".join(map(repr, campaign.gateless))
+        return [f"{GATELESS}{tools}: the worker died before and after it, never in its midst"]
+
+    def _expired(self) -> list[tuple[str, date]]:
+        finding = self.campaign.finding
+        if finding is None:
+            return []
+        return [(key, day) for key, day in self.asked.known.items() if fits(key, finding.played.led(finding.anomaly))]
+
+    def tell_failed(self) -> None:
+        """Where the test itself failed, that is told; a replay fails by its anomaly alone, where it shows one."""
+        self._end_after_quit()
+        if self.tape is not None:
+            self.campaign.harness.come_to_rest()
+            self._fail_by_anomaly()
+
+    def _tell_replayed(self, tape: Tape) -> None:
+        harness = self.campaign.harness
+        harness.come_to_rest()
+        self._fail_by_anomaly()
+        if told := self._unfit(tape):
+            pytest.skip(f"inconclusive: the token no longer fits this test; {told}")
+        assert self.gates is not None
+        if self.gates.stop is not None and not self.gates.stopped:
+            pytest.fail(
+                f"--job-stop-at {self.gates.stop}: this run has no such gate; it has {len(self.gates.listed)}",
+                pytrace=False,
+            )
+
+    def _unfit(self, tape: Tape) -> str:
+        """Say which deviations never came up, and which gates come nearest; empty where all did."""
+        harness = self.campaign.harness
+        assert self.gates is not None
+        missing = [deviation for deviation in tape if deviation not in harness.tape]
+        known = list(dict.fromkeys(self.gates.labels))
+        told = [f"{deviation} never came up{did_you_mean(deviation.label, known)}" for deviation in missing]
+        return "; ".join(told)
+
+    def _fail_by_anomaly(self) -> None:
+        harness = self.campaign.harness
+        if self.gates is not None and self.gates.listed:
+            self.item.add_report_section("call", GATES, "\n".join(self.gates.listed))
+        if not harness.anomalies:
+            return
+        known = self.campaign.known
+        anomalies = sorted(harness.anomalies, key=lambda anomaly: any(fits(key, anomaly) for key in known))
+        seen = PlayedTest(tuple(anomalies), harness.tape, dump_history(harness.history), now=harness.now_instant)
+        screen = self._shown(seen, seen.anomalies[0].name)
+        if self.changed:
+            unfit = self._unfit(self.tape or ())
+            screen += f"\nThe test has changed since this token was made; {unfit or 'all of its deviations still fit'}."
+        self._fail(screen)
+
+    def _fail(self, screen: str) -> NoReturn:
+        self.told = True
+        raise pytest.fail.Exception(screen, pytrace=False) from None
+
+    def _screen(self) -> str:
+        finding = self.campaign.finding
+        assert finding is not None
+        screen = self._shown(finding.played, finding.anomaly)
+        return "\n".join(filter(None, [screen, self.scenario, finding.told()]))
+
+    def _as_scenario(self) -> str:
+        """Write what was found as a scenario, where one shows it; say where, or why there is none."""
+        finding, calm = self.campaign.finding, self.campaign.calm
+        if finding is None or finding.played.script is None or calm is None:
+            return ""
+        config = self.item.config
+        folder = Path(config.getoption("--job-found") or config.getini("job_found") or FOUND_FOLDER)
+        file = folder / f"{finding.anomaly}-{file_name(self.item)}.yaml"
+        why = f"Found by pytest --job-explore in {self.item.nodeid}."
+        title = f"{finding.anomaly} in {self.item.name}"
+        sought = SoughtScenario(
+            calm, finding.played.script, finding.anomaly, finding.played.tape, title, why, file.absolute()
+        )
+        written = write_found(sought)
+        if written.problem:
+            return f"No scenario: {one_line(written.problem)}"
+        engine = "" if written.engine == "memory" else written.engine  # which `run` takes unasked
+        return f"As a scenario: {replay_command(str(file), engine=engine)}"
+
+    def _shown(self, seen: PlayedTest, anomaly: str) -> str:
+        harness = self.campaign.harness
+        title = f"{anomaly} in {self.item.name}"
+        run = seen.run(title=title, settings=harness.settings, engine=harness.engine)
+        token = token_of(self.item, seen.tape)
+        command = f"pytest {shlex.quote(self.item.nodeid)}{_as_before(self.item)} --job-replay {token}"
+        draw(run, self.item, replay=command, lead=anomaly)
+        screen = screen_text(first_screen(run, title=title, replay=command, lead=anomaly, default=GUIDE)).rstrip()
+        summary = one_line(f"{anomaly}: {seen.led(anomaly).message}")
+        return f"{summary} (replay: --job-replay {token})\n\n{screen}"
+
+
+def _as_before(item: pytest.Function) -> str:
+    """Return the options without which this test would be another one: its engine, and the seed of its delays."""
+    engines, params = item.config.getoption("--job-engine"), item.callspec.params if hasattr(item, "callspec") else {}
+    own = params.get("job_harness", "memory")
+    engine = engines if own == "memory" else own  # Beside others, memory is a test of another name than alone.
+    given = {"--job-engine": engine, "--job-seed": item.config.getoption("--job-seed")}
+    said = [(name, value) for name, value in given.items() if value not in (None, "memory")]
+    return "".join(f" {name}={shlex.quote(str(value))}" for name, value in said)
+
+
+class NumberedGates(Replay):
+    """Plays a tape, numbers every gate, and stops in the debugger at one of them; `on_quit` hears when that is quit."""
+
+    def __init__(self, tape: Tape, *, stop: int | None, config: pytest.Config, on_quit: Callable[[], None]) -> None:
+        super().__init__(tape)
+        self.stop = stop
+        self.stopped = False
+        self.quit = False
+        self._config = config
+        self._on_quit = on_quit
+        self.listed: list[str] = []
+        self.labels: list[str] = []
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Choose from the tape, and stop before the choice takes effect."""
+        option = super().gate(label, options)
+        self.labels.append(label)
+        told = f"{len(self.labels):>4}  {label}{'' if option is None else f': {option.words}'}"
+        self.listed.append(told)
+        if len(self.labels) == self.stop:
+            self.stopped = True
+            self._config.pluginmanager.register(self)
+            header = f"job-harness: gate {told.strip()} (`up` shows the code there, `c` continues, `q` quits)"
+            pytest.set_trace(header=header)
+        return option
+
+    def pytest_enter_pdb(self, pdb: Any) -> None:
+        """Hear when the debugger is quit, by whichever of its commands: each of them calls `set_quit`."""
+        set_quit = pdb.set_quit
+
+        def quitting() -> None:
+            self.quit = True
+            self._on_quit()
+            set_quit()
+
+        pdb.set_quit = quitting

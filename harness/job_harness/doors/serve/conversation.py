@@ -1,0 +1,225 @@
+"""Lines between this process and a client: what it asks, and the turns that it takes as the peer of its processors.
+
+Hides: pipes, framing, whose line comes when (a client asks while its own turn is open), patience in real time. Must not
+know: harnesses, jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+from job_harness import __version__
+from job_harness.core.sim.watchdog import WATCHDOG
+from job_harness.worlds.patience import Deadline, ready
+from job_harness.worlds.peers.peer import MOST_REPORTS, PeerLost, Report
+
+VERSION: Final = 1
+"""Of the protocol; the client says in `hello` which one it speaks."""
+SCHEMA: Final = Path(__file__).with_name("serve_protocol.schema.json")
+ANSWER_SECONDS: Final = 10.0
+"""Real seconds for which a client may stay silent in a turn; while it waits for real I/O it says so."""
+STANDSTILL_SECONDS: Final = 30.0
+"""Real seconds of one turn, I/O included."""
+PLAY_SECONDS: Final = 30.0
+"""Real seconds without a line after which one run of an explored test counts as hanging."""
+LARGEST_LINE: Final = 64 * 1024 * 1024
+"""Bytes."""
+_CHUNK: Final = 1 << 16
+
+
+class ClientGone(SystemExit):
+    """The client closed its end: everything here ends, too. No `except Exception` holds it up."""
+
+
+class Conversation:
+    """Speaks with one client. As the peer of its processors it takes one turn after the other."""
+
+    def __init__(self, inward: int, outward: int, *, say: Callable[[str], None] = lambda words: None) -> None:
+        """Read lines from the first descriptor and write to the second; `say` shows what cannot wait for the client."""
+        self._inward = inward
+        self._outward = outward
+        self._say = say
+        self._incoming = bytearray()
+        self._lines: deque[bytes] = deque()
+        self._later: deque[dict[str, Any]] = deque()
+        """What the test asked while it was not its turn to ask."""
+        self._between: list[Report] = []
+        self._turn = 0
+        self._severed: set[int] = set()
+        self._hear: Callable[[Sequence[Report]], None] = lambda said: None
+        self.on_ask: Callable[[dict[str, Any]], None] = lambda ask: None
+        """Carries out what is asked for; it may come in the middle of a turn."""
+
+    def greet(self) -> None:
+        """Say who is here. The client refuses another version by name."""
+        self.send({"hello": VERSION, "version": __version__})
+
+    def send(self, message: Mapping[str, Any]) -> None:
+        """Write a line. Raises ClientGone."""
+        line = json.dumps(message).encode() + b"\n"
+        try:
+            while line:
+                line = line[os.write(self._outward, line) :]
+        except BrokenPipeError:
+            raise ClientGone from None
+
+    def tell(self, words: str) -> None:
+        """Show a line that cannot wait for the answer."""
+        self._say(words)
+
+    def next_ask(self) -> dict[str, Any]:
+        """Wait for what the test asks next. Raises ClientGone at the end of the input."""
+        while True:
+            line = self._later.popleft() if self._later else self._line(None)
+            assert line is not None, "without a limit there is always a line"
+            if "ask" in line:
+                return line
+            if line.get("effect") == "died":
+                self._between.append(line)
+            # What else comes now belongs to a turn that was given up.
+
+    def between_turns(self) -> list[Report]:
+        """Return which workers died between two turns, since this was last asked."""
+        died, self._between = self._between, []
+        return died
+
+    # turns of the peer ----------------------------------------------------------------------------------------------
+
+    def hear_first(self, hear: Callable[[Sequence[Report]], None]) -> None:
+        """Let what was reported in a turn be heard before an ask of the same turn is carried out."""
+        self._hear = hear
+
+    def go(
+        self,
+        do: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        actor: str | None = None,
+        now: float | None = None,
+        patience: float | None = None,
+    ) -> list[Report]:
+        """Let a run begin something; return what is reported. Raises PeerLost, ClientGone."""
+        who = {} if actor is None else {"actor": actor}
+        return self._whole({"go": 0, "do": do, "with": dict(arguments or {}), **who, **_at(now)}, patience=patience)
+
+    def go_on(
+        self, gate: int, *, value: Any = None, error: Mapping[str, str] | None = None, now: float | None = None
+    ) -> list[Report]:
+        """Let a run pass the gate at which it waits. Raises PeerLost, ClientGone."""
+        told = {"value": value} if error is None else {"error": dict(error)}
+        return self._whole({"go": 0, "gate": gate, **told, **_at(now)})
+
+    def time(self, now: float, **more: Any) -> list[Report]:
+        """Move the client's clock. Raises PeerLost, ClientGone."""
+        return self._whole({"time": 0, "now": now, **more})
+
+    def sever(self, actor: str) -> None:
+        """Say that a run is dead; nothing is waited for."""
+        self._turn += 1
+        self._severed.add(self._turn)
+        self.send({"sever": self._turn, "actor": actor})
+
+    def play(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """Let the client play the body of an explored test once, and return how that ended. Raises PeerLost."""
+        self._turn += 1
+        number = self._turn
+        self.send({"play": number, **about})
+        while True:
+            line = self._later.popleft() if self._later else self._line(PLAY_SECONDS)
+            if line is None:
+                raise PeerLost("blocked", f"its body gave no sign of life for {PLAY_SECONDS:g} s", name="the test")
+            if "ask" in line:
+                self.on_ask(line)
+            elif line.get("played") == number:
+                return line
+
+    def _whole(self, message: dict[str, Any], *, patience: float | None = None) -> list[Report]:
+        self._turn += 1
+        number = self._turn
+        self.send({**message, **{kind: number for kind in ("go", "time") if kind in message}})
+        said: list[Report] = []
+        try:
+            with WATCHDOG.patient():
+                self._converse(number, said, patience=patience or ANSWER_SECONDS)
+        except PeerLost as lost:
+            lost.said = said
+            raise
+        return said
+
+    def _converse(self, number: int, said: list[Report], *, patience: float) -> None:
+        still = Deadline(STANDSTILL_SECONDS)
+        waits_for = "work without end"
+        while True:
+            report = self._line(min(patience, still.left))
+            if report is None or still.passed:
+                what = f"it did not answer for {patience:g} s of real time"
+                if report is not None or still.passed:
+                    what = f"virtual time stood still for {still.seconds:g} real seconds, for {waits_for}"
+                # A test runner whose thread is taken cannot show it.
+                self._say(f"job-harness: the process of the test: {what}; is a processor in an endless loop?")
+                raise PeerLost("blocked", what, name="the process of the test")
+            if "ask" in report:
+                if "actor" not in report:
+                    self._later.append(report)
+                    continue
+                self._hear(said)
+                said.clear()
+                self.on_ask(report)
+            elif report.get("io"):
+                waits_for = ", ".join(map(str, report["io"]))
+            elif "idle" not in report:
+                said.append(report)
+            elif report["idle"] == number:
+                said.append(report)
+                return
+            else:
+                self._severed.discard(report["idle"])
+            if len(said) > MOST_REPORTS:
+                raise PeerLost("flooded", f"it reported more than {MOST_REPORTS} things in one turn", name="the test")
+
+    # lines ----------------------------------------------------------------------------------------------------------
+
+    def _line(self, seconds: float | None) -> dict[str, Any] | None:
+        """Return the next line; None after that long without one. Raises ClientGone at the end of the input."""
+        deadline = None if seconds is None else Deadline(seconds)
+        while not self._lines:
+            if deadline is not None and not ready([self._inward], seconds=deadline.left)[0]:
+                return None
+            data = os.read(self._inward, _CHUNK)
+            if not data:
+                raise ClientGone
+            self._take(data)
+        return self._read(self._lines.popleft())
+
+    def _take(self, data: bytes) -> None:
+        self._incoming += data
+        if len(self._incoming) > LARGEST_LINE:
+            self._refuse(f"a line of more than {LARGEST_LINE >> 20} MiB")
+        if b"\n" not in data:
+            return
+        *lines, rest = bytes(self._incoming).split(b"\n")
+        self._incoming = bytearray(rest)
+        self._lines.extend(lines)
+
+    def _read(self, line: bytes) -> dict[str, Any]:
+        try:
+            said = json.loads(line)
+        except (ValueError, RecursionError):
+            said = None
+        if not isinstance(said, dict):
+            self._refuse(line[:200].decode(errors="replace"))
+        return said
+
+    def _refuse(self, shown: str) -> NoReturn:
+        """Say that what comes in is no line of the protocol, and end: no one knows what was meant."""
+        self._say(f"job-harness serve: the client sent {shown!r}, which is not a JSON object")
+        raise ClientGone
+
+
+def _at(now: float | None) -> Report:
+    return {} if now is None else {"now": now}

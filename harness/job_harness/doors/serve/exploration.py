@@ -1,0 +1,249 @@
+"""A test of a client as a campaign: its body is played again and again in the client, and judged here.
+
+Knows which options a client gives, and how a finding is told to it. How runs are chosen and shrunk is `exploring`'s.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from job_harness.core.faults import FaultPlan
+from job_harness.core.history.event import Effect, Observed
+from job_harness.core.run.session import as_on_tape
+from job_harness.core.scenario.replay_token import ReplayToken, decode, encode, target_of_test
+from job_harness.core.sim.choices import Choices, ListedGates, Replay
+from job_harness.doors.serve.conversation import ClientGone, Conversation
+from job_harness.doors.serve.service import whole_number
+from job_harness.engines.reference.application import GUIDE
+from job_harness.errors import UsageError, did_you_mean
+from job_harness.report.screen import first_screen, one_line, screen_text
+from job_harness.search.explored.campaign import MOST_RUNS, RUNS, TestExploration
+from job_harness.search.explored.played import PlayedTest, Turn
+from job_harness.worlds.peers.peer import PeerLost
+
+if TYPE_CHECKING:
+    from job_harness.doors.serve.service import HarnessService, OpenedHarness
+
+TOKEN: Final = "TOKEN"
+"""Stands in a client's replay command for the token."""
+NOTHING_ENQUEUED: Final = "no job was enqueued, so there was nothing to disturb; enqueue it in the body"
+NOTHING_DECLARED: Final = (
+    "no processor declared an effect, so a side effect that happens twice goes unseen; wrap the fake: "
+    'harness.external("charged", fake), or await effect("charged") in it'
+)
+
+
+class BodyFailed(Exception):
+    """What the body of the test threw."""
+
+
+class Player:
+    """Plays the body of one test in the client, a new harness each time."""
+
+    def __init__(self, service: HarnessService, conversation: Conversation, options: Mapping[str, Any]) -> None:
+        self._service = service
+        self._conversation = conversation
+        self._options = options
+        self.left: list[str] = []
+        """What earlier runs had changed when the last one began, as the client found it."""
+        self.played = 0
+        self.enqueued = False
+        """Whether any run had a job."""
+        self.effects: dict[str, None] = {}
+        """The names of the side effects that processors declared in any run."""
+        self.checks = False
+        """Whether the body judges by checks of its own."""
+        self._problems: list[str] = []
+        """What would fail the run that is played as a plain test."""
+        self.engine = ""
+        self.settings = GUIDE
+
+    def play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
+        """Play it once and return what it came to."""
+        opened = self._service.opened = self._service.make(self._options)
+        self.engine, self.settings = opened.harness.engine, opened.harness.settings
+        turn = Turn(choices, faults)
+        try:
+            gone: ClientGone | None = None
+            with turn.playing(opened.harness):
+                try:
+                    self._body(opened)
+                except ClientGone as ended:
+                    gone = ended
+                    raise
+            if gone is not None:
+                raise gone  # What a test raises is its failure, and the next run would begin.
+            seen = replace(turn.seen or PlayedTest(lost="the test was not called"), left=tuple(self.left))
+            if (
+                isinstance(choices, ListedGates)
+                and self._problems
+                and not (seen.failure or seen.lost or seen.anomalies)
+            ):
+                return replace(seen, failure="\n\n".join(self._problems))  # Undisturbed, it is a plain test.
+            return seen
+        except PeerLost as lost:
+            return PlayedTest(lost=str(lost), hung=lost.kind == "blocked")
+        finally:
+            self._service.opened = None
+            self._note_seen(opened)
+            opened.harness.close()
+            self.played += 1
+
+    def _body(self, opened: OpenedHarness) -> None:
+        told = self._conversation.play({"now": opened.now_ms, "run": self.played, "gates": True})
+        self.left = [str(each) for each in told.get("left") or ()]
+        self.checks |= bool(told.get("checks"))
+        opened.look_at(told.get("looked") or ())
+        self._problems = [*opened.harness.test_problems(), *map(str, told.get("running") or ())]
+        if lost := told.get("lost"):
+            raise PeerLost("blocked", str(lost), name="the test")
+        if failure := told.get("failure"):
+            raise BodyFailed(str(failure))
+
+    def _note_seen(self, opened: OpenedHarness) -> None:
+        for event in opened.harness.history.events:
+            if type(event) is Observed:
+                self.enqueued = True
+            elif type(event) is Effect and event.declared is not None:
+                self.effects[event.name] = None
+
+    def unjudged(self, campaign: TestExploration) -> Iterator[str]:
+        """Say what would fail nothing: a pass is no promise about it."""
+        if not self.enqueued:
+            yield NOTHING_ENQUEUED
+            return
+        forbidden = {
+            each["name"] if isinstance(each, dict) else each: said
+            for option, said in (("at_most_once", "atMostOnce"), ("exactly_once", "exactlyOnce"))
+            for each in self._options.get(option) or ()
+        }
+        others = [name for name in self.effects if name not in forbidden]
+        for name, said in forbidden.items():
+            near = did_you_mean(name, others)
+            # One harness may forbid what only another test of its file declares; where all of it is missing, none is.
+            if name not in self.effects and (near or not self.effects.keys() & forbidden.keys()):
+                yield f"no processor declared the effect {name!r}, which {said} names{near}"
+        if not (self.effects or self.checks or forbidden):
+            yield NOTHING_DECLARED
+        for name, count in campaign.repeated.items():
+            yield (
+                f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs; "
+                f"to forbid that: jobHarness({{ atMostOnce: {json.dumps(name)} }})"
+            )
+        if not self.checks:
+            yield from (f"{used_up}; to forbid that, check its status in always()" for used_up in campaign.used_up())
+
+
+def explore(
+    service: HarnessService,
+    conversation: Conversation,
+    *,
+    name: str,
+    source: str,
+    command: str,
+    options: Mapping[str, Any] | None = None,
+    runs: int | None = None,
+    seconds: float | None = None,
+    seed: int = 0,
+    replay: str | None = None,
+) -> dict[str, Any]:
+    """Play a test. `command` replays it, where TOKEN stands for the token; `source` is the text of its body.
+
+    Returns a `verdict`: pass, finding, fails (the undisturbed run does, by what the body threw) or inconclusive.
+    Raises UsageError.
+    """
+    if service.opened is not None:
+        raise UsageError(f"the harness of {service.opened.title!r} is still open", hint="Close it first.")
+    player = Player(service, conversation, options or {})
+    target = target_of_test(name, source)
+    if replay is not None:
+        return _replayed(player, decode(replay), name=name, target=target, command=command)
+    campaign = _campaign(runs, seconds, seed)
+    campaign.rerun, campaign.left_behind = player.play, lambda: player.left
+    campaign.renew = 'reset it in the body, or write test.explore(name, { isolate: "worker" }, body)'
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # What disturbed runs say is expected.
+        campaign.explore()
+    return _verdict(player, campaign, name=name, target=target, command=command)
+
+
+def _verdict(player: Player, campaign: TestExploration, *, name: str, target: str, command: str) -> dict[str, Any]:
+    """Say what a campaign came to."""
+    told = _told(campaign)
+    if campaign.unsure:
+        return {**told, "verdict": "fails" if campaign.fails else "inconclusive", "why": campaign.unsure}
+    if campaign.finding is not None:
+        found = campaign.finding
+        token = encode(ReplayToken(target, campaign.seed, found.played.tape))
+        screen = _screen(player, found.played, found.anomaly, name=name, token=token, command=command)
+        return {
+            **told,
+            "verdict": "finding",
+            "anomaly": found.anomaly,
+            "token": token,
+            "screen": f"{screen}\n{found.told()}",
+        }
+    if campaign.lost:
+        lost = "; ".join(f"{count} told nothing: {why}" for why, count in campaign.lost.items())
+        return {**told, "verdict": "inconclusive", "why": lost}
+    if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
+        return {**told, "verdict": "inconclusive", "why": f"no disturbed run was played within {campaign.seconds:g} s"}
+    unjudged = player.unjudged(campaign) if campaign.disturbed else ()
+    return {**told, "verdict": "pass", "unjudged": list(unjudged)}
+
+
+def _campaign(runs: Any, seconds: Any, seed: Any) -> TestExploration:
+    if runs is not None and (isinstance(runs, bool) or not isinstance(runs, int) or runs < 1):
+        raise UsageError(f"explore: runs must be a whole number of at least 1, not {runs!r}")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or seconds <= 0):
+        raise UsageError(f"explore: seconds must be a number above 0, not {seconds!r}")
+    most = MOST_RUNS if runs is None and seconds is not None else RUNS if runs is None else runs
+    return TestExploration(runs=most, seconds=seconds, seed=whole_number(seed, "explore: seed"))
+
+
+def _told(campaign: TestExploration) -> dict[str, Any]:
+    rate = campaign.disturbed / campaign.spent if campaign.spent else 0.0
+    bound = f", stopped after {campaign.seconds:g} s" if campaign.late else ""
+    return {
+        "runs": campaign.disturbed,
+        "seconds": round(campaign.spent, 3),
+        "cost": f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s ({rate:.3g} runs/s){bound}, "
+        f"seed {campaign.seed}",
+        "notes": campaign.notes,
+    }
+
+
+def _screen(player: Player, seen: PlayedTest, anomaly: str, *, name: str, token: str, command: str) -> str:
+    title = f"{anomaly} in {name}"
+    run = seen.run(title=title, settings=player.settings, engine=player.engine)
+    replay = command.replace(TOKEN, token)
+    screen = screen_text(first_screen(run, title=title, replay=replay, lead=anomaly, default=GUIDE)).rstrip()
+    return f"{one_line(f'{anomaly}: {seen.led(anomaly).message}')}\n\n{screen}"
+
+
+def _replayed(player: Player, token: ReplayToken, *, name: str, target: str, command: str) -> dict[str, Any]:
+    """Play one run as its token says."""
+    changed = token.expect_test(target, called=name)
+    choices = Replay(token.tape)
+    seen = player.play(choices, as_on_tape())
+    missing = "; ".join(f"{each} never came up" for each in choices.unused)
+    told = {"runs": 1, "seconds": 0.0, "cost": "one run, as the token says", "notes": []}
+    if seen.lost:
+        return {**told, "verdict": "inconclusive", "why": seen.lost}
+    if seen.anomalies:
+        anomaly = seen.anomalies[0].name
+        screen = _screen(player, seen, anomaly, name=name, token=encode(token), command=command)
+        if changed:
+            fits = missing or "all of its deviations still fit"
+            screen += f"\nThe test has changed since this token was made; {fits}."
+        return {**told, "verdict": "finding", "anomaly": anomaly, "token": encode(token), "screen": screen}
+    if missing:
+        return {**told, "verdict": "inconclusive", "why": f"the token no longer fits this test: {missing}"}
+    if seen.failure:
+        return {**told, "verdict": "fails", "why": re.sub(r"^BodyFailed: ", "", seen.failure)}
+    return {**told, "verdict": "pass"}

@@ -1,0 +1,142 @@
+"""Real BullMQ under test: its own code in a Node child, on a PostgreSQL or a Redis whose clock is ours.
+
+`bullmq@VERSION` is on PostgreSQL, which BullMQ has from 6 on; `bullmq-redis@VERSION` is on Redis.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from job_harness.core.model.duration import MILLISECOND
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Contract, Known
+from job_harness.engines.bullmq.queue import BullQueue, contract
+from job_harness.engines.bullmq.redis import REDIS, RedisBullQueue
+from job_harness.engines.foreign_queue import ForeignEngine, ForeignRelease, Opened, in_node
+from job_harness.errors import UsageError
+from job_harness.worlds.peers import newest_npm
+
+PACKAGE: Final = "bullmq"
+OLDEST_ON_POSTGRES: Final = 6
+OLDEST_ON_REDIS: Final = (5, 59)
+"""From here on the worker that takes a job which stalled too often fails it; before, the check did."""
+PG, IOREDIS = "pg@8", "ioredis@5"
+"""BullMQ's drivers, packages of their own."""
+NODE: Final = (20, 0)
+TABLES: Final = tuple(
+    f"bullmq.{table}"
+    for table in (
+        "job_log", "job_dependency", "job", "event", "metrics", "rate_limit", "dedup", "dedup_next", "scheduler",
+        "meta",
+    )
+)  # fmt: skip
+
+LOOK: Final = b"""
+SELECT data, name, state::text AS state, priority, attempts_started AS started, attempts_made AS made,
+       return_value AS output, failed_reason AS error, stalled_count AS stalled,
+       lock_token AS token, locked_until_ms AS locked_until, dedup_id AS key, added_at_ms AS added,
+       process_at_ms AS due, processed_at_ms AS started_at, finished_at_ms AS ended_at
+FROM bullmq.job ORDER BY seq
+"""
+RESTART: Final = b"SELECT setval('bullmq.job_seq', 1, false), setval('bullmq.event_seq', 1, false)"
+
+_NUL: Final = Known(frozenset({"outcome_lost"}), "scenarios/findings/bullmq/a_nul_loses_the_outcome.yaml")
+POSTGRES: Final[Contract] = contract(
+    {
+        "hostile/error_with_lone_surrogate": _NUL,
+        "hostile/error_with_nul": _NUL,
+        "zombies/late_release": Known(
+            frozenset({"stale_release"}), "scenarios/findings/bullmq/a_late_release_is_told_that_it_is_done.yaml"
+        ),
+        "uniqueness/retry_is_refused_while_another_has_the_key": Known(
+            frozenset({"unique_key_shared"}), "scenarios/findings/bullmq/a_retry_does_not_ask_for_its_key.yaml"
+        ),
+    }
+)
+
+
+def _queue(opened: Opened) -> BullQueue:
+    return BullQueue(opened, look=lambda: opened.database.run(LOOK, prepare=True))
+
+
+def _empty(opened: Opened) -> None:
+    opened.database.empty(*TABLES)
+    opened.database.run(RESTART)
+
+
+def _reset(opened: Opened) -> dict[str, Any]:
+    return {"concurrency": POSTGRES.effective(opened.settings).concurrency}
+
+
+def release(version: str = "latest") -> ForeignRelease:
+    """Declare a release: `latest`, `6`, `6.7.0`.
+
+    Raises UsageError for a release before 6, which has no PostgreSQL, and if it is not a version.
+    """
+    whole = newest_npm(PACKAGE, version)
+    if int(re.findall(r"\d+", whole)[0]) < OLDEST_ON_POSTGRES:
+        raise UsageError(
+            f"{PACKAGE} {whole} has no PostgreSQL: it came with {OLDEST_ON_POSTGRES}.0",
+            hint=f"Name a release from 6 on, such as {PACKAGE}@6.7.0, or {PACKAGE}-redis@{whole}.",
+        )
+    return ForeignRelease(
+        package=PACKAGE,
+        version=whole,
+        queue=_queue,
+        capabilities=BullQueue.capabilities,
+        contract=POSTGRES,
+        start=in_node(__file__, PACKAGE, whole, PG, oldest=NODE),
+        asked={"store": "postgres"},
+        empty=_empty,
+        reset=_reset,
+        proven_under=Settings(),
+        resolution=MILLISECOND,
+        gated=False,  # A claim of two is two calls, and the first one's lock runs while the second waits at its gate.
+    )
+
+
+def redis_release(version: str = "latest") -> ForeignRelease:
+    """Declare a release on Redis: `latest`, `5`, `5.81.5`.
+
+    Raises UsageError for a release before 5.59, and if it is not a version.
+    """
+    whole = newest_npm(PACKAGE, version)
+    if tuple(int(part) for part in re.findall(r"\d+", whole)[:2]) < OLDEST_ON_REDIS:
+        raise UsageError(
+            f"{PACKAGE} {whole} fails stalled jobs in a way that this engine cannot see",
+            hint=f"Name a release from 5.59 on, such as {PACKAGE}-redis@5.81.5.",
+        )
+    from job_harness.worlds.redis import RedisStore
+
+    return ForeignRelease(
+        package=f"{PACKAGE}-redis",
+        version=whole,
+        queue=RedisBullQueue,
+        capabilities=BullQueue.capabilities,
+        contract=REDIS,
+        start=in_node(__file__, PACKAGE, whole, IOREDIS, oldest=NODE),
+        asked={"store": "redis"},
+        empty=_flush,
+        reset=_reset,
+        proven_under=Settings(),
+        resolution=MILLISECOND,
+        store=RedisStore,
+        fails_over=RedisStore.fail_over,
+        gated=False,
+    )
+
+
+def _flush(opened: Opened) -> None:
+    opened.database.empty()
+    opened.database.set_now(opened.clocks.store())
+
+
+def open_redis_engine(version: str = "latest") -> ForeignEngine:
+    """Return the engine of this release on Redis; see `redis_release` and `ForeignEngine`."""
+    return ForeignEngine(redis_release(version))
+
+
+def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
+    """Return the engine of this release; see `release` and `ForeignEngine`."""
+    return ForeignEngine(release(version), dsn=dsn)

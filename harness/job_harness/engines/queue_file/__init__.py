@@ -1,0 +1,166 @@
+"""A queue in a file: your own table and the SQL of your verbs, without a line of Python.
+
+`QueueFileEngine` opens one on a real PostgreSQL of its own, with virtual time: a verb is one step, or, with sessions,
+each of its statements is a gate.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from job_harness.core.model.duration import Instant
+from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.settings import Settings
+from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, with_sessions
+from job_harness.engines.queue_file.document import QueueFile, read_queue_file
+from job_harness.engines.queue_file.facts import sweeps_by_lease
+from job_harness.engines.queue_file.statement import QueueFileError, SqlSource
+from job_harness.worlds.patience import PATIENCE
+
+if TYPE_CHECKING:
+    from job_harness.engines.queue_file.database import QueueDatabase
+    from job_harness.engines.queue_file.snapshot import TableSnapshots
+    from job_harness.worlds.postgres.gating import SessionPool
+
+FROM_ENVIRONMENT: Final = "env:"
+
+
+def next_sweep(queue: QueueUnderTest) -> Instant | None:
+    """Tell that a sweep that goes by something else than leases may find anything whenever a job runs."""
+    return 0 if any(view.status is Status.PROCESSING for view in queue.jobs().values()) else None
+
+
+class QueueFileEngine:
+    """Opens the queue of a file. The server is provided when the first queue is opened, and lives until `close`."""
+
+    def __init__(
+        self, path: str, *, dsn: str | None = None, sessions: bool = False, patience_seconds: float = PATIENCE
+    ) -> None:
+        """Read the file at `path`; `dsn` names a server on which to make a database, instead of one started here.
+
+        With `sessions` every actor has a session, and each statement is a gate; one may take `patience_seconds`, in
+        real time, unless it waits for a lock. Raises QueueFileError with `file:line` for what is wrong with the file.
+        """
+        self.file: QueueFile = read_queue_file(path)
+        self._dsn = dsn
+        self._sessions = sessions
+        self._patience = patience_seconds
+        self._database: QueueDatabase | None = None
+        self._snapshots: TableSnapshots | None = None
+        self._pool: SessionPool | None = None
+        columns = self.file.columns
+        self.info = EngineInfo(
+            with_sessions(path) if sessions else path,
+            self._capabilities(columns),
+            contract=self.file.contract(columns),
+            settings=self.file.settings,
+            prepare=self._prepare,
+            provenance=self._provenance,
+            written=self._written,
+            next_upkeep=None if self.file.takes_back != "by expire" or sweeps_by_lease(self.file) else next_sweep,
+            statements=lambda queue: queue.statements(),
+            sessions=partial(QueueFileEngine, path, dsn=dsn, sessions=True, patience_seconds=patience_seconds),
+        )
+
+    def _capabilities(self, columns: frozenset[str]) -> Capabilities:
+        return replace(self.file.capabilities(columns), sessions=self._sessions, snapshot=not self._sessions)
+
+    def _written(self, verb: str) -> tuple[str, ...]:
+        """Show a verb as the file has it; every line of SQL keeps its place below the others."""
+        statements = self.file.verbs.get(verb)
+        if statements is None:
+            return ()
+        source = statements[0].source
+        return (f"{source.place()}: {verb}", *(line.rstrip() for line in source.text.rstrip().splitlines()))
+
+    def _provenance(self) -> str:
+        return "" if self._database is None else str(self._database.foreign.cluster.provenance)
+
+    def _prepare(self) -> None:
+        self._ready()
+
+    def _ready(self) -> QueueDatabase:
+        """Start what is needed, and try every verb once."""
+        if self._database is None:
+            from job_harness.engines.queue_file.database import QueueDatabase
+            from job_harness.engines.queue_file.rehearsal import rehearse
+            from job_harness.engines.queue_file.snapshot import TableSnapshots
+
+            database = QueueDatabase(
+                self.file, dsn=self._dsn, schema=self._schema(), patience_ms=int(self._patience * 500)
+            )
+            try:
+                rehearse(database)
+                self._snapshots = TableSnapshots(database)
+            except BaseException:
+                database.close()
+                raise
+            self._database = database
+        return self._database
+
+    def _schema(self) -> Sequence[SqlSource]:
+        if self.file.connection is None:
+            return self.file.schema
+        from job_harness.engines.queue_file.live import copied_schema
+
+        line = self.file.lines["connection"]
+        return copied_schema(self._connection(), path=self.file.path, line=line, only=sorted(self.file.tables))
+
+    def _connection(self) -> str:
+        given = self.file.connection or ""
+        if not given.startswith(FROM_ENVIRONMENT):
+            return given
+        name = given.removeprefix(FROM_ENVIRONMENT)
+        if not os.environ.get(name):
+            raise QueueFileError(
+                f"{self.file.place('connection')}: the environment variable {name} is not set",
+                hint=f"Set {name} to the URL of the database whose tables are to be copied.",
+            )
+        return os.environ[name]
+
+    def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
+        """Return an empty queue.
+
+        Raises EnvironmentUnavailable without PostgreSQL, QueueFileError where the file's SQL does not work.
+        """
+        from job_harness.engines.queue_file.queue import FileQueue, GatedTableQueue
+
+        database = self._ready()
+        database.empty()
+        assert self._snapshots is not None
+        self._snapshots.begin()
+        about: dict[str, Any] = {
+            "settings": settings,
+            "clocks": clocks,
+            "jitter": jitter,
+            "capabilities": self.info.capabilities,
+        }
+        if self._sessions:
+            return GatedTableQueue(database, self._opened_pool(), patience_seconds=self._patience, **about)  # type: ignore[return-value]
+        return FileQueue(database, snapshots=self._snapshots, **about)
+
+    def _opened_pool(self) -> SessionPool:
+        if self._pool is None:
+            from job_harness.engines.queue_file.database import SESSION_SETTINGS
+            from job_harness.worlds.postgres.gating import SessionPool
+
+            self._pool = SessionPool(self._ready().url, settings=SESSION_SETTINGS)
+        return self._pool
+
+    def close(self) -> None:
+        """Stop what was started. Never raises."""
+        if self._pool is not None:
+            self._pool.close()
+            self._pool = None
+        if self._database is not None:
+            self._database.close()
+            self._database = self._snapshots = None
+
+
+def open_engine(path: str, *, sessions: bool = False) -> QueueFileEngine:
+    """Return the engine of a queue file."""
+    return QueueFileEngine(path, sessions=sessions)

@@ -1,0 +1,252 @@
+"""What the text of a queue file tells the rules of `check`, without a database: columns by verb, order, indexes.
+
+It goes by words, for a grammar of PostgreSQL is a large dependency: what is not written as usual is left out, so that
+no rule says what is not so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+from job_harness.core.model.duration import SECOND
+from job_harness.core.model.settings import Settings
+from job_harness.engines.queue_file.document import QueueFile, read_queue_file
+from job_harness.engines.queue_file.statement import SqlSource, Statement, tokens
+from job_harness.errors import UsageError
+from job_harness.review.check.facts import Facts, Place, SettingSource, TableQueue, TableVerb, Unreadable, Value
+
+_ENDS: Final = frozenset({"where", "from", "returning", "order", "limit", "for", "group", ";"})
+_DIRECTIONS: Final = frozenset({"asc", "desc", "nulls", "first", "last"})
+
+
+def facts_of(path: str) -> Facts:
+    """Read a queue file for the rules. Raises QueueFileError or ScenarioError where it is none."""
+    file = read_queue_file(path)
+    facts = Facts(files=1 + sum(source.path != path for source in file.schema))
+    facts.table_queues.append(_table_queue(file, Path()))
+    return facts
+
+
+def add_queue_files(facts: Facts, root: Path) -> None:
+    """Read the queue files of a repository for the rules; what is wrong with one is noted at its line."""
+    for place in facts.queue_files:
+        path = str(root / place.file)
+        try:
+            facts.table_queues.append(_table_queue(read_queue_file(path), root))
+            facts.files += 1
+        except UsageError as error:
+            told = error.message.splitlines()[0]
+            found = re.match(rf"{re.escape(path)}:(\d+): ", told)
+            at = Place(place.file, int(found[1])) if found else place
+            why = told[found.end() :] if found else told
+            facts.unreadable.append(Unreadable(at, f"is a queue file, and was not checked: {why}"))
+
+
+def _table_queue(file: QueueFile, root: Path) -> TableQueue:
+    """Return what the rules ask of a queue file; its places are relative to a folder."""
+    places = _Places(root)
+    verbs = {verb: _verb(statements, places) for verb, statements in file.verbs.items()}
+    indexes = tuple(index for source in file.schema for index in _indexes(source))
+    place = places.of(file.path, file.lines.get("queue", 1))
+    settings = {name: value for name in sorted(file.given) if (value := _setting(file, name, places)) is not None}
+    return TableQueue(place, verbs, _shown(file), indexes, file.fencing, file.queue, settings)
+
+
+def _setting(file: QueueFile, name: str, places: _Places) -> Value | None:
+    """Return a setting that has any effect: maintenance waits for stuck_timeout only where a statement asks for it."""
+    if name == "stuck_timeout" and not file.asks(name):
+        return None
+    value = getattr(file.settings, name)
+    told = value / SECOND if name in Settings.duration_names() else value
+    place = places.of(file.path, file.lines.get(f"settings.{name}", 1))
+    return Value(name, told, place, SettingSource.QUEUE, queue=file.queue)
+
+
+class _Places:
+    """Names lines of files relative to a folder, as far as they lie in it."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+
+    def of(self, path: str, line: int) -> Place:
+        known = Path(path).absolute()
+        return Place(known.relative_to(self._root).as_posix() if known.is_relative_to(self._root) else path, line)
+
+
+class _Word:
+    """A word or sign of SQL in lower case, how deep it stands in parentheses, and where."""
+
+    __slots__ = ("at", "depth", "text")
+
+    def __init__(self, text: str, depth: int, at: int) -> None:
+        self.text, self.depth, self.at = text, depth, at
+
+
+def _words(source: SqlSource, begin: int = 0, end: int | None = None) -> list[_Word]:
+    depth, found = 0, []
+    for kind, at, piece in tokens(source.text):
+        if kind in ("space", "comment") or at < begin or (end is not None and at >= end):
+            continue
+        depth -= piece == ")"
+        quoted = kind == "quoted" and piece.startswith('"')
+        text = piece[1:-1] if quoted else "''" if kind in ("quoted", "dollar") else piece.lower()
+        found.append(_Word(text, depth, at))
+        depth += piece == "("
+    return found
+
+
+def _verb(statements: Sequence[Statement], places: _Places) -> TableVerb:
+    assigned: set[str] = set()
+    compared: set[str] = set()
+    claim: dict[str, object] = {}
+    for number, statement in enumerate(statements):
+        begin = statement.offsets[0][1]
+        end = statements[number + 1].offsets[0][1] if number + 1 < len(statements) else None
+        words = _words(statement.source, begin, end)
+        assigned |= set(_assigned(words))
+        compared |= set(_compared(words))
+        claim = claim or _order(words, statement.source, places)
+    place = places.of(statements[0].source.path, int(statements[0].source.place().rpartition(":")[2]))
+    return TableVerb(place, frozenset(assigned), frozenset(compared), **claim)  # type: ignore[arg-type]
+
+
+def _assigned(words: list[_Word]) -> Iterator[str]:
+    """List what UPDATE ... SET sets."""
+    for at, word in enumerate(words):
+        if word.text != "set" or not any(other.text == "update" for other in words[:at]):
+            continue
+        begins = True
+        for one, following in zip(words[at + 1 :], words[at + 2 :], strict=False):
+            if one.depth < word.depth or (one.depth == word.depth and one.text in _ENDS):
+                break
+            if one.depth == word.depth and begins and following.text == "=":
+                yield one.text
+            begins = one.depth == word.depth and one.text == ","
+
+
+def _compared(words: list[_Word]) -> Iterator[str]:
+    """List the words in the condition of an UPDATE or a DELETE that stands by itself."""
+    if not words or words[0].text not in ("update", "delete"):
+        return
+    where = next((at for at, word in enumerate(words) if word.text == "where" and word.depth == 0), None)
+    for word in words[where + 1 :] if where is not None else ():
+        if word.depth == 0 and word.text == "returning":
+            return
+        yield word.text
+
+
+def _order(words: list[_Word], source: SqlSource, places: _Places) -> dict[str, object]:
+    """Return by what a SELECT orders, from which table, and what it compares with something fixed."""
+    for at, (one, two) in enumerate(pairwise(words)):
+        if (one.text, two.text) != ("order", "by"):
+            continue
+        names: list[str] = []
+        for word in words[at + 2 :]:
+            if word.depth < one.depth or word.text in _ENDS:
+                break
+            if word.text in (",", ".", *_DIRECTIONS):
+                continue
+            if not word.text.replace("_", "a").isalnum():
+                return {}
+            names.append(word.text)
+        before = [word for word in words[:at] if word.depth == one.depth]
+        froms = [n for n, word in enumerate(before) if word.text == "from"]
+        if not froms or froms[-1] + 1 >= len(before):
+            return {}
+        equal = {a.text for a, b in pairwise(before) if b.text == "="}
+        line = int(source.place(one.at).rpartition(":")[2])
+        return {
+            "order": tuple(names),
+            "table": before[froms[-1] + 1].text,
+            "equal": frozenset(equal),
+            "ordered_at": places.of(source.path, line),
+        }
+    return {}
+
+
+def _shown(file: QueueFile) -> dict[str, str]:
+    """Return which column of the table each column of `jobs` is, where it is one and nothing more."""
+    words = _words(file.jobs.source)
+    shown: dict[str, str] = {}
+    item: list[str] = []
+    for word in words[1:]:
+        if word.depth == 0 and word.text in (",", "from"):
+            plain = [text for text in item if text != "as"]
+            if len(plain) >= 3 and plain[1] == ".":
+                plain = plain[2:]
+            if plain and all(text.replace("_", "a").isalnum() for text in plain) and len(plain) <= 2:
+                shown[plain[-1]] = plain[0]
+            item = []
+            if word.text == "from":
+                break
+        else:
+            item.append(word.text)
+    return shown
+
+
+_NO_COLUMNS: Final = frozenset(
+    {"case", "when", "then", "else", "end", "is", "not", "null", "and", "or", "as", "now", "interval", "=", "<", "<=",
+     ">", ">=", "+", "-", "*", "(", ")", "''", ".", ",", "where"}
+)  # fmt: skip
+
+
+def sweeps_by_lease(file: QueueFile) -> bool:
+    """Say whether expire goes by what `jobs` shows as the end of a claim, so that it has nothing to do before that."""
+    item: list[str] = []
+    for word in _words(file.jobs.source)[1:]:
+        if word.depth == 0 and word.text in (",", "from"):
+            if item and item[-1] == "lease_until":
+                break
+            item = []
+        else:
+            item.append(word.text)
+    status = _shown(file).get("status", "status")
+    shown = set(item[:-1] or item) - _NO_COLUMNS - {status}
+    compared = {word for s in file.verbs.get("expire", ()) for word in _compared(_words(s.source))}
+    return bool(shown & compared)
+
+
+def _indexes(source: SqlSource) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """List the indexes and primary keys of a schema, each with its table and its columns."""
+    words = _words(source)
+    table = ""
+    for at, word in enumerate(words):
+        texts = [other.text for other in words[at : at + 3]]
+        if texts[:2] == ["create", "table"]:
+            name = (
+                words[at + 5] if [w.text for w in words[at + 2 : at + 5]] == ["if", "not", "exists"] else words[at + 2]
+            )
+            table = name.text
+        elif texts[:2] == ["primary", "key"]:
+            follows = words[at + 2] if at + 2 < len(words) else None
+            if follows is not None and follows.text == "(":
+                yield table, tuple(_listed(words, at + 2))
+            else:
+                yield table, (_column_of(words, at),)
+        elif word.text == "index" and any(other.text == "create" for other in words[max(0, at - 2) : at]):
+            on = next((n for n in range(at, min(at + 8, len(words))) if words[n].text == "on"), None)
+            opening = next((n for n in range(on or 0, len(words)) if words[n].text == "("), None)
+            if on is not None and opening is not None:
+                of = words[on + 1].text if words[on + 1].text != "only" else words[on + 2].text
+                yield of, tuple(_listed(words, opening))
+
+
+def _column_of(words: list[_Word], at: int) -> str:
+    """Return the column in whose definition a word stands."""
+    depth = words[at].depth
+    begin = next((n for n in range(at, -1, -1) if words[n].text in (",", "(") and words[n].depth <= depth), 0)
+    return words[begin + 1].text
+
+
+def _listed(words: list[_Word], opening: int) -> Iterator[str]:
+    first = True
+    for word in words[opening + 1 :]:
+        if word.depth <= words[opening].depth and word.text == ")":
+            return
+        if first:
+            yield word.text
+        first = word.text == ","

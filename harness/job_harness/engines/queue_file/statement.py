@@ -1,0 +1,264 @@
+"""SQL as a queue file has it: named parameters become numbered ones, and every character keeps its line in the file.
+
+Hides how SQL is cut into tokens: what stands in quotes or in a comment is no parameter, and ends no statement.
+Knows no database, and no verb.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from job_harness.errors import UsageError, did_you_mean
+from job_harness.worlds.postgres.gating.connection import may_stand_in_a_transaction, point_of
+
+# where it is written --------------------------------------------------------------------------------------------------
+
+
+class QueueFileError(UsageError):
+    """Something is wrong with a queue file, or with what its SQL does: one `file:line: ...`, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class SqlSource:
+    """A piece of SQL and where it is written; `lines` has the line (from 1) of each line of the text."""
+
+    text: str
+    path: str
+    lines: tuple[int, ...]
+    called: str
+    """What it is in the file: `claim`, `jobs`, `schema`."""
+
+    @classmethod
+    def whole(cls, text: str, path: str, called: str, *, first: int = 1) -> SqlSource:
+        """Take a text whose lines follow one another in the file, from the line `first` on."""
+        return cls(text, path, tuple(range(first, first + text.count("\n") + 1)), called)
+
+    def place(self, offset: int = 0) -> str:
+        """Return `file:line` of a character."""
+        return f"{self.path}:{self.lines[min(self.text.count(chr(10), 0, offset), len(self.lines) - 1)]}"
+
+    def error(self, message: str, *, at: int | None = None, hint: str = "") -> QueueFileError:
+        """Return an error at a character, whose line is shown with a mark below it; at None, at the beginning."""
+        told = f"{self.place(at or 0)}: {self.called}: {message}"
+        if at is not None and at <= len(self.text):
+            begin = self.text.rfind("\n", 0, at) + 1
+            end = self.text.find("\n", at)
+            line = self.text[begin : len(self.text) if end < 0 else end]
+            told += f"\n    {line.expandtabs(4)}\n    {' ' * len(self.text[begin:at].expandtabs(4))}^"
+        return QueueFileError(told, hint=hint)
+
+
+# tokens ---------------------------------------------------------------------------------------------------------------
+
+
+_TOKEN: Final = re.compile(
+    r"""(?P<comment>--[^\n]*|/\*)
+    |(?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")
+    |(?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$)
+    |(?P<number>\$\d+)
+    |(?P<cast>::|:=)
+    |(?P<name>:[A-Za-z_]\w*)
+    |(?P<end>;)
+    |(?P<word>[A-Za-z_]\w*)
+    |(?P<space>\s+)
+    |(?P<other>.)""",
+    re.VERBOSE | re.DOTALL,
+)
+
+
+_COMMENT_MARK: Final = re.compile(r"/\*|\*/")
+
+
+def tokens(text: str) -> Iterator[tuple[str, int, str]]:
+    """Cut SQL up: what each piece is, where it begins, and the piece."""
+    at = 0
+    while (found := _TOKEN.match(text, at)) is not None:
+        end = found.end() if found[0] != "/*" else _end_of_comment(text, at)
+        yield found.lastgroup if found.lastgroup != "tag" else "dollar", at, text[at:end]  # type: ignore[misc]
+        at = end
+
+
+def _end_of_comment(text: str, at: int) -> int:
+    """Return where a comment ends that begins here: comments may stand in comments."""
+    depth = 0
+    for mark in _COMMENT_MARK.finditer(text, at):
+        depth += 1 if mark[0] == "/*" else -1
+        if depth == 0:
+            return mark.end()
+    return len(text)
+
+
+def words(text: str) -> list[str]:
+    """List the words of SQL in lower case, without what stands in quotes or comments."""
+    return [piece.lower() for kind, _, piece in tokens(text) if kind in ("word", "name")]
+
+
+_MACHINE_TIME: Final = re.compile(r"\bcurrent_timestamp\b(?!\s*\()", re.IGNORECASE)
+_NOW: Final = "now()".ljust(len("CURRENT_TIMESTAMP"))
+
+
+def on_our_clock(text: str) -> str:
+    """Write `now()` for CURRENT_TIMESTAMP, which means the same and follows a virtual clock; nothing moves by that.
+
+    In function bodies too, which are quoted; not in text or comments.
+    """
+    parts = []
+    for kind, at, piece in tokens(text):
+        if kind == "word":
+            parts.append(_NOW if _MACHINE_TIME.match(text, at) else piece)
+        else:
+            parts.append(_MACHINE_TIME.sub(_NOW, piece) if kind == "dollar" else piece)
+    return "".join(parts)
+
+
+def loadable(source: SqlSource) -> bytes:
+    """Return a schema as PostgreSQL takes it, each character in its place: on our clock, and without what psql reads.
+
+    pg_dump writes `\\restrict` and `\\unrestrict`. Raises QueueFileError for another command of psql.
+    """
+    text = source.text
+    for kind, at, piece in tokens(source.text):
+        if kind == "other" and piece == "\\":
+            line = text[at:].partition("\n")[0]
+            if line.split()[0] not in ("\\restrict", "\\unrestrict"):
+                raise source.error(
+                    f"{line.split()[0]} is a psql command, not SQL",
+                    at=at,
+                    hint="Leave it out. From pg_dump, take the output of --schema-only.",
+                )
+            text = f"{text[:at]}{' ' * len(line)}{text[at + len(line) :]}"
+    return on_our_clock(text).encode()
+
+
+# statements -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One statement of a verb, as PostgreSQL is sent it."""
+
+    source: SqlSource
+    sql: bytes
+    """With `$1`, `$2`, ... for its parameters."""
+    names: tuple[str, ...]
+    """The parameters, the first of them `$1`."""
+    point: str
+    """What tapes call it: `update jobs`."""
+    offsets: tuple[tuple[int, int], ...]
+    """Where it goes on in the source: from which character of what is sent, and from which of the source."""
+
+    def at(self, position: int) -> int:
+        """Return the character of the source that is this one (from 0) of what PostgreSQL was sent."""
+        sent, written = max(pair for pair in self.offsets if pair[0] <= position)
+        return written + position - sent
+
+
+def read_statements(source: SqlSource, parameters: Collection[str]) -> tuple[Statement, ...]:
+    """Cut a verb's SQL into its statements.
+
+    Raises QueueFileError for an unknown parameter, for one that is numbered, for a statement that begins or ends a
+    transaction, and where there is no statement at all.
+    """
+    statements: list[Statement] = []
+    pieces: list[tuple[str, int, str]] = []
+    for kind, at, piece in tokens(source.text):
+        if kind != "end":
+            pieces.append((kind, at, piece))
+            continue
+        statements.extend(_statement(source, pieces, parameters, first=not statements))
+        pieces = []
+    statements.extend(_statement(source, pieces, parameters, first=not statements))
+    if not statements:
+        raise source.error("there is no statement here", hint="Write the SQL, or leave the key out.")
+    return tuple(statements)
+
+
+FROM_BEFORE: Final = ("row_", "rows_")
+"""How a parameter begins that is a column of what the statement before returned: of its first row, or of all."""
+
+
+def _statement(
+    source: SqlSource, pieces: list[tuple[str, int, str]], parameters: Collection[str], *, first: bool
+) -> Iterator[Statement]:
+    while pieces and pieces[0][0] in ("space", "comment"):
+        pieces = pieces[1:]
+    if not pieces:
+        return
+    parts: list[str] = []
+    names: dict[str, int] = {}
+    offsets: list[tuple[int, int]] = [(0, pieces[0][1])]
+    length = 0
+    brackets = position = 0
+    shown = [piece.lower() for kind, _, piece in pieces if kind not in ("space", "comment")]
+    for kind, at, piece in pieces:
+        sent = piece
+        before, after = shown[max(0, position - 2) : position], shown[position + 1 : position + 3]
+        position += kind not in ("space", "comment")
+        brackets += (piece == "[") - (piece == "]")
+        if kind == "number":
+            raise source.error(f"the parameter {piece} has no name", at=at, hint=_known(parameters))
+        if (instead := _follows_no_clock(kind, piece, before, after)) is not None:
+            raise source.error(f"{piece} is the machine's time, not the virtual time of a run", at=at, hint=instead)
+        if kind == "name" and brackets and _is_slice(piece[1:], before, parameters):
+            pass  # the colon of a slice: (ARRAY[1, 2])[1:attempts]
+        elif kind == "name":
+            if first or not piece[1:].startswith(FROM_BEFORE):
+                _refuse_unknown(source, piece[1:], at, parameters)
+            sent = f"${names.setdefault(piece[1:], len(names) + 1)}"
+        elif piece.lower() == "current_timestamp" and after[:1] == ["("]:
+            sent = "now()::timestamptz"
+        elif kind in ("word", "dollar"):
+            sent = on_our_clock(piece)
+        parts.append(sent)
+        length += len(sent)
+        if len(sent) != len(piece):
+            offsets.append((length, at + len(piece)))
+    sql = "".join(parts).rstrip()
+    if not may_stand_in_a_transaction(sql):
+        raise source.error(
+            f"{sql.split()[0].upper()} begins or ends a transaction: a verb is one transaction, and ends with it",
+            at=pieces[0][1],
+            hint="Leave it out. What your code does in two transactions is two verbs, or a bug that needs both.",
+        )
+    yield Statement(source, sql.encode(), tuple(names), point_of(sql), tuple(offsets))
+
+
+_FOLLOWS_NO_CLOCK: Final[Mapping[str, str]] = {
+    "localtimestamp": "timestamp",
+    "localtime": "time",
+    "current_date": "date",
+    "current_time": "timetz",
+    "timeofday": "text",
+}
+"""By the word that tells the machine's time, the type of what it tells."""
+_SAYS_WHEN: Final = re.compile(r"'\s*(now|today|tomorrow|yesterday)\s*'")
+_TIME: Final = re.compile(r"time|date")
+
+
+def _follows_no_clock(kind: str, piece: str, before: Sequence[str], after: Sequence[str]) -> str | None:
+    """Return what to write for a piece that tells the machine's time whatever the clock says; None for any other."""
+    said = piece.lower()
+    if kind == "word" and said in _FOLLOWS_NO_CLOCK and before[-1:] not in ([], ["."], ["as"]):
+        return f"Write now()::{_FOLLOWS_NO_CLOCK[said]}." if said != "timeofday" or after[:1] == ["("] else None
+    is_text = before[-2:] in (["-", ">"], [">", ">"]) or (after[:1] == ["::"] and not _TIME.match("".join(after[1:2])))
+    if kind == "quoted" and _SAYS_WHEN.fullmatch(said) and not is_text:
+        return f"Write now() or now()::date. Where it is no time, write {piece}::text."
+    return None
+
+
+def _is_slice(name: str, before: Sequence[str], parameters: Collection[str]) -> bool:
+    """Say whether a colon in brackets separates the bounds of a slice, and names no parameter."""
+    return before[-1][-1] in "0123456789)]" or (before[-1] not in ("[", ",") and name not in parameters)
+
+
+def _refuse_unknown(source: SqlSource, name: str, at: int, parameters: Collection[str]) -> None:
+    if name not in parameters:
+        near = did_you_mean(name, parameters)
+        raise source.error(f"there is no parameter :{name}{near}", at=at, hint=_known(parameters))
+
+
+def _known(parameters: Collection[str]) -> str:
+    return f"Here there are {', '.join(f':{name}' for name in sorted(parameters))}."

@@ -1,0 +1,312 @@
+"""Who draws a run: uniformly, by partial-order sampling, as a swarm, or all of them by turns.
+
+A strategy knows the labels and options of choices, never what a queue does with them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple
+
+from job_harness.core.faults import families, family_of
+from job_harness.core.sim.actor import Actor
+from job_harness.core.sim.choices import FIRST, Choices, Deviation, Option, Options, Uniform
+from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim.request import VerbCall
+
+RATES = (0.02, 0.1, 0.25)
+"""How often a run deviates at a gate; one of them a run."""
+APART = 0x5DEECE66D
+"""Keeps the numbers that draw a workload apart from those that disturb it."""
+
+
+class Strategy(StrEnum):
+    """How a run is drawn."""
+
+    UNIFORM = "uniform"
+    """Everything uniformly, deviations at one of three rates."""
+    POS = "pos"
+    """The order of steps by partial-order sampling, the rest uniformly."""
+    SWARM = "swarm"
+    """A random part of faults, job kinds and settings, by random weights, perhaps with a slow actor."""
+    AIMED = "aimed"
+    """One disturbance at one kind of step, such as a long pause before a release, in a workload that has both."""
+    PORTFOLIO = "portfolio"
+    """All of them by turns."""
+
+
+_CYCLE = (Strategy.UNIFORM, Strategy.POS, Strategy.UNIFORM, Strategy.SWARM)
+TURNS = (*_CYCLE, Strategy.UNIFORM, Strategy.POS, Strategy.AIMED, Strategy.SWARM)
+"""The portfolio's turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPolicy:
+    """Who draws the workload of one run, and who disturbs it."""
+
+    strategy: Strategy
+    drawing: Choices
+    choices: Choices
+
+    @property
+    def about(self) -> str:
+        """Say how the run was drawn."""
+        told = f": {self.choices.told()}" if isinstance(self.choices, SwarmChoices | AimedChoices) else ""
+        return f"{self.strategy}{told}"
+
+
+def policy_of(strategy: Strategy, seed: int) -> RunPolicy:
+    """Return who draws the run of a seed; the same seed gives the same run."""
+    if strategy is Strategy.PORTFOLIO:
+        strategy = TURNS[seed % len(TURNS)]
+    rate = RATES[(seed // len(_CYCLE)) % len(RATES)]
+    disturbing = seed ^ APART
+    if strategy is Strategy.AIMED:
+        aim = AIMS[(seed // len(TURNS)) % len(AIMS)]
+        return RunPolicy(strategy, LeaningDrawing(seed, aim), AimedChoices(disturbing, aim))
+    if strategy is Strategy.SWARM:
+        return RunPolicy(strategy, SwarmDrawing(seed), SwarmChoices(disturbing))
+    if strategy is Strategy.POS:
+        return RunPolicy(strategy, Uniform(seed), Priorities(disturbing, rate=rate))
+    return RunPolicy(strategy, Uniform(seed), Uniform(disturbing, rate=rate))
+
+
+SWARM_RATES = (0.02, 0.1, 0.25, 0.5)
+LATE_RATES = (0.02, 0.1, 0.4)
+WEIGHTS = (0, 0, 1, 4)
+SLOW = (None, None, "w1", "w2", "maintenance", "queue")
+SLOW_RATE = 0.6
+"""How often the slow actor is passed over at its own gate."""
+KEPT_WHOLE = frozenset({"jobs", "workers", "faults"})
+"""What is always drawn from all its options."""
+
+
+class SwarmDrawing:
+    """Draws a workload from a random part of the options: the same part for every job of a run."""
+
+    def __init__(self, seed: int) -> None:
+        self.tape: list[Deviation] = []
+        self.kept: dict[str, tuple[str, ...]] = {}
+        """What this run draws from, by subject, where that is less than all."""
+        self._draw = random.Random(seed).random
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """A workload has no gates."""
+        return None
+
+    def pick(self, label: str, options: Sequence[str]) -> str:
+        """Return uniformly among what this run kept of the options."""
+        subject = label.rpartition(" of ")[0] or label
+        kept = self.kept.get(subject)
+        if kept is None or not set(kept) <= set(options):
+            kept = self._part(subject, options)
+        return kept[int(self._draw() * len(kept))]
+
+    def _part(self, subject: str, options: Sequence[str]) -> tuple[str, ...]:
+        if subject in KEPT_WHOLE or self._draw() < 0.3:
+            kept = tuple(options)
+        else:
+            kept = tuple(option for option in options if self._draw() < 0.4) or (options[0],)
+        self.kept[subject] = kept
+        return kept
+
+
+class SwarmChoices(Uniform):
+    """Deviates by weights that are drawn once a run; picks uniformly."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        draw = self._draw
+        self.rate = SWARM_RATES[int(draw() * len(SWARM_RATES))]
+        self.late_rate = LATE_RATES[int(draw() * len(LATE_RATES))]
+        self.weights = {name: WEIGHTS[int(draw() * len(WEIGHTS))] for name in families()}
+        self.slow = SLOW[int(draw() * len(SLOW))]
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Deviate: more often before time moves, or at the gate of the slow actor, where the run says so."""
+        nth = self._seen.get(label, 0) + 1
+        self._seen[label] = nth
+        slow = label.partition(" ")[0] == self.slow
+        if self._draw() >= (self.late_rate if label == "time" else SLOW_RATE if slow else self.rate):
+            return None
+        option = self._weighted(options())
+        if option is not None:
+            self.tape.append(Deviation(label, nth, option.words))
+        return option
+
+    def _weighted(self, offered: Sequence[Option]) -> Option | None:
+        by_family: dict[str, list[Option]] = {}
+        for option in offered:
+            by_family.setdefault(family_of(option), []).append(option)
+        total = sum(self.weights[name] for name in by_family)
+        left = self._draw() * total
+        for name, members in by_family.items():
+            left -= self.weights[name]
+            if left < 0:
+                return members[int(self._draw() * len(members))]
+        return None
+
+    def told(self) -> str:
+        """Say what this run drew."""
+        strong = [name for name, weight in self.weights.items() if weight == max(WEIGHTS)]
+        off = [name for name, weight in self.weights.items() if not weight]
+        parts = [f"deviates at {self.rate:.0%} of gates, late at {self.late_rate:.0%}"]
+        parts += [f"often {', '.join(strong)}"] if strong else []
+        parts += [f"never {', '.join(off)}"] if off else []
+        parts += [f"slow {self.slow}"] if self.slow else []
+        return "; ".join(parts)
+
+
+class Aim(NamedTuple):
+    """A place and what is to strike there."""
+
+    position: str
+    """The kind of step before which it strikes."""
+    words: str
+    """The option, as a tape says it."""
+    leanings: Mapping[str, tuple[str, ...]]
+    """By label of the workload, the options that make it possible; they are drawn more often."""
+    first: tuple[str, str] = ("", "")
+    """A position and an option that lead there: a worker that is told to stop gives back what it has not started."""
+
+
+PAST = "pause a lease + a retry"
+"""After a pause of this length another worker has just taken what this one held."""
+LONG_PAST = "pause stuck + a cron"
+"""And after this one it may have finished with it."""
+SIMPLE: Mapping[str, tuple[str, ...]] = {
+    "faults": ("some",),
+    "workers": ("2", "3"),
+    "send time?": ("no",),
+    "start time?": ("no",),
+    "operator": ("none",),
+    "retry delay": ("as set",),
+    "attempts": ("as set",),
+}
+"""A workload in which nothing but the aim takes a job from its worker."""
+LONG = ("0.95x timeout", "1x timeout")
+PAUSED: Mapping[str, tuple[str, ...]] = {**SIMPLE, "faults: pause": ("1", "2")}
+HELD: Mapping[str, tuple[str, ...]] = {**PAUSED, "duration": LONG, "max attempts": ("as set",)}
+"""Who takes the job over still has it when the first worker wakes."""
+IN_A_BATCH: Mapping[str, tuple[str, ...]] = {**HELD, "batch": ("2",), "jobs": ("2", "3")}
+FAILING = ("fails", "fails once")
+GIVING_BACK: Mapping[str, tuple[str, ...]] = {**IN_A_BATCH, "faults: shutdown": ("1",)}
+SHARED_KEY: Mapping[str, tuple[str, ...]] = {
+    "jobs": ("2", "3"), "key": ("k",), "ending": ("fails finally", "succeeds"), "duration": ("1s", "0.95x timeout"),
+    "operator": ("none", "retries"), "retry": ("1s", "1x timeout", "1.05x timeout", "1x lease"),
+    "send time?": ("no", "yes"), "send time": ("1s", "1x timeout"),
+}  # fmt: skip
+"""One job after the other under one key, of which some fail for good or are retried."""
+RELEASED = Aim("release", PAST, GIVING_BACK, first=("start", "stop"))
+AIMS = (
+    Aim("complete", PAST, HELD),
+    RELEASED,
+    Aim("fail", PAST, {**HELD, "ending": FAILING}),
+    Aim("enqueue", "deliver twice", SHARED_KEY),
+    Aim("heartbeat", PAST, IN_A_BATCH),
+    RELEASED,
+    Aim("complete", LONG_PAST, PAUSED),
+    Aim("fail", LONG_PAST, {**PAUSED, "ending": FAILING, "max attempts": ("2",)}),
+)
+"""What uniform draws rarely bring together; a run has one of them, by turns."""
+LEANS = 0.9
+"""How often a workload is drawn so that its aim is possible."""
+STRIKES = 0.6
+"""How often the aim strikes where it can."""
+BESIDE = 0.02
+"""How often anything else goes wrong: little, so that what was aimed at is met by healthy actors."""
+
+
+class LeaningDrawing(Uniform):
+    """Draws a workload uniformly, as a rule among what an aim needs: all of that together, or it is worth little."""
+
+    def __init__(self, seed: int, aim: Aim) -> None:
+        super().__init__(seed)
+        self._leanings = aim.leanings if self._draw() < LEANS else {}
+
+    def pick(self, label: str, options: Sequence[str]) -> str:
+        """Return uniformly among what the aim needs."""
+        wanted = self._leanings.get(label) or self._leanings.get(label.rpartition(" of ")[0])
+        if wanted is not None:
+            options = [option for option in options if option in wanted] or options
+        return super().pick(label, options)
+
+
+class AimedChoices(Uniform):
+    """Strikes with one kind of disturbance at one kind of step, and rarely otherwise."""
+
+    def __init__(self, seed: int, aim: Aim) -> None:
+        super().__init__(seed, rate=BESIDE)
+        self._aim = aim
+        self._at = (
+            {aim.position: aim.words} if not aim.first[0] else {aim.position: aim.words, aim.first[0]: aim.first[1]}
+        )
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Strike where the aim says so; elsewhere deviate uniformly, at a low rate."""
+        words = self._at.get(label.split(" ", 2)[1]) if " " in label else None
+        if words is None or self._draw() >= STRIKES:
+            return super().gate(label, options)
+        option = next((one for one in options() if one.words == words), None)
+        if option is None:
+            return super().gate(label, options)
+        nth = self._seen[label] = self._seen.get(label, 0) + 1
+        self.tape.append(Deviation(label, nth, option.words))
+        return option
+
+    def told(self) -> str:
+        """Say what this run aimed at."""
+        return f"`{self._aim.words}` before `{self._aim.position}`"
+
+
+class Priorities(Uniform):
+    """Orders actors by priority at every gate; faults strike at a fixed rate, uniformly; picks uniformly."""
+
+    def __init__(self, seed: int, *, rate: float) -> None:
+        super().__init__(seed, rate=rate)
+        self._priority: dict[str, float] = {}
+        self._kernel: Kernel | None = None
+
+    def attach(self, kernel: Kernel) -> None:
+        """Take the kernel whose ready actors are to be ordered."""
+        self._kernel = kernel
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Strike with a fault, or return the actor of the highest priority."""
+        nth = self._seen.get(label, 0) + 1
+        self._seen[label] = nth
+        option = self._fault(options) if self._draw() < self.rate else None
+        if option is None:
+            option = self._order()
+        if option is not None:
+            self.tape.append(Deviation(label, nth, option.words))
+        return option
+
+    def _fault(self, options: Options) -> Option | None:
+        faults = [option for option in options() if option.kind != FIRST]
+        return faults[int(self._draw() * len(faults))] if faults else None
+
+    def _order(self) -> Option | None:
+        kernel = self._kernel
+        if kernel is None or not kernel.free_order or len(kernel.ready) < 2:
+            return None
+        priority = self._priority
+        for actor in kernel.ready:
+            if actor.name not in priority:
+                priority[actor.name] = self._draw()
+        chosen = max(kernel.ready, key=lambda actor: priority[actor.name])
+        for actor in kernel.ready:
+            if actor is chosen or _meet(actor, chosen):
+                priority.pop(actor.name, None)  # tasks of one process share a priority
+        return None if chosen is kernel.ready[0] else chosen.first
+
+
+def _meet(one: Actor, other: Actor) -> bool:
+    """Say whether the next steps of two actors may touch the same job; a verb on many jobs meets every verb."""
+    first, second = one.request, other.request
+    if type(first) is not VerbCall or type(second) is not VerbCall:
+        return False
+    return first.job is None or second.job is None or first.job == second.job

@@ -1,0 +1,1 @@
+"""What users bring: processors, applications, and whole systems of their own processes."""

@@ -1,0 +1,174 @@
+"""What modules of a project hold at one moment, and what of it has changed since: state that outlives a run in memory.
+
+Reads without running any of a project's code. Knows neither runs nor processors' work.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import logging
+import sys
+from collections import Counter, OrderedDict, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
+from pathlib import Path
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any, Final
+
+DEEPEST: Final = 4
+MOST_ITEMS: Final = 200
+"""Of one container; what lies beyond is counted, not compared."""
+
+
+IN_MEMORY: Final = (
+    "keep what must not be forgotten in a database, and what stands for something outside in the test's own module"
+)
+"""The cure for what a module remembers and a new process does not."""
+
+
+class ModuleMemory:
+    """What modules of a project keep in plain data, numbers, texts and containers of these, as it was at one moment."""
+
+    def __init__(self, modules: Mapping[str, ModuleType]) -> None:
+        """Keep a copy of it."""
+        self._kept = [
+            (module, name, value, copy.deepcopy(value))
+            for module in modules.values()
+            for name, value in list(vars(module).items())
+            if not name.startswith("__") and _is_plain(value, DEEPEST)
+        ]
+
+    def set_back(self) -> None:
+        """Let it be as it was then, each container the one that it was."""
+        for module, name, value, before in self._kept:
+            if isinstance(value, list):
+                value[:] = before
+            elif isinstance(value, dict | set | deque):
+                value.clear()
+                value.extend(before) if isinstance(value, deque) else value.update(before)
+            setattr(module, name, value)
+
+
+def _is_plain(value: object, levels: int) -> bool:
+    kind = type(value)
+    if kind in (int, float, str, bytes, bool, complex, type(None)):
+        return True
+    if levels == 0:
+        return False
+    if kind in (dict, defaultdict, Counter, OrderedDict) and isinstance(value, dict):
+        return all(_is_plain(each, levels - 1) for pair in value.items() for each in pair)
+    if kind in (list, tuple, set, frozenset, deque) and isinstance(value, Iterable):
+        return all(_is_plain(each, levels - 1) for each in value)
+    return False
+
+
+class ModuleState:
+    """What the modules of a project hold at one moment, without running any of their code."""
+
+    def __init__(self, modules: Mapping[str, ModuleType]) -> None:
+        """Read these modules, by their names."""
+        self._values: dict[str, object] = {}
+        for name, module in modules.items():
+            for attribute, value in list(vars(module).items()):
+                if not attribute.startswith("__") and not attribute.startswith("@"):
+                    self._values[f"{name}.{attribute}"] = _shape(value, DEEPEST, set())
+
+    def changed(self, before: ModuleState) -> list[str]:
+        """Name what is not as it was `before`; a module that was loaded since is no change."""
+        return [
+            name for name, value in self._values.items() if name in before._values and before._values[name] != value
+        ]
+
+
+def modules_below(folder: Path) -> dict[str, ModuleType]:
+    """Return the modules that are loaded from below `folder`, installed packages left out."""
+    return {name: module for name, module in list(sys.modules.items()) if _is_of(module, folder)}
+
+
+def modules_of(processors: Iterable[object]) -> dict[str, ModuleType]:
+    """Return the modules in which processors are, those of tests and of installed packages left out.
+
+    What a test's own module remembers may stand for the world outside, which no crash changes.
+    """
+    found = {}
+    for processor in processors:
+        code = processor.func if isinstance(processor, functools.partial) else processor
+        code = inspect.unwrap(code) if callable(code) else code
+        name = str(getattr(code, "__module__", ""))
+        module = sys.modules.get(name)
+        if module is not None and _is_of(module, Path("/")) and not _is_of_tests(module):
+            found[name] = module
+    return found
+
+
+def _is_of_tests(module: ModuleType) -> bool:
+    file, folders = Path(str(module.__file__)), {"test", "tests"}
+    named = file.name == "conftest.py" or file.name.startswith("test_") or file.name.endswith("_test.py")
+    return named or file.parent.name in folders or not folders.isdisjoint(module.__name__.split("."))
+
+
+def _is_of(module: object, folder: Path) -> bool:
+    file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
+    if not isinstance(file, str) or _is_installed(module):
+        return False
+    return Path(file).is_relative_to(folder)
+
+
+def _is_installed(module: object) -> bool:
+    """Whether a module came with a package, ours included: what it keeps is no state of the project's."""
+    file, name = getattr(module, "__file__", None), getattr(module, "__name__", "")
+    return isinstance(file, str) and ("-packages" in file or str(name).partition(".")[0] == "job_harness")
+
+
+_CODE: Final = (ModuleType, FunctionType, BuiltinFunctionType, logging.Logger)
+_CONTAINERS: Final = (list, tuple, set, frozenset, dict, deque, MutableMapping, MutableSequence, MutableSet)
+
+
+def _is_of_others(value: object, kind: type) -> bool:
+    """Whether what changes in it is a library's affair: code, a logger, an object of an installed package.
+
+    A container of a library's, such as a cache, holds what the project has put into it.
+    """
+    if issubclass(kind, _CODE):
+        return True
+    if issubclass(kind, type):
+        home = str(type.__getattribute__(value, "__module__"))
+        return home.partition(".")[0] in sys.stdlib_module_names or _is_installed(sys.modules.get(home))
+    known = sys.modules.get(str(type.__getattribute__(kind, "__module__")))
+    return _is_installed(known) and not any(base in _CONTAINERS for base in kind.__mro__)
+
+
+def _shape(value: Any, levels: int, seen: set[int]) -> object:
+    """Return what of a value can be compared: by its content as far as it is plain data, else by its type."""
+    kind = type(value)
+    if kind in (int, float, str, bytes, bool, complex, type(None)):
+        return value
+    if _is_of_others(value, kind):
+        return None  # As nothing at all: to make a client where it is first used is no change.
+    if levels == 0 or id(value) in seen:
+        return kind.__qualname__
+    seen = seen | {id(value)}
+    if kind in (list, tuple) or kind.__name__ == "deque":
+        return (kind.__name__, len(value), [_shape(each, levels - 1, seen) for each in list(value)[:MOST_ITEMS]])
+    if kind in (set, frozenset):
+        return (kind.__name__, len(value), sorted(repr(_shape(each, levels - 1, seen)) for each in value)[:MOST_ITEMS])
+    if isinstance(value, dict):
+        return (kind.__name__, len(value), list(_pairs(value, levels, seen)))
+    own = {} if value.__class__ is not kind else _attributes(value)
+    return (kind.__qualname__, list(_pairs(own, levels, seen)))
+
+
+def _attributes(value: object) -> Mapping[str, object]:
+    try:
+        held = object.__getattribute__(value, "__dict__")
+    except AttributeError:
+        return {}
+    if isinstance(value, type):
+        return {name: one for name, one in held.items() if not name.startswith("__") and not callable(one)}
+    return dict(held)
+
+
+def _pairs(mapping: Mapping[Any, Any], levels: int, seen: set[int]) -> Iterator[tuple[str, object]]:
+    for key, value in list(mapping.items())[:MOST_ITEMS]:
+        yield repr(_shape(key, 1, seen)), _shape(value, levels - 1, seen)

@@ -1,0 +1,247 @@
+"""The processors at work in one harness: each delivery with its lifetime, its events, and the death asked for in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+import sys
+import traceback
+from collections import deque
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from job_harness.core.model.duration import SECOND
+from job_harness.core.model.job import JobId
+from job_harness.core.run.live import JobPoint
+from job_harness.core.sim.lifetime import LIFETIME, Lifetime, Severed
+from job_harness.core.sim.loop import Callback, VirtualLoop, describe_task
+from job_harness.core.sim.watchdog import ControlTaken
+from job_harness.engines.reference.application import JobProcessor, ToolJob
+from job_harness.subjects.processors.delivery import Delivery, current, delivery_of
+from job_harness.subjects.processors.demands import WHILE_RUNNING, Demands
+from job_harness.subjects.processors.leak_detector import user_function
+from job_harness.subjects.processors.module_state import ModuleState
+from job_harness.subjects.processors.observed import watch
+from job_harness.subjects.processors.observed.account import Observations
+from job_harness.subjects.processors.processor import is_async, telling
+from job_harness.subjects.processors.tests_thread import TestsThread
+from job_harness.subjects.processors.thread_handoff import ThreadHandoff
+from job_harness.subjects.processors.workplace import Workplace
+
+TEST = "test"
+"""The actor of `perform_job`."""
+
+
+HANGS = "hangs"
+"""The end of a run whose thread gave no sign of life: virtual time goes on without it."""
+MOST_RAISED = 100
+"""Errors that are kept for the report."""
+
+
+class RaisedError(NamedTuple):
+    """What an attempt raised: its own words, notes included, and through which lines it came. It holds no frame."""
+
+    job: JobId
+    attempt: int
+    words: str
+    frames: Sequence[traceback.FrameSummary]
+
+
+class Running:
+    """Begins deliveries, and knows what they left running."""
+
+    def __init__(self, loop: VirtualLoop, handoff: ThreadHandoff, application: Workplace, demands: Demands) -> None:
+        self._loop = loop
+        self._handoff = handoff
+        self._application = application
+        self._demands = demands
+        self._ended: list[Lifetime] = []
+        if application.session.explored:
+            self.watch_waits()
+        self.surroundings = TestsThread()
+        """What processors find of the test that drives them."""
+        self.raised: deque[RaisedError] = deque(maxlen=MOST_RAISED)
+        """What processors raised last."""
+        self._hung: set[JobId] = set()
+        """Whose thread gave no sign of life, which is told by itself."""
+        self.folders: Mapping[str, str] = {}
+        """Paths that are others in each session, with the names that gates have for them."""
+        self.look: Callable[[], ModuleState] | None = None
+        """Where it is asked for: reads what the modules of processors hold."""
+        self.remembered: dict[str, None] = {}
+        """What of that deliveries have changed."""
+        self._performed = 0
+        self.closed = False
+        self._inconclusive: dict[str, None] = {}
+
+    def watch_waits(self) -> None:
+        """Put a gate before whatever a processor waits for outside itself, and beside what it is seen to do there."""
+        self._loop.guard = self._guard
+        watch()
+
+    def begin(self, job: ToolJob) -> Delivery:
+        """Begin the delivery that the worker was just given. Called in the processor's own context."""
+        claim = self._application.claim_of(job.id)
+        worker = LIFETIME.get()
+        life = Lifetime(f"{job.tool_slug} {job.id}", parent=worker)
+        life.machine = self._loop.guests
+        life.stands_until = round(self._loop.time() * SECOND) + self._application.settings.job_timeout - SECOND
+        self.surroundings.show()
+        before = None if self.look is None else self.look()
+
+        def record(name: str, data: Any) -> None:
+            if claim is not None:
+                self._write(claim.worker, claim.job, claim.attempt, claim.token, name, data)
+            if name == "ended":
+                if self.look is not None and before is not None:
+                    self.remembered.update(dict.fromkeys(self.look().changed(before)))
+                self._explain(job.id)
+                self._keep_error(job)
+                self._end(job.id, life)
+
+        delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
+        if self._loop.guard is not None:
+            delivery.observed = observed = Observations(
+                life, rest=lambda: self._rest(delivery, observed), folders=self.folders
+            )
+        if claim is not None:  # What follows is judged as if it had ended; that it hangs fails the test.
+            about = (claim.worker, claim.job, claim.attempt, claim.token)
+            self._handoff.if_it_hangs(lambda: self._give_up(*about))
+        if self._demands.waits(WHILE_RUNNING, job.id):
+            self._loop.watch_lifetimes()
+            life.count(lambda number: self._pass(WHILE_RUNNING, job.id, life))
+        return delivery
+
+    async def perform_once(self, processor: JobProcessor, job: ToolJob) -> Any:
+        """Run a processor on a job that no queue knows of; raises what it raises."""
+        told = telling(processor, self._begin_alone)
+        if is_async(processor):
+            return await told(job)  # type: ignore[misc]  # it is a coroutine function
+        context = contextvars.copy_context()
+
+        def call() -> tuple[Any, BaseException | None]:
+            try:
+                return context.run(told, job), None
+            except (Severed, ControlTaken):
+                raise
+            except BaseException as error:  # noqa: BLE001 - it is raised again on the test's side
+                return None, error
+
+        answer, error = await self._handoff(call, name="perform_job")
+        if error is not None:
+            raise error
+        return await answer if inspect.isawaitable(answer) else answer
+
+    def _begin_alone(self, job: ToolJob) -> Delivery:
+        self._performed += 1
+        name = f"performed-{self._performed}"
+        life = Lifetime(f"{job.tool_slug} ({name})")
+        life.machine = self._loop.guests
+
+        def record(what: str, data: Any) -> None:
+            self._write(TEST, name, 1, 0, what, data)
+            if what == "ended":
+                self._end(name, life)
+
+        return Delivery(name, life=life, record=record)
+
+    def leaked_tasks(self, *, besides: Container[object] = ()) -> list[str]:
+        """Name the tasks that outlived the processor that had started them, and where each waits."""
+        leaks = [
+            f"the task {task.get_name()!r} of {life.name} still runs: {describe_task(task)}"
+            for life in self._ended
+            if not life.over
+            for task in life.tasks
+            if task not in besides
+        ]
+        abandoned = [job for job in dict.fromkeys(self._application.abandoned) if job not in self._hung]
+        return leaks + [f"the processor of {job} was told to stop and still runs" for job in abandoned]
+
+    def _give_up(self, worker: str, job: JobId, attempt: int, token: int) -> None:
+        self._hung.add(job)
+        self._write(worker, job, attempt, token, "ended", HANGS)
+
+    def _end(self, job: JobId, life: Lifetime) -> None:
+        if life.tasks:
+            self._ended.append(life)
+        if self._demands.waits(WHILE_RUNNING, job):
+            self._pass(WHILE_RUNNING, job, life)
+
+    def _keep_error(self, job: ToolJob) -> None:
+        error = sys.exception()
+        if isinstance(error, Exception):
+            self.raised.append(_kept(job, error))
+
+    def _explain(self, job: JobId) -> None:
+        """Note where what ends this attempt is what a dead worker has left behind."""
+        possessions, error = self._loop.possessions, sys.exception()
+        if possessions.lost and error is not None and (why := possessions.explain(error)) is not None:
+            self._inconclusive[f"inconclusive: an attempt of {job} failed: {why}"] = None
+
+    def undecided(self) -> list[str]:
+        """Say which attempts failed, or still hang, for what a dead worker had, where a new process would not."""
+        found = dict(self._inconclusive)
+        found.update({f"inconclusive: {why}": None for why in self._loop.possessions.still_locked()})
+        if self._application.abandoned:
+            for task in sorted(asyncio.all_tasks(self._loop), key=lambda each: each.get_name()):
+                if (why := self._loop.possessions.explain(task)) is not None:
+                    found[f"inconclusive: an attempt that was told to stop still runs: {why}"] = None
+        return list(found)
+
+    def pass_point(self, name: str) -> None:
+        """Where a search asks for gates, come to one in a processor, if it is one that is asking: it may die there."""
+        if self._loop.guard is not None and (delivery := current()) is not None:
+            delivery.pass_point(name)
+            self._stand_still(delivery)
+
+    def stand(self, place: str, life: Lifetime | None, callback: Callback) -> Callback:
+        """Put a gate of this name before what a processor in another process waits for."""
+        delivery = delivery_of(life)
+        process = self._application.session.worker
+        if life is None or delivery is None or process is None or not life.within(process.life):
+            return callback
+        return process.guard(JobPoint(place, delivery.job, run=delivery.life), callback)
+
+    def _guard(self, life: Lifetime, callback: Callback) -> Callback:
+        """Put a gate, named by the nearest line of the user's, before what a processor waits for outside itself."""
+        delivery = delivery_of(life)
+        process = self._application.session.worker
+        if delivery is None or process is None or not life.within(process.life):
+            return callback
+        where = user_function(sys._getframe(2))
+        return callback if where is None else process.guard(JobPoint(where, delivery.job, run=delivery.life), callback)
+
+    def _pass(self, place: str, job: JobId, life: Lifetime) -> None:
+        """Come to a gate in the middle of a processor, unless its worker is dead or the thread is not in turn."""
+        process = self._application.session.worker
+        in_turn = self._handoff.holds() or self._loop.is_in_this_thread()
+        if in_turn and process is not None and life.within(process.life):
+            process.pass_by(JobPoint(place, job, run=life))
+
+    def _rest(self, delivery: Delivery, observed: Observations) -> None:
+        """Come to a gate after what a plain function was seen to do; a coroutine has its awaits."""
+        if not self._handoff.holds() or not observed.effects:
+            return
+        delivery.pass_point(f"after {observed.place}")
+        self._stand_still(delivery)
+
+    def _stand_still(self, delivery: Delivery) -> None:
+        """Give control to the loop where a thread was paused just now; it comes back once this goes on."""
+        if delivery.life.still and self._handoff.holds() and self._loop.guests is not None:
+            self._loop.guests.sleep(0)
+
+    def _write(self, *about: Any) -> None:
+        if self.closed:
+            return
+        effect: Callable[..., None] = self._application.session.recorder.effect
+        if self._handoff.holds() or self._loop.is_in_this_thread():
+            effect(*about)
+        else:
+            self._loop.call_soon_threadsafe(effect, *about, context=contextvars.Context())
+
+
+def _kept(job: ToolJob, error: Exception) -> RaisedError:
+    words = "".join(traceback.format_exception_only(error)).removeprefix(f"{type(error).__module__}.").rstrip()
+    frames = traceback.StackSummary.extract(traceback.walk_tb(error.__traceback__), lookup_lines=False)
+    return RaisedError(job.id, job.attempts, words, frames)

@@ -1,0 +1,228 @@
+"""What goes over the connections of a system: sessions with its database, requests to it, its calls to the outside.
+
+Each is one `Link` of a process and counts its bytes. Must not know: kernels, who decides what happens next.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Final
+
+from job_harness.core.sim.request import Exchange
+from job_harness.subjects.systems.database import on_virtual_time
+from job_harness.subjects.systems.http_wire import HttpMessage, HttpReader
+from job_harness.subjects.systems.process import key_of
+from job_harness.worlds.patience import PATIENCE, Deadline
+from job_harness.worlds.postgres.gating.connection import point_of, without_comments
+from job_harness.worlds.wire.postgres_messages import fields
+from job_harness.worlds.wire.postgres_proxy import ProxiedSession
+
+_CHUNK: Final = 1 << 16
+ACCEPTED_SECONDS: Final = 0.25
+"""Real seconds that a process gets to accept a connection, before it is taken to leave it waiting."""
+_COMMITS: Final = ("commit", "end")
+_ENDS: Final = ("commit", "end", "rollback", "abort", "prepare transaction")
+_READING: Final = ("SELECT", "BEGIN", "START", "COMMIT", "ROLLBACK", "SET", "SHOW", "SAVEPOINT", "RELEASE", "FETCH")
+"""Statements, by how PostgreSQL calls what was done, that change nothing."""
+_CHANGED: Final = re.compile(
+    r"(?<!\bfor )(?<!\bkey )(?<!\bdo )\b(?:update|insert into|delete from|merge into) (?:only )?([\w.\"]+)",
+    re.IGNORECASE,
+)
+_CALLS: Final = re.compile(r"\s*(call|select(\s+\*\s+from)?)\s+(?!pg_)[\w.\"]+\s*\(", re.IGNORECASE)
+"""What may write by a function: it is what its transaction wrote, where nothing else in it did."""
+
+
+def changed_tables(sql: str) -> list[str]:
+    """List the tables that a statement changes, also in its WITH: no `FOR UPDATE`, and no `DO UPDATE`."""
+    return [name.replace('"', "") for name in _CHANGED.findall(" ".join(without_comments(sql).split()))]
+
+
+class Tag(str):
+    """How PostgreSQL calls what a statement did: `UPDATE 1`."""
+
+    __slots__ = ()
+
+    @property
+    def writes(self) -> bool:
+        """Whether something was changed."""
+        return not self.startswith(_READING) and not self.endswith(" 0")
+
+
+class DatabaseSession(ProxiedSession):
+    """One connection of a process to the database; its reply can be lost."""
+
+    def __init__(self, client: socket.socket, server: socket.socket, *, pid: int) -> None:
+        super().__init__(client, server, pid=pid)
+        self.key = key_of(client)
+        self.may_wait = False
+        self.rewrite = on_virtual_time
+        self.wrote: bool | None = None
+        """Whether the transaction of its own that its last statement had wrote something; None: it had none."""
+        self._unheard = False
+        """Whether the reply of what is under way gets lost."""
+        self.tags: list[Tag] = []
+        """What its statements did, since they were last asked for."""
+        self.written: tuple[str, str, str] | None = None
+        """Name, text and line of what it wrote last in the transaction that is open."""
+        self.fresh = False
+        self.coarse = False
+        """Whether others may act only before a transaction and before its end."""
+        self.errors: list[str] = []
+        """What PostgreSQL refused, since it was last asked for."""
+
+    async def gate(self, point: str) -> None:
+        """Stand before something that is to be sent; the connection may break there, before or after it is."""
+        if self.coarse and self.in_transaction and not point.startswith(_ENDS):
+            return
+        exchange = Exchange(point)
+        await exchange
+        self._unheard = self._unheard or not exchange.heard
+        if not exchange.happens:
+            self.resumes()
+            self.drop()
+            raise ConnectionResetError(f"the connection broke before {point}")
+
+    async def release(self, raw: bytes, point: str) -> None:
+        """Send a batch; of a transaction that ends, note before whether it wrote: polling in one must not count."""
+        if self.wrote is None and self.in_transaction and point in _COMMITS:
+            self._wrote()
+        await super().release(raw, point)
+
+    def _wrote(self) -> bool:
+        self.wrote = super()._wrote()
+        return self.wrote
+
+    def holds(self) -> bool:
+        """Whether a transaction is open in which something was written, or locked to be."""
+        return self._status == b"T" and super()._wrote()
+
+    def reply(self) -> None:
+        """Let the driver have its answer, or break the connection in its place."""
+        for frame in self._reply:
+            if frame.kind == b"C":
+                self.tags.append(Tag(frame.body.rstrip(b"\0").decode("utf-8", "replace")))
+            elif frame.kind == b"E":
+                told = fields(frame)
+                self.errors.append(f"{told.get('C', '')} {told.get('M', '')}".strip())
+        if self._unheard:
+            self.drop()
+        else:
+            super().reply()
+
+    def told(self) -> list[Tag]:
+        """Take what its statements did."""
+        tags, self.tags = self.tags, []
+        return tags
+
+    def counts_as(self, sql: str, line: str, tags: Iterable[Tag]) -> tuple[str, str, str]:
+        """Return name, text and line of a statement; a COMMIT, or a Sync without a text, is what it lets others see."""
+        said = point_of(sql) if sql else "sync", sql, line
+        whole = self.written if self.written is not None and (not sql or said[0] in _COMMITS) else said
+        if self.idle:
+            self.written = None
+        elif any(tag.writes for tag in tags) or changed_tables(sql) or (self.written is None and _CALLS.match(sql)):
+            self.written = said
+        return whole
+
+
+class HttpLink:
+    """One HTTP exchange over a connection of its own."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        self.key = key_of(ours)
+        self._new = Deadline(ACCEPTED_SECONDS)
+        self.sent = 0
+        self.heard = 0
+        self.may_wait = False
+        self.closed = False
+        self._socket = ours
+        ours.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._reader = HttpReader()
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it was opened just now, in real time."""
+        return not self._new.passed
+
+    @property
+    def descriptor(self) -> int:
+        """What becomes readable when the process says something."""
+        return self._socket.fileno()
+
+    @property
+    def message(self) -> HttpMessage | None:
+        """What the process said, once that is whole."""
+        return self._reader.message
+
+    @property
+    def problem(self) -> str:
+        """Why nothing whole will come."""
+        return self._reader.problem
+
+    def say(self, data: bytes) -> None:
+        """Send something; a process that is gone hears nothing."""
+        with suppress(OSError):
+            self._socket.setblocking(True)
+            self._socket.sendall(data)
+            self.sent += len(data)
+
+    def arrive(self) -> None:
+        """Take what the process sent."""
+        try:
+            data = self._socket.recv(_CHUNK)
+        except OSError:
+            data = b""
+        self.heard += len(data)
+        self._reader.take(data)
+        if not data:
+            self.close()
+
+    def close(self) -> None:
+        """Leave it."""
+        self.closed = True
+        self._socket.close()
+
+
+class ProcessRequest(HttpLink):
+    """A request to a process; `message` is its response."""
+
+    @classmethod
+    def sent_to(cls, port: int, request: bytes) -> ProcessRequest:
+        """Send a request to a process that listens at a port. Raises OSError where none does."""
+        ours = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        made = cls(ours)
+        made.may_wait = True
+        made.say(request)
+        return made
+
+    @property
+    def over(self) -> bool:
+        """Whether it was answered, or never will be."""
+        return self.message is not None or self.closed
+
+
+class OutsideCall(HttpLink):
+    """A call of a process to a host outside; `message` is its request."""
+
+    def __init__(self, ours: socket.socket) -> None:
+        super().__init__(ours)
+        self.before_answer: Callable[[], None] = lambda: None
+        """Called before the process hears something."""
+        self.taken = False
+        """Whether it is being seen to."""
+        self.job: str | None = None
+        """The job whose work it is."""
+
+    def hang_up(self) -> None:
+        """Break the connection."""
+        self.before_answer()
+        self.close()
+
+    def answer(self, response: bytes) -> None:
+        """Send the response, and leave."""
+        self.before_answer()
+        self.say(response)
+        self.close()

@@ -1,0 +1,1 @@
+"""Proxies between a client and its store, which stop at a gate before each message."""
