@@ -115,9 +115,17 @@ def test_every_page_has_a_title_and_is_linked(page: Path) -> None:
 
 def test_the_readme_fits_one_screen_with_a_picture_three_commands_and_three_doors() -> None:
     text = text_of("README.md")
-    assert len(text.splitlines()) <= 76
+    assert len(text.splitlines()) <= 81
     assert len([command for block in pages.blocks(pages.ROOT / "README.md") for command in block.commands]) == 3
     assert len(re.findall(r"^\| \*\*", text, re.MULTILINE)) == 3
+
+
+def test_the_readme_names_make_demo_and_the_very_test_command_that_ci_runs() -> None:
+    first_screen = "\n".join(text_of("README.md").splitlines()[:25])
+    named = re.findall(r"^(make \w+) +# .*\babout \w+ minutes?\b", first_screen, re.MULTILINE)
+    assert named == ["make demo", "make test"]
+    assert [command for command in named if f"\n{command.split()[1]}: $(STAMP)" not in text_of("Makefile")] == []
+    assert "make test" in text_of(".ci/run").splitlines()
 
 
 def test_the_changelog_says_in_two_screens_what_the_current_version_gives() -> None:
