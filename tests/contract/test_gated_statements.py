@@ -16,7 +16,6 @@ from job_harness.errors import EnvironmentUnavailable, LimitReached, UsageError
 from job_harness.search.orders import Order, Script, all_orders
 from job_harness.worlds.postgres import provision
 from job_harness.worlds.postgres.gating import GatedConnection, Room, SessionPool
-from job_harness.worlds.postgres.gating.connection import point_of
 
 pytestmark = pytest.mark.postgres
 
@@ -350,19 +349,3 @@ def test_a_role_that_may_not_set_the_deadlock_timeout_is_gated_all_the_same(
             room.close()
     finally:
         tables("DROP OWNED BY humble; DROP ROLE humble")
-
-
-@pytest.mark.parametrize(
-    ("sql", "point"),
-    [
-        ('UPDATE "public"."tool_job" SET x = 1', "update public.tool_job"),
-        ("  -- settle\n UPDATE job SET x = 1", "update job"),
-        ("SELECT a FROM pgboss.job WHERE b FOR UPDATE SKIP LOCKED", "select pgboss.job for update"),
-        ("INSERT INTO job VALUES (1)", "insert job"),
-        ("delete from job", "delete job"),
-        ("WITH a AS (SELECT 1) SELECT * FROM a", "with a"),
-        ("", "empty statement"),
-    ],
-)
-def test_a_statement_is_named_for_tapes_and_scenarios(sql: str, point: str) -> None:
-    assert point_of(sql) == point

@@ -86,22 +86,34 @@ def opened() -> Iterator[Callable[[Path], SystemEngine]]:
     assert set(children_of()) <= before, "a process was left behind"
 
 
+NESTED = "/* mail /* v2 */ worker */"
+"""PostgreSQL's comments may stand in comments."""
+
+
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_python_processes_run_unmodified_and_the_same_twice(
-    opened: Callable[[Path], SystemEngine], monkeypatch: pytest.MonkeyPatch
+    opened: Callable[[Path], SystemEngine], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     never = 3600  # A request that a busy server leaves waiting must be known to wait, not be given time.
     monkeypatch.setattr("job_harness.subjects.systems.traffic.ACCEPTED_SECONDS", never)
-    engine = opened(EXAMPLES / "python-app" / "system.yaml")
+    app = Path(shutil.copytree(EXAMPLES / "python-app", tmp_path / "app"))
+    text = (
+        (app / "app.py")
+        .read_text()
+        .replace("UPDATE mail SET status = 'sending'", f"{NESTED} UPDATE mail SET status = 'sending'")
+    )
+    (app / "app.py").write_text(text)
+    engine = opened(app / "system.yaml")
     assert engine.info.settings is not None
     sampler = Sampler(engine, settings=engine.info.settings)
     first, second = sampler.sample(2), sampler.sample(2)
-    line = _line_of("INSERT INTO mail", EXAMPLES / "python-app" / "app.py")
+    line = _line_of("INSERT INTO mail", app / "app.py")
     assert engine.info.written("insert mail")[0] == f"insert mail, sent by api at app.py:{line}"
     assert {"concurrent_execution", "unhandled_error"} <= first.found
     found = Finding("concurrent_execution", first.scenario, first, 0, 1, 0)
     source = FindingPresenter("", cast(Any, SimpleNamespace(get=lambda name: engine))).source(found)
+    assert any(NESTED in line for line in source)
     assert re.fullmatch(r"update mail, sent at app.py:\d+", source[0]), "one of four statements on this table"
     assert first_difference(first.history.events, second.history.events) is None
 

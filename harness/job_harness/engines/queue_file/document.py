@@ -24,15 +24,9 @@ from job_harness.core.scenario.document import YamlDocument, read_document
 from job_harness.core.scenario.reader import problems_of
 from job_harness.core.scenario.schema import NoNulls, SettingsPart, Text, described
 from job_harness.core.yaml_files import LARGEST
-from job_harness.engines.queue_file.statement import (
-    QueueFileError,
-    SqlSource,
-    Statement,
-    read_statements,
-    tokens,
-    words,
-)
+from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, Statement, read_statements
 from job_harness.errors import did_you_mean
+from job_harness.worlds.sql import code, words
 
 # the keys -------------------------------------------------------------------------------------------------------------
 
@@ -325,10 +319,10 @@ def output_names(source: SqlSource) -> list[str]:
     """
     depth, names, last = 0, list[str](), ""
     begun = cast = type_follows = False
-    for kind, at, piece in tokens(source.text):
+    for kind, piece, at, _ in code(source.text):
         depth += (piece == "(") - (piece == ")")
         word = piece.lower()
-        if depth or kind in ("space", "comment"):
+        if depth:
             continue
         if not begun:
             begun = word == "select"

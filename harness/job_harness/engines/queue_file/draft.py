@@ -21,6 +21,7 @@ from job_harness.engines.queue_file.document import OPEN_STATUS
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, loadable
 from job_harness.errors import did_you_mean
 from job_harness.review.check.database import read_only
+from job_harness.worlds.sql import code
 from job_harness.worlds.wire.database import ForeignDatabase
 
 _COLUMNS: Final[LiteralString] = """
@@ -484,7 +485,7 @@ class _Draft:
 
     def _left_out(self, sql: str) -> list[str]:
         """Name the columns that no statement of the draft uses: what they are for is lost with them."""
-        used = set(re.findall(r'"[^"]+"|\w+', sql))
+        used = {token.text for token in code(sql)}
         names = [column.name for column in self._columns if column.name not in used and not column.generated]
         if not names:
             return []
@@ -518,7 +519,7 @@ def _guessed(words: Mapping[str, str], said: Sequence[str]) -> dict[str, str]:
 
 def _texts(sql: str) -> list[str]:
     """List the texts that stand in SQL."""
-    return [text.replace("''", "'") for text in re.findall(r"'((?:[^']|'')+)'", sql)]
+    return [token.text[1:-1].replace("''", "'") for token in code(sql) if token.kind == "text" and len(token.text) > 2]
 
 
 def _quoted(text: str) -> str:

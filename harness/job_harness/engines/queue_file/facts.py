@@ -15,9 +15,10 @@ from typing import Final
 from job_harness.core.model.duration import SECOND
 from job_harness.core.model.settings import Settings
 from job_harness.engines.queue_file.document import QueueFile, read_queue_file
-from job_harness.engines.queue_file.statement import SqlSource, Statement, tokens
+from job_harness.engines.queue_file.statement import SqlSource, Statement
 from job_harness.errors import UsageError
 from job_harness.review.check.facts import Facts, Place, SettingSource, TableQueue, TableVerb, Unreadable, Value
+from job_harness.worlds.sql import code
 
 _ENDS: Final = frozenset({"where", "from", "returning", "order", "limit", "for", "group", ";"})
 _DIRECTIONS: Final = frozenset({"asc", "desc", "nulls", "first", "last"})
@@ -88,14 +89,12 @@ class _Word:
 
 def _words(source: SqlSource, begin: int = 0, end: int | None = None) -> list[_Word]:
     depth, found = 0, []
-    for kind, at, piece in tokens(source.text):
-        if kind in ("space", "comment") or at < begin or (end is not None and at >= end):
+    for token in code(source.text):
+        if token.at < begin or (end is not None and token.at >= end):
             continue
-        depth -= piece == ")"
-        quoted = kind == "quoted" and piece.startswith('"')
-        text = piece[1:-1] if quoted else "''" if kind in ("quoted", "dollar") else piece.lower()
-        found.append(_Word(text, depth, at))
-        depth += piece == "("
+        depth -= token.text == ")"
+        found.append(_Word("''" if token.kind in ("text", "dollar") else token.name, depth, token.at))
+        depth += token.text == "("
     return found
 
 

@@ -15,6 +15,7 @@ from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.job import JobId, JobView
 from job_harness.engines.queue_file.database import QueueDatabase
 from job_harness.engines.queue_file.rows import Remembered
+from job_harness.worlds.sql import code
 from job_harness.worlds.wire.database import instant_of
 
 _VACUUM_EVERY: Final = 1_000
@@ -204,9 +205,7 @@ class TableSnapshots:
 
 def words_and_signs(text: str) -> list[str]:
     """Return SQL in lower case as single words and signs, without comments and texts."""
-    from job_harness.engines.queue_file.statement import tokens
-
-    return [piece.lower().strip('"') for kind, _, piece in tokens(text) if kind not in ("space", "comment", "dollar")]
+    return [token.text.lower().strip('"') for token in code(text) if token.kind != "dollar"]
 
 
 def _frozen(remembered: Remembered) -> Hashable:

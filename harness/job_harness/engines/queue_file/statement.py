@@ -1,6 +1,5 @@
 """SQL as a queue file has it: named parameters become numbered ones, and every character keeps its line in the file.
 
-Hides how SQL is cut into tokens: what stands in quotes or in a comment is no parameter, and ends no statement.
 Knows no database, and no verb.
 """
 
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from job_harness.errors import UsageError, did_you_mean
-from job_harness.worlds.postgres.gating.connection import may_stand_in_a_transaction, point_of
+from job_harness.worlds.sql import Token, may_stand_in_a_transaction, point_of, substitute, tokens
 
 # where it is written --------------------------------------------------------------------------------------------------
 
@@ -51,49 +50,7 @@ class SqlSource:
         return QueueFileError(told, hint=hint)
 
 
-# tokens ---------------------------------------------------------------------------------------------------------------
-
-
-_TOKEN: Final = re.compile(
-    r"""(?P<comment>--[^\n]*|/\*)
-    |(?P<quoted>[eE]'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*")
-    |(?P<dollar>\$(?P<tag>(?:[A-Za-z_]\w*)?)\$.*?\$(?P=tag)\$)
-    |(?P<number>\$\d+)
-    |(?P<cast>::|:=)
-    |(?P<name>:[A-Za-z_]\w*)
-    |(?P<end>;)
-    |(?P<word>[A-Za-z_]\w*)
-    |(?P<space>\s+)
-    |(?P<other>.)""",
-    re.VERBOSE | re.DOTALL,
-)
-
-
-_COMMENT_MARK: Final = re.compile(r"/\*|\*/")
-
-
-def tokens(text: str) -> Iterator[tuple[str, int, str]]:
-    """Cut SQL up: what each piece is, where it begins, and the piece."""
-    at = 0
-    while (found := _TOKEN.match(text, at)) is not None:
-        end = found.end() if found[0] != "/*" else _end_of_comment(text, at)
-        yield found.lastgroup if found.lastgroup != "tag" else "dollar", at, text[at:end]  # type: ignore[misc]
-        at = end
-
-
-def _end_of_comment(text: str, at: int) -> int:
-    """Return where a comment ends that begins here: comments may stand in comments."""
-    depth = 0
-    for mark in _COMMENT_MARK.finditer(text, at):
-        depth += 1 if mark[0] == "/*" else -1
-        if depth == 0:
-            return mark.end()
-    return len(text)
-
-
-def words(text: str) -> list[str]:
-    """List the words of SQL in lower case, without what stands in quotes or comments."""
-    return [piece.lower() for kind, _, piece in tokens(text) if kind in ("word", "name")]
+# as it is loaded ----------------------------------------------------------------------------------------------------
 
 
 _MACHINE_TIME: Final = re.compile(r"\bcurrent_timestamp\b(?!\s*\()", re.IGNORECASE)
@@ -105,13 +62,7 @@ def on_our_clock(text: str) -> str:
 
     In function bodies too, which are quoted; not in text or comments.
     """
-    parts = []
-    for kind, at, piece in tokens(text):
-        if kind == "word":
-            parts.append(_NOW if _MACHINE_TIME.match(text, at) else piece)
-        else:
-            parts.append(_MACHINE_TIME.sub(_NOW, piece) if kind == "dollar" else piece)
-    return "".join(parts)
+    return substitute(text, _MACHINE_TIME, lambda _: _NOW)
 
 
 def loadable(source: SqlSource) -> bytes:
@@ -120,8 +71,8 @@ def loadable(source: SqlSource) -> bytes:
     pg_dump writes `\\restrict` and `\\unrestrict`. Raises QueueFileError for another command of psql.
     """
     text = source.text
-    for kind, at, piece in tokens(source.text):
-        if kind == "other" and piece == "\\":
+    for kind, piece, at, _ in tokens(source.text):
+        if kind == "sign" and piece == "\\":
             line = text[at:].partition("\n")[0]
             if line.split()[0] not in ("\\restrict", "\\unrestrict"):
                 raise source.error(
@@ -163,10 +114,10 @@ def read_statements(source: SqlSource, parameters: Collection[str]) -> tuple[Sta
     transaction, and where there is no statement at all.
     """
     statements: list[Statement] = []
-    pieces: list[tuple[str, int, str]] = []
-    for kind, at, piece in tokens(source.text):
-        if kind != "end":
-            pieces.append((kind, at, piece))
+    pieces: list[Token] = []
+    for token in tokens(source.text):
+        if token.kind != "end":
+            pieces.append(token)
             continue
         statements.extend(_statement(source, pieces, parameters, first=not statements))
         pieces = []
@@ -181,24 +132,25 @@ FROM_BEFORE: Final = ("row_", "rows_")
 
 
 def _statement(
-    source: SqlSource, pieces: list[tuple[str, int, str]], parameters: Collection[str], *, first: bool
+    source: SqlSource, pieces: list[Token], parameters: Collection[str], *, first: bool
 ) -> Iterator[Statement]:
-    while pieces and pieces[0][0] in ("space", "comment"):
+    while pieces and pieces[0].is_aside:
         pieces = pieces[1:]
     if not pieces:
         return
     parts: list[str] = []
     names: dict[str, int] = {}
-    offsets: list[tuple[int, int]] = [(0, pieces[0][1])]
+    offsets: list[tuple[int, int]] = [(0, pieces[0].at)]
     length = 0
     brackets = position = 0
-    shown = [piece.lower() for kind, _, piece in pieces if kind not in ("space", "comment")]
-    for kind, at, piece in pieces:
+    shown = [token.text.lower() for token in pieces if not token.is_aside]
+    for token in pieces:
+        kind, piece, at, _ = token
         sent = piece
         before, after = shown[max(0, position - 2) : position], shown[position + 1 : position + 3]
-        position += kind not in ("space", "comment")
+        position += not token.is_aside
         brackets += (piece == "[") - (piece == "]")
-        if kind == "number":
+        if kind == "parameter":
             raise source.error(f"the parameter {piece} has no name", at=at, hint=_known(parameters))
         if (instead := _follows_no_clock(kind, piece, before, after)) is not None:
             raise source.error(f"{piece} is the machine's time, not the virtual time of a run", at=at, hint=instead)
@@ -220,7 +172,7 @@ def _statement(
     if not may_stand_in_a_transaction(sql):
         raise source.error(
             f"{sql.split()[0].upper()} begins or ends a transaction: a verb is one transaction, and ends with it",
-            at=pieces[0][1],
+            at=pieces[0].at,
             hint="Leave it out. What your code does in two transactions is two verbs, or a bug that needs both.",
         )
     yield Statement(source, sql.encode(), tuple(names), point_of(sql), tuple(offsets))
@@ -244,7 +196,7 @@ def _follows_no_clock(kind: str, piece: str, before: Sequence[str], after: Seque
     if kind == "word" and said in _FOLLOWS_NO_CLOCK and before[-1:] not in ([], ["."], ["as"]):
         return f"Write now()::{_FOLLOWS_NO_CLOCK[said]}." if said != "timeofday" or after[:1] == ["("] else None
     is_text = before[-2:] in (["-", ">"], [">", ">"]) or (after[:1] == ["::"] and not _TIME.match("".join(after[1:2])))
-    if kind == "quoted" and _SAYS_WHEN.fullmatch(said) and not is_text:
+    if kind == "text" and _SAYS_WHEN.fullmatch(said) and not is_text:
         return f"Write now() or now()::date. Where it is no time, write {piece}::text."
     return None
 

@@ -24,7 +24,8 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.port import Claim, EngineClocks, JobRequest
 from job_harness.engines.queue_file.document import DURATIONS, QueueFile
 from job_harness.engines.queue_file.rows import RowReader
-from job_harness.engines.queue_file.statement import SqlSource, Statement, words
+from job_harness.engines.queue_file.statement import SqlSource, Statement
+from job_harness.worlds.sql import words
 from job_harness.worlds.wire.database import timestamp_of
 
 STALE: Final = Outcome.refused("it changed no row")

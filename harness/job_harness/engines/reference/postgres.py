@@ -238,7 +238,7 @@ class OwnVerbs(ReferenceQueue):
 
     async def _send(self, sql: str, **values: Any) -> Any:
         """Send a statement; the store's clock is read once the transaction's first has its turn."""
-        from job_harness.worlds.postgres.gating.connection import point_of
+        from job_harness.worlds.sql import point_of
 
         connection = self._connection()
         await connection.gate(point_of(sql))

@@ -13,8 +13,9 @@ from psycopg.sql import SQL, Composed, Identifier
 
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.review.check.facts import Column, Facts, Place, SettingSource, Value
-from job_harness.review.check.readers.schema import scalar_of, tokens_of
+from job_harness.review.check.readers.schema import scalar_of
 from job_harness.review.check.settings import meaning_of
+from job_harness.worlds.sql import code
 
 LIMIT_SECONDS: Final = 10
 LOCK_SECONDS = 2.0
@@ -242,7 +243,7 @@ def _defaults(table: JobTable, facts: Facts) -> None:
             continue
         place = Place(f"{table.place.file}.{name}", 1)
         facts.columns.append(Column(table.name, name, default, place))
-        value = scalar_of(tokens_of(default))
+        value = scalar_of(code(default))
         if value is not None and meaning_of(name, option=True) is not None:
             facts.values.append(Value(name, value, place, SettingSource.COLUMN))
 

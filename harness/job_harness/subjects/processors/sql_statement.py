@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import Final, NamedTuple
 
+from job_harness.worlds.sql import skeleton
+
 
 class Nature(StrEnum):
     """What a repetition of a side effect does by itself."""
@@ -47,7 +49,6 @@ _CHANGES: Final = re.compile(
     re.IGNORECASE,
 )
 _FROM: Final = re.compile(rf"\b(?:FROM|JOIN)\s+({_NAME})", re.IGNORECASE)
-_LITERAL: Final = re.compile(r"'(?:[^']|'')*'|\$(\w*)\$.*?\$\1\$|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _QUOTED: Final = re.compile(r"[`\"\[]([\w$]+)[`\"\]]|[`\"\[\]]")
 _OURS: Final = re.compile(
     r"SELECT|SET|WHERE|FROM|JOIN|RETURNING|OUTPUT|LIMIT|CASE|WHEN|THEN|ELSE|END|VALUES", re.IGNORECASE
@@ -73,7 +74,7 @@ _CONTROL: Final = re.compile(
 @functools.lru_cache(maxsize=512)
 def statement_of(sql: str) -> SqlStatement | None:
     """Say what a statement does; None where its text says nothing of it."""
-    bare = _QUOTED.sub(_unquoted, _LITERAL.sub("''", sql))
+    bare = _QUOTED.sub(_unquoted, skeleton(sql))
     if (control := _CONTROL.match(bare)) is not None:
         return SqlStatement("", "", Nature.LOOKS, _controls(" ".join(control[1].upper().split()), control[2] or ""))
     if (change := _CHANGES.search(bare)) is not None:

@@ -21,16 +21,16 @@ from job_harness.subjects.systems.document import JOB
 from job_harness.worlds.postgres import Cluster, provision, virtual_chance, virtual_clock
 from job_harness.worlds.postgres.absence import PatientConnection
 from job_harness.worlds.postgres.gating import SessionPool
+from job_harness.worlds.sql import substitute
 from job_harness.worlds.wire.database import timestamp_of
 from job_harness.worlds.wire.postgres_proxy import Backends
 
 # SQL on virtual time --------------------------------------------------------------------------------------------------
 
 
-_TOKEN: Final = re.compile(
-    r"""(?P<skip>'(?:[^']|'')*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/|(?<=[.])\s*\w+)"""
-    r"""|\b(?P<word>current_timestamp|current_date|current_time|localtimestamp|localtime)\b(?:\s*\(\s*(?P<digits>\d)\s*\))?""",
-    re.IGNORECASE | re.DOTALL,
+_KEYWORD: Final = re.compile(
+    r"(?P<word>current_timestamp|current_date|current_time|localtimestamp|localtime)\b(?:\s*\(\s*(?P<digits>\d)\s*\))?",
+    re.IGNORECASE,
 )
 _CASTS: Final = {
     "current_timestamp": ("now()", "timestamptz"),
@@ -47,17 +47,13 @@ def on_virtual_time(sql: str) -> str:
 
     Text in quotes and comments stays; bodies in dollar quotes are code, and are written anew too.
     """
-    if _HINT.search(sql) is None:
-        return sql
-    return _TOKEN.sub(_written_anew, sql)
+    return sql if _HINT.search(sql) is None else substitute(sql, _KEYWORD, _written_anew)
 
 
 _HINT: Final = re.compile(r"current_(?:time|date)|localtime", re.IGNORECASE)
 
 
 def _written_anew(found: re.Match[str]) -> str:
-    if found["word"] is None:
-        return found[0]
     call, kind = _CASTS[found["word"].lower()]
     return f"({call}::{kind}({found['digits']}))" if found["digits"] and kind else f"({call})" if "::" in call else call
 

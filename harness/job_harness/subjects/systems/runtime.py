@@ -28,17 +28,10 @@ from job_harness.subjects.systems.document import SystemFile, SystemFileError
 from job_harness.subjects.systems.http_wire import LARGEST, HttpMessage
 from job_harness.subjects.systems.http_wire import request as http_request
 from job_harness.subjects.systems.process import ProcessEnded, ProcessTimer, SystemProcess, programs_of
-from job_harness.subjects.systems.traffic import (
-    DatabaseSession,
-    HttpLink,
-    OutsideCall,
-    ProcessRequest,
-    Tag,
-    changed_tables,
-)
+from job_harness.subjects.systems.traffic import DatabaseSession, HttpLink, OutsideCall, ProcessRequest, Tag
 from job_harness.worlds.patience import Deadline, ready
 from job_harness.worlds.postgres.gating import SessionCoordinator
-from job_harness.worlds.postgres.gating.connection import point_of
+from job_harness.worlds.sql import changed_tables, point_of
 from job_harness.worlds.wire.database import timestamp_of
 from job_harness.worlds.wire.postgres_messages import Batch
 from job_harness.worlds.wire.postgres_proxy import PasswordEndpoint

@@ -16,7 +16,7 @@ from job_harness.subjects.systems.database import on_virtual_time
 from job_harness.subjects.systems.http_wire import HttpMessage, HttpReader
 from job_harness.subjects.systems.process import key_of
 from job_harness.worlds.patience import PATIENCE, Deadline
-from job_harness.worlds.postgres.gating.connection import point_of, without_comments
+from job_harness.worlds.sql import changed_tables, point_of, skeleton
 from job_harness.worlds.wire.postgres_messages import fields
 from job_harness.worlds.wire.postgres_proxy import ProxiedSession
 
@@ -27,17 +27,8 @@ _COMMITS: Final = ("commit", "end")
 _ENDS: Final = ("commit", "end", "rollback", "abort", "prepare transaction")
 _READING: Final = ("SELECT", "BEGIN", "START", "COMMIT", "ROLLBACK", "SET", "SHOW", "SAVEPOINT", "RELEASE", "FETCH")
 """Statements, by how PostgreSQL calls what was done, that change nothing."""
-_CHANGED: Final = re.compile(
-    r"(?<!\bfor )(?<!\bkey )(?<!\bdo )\b(?:update|insert into|delete from|merge into) (?:only )?([\w.\"]+)",
-    re.IGNORECASE,
-)
 _CALLS: Final = re.compile(r"\s*(call|select(\s+\*\s+from)?)\s+(?!pg_)[\w.\"]+\s*\(", re.IGNORECASE)
 """What may write by a function: it is what its transaction wrote, where nothing else in it did."""
-
-
-def changed_tables(sql: str) -> list[str]:
-    """List the tables that a statement changes, also in its WITH: no `FOR UPDATE`, and no `DO UPDATE`."""
-    return [name.replace('"', "") for name in _CHANGED.findall(" ".join(without_comments(sql).split()))]
 
 
 class Tag(str):
@@ -123,7 +114,11 @@ class DatabaseSession(ProxiedSession):
         whole = self.written if self.written is not None and (not sql or said[0] in _COMMITS) else said
         if self.idle:
             self.written = None
-        elif any(tag.writes for tag in tags) or changed_tables(sql) or (self.written is None and _CALLS.match(sql)):
+        elif (
+            any(tag.writes for tag in tags)
+            or changed_tables(sql)
+            or (self.written is None and _CALLS.match(skeleton(sql)))
+        ):
             self.written = said
         return whole
 

@@ -28,10 +28,10 @@ from job_harness.core.history.outcome import ABORTED
 from job_harness.core.sim.request import Point, StatementGate, Wait
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.patience import PATIENCE, Deadline, ready
-from job_harness.worlds.postgres.gating.connection import may_be_put_into_one, point_of, without_comments
 from job_harness.worlds.postgres.gating.coordinator import READ, WRITE, InFlightStatement, SessionCoordinator
 from job_harness.worlds.postgres.gating.pool import SessionPool
 from job_harness.worlds.postgres.virtual_clock import standing_since
+from job_harness.worlds.sql import may_be_put_into_one, point_of, skeleton
 from job_harness.worlds.wire.database import timestamp_of
 from job_harness.worlds.wire.postgres_messages import (
     AUTHENTICATION,
@@ -262,7 +262,7 @@ class ProxiedSession:
         """Carry out what the driver waits for, at its gate and at that of its commit, and let it have the answer."""
         batch = self.pending.popleft()
         sql = self._sql = batch.sql
-        gated = bool(sql) and _NO_GATE.match(without_comments(sql)) is None
+        gated = bool(sql) and _NO_GATE.match(skeleton(sql)) is None
         point = point_of(sql) if sql else "prepare"
         if gated:
             self._abortable = batch.ready
@@ -290,7 +290,7 @@ class ProxiedSession:
     @staticmethod
     def _may_stand_alone(batch: Batch) -> bool:
         """Say whether a batch can be put into a transaction of its own."""
-        whole = batch.ready and not batch.leans and _COPY_FROM.search(without_comments(batch.sql)) is None
+        whole = batch.ready and not batch.leans and _COPY_FROM.search(skeleton(batch.sql)) is None
         return whole and all(map(may_be_put_into_one, batch.statements))
 
     async def _end_of_its_own(self, point: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from job_harness.review.check.facts import (
     GRAPHILE,
@@ -19,17 +19,8 @@ from job_harness.review.check.facts import (
     is_aside,
 )
 from job_harness.review.check.settings import meaning_of
+from job_harness.worlds.sql import Token, code, name_at, without_comments
 
-_TOKEN: Final = re.compile(
-    r"""(?P<space>\s+|--[^\n]*|/\*.*?(?:\*/|\Z))
-      | (?P<dollar>\$(?P<tag>\w*)\$.*?(?:\$(?P=tag)\$|\Z))
-      | (?P<text>[eE]?'(?:[^']|'')*(?:'|\Z))
-      | (?P<quoted>"(?:[^"]|"")*(?:"|\Z))
-      | (?P<number>\d+(?:\.\d+)?)
-      | (?P<word>[A-Za-z_][\w$]*)
-      | (?P<sign>::|.)""",
-    re.VERBOSE | re.DOTALL,
-)
 _AFTER_DEFAULT: Final = frozenset(
     {"NOT", "NULL", "PRIMARY", "UNIQUE", "REFERENCES", "CHECK", "CONSTRAINT", "GENERATED"}
 )
@@ -38,39 +29,10 @@ USERS_TABLES: Final = frozenset({"tool_job", "tooljob", "tool_jobs", "tooljobs"}
 QUEUE_TABLES: Final = frozenset({"job"})
 
 
-class Token(NamedTuple):
-    """A word, a quoted name, a text, a number or a sign; `line` counts from 1."""
-
-    kind: str
-    text: str
-    line: int
-
-    @property
-    def name(self) -> str:
-        """The name it is, folded as PostgreSQL folds it."""
-        return self.text[1:-1].replace('""', '"') if self.kind == "quoted" else self.text.lower()
-
-    def says(self, *words: str) -> bool:
-        """Whether it is one of these words."""
-        return self.kind == "word" and self.text.upper() in words
-
-
-def tokens_of(text: str) -> list[Token]:
-    """Break SQL into tokens without white space and comments."""
-    found: list[Token] = []
-    line = 1
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup if match.lastgroup != "tag" else "dollar"
-        if kind not in (None, "space"):
-            found.append(Token(str(kind), match[0], line))
-        line += match[0].count("\n")
-    return found
-
-
 def statements_of(text: str) -> list[list[Token]]:
     """Break SQL into statements."""
     statements: list[list[Token]] = [[]]
-    for token in tokens_of(text):
+    for token in code(text):
         if token.text == ";":
             statements.append([])
         else:
@@ -84,7 +46,7 @@ _CREATES_QUEUE: Final = re.compile(r"\bcreate_queue\(\s*'([^']+)'", re.IGNORECAS
 def read_sql(path: str, text: str, facts: Facts) -> None:
     """Read a schema, a migration or a seed."""
     statements = statements_of(text)
-    for found in _CREATES_QUEUE.finditer(text):
+    for found in _CREATES_QUEUE.finditer(without_comments(text)):
         place = Place(path, text.count("\n", 0, found.start()) + 1)
         facts.calls.append(QueueCall(PGBOSS, "createQueue", found[1], {}, place, frozenset({found[1]})))
     partner = any(_inserts(statement, QUEUE_TABLES) for statement in statements)
@@ -112,8 +74,8 @@ def _function(path: str, tokens: list[Token], facts: Facts) -> None:
     name, _ = _name_at(tokens, start)
     facts.added_in_sql.pop(name, None)
     for body in [token for token in tokens if token.kind == "dollar"][:1]:
-        for found in _ADDS_JOB.finditer(body.text):
-            place = Place(path, body.line + body.text.count("\n", 0, found.start(1)))
+        for found in _ADDS_JOB.finditer(text := without_comments(body.body)):
+            place = Place(path, body.line + text.count("\n", 0, found.start(1)))
             names = frozenset({found[1]})
             call = QueueCall(GRAPHILE, "addJob", found[1], {}, place, names, aside=is_aside(path))
             facts.added_in_sql.setdefault(name, []).append(call)
@@ -126,20 +88,14 @@ _DEFINES: Final = re.compile(
 
 def forget_functions(text: str, facts: Facts) -> None:
     """Forget what a function added that a later migration drops, or defines so that it adds nothing."""
-    for name in _DEFINES.findall(text):
+    for name in _DEFINES.findall(without_comments(text)):
         facts.added_in_sql.pop(name.lower(), None)
 
 
 def _name_at(tokens: Sequence[Token], start: int) -> tuple[str, int]:
-    """Read `schema.name` from `start` on; answers the last part, and where it ends."""
-    index = start
-    while index < len(tokens) and tokens[index].says("IF", "NOT", "EXISTS", "ONLY"):
-        index += 1
-    name = tokens[index].name if index < len(tokens) else ""
-    while index + 2 < len(tokens) and tokens[index + 1].text == ".":
-        index += 2
-        name = tokens[index].name
-    return name, index + 1
+    """Return the last part of the name that stands there, and where it ends."""
+    parts, end = name_at(tokens, start)
+    return parts[-1].name if parts else "", end
 
 
 def _is_job_table(name: str) -> bool:

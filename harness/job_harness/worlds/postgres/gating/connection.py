@@ -7,7 +7,6 @@ a pool of connections: whatever is taken out of it is the actor's own session. C
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -20,6 +19,7 @@ from psycopg.rows import tuple_row
 from job_harness.core.sim.request import Point, Wait
 from job_harness.errors import UsageError
 from job_harness.worlds.postgres.absence import answered
+from job_harness.worlds.sql import may_be_put_into_one, point_of
 
 if TYPE_CHECKING:
     from job_harness.worlds.postgres.gating.coordinator import InFlightStatement, SessionCoordinator
@@ -74,58 +74,8 @@ class ActorPool:
 
 T = TypeVar("T")
 
-POINT_LENGTH: Final = 60
-_COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
-_TABLE = re.compile(
-    r"^(?P<verb>insert into|delete from|update|select|lock table|lock|merge into)\b(?P<rest>.*)",
-    re.IGNORECASE | re.DOTALL,
-)
-_NAME = r'((?:"[^"]+"|\w+)(?:\.(?:"[^"]+"|\w+))*)'
-_WITH = re.compile(r"^with\s+(?:recursive\s+)?" + _NAME, re.IGNORECASE)
-_FROM = re.compile(r"\bfrom\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
-_LEADING = re.compile(r"^\s+(?:only\s+)?" + _NAME, re.IGNORECASE)
-_OF_ITS_OWN = re.compile(
-    r"^(begin|start|commit|end|rollback|abort|savepoint|release|prepare transaction|vacuum|reindex|cluster|"
-    r"create\s+database|drop\s+database|alter\s+system|(create|drop)\s+(unique\s+)?index\s+concurrently|"
-    r"alter\s+table\b.*\bconcurrently|discard\s+all|(create|alter|drop)\s+subscription)\b",
-    re.IGNORECASE | re.DOTALL,
-)
-"""What opens or ends a transaction itself, or may not stand in one."""
-_OTHERWISE_IN_ONE = re.compile(r"^(lock|declare|call|do\b.*\b(commit|rollback|call))\b", re.IGNORECASE | re.DOTALL)
-"""What PostgreSQL refuses outside of a transaction, and what may commit within: it is refused in a transaction."""
 OPEN: Final = (pq.TransactionStatus.INTRANS, pq.TransactionStatus.INERROR)
 _STEPS: Final = {"_commit_gen": "commit", "_rollback_gen": "rollback", "_exit_gen": "end transaction"}
-
-
-def point_of(sql: str) -> str:
-    """Name a statement for tapes and scenarios: `update tool_job`, `select pgboss.job for update`."""
-    text = " ".join(without_comments(sql).split()).rstrip("; ")
-    found = _TABLE.match(text)
-    if found is None and (named := _WITH.match(text)):
-        return f"with {named[1]}".lower()
-    if found is None:
-        return text[:POINT_LENGTH].strip().lower() or "empty statement"
-    verb = found["verb"].lower().split()[0]
-    named = (_FROM if verb == "select" else _LEADING).search(found["rest"])
-    if named is None:
-        return text[:POINT_LENGTH].strip().lower()
-    locking = " for update" if verb == "select" and re.search(r"\bfor (no key )?update\b", text, re.IGNORECASE) else ""
-    return f"{verb} {named[1].replace(chr(34), '')}{locking}"
-
-
-def may_stand_in_a_transaction(sql: str) -> bool:
-    """Say whether a statement neither opens nor ends a transaction itself, and may stand in one."""
-    return _OF_ITS_OWN.match(without_comments(sql)) is None
-
-
-def may_be_put_into_one(sql: str) -> bool:
-    """Say whether a statement that stands alone does the same in a transaction that is put around it."""
-    return may_stand_in_a_transaction(sql) and _OTHERWISE_IN_ONE.match(without_comments(sql)) is None
-
-
-def without_comments(sql: str) -> str:
-    """Return a statement without its comments and what is blank before it."""
-    return _COMMENTS.sub(" ", sql).lstrip()
 
 
 class GatedCursor(psycopg.AsyncCursor[Any]):
