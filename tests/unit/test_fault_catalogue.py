@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from docs import generate
 
+import job_harness
 from job_harness.core.faults import FaultKind, FaultPlan, Phrase, catalogue, cause_of, excuses, kinds, read_option, told
 from job_harness.core.history.event import Excuse, Fault
 from job_harness.core.model.settings import Settings
@@ -16,13 +19,13 @@ from job_harness.core.port import Capabilities
 from job_harness.core.run.session import Session
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import JobPlan
-from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.scenario.scenario import GRAMMAR, Scenario, parse_step
 from job_harness.core.sim.choices import Deviation, Uniform
 from job_harness.doors.cli.campaign_screen import campaign_lines
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import UsageError
-from job_harness.report.screen import fault_text
-from job_harness.search.coverage import Cell, Coverage
+from job_harness.report.screen import causes_of, fault_text
+from job_harness.search.coverage import SITUATIONS, Cell, Coverage
 from job_harness.search.finding import Campaign
 from job_harness.search.sampling import Sampler
 from job_harness.search.scope.bounds import Scope
@@ -219,3 +222,66 @@ def test_a_job_that_is_sent_later_is_an_order_and_a_worker_that_stands_still_a_f
     sent, stalled = (cause_of(Deviation(at, 1, "time first")) for at in ("client-b enqueue b", "w1 complete b"))
     assert sent == ("time passes", False, "before client-b's `enqueue b`")
     assert stalled[:2] == ("w1 stalls before `complete b`", True)
+
+
+ANOTHER_WORD = (
+    ("review/check/", "options and calls of other people's queues"),
+    ("core/scenario/", "kinds of a scenario's steps: there an author names what is to go wrong"),
+    ("engines/bullmq/", "delay: an option of its jobs"),
+    ("engines/pgqueuer/", "delay: what a retry waits"),
+    ("engines/celery/", "late: its option acks_late"),
+    ("engines/queue_file/", "delay: a parameter of a statement"),
+    ("conformance/judge.py", "shutdown: a folder of scenarios"),
+    ("worlds/peers/", "clock: a field of the peer protocol"),
+    ("systems/python/sitecustomize.py", "clock: a field of the peer protocol"),
+    ("systems/traffic.py", "abort: a statement of SQL"),
+    ("invariants/ownership.py", "abort: a statement of SQL"),
+    ("history/event.py", "late, clock: what a fault excuses, and no fault"),
+    ("invariants/leases.py", "late: an attribute"),
+    ("invariants/limits.py", "pause: a verb of a queue"),
+    ("invariants/order.py", "pause: a verb of a queue"),
+    ("core/port.py", "pause: a verb of a queue"),
+    ("run/director.py", "pause: a verb of a queue"),
+    ("run/stock.py", "pause: a verb of a queue"),
+    ("report/picture.py", "clock: a field of an event in JSON"),
+)
+"""Where a word that names a fault elsewhere means something else."""
+
+
+def _named_in(path: Path, names: frozenset[str]) -> Iterator[str]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    shown = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and id(node) not in shown and node.value in names:
+            yield f"{path}:{node.lineno}: {node.value!r}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "FaultPlan":
+            yield from (f"{path}:{node.lineno}: {key.arg}=" for key in node.keywords if key.arg in names)
+
+
+def test_no_module_but_those_of_faults_knows_a_fault_by_name() -> None:
+    phrases = (phrase for kind in catalogue.CATALOGUE for phrase in kind.words)
+    names = frozenset(
+        {phrase.words.strip() for phrase in phrases}
+        | {name for kind in catalogue.CATALOGUE for name in (kind.id, *kind.events)}
+    )
+    root = Path(job_harness.__file__).parent
+    modules = [path for path in root.rglob("*.py") if "faults" not in path.relative_to(root).parts]
+    known = {path: list(_named_in(path, names)) for path in modules}
+    allowed = {path: [one for one, _ in ANOTHER_WORD if one in path.relative_to(root).as_posix()] for path in modules}
+    assert [line for path, lines in known.items() if not allowed[path] for line in lines] == []
+    used = {one for path, lines in known.items() if lines for one in allowed[path]}
+    assert used == {one for one, _ in ANOTHER_WORD}, "an exception that nothing needs any more"
+
+
+def test_every_situation_that_a_fault_makes_is_one_that_a_campaign_declares() -> None:
+    made = [kind.situation.name for kind in kinds().values() if kind.situation is not None]
+    assert len(made) == 4
+    assert set(made) <= {situation.name for situation in SITUATIONS}
+
+
+@pytest.mark.parametrize("step", [example for kind, _, example in GRAMMAR if kind in ("away", "cut", "delay")])
+def test_a_step_that_makes_something_go_wrong_is_a_cause_on_the_screen(step: str) -> None:
+    jobs = (JobPlan("a"),)
+    scenario = Scenario(settings=Settings(), workers=("w1",), jobs=jobs, steps=(parse_step(step),))
+    causes = [line.text for line in causes_of(Session(scenario, engine=MemoryEngine()).run())]
+    assert causes[0] == f"One fault: {step}"

@@ -15,8 +15,8 @@ from enum import StrEnum
 from importlib import resources
 from typing import Any, TypeAlias
 
-from job_harness.core.faults import cause_of
-from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed
+from job_harness.core.faults import cause_of, events_of
+from job_harness.core.history.event import Call, Effect, Event, Excuse, Fault, History, Observed
 from job_harness.core.history.jsonl import event_data
 from job_harness.core.invariants import Anomaly, kind_of
 from job_harness.core.model.job import JobId, JobView
@@ -389,10 +389,10 @@ def _executions(window: Window) -> list[dict[str, Any]]:
             open_ = [item for item in executions if (item["job"], item["token"], item["actor"]) == mine]
             for item in open_[-1:]:
                 item |= {"to": event.at, "end": str(event.data)}
-        elif isinstance(event, Fault) and event.name == "crash":
+        elif isinstance(event, Fault) and event.name in events_of(Excuse.DEATH):
             for item in executions:
                 if item["actor"] == event.actor and item["to"] is None:
-                    item |= {"to": event.at, "end": "crash"}
+                    item |= {"to": event.at, "end": event.name}
     return executions
 
 

@@ -19,7 +19,8 @@ from importlib import resources
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from job_harness.core.faults import CONSEQUENCES
+from job_harness.core.faults import CONSEQUENCES, events_of, lost_by
+from job_harness.core.history.event import Excuse
 from job_harness.core.invariants import kind_of
 from job_harness.core.model.duration import format_duration
 from job_harness.core.printable import printable
@@ -39,8 +40,6 @@ SHOWN_AFTER: Final = 12
 LONGEST_SQL: Final = 4_000
 LONGEST: Final = 400
 """Characters of one value: an input of a megabyte tells nothing here."""
-LOST_MESSAGES: Final = frozenset(("lose request", "lose reply"))
-"""Faults after which an actor cannot know whether its call took effect."""
 SHOWN_FIELDS: Final = ("status", "queue_state", "attempts", "token", "worker", "lease_until")
 """Of a job's row, in the table of all jobs."""
 TIMES: Final = frozenset(
@@ -658,7 +657,7 @@ def _unheard(grid: Grid) -> list[dict[str, Any]]:
     for number, lane in enumerate(grid.lanes):
         mine = [(index, event) for index, event in events if _text(event.get("actor", "")) in lane.actors]
         for place, (index, event) in enumerate(mine):
-            lost = event["kind"] == "fault" and event["name"] in LOST_MESSAGES
+            lost = event["kind"] == "fault" and bool(lost_by(event["name"]))
             if not lost and not (event["kind"] == "return" and _is_open(event)):
                 continue
             calls = [later for later, other in mine[place + 1 :] if other["kind"] == "call"][lost:]
@@ -696,10 +695,11 @@ def _execution_lines(grid: Grid, item: Json, last: int) -> tuple[int, int]:
     )
     if item["to"] is None:
         return grid.line_of(start or 0), last
+    ends = {"ended", *events_of(Excuse.DEATH)}
     ended = [
         index
         for index, event in events
-        if event["at"] == item["to"] and event.get("actor") == item["actor"] and event.get("name") in ("ended", "crash")
+        if event["at"] == item["to"] and event.get("actor") == item["actor"] and event.get("name") in ends
     ]
     return grid.line_of(start or 0), grid.line_of(ended[0]) if ended else last
 

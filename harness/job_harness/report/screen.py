@@ -15,8 +15,9 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple, TypeGuard
 
-from job_harness.core.faults import Cause, cause_of, ordinal, told
-from job_harness.core.history.event import ROW_OF, Call, Effect, Event, Fault, History, Observed, Return
+from job_harness.core.faults import Cause, cause_of, events_of, kinds, ordinal, told
+from job_harness.core.faults import kind_of as fault_of
+from job_harness.core.history.event import ROW_OF, Call, Effect, Event, Excuse, Fault, History, Observed, Return
 from job_harness.core.history.outcome import OutcomeKind
 from job_harness.core.invariants import Guarantee, kind_of
 from job_harness.core.model.duration import Instant, format_duration
@@ -367,7 +368,10 @@ WIDTH = 80
 HEIGHT = 24
 MOST_COLUMNS = 4
 LONGEST_JOB = 15
-FAULT_STEPS = frozenset({"crash", "pause", "suspend", "stop", "lose", "twice", "jump", "clock"})
+
+
+def _is_fault(step: Step) -> bool:
+    return any(step.kind in kind.steps for kind in kinds().values())
 
 
 class Line(NamedTuple):
@@ -458,7 +462,7 @@ def late_calls(run: Run) -> dict[str, str]:
     waiting: list[tuple[str, str]] = []
     named: dict[str, str] = {}
     for event in run.history:
-        if isinstance(event, Fault) and event.name == "delay" and isinstance(event.data, dict):
+        if isinstance(event, Fault) and (fault := fault_of(event)) is not None and fault.arrives_late:
             point = str(event.data.get("at", ""))
             which = drawn.get(f"{event.actor} {point}")
             waiting.append(
@@ -593,7 +597,7 @@ def _causes(run: Run, width: int) -> list[Line]:
     effects = {f"{event.name} {event.job}" for event in run.history if isinstance(event, Effect)}
     causes = [cause_of(item, effects=effects) for item in run.tape if item.label != "jitter"]
     faults = list(dict.fromkeys(cause.words for cause in causes if cause.is_fault))
-    faults += [_step_text(step) for step in run.scenario.steps[: run.played] if step.kind in FAULT_STEPS]
+    faults += [_step_text(step) for step in run.scenario.steps[: run.played] if _is_fault(step)]
     orders = _orders([cause for cause in causes if not cause.is_fault])
     if not faults and not orders:
         return _without_cause(run, width)
@@ -672,14 +676,15 @@ def _orders(causes: Sequence[Cause]) -> list[str]:
 
 def _without_cause(run: Run, width: int) -> list[Line]:
     """Say that nothing was made to go wrong: a step that would have done so was not reached, or there is none."""
-    missed = [_step_text(step) for step in run.scenario.steps if step.kind in FAULT_STEPS]
+    missed = [_step_text(step) for step in run.scenario.steps if _is_fault(step)]
     if missed:
         return _listed("Not reached: ", missed, width, 2)
-    died = {event.data["at"] for event in run.history if type(event) is Fault and event.name == "crash"}
+    struck = [event for event in run.history if type(event) is Fault]
+    died = {event.data["at"] for event in struck if event.name in events_of(Excuse.DEATH)}
     exits = [job for job, plan in run.scenario.plan_of().items() if Ending.EXIT in plan.outcomes]
     if downed := [f"job {job} takes its worker down" for job in exits if f"running {job}" in died]:
         return _listed("No fault was needed: ", [f"{'; '.join(downed[:4])}."], width, 2)
-    jumps = [event for event in run.history if type(event) is Fault and event.name == "late" and event.data.get("by")]
+    jumps = [event for event in struck if event.name in events_of(Excuse.LATE) and event.data.get("by")]
     if jumps:
         told = [f"{format_duration(event.data['for'])} at {moment(event.at)}" for event in jumps[:4]]
         return _listed("The test moved the clock over a running job: ", told, width, 2)

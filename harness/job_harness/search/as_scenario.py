@@ -22,7 +22,8 @@ from subprocess import PIPE
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
-from job_harness.core.history.event import Call, Fault, History
+from job_harness.core.faults import events_of
+from job_harness.core.history.event import Call, Excuse, Fault, History
 from job_harness.core.invariants import ANOMALIES
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId
@@ -32,6 +33,7 @@ from job_harness.core.scenario.job_plan import JobPlan, ProcessorPlan
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.scenario import FOUND, Expectation, Scenario
 from job_harness.core.sim.choices import Choices, Deviation, ListedGates, Option, Tape
+from job_harness.core.sim.kernel import EVERYBODY
 from job_harness.errors import HarnessError, UsageError
 from job_harness.search.reproduction import FOUND_FOLDER, keep
 from job_harness.search.targets import Engines, scenario_processors
@@ -123,9 +125,9 @@ def _jobs(history: History, settings: Settings) -> list[JobPlan]:
 
 def _refuse_moves(event: Fault) -> None:
     """Refuse what a test did to its harness that a scenario says by steps, which have no tape beside them."""
-    if event.name == "crash" and event.data.get("at") == "now":
+    if event.name in events_of(Excuse.DEATH) and event.data.get("at") == "now":
         raise _NotSayable("the test itself chooses when its worker crashes")
-    if event.name == "late":
+    if event.name in events_of(Excuse.LATE) and event.actor == EVERYBODY:
         raise _NotSayable("the test makes the clock jump")
 
 

@@ -11,10 +11,10 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, assert_never
 
-from job_harness.core.faults import CONSEQUENCES, strike_of
-from job_harness.core.history.event import Call, Event, Fault, History, Observed, Return
+from job_harness.core.faults import CONSEQUENCES, When, kind_of, lost_by, strike_of
+from job_harness.core.history.event import Call, Event, Excuse, Fault, History, Observed, Return
 from job_harness.core.history.outcome import REFUSED, OutcomeKind
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import ARROWS_OF_VERB, CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
@@ -329,21 +329,28 @@ class Spotter:
             seen.add("a job's attempts are used up")
 
     def _fault(self, fault: Fault) -> None:
-        name, seen = fault.name, self.seen
         data: Any = fault.data or {}
         position = position_of(data.get("at"))
-        if name == "crash":
+        kind, lost = kind_of(fault), lost_by(fault.name)
+        if kind is None:
+            return
+        if kind.excuses is Excuse.DEATH:
             self._crash(fault.actor, position, after=bool(data.get("after")))
-        elif name in ("lose reply", "lose request"):
-            self._lost[fault.actor] = (data.get("at", ""), name.removeprefix("lose "))
-        elif name == "duplicate":
-            seen.add("a message is delivered twice")
-        elif name == "late":
-            seen.add("time runs late")
-        elif name == "stop" and position in ("start", "running", "heartbeat", *SETTLING):
-            seen.add("a shutdown with a job in hand")
-        elif name == "clock" and any(view.status is PROCESSING for view in self.views.values()):
-            seen.add("a clock is off while a job runs")
+        elif lost:
+            self._lost[fault.actor] = (data.get("at", ""), lost)
+        elif kind.situation is not None and self._shows(kind.situation.when, position):
+            self.seen.add(kind.situation.name)
+
+    def _shows(self, when: When, position: str) -> bool:
+        match when:
+            case When.ALWAYS:
+                return True
+            case When.IN_HAND:
+                return position in ("start", "running", "heartbeat", *SETTLING)
+            case When.WHILE_RUNNING:
+                return any(view.status is PROCESSING for view in self.views.values())
+            case _:
+                assert_never(when)
 
     def _crash(self, actor: str, position: str, *, after: bool) -> None:
         if actor == "maintenance":

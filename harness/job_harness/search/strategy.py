@@ -12,6 +12,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from job_harness.core.faults import families, family_of
+from job_harness.core.faults.messages import TWICE
+from job_harness.core.faults.processes import LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import FIRST, Choices, Deviation, Option, Options, Uniform
 from job_harness.core.sim.kernel import Kernel
@@ -173,10 +175,6 @@ class Aim(NamedTuple):
     """A position and an option that lead there: a worker that is told to stop gives back what it has not started."""
 
 
-PAST = "pause a lease + a retry"
-"""After a pause of this length another worker has just taken what this one held."""
-LONG_PAST = "pause stuck + a cron"
-"""And after this one it may have finished with it."""
 SIMPLE: Mapping[str, tuple[str, ...]] = {
     "faults": ("some",),
     "workers": ("2", "3"),
@@ -188,28 +186,28 @@ SIMPLE: Mapping[str, tuple[str, ...]] = {
 }
 """A workload in which nothing but the aim takes a job from its worker."""
 LONG = ("0.95x timeout", "1x timeout")
-PAUSED: Mapping[str, tuple[str, ...]] = {**SIMPLE, "faults: pause": ("1", "2")}
+PAUSED: Mapping[str, tuple[str, ...]] = {**SIMPLE, f"faults: {PAUSE.id}": ("1", "2")}
 HELD: Mapping[str, tuple[str, ...]] = {**PAUSED, "duration": LONG, "max attempts": ("as set",)}
 """Who takes the job over still has it when the first worker wakes."""
 IN_A_BATCH: Mapping[str, tuple[str, ...]] = {**HELD, "batch": ("2",), "jobs": ("2", "3")}
 FAILING = ("fails", "fails once")
-GIVING_BACK: Mapping[str, tuple[str, ...]] = {**IN_A_BATCH, "faults: shutdown": ("1",)}
+GIVING_BACK: Mapping[str, tuple[str, ...]] = {**IN_A_BATCH, f"faults: {SHUTDOWN.id}": ("1",)}
 SHARED_KEY: Mapping[str, tuple[str, ...]] = {
     "jobs": ("2", "3"), "key": ("k",), "ending": ("fails finally", "succeeds"), "duration": ("1s", "0.95x timeout"),
     "operator": ("none", "retries"), "retry": ("1s", "1x timeout", "1.05x timeout", "1x lease"),
     "send time?": ("no", "yes"), "send time": ("1s", "1x timeout"),
 }  # fmt: skip
 """One job after the other under one key, of which some fail for good or are retried."""
-RELEASED = Aim("release", PAST, GIVING_BACK, first=("start", "stop"))
+RELEASED = Aim("release", PAST.words, GIVING_BACK, first=("start", STOPS.words))
 AIMS = (
-    Aim("complete", PAST, HELD),
+    Aim("complete", PAST.words, HELD),
     RELEASED,
-    Aim("fail", PAST, {**HELD, "ending": FAILING}),
-    Aim("enqueue", "deliver twice", SHARED_KEY),
-    Aim("heartbeat", PAST, IN_A_BATCH),
+    Aim("fail", PAST.words, {**HELD, "ending": FAILING}),
+    Aim("enqueue", TWICE.words, SHARED_KEY),
+    Aim("heartbeat", PAST.words, IN_A_BATCH),
     RELEASED,
-    Aim("complete", LONG_PAST, PAUSED),
-    Aim("fail", LONG_PAST, {**PAUSED, "ending": FAILING, "max attempts": ("2",)}),
+    Aim("complete", LONG_PAST.words, PAUSED),
+    Aim("fail", LONG_PAST.words, {**PAUSED, "ending": FAILING, "max attempts": ("2",)}),
 )
 """What uniform draws rarely bring together; a run has one of them, by turns."""
 LEANS = 0.9

@@ -6,6 +6,7 @@ value in a file of its own or of its family, and a line below.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
@@ -18,6 +19,7 @@ from job_harness.core.faults.messages import (
     ABORTED_STATEMENT,
     DELAYED_MESSAGE,
     DUPLICATE,
+    HAND_OUT_TWICE,
     HANDED_OUT_TWICE,
     LOST_MESSAGE,
 )
@@ -188,10 +190,34 @@ def told(fault: Fault) -> str:
     return fault.name.upper() + (f" at {data['at']}" if data.get("at") else "")
 
 
+def events_of(*excuses: Excuse) -> frozenset[str]:
+    """Return the names of the events that explain one of these."""
+    return frozenset(name for kind in kinds().values() if kind.excuses in excuses for name in kind.events)
+
+
+def lost_by(event: str) -> str:
+    """Return which message never arrives after an event of this name, `request` or `reply`; empty: none."""
+    return next((lost for kind in kinds().values() for name, lost in zip(kind.events, kind.loses) if name == event), "")  # noqa: B905
+
+
+def gravest_first() -> tuple[Option, ...]:
+    """Return what breaks a user's processor by itself, what breaks most processors first."""
+    forms = [(kind.id, phrase) for kind in kinds().values() for phrase in kind.words]
+    forms = [*forms, (HAND_OUT_TWICE.kind, HANDED_OUT_TWICE)]
+    grave = sorted((form for form in forms if form[1].gravity), key=lambda form: -form[1].gravity)
+    return tuple(phrase.option(kind, phrase.gravest) for kind, phrase in grave)
+
+
 def excuses() -> Mapping[str, Excuse]:
     """Return what the faults in a history explain by themselves, by the name of their events."""
     return {name: kind.excuses for kind in kinds().values() if kind.excuses is not None for name in kind.events}
 
+
+_IN_A_TEST: Final = ((CRASH, 2), (PAUSE, 2), (LOST_MESSAGE, 2), (DUPLICATE, 1), (CLOCK_OFFSET, 1), (LATENESS, 1))
+"""What a user's test meets, and how often at most, in the order in which that is drawn: seeds hold their runs by it."""
+SILENCING: Final = frozenset(name for kind in CATALOGUE if kind.silences for name in kind.events)
+"""After which events of ours a healthy worker may be taken for dead."""
+DEATHS: Final = frozenset(name for kind in CATALOGUE if kind.excuses is Excuse.DEATH for name in kind.events)
 
 # what a run may meet ------------------------------------------------------------------------------------------------
 
@@ -214,6 +240,17 @@ class FaultPlan:
                     hint=available(known, near=name, listed="docs/faults.md"),
                 )
         self._counts = {name: counts[name] for name in sorted(counts) if counts[name] > 0}
+
+    @classmethod
+    def of(cls, *kinds: FaultKind) -> FaultPlan:
+        """Allow each of these once."""
+        return cls(**{kind.id: 1 for kind in kinds})
+
+    @classmethod
+    def in_a_test(cls, seed: int) -> FaultPlan:
+        """Draw what a run of a user's test may meet."""
+        draw = random.Random(seed ^ 0x5DEECE66D)
+        return cls(**{kind.id: draw.randint(0, most) for kind, most in _IN_A_TEST})
 
     @classmethod
     def each(cls, count: int) -> FaultPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
+from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase, When
 from job_harness.core.history.event import Excuse
 from job_harness.core.model.duration import Duration, format_duration
 from job_harness.core.sim.actor import Actor
@@ -47,6 +47,9 @@ LATENESS: Final = FaultKind(
     nouns=("late wake-up", "late wake-ups"),
     option="lateness",
     step="`jump`",
+    steps=("jump",),
+    silences=True,
+    situation=FaultSituation("time runs late"),
     tally="time ran late",
     told=_told_late,
     turn=4,
@@ -121,6 +124,9 @@ CLOCK_OFFSET: Final = FaultKind(
     family="clock",
     nouns=("clock step", "clock steps"),
     step="`clock is`",
+    steps=("clock",),
+    silences=True,
+    situation=FaultSituation("a clock is off while a job runs", When.WHILE_RUNNING),
     tally="a clock went wrong",
     told=_told_step,
     turn=5,

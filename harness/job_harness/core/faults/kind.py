@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.history.event import Excuse
@@ -36,6 +37,10 @@ class Phrase(NamedTuple):
     """Whether the name of a moment follows: a shrinker tries shorter ones."""
     plainer: str = ""
     """The words of a fault that is easier to understand, which a shrinker tries instead."""
+    gravity: int = 0
+    """Among single deviations of a user's test: the higher, the more processors it breaks; 0: it is not tried alone."""
+    gravest: str = ""
+    """What follows the words there, where something does: `a lease + a retry`."""
     sentence: str = ""
     """How a screen says it, with `{actor}`, `{point}` (the step at whose gate it stood), `{place}` (before that step,
     or right after it where it is an effect), `{job}` (the point's last word) and `{argument}`."""
@@ -50,6 +55,23 @@ class Phrase(NamedTuple):
 
     def __str__(self) -> str:
         return self.words + self.example
+
+
+class When(Enum):
+    """When a fault makes the situation that it is known by."""
+
+    ALWAYS = auto()
+    IN_HAND = auto()
+    """Only at a point at which its actor has a job in hand."""
+    WHILE_RUNNING = auto()
+    """Only while a job is PROCESSING."""
+
+
+class FaultSituation(NamedTuple):
+    """What a campaign wants to have seen, and sees by this fault alone."""
+
+    name: str
+    when: When = When.ALWAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +138,18 @@ class FaultKind:
     """The option that counts it in a scope, without dashes; empty: its id in the plural."""
     step: str = "none"
     """The step of a scenario that does the same, as the pages print it."""
+    steps: tuple[str, ...] = ()
+    """The kinds of those steps."""
+    loses: tuple[str, ...] = ()
+    """For each of `events`, which message never arrives: its actor cannot know whether its call took effect."""
+    arrives_late: bool = False
+    """Whether a request reaches the store after all, when its caller no longer waits."""
+    silences: bool = False
+    """Whether a healthy worker may be taken for dead by it: it is gone, or it is not heard in time."""
+    strikes_one: bool = False
+    """Whether it moves on the actor whom it strikes, and goes by that one, the queue and the clocks alone."""
+    situation: FaultSituation | None = None
+    """What of a campaign's situations it makes."""
     columns: tuple[tuple[str, str], ...] = ()
     """On a campaign's screen: by its name in the coverage, the head of each column. Without any it is counted below."""
     tally: str = ""
@@ -132,6 +166,11 @@ class FaultKind:
     """Why a complete search has none of it: what it leaves under way is no part of a state that can be set back."""
     maker: Callable[[int, Circumstances], Any] | None = None
     """Makes it for a run, where it has the older form of a callable: then a complete search cannot set it back."""
+
+    @property
+    def event(self) -> str:
+        """Return under which name a scenario's step that does the same writes it."""
+        return self.events[0]
 
     @property
     def drawn_with(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
+from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
 from job_harness.core.history.event import Excuse
 from job_harness.core.model.duration import Duration, format_duration
 from job_harness.core.sim.actor import Actor
@@ -14,10 +14,18 @@ from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.request import Exchange, Frame, Sleep, StatementGate, VerbCall
 
 REQUEST: Final = Phrase(
-    "lose request", point="request", plainer="crash", sentence="{actor} sends {point}, and the request is lost"
+    "lose request",
+    point="request",
+    plainer="crash",
+    gravity=1,
+    sentence="{actor} sends {point}, and the request is lost",
 )
 REPLY: Final = Phrase(
-    "lose reply", point="reply", plainer="crash after", sentence="{actor} sends {point}, and the reply is lost"
+    "lose reply",
+    point="reply",
+    plainer="crash after",
+    gravity=6,
+    sentence="{actor} sends {point}, and the reply is lost",
 )
 _LOST: Final = (REQUEST.option("lost_message"), REPLY.option("lost_message"))
 
@@ -53,6 +61,10 @@ LOST_MESSAGE: Final = FaultKind(
     family="lose",
     nouns=("lost message", "lost messages"),
     step="`loses the request`, `loses the reply`",
+    steps=("lose",),
+    loses=(REQUEST.point, REPLY.point),
+    silences=True,
+    strikes_one=True,
     columns=((REQUEST.words, "lost request"), (REPLY.words, "lost reply")),
     turn=2,
 )
@@ -113,6 +125,9 @@ DELAYED_MESSAGE: Final = FaultKind(
     weight=("0", "0", "1", "2"),
     nouns=("delayed message", "delayed messages"),
     step="`delays the request`",
+    steps=("delay",),
+    arrives_late=True,
+    silences=True,
     columns=(("delay", "late request"),),
     told=lambda data: f"DELAYED by {format_duration(data.get('for', 0))} at {data.get('at')}",
     turn=9,
@@ -120,8 +135,9 @@ DELAYED_MESSAGE: Final = FaultKind(
 )
 
 
-TWICE: Final = Phrase("deliver twice", sentence="{actor} sends {point}, and it arrives twice")
-HANDED_OUT_TWICE: Final = Phrase("hand out twice", sentence="{job} is delivered twice (to {actor})")
+TWICE: Final = Phrase("deliver twice", gravity=2, sentence="{actor} sends {point}, and it arrives twice")
+HANDED_OUT_TWICE: Final = Phrase("hand out twice", gravity=5, sentence="{job} is delivered twice (to {actor})")
+HAND_OUT_TWICE: Final = HANDED_OUT_TWICE.option("redelivery")
 """Offered where a queue hands a claimed job to its worker; no budget of a drawn run counts it."""
 REPEATABLE: Final = frozenset(
     {"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue", "tick", "commit"}
@@ -160,6 +176,9 @@ DUPLICATE: Final = FaultKind(
     family="deliver",
     nouns=("duplicate", "duplicates"),
     step="`delivers twice`",
+    steps=("twice",),
+    strikes_one=True,
+    situation=FaultSituation("a message is delivered twice"),
     columns=(("duplicate", "duplicate"),),
     told=_told_duplicate,
     turn=3,
@@ -198,7 +217,7 @@ ABORTED_STATEMENT: Final = FaultKind(
     options=_aborts,
     apply=_abort,
     events=("abort",),
-    excuses=Excuse.UNHEARD,
+    excuses=Excuse.UNDONE,
     family="lose",
     weight=("0", "0", "1", "2"),
     needs=("sessions",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
+from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase, When
 from job_harness.core.history.event import Excuse
 from job_harness.core.model.duration import DAY, Duration, format_duration
 from job_harness.core.sim.actor import Actor
@@ -18,9 +18,9 @@ AHEAD: Final = "before "
 """How a point begins that comes right before something that a process is about to do."""
 SEEN: Final = "after "
 """How a point begins that comes right after something that a process was seen to do."""
-BEFORE: Final = Phrase("crash", point="before", sentence="{actor} crashes {place}")
+BEFORE: Final = Phrase("crash", point="before", gravity=8, sentence="{actor} crashes {place}")
 AFTER: Final = Phrase(
-    "crash after", point="after", plainer="crash", sentence="{actor} crashes after {point}, before the reply"
+    "crash after", point="after", plainer="crash", gravity=7, sentence="{actor} crashes after {point}, before the reply"
 )
 _DIES: Final = (BEFORE.option("crash"),)
 _DIES_ANYWHERE: Final = (*_DIES, AFTER.option("crash"))
@@ -73,6 +73,9 @@ CRASH: Final = FaultKind(
     nouns=("crash", "crashes"),
     option="crashes",
     step="`crash`",
+    steps=("crash",),
+    silences=True,
+    strikes_one=True,
     columns=(("crash", "crash"), ("crash after", "crash after")),
     told=_told_crash,
     midway=True,
@@ -80,18 +83,29 @@ CRASH: Final = FaultKind(
 )
 
 
-PAUSES: Final = Phrase("pause ", "MOMENT", timed=True, sentence="{actor} pauses for {argument} {place}")
-PAST: Final = PAUSES.option("pause", "a lease + a retry")
-"""After a pause of this length another worker has what this one held."""
+PAUSES: Final = Phrase(
+    "pause ",
+    "MOMENT",
+    timed=True,
+    gravity=4,
+    gravest="a lease + a retry",
+    sentence="{actor} pauses for {argument} {place}",
+)
+PAST: Final = PAUSES.option("pause", PAUSES.gravest)
+"""After a pause of this length another worker has just taken what this one held."""
+LONG_PAST: Final = PAUSES.option("pause", "stuck + a cron")
+"""And after this one it may have finished with it."""
+STILL_FOR: Final = ("a poll", "half a timeout")
+"""How long a run stands still: long enough for another one to begin, but not until it would be timed out."""
 STANDS_STILL: Final = Phrase(
     "stand still ",
     "MOMENT",
     point="part",
     timed=True,
+    gravity=3,
+    gravest=STILL_FOR[-1],
     sentence="the run of {job} stands still for {argument} {place}, and {actor} goes on with the others",
 )
-STILL_FOR: Final = ("a poll", "half a timeout")
-"""How long a run stands still: long enough for another one to begin, but not until it would be timed out."""
 HOLDING: Final = frozenset({"start", "running", "complete", "fail", "release", "heartbeat"})
 """Points at which an actor holds a job: there that pause is offered so much more often."""
 PAST_WEIGHT: Final = 5
@@ -154,6 +168,9 @@ PAUSE: Final = FaultKind(
     family="pause",
     nouns=("pause", "pauses"),
     step="`pauses`, `continues`",
+    steps=("pause", "suspend"),
+    silences=True,
+    strikes_one=True,
     columns=(("pause", "pause"),),
     told=_told_pause,
     turn=0,
@@ -189,6 +206,8 @@ SHUTDOWN: Final = FaultKind(
     family="stop",
     nouns=("shutdown", "shutdowns"),
     step="`stop`",
+    steps=("stop",),
+    situation=FaultSituation("a shutdown with a job in hand", When.IN_HAND),
     columns=(("stop", "stop"),),
     turn=7,
 )
@@ -232,6 +251,7 @@ ABANDONED_SESSION: Final = FaultKind(
     family="crash",
     needs=("sessions",),
     nouns=("abandoned session", "abandoned sessions"),
+    silences=True,
     mark="session_stays",
     tally="a process left its session behind",
     told=_told_crash,

@@ -125,8 +125,10 @@ class Excuse(StrEnum):
     """The actor it strikes (`*` is all of them) reaches the store again only `data["for"]` later."""
     UNHEARD = "unheard"
     """The actor it strikes may never hear what the queue did, at `data["at"]`."""
+    UNDONE = "undone"
+    """What the actor it strikes asked for at `data["at"]` had no effect, and it heard so."""
     DEATH = "death"
-    """The same, and it is gone with all that it had in hand."""
+    """The actor it strikes never hears what the queue did, and is gone with all that it had in hand."""
 
 
 class Phase(NamedTuple):

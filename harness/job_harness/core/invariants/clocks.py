@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Fault, Observed, Phase
+from job_harness.core.history.event import Excuse, Fault, Observed, Phase
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from job_harness.core.model.duration import SECOND, Duration, Instant, format_duration
 from job_harness.core.model.lifecycle import PENDING, PROCESSING
@@ -34,12 +34,13 @@ class RecordedStoreClock:
         self._drift: Drift | None = None
 
     def fault(self, event: Fault) -> None:
-        """Take over a fault: a step of the clock, or a drift."""
-        if event.name == "clock" and event.data["whose"] == STORE:
-            self._offset, self._drift = event.data["offset"], None
-        elif event.name == "drift" and event.data["whose"] == STORE:
-            start = self.read(event.at) - event.at
-            self._drift = Drift(event.at, start, event.data["offset"], event.data["within"])
+        """Take over that a clock is wrong: at once, or ever more within a time."""
+        data = event.data
+        if data["whose"] != STORE:
+            return
+        start = self.read(event.at) - event.at
+        self._offset = data["offset"]
+        self._drift = Drift(event.at, start, data["offset"], data["within"]) if "within" in data else None
 
     def phase(self, event: Phase) -> None:
         """Take over that the system healed, and with it the clock."""
@@ -117,7 +118,6 @@ class NotBefore(Monitor):
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_changed": RETRYING | {"claim"},
-        "on_fault": frozenset({"clock", "drift"}),
         "on_phase": frozenset({"heal"}),
     }
 
@@ -128,6 +128,8 @@ class NotBefore(Monitor):
         """What the store's clock showed when it was last set back."""
 
     def on_fault(self, event: Fault) -> None:
+        if self.excuse_of(event) is not Excuse.CLOCK:
+            return
         shown = self._clock.read(event.at)
         self._clock.fault(event)
         self._set_back(shown, event.at)

@@ -181,14 +181,14 @@ class FailureIsRecorded(Monitor):
 
     def on_fault(self, event: Fault) -> None:
         """Excuse a worker that was kept from reporting; one that could not reach the store has to report afterwards."""
-        if self.rules.excuses.get(event.name) is Excuse.AWAY:
+        if self.excuse_of(event) is Excuse.AWAY:
             back = event.at + event.data["for"]
             self._unreported = {
                 job: (worker, max(since, back), tries) if event.actor in ("*", worker) else (worker, since, tries)
                 for job, (worker, since, tries) in self._unreported.items()
             }
             return
-        if event.name != "stopped" and self.rules.excuses.get(event.name) not in (Excuse.LATE, Excuse.DEATH):
+        if event.name != "stopped" and self.excuse_of(event) not in (Excuse.LATE, Excuse.DEATH):
             return
         if isinstance(length := event.data.get("for"), int):
             self._held_until[event.actor] = event.at + length

@@ -142,9 +142,9 @@ class Holdings:
                 return
             case Excuse.AWAY:
                 late = event.data["for"]
-            case Excuse.UNHEARD if event.data["at"].startswith("heartbeat"):
+            case Excuse.UNHEARD | Excuse.UNDONE if event.data["at"].startswith("heartbeat"):
                 return  # a longer silence, and no more: counted as its call ends
-            case Excuse.DEATH | Excuse.UNHEARD:
+            case Excuse.DEATH | Excuse.UNHEARD | Excuse.UNDONE:
                 late = self._infinite
                 if event.data["at"] == "claim":
                     self._unheard[event.actor] = event.at
@@ -199,7 +199,7 @@ class ConcurrentRuns(Monitor):
         self._bearable: Duration = max(1, margin - 2 * self.settings.max_skew)
 
     def on_fault(self, event: Fault) -> None:
-        excuse = self.rules.excuses.get(event.name)
+        excuse = self.excuse_of(event)
         if excuse is Excuse.DEATH or event.name == "raised":
             for runs in self._running.values():
                 runs.pop(event.actor, None)
@@ -242,7 +242,7 @@ class LeaseOutlivesExecution(Monitor):
         self._running: dict[JobId, dict[tuple[str, int], Holding | None]] = {}
 
     def on_fault(self, event: Fault) -> None:
-        excuse = self.rules.excuses.get(event.name)
+        excuse = self.excuse_of(event)
         self._holdings.fault(event, excuse)
         for runs in self._running.values():
             for key in [key for key in runs if excuse is Excuse.DEATH and key[0] == event.actor]:
@@ -337,12 +337,6 @@ class ShutdownLeavesNothingClaimed(Monitor):
     a worker held that stood still for a lease, and with what it held as it was cut off, wherever that began.
     """
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_fault": frozenset(
-            {"stopped", "crash", "pause", "late", "lose request", "lose reply", "delay", "outage", "duplicate"}
-        )
-    }
-
     momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
@@ -359,14 +353,14 @@ class ShutdownLeavesNothingClaimed(Monitor):
 
     def on_fault(self, event: Fault) -> None:
         skew = 2 * self.settings.max_skew
-        if event.name in ("pause", "late"):
-            if event.data["for"] + skew >= self.settings.lease:
-                self._forget(event.actor)
-            return
-        if event.name != "stopped":
-            if event.name in ("crash", "outage") or event.data["at"] != "claim":
+        excuse = self.excuse_of(event)
+        if excuse is Excuse.LATE and event.data["for"] + skew >= self.settings.lease:
+            self._forget(event.actor)
+        if excuse in (Excuse.DEATH, Excuse.AWAY, Excuse.UNHEARD):
+            if excuse is not Excuse.UNHEARD or event.data["at"] != "claim":
                 self._forget(event.actor)
             self._unheard[event.actor] = event.at
+        if event.name != "stopped":
             return
         for job, row in self._held.items():
             over = row.lease_until is not None and row.lease_until - skew <= event.at

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Fault, Observed, Phase, Return
+from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from job_harness.core.model.duration import Instant, format_duration
@@ -59,7 +59,9 @@ class MaintenanceIdempotent(Monitor):
             self._last[event.verb] = event.at
 
     def on_fault(self, event: Fault) -> None:
-        if event.name in ("clock", "crash", "session ends"):  # also: what a dead session had locked is free now
+        excuse = self.excuse_of(event)
+        steps = excuse is Excuse.CLOCK and "within" not in event.data
+        if steps or excuse is Excuse.DEATH or event.name == "session ends":  # what it had locked is free now
             self._last.clear()
             self._again.clear()
 
@@ -96,7 +98,6 @@ class ExpiryIsTotal(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"expire"}),
         "on_return": frozenset({"expire"}),
-        "on_fault": frozenset({"clock", "drift", "crash", "session ends"}),
         "on_phase": frozenset({"heal"}),
     }
 
@@ -110,11 +111,11 @@ class ExpiryIsTotal(Monitor):
         self._asked = 0
 
     def on_fault(self, event: Fault) -> None:
-        if event.name in ("clock", "drift"):
+        if self.excuse_of(event) is Excuse.CLOCK:
             self._clock.fault(event)
         elif event.name == "session ends":
             self._abandoned -= 1
-        elif "session_stays" in event.data:
+        elif self.excuse_of(event) is Excuse.DEATH and "session_stays" in event.data:
             self._abandoned += 1
 
     def on_phase(self, event: Phase) -> None:

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from job_harness.core.history.event import Call, Fault, Observed, Phase, Return
+from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.limits import Standing
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
@@ -57,7 +57,6 @@ class PriorityOrder(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": LOCKING | HOLDING | PAUSING,
         "on_return": LOCKING | HOLDING | PAUSING,
-        "on_fault": frozenset({"crash", "session ends"}),
     }
     derived: ClassVar[frozenset[str]] = frozenset({"_line"})
 
@@ -97,7 +96,7 @@ class PriorityOrder(Monitor):
     def on_fault(self, event: Fault) -> None:
         if event.name == "session ends":
             self._abandoned -= 1
-        elif "session_stays" in event.data:
+        elif self.excuse_of(event) is Excuse.DEATH and "session_stays" in event.data:
             self._abandoned += 1
             self._overlapped.update(self._locking)
 
@@ -191,7 +190,6 @@ class WorkConserving(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": frozenset({"claim"}) | PAUSING,
         "on_return": frozenset({"claim"}) | PAUSING,
-        "on_fault": frozenset({"clock", "drift", "crash", "session ends"}),
         "on_phase": frozenset({"heal"}),
     }
 
@@ -205,12 +203,12 @@ class WorkConserving(Monitor):
         """The claim under way."""
 
     def on_fault(self, event: Fault) -> None:
-        if event.name in ("clock", "drift"):
+        if self.excuse_of(event) is Excuse.CLOCK:
             self._clock.fault(event)
         elif event.name == "session ends":
             self._abandoned -= 1
             self._claim = None
-        elif "session_stays" in event.data:
+        elif self.excuse_of(event) is Excuse.DEATH and "session_stays" in event.data:
             self._abandoned += 1
 
     def on_phase(self, event: Phase) -> None:

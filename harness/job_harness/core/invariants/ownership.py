@@ -165,7 +165,7 @@ class StaleEnds(Monitor):
         self._had: dict[JobId, set[tuple[str, int]]] = {}
 
     def on_fault(self, event: Fault) -> None:
-        if event.name in ("raised", "stopped") or self.rules.excuses.get(event.name) is Excuse.DEATH:
+        if event.name in ("raised", "stopped") or self.excuse_of(event) is Excuse.DEATH:
             self._lives[event.actor] = self._lives.get(event.actor, 0) + 1
 
     def on_observed(self, event: Observed) -> None:

@@ -203,6 +203,10 @@ class Monitor:
         self.settings = rules.settings
         self.breach = breach
 
+    def excuse_of(self, event: Fault) -> Excuse | None:
+        """Return what a fault explains by itself; None for what followed from one, or from a process."""
+        return self.rules.excuses.get(event.name)
+
     def snapshot(self) -> Frozen:
         """Return what the monitor remembers as a hashable value."""
         return freeze_attributes(vars(self), leave_out=GIVEN | self.derived if self.derived else GIVEN)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Fault, Observed, Phase, Return
+from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
 from job_harness.core.model.duration import Duration, Instant, format_duration
@@ -27,7 +27,6 @@ class CronExactlyOnce(Monitor):
     only: ClassVar[Mapping[str, frozenset[str]]] = {
         "on_call": SCHEDULING,
         "on_return": SCHEDULING,
-        "on_fault": frozenset({"clock", "drift", "crash"}),
         "on_phase": frozenset({"heal"}),
     }
 
@@ -45,9 +44,11 @@ class CronExactlyOnce(Monitor):
         """Slots of which it was told that they have none; what comes for one is late, and no second."""
 
     def on_fault(self, event: Fault) -> None:
-        if event.name == "crash":
+        excuse = self.excuse_of(event)
+        if excuse is Excuse.DEATH:
             self._open.pop(event.actor, None)
-        self._clock.fault(event)
+        elif excuse is Excuse.CLOCK:
+            self._clock.fault(event)
 
     def on_phase(self, event: Phase) -> None:
         self._clock.phase(event)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from job_harness.core.faults.processes import CRASH
 from job_harness.core.model.duration import Duration, Instant
 from job_harness.core.model.job import JobId, Json
 from job_harness.core.model.settings import Settings
@@ -210,7 +211,7 @@ class RunContext:
     def died(self, actor: str, why: str) -> None:
         """Declare that a processor took its whole worker with it."""
         if self.memory is None or not self.memory.muted:
-            self._recorder.fault(actor, "crash", {"at": why, "after": False})
+            self._recorder.fault(actor, CRASH.event, {"at": why, "after": False})
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from job_harness.core.faults.messages import courier
+from job_harness.core.faults.clocks import CLOCK_OFFSET, LATENESS
+from job_harness.core.faults.messages import DELAYED_MESSAGE, DUPLICATE, LOST_MESSAGE, courier
+from job_harness.core.faults.outages import OUTAGE
+from job_harness.core.faults.processes import CRASH, PAUSE, SHUTDOWN
 from job_harness.core.history.event import Effect, History, Observed, Return
 from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.duration import Duration, Instant, format_duration
@@ -254,7 +257,7 @@ class Director:
         if not actor.alive:
             raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
         at = place_of(actor)
-        self.recorder.fault(actor.name, "crash", {"at": at, "after": False})
+        self.recorder.fault(actor.name, CRASH.event, {"at": at, "after": False})
         self.kernel.crash(actor)
 
     def do_restart(self, step: Step) -> None:
@@ -269,7 +272,7 @@ class Director:
         """`w1 pauses while running a`."""
         actor = self._brought(step)
         at = place_of(actor)
-        self.recorder.fault(actor.name, "pause", {"at": at, "for": 3650 * 24 * 3600 * 1_000_000})
+        self.recorder.fault(actor.name, PAUSE.event, {"at": at, "for": 3650 * 24 * 3600 * 1_000_000})
         self.kernel.hold(actor)
 
     def do_resume(self, step: Step) -> None:
@@ -285,14 +288,14 @@ class Director:
         if not actor.alive:
             raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
         length = _given(step.duration)
-        self.recorder.fault(actor.name, "pause", {"at": place_of(actor), "for": length})
+        self.recorder.fault(actor.name, PAUSE.event, {"at": place_of(actor), "for": length})
         left = actor.wake - self.kernel.now if actor.state is State.SLEEPING else 0
         self.kernel.pause(actor, max(length, left))  # What it waits for goes on meanwhile.
 
     def do_stop(self, step: Step) -> None:
         """`stop w1`: a graceful shutdown."""
         actor = self._actor(step.actor)
-        self.recorder.fault(actor.name, "stop", {"at": place_of(actor)})
+        self.recorder.fault(actor.name, SHUTDOWN.event, {"at": place_of(actor)})
         self.world.ask_to_stop(actor.name)
         if actor.state is State.POLLING:
             self.kernel.summon(actor)
@@ -301,7 +304,8 @@ class Director:
     def do_lose(self, step: Step) -> None:
         """`w1 loses the reply before completing a`."""
         actor = self._at_call(step)
-        self.recorder.fault(actor.name, f"lose {step.verb}", {"at": step.point})
+        lost = next(phrase.words for phrase in LOST_MESSAGE.words if phrase.point == step.verb)
+        self.recorder.fault(actor.name, lost, {"at": step.point})
         self._perform(actor, heard=False, happens=step.verb == "reply")
 
     def do_delay(self, step: Step) -> None:
@@ -310,20 +314,20 @@ class Director:
         call = actor.request
         assert type(call) is VerbCall
         late = _given(step.duration)
-        self.recorder.fault(actor.name, "delay", {"at": actor.point, "for": late})
+        self.recorder.fault(actor.name, DELAYED_MESSAGE.event, {"at": actor.point, "for": late})
         self._perform(actor, heard=False, happens=False)
         name = f"message {len(self.kernel.actors)} of {actor.name}"
         self.kernel.spawn(name, lambda: courier(VerbCall(call.verb, call.arguments, call.job, call.token), late))
 
     def do_away(self, step: Step) -> None:
         """`the store is away for 5m`."""
-        self.recorder.fault(EVERYBODY, "outage", {"at": "", "for": _given(step.duration)})
+        self.recorder.fault(EVERYBODY, OUTAGE.event, {"at": "", "for": _given(step.duration)})
         self.kernel.cut_off(EVERYBODY, _given(step.duration))
 
     def do_cut(self, step: Step) -> None:
         """`w1 is cut off for 5m`."""
         actor = self._actor(step.actor)
-        self.recorder.fault(actor.name, "outage", {"at": place_of(actor), "for": _given(step.duration)})
+        self.recorder.fault(actor.name, OUTAGE.event, {"at": place_of(actor), "for": _given(step.duration)})
         self.kernel.cut_off(actor.name, _given(step.duration))
 
     def do_hold(self, step: Step) -> None:
@@ -344,7 +348,7 @@ class Director:
     def do_twice(self, step: Step) -> None:
         """`w1 delivers twice before completing a`."""
         actor = self._at_call(step)
-        self.recorder.fault(actor.name, "duplicate", {"at": step.point})
+        self.recorder.fault(actor.name, DUPLICATE.event, {"at": step.point})
         self._perform(actor, times=2)
 
     def _at_call(self, step: Step) -> Actor:
@@ -361,7 +365,7 @@ class Director:
     def do_jump(self, step: Step) -> None:
         """`jump 1h`: the clock moves and no actor acts."""
         duration = _given(step.duration)
-        self.recorder.fault("*", "late", {"for": duration})
+        self.recorder.fault("*", LATENESS.event, {"for": duration})
         self.kernel.move_to(self.kernel.now + duration)
 
     def do_run(self, step: Step) -> None:
@@ -414,7 +418,7 @@ class Director:
         """`store clock is 5s ahead`."""
         offset = _given(step.duration) * (1 if step.verb == "ahead" else -1)
         whose = step.actor or "store"
-        self.recorder.fault("*" if whose == "store" else whose, "clock", {"whose": whose, "offset": offset})
+        self.recorder.fault("*" if whose == "store" else whose, CLOCK_OFFSET.event, {"whose": whose, "offset": offset})
         if whose == "store":
             self.clocks.set_offset(whose, offset)
         else:

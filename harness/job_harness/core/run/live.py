@@ -79,7 +79,7 @@ class LiveTest(LiveSession):
         drawn = self.kernel.interferences
         if all(each.id != CRASH.id for each in drawn):
             # A test asks for a death of its own, whatever a search has drawn: that must be possible, and nothing more.
-            self.expose(FaultPlan(crash=1))
+            self.expose(FaultPlan.of(CRASH))
             for each in self.kernel.interferences:
                 each.left = 0  # type: ignore[attr-defined]  # what `expose` arms has a budget
             self.kernel.interferences = [*drawn, *self.kernel.interferences]
@@ -115,5 +115,5 @@ class LiveTest(LiveSession):
     def crash(self, place: str) -> None:
         """Kill the worker wherever it is, as a step of the test's own."""
         if self.worker is not None:
-            self.recorder.fault(self.worker.name, "crash", {"at": place})
+            self.recorder.fault(self.worker.name, CRASH.event, {"at": place})
             self.kernel.crash(self.worker.actor)

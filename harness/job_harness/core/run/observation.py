@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, Final, Generic, TypeVar
 
-from job_harness.core.faults import excuses
+from job_harness.core.faults import excuses, lost_by
+from job_harness.core.faults.messages import REPLY
 from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from job_harness.core.history.outcome import DONE, UNKNOWN, Outcome, OutcomeKind
 from job_harness.core.invariants import Invariant, JobFacts, Judge, Rules, everything, judge_of
@@ -211,7 +212,7 @@ class Recorder:
     def _still_unheard(self, actor: Actor, call: VerbCall) -> None:
         """Say once more that a reply is lost, where time has passed within the call: what it gave counts from now."""
         if self._unheard_at.get(actor.name, self._clocks.now) != self._clocks.now:
-            self.fault(actor.name, "lose reply", {"at": call.point})
+            self.fault(actor.name, REPLY.words, {"at": call.point})
 
     def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Outcome:
         """Write down that a verb raised: what it did is unknown."""
@@ -304,9 +305,10 @@ class Recorder:
 
     def fault(self, actor: str, name: str, data: Any) -> None:
         """Write down something that was made to go wrong."""
-        if name == "lose reply":
+        lost = lost_by(name)
+        if lost == REPLY.point:
             self._unheard_at[actor] = self._clocks.now
-        if name.startswith("lose ") and "statement" in data:
+        if lost and "statement" in data:
             self._broken.add(actor)
         self._write(Fault(self._clocks.now, actor, name, data))
 

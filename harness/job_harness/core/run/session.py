@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from job_harness.core.faults import FaultPlan, interferences
+from job_harness.core.faults.processes import PAUSE
 from job_harness.core.history.event import Observed
 from job_harness.core.interruption import stopping_point
 from job_harness.core.invariants import Invariant, JobFacts, everything, stepwise
@@ -263,7 +264,7 @@ class Session(LiveSession):
     def _overtaken(self, actor: Actor, passed: Duration) -> None:
         """To an actor that is ready, time that passes by is a pause."""
         if actor.process and actor.request is not None:
-            self.recorder.fault(actor.name, "pause", {"at": actor.request.point, "for": passed})
+            self.recorder.fault(actor.name, PAUSE.event, {"at": actor.request.point, "for": passed})
 
     def _jitter(self) -> float:
         numerator, _, denominator = self.choices.pick("jitter", JITTERS).partition("/")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
+from job_harness.core.faults import SILENCING
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, MILLISECOND, Duration, Instant
 from job_harness.core.model.job import JobId, JobView, Json
@@ -44,8 +45,6 @@ def effective(settings: Settings) -> Settings:
     return settings.changed(concurrency=min(limits, default=0), tool_concurrency=0)
 
 
-STALLING: Final = frozenset({"crash", "pause", "late", "outage", "delay", "clock", "lose request", "lose reply"})
-"""What makes a job stall: its worker is gone, or its heartbeats are."""
 DOCUMENTED: Final[Mapping[str, str | Documented | tuple[Documented, ...]]] = {
     "backoff_out_of_range": (
         Documented(
@@ -54,7 +53,7 @@ DOCUMENTED: Final[Mapping[str, str | Documented | tuple[Documented, ...]]] = {
             states=frozenset({Status.PROCESSING}),
             scenario="crashes/while_running",
         ),
-        Documented(_STALLS, verbs=frozenset({"fail"}), faults=STALLING),
+        Documented(_STALLS, verbs=frozenset({"fail"}), faults=SILENCING),
     ),
     "error_lost": Documented(
         "a job that stalled keeps the error of the attempt before (docs: guide/jobs/stalled)",

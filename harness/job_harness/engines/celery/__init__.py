@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from job_harness.core.faults import DEATHS
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, SECOND, Instant
 from job_harness.core.model.job import JobId, JobView, Json
@@ -60,7 +61,7 @@ CONTRACT: Final = Contract(
         ),
         "error_lost": Documented(_REDELIVERED, verbs=frozenset({"expire"}), scenario="crashes/while_running"),
         "foreign_clock": Documented(_FETCHED, verbs=frozenset({"claim"})),
-        "livelock": Documented(_REDELIVERED, faults=frozenset({"crash"}), scenario="hostile/job_kills_its_worker"),
+        "livelock": Documented(_REDELIVERED, faults=DEATHS, scenario="hostile/job_kills_its_worker"),
         "due_job_left": Documented(_HELD, verbs=frozenset({"claim"}), scenario="maintenance/overdue_behind_a_long_job"),
     },
     differences={

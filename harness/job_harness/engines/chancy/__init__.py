@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from job_harness.core.faults import DEATHS
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
 from job_harness.core.model.job import JobId, JobView, Json
@@ -59,7 +60,7 @@ CONTRACT: Final = Contract(
         "backoff_out_of_range": Documented(_AT_ONCE, verbs=frozenset({"expire"})),
         "stale_heartbeat": Documented(_ONE_HEARTBEAT, verbs=frozenset({"heartbeat"})),
         "final_error_retried": Documented(_BY_RETRY, verbs=frozenset({"fail"})),
-        "livelock": Documented(_AT_ONCE, faults=frozenset({"crash"}), scenario="hostile/job_kills_its_worker"),
+        "livelock": Documented(_AT_ONCE, faults=DEATHS, scenario="hostile/job_kills_its_worker"),
     },
     differences={
         "crashes/while_running": _AT_ONCE,

@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
+from job_harness.core.faults import DEATHS, SILENCING
+from job_harness.core.faults.clocks import CLOCK_DRIFT
+from job_harness.core.faults.processes import SHUTDOWN
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import Duration
 from job_harness.core.model.job import JobId, JobView, Json
@@ -66,9 +69,7 @@ _NO_RESULTS: Final = (
     " (docs: guides/retry, Behavior summary; guides/reliability, Audit Trail)"
 )
 
-STALES: Final = frozenset(
-    {"crash", "pause", "late", "stop", "outage", "delay", "clock", "drift", "lose request", "lose reply"}
-)
+STALES: Final = SILENCING.union(CLOCK_DRIFT.events, SHUTDOWN.events)
 """What makes a job stale: its worker is gone, or its heartbeats are."""
 
 CONTRACT: Final = Contract(
@@ -118,7 +119,7 @@ CONTRACT: Final = Contract(
         "livelock": Documented(
             "a job that kills its workers is picked forever, with no dead letter queue for it"
             " (docs: guides/reliability, Poison Jobs)",
-            faults=frozenset({"crash"}),
+            faults=DEATHS,
         ),
         "priority_inversion": Documented(
             "a stale job is picked past a limit, where a fresh one must wait"

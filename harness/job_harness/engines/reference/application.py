@@ -37,7 +37,6 @@ from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application_store import (
     BEFORE_STARTING,
-    HAND_OUT_TWICE,
     LineStore,
     RecordedStore,
     StoreRows,
@@ -54,7 +53,7 @@ from job_harness_reference.worker.execution import Execution
 from job_harness_reference.worker.verdict import NoResultError, Succeeded, judge, result_of
 
 __all__ = [
-    "BEFORE_STARTING", "HAND_OUT_TWICE", "Execution", "JobProcessor", "JobResult", "NoResultError", "NonRetryableError",
+    "BEFORE_STARTING", "Execution", "JobProcessor", "JobResult", "NoResultError", "NonRetryableError",
     "QueueError", "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of", "is_too_long", "result_of",
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, 
 from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
-from job_harness.core.faults.messages import HANDED_OUT_TWICE
+from job_harness.core.faults.messages import DUPLICATE, HAND_OUT_TWICE
 from job_harness.core.history.outcome import DONE, Outcome, OutcomeKind, done
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
@@ -33,8 +33,6 @@ T = TypeVar("T")
 TEST: Final = "test"
 """The actor that enqueues, cancels and retries."""
 STALE: Final = Outcome.refused("the claim was taken back")
-HAND_OUT_TWICE: Final = HANDED_OUT_TWICE.option("redelivery")
-"""The option by which a claimed job reaches its worker two times."""
 BEFORE_STARTING: Final = "before starting"
 """The place of each claimed job, before its worker hears of it."""
 
@@ -185,7 +183,7 @@ class RecordedStore:
         again = [each for each in claims if each.job.id in self.twice] if self.twice else []
         for each in again:
             self.twice.discard(each.job.id)
-            self._recorder.fault(each.worker, "duplicate", {"at": "delivery", "job": each.job.id})
+            self._recorder.fault(each.worker, DUPLICATE.event, {"at": "delivery", "job": each.job.id})
         return again
 
     async def heartbeat(self, claim: ReferenceClaim) -> bool:

@@ -7,7 +7,6 @@ found is made small.
 from __future__ import annotations
 
 import asyncio
-import random
 import re
 import resource
 import time
@@ -19,9 +18,8 @@ from functools import cache
 from itertools import zip_longest
 from typing import Final
 
-from job_harness.core.faults import FaultPlan, read_option
-from job_harness.core.faults.messages import DUPLICATE, LOST_MESSAGE, REPLY, REQUEST, TWICE
-from job_harness.core.faults.processes import AFTER, BEFORE, CRASH, PAST, PAUSE, STANDS_STILL, STILL_FOR
+from job_harness.core.faults import FaultPlan, gravest_first, kinds, read_option
+from job_harness.core.history.event import Excuse
 from job_harness.core.history.jsonl import dump_history, without_reason
 from job_harness.core.invariants import Anomaly
 from job_harness.core.printable import printable
@@ -36,7 +34,6 @@ from job_harness.core.sim.choices import (
     Uniform,
 )
 from job_harness.engines.reference.application import (
-    HAND_OUT_TWICE,
     JobResult,
     ToolJob,
 )
@@ -57,18 +54,6 @@ MOST_RUNS: Final = 1_000_000
 """Of a campaign that is bounded by time."""
 MOST_HUNG: Final = 3
 """Runs that hung after which a campaign gives up: each takes as long as one may."""
-BY_GRAVITY: Final = (
-    BEFORE.option(CRASH.id),
-    AFTER.option(CRASH.id),
-    REPLY.option(LOST_MESSAGE.id),
-    HAND_OUT_TWICE,
-    PAST,
-    STANDS_STILL.option(PAUSE.id, STILL_FOR[-1]),
-    TWICE.option(DUPLICATE.id),
-    REQUEST.option(LOST_MESSAGE.id),
-    OTHERS_FIRST,
-)
-"""Single deviations, those that break most processors first."""
 SINGLE_SHARE: Final = 0.6
 """The share of the runs with a single deviation, where there are more of them than runs."""
 MOST_SHRINKING: Final = 200
@@ -81,7 +66,6 @@ ERROR_SHOWN: Final = 100
 DIFFERING_BEFORE: Final = 60
 """Of these, before the place where they part."""
 WARMING_RUNS: Final = 20
-WARMING_FAULTS: Final = FaultPlan(crash=1, lost_message=1, duplicate=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,7 +270,7 @@ class TestExploration:
         rates = (1.5 / max(1, len(first.gates)), 3 / max(1, len(first.gates)), 0.25)
         for number in range(self.runs):
             seed = self.seed * 1_000_003 + number
-            yield Uniform(seed, rate=min(0.5, rates[number % len(rates)])), _drawn_plan(seed)
+            yield Uniform(seed, rate=min(0.5, rates[number % len(rates)])), FaultPlan.in_a_test(seed)
 
     def _shrink(self, seen: PlayedTest, anomaly: str) -> None:
         """Leave out deviations, one at a time, as long as the anomaly stays."""
@@ -335,8 +319,9 @@ def _warm() -> None:
     What a run fills or changes for the first time is memory that each child would copy page by page: the routes of the
     judges, code that CPython specializes as it runs (3.11 and later).
     """
+    faults = FaultPlan.of(*(kind for kind in kinds().values() if kind.strikes_one))
     for number in range(WARMING_RUNS):
-        with JobHarness(choices=Uniform(number, rate=0.1), faults=WARMING_FAULTS) as harness:
+        with JobHarness(choices=Uniform(number, rate=0.1), faults=faults) as harness:
             harness.register("warm", _warming)
             harness.enqueue("warm")
             harness.enqueue("warm")
@@ -403,7 +388,7 @@ def _singles(gates: Sequence[Gate]) -> list[Deviation]:
     """List each gate's deviations, the gravest first, workers before maintenance."""
     return [
         Deviation(label, nth, option.words)
-        for option in BY_GRAVITY
+        for option in (*gravest_first(), OTHERS_FIRST)
         for worker in (True, False)
         for label, nth, options in gates
         if option in options and label.startswith("worker-") is worker
@@ -415,18 +400,6 @@ def _some_of(singles: Sequence[Deviation], most: int) -> list[Deviation]:
     gravest = most // 2
     rest, others = singles[gravest:], most - gravest
     return [*singles[:gravest], *(rest[number * len(rest) // others] for number in range(others))]
-
-
-def _drawn_plan(seed: int) -> FaultPlan:
-    draw = random.Random(seed ^ 0x5DEECE66D)
-    return FaultPlan(
-        crash=draw.randint(0, 2),
-        pause=draw.randint(0, 2),
-        lost_message=draw.randint(0, 2),
-        duplicate=draw.randint(0, 1),
-        clock_offset=draw.randint(0, 1),
-        lateness=draw.randint(0, 1),
-    )
 
 
 def shorter_tapes(tape: Tape) -> Iterator[Tape]:
@@ -450,7 +423,8 @@ def _without_attempts(tape: Tape) -> Iterator[Tape]:
         if earlier != others:
             yield earlier
         worker = re.match(r"worker-(\d+) ", item.label)
-        if worker is None or read_option(item.option).kind != CRASH.id:
+        kind = kinds().get(read_option(item.option).kind)
+        if worker is None or kind is None or kind.excuses is not Excuse.DEATH:
             continue
         for number in range(int(worker[1]), int(worker[1]) + len(tape)):
             others = tuple(renamed(other, f"worker-{number + 1}", f"worker-{number}") for other in others)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from heapq import heappush
 from typing import Any, Final, NamedTuple, TypeAlias
 
+from job_harness.core.faults import kinds
 from job_harness.core.history.event import Call, Event, Observed, Return
 from job_harness.core.invariants import Judge, Monitor
 from job_harness.core.invariants.memory import Interning, freeze, freeze_apart, freeze_attributes, thaw
@@ -30,8 +31,6 @@ from job_harness.core.sim.kernel import Sleeper
 from job_harness.core.sim.request import VerbCall
 from job_harness.search.scope.state import NUMBER_OF, ActorState, Component, GlobalState, Move, Vector
 
-STRIKING_ONE: Final = frozenset({"crash", "pause", "lost_message", "duplicate"})
-"""Faults that go by the actor whom they strike, by the queue and by the clocks, and by nothing else; and move it on."""
 NOWHERE, FRONT, END = range(3)
 UNREAD: Final = -1
 """In the place of the rows, where an actor stands before no verb: it goes by what it was told, and not by the queue."""
@@ -154,7 +153,7 @@ class StepTable:
         if fault is not None:
             if fault.kind == FIRST:
                 fault = None
-            elif fault.kind not in STRIKING_ONE:
+            elif (kind := kinds().get(fault.kind)) is None or not kind.strikes_one:
                 return None
         place = self._place_of.get(name)
         if place is None:

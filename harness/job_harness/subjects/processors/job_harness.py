@@ -17,6 +17,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
 from job_harness.core.faults import FaultPlan
+from job_harness.core.faults.clocks import LATENESS
 from job_harness.core.garbage import collecting_seldom
 from job_harness.core.history.event import History, Observed
 from job_harness.core.invariants import Anomaly, Invariant
@@ -482,7 +483,7 @@ class JobHarness(Assertions):
         self._refuse()
         running = [view.id for view in self._session.job_index.live.values() if view.status is Status.PROCESSING]
         if running and length:
-            self._session.recorder.fault("*", "late", {"for": length, "by": "the test"})
+            self._session.recorder.fault("*", LATENESS.event, {"for": length, "by": "the test"})
         self._loop.jump(length / SECOND)
 
     # what a test looks at -------------------------------------------------------------------------------------------
