@@ -255,6 +255,28 @@ def test_without_jobs(jobs): ...
     strict.stdout.fnmatch_lines([f"--job-strict: {told}", "  the tools of this test: send-receipt"])
 
 
+def test_an_invariant_knows_a_tool_by_its_registered_name(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        HEADER
+        + """
+from harness import exactly_once
+
+@pytest.fixture
+def job_invariants():
+    return [exactly_once("charged", tool="settle_invoice")]
+
+def test_settled(job_harness):
+    job_harness.register("settle_invoice", succeed)
+    job_harness.enqueue("settle_invoice")
+    job_harness.run_until_idle()
+"""
+    )
+    result = suite.runpytest_inprocess("--job-strict")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.no_fnmatch_line("*has no tool*")
+    result.stdout.fnmatch_lines(["*job-1 of settle_invoice completed, and charged never happened"])
+
+
 def test_an_anomaly_fails_the_test_with_its_first_screen(suite: pytest.Pytester) -> None:
     result = run(
         suite,

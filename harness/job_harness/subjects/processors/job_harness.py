@@ -579,7 +579,7 @@ class JobHarness(Assertions):
         lines: list[str] = []
         for invariant in self._invariants:
             tool = invariant.tool
-            if tool is not None and slug_of(tool) not in known and self._accepted:
+            if tool is not None and self._accepted and not {tool, slug_of(tool)} & {*known}:
                 lines += [f"{invariant.id} judged no job: this test has no tool {tool!r}{did_you_mean(tool, known)}"]
         return "\n".join([*lines, f"  the tools of this test: {', '.join(self.served)}"]) if lines else ""
 
