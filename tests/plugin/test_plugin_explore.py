@@ -369,10 +369,41 @@ def test_drawn(job_harness):
     async def pay(job):
         effect("charged", key=str(uuid.uuid4()), draw=secrets.randbelow(10**9))
         return JobResult(success=True, output=secrets.token_hex(8))
-    job_harness.always(lambda h: len({each[1]["key"] for each in h.effects("charged")}) < 2)
+    job_harness.always(lambda h: len({each.data["key"] for each in h.effects("charged")}) < 2)
     job_harness.register("pay", pay)
     job_harness.enqueue("pay")
     job_harness.run_until_idle()
+"""
+JITTER = """
+import asyncio, random
+from random import uniform
+import pytest
+from job_harness import JobResult, effect
+
+@pytest.fixture
+def seeded():
+    random.seed(7)
+
+def charged(job_harness):
+    async def pay(job):
+        drawn = random.random()
+        await asyncio.sleep(drawn + uniform(0, 2) + random.Random().random())
+        effect("charged", drawn=drawn)
+        return JobResult(success=True)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay")
+    job_harness.run_until_idle()
+    return job_harness.effects("charged")[0].data["drawn"]
+
+def test_found(job_harness):
+    job_harness.always(lambda h: len(h.effects("charged")) < 2)
+    charged(job_harness)
+
+def test_seeded(seeded, job_harness):
+    assert charged(job_harness) == random.Random(7).random()
+
+def test_afterwards():
+    assert random.random() not in (random.Random(seed).random() for seed in (0, 7))
 """
 CALM = """
 def test_calm(job_harness, saved):
@@ -742,6 +773,18 @@ def test_identifiers_by_chance_are_the_same_in_each_run_and_new_in_each_attempt(
 ) -> None:
     token = found_by(suite, DRAWN, isolation)
     suite.runpytest_inprocess(f"--job-replay={token}").assert_outcomes(failed=1)
+
+
+@pytest.mark.parametrize("isolation", ["fork", "rerun"])
+def test_a_processor_that_waits_by_chance_is_explored_and_a_seed_of_a_fixture_counts(
+    suite: pytest.Pytester, isolation: str
+) -> None:
+    suite.makeini(f"{INI}job_isolation = {isolation}")
+    suite.makepyfile(test_it=JITTER)
+    found = suite.runpytest_inprocess("--job-explore=20", "-W", "ignore")
+    found.assert_outcomes(passed=2, failed=1)
+    token = re.findall(r"jh1_[a-z2-7]+", found.stdout.str())[0]
+    suite.runpytest_inprocess(f"--job-replay={token}", "test_it.py::test_found").assert_outcomes(failed=1)
 
 
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])

@@ -259,7 +259,7 @@ def test_an_invariant_knows_a_tool_by_its_registered_name(suite: pytest.Pytester
     suite.makepyfile(
         HEADER
         + """
-from harness import exactly_once
+from job_harness import exactly_once
 
 @pytest.fixture
 def job_invariants():

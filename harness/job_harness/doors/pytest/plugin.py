@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from job_harness.doors.pytest.fixtures import JobPostgres, JobPostgresDatabases, Shared
     from job_harness.errors import EnvironmentUnavailable
     from job_harness.subjects.processors import AsyncJobHarness, JobHarness
+    from job_harness.subjects.processors.chance import SharedGenerators
     from job_harness.subjects.processors.job_clock import JobClock
 
 _SHARED = pytest.StashKey["Shared"]()
@@ -37,6 +38,8 @@ _DESCRIPTORS = pytest.StashKey[Collection[tuple[int, int, int]]]()
 """What ran before any test: the threads of pytest's own plugins."""
 _IN_MEMORY = pytest.StashKey[bool]()
 """Whether there are tests of `job_harness`, and no engine was named that has a worker of its own."""
+_GENERATORS: pytest.StashKey[SharedGenerators] = pytest.StashKey()
+"""What the generators that a process shares were before an explored test."""
 _TODAY = pytest.StashKey[datetime.date]()
 """The day on which this run of pytest began, whatever a test freezes."""
 _DEFAULT_FOLDER = "scenarios"
@@ -295,6 +298,15 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
     return uncalled or None
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let an explored test and its fixtures draw the same in each run, from the generators that a process shares."""
+    if isinstance(item, pytest.Function) and _asks_to_explore(item):
+        from job_harness.subjects.processors.chance import seed_shared_generators
+
+        item.stash[_GENERATORS] = seed_shared_generators()
+
+
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]:
     """Explore a test of `job_harness` where that is asked for; then, or instead of that, let it run once."""
@@ -386,6 +398,8 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     """Name what was asked of a test that passed and had no effect on it: a marker, or to explore it."""
     result = yield
+    if (generators := item.stash.get(_GENERATORS, None)) is not None:
+        generators.put_back()
     lines = list(_without_effect(item))
     if not lines or item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False):
         return result

@@ -367,10 +367,7 @@ def usual_cause(pairs: Sequence[tuple[str, ...]], again: PlayedTest) -> str:
             "job_clock.freeze() before it is made."
         )
     if told := "; ".join(again.uncontrolled[:3]):
-        return (
-            f"Not under control here: {told}. A fixture can give it the same answer in each run: random.seed(7), "
-            "or monkeypatch."
-        )
+        return f"Not under control here: {told}. A fixture can give it the same answer in each run, by monkeypatch."
     return "Real I/O, unseeded chance or state that a test leaves behind in a module are the usual causes."
 
 

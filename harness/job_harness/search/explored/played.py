@@ -53,7 +53,7 @@ from job_harness.search.explored.isolation import (
     Inherited,
     unforkable_threads,
 )
-from job_harness.subjects.processors.chance import THE_SAME, same_chance
+from job_harness.subjects.processors.chance import THE_SAME, SharedGenerators, same_chance
 from job_harness.subjects.processors.demands import VERBS
 from job_harness.subjects.processors.job_harness import JobHarness
 from job_harness.worlds.patience import Deadline, ready
@@ -260,7 +260,14 @@ class ChildRun:
     """The forked side of one run: the test is played here, and nothing of it gets out but what is written."""
 
     def __init__(
-        self, harness: JobHarness, choices: Choices, faults: FaultPlan, *, to: int, inherited: Inherited | None = None
+        self,
+        harness: JobHarness,
+        choices: Choices,
+        faults: FaultPlan,
+        *,
+        to: int,
+        generators: SharedGenerators,
+        inherited: Inherited | None = None,
     ) -> None:
         self._harness = harness
         self._choices = choices
@@ -271,6 +278,7 @@ class ChildRun:
         _be_quiet()
         self._chance = same_chance()
         self._chance.__enter__()  # For as long as this process lives.
+        generators.put_back()
         harness.reopen(choices, faults, remembers=isinstance(choices, ListedGates))
         if inherited is not None:
             inherited.cut()
@@ -417,19 +425,26 @@ def begin_in_child(
 ) -> Callable[[], PlayedTest]:
     """Fork a child that plays one run, and return what waits for its answer. Raises InChild in the child."""
     out, into = os.pipe()
+    generators = SharedGenerators.now()
     if (pid := _fork()) == 0:
         os.close(out)
-        raise InChild(_begun(harness, choices, faults, to=into, inherited=inherited))
+        raise InChild(_begun(harness, choices, faults, to=into, generators=generators, inherited=inherited))
     os.close(into)
     return partial(_heard, pid, out)
 
 
 def _begun(
-    harness: JobHarness, choices: Choices, faults: FaultPlan, *, to: int, inherited: Inherited | None
+    harness: JobHarness,
+    choices: Choices,
+    faults: FaultPlan,
+    *,
+    to: int,
+    generators: SharedGenerators,
+    inherited: Inherited | None,
 ) -> ChildRun:
     """Begin a run in a forked child; where that fails, say why and end the child: it must never return to the test."""
     try:
-        return ChildRun(harness, choices, faults, to=to, inherited=inherited)
+        return ChildRun(harness, choices, faults, to=to, generators=generators, inherited=inherited)
     except BaseException as error:  # noqa: BLE001 - also what a user's own module raises as it is loaded
         try:
             _send(to, PlayedTest(lost=f"it could not begin: {type(error).__name__}: {error}"))

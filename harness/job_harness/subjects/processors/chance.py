@@ -1,34 +1,73 @@
-"""Chance that is the same in every run of an explored test: `os.urandom`, and with it `uuid.uuid4` and `secrets`.
+"""Chance that is the same in every run of an explored test, and the same when it is replayed.
 
-The module `random` is left alone: a fork copies its state, and a fixture can seed it. Knows no test and no campaign.
+What the machine draws (`os.urandom`, and with it `uuid.uuid4`, `secrets`, generators that are made without a seed) is
+answered for processors alone: other code gets the machine's. The generators that a process shares (`random`, numpy's)
+have one state for a test with its fixtures, so that a seed of a fixture's own counts; CPython seeds `random` anew in a
+forked child, which is therefore given the state of its parent. Knows no test and no campaign.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Self
 
 from job_harness.subjects.processors.delivery import current
 
 SEED: Final = 0
-THE_SAME: Final = tuple(f"randomness: {name}" for name in ("uuid.uuid4 ", "secrets.", "os.urandom "))
-"""How notes begin that name what `same_chance` answers."""
+THE_SAME: Final = tuple(f"randomness: {name}" for name in ("uuid.uuid4 ", "secrets.", "os.urandom ", "random."))
+"""How notes begin that name what is answered here."""
+
+
+class SharedGenerators(NamedTuple):
+    """The states of the generators that a process shares."""
+
+    python: Any
+    numpy: Any
+
+    @classmethod
+    def now(cls) -> Self:
+        """Read the states."""
+        numpy = sys.modules.get("numpy.random")
+        return cls(random.getstate(), None if numpy is None else numpy.get_state())
+
+    def put_back(self) -> None:
+        """Let them draw from here on what they drew from there on."""
+        random.setstate(self.python)
+        if self.numpy is not None:
+            sys.modules["numpy.random"].set_state(self.numpy)
+
+
+def seed_shared_generators(seed: int = SEED) -> SharedGenerators:
+    """Let them draw what this seed says, and return what they were."""
+    before = SharedGenerators.now()
+    random.seed(seed)
+    if (numpy := sys.modules.get("numpy.random")) is not None:
+        numpy.seed(seed)
+    return before
 
 
 @contextmanager
-def same_chance() -> Generator[None]:
+def same_chance(seed: int = SEED) -> Generator[None]:
     """Let processors draw the same bytes in the same order each time; all other code draws the machine's."""
-    real, drawn = os.urandom, random.Random(SEED)
+    real, real_seed, drawn = os.urandom, random.Random.seed, random.Random(seed)
     generator: Any = random  # SystemRandom, which `secrets` uses, has the function by a name of its own (3.11 to 3.14).
 
     def urandom(size: int, /) -> bytes:
         return real(size) if current() is None else drawn.randbytes(size)
 
+    def seeded(self: random.Random, a: Any = None, version: int = 2) -> None:
+        if a is None and current() is not None:
+            a = drawn.getrandbits(256)
+        real_seed(self, a, version)
+
     os.urandom = generator._urandom = urandom
+    random.Random.seed = seeded  # type: ignore[method-assign]  # as `random.Random()` calls it
     try:
         yield
     finally:
         os.urandom = generator._urandom = real
+        random.Random.seed = real_seed  # type: ignore[method-assign]
