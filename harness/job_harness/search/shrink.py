@@ -176,6 +176,12 @@ class Shrinker:
         return True
 
     def _candidates(self) -> Iterator[Scenario]:
+        # The order decides the cost: a pass that makes all later runs shorter comes before one
+        # that makes the scenario plainer. So a crowd of jobs goes first, then the settings where
+        # they alone make the run long, then the tape by halves, since most of a drawn tape does
+        # nothing; jobs and workers after it, because what is left of the tape says which of them
+        # matter. Values come last: they change no length. The search starts over after each
+        # success, so an early pass sees what a later one made possible.
         scenario = self.scenario
         yield from _less_crowded(scenario)
         if self.best.steps > FEWEST_STEPS:
@@ -413,6 +419,10 @@ def _fewer_attempts(scenario: Scenario, held: Held) -> Iterator[Scenario]:
             return
 
 
+# A tape names its gates by actor, point and count. Without one deviation, every later one at the
+# same gate has another count, and after a death the worker has another name; a tape that was
+# merely cut fits nothing. That is why the numbers behind a dropped deviation are lowered here and
+# in `without`.
 def _fitting(scenario: Scenario, candidate: Scenario) -> Iterator[Tape]:
     """Return tapes that may fit once jobs or workers are gone."""
     gone = {job.name for job in scenario.jobs} - {job.name for job in candidate.jobs}

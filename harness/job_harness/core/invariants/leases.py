@@ -131,6 +131,13 @@ class Holdings:
 
     def fault(self, event: Fault, excuse: Excuse | None) -> None:
         """Take over a fault: whom it hits, and for how long."""
+        # An excuse here hides a bug there, so each is as small as it can be: a delay counts
+        # against what the lease has to spare beyond the longest legal run, and only its sum
+        # beyond that excuses the loss of a claim. Silence is told from delay: a lost heartbeat
+        # costs one interval, counted when its call ends and not here, or it would count twice. A
+        # message about the run itself that was lost excuses without a bound, because the holder
+        # may believe anything from then on. A dead holder's session that stays open is the one
+        # excuse for everybody: any actor may have to wait for what it has locked.
         match excuse:
             case Excuse.LATE:
                 late = event.data["for"]

@@ -85,6 +85,11 @@ class Director:
 
         No worker is drawn to go before them, since it might run through the job of the first step; a tape may say so.
         """
+        # No order is drawn here, whatever the seed: a worker that went first could run through
+        # the job that the first step is about, and the scenario would fail on a right queue. A
+        # replay is let decide, since a tape was found under its own order. A client in the middle
+        # of a call is finished first where verbs are stepped: the next client would else act
+        # between two statements of one enqueue.
         kernel = self.kernel
         free = kernel.free_order
         kernel.free_order = free and isinstance(kernel.choices, Replay)

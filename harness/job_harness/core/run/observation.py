@@ -196,6 +196,10 @@ class Recorder:
         name, verb = actor.name, call.verb
         if verb == "claim" and outcome.value and outcome.done:
             _refuse_no_claims(outcome.value)
+        # The loss is told before the change that it hides: monitors excuse a holder from the
+        # instant in which it did not hear, and a claim that was given after that instant would
+        # otherwise be blamed on it. Then what changed, then the return: a monitor that sees a
+        # return has seen what it did.
         if not actor.heard:
             self._still_unheard(actor, call)
         self.observe(name, verb)
@@ -265,6 +269,10 @@ class Recorder:
 
     def observe(self, actor: str, verb: str) -> None:
         """Compare all jobs with what was known of them; every difference is an event."""
+        # What changed is read off the rows, whatever a verb says that it did: monitors judge what
+        # is, and a verb may be wrong about it. `changed()` only narrows where to look; where it
+        # is None, every job is compared. This has to happen before any other actor acts, or a
+        # change is laid at the wrong door: hence also at each suspension of a verb (`suspended`).
         if self._sent is not None:
             at = len(self._events)
             self.statements.extend((at, one if one.actor else one._replace(actor=actor)) for one in self._sent())

@@ -119,6 +119,13 @@ class Descriptors:
 
     def _bound(self, known: _Descriptor) -> float | None:
         """Return how long it may hold time in real seconds; None where it is idle."""
+        # A descriptor alone does not say whether an answer is on its way, so two signs are read:
+        # bytes were written since the last read, and a task awaits something that the protocol
+        # refers to. Both together are a request, and worth all the patience there is. One alone
+        # is a guess in either direction: a pong or a log line is written and not awaited, LISTEN
+        # is awaited and not asked. To wait fully for those would stop time at every idle
+        # connection; not to wait at all would jump over the second half of an answer. They get a
+        # grace, and the report says when it ran out.
         if known.kind is _LISTENS:
             return None
         if known.kind is _ASKS:

@@ -521,6 +521,11 @@ class Guest:
 
     def doubt(self, frames: dict[int, FrameType]) -> bool:
         """Let go of time if it is not known that this thread works. True: done."""
+        # Nothing tells a thread that computes from one that waits in C for something that never
+        # comes. What can be seen is whether its frame moved between two looks. One that stands
+        # still is let go only for a reason: the instruction at which it stands asks for a lock,
+        # or a timer of its own woke it, so that no processor waits for it. A call that merely
+        # takes long holds time, as long as it may.
         now, frame = machine_calls.real_monotonic(), frames.get(self._ident)
         seen = None if frame is None else (id(frame), frame.f_lasti)
         if seen is None or seen != self._seen:

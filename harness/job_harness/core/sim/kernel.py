@@ -303,6 +303,9 @@ class Kernel:
         self.steps += 1
         if self.steps > self.step_limit:
             raise StepsSpent(f"still not idle after {self.step_limit} steps; next would be: {self.ready[0].label}")
+        # The actor stays at the front while its gate is asked: a fault that strikes looks at who
+        # is ready, and an order that puts another actor first leaves this one where it is. Only a
+        # choice that goes on as usual takes it away.
         actor = self.ready[0]
         # What always goes on as usual is not asked, and the words of the question are not put together.
         choices = self.choices
@@ -313,6 +316,8 @@ class Kernel:
             self.perform(actor)
         else:
             self._deviate(actor, option)
+        # What a step woke on a loop happens at this very instant: left to the next step, it would
+        # meet a clock that another actor has moved meanwhile.
         if self.carriers:
             self.settle()
         return True
@@ -370,6 +375,11 @@ class Kernel:
         """
         if not self.interferences:
             return False
+        # For as long as the question takes, the actor is made to look as if it stood at a gate:
+        # options, labels and faults know actors at gates only. It does not stand at one, since
+        # its own code is on the stack and cannot be left there. So only what ends it may strike
+        # (`midway`); a pause would take hold at its next wait in any case. The label is the one
+        # that a user's test has at this place, so that the tape of a finding plays as a scenario.
         stood, actor.request, state, actor.state = actor.request, Point(point), actor.state, READY
         self.ready.appendleft(actor)
         option = self.choices.gate(actor.label, self._midway)

@@ -511,6 +511,12 @@ def _replace_attribute(owner: Any, name: str, make: Any) -> None:
 
 
 def _replace_function(module: Any, name: str, make: Any) -> None:
+    # To set `time.time` to another function misses whoever has the old one: `from time import
+    # time`, a default argument, a C extension that looked it up once. So the object stays, and
+    # what it calls is exchanged: `ml_meth` becomes a function of the C API that calls its `self`,
+    # and `self` one of ours. `self` has to be a module, or pickle refuses the function. The
+    # original lives on as a new builtin of the same definition, so that callers outside of
+    # processors pay one call more and get what they always got.
     builtin = getattr(module, name)
     if (definition := _definition(builtin, name)) is None:
         _replace_attribute(module, name, make)

@@ -194,6 +194,12 @@ class Possessions:
 
     def free(self, life: Lifetime) -> None:
         """Give back what a severed lifetime holds. None of its code may be running."""
+        # The order matters. `dying` first: it hears out what a database has already done for the
+        # dead, before its connection is closed. Then lines before locks: a lock that is released
+        # while a dead task stands first in its line would be handed to the dead. And nothing here
+        # runs code of the dead, for a `finally` of theirs would do what a crashed process cannot.
+        # A thing whose insides are not as they were when this was checked is not guessed at: it
+        # is lost, by name, and who waits for it is inconclusive, not failed.
         life.dying()
         tasks = sorted(life.held_tasks, key=_by_creation)
         self._lost += [(task, f"{life.name} died while it worked on it at {_place_of(task)}") for task in tasks]

@@ -296,6 +296,10 @@ class ChildRun:
 
     def _tell(self, error: BaseException | None) -> None:
         """Say what was seen, last of all: once it is told, the parent ends this process without looking for others."""
+        # Told last, once everything that this child has started was ended: the parent ends the
+        # child as soon as it has the answer, and looks for nothing that outlives it. And a run
+        # that has used a connection of its parent's shows nothing, however it ended: the parent
+        # and all other runs use the same one.
         seen = _judged(self._harness, self._choices, error)
         if self._inherited is not None and (shared := self._inherited.used()):
             seen = PlayedTest(lost=shared)

@@ -365,6 +365,15 @@ class StateKeys:
 
     def of(self, state: GlobalState) -> Key:
         """Return the key: equal for states that are equal up to the names of twins, and the time of day."""
+        # Two states with one key are one state to the search, so a key may leave out only what
+        # nothing can depend on. What is left out is little: the time of day (but its place on the
+        # grid of polls and crons stays), distances longer than any setting can ask for, and which
+        # of several twins is called what.
+        # To take the least key under all exchanges of names was right and slow: twelve forms of
+        # each state with three jobs. Names are given by what the form itself shows instead, and
+        # only twins that look alike are tried in every order; it is the least of those keys that
+        # makes the choice among them no choice. Whoever changes how workers are ordered must
+        # order by something that does not depend on their names.
         self._asked += 1
         if self._asked % _CACHED == 0:
             self._forget()

@@ -141,6 +141,12 @@ def _is_of_others(value: object, kind: type) -> bool:
 
 def _shape(value: Any, levels: int, seen: set[int]) -> object:
     """Return what of a value can be compared: by its content as far as it is plain data, else by its type."""
+    # What is compared must not run a project's code: an `__eq__`, a property or a lazy attribute
+    # may do anything, at a moment when nothing should happen. So plain data is compared by
+    # content and everything else by type and `__dict__`, read past the class. Libraries' objects
+    # count as nothing: a client that is made on first use is no memory of a run. The price is
+    # that a change deep inside, or in an object with slots, is not seen; it is a reason to look,
+    # never a proof that nothing was kept.
     kind = type(value)
     if kind in (int, float, str, bytes, bool, complex, type(None)):
         return value

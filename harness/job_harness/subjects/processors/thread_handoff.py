@@ -144,6 +144,13 @@ class ThreadHandoff:
 
     def _comes_back(self, turn: _Turn) -> bool:
         """Wait for it. False: it keeps control, or waits for a lock that another thread has; the loop goes on."""
+        # The loop is blocked here, so it must not wait for a thread that waits for it. A thread
+        # that stood at one instruction for two looks, and whose instruction asks for a lock, may
+        # be waiting for one that another processor holds across a virtual wait: only if time
+        # moves will that one let go. It is set adrift, and said to be. Everything else is a
+        # computation or a real wait and has the whole bound; but where the same instruction has
+        # hung before, a second is enough, or each retry of a job would cost the full bound again
+        # and the report would name one line three times.
         left, place = self._blocked_after, None
         again = left - AGAIN_SECONDS
         while left > 0:

@@ -176,6 +176,12 @@ class SystemRun:
         They act one at a time, in the order of the processes: so the start is the same in each run. A statement that
         waits for a lock which another process keeps goes on waiting in the run: the start would have no end.
         """
+        # A start stands at no gate: orders among starts would multiply every search, and a system
+        # that is not ready yet has no jobs to get wrong. So its statements pass one at a time, in
+        # the order of the processes, and each start is the same. It cannot wait for all of them,
+        # though: a worker that is started again in the middle of a run may want a lock which
+        # another process keeps until its own next gate. Such a statement stays in flight and
+        # stands in the run like any other (`_locked`).
         waiting, self._locked = self._locked, []
         while True:
             try:
@@ -624,6 +630,22 @@ class SystemRun:
         if done is None or any(isinstance(task.about, DatabaseSession) for task in self._tasks[process.name]):
             return
         del self._open[process.name]
+        # A round that is wrongly taken to find nothing hides a bug: its loop is passed over until
+        # something changes. One that is wrongly taken to be at work costs only time. So all of
+        # this must hold, and most of it was once a false verdict:
+        # - It said nothing new, and what it wrote only says that its process is there. Such a
+        #   write of its own does not wake it again, or a cron that notes each visit would never
+        #   come to rest.
+        # - It was not turned away by an upkeep that is not due yet: then it has looked at
+        #   nothing, and its next round may. Two workers that take turns at one upkeep would do so
+        #   for hours, so a look of its like in another process counts, and after TURNED_AWAY
+        #   times its own word.
+        # - It set one of its timers again. Timers that other loops had set are not its own, even
+        #   where two loops look alike: a library that polls two queues has two of them.
+        # - Nothing stays locked in an open transaction: a worker that sleeps between the jobs of
+        #   a batch is at work, though it says nothing.
+        # - Nobody else changed anything since it began: what was written while its statement was
+        #   under way it may not have seen.
         known = self._rounds[process.name].setdefault(done.timer.round, Rounds())
         seen = self._heard[process.name]
         fresh = [said for said in done.said if said not in seen]

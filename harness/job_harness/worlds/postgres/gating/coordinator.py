@@ -293,6 +293,14 @@ class SessionCoordinator:
 
         The session that closes a circle later alone still looks: a deadlock has one victim, always the same.
         """
+        # PostgreSQL is not asked at once about a statement that was just sent: most are answered
+        # before FIRST is over, and a session that waits says so by itself then (log_lock_waits).
+        # To ask costs a statement of our own each time.
+        # A wait counts only once its session has looked for a circle. PostgreSQL looks when
+        # deadlock_timeout has passed, each session for itself, and whoever looks last closes the
+        # circle and is the victim. If the next actor were let go before that, two looks would
+        # race, and the victim would depend on the load of the machine. With all earlier looks
+        # done, the one that closes the circle later looks alone.
         deadline = Deadline(self.patience_seconds)
         looking: dict[int, tuple[tuple[str, ...], Deadline]] = {}
         if len(flights) == 1 and not flights[0].blockers:
