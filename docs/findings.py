@@ -19,6 +19,7 @@ from typing import Final
 from job_harness.core.invariants import ANOMALIES
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.scenario import Control, Scenario
+from job_harness.core.target import Target
 from job_harness.errors import EnvironmentUnavailable, ExitCode
 from job_harness.report.screen import screen_text
 from job_harness.report.summary import case_screen
@@ -168,7 +169,7 @@ def run_for_screens(engines: Engines) -> Screens:
 
     def screen(finding: Finding) -> str:
         campaign = CaseRunner(engines)
-        campaign.run([Task(replace(finding.scenario, controls=()), finding.release)])
+        campaign.run([Task(replace(finding.scenario, controls=()), Target.parse(finding.release))])
         (case,) = campaign.cases
         if case.error is not None:
             raise case.error

@@ -20,7 +20,7 @@ from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.worker import Worker
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
 from job_harness.engines.reference import open_engine
-from job_harness.search.counterfactual import explained, repairs
+from job_harness.search.counterfactual import repairs, with_fixes
 from job_harness.search.sampling import DRAWN_LIMITS, Sampler, run_seed
 from job_harness.search.state_machine import LifecycleMachine
 from job_harness.search.strategy import Strategy
@@ -265,7 +265,7 @@ def tried_fixes(mistake: str, *, number: int, runs: int, fresh: int) -> list[tup
         return []
     before = finding.scenario.settings
     changes = dict(repairs(before, heartbeat=engine.info.capabilities.heartbeat))
-    told = explained(finding.run, engine=engine, anomaly=wrong.anomaly).trials
+    told = with_fixes(finding.run, engine=engine, anomaly=wrong.anomaly).trials
     counted = []
     for trial in (trial for trial in told if trial.stops and trial.kind == "setting"):
         settings = changes[trial.name]

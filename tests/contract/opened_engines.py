@@ -10,6 +10,7 @@ import pytest
 
 from job_harness.core.model.settings import Settings
 from job_harness.core.sim.clock import Clocks
+from job_harness.core.target import Target
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.targets import Engines
 
@@ -25,7 +26,7 @@ def opened_engines() -> Iterator[Get]:
 
         def get(name: str) -> Any:
             try:
-                engine = engines.get(name)
+                engine = engines.get(Target.parse(name))
                 if name not in ready:
                     engine.open(Settings(), Clocks(), lambda: 0.0).close()
             except EnvironmentUnavailable as error:

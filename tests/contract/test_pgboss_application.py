@@ -13,12 +13,13 @@ from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.core.sim.clock import Clocks
+from job_harness.core.target import Target
 from job_harness.engines.pgboss import open_store
 from job_harness.errors import EnvironmentUnavailable, UsageError
-from job_harness.search.cases import CaseRunner, tasks
-from job_harness.search.counterfactual import Safeguard, explained
+from job_harness.search.cases import MEMORY, CaseRunner, tasks
+from job_harness.search.counterfactual import Safeguard, with_fixes
 from job_harness.search.sampling import Sampler, run_seed
-from job_harness.search.targets import Engines, open_engine, open_target
+from job_harness.search.targets import Engines, open_engine, open_own
 from job_harness.subjects.applications import ApplicationEngine, Settings, Tables, TableStore, TwoTables, minutes
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -70,7 +71,7 @@ def tables(every_store: TableStore, clock: At) -> Tables:
 
 
 def application(name: str, store: TableStore) -> ApplicationEngine:
-    engine = open_target(f"{FOLDER}/{name}@{store.name}", store=store)
+    engine = open_own(Target.parse(f"{FOLDER}/{name}@{store.name}"), store=store)
     assert isinstance(engine, ApplicationEngine)
     return engine
 
@@ -93,7 +94,7 @@ def test_it_is_found_and_the_safeguard_that_stops_it_is_named(
     assert finding is not None
 
     guarded = [Safeguard(name, engine.guarded(name)) for name in engine.info.safeguards]
-    run = explained(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=5)
+    run = with_fixes(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=5)
 
     assert {trial.name for trial in run.trials if trial.stops} == stopped_by
 
@@ -332,15 +333,15 @@ def test_what_is_deleted_is_seen_no_more(tables: Tables) -> None:
 )
 def test_a_store_that_there_is_not_is_named(name: str, told: str) -> None:
     with Engines() as engines, pytest.raises(UsageError) as refused:
-        engines.get(f"{FILE}:{name}").open(SETTINGS, Clocks(), lambda: 0.0)
+        engines.get(Target.parse(f"{FILE}:{name}")).open(SETTINGS, Clocks(), lambda: 0.0)
 
     assert told in f"{refused.value.message}\n{refused.value.hint}"
 
 
 def test_the_safeguards_stand_on_the_store_of_the_bare_application() -> None:
     with Engines() as engines:
-        bare = engines.get(f"{FILE}:MyApp@pgboss@10.4.2")
-        guarded = engines.get(f"{FILE}:MyApp@pgboss@10.4.2+fencing+heartbeats")
+        bare = engines.get(Target.parse(f"{FILE}:MyApp@pgboss@10.4.2"))
+        guarded = engines.get(Target.parse(f"{FILE}:MyApp@pgboss@10.4.2+fencing+heartbeats"))
 
         assert isinstance(bare, ApplicationEngine)
         assert isinstance(guarded, ApplicationEngine)
@@ -397,6 +398,6 @@ def test_a_machine_without_the_store_still_runs_the_other_applications(
 
     with Engines() as engines:
         campaign = CaseRunner(engines)
-        campaign.run(tasks(scenarios, ["memory"], controls=True))
+        campaign.run(tasks(scenarios, [MEMORY], controls=True))
 
     assert [case.error is not None for case in campaign.cases] == [True, True, False]

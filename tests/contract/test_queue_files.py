@@ -30,7 +30,7 @@ from job_harness.search.finding import Finding
 from job_harness.search.sampling import Sampler
 from job_harness.search.scope.bounds import SCOPE_SETTINGS, Scope
 from job_harness.search.scope.search import Explorer
-from job_harness.search.targets import NotApplicable, split_name
+from job_harness.search.targets import NotApplicable, checked
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.postgres import Cluster, provision
 
@@ -417,7 +417,7 @@ def test_each_queue_of_a_table_is_sent_to_and_worked(tmp_path: Path, opened: Ope
 
 def test_a_wrong_queue_is_no_control_of_a_queue_file() -> None:
     with pytest.raises(NotApplicable, match="is a queue in a file"):
-        split_name("queue.yaml+expire-never")
+        checked("queue.yaml+expire-never")
 
 
 def test_a_lock_that_nobody_frees_ends_the_run_by_name(tmp_path: Path, opened: Open) -> None:

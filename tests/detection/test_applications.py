@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from job_harness.search.counterfactual import Safeguard, explained
+from job_harness.search.counterfactual import Safeguard, with_fixes
 from job_harness.search.sampling import Sampler
-from job_harness.search.targets import open_target
+from job_harness.search.targets import open_engine
 from job_harness.subjects.applications import ApplicationEngine
 
 FILE = Path(__file__).parents[2] / "scenarios/applications/my_app.py"
@@ -29,7 +29,7 @@ STOPPED_BY = {
 
 
 def application(name: str) -> ApplicationEngine:
-    engine = open_target(f"{FILE}:{name}")
+    engine = open_engine(f"{FILE}:{name}")
     assert isinstance(engine, ApplicationEngine)
     return engine
 
@@ -45,7 +45,7 @@ def test_a_naive_application_shows_it_and_the_safeguards_that_stop_it_are_named(
     assert len(finding.scenario.tape) <= 1
 
     guarded = [Safeguard(name, engine.guarded(name)) for name in engine.info.safeguards]
-    run = explained(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=FRESH)
+    run = with_fixes(finding.run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=FRESH)
 
     assert {trial.name for trial in run.trials if trial.stops} == STOPPED_BY[anomaly]
 

@@ -11,7 +11,8 @@ from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.reader import controlled, read_scenario
 from job_harness.core.scenario.scenario import Control, Scenario
-from job_harness.search.targets import engine_name, open_engine
+from job_harness.search.cases import MEMORY
+from job_harness.search.targets import open_engine, target_of
 from job_harness.search.wrong_queues import CATALOGUE as WRONG_QUEUES
 
 NEED_SESSIONS = frozenset({"expire-reads-first", "locks-in-opposite-order"})
@@ -34,7 +35,7 @@ def name_of(scenario: Scenario) -> str:
 
 def find(scenario: Scenario, control: Control) -> frozenset[str]:
     changed = controlled(scenario, control)
-    engine = open_engine(engine_name("memory", changed))
+    engine = open_engine(str(target_of(changed, MEMORY)))
     try:
         return play(changed, engine=engine).found
     finally:
@@ -43,7 +44,7 @@ def find(scenario: Scenario, control: Control) -> frozenset[str]:
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=name_of)
 def test_a_scenario_passes_on_the_right_queue(scenario: Scenario) -> None:
-    engine = open_engine(engine_name("memory", scenario))
+    engine = open_engine(str(target_of(scenario, MEMORY)))
     try:
         run = play(scenario, engine=engine)
     finally:

@@ -15,7 +15,7 @@ from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Uniform
 from job_harness.engines.memory import MemoryEngine
 from job_harness.search.sampling import Sampler
-from job_harness.search.targets import open_target
+from job_harness.search.targets import open_engine
 
 APPLICATION = Path(__file__).resolve().parents[2] / "scenarios/applications/my_app.py"
 LONG = Scenario(
@@ -34,7 +34,7 @@ def histories(count: int) -> list[str]:
     engine.info = replace(engine.info, capabilities=replace(engine.info.capabilities, calendars=False))
     sampler = Sampler(engine)
     texts = [dump_history(sampler.sample(seed).history) for seed in range(count)]
-    application = open_target(f"{APPLICATION}:MyApp")
+    application = open_engine(f"{APPLICATION}:MyApp")
     stepwise = Sampler(application, application.info.settings)
     texts += [dump_history(stepwise.sample(seed).history) for seed in range(count // 5)]
     long = Session(LONG, engine=MemoryEngine(), choices=Uniform(7, rate=0.1)).run()

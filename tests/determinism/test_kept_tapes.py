@@ -27,6 +27,7 @@ from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Deviation, Uniform
+from job_harness.core.target import Target
 from job_harness.search.targets import Engines
 
 KEPT = Path(__file__).with_name("tapes.yaml")
@@ -48,7 +49,7 @@ def scenario(workload: str) -> Scenario:
 
 def replayed(kept: dict[str, Any], engines: Engines) -> Run:
     tape = tuple(deviation(text) for text in kept["tape"])
-    return play(replace(scenario(kept["play"]), tape=tape), engine=as_stepped(engines.get(kept["on"])))
+    return play(replace(scenario(kept["play"]), tape=tape), engine=as_stepped(engines.get(Target.parse(kept["on"]))))
 
 
 def digest(run: Run) -> str:
@@ -100,7 +101,9 @@ def kind(text: str) -> str:
 def tried(workload: str, name: str, seed: int, engines: Engines) -> dict[str, Any] | None:
     faults = FaultPlan(**{fault.id: 1 for fault in CATALOGUE if not fault.needs})  # neither engine has sessions
     choices = Uniform(seed, rate=0.06)
-    run = Session(scenario(workload), engine=as_stepped(engines.get(name)), choices=choices, faults=faults).run()
+    run = Session(
+        scenario(workload), engine=as_stepped(engines.get(Target.parse(name))), choices=choices, faults=faults
+    ).run()
     if not LEAST <= len(run.tape) <= MOST:
         return None
     entry = {"play": workload, "on": name, "seed": seed, "finds": sorted(run.found), "tape": [str(i) for i in run.tape]}

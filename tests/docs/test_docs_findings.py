@@ -13,7 +13,8 @@ from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.errors import ExitCode
-from job_harness.search.targets import Engines, engine_name, scenario_processors
+from job_harness.search.cases import MEMORY
+from job_harness.search.targets import Engines, scenario_processors, target_of
 
 SCENARIOS = sorted((pages.ROOT / "scenarios/findings").glob("*/*.yaml"))
 PATIENCE_SECONDS = 120
@@ -49,7 +50,7 @@ def test_a_page_shows_what_its_scenarios_print(page: Path) -> None:
 def test_a_finding_is_none_on_the_right_queue(path: Path) -> None:
     scenario = read_scenario(path)
     with Engines() as engines:
-        engine = engines.get(engine_name("memory", scenario))
+        engine = engines.get(target_of(scenario, MEMORY))
         run = play(scenario, engine=engine, processors=scenario_processors)
 
     assert scenario.controls

@@ -11,7 +11,7 @@ from tests.docs import pages
 from job_harness.core.run.play import play
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.doors.cli import main
-from job_harness.search.targets import open_target
+from job_harness.search.targets import open_engine
 from job_harness.subjects.applications import ApplicationEngine
 
 APPLICATION = pages.ROOT / "scenarios/applications"
@@ -72,7 +72,7 @@ def test_what_the_explorer_saved_fails_until_the_switch_is_repaired(
 def test_a_kept_scenario_fails_on_what_a_function_makes_and_on_all_but_its_repairs(
     suite: pytest.Pytester, kept: str, anomaly: str, repairs: set[str]
 ) -> None:
-    engine = open_target(f"{suite.path}/my_app.py:make")
+    engine = open_engine(f"{suite.path}/my_app.py:make")
     assert isinstance(engine, ApplicationEngine)
     scenario = read_scenario(APPLICATION / f"{kept}.yaml")
 

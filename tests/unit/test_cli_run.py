@@ -15,6 +15,7 @@ import pytest
 
 from job_harness.core.history.jsonl import load_history
 from job_harness.core.port import Capabilities
+from job_harness.core.target import Target
 from job_harness.doors.cli import main
 from job_harness.doors.cli.output import OutputFile
 from job_harness.doors.cli.run_command import scenario_files
@@ -22,7 +23,7 @@ from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.report.json_report import schema
 from job_harness.report.screen import replay_command
-from job_harness.search.targets import Engines, engine_names, named, open_engine
+from job_harness.search.targets import Engines, engine_names, open_engine
 
 GOOD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: COMPLETED}}\n"
 BAD = "format: 1\njobs: {a: {}}\nexpect: {a: {status: FAILED}}\n"
@@ -113,7 +114,9 @@ def test_a_machine_without_the_engine_is_exit_code_4_and_the_others_count(
     def opens() -> MemoryEngine:
         raise EnvironmentUnavailable("no PostgreSQL here", hint="Give a DSN.")
 
-    monkeypatch.setattr("job_harness.search.targets._factory", lambda name: MemoryEngine if name == "memory" else opens)
+    monkeypatch.setattr(
+        "job_harness.search.targets._factory", lambda target: MemoryEngine if target.place == "memory" else opens
+    )
     assert main(["run", "--engine", "memory,postgres", "--json", "out.json"]) == 4
     assert "no PostgreSQL here" in capsys.readouterr().out
     report = json.loads((folder / "out.json").read_text())
@@ -332,7 +335,7 @@ def test_a_file_that_is_named_twice_is_run_once(folder: Path) -> None:
 
 def test_every_engine_is_opened_once_and_closed() -> None:
     with Engines() as engines:
-        assert engines.get("memory") is engines.get("memory")
+        assert engines.get(Target.parse("memory")) is engines.get(Target.parse("memory"))
     assert {"memory", "reference", "postgres"} <= set(engine_names())
     assert open_engine("memory+stale-complete").info.name == "memory+stale-complete"
 
@@ -347,10 +350,11 @@ def test_every_engine_is_opened_once_and_closed() -> None:
         ("my files/a.py:App@pgboss@10.4.2+f --sessions", "my files/a.py:App-gated@pgboss@10.4.2+f"),
     ],
 )
-def test_sessions_are_an_option_of_an_engine_and_a_name_of_before_says_the_same(asked: str, kept: str) -> None:
-    assert named(asked) == kept
-    assert named(asked.removesuffix(" --sessions"), sessions=True) == kept.strip()
-    again = shlex.split(replay_command("x.yaml", engine=kept))
+def test_sessions_are_an_option_of_an_engine_and_reports_print_a_name_that_says_the_same(asked: str, kept: str) -> None:
+    target = Target.parse(asked)
+    assert str(target) == kept
+    assert target == Target.parse(kept) == Target.parse(asked.removesuffix(" --sessions"), sessions=True)
+    again = shlex.split(replay_command("x.yaml", engine=target))
     assert again[3:] == ["--engine", asked.strip().removesuffix(" --sessions").replace("-gated", ""), "--sessions"]
 
 
@@ -363,10 +367,10 @@ def test_an_engine_with_sessions_is_opened_by_either_name_and_one_without_any_re
         open_engine("postgres --session")
     assert main(["run", "--engine", "memory", "--sessions"]) == 2
     with Engines() as engines:
-        engine = engines.get("postgres-gated")
-        assert engines.get("postgres --sessions") is engine
-        engines.drop("postgres --sessions")
-        assert engines.get("postgres-gated") is not engine
+        engine = engines.get(Target.parse("postgres-gated"))
+        assert engines.get(Target.parse("postgres --sessions")) is engine
+        engines.drop(Target.parse("postgres --sessions"))
+        assert engines.get(Target.parse("postgres-gated")) is not engine
 
 
 def test_version_and_help_and_no_command(capsys: pytest.CaptureFixture[str]) -> None:
@@ -401,8 +405,8 @@ class Released(MemoryEngine):
 
 def test_a_release_that_was_not_asked_for_by_its_whole_number_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     names = {"pgqueuer@1": "pgqueuer@1.6.0", "pgqueuer@1.5.0": "pgqueuer@1.5.0", "memory": "memory"}
-    monkeypatch.setattr("job_harness.search.targets.open_engine", lambda name: Released(names[name]))
+    monkeypatch.setattr("job_harness.search.targets.open_target", lambda target, beside: Released(names[str(target)]))
     with Engines() as engines:
         for name in names:
-            engines.get(name)
+            engines.get(Target.parse(name))
         assert engines.releases() == ["pgqueuer@1 is pgqueuer@1.6.0"]

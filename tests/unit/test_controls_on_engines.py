@@ -10,11 +10,12 @@ from job_harness.core.scenario.document import ScenarioError
 from job_harness.core.scenario.reader import controlled, read_scenario
 from job_harness.core.scenario.scenario import Control, Scenario
 from job_harness.core.scenario.writer import write_scenario
+from job_harness.core.target import Target
 from job_harness.doors.cli.run_command import scenario_files
 from job_harness.errors import ExitCode
 from job_harness.report.case import exit_code_of
-from job_harness.search.cases import CaseRunner, tasks
-from job_harness.search.targets import Engines, NotApplicable, engine_name
+from job_harness.search.cases import MEMORY, CaseRunner, tasks
+from job_harness.search.targets import Engines, NotApplicable, target_of
 
 TEXT = """\
 format: 1
@@ -40,7 +41,7 @@ def written(folder: Path, engine: str, finds: str) -> Scenario:
 def exit_code(scenario: Scenario) -> ExitCode:
     with Engines() as engines:
         campaign = CaseRunner(engines)
-        campaign.run(tasks([scenario], ["memory"], controls=True))
+        campaign.run(tasks([scenario], [MEMORY], controls=True))
     return exit_code_of(campaign.cases)
 
 
@@ -54,8 +55,8 @@ def test_a_control_on_an_engine_that_is_right_is_a_failure(tmp_path: Path) -> No
 
 def test_it_is_run_once_however_many_engines_are_named(tmp_path: Path) -> None:
     scenario = written(tmp_path, "reference", "stale_complete")
-    todo = tasks([scenario], ["memory", "reference"], controls=True)
-    assert [(task.engine, task.control is not None) for task in todo] == [
+    todo = tasks([scenario], [MEMORY, Target("reference")], controls=True)
+    assert [(str(task.target), task.control is not None) for task in todo] == [
         ("memory", False),
         ("reference", True),
         ("reference", False),
@@ -67,13 +68,17 @@ def test_a_wrong_queue_shows_on_memory_where_only_queues_of_the_user_are_named()
     scenario = Scenario(controls=(control,))
 
     def places(*engines: str) -> list[str]:
-        return [task.engine for task in tasks([scenario], engines, controls=True) if task.control is not None]
+        return [
+            str(task.target)
+            for task in tasks([scenario], [*map(Target.parse, engines)], controls=True)
+            if task.control is not None
+        ]
 
     assert places("queue.yaml", "other.yaml") == ["memory"]
     assert places("memory", "queue.yaml") == ["memory"]
     assert places("reference", "queue.yaml") == ["reference", "memory"]
     with pytest.raises(NotApplicable, match="expire-never is a wrong queue of this project"):
-        engine_name("queue.yaml", controlled(scenario, control))
+        target_of(controlled(scenario, control), Target("queue.yaml"))
 
 
 def test_it_is_written_as_it_was_read(tmp_path: Path) -> None:

@@ -11,12 +11,13 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.run.verdict import Run, Trial, fix_line
 from job_harness.core.scenario.job_plan import JobPlan, Span
 from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.target import Target
 from job_harness.engines.memory import MemoryEngine
 from job_harness.report.screen import first_screen, screen_text
-from job_harness.search.counterfactual import Counterfactual, explained, repairs, under
+from job_harness.search.cases import with_fixes as with_fixes_on
+from job_harness.search.counterfactual import Counterfactual, repairs, under, with_fixes
 from job_harness.search.sampling import Sampler
 from job_harness.search.targets import Engines
-from job_harness.search.targets import explained as explained_on
 from job_harness.search.wrong_queues import CATALOGUE
 
 LATE = Trial("late", "setting", False, False, tried=False)
@@ -62,7 +63,7 @@ def test_a_wrong_setting_is_stopped_by_its_repair_and_the_screen_says_so() -> No
     engine = MemoryEngine()
     run = found(engine, Settings(stuck_timeout=5 * MINUTE), "concurrent_execution")
 
-    told = explained(run, engine=engine, anomaly="concurrent_execution")
+    told = with_fixes(run, engine=engine, anomaly="concurrent_execution")
 
     assert [trial.name for trial in told.trials if trial.stops] == ["stuck_timeout 13m"]
     assert "Fixed by: stuck_timeout 13m (" in screen_text(first_screen(told))
@@ -70,9 +71,9 @@ def test_a_wrong_setting_is_stopped_by_its_repair_and_the_screen_says_so() -> No
 
 def test_a_wrong_queue_is_stopped_by_the_safeguard_it_lacks() -> None:
     with Engines() as engines:
-        engine = engines.get("memory+stale-fail")
+        engine = engines.get(Target.parse("memory+stale-fail"))
         run = found(engine, Settings(), "stale_fail")  # type: ignore[arg-type]
-        told = explained_on(run, "memory+stale-fail", engines.get)
+        told = with_fixes_on(run, Target.parse("memory+stale-fail"), engines)
 
     assert "the right queue, with fencing: the token compared in every settlement" in [
         trial.name for trial in told.trials if trial.stops
@@ -102,7 +103,7 @@ def test_a_change_that_only_helps_the_replay_is_no_fix(mistake: str, seed: int, 
     finding = Sampler(engine, looking_for=frozenset({wrong.anomaly})).explore(seed=seed, runs=100).finding
     assert finding is not None
 
-    trials = explained(finding.run, engine=engine, anomaly=wrong.anomaly).trials
+    trials = with_fixes(finding.run, engine=engine, anomaly=wrong.anomaly).trials
 
     trial = next(trial for trial in trials if trial.name == change)
     assert not trial.stops
@@ -114,7 +115,7 @@ def test_a_change_for_which_the_time_is_over_is_told_as_not_tried(answers: list[
     engine = MemoryEngine()
     run = found(engine, Settings(stuck_timeout=5 * MINUTE), "concurrent_execution")
 
-    trials = explained(run, engine=engine, over=lambda: answers.pop(0) if len(answers) > 1 else answers[0]).trials
+    trials = with_fixes(run, engine=engine, over=lambda: answers.pop(0) if len(answers) > 1 else answers[0]).trials
 
     assert [(trial.name, trial.tried, trial.stops) for trial in trials] == [
         ("stuck_timeout 13m", False, False),
@@ -126,7 +127,7 @@ def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
     engine = MemoryEngine()
     run = Sampler(engine).sample(1)
 
-    assert explained(run, engine=engine) is run
+    assert with_fixes(run, engine=engine) is run
 
 
 @pytest.mark.parametrize(

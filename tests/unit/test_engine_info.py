@@ -13,6 +13,7 @@ import pytest
 
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Contract, EngineInfo, OwnUpkeep, Sessions, as_engine
+from job_harness.core.target import Target
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import UsageError
 from job_harness.search.targets import Engines
@@ -141,7 +142,7 @@ def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
 
     monkeypatch.setattr("job_harness.search.targets._factory", lambda name: Lost)
     with Engines() as engines:
-        engines.get("memory")
+        engines.get(Target.parse("memory"))
         (told,) = engines.provenances()
     assert told.startswith("memory does not say where its server came from: ZeroDivisionError")
 

@@ -185,9 +185,9 @@ def test_an_interruption_between_seeing_an_anomaly_and_looking_again_keeps_it(mo
 @pytest.mark.parametrize(
     ("asked", "search"),
     [
-        ("doors.cli.search.explained", "explore memory --set stuck_timeout=5m --runs 60"),
+        ("doors.cli.search.with_fixes", "explore memory --set stuck_timeout=5m --runs 60"),
         ("search.reproduction.play", "explore memory --set stuck_timeout=5m --runs 60"),
-        ("doors.cli.search.explained", "exhaust memory+result-overwritten --jobs 1"),
+        ("doors.cli.search.with_fixes", "exhaust memory+result-overwritten --jobs 1"),
     ],
 )
 def test_who_interrupts_the_telling_is_told_all_findings(

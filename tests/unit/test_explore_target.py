@@ -12,11 +12,12 @@ from job_harness.core.run.play import play, uncovered_capabilities
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.target import Target
 from job_harness.doors.cli import explore_command, main
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import ExitCode, UsageError
 from job_harness.search.sampling import Sampler
-from job_harness.search.targets import located, open_target
+from job_harness.search.targets import open_engine
 from job_harness.subjects.applications import ApplicationEngine
 
 TEXT = """
@@ -40,20 +41,20 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_factory_in_a_file_answers_an_engine_or_an_application(file: Path) -> None:
-    assert isinstance(open_target(f"{file}:memory"), MemoryEngine)
-    assert isinstance(open_target(f"{file}:Application"), ApplicationEngine)
-    assert open_target(f"{file}:Application+fencing").info.name == f"{file}:Application+fencing"
+    assert isinstance(open_engine(f"{file}:memory"), MemoryEngine)
+    assert isinstance(open_engine(f"{file}:Application"), ApplicationEngine)
+    assert open_engine(f"{file}:Application+fencing").info.name == f"{file}:Application+fencing"
 
 
 def test_a_factory_in_a_module_is_found_by_its_name() -> None:
-    assert isinstance(open_target("job_harness.engines.memory:MemoryEngine"), MemoryEngine)
+    assert isinstance(open_engine("job_harness.engines.memory:MemoryEngine"), MemoryEngine)
 
 
 def test_a_file_is_read_anew_each_time(file: Path) -> None:
-    open_target(f"{file}:Application")
+    open_engine(f"{file}:Application")
     file.write_text(TEXT.replace('"fencing"', '"heartbeats"'), encoding="utf-8")
 
-    engine = open_target(f"{file}:Application")
+    engine = open_engine(f"{file}:Application")
 
     assert isinstance(engine, ApplicationEngine)
     assert list(engine.info.safeguards) == ["heartbeats"]
@@ -73,33 +74,33 @@ def test_a_file_is_read_anew_each_time(file: Path) -> None:
 )
 def test_what_is_wrong_is_told(file: Path, target: str, told: str) -> None:
     with pytest.raises(UsageError, match=told):
-        open_target(f"{file.parent}/{target}")
+        open_engine(f"{file.parent}/{target}")
 
 
 def test_a_broken_import_is_told_where_it_stands_and_a_missing_module_without_a_place(file: Path) -> None:
     file.write_text("import no_such_module\n", encoding="utf-8")
     told = r"importing .*mine.py failed: .*No module named 'no_such_module' \(.*mine.py:1\)\n  Install it, or fix"
     with pytest.raises(UsageError, match=told):
-        open_target(f"{file}:make")
+        open_engine(f"{file}:make")
     with pytest.raises(UsageError, match=r"No module named 'no_such_module'\n  Write module:factory"):
-        open_target("no_such_module:make")
+        open_engine("no_such_module:make")
 
 
 def test_a_file_that_cannot_be_read_is_told_with_its_line(file: Path) -> None:
     file.write_text("import json\n\ndef make(:\n", encoding="utf-8")
 
     with pytest.raises(UsageError, match=r"importing .* failed: SyntaxError: .*mine.py:3"):
-        open_target(f"{file}:make")
+        open_engine(f"{file}:make")
 
 
 def test_a_path_in_a_scenario_is_found_beside_it_or_above_it(file: Path) -> None:
     folder = file.parent / "tests" / "scenarios"
     folder.mkdir(parents=True)
 
-    assert Path(located("mine.py:Application", folder).partition(":")[0]).resolve() == file.resolve()
-    assert located("package.module:make", folder) == "package.module:make"
+    assert Path(Target.parse("mine.py:Application").located(folder).file).resolve() == file.resolve()
+    assert str(Target.parse("package.module:make").located(folder)) == "package.module:make"
     with pytest.raises(UsageError, match=r"there is no file gone.py in .*scenarios, nor in any folder above it"):
-        located("gone.py:make", folder)
+        Target.parse("gone.py:make").located(folder)
 
 
 SLOW_TO_INSTALL = """
@@ -155,13 +156,13 @@ def test_what_would_change_nothing_there_or_needs_what_it_has_not_is_refused(
 def test_a_scenario_that_sets_what_is_ignored_there_passes_with_a_remark(file: Path) -> None:
     file.write_text(FEWER, encoding="utf-8")
     scenario = Scenario(settings=Settings(retry_delay=HOUR, lease=2 * MINUTE), jobs=(JobPlan("a"),))
-    run = play(scenario, engine=open_target(f"{file}:fewer"))
+    run = play(scenario, engine=open_engine(f"{file}:fewer"))
     assert (run.verdict, run.remarks) == (Verdict.PASS, ("retry_delay 1h changes nothing on memory: it waits a day",))
 
 
 def test_a_longer_lease_is_drawn_so_that_it_replays_without_maintenance(file: Path) -> None:
     file.write_text(FEWER, encoding="utf-8")
-    sampler = Sampler(open_target(f"{file}:fewer"), Settings(lease=2 * HOUR))
+    sampler = Sampler(open_engine(f"{file}:fewer"), Settings(lease=2 * HOUR))
     drawn = [sampler.session(seed).scenario for seed in range(5)]
     assert [uncovered_capabilities(scenario, sampler.engine) for scenario in drawn] == [()] * 5
 
@@ -182,4 +183,4 @@ def test_only_what_shares_nothing_is_searched_by_several_processes_unasked(
     target: str, processes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(explore_command, "_processors", lambda: 16)
-    assert explore_command.usual_processes(target) == processes
+    assert explore_command.usual_processes(Target.parse(target)) == processes

@@ -14,7 +14,7 @@ from job_harness.core.scenario.scenario import Scenario
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
 from job_harness.engines.pgboss.work import turn_of
 from job_harness.errors import EnvironmentUnavailable, ExitCode
-from job_harness.search.cases import CaseRunner, Task
+from job_harness.search.cases import MEMORY, CaseRunner, Task
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.peers.peer import Peer, PeerLost, _field
 from job_harness.worlds.peers.runtime import outcome_of
@@ -90,7 +90,7 @@ def test_after_a_peer_was_lost_the_other_cases_say_that_they_were_not_run() -> N
             """Nothing was kept."""
 
     runner = CaseRunner(Shelf())
-    first, second = (runner.case(Task(Scenario(jobs=(JobPlan("a"),)), "memory")) for _ in range(2))
+    first, second = (runner.case(Task(Scenario(jobs=(JobPlan("a"),)), MEMORY)) for _ in range(2))
     assert isinstance(first.error, PeerLost)
     assert str(second.error).startswith("not run: the child: its process was killed")
     assert second.exit_code is ExitCode.ENVIRONMENT

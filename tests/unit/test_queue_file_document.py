@@ -12,8 +12,8 @@ import pytest
 from job_harness.core.history.outcome import DONE
 from job_harness.core.model.duration import MINUTE, SECOND
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import spoken
 from job_harness.core.scenario.document import read_document
+from job_harness.core.target import Target
 from job_harness.doors.cli import main
 from job_harness.engines.queue_file.database import hint_for
 from job_harness.engines.queue_file.document import (
@@ -317,8 +317,11 @@ def test_the_holder_of_a_job_is_who_claimed_it_whatever_its_row_calls_him() -> N
 
 
 def test_a_queue_with_sessions_is_called_so_where_a_sentence_names_it() -> None:
-    assert spoken("jobs/queue.yaml-gated") == "jobs/queue.yaml with sessions"
-    assert [spoken(name) for name in ("queue.yaml", "pgboss-gated@10.4.2")] == ["queue.yaml", "pgboss-gated@10.4.2"]
+    assert Target.parse("jobs/queue.yaml-gated").sentence == "jobs/queue.yaml with sessions"
+    assert [Target.parse(name).sentence for name in ("queue.yaml", "pgboss-gated@10.4.2")] == [
+        "queue.yaml",
+        "pgboss-gated@10.4.2",
+    ]
 
 
 def test_a_draft_keeps_the_name_of_a_job_in_a_column_that_says_what_it_is_about() -> None:

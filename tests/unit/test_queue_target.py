@@ -13,7 +13,7 @@ from job_harness.doors.cli.search import print_unjudged
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import UsageError
 from job_harness.search.sampling import Sampler
-from job_harness.search.targets import open_target
+from job_harness.search.targets import open_engine
 from job_harness.search.workload import endings_for
 
 QUEUE = """
@@ -116,7 +116,7 @@ def file(tmp_path: Path) -> str:
 
 @pytest.mark.parametrize("factory", ["Mine", "bare"])
 def test_a_class_or_a_function_that_makes_queues_is_searched(file: str, factory: str) -> None:
-    engine = open_target(f"{file}:{factory}")
+    engine = open_engine(f"{file}:{factory}")
     done = Sampler(engine).explore(seed=1, runs=12)
     assert done.runs == 12
     assert done.findings == ()
@@ -139,7 +139,7 @@ def test_a_class_or_a_function_that_makes_queues_is_searched(file: str, factory:
 )
 def test_what_is_no_target_is_told_what_it_lacks(file: str, factory: str, told: str) -> None:
     with pytest.raises(UsageError) as caught:
-        open_target(f"{file}:{factory}")
+        open_engine(f"{file}:{factory}")
     assert told in str(caught.value)
 
 
@@ -197,7 +197,7 @@ class Wrong(Mine):
 
 def test_an_application_says_what_it_can_do_and_nothing_else_is_drawn(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(APPLICATION, encoding="utf-8")
-    engine = open_target(f"{tmp_path}/mine.py:Mine")
+    engine = open_engine(f"{tmp_path}/mine.py:Mine")
     assert engine.info.processes is not None  # it is no queue, whatever verbs it has
     sampler = Sampler(engine)
     drawn = [sampler.session(seed).scenario for seed in range(30)]
@@ -205,4 +205,4 @@ def test_an_application_says_what_it_can_do_and_nothing_else_is_drawn(tmp_path: 
     assert {plan.max_attempts for scenario in drawn for plan in scenario.jobs} == {None}
     assert "fails twice" in endings_for(engine.info.capabilities)
     with pytest.raises(UsageError, match=r"capabilities is .* and has to be a Capabilities"):
-        open_target(f"{tmp_path}/mine.py:Wrong")
+        open_engine(f"{tmp_path}/mine.py:Wrong")

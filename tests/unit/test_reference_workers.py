@@ -12,6 +12,7 @@ from job_harness.core.run.play import case_name
 from job_harness.core.run.session import Session
 from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.reader import read_scenario, read_scenario_text
+from job_harness.core.target import Target
 from job_harness.engines.reference import open_engine
 from job_harness.search.cases import CaseRunner, Task
 from job_harness.search.targets import Engines
@@ -83,7 +84,7 @@ def test_settings_that_contradict_each_other_are_what_it_runs_under() -> None:
 def test_a_control_that_the_engine_is_documented_to_withstand_is_passed_over() -> None:
     scenario = read_scenario(SCENARIOS / "expiry/lease_outlives_job.yaml", queues=None)
     with Engines() as engines:
-        todo = [Task(scenario, name, scenario.controls[0]) for name in ("memory", "reference")]
+        todo = [Task(scenario, Target(name), scenario.controls[0]) for name in ("memory", "reference")]
         stock, reference = (CaseRunner(engines).case(task) for task in todo)
     assert stock.verdict is Verdict.PASS
     assert (reference.verdict, reference.lacking) == (Verdict.INCONCLUSIVE, True)
@@ -103,6 +104,8 @@ def test_every_documented_difference_is_one_of_a_scenario_or_control_that_exists
 def test_no_scenario_fails_on_the_reference_worker() -> None:
     paths = [path for path in SCENARIOS.glob("*/*.yaml") if path.parent.name not in ("findings", "applications")]
     with Engines() as engines:
-        cases = [CaseRunner(engines).case(Task(read_scenario(path, queues=None), "reference")) for path in paths]
+        cases = [
+            CaseRunner(engines).case(Task(read_scenario(path, queues=None), Target("reference"))) for path in paths
+        ]
     assert [case.headline for case in cases if case.verdict is Verdict.FAIL] == []
     assert len(cases) > 100

@@ -6,7 +6,6 @@ A verb may be a plain method (one step), a generator (preempted, crashed or dela
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
@@ -21,7 +20,6 @@ from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.json_value import json_problem
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
-from job_harness.core.yaml_files import SUFFIXES
 from job_harness.errors import UsageError, did_you_mean
 
 
@@ -642,29 +640,6 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "promises": (tuple, "a tuple of Invariants"),
     "makes_values": (bool, "True or False"),
 }
-
-
-SESSIONS_SUFFIX: Final = "-gated"
-_NAME: Final = re.compile(r"((?:.*:)?[^@+]*)(.*)", re.DOTALL)
-"""The name of an engine or target, and what follows: a version or store, a mistake, safeguards."""
-
-
-def with_sessions(name: str) -> str:
-    """Return what reports call an engine whose actors have sessions: `pgqueuer-gated@1.5.0` for `pgqueuer@1.5.0`."""
-    plain, rest = _NAME.fullmatch(without_sessions(name)).groups()  # type: ignore[union-attr]
-    return f"{plain}{SESSIONS_SUFFIX}{rest}"
-
-
-def without_sessions(name: str) -> str:
-    """Return the name of the engine as it is without sessions: `pgqueuer@1.5.0` for `pgqueuer-gated@1.5.0`."""
-    plain, rest = _NAME.fullmatch(name).groups()  # type: ignore[union-attr]
-    return f"{plain.removesuffix(SESSIONS_SUFFIX)}{rest}"
-
-
-def spoken(name: str) -> str:
-    """Return the name of an engine as a sentence says it: `queue.yaml with sessions` for `queue.yaml-gated`."""
-    plain = without_sessions(name)
-    return f"{plain} with sessions" if plain != name and plain.endswith(SUFFIXES) else name
 
 
 class AdaptedEngine:

@@ -26,8 +26,8 @@ from job_harness.core.port import (
     EngineInfo,
     JobRequest,
     QueueUnderTest,
-    with_sessions,
 )
+from job_harness.core.target import Target
 from job_harness.worlds.peers import npm_package, python_package
 from job_harness.worlds.peers.clocks import prove
 from job_harness.worlds.peers.gated_queue import GatedForeignQueue, RoutedPeer
@@ -154,7 +154,7 @@ class ForeignEngine:
         """
         self.release = release
         name = f"{release.package}@{release.version}"
-        name = with_sessions(name) if sessions else name
+        name = str(Target.parse(name).gated) if sessions else name
         capabilities: Capabilities = release.with_sessions.get("capabilities", release.capabilities)
         contract: Contract = release.with_sessions.get("contract", release.contract)
         self.info = EngineInfo(

@@ -24,11 +24,11 @@ from job_harness.core.model.duration import Instant, format_duration
 from job_harness.core.model.job import JobId
 from job_harness.core.model.lifecycle import QueueState
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import without_sessions
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Run, Verdict, fix_line
 from job_harness.core.scenario.job_plan import Ending
 from job_harness.core.scenario.scenario import DEFAULTS, Step
+from job_harness.core.target import Target
 
 # text that fits -------------------------------------------------------------------------------------------------------
 
@@ -98,15 +98,13 @@ def changed_settings(settings: Settings, *, default: Settings = DEFAULTS) -> dic
 
 
 def replay_command(
-    path: str, *, engine: str, seed: int | None = None, token: str | None = None, changes: Iterable[str] = ()
+    path: str, *, engine: Target | None, seed: int | None = None, token: str | None = None, changes: Iterable[str] = ()
 ) -> str:
     """Write the command that plays a scenario file again; without an engine, on the one that the file names.
 
     A run that was a replay of a token is played again by that token.
     """
-    parts = ["job-harness", "run", path, *(("--engine", without_sessions(engine)) if engine else ())]
-    if engine != without_sessions(engine):
-        parts.append("--sessions")
+    parts = ["job-harness", "run", path, *(["--engine", *engine.words] if engine else [])]
     if seed is not None:
         parts += ["--seed", str(seed)]
     if token is not None:

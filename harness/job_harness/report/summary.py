@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from job_harness.core.run.play import NO_LIMITS
 from job_harness.core.run.verdict import Verdict
+from job_harness.core.target import Target
 from job_harness.errors import ExitCode
 from job_harness.report.case import OWN, Case, exit_code_of, without_excused
 from job_harness.report.screen import WIDTH, Line, clip, first_screen, one_line, replay_command, setting_text, wrap
@@ -96,16 +98,17 @@ WORDS = {
 
 def replay_of(case: Case, *, seed: int | None = None, token: str | None = None, changes: Iterable[str] = ()) -> str:
     """Write the command that plays a case again; of a control, with its wrong queue or application and settings."""
-    own = case.scenario.application is not None and ":" not in case.engine
-    engine, control = "" if own else case.engine, case.control
+    asked, control = Target.parse(case.engine), case.control
+    own = case.scenario.application is not None and not asked.is_own
+    engine = None if own else asked
     if control is None:
         return replay_command(case.scenario.path, engine=engine, seed=seed, token=token, changes=changes) + _limit_of(
             case
         )
     if own and control.application is not None:  # The run names it as it is found from here, not from its scenario.
-        engine = control.application if case.run is None else case.run.engine
-    if control.queue is not None:
-        engine = f"{engine.partition('+')[0]}+{control.queue}"
+        engine = Target.parse(control.application if case.run is None else case.run.engine)
+    if control.queue is not None and engine is not None:
+        engine = replace(engine.right, wrong_queue=control.queue)
     wrong = [f"{name}={setting_text(name, value)}" for name, value in control.settings.items()]
     return replay_command(case.scenario.path, engine=engine, seed=seed, token=token, changes=[*changes, *wrong])
 

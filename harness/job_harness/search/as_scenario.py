@@ -34,6 +34,7 @@ from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.scenario import FOUND, Expectation, Scenario
 from job_harness.core.sim.choices import Choices, Deviation, ListedGates, Option, Tape
 from job_harness.core.sim.kernel import EVERYBODY
+from job_harness.core.target import Target
 from job_harness.errors import HarnessError, UsageError
 from job_harness.search.reproduction import FOUND_FOLDER, keep
 from job_harness.search.targets import Engines, scenario_processors
@@ -339,7 +340,7 @@ class ScenarioSearch:
         Raises what finding a processor raises.
         """
         with Engines() as engines:
-            engines.get(ENGINES[0])
+            engines.get(Target.parse(ENGINES[0]))
         for tool, plan in self.sought.script.processors.items():
             self._plans[tool] = alone = replace(plan, further=())
             try:
@@ -440,7 +441,9 @@ def _seen(scenario: Scenario, engine: str, choices: Choices | None) -> PlayedSce
 def _played(scenario: Scenario, engine: str, choices: Choices | None) -> PlayedScenario:
     try:
         with Engines() as engines:
-            run = play(scenario, engine=engines.get(engine), processors=scenario_processors, choices=choices)
+            run = play(
+                scenario, engine=engines.get(Target.parse(engine)), processors=scenario_processors, choices=choices
+            )
     except HarnessError as error:
         return PlayedScenario(problem=error.message)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - what a module raises while it is imported

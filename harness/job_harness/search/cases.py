@@ -9,19 +9,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from job_harness.core.port import Engine
 from job_harness.core.run.play import NO_LIMITS, case_name, examine
 from job_harness.core.run.session import Limits
+from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.reader import controlled, named_at
 from job_harness.core.scenario.scenario import Control, Scenario
+from job_harness.core.target import Target
 from job_harness.errors import EnvironmentUnavailable, HarnessError, ProgramMissing, at_place
 from job_harness.report.case import OWN, Case
+from job_harness.search import counterfactual
 from job_harness.search.finding import broken_engine
-from job_harness.search.targets import NotApplicable, bare_name, engine_name, explained, is_target, scenario_processors
+from job_harness.search.targets import NotApplicable, provenance, safeguarded, scenario_processors, target_of
+from job_harness.worlds.patience import Deadline
 
-MEMORY = "memory"
+MEMORY: Final = Target("memory")
+OWN_TARGET: Final = Target(OWN)
+"""The scenario's own application, before its file is found."""
+FIX_SECONDS: Final = 30.0
+"""Real time in which fixes of one failing run are tried; the replay that is under way when it ends is done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +37,11 @@ class Task:
     """One case that is still to be run."""
 
     scenario: Scenario
-    engine: str
+    target: Target
     control: Control | None = None
 
 
-def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bool) -> list[Task]:
+def tasks(scenarios: Iterable[Scenario], engines: Sequence[Target], *, controls: bool) -> list[Task]:
     """List what is to be run, engine by engine; an application's scenario is run once, whatever the engines."""
     return [
         Task(scenario, place, control)
@@ -45,34 +53,34 @@ def tasks(scenarios: Iterable[Scenario], engines: Sequence[str], *, controls: bo
     ]
 
 
-def _place(engine: str, engines: Sequence[str], scenario: Scenario, control: Control | None) -> str | None:
+def _place(engine: Target, engines: Sequence[Target], scenario: Scenario, control: Control | None) -> Target | None:
     place = engine if control is None else control_place(control, engine, engines)
     own = control is not None and control.engine is not None
-    return place if own or place is None or scenario.application is None or is_target(engine) else OWN
+    return place if own or place is None or scenario.application is None or engine.is_own else OWN_TARGET
 
 
-def control_place(control: Control, engine: str, engines: Sequence[str]) -> str | None:
+def control_place(control: Control, engine: Target, engines: Sequence[Target]) -> Target | None:
     """Return on which engine a control is run, of a scenario that is run on `engine`; None: it is run beside another.
 
     One that names its engine is run there, once. A wrong queue cannot take the place of a user's own: it shows on
     memory, once, that the scenario can fail.
     """
     if control.engine is not None:
-        return control.engine if engine == engines[0] else None
-    if control.queue is None or not is_target(engine):
+        return Target.parse(control.engine) if engine == engines[0] else None
+    if control.queue is None or not engine.is_own:
         return engine
-    first = engine == next(name for name in engines if is_target(name))
+    first = engine == next(each for each in engines if each.is_own)
     return MEMORY if first and MEMORY not in engines else None
 
 
 class EngineShelf(Protocol):
-    """Opens engines by name, each once."""
+    """Opens engines, each once."""
 
-    def get(self, name: str) -> Engine:
-        """Return the engine with this name."""
+    def get(self, target: Target) -> Engine:
+        """Return the engine of this target."""
         ...
 
-    def drop(self, name: str) -> None:
+    def drop(self, target: Target) -> None:
         """Close one; the next `get` opens it anew."""
         ...
 
@@ -88,10 +96,10 @@ class CaseRunner:
     """Close each wrong queue after its case."""
     changes: Mapping[str, Any] = field(default_factory=dict)
     """What `--set` changed, by setting; an engine that fixes one of them refuses."""
-    doing: Callable[[str], None] = lambda told: None
+    doing: Callable[[str], None] = lambda what: None
     """Hears of what takes long within a case."""
     cases: list[Case] = field(default_factory=list)
-    _gone: dict[str, HarnessError] = field(default_factory=dict)
+    _gone: dict[Target, HarnessError] = field(default_factory=dict)
 
     def run(self, todo: Iterable[Task], *, done: Callable[[Case], None] = lambda case: None) -> None:
         """Run all; `done` hears of each case."""
@@ -102,18 +110,18 @@ class CaseRunner:
 
     def case(self, task: Task, *, folder: Path | None = None) -> Case:
         """Run one task. Paths in its scenario are relative to `folder`, the scenario's own unless given."""
-        base = Case(task.scenario, task.engine, control=task.control)
+        base = Case(task.scenario, str(task.target), control=task.control)
         scenario = task.scenario if task.control is None else controlled(task.scenario, task.control)
-        name, written = task.engine, named_at(task.scenario, task.control)
+        target, written = task.target, named_at(task.scenario, task.control)
         try:
             with at_place(written):
-                name = engine_name(task.engine, scenario, folder=folder)
-            gone = self._gone.get(bare_name(name))
+                target = target_of(scenario, task.target, folder=folder)
+            gone = self._gone.get(target.right)
             if gone is not None:
                 kind = ProgramMissing if isinstance(gone, ProgramMissing) else EnvironmentUnavailable
                 return replace(base, error=kind(f"not run: {gone.message}", hint=gone.hint))
             with at_place(written):
-                engine = self.engines.get(name)
+                engine = self.engines.get(target)
             engine.info.contract.refuse(self.changes)
             opened = partial(scenario_processors, blocked_after=self.limits.blocked_after)
             run, told = examine(scenario, engine=engine, seed=self.seed, processors=opened, limits=self.limits)
@@ -123,21 +131,38 @@ class CaseRunner:
                     return replace(base, skipped=f"documented: {place}")
                 return replace(base, run=run)
             if run.anomalies:
-                self.doing(f"{task.engine}: trying fixes")
-            return replace(base, run=explained(run, name, self.engines.get), explanation=told)
+                self.doing(f"{task.target}: trying fixes")
+            return replace(base, run=with_fixes(run, target, self.engines), explanation=told)
         except NotApplicable as error:
-            return replace(base, skipped=f"not on {task.engine}: {error.message}; {error.hint}")
+            return replace(base, skipped=f"not on {task.target}: {error.message}; {error.hint}")
         except EnvironmentUnavailable as error:
-            self.engines.drop(bare_name(name))
-            self._gone[bare_name(name)] = error
+            self.engines.drop(target.right)
+            self._gone[target.right] = error
             return replace(base, error=error)
         except HarnessError as error:
             return replace(base, error=error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - an engine may raise anything; the other cases still count
-            self.engines.drop(name)
-            broken = broken_engine(name, error)
+            self.engines.drop(target)
+            broken = broken_engine(str(target), error)
             broken.__cause__ = error
             return replace(base, error=broken)
         finally:
-            if self.frugal and "+" in name:
-                self.engines.drop(name)
+            if self.frugal and target != target.right:
+                self.engines.drop(target)
+
+
+def with_fixes(run: Run, target: Target, engines: EngineShelf, *, anomaly: str = "") -> Run:
+    """Return a run that failed on this target together with what would have stopped its anomaly.
+
+    On PostgreSQL fewer runs are drawn anew: hundreds for each change would take minutes. An engine whose steps are slow
+    takes as long, so what was not tried within FIX_SECONDS is named as such.
+    """
+    engine = engines.get(target)
+    if not run.anomalies or run.scenario.processors:
+        return run
+    deadline = Deadline(FIX_SECONDS)
+    guarded = [counterfactual.Safeguard(what, engines.get(one)) for what, one in safeguarded(target, engine).items()]
+    runs = counterfactual.RUNS_ON_A_SERVER if provenance(target, engine) else counterfactual.RUNS
+    return counterfactual.with_fixes(
+        run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs, over=lambda: deadline.passed
+    )

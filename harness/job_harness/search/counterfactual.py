@@ -151,7 +151,7 @@ class Counterfactual:
             yield session
 
 
-def explained(
+def with_fixes(
     run: Run,
     *,
     engine: Engine,

@@ -17,6 +17,7 @@ from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.document import ScenarioError
 from job_harness.core.scenario.scenario import FOUND, Scenario
 from job_harness.core.scenario.writer import write_scenario
+from job_harness.core.target import Target
 from job_harness.errors import HarnessError, UsageError
 from job_harness.search.finding import Finding
 from job_harness.search.lockstep import Divergence, compare
@@ -60,7 +61,7 @@ def keep(scenario: Scenario, write: Callable[[str], None]) -> str:
 class Reproduction:
     """What it came to when a finding was replayed on an engine."""
 
-    engine: str
+    engine: Target
     run: Run | None = None
     problem: str = ""
     """Why it was not replayed, or not compared."""
@@ -71,7 +72,7 @@ class Reproduction:
 
 
 def reproduce(
-    scenario: Scenario, anomaly: str, *, engine: str, found_on: str, get: Callable[[str], Engine]
+    scenario: Scenario, anomaly: str, *, engine: Target, found_on: Target, get: Callable[[Target], Engine]
 ) -> Reproduction:
     """Replay on an engine; where the anomaly does not show there, compare the two verb by verb."""
     try:

@@ -1,10 +1,8 @@
-"""Names to things: engines, wrong queues, settings of a run. The only module that knows them all, and lazily.
+"""Opens targets: engines, wrong queues, a user's own queue or system. The only module that knows them all, and lazily.
 
-An engine is named `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point
-group `job_harness.engines` (a callable without arguments that returns an `Engine`). `NAME@VERSION` is a release of
-another project's queue; such an entry point takes `version=`. `NAME+MISTAKE` is that engine with one planted mistake.
-`queue.yaml` is a queue in a file, `system.yaml` a whole system. `NAME --sessions` gives every actor a database session;
-reports call it `NAME-gated`, which names it, too.
+An engine is `memory`, `reference`, `postgres`, `pgboss`, or what another package registers under the entry point group
+`job_harness.engines` (a callable without arguments that returns an `Engine`; with `version=` where it has releases).
+How a target is written and printed is `core.target`'s to know.
 """
 
 from __future__ import annotations
@@ -13,26 +11,25 @@ import hashlib
 import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType, TracebackType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
-from job_harness.core import yaml_files
 from job_harness.core.extensions import ENGINES, loaded, offered, package_of
-from job_harness.core.port import Capabilities, Engine, as_engine, with_sessions, without_anomalies, without_sessions
+from job_harness.core.port import Capabilities, Engine, as_engine, without_anomalies
+from job_harness.core.target import Target
 from job_harness.errors import EnvironmentUnavailable, HarnessError, UsageError, available, did_you_mean
 from job_harness.extras import missing_extra
 
 if TYPE_CHECKING:
     from job_harness.core.run.context import RealProcessors
-    from job_harness.core.run.verdict import Run
     from job_harness.core.scenario.scenario import Scenario
     from job_harness.subjects.applications import TableStore
 from job_harness.core.sim.watchdog import BUSY_SECONDS
-from job_harness.worlds.patience import Deadline
 
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "memory": ("job_harness.engines.memory:MemoryEngine", {}),
@@ -81,9 +78,6 @@ WITHOUT: Final = "ignore this anomaly: it is expected (repeatable)"
 WITHOUT_PLACE: Final = "--without"
 """Where it is said of an anomaly that it is none."""
 MISTAKES = "job_harness.search.wrong_queues.catalogue"
-COUNTERFACTUAL = "job_harness.search.counterfactual"
-FIX_SECONDS: Final = 30.0
-"""Real time in which fixes of one failing run are tried; the replay that is under way when it ends is done."""
 FORMS = "Write module:factory or path/to/file.py:factory."
 TARGETS: Final = "an engine, a queue or system file (.yaml), module:factory or file.py:factory"
 
@@ -126,166 +120,87 @@ def wrong_queue_names() -> Collection[str] | None:
     return None if find_spec(MISTAKES.rpartition(".")[0]) is None else _WrongQueueNames()
 
 
-def named(name: str, *, sessions: bool = False) -> str:
-    """Return the one name of what was asked for: `postgres --sessions`, or `postgres` with `sessions`.
+def check(target: Target) -> None:
+    """Refuse a target that does not exist, without opening it.
 
-    Raises UsageError for an option that is none.
+    Raises UsageError with the nearest name that does, NotApplicable for a wrong variant of a queue in a file.
     """
-    name, _, written = name.strip().partition(" --")
-    options = [f"--{option}" for option in written.split(" --")] if written else []
-    if wrong := [option for option in options if option != "--sessions"]:
+    if "://" in target.place:
         raise UsageError(
-            f"{name} has no option {wrong[0]!r}{did_you_mean(wrong[0], ['--sessions'])}",
-            hint="An engine has one option, --sessions, and it is written after its name.",
+            f"the URL of a {target.place.partition('://')[0]} server is no target: runs never write to a database of "
+            "yours",
+            hint="job-harness init --queue URL writes a queue file from its tables; job-harness audit judges its rows.",
         )
-    return with_sessions(name) if options or (sessions and not _parsed(name).sessions) else name
+    if target.is_file and target.safeguards:
+        raise NotApplicable(
+            f"{target.place} is a queue in a file, and {target.safeguards[0]!r} is a wrong variant of the engines that "
+            "are shipped",
+            hint="Run the scenarios alone: --no-controls.",
+        )
+    if target.is_own:
+        return
+    if target.place not in (known := engine_names()):
+        if Path(target.place).exists():
+            raise UsageError(f"{target} is not a target: expected {TARGETS}")
+        near = did_you_mean(target.place, known)
+        listed = available(known, near=target.place, listed="`job-harness doctor` lists them")
+        raise UsageError(f"no such engine: {target.place!r}{near}", hint=listed)
+    if target.version and target.place in SHIPPED and target.place not in RELEASED:
+        raise UsageError(
+            f"no such engine: {str(target.right)!r}: {target.place} has no versions",
+            hint=f"Engines with versions are {', '.join(sorted(RELEASED))}, as in pgboss@10.4.2.",
+        )
+    if target.wrong_queue and target.wrong_queue not in wrong_queues():
+        known = sorted(wrong_queues())
+        raise UsageError(
+            f"no such wrong queue: {target.wrong_queue!r}{did_you_mean(target.wrong_queue, known)}",
+            hint=available(known, near=target.wrong_queue, listed="docs/wrong_queues.md")
+            if known
+            else "This installation has none.",
+        )
 
 
-class _Parsed(NamedTuple):
-    base: str
-    version: str
-    sessions: bool
+def checked(text: str, *, sessions: bool = False) -> Target:
+    """Parse a target and check that it exists. Raises what `Target.parse` and `check` raise."""
+    target = Target.parse(text, sessions=sessions)
+    check(target)
+    return target
 
 
-def _parsed(engine: str) -> _Parsed:
-    """Take the name of an engine without its mistake apart; a target is its own base."""
-    if is_target(engine):
-        plain = without_sessions(engine)
-        return _Parsed(plain, "", plain != engine)
-    name, _, version = engine.partition("@")
-    plain = without_sessions(name)
-    known = engine_names()
-    return _Parsed(plain, version, True) if name not in known and plain in known else _Parsed(name, version, False)
+def targets(texts: str, *, sessions: bool = False) -> list[Target]:
+    """Parse and check several, separated by commas, each once. Raises what `checked` raises."""
+    return list(dict.fromkeys(checked(text, sessions=sessions) for text in texts.split(",") if text.strip()))
 
 
-def is_target(name: str) -> bool:
-    """Whether this is `module:factory`, `path.py:factory` or a queue file: the user's own engine or application."""
-    return ":" in name or is_yaml_target(name)
-
-
-def is_shipped(name: str) -> bool:
-    """Whether this is an engine of this project, with a mistake or a safeguard or none."""
-    return not is_target(name) and _parsed(bare_name(name)).base in SHIPPED
-
-
-def is_system_file(name: str) -> bool:
-    """Whether this is a system in a file, by what is written there."""
-    plain = without_sessions(name.partition(" --")[0].strip())
-    return plain.endswith(yaml_files.SUFFIXES) and yaml_files.is_system_file(plain)
-
-
-def is_yaml_target(name: str) -> bool:
-    """Whether this is a queue file or a system file, by its ending."""
-    return without_sessions(name.partition(" --")[0].strip()).endswith(yaml_files.SUFFIXES)
-
-
-def engine_name(engine: str, scenario: Scenario, *, folder: Path | None = None) -> str:
-    """Return what a scenario runs on: its own application, or the engine asked for with the wrong queue it names.
+def target_of(scenario: Scenario, asked: Target, *, folder: Path | None = None) -> Target:
+    """Return what a scenario runs on: its own application, or what was asked for with the wrong queue that it names.
 
     A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file, and
     NotApplicable where a wrong queue would take the place of a user's own.
     """
-    if scenario.queue is not None and is_target(engine):
+    if scenario.queue is not None and asked.is_own:
         raise NotApplicable(
             f"{scenario.queue} is a wrong queue of this project, and takes the place of no other",
             hint="Run it on memory or postgres.",
         )
-    if scenario.application is not None and not is_target(engine):
-        return located(scenario.application, folder or Path(scenario.path).parent)
-    return engine if scenario.queue is None else f"{split_name(engine)[0]}+{scenario.queue}"
+    if scenario.application is not None and not asked.is_own:
+        return Target.parse(scenario.application).located(folder or Path(scenario.path).parent)
+    return asked if scenario.queue is None else replace(asked, wrong_queue=scenario.queue)
 
 
-def explained(run: Run, name: str, get: Callable[[str], Engine], *, anomaly: str = "") -> Run:
-    """Return a run that failed on the engine of this name together with what would have stopped its anomaly.
-
-    On PostgreSQL fewer runs are drawn anew: hundreds for each change would keep everybody waiting. So would an engine
-    whose steps are slow: what was not tried within FIX_SECONDS is named as such.
-    """
-    engine = get(name)
-    if not run.anomalies or run.scenario.processors:
-        return run
-    counterfactual, deadline = import_module(COUNTERFACTUAL), Deadline(FIX_SECONDS)
-    guarded = [counterfactual.Safeguard(what, get(other)) for what, other in safeguards(name, engine).items()]
-    runs = counterfactual.RUNS_ON_A_SERVER if _provenance(name, engine) else counterfactual.RUNS
-    told: Run = counterfactual.explained(
-        run,
-        engine=engine,
-        safeguards=guarded,
-        anomaly=anomaly,
-        runs=runs,
-        over=lambda: deadline.passed,
-    )
-    return told
+def safeguarded(target: Target, engine: Engine) -> dict[str, Target]:
+    """Return, by the name of each safeguard that an engine lacks, the target that has it."""
+    if engine.info.safeguards or target.is_own:
+        return {safeguard: target.with_safeguard(safeguard) for safeguard in engine.info.safeguards}
+    if not target.wrong_queue:
+        return {}
+    return {f"the right queue, with {import_module(MISTAKES).safeguard_of(target.wrong_queue)}": target.right}
 
 
-def safeguards(name: str, engine: Engine) -> dict[str, str]:
-    """Return, by the name of each safeguard that an engine lacks, the name of the engine that has it."""
-    if engine.info.safeguards or is_target(name):
-        return {safeguard: f"{name}+{safeguard}" for safeguard in engine.info.safeguards}
-    right, mistake = split_name(name)
-    return {} if mistake is None else {f"the right queue, with {import_module(MISTAKES).safeguard_of(mistake)}": right}
-
-
-def bare_name(name: str) -> str:
-    """Return the name of an engine or application without its mistake or safeguards, on whose server they stand."""
-    return named(name).partition("+")[0]
-
-
-def split_name(name: str) -> tuple[str, str | None]:
-    """Take `engine+mistake` apart; a version stays with its engine, and a target is one name.
-
-    Raises UsageError for names that do not exist, with the nearest that does.
-    """
-    if "://" in name:
-        raise UsageError(
-            f"the URL of a {name.partition('://')[0]} server is no target: runs never write to a database of yours",
-            hint="job-harness init --queue URL writes a queue file from its tables; job-harness audit judges its rows.",
-        )
-    if is_target(name):
-        return named(name), None
-    engine, plus, mistake = named(name).partition("+")
-    if is_yaml_target(engine):
-        raise NotApplicable(
-            f"{engine} is a queue in a file, and {mistake!r} is a wrong variant of the engines that are shipped",
-            hint="Run the scenarios alone: --no-controls.",
-        )
-    base, version, _ = _parsed(engine)
-    at = "@" in engine
-    if base not in (known := engine_names()):
-        if (problem := _not_an_engine(name)) is not None:
-            raise problem
-        near = did_you_mean(base, known)
-        listed = available(known, near=base, listed="`job-harness doctor` lists them")
-        raise UsageError(f"no such engine: {base!r}{near}", hint=listed)
-    if at and (not version or (base in SHIPPED and base not in RELEASED)):
-        raise UsageError(
-            f"no such engine: {engine!r}: {base} has no versions" if version else f"{engine!r} names no version",
-            hint=f"Engines with versions are {', '.join(sorted(RELEASED))}, as in pgboss@10.4.2.",
-        )
-    if plus and mistake not in wrong_queues():
-        known = sorted(wrong_queues())
-        raise UsageError(
-            f"no such wrong queue: {mistake!r}{did_you_mean(mistake, known)}",
-            hint=available(known, near=mistake or "", listed="docs/wrong_queues.md")
-            if known
-            else "This installation has none.",
-        )
-    return engine, mistake or None
-
-
-def _not_an_engine(name: str) -> UsageError | None:
-    """Say that this is a file of another kind; None where it may be a misspelled engine."""
-    return UsageError(f"{name} is not a target: expected {TARGETS}") if Path(name).exists() else None
-
-
-def opened_as(name: str, engine: Engine) -> str:
-    """Return the name that opens an engine again: with its version, but never one that it merely gives itself."""
-    called = engine.info.name
-    return called if not is_target(name) and _base(called) == _base(name) else name
-
-
-def _base(name: str) -> str:
-    return bare_name(name).partition("@")[0]
+def reopening(target: Target, engine: Engine) -> Target:
+    """Return the target that opens an engine again: with the release that it turned out to be."""
+    called = Target.parse(engine.info.name)
+    return called if not target.is_own and called.place == target.place else target
 
 
 def open_engine(name: str) -> Engine:
@@ -294,12 +209,21 @@ def open_engine(name: str) -> Engine:
     Raises UsageError for names that do not exist, NotApplicable where the mistake does not fit the engine,
     EnvironmentUnavailable where the machine lacks what the engine needs.
     """
-    engine, mistake = split_name(name)
-    if mistake is not None:
-        return _mistaken(engine, mistake)
-    base, _, sessions = _parsed(engine)
-    made = partial(open_target, base, store=_store_of(base)) if is_target(name) else _factory(engine)
-    return _named_where_it_breaks(engine, lambda: _with_sessions(as_engine(made())) if sessions else as_engine(made()))
+    return open_target(Target.parse(name))
+
+
+def open_target(target: Target, *, beside: Engine | None = None) -> Engine:
+    """Open a target; the caller closes it. A wrong queue stands on the server of the right one that is `beside` it.
+
+    Raises what `open_engine` raises.
+    """
+    check(target)
+    if target.wrong_queue:
+        return _wrong(target, beside=beside)
+    made = partial(open_own, target, store=_store_of(target)) if target.is_own else _factory(target)
+    return _named_where_it_breaks(
+        target, lambda: _with_sessions(as_engine(made())) if target.sessions else as_engine(made())
+    )
 
 
 def _with_sessions(engine: Engine) -> Engine:
@@ -314,58 +238,21 @@ def _with_sessions(engine: Engine) -> Engine:
     return engine.info.sessions()
 
 
-def open_target(name: str, *, store: TableStore | None = None) -> Engine:
-    """Make what a target names: an engine, a queue or an application; `store` is the one that it asks for, opened.
+def open_own(target: Target, *, store: TableStore | None = None) -> Engine:
+    """Make what the user's own target names: an engine, a queue or an application; `store` is opened already.
 
-    `TARGET+SAFEGUARD` is an application with one of the safeguards switched on that it declares; `TARGET@STORE` is one
-    whose two tables are elsewhere than in memory. Raises UsageError that says what is missing, or
-    what was made instead.
+    Raises UsageError that says what is missing, or what was made instead.
     """
-    if is_yaml_target(name):
-        room = "job_harness.subjects.systems" if is_system_file(name) else "job_harness.engines.queue_file"
-        opened: Engine = import_module(room).open_engine(name)
+    if target.is_file:
+        room = "job_harness.subjects.systems" if target.is_system else "job_harness.engines.queue_file"
+        opened: Engine = import_module(room).open_engine(target.place)
         return opened
     from job_harness.subjects.applications.queue_target import engine_from
 
-    where, asked = store_of(name)
-    factory = load_factory(where)
+    factory = load_factory(target.place)
     if not callable(factory):
-        raise UsageError(f"{where} is of type {type(factory).__name__}, which cannot be called", hint=FORMS)
-    return engine_from(factory, name=where, safeguards=name.split("+")[1:], store=store, asked=asked)
-
-
-def located(name: str, folder: Path) -> str:
-    """Return a target whose file is found from here: in `folder`, or in the nearest folder above that has it.
-
-    Raises UsageError where no folder has it.
-    """
-    where, colon, attribute = name.partition(":")
-    if is_yaml_target(name):
-        plain = without_sessions(name)
-        where, colon, attribute = plain, "", name.removeprefix(plain)
-    if not where.endswith((".py", *yaml_files.SUFFIXES)) or Path(where).is_absolute():
-        return name
-    start = folder.resolve()
-    for above in (start, *start.parents):
-        found = above / where
-        if found.is_file():
-            return f"{_shown(found)}{colon}{attribute}"
-    raise UsageError(
-        f"application: there is no file {where} in {start}, nor in any folder above it",
-        hint="The path is relative to the folder of the scenario, or to one above it.",
-    )
-
-
-def _shown(path: Path) -> str:
-    here = Path.cwd()
-    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
-
-
-def store_of(name: str) -> tuple[str, str]:
-    """Take `TARGET@STORE` apart; the store is empty where none is named."""
-    place, colon, attribute = name.partition("+")[0].partition(":")
-    attribute, _, store = attribute.partition("@")
-    return f"{place}{colon}{attribute}", store
+        raise UsageError(f"{target.place} is of type {type(factory).__name__}, which cannot be called", hint=FORMS)
+    return engine_from(factory, name=target.place, safeguards=list(target.safeguards), store=store, asked=target.store)
 
 
 def load_factory(where: str) -> Any:
@@ -436,15 +323,14 @@ def _broken(what: str, error: BaseException) -> UsageError:
     return UsageError(f"importing {what} failed: {type(error).__name__}: {error}{at}", hint=hint)
 
 
-def _store_of(target: str) -> Any:
+def _store_of(target: Target) -> Any:
     """Open the store that a target names; None where it names none, or only memory."""
-    named = store_of(target)[1]
-    store, at, version = named.partition("@")
-    if not named or named == "memory":
+    store, at, version = target.store.partition("@")
+    if target.store in ("", "memory"):
         return None
     if store not in STORES or (at and not version):
         raise UsageError(
-            f"{target}: no application's tables can be on {named!r}{did_you_mean(store, STORES)}",
+            f"{target}: no application's tables can be on {target.store!r}{did_you_mean(store, STORES)}",
             hint=f"They are in memory, or on {', '.join(STORES)}, with a version as in pgboss@12.38.0.",
         )
     module, _, attribute = STORES[store].partition(":")
@@ -452,42 +338,42 @@ def _store_of(target: str) -> Any:
     return factory(version) if version else factory()
 
 
-def _mistaken(engine: str, mistake: str, *, beside: Engine | None = None) -> Engine:
+def _wrong(target: Target, *, beside: Engine | None) -> Engine:
     try:
-        wrong: Engine = wrong_queues()[mistake].engine(engine, beside=beside)
+        wrong: Engine = wrong_queues()[target.wrong_queue].engine(str(target.right), beside=beside)
     except UsageError as error:
         raise NotApplicable(error.message, hint=error.hint) from error
     return wrong
 
 
-def _named_where_it_breaks(name: str, make: Callable[[], Engine]) -> Engine:
-    """Make an engine of this name. Raises UsageError that names the package where one of another package breaks."""
+def _named_where_it_breaks(target: Target, make: Callable[[], Engine]) -> Engine:
+    """Make an engine. Raises UsageError that names the package where one of another package breaks."""
     try:
         return make()
     except (Exception, SystemExit) as error:
-        point = offered(ENGINES).get(_parsed(name).base)
-        if point is None or _parsed(name).base in SHIPPED or isinstance(error, EnvironmentUnavailable):
+        point = offered(ENGINES).get(target.place)
+        if point is None or target.place in SHIPPED or isinstance(error, EnvironmentUnavailable):
             raise
-        told, hint = (error.message, error.hint) if isinstance(error, HarnessError) else (_said(error), None)
+        what, hint = (error.message, error.hint) if isinstance(error, HarnessError) else (error_text(error), None)
         raise UsageError(
-            f"the engine {name}{package_of(point)} cannot be used: {told}",
+            f"the engine {target.right}{package_of(point)} cannot be used: {what}",
             hint=hint or "Repair or remove that package; other engines are not concerned.",
         ) from error
 
 
-def _said(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
+    """Return the kind of an error and what it says."""
     return f"{type(error).__name__}: {error}"
 
 
-def _factory(engine: str) -> Callable[[], Engine]:
-    base, version, _ = _parsed(engine)
-    wanted = {"version": version} if version else {}
-    if base not in SHIPPED:
-        found = loaded(offered(ENGINES)[base])
+def _factory(target: Target) -> Callable[[], Engine]:
+    wanted = {"version": target.version} if target.version else {}
+    if target.place not in SHIPPED:
+        found = loaded(offered(ENGINES)[target.place])
         return lambda: found(**wanted)
-    where, arguments = SHIPPED[base]
+    where, arguments = SHIPPED[target.place]
     module, _, attribute = where.partition(":")
-    factory = load(base, lambda: getattr(import_module(module), attribute))
+    factory = load(target.place, lambda: getattr(import_module(module), attribute))
     return lambda: factory(**arguments, **wanted)
 
 
@@ -520,57 +406,54 @@ class Engines:
     def __init__(self, *, without: Iterable[str] = ()) -> None:
         """Report no anomaly of these names on any of them."""
         self._without = frozenset(without)
-        self._open: dict[str, Engine] = {}
+        self._open: dict[Target, Engine] = {}
 
-    def get(self, name: str) -> Engine:
-        """Return the engine with this name.
+    def get(self, target: Target) -> Engine:
+        """Return the engine of a target.
 
         Raises what `open_engine` raises.
         """
-        name = named(name)
-        engine = self._open.get(name)
+        engine = self._open.get(target)
         if engine is None:
-            engine = self._open[name] = without_anomalies(self._opened(name), self._without, why=WITHOUT_PLACE)
+            engine = self._open[target] = without_anomalies(self._opened(target), self._without, why=WITHOUT_PLACE)
         return engine
 
-    def _opened(self, name: str) -> Engine:
+    def _opened(self, target: Target) -> Engine:
         """A wrong queue stands on the server of the right one, and an application with a safeguard on that without it.
 
         One server, however many mistakes and safeguards.
         """
-        if is_target(name):
-            bare, plus, safeguard = name.rpartition("+")
-            declared = self.get(bare).info.safeguards if plus else {}
-            return declared[safeguard]() if safeguard in declared else open_engine(name)
-        right, mistake = split_name(name)
-        return open_engine(name) if mistake is None else _mistaken(right, mistake, beside=self.get(right))
+        if target.is_own and target.safeguards:
+            make = self.get(target.weaker).info.safeguards.get(target.safeguards[-1])
+            return open_target(target) if make is None else make()
+        check(target)
+        return open_target(target, beside=self.get(target.right) if target.wrong_queue else None)
 
     def provenances(self) -> list[str]:
         """Say of every open engine that had to be provisioned where it came from, each once."""
-        told = (_provenance(name, engine) for name, engine in self._open.items())
-        return list(dict.fromkeys(text for text in told if text))
+        said = (provenance(target, engine) for target, engine in self._open.items())
+        return list(dict.fromkeys(text for text in said if text))
 
     def releases(self) -> list[str]:
         """Say of every open engine that was asked for without its whole version which release it is."""
         return [
-            f"{name} is {engine.info.name}"
-            for name, engine in self._open.items()
-            if _parsed(bare_name(name)).base in RELEASED and "+" not in name and engine.info.name != name
+            f"{target} is {engine.info.name}"
+            for target, engine in self._open.items()
+            if target.place in RELEASED and not target.wrong_queue and engine.info.name != str(target)
         ]
 
-    def drop(self, name: str) -> None:
-        """Close one engine; the next `get` opens it anew."""
-        name = named(name)
-        for wrong in [other for other in self._open if other.startswith(f"{name}+")]:
-            self.drop(wrong)
-        engine = self._open.pop(name, None)
+    def drop(self, target: Target) -> None:
+        """Close one engine, and those that stand on its server; the next `get` opens it anew."""
+        for other in [other for other in self._open if other != target and other.right == target]:
+            self.drop(other)
+        engine = self._open.pop(target, None)
         if engine is not None:
             _close(engine)
 
     def close(self) -> None:
         """Close all."""
-        for name in reversed(list(self._open)):
-            self.drop(name)
+        for target in reversed(list(self._open)):
+            self.drop(target)
 
     def __enter__(self) -> Engines:
         return self
@@ -579,12 +462,12 @@ class Engines:
         self.close()
 
 
-def _provenance(name: str, engine: Engine) -> str:
+def provenance(target: Target, engine: Engine) -> str:
     """Ask for it at the end of a command, whose report no engine of another package may cost by raising here."""
     try:
         return str(engine.info.provenance())
     except Exception as error:  # noqa: BLE001 - whatever another package's engine raises
-        return f"{name} does not say where its server came from: {_said(error)}"
+        return f"{target} does not say where its server came from: {error_text(error)}"
 
 
 def _close(engine: Engine) -> None:

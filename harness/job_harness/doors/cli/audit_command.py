@@ -40,7 +40,7 @@ from job_harness.review.audit.job_table import instant_of, job_table, known_tabl
 from job_harness.review.audit.judging import STOPPED, STUCK_AFTER, Audit, AuditFinding, Auditor, Suspect
 from job_harness.review.audit.recorded import is_history, recorded_evidence
 from job_harness.review.audit.spans import spans_evidence
-from job_harness.search.cases import CaseRunner, tasks
+from job_harness.search.cases import MEMORY, CaseRunner, tasks
 from job_harness.search.targets import WITHOUT, Engines, wrong_queues
 
 LOG: Final = "log"
@@ -510,7 +510,7 @@ def _settings_of(finding: AuditFinding) -> dict[str, Any]:
 def _holds(scenario: Scenario) -> bool:
     with Engines() as engines:
         runner = CaseRunner(engines)
-        runner.run(tasks([scenario], ["memory"], controls=True))
+        runner.run(tasks([scenario], [MEMORY], controls=True))
     return all(case.exit_code is ExitCode.PASS for case in runner.cases)
 
 

@@ -13,12 +13,13 @@ from typing import Any, Final, TypeVar
 from job_harness.core.interruption import INTERRUPTIONS, exit_code_of
 from job_harness.core.invariants import anomalies_named
 from job_harness.core.port import Engine
+from job_harness.core.target import Target
 from job_harness.doors.cli.output import output_files
 from job_harness.engines.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
 from job_harness.engines.conformance.outcomes import CASES, OutcomeCell, asked, case_named
 from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError, bounded
 from job_harness.search.finding import broken_engine
-from job_harness.search.targets import SESSIONS, WITHOUT, Engines, named, split_name
+from job_harness.search.targets import SESSIONS, WITHOUT, Engines, targets
 
 TARGETS = "engines, or your own module:factory or file.py:factory, separated by commas (default: memory)"
 FORMAT, VERSION = "job-harness-conformance", 1
@@ -48,11 +49,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def execute(arguments: argparse.Namespace) -> int:
     """Run the cases on each engine, and tell."""
-    names = [named(name, sessions=arguments.sessions) for name in arguments.targets.split(",") if name.strip()]
+    names = targets(arguments.targets, sessions=arguments.sessions)
     if not names:
         raise UsageError("no engine is named", hint="Write job-harness conform memory,postgres.")
-    for name in names:
-        split_name(name)
     if arguments.outcomes is not None:
         if unused := [f"--{name}" for name in OF_CASES if getattr(arguments, name)]:
             raise UsageError(
@@ -108,7 +107,7 @@ def _answer(engine: Engine, name: str, ask: Callable[[Engine], _Answer]) -> _Ans
 
 
 def _conformances(
-    names: list[str], levels: list[Level], *, quiet: bool, cases: bool, without: frozenset[str]
+    names: list[Target], levels: list[Level], *, quiet: bool, cases: bool, without: frozenset[str]
 ) -> tuple[list[Conformance], dict[str, HarnessError], BaseException | None]:
     """Run all; return with it why engines were not judged, by name, and what ended it before its time."""
     results: list[Conformance] = []
@@ -119,14 +118,14 @@ def _conformances(
             interruption: BaseException | None = None
             try:
                 conformance = partial(conform, levels=levels, watch=done.append)
-                results.append(_answer(engines.get(name), name, conformance))
+                results.append(_answer(engines.get(name), str(name), conformance))
             except INTERRUPTIONS as stop:
                 interruption = stop
-                results.append(Conformance(name, done))
+                results.append(Conformance(str(name), done))
             except HarnessError as error:
-                unjudged[name] = error
+                unjudged[str(name)] = error
                 told = sys.stdout if isinstance(error, EnvironmentUnavailable) else sys.stderr
-                print(f"{bounded(name)}: not judged: {error}\n", file=told)
+                print(f"{bounded(str(name))}: not judged: {error}\n", file=told)
                 continue
             print("\n".join(detail(results[-1], quiet=quiet, cases=cases)) + "\n")
             if interruption is not None:
@@ -139,7 +138,7 @@ OF_CASES: Final = ("level", "cases", "json", "quiet", "without")
 """Options of which only the cases of the suite take notice."""
 
 
-def _told_outcomes(names: list[str], only: str) -> int:
+def _told_outcomes(names: list[Target], only: str) -> int:
     """Ask each engine, and print a table; of one case, what happened step by step."""
     asking = [case_named(only)] if only else list(CASES.values())
     cells: list[list[OutcomeCell]] = []
@@ -147,10 +146,12 @@ def _told_outcomes(names: list[str], only: str) -> int:
     with Engines() as engines:
         for name in names:
             try:
-                cells.append(_answer(engines.get(name), name, lambda engine: [asked(engine, case) for case in asking]))
+                cells.append(
+                    _answer(engines.get(name), str(name), lambda engine: [asked(engine, case) for case in asking])
+                )
             except HarnessError as error:
                 code = error.exit_code
-                print(f"{bounded(name)}: not asked: {error}\n")
+                print(f"{bounded(str(name))}: not asked: {error}\n")
     for row in cells if only else ():
         print("\n".join([f"{row[0].engine}, {only}: {row[0].word}", *(f"  {line}" for line in row[0].story)]))
     if not only:

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from job_harness.core.interruption import exit_code_of, raised_at_once, stopping_point
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Engine, spoken
+from job_harness.core.port import Engine
 from job_harness.core.run.session import Limits
 from job_harness.core.run.verdict import Verdict
+from job_harness.core.target import Target
 from job_harness.doors.cli.campaign_screen import campaign_data, campaign_lines, gravest_first, level_lines, level_of
 from job_harness.doors.cli.explored_test import explore_test, is_test
 from job_harness.doors.cli.output import show_lines
@@ -41,7 +42,7 @@ from job_harness.search.sampling import DRAWN_LIMITS, Sampler
 from job_harness.search.scope.bounds import bounds
 from job_harness.search.shards import STRETCH, Shard
 from job_harness.search.strategy import Strategy
-from job_harness.search.targets import Engines, is_shipped, is_system_file, is_yaml_target
+from job_harness.search.targets import SHIPPED, Engines
 from job_harness.search.watchdog import StepWatchdog
 from job_harness.search.workload import drawable
 
@@ -288,12 +289,12 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
     settings = changed(own or request.settings, arguments, engine)
     return CampaignPlan(
         OPENER,
-        request.target,
+        str(request.target),
         request.held(settings, engine, named=bool(arguments.settings_from)),
         request.wanted,
         Strategy(arguments.strategy),
         arguments.keep_going,
-        patience=max(arguments.patience, PROCESS_PATIENCE) if is_system_file(request.target) else arguments.patience,
+        patience=max(arguments.patience, PROCESS_PATIENCE) if request.target.is_system else arguments.patience,
         steps=arguments.steps,
         without=request.without,
         shard=Shard.read(arguments.shard),
@@ -333,7 +334,7 @@ def _crew(
         from job_harness.search.ray_cluster import RayCluster
 
         return RayCluster(plan, arguments.on)
-    size = usual_processes(plan.target) if arguments.processes is None else arguments.processes
+    size = usual_processes(Target.parse(plan.target)) if arguments.processes is None else arguments.processes
     if size == 1:
         return None
     from job_harness.search.process_pool import GrowingPool, ProcessPool
@@ -343,13 +344,13 @@ def _crew(
     return ProcessPool(plan, size=size)
 
 
-def usual_processes(target: str) -> int:
+def usual_processes(target: Target) -> int:
     """Return how many processes share the runs unless the user says so.
 
     What is a user's own may share a file or a server with another process of it, and runs would meet there; only of a
     queue file is it known what it reads.
     """
-    alone = is_system_file(target) or not (is_yaml_target(target) or is_shipped(target))
+    alone = target.is_system or not (target.is_file or target.place in SHIPPED)
     return 1 if alone else min(MANY, _processors())
 
 
@@ -421,7 +422,7 @@ def _headline(campaign: Campaign, seconds: float) -> str:
     found = "a run that does not reproduce" if campaign.unsteady is not None else "no anomaly"
     shown = "nothing that can be shown" if campaign.unshown else found
     never = f"; it never came to this: {'; '.join(item.name for item in campaign.missing)}" if campaign.missing else ""
-    return f"{word}: {shown} on {spoken(campaign.engine)} in {_spent(campaign, seconds)}{never}."
+    return f"{word}: {shown} on {Target.parse(campaign.engine).sentence} in {_spent(campaign, seconds)}{never}."
 
 
 def _unshown(campaign: Campaign) -> None:

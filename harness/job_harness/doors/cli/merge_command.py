@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from job_harness import __version__
 from job_harness.core.invariants.catalogue import gravity, kind_of, lost
-from job_harness.core.port import spoken
 from job_harness.core.run.verdict import Verdict
+from job_harness.core.target import Target
 from job_harness.doors.cli.campaign_screen import finding_result, level_lines, level_of, place_of, search_result
 from job_harness.doors.cli.output import (
     OutputFile,
@@ -269,7 +269,8 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
 def _headline(whole: dict[str, Any]) -> str:
     kinds = len(whole["findings"])
     told = f"{kinds or 'no'} {'kinds of anomaly' if kinds > 1 else 'anomaly'}"
-    return f"{whole['verdict']}: {told} on {spoken(whole['engine'])} in {whole['runs']} runs, {whole['steps']} steps."
+    engine = Target.parse(whole["engine"]).sentence
+    return f"{whole['verdict']}: {told} on {engine} in {whole['runs']} runs, {whole['steps']} steps."
 
 
 def _shown(finding: dict[str, Any]) -> Iterator[str]:

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Final
 
 from job_harness.core.scenario.schema import schema_text
-from job_harness.core.yaml_files import SUFFIXES
 from job_harness.doors.cli.explored_test import is_test
 from job_harness.doors.scaffold.examples import SETS, write_examples
 from job_harness.doors.scaffold.first_files import plan_first_files
-from job_harness.doors.scaffold.nightly import file_of, plan_nightly
+from job_harness.doors.scaffold.nightly import plan_nightly
 from job_harness.doors.scaffold.plan import ChangePlan, Language, Platform, ToolName, find_project
 from job_harness.doors.scaffold.tools import plan_python_tool, plan_typescript_tool
 from job_harness.errors import ExitCode, UsageError, clipped
 from job_harness.extras import install
-from job_harness.search.targets import split_name
+from job_harness.search.targets import checked
 
 _SHORT: Final = {"ts": "typescript", "py": "python"}
 
@@ -105,9 +104,8 @@ def _refuse_target(target: str) -> None:
         raise UsageError(
             f"{option}: a test cannot be searched in parts", hint="Call pytest --job-explore=45m from a workflow."
         )
-    split_name(target)
-    file = file_of(target)
-    if Path(file).suffix in (".py", *SUFFIXES) and not Path(file).is_file():
+    file = checked(target).file
+    if file and not Path(file).is_file():
         raise UsageError(f"{option}: there is no file {file}", hint="The path is relative to the current folder.")
 
 

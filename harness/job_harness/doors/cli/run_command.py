@@ -19,13 +19,14 @@ from job_harness.core.scenario.document import ScenarioError
 from job_harness.core.scenario.reader import parse_changes, read_scenario
 from job_harness.core.scenario.replay_token import decode, target_of
 from job_harness.core.scenario.scenario import Scenario
+from job_harness.core.target import Target
 from job_harness.core.yaml_files import SUFFIXES
 from job_harness.doors.cli.output import OutputFile, output_files, progress, show_as_it_is, show_lines
 from job_harness.errors import ExitCode, UsageError, did_you_mean
 from job_harness.report.case import Case, exit_code_of, without_excused
 from job_harness.report.summary import case_screen, summary
 from job_harness.search.cases import CaseRunner, Task, tasks
-from job_harness.search.targets import SESSIONS, WITHOUT, Engines, named, split_name, wrong_queue_names
+from job_harness.search.targets import SESSIONS, WITHOUT, Engines, targets, wrong_queue_names
 
 # which files ----------------------------------------------------------------------------------------------------------
 
@@ -236,13 +237,11 @@ def _run(
     return code
 
 
-def _engines(names: str, *, sessions: bool) -> list[str]:
-    engines = [named(name, sessions=sessions) for name in names.split(",") if name.strip()]
+def _engines(names: str, *, sessions: bool) -> list[Target]:
+    engines = targets(names, sessions=sessions)
     if not engines:
         raise UsageError("--engine names no engine", hint="Write --engine memory,postgres.")
-    for name in engines:
-        split_name(name)
-    return list(dict.fromkeys(engines))
+    return engines
 
 
 def _scenarios(

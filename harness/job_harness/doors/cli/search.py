@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,11 +24,13 @@ from job_harness.core.model.duration import SECOND, parse_duration
 from job_harness.core.model.job import JobId
 from job_harness.core.model.lifecycle import PENDING, PROCESSING
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Engine, spoken, without_sessions
+from job_harness.core.port import Engine
 from job_harness.core.printable import as_it_is
 from job_harness.core.run.play import uncovered_capabilities
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import DEFAULTS, Scenario, without_maintenance
+from job_harness.core.target import Target
+from job_harness.core.yaml_files import is_system_file
 from job_harness.doors.cli.campaign_screen import Told, finding_results, search_result
 from job_harness.doors.cli.output import OutputFile, output_files, show_as_it_is, show_lines
 from job_harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_you_mean
@@ -43,20 +45,10 @@ from job_harness.report.screen import (
     setting_text,
     wrap,
 )
+from job_harness.search.cases import with_fixes
 from job_harness.search.finding import Finding
 from job_harness.search.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
-from job_harness.search.targets import (
-    SESSIONS,
-    WITHOUT,
-    Engines,
-    explained,
-    is_system_file,
-    is_target,
-    is_yaml_target,
-    named,
-    opened_as,
-    split_name,
-)
+from job_harness.search.targets import SESSIONS, WITHOUT, Engines, check, reopening, targets
 from job_harness.search.watchdog import PATIENCE
 from job_harness.worlds.private import private_folder
 
@@ -157,14 +149,14 @@ def _seconds(text: str) -> float:
 class SearchRequest:
     """What was asked of a search, checked before anything is started."""
 
-    target: str
+    target: Target
     """With `--sessions`, where that was asked for."""
     settings: Settings
     """Of the repository that was named, else the defaults."""
     wanted: frozenset[str]
     without: frozenset[str]
     """Anomalies that are not reported."""
-    others: tuple[str, ...]
+    others: tuple[Target, ...]
     """Engines on which what is found is replayed."""
     output: OutputFile | None
     report: OutputFile | None
@@ -192,10 +184,7 @@ class SearchRequest:
         changes_of(arguments)
         wanted, without = _anomalies(arguments)
         target = _target(arguments, file_sessions=file_sessions)
-        others = tuple(named(name) for name in arguments.replay.split(",") if name.strip())
-        for name in others:
-            split_name(name)
-        read = [re.split(r":|-gated$", target)[0]] if is_target(target) else []
+        read = [target.file] if target.file else []
         if checkpoint == "checkpoint" and arguments.resume not in (None, arguments.checkpoint):
             read.append(arguments.resume)
         options = ("save", "json", "html", "trace", "junit", *filter(None, [checkpoint]))
@@ -205,7 +194,7 @@ class SearchRequest:
             settings=settings,
             wanted=wanted,
             without=without,
-            others=others,
+            others=tuple(targets(arguments.replay)),
             output=outputs.get("save"),
             report=outputs.get("json"),
             html=outputs.get("html"),
@@ -257,8 +246,9 @@ class SearchRequest:
 
     def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
         """Return who shows what is found on this engine."""
-        name = opened_as(self.target, engine)
-        return FindingPresenter(name, engines, self.others, self.output, halted, self.verbose, self.queue)
+        return FindingPresenter(
+            reopening(self.target, engine), engines, self.others, self.output, halted, self.verbose, self.queue
+        )
 
 
 def _refuse_no_time(arguments: argparse.Namespace) -> None:
@@ -283,35 +273,32 @@ def _anomalies(arguments: argparse.Namespace) -> tuple[frozenset[str], frozenset
     return wanted, without
 
 
-def _target(arguments: argparse.Namespace, *, file_sessions: bool) -> str:
+def _target(arguments: argparse.Namespace, *, file_sessions: bool) -> Target:
     """Return the one engine or file that is searched, with sessions where it has them."""
     asked: bool | None = arguments.sessions
-    sessions = _has_sessions(arguments.target, file_sessions) if asked is None else asked
-    target = named(arguments.target, sessions=sessions)
-    if "," in target and not is_target(target):
-        count = target.count(",") + 1
+    target = Target.parse(arguments.target)
+    if "," in target.place and not target.is_own:
+        count = arguments.target.count(",") + 1
         raise UsageError(
-            f"{arguments.command} takes one engine, and {count} are named: {target}",
+            f"{arguments.command} takes one engine, and {count} are named: {arguments.target}",
             hint="Run the command once for each engine.",
         )
-    split_name(target)
+    unasked = file_sessions and target.is_file and not target.is_system  # A system's processes have their own anyway.
+    target = replace(target, sessions=target.sessions or (unasked if asked is None else asked))
+    check(target)
     return target
 
 
 def _own_promises(target: str) -> frozenset[str]:
     """Name the anomalies that a system file declares itself, under `promises`."""
-    if not is_system_file(target) or not Path(target).is_file():
+    place = Target.parse(target).place
+    if not is_system_file(place):
         return frozenset()
     from job_harness.subjects.systems.document import read_system_file
 
-    file = read_system_file(target)
+    file = read_system_file(place)
     repeated = {kind.name for kind in at_most_once("").anomalies} if file.at_most_once else set()
     return frozenset(repeated.union(each.name for each in file.no_row))
-
-
-def _has_sessions(target: str, file_sessions: bool) -> bool:
-    """Whether a target gives its actors sessions unasked; the processes of a system have their own anyway."""
-    return file_sessions and is_yaml_target(target) and not is_system_file(target)
 
 
 def usual_settings(engine: Engine) -> tuple[Settings, str]:
@@ -500,11 +487,11 @@ def print_judges(engine: Engine) -> None:
 class FindingPresenter:
     """Shows what was found on one target; an interruption ends what is still run for that, and loses nothing."""
 
-    name: str
-    """Opens the engine on which it was found."""
+    target: Target
+    """On what it was found."""
     engines: Engines
-    others: tuple[str, ...] = ()
-    """Engines on which it is replayed too, each as it is named."""
+    others: tuple[Target, ...] = ()
+    """Engines on which it is replayed too."""
     output: OutputFile | None = None
     """Where the first finding goes."""
     halted: str = ""
@@ -518,19 +505,19 @@ class FindingPresenter:
 
     def tell(self, finding: Finding, *, spent: str, first: bool = True) -> Told:
         """Show a finding, write its scenario, and replay it."""
-        engine, mistake = split_name(self.name)
-        scenario = scenario_of(finding, queue=mistake, application=self.name if is_target(self.name) else None)
+        target, mistake = self.target, self.target.wrong_queue
+        scenario = scenario_of(finding, queue=mistake or None, application=str(target) if target.is_own else None)
         place = self._place(finding, first=first)
         problem = keep(scenario, lambda text: _made(place).write(text))
         written = "" if problem or place.is_standard else _relative(place.path)
-        command = replay_command(written, engine="" if scenario.application else engine) if written else ""
+        command = replay_command(written, engine=None if scenario.application else target.right) if written else ""
         run, unasked = self._explained(finding)
         source = self.source(finding)
         statement = _statement(source)
-        default, usual = usual_settings(self.engines.get(self.name))
+        default, usual = usual_settings(self.engines.get(self.target))
         lines = first_screen(
             run,
-            title=f"{finding.anomaly} on {without_sessions(self.name)}",
+            title=f"{finding.anomaly} on {target.plain}",
             replay=command,
             written=f"{written} (on the wrong queue {mistake})" if written and mistake else written,
             lead=finding.anomaly,
@@ -545,13 +532,12 @@ class FindingPresenter:
         statement += self._intended(finding)
         show_lines([*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
         self._how(finding, spent)
-        names = dict.fromkeys((self.name, *self.others))
-        replays = {name: self._replay(scenario, name, finding) for name in names}
+        replays = {str(one): self._replay(scenario, one, finding) for one in dict.fromkeys((target, *self.others))}
         return Told(written, problem, replays, command, screen_text([*lines, *statement]), run, source)
 
     def _intended(self, finding: Finding) -> list[Line]:
         """Say where the user's own file tells that an anomaly is meant to be so."""
-        contract = self.engines.get(self.name).info.contract
+        contract = self.engines.get(self.target).info.contract
         if not contract.file or kind_of(finding.anomaly).guarantee is Guarantee.OWN:
             return []
         entry = f'{finding.anomaly}: "why"'
@@ -579,7 +565,7 @@ class FindingPresenter:
                 by = f"{event.actor} at {event.data['at']}" if event.data["at"] else event.actor
                 sql = filter(None, map(str.strip, event.data["sql"].splitlines()))
                 return (f"{event.data['after']}, sent by {by}", *sql)
-        info = self.engines.get(self.name).info
+        info = self.engines.get(self.target).info
         written = info.written
         sweep = "claim" if info.capabilities.takes_back_in_claim else "expire"
         if anomaly.name in NOT_TAKEN_BACK and info.processes is None and written(sweep):
@@ -606,7 +592,7 @@ class FindingPresenter:
         try:
             with progress_bar(measured=False) as advance:
                 advance("trying fixes", 0.0)
-                return explained(finding.run, self.name, self.engines.get, anomaly=finding.anomaly), ""
+                return with_fixes(finding.run, self.target, self.engines, anomaly=finding.anomaly), ""
         except INTERRUPTIONS as stop:
             self._halt(stop)
             return finding.run, self.halted
@@ -620,7 +606,7 @@ class FindingPresenter:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
         if self.output is None or (self.output.is_standard and not first):
             queue = f"-{self.queue}" if self.queue else ""
-            target = self.name.removesuffix(".yaml")
+            target = str(self.target).removesuffix(".yaml")
             name = re.sub(r"[^\w.+-]+", "-", f"{finding.anomaly}-{target}{queue}").strip("-")[:LONGEST]
             return OutputFile(FOUND_FOLDER / f"{name}.yaml")
         if first:
@@ -628,17 +614,17 @@ class FindingPresenter:
         path = self.output.path
         return OutputFile(path.with_name(f"{path.stem}-{finding.anomaly}{path.suffix}"))
 
-    def _replay(self, scenario: Scenario, name: str, finding: Finding) -> str:
+    def _replay(self, scenario: Scenario, engine: Target, finding: Finding) -> str:
         """Replay on an engine, and say in a line or a few what that came to; the answer says it too."""
         if not self.halted:
             try:
                 return _shown(
-                    reproduce(scenario, finding.anomaly, engine=name, found_on=self.name, get=self.engines.get),
+                    reproduce(scenario, finding.anomaly, engine=engine, found_on=self.target, get=self.engines.get),
                     finding.anomaly,
                 )
             except INTERRUPTIONS as stop:
                 self._halt(stop)
-        return _not_replayed(name, self.halted)
+        return _not_replayed(engine, self.halted)
 
 
 NOT_TAKEN_BACK: Final = frozenset({"job_stuck", "overdue_claim_left"})
@@ -691,7 +677,7 @@ def _shown(done: Reproduction, anomaly: str) -> str:
     if run is None:
         return _not_replayed(done.engine, done.problem)
     same = f"shows {anomaly} again" if anomaly in run.found else _without(run, anomaly)
-    lines = [f"Replayed on {spoken(done.engine)}: {run.verdict}, {same}."]
+    lines = [f"Replayed on {done.engine.sentence}: {run.verdict}, {same}."]
     if done.divergence is not None:
         lines += str(done.divergence).splitlines()[:4]
     elif done.compared:
@@ -705,8 +691,8 @@ def _without(run: Run, anomaly: str) -> str:
     return f"does not show {anomaly}" + (f" but {others}" if others else "")
 
 
-def _not_replayed(name: str, why: str) -> str:
-    print(clip(f"Not replayed on {spoken(name)}: {why}.", WIDTH))
+def _not_replayed(engine: Target, why: str) -> str:
+    print(clip(f"Not replayed on {engine.sentence}: {why}.", WIDTH))
     return f"not replayed: {why}"
 
 

@@ -15,6 +15,7 @@ from job_harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
     from job_harness.core.scenario.scenario import Control, Scenario
+    from job_harness.core.target import Target
     from job_harness.doors.pytest.fixtures import Shared
 
 PREFIX_BYTES = 65_536
@@ -67,28 +68,27 @@ class ScenarioFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """Return an item for each engine, each followed by its controls."""
         from job_harness.core.scenario.reader import read_scenario
-        from job_harness.search.cases import control_place
-        from job_harness.search.targets import split_name, wrong_queues
+        from job_harness.search.cases import OWN_TARGET, control_place
+        from job_harness.search.targets import checked, wrong_queues
 
         try:
-            for engine in self.engines:
-                split_name(engine)
+            engines = [checked(engine) for engine in self.engines]
             scenario = replace(read_scenario(self.path, queues=wrong_queues()), path=self.nodeid)
         except HarnessError as error:
             raise self.CollectError(str(error)) from None
-        engines = self.engines if scenario.application is None else ("application",)
+        engines = engines if scenario.application is None else [OWN_TARGET]
         for engine in engines:
             yield self._item(scenario, engine, None)
             for control in scenario.controls:
                 if (place := control_place(control, engine, engines)) is not None:
                     yield self._item(scenario, place, control)
 
-    def _item(self, scenario: Scenario, engine: str, control: Control | None) -> pytest.Item:
+    def _item(self, scenario: Scenario, engine: Target, control: Control | None) -> pytest.Item:
         about = engine if control is None else f"{engine}: {control.name} finds {control.finds}"
         item: ScenarioItem = ScenarioItem.from_parent(self, name=f"scenario[{about}]")
         item.scenario, item.engine, item.control = scenario, engine, control
         item.elsewhere = control is not None and (control.engine is not None or "@" in (control.application or ""))
-        if item.elsewhere or "@" in (scenario.application or "") or engine.partition("+")[0] == "postgres":
+        if item.elsewhere or "@" in (scenario.application or "") or engine.place == "postgres":
             item.add_marker(pytest.mark.postgres)
         return item
 
@@ -97,7 +97,7 @@ class ScenarioItem(pytest.Item):
     """A scenario, or one of its controls, on one engine."""
 
     scenario: Scenario
-    engine: str
+    engine: Target
     control: Control | None
     elsewhere: bool
     """Whether it is a control on an engine or a store that need not be on every machine."""

@@ -26,6 +26,7 @@ from job_harness.core.sim.choices import (
     Replay,
     Tape,
 )
+from job_harness.core.target import Target
 from job_harness.doors.pytest.failure_section import EXPLORED, GATELESS, UNJUDGED, draw, file_name, target_of, token_of
 from job_harness.doors.pytest.fixtures import JobPostgres
 from job_harness.engines.reference.application import (
@@ -409,7 +410,7 @@ class ExploredTest:
         written = write_found(sought)
         if written.problem:
             return f"No scenario: {one_line(written.problem)}"
-        engine = "" if written.engine == "memory" else written.engine  # which `run` takes unasked
+        engine = None if written.engine == "memory" else Target.parse(written.engine)  # which `run` takes unasked
         return f"As a scenario: {replay_command(str(file), engine=engine)}"
 
     def _shown(self, seen: PlayedTest, anomaly: str) -> str:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from job_harness.core.model.settings import Settings
 from job_harness.core.printable import printable
 from job_harness.core.sim.watchdog import WATCHDOG
+from job_harness.core.target import Target
 from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean
-from job_harness.search.targets import Engines, split_name
+from job_harness.search.targets import Engines, check, checked
 
 if TYPE_CHECKING:
     import pytest
@@ -100,11 +101,12 @@ class Shared:
             os.environ[DSN_VARIABLE] = self._cluster.url()
         return self._cluster
 
-    def get(self, name: str) -> Engine:
-        """Return an engine by name. Raises UsageError, NotApplicable, EnvironmentUnavailable."""
-        if split_name(name)[0] == "postgres":
+    def get(self, target: Target) -> Engine:
+        """Return the engine of a target. Raises UsageError, NotApplicable, EnvironmentUnavailable."""
+        check(target)
+        if target.place == "postgres":
             self.cluster()
-        return self._engines.get(name)
+        return self._engines.get(target)
 
     def workplace(self, name: str) -> MakeWorkplace:
         """Return what a `JobHarness` stands on: pg-boss's own work() loop, or the reference queue in memory.
@@ -121,9 +123,9 @@ class Shared:
             self._processes[name] = work_process(name, dsn=self._dsn)
         return workplace_of(self._processes[name])
 
-    def drop(self, name: str) -> None:
+    def drop(self, target: Target) -> None:
         """Close an engine that broke or is needed only once."""
-        self._engines.drop(name)
+        self._engines.drop(target)
 
     def close(self) -> None:
         """Give everything back. Never raises."""
@@ -152,7 +154,7 @@ def workplaces(names: Iterable[str]) -> tuple[str, ...]:
     """
     names = tuple(names)
     for name in names:
-        split_name(name)
+        checked(name)
     return tuple(dict.fromkeys(name if works_by_itself(name) else "memory" for name in names))
 
 

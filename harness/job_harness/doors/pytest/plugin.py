@@ -167,11 +167,11 @@ def _check_options(config: pytest.Config) -> None:
     if (engines := _engines(config)) == ("memory",):
         return
     from job_harness.errors import UsageError
-    from job_harness.search.targets import split_name
+    from job_harness.search.targets import checked
 
     try:
         for engine in engines:
-            split_name(engine)
+            checked(engine)
     except UsageError as error:
         raise pytest.UsageError(f"--job-engine: {error}") from None
 
@@ -608,6 +608,7 @@ def async_job_harness(request: pytest.FixtureRequest, job_harness: JobHarness) -
 def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[QueueUnderTest]:
     """An empty queue on each engine of `--job-engine`; its store's clock is `job_clock`."""
     from job_harness.core.model.settings import Settings
+    from job_harness.core.target import Target
     from job_harness.doors.pytest.failure_section import errors_without_traceback
     from job_harness.doors.pytest.fixtures import open_queue
     from job_harness.errors import EnvironmentUnavailable
@@ -615,7 +616,7 @@ def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[Q
     request.node.stash.setdefault(_USED, set()).add("job_queue")
     shared = _shared(request.config)
     try:
-        engine = shared.get(request.param)
+        engine = shared.get(Target.parse(request.param))
         with errors_without_traceback():
             queue = open_queue(
                 engine,

@@ -7,8 +7,7 @@ import shlex
 from pathlib import Path
 from typing import Final
 
-from job_harness.core.port import without_sessions
-from job_harness.core.yaml_files import SUFFIXES
+from job_harness.core.target import Target
 from job_harness.doors.scaffold.first_files import install_step, node_steps, project_steps
 from job_harness.doors.scaffold.plan import ChangePlan, Language, Platform, Project
 from job_harness.errors import UsageError
@@ -118,7 +117,7 @@ def plan_nightly(project: Project, *, target: str, platform: Platform) -> Change
     plan, language = ChangePlan(project.root), project.language
     named = shlex.quote(_from_root(target, project.root))
     explore = f"job-harness explore {named} --runs {RUNS} --time {MINUTES}m --keep-going --quiet"
-    on_postgres = Path(file_of(target)).suffix in SUFFIXES  # a queue file or a system file
+    on_postgres = Target.parse(target).is_file  # a queue file or a system file
     install = install_step(language or Language.PYTHON, extra="embedded" if on_postgres else "")
     own = node_steps(project.root) if language is Language.TYPESCRIPT else project_steps(project) if language else ""
     if platform is Platform.GITLAB:
@@ -137,14 +136,9 @@ def plan_nightly(project: Project, *, target: str, platform: Platform) -> Change
     return plan
 
 
-def file_of(target: str) -> str:
-    """Return the file that a target names, if it names one: without what is taken from it, and without sessions."""
-    return without_sessions(target.partition(" --")[0].strip()).partition(":")[0]
-
-
 def _from_root(target: str, root: Path) -> str:
     """Return a target as the workflow names it, which runs at the root. Raises UsageError where it is not below it."""
-    file = file_of(target)
+    file = Target.parse(target).file
     if not Path(file).is_file():
         return target
     place = Path(os.path.relpath(Path(file).resolve(), root)).as_posix()

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, with_sessions
+from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest
+from job_harness.core.target import Target
 from job_harness.engines.queue_file.document import QueueFile, read_queue_file
 from job_harness.engines.queue_file.facts import sweeps_by_lease
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource
@@ -54,7 +55,7 @@ class QueueFileEngine:
         self._pool: SessionPool | None = None
         columns = self.file.columns
         self.info = EngineInfo(
-            with_sessions(path) if sessions else path,
+            str(Target(path, sessions=sessions)),
             self._capabilities(columns),
             contract=self.file.contract(columns),
             settings=self.file.settings,

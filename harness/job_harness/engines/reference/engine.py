@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Contract, EngineClocks, EngineInfo, with_sessions, without_sessions
+from job_harness.core.port import Contract, EngineClocks, EngineInfo
 from job_harness.core.run.stock import StockApplication
+from job_harness.core.target import Target
 from job_harness.engines.reference.queue import MemoryReferenceQueue, ReferenceQueue, Settlement
 from job_harness.errors import UsageError, did_you_mean
 from job_harness.worlds.patience import PATIENCE
@@ -47,7 +48,8 @@ class ReferenceEngine:
         take `patience_seconds` of real time unless it waits for a lock. Raises UsageError for an unknown name, and
         for a DSN, statements or a settlement where there is no use for them.
         """
-        name, sessions = without_sessions(name), sessions or name != without_sessions(name)
+        target = Target.parse(name)
+        name, sessions = target.plain, sessions or target.sessions
         _refuse_useless(name, dsn=dsn, statements=statements, settlement=settlement, sessions=sessions)
         self.stepped = stepped
         self.patience_seconds = patience_seconds
@@ -59,7 +61,7 @@ class ReferenceEngine:
         self._dsn = dsn
         self._session: ReferenceDatabase | None = None
         self._lender: ReferenceEngine | None = None
-        self.info = self._described(called or (with_sessions(name) if sessions else name))
+        self.info = self._described(called or str(replace(target, sessions=sessions)))
 
     def _described(self, name: str) -> EngineInfo:
         """Return what searches and reports may know of it, under this name."""
