@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import errno
+import functools
 import json
+import operator
 import shlex
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +107,9 @@ def halves(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         (lambda text: text[: len(text) // 2], "perhaps cut short"),
         (lambda text: "[" * 99_999, "this is not a complete JSON document"),
         (lambda text: "[]", "this is not the result of a search"),
+        (lambda text: text.replace('"seconds": ', '"seconds": NaN, "seconds": '), "JSON has no NaN"),
         (lambda text: json.dumps({**json.loads(text), "shard": {}}), "this is not the result of a search"),
+        (lambda text: text.replace('"of": 2', '"of": 1000000000000'), "at $.shard.of, '1000000000000 is greater"),
         (lambda text: json.dumps({**json.loads(text), "shard": None}), "this is not the result of a search"),
         (lambda text: text.replace('"program": "', '"program": "9.'), "it was written by job-harness"),
         (lambda text: text.replace('"seed": 0', '"seed": 1', 1), "its seed is 1"),
@@ -123,6 +129,70 @@ def test_a_part_of_another_campaign_is_refused_by_name(
     files[1].write_text(change(halves[1]))
     assert main(["merge", *map(str, files)]) == 2
     assert told in capsys.readouterr().err
+
+
+HOSTILE: list[Any] = [None, [], {}, "", "\x1b[31m\u202e/../../x", -1, 10**12, 1.0, True, 10**400, ["a"], {"a": 1}]
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Return the way to each part of a document; of a list, to its first item alone."""
+    yield at
+    for key in value if isinstance(value, dict) else range(min(len(value), 1)) if isinstance(value, list) else ():
+        yield from places(value[key], (*at, key))
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Return what a search wrote that found something."""
+    return explored(tmp_path_factory.mktemp("found") / "1.json", runs=100)
+
+
+def test_a_damaged_part_is_told_from_a_bug_and_steers_no_terminal(
+    found: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    part = tmp_path / "1.json"
+    codes = set()
+    for number, (*way, key) in enumerate([way for way in places(found) if way][::5]):
+        document = copy.deepcopy(found)
+        at = functools.reduce(operator.getitem, way, document)
+        at[key] = HOSTILE[number % len(HOSTILE)]
+        part.write_text(json.dumps(document))
+        drawn = () if number % 6 else ("--html", "1.html", "--trace", "1.trace")
+        codes.add(main(["merge", "1.json", "--issues", "issues", "--junit", "1.xml", *drawn]))
+        told = "".join(capsys.readouterr())
+        assert "bug in job-harness" not in told, (way, key, at[key], told)
+        assert told.replace("\n", "").isprintable()
+    assert codes == {1, 2}
+    ElementTree.parse(tmp_path / "1.xml")
+
+
+@pytest.mark.parametrize("name", ["../outside", "/{}/outside", "a/../../outside", "\x1b[31m\u202e"])
+def test_no_name_in_a_part_leads_out_of_the_folder_or_reaches_a_file_raw(
+    name: str, found: dict[str, Any], tmp_path: Path
+) -> None:
+    name = name.format(tmp_path)
+    [finding] = found["findings"]
+    hostile = {**finding, "anomaly": name, "run": {**finding["run"], "told": ["```", "\x1b]0;owned\x07"]}}
+    part, into = tmp_path / "1.json", tmp_path / "issues"
+    part.write_text(json.dumps({**found, "findings": [hostile]}))
+    assert main(["merge", str(part), "--issues", str(into), "--junit", str(tmp_path / "1.xml")]) == 1
+    (written,) = into.iterdir()
+    assert {path.name for path in tmp_path.iterdir()} == {"1.json", "1.xml", "issues"}
+    told = written.read_text()
+    assert told.replace("\n", "").isprintable()
+    assert told.splitlines().count("```") == 2, "what a part says ends no block"
+    assert ElementTree.parse(tmp_path / "1.xml").find(".//failure") is not None
+
+
+def test_a_part_that_contradicts_itself_cannot_be_drawn(
+    found: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    [finding] = found["findings"]
+    hostile = {**finding, "run": {**finding["run"], "deviations": []}}
+    (tmp_path / "1.json").write_text(json.dumps({**found, "findings": [hostile]}))
+    assert main(["merge", str(tmp_path / "1.json"), "--html", str(tmp_path / "1.html")]) == 2
+    assert "--html: what a part says of a run contradicts itself" in capsys.readouterr().err
 
 
 def test_what_is_no_pass_without_an_anomaly_says_why(

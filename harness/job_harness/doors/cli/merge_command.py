@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +14,7 @@ from typing import Any, Final
 
 from job_harness import __version__
 from job_harness.core.invariants.catalogue import gravity, kind_of, lost
+from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.target import Target
 from job_harness.doors.cli.campaign_screen import finding_result, level_lines, level_of, place_of, search_result
@@ -27,7 +30,7 @@ from job_harness.errors import UsageError, clipped
 from job_harness.report.ci import CiResult, github_annotations, junit_xml
 from job_harness.report.json_report import schema
 from job_harness.report.picture import picture
-from job_harness.report.screen import Line, moment, wrap
+from job_harness.report.screen import Line, moment, one_line, wrap
 from job_harness.report.trace import trace
 from job_harness.search.coverage import SITUATIONS, Coverage, overlooked
 from job_harness.search.shards import Shard
@@ -81,7 +84,13 @@ def execute(arguments: argparse.Namespace) -> int:
         "junit": lambda: junit_xml(_ci_results(whole)),
     }
     for option, output in outputs.items():
-        output.write(writers[option]())
+        try:
+            text = writers[option]()
+        except (ValueError, LookupError, TypeError, RecursionError) as error:
+            raise UsageError(
+                f"--{option}: what a part says of a run contradicts itself, and cannot be written: {error}", hint=HINT
+            ) from error
+        output.write(text)
     if issues is not None:
         _write_issues(whole, issues)
     if arguments.annotations:
@@ -94,34 +103,47 @@ def execute(arguments: argparse.Namespace) -> int:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}", hint=HINT) from None
     except (ValueError, RecursionError) as error:
         raise UsageError(
             f"{path}: this is not a complete JSON document, perhaps cut short: {error}", hint=HINT
         ) from None
-    if not isinstance(document, dict) or not _is_exploration(document):
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise UsageError(f"{path}: this is not the result of a search", hint=HINT)
-    if document["shard"]["program"] != __version__:
+    shard = document.get("shard")
+    program = shard.get("program", __version__) if isinstance(shard, dict) else __version__
+    if program != __version__:
         raise UsageError(
-            f"{path}: it was written by job-harness {clipped(document['shard']['program'])}, and this is {__version__}",
+            f"{path}: it was written by job-harness {clipped(program)}, and this is {__version__}",
             hint="Do all parts with one version, and merge them with it: in another version, a run of the same "
             "number is different.",
         )
+    _refuse_damaged(document, path)
     return document
 
 
-def _is_exploration(document: dict[str, Any]) -> bool:
-    """Whether a document has all that a search writes."""
-    wanted = schema()["$defs"]["exploration"]
-    shard = document.get("shard")
-    return (
-        document.get("format") == FORMAT
-        and document.keys() >= {*wanted["required"]}
-        and isinstance(shard, dict)
-        and shard.keys() >= {*wanted["properties"]["shard"]["required"]}
-    )
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"JSON has no {name}")
+
+
+def _is_integer(value: Any) -> bool:
+    """Whether it is one that can be added up and shown as a share: 1.0 is none, and neither is one of 400 digits."""
+    return type(value) is int and value.bit_length() <= 256
+
+
+def _refuse_damaged(document: dict[str, Any], path: Path) -> None:
+    """Raise UsageError where a part is not what `explore` writes: it may come from anywhere, as a CI artifact does."""
+    from jsonschema import Draft202012Validator, validators  # Slow to import, and only needed here.
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: _is_integer(value))
+    judge = validators.extend(Draft202012Validator, type_checker=types)
+    problem = next(judge({"$ref": "#/$defs/exploration", "$defs": schema()["$defs"]}).iter_errors(document), None)
+    if problem is not None:
+        raise UsageError(
+            f"{path}: this is not the result of a search: at {problem.json_path}, {clipped(problem.message)}", hint=HINT
+        )
 
 
 def _refuse_strangers(parts: Sequence[dict[str, Any]], names: Sequence[str]) -> list[int]:
@@ -309,8 +331,9 @@ def _label(finding: dict[str, Any]) -> str:
 
 def _story(finding: dict[str, Any]) -> list[str]:
     """Return what happened, and what it took."""
-    rows = (f"{row['time']:<16} {row['actor']:<16} {row['text']}" for row in finding["run"]["rows"])
-    return [*rows, *finding["run"]["told"]]
+    rows = ([one_line(row[key]) for key in ("time", "actor", "text")] for row in finding["run"]["rows"])
+    told = map(one_line, finding["run"]["told"])
+    return [*(f"{time:<16} {actor:<16} {text}" for time, actor, text in rows), *told]
 
 
 def _ci_results(whole: dict[str, Any]) -> list[CiResult]:
@@ -330,27 +353,29 @@ def _write_issues(whole: dict[str, Any], folder: Path) -> None:
     """Write what an issue says of each anomaly: its title in the first line, then what broke, and how to see it."""
     make_folder(folder, "--issues")
     for finding in whole["findings"]:
+        anomaly = finding["anomaly"]
         told = [
-            issue_title(finding["anomaly"], whole["engine"]),
+            issue_title(anomaly, whole["engine"]),
             "",
-            f"{finding['sentence']} {_label(finding)}: {finding['guarantee_lost']}.",
+            one_line(f"{finding['sentence']} {_label(finding)}: {finding['guarantee_lost']}."),
             "",
             "```text",
-            *_story(finding),
+            *(f" {line}" if line.startswith("```") else line for line in _story(finding)),
             "```",
             "",
             f"Seen in run {finding['found_after_runs']} of {whole['runs']}; seed {whole['seed']}. The same run again:",
             "",
             "```sh",
-            f"{whole['command']} \\",
-            f"  --seed {whole['seed']} --runs {finding['found_after_runs']} --looking-for {finding['anomaly']}",
+            f"{one_line(whole['command'])} \\",
+            f"  --seed {whole['seed']} --runs {finding['found_after_runs']} --looking-for {shlex.quote(anomaly)}",
             "```",
             "",
         ]
-        path = OutputFile.checked(str(folder / f"{finding['anomaly']}.md"), "--issues")
-        path.write("\n".join(told))
+        name = re.sub(r"[^\w-]", "_", anomaly)  # A part may name anything, also a way out of the folder.
+        path = OutputFile.checked(str(folder / f"{name}.md"), "--issues")
+        path.write(printable("\n".join(told)))
 
 
 def issue_title(anomaly: str, engine: str) -> str:
     """Return the title of the issue about an anomaly: the same one every night."""
-    return f"job-harness: {anomaly} on {engine}"
+    return one_line(f"job-harness: {anomaly} on {engine}")
