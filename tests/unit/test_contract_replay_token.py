@@ -62,6 +62,7 @@ def read_or_refused(word: str) -> ReplayToken | None:
         ("", "'' is not a replay token"),
         ("w1 claim #3", "is not a replay token"),
         ("jh2_abcdefgh", "has version 2; this program reads version 1"),
+        (f"jh{'9' * 5000}_aa", "...' is not a replay token"),
         ("jh1_ABC018", "damaged or cut off: it has characters other than a-z and 2-7"),
     ],
 )

@@ -92,7 +92,7 @@ def decode(text: str) -> ReplayToken:
     """
     word = text.strip().lower()
     found = _SHAPE.fullmatch(word)
-    version = re.match(r"jh(\d+)_", word)
+    version = re.match(r"jh(\d{1,9})_", word)
     if version is not None and int(version[1]) != VERSION:
         raise UsageError(
             f"this replay token has version {version[1]}; this program reads version {VERSION}",
