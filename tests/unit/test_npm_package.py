@@ -136,6 +136,23 @@ def packed(folder: Path, script: str) -> Any:
     return json.loads(in_node(PACKED % json.dumps(str(folder / "lib")) + script))
 
 
+@pytest.mark.parametrize("check", ["async () => {}", "function* () {}", "async function* () {}"])
+def test_a_check_whose_body_no_call_runs_is_refused_by_always(check: str, tmp_path: Path) -> None:
+    script = f"""
+    const later = {check};
+    const session = new (packed("./harness.cjs").Session)();
+    const told = [];
+    const harness = new (packed("./harness.cjs").Harness)();
+    try {{ harness.always(later); }} catch (error) {{ told.push(error.message); }}
+    session.checks.push(() => later());
+    session.check();
+    told.push(...session.mistakes.map((each) => each.message));
+    process.stdout.write(JSON.stringify(told), () => process.exit());
+    """
+    words = "the check returns a promise or a generator, and nothing waits for that"
+    assert [told.partition(": ")[2].partition(", so")[0] for told in packed(tmp_path, script)] == [words, words]
+
+
 def test_time_is_virtual_wherever_it_is_waited_for_and_other_fake_timers_are_refused_one_by_one(tmp_path: Path) -> None:
     script = """
     const { VirtualTime } = packed("./time.cjs");

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -144,13 +144,24 @@ def test_what_is_no_function_of_the_harness_is_refused_by_always_at_once(check: 
         jobs.always(check)
 
 
-async def never_judged(harness: JobHarness) -> None:
+async def never_awaited(harness: JobHarness) -> None:
     raise AssertionError
 
 
-def test_a_check_that_nobody_would_await_is_refused_by_always() -> None:
+def never_iterated(harness: JobHarness) -> Iterator[None]:
+    yield
+    raise AssertionError
+
+
+async def never_iterated_or_awaited(harness: JobHarness) -> AsyncIterator[None]:
+    yield
+    raise AssertionError
+
+
+@pytest.mark.parametrize("never_judged", [never_awaited, never_iterated, never_iterated_or_awaited])
+def test_a_check_whose_body_no_call_runs_is_refused_by_always(never_judged: Any) -> None:
     with JobHarness() as jobs:
-        with pytest.raises(UsageError, match="never_judged is a coroutine function, and nothing awaits it"):
+        with pytest.raises(UsageError, match=f"{never_judged.__name__} is a coroutine function or a gen"):
             jobs.always(never_judged)
         jobs.always(lambda harness: never_judged(harness))
         jobs.register("charge", charge_plainly)

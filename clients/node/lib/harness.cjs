@@ -63,10 +63,10 @@ class Session {
       let words = "";
       try {
         const found = check();
-        if (typeof found?.then === "function") {
-          found.then(undefined, () => {}); // What it rejects with is not the mistake.
+        if (typeof (found?.then ?? found?.next) === "function") {
+          found.then?.(undefined, () => {}); // What it rejects with is not the mistake.
           this.checks = this.checks.filter((each) => each !== check);
-          this.mistakes.push(new TypeError(returnsPromise(check)));
+          this.mistakes.push(new TypeError(neverRun(check)));
         }
         if (found === false) words = "it returned false";
       } catch (error) {
@@ -409,7 +409,7 @@ class Harness {
   /** Judge by a function of the test's own whenever something has happened: false or a throw is an anomaly. */
   always(check) {
     if (typeof check !== "function") throw new TypeError(`always() takes a function, not ${kind(check)}`);
-    if (check.constructor.name === "AsyncFunction") throw new TypeError(returnsPromise(check));
+    if (check.constructor.name !== "Function") throw new TypeError(neverRun(check));
     this.#session.checks.push(check);
   }
 
@@ -498,10 +498,10 @@ function refuseUnnamed(verb, name) {
   if (typeof name !== "string") throw new TypeError(`${verb}(): the name is ${kind(name)}; give it as text`);
 }
 
-function returnsPromise({ name }) {
+function neverRun({ name }) {
   return (
-    `always(${name}): the check returns a promise, and nothing waits for that, so it could not fail\n` +
-    "  Write it without async: it looks at jobs, effects and what the test keeps."
+    `always(${name}): the check returns a promise or a generator, and nothing waits for that, so it could not fail\n` +
+    "  Write it without async and without *: it looks at jobs, effects and what the test keeps."
   );
 }
 

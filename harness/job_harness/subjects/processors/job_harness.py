@@ -14,7 +14,7 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, Self
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.clocks import LATENESS
@@ -635,8 +635,8 @@ class JobHarness(Assertions):
         It fails by returning False, by an AssertionError or by `pytest.fail()`. It may look at handles and effects,
         but must not let anything happen. Raises UsageError if it does not take one argument.
         """
-        if inspect.iscoroutinefunction(check):
-            raise _never_awaited(check)
+        if any(kind(check) for kind in _RUNS_LATER):
+            raise _never_run(check)
         if not (callable(check) and can_take_one(check)):
             raise UsageError(
                 "always() takes a function of one argument, the harness",
@@ -691,9 +691,10 @@ class JobHarness(Assertions):
             if isinstance(error, AssertionError) or _fails_a_test(error):
                 return str(error).partition("\n")[0] or "an assertion without words"
             raise
-        if inspect.iscoroutine(answer):
-            answer.close()
-            raise _never_awaited(check)
+        if inspect.iscoroutine(answer) or inspect.isgenerator(answer) or inspect.isasyncgen(answer):
+            if not inspect.isasyncgen(answer):
+                answer.close()
+            raise _never_run(check)
         return "it returned False" if answer is False else ""
 
     def reopen(self, choices: Choices, faults: FaultPlan, *, forked: bool = True, remembers: bool = False) -> None:
@@ -985,10 +986,14 @@ def _check_raised(check: Callable[..., object], error: Exception) -> Hung:
     )
 
 
-def _never_awaited(check: Callable[..., object]) -> UsageError:
+_RUNS_LATER: Final = (inspect.iscoroutinefunction, inspect.isgeneratorfunction, inspect.isasyncgenfunction)
+
+
+def _never_run(check: Callable[..., object]) -> UsageError:
     return UsageError(
-        f"always(): {_named(check)} is a coroutine function, and nothing awaits it, so it could never fail",
-        hint="Write it with def: it looks at handles and effects, and has nothing to wait for.",
+        f"always(): {_named(check)} is a coroutine function or a generator function, whose body a call does not run, "
+        "so it could never fail",
+        hint="Write it with def and without yield: it looks at handles and effects, and has nothing to wait for.",
     )
 
 
