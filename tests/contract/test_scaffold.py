@@ -113,6 +113,29 @@ def test_nothing_that_exists_is_overwritten(repository: Path, capsys: pytest.Cap
     assert "kept     tests/test_jobs.py (it is there already)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("linked", "command"),
+    [
+        (".github", ["init", "--lang", "python"]),
+        (".github", ["init", "--lang", "python", "--dry-run"]),
+        (".github", ["init", "--nightly", "memory"]),
+        ("tests", ["init", "--lang", "python"]),
+        ("processors", ["new", "my-tool", "--lang", "python"]),
+        (".agents", ["init", "--agent"]),
+        ("queue.yaml", ["init", "--queue", "schema.sql"]),
+    ],
+)
+def test_a_link_that_leads_out_of_the_repository_is_not_followed(
+    linked: str, command: list[str], repository: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    (repository / "schema.sql").write_text("CREATE TABLE jobs (id serial PRIMARY KEY, status text, payload jsonb)")
+    outside = tmp_path_factory.mktemp("outside")
+    (repository / linked).symlink_to(outside / "new" if linked == "queue.yaml" else outside)
+    assert main(command) == 2
+    assert list(outside.iterdir()) == []
+    assert {path.name for path in repository.iterdir()} == {".git", "schema.sql", linked}
+
+
 def test_a_full_disk_leaves_what_was_there_and_nothing_in_part(
     repository: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +151,7 @@ def test_a_full_disk_leaves_what_was_there_and_nothing_in_part(
     assert main(["init", "--lang", "python"]) == 4
     assert "test_jobs.py: cannot be written: No space left on device\n  Make room" in capsys.readouterr().err
     with pytest.raises(EnvironmentUnavailable, match="No space left"):
-        write_whole(workers, "what is new")
+        write_whole(workers, "what is new", below=repository)
     assert workers.read_text() == GUIDE_WORKERS
     assert [path for path in repository.rglob("*") if path.is_file()] == [workers]
 

@@ -13,7 +13,7 @@ from job_harness.doors.cli.explored_test import is_test
 from job_harness.doors.scaffold.examples import SETS, write_examples
 from job_harness.doors.scaffold.first_files import plan_first_files
 from job_harness.doors.scaffold.nightly import plan_nightly
-from job_harness.doors.scaffold.plan import ChangePlan, Language, Platform, ToolName, find_project
+from job_harness.doors.scaffold.plan import ChangePlan, Language, Platform, ToolName, find_project, write_whole
 from job_harness.doors.scaffold.tools import plan_python_tool, plan_typescript_tool
 from job_harness.errors import ExitCode, UsageError, clipped
 from job_harness.extras import install
@@ -128,8 +128,7 @@ def _teach(arguments: argparse.Namespace) -> int:
             f"{path} already exists, and nothing is overwritten",
             hint="Move it away first, or print the new text with --dry-run.",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text, below=folder)
     print(f"wrote {path}: steps from finding the queue to the scenario that stays")
     return int(ExitCode.PASS)
 
@@ -156,7 +155,7 @@ def _draft_queue(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(text, end="")
         return int(ExitCode.PASS)
-    path.write_text(text, encoding="utf-8")
+    write_whole(path, text, below=folder)
     print(f"wrote {path}. {MORE_DRAWN}")
     if live:
         print(f"It reads {CONNECTION}, so that no password stands in the file.")

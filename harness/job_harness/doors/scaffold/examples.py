@@ -88,7 +88,7 @@ def write_examples(folder: Path) -> list[str]:
         if (folder / name).exists():
             raise UsageError(f"{folder / name} is there already", hint="Nothing is overwritten: name a new folder.")
     for name, text in files.items():
-        write_whole(folder / name, text)
+        write_whole(folder / name, text, below=folder)
     return list(files)
 
 

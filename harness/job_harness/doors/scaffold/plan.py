@@ -195,6 +195,7 @@ class ChangePlan:
 
     def add(self, path: Path, text: str) -> None:
         """Plan a new file; one that is there is kept."""
+        refuse_outside(path, self.root)
         if path.exists() or path.is_symlink():
             self.kept.append(path)
         else:
@@ -202,6 +203,7 @@ class ChangePlan:
 
     def edit(self, path: Path, after: str) -> None:
         """Plan an edit of a file that is there."""
+        refuse_outside(path, self.root)
         before = self.edits[path][0] if path in self.edits else path.read_text(encoding="utf-8")
         if after != before:
             self.edits[path] = (before, after)
@@ -247,7 +249,7 @@ class ChangePlan:
             if path.read_text(encoding="utf-8") != before:
                 raise UsageError(f"{path}: was changed in the meantime", hint="Run the command again.")
         for path, text in (*self.new.items(), *((path, after) for path, (_, after) in self.edits.items())):
-            write_whole(path, text)
+            write_whole(path, text, below=self.root)
 
     def _name(self, path: Path) -> str:
         try:
@@ -261,11 +263,22 @@ def _diff(before: str, after: str, old: str, new: str) -> Iterator[str]:
     yield from lines
 
 
-def write_whole(path: Path, text: str) -> None:
+def refuse_outside(path: Path, root: Path) -> None:
+    """Raise UsageError where a link on the way leads out of the root: who names a folder gives no other one away."""
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise UsageError(
+            f"{path}: a link leads from here to {path.resolve()}, and nothing is written outside {root}",
+            hint="Replace the link by a folder or a file, or write it by hand.",
+        )
+
+
+def write_whole(path: Path, text: str, *, below: Path) -> None:
     """Write a file whole or not at all: a disk that is full leaves what was there, and no part of what is new.
 
-    Raises EnvironmentUnavailable where the disk is full, and UsageError where it cannot be written otherwise.
+    Raises EnvironmentUnavailable where the disk is full, and UsageError where it cannot be written otherwise, also
+    where it is not below that folder.
     """
+    refuse_outside(path, below)
     whole = path.resolve()
     part = whole.with_name(f"{whole.name}.part")
     try:
