@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from job_harness.errors import EnvironmentUnavailable
 from job_harness.review.audit import database
 from job_harness.review.audit.job_table import job_table
 from job_harness.review.audit.judging import Auditor
+from job_harness.worlds.patience import Deadline
 from job_harness.worlds.postgres import Cluster, provision
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -60,11 +63,20 @@ WHERE state = 'running' AND (token = %(token)s OR (%(token)s::uuid IS NULL AND l
 """
 
 
+def reader_of(url: str) -> str:
+    """Return where a role connects that may read anything, and nothing else."""
+    made = "IF to_regrole('job_reader') IS NULL THEN CREATE ROLE job_reader LOGIN; END IF"
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(f"DO $$ BEGIN {made}; END $$; GRANT pg_read_all_data TO job_reader".encode())
+    return psycopg.conninfo.make_conninfo(url, user="job_reader")
+
+
 class Mail:
     """A database with a table of jobs, its log, and sessions that are told apart by their names."""
 
     def __init__(self, url: str, folder: Path) -> None:
         self.url = url
+        self.reader = reader_of(url)
         self.database = conninfo_to_dict(url)["dbname"]
         self.described = str(folder / "mail.yaml")
         Path(self.described).write_text(TABLE)
@@ -87,7 +99,7 @@ class Mail:
     def audit(self, *arguments: str) -> tuple[int, dict[str, int], str]:
         """Return the exit code, how many jobs showed each anomaly, and the whole document as text."""
         into = Path(self.described).with_name("out.json")
-        code = main(["audit", *arguments, "--database", self.url, "--json", str(into)])
+        code = main(["audit", *arguments, "--database", self.reader, "--json", str(into)])
         text = into.read_text()
         findings = [finding for source in json.loads(text)["sources"] for finding in source["findings"]]
         return code, {finding["anomaly"]: finding["jobs"] for finding in findings}, text
@@ -137,7 +149,7 @@ def test_the_log_shows_a_zombie_a_double_claim_and_a_stuck_job(mail: Mail, capsy
     shown = capsys.readouterr().out
     assert "w1 changed the job with token 1 that was taken" in shown
     assert "Note: 4 writers are told apart by application_name" in shown
-    assert main(["audit", "log", "--database", mail.url, "--job", "2"]) == 1
+    assert main(["audit", "log", "--database", mail.reader, "--job", "2"]) == 1
     assert "takes back -> PENDING" in capsys.readouterr().out
 
 
@@ -198,7 +210,7 @@ def test_following_a_log_misses_nothing_that_commits_late(mail: Mail) -> None:
     for finish in (False, True):
         if finish:
             late.commit()
-        with database.snapshot(mail.url) as session:
+        with database.snapshot(mail.reader) as session:
             seen += [getattr(event, "job", None) for event in tail.events(session)]
     late.close()
     assert seen.count("1") >= 2
@@ -228,7 +240,7 @@ def test_following_a_log_judges_what_a_second_writer_makes_visible(
     mail.run(
         "api", "INSERT INTO job_harness_audit (job, after) VALUES ('', jsonb_build_object('problem', 'no column'))"
     )
-    follow = ["audit", "log", "--follow", "--database", mail.url]
+    follow = ["audit", "log", "--follow", "--database", mail.reader]
     assert main([*follow, "--metrics", str(metrics)]) == 130
     told = capsys.readouterr().out
     assert told.count("stale_complete  job 1") == told.count("not judged: 1 change is not in the log") == 1
@@ -247,7 +259,7 @@ def test_the_log_is_removed_without_a_trace(mail: Mail) -> None:
     left = mail.run("api", "SELECT relname FROM pg_class WHERE relname LIKE 'job_harness%%'")
     left += mail.run("api", "SELECT proname FROM pg_proc WHERE proname LIKE 'job_harness%%'")
     assert left == []
-    assert main(["audit", "log", "--database", mail.url]) == 2
+    assert main(["audit", "log", "--database", mail.reader]) == 2
 
 
 def test_installing_again_keeps_the_log_and_drops_what_is_old(mail: Mail) -> None:
@@ -333,7 +345,7 @@ def test_a_description_that_does_not_fit_is_told(
         mail.claim("w1", job=job)
         mail.run("w1", COMPLETE, job=job, token=None, result=result)
     Path(mail.described).write_text(change(TABLE))
-    assert main(["audit", mail.described, "--database", mail.url]) == code
+    assert main(["audit", mail.described, "--database", mail.reader]) == code
     assert told in capsys.readouterr().err
 
 
@@ -375,7 +387,7 @@ def test_a_status_that_is_null_or_unknown_says_what_to_do(mail: Mail, capsys: py
         assert "Note: not judged: jobs whose status is NULL, such as the job 1" in capsys.readouterr().out
     mail.run("api", "UPDATE mail_jobs SET state = 'odd'")
     for source, again in ((mail.described, False), ("log", True)):
-        assert main(["audit", source, "--database", mail.url]) == 2
+        assert main(["audit", source, "--database", mail.reader]) == 2
         assert ("run `job-harness audit --install`" in capsys.readouterr().err) is again
 
 
@@ -407,7 +419,7 @@ def test_tables_of_another_release_name_the_description_that_may_fit(
         ("pgboss", "column job.state does not exist"),
     ):
         mail.run("api", f"CREATE SCHEMA {schema}; CREATE TABLE {schema}.job (id uuid)")
-        assert main(["audit", "pgboss", "--database", mail.url]) == 2
+        assert main(["audit", "pgboss", "--database", mail.reader]) == 2
         error = capsys.readouterr().err
         assert f"no such table or column: {told}\n  For another release try pgboss10. For another schema copy " in error
     [copied] = re.findall(r"copy (\S+/pgboss\.yaml), and", error)
@@ -420,6 +432,82 @@ def test_a_role_without_rights_is_told(mail: Mail, capsys: pytest.CaptureFixture
     url = psycopg.conninfo.make_conninfo(mail.url, user="nobody_here")
     assert main(["audit", mail.described, "--database", url]) == 4
     assert "the role may not read: permission denied for table mail_jobs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("power", ["SUPERUSER", "IN ROLE pg_execute_server_program", "IN ROLE pg_read_server_files"])
+def test_a_role_that_may_run_programs_is_refused_before_a_view_is_read(
+    power: str, mail: Mail, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mighty = f"mighty_{mail.database}"
+    started = tmp_path / "started"
+    mail.send()
+    mail.run("api", f"CREATE ROLE {mighty} LOGIN {power}")
+    mail.run(
+        "api",
+        f"""
+        CREATE FUNCTION hostile(state text) RETURNS text LANGUAGE plpgsql AS
+            $$ BEGIN COPY (SELECT 1) TO PROGRAM 'cat > {started}'; RETURN state; END $$;
+        ALTER TABLE mail_jobs RENAME TO real_jobs;
+        CREATE VIEW mail_jobs AS SELECT id, hostile(state) AS state FROM real_jobs;
+        GRANT SELECT ON mail_jobs TO {mighty}
+        """,
+    )
+    Path(mail.described).write_text(
+        "format: 1\njobs: mail\ntable: mail_jobs\ncolumns: {id: job.id, status: job.state}\nstatus: {queued: PENDING}\n"
+    )
+    url = psycopg.conninfo.make_conninfo(mail.url, user=mighty)
+    assert main(["audit", mail.described, "--database", url]) == 4
+    assert f"the role {mighty} may run programs and open files on the server" in capsys.readouterr().err
+    assert main(["audit", mail.described, "--database", mail.reader]) == 4
+    assert "permission denied to COPY to or from an external program" in capsys.readouterr().err
+    assert not started.exists()
+
+
+def test_rows_that_a_policy_hides_are_no_pass(mail: Mail, capsys: pytest.CaptureFixture[str]) -> None:
+    mail.send()
+    mail.run("api", "ALTER TABLE mail_jobs ENABLE ROW LEVEL SECURITY")
+    assert main(["audit", mail.described, "--database", mail.reader]) == 4
+    assert "would be affected by row-level security policy" in capsys.readouterr().err
+
+
+ENDLESS = """
+ALTER TABLE mail_jobs RENAME TO real_jobs;
+CREATE VIEW mail_jobs AS SELECT *, pg_sleep(3600)::text AS slept FROM real_jobs
+"""
+
+
+def test_a_query_without_an_end_is_ended(
+    mail: Mail, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mail.send()
+    mail.run("api", ENDLESS)
+    monkeypatch.setattr(database, "STATEMENT_SECONDS", 1)
+    assert main(["audit", mail.described, "--database", mail.reader]) == 4
+    assert f"{mail.described}: a query did not end within 1 s" in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_a_query_ends_with_an_audit_that_is_killed(mail: Mail) -> None:
+    mail.send()
+    mail.run("api", ENDLESS)
+    asked = (
+        "SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'job-harness audit' AND state = 'active'"
+    )
+
+    def until(count: int) -> bool:
+        deadline = Deadline(20)
+        while (found := mail.run("api", asked)) != [(count,)] and not deadline.passed:
+            deadline.pause()
+        return found == [(count,)]
+
+    command = [sys.executable, "-m", "job_harness.doors.cli", "audit", mail.described, "--database", mail.reader]
+    audit = subprocess.Popen(command)
+    try:
+        assert until(1), "it asks, and waits"
+    finally:
+        audit.kill()
+        audit.wait()
+    assert until(0), "nobody waits for it any more"
 
 
 # other queues' own tables, made of what each documents ---------------------------------------------------------------
@@ -614,7 +702,7 @@ def test_healthy_data_with_crashes_cancels_and_retries_shows_nothing(engine: str
 @pytest.mark.long
 def test_a_source_is_read_in_one_moment(mail: Mail) -> None:
     mail.send()
-    with database.snapshot(mail.url) as session:
+    with database.snapshot(mail.reader) as session:
         evidence = database.rows_evidence(session, job_table(mail.described))
         auditor = Auditor(evidence)
         auditor.take(evidence.read(None))

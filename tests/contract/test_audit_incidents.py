@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from tests.contract.opened_engines import fresh, opened_engines
-from tests.contract.test_audit_databases import Mail, url_of
+from tests.contract.test_audit_databases import Mail, reader_of, url_of
 
 from job_harness.core.model.duration import HOUR, SECOND
 from job_harness.core.model.settings import Settings
@@ -89,7 +89,7 @@ def test_a_zombie_completion_on_pg_boss_10(tmp_path: Path) -> None:
     with logged("pgboss@10.4.2", "pgboss10", tmp_path) as made:
         first, _ = twice_at_work(made)
         assert made.by("w1").complete(first, None).done
-        assert incident("log", tmp_path, "--database", made.other.url) == {"stale_complete": 1}
+        assert incident("log", tmp_path, "--database", made.other.reader) == {"stale_complete": 1}
 
 
 def test_a_job_that_procrastinate_started_twice(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_job_that_procrastinate_started_twice(tmp_path: Path) -> None:
         assert made.by("w1").complete(first, None).done
         started = made.other.run("api", "SELECT count(*) FROM procrastinate_events WHERE type = 'started'")
         assert started == [(2,)], "procrastinate's own events have both starts"
-        assert incident("log", tmp_path, "--database", made.other.url) == {"stale_complete": 1}
+        assert incident("log", tmp_path, "--database", made.other.reader) == {"stale_complete": 1}
 
 
 def test_a_task_that_is_running_for_ever_in_django_tasks_db(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_a_task_that_is_running_for_ever_in_django_tasks_db(tmp_path: Path) -> N
         queue.complete(first, None)
         clocks.advance(3 * HOUR)
         queue.enqueue(JobRequest("c", "mail"))
-        assert incident("django-tasks-db", tmp_path, "--database", url_of(queue)) == {"job_stuck": 1}
+        assert incident("django-tasks-db", tmp_path, "--database", reader_of(url_of(queue))) == {"job_stuck": 1}
 
 
 def test_an_orphan_of_an_application_with_two_tables(tmp_path: Path) -> None:
@@ -119,7 +119,7 @@ def test_an_orphan_of_an_application_with_two_tables(tmp_path: Path) -> None:
         engine = get("scenarios/applications/guide.py:Guide@pgboss@10.4.2")
         assert "orphan_row" in play(scenario, engine=engine).found
         url = engine._store._engine.session().database.url
-        options = ("--database", url, "--stuck-after", "1s")
+        options = ("--database", reader_of(url), "--stuck-after", "1s")
         assert incident("tool_job", tmp_path, *options) == {"orphan_row": 1}
 
 
@@ -131,7 +131,7 @@ def test_a_late_result_on_graphile_worker(tmp_path: Path) -> None:
         made.by("cron").expire()
         assert len(made.by("w2").claim("w2", 1).value) == 1
         made.by("w1").complete(first, None)
-        assert incident("log", tmp_path, "--database", made.other.url) == {"stale_complete": 1}
+        assert incident("log", tmp_path, "--database", made.other.reader) == {"stale_complete": 1}
 
 
 STUCK = {
@@ -154,7 +154,7 @@ def test_a_job_whose_worker_died_is_stuck_in_the_engine_s_own_tables(engine: str
         made.clocks.advance(6 * HOUR)
         made.by("api").enqueue(JobRequest("c", "mail"))
         for source in sources:
-            assert incident(source, tmp_path, "--database", made.other.url) == {"job_stuck": 1}, source
+            assert incident(source, tmp_path, "--database", made.other.reader) == {"job_stuck": 1}, source
 
 
 # a duplicate in spans -------------------------------------------------------------------------------------------------

@@ -99,7 +99,9 @@ _SILENT: Final[Mapping[str, str]] = {
 def snapshot(dsn: str) -> Iterator[Snapshot]:
     """Open a session that cannot change anything and sees one moment.
 
-    Raises EnvironmentUnavailable where the database does not answer, refuses, or goes away.
+    What a view or a description holds is carried out by the server: a role that may run programs there is refused, and
+    one from which a policy hides rows is told so. A query ends with this process, from PostgreSQL 14 on even if it is
+    killed. Raises EnvironmentUnavailable where the database does not answer, refuses, or goes away.
     """
     with (
         _explained(),
@@ -110,11 +112,29 @@ def snapshot(dsn: str) -> Iterator[Snapshot]:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.transaction(force_rollback=True):
+            if connection.execute(_POWERS).fetchone() is not None:
+                raise EnvironmentUnavailable(
+                    f"--database: the role {connection.info.user} may run programs and open files on the server, and "
+                    "what is audited may hold a view that does",
+                    hint="Audit as a role that only reads: CREATE ROLE reader LOGIN PASSWORD '...'; "
+                    "GRANT pg_read_all_data TO reader;",
+                )
+            connection.execute("SET LOCAL row_security = off")
+            connection.execute(_END_WITH_US)
             connection.execute(f"SET LOCAL statement_timeout = '{STATEMENT_SECONDS}s'")
             connection.execute("SET LOCAL lock_timeout = '2s'")
             yield Snapshot(connection)
 
 
+_POWERS: Final = """
+SELECT FROM pg_catalog.pg_roles WHERE pg_catalog.pg_has_role(session_user, oid, 'MEMBER') AND (
+    rolsuper OR rolname IN ('pg_execute_server_program', 'pg_read_server_files', 'pg_write_server_files')
+) LIMIT 1
+"""
+_END_WITH_US: Final = """
+SELECT pg_catalog.set_config(name, '2s', true) FROM pg_catalog.pg_settings
+WHERE name = 'client_connection_check_interval'
+"""
 _UNFIT: Final = (
     psycopg.errors.SyntaxError,
     psycopg.errors.DataError,
@@ -138,7 +158,8 @@ def _explained(table: DescribedTable | None = None) -> Iterator[None]:
         ) from None
     except psycopg.errors.InsufficientPrivilege as error:
         raise EnvironmentUnavailable(
-            f"the role may not read: {_words(error)}", hint="Give it SELECT on the tables of jobs."
+            f"the role may not read: {_words(error)}",
+            hint="Give it SELECT on the tables of jobs, and BYPASSRLS where they have row security.",
         ) from None
     except _UNFIT as error:
         raise UsageError(
@@ -146,6 +167,12 @@ def _explained(table: DescribedTable | None = None) -> Iterator[None]:
         ) from None
     except psycopg.errors.RaiseException as error:
         raise UsageError(error.diag.message_primary or _words(error), hint=error.diag.message_hint or "") from None
+    except psycopg.errors.QueryCanceled:
+        raise EnvironmentUnavailable(
+            f"{'--database' if table is None else table.path or table.name}: a query did not end within "
+            f"{STATEMENT_SECONDS} s",
+            hint="Look at the view or the expression that it reads, or ask for less with --since.",
+        ) from None
     except psycopg.Error as error:
         if (error.sqlstate or "08").startswith(_UNREACHABLE):
             raise EnvironmentUnavailable(
