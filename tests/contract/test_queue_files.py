@@ -128,6 +128,18 @@ WRONG = {
     "a schema by a clock that is the machine's": Wrong(
         "until timestamptz", "until timestamptz DEFAULT CURRENT_TIMESTAMP(3)", 3, "CURRENT_TIMESTAMP"
     ),
+    "a verb that runs a program": Wrong(
+        COMPLETE, "complete: COPY (SELECT 1) TO PROGRAM 'true'", 12, "to COPY to or from an external program"
+    ),
+    "a SELECT that reads a file": Wrong(
+        JOBS, f"{JOBS} WHERE pg_read_file('/etc/passwd') <> ''", 15, "permission denied for function pg_read_file"
+    ),
+    "a schema that takes another role": Wrong(
+        "  CREATE TABLE o", "  RESET ROLE; COPY jobs TO PROGRAM 'true';\n  CREATE TABLE o", 4, "external program"
+    ),
+    "a schema with an extension for superusers": Wrong(
+        "  CREATE TABLE o", "  CREATE EXTENSION file_fdw;\n  CREATE TABLE o", 4, "denied to create extension"
+    ),
     "SQL that does not parse": Wrong("WHERE status = 'PENDING' L", "WERE status = 'PENDING' L", 10, "syntax error"),
     "a column that is not there": Wrong("until = now()", "untli = now()", 9, 'column "untli"'),
     "a column that means nothing": Wrong("lease_until", "lease_til", 15, "unknown column 'lease_til' (did you"),
@@ -218,6 +230,12 @@ def test_the_small_file_itself_is_right(tmp_path: Path, opened: Open) -> None:
 TABLE = """id text PRIMARY KEY, status text DEFAULT 'PENDING', attempts int DEFAULT 0, until timestamptz);
 """
 RIGHT = {
+    "attempts that only a role counts which is no superuser": [
+        (
+            "attempts = attempts + 1",
+            "attempts = attempts + (SELECT count(*)::int FROM pg_roles WHERE rolname = session_user AND NOT rolsuper)",
+        )
+    ],
     "a table in partitions": [
         (TABLE, f"{TABLE[:-2]} PARTITION BY LIST (id);\n  CREATE TABLE p PARTITION OF jobs DEFAULT;\n"),
         ("queue: small", "queue: small\ntables: [jobs]"),
@@ -228,7 +246,11 @@ RIGHT = {
     "a schema of pg_dump": [
         (
             "  CREATE TABLE jobs",
-            "  \\restrict sEcret\n  SELECT set_config('search_path', '', false);\n  CREATE TABLE public.jobs",
+            (
+                "  \\restrict sEcret\n  SELECT set_config('search_path', '', false);\n"
+                "  COMMENT ON SCHEMA public IS 'ours'; COMMENT ON EXTENSION plpgsql IS 'a language';\n"
+                "  CREATE TABLE public.jobs"
+            ),
         ),
         ("TABLE other", "TABLE public.other"),
         ("(n int);\n", "(n int);\n  \\unrestrict sEcret\n"),

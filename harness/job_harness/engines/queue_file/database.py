@@ -21,6 +21,7 @@ from job_harness.engines.queue_file.statement import SqlSource, Statement, loada
 from job_harness.engines.queue_file.verbs import VerbResult, parameters, stops
 from job_harness.errors import EnvironmentUnavailable, did_you_mean
 from job_harness.worlds.postgres import Resetter
+from job_harness.worlds.postgres.cluster import GUEST
 from job_harness.worlds.postgres.virtual_clock import VirtualClockError
 from job_harness.worlds.wire.database import ForeignDatabase, extension_hint
 
@@ -56,6 +57,8 @@ class QueueDatabase:
         """By table, the changes that PostgreSQL had counted when the verb began that is watched."""
         try:
             self.foreign.let_transactions_stand()
+            self.url = self.foreign.guest_url()
+            """Where the SQL of the file is carried out, in actors' own sessions too: as a role that is no superuser."""
             self._patience_ms = patience_ms
             self._session = self._connected()
             for source in schema:
@@ -63,7 +66,7 @@ class QueueDatabase:
             self._keep_the_search_path()
             self._session = self._connected()
             self._prove_the_clock()
-            self._resetter = Resetter(self.foreign.cluster, self._session.info.dbname)
+            self._resetter = Resetter(self.foreign.cluster, self._session.info.dbname, url=self.url)
             self._held.append(self._resetter)
             self._seeds = self._resetter.filled()
             self.tables: tuple[str, ...] = tuple(t for t in self._resetter.tables if t not in self._seeds)
@@ -85,11 +88,6 @@ class QueueDatabase:
         return f"it did not end within {self._patience_ms / 1000:g} s"
 
     @property
-    def url(self) -> str:
-        """Where actors' own sessions connect to."""
-        return self.foreign.url
-
-    @property
     def session(self) -> psycopg.Connection[dict[str, Any]]:
         """The harness's own session."""
         return self._session
@@ -107,9 +105,15 @@ class QueueDatabase:
         self._session.execute(self._vacuum, prepare=False)
 
     def _connected(self) -> psycopg.Connection[dict[str, Any]]:
-        session = psycopg.Connection[dict[str, Any]].connect(
-            self.foreign.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
-        )
+        try:
+            session = psycopg.Connection[dict[str, Any]].connect(
+                self.url, autocommit=True, row_factory=dict_row, cursor_factory=psycopg.RawCursor
+            )
+        except psycopg.OperationalError as error:
+            raise EnvironmentUnavailable(
+                f"PostgreSQL does not let in the role that carries out the SQL of a file: {error}",
+                hint=f"Let {GUEST} in by pg_hba.conf, or leave JOB_HARNESS_DSN unset and let a PostgreSQL be started.",
+            ) from error
         self._held.append(session)
         session.execute(_SETTINGS.format(self._patience_ms).encode())
         return session
@@ -303,6 +307,11 @@ def hint_for(error: psycopg.Error) -> str:
         return "Leave owners and rights out: pg_dump --schema-only --no-owner --no-privileges."
     if hint := extension_hint(error):
         return hint
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return (
+            "The SQL of a file is carried out by a role that owns its database, and may run no program, open no file "
+            "of the server and change no setting of it. Leave that out."
+        )
     return error.diag.message_hint or error.diag.message_detail or "These are PostgreSQL's own words; correct the SQL."
 
 

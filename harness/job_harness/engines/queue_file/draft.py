@@ -136,7 +136,7 @@ def _loaded(path: Path) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     database = ForeignDatabase()
     try:
         with psycopg.Connection[dict[str, Any]].connect(
-            database.url, autocommit=True, row_factory=dict_row
+            database.guest_url(), autocommit=True, row_factory=dict_row
         ) as connection:
             try:
                 connection.execute(loadable(source), prepare=False)

@@ -6,6 +6,7 @@ Knows SQL for databases as wholes; what is inside them is the business of `reset
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import re
 import secrets
@@ -27,6 +28,19 @@ LOCK_SPACE = 0x6A6F62
 """The class of the advisory locks that mark a generated database as in use ("job")."""
 
 CONNECT_SECONDS = "10"
+
+GUEST = "job_harness_guest"
+"""The role that carries out SQL of a user's file: it owns its database, and is nothing else on the server."""
+_GUEST_SINCE = 15
+"""The release from which on a superuser can grant what gating and resetting set for their sessions."""
+_MAKE_GUEST: LiteralString = """
+SELECT pg_advisory_xact_lock({space}, hashtext({role_name}));
+DO $$ BEGIN CREATE ROLE {role}; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+ALTER ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS PASSWORD {password};
+GRANT SET ON PARAMETER deadlock_timeout, lc_messages, log_lock_waits, log_min_messages TO {role};
+GRANT SET ON PARAMETER session_replication_role TO {role};
+ALTER DATABASE {database} OWNER TO {role};
+"""
 
 _ABANDONED = """
 SELECT datname FROM pg_database WHERE datname ~ %s AND pg_has_role(datdba, 'USAGE') AND NOT EXISTS (
@@ -182,6 +196,23 @@ class Cluster:
             raise self._in_use(template) from error
         self._made[name] = template
         return self.url(name)
+
+    def guest_url(self, name: str) -> str:
+        """Give a database to a role that may run no program and open no file of the server; return where that connects.
+
+        The role is shared by all who use the server, and so is its password: it follows from the one of this session.
+        Before PostgreSQL 15 it would lack rights that are needed, and the connection string is the usual one.
+        """
+        from psycopg import sql
+        from psycopg.conninfo import make_conninfo
+
+        if self.major_version < _GUEST_SINCE:
+            return self.url(name)
+        password = hashlib.sha256(f"{GUEST} {self.admin().info.password}".encode()).hexdigest()
+        values = {"space": LOCK_SPACE, "role_name": GUEST, "password": password}
+        names = {"role": sql.Identifier(GUEST), "database": sql.Identifier(name)}
+        self._run(sql.SQL(_MAKE_GUEST).format(**names, **{key: sql.Literal(value) for key, value in values.items()}))
+        return make_conninfo(self.url(name), user=GUEST, password=password)
 
     def drop_database(self, name: str) -> int:
         """Drop a database if it exists; return how many sessions had to be ended for it.

@@ -269,9 +269,19 @@ class Resetter:
     """
 
     def __init__(
-        self, cluster: Cluster, database: str, *, template: str | None = None, keep: Iterable[str] = ()
+        self,
+        cluster: Cluster,
+        database: str,
+        *,
+        template: str | None = None,
+        keep: Iterable[str] = (),
+        url: str | None = None,
     ) -> None:
-        """Read the schema. `template` is cloned after DDL; by default the one `database` was cloned from."""
+        """Read the schema. `template` is cloned after DDL; by default the one `database` was cloned from.
+
+        With `url` it connects there, as the role that owns what is emptied.
+        """
+        self._url = cluster.url(database) if url is None else url
         self._cluster = cluster
         self._database = database
         self._template = cluster.template_of(database) if template is None else template
@@ -361,19 +371,21 @@ class Resetter:
         self.close()
         self._owner = os.getpid()
         try:
-            self._connection = psycopg.connect(self._cluster.url(self._database), autocommit=True, connect_timeout=10)
+            self._connection = psycopg.connect(self._url, autocommit=True, connect_timeout=10)
         except psycopg.OperationalError as error:
             raise EnvironmentUnavailable(
                 f"database {self._database!r} does not answer: {error}",
                 hint="It was dropped, or the server was stopped: provision again.",
             ) from error
-        self._superuser = self._connection.info.parameter_status("is_superuser") == "on"
         self._connection.execute(f"SET lock_timeout = '{LOCK_SECONDS}s'; SET plan_cache_mode = force_generic_plan")
         quick = fingerprint_query(without_temporary=False)
-        if self._superuser:
+        try:
             # In the replica role neither foreign keys nor the user's own triggers fire on the way out. It is
             # set once for the session: each change of it throws all prepared plans away (0.6 ms).
             self._connection.execute("SET session_replication_role = replica")
+            self._replica = True
+        except psycopg.errors.InsufficientPrivilege:
+            self._replica = False
         self._connection.execute(f"PREPARE {_FINGERPRINT} AS {quick}")
 
     def _look(self) -> None:
@@ -460,7 +472,7 @@ class Resetter:
         parts = [f"EXECUTE {_FINGERPRINT}"]
         deletion = self._deletion(kept)
         if deletion is not None:
-            if self._superuser:
+            if self._replica:
                 parts.append(self._prepared(f"{_PLAN}_{number}", deletion.as_string(self._open)))
             else:
                 parts.append(deletion.as_string(self._open))
@@ -485,13 +497,13 @@ class Resetter:
         if not tables:
             return None
         names = [sql.Identifier(table.schema, table.name) for table in tables]
-        if not self._superuser and self._schema.resists:
+        if not self._replica and self._schema.resists:
             return sql.SQL("TRUNCATE {}").format(sql.SQL(", ").join(names))
         deletes = [
             sql.SQL("DELETE FROM {}" if table.partitioned else "DELETE FROM ONLY {}").format(name)
             for table, name in zip(tables, names, strict=True)
         ]
-        if not self._superuser:
+        if not self._replica:
             return sql.SQL("BEGIN; {}; COMMIT").format(sql.SQL("; ").join(deletes))
         # One statement is planned once and started once, however many tables there are.
         steps = [

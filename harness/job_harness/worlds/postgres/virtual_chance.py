@@ -35,7 +35,7 @@ GRANT USAGE ON SCHEMA {CHANCE_SCHEMA} TO PUBLIC;
 GRANT SELECT, UPDATE ON SEQUENCE {CHANCE_SCHEMA}.parts TO PUBLIC;
 ALTER FUNCTION pg_catalog.random() RENAME TO job_harness_real_random;
 CREATE SEQUENCE {CHANCE_SCHEMA}.uuids;
-GRANT USAGE ON SEQUENCE {CHANCE_SCHEMA}.uuids TO PUBLIC;
+GRANT ALL ON SEQUENCE {CHANCE_SCHEMA}.uuids TO PUBLIC;
 {uuids_from(f"pg_catalog.md5(pg_catalog.nextval('{CHANCE_SCHEMA}.uuids')::pg_catalog.text)")}
 CREATE FUNCTION pg_catalog.random() RETURNS double precision LANGUAGE sql STABLE PARALLEL SAFE AS $$
     SELECT last_value OPERATOR(pg_catalog./) {PARTS}::double precision FROM {CHANCE_SCHEMA}.parts

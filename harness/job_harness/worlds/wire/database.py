@@ -14,6 +14,7 @@ from job_harness.core.model.duration import MILLISECOND, SECOND, Instant
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.postgres import provision, virtual_chance, virtual_clock
 from job_harness.worlds.postgres.absence import PatientConnection, judged
+from job_harness.worlds.postgres.cluster import GUEST
 from job_harness.worlds.postgres.pipeline import PreparedQuery, StatementPipeline
 from job_harness.worlds.postgres.pipeline import Row as Row
 
@@ -28,6 +29,11 @@ ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
 _ORIGIN_MS: Final = int(ORIGIN.timestamp()) * (SECOND // MILLISECOND)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _LAST: Final[Instant] = (datetime(9999, 12, 31, 12, tzinfo=UTC) - ORIGIN) // _MICROSECOND
+_HAND_OVER: Final = f"""
+ALTER SCHEMA public OWNER TO {GUEST};
+UPDATE pg_catalog.pg_extension SET extowner = '{GUEST}'::regrole
+""".encode()
+"""What pg_dump writes about both needs their owner. The database is dropped as a whole, so no dependency is missed."""
 _VACUUM_EVERY: Final = 200
 """Resets: dead rows of runs before slow every scan of small tables."""
 
@@ -35,6 +41,11 @@ _VACUUM_EVERY: Final = 200
 def extension_hint(error: psycopg.Error) -> str:
     """Return what to do where a server lacks an extension; "" where an error says something else."""
     said = error.diag.message_primary or ""
+    if said.startswith("permission denied to create extension"):
+        return (
+            "Only a superuser may make it, and the SQL of a file is carried out by a role that is none. Leave the line "
+            "out, or name a server by JOB_HARNESS_DSN whose template1 has it, and write IF NOT EXISTS."
+        )
     if not (said.startswith("extension ") and said.endswith(" is not available")):
         return ""
     return (
@@ -90,6 +101,13 @@ class ForeignDatabase:
         except BaseException:
             self.cluster.stop()
             raise
+
+    def guest_url(self) -> str:
+        """Give the database to a role that is no superuser, for SQL of a user's file; return where that connects."""
+        url = self.cluster.guest_url(self._own.info.dbname)
+        if psycopg.conninfo.conninfo_to_dict(url)["user"] == GUEST:
+            self._own.execute(_HAND_OVER)
+        return url
 
     @property
     def provenance(self) -> str:
