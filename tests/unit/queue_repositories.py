@@ -477,6 +477,21 @@ QUEUES = (
         "worker.ts:2",
         graphile("await run({ taskList, noHandleSignals: false });"),
     ),
+    Example(
+        "graphile_signals_ignored",
+        {
+            **graphile("const runner = await run({ taskList, noHandleSignals: true });"),
+            "index.ts": "process.on(`SIGTERM`, exit);",
+        },
+        "worker.ts:2",
+        {
+            **graphile(
+                "const runner = await run({ taskList, noHandleSignals: true });\n"
+                "export const stopJobs = runner.stop.bind(runner);"
+            ),
+            "index.ts": 'import { stopJobs } from "./worker";\nprocess.on("SIGTERM", stopJobs);',
+        },
+    ),
     *(
         Example(
             "queue_defaults_differ",

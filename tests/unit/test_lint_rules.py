@@ -160,6 +160,18 @@ export async function GET(request: Request) {
 """
 
 
+ENQUEUES = (
+    'import { step } from "./packages/jobs/step";\n'
+    "const enqueue = (job, data, key) => boss.send(job.name, data, { ...(key && { singletonKey: key }) });\n"
+)
+ENSURES = 'import PgBoss from "pg-boss";\nexport const ensure = (boss: PgBoss, job) => boss.createQueue(job.name{});\n'
+DESCRIBED = {
+    "packages/jobs/package.json": "{}",
+    "packages/jobs/step.ts": 'export const step = { name: "step", options: { policy: "short" } };',
+    "packages/db/package.json": '{"dependencies": {"pg-boss": "10.4.2"}}',
+}
+
+
 def boss(text: str, *, version: str = "10.4.2") -> dict[str, str]:
     return {
         "package.json": f'{{"dependencies": {{"pg-boss": "{version}"}}}}',
@@ -426,6 +438,16 @@ EXAMPLES = [
         {**boss(SCHEDULED, version="^12.1.0"), "pnpm-lock.yaml": LOCK.format("12.38.0")},
     ),
     Example(
+        "pgboss_version",
+        boss('boss.send("a", {}, { retryBackoff: true });', version="12.5.2"),
+        "package.json:1",
+        boss(
+            'const o = {};\nif (given.backoff !== undefined) o.retryBackoff = given.backoff;\nboss.send("a", {}, o);\n'
+            'boss.schedule("a", "0 3 * * *");',
+            version="12.5.2",
+        ),
+    ),
+    Example(
         "queue_never_created",
         boss('boss.createQueue("a");\nboss.send("b", {});'),
         "boss.ts:3",
@@ -460,6 +482,12 @@ EXAMPLES = [
             FORWARDS + "await mail.emit({ to }, { singletonKey: `mail-${id}`, singletonSeconds: 60 });\n"
             "log.info('sent', { singletonKey });\nawait temporal.start({ singletonKey });"
         ),
+    ),
+    Example(
+        "singleton_key_inert",
+        {**boss(ENQUEUES), **DESCRIBED, "packages/db/ensure.ts": ENSURES.format("")},
+        "boss.ts:3",
+        {**boss(ENQUEUES), **DESCRIBED, "packages/db/ensure.ts": ENSURES.format(", { ...job.options }")},
     ),
     Example(
         "singleton_key_inert",

@@ -362,6 +362,10 @@ class Facts:
     limits: list[Limit] = field(default_factory=list)
     nest_starts: list[NestStart] = field(default_factory=list)
     signal_handlers: list[SignalHandler] = field(default_factory=list)
+    stopped: set[str] = field(default_factory=set)
+    """Libraries that some script, which is no test, seems to stop."""
+    hears_stop: bool = False
+    """Whether some script says what happens when its process is told to stop."""
     images_choose_signals: bool = False
     """Whether a Dockerfile has STOPSIGNAL."""
     listens: list[Place] = field(default_factory=list)

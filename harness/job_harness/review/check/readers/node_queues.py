@@ -98,6 +98,13 @@ _ADDS: Final = frozenset({"addJob", "quickAddJob"})
 _RUNS: Final = frozenset({"run", "runOnce", "runMigrations", "makeWorkerUtils"})
 
 
+_STOPS: Final = {
+    PGBOSS: (re.compile(rb"(?i)boss"), re.compile(rb"\.stop\b")),
+    BULLMQ: (re.compile(rb"(?i)worker|bullmq"), re.compile(rb"\.close\b")),
+    GRAPHILE: (re.compile(rb"(?i)runner|worker"), re.compile(rb"\.stop\b")),
+}
+"""How a script says that it stops a library: what it speaks of, and the method, also where that is only bound."""
+_HEARS_STOP: Final = re.compile(rb"SIG(?:TERM|INT)\b|(?i:shut_?down)|close-with-grace|terminus|exit-hook")
 _MADE: Final = {
     "Queue": 1,
     "QueuePro": 1,
@@ -125,6 +132,14 @@ def note_imports(module: Module, facts: Facts) -> None:
         library = LIBRARIES.get(specifier.removesuffix("/v3"))
         if library is not None:
             facts.imported.setdefault(library, Place(module.path, 1))
+
+
+def note_stopping(data: bytes, facts: Facts) -> None:
+    """Note which libraries a script seems to stop, and whether it hears that its process is to stop."""
+    facts.hears_stop |= _HEARS_STOP.search(data) is not None
+    for library, (mention, stop) in _STOPS.items():
+        if library not in facts.stopped and stop.search(data) and mention.search(data):
+            facts.stopped.add(library)
 
 
 def makers_of(modules: Mapping[str, Module]) -> frozenset[str]:

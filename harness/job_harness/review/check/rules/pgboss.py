@@ -11,6 +11,7 @@ from typing import Final, NamedTuple
 from job_harness.errors import did_you_mean
 from job_harness.review.check.facts import (
     PGBOSS,
+    UNKNOWN,
     Facts,
     Handling,
     LongestWait,
@@ -30,7 +31,6 @@ from job_harness.review.check.releases import (
     Version,
     ignored_by,
     locks_of,
-    manifest_of,
     pgboss_major,
     release_of,
     satisfies,
@@ -81,7 +81,9 @@ def _schedules(call: QueueCall) -> bool:
 
 
 def _sets(*names: str) -> Callable[[QueueCall], bool]:
-    return lambda call: any(name in call.options and call.options[name].value is not False for name in names)
+    """Say whether a call sets an option for certain: one that it hands on from elsewhere may be set by nobody."""
+    unset = (False, None, UNKNOWN)
+    return lambda call: any(name in call.options and call.options[name].value not in unset for name in names)
 
 
 BUGS: Final = (
@@ -115,14 +117,6 @@ BUGS: Final = (
         "exponential backoff adds instead of multiplying",
         "PR 677",
         _sets("retryBackoff"),
-        Severity.NOTE,
-    ),
-    Bug(
-        (5, 0, 0),
-        (12, 26, 0),
-        "a cron never fires where the database's clock is ahead of the worker's",
-        "PR 843",
-        _schedules,
         Severity.NOTE,
     ),
     Bug((12, 0, 0), (12, 16, 0), "a saturated group at the head stops all others", "PR 756", _sets("groupConcurrency")),
@@ -442,14 +436,12 @@ def _inert(facts: Facts) -> Iterator[Breach]:
 
 def _has_policy(call: QueueCall, creations: list[QueueCall], facts: Facts) -> bool:
     """Tell whether the queue may have a policy that heeds a key; what cannot be told may."""
-    named = [one for one in facts.calls if one.method == "policy" and _same_package(facts, one, call)]
+    named = [one for one in facts.calls if one.method == "policy"]  # A package may describe the queues of another.
     about = [one for one in creations if call.queue is not None and call.queue in {one.queue, *one.possible}]
     if named and (not about or not all(one.whole for one in about)):
         return True
     if not about:
-        about = [one for one in creations if _same_package(facts, one, call)] if call.queue is None else [
-            one for one in creations if one.queue is None and not one.possible
-        ]  # fmt: skip
+        about = [one for one in creations if call.queue is None or (one.queue is None and not one.possible)]
     return any(_keeps_keys(one) for one in about)
 
 
@@ -458,10 +450,6 @@ def _keeps_keys(creation: QueueCall) -> bool:
     if policy is None or policy.value == "standard":
         return not creation.whole
     return True
-
-
-def _same_package(facts: Facts, one: QueueCall, other: QueueCall) -> bool:
-    return manifest_of(facts, one.place.file) == manifest_of(facts, other.place.file)
 
 
 def _outlived(facts: Facts) -> Iterator[Breach]:
