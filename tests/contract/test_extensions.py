@@ -22,31 +22,6 @@ def place(tmp_path: Path) -> Iterator[Place]:
         yield made
 
 
-OLDER = """
-from job_harness.core.faults import Circumstances
-from job_harness.core.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
-
-
-class Brownout:
-    def __init__(self, count: int, met: Circumstances) -> None:
-        self.left, self.met = count, met
-
-    def options(self, kernel, actor):
-        return ("brownout",) if self.left and actor is not None and actor.process else ()
-
-    def apply(self, kernel, actor, option):
-        if option != "brownout" or actor is None:
-            return False
-        self.left -= 1
-        self.met.note(actor.name, "brownout", {})
-        return True
-
-
-brownout = Brownout
-"""
-"""A fault as packages wrote it before faults were values."""
-
-
 def install(place: Place, points: str, module: str) -> dict[str, str]:
     place.write("power-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: power\nVersion: 1.0\n")
     place.write("power-1.0.dist-info/entry_points.txt", points)
@@ -65,11 +40,10 @@ def as_ini(toml: str) -> str:
     return text.replace('"', "")
 
 
-@pytest.mark.parametrize("older", [False, pytest.param(True, marks=pytest.mark.long)])
-def test_a_fault_and_an_invariant_of_another_package_are_searched_found_and_replayed(place: Place, older: bool) -> None:
+def test_a_fault_and_an_invariant_of_another_package_are_searched_found_and_replayed(place: Place) -> None:
     points = as_ini(page_block(r'```toml\n(\[project\.entry-points\."job_harness\.faults"\].*?)```'))
     module = page_block(r"<!-- file: my_power.py -->\n```python\n(.*?)```")
-    where = install(place, points, OLDER + module[module.index("class Watch") :] if older else module)
+    where = install(place, points, module)
     found = place.run("explore", "memory", "--runs", "200", "--keep-going", "--save", "found.yaml", **where)
     assert found.code == 1, found
     assert "power_lost" in found.said
@@ -113,101 +87,33 @@ def test_what_cannot_be_used_is_refused_with_its_entry_point(place: Place, point
     assert "Traceback" not in ended.said
 
 
-OF_BEFORE = """
-from job_harness.engines.memory import MemoryQueue
-from job_harness.core.faults import Circumstances
-from job_harness.core.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
-from job_harness.core.port import Capabilities, Contract
-
-
-class Ledger:
-    name = "ledger 1.0"
-    capabilities = MemoryQueue.capabilities
-    contract = Contract(documented={"claimed_late": "its manual"})
-    application = None
-    provenance = "a ledger on the desk"
-
-    def __init__(self):
-        self.prepared = False
-
-    def prepare(self):
-        self.prepared = True
-
-    def open(self, settings, clocks, jitter):
-        assert self.prepared
-        return MemoryQueue(settings, clocks, jitter)
-
-    def close(self):
-        pass
-
-
-class NoDisk(Ledger):
+BROKEN = """
+class NoDisk:
     @property
-    def contract(self):
+    def info(self):
         raise OSError("no disk")
 
+    def open(self, settings, clocks, jitter): ...
 
-class NoInfo:
+    def close(self): ...
+
+
+class NoInfo(NoDisk):
     @property
     def info(self):
         return {"name": "ledger"}["version"]
-
-
-class Brownout:
-    def __init__(self, count: int, met: Circumstances) -> None:
-        self.left, self.met = count, met
-
-    def options(self, kernel, actor):
-        return ("brownout",) if self.left and actor is not None and actor.process else ()
-
-    def apply(self, kernel, actor, option):
-        if option != "brownout" or actor is None:
-            return False
-        self.left -= 1
-        self.met.note(actor.name, "brownout", {})
-        return True
-
-
-class Watch(Monitor):
-    def on_fault(self, event):
-        if event.name == "brownout":
-            self.breach("power_lost", f"{event.actor} lost its power")
-
-
-NO_BROWNOUT = Invariant(
-    id="no_brownout",
-    number=101,
-    sentence="The power stays on.",
-    kind=Kind.ALWAYS,
-    anomalies=(AnomalyKind("power_lost", Guarantee.PROGRESS, "A worker lost its power."),),
-    make=Watch,
-)
 """
-"""A package as it was written for the first release, before there was `EngineInfo`. Not to be brought up to date."""
 POINTS = """
 [job_harness.engines]
-ledger = my_power:Ledger
 no-disk = my_power:NoDisk
 no-info = my_power:NoInfo
-[job_harness.faults]
-brownout = my_power:Brownout
-[job_harness.invariants]
-no_brownout = my_power:NO_BROWNOUT
 """
-
-
-def test_a_package_written_for_the_first_release_is_searched_as_it_was(place: Place) -> None:
-    where = install(place, POINTS, OF_BEFORE)
-    found = place.run("explore", "ledger", "--runs", "100", "--save", "found.yaml", **where)
-    assert found.code == 1, found
-    assert "power_lost" in found.said
-    assert "brownout" in (place.folder / "found.yaml").read_text()
 
 
 def test_an_engine_that_raises_in_what_it_declares_is_named_with_its_package_and_costs_no_other(place: Place) -> None:
     place.write("scenarios/one.yaml", "format: 1\njobs: {a: {}}\n")
     ended = place.run(
-        "run", "--engine", "memory,no-disk,no-info", "--json", "out.json", **install(place, POINTS, OF_BEFORE)
+        "run", "--engine", "memory,no-disk,no-info", "--json", "out.json", **install(place, POINTS, BROKEN)
     )
     assert ended.code == 2, ended
     assert "the engine no-disk of power 1.0 cannot be used: OSError: no disk" in ended.said

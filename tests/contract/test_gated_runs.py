@@ -22,7 +22,7 @@ from job_harness.core.sim.kernel import Kernel
 from job_harness.engines.reference import ReferenceEngine, open_engine, shipped_statement
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.search.wrong_queues import CATALOGUE
-from job_harness.worlds.postgres.gating import ActorPool, Room
+from job_harness.worlds.postgres.gating import ActorPool, SessionCoordinator
 from job_harness_reference.models import NewJob
 from job_harness_reference.store.database import PoolDatabase
 from job_harness_reference.store.postgres import PostgresStore
@@ -178,7 +178,7 @@ def test_a_settlement_needs_the_gated_engine() -> None:
 def test_code_that_takes_a_pool_runs_unchanged_on_an_actors_session(engine: ReferenceEngine) -> None:
     session = engine.session()
     session.reset()
-    room = Room(engine.pool())
+    room = SessionCoordinator(engine.pool())
     claimed: dict[str, list[str]] = {}
 
     def store(actor: str) -> PostgresStore:

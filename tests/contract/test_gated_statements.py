@@ -15,7 +15,7 @@ from job_harness.core.sim.kernel import Kernel
 from job_harness.errors import EnvironmentUnavailable, LimitReached, UsageError
 from job_harness.search.orders import Order, Script, all_orders
 from job_harness.worlds.postgres import provision
-from job_harness.worlds.postgres.gating import GatedConnection, Room, SessionPool
+from job_harness.worlds.postgres.gating import GatedConnection, SessionCoordinator, SessionPool
 
 pytestmark = pytest.mark.postgres
 
@@ -171,7 +171,7 @@ def test_more_orders_than_the_limit_are_an_error_that_names_it(
 # one statement at a time --------------------------------------------------------------------------------------------
 
 
-def running(room: Room, **scripts: Script) -> Kernel:
+def running(room: SessionCoordinator, **scripts: Script) -> Kernel:
     kernel = Kernel(Boring(), None)  # type: ignore[arg-type]
     for name, script in scripts.items():
         kernel.spawn(name, lambda name=name, script=script: script(room.connection(name)))  # type: ignore[misc]
@@ -183,8 +183,8 @@ def standing(kernel: Kernel) -> list[str]:
 
 
 @pytest.fixture
-def room(pool: SessionPool, tables: Callable[[str], list[Any]]) -> Iterator[Room]:
-    opened = Room(pool, patience_seconds=0.2)
+def room(pool: SessionPool, tables: Callable[[str], list[Any]]) -> Iterator[SessionCoordinator]:
+    opened = SessionCoordinator(pool, patience_seconds=0.2)
     yield opened
     opened.close()
 
@@ -193,7 +193,7 @@ async def update_one(connection: GatedConnection) -> None:
     await connection.execute("UPDATE job SET status = 'x' WHERE id = 1")
 
 
-def test_a_statement_of_its_own_has_its_locks_before_its_commit_is_let_go(room: Room) -> None:
+def test_a_statement_of_its_own_has_its_locks_before_its_commit_is_let_go(room: SessionCoordinator) -> None:
     kernel = running(room, a=update_one, b=update_one)
     assert standing(kernel) == ["a update job", "b update job"]
     kernel.step()
@@ -206,7 +206,9 @@ def test_a_statement_of_its_own_has_its_locks_before_its_commit_is_let_go(room: 
     assert standing(kernel) == ["b update job"]
 
 
-def test_a_crash_drops_the_session_and_what_it_had_locked(room: Room, tables: Callable[[str], list[Any]]) -> None:
+def test_a_crash_drops_the_session_and_what_it_had_locked(
+    room: SessionCoordinator, tables: Callable[[str], list[Any]]
+) -> None:
     kernel = running(room, a=update_one, b=update_one)
     kernel.on_crash = lambda actor, linger: room.sever(actor.name)()
     kernel.step()
@@ -218,7 +220,7 @@ def test_a_crash_drops_the_session_and_what_it_had_locked(room: Room, tables: Ca
     assert tables("SELECT status FROM job WHERE id = 1") == [("x",)]
 
 
-def test_a_session_that_outlives_its_actor_keeps_its_locks_until_it_is_dropped(room: Room) -> None:
+def test_a_session_that_outlives_its_actor_keeps_its_locks_until_it_is_dropped(room: SessionCoordinator) -> None:
     kernel = running(room, a=update_one, b=update_one)
     drops: list[Callable[[], None]] = []
     kernel.on_crash = lambda actor, linger: drops.append(room.sever(actor.name))
@@ -248,7 +250,7 @@ async def terminated(connection: GatedConnection) -> str:
 
 
 def test_a_statement_that_never_ends_is_named_with_the_limit_and_its_session_ends(
-    room: Room, tables: Callable[[str], list[Any]]
+    room: SessionCoordinator, tables: Callable[[str], list[Any]]
 ) -> None:
     kernel = running(room, a=sleeping)
     with pytest.raises(
@@ -262,7 +264,9 @@ def test_a_statement_that_never_ends_is_named_with_the_limit_and_its_session_end
     ) == [(0,)]
 
 
-def test_a_terminated_session_is_an_error_of_its_statement_and_the_next_one_gets_another(room: Room) -> None:
+def test_a_terminated_session_is_an_error_of_its_statement_and_the_next_one_gets_another(
+    room: SessionCoordinator,
+) -> None:
     answers: list[str] = []
 
     async def twice(connection: GatedConnection) -> None:
@@ -276,7 +280,9 @@ def test_a_terminated_session_is_an_error_of_its_statement_and_the_next_one_gets
     assert answers == ["terminated", "again"]
 
 
-def test_what_was_left_open_is_reported_and_rolled_back(room: Room, tables: Callable[[str], list[Any]]) -> None:
+def test_what_was_left_open_is_reported_and_rolled_back(
+    room: SessionCoordinator, tables: Callable[[str], list[Any]]
+) -> None:
     async def careless(connection: GatedConnection) -> None:
         await connection.set_autocommit(False)
         await connection.execute("UPDATE job SET status = 'never committed'")
@@ -291,7 +297,7 @@ def test_what_was_left_open_is_reported_and_rolled_back(room: Room, tables: Call
     assert tables("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 7") == [(0,)]
 
 
-def test_an_advisory_lock_is_waited_for_like_a_row(room: Room) -> None:
+def test_an_advisory_lock_is_waited_for_like_a_row(room: SessionCoordinator) -> None:
     async def lock(connection: GatedConnection) -> None:
         await connection.execute("SELECT pg_advisory_lock(7)")
         await connection.execute("SELECT pg_advisory_unlock(7)")
@@ -305,7 +311,9 @@ def test_an_advisory_lock_is_waited_for_like_a_row(room: Room) -> None:
     assert {actor.state for actor in kernel.actors.values()} == {State.ENDED}
 
 
-def test_waiting_for_notifications_is_refused_and_listening_hears_with_the_next_statement(room: Room) -> None:
+def test_waiting_for_notifications_is_refused_and_listening_hears_with_the_next_statement(
+    room: SessionCoordinator,
+) -> None:
     heard: list[str] = []
 
     async def listen(connection: GatedConnection) -> None:
@@ -338,7 +346,7 @@ def test_a_role_that_may_not_set_the_deadlock_timeout_is_gated_all_the_same(
     try:
         with SessionPool(make_conninfo(pool.url, user="humble")) as humble:
             assert not humble.tells
-            room = Room(humble)
+            room = SessionCoordinator(humble)
             kernel = running(room, a=update_one, b=update_one)
             kernel.step()
             kernel.step()

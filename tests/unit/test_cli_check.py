@@ -269,14 +269,6 @@ def test_a_repair_beside_it_makes_no_other_finding_new(tmp_path: Path) -> None:
     assert main(["check", str(tmp_path), "--baseline", baseline]) == 0
 
 
-def test_a_baseline_of_version_1_still_counts(guide: Path) -> None:
-    old = [{"rule": one["rule"], "file": one["file"], "message": one["message"]} for one in report(guide)["findings"]]
-    document = {"format": "job-harness-check-baseline", "version": 1, "accepted": old}
-    (guide / "old.json").write_text(json.dumps(document), encoding="utf-8")
-
-    assert main(["check", "--baseline", "old.json"]) == 0
-
-
 def test_what_the_baseline_does_not_hold_fails_and_may_not_be_added(
     guide: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -149,20 +149,6 @@ def test_a_larger_scope_is_estimated_first(capsys: pytest.CaptureFixture[str]) -
     assert "estimated" not in told.out
 
 
-def test_the_older_spellings_still_search_and_say_what_they_are_called_now(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    scope = ("--jobs", "1", "--workers", "1")
-    assert exhaust("memory", *scope) == 0
-    complete = capsys.readouterr().out.split(" states,")[0]
-    assert main(["explore", "memory", "--exhaustive", *scope]) == 0
-    told = capsys.readouterr()
-    assert told.out.startswith(complete)
-    assert told.err == "job-harness: explore --exhaustive is now job-harness exhaust\n"
-    assert main(["explore", "memory", "--jobs", "1", "--runs", "2"]) == 0
-    assert capsys.readouterr().err == "job-harness: explore --jobs is now --processes\n"
-
-
 def test_a_clock_that_drifts_is_within_reach_of_a_complete_search(capsys: pytest.CaptureFixture[str]) -> None:
     wanted = ("--clock-drifts", "1", "--looking-for", "foreign_clock")
     assert exhaust("memory+worker-clock-lease", "--jobs", "1", "--workers", "1", "--set", "max_skew=5s", *wanted) == 1

@@ -7,6 +7,7 @@ import os
 import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +101,7 @@ def test_what_an_engine_cannot_do_is_inconclusive(
     class Plain(MemoryEngine):
         def __init__(self) -> None:
             super().__init__(name="plain")
-            self.capabilities = Capabilities()
+            self.info = replace(self.info, capabilities=Capabilities())
 
     engine_that(monkeypatch, Plain)
     (folder / "scenarios" / "good.yaml").write_text("format: 1\njobs: {a: {priority: 3}}\n")

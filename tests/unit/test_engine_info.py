@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, Contract, EngineInfo, OwnUpkeep, Sessions, as_engine
+from job_harness.core.port import Capabilities, EngineInfo, OwnUpkeep, Sessions, as_engine
 from job_harness.core.target import Target
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import UsageError
@@ -21,38 +21,6 @@ from job_harness.search.targets import Engines
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/contracts/engine_info.md"
 ABLE = Capabilities(virtual_time=True)
-
-
-class OfBefore:
-    """An engine as it was written for the first release."""
-
-    name = "of before"
-    capabilities = ABLE
-    contract = Contract(oldest_first=False)
-    application = object()
-    provenance = ""
-    prepared = 0
-
-    def __init__(self) -> None:
-        self.safeguards: Any = {"fencing": OfBefore}
-
-    def prepare(self) -> None:
-        self.prepared += 1
-
-    def guarded(self, safeguard: str) -> OfBefore:
-        engine = OfBefore()
-        engine.name = f"of before+{safeguard}"
-        return engine
-
-    def open(self, settings: Any, clocks: Any, jitter: Any) -> Any:
-        self.provenance = "a server of its own"
-        return self
-
-    def next_upkeep(self) -> int:
-        return 7
-
-    def close(self) -> None:
-        pass
 
 
 # the page -----------------------------------------------------------------------------------------------------------
@@ -79,55 +47,14 @@ def test_the_example_on_the_page_is_an_engine() -> None:
     assert engine.open(Settings(), None, None).jobs() == {}
 
 
-def test_the_page_names_every_attribute_that_engines_of_before_are_read_by() -> None:
-    told = PAGE.read_text(encoding="utf-8").split("## Engines written before")[1]
-    from job_harness.core.port import _PLAIN
-
-    assert {name for name in re.findall(r"`(\w+)`", told) if name in {item.name for item in fields(EngineInfo)}} == {
-        *_PLAIN,
-        "next_upkeep",
-    }
+# what another package made --------------------------------------------------------------------------------------------
 
 
-# engines of before --------------------------------------------------------------------------------------------------
-
-
-def test_an_engine_of_before_is_read_once_and_completely() -> None:
-    old = OfBefore()
-    engine = as_engine(old)
-    info = engine.info
-    assert (info.name, info.capabilities, info.contract) == ("of before", ABLE, OfBefore.contract)
-    assert info.application is OfBefore.application
-    info.prepare()
-    assert old.prepared == 1
-    assert info.provenance() == ""
-    queue = engine.open(Settings(), None, None)  # type: ignore[arg-type]
-    assert info.provenance() == "a server of its own"
-    assert info.next_upkeep is not None
-    assert info.next_upkeep(queue) == 7
-    assert info.safeguards["fencing"]().info.name == "of before+fencing"
-
-
-def test_what_a_subclass_says_by_an_attribute_counts_more_than_what_it_inherits() -> None:
-    class Mine(MemoryEngine):
-        name = "mine"
-        settings = "its own word for something else"
-
-        def prepare(self) -> None:
-            raise UsageError("prepared")
-
-    info = as_engine(Mine()).info
-    assert info == replace(MemoryEngine().info, name="mine", prepare=info.prepare)
-    with pytest.raises(UsageError, match="prepared"):
-        info.prepare()
-
-
-@pytest.mark.parametrize("name", ["info", "contract"])
-def test_an_attribute_that_is_there_and_raises_is_not_taken_for_one_that_is_not(name: str) -> None:
+def test_an_info_that_is_there_and_raises_is_not_taken_for_one_that_is_not() -> None:
     def broken(self: object) -> object:
         raise AttributeError("no _disk")
 
-    engine = type("Mine", (OfBefore,), {name: property(broken)})()
+    engine = type("Mine", (), {"info": property(broken), "open": None, "close": None})()
     with pytest.raises(AttributeError, match="no _disk"):
         as_engine(engine)
 
@@ -150,8 +77,11 @@ def test_an_engine_that_raises_where_it_is_asked_for_its_server_costs_no_report(
 @pytest.mark.parametrize(
     ("found", "told"),
     [
-        (type("Bare", (), {"open": None, "close": None, "name": "x"})(), "Bare has no capabilities"),
-        (type("Odd", (), {"info": "memory"})(), "Odd.info is 'memory', which is not an EngineInfo"),
+        (type("Bare", (), {"open": None, "close": None, "name": "x"})(), "Bare has no info"),
+        (
+            type("Odd", (), {"info": "memory", "open": None, "close": None})(),
+            "Odd.info is 'memory', which is not an EngineInfo",
+        ),
         (type("Shut", (), {"info": EngineInfo("x", ABLE)})(), "Shut has no open and no close"),
     ],
 )

@@ -32,15 +32,14 @@ pytestmark = pytest.mark.usefixtures("few_fresh_runs")
 
 SEARCH = ["--set", "stuck_timeout=5m", "--looking-for", "taken_back_early", "--runs", "50"]
 ENGINES = """
+from job_harness.core.port import EngineInfo
 from job_harness.engines.memory import MemoryEngine
 
 
 class Own:
-    name = "one of its own"
-
     def __init__(self, after=None):
         self.engine, self.after, self.opened = MemoryEngine(), after, 0
-        self.capabilities = self.engine.info.capabilities
+        self.info = EngineInfo("one of its own", self.engine.info.capabilities)
 
     def open(self, settings, clocks, jitter):
         self.opened += 1
@@ -230,7 +229,7 @@ def test_a_finding_that_cannot_be_written_is_shown_and_the_reason_is_told(
 def test_a_replay_on_another_engine_tells_where_the_two_part(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     search = ["explore", "memory+priority-ignored", "--runs", "500", "--looking-for", "priority_inversion"]
 
-    assert main([*search, "--replay", "reference,memory"]) == 1
+    assert main([*search, "--replay-on", "reference,memory"]) == 1
 
     shown = capsys.readouterr().out
     assert "Replayed on memory+priority-ignored: fail, shows priority_inversion again." in shown

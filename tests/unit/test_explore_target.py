@@ -104,11 +104,15 @@ def test_a_path_in_a_scenario_is_found_beside_it_or_above_it(file: Path) -> None
 
 
 SLOW_TO_INSTALL = """
+from dataclasses import replace
 from job_harness.engines.memory import MemoryEngine
 
 class Mine(MemoryEngine):
     installed = False
-    def prepare(self):
+    def __init__(self):
+        super().__init__()
+        self.info = replace(self.info, prepare=self.install)
+    def install(self):
         self.installed = True
     def open(self, settings, clocks, jitter):
         assert self.installed, "installed within the patience for a step"

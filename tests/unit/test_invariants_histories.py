@@ -1012,11 +1012,6 @@ def test_an_invariant_is_known_by_its_id_alone(tmp_path: Path) -> None:
     assert told.endswith("case-stale_fail.yaml --engine mine")  # on `memory`, where it ran, it passed
 
 
-def test_an_invariant_of_a_package_that_still_numbers_its_own_is_taken() -> None:
-    numbered = Invariant(id="x", number=101, sentence="X.", kind=Kind.ALWAYS, anomalies=(), make=Monitor)
-    assert Judge((numbered,), Rules(SETTINGS, excuses=excuses())).anomalies == []
-
-
 def test_an_invariant_whose_parts_come_in_the_order_of_numbered_ones_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="positional argument"):
         Invariant("x", 101, "X.", Kind.ALWAYS, (), Monitor)  # type: ignore[misc]

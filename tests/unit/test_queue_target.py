@@ -61,8 +61,6 @@ def raises():
 
 
 class Opens:
-    name = "opens"
-
     def open(self, settings, clocks, jitter):
         pass
 
@@ -132,7 +130,7 @@ def test_a_class_or_a_function_that_makes_queues_is_searched(file: str, factory:
         ("greedy", "asks for clock (did you mean 'clocks'?)"),
         ("wrong", "returned an int; expected an engine, a queue or an application"),
         ("raises", "raises() raised ValueError: no disk ("),
-        ("Opens", "made no engine: Opens has no capabilities and no close"),
+        ("Opens", "made no engine: Opens has no info and no close"),
         ("Silent", "has no `capabilities`"),
         ("Mein", "has no 'Mein' (did you mean 'Mine'?)"),
     ],

@@ -10,7 +10,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from enum import StrEnum
-from functools import partial
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -387,10 +386,6 @@ class EngineClocks(Protocol):
     def of(self, actor: str) -> Instant: ...
 
 
-Clocks = EngineClocks
-"""What it was called in the first release; packages written for that still import it."""
-
-
 class Engine(Protocol):
     """Opens queues. One engine serves many runs, one after the other."""
 
@@ -643,7 +638,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
 
 
 class AdaptedEngine:
-    """An engine that says of itself by plain attributes, as every engine did before there was `EngineInfo`."""
+    """An engine of which something else is said than it says itself."""
 
     def __init__(self, engine: Any, info: EngineInfo) -> None:
         """Open what `engine` opens, under this info."""
@@ -665,19 +660,6 @@ def without_anomalies(engine: Engine, names: Iterable[str], *, why: str) -> Engi
     if documented == dict(info.contract.documented):
         return engine
     return AdaptedEngine(engine, replace(info, contract=replace(info.contract, documented=documented)))
-
-
-_PLAIN: Mapping[str, tuple[type, ...]] = {
-    "name": (str,),
-    "capabilities": (Capabilities,),
-    "contract": (Contract,),
-    "settings": (Settings,),
-    "application": (object,),
-    "prepare": (Callable,),  # type: ignore[dict-item]
-    "provenance": (str,),
-    "safeguards": (Mapping,),
-}
-"""What an engine could say by an attribute of its own, and what kind of value it was."""
 
 
 _ALWAYS: Final = ("enqueue", "claim", "complete", "fail", "expire", "jobs")
@@ -723,47 +705,21 @@ def refuse_incomplete(queue: object, capabilities: Capabilities, *, made_by: str
 
 
 def as_engine(found: Any) -> Engine:
-    """Return what another package made as an engine: as it is, or adapted where it has plain attributes.
-
-    The only place that reads those. An attribute of a subclass (`class Mine(MemoryEngine): name = "mine"`) counts more
-    than the info that it inherits. Raises UsageError if it is not an engine, and whatever reading an attribute raises.
-    """
-    info = found.info if _has(found, "info") else None
-    if info is not None and not isinstance(info, EngineInfo):
-        raise UsageError(
-            f"{type(found).__name__}.info is {info!r:.80}, which is not an EngineInfo",
-            hint="Write info = EngineInfo(name, capabilities), from job_harness.core.port.",
-        )
-    plain = {name: getattr(found, name) for name in _PLAIN if _has(found, name)}
-    if info is not None:
-        plain = {name: value for name, value in plain.items() if isinstance(value, _PLAIN[name])}
-    needed = ("open", "close") if info is not None else ("name", "capabilities", "open", "close")
-    if missing := [name for name in needed if not _has(found, name)]:
+    """Return what another package made as an engine. Raises UsageError if it is none, or whatever `info` raises."""
+    if missing := [name for name in ("info", "open", "close") if not _has(found, name)]:
         raise UsageError(
             f"{type(found).__name__} has no {' and no '.join(missing)}",
             hint="An engine has info, open and close; see docs/write_an_adapter.md.",
         )
-    if info is not None and not plain:
-        engine: Engine = found
-        return engine
-    if "provenance" in plain:
-        plain["provenance"] = lambda: str(found.provenance)
-    if "safeguards" in plain:
-        plain["safeguards"] = {name: partial(_guarded, found, name) for name in plain["safeguards"]}
-    if info is None:
-        plain["next_upkeep"] = _asked_for_upkeep
-    return AdaptedEngine(found, EngineInfo(**plain) if info is None else replace(info, **plain))
+    if not isinstance(found.info, EngineInfo):
+        raise UsageError(
+            f"{type(found).__name__}.info is {found.info!r:.80}, which is not an EngineInfo",
+            hint="Write info = EngineInfo(name, capabilities), from job_harness.core.port.",
+        )
+    engine: Engine = found
+    return engine
 
 
 def _has(found: Any, name: str) -> bool:
     """Whether an attribute is there, even one that is a property and raises: `hasattr` would take that for absence."""
     return getattr_static(found, name, None) is not None or hasattr(found, name)
-
-
-def _guarded(engine: Any, safeguard: str) -> Engine:
-    return as_engine(engine.guarded(safeguard))
-
-
-def _asked_for_upkeep(queue: Any) -> Instant | None:
-    asked: Callable[[], Instant | None] | None = getattr(queue, "next_upkeep", None)
-    return None if asked is None else asked()

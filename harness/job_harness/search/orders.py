@@ -16,7 +16,7 @@ from job_harness.core.sim.choices import Boring
 from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.request import Wait
 from job_harness.errors import HarnessError, LimitReached
-from job_harness.worlds.postgres.gating import GatedConnection, Room, SessionPool
+from job_harness.worlds.postgres.gating import GatedConnection, SessionCoordinator, SessionPool
 
 Script: TypeAlias = Callable[[GatedConnection], Coroutine[Any, Any, Any]]
 """What one actor does over its own connection; every statement it sends is a step, every commit another."""
@@ -64,7 +64,7 @@ def all_orders(
 
     def begin() -> tuple[Any, dict[str, Coroutine[Any, Any, Any]]]:
         prepare()
-        room = Room(pool)
+        room = SessionCoordinator(pool)
         return room, {name: script(room.connection(name)) for name, script in actors.items()}
 
     return _every(begin, lambda room: inspect(), limit, of=actors)

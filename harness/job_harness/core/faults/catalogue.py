@@ -7,7 +7,7 @@ value in a file of its own or of its family, and a line below.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import Any, Final, NamedTuple
@@ -304,11 +304,7 @@ def interferences(
         return []
     met = Circumstances(settings, clocks, note, stop, restart_after, moments(settings), schedulers)
     offered = _OFFERED if counts.keys() <= SHIPPED else sorted(kinds().values(), key=lambda kind: kind.turn)
-    return [
-        (ArmedFault if kind.maker is None else _CalledFault)(kind, counts[kind.id], met)
-        for kind in offered
-        if kind.id in counts
-    ]
+    return [ArmedFault(kind, counts[kind.id], met) for kind in offered if kind.id in counts]
 
 
 # other packages' ----------------------------------------------------------------------------------------------------
@@ -316,25 +312,20 @@ def interferences(
 
 def _foreign(name: str, value: Any) -> FaultKind:
     package = provider_of(FAULTS, name)
-    if isinstance(value, FaultKind):
-        if value.id != name:
-            raise UsageError(
-                f"the entry point {FAULTS}:{name} is the fault {value.id!r}", hint="Let both have the same name."
-            )
-        if problem := _problem_of(value):
-            raise UsageError(
-                f"the entry point {FAULTS}:{name} of {package}: {problem}", hint="Repair or remove that package."
-            )
-        kind = value
-    elif callable(value):
-        kind = _called(name, value)
-    else:
+    if not isinstance(value, FaultKind):
         raise UsageError(
             f"the entry point {FAULTS}:{name} is not a fault but {type(value).__name__}",
-            hint="It must name a FaultKind, or a callable that takes how often the fault may happen and the "
-            "circumstances, and returns what offers and applies its options.",
+            hint="It must name a FaultKind; see docs/write_an_adapter.md.",
         )
-    kind = replace(kind, package=package)
+    if value.id != name:
+        raise UsageError(
+            f"the entry point {FAULTS}:{name} is the fault {value.id!r}", hint="Let both have the same name."
+        )
+    if problem := _problem_of(value):
+        raise UsageError(
+            f"the entry point {FAULTS}:{name} of {package}: {problem}", hint="Repair or remove that package."
+        )
+    kind = replace(value, package=package)
     return replace(kind, options=_guarded(kind, kind.options), apply=_guarded(kind, kind.apply))
 
 
@@ -360,7 +351,7 @@ def _guarded(kind: FaultKind, function: Callable[..., Any]) -> Callable[..., Any
     def guarded(met: Circumstances, kernel: Kernel, actor: Actor | None, *option: Option) -> Any:
         try:
             result = function(met, kernel, actor, *option)
-            if not option and kind.maker is None and any(one.kind != kind.id for one in result):
+            if not option and any(one.kind != kind.id for one in result):
                 raise ValueError(f"it offers {result!r:.80}, which is not all its own")
             return result
         except HarnessError:
@@ -372,36 +363,3 @@ def _guarded(kind: FaultKind, function: Callable[..., Any]) -> Callable[..., Any
             ) from error
 
     return guarded
-
-
-class _CalledFault(ArmedFault):
-    """The older form: a callable that is made anew for a run, words its options and counts its budget itself."""
-
-    __slots__ = ("_inner",)
-
-    def __init__(self, kind: FaultKind, count: int, met: Circumstances) -> None:
-        super().__init__(kind, count, met)
-        assert kind.maker is not None
-        self._inner = kind.maker(count, met)
-        self._options = _guarded(kind, lambda met, kernel, actor: self._inner.options(kernel, actor))
-        self._apply = _guarded(kind, self._applied)
-
-    def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
-        words: Sequence[Any] = self._options(self._met, kernel, actor) if self.left > 0 else ()
-        return [Option(self.id, str(option)) for option in words]
-
-    def _applied(self, met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
-        if not self._inner.apply(kernel, actor, option.words):
-            raise ValueError(f"it offered {option.words!r} and does not know it")
-
-
-def _called(name: str, maker: Callable[[int, Circumstances], Any]) -> FaultKind:
-    return FaultKind(
-        id=name,
-        sentence="",
-        words=(Phrase(name, " ..."),),
-        options=lambda met, kernel, actor: (),
-        apply=lambda met, kernel, actor, option: None,
-        events=(name,),
-        maker=maker,
-    )

@@ -164,8 +164,6 @@ class FaultKind:
     """Whose it is, where not ours; filled in when it is loaded."""
     sampled_only: str = ""
     """Why a complete search has none of it: what it leaves under way is no part of a state that can be set back."""
-    maker: Callable[[int, Circumstances], Any] | None = None
-    """Makes it for a run, where it has the older form of a callable: then a complete search cannot set it back."""
 
     @property
     def event(self) -> str:

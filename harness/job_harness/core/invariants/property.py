@@ -261,8 +261,6 @@ class Invariant:
     """The monitor for an application, whose steps are its own and no verbs; None: this says nothing about one."""
     tool: str | None = None
     """The only tool of whose jobs it asks something; None: it asks of all."""
-    number: int | None = None
-    """Accepted from packages that were written when invariants had numbers, and not used."""
 
     @property
     def needs(self) -> frozenset[type[Any]]:

@@ -200,14 +200,6 @@ def _own_mistake(error: Exception) -> NothingToJudge:
     )
 
 
-def _respelled(arguments: list[str]) -> list[str]:
-    """Read `explore --exhaustive` as `exhaust`, which it was before that was a command of its own."""
-    if "explore" not in arguments[:1] or "--exhaustive" not in arguments:
-        return arguments
-    print("job-harness: explore --exhaustive is now job-harness exhaust", file=sys.stderr)
-    return ["exhaust", *(argument for argument in arguments[1:] if argument != "--exhaustive")]
-
-
 class _Parser(argparse.ArgumentParser):
     """Lets a help that cannot be written be an error: argparse passes over it, and says 0."""
 
@@ -224,7 +216,6 @@ def _dispatch(arguments: list[str]) -> int:
     )
     parser.add_argument("--version", action="version", version=f"job-harness {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    arguments = _respelled(arguments)
     chosen = _command_of(arguments)
     used = parser
     for name, (module, summary) in COMMANDS.items():

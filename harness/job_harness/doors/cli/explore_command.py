@@ -96,7 +96,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="do the K-th of N parts of the search; `job-harness merge` combines their --json files",
     )
     add("--coverage", action="store_true", help="show every situation, and where each fault struck")
-    add("--jobs", type=int, action=_Processes, dest="processes", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     add(
         "--strategy",
         choices=[str(item) for item in Strategy],
@@ -114,14 +113,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     for name in bounds():
         add(f"--{name}", nargs="?", action=_Bound, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-
-
-class _Processes(argparse.Action):
-    """The older spelling of --processes."""
-
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
-        print("job-harness: explore --jobs is now --processes", file=sys.stderr)
-        namespace.processes = values
 
 
 class _Bound(argparse.Action):

@@ -119,7 +119,6 @@ def configure_search(
     add("--save", metavar="FILE", help=f"where to write the failing scenario (default: a file in {FOUND_FOLDER}/)")
     engines = "also replay findings on these engines, separated by commas"
     add("--replay-on", dest="replay", default="", metavar="ENGINES", help=engines)
-    add("--replay", default="", help=argparse.SUPPRESS)  # The name it had; elsewhere `--replay` takes a token.
     add("--json", metavar="FILE", help="write what was found and covered as JSON")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")

@@ -124,7 +124,7 @@ class ReferenceEngine:
 
     def _with_gates(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> ReferenceQueue:
         from job_harness.engines.reference.postgres import GatedReferenceQueue
-        from job_harness.worlds.postgres.gating import Room
+        from job_harness.worlds.postgres.gating import SessionCoordinator
 
         session = self.session()
         pool = self.pool()
@@ -134,7 +134,7 @@ class ReferenceEngine:
             clocks,
             jitter,
             session=session,
-            room=Room(pool, clock=clocks.store, patience_seconds=self.patience_seconds),
+            room=SessionCoordinator(pool, clock=clocks.store, patience_seconds=self.patience_seconds),
             statements=self.statements,
             settlement=self.settlement,
         )

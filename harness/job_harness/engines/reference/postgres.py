@@ -27,7 +27,7 @@ from job_harness.engines.reference.queue import STALE, ReferenceQueue, Settlemen
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.postgres import provision
 from job_harness.worlds.postgres.absence import PatientConnection, judged
-from job_harness.worlds.postgres.gating import GatedConnection, Room
+from job_harness.worlds.postgres.gating import GatedConnection, SessionCoordinator
 from job_harness.worlds.postgres.pipeline import UNREAD, PreparedQuery, StatementPipeline
 from job_harness_reference.errors import InvalidJsonError
 from job_harness_reference.json_values import encode
@@ -384,7 +384,7 @@ class GatedReferenceQueue(PostgresQueue):
         jitter: Callable[[], float],
         *,
         session: ReferenceDatabase,
-        room: Room,
+        room: SessionCoordinator,
         statements: Mapping[str, str] | None = None,
         settlement: Settlement | None = None,
     ) -> None:

@@ -163,9 +163,6 @@ def _too_old(facts: Facts) -> Iterator[str]:
 FORMAT: Final = "job-harness-check-baseline"
 VERSION: Final = 2
 
-ANY: Final = "*"
-"""A subject that stands for all: of an entry that a baseline of version 1 holds."""
-
 
 def dump_baseline(findings: Iterable[CheckFinding]) -> str:
     """Write the findings to be accepted. Lines and sentences are left out: both may change while a finding stays."""
@@ -177,18 +174,12 @@ def dump_baseline(findings: Iterable[CheckFinding]) -> str:
 
 
 def load_baseline(text: str, *, path: str) -> Counter[Key]:
-    """Read a baseline; one of version 1 remembers sentences, of which only rule and file count.
-
-    Raises UsageError where it is none.
-    """
+    """Read a baseline. Raises UsageError where it is none."""
     try:
         document = json.loads(text)
-        if document["format"] != FORMAT or document["version"] not in (1, VERSION):
-            raise ValueError(f"its format is not {FORMAT} of version 1 or {VERSION}")
-        old = document["version"] == 1
-        return Counter(
-            (str(one["rule"]), str(one["file"]), ANY if old else str(one["subject"])) for one in document["accepted"]
-        )
+        if document["format"] != FORMAT or document["version"] != VERSION:
+            raise ValueError(f"its format is not {FORMAT} of version {VERSION}")
+        return Counter((str(one["rule"]), str(one["file"]), str(one["subject"])) for one in document["accepted"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         told = f"{type(error).__name__}: {error}" if not isinstance(error, ValueError) else str(error)
         raise UsageError(
@@ -203,10 +194,8 @@ def settled(examination: Examination, baseline: Counter[Key]) -> Examination:
     findings: list[CheckFinding] = []
     accepted: list[CheckFinding] = []
     for finding in examination.findings:
-        rule, file, _ = finding.key
-        key = next((key for key in (finding.key, (rule, file, ANY)) if left[key] > 0), None)
-        if key is not None:
-            left[key] -= 1
+        if left[finding.key] > 0:
+            left[finding.key] -= 1
             accepted.append(finding)
         else:
             findings.append(finding)

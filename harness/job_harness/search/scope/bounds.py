@@ -36,7 +36,7 @@ def bounds() -> tuple[str, ...]:
     """Return the options that only a complete search has, without dashes."""
     faults = [kind.scope_option for kind in searched_kinds()]
     own = ("stalls", "kind", "priorities", "unique", "jitters", "no-symmetry", "states")
-    return (*(name for name in COUNTS if name != "jobs"), *faults, *own)
+    return (*COUNTS, *faults, *own)
 
 
 def searched_kinds() -> list[FaultKind]:
@@ -100,11 +100,6 @@ class Scope:
                 raise UsageError(
                     f"{name}: a complete search cannot include it: {kinds()[name].sampled_only}",
                     hint="Sample it: job-harness explore.",
-                )
-            if kinds()[name].maker is not None:
-                raise UsageError(
-                    f"{name} of {kinds()[name].package} counts its own budget, which a search cannot restore",
-                    hint="Let its entry point name a FaultKind, or leave it out of the scope.",
                 )
         for name in ("cancels", "retries"):
             _within(name, getattr(self, name), 0, self.jobs)

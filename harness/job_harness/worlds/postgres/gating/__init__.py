@@ -13,7 +13,4 @@ from job_harness.worlds.postgres.gating.connection import ActorPool, GatedConnec
 from job_harness.worlds.postgres.gating.coordinator import SessionCoordinator
 from job_harness.worlds.postgres.gating.pool import SessionPool
 
-__all__ = ["ActorPool", "GatedConnection", "Room", "SessionCoordinator", "SessionPool"]
-
-Room = SessionCoordinator
-"""The name that it had in version 0.1."""
+__all__ = ["ActorPool", "GatedConnection", "SessionCoordinator", "SessionPool"]
