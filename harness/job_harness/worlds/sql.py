@@ -142,7 +142,7 @@ _NAMING: Final = {**_CHANGING, "UPDATE": "UPDATE", "SELECT": "FROM", "LOCK": "LO
 """By the verb of a statement, the word before the table that names it."""
 
 
-class _Reading(NamedTuple):
+class _StatementReading(NamedTuple):
     point: str
     changed: tuple[str, ...]
     skeleton: str
@@ -175,12 +175,12 @@ def may_be_put_into_one(sql: str) -> bool:
     return _read(sql).alone
 
 
-def _read(sql: str) -> _Reading:
+def _read(sql: str) -> _StatementReading:
     return _remembered(sql) if len(sql) < _TOO_LONG else _remembered.__wrapped__(sql)
 
 
 @lru_cache(maxsize=_REMEMBERED)
-def _remembered(sql: str) -> _Reading:
+def _remembered(sql: str) -> _StatementReading:
     whole = list(tokens(sql))
     said = [token for token in whole if not token.is_aside]
     plain = "".join(" " if token.kind == "comment" else token.text for token in whole)
@@ -188,7 +188,7 @@ def _remembered(sql: str) -> _Reading:
     shown = " ".join(plain.split()).rstrip("; ")[:POINT_LENGTH].strip().lower()
     in_transaction = _OF_ITS_OWN.match(brief) is None
     alone = in_transaction and _OTHERWISE_IN_ONE.match(plain) is None
-    return _Reading(_named(said) or shown or "empty statement", _changed(said), brief, in_transaction, alone)
+    return _StatementReading(_named(said) or shown or "empty statement", _changed(said), brief, in_transaction, alone)
 
 
 def _named(said: Sequence[Token]) -> str:
