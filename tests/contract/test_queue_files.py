@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import psycopg
 import pytest
@@ -647,6 +647,29 @@ def test_a_token_in_a_state_is_not_given_again_by_a_queue_that_is_opened_anew(op
     anew.restore(state)
     (second,) = anew.claim("w1", 1).value
     assert (first.token, second.token) == (1, 2)
+
+
+CANCELS = "\n\ncancel: UPDATE mail_jobs SET {}, lock_token = NULL, locked_until = NULL WHERE id = :job"
+
+
+def with_cancel(folder: Path, sets: str) -> Path:
+    """Write the repaired queue with a cancel of its own; it cancels whatever the job's status is."""
+    text = (
+        (EXAMPLES / "mail.yaml").read_text(encoding="utf-8").replace("failed: FAILED}", "failed: FAILED, c: CANCELLED}")
+    )
+    text = text.replace("schema: mail.sql", f"schema: {EXAMPLES / 'mail.sql'}")
+    path = folder / "cancels.yaml"
+    path.write_text(text + CANCELS.format(sets) + "\n", encoding="utf-8")
+    return path
+
+
+CANCELS_ONE: Final = Scope(workers=1, jobs=1, cancels=1)
+
+
+def test_a_complete_search_reaches_the_sql_of_cancel(tmp_path: Path, opened: Open) -> None:
+    explorer = Explorer(opened(with_cancel(tmp_path, "status = 'c'")), CANCELS_ONE)
+    explorer.run()
+    assert explorer.sightings
 
 
 @pytest.mark.campaign

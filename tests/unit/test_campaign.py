@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import subprocess
 import sys
 from typing import Any
@@ -29,6 +30,8 @@ from job_harness.review.audit.evidence import blank
 from job_harness.search.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
 from job_harness.search.finding import Campaign, first_difference
 from job_harness.search.sampling import Sampler, run_seed
+from job_harness.search.scope.bounds import Scope
+from job_harness.search.scope.search import Explorer, statement
 from job_harness.search.watchdog import StepHung, StepWatchdog
 from job_harness.search.workload import drawable
 from job_harness.search.wrong_queues import CATALOGUE
@@ -260,6 +263,54 @@ def test_a_campaign_in_which_no_job_was_ever_seen_is_no_pass() -> None:
     assert done.verdict is Verdict.INCONCLUSIVE
     assert done.trouble is not None
     assert done.trouble.message == "no job was seen in any of the 6 runs that were looked at"
+
+
+class CancelRaises(MemoryQueue):
+    """Declares a cancel that was never written."""
+
+    def cancel(self, job: str) -> Outcome:
+        raise NotImplementedError("cancel")
+
+
+class RetryRefuses(MemoryQueue):
+    """Has a retry that finds no job."""
+
+    def retry(self, job: str) -> Outcome:
+        return Outcome.refused("unknown job")
+
+
+def test_a_verb_that_raises_in_every_call_is_named_and_the_search_is_no_pass() -> None:
+    done = campaign(CancelRaises, runs=40)
+    assert done.verdict is Verdict.INCONCLUSIVE
+    assert done.trouble is not None
+    assert re.fullmatch(
+        r"cancel never succeeded in \d+ calls; it raised NotImplementedError: cancel", done.trouble.message
+    )
+
+
+@pytest.mark.parametrize(
+    ("queue", "scope", "told"),
+    [
+        (CancelRaises, Scope(workers=1, jobs=1, cancels=1, stalls=0), "cancel never succeeded in "),
+        (RetryRefuses, Scope(workers=1, jobs=1, cancels=1, retries=1, stalls=0), "retry never succeeded in "),
+        (MemoryQueue, Scope(workers=1, jobs=1, retries=1, stalls=0), "retry never succeeded in "),
+    ],
+)
+def test_a_scope_in_which_a_verb_never_succeeds_is_inconclusive_by_name(
+    queue: type[MemoryQueue], scope: Scope, told: str
+) -> None:
+    explorer = Explorer(MemoryEngine(queue), scope)
+    explorer.run()
+    assert explorer.complete
+    assert not explorer.sightings
+    assert statement(explorer, 1.0)[0].startswith("inconclusive: no anomaly on memory within the scope, but " + told)
+
+
+def test_a_verb_that_is_refused_now_and_then_is_no_news() -> None:
+    assert campaign(runs=12).trouble is None
+    done = campaign(RetryRefuses, runs=300)
+    assert done.trouble is not None
+    assert done.trouble.message.startswith("retry never succeeded in ")
 
 
 class Busy(MemoryQueue):

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, assert_never
 
 from job_harness.core.faults import CONSEQUENCES, When, kind_of, lost_by, strike_of
+from job_harness.core.history.answers import VerbAnswers
 from job_harness.core.history.event import Call, Event, Excuse, Fault, History, Observed, Return
 from job_harness.core.history.outcome import REFUSED, OutcomeKind
 from job_harness.core.model.job import JobId, JobView
@@ -63,6 +64,8 @@ class Coverage:
     """The states of each observed run, as numbers."""
     numbers: list[int] = field(default_factory=list)
     """The number of each observed run."""
+    answers: VerbAnswers = field(default_factory=VerbAnswers)
+    """Of every run, and not only of those that are observed."""
 
     def observe(self, history: History, *, number: int = 0) -> None:
         """Take the run with this number."""
@@ -101,6 +104,7 @@ class Coverage:
         self.faults.update(later.faults)
         self.states.extend(later.states)
         self.numbers.extend(later.numbers)
+        self.answers.add(later.answers)
 
     def first_seen(self) -> list[tuple[int, list[int]]]:
         """Return for each observed run its number, and the states that it was the first of these to see."""

@@ -171,6 +171,7 @@ class Sampler:
         tally.runs += 1
         tally.steps += run.steps
         tally.stock = self._stock
+        tally.coverage.answers.take(run.history.events)
         if is_observed(number):
             tally.coverage.observe(run.history, number=number)
 
@@ -307,6 +308,7 @@ def _shifted(watch: Watch, by: int) -> Watch:
 
 
 HANG_HINT = "Let the step end, or allow it more time with --patience."
+UNPROVEN_HINT = "What it does was not judged. Try it by itself, or declare that the target has no such verb."
 REST_HINT = "The target never stops working, or keeps running without anything to do."
 
 
@@ -389,6 +391,17 @@ class _Record:
             self.trouble = self.trouble or self.sampler.trouble_of(error)
         return None
 
+    def _unjudged(self) -> Trouble | None:
+        """Say what keeps a search that found nothing from being a pass."""
+        if self.coverage.jobless:
+            return Trouble(
+                f"no job was seen in any of the {self.coverage.observed} runs that were looked at",
+                hint="Nothing was judged. Does the target accept the jobs that are sent?",
+                code=ExitCode.INCONCLUSIVE,
+            )
+        unproven = list(self.coverage.answers.unproven(often=self.stock))
+        return Trouble("; ".join(unproven), UNPROVEN_HINT, ExitCode.INCONCLUSIVE) if unproven else None
+
     def campaign(self) -> Campaign:
         """Return the campaign."""
         engine = self.sampler.engine
@@ -397,13 +410,8 @@ class _Record:
         missing = missing_situations(
             self.coverage.situations, capabilities=engine.info.capabilities, observed=self.coverage.observed
         )
-        if not found and self.trouble is None and self.coverage.jobless:
-            told = f"no job was seen in any of the {self.coverage.observed} runs that were looked at"
-            self.trouble = Trouble(
-                told,
-                hint="Nothing was judged. Does the target accept the jobs that are sent?",
-                code=ExitCode.INCONCLUSIVE,
-            )
+        if not found and self.trouble is None:
+            self.trouble = self._unjudged()
         return Campaign(
             engine.info.name,
             self.seed,

@@ -318,7 +318,8 @@ def _tell(
         return int(ExitCode.FAIL), shown
     if ending.trouble is not None:
         return int(ending.trouble.exit_code), shown
-    return int(ExitCode.PASS if explorer.complete else ExitCode.INCONCLUSIVE), shown
+    judged = explorer.complete and not explorer.unproven
+    return int(ExitCode.PASS if judged else ExitCode.INCONCLUSIVE), shown
 
 
 def _found(explorer: Explorer, found: list[Sighting], ending: SearchEnd, presenter: FindingPresenter) -> list[Shown]:
@@ -379,4 +380,4 @@ def exhaustive_data(explorer: Explorer, ending: SearchEnd, *, shown: list[Shown]
 def _verdict(explorer: Explorer, trouble: HarnessError | None) -> str:
     if explorer.sightings or (trouble is not None and trouble.exit_code is ExitCode.FAIL):
         return "fail"
-    return "pass" if explorer.complete else "inconclusive"
+    return "pass" if explorer.complete and not explorer.unproven else "inconclusive"

@@ -58,8 +58,11 @@ def told(error: psycopg.Error) -> psycopg.Error:
 # one step for each verb -----------------------------------------------------------------------------------------------
 
 
-class FileQueue(OneTableQueue):
-    """Every verb is one transaction and one step. What a verb came to on the same rows is not asked again."""
+class FileQueue:
+    """Every verb is one transaction and one step. What a verb came to on the same rows is not asked again.
+
+    It has no base that has verbs of its own: each one has to reach `__getattr__`.
+    """
 
     def __init__(
         self,
@@ -92,24 +95,6 @@ class FileQueue(OneTableQueue):
         if verb not in ASKED:
             raise AttributeError(verb)
         return partial(self._ask, verb)
-
-    def heartbeat(self, *arguments: Any) -> Outcome:
-        """Extend a claim."""
-        return self._ask("heartbeat", *arguments)
-
-    def release(self, *arguments: Any) -> Outcome:
-        """Give a job back."""
-        return self._ask("release", *arguments)
-
-    def purge(self) -> Outcome:
-        """Delete what ended long ago."""
-        return self._ask("purge")
-
-    def reconcile(self) -> Outcome:
-        """Do nothing: there is one table."""
-        return self._ask("reconcile")
-
-    rescue = reconcile
 
     def _ask(self, verb: str, *arguments: Any) -> Outcome:
         planned = self._verbs.plan(verb, arguments)
@@ -163,6 +148,9 @@ class FileQueue(OneTableQueue):
         """Return nothing where no verb acted, else None: changes are not tracked."""
         news, self._news = self._news, False
         return None if news else []
+
+    def close(self) -> None:
+        """Give nothing back: the database belongs to the engine."""
 
     # snapshots ------------------------------------------------------------------------------------------------------
 

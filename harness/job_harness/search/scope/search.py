@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from job_harness import __version__
 from job_harness.core.faults import FaultPlan
 from job_harness.core.garbage import collecting_seldom
+from job_harness.core.history.answers import VerbAnswers
 from job_harness.core.interruption import INTERRUPTIONS
 from job_harness.core.invariants import gravity
 from job_harness.core.model.duration import Duration, format_duration
@@ -126,6 +127,7 @@ class Explorer:
         self.state_limit = state_limit
         self.progress = Progress()
         self.sightings: dict[str, Sighting] = {}
+        self.answers = VerbAnswers()
         self.outcomes: set[Any] = set()
         """What was at rest: the statuses of all jobs, up to the names of twins."""
         self.complete = False
@@ -141,6 +143,7 @@ class Explorer:
 
     def _begin(self) -> None:
         self.progress = Progress()
+        self.answers = VerbAnswers()
         self.sightings = {}
         self.scenarios = list(self.scope.scenarios())
         self._rigs: dict[int, tuple[Rig, StateKeys]] = {}
@@ -162,6 +165,11 @@ class Explorer:
         self._layer: deque[tuple[int, GlobalState]] = deque()
         self._following: deque[tuple[int, GlobalState]] = deque()
         self._expanding: Expanding | None = None
+
+    @property
+    def unproven(self) -> tuple[str, ...]:
+        """What a complete search says nothing of: verbs that no state of the scope let succeed."""
+        return tuple(self.answers.unproven(whole=True)) if self.complete else ()
 
     # the search -----------------------------------------------------------------------------------------------------
 
@@ -304,6 +312,7 @@ class Explorer:
             rig, keys = self._rig(workload)
             self._at_work(rig.session)
             state = rig.root() if parent < 0 else rig.make(move, made[parent])
+            self.answers.take(rig.session.recorder.history.events)
             if self._new(state, keys, parent, move, workload) != (node, True):
                 raise _changed(self.engine)
             if needed.get(parent) == node:
@@ -384,6 +393,7 @@ class Explorer:
             move = todo.popleft()
             self._at_work(rig.session)
             made = rig.make(move, state)
+            self.answers.take(rig.session.recorder.history.events)
             self.progress.transitions += 1
             if rig.asked:
                 todo.extend(_other_picks(move, rig.asked))
@@ -404,6 +414,7 @@ class Explorer:
         self.boring[node] = REST
         self._end(state.views, rig)
         rig.judge_rest(state)
+        self.answers.take(rig.session.recorder.history.events)
         for anomaly in rig.session.judge.anomalies:
             self._see(anomaly.name, node, at_rest=True)
 
@@ -648,6 +659,8 @@ def statement(explorer: Explorer, seconds: float, *, stopped_by: str = "") -> li
 
 def _verdict(explorer: Explorer, spent: str, stopped_by: str) -> str:
     engine, found = explorer.engine.info.name, explorer.sightings
+    if explorer.unproven and not found:
+        return f"inconclusive: no anomaly on {engine} within the scope, but {'; '.join(explorer.unproven)}: {spent}."
     if explorer.complete and not found:
         return f"complete: no anomaly on {engine} within the scope: {spent}."
     if explorer.complete:
@@ -660,6 +673,8 @@ def _verdict(explorer: Explorer, spent: str, stopped_by: str) -> str:
 
 def _scope(explorer: Explorer) -> Iterator[str]:
     scope = explorer.scope
+    if explorer.unproven:
+        yield "  What this verb does was not judged: widen the scope (such as --kind fails), or repair the verb."
     if not explorer.complete and not explorer.sightings:
         progress = explorer.progress
         yield f"  Every run of up to {max(0, progress.depth)} moves was checked; {progress.frontier} states wait."
