@@ -18,11 +18,11 @@ from tests.docs import pages
 
 from job_harness import extras
 from job_harness.doors.cli import main
-from job_harness.doors.cli.explore_command import SHRINKING
 from job_harness.doors.scaffold import first_files
 from job_harness.doors.scaffold.examples import INDEX, SETS, example_files, index
 from job_harness.doors.scaffold.plan import Language, ToolName, find_project, write_whole
 from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.search.search_time import LATEST
 
 pytestmark = pytest.mark.long
 
@@ -506,7 +506,7 @@ def test_a_nightly_search_installs_what_its_processes_import_and_ends_before_it_
     assert runs[0] == "npm ci"
     assert "job-harness[embedded,node]" in runs[1]
     assert runs[-1].startswith("job-harness explore jobs/system.yaml --runs 40000 --time 35m ")
-    assert search["timeout-minutes"] > 35 * SHRINKING
+    assert search["timeout-minutes"] > 35 * (1 + LATEST)
     capsys.readouterr()
     refused = {
         target: f"it is not in {elsewhere}",

@@ -25,6 +25,7 @@ from job_harness.engines.memory import MemoryEngine
 from job_harness.search.finding import Finding
 from job_harness.search.lockstep import Difference, Divergence
 from job_harness.search.sampling import Sampler
+from job_harness.search.search_time import SearchTime
 from job_harness.search.shrink import JointShrinker, Shrinker
 from job_harness.search.targets import open_engine
 
@@ -129,12 +130,17 @@ def test_a_finding_gets_no_smaller_once_the_time_of_the_search_is_over() -> None
     asked: list[bool] = []
     told: list[tuple[str, int]] = []
 
-    def third_time() -> bool:
-        asked.append(len(asked) == 2)
-        return asked[-1]
+    class OverAtTheThirdRun(SearchTime):
+        @property
+        def hurries(self) -> bool:
+            asked.append(len(asked) == 2)
+            return asked[-1]
 
     sampler = Sampler(
-        MemoryEngine(), Settings(stuck_timeout=5 * MINUTE), hurries=third_time, shrinking=lambda *run: told.append(run)
+        MemoryEngine(),
+        Settings(stuck_timeout=5 * MINUTE),
+        time=OverAtTheThirdRun(),
+        shrinking=lambda *run: told.append(run),
     )
     finding = sampler.explore(seed=0, runs=500).finding
     assert finding is not None
@@ -276,7 +282,7 @@ def test_a_divergence_is_told_in_words() -> None:
     ]
 
 
-def test_what_was_seen_before_a_step_was_cut_short_is_named_and_not_run_again(
+def test_what_was_seen_before_a_step_was_cut_short_is_shown_and_not_run_again(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sample = Sampler.sample
@@ -293,9 +299,10 @@ def test_what_was_seen_before_a_step_was_cut_short_is_named_and_not_run_again(
     assert main(["explore", "memory", *SEARCH, "--keep-going", "--json", "found.json"]) == 130
 
     report = json.loads((folder / "found.json").read_text())
-    (hit,) = report["not_shown"]
-    assert (report["verdict"], report["interrupted"], hit["anomaly"]) == ("fail", True, "taken_back_early")
-    assert f"Seen in run {hit['run']}, not shown: taken_back_early" in capsys.readouterr().out
+    (found,) = report["findings"]
+    assert (report["verdict"], report["interrupted"], report["not_shown"]) == ("fail", True, [])
+    assert (found["anomaly"], found["minimal"]) == ("taken_back_early", False)
+    assert "taken_back_early on memory" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(("in_claim", "blamed"), [(True, "claim"), (False, "expire")])

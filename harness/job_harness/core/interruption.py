@@ -65,6 +65,12 @@ def stopping_point() -> None:
         handler.stopping_point()
 
 
+def signal_arrived() -> bool:
+    """Whether a signal asks for the end, raised or not yet; also told to a thread."""
+    handler = signal.getsignal(signal.SIGTERM)
+    return isinstance(handler, Interruptions) and handler.number is not None
+
+
 @contextmanager
 def raised_at_once() -> Iterator[None]:
     """Raise a signal wherever it arrives: nothing that is cut short in here is used again."""

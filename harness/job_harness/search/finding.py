@@ -104,6 +104,8 @@ class FailingRun:
     number: int
     """Of the run, from 0."""
     anomaly: str
+    run: Run | None = None
+    """The run itself, where it was done here."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.history.event import Event
-from job_harness.core.interruption import INTERRUPTIONS, between_runs
+from job_harness.core.interruption import INTERRUPTIONS, between_runs, stopping_point
 from job_harness.core.invariants import gravity
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Engine
@@ -31,8 +31,9 @@ from job_harness.search.finding import (
     first_difference,
     perturbed,
 )
+from job_harness.search.search_time import SearchTime
 from job_harness.search.shards import WHOLE, Shard
-from job_harness.search.shrink import JointShrinker, Open, Redraw, never
+from job_harness.search.shrink import JointShrinker, Open, Redraw
 from job_harness.search.strategy import Priorities, Strategy, policy_of
 from job_harness.search.watchdog import StepHung, StepWatchdog
 from job_harness.search.workload import draw
@@ -83,8 +84,10 @@ class Sampler:
     """Settings, by name, that no drawn workload changes."""
     left_out: frozenset[str] = frozenset()
     """What no drawn workload has; see `workload.drawable`."""
-    hurries: Callable[[], bool] = never
-    """Whether what was found is to be made no smaller, for the time is over."""
+    time: SearchTime = field(default_factory=SearchTime)
+    """How long it may take: what is under way when that is over ends at its next step."""
+    keeps_runs: bool = False
+    """Whether a run that shows something is kept with what it shows: then it is shown also where time is over."""
     shrinking: Callable[[str, int], None] = unheard
     """Told of each run that may make a finding smaller: the finding's anomaly, and which of those runs it is."""
     _first: tuple[int, int, list[Event]] | None = None
@@ -122,10 +125,12 @@ class Sampler:
         try:
             session = self.session(seed)
             watchdog.watch(session)
+            self.time.watch(session)
             self._stock = isinstance(session.application, StockApplication)
             return session.run_for_good()
         finally:
             watchdog.done()
+            self.time.done()
 
     def wanted(self, run: Run) -> list[str]:
         """Return the anomalies of a run that count, the gravest first."""
@@ -145,6 +150,9 @@ class Sampler:
         drawn = run_seed(seed, number)
         try:
             run = self.sample(drawn)
+            if run.cut and self.time.stopped:
+                self._hit(tally, run, number)
+                return False
             try:
                 again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
             except (StepHung, *INTERRUPTIONS):
@@ -192,14 +200,17 @@ class Sampler:
         elif not run.anomalies and run.failures:
             tally.trouble = Trouble(f"run {number}: {run.failures[0]}", REST_HINT, ExitCode.FAIL)
             return False
-        if not run.anomalies:
-            return True
+        return not self._hit(tally, run, number) or self.keep_going
+
+    def _hit(self, tally: Tally, run: Run, number: int) -> bool:
+        """Note what a run shows that counts. True: there is something."""
         known = {hit.anomaly for hit in tally.hits}
-        names = self.wanted(run)
-        if not self.keep_going:
-            names = names[:1]
-        tally.hits.extend(FailingRun(number, name) for name in names if name not in known)
-        return self.keep_going or not names
+        names = self.wanted(run) if run.anomalies else []
+        kept = run if self.keeps_runs else None
+        for name in names if self.keep_going else names[:1]:
+            if name not in known:
+                tally.hits.append(FailingRun(number, name, kept))
+        return bool(names)
 
     def sample_again(self, seed: int) -> Run:
         """Do the run of a seed with other addresses on the heap."""
@@ -253,7 +264,8 @@ class Sampler:
                 if not record.take(tally):
                     break
             else:
-                record.unsteady = doing.again()
+                record.unsteady = None if self.time.over else doing.again()
+            stopping_point()
         except INTERRUPTIONS as stop:
             record.interruption = stop
         except StepHung as hung:
@@ -268,9 +280,10 @@ class Sampler:
         open_session, redraw = self._sessions(anomaly)
         held = self.engine.info.contract.held
         shrinker = JointShrinker(
-            run, anomaly, open_session, base=self.settings, redraw=redraw, held=held, hurries=self.hurries
+            run, anomaly, open_session, base=self.settings, redraw=redraw, held=held, hurries=lambda: self.time.hurries
         )
         stop: BaseException | None = None
+        self.time.late = True
         try:
             self.watchdog.opening()
             shrinker.shrink()
@@ -279,6 +292,8 @@ class Sampler:
             stop, smallest = cut, shrinker.best
         finally:
             self.watchdog.done()
+            self.time.done()
+            self.time.late = False
         minimal = stop is None and not shrinker.cut_short
         drawn = policy_of(self.strategy, seed).about
         finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal, drawn)
@@ -294,6 +309,7 @@ class Sampler:
             self.watchdog.opening()
             session = Session(scenario, engine=self.engine, limits=self.limits, until=anomaly, **more)
             self.watchdog.watch(session)
+            self.time.watch(session)
             return session
 
         def redraw(scenario: Scenario, choices: Choices) -> Session:
@@ -351,7 +367,8 @@ class _Record:
 
     def _shrink(self, hit: FailingRun) -> bool:
         drawn = run_seed(self.seed, hit.number)
-        run = self._again(drawn)
+        kept = hit.run if self.torn or self.interruption is not None or self.sampler.time.over else None
+        run = kept or self._again(drawn)
         if run is None or (self.torn and hit.anomaly not in run.found):
             self.unshown.append(hit)
             return True
@@ -359,7 +376,7 @@ class _Record:
             told = f"{hit.anomaly} showed", f"{', '.join(sorted(run.found)) or 'nothing'} shows"
             self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
             return False
-        if self.interruption is not None or self.torn:
+        if kept is not None or self.interruption is not None or self.torn:
             about = policy_of(self.sampler.strategy, drawn).about
             scenario = replace(run.scenario, tape=run.tape)
             self.findings.append(Finding(hit.anomaly, scenario, run, drawn, hit.number + 1, 0, False, about))

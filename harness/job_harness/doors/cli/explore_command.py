@@ -40,6 +40,7 @@ from job_harness.search.crew import CampaignPlan
 from job_harness.search.finding import Campaign, Finding
 from job_harness.search.sampling import DRAWN_LIMITS, Sampler
 from job_harness.search.scope.bounds import bounds
+from job_harness.search.search_time import SearchTime
 from job_harness.search.shards import STRETCH, Shard
 from job_harness.search.strategy import Strategy
 from job_harness.search.targets import SHIPPED, Engines
@@ -55,8 +56,6 @@ LEAVE_OUT = "never use this ending of jobs or this feature, such as `raises NUL`
 RUNS = 5_000
 TELLING = 0.1
 """Real seconds between two updates of the progress bar."""
-SHRINKING = 1.5
-"""Findings may be made smaller until this many times `--time` has passed."""
 OPENER = "job_harness.search.targets:open_engine"
 MANY = 8
 """Processes that share the runs at most, unless the user says so."""
@@ -212,12 +211,13 @@ def _options_of_test(arguments: argparse.Namespace) -> list[str]:
 
 def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engine, engines: Engines) -> int:
     plan = _plan(arguments, request, engine)
+    search_time = SearchTime(arguments.time)
     started = time.perf_counter()
-    campaign = _searched(arguments, engine, plan)
+    campaign = _searched(arguments, engine, plan, search_time)
     seconds = time.perf_counter() - started
     hangs = campaign.trouble is not None and campaign.trouble.code is ExitCode.FAIL
     halted = STOPPED if campaign.interrupted else "a run of the target does not end" if hangs else ""
-    presenter = request.presenter(engine, engines, halted)
+    presenter = request.presenter(engine, engines, halted, search_time)
     told = {
         finding.anomaly: presenter.tell(finding, spent=_met(campaign, finding, seconds), first=place == 0)
         for place, finding in enumerate(gravest_first(campaign))
@@ -293,8 +293,8 @@ def _plan(arguments: argparse.Namespace, request: SearchRequest, engine: Engine)
     )
 
 
-def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan) -> Campaign:
-    with StepWatchdog(plan.patience) as watchdog, ExitStack() as stack:
+def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan, search_time: SearchTime) -> Campaign:
+    with StepWatchdog(plan.patience) as watchdog, search_time, ExitStack() as stack:
         advance = stack.enter_context(progress_bar(measured=True))
         sampler = Sampler(
             engine,
@@ -306,13 +306,14 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan)
             limits=Limits(steps=plan.steps),
             shard=plan.shard,
             left_out=plan.left_out,
-            hurries=_hurries(arguments.time, time.perf_counter()),
+            time=search_time,
+            keeps_runs=True,
             shrinking=lambda anomaly, runs: advance(f"{anomaly} found; making it smaller, run {runs}", None),
         )
         crew = _crew(arguments, plan, sampler)
         if crew is not None:
             stack.enter_context(crew)
-        watch = _watch(arguments.runs, arguments.time, time.perf_counter(), advance)
+        watch = _watch(arguments.runs, search_time, time.perf_counter(), advance)
         campaign = sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, source=crew)
     return replace(campaign, notes=tuple(crew.notes)) if crew is not None else campaign
 
@@ -360,16 +361,11 @@ def _code(campaign: Campaign) -> int:
     return int(campaign.trouble.code if campaign.trouble is not None and code is not ExitCode.FAIL else code)
 
 
-def _hurries(limit: float | None, started: float) -> Callable[[], bool]:
-    """Return what says that no finding is to get any smaller: half as much time again as `--time` has passed."""
-    return lambda: limit is not None and time.perf_counter() - started > SHRINKING * limit
-
-
 def _watch(
-    runs: int, limit: float | None, started: float, advance: Callable[[str, float | None], None]
+    runs: int, search_time: SearchTime, started: float, advance: Callable[[str, float | None], None]
 ) -> Callable[[int], bool]:
     """Tell now and then how far the search is: of the runs, or of the time where that is further."""
-    due = 0.0
+    due, limit = 0.0, search_time.limit
 
     def watch(done: int) -> bool:
         nonlocal due
@@ -379,7 +375,7 @@ def _watch(
             due = spent + TELLING
             told = f"run {done + 1}, {limit:g} s at most" if limit else f"{done} of {runs} runs"
             advance(told, max(done / runs, spent / limit if limit else 0.0))
-        return limit is None or spent < limit
+        return not search_time.over
 
     return watch
 

@@ -10,9 +10,11 @@ import json
 import math
 import re
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +50,7 @@ from job_harness.report.screen import (
 from job_harness.search.cases import with_fixes
 from job_harness.search.finding import Finding
 from job_harness.search.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
+from job_harness.search.search_time import SearchTime
 from job_harness.search.targets import SESSIONS, WITHOUT, Engines, check, reopening, targets
 from job_harness.search.watchdog import PATIENCE
 from job_harness.worlds.private import private_folder
@@ -56,9 +59,12 @@ if TYPE_CHECKING:
     from job_harness.review.check.releases import ReleaseSpan
 
 STOPPED = "interrupted"
+TIME_OVER = "--time is over"
 MOST_PATIENCE = 86_400.0
 """Seconds that a step may take at most before it counts as hanging: longer is no limit."""
 WIDTH = 80
+LINE_EVERY = 10.0
+"""Real seconds between two lines of progress where no terminal shows a bar."""
 STATEMENT_LINES = 10
 """Of SQL that is shown below a first screen."""
 LINES_BELOW = 4
@@ -243,10 +249,13 @@ class SearchRequest:
         if self.junit is not None:
             self.junit.write(junit_xml(results))
 
-    def presenter(self, engine: Engine, engines: Engines, halted: str = "") -> FindingPresenter:
+    def presenter(
+        self, engine: Engine, engines: Engines, halted: str = "", search_time: SearchTime | None = None
+    ) -> FindingPresenter:
         """Return who shows what is found on this engine."""
+        until = search_time or SearchTime()
         return FindingPresenter(
-            reopening(self.target, engine), engines, self.others, self.output, halted, self.verbose, self.queue
+            reopening(self.target, engine), engines, self.others, self.output, halted, self.verbose, self.queue, until
         )
 
 
@@ -430,7 +439,8 @@ def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float | None], No
     None leaves the part as it was.
     """
     if not sys.stderr.isatty():
-        yield lambda told, part: None
+        with _progress_lines() as advance:
+            yield advance
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -439,6 +449,23 @@ def progress_bar(*, measured: bool) -> Iterator[Callable[[str, float | None], No
     with Progress(*columns, console=Console(file=as_it_is(sys.stderr)), transient=True) as bar:
         task = bar.add_task("", total=1.0 if measured else None)
         yield lambda told, part: bar.update(task, completed=part, description=told)
+
+
+@contextmanager
+def _progress_lines() -> Iterator[Callable[[str, float | None], None]]:
+    """Write every few seconds how far a search is, for those who read a log."""
+    latest, ended, since = [""], threading.Event(), time.perf_counter()
+
+    def write() -> None:
+        while not ended.wait(LINE_EVERY):
+            if latest[0]:
+                print(f"job-harness: {latest[0]} ({time.perf_counter() - since:.0f} s)", file=sys.stderr, flush=True)
+
+    threading.Thread(target=write, name="job-harness: progress", daemon=True).start()
+    try:
+        yield lambda told, part: latest.__setitem__(0, told)
+    finally:
+        ended.set()
 
 
 def refuse_blindness(engine: Engine, wanted: frozenset[str]) -> None:
@@ -499,6 +526,8 @@ class FindingPresenter:
     """Whether to say how each failing run was drawn."""
     queue: str = ""
     """The queue whose settings were searched, where several are."""
+    until: SearchTime = field(default_factory=SearchTime)
+    """What is still run for a finding has to end within it."""
     interruption: BaseException | None = None
     """What ended the telling early, such as Ctrl-C."""
 
@@ -586,8 +615,8 @@ class FindingPresenter:
             print("Shrinking was cut short (interrupted, --time over, or too many steps): a smaller run may exist.")
 
     def _explained(self, finding: Finding) -> tuple[Run, str]:
-        if self.halted:
-            return finding.run, self.halted
+        if self._halted():
+            return finding.run, self._halted()
         try:
             with progress_bar(measured=False) as advance:
                 advance("trying fixes", 0.0)
@@ -597,6 +626,10 @@ class FindingPresenter:
             return finding.run, self.halted
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the finding is told all the same
             return finding.run, f"{type(error).__name__}: {error}"
+
+    def _halted(self) -> str:
+        """Say why nothing more is run; empty: it may be."""
+        return self.halted or ("" if self.until.affords_a_run else TIME_OVER)
 
     def _halt(self, stop: BaseException) -> None:
         self.halted, self.interruption = STOPPED, stop
@@ -615,7 +648,7 @@ class FindingPresenter:
 
     def _replay(self, scenario: Scenario, engine: Target, finding: Finding) -> str:
         """Replay on an engine, and say in a line or a few what that came to; the answer says it too."""
-        if not self.halted:
+        if not self._halted():
             try:
                 return _shown(
                     reproduce(scenario, finding.anomaly, engine=engine, found_on=self.target, get=self.engines.get),
@@ -623,7 +656,7 @@ class FindingPresenter:
                 )
             except INTERRUPTIONS as stop:
                 self._halt(stop)
-        return _not_replayed(engine, self.halted)
+        return _not_replayed(engine, self._halted())
 
 
 NOT_TAKEN_BACK: Final = frozenset({"job_stuck", "overdue_claim_left"})
