@@ -700,6 +700,83 @@ def test_a_statement_has_the_line_whose_task_waits_for_its_answer(
     }
 
 
+WORKS = """
+import os, time, psycopg
+rounds = 0
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+while True:
+    {}
+    db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'")
+    time.sleep(2)
+"""
+ONE_WORKER = BY_SQL.replace(
+    "{command: python api.py, http: {port_env: PORT}}",
+    "{command: python api.py, http: {port_env: PORT}}\n  worker: {command: python worker.py}",
+).lstrip()
+DIES_LATER = "rounds += 1\n    if rounds > 2: raise ValueError('boom')"
+ENDS_LATER = "rounds += 1\n    if rounds > 2: raise SystemExit(0)"
+UNDISTURBED = {
+    "it holds": ("", "", ""),
+    "a worker dies": (
+        DIES_LATER,
+        "",
+        r"system.yaml:6: worker ended in a run in which nothing goes wrong: ValueError: boom",
+    ),
+    "a worker ends": (ENDS_LATER, "", r"system.yaml:6: worker ended .*exit code 0"),
+    "a worker ends as it may": (ENDS_LATER, "python worker.py, ends: true", ""),
+    "no worker takes it": (
+        "time.sleep(9**9)",
+        "",
+        r"system.yaml:\d+: the job that was sent is still PENDING, after .*",
+    ),
+    "a cron is answered with 500": (
+        "",
+        "cron: {sweep: {every: 1m, request: GET /sweep, to: api}}",
+        "cron.sweep: .* 500",
+    ),
+    "a cron command fails": (
+        "",
+        "cron: {reap: {every: 1m, command: python reap.py}}",
+        "(?s)cron.reap: its command fails.*no such",
+    ),
+}
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("does", "more", "told"),
+    [
+        pytest.param(
+            *given, id=name, marks=() if name in ("a worker dies", "a cron is answered with 500") else pytest.mark.long
+        )
+        for name, given in UNDISTURBED.items()
+    ],
+)
+def test_what_fails_in_a_run_in_which_nothing_goes_wrong_is_an_error_and_no_finding(
+    does: str, more: str, told: str, opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(WORKS.format(does))
+    (tmp_path / "api.py").write_text(HEALTHY.format("if self.path == '/sweep': self.send_error(500); return"))
+    (tmp_path / "reap.py").write_text("raise SystemExit('no such table')")
+    text = (
+        ONE_WORKER + more + "\n"
+        if more.startswith("cron")
+        else ONE_WORKER.replace("python worker.py", more or "python worker.py")
+    )
+    (tmp_path / "system.yaml").write_text(text)
+    engine = opened(tmp_path / "system.yaml")
+    assert engine.info.settings is not None
+    sampler = Sampler(engine, settings=engine.info.settings)
+    if not told:
+        assert sampler.explore(seed=0, runs=0).trouble is None
+        return
+    with pytest.raises(HarnessError, match=told) as refused:
+        sampler.explore(seed=0, runs=1)
+    assert refused.value.exit_code is ExitCode.USAGE
+
+
 LOSES = """
 import json, os
 from http.server import BaseHTTPRequestHandler, HTTPServer

@@ -71,7 +71,7 @@ KEPT_BY_HEARTBEATS = frozenset({"worker-beats-too-rarely", "heartbeats-end-at-sh
 """These show where heartbeats keep a lease that is shorter than a job may take."""
 ELSEWHERE = RARE | SWITCHED_OFF | KEPT_BY_HEARTBEATS
 EVERYDAY = [mistake for name, mistake in MISTAKES.items() if name not in ELSEWHERE and mistake.queue is not None]
-OF_APPLICATIONS = {"silent_success", "unhandled_error"}
+OF_APPLICATIONS = {"silent_success", "unhandled_error", "process_died"}
 """These are of what stands on a queue: the controls in `scenarios/applications` lead to them."""
 ON_A_DATABASE = [mistake for mistake in MISTAKES.values() if mistake.queue is None]
 """These need row locks: `test_gated_statements_find` looks for them."""

@@ -498,6 +498,10 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
         [did("started"), did("ended", "failure"), saw("step reconcile", RUNNING, COMPLETED)],
         [did("started"), did("ended", "success"), saw("step reconcile", RUNNING, COMPLETED)],
     ),
+    "process_died": (
+        [Fault(0, "w1", "raised", {"at": "running", "error": "exit code 0", "where": "", "gone": True})],
+        [Fault(0, "w1", "stopped", {})],
+    ),
     "unhandled_error": (
         [Fault(0, "w1", "raised", {"at": "step fail", "error": "ValueError: no", "where": "jobs.py:7"})],
         [Fault(0, "w1", "crash", {"at": "fail a", "after": False})],

@@ -22,7 +22,7 @@ from job_harness.subjects.systems import SystemEngine, _error_in
 from job_harness.subjects.systems.database import on_virtual_time
 from job_harness.subjects.systems.document import SystemFileError, filled, json_schema, read_system_file
 from job_harness.subjects.systems.http_wire import HttpReader, request
-from job_harness.subjects.systems.process import SystemProcess, expanded, programs_of, resolved
+from job_harness.subjects.systems.process import RUN_FAILED, SystemProcess, expanded, programs_of, resolved
 from job_harness.subjects.systems.runtime import is_upkeep
 from job_harness.subjects.systems.traffic import DatabaseSession
 from job_harness.worlds.wire.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
@@ -177,6 +177,16 @@ def test_queue_files_are_no_system_files() -> None:
             "promises: {operator: [sweep, wrker]}\nformat: 1",
             r":1: promises.operator.1: 'wrker' is neither a process without `instances` nor a cron entry",
         ),
+        (
+            "http: {port_env: PORT}",
+            "http: {port_env: PORT}, instances: 1",
+            "`instances`, worker and api",
+        ),
+        (
+            "command: python app.py worker, instances: 2}\n  api: {command: python app.py api,",
+            "command: python app.py worker}\n  api: {command: python app.py api, instances: 2,",
+            r":8: cron.sweep: to: api has `instances`, so it is several processes.*\n  Name one of them .*, as api_a",
+        ),
         ("http: {port_env: PORT}", "instances: 1", "`instances`, worker and api: only .*\n  Name .* api_a and api_b"),
     ],
 )
@@ -218,7 +228,7 @@ def test_a_command_of_cron_is_a_process_that_repeats_it(
     told = capsys.readouterr()
     assert told.out.count("imported\n") == 2
     assert told.out.endswith("['cron/reap.py', '--all', 'x'] __main__\n")
-    assert told.err.startswith("over\nTraceback")
+    assert told.err.startswith(f"over\n{RUN_FAILED}\nTraceback")
     with pytest.raises(SystemExit, match="there is no program"):
         repeat["main"](60, ["cron/nowhere.py"])
 

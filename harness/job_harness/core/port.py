@@ -603,6 +603,11 @@ class EngineInfo:
     """Returns, of this queue, the SQL that was sent since it was last asked; None: what is sent is not seen."""
     promises: tuple[Any, ...] = ()
     """Invariants of its own (`core.invariants.Invariant`), judged in every run beside those of the catalogue."""
+    undisturbed: Callable[[Any], None] | None = None
+    """Judges a run (`core.run.verdict.Run`) in which nothing goes wrong and one job is sent, before a search.
+
+    Raises a HarnessError where nothing could be judged in any other run; None: there is nothing to look at.
+    """
     makes_values: bool = False
     """Its queues are in another process, which makes the values that JSON cannot say: see `conformance.outcomes`."""
 
@@ -633,6 +638,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "sessions": (Callable | None, "a function without arguments, or None"),
     "statements": (Callable | None, "a function of the queue, or None"),
     "promises": (tuple, "a tuple of Invariants"),
+    "undisturbed": (Callable | None, "a function of a run, or None"),
     "makes_values": (bool, "True or False"),
 }
 

@@ -35,6 +35,7 @@ from job_harness.search.search_time import SearchTime
 from job_harness.search.shards import WHOLE, Shard
 from job_harness.search.shrink import JointShrinker, Open, Redraw
 from job_harness.search.strategy import Priorities, Strategy, policy_of
+from job_harness.search.undisturbed import play_undisturbed
 from job_harness.search.watchdog import StepHung, StepWatchdog
 from job_harness.search.workload import draw
 
@@ -260,6 +261,7 @@ class Sampler:
         record = _Record(self, seed)
         doing = self if source is None else source
         try:
+            play_undisturbed(self.engine, limits=self.limits, watchdog=self.watchdog, search_time=self.time)
             for tally in doing.tallies(seed=seed, runs=runs, watch=watch or (lambda done: True)):
                 if not record.take(tally):
                     break

@@ -26,6 +26,7 @@ from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invaria
 from job_harness.errors import UsageError, available, did_you_mean
 
 CATALOGUE: Final[tuple[Invariant, ...]] = (
+    endings.PROCESSES_SURVIVE,
     lifecycle.LEGAL_TRANSITION,
     attempts.ATTEMPTS_BOUNDED,
     attempts.FAILED_ONLY_WHEN_EXHAUSTED,
@@ -59,7 +60,6 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     ownership.NO_LOST_UPDATE,
     isolation.NO_DEADLOCK,
     endings.WORK_FINISHED,
-    endings.PROCESSES_SURVIVE,
 )
 """Those of this package. The order decides between anomalies that cost the same guarantee."""
 

@@ -341,7 +341,7 @@ WORK_FINISHED = Invariant(
 
 
 class ProcessesSurvive(Monitor):
-    """Hears of every uncaught exception."""
+    """Hears of every uncaught exception, and of every process that is gone for good."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_fault": frozenset({"raised"})}
 
@@ -349,14 +349,17 @@ class ProcessesSurvive(Monitor):
         if event.name == "raised":
             error, where, at = (event.data.get(key, "") for key in ("error", "where", "at"))
             told = f"raised {error} at {where}, after {at!r}" if where else f"died: {error}"
-            self.breach("unhandled_error", f"{event.actor} {told}")
+            self.breach("process_died" if event.data.get("gone") else "unhandled_error", f"{event.actor} {told}")
 
 
 PROCESSES_SURVIVE = Invariant(
     id="processes_survive",
-    sentence="No process of an application dies of an exception that it did not catch.",
+    sentence="No process of an application dies of an exception that it did not catch, or ends although it should not.",
     kind=Kind.ALWAYS,
-    anomalies=(AnomalyKind("unhandled_error", Guarantee.ISOLATION, "A process died of an uncaught exception."),),
+    anomalies=(
+        AnomalyKind("process_died", Guarantee.AT_LEAST_ONCE, "A process ended by itself, and nothing brings it back."),
+        AnomalyKind("unhandled_error", Guarantee.ISOLATION, "A process died of an uncaught exception."),
+    ),
     make=Monitor,
     stepwise=ProcessesSurvive,
 )

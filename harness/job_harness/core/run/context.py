@@ -204,9 +204,11 @@ class RunContext:
         """Compare all jobs with what was known of them, after a step of an application's own."""
         self._recorder.observe(actor, step)
 
-    def raised(self, actor: str, at: str, error: str, where: str) -> None:
-        """Declare that a process died of what it raised itself."""
-        self._recorder.fault(actor, "raised", {"at": at, "error": error, "where": where})
+    def raised(self, actor: str, at: str, error: str, where: str, *, gone: bool = False) -> None:
+        """Declare that a process died of what it raised itself, and whether nothing brings it back."""
+        self._recorder.fault(
+            actor, "raised", {"at": at, "error": error, "where": where} | ({"gone": True} if gone else {})
+        )
 
     def died(self, actor: str, why: str) -> None:
         """Declare that a processor took its whole worker with it."""

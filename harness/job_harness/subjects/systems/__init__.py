@@ -43,11 +43,12 @@ from job_harness.subjects.systems.http_wire import response as http_response
 from job_harness.subjects.systems.promises import broken, first_row, promised
 
 if TYPE_CHECKING:
+    from job_harness.core.run.verdict import Run
     from job_harness.subjects.systems.database import SystemDatabase
     from job_harness.subjects.systems.fork_server import ForkServer
     from job_harness.subjects.systems.jobs import JobReader
     from job_harness.subjects.systems.process import SystemProcess
-    from job_harness.subjects.systems.runtime import SystemRun
+    from job_harness.subjects.systems.runtime import ProcessEnd, SystemRun
     from job_harness.subjects.systems.traffic import OutsideCall
 
 __all__ = ["SystemEngine", "open_engine"]
@@ -71,6 +72,8 @@ class SystemEngine:
         self._dsn = dsn
         self._database: SystemDatabase | None = None
         self._processes: list[SystemProcess] = []
+        self._run: SystemRun | None = None
+        """What was opened last."""
         self._rehearsed = False
         self._parents: dict[str, ForkServer | None] = {}
         """By kind of process, what its starts are forks of."""
@@ -96,6 +99,7 @@ class SystemEngine:
             confirm=self._confirm,
             promises=promised(self.file, self._look),
             written=self._written,
+            undisturbed=self._judge_undisturbed,
             statements=lambda queue: queue.statements(),
         )
 
@@ -143,6 +147,7 @@ class SystemEngine:
             process.prepare()
         run = SystemRun(self.file, database, self._processes, clocks=cast(Clocks, clocks))
         run.on_statement = self._noted
+        self._run = run
         try:
             reader = JobReader(self.file, database, self.file.settings, worker=self._worker)
             for promise in self.file.no_row:
@@ -151,6 +156,16 @@ class SystemEngine:
         except BaseException:
             run.close()
             raise
+
+    def _judge_undisturbed(self, run: Run) -> None:
+        from job_harness.subjects.systems.undisturbed import LISTENS, TSX, refuse
+
+        by_thread = any(kind.loads_in_a_thread for kind in self.file.processes) and (self.file.node or (0,)) < (22,)
+        listens = self._run is not None and self._run.listening
+        causes = [cause for cause, told in ((TSX, by_thread), (LISTENS, listens)) if told]
+        refuse(
+            self.file, run, failed={each.name: each.failed for each in self._processes if each.failed}, causes=causes
+        )
 
     def _rehearse_send(self, database: SystemDatabase) -> None:
         """Send a job by its statement. Raises SystemFileError where `jobs` does not show it: it could not be judged."""
@@ -468,11 +483,11 @@ class SystemApplication:
         instants = [at - offset for at in instants_of(views, self._file.settings) for offset in ahead]
         return min((at for at in instants if at > after), default=None)
 
-    def _end(self, process: str, code: int, words: str) -> None:
-        if code == 0:
-            self._world.stopped(process)
+    def _end(self, process: SystemProcess, end: ProcessEnd) -> None:
+        if end.told:
+            self._world.stopped(process.name)
         else:
-            self._world.raised(process, "running", _error_in(words), "")
+            self._world.raised(process.name, "running", _error_in(end.words), "", gone=not end.back)
 
     # who asks -------------------------------------------------------------------------------------------------------
 

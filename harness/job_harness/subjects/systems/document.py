@@ -88,6 +88,8 @@ class ProcessPart(NoNulls):
     env: Environment = Field(default_factory=dict)
     """Its environment, beside `DATABASE_URL` and `PGHOST` to `PGDATABASE`."""
     http: HttpPart | None = None
+    ends: bool = False
+    """Whether it may end by itself, with exit code 0; any other process that ends by itself has died."""
 
 
 class CronPart(NoNulls):
@@ -244,11 +246,18 @@ class ProcessKind:
     port_variable: str = ""
     ready: str = ""
     place: str = ""
+    ends: bool = False
+    """Whether it may end by itself, with exit code 0."""
 
     @property
     def takes_requests(self) -> bool:
         """Whether it listens."""
         return bool(self.port_variable)
+
+    @property
+    def loads_in_a_thread(self) -> bool:
+        """Whether a loader converts what Node runs, which before Node 22 is at work in a thread of its own."""
+        return any(word == "tsx" or word.startswith(("tsx/", "--import=tsx")) for word in self.command)
 
     @property
     def may_be_a_scheduler(self) -> bool:
@@ -566,6 +575,7 @@ class _SystemReading:
             port_variable="" if http is None else http.port_env,
             ready="" if http is None else http.ready,
             place=f"{self._path}:{self._line(*path)}",
+            ends=part.ends,
         )
 
     def _cron(self, name: str, part: CronPart) -> SystemCron:
@@ -609,6 +619,10 @@ class _SystemReading:
             near = did_you_mean(str(part.to), taking)
             told = f"no process {part.to!r} takes requests{near}: those with `http` are {', '.join(taking) or 'none'}"
             raise self._error(path, f"to: {told}")
+        if self._part.processes[str(part.to)].instances is not None:
+            told = f"to: {part.to} has `instances`, so it is several processes, and no request goes to one of several"
+            hint = f"Name one of them by itself, as {part.to}_a with the same command, and let `to` name that."
+            raise self._error(path, told, hint)
         headers = {key.lower(): self._filled((*path, "headers"), value, part.to) for key, value in part.headers.items()}
         return HttpRequest(found[1], found[2], str(part.to), headers, getattr(part, "body", None))
 

@@ -42,6 +42,8 @@ _KEPT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "USER", "LD_LIBRARY_
 
 _RUN_BY_PYTHON: Final = re.compile(rb"""^(?:#!|'''exec' ).*[/\s]python[\d.]*["\s]""")
 _VARIABLE: Final = re.compile(r"\$(?:\{(?P<name>[A-Za-z_]\w*)(?::-(?P<default>[^}]*))?\}|(?P<bare>[A-Za-z_]\w*))")
+RUN_FAILED: Final = "job-harness: this run of a cron command failed"
+"""What `repeat.py` prints where the program that it repeats ended with an error."""
 _LINES_KEPT: Final = 60
 _LINES_SHOWN: Final = 12
 _LOOKS: Final = 10
@@ -231,6 +233,8 @@ class SystemProcess:
         self._spare_printed: list[str] = []
         self.printed: list[str] = []
         """What it printed last."""
+        self.failed = ""
+        """What it printed last when a program that it repeats had failed; empty: none did."""
         self.gone = ""
         """How it ended, where that showed before it was asked."""
         self._unknown = 0
@@ -299,6 +303,9 @@ class SystemProcess:
         self._spare_printed = printed = list[str]()
 
         def log(line: str) -> None:
+            if line == RUN_FAILED:
+                self.failed = self.failed or "\n".join(f"  {each}" for each in printed[-_LINES_SHOWN:])
+                return
             printed.append(line[:_LONGEST_LINE])
             del printed[:-_LINES_KEPT]
 

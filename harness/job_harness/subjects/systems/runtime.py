@@ -97,6 +97,18 @@ class Rounds:
     """How many rounds in a row were over at an upkeep that was not due again yet: they looked at nothing."""
 
 
+class ProcessEnd(NamedTuple):
+    """How a process ended that was not killed by the run."""
+
+    code: int
+    words: str
+    """How it ended, and what it printed last."""
+    told: bool
+    """Whether it had been told to stop."""
+    back: bool
+    """Whether it comes back: a platform restarts what fails, a few times."""
+
+
 # the run --------------------------------------------------------------------------------------------------------------
 
 
@@ -128,7 +140,7 @@ class SystemRun:
         """Sees to a call to the outside."""
         self.on_aborted: Callable[[SystemProcess, OutsideCall], None] = lambda process, call: None
         """Told of a call that its process gave up."""
-        self.on_end: Callable[[str, int, str], None] = lambda process, code, words: None
+        self.on_end: Callable[[SystemProcess, ProcessEnd], None] = lambda process, end: None
         """Told of a process that ended by itself."""
         self.next_instant: Callable[[Instant], Instant | None] = lambda after: None
         """Tells when time alone changes what a statement sees, after an instant."""
@@ -155,6 +167,8 @@ class SystemRun:
         self._steady = self._steady_clocks()
         self._settling = False
         self._deaths: dict[str, int] = {}
+        self._over: set[str] = set()
+        """Processes that had ended, as they may, before the run began."""
         self._locked: list[_Passing] = []
         """Statements of a start that wait for locks, before they stand in the run."""
         for process in processes:
@@ -187,7 +201,11 @@ class SystemRun:
             try:
                 self._quiesce()
             except _Ended as ended:
-                raise self._not_ready(ended.process, str(ended)) from None
+                if not ended.allowed:
+                    raise self._not_ready(ended.process, str(ended)) from None
+                ended.process.kill()
+                self._over.add(ended.process.name)
+                continue
             for passing in [each for each in waiting if each.goes_on()]:
                 waiting.remove(passing)
                 self._passed(passing)
@@ -214,7 +232,7 @@ class SystemRun:
                     break
         self._locked = waiting
         for process in processes:
-            if not process.ready:
+            if process.alive and not process.ready:
                 self._ask_whether_ready(process)
 
     def _lets_go(self, waiting: Sequence[_Passing]) -> bool:
@@ -236,6 +254,7 @@ class SystemRun:
         wrote = session.idle and ends
         session.wrote = None
         self._wrote(session.actor, wrote)
+        self._listens(passing.batch)
         if wrote:
             self.change(session.actor)
         if wrote and self.kernel is not None:
@@ -293,6 +312,9 @@ class SystemRun:
         assert kernel is not None
         actor = kernel.actors[process.name]
         self.let_go(actor)  # What was paused was its restart.
+        if process.name in self._over:
+            self._over.discard(process.name)
+            return
         while not process.alive:
             process.start(seed=self.file.system, now=self._now, skew=self._skew(process))
             self.change()
@@ -300,7 +322,7 @@ class SystemRun:
                 self._get_ready([process])
             except SystemFileError as error:
                 process.kill()
-                self.on_end(process.name, 1, error.message)
+                self.on_end(process, ProcessEnd(1, error.message, told=False, back=True))
                 yield Sleep(RESTART, "restarting")
         while True:
             yield _AT_WORK
@@ -526,10 +548,12 @@ class SystemRun:
         actor = self.kernel.actors[process.name]
         said = process.said
         clean = ended.code == 0 or process.terminated
-        self.on_end(process.name, 0 if clean else ended.code, str(ended) + (f"\n{said}" if said else ""))
-        self.kernel.crash(actor)
         deaths = self._deaths[process.name] = self._deaths.get(process.name, 0) + (not clean)
-        if not clean and deaths <= RESTARTS:
+        back = not clean and deaths <= RESTARTS
+        told = process.terminated or ended.allowed
+        self.on_end(process, ProcessEnd(ended.code, str(ended) + (f"\n{said}" if said else ""), told, back))
+        self.kernel.crash(actor)
+        if back:
             self.kernel.start_later(actor, RESTART)
 
     # what stands at gates ---------------------------------------------------------------------------------------------
@@ -550,7 +574,7 @@ class SystemRun:
         wrote = session.idle and self.database.wrote(told=session.wrote)
         session.wrote = None
         self._wrote(process.name, wrote)
-        self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
+        self._listens(batch)
         counts_as = session.counts_as(batch.sql, line, tags)
         if batch.sql:
             self._note(process, (batch.sql, tags), wrote=wrote)
@@ -558,6 +582,9 @@ class SystemRun:
             self.on_statement(process.name, *counts_as)
         if self.listening and session.idle and not (opened and not batch.sql):
             self._nudge()
+
+    def _listens(self, batch: Batch) -> None:
+        self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
 
     def _wrote(self, writer: str, wrote: bool) -> None:
         if wrote:
@@ -799,6 +826,11 @@ class _Ended(Exception):
         super().__init__(message)
         self.process = process
         self.code = code
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the file says that it may end so."""
+        return self.code == 0 and self.process.program.kind.ends
 
 
 @dataclass(slots=True)

@@ -14,11 +14,13 @@ import sys
 import time
 import traceback
 
+FAILED = "job-harness: this run of a cron command failed"
+"""Whoever reads what is printed knows by this line."""
 PACKAGES = f"{os.sep}site-packages{os.sep}"
 
 
 def once(words: list[str]) -> None:
-    """Run the program as the command line would."""
+    """Run the program as the command line would, and say where it ends with an error."""
     sys.argv = words[1:] if words[0] == "-m" else words
     try:
         if words[0] == "-m":
@@ -28,10 +30,13 @@ def once(words: list[str]) -> None:
     except SystemExit as ended:
         if isinstance(ended.code, str):
             print(ended.code, file=sys.stderr)
+        if ended.code:
+            print(FAILED, file=sys.stderr, flush=True)
     except (ImportError, SyntaxError):
         raise  # No fault of a run does that: nothing would ever run.
     except Exception:  # noqa: BLE001 - whatever it is, cron runs the program again
         traceback.print_exc()
+        print(FAILED, file=sys.stderr, flush=True)
 
 
 def forget(known: set[str]) -> None:
