@@ -15,9 +15,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from job_harness.core.scenario.scenario import Scenario, needed_capabilities
+from job_harness.core.yaml_files import is_system_file
 from job_harness.doors.cli import main
 from job_harness.doors.cli.search import print_judges
-from job_harness.search.targets import is_system_file
 from job_harness.subjects.systems import SystemEngine, _error_in
 from job_harness.subjects.systems.database import on_virtual_time
 from job_harness.subjects.systems.document import SystemFileError, filled, json_schema, read_system_file
