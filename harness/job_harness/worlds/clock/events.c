@@ -1,0 +1,495 @@
+/* Stops of threads: calls, signals, births, deaths, new programs; and the watch over a thread that makes no stop. */
+
+static long calls_in_turn;
+static uint64_t looked_at;
+static int asleep_looks, busy_looks;
+static struct { pid_t tid; int status; } early[64];
+static int earlies;
+
+static void resume(struct thread *t, int how) {
+  int sig = t->sig;
+  t->sig = 0;
+  t->state = RUNNING;
+  t->since = 0;
+  current = t;
+  if (ptrace(how, t->tid, 0, sig) && errno == ESRCH) t->p->any = true; /* it has been killed: its end comes next */
+}
+
+static void set_ready(struct thread *t) {
+  t->state = READY;
+  t->since = ++ticket;
+  if (current == t) current = NULL;
+}
+
+static void trace(struct thread *t, long what, int64_t value) {
+  uint64_t parts[3] = {(uint64_t)t->index, (uint64_t)what, (uint64_t)value};
+  for (int i = 0; i < 3; i++) counts.hash = (counts.hash ^ parts[i]) * 0x100000001b3ULL;
+  if (!log_file) return;
+  name_of(t);
+  fprintf(log_file, "%lld.%09lld %d %s %ld %lld\n", (long long)(page->mono / SECOND), (long long)(page->mono % SECOND), t->index, t->name, what, (long long)value);
+}
+
+/* ---- births and deaths ---- */
+
+static struct process *living(int number) {
+  for (int i = 0; i < MAX_PROCESSES; i++)
+    if (processes[i].pid && processes[i].number == number) return &processes[i];
+  return NULL;
+}
+
+static void release_parent(struct process *child) {
+  for (int i = 0; i < thread_count; i++)
+    if (threads[i]->state == BORN_WAIT && threads[i]->set == (uint64_t)child->number) set_ready(threads[i]);
+}
+
+static void tell_parents(struct process *child) {
+  struct process *parent = living(child->parent);
+  if (parent) { parent->signals = true; parent->signal_stamp++; }
+  for (int i = 0; i < thread_count; i++)
+    if (threads[i]->kind == ON_CHILD) threads[i]->again = true;
+}
+
+/* The kernel wakes who waits for the end of a thread or for a lock that it held; nobody waits in the kernel, so we do. */
+static void wake_heirs(struct thread *t) {
+  int woken = 0;
+  if (t->clear_tid) { struct key k = {t->clear_tid, 0, (uint64_t)t->p->memory}; futex_wake(k, ~0U, 1, &woken); }
+  for (int i = 0; i < thread_count; i++) {
+    uint32_t word = 0;
+    struct thread *w = threads[i];
+    if (w == t || w->state != PARKED || w->kind != ON_FUTEX || !peek(w->tid, regs_arg(&w->entry, 0), &word, 4)) continue;
+    if (word & 0x40000000 /* FUTEX_OWNER_DIED */) {
+      answer(w, 0);
+      set_ready(w);
+    }
+  }
+}
+
+static void bury(struct thread *t, int status) {
+  struct process *p = t->p;
+  trace(t, -1, status);
+  wake_heirs(t);
+  drop_thread(t);
+  if (--p->threads > 0) return;
+  p->exiting = true;
+  release_parent(p);
+  int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  tell_exit(p, code);
+  if (p->pid == first_process && options.control_in < 0) { world_over = 1; world_code = code; }
+  forget_timers(p);
+  if (p->pidfd >= 0) close(p->pidfd);
+  struct process gone = *p;
+  p->pid = 0;
+  for (int i = 0; i < MAX_PROCESSES; i++) /* orphans go to the first process of the namespace, which says nothing */
+    if (processes[i].pid && processes[i].parent == gone.number) processes[i].parent = 0;
+  tell_parents(&gone);
+}
+
+/* Waits for the end of every thread of a process that is dying. */
+static void finish(struct process *p) {
+  pid_t pid = p->pid;
+  p->exiting = true;
+  while (p->pid == pid && p->threads > 0) {
+    struct thread *t = NULL;
+    for (int i = thread_count - 1; i >= 0; i--)
+      if (threads[i]->p == p && (!t || threads[i]->tid != pid)) t = threads[i];
+    if (!t) return;
+    int status;
+    if (waitpid(t->tid, &status, __WALL) < 0) {
+      if (errno == EINTR) continue;
+      bury(t, 0);
+    } else if (WIFEXITED(status) || WIFSIGNALED(status)) bury(t, status);
+    else ptrace(PTRACE_CONT, t->tid, 0, 0);
+  }
+}
+
+static void note_early(pid_t tid, int status) {
+  if (earlies < 64) { early[earlies].tid = tid; early[earlies++].status = status; }
+}
+
+static void await_newborn(pid_t tid) {
+  int status;
+  for (int i = 0; i < earlies; i++)
+    if (early[i].tid == tid) { early[i] = early[--earlies]; return; }
+  while (waitpid(tid, &status, __WALL) < 0 && errno == EINTR) {}
+}
+
+static void born(struct thread *t, int event) {
+  unsigned long message = 0;
+  uint64_t flags = 0, child_tid = 0;
+  ptrace(PTRACE_GETEVENTMSG, t->tid, 0, &message);
+  pid_t tid = (pid_t)message;
+  regs_get(t->tid, &t->regs);
+  long nr = regs_nr(&t->regs);
+  if (nr == SYS_clone) {
+    flags = regs_arg(&t->regs, 0);
+#if defined(__x86_64__)
+    child_tid = regs_arg(&t->regs, 3);
+#else
+    child_tid = regs_arg(&t->regs, 4);
+#endif
+  } else if (nr == SYS_clone3) {
+    peek(t->tid, regs_arg(&t->regs, 0), &flags, 8);
+    peek(t->tid, regs_arg(&t->regs, 0) + 16, &child_tid, 8);
+  } else flags = event == PTRACE_EVENT_VFORK ? CLONE_VM | CLONE_VFORK : 0;
+  await_newborn(tid);
+  bool thread = flags & CLONE_THREAD;
+  struct process *p = thread ? t->p : add_process(tid, t->p, flags & CLONE_VM ? t->p->memory : new_memory());
+  struct thread *child = add_thread(tid, p);
+  if (flags & CLONE_CHILD_CLEARTID) child->clear_tid = child_tid;
+  trace(t, -2, child->index);
+  set_ready(child);
+  if (event == PTRACE_EVENT_VFORK) {
+    t->state = BORN_WAIT;
+    t->set = (uint64_t)p->number;
+    current = NULL;
+  } else resume(t, PTRACE_CONT);
+}
+
+/* ---- a new program ---- */
+
+#if HAVE_FAST_CLOCK
+FAST_CLOCK_CODE;
+static struct { const char *name; const char *code; uint64_t at; } stand_ins[] = {
+  {"__vdso_clock_gettime", fast_gettime, 0}, {"__vdso_gettimeofday", fast_timeofday, 0}, {"__vdso_time", fast_time, 0},
+  {"__vdso_getcpu", fast_getcpu, 0}, {"__vdso_getrandom", fast_getrandom, 0},
+};
+enum { STAND_INS = sizeof stand_ins / sizeof *stand_ins };
+static uint64_t call_offset;
+
+/* Where the kernel's vDSO has the functions that we replace, and a call to borrow; the same in every process. */
+static void read_vdso(void) {
+  void *library = call_offset ? NULL : dlopen("linux-vdso.so.1", RTLD_LAZY | RTLD_NOLOAD);
+  const uint8_t *base = (const uint8_t *)getauxval(AT_SYSINFO_EHDR);
+  if (!library || !base) return;
+  for (size_t k = 0; k < STAND_INS; k++) {
+    const uint8_t *at = dlsym(library, stand_ins[k].name);
+    if (at) stand_ins[k].at = (uint64_t)(at - base);
+  }
+  for (uint64_t i = 0; i < 8190 && !call_offset; i++) {
+    bool inside = false;
+    for (size_t k = 0; k < STAND_INS; k++) inside |= stand_ins[k].at && i + 2 > stand_ins[k].at && i < stand_ins[k].at + 16;
+    if (base[i] == 0x0f && base[i + 1] == 0x05 && !inside) call_offset = i;
+  }
+}
+
+static bool step_to(pid_t tid) {
+  int status;
+  if (ptrace(PTRACE_SYSCALL, tid, 0, 0)) return false;
+  while (waitpid(tid, &status, __WALL) < 0)
+    if (errno != EINTR) return false;
+  return WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80);
+}
+
+/* Maps our page into the process and sends the functions of its vDSO there. */
+static bool install_fast_clock(struct thread *t, uint64_t vdso) {
+  regs_t before, r;
+  read_vdso();
+  if (options.slow_clock || !call_offset || shared_id < 0 || !stand_ins[0].at) return false;
+  if (!step_to(t->tid) || regs_get(t->tid, &before)) return false;
+  r = before;
+  regs_call(t->tid, &r, vdso + call_offset, SYS_shmat);
+  regs_arg_set(&r, 0, (uint64_t)shared_id);
+  regs_arg_set(&r, 1, PAGE_AT);
+  regs_arg_set(&r, 2, SHM_EXEC);
+  regs_set(t->tid, &r);
+  if (!step_to(t->tid) || !step_to(t->tid)) return false;
+  regs_get(t->tid, &r);
+  bool mapped = (uint64_t)regs_result(&r) == PAGE_AT;
+  regs_set(t->tid, &before);
+  for (size_t k = 0; mapped && k < STAND_INS; k++) {
+    if (!stand_ins[k].at) continue;
+    uint64_t to = PAGE_AT + PAGE_CODE + (uint64_t)(stand_ins[k].code - fast_clock), at = vdso + stand_ins[k].at;
+    uint8_t code[16] = {0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xe0}; /* mov rax, to; jmp rax */
+    uint64_t words[2];
+    memcpy(code + 2, &to, 8);
+    errno = 0;
+    words[1] = (uint64_t)ptrace(PTRACE_PEEKTEXT, t->tid, at + 8, 0);
+    memcpy(code + 12, (char *)&words[1] + 4, 4);
+    memcpy(words, code, 16);
+    if (ptrace(PTRACE_POKETEXT, t->tid, at, words[0]) || ptrace(PTRACE_POKETEXT, t->tid, at + 8, words[1])) mapped = false;
+  }
+  return mapped;
+}
+#endif
+
+static void started(struct thread *t) {
+  struct process *p = t->p;
+  uint64_t at, v = 0, vdso_at = 0, vdso = 0, random_at = 0;
+  p->memory = new_memory();
+  p->any = false;
+  t->clear_tid = 0;
+  t->kind = ON_NOTHING;
+  forget_timers(p);
+  release_parent(p);
+  regs_get(t->tid, &t->regs);
+  at = regs_sp(&t->regs);
+  peek(t->tid, at, &v, 8);
+  at += 8 * (v + 2);
+  do {
+    if (!peek(t->tid, at, &v, 8)) break;
+    at += 8;
+  } while (v);
+  for (uint64_t pair[2]; peek(t->tid, at, pair, 16) && pair[0] != AT_NULL; at += 16) {
+    if (pair[0] == AT_SYSINFO_EHDR) vdso_at = at, vdso = pair[1];
+    if (pair[0] == AT_RANDOM) random_at = pair[1];
+  }
+  if (random_at) fill(p, t, random_at, 16);
+#if HAVE_FAST_CLOCK
+  if (vdso && install_fast_clock(t, vdso)) vdso_at = 0;
+#endif
+  v = AT_IGNORE;
+  if (vdso_at) poke(t->tid, vdso_at, &v, 8);
+  (void)vdso;
+}
+
+/* Another thread than the first one executes a program: it takes the number of the first. */
+static void renumber(struct thread **t, pid_t tid) {
+  unsigned long former = 0;
+  ptrace(PTRACE_GETEVENTMSG, tid, 0, &former);
+  if ((pid_t)former == tid) return;
+  struct thread *old = thread_of((pid_t)former), *first = thread_of(tid);
+  if (!old) return;
+  if (first && first != old) { first->p->threads--; drop_thread(first); }
+  old->tid = tid;
+  *t = current = old;
+}
+
+/* ---- stops ---- */
+
+static bool trapped_counter(struct thread *t) {
+#if defined(__x86_64__)
+  uint8_t b[3] = {0};
+  regs_get(t->tid, &t->regs);
+  peek(t->tid, regs_pc(&t->regs), b, 2);
+  peek(t->tid, regs_pc(&t->regs), b, 3);
+  int n = b[0] == 0x0f && b[1] == 0x31 ? 2 : b[0] == 0x0f && b[1] == 0x01 && b[2] == 0xf9 ? 3 : 0;
+  if (!n) return false;
+  counts.tscs++;
+  clock_tick(1);
+  uint64_t v = (uint64_t)clock_read(t->p, CLOCK_MONOTONIC);
+  t->regs.rax = v & 0xffffffff;
+  t->regs.rdx = v >> 32;
+  if (n == 3) t->regs.rcx = 0;
+  t->regs.rip += (unsigned)n;
+  regs_set(t->tid, &t->regs);
+  return true;
+#else
+  (void)t;
+  return false;
+#endif
+}
+
+static bool others_are_ready(struct thread *t) {
+  for (int i = 0; i < thread_count; i++)
+    if (threads[i] != t && threads[i]->state == READY && !threads[i]->p->paused) return true;
+  return false;
+}
+
+static void follow(struct thread *t, enum verdict v) {
+  switch (v) {
+  case GO:
+    if (++calls_in_turn > options.budget && others_are_ready(t)) set_ready(t);
+    else resume(t, PTRACE_CONT);
+    break;
+  case HAND_OVER: set_ready(t); break;
+  case WATCH: resume(t, PTRACE_SYSCALL); break;
+  case PARK: current = NULL; break;
+  }
+}
+
+/* The main thread ends before the others: the kernel does not tell us until they have ended too. */
+static void leave_early(struct thread *t) {
+  pid_t tid = t->tid;
+  resume(t, PTRACE_CONT);
+  for (int i = 0; i < 10000; i++) {
+    char c = letter_of(tid);
+    if (c == 'Z' || c == 'X') break;
+    sched_yield();
+  }
+  wake_heirs(t);
+  t->clear_tid = 0;
+  t->state = LEADER_GONE;
+  t->p->any = true;
+  current = NULL;
+}
+
+static void stop_of_group(struct thread *t, int sig) {
+  if (sig == SIGSTOP || sig == SIGTSTP || sig == SIGTTIN || sig == SIGTTOU) {
+    ptrace(PTRACE_LISTEN, t->tid, 0, 0);
+    t->state = STOPPED;
+    if (current == t) current = NULL;
+    tell_parents(t->p);
+  } else if (t->state == STOPPED) set_ready(t);
+  else if (t->state == RUNNING) resume(t, PTRACE_CONT);
+}
+
+static void handle_stop(struct thread *t, int status) {
+  counts.stops++;
+  if (WIFEXITED(status) || WIFSIGNALED(status)) {
+    struct process *p = t->p;
+    bool whole = p->exiting || WIFSIGNALED(status);
+    bury(t, status);
+    if (whole && p->pid && p->threads) finish(p);
+    return;
+  }
+  int event = status >> 16, sig = WSTOPSIG(status);
+  switch (event) {
+  case PTRACE_EVENT_SECCOMP: {
+    if (regs_get(t->tid, &t->regs)) break;
+    long nr = regs_nr(&t->regs);
+    if (t->after == AFTER_WRITE) { /* the rest of a long write: its entry was dealt with */
+      resume(t, PTRACE_SYSCALL);
+      return;
+    }
+    trace(t, nr, log_file ? (int64_t)regs_arg(&t->regs, 0) : 0);
+    if (nr == SYS_exit && t->tid == t->p->pid && t->p->threads > 1) { leave_early(t); return; }
+    enum verdict v = enter_call(t);
+    if (nr == SYS_exit_group) {
+      resume(t, PTRACE_CONT);
+      finish(t->p);
+    } else follow(t, v);
+    return;
+  }
+  case PTRACE_EVENT_EXEC:
+    renumber(&t, t->tid);
+    trace(t, -3, 0);
+    started(t);
+    resume(t, PTRACE_CONT);
+    return;
+  case PTRACE_EVENT_CLONE: case PTRACE_EVENT_FORK:
+  case PTRACE_EVENT_VFORK: born(t, event); return;
+  case PTRACE_EVENT_STOP: stop_of_group(t, sig); return;
+  case 0: break;
+  default: resume(t, PTRACE_CONT); return;
+  }
+  if (sig == (SIGTRAP | 0x80)) {
+    if (regs_get(t->tid, &t->regs)) return;
+    if (t->continues && regs_pc(&t->regs) == regs_pc(&t->entry) + SYSCALL_BYTES) follow(t, enter_write(t));
+    else if (t->after == AFTER_NOTHING) resume(t, PTRACE_CONT);
+    else follow(t, leave_call(t));
+    return;
+  }
+  if (sig == SIGSEGV && trapped_counter(t)) { resume(t, PTRACE_CONT); return; }
+  trace(t, -4, sig);
+  t->sig = sig;
+  if (t->p->threads > 1) t->p->any = true; /* it may end the process: then all of its threads report */
+  resume(t, t->after ? PTRACE_SYSCALL : PTRACE_CONT);
+}
+
+static void stop_of_other(pid_t tid, int status) {
+  struct thread *t = thread_of(tid);
+  if (!t) {
+    if (WIFSTOPPED(status)) note_early(tid, status);
+    return;
+  }
+  if (WIFEXITED(status) || WIFSIGNALED(status)) bury(t, status);
+  else if (status >> 16 == PTRACE_EVENT_STOP) stop_of_group(t, WSTOPSIG(status));
+  else if (t->state == RUNNING) handle_stop(t, status);
+}
+
+/* Takes what has happened to threads that nobody waits for: a death from outside. */
+static void sweep(void) {
+  int status;
+  pid_t tid;
+  while ((tid = waitpid(-1, &status, __WALL | WNOHANG)) > 0) stop_of_other(tid, status);
+}
+
+/* ---- the watch ---- */
+
+static void interrupt(struct thread *t, bool computes) {
+  int status;
+  ptrace(PTRACE_INTERRUPT, t->tid, 0, 0);
+  for (;;) {
+    pid_t r = waitpid(t->tid, &status, __WALL);
+    if (r < 0 && errno == EINTR) continue;
+    if (r < 0) return;
+    break;
+  }
+  if (status >> 16 != PTRACE_EVENT_STOP) { /* it made a stop of its own at this moment; the other one comes later */
+    handle_stop(t, status);
+    return;
+  }
+  if (computes) { set_ready(t); return; }
+  counts.blocked_in_kernel++;
+  regs_get(t->tid, &t->regs);
+  long nr = regs_nr(&t->regs);
+  int64_t result = regs_result(&t->regs);
+  trace(t, -5, nr);
+  if (result > -512 || result < -516) { set_ready(t); return; }
+  int fd = nr == SYS_write || nr == SYS_writev || nr == SYS_sendto || nr == SYS_sendmsg || nr == SYS_sendfile || nr == SYS_connect ? borrow(t, (int)regs_arg(&t->regs, 0)) : -1;
+  park(t, fd >= 0 ? ON_FDS : ON_NOTHING, NEVER, 0);
+  if (fd >= 0) hold(t, fd, EPOLLOUT);
+  else t->state = IN_KERNEL;
+  t->tried = counts.turns;
+  current = NULL;
+}
+
+/* Ends the world when its real time is over, and says who stood where. */
+static bool watch_limit(struct thread *t) {
+  static struct timespec begin;
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  if (!begin.tv_sec) begin = now;
+  if (!options.limit_seconds || !t || now.tv_sec - begin.tv_sec < options.limit_seconds) return false;
+  name_of(t);
+  say("the limit of %ld s was reached; thread %d (%s) of process %d %s", options.limit_seconds, t->index, t->name, t->p->number,
+      current ? "was running, without a call that lets others go on" : "waits for what never comes");
+  world_over = 1;
+  world_code = 124;
+  current = NULL;
+  return true;
+}
+
+static void watchdog(struct thread *t) {
+  static int beats;
+  if (watch_limit(t)) return;
+  if (++beats % 100 == 0) tell_busy(t);
+  if (looked_at != counts.stops) { looked_at = counts.stops; asleep_looks = busy_looks = 0; return; }
+  char c = letter_of(t->tid);
+  if (c == 'Z' || c == 'X' || c == 't') { sweep(); return; }
+  asleep_looks = c == 'S' ? asleep_looks + 1 : 0;
+  busy_looks = c == 'R' ? busy_looks + 1 : busy_looks;
+  if (asleep_looks >= 2) {
+    asleep_looks = 0;
+    interrupt(t, false);
+  } else if (busy_looks * 10 > options.spin_milliseconds && thread_count > 1) {
+    busy_looks = 0;
+    if (!counts.preempted++) {
+      name_of(t);
+      say("thread %d (%s) of process %d has computed for %ld ms without a call, and others wait: it loses its turn; such a run need not come out the same again", t->index, t->name, t->p->number, options.spin_milliseconds);
+    }
+    int64_t next = next_event();
+    if (!others_are_ready(t) && next != NEVER && next > page->mono) page->mono = next;
+    interrupt(t, true);
+  }
+}
+
+/* Waits for the next stop of the running thread; false if another thing ended its turn. */
+static bool await_stop(struct thread *t, int *status) {
+  while (current == t && !world_over) {
+    pid_t r = waitpid(t->p->any ? -1 : t->tid, status, __WALL);
+    if (r == t->tid) return true;
+    if (r < 0 && errno == EINTR) watchdog(t);
+    else if (r < 0) {
+      bury(t, 0);
+      return false;
+    } else if (r == t->p->pid && *status >> 16 == PTRACE_EVENT_EXEC) {
+      renumber(&t, r);
+      return true;
+    } else stop_of_other(r, *status);
+  }
+  return false;
+}
+
+/* A process of ours that waits for us to take charge of it. */
+static void adopt(pid_t pid) {
+  long wanted = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACESECCOMP | PTRACE_O_TRACECLONE | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACEEXEC | PTRACE_O_EXITKILL;
+  if (ptrace(PTRACE_SEIZE, pid, 0, wanted))
+    fatal("ptrace is not allowed here (%s): in a container, add the capability SYS_PTRACE or a seccomp profile that allows ptrace", strerror(errno));
+  struct thread *t = add_thread(pid, add_process(pid, NULL, new_memory()));
+  t->state = RUNNING;
+  current = t;
+  calls_in_turn = 0;
+}
+
+static void begin_turn(void) { calls_in_turn = 0; counts.turns++; }

@@ -1,0 +1,284 @@
+"""The clock of processes (docs/contracts/supervisor.md): equal bytes, time as asked, nothing left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job_harness.errors import EnvironmentUnavailable, UsageError
+from job_harness.worlds.clock import Clock, build, compiler
+
+PROGRAMS = Path(__file__).parents[2] / "benchmarks" / "clock" / "programs"
+START = 1893456000000.0
+AGREEMENT = re.compile(r"(.*) asked ([0-9.]+) passed ([0-9.]+)")
+PYTHON = os.path.realpath(sys.executable)
+
+
+@dataclass(frozen=True)
+class Played:
+    code: int
+    output: str
+    said: str
+    stats: dict[str, Any]
+
+
+Play = Callable[..., Played]
+
+
+@pytest.fixture(scope="module")
+def supervisor() -> Path:
+    try:
+        program = build()
+    except EnvironmentUnavailable as why:
+        pytest.skip(f"no clock of processes here: {why}")
+    tried = subprocess.run([program, "--", "true"], capture_output=True, text=True, check=False)
+    if tried.returncode == 125:
+        pytest.skip(f"no clock of processes here: {tried.stderr.strip()}")
+    return program
+
+
+@pytest.fixture
+def play(supervisor: Path, tmp_path: Path) -> Play:
+    def run(*command: str, options: tuple[str, ...] = (), fds: tuple[int, ...] = ()) -> Played:
+        done = subprocess.run(
+            [supervisor, "--seed", "7", "--limit", "60", "--stats", *options, "--", *command],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"]},
+            pass_fds=fds,
+            check=False,
+        )
+        *said, stats = done.stderr.splitlines()
+        return Played(done.returncode, done.stdout, "\n".join(said), json.loads(stats))
+
+    return run
+
+
+@pytest.fixture
+def compiled(tmp_path: Path) -> Callable[[str], str]:
+    def program(source: str) -> str:
+        (tmp_path / "program.c").write_text(source)
+        where = str(tmp_path / "program")
+        subprocess.run([*compiler(), "-O1", "-o", where, str(tmp_path / "program.c"), "-lpthread"], check=True)
+        return where
+
+    return program
+
+
+def test_every_wait_and_timer_of_c_takes_the_time_that_was_asked(play: Play, compiled: Callable[[str], str]) -> None:
+    program = compiled((PROGRAMS / "waits.c").read_text())
+    runs = [play(program) for _ in range(3)]
+    agreements = AGREEMENT.findall(runs[0].output)
+    assert len(agreements) == 37
+    assert {
+        what: (asked, passed) for what, asked, passed in agreements if abs(float(asked) - float(passed)) > 0.01
+    } == {}
+    assert runs[0].code == 3, "the program's own exit code"
+    assert runs[0].stats["virtual"] > 4000
+    assert len({(run.output, run.stats["hash"]) for run in runs}) == 1
+
+
+@pytest.mark.parametrize("script", ["threads.py", "loops.py", "parked.py"])
+def test_a_python_program_prints_the_same_bytes_in_every_run(play: Play, script: str) -> None:
+    runs = [play(PYTHON, str(PROGRAMS / script)) for _ in range(4)]
+    assert [run.code for run in runs] == [0] * 4, runs[0].said
+    assert len({(run.output, run.stats["hash"]) for run in runs}) == 1
+    assert all(abs(float(asked) - float(passed)) < 0.01 for _, asked, passed in AGREEMENT.findall(runs[0].output))
+
+
+def test_chance_comes_from_the_seed(play: Play) -> None:
+    program = (
+        "import os, random, uuid\nwith open('/dev/urandom', 'rb') as device: drawn = device.read(8)\n"
+        "print(random.random(), uuid.uuid4(), os.urandom(8).hex(), hash('a'), drawn.hex())"
+    )
+    first, again = play(PYTHON, "-c", program), play(PYTHON, "-c", program)
+    other = play(PYTHON, "-c", program, options=("--seed", "8"))
+    assert first.output == again.output
+    drawn = zip(first.output.split(), other.output.split(), strict=False)
+    assert all(one != two for one, two in drawn)
+
+
+def test_the_order_of_threads_comes_from_the_seed_if_it_is_asked_for(play: Play) -> None:
+    program = (
+        "import threading\nlock = threading.Lock(); lock.acquire()\n"
+        "def work(n):\n with lock: print(n)\n"
+        "pool = [threading.Thread(target=work, args=(n,)) for n in range(6)]\n"
+        "for each in pool: each.start()\nlock.release()\nfor each in pool: each.join()"
+    )
+    orders = {play(PYTHON, "-c", program, options=("--shuffle", "--seed", str(seed))).output for seed in range(8)}
+    assert len(orders) > 1
+    assert (
+        play(PYTHON, "-c", program, options=("--shuffle", "--seed", "3")).output
+        == play(PYTHON, "-c", program, options=("--shuffle", "--seed", "3")).output
+    )
+
+
+def test_a_pipe_that_is_full_waits_for_its_reader(play: Play) -> None:
+    script = "head -c 3000000 /dev/zero | cksum; dd if=/dev/zero bs=5k count=600 2>/dev/null | cksum"
+    told = play("sh", "-c", script)
+    alone = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True)
+    assert told.output == alone.stdout
+    assert told.stats["blocked"] == 0
+
+
+def test_signals_between_processes_arrive_in_their_time(play: Play) -> None:
+    told = play(
+        "sh",
+        "-c",
+        "trap 'echo caught' USR1; (sleep 2; kill -USR1 $$; sleep 5) & wait; wait;"
+        "(sleep 3; echo woken) & p=$!; sleep 1; kill -STOP $p; sleep 10; kill -CONT $p; wait $p; date +%s",
+    )
+    assert told.output.split() == ["caught", "woken", "1767225618"]
+
+
+def test_locks_between_processes_are_handed_on(play: Play) -> None:
+    program = (
+        "import fcntl, os, time\nbegun = time.monotonic()\n"
+        "for n in range(4):\n if not os.fork():\n"
+        "  file = open('lock', 'w'); (fcntl.flock if n % 2 else fcntl.lockf)(file, fcntl.LOCK_EX)\n"
+        "  time.sleep(10); print(n, round(time.monotonic() - begun), flush=True); os._exit(0)\n"
+        "for _ in range(4): os.wait()"
+    )
+    assert play(PYTHON, "-c", program).output.split("\n")[:4] == ["0 10", "1 10", "2 20", "3 20"]
+
+
+def test_the_exit_code_passes_through(play: Play) -> None:
+    assert play("sh", "-c", "exit 9").code == 9
+    assert play("sh", "-c", "kill -SEGV $$").code == 128 + signal.SIGSEGV
+    missing = play("no-such-program")
+    assert missing.code == 127
+    assert "no-such-program" in missing.said
+
+
+def test_a_thread_that_spins_without_a_call_is_named_and_loses_its_turn(
+    play: Play, compiled: Callable[[str], str]
+) -> None:
+    program = compiled(
+        "#include <pthread.h>\n#include <unistd.h>\nstatic volatile int flag;\n"
+        "static void *spin(void *a) { while (!flag) {} return a; }\n"
+        "int main(void) { pthread_t t; pthread_create(&t, 0, spin, 0); sleep(5); flag = 1; return pthread_join(t, 0); }"
+    )
+    told = play(program, options=("--spin", "100"))
+    assert told.code == 0
+    assert told.stats["preempted"] > 0
+    assert "thread 2 (program) of process 1 has computed for 100 ms without a call" in told.said
+
+
+def test_a_program_that_never_ends_is_named_at_the_limit(play: Play) -> None:
+    told = play("sh", "-c", "while :; do :; done", options=("--limit", "1"))
+    assert told.code == 124
+    assert "the limit of 1 s was reached; thread 1 (sh) of process 1 was running" in told.said
+
+
+def test_a_program_that_spins_on_the_clock_ends(play: Play) -> None:
+    told = play(PYTHON, "-c", "import time\nend = time.time() + 3600\nwhile time.time() < end: pass\nprint('done')")
+    assert told.output == "done\n"
+    assert told.stats["stops"] < 10_000
+
+
+ORPHAN = (
+    "import os, time\nif not os.fork():\n os.setsid()\n if not os.fork(): time.sleep(1e6)\n os._exit(0)\n"
+    "os.wait(); print('up', flush=True)\n"
+)
+
+
+def test_a_daemon_that_forks_twice_ends_with_its_world(play: Play) -> None:
+    read, write = os.pipe()
+    assert play(PYTHON, "-c", ORPHAN, fds=(write,)).output == "up\n"
+    os.close(write)
+    assert os.read(read, 1) == b"", "whoever still held the pipe would keep it open"
+    os.close(read)
+
+
+def test_everything_ends_with_a_supervisor_that_is_killed(supervisor: Path) -> None:
+    read, write = os.pipe()
+    silent, never = os.pipe()
+    process = subprocess.Popen(
+        [supervisor, "--", PYTHON, "-c", ORPHAN + f"os.read({silent}, 1)"],
+        stdout=subprocess.PIPE,
+        pass_fds=(write, silent, never),
+    )
+    os.close(write)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    process.kill()
+    process.wait()
+    assert os.read(read, 1) == b""
+    process.stdout.close()
+    for descriptor in (read, silent, never):
+        os.close(descriptor)
+
+
+TICKS = (
+    "import time, signal, sys\nsignal.signal(15, lambda *_: sys.exit(5))\n"
+    "while True: print(sys.argv[1], round(time.time() - 1893456000), flush=True); time.sleep(60)"
+)
+
+
+def test_a_driver_moves_time_and_makes_faults(supervisor: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with Clock(seed=3, start=START) as clock:
+        one = clock.start([PYTHON, "-c", TICKS, "one"], output=output)
+        two = clock.start([PYTHON, "-c", TICKS, "two"], output=output)
+        assert clock.next == pytest.approx(START + 60_000, abs=50)
+        clock.move(START + 90_000)
+        assert clock.now == pytest.approx(START + 90_000, abs=1)
+        clock.pause(one)
+        clock.move(START + 230_000)
+        clock.resume(one)
+        clock.signal(two, signal.SIGTERM)
+        assert clock.exits == {two: 5}
+        clock.shift(one, offset=3_600_000)
+        clock.move(clock.now + 60_000)
+        clock.step_wall(-86_400_000)
+        clock.move(clock.now + 60_000)
+        with pytest.raises(UsageError, match="there is no such process"):
+            clock.kill(99)
+        clock.kill(one)
+        assert clock.exits == {two: 5, one: 128 + signal.SIGKILL}
+        assert clock.next is None
+    seen = [line.split() for line in output.read_text().splitlines()]
+    assert [int(at) for name, at in seen if name == "two"] == [0, 60, 120, 180]
+    assert [int(at) for name, at in seen if name == "one"] == [0, 60, 230, 3890, 3950 - 86_400]
+
+
+def test_a_process_whose_clock_drifts_wakes_early(supervisor: Path, tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with Clock(start=START) as clock:
+        one = clock.start([PYTHON, "-c", TICKS, "fast"], output=output)
+        clock.shift(one, drift=1_000_000)
+        clock.move(START + 125_000)
+    assert [line.split()[1] for line in output.read_text().splitlines()] == ["0", "60", "120", "180", "240"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("program", ["PostgreSQL", "BullMQ", "worker_threads", "JVM", "Go", "Ruby", "PHP"])
+def test_the_gate_is_passed(supervisor: Path, program: str) -> None:
+    gate = PROGRAMS.parent / "gate.py"
+    command = [
+        sys.executable,
+        str(gate),
+        "--runs",
+        "2",
+        "--busy",
+        "1",
+        "--only",
+        program,
+        "--supervisor",
+        str(supervisor),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if "left out" in done.stdout:
+        pytest.skip(done.stdout.splitlines()[-1])
+    assert done.returncode == 0, done.stdout + done.stderr
