@@ -64,7 +64,7 @@ class TestBare(ProcessorContract):
             "*= job-harness: inconclusive =*",
             "*test_same_input_twice, *",
             "  no declared input succeeds: see declared_input_succeeds",
-            "6 not judged; --job-strict fails them",
+            "6 not judged; --job-strict fails them, *",
             "SKIPPED*waived: the mailer drops a repeated message",
             "SKIPPED*inconclusive: no declared input succeeds: see declared_input_succeeds",
         ],
@@ -106,7 +106,7 @@ def test_n(n):
     )
     named = ", ".join(f"test_it.py::test_n[[]{n}[]]" for n in range(3)) + " and 2 more (-rs shows which)"
     result = suite.runpytest_inprocess()
-    result.stdout.fnmatch_lines([named, "  no reason", "5 not judged; --job-strict fails them"])
+    result.stdout.fnmatch_lines([named, "  no reason", "5 not judged; --job-strict fails them, *"])
 
 
 def test_a_contract_without_a_processor_says_so(suite: pytest.Pytester) -> None:

@@ -590,6 +590,7 @@ def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
         "report_broken",
         "test_problems",
         "unended",
+        "unsent",
         "unserved",
         "waiting",
     }  # The affairs of the plugin, and of tests in other languages.

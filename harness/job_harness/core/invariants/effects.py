@@ -43,6 +43,7 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
         kind=Kind.ALWAYS,
         anomalies=(REPEATED, UNKEYED),
         make=AtMostOnce,
+        effect=name,
     )
 
 
@@ -65,6 +66,7 @@ def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None)
         anomalies=(REPEATED, UNKEYED, MISSING),
         make=ExactlyOnce,
         tool=tool,
+        effect=name,
     )
 
 
@@ -77,6 +79,8 @@ class _AtMostOnce(Monitor):
         self._per = tuple(per)
         self._seen: dict[str, Effect] = {}
         self._unkeyed = False
+        self._happened = False
+        """Whether there was such an effect at all, by whatever key."""
         self._works: dict[JobId, str] = {}
         """The piece of work that a job is one of several parts of."""
 
@@ -86,8 +90,16 @@ class _AtMostOnce(Monitor):
                 if isinstance(request, JobRequest) and request.work is not None:
                     self._works[request.id] = request.work
 
+    @property
+    def idle(self) -> bool:
+        """Whether the side effect never happened: then it was not seen to happen only once."""
+        return not self._happened
+
     def on_effect(self, event: Effect) -> None:
-        if event.name != self._name or (event.idempotent and event.identity is not None):
+        if event.name != self._name:
+            return
+        self._happened = True
+        if event.idempotent and event.identity is not None:
             return
         data = event.data or {}
         if lacking := [key for key in self._per if key not in data]:

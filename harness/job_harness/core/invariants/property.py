@@ -219,6 +219,11 @@ class Monitor:
     def derive(self) -> None:
         """Make what is `derived`, after the other attributes were put back."""
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing came of what it watches for, so that it has judged nothing; one that cannot tell says no."""
+        return False
+
 
 EVENT_METHODS: Mapping[str, type[Any]] = {
     "on_call": Call,
@@ -261,6 +266,8 @@ class Invariant:
     """The monitor for an application, whose steps are its own and no verbs; None: this says nothing about one."""
     tool: str | None = None
     """The only tool of whose jobs it asks something; None: it asks of all."""
+    effect: str | None = None
+    """The only side effect of which it asks something; None: it asks of more than one."""
 
     @property
     def needs(self) -> frozenset[type[Any]]:
@@ -326,7 +333,7 @@ def _hearers(monitors: tuple[type[Monitor], ...], method: str) -> tuple[tuple[Ca
 class Judge:
     """Runs all monitors over a history as it grows. An event costs only those that want it."""
 
-    __slots__ = ("_accepted", "_index", "_now", "_routes", "anomalies", "endless", "monitors")
+    __slots__ = ("_accepted", "_index", "_invariants", "_now", "_routes", "anomalies", "endless", "monitors")
 
     def __init__(
         self,
@@ -337,6 +344,7 @@ class Judge:
     ) -> None:
         """Judge by these invariants; what the engine's own documentation accepts is passed over."""
         self._accepted = accepted
+        self._invariants = invariants
         self.anomalies: list[Anomaly] = []
         self.endless = False
         """Whether it was seen that the run will never rest."""
@@ -403,6 +411,12 @@ class Judge:
             for memory in vars(monitor).values():
                 if type(memory) is dict:
                     memory.pop(job, None)
+
+    @property
+    def idle(self) -> tuple[Invariant, ...]:
+        """The invariants that have judged nothing so far, since what they watch for never came."""
+        judged = zip(self._invariants, self.monitors, strict=False)  # none is left once they were dismissed
+        return tuple(invariant for invariant, monitor in judged if monitor.idle)
 
     def dismiss(self) -> None:
         """Let the monitors go; what they reported stays."""

@@ -18,7 +18,8 @@ def explore_test(target: str, options: Sequence[str]) -> int:
     """Let pytest explore it, and return an exit code: what pytest calls passed was judged, or it is inconclusive."""
     import pytest
 
-    from job_harness.doors.pytest.failure_section import EXPLORED, UNJUDGED  # They import pytest.
+    from job_harness.doors.pytest.failure_section import EXPLORED  # They import pytest.
+    from job_harness.doors.pytest.left_open import UNJUDGED
 
     seen = _Seen(explored=EXPLORED, unjudged=UNJUDGED)
     with raised_at_once():

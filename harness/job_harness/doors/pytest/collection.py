@@ -128,7 +128,11 @@ class ScenarioItem(pytest.Item):
         if case.differs:
             pytest.skip(case.headline)
         if case.verdict is Verdict.INCONCLUSIVE:
-            pytest.skip(f"inconclusive: {case.headline}")
+            from job_harness.doors.pytest.left_open import INCONCLUSIVE, judged_nothing
+
+            if case.run is not None and len(case.run.history):
+                raise judged_nothing(case.headline)
+            pytest.skip(f"{INCONCLUSIVE}{case.headline}")  # It was not even begun: this engine lacks what it needs.
         if case.verdict is Verdict.FAIL:
             if case.run is not None:
                 from job_harness.doors.pytest.failure_section import draw

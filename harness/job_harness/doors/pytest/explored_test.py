@@ -27,11 +27,12 @@ from job_harness.core.sim.choices import (
     Tape,
 )
 from job_harness.core.target import Target
-from job_harness.doors.pytest.failure_section import EXPLORED, GATELESS, UNJUDGED, draw, file_name, target_of, token_of
+from job_harness.doors.pytest.failure_section import EXPLORED, GATELESS, draw, file_name, target_of, token_of
 from job_harness.doors.pytest.fixtures import JobPostgres
 from job_harness.engines.reference.application import (
     GUIDE,
 )
+from job_harness.doors.pytest.left_open import UNJUDGED, Gap, LeftOpen, judged_nothing, never_happened
 from job_harness.errors import HarnessError, UsageError, did_you_mean
 from job_harness.report.screen import first_screen, one_line, replay_command, screen_text
 from job_harness.search.as_scenario import SoughtScenario, write_found
@@ -59,6 +60,7 @@ NOTHING_DECLARED = (
     "no processor declared an effect(), so a side effect that happens twice goes unseen; call "
     '`effect("charged")`, from harness, in the fake that stands for what charges: `job-harness docs pytest` shows one'
 )
+NOTHING_SENT = "no job was sent, so there was nothing to disturb; call job_harness.enqueue() in the test"
 OUTLIVES = (
     "is changed by a processor and outlives a crash here; in production a new process begins without it: " + IN_MEMORY
 )
@@ -276,7 +278,7 @@ class ExploredTest:
                     reporter.write_line(f"\njob-harness: {words}")
             raise
 
-    def tell(self) -> None:
+    def tell(self, left: LeftOpen) -> None:
         """Fail the test with what was found; skip it, with the reason, where nothing could be judged."""
         campaign = self.campaign
         self._end_after_quit()
@@ -285,20 +287,22 @@ class ExploredTest:
             return
         lost = [f"{count} told nothing: {why}" for why, count in campaign.lost.items()]
         over = [f"known until {day}, which is over: {key}" for key, day in self._expired()]
-        unseen = list(self._unjudged())
-        lines = [self._cost(), *lost, *campaign.notes, *over, *map(UNJUDGED.__add__, unseen), *self._gateless()]
+        unseen, gateless = left.take(self._unjudged()), left.take_notes(self._gateless())
+        left.happened |= campaign.happened
+        left.idle |= campaign.idle if campaign.declared else frozenset()
+        lines = [self._cost(), *lost, *campaign.notes, *over, *(UNJUDGED + gap.text for gap in unseen), *gateless]
         self.item.add_report_section("call", EXPLORED, "\n".join(lines))
         self.gave_up = not (self.reruns and campaign.left_behind())  # else its runs may have broken it
-        if campaign.unsure:
-            pytest.skip(f"inconclusive: {campaign.unsure}")
+        if campaign.unsure or campaign.unsent:
+            raise judged_nothing(campaign.unsure or NOTHING_SENT)
         if campaign.finding is not None:
             self._fail(self._screen())
         if unjudged := sum(campaign.lost.values()):
-            pytest.skip(f"inconclusive: {unjudged} of {campaign.disturbed} runs were not judged; {'; '.join(lost)}")
+            raise judged_nothing(f"{unjudged} of {campaign.disturbed} runs were not judged; {'; '.join(lost)}")
         if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
-            pytest.skip(f"inconclusive: no disturbed run was played within {campaign.seconds:g} s")
-        if unseen and self.item.config.getoption("--job-strict"):
-            self._fail("\n".join(f"--job-strict: {UNJUDGED}{line}" for line in unseen))
+            raise judged_nothing(f"no disturbed run was played within {campaign.seconds:g} s")
+        if told := left.fails(unseen):
+            self._fail(told)
         if campaign.tolerated:
             told = "; ".join(f"{key} (until {self.asked.known[key]})" for key in campaign.tolerated)
             pytest.xfail(f"known: {told}")
@@ -311,20 +315,23 @@ class ExploredTest:
         how = f"{self.asked.isolation}, seed {campaign.seed}"
         return f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s{rate}{bound}; {how}"
 
-    def _unjudged(self) -> Iterator[str]:
+    def _unjudged(self) -> Iterator[Gap]:
         """Say what would fail nothing, where nothing was found: a pass is no promise about it."""
         campaign = self.campaign
         if campaign.finding is not None or campaign.unsure or not campaign.disturbed:
             return
+        told = [never_happened(name, campaign.happened) for name in sorted(campaign.idle)]
         if not campaign.declared:
-            yield NOTHING_DECLARED
+            yield Gap("\n".join(told) or NOTHING_DECLARED, nothing=True)
+        elif near := [line for line in told if "did you mean" in line]:
+            yield Gap("\n".join(near))
         for name in campaign.remembered:
-            yield f"{name} {OUTLIVES}"
+            yield Gap(f"{name} {OUTLIVES}")
         for name, count in campaign.repeated.items():
             repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
-            yield f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]"
+            yield Gap(f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]")
         for used_up in campaign.used_up():
-            yield f"{used_up}; to forbid that, call job_harness.always() with a check of its status"
+            yield Gap(f"{used_up}; to forbid that, call job_harness.always() with a check of its status")
 
     def _gateless(self) -> list[str]:
         """Say inside which processors nothing was disturbed, where nothing was found."""
@@ -352,7 +359,7 @@ class ExploredTest:
         harness.come_to_rest()
         self._fail_by_anomaly()
         if told := self._unfit(tape):
-            pytest.skip(f"inconclusive: the token no longer fits this test; {told}")
+            raise judged_nothing(f"the token no longer fits this test; {told}")
         assert self.gates is not None
         if self.gates.stop is not None and not self.gates.stopped:
             pytest.fail(

@@ -10,7 +10,7 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import FrameSummary
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from job_harness.core.own_code import FOLDERS, PACKAGE
+from job_harness.doors.pytest.left_open import UNJUDGED, mark_of, never_in_session, summary_of
 from job_harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ EXPLORED = "job-harness: explored"
 """The section that says what a campaign came to and cost, first of all its runs and seconds."""
 NOT_JUDGED = "job-harness: not judged"
 """The section that names, each below a line of its own, the jobs and invariants of which a pass says nothing."""
-UNJUDGED = "not judged: "
-"""Begins a line of that section which says what a pass does not promise."""
 GATELESS = "no gate inside "
 """Begins a line of `EXPLORED` which says where nothing was there to be disturbed."""
 
@@ -227,8 +226,11 @@ def file_name(item: pytest.Item) -> str:
     return f"{readable}-{mark}"
 
 
-def session_lines(reports: Collection[Any]) -> Iterator[str]:
-    """Say of all tests of a session what was not under control, what was explored, and what that did not judge."""
+def session_lines(reports: Collection[Any], *, fails: str = "") -> Iterator[str]:
+    """Say of all tests of a session what was not under control, what was explored, and what that did not judge.
+
+    `fails` is what fails a session in which a side effect that is asked about never happened.
+    """
     yield from _noted_lines(_told(reports, NOTES, when="teardown"))
     yield from _explored_lines(_told(reports, EXPLORED, when="call"))
     unjudged: dict[str, list[str]] = {}
@@ -237,6 +239,16 @@ def session_lines(reports: Collection[Any]) -> Iterator[str]:
             if not line.startswith(" "):
                 unjudged.setdefault(UNJUDGED + line, []).append(test)
     yield from _placed_lines(unjudged)
+    left = left_by_test(reports)
+    never = never_in_session(left)
+    by = f"{fails} fails this session: " if fails else ""
+    yield from _placed_lines({f"{by}{UNJUDGED}{line}": tests for line, tests in never.items()})
+    yield from summary_of([told for _, told in left], beside=len(never))
+
+
+def left_by_test(reports: Iterable[Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Return what each test left open, as its report says."""
+    return [(each.nodeid, each.job_left) for each in reports if hasattr(each, "job_left")]
 
 
 def _told(reports: Collection[Any], title: str, *, when: str) -> dict[str, str]:
@@ -253,7 +265,9 @@ def _noted_lines(told: Mapping[str, str]) -> Iterator[str]:
     kinds = Counter(line.partition(":")[0] for text in told.values() for line in text.splitlines())
     if told:
         what = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+        marks = ", ".join(mark_of(kind) for kind in sorted(kinds))
         yield f"job-harness: not under control in {_tests(told)}: {what} (-rP shows where)"
+        yield f"  accepted by {marks}"
 
 
 def _explored_lines(told: Mapping[str, str]) -> Iterator[str]:
@@ -275,6 +289,7 @@ def _placed_lines(told: Mapping[str, Sequence[str]]) -> Iterator[str]:
     for line, places in told.items():
         more = f" and {len(places) - 1} more (-rP shows which)" if len(places) > 1 else ""
         yield f"job-harness: {line} ({places[0]}{more})"
+        yield f"  accepted by {mark_of(line)}"
 
 
 def _tests(told: Mapping[str, str]) -> str:

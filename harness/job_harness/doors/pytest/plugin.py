@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from job_harness.core.port import QueueUnderTest
     from job_harness.doors.pytest.explored_test import ExploredTest
     from job_harness.doors.pytest.fixtures import JobPostgres, JobPostgresDatabases, Shared
+    from job_harness.doors.pytest.left_open import Gap, LeftOpen
     from job_harness.errors import EnvironmentUnavailable
     from job_harness.subjects.processors import AsyncJobHarness, JobHarness
     from job_harness.subjects.processors.chance import SharedGenerators
@@ -29,6 +30,7 @@ _SHARED = pytest.StashKey["Shared"]()
 _FAILED = pytest.StashKey[bool]()
 _SKIPPED = pytest.StashKey[bool]()
 _EXPLORED = pytest.StashKey["ExploredTest"]()
+_LEFT = pytest.StashKey["LeftOpen"]()
 _DATABASE = pytest.StashKey["JobPostgres"]()
 """The database that a test has by `job_postgres`."""
 _USED = pytest.StashKey[set[str]]()
@@ -120,7 +122,8 @@ def _add_options_of_reports(group: pytest.OptionGroup) -> None:
         "--job-strict",
         action="store_true",
         help="fail tests that are inconclusive or not fully judged: a check of a contract, a scenario, an explored "
-        "test, a side effect that no invariant judges, and a session in which --job-explore explored no test",
+        "test, a side effect that no invariant judges, and a session in which --job-explore explored no test; where "
+        "CI is set, what judged nothing at all fails without it",
     )
 
 
@@ -146,6 +149,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "job_explore(runs=200, seconds=None, isolation=None, known={}): play this test of job_harness so often",
     )
     config.addinivalue_line("markers", 'job_clocks("virtual" | "real"): the clocks that processors of this test read')
+    config.addinivalue_line("markers", 'job_accepts("words", ...): what a pass leaves open here may be so')
     config.addinivalue_line("markers", "postgres: needs a real PostgreSQL")
     config.stash[_THREADS] = threading.enumerate()
     config.stash[_DESCRIPTORS] = _open_descriptors()
@@ -211,10 +215,30 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a strict session that was to explore and explored no test."""
+    """Fail a session that judged nothing of what it asked for: a strict one that explored no test, for one."""
     terminal = session.config.pluginmanager.get_plugin("terminalreporter")
-    if terminal is not None and session.config.getoption("--job-strict") and _explored_none(terminal, session.config):
+    config = session.config
+    if terminal is None or session.exitstatus != pytest.ExitCode.OK:
+        return
+    explored_none = config.getoption("--job-strict") and _explored_none(terminal, config)
+    if explored_none or (_fails_if_nothing(config) and _never(terminal)):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _fails_if_nothing(config: pytest.Config) -> str:
+    """Say by what a test or session fails that judged nothing; empty: it does not fail."""
+    return "--job-strict" if config.getoption("--job-strict") else "CI" if os.environ.get("CI") else ""
+
+
+def _never(terminal: Any) -> bool:
+    """Whether tests ask about a side effect that no test of this session had."""
+    reports = [each for reports in terminal.stats.values() for each in reports if hasattr(each, "job_left")]
+    if not reports:
+        return False
+    from job_harness.doors.pytest.failure_section import left_by_test
+    from job_harness.doors.pytest.left_open import never_in_session
+
+    return bool(never_in_session(left_by_test(reports)))
 
 
 def _explored_none(terminal: Any, config: pytest.Config) -> bool:
@@ -230,7 +254,6 @@ def _explored_none(terminal: Any, config: pytest.Config) -> bool:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """Say which PostgreSQL was used, and why, what was not judged, and what was not under control."""
     _tell_inconclusive(terminalreporter)
-    _tell_sections(terminalreporter)
     if _explored_none(terminalreporter, config):
         terminalreporter.write_line(f"{_OURS}explored no test: none that takes job_harness was called")
     if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
@@ -243,6 +266,7 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     shared = config.stash.get(_SHARED, None)
     if shared is not None and (told := shared.provenance(whole=config.get_verbosity() > 0)):
         terminalreporter.write_line(told)
+    _tell_sections(terminalreporter, config)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -300,7 +324,12 @@ def pytest_runtest_protocol(item: pytest.Item) -> bool | None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let an explored test and its fixtures draw the same in each run, from the generators that a process shares."""
+    """Let an explored test and its fixtures draw the same in each run, from the generators that a process shares.
+
+    A mark that accepts nothing is refused here.
+    """
+    if item.get_closest_marker("job_accepts") is not None:
+        _left_open(item)
     if isinstance(item, pytest.Function) and _asks_to_explore(item):
         from job_harness.subjects.processors.chance import seed_shared_generators
 
@@ -336,7 +365,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
             except Exception:
                 explored.tell_failed()
                 raise
-            explored.tell()
+            explored.tell(_left_open(pyfuncitem))
         return result
     try:
         yield
@@ -403,11 +432,9 @@ def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     lines = list(_without_effect(item))
     if not lines or item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False):
         return result
-    from job_harness.doors.pytest.failure_section import NOT_JUDGED, UNJUDGED
+    from job_harness.doors.pytest.left_open import Gap
 
-    item.add_report_section("teardown", NOT_JUDGED, "\n".join(lines))
-    if item.config.getoption("--job-strict"):
-        pytest.fail("\n".join(f"--job-strict: {UNJUDGED}{line}" for line in lines), pytrace=False)
+    _tell_left(item, [Gap(line) for line in lines])
     return result
 
 
@@ -439,25 +466,32 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.longrepr.reprcrash.message = report.longrepr.reprcrash.message.partition("\n")[0]
     if report.skipped:
         item.stash[_SKIPPED] = True
-    if report.skipped and item.config.getoption("--job-strict") and (told := _inconclusive(report)):
-        report.outcome, report.longrepr = "failed", f"--job-strict: {told}"
-        return report
+    if (told := _inconclusive(report)) and call.excinfo is not None:
+        from job_harness.doors.pytest.left_open import Gap, has_judged_nothing
+
+        left, nothing = _left_open(item), has_judged_nothing(call.excinfo.value)
+        if left.take([Gap(told, nothing)]) and (by := left.fails_by(nothing)):
+            report.outcome, report.longrepr = "failed", f"{by}: {told}"
+            return report
     if report.failed:
         item.stash[_FAILED] = True
         if call.when == "call" and not item.config.getoption("--job-explain"):
             _show_failed(item, report)
+    if call.when == "teardown" and (left_open := item.stash.get(_LEFT, None)) is not None:
+        if item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False):
+            left_open.idle.clear()  # It may have ended before what it asks about.
+        report.job_left = left_open.told  # which pytest-xdist carries to the summary
     return report
 
 
-_INCONCLUSIVE = "inconclusive: "
-"""How the reason of a skip begins where something of ours had nothing to judge."""
+_INCONCLUSIVE = "inconclusive: "  # `left_open.INCONCLUSIVE`: nothing is imported for tests that know nothing of us.
 _MOST_NAMED = 3
 """Tests that are named beside one reason."""
 
 
 def _inconclusive(report: pytest.TestReport) -> str:
     """Return why a skipped test is inconclusive; empty where it was skipped for another reason."""
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else ""
+    reason = report.longrepr[2] if report.skipped and isinstance(report.longrepr, tuple) else ""
     told = reason.removeprefix("Skipped: ")
     return told if told.startswith(_INCONCLUSIVE) else ""
 
@@ -468,14 +502,16 @@ def _tell_inconclusive(terminal: Any) -> None:
     if not skipped:
         return
     terminal.section("job-harness: inconclusive")
+    from job_harness.doors.pytest.left_open import mark_of
+
     reasons: dict[str, list[str]] = {}
     for report, told in skipped:
         reasons.setdefault(told.removeprefix(_INCONCLUSIVE), []).append(report.nodeid)
     for told, tests in reasons.items():
         more = f" and {len(tests) - _MOST_NAMED} more (-rs shows which)" if len(tests) > _MOST_NAMED else ""
         terminal.write_line(", ".join(tests[:_MOST_NAMED]) + more)
-        terminal.write_line("".join(f"  {line}\n" for line in told.splitlines()).rstrip("\n"))
-    terminal.write_line(f"{len(skipped)} not judged; --job-strict fails them")
+        terminal.write_line("".join(f"  {line}\n" for line in (*told.splitlines(), f"accepted by {mark_of(told)}")))
+    terminal.write_line(f"{len(skipped)} not judged; --job-strict fails them, and CI those that judged nothing")
 
 
 def _show_failed(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -513,15 +549,15 @@ def job_harness(
     from job_harness.doors.pytest.failure_section import (
         EXPLAINED,
         MOST_ROWS,
-        NOT_JUDGED,
         NOTES,
-        UNJUDGED,
         explanation,
         failed_section,
     )
     from job_harness.doors.pytest.fixtures import exits_are_told
+    from job_harness.doors.pytest.left_open import Gap, LeftOpen
 
     request.node.stash[_FAILED] = request.node.stash[_SKIPPED] = False  # Of an earlier run, where it is repeated.
+    left = request.node.stash[_LEFT] = LeftOpen.of(request.node, by=_fails_if_nothing(request.config))
     request.node.stash.setdefault(_USED, set()).add("job_harness")
     with _opened(request, job_invariants) as harness, exits_are_told(request.node):
         job_clock.drive(harness)
@@ -529,8 +565,12 @@ def job_harness(
         explored = request.node.stash.get(_EXPLORED, None)
         known = explored is not None and explored.campaign.tolerated
         problems = harness.test_problems() if known else harness.problems(title=request.node.name)
-        notes = harness.notes()
-        unjudged = "\n".join(filter(None, [harness.unended(), harness.unserved()]))
+        notes = left.take_notes(harness.notes())
+        gaps = [Gap(harness.unended()), Gap(harness.unserved())]
+        left.happened |= harness.happened
+        if explored is None:
+            left.idle |= harness.idle if harness.worked else frozenset()
+            gaps.append(Gap(harness.unsent(), nothing=True))
         if request.config.getoption("--job-explain"):
             failed = (problems or request.node.stash.get(_FAILED, False)) and (explored is None or not explored.told)
             rows = failed_section(request.node, most=MOST_ROWS) if failed else explanation(harness.history)
@@ -549,10 +589,29 @@ def job_harness(
         return
     if problems:
         pytest.fail("\n\n".join(problems), pytrace=False)
-    if unjudged:
-        request.node.add_report_section("teardown", NOT_JUDGED, unjudged)
-        if request.config.getoption("--job-strict"):
-            pytest.fail(f"--job-strict: {UNJUDGED}{unjudged}", pytrace=False)
+    _tell_left(request.node, [gap for gap in gaps if gap.text])
+
+
+def _left_open(item: pytest.Item) -> LeftOpen:
+    """Return what a test has left open so far."""
+    left = item.stash.get(_LEFT, None)
+    if left is None:
+        from job_harness.doors.pytest.left_open import LeftOpen
+
+        left = item.stash[_LEFT] = LeftOpen.of(item, by=_fails_if_nothing(item.config))
+    return left
+
+
+def _tell_left(item: pytest.Item, gaps: Sequence[Gap]) -> None:
+    """Report what a pass of a test does not promise, and fail it where that is no pass."""
+    from job_harness.doors.pytest.failure_section import NOT_JUDGED
+
+    left = _left_open(item)
+    if not (gaps := left.take(gaps)):
+        return
+    item.add_report_section("teardown", NOT_JUDGED, "\n".join(gap.text for gap in gaps))
+    if told := left.fails(gaps):
+        pytest.fail(told, pytrace=False)
 
 
 def _opened(request: pytest.FixtureRequest, invariants: Iterable[Invariant]) -> JobHarness:
@@ -666,13 +725,15 @@ def job_postgres(
     database.reset()
 
 
-def _tell_sections(terminalreporter: Any) -> None:
+def _tell_sections(terminalreporter: Any, config: pytest.Config) -> None:
     """Say in a few lines what the sections of all reports say; without any, nothing is imported."""
     reports = {id(each): each for reports in terminalreporter.stats.values() for each in reports}.values()
-    if any(_OURS in name for report in reports for name, _ in getattr(report, "sections", ())):
+    if any(_OURS in name for report in reports for name, _ in getattr(report, "sections", ())) or any(
+        hasattr(report, "job_left") for report in reports
+    ):
         from job_harness.doors.pytest.failure_section import session_lines
 
-        for line in session_lines(reports):
+        for line in session_lines(reports, fails=_fails_if_nothing(config)):
             terminalreporter.write_line(line)
 
 

@@ -193,7 +193,7 @@ def _verdict(player: Player, campaign: TestExploration, *, name: str, target: st
         return {**told, "verdict": "inconclusive", "why": lost}
     if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
         return {**told, "verdict": "inconclusive", "why": f"no disturbed run was played within {campaign.seconds:g} s"}
-    unjudged = player.unjudged(campaign) if campaign.disturbed else ()
+    unjudged = player.unjudged(campaign) if campaign.disturbed or campaign.unsent else ()
     return {**told, "verdict": "pass", "unjudged": list(unjudged)}
 
 

@@ -136,8 +136,14 @@ class TestExploration:
     """Names what earlier runs in this process have changed for later ones."""
     renew: str = "reset it in a fixture, or write job_explore(isolation='fork')"
     """How that is avoided."""
+    unsent: bool = False
+    """Whether the undisturbed run has no job, so that there is nothing to disturb."""
     declared: bool = False
     """Whether any run declared a side effect, or was judged by checks of the test's own."""
+    happened: frozenset[str] = frozenset()
+    """The names of the side effects that any run declared."""
+    idle: frozenset[str] = frozenset()
+    """Those that the test's own invariants and checks ask about, and that happened in no run."""
     remembered: tuple[str, ...] = ()
     """What the undisturbed run's deliveries changed in the modules of their processors."""
     gateless: tuple[str, ...] = ()
@@ -180,6 +186,8 @@ class TestExploration:
                 self.unsure = why + self._leaks()
             elif first.failure:
                 self.fails, self.unsure = True, f"undisturbed, it fails: {first.failure}"
+            elif not first.sent:
+                self.unsent = True
             elif not self._undisturbed(first):
                 self._search(first, began)
                 if self.rerun is not None and not self.unsure:
@@ -197,7 +205,7 @@ class TestExploration:
         return True
 
     def _search(self, first: PlayedTest, began: float) -> None:
-        self.declared = first.declared
+        self.declared, self.happened, self.idle = first.declared, first.happened, first.idle
         for choices, faults in self._plans(first):
             self.late = self.seconds is not None and time.monotonic() - began > self.seconds  # noqa: TID251
             if self.played >= self.runs + 2 or self.late or self.hung >= MOST_HUNG:
@@ -205,6 +213,8 @@ class TestExploration:
             left = self.left_behind()
             seen = self._play(choices, faults)
             self.declared |= seen.declared
+            self.happened |= seen.happened
+            self.idle -= seen.happened
             if not seen.anomalies:
                 self._note(seen, first)
             if seen.lost:

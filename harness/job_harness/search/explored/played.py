@@ -92,6 +92,12 @@ class PlayedTest:
     """What a scenario can say of it, where that may be wanted."""
     declared: bool = False
     """Whether a processor declared a side effect, or the test judges by checks of its own."""
+    happened: frozenset[str] = frozenset()
+    """The names of the side effects that were declared."""
+    idle: frozenset[str] = frozenset()
+    """Those that the test's own invariants and checks ask about, and of which there was none."""
+    sent: bool = True
+    """Whether there was any job."""
     remembered: tuple[str, ...] = ()
     """What of the modules of processors their deliveries changed, where gates were listed."""
     gateless: tuple[str, ...] = ()
@@ -192,6 +198,9 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         uncontrolled=tuple(note for note in harness.notes() if not note.startswith(THE_SAME)) if wanted else (),
         script=script_of(harness) if wanted else None,
         declared=bool(effects) or harness.has_own_checks,
+        happened=frozenset(event.name for event in effects),
+        idle=harness.idle,
+        sent=any(type(event) is Observed for event in harness.history.events),
         repeated=_repeated(effects),
         failing=failing,
         given_up=() if harness.has_own_checks else given_up,

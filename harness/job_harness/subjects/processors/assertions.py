@@ -49,6 +49,12 @@ class Assertions:
     _accepted: dict[JobId, Accepted]
     _seen: set[JobId]
     """The jobs that the test has looked at, by whichever way."""
+    _looked: bool
+    """Whether it has looked for a job or an effect, be there one or not."""
+    _checking: bool
+    """Whether a check of `always` is at work."""
+    _asked_for: set[str]
+    """The names of the side effects that such checks have looked for."""
     _loop: VirtualLoop
     tasks: dict[str, str]
     """By the name that another library has for it, the tool that is meant."""
@@ -60,6 +66,7 @@ class Assertions:
         `status`, and `start_after`: a length counts from when the job was enqueued; it may be off by `within` (1 s).
         """
         found = matching(self._wanted(slug, wanted), self._jobs())
+        self._looked = True
         self._seen.update(found)
         return [self._handle(job) for job in found]
 
@@ -93,6 +100,7 @@ class Assertions:
             )
         looked_for = self._wanted(slug, wanted)
         found = matching(looked_for, self._jobs())
+        self._looked = True
         if found:
             told = [f"    {job}: input {shown(self._accepted[job].request.input)}" for job in found]
             raise AssertionError("\n".join([f"a {looked_for} was enqueued", *told]))
@@ -113,6 +121,9 @@ class Assertions:
     def effects(self, name: str | None = None, *, job: JobHandle | JobId | None = None) -> list[Effect]:
         """List the side effects that processors declared, in order: each with its time, job, attempt and data."""
         whose = None if job is None else self._id(job)
+        self._looked = True
+        if self._checking and name is not None:
+            self._asked_for.add(name)
         self._seen.update(self._accepted if whose is None else [whose])
         return [
             event

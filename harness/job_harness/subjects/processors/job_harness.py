@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Never, NoReturn, Self
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.clocks import LATENESS
 from job_harness.core.garbage import collecting_seldom
-from job_harness.core.history.event import History, Observed
+from job_harness.core.history.event import Effect, History, Observed
 from job_harness.core.invariants import Anomaly, Invariant
 from job_harness.core.model.duration import SECOND, Instant, format_duration, rounded
 from job_harness.core.model.job import JobId, JobView, Json, slug_of
@@ -59,7 +59,7 @@ from job_harness.subjects.processors.assertions import (
     refuse_numbers,
 )
 from job_harness.subjects.processors.clocks import VIRTUAL, bypassed, checked_clocks, freeze_kept, open_guests
-from job_harness.subjects.processors.delivery import current
+from job_harness.subjects.processors.delivery import RESERVED, current
 from job_harness.subjects.processors.demands import Demands
 from job_harness.subjects.processors.descent import LONGEST_CHAIN, MOST_FROM_ONE, Descent
 from job_harness.subjects.processors.hosted import HostedProcessors, HostProcess
@@ -161,6 +161,9 @@ class JobHarness(Assertions):
         self._looked_at: set[JobId] = set()
         """The jobs at whose failure the test looked."""
         self._seen = set()
+        self._looked = self._bidden = False
+        """Whether the test has looked for anything, and whether it has let its jobs run."""
+        self._asked_for = set()
         self._always: list[Callable[[JobHarness], object]] = []
         self._checking = False
         self._raised_by_check: Hung | None = None
@@ -423,6 +426,7 @@ class JobHarness(Assertions):
         if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
             raise UsageError(f"limit is {clipped(limit)}; give a whole number of at least 1")
         application = self._application
+        self._bidden = True
         before = len(self.history)
 
         def rested() -> bool:
@@ -449,6 +453,7 @@ class JobHarness(Assertions):
         worked = {e.job for e in events if type(e) is Observed}
 
         def on_read() -> None:
+            self._looked = True
             self._looked_at.update(failed)
             self._seen.update(worked)
 
@@ -460,6 +465,7 @@ class JobHarness(Assertions):
         Raises Hung if jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
         job (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
         """
+        self._bidden = True
         if self._session.job_index.live:
             self._work(None, lambda: not self._session.job_index.live, at_once=False)
 
@@ -570,6 +576,31 @@ class JobHarness(Assertions):
     def _told(self, at: Instant) -> str:
         return f"{self._application.moment(at):%Y-%m-%d %H:%M:%S}"
 
+    def unsent(self) -> str:
+        """Say that jobs were to run and none was ever sent; empty where one was, or the test looked for what is there.
+
+        A fixture that lets jobs run for every test of a file is no mistake of a test that looks at what became of none.
+        """
+        nothing = self._bidden and not (self._accepted or self._looked or self.worked)
+        return "no job was sent: nothing ran; call enqueue() before jobs are to run" if nothing else ""
+
+    @property
+    def worked(self) -> bool:
+        """Whether any processor began."""
+        return any(type(event) is Effect and event.name == "started" for event in self.history.events)
+
+    @property
+    def happened(self) -> frozenset[str]:
+        """The names of the side effects that processors declared."""
+        events = self.history.events
+        return frozenset(each.name for each in events if type(each) is Effect and each.name not in RESERVED)
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The side effects that the test's own invariants and checks ask about, and of which there was none."""
+        asked = {invariant.effect for invariant in self._session.judge.idle}
+        return frozenset(name for name in asked | self._asked_for if name is not None) - self.happened
+
     def unserved(self) -> str:
         """Name the invariants of the test's own that ask only of jobs of a tool that this test has not; else empty.
 
@@ -650,8 +681,13 @@ class JobHarness(Assertions):
 
     @property
     def has_own_checks(self) -> bool:
-        """Whether the test is judged by more than what holds of every queue: its own invariants, or `always`."""
-        return bool(self._always or self._invariants)
+        """Whether the test was judged by more than what holds of every queue: its own invariants, or `always`.
+
+        What asks only about side effects that never happened has judged nothing.
+        """
+        idle = self.idle
+        judged = any(invariant.effect not in idle for invariant in self._invariants)
+        return judged or (bool(self._always) and not (self._asked_for and self._asked_for <= idle))
 
     @property
     def disturbed(self) -> bool:

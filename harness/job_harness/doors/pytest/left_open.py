@@ -1,0 +1,140 @@
+"""What a test that passes leaves open: which mark accepts it, and where it fails the test all the same."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import pytest
+
+from job_harness.errors import UsageError, did_you_mean
+
+MARK: Final = "job_accepts"
+UNJUDGED: Final = "not judged: "
+"""Begins a line that says what a pass does not promise."""
+INCONCLUSIVE: Final = "inconclusive: "
+"""How the reason of a skip begins where something of ours had nothing to judge."""
+_NOTHING: Final = "job_harness_judged_nothing"
+_END_OF_WORDS: Final = re.compile(r"[;:(]| in \d|, so | at /")
+"""Where the words of a line end that are the same in every run: after it come counts, causes and cures."""
+
+
+class Gap(NamedTuple):
+    """Something that a pass does not promise."""
+
+    text: str
+    """Its first line says what."""
+    nothing: bool = False
+    """Whether the test has judged nothing at all."""
+
+
+def judged_nothing(why: str) -> BaseException:
+    """Return what skips a test that could judge nothing of what it was to judge: in a CI that is no pass."""
+    skipped: BaseException = pytest.skip.Exception(f"{INCONCLUSIVE}{why}")
+    skipped.__dict__[_NOTHING] = True
+    return skipped
+
+
+def has_judged_nothing(raised: BaseException) -> bool:
+    """Whether this was made by `judged_nothing`."""
+    return _NOTHING in raised.__dict__
+
+
+@dataclass(slots=True)
+class LeftOpen:
+    """What one test left open."""
+
+    accepted: Sequence[str]
+    """Words of what the test accepts, by its marks."""
+    strict: bool
+    by: str
+    """What fails a test that judged nothing; empty: nothing does."""
+    nothing: int = 0
+    """How often it judged nothing."""
+    gaps: int = 0
+    notes: int = 0
+    happened: set[str] = field(default_factory=set)
+    """The side effects that its processors declared."""
+    idle: set[str] = field(default_factory=set)
+    """Those that it asks about, and of which there was none."""
+
+    @classmethod
+    def of(cls, item: pytest.Item, *, by: str) -> LeftOpen:
+        """Begin with nothing. Raises UsageError for a mark without words."""
+        words = [word for mark in item.iter_markers(MARK) for word in mark.args or ("",)]
+        if any(not isinstance(word, str) or not word for word in words):
+            raise UsageError(f"{MARK} takes words of the lines that it accepts", hint=f"Write {mark_of('thread: ')}.")
+        return cls(words, item.config.getoption("--job-strict"), by)
+
+    def take(self, gaps: Iterable[Gap]) -> list[Gap]:
+        """Count what is left open, and return what of it is not accepted."""
+        left = [gap for gap in gaps if not self.accepts(gap.text)]
+        self.nothing += sum(gap.nothing for gap in left)
+        self.gaps += sum(not gap.nothing for gap in left)
+        return left
+
+    def take_notes(self, notes: Iterable[str]) -> list[str]:
+        """Count notes about single places, which fail nothing, and return those that are not accepted."""
+        left = [note for note in notes if not self.accepts(note)]
+        self.notes += len(left)
+        return left
+
+    def accepts(self, text: str) -> bool:
+        """Whether a mark of the test has words of it."""
+        return any(word in text for word in self.accepted)
+
+    def fails(self, gaps: Sequence[Gap]) -> str:
+        """Say by what the test fails; empty: by none of these."""
+        return "\n".join(f"{by}: {UNJUDGED}{gap.text}" for gap in gaps if (by := self.fails_by(gap.nothing)))
+
+    def fails_by(self, nothing: bool) -> str:
+        """Say what lets a test fail that left something open; empty: it passes."""
+        return self.by if nothing or self.strict else ""
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What the summary of a session reads, also in the process of another worker."""
+        counted = {"nothing": self.nothing, "gaps": self.gaps, "notes": self.notes}
+        idle = sorted(name for name in self.idle if not self.accepts(never_happened(name, ())))
+        return {**counted, "happened": sorted(self.happened), "idle": idle}
+
+
+def mark_of(line: str) -> str:
+    """Return the mark that accepts a line, by the words of it that are the same in every run."""
+    words = line.rpartition(UNJUDGED)[2].removeprefix(INCONCLUSIVE)
+    return f'@pytest.mark.{MARK}("{_END_OF_WORDS.split(words, maxsplit=1)[0].strip()}")'
+
+
+def never_happened(name: str, happened: Collection[str]) -> str:
+    """Say that a side effect is judged that never happened."""
+    near = did_you_mean(name, happened)
+    where = f"call effect({name!r}) where it is done, in the processor's own process"
+    return f"the effect {name!r} is asked about and never happened{near}: {where}"
+
+
+def never_in_session(told: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, list[str]]:
+    """Return the side effects that tests ask about and that none of a session had, each with the tests that ask.
+
+    `told` has the name of each test, and what it left open.
+    """
+    asking: dict[str, list[str]] = {}
+    happened: set[str] = set()
+    for test, left in told:
+        happened.update(left["happened"])
+        for name in left["idle"]:
+            asking.setdefault(name, []).append(test)
+    return {never_happened(name, happened): tests for name, tests in asking.items() if name not in happened}
+
+
+def summary_of(told: Iterable[dict[str, Any]], *, beside: int = 0) -> Iterator[str]:
+    """Count what the tests of a session left open; `beside` is what none of them did alone."""
+    counts = Counter[str]()
+    for left in told:
+        counts.update({name: left[name] for name in ("nothing", "gaps", "notes")})
+    counts["nothing"] += beside
+    notes = "note" if counts["notes"] == 1 else "notes"
+    if counts.total():
+        yield f"job-harness: {counts['nothing']} judged nothing, {counts['gaps']} not judged, {counts['notes']} {notes}"

@@ -1,0 +1,202 @@
+"""What a passing test leaves open: judged by nothing it fails in a CI, and a mark accepts what may be so."""
+
+from __future__ import annotations
+
+import pytest
+
+import job_harness.doors.pytest.explored_test  # noqa: F401 - loaded once: an inner run forgets what it loads itself
+from job_harness.doors.cli import explored_test
+from job_harness.errors import ExitCode
+
+INI = """[pytest]
+addopts = --strict-markers -p no:cacheprovider -p no:hypothesispytest -p no:postgresql -p no:anyio
+filterwarnings = error
+"""
+HEADER = """
+import os
+import pytest
+from job_harness import JobResult, at_most_once, effect, exactly_once
+
+sent = []
+"""
+PLAY = """
+def play(harness, processor):
+    harness.register("pay", processor)
+    harness.enqueue("pay", 7)
+    harness.run_until_idle()
+"""
+FORGOTTEN = (
+    HEADER
+    + PLAY
+    + """
+@pytest.fixture
+def job_invariants():
+    return [at_most_once("charged", per=["order"])]
+
+def pay(job):
+    sent.append(job.input)
+    return JobResult(success=True)
+
+def test_it(job_harness):
+    play(job_harness, pay)
+"""
+)
+ELSEWHERE = FORGOTTEN.replace(
+    "    sent.append(job.input)\n",
+    """    if (child := os.fork()) == 0:
+        effect("charged", order=job.input)
+        os._exit(0)
+    os.waitpid(child, 0)
+""",
+)
+IN_A_CHECK = (
+    FORGOTTEN.replace('[at_most_once("charged", per=["order"])]', "[]")
+    + """
+@pytest.fixture(autouse=True)
+def checked(job_harness):
+    job_harness.always(lambda harness: len(harness.effects("charged")) < 2)
+"""
+)
+UNSENT = FORGOTTEN.replace('    harness.enqueue("pay", 7)\n', "")
+NEVER = "the effect 'charged' is asked about and never happened"
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    pytester.makeini(INI)
+    return pytester
+
+
+@pytest.mark.parametrize("test", [FORGOTTEN, ELSEWHERE, IN_A_CHECK], ids=["forgotten", "in a child", "in a check"])
+def test_what_asks_only_about_an_effect_that_never_happens_has_judged_nothing(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, test: str
+) -> None:
+    suite.makepyfile(test_it=test)
+    passed = suite.runpytest_inprocess("--job-explore=5")
+    passed.assert_outcomes(passed=1)
+    passed.stdout.fnmatch_lines(
+        [
+            f"job-harness: not judged: {NEVER}: call effect('charged') * (test_it.py::test_it)",
+            f'  accepted by @pytest.mark.job_accepts("{NEVER}")',
+            "job-harness: 1 judged nothing, 0 not judged, *",
+        ]
+    )
+    suite.runpytest_inprocess("--job-explore=5", "--job-strict").assert_outcomes(failed=1)
+    monkeypatch.setenv("CI", "true")
+    failed = suite.runpytest_inprocess("--job-explore=5")
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines([f"CI: not judged: {NEVER}: *"])
+    suite.makepyfile(test_it=test.replace("def test_it", f'@pytest.mark.job_accepts("{NEVER}")\ndef test_it'))
+    accepted = suite.runpytest_inprocess("--job-explore=5")
+    accepted.assert_outcomes(passed=1)
+    assert accepted.ret == 0
+    suite.makepyfile(test_again=test)
+    monkeypatch.delenv("CI")
+    assert explored_test.explore_test("test_again.py::test_it", ["--job-explore=5"]) is ExitCode.INCONCLUSIVE
+
+
+def test_an_effect_that_no_test_of_a_session_has_fails_the_session_and_one_that_some_test_has_does_not(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    suite.makepyfile(test_it=FORGOTTEN)
+    failed = suite.runpytest_inprocess()
+    failed.assert_outcomes(passed=1)
+    failed.stdout.fnmatch_lines([f"job-harness: CI fails this session: not judged: {NEVER}: * (test_it.py::test_it)"])
+    assert failed.ret == 1
+    charging = """
+def test_charged(job_harness):
+    play(job_harness, lambda job: effect("charged", order=7) or {"success": True})
+"""
+    suite.makepyfile(test_it=FORGOTTEN + charging)
+    passed = suite.runpytest_inprocess()
+    passed.assert_outcomes(passed=2)
+    passed.stdout.no_fnmatch_line("*judged*")
+    assert passed.ret == 0
+    misspelt = FORGOTTEN.replace("sent.append(job.input)", 'effect("chargd", order=job.input)')
+    suite.makepyfile(test_it=misspelt)
+    found = suite.runpytest_inprocess("--job-explore=5", "--job-strict")
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["--job-strict: not judged: * never happened (did you mean 'chargd'?): *"])
+
+
+def test_a_test_in_which_no_job_was_sent_is_not_explored(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite.makepyfile(test_it=UNSENT)
+    skipped = suite.runpytest_inprocess("--job-explore=5")
+    skipped.assert_outcomes(skipped=1)
+    skipped.stdout.fnmatch_lines(
+        ["  no job was sent, so there was nothing to disturb; *", "job-harness: 1 judged nothing*"]
+    )
+    suite.runpytest_inprocess().stdout.fnmatch_lines(["job-harness: not judged: no job was sent: *"])
+    monkeypatch.setenv("CI", "true")
+    suite.runpytest_inprocess("--job-explore=5").assert_outcomes(failed=1)
+    suite.runpytest_inprocess().assert_outcomes(passed=1, errors=1)
+    looking = UNSENT.replace(
+        "    play(job_harness, pay)", '    play(job_harness, pay)\n    job_harness.refute_enqueued("pay")'
+    )
+    suite.makepyfile(test_it=looking)
+    suite.runpytest_inprocess().assert_outcomes(passed=1)
+    suite.makepyfile(test_again=UNSENT)
+    monkeypatch.delenv("CI")
+    assert explored_test.explore_test("test_again.py::test_it", ["--job-explore=5"]) is ExitCode.INCONCLUSIVE
+
+
+NOTED = (
+    HEADER
+    + PLAY
+    + """
+import threading
+
+@pytest.mark.job_accepts(ACCEPTED)
+def test_it(job_harness):
+    def pay(job):
+        thread = threading.Thread(target=sent.append, args=[1])
+        thread.start()
+        thread.join()
+        effect("charged", order=job.input)
+        return JobResult(success=True)
+    play(job_harness, pay)
+"""
+)
+
+
+def test_notes_about_single_places_fail_nothing_and_are_counted_unless_accepted(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    repeated = "'charged' was repeated"
+    suite.makepyfile(test_it=NOTED.replace("ACCEPTED", repr(repeated)))
+    noted = suite.runpytest_inprocess("--job-explore=5", "--job-strict")
+    noted.assert_outcomes(passed=1)
+    noted.stdout.fnmatch_lines(
+        [
+            "job-harness: not under control in 1 test: thread 1 *",
+            '  accepted by @pytest.mark.job_accepts("thread")',
+            "job-harness: 0 judged nothing, 0 not judged, 1 note",
+        ]
+    )
+    suite.makepyfile(test_it=NOTED.replace("ACCEPTED", f'{repeated!r}, "thread"'))
+    quiet = suite.runpytest_inprocess("--job-explore=5", "--job-strict")
+    quiet.assert_outcomes(passed=1)
+    quiet.stdout.no_fnmatch_line("*accepted by*")
+    quiet.stdout.no_fnmatch_line("*judged*")
+    suite.makepyfile(test_it=NOTED.replace("ACCEPTED", ""))
+    refused = suite.runpytest_inprocess()
+    refused.assert_outcomes(errors=1)
+    refused.stdout.fnmatch_lines(["*job_accepts takes words of the lines that it accepts*"])
+
+
+def test_runs_that_could_not_be_judged_are_no_pass_in_a_ci(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dies = NOTED.replace("@pytest.mark.job_accepts(ACCEPTED)\n", "").replace(
+        "        thread = ", "        job.attempts == 1 or os._exit(0)\n        thread = "
+    )
+    suite.makepyfile(test_it=dies)
+    suite.runpytest_inprocess("--job-explore=12").assert_outcomes(skipped=1)
+    monkeypatch.setenv("CI", "true")
+    failed = suite.runpytest_inprocess("--job-explore=12")
+    failed.assert_outcomes(failed=1)
+    failed.stdout.fnmatch_lines(["CI: inconclusive: * of 12 runs were not judged; *"])
