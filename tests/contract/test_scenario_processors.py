@@ -94,6 +94,26 @@ def test_python_processors_run_on_the_scenarios_time(tmp_path: Path, engine: str
 
 
 @BOTH_WORKERS
+@pytest.mark.parametrize(
+    ("rest", "passes"),
+    [
+        ("", False),
+        ("expect: {a: {attempts: 2}}", False),
+        ("expect: {a: {status: FAILED}}", True),
+        ("steps: [run until idle, a is FAILED]", True),
+    ],
+)
+def test_a_real_processor_that_fails_is_no_pass_where_nothing_says_that_it_may(
+    tmp_path: Path, engine: str, rest: str, passes: bool
+) -> None:
+    text = 'format: 1\nsettings: {max_attempts: 2}\nprocessors: {fails: "TOOLS:fails"}\njobs: {a: {tool: fails}}\n'
+    run = played(tmp_path, text + rest, f"tools_of_failure_{engine}", engine=engine)
+    assert run.verdict is (Verdict.PASS if passes else Verdict.FAIL)
+    told = "a ended FAILED (ValueError: not today), and nothing says that it may; if it may: `expect: {a: {status: FAIL"
+    assert all(f"scenario.yaml:3: {told}" in failure for failure in run.failures)
+
+
+@BOTH_WORKERS
 def test_a_crash_while_running_severs_the_processor_after_its_first_steps(tmp_path: Path, engine: str) -> None:
     run = played(
         tmp_path,

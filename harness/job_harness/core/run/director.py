@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from job_harness.core.faults.clocks import CLOCK_OFFSET, LATENESS
@@ -14,6 +14,7 @@ from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.job import JobId
 from job_harness.core.model.json_value import json_problem, same_json
+from job_harness.core.model.lifecycle import FAILED
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.observation import Recorder
 from job_harness.core.run.stock import client, request_of
@@ -435,11 +436,24 @@ class Director:
         """Compare what came out with what the scenario expects, unless a step could not be done."""
         if self._stopped:
             return []
-        return [
+        problems = [
             f"{self._where(expected.line)}{job}: {problem}"
             for job, expected in self.scenario.expect.items()
             for problem in self._problems(job, expected)
         ]
+        return [*problems, *self._unexpected()]
+
+    def _unexpected(self) -> Iterator[str]:
+        """Name the jobs of real processors that FAILED and of which the scenario does not say how they end."""
+        said = {
+            job for job, each in self.scenario.expect.items() if (each.status, each.path, each.error) != (None,) * 3
+        }
+        said |= {step.job for step in self.scenario.steps if step.expect is not None and step.job is not None}
+        for job, view in self.world.job_index.views.items():
+            if view.status is FAILED and view.tool in self.scenario.processors and job not in said:
+                plan = self.scenario.processors[view.tool]
+                told = f"{job} ended FAILED ({view.error or 'no error'}), and nothing says that it may"
+                yield f"{plan.place}: {told}; if it may: `expect: {{{job}: {{status: FAILED}}}}`"
 
     def _problems(self, job: JobId, expected: Expectation) -> list[str]:
         history = self.recorder.history
