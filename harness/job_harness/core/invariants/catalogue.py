@@ -21,7 +21,7 @@ from job_harness.core.invariants import (
     requests,
     schedules,
 )
-from job_harness.core.invariants.effects import MISSING, REPEATED, UNKEYED
+from job_harness.core.invariants.effects import KEY_VARIES, MISSING, REPEATED, UNKEYED
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant
 from job_harness.errors import UsageError, available, did_you_mean
 
@@ -116,7 +116,7 @@ def kind_of(name: str) -> AnomalyKind:
     """Return what an anomaly breaches; one of an invariant of the user's own is named by that alone."""
     if name in ANOMALIES:
         return ANOMALIES[name][1]
-    own = {kind.name: kind for kind in (MISSING, REPEATED, UNKEYED)}
+    own = {kind.name: kind for kind in (KEY_VARIES, MISSING, REPEATED, UNKEYED)}
     return own.get(name) or AnomalyKind(name, Guarantee.OWN, "A check of your own failed.")
 
 

@@ -21,6 +21,12 @@ UNKEYED: Final = AnomalyKind(
     "effect_without_key", Guarantee.OWN, "A side effect lacks the data by which a check tells one from another."
 )
 """What `at_most_once` reports of data that does not have a key of `per`, instead of taking all such effects for one."""
+KEY_VARIES: Final = AnomalyKind(
+    "effect_key_varies",
+    Guarantee.OWN,
+    "The key of a side effect is another one in each attempt: it tells no repetition.",
+)
+"""What a search reports of such data in `per`, or such an identity, where it comes from chance or from a clock."""
 MISSING: Final = AnomalyKind("effect_missing", Guarantee.OWN, "A job completed, and its side effect never happened.")
 """What `exactly_once` reports besides."""
 
@@ -44,6 +50,7 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
         anomalies=(REPEATED, UNKEYED),
         make=AtMostOnce,
         effect=name,
+        per=tuple(per),
     )
 
 
@@ -67,7 +74,13 @@ def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None)
         make=ExactlyOnce,
         tool=tool,
         effect=name,
+        per=tuple(per),
     )
+
+
+def values_of(data: Mapping[str, Any], per: Sequence[str]) -> str:
+    """Write the values by which one side effect is told from another; a key that is not there has none."""
+    return ", ".join(f"{key}={canonical(data.get(key))}" for key in per)
 
 
 class _AtMostOnce(Monitor):
@@ -131,7 +144,7 @@ class _AtMostOnce(Monitor):
         return self._works.get(job, job)
 
     def _values(self, data: Mapping[str, Any]) -> str:
-        return ", ".join(f"{key}={canonical(data[key])}" for key in self._per)
+        return values_of(data, self._per)
 
 
 class _ExactlyOnce(_AtMostOnce):

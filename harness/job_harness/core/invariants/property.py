@@ -268,6 +268,8 @@ class Invariant:
     """The only tool of whose jobs it asks something; None: it asks of all."""
     effect: str | None = None
     """The only side effect of which it asks something; None: it asks of more than one."""
+    per: tuple[str, ...] = ()
+    """The data of that side effect by which it tells one from another."""
 
     @property
     def needs(self) -> frozenset[type[Any]]:

@@ -53,6 +53,10 @@ REPAIRS: Final[Mapping[Guarantee, str]] = {
 }
 """What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
 OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
+    "effect_key_varies": (
+        "The key of a side effect comes from chance or a clock, so another attempt has another one.",
+        "Take the key from the job: its id or its input. Or draw it once, and store it before it is used.",
+    ),
     "effect_missing": (
         "A job completed, but a side effect that must happen exactly once never happened.",
         "Mark the work as done in the transaction that does it, or after it: a worker may die between the two.",

@@ -29,10 +29,10 @@ from job_harness.core.sim.choices import (
 from job_harness.core.target import Target
 from job_harness.doors.pytest.failure_section import EXPLORED, GATELESS, draw, file_name, target_of, token_of
 from job_harness.doors.pytest.fixtures import JobPostgres
+from job_harness.doors.pytest.left_open import UNJUDGED, Gap, LeftOpen, judged_nothing, never_happened
 from job_harness.engines.reference.application import (
     GUIDE,
 )
-from job_harness.doors.pytest.left_open import UNJUDGED, Gap, LeftOpen, judged_nothing, never_happened
 from job_harness.errors import HarnessError, UsageError, did_you_mean
 from job_harness.report.screen import first_screen, one_line, replay_command, screen_text
 from job_harness.search.as_scenario import SoughtScenario, write_found
@@ -51,6 +51,7 @@ from job_harness.search.reproduction import FOUND_FOLDER
 from job_harness.subjects.processors.chance import same_chance
 from job_harness.subjects.processors.job_harness import JobHarness
 from job_harness.subjects.processors.module_state import IN_MEMORY
+from job_harness.subjects.processors.other_start import seed_of
 
 CI_SECONDS: Final = 60.0
 """Real seconds that one test may take where the environment says that this is CI and no limit is given."""
@@ -179,7 +180,7 @@ class ExploredTest:
 
     def replaying(self) -> AbstractContextManager[None]:
         """Let a replay, while the block runs, draw what the run drew that is played again."""
-        return nullcontext() if self.tape is None else same_chance()
+        return nullcontext() if self.tape is None else same_chance(seed_of(Replay(self.tape)))
 
     def name_folders(self, harness: JobHarness) -> None:
         """Let gates call the temporary folders of this run what the test calls them: a token has no other folder."""

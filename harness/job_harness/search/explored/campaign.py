@@ -19,9 +19,11 @@ from itertools import zip_longest
 from typing import Final
 
 from job_harness.core.faults import FaultPlan, gravest_first, kinds, read_option
+from job_harness.core.faults.processes import CRASH
 from job_harness.core.history.event import Excuse
 from job_harness.core.history.jsonl import dump_history, without_reason
 from job_harness.core.invariants import Anomaly
+from job_harness.core.invariants.effects import KEY_VARIES
 from job_harness.core.printable import printable
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.sim.choices import (
@@ -47,6 +49,7 @@ from job_harness.search.explored.played import Gate, Play, PlayedTest, Standby, 
 from job_harness.search.shrink import renamed, without
 from job_harness.subjects.processors.delivery import effect
 from job_harness.subjects.processors.job_harness import JobHarness
+from job_harness.subjects.processors.other_start import OtherStart
 
 RUNS: Final = 200
 """Of a campaign that is asked for without a number."""
@@ -190,6 +193,8 @@ class TestExploration:
                 self.unsent = True
             elif not self._undisturbed(first):
                 self._search(first, began)
+                if self.finding is None and not (self.unsure or self.late):
+                    self._vary_keys(first)
                 if self.rerun is not None and not self.unsure:
                     self._compare(first)
         except EnvironmentUnavailable as error:
@@ -226,6 +231,33 @@ class TestExploration:
                 if sure is not None:
                     self._shrink(sure, anomaly)
                 return
+
+    def _vary_keys(self, first: PlayedTest) -> None:
+        """Let a job come again after each kind of side effect: here, and with other chance just before a year ends.
+
+        A run that has more of them there than it has undisturbed repeats one; where its keys are others than here, they
+        come from chance or from a clock, and tell no repetition. A batch that goes on has as many, and the same keys.
+        """
+        played = self.played
+        for name, is_judged in dict.fromkeys((each.effect, each.is_judged) for each in first.keys):
+            death = _death_after(name, first.gates)
+            here = None if death is None else self._again((death,))
+            if death is None or here is None or not (done := [each for each in here.keys if each.effect == name]):
+                continue
+            other = OtherStart.before_a_year_ends(done[0].at)
+            there, calm = self._again((other.deviation, death)), self._again((other.deviation,))
+            keys = [{each.key for each in run.keys if each.effect == name} for run in (here, there, calm)]
+            if any(run.lost for run in (here, there, calm)) or len(keys[1]) <= len(keys[2]) or keys[0] == keys[1]:
+                continue
+            if is_judged:
+                seen = self._again((other.varying(name).deviation, death))
+                if KEY_VARIES.name in seen.found:
+                    self.finding = TestFinding(
+                        KEY_VARIES.name, replace(seen, script=None), self.disturbed, shrink_runs=0
+                    )
+            else:
+                self.repeated[name] += 1
+        self.played = played
 
     def _note(self, seen: PlayedTest, first: PlayedTest) -> None:
         """Keep what nothing judges: a side effect that came again, a job that its processor's errors used up."""
@@ -389,6 +421,16 @@ def _side_by_side(one: str, other: str) -> str:
     begin = 0 if parts < DIFFERING_SHOWN - DIFFERING_BEFORE else parts - DIFFERING_BEFORE
     dots = "..." if begin else ""
     return "\n".join(f"  {dots}{line[begin : begin + DIFFERING_SHOWN]}" for line in (one, other))
+
+
+def _death_after(effect: str, gates: Sequence[Gate]) -> Deviation | None:
+    """Return the first death of a worker right after it had a side effect; None where none can be."""
+    for label, nth, options in gates:
+        point = label.partition(" ")[2].rpartition(" ")[0]
+        dies = next((option for option in options if option.kind == CRASH.id), None)
+        if point == effect and dies is not None:
+            return Deviation(label, nth, dies.words)
+    return None
 
 
 def _singles(gates: Sequence[Gate]) -> list[Deviation]:

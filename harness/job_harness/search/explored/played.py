@@ -56,6 +56,7 @@ from job_harness.search.explored.isolation import (
 from job_harness.subjects.processors.chance import THE_SAME, SharedGenerators, same_chance
 from job_harness.subjects.processors.demands import VERBS
 from job_harness.subjects.processors.job_harness import JobHarness
+from job_harness.subjects.processors.other_start import EffectKey, seed_of
 from job_harness.worlds.patience import Deadline, ready
 from job_harness.worlds.peers.peer import end_descendants, end_tree
 
@@ -96,6 +97,8 @@ class PlayedTest:
     """The names of the side effects that were declared."""
     idle: frozenset[str] = frozenset()
     """Those that the test's own invariants and checks ask about, and of which there was none."""
+    keys: tuple[EffectKey, ...] = ()
+    """Of side effects, in their order."""
     sent: bool = True
     """Whether there was any job."""
     remembered: tuple[str, ...] = ()
@@ -158,7 +161,7 @@ class Turn:
             return f"{hung[0]}; it cannot be interrupted, so the process ends here, and nothing more was judged"
 
         try:
-            with Watched(RUN_SECONDS, signs=lambda: 0, on_hung=break_off).at_work(), same_chance():
+            with Watched(RUN_SECONDS, signs=lambda: 0, on_hung=break_off).at_work(), same_chance(seed_of(self.choices)):
                 try:
                     yield
                 except (KeyboardInterrupt, pytest.exit.Exception):
@@ -200,6 +203,7 @@ def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) 
         declared=bool(effects) or harness.has_own_checks,
         happened=frozenset(event.name for event in effects),
         idle=harness.idle,
+        keys=harness.keys,
         sent=any(type(event) is Observed for event in harness.history.events),
         repeated=_repeated(effects),
         failing=failing,
@@ -285,7 +289,7 @@ class ChildRun:
         self._inherited = inherited
         os.setpgid(0, 0)  # Whatever it starts can be ended with it, and Ctrl-C is the parent's to hear.
         _be_quiet()
-        self._chance = same_chance()
+        self._chance = same_chance(seed_of(choices))
         self._chance.__enter__()  # For as long as this process lives.
         generators.put_back()
         harness.reopen(choices, faults, remembers=isinstance(choices, ListedGates))

@@ -21,6 +21,7 @@ from job_harness.core.faults.clocks import LATENESS
 from job_harness.core.garbage import collecting_seldom
 from job_harness.core.history.event import Effect, History, Observed
 from job_harness.core.invariants import Anomaly, Invariant
+from job_harness.core.invariants.effects import KEY_VARIES, values_of
 from job_harness.core.model.duration import SECOND, Instant, format_duration, rounded
 from job_harness.core.model.job import JobId, JobView, Json, slug_of
 from job_harness.core.model.lifecycle import Status
@@ -58,6 +59,7 @@ from job_harness.subjects.processors.assertions import (
     count_outcomes,
     refuse_numbers,
 )
+from job_harness.subjects.processors.chance import seed_shared_generators
 from job_harness.subjects.processors.clocks import VIRTUAL, bypassed, checked_clocks, freeze_kept, open_guests
 from job_harness.subjects.processors.delivery import RESERVED, current
 from job_harness.subjects.processors.demands import Demands
@@ -79,6 +81,7 @@ from job_harness.subjects.processors.leak_detector import LeakDetector, is_other
 from job_harness.subjects.processors.length import Length, Moment, read_length
 from job_harness.subjects.processors.module_state import ModuleState, modules_of
 from job_harness.subjects.processors.observed.account import unobserved
+from job_harness.subjects.processors.other_start import EffectKey, OtherStart, seed_of
 from job_harness.subjects.processors.processor import can_take_one, find_processor, how_to_name, telling
 from job_harness.subjects.processors.running import RaisedError, Running
 from job_harness.subjects.processors.tests_thread import TestsThread
@@ -161,6 +164,8 @@ class JobHarness(Assertions):
         self._looked_at: set[JobId] = set()
         """The jobs at whose failure the test looked."""
         self._seen = set()
+        self._varies = ""
+        """The side effect whose key is known to be another one in each attempt, of the run that is replayed."""
         self._looked = self._bidden = False
         """Whether the test has looked for anything, and whether it has let its jobs run."""
         self._asked_for = set()
@@ -601,6 +606,18 @@ class JobHarness(Assertions):
         asked = {invariant.effect for invariant in self._session.judge.idle}
         return frozenset(name for name in asked | self._asked_for if name is not None) - self.happened
 
+    @property
+    def keys(self) -> tuple[EffectKey, ...]:
+        """The keys of side effects: their identity, their data in `per`, or all of it where no invariant names any."""
+        judged = {invariant.effect: invariant.per for invariant in self._invariants}
+        found: list[EffectKey] = []
+        for event in self.history.events:
+            if type(event) is Effect and event.name not in RESERVED:
+                data, per = event.data or {}, judged.get(event.name, ())
+                key = values_of(data, per) if per else event.identity or values_of(data, sorted(data))
+                found.append(EffectKey(event.name, event.job, event.attempt, event.at, key, event.name in judged))
+        return tuple(found)
+
     def unserved(self) -> str:
         """Name the invariants of the test's own that ask only of jobs of a tool that this test has not; else empty.
 
@@ -744,6 +761,11 @@ class JobHarness(Assertions):
         self._loop.expect_answers_within(EXPLORED_ANSWER_SECONDS)
         self._demands.answer_by(choices)
         self._session.disturb(self._demands, faults)
+        if (other := OtherStart.of(choices)) is not None:
+            choices.pick(other.deviation.label, ("", other.deviation.option))
+            self._varies = other.varies
+            seed_shared_generators(seed_of(choices))
+            self.jump(other.later / SECOND)
         self._running.watch_waits()
         self._running.look = (lambda: ModuleState(modules_of(self._registered))) if remembers else None
         self._node.explore(self._running.stand)
@@ -817,8 +839,19 @@ class JobHarness(Assertions):
             self._leaks.note(f"rest: {type(error).__name__}: {error}")
         self._session.recorder.phase("judge")
         self._session.judge.rest(job_index.views)
+        if self._varies:
+            self._judge_key()
         if self._always:
             self._checked()
+
+    def _judge_key(self) -> None:
+        """Report the side effect whose key is known to be another one in each attempt."""
+        keys = {each.key: each for each in reversed(self.keys) if each.effect == self._varies}
+        if len(keys) > 1:
+            again, first = list(keys.values())[-2:]
+            why = "both keys come from chance or a clock (with other draws, at another time, both are others)"
+            told = f"{again} after {first}: {why}, so neither tells a repetition"
+            self._session.judge.report(KEY_VARIES.name, KEY_VARIES.name, told, job=again.job)
 
     def left_behind(self) -> list[str]:
         """Name the threads and child processes that processors left running."""
