@@ -55,26 +55,26 @@ lint: $(STAMP)  ## ruff, mypy, import-linter
 	@$(BIN)/mypy tests/typing/outside.py
 	@$(BIN)/lint-imports
 
-bench: $(STAMP)  ## measure, as ratios within one run, and write docs/performance.md
+bench: $(STAMP)  ## measure, as ratios within one run, and write benchmarks/results/performance.md
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	@$(BIN)/python benchmarks/all.py
 	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
 	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,embedded]'
 	@.venv-ray/bin/python benchmarks/all.py ray_cluster.py
 
-detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and write docs/detection.md
+detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and write benchmarks/results/detection.md
 	@$(BIN)/python benchmarks/detection/__main__.py $(ARGS)
 
-public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write docs/public_bugs.md
+public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write benchmarks/results/public_bugs.md
 	@$(BIN)/python benchmarks/public_bugs/__main__.py $(ARGS)
 
-outcomes: $(STAMP)  ## ask every queue what it makes of outcomes that are hard to store, and write docs/outcomes.md
-	@$(BIN)/python docs/outcomes.py $(ARGS)
+outcomes: $(STAMP)  ## ask every queue what it makes of outcomes that are hard to store, and write benchmarks/results/outcomes.md
+	@$(BIN)/python benchmarks/outcomes.py $(ARGS)
 
 rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 	@$(BIN)/python benchmarks/rules/__main__.py $(ARGS)
 
-libraries: $(STAMP)  ## run what people import in processors as jobs, Node and Python, and write docs/libraries.md
+libraries: $(STAMP)  ## run what people import in processors as jobs, Node and Python, and write benchmarks/results/libraries.md
 	@$(BIN)/python benchmarks/libraries/node.py $(ARGS)
 	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
 	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
@@ -91,7 +91,7 @@ systems: $(STAMP)  ## search both systems in examples/, play what is found from 
 fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
-reliability: $(STAMP)  ## stop, kill and fuzz it, count what is left or lost, and write docs/reliability.md
+reliability: $(STAMP)  ## stop, kill and fuzz it, count what is left or lost, and write benchmarks/results/reliability.md
 	@$(BIN)/python benchmarks/reliability/__main__.py $(ARGS)
 
 engines: $(STAMP)  ## install other people's queues; every scenario on every engine, and what explains what is no pass

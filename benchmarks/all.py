@@ -1,4 +1,4 @@
-"""Runs every benchmark in a process of its own and writes `docs/performance.md`; of those named, only their sections.
+"""Runs every benchmark in a process of its own and writes `results/performance.md`; of those named only their sections.
 
 A section that was measured apart from the others says when.
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-PAGE = HERE.parent / "docs" / "performance.md"
+PAGE = HERE / "results" / "performance.md"
 SECONDS = 240
 LONGER = {"audit.py": 2400, "ray_cluster.py": 900}
 """Seconds that these may take: one judges ten million events, the other does three campaigns."""

@@ -550,8 +550,13 @@ def llms_text() -> str:
     lines += ["All pages as one text: `job-harness docs`, or [llms-full.txt](llms-full.txt).", "", "## Pages", ""]
     for name, page in split(whole(FOLDER.parent)).items():
         title, sentence = about(page)
-        lines.append(f"- [{title}]({'index' if name == 'README' else name}.html): {sentence}")
+        lines.append(f"- [{title}]({address(name)}.html): {sentence}")
     return "\n".join(lines) + "\n"
+
+
+def address(page: str) -> str:
+    """Return where the site has a page; results are not of this folder, and stand where `docs/site.py` puts them."""
+    return {"README": "index"}.get(page, f"repository/benchmarks/{page}" if page.startswith("results/") else page)
 
 
 def main(arguments: Sequence[str]) -> int:

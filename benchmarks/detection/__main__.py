@@ -1,4 +1,4 @@
-"""Writes `docs/detection.md`: `make detection`, or with numbers of your own.
+"""Writes `benchmarks/results/detection.md`: `make detection`, or with numbers of your own.
 
 Usage: .venv/bin/python benchmarks/detection/__main__.py --help
 """
@@ -43,7 +43,7 @@ from job_harness.engines.reference import open_engine  # noqa: E402
 from job_harness.search.strategy import Strategy  # noqa: E402
 from job_harness.search.wrong_queues import CATALOGUE  # noqa: E402
 
-PAGE = HERE.parents[1] / "docs" / "detection.md"
+PAGE = HERE.parent / "results" / "detection.md"
 OTHERS = (Strategy.UNIFORM, Strategy.POS, Strategy.SWARM)
 FEWER = 3
 """Ways that are only compared get one seed for this many of the default's."""
@@ -213,7 +213,9 @@ def _page(given: argparse.Namespace, names: list[str], ask: Ask) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure how planted bugs are found, and write docs/detection.md.")
+    parser = argparse.ArgumentParser(
+        description="Measure how planted bugs are found, and write benchmarks/results/detection.md."
+    )
     add = parser.add_argument
     add("--seeds", type=int, default=30, help="campaigns for each bug in the default way (30)")
     add("--runs", type=int, default=10_000, help="runs of a campaign, at most (10000)")

@@ -1,4 +1,4 @@
-"""Lays out what was measured as `docs/detection.md`."""
+"""Lays out what was measured as `benchmarks/results/detection.md`."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ Written by
 ```
 
 This page says how many runs and seconds it takes to find each planted bug. The same generic workload searches every
-[wrong queue](wrong_queues.md), in campaigns with different seeds. A campaign ends with the first run that shows the
-anomaly of this bug. Seconds are CPU seconds until it was found *and* shrunk. {note}
+[wrong queue](../../docs/wrong_queues.md), in campaigns with different seeds. A campaign ends with the first run that
+shows the anomaly of this bug. Seconds are CPU seconds until it was found *and* shrunk. {note}
 """
 
 

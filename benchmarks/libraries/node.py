@@ -1,4 +1,4 @@
-"""Runs what people import in processors for Node as a job on virtual time, and writes its half of docs/libraries.md.
+"""Runs what people import in processors for Node as a job on virtual time, and writes half of results/libraries.md.
 
 Usage: .venv/bin/python benchmarks/libraries/node.py [--only NAME]... [--check]
 

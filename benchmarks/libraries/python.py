@@ -1,4 +1,4 @@
-"""Runs what people import in Python processors as jobs on virtual time, and writes its half of docs/libraries.md.
+"""Runs what people import in Python processors as jobs on virtual time, and writes half of results/libraries.md.
 
 Usage: .venv-libraries/bin/python benchmarks/libraries/python.py [--only NAME]... [--check]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "libraries.md"
+PAGE: Final = Path(__file__).resolve().parents[1] / "results" / "libraries.md"
 END: Final = "<!-- end -->"
 
 

@@ -1,4 +1,4 @@
-"""Writes `docs/public_bugs.md`: `make public-bugs`, or one entry at a time.
+"""Writes `benchmarks/results/public_bugs.md`: `make public-bugs`, or one entry at a time.
 
 Usage: .venv/bin/python benchmarks/public_bugs/__main__.py --help
 """
@@ -18,11 +18,11 @@ from public_bugs.catalogue import ENTRIES, UNTRIED, named  # noqa: E402
 from public_bugs.measure import Measured, measure  # noqa: E402
 from public_bugs.search import asked  # noqa: E402
 
-PAGE = HERE.parents[1] / "docs" / "public_bugs.md"
+PAGE = HERE.parent / "results" / "public_bugs.md"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Look for public bugs, and write docs/public_bugs.md.")
+    parser = argparse.ArgumentParser(description="Look for public bugs, and write benchmarks/results/public_bugs.md.")
     add = parser.add_argument
     add("--only", action="append", default=[], metavar="BUG", help="only entries whose bug or release contains this")
     add("--seeds", type=int, default=3, metavar="N", help="searches for each bug (3)")

@@ -1,4 +1,4 @@
-"""Lays out what was measured as `docs/public_bugs.md`; rows that were not measured anew are kept from the page."""
+"""Lays out what was measured as `results/public_bugs.md`; rows that were not measured anew are kept from the page."""
 
 from __future__ import annotations
 

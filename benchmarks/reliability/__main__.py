@@ -1,4 +1,4 @@
-"""Writes `docs/reliability.md`: `make reliability`, `make reliability ARGS="--size nightly"`.
+"""Writes `benchmarks/results/reliability.md`: `make reliability`, `make reliability ARGS="--size nightly"`.
 
 Usage: .venv/bin/python benchmarks/reliability/__main__.py --help
 """
@@ -23,7 +23,7 @@ from tests.fuzz.fuzzers import FUZZERS  # noqa: E402
 from reliability import aborts, kills, neighbours, page, surroundings  # noqa: E402 - the path comes first
 from reliability.size import SIZES, Proof, Size  # noqa: E402
 
-PAGE = HERE.parents[1] / "docs" / "reliability.md"
+PAGE = HERE.parent / "results" / "reliability.md"
 
 
 def fuzzed(size: Size, *, seed: int) -> Proof:

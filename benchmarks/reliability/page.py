@@ -1,4 +1,4 @@
-"""Lays out what was proven as `docs/reliability.md`."""
+"""Lays out what was proven as `benchmarks/results/reliability.md`."""
 
 from __future__ import annotations
 

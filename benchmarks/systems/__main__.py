@@ -1,4 +1,4 @@
-"""Writes `docs/system_proofs.md`: `make systems`, `make systems ARGS="--runs 30 --only python-app"`.
+"""Writes `benchmarks/results/system_proofs.md`: `make systems`, `make systems ARGS="--runs 30 --only python-app"`.
 
 Two examples, each in two forms. As written: each anomaly that a search meets is played again from its token, again and
 again. Repaired: it has to hold for hundreds of runs. What was run is kept, so that a long proof can be cut and taken up
@@ -34,7 +34,7 @@ from job_harness.search.sampling import Sampler  # noqa: E402
 from job_harness.subjects.systems import SystemEngine  # noqa: E402
 from job_harness.worlds.packages import npm_package  # noqa: E402
 
-PAGE: Final = ROOT / "docs" / "system_proofs.md"
+PAGE: Final = ROOT / "benchmarks" / "results" / "system_proofs.md"
 KEPT: Final = ROOT / "build" / "system_proofs.json"
 """What was proven so far: an example, or half of its proof, can be run by itself, and the page shows all of it."""
 SEEDS: Final = ROOT / "build" / "system_seeds"
@@ -207,8 +207,8 @@ def written(proofs: Sequence[Proof]) -> str:
     text = f"""# System files: proofs and their figures
 
 Written by `make systems` on {datetime.now(UTC).date()}, with {machine}. It shows whether
-[system files](system_files.md) keep what they promise: the two examples run unmodified, in real processes on a real
-PostgreSQL. The command ends with exit code 1 if anything below did not hold.
+[system files](../../docs/system_files.md) keep what they promise: the two examples run unmodified, in real processes
+on a real PostgreSQL. The command ends with exit code 1 if anything below did not hold.
 
 ## Repaired forms
 

@@ -12,6 +12,7 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *FINDINGS)
 TEXTS = (
     *PAGES,
     *sorted((ROOT / "docs/contracts").glob("*.md")),
+    *sorted((ROOT / "benchmarks/results").glob("*.md")),
     *(ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md", "scenarios/README.md")),
 )
 _BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<info>[^\n]*)\n(?P<text>.*?)```", re.DOTALL)

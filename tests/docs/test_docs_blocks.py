@@ -41,7 +41,7 @@ def test_every_block_is_of_a_kind_that_a_test_knows() -> None:
     unknown = [
         (block.page.name, block.words) for block in BLOCKS if block.file is None and not known.intersection(block.words)
     ]
-    assert unknown == [("detection.md", ())]  # The letters of a chart.
+    assert unknown == []
 
 
 @of("sh")

@@ -99,18 +99,23 @@ def test_every_link_leads_somewhere(page: Path) -> None:
             assert fragment in {pages.anchor(heading) for heading in headings}, f"{page.name}: {match['target']}"
 
 
+def test_every_page_of_results_is_led_to_with_its_command() -> None:
+    rows = text_of("docs/measurements.md").splitlines()
+    for result in (pages.ROOT / "benchmarks/results").glob("*.md"):
+        assert [row for row in rows if f"(../benchmarks/results/{result.name})" in row and "`" in row], result.name
+
+
 @pytest.mark.parametrize("page", pages.PAGES[1:], ids=lambda page: page.stem)
 def test_every_page_has_a_title_and_is_linked(page: Path) -> None:
     first = page.read_text(encoding="utf-8").splitlines()[0]
 
-    if page.stem != "performance":
-        assert first.startswith("# ")
-        assert not first.endswith("?"), "a title is what people search for"
-        if page in pages.FINDINGS:
-            assert f"(findings/{page.name}#" in text_of("docs/findings.md")
-        else:
-            linked = f"({page.name})" in text_of("docs/overview.md") or f"(docs/{page.name})" in text_of("README.md")
-            assert linked, f"neither README nor docs/overview.md leads to {page.name}"
+    assert first.startswith("# ")
+    assert not first.endswith("?"), "a title is what people search for"
+    if page in pages.FINDINGS:
+        assert f"(findings/{page.name}#" in text_of("docs/findings.md")
+    else:
+        linked = f"({page.name})" in text_of("docs/overview.md") or f"(docs/{page.name})" in text_of("README.md")
+        assert linked, f"neither README nor docs/overview.md leads to {page.name}"
 
 
 def test_the_readme_fits_one_screen_with_a_picture_three_commands_and_three_doors() -> None:

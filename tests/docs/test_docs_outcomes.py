@@ -11,7 +11,7 @@ from job_harness.doors.cli import main
 from job_harness.engines.conformance.outcomes import CASES
 from job_harness.errors import ExitCode
 
-PAGE = pages.ROOT / "docs/outcomes.md"
+PAGE = pages.ROOT / "benchmarks/results/outcomes.md"
 
 
 def cells() -> dict[str, dict[str, str]]:
@@ -39,4 +39,4 @@ def test_each_cell_replays(engine: str, capsys: pytest.CaptureFixture[str]) -> N
         told = capsys.readouterr().out
         if code == ExitCode.ENVIRONMENT:
             pytest.skip(told.strip())
-        assert told.startswith(f"{engine}, {case}: {word}\n"), f"run python docs/outcomes.py\n{told}"
+        assert told.startswith(f"{engine}, {case}: {word}\n"), f"run python benchmarks/outcomes.py\n{told}"

@@ -88,7 +88,7 @@ def test_the_docs_are_one_text_from_which_each_page_comes_back() -> None:
     first = {name: about(text)[1] for name, text in parts.items()}
     assert {name: said for name, said in first.items() if not re.match(r"[A-Z`*].*[.”\"]$", said)} == {}
     assert first["picture"].startswith("`--html FILE` draws what happened in one HTML file, ")
-    assert first["detection"].startswith("This page says how many runs")
+    assert first["results/detection"].startswith("This page says how many runs")
     assert first["contracts/effect"].startswith("A *side effect* is")
 
 

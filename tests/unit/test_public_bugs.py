@@ -204,7 +204,7 @@ def test_only_what_was_asked_for_is_measured_and_a_name_of_nothing_is_refused() 
 
 
 def test_the_page_is_laid_out_by_its_command() -> None:
-    text = (ROOT / "docs/public_bugs.md").read_text(encoding="utf-8")
+    text = (ROOT / "benchmarks/results/public_bugs.md").read_text(encoding="utf-8")
 
     assert page.written(ENTRIES, [], untried=UNTRIED, before=text) == text, (
         "run .venv/bin/python benchmarks/public_bugs/__main__.py --page"

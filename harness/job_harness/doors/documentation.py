@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 FIRST: Final = ("tutorial", "pytest", "vitest", "queue_files", "scenarios", "exploring", "command_line")
-"""Pages that come first; the others follow by name, and the contracts at the end."""
+"""Pages that come first; the others follow by name, and the contracts and results at the end."""
 TEXT: Final = "documentation.md"
 """Where a wheel has it, beside this module."""
 _MARK: Final = "<!-- page: {name} -->"
@@ -40,11 +40,11 @@ def documentation() -> str:
 
 
 def split(text: str) -> dict[str, str]:
-    """Return the pages of such a text by their names, such as `pytest` or `contracts/effect`."""
+    """Return the pages of such a text by their names, such as `pytest`, `contracts/effect` or `results/performance`."""
     marks = list(_PAGE.finditer(text))
     ends = [mark.start() for mark in marks[1:]] + [len(text)]
     return {
-        mark[1].removeprefix("docs/").removesuffix(".md"): text[mark.end() : end].strip() + "\n"
+        re.sub(r"^(?:docs|benchmarks)/|\.md$", "", mark[1]): text[mark.end() : end].strip() + "\n"
         for mark, end in zip(marks, ends, strict=True)
     }
 
@@ -68,3 +68,4 @@ def _pages(root: Path) -> Iterator[Path]:
     yield from (path for path in sorted(docs.glob("*.md")) if path not in first)
     yield from sorted(docs.glob("findings/*.md"))
     yield from sorted(docs.glob("contracts/*.md"))
+    yield from sorted(root.glob("benchmarks/results/*.md"))

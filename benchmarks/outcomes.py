@@ -1,6 +1,6 @@
-"""Writes `docs/outcomes.md`: what each queue makes of an outcome that its store cannot hold.
+"""Writes `benchmarks/results/outcomes.md`: what each queue makes of an outcome that its store cannot hold.
 
-Usage: python docs/outcomes.py. `tests/docs/test_docs_outcomes.py` replays every cell by its command.
+Usage: python benchmarks/outcomes.py. `tests/docs/test_docs_outcomes.py` replays every cell by its command.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from job_harness.engines.conformance.outcomes import CASES, OutcomeCell, asked
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.targets import Engines
 
-PAGE: Final = Path(__file__).with_name("outcomes.md")
+PAGE: Final = Path(__file__).parent / "results" / "outcomes.md"
 ENGINES: Final = (
     "postgres",
     "pgboss@10.4.2",
@@ -34,7 +34,7 @@ ENGINES: Final = (
 )
 HEAD: Final = """# What a queue does with an error that its database cannot hold
 
-Written by `python docs/outcomes.py`. A task fails with a message that contains a NUL character, as parsers and
+Written by `python benchmarks/outcomes.py`. A task fails with a message that contains a NUL character, as parsers and
 truncated files produce it, but PostgreSQL cannot store such a text. Does the queue record the failure, run the task
 again, or leave it running for good? This page helps you to choose a queue, or to test your own.
 
