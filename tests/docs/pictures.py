@@ -47,7 +47,7 @@ def page() -> str:
     """Return the HTML page of the finding that the demo makes."""
     engine = MemoryEngine()
     run = play(read_scenario_text(FINDING, path="found.yaml"), engine=engine)
-    return picture(report_data([Case(run.scenario, "memory", counterfactual.explained(run, engine=engine))]))
+    return picture(report_data([Case(run.scenario, "memory", counterfactual.with_fixes(run, engine=engine))]))
 
 
 def digest(text: str) -> str:

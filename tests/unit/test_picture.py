@@ -69,7 +69,7 @@ class Page(HTMLParser):
 def report(text: str = STUCK, path: str = "scenarios/x.yaml") -> dict[str, Any]:
     engine = MemoryEngine()
     run = play(read_scenario_text(text, path=path), engine=engine)
-    run = counterfactual.explained(run, engine=engine, runs=FRESH)
+    run = counterfactual.with_fixes(run, engine=engine, runs=FRESH)
     return report_data([Case(run.scenario, "memory", run)])
 
 
