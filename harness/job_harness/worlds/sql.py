@@ -124,9 +124,9 @@ def substitute(text: str, pattern: re.Pattern[str], new: Callable[[re.Match[str]
 
 POINT_LENGTH: Final = 60
 _REMEMBERED: Final = 2048
-"""So many statements are remembered: each stands at many gates, and is read once."""
+"""At most this many statements are remembered: each stands at many gates, and is read once."""
 _TOO_LONG: Final = 10_000
-"""A statement of so many characters is not remembered: it carries data, and does not come again."""
+"""A statement of more characters than this is not remembered: it carries data, and does not come again."""
 _BRIEFLY: Final = {"space": " ", "comment": " ", "text": "''", "dollar": "''"}
 _OF_ITS_OWN: Final = re.compile(
     r"(begin|start|commit|end|rollback|abort|savepoint|release|prepare transaction|vacuum|reindex|cluster|"

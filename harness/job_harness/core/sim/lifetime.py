@@ -128,7 +128,7 @@ class Lifetime:
 
     def park(self, handle: asyncio.Handle) -> None:
         """Keep a callback instead of running it, until whatever stands still here or around here goes on."""
-        # It is kept by whoever was stopped and not by the lifetime of the callback: only the one
+        # It is kept by the lifetime that was stopped and not by the lifetime of the callback: only the one
         # that was paused is resumed, so a delivery's timer that its own lifetime kept would stay
         # there forever when its worker goes on.
         (self.stopped_by or self)._parked.append(handle)
@@ -174,7 +174,7 @@ class Lifetime:
         # A coroutine that is never finished is closed when it is collected, at a random moment
         # and in a random context: its `finally` would run in the middle of another run, and act
         # there. So it is kept until the verdict is in and closed here, where what it does is
-        # known to come from the dead and reaches nobody. One that awaits in its `finally` has to
+        # known to come from the dead and reaches no other run. One that awaits in its `finally` has to
         # be thrown out of each of those awaits; one that always finds another is named.
         refusing: list[asyncio.Task[Any]] = []
         context = self.context()  # Code of the dead is told from code of the living, even now.

@@ -587,7 +587,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _idle(self) -> list[Any]:
         """No task can act: wait for real work, or move time, or end. Called in place of a blocking `select`."""
-        # The order is what makes time right. Whoever may still bring something for this instant
+        # The order is what makes time right. What may still bring something for this instant
         # is asked first, the surest source first; time moves only when none is left.
         # - `_ready`: a thread has handed over a callback since asyncio looked. To move time now
         #   would make it late.
@@ -599,7 +599,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         #   gets one grace, and what then moves without an answer is reported as doubt, so that no
         #   verdict rests on it in silence.
         # - A thread adrift at a bare lock is looked for only after another thread has gone on:
-        #   nobody else can have given it that lock.
+        #   no other can have given it that lock.
         # - The attendant (a kernel's other actors) acts at this instant, before the clock; what
         #   it did may be what the run waits for, so `_until` is asked after it.
         # `_ready` is asyncio's queue of callbacks, a private name on CPython 3.11 to 3.14.

@@ -511,7 +511,7 @@ def _replace_attribute(owner: Any, name: str, make: Any) -> None:
 
 
 def _replace_function(module: Any, name: str, make: Any) -> None:
-    # To set `time.time` to another function misses whoever has the old one: `from time import
+    # To set `time.time` to another function misses all that hold the old one: `from time import
     # time`, a default argument, a C extension that looked it up once. So the object stays, and
     # what it calls is exchanged: `ml_meth` becomes a function of the C API that calls its `self`,
     # and `self` one of ours. `self` has to be a module, or pickle refuses the function. The

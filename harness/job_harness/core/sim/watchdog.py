@@ -106,8 +106,8 @@ class Watched:
         # Progress is control that came back, not time on the CPU: an endless loop is busy and a
         # deadlock is not, and both keep control. What is interrupted is interrupted again at each
         # look, because code may catch what is raised in it; only when that did not help for a
-        # while does the process end, since a hang would be no verdict either. Somebody at a
-        # breakpoint keeps control for a reason.
+        # while does the process end, since a hang would be no verdict either. A breakpoint
+        # keeps control for a reason.
         signs = self._signs()
         if signs != self._seen or self.waits:
             self._seen, self._since, self._words = signs, now, ""

@@ -372,8 +372,8 @@ class StateKeys:
         # To take the least key under all exchanges of names was right and slow: twelve forms of
         # each state with three jobs. Names are given by what the form itself shows instead, and
         # only twins that look alike are tried in every order; it is the least of those keys that
-        # makes the choice among them no choice. Whoever changes how workers are ordered must
-        # order by something that does not depend on their names.
+        # makes the choice among them no choice. A change of how
+        # workers are ordered must not make it depend on their names.
         self._asked += 1
         if self._asked % _CACHED == 0:
             self._forget()

@@ -671,7 +671,7 @@ class SystemRun:
         #   where two loops look alike: a library that polls two queues has two of them.
         # - Nothing stays locked in an open transaction: a worker that sleeps between the jobs of
         #   a batch is at work, though it says nothing.
-        # - Nobody else changed anything since it began: what was written while its statement was
+        # - No other process changed anything since it began: what was written while its statement was
         #   under way it may not have seen.
         known = self._rounds[process.name].setdefault(done.timer.round, Rounds())
         seen = self._heard[process.name]

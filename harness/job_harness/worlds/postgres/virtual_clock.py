@@ -142,9 +142,9 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
 
 # The clock is one for all sessions, and PostgreSQL's own now() stands still in a transaction.
-# Both cannot be had by a sequence alone: a statement that waits for a lock while others move the
+# A sequence alone cannot give both: a statement that waits for a lock while others move the
 # clock would write a time that it could never have written. So a session that knows when its
-# transaction began says so, by SET LOCAL, which ends with the transaction whoever ends it;
+# transaction began says so, by SET LOCAL, which ends with the transaction, however that ends;
 # clock_timestamp() and every session that says nothing follow the sequence.
 def let_transactions_stand(connection: psycopg.Connection[Any]) -> None:
     """Let now() tell, in a transaction that has `SET LOCAL` the setting `job_harness.began`, that instant to its end.

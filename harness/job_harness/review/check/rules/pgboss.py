@@ -81,7 +81,7 @@ def _schedules(call: QueueCall) -> bool:
 
 
 def _sets(*names: str) -> Callable[[QueueCall], bool]:
-    """Say whether a call sets an option for certain: one that it hands on from elsewhere may be set by nobody."""
+    """Say whether a call sets an option for certain: one that it hands on from elsewhere may never be set."""
     unset = (False, None, UNKNOWN)
     return lambda call: any(name in call.options and call.options[name].value not in unset for name in names)
 

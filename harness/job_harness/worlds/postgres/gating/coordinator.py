@@ -297,7 +297,7 @@ class SessionCoordinator:
         # before FIRST is over, and a session that waits says so by itself then (log_lock_waits).
         # To ask costs a statement of our own each time.
         # A wait counts only once its session has looked for a circle. PostgreSQL looks when
-        # deadlock_timeout has passed, each session for itself, and whoever looks last closes the
+        # deadlock_timeout has passed, each session for itself, and the last to look closes the
         # circle and is the victim. If the next actor were let go before that, two looks would
         # race, and the victim would depend on the load of the machine. With all earlier looks
         # done, the one that closes the circle later looks alone.
