@@ -1,4 +1,4 @@
-"""Connections with bytes that nobody reads, over TCP and a pipe, are at rest; a paused stream is too."""
+"""Connections with bytes that no process reads, over TCP and a pipe, are at rest; a paused stream is too."""
 
 import os
 import socket

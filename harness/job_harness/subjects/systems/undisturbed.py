@@ -67,7 +67,7 @@ def _of_the_job(file: SystemFile, run: Run, causes: tuple[str, ...]) -> Iterator
     elif path[-1] == FAILED:
         view = run.history.views().get(job)
         told = f": {view.error}" if view is not None and view.error else ""
-        yield place, f"the job that was sent is FAILED, {after}{told}", "Does `outside` answer what your code expects?"
+        yield place, f"the job that was sent is FAILED, {after}{told}", "Does `outside` reply as your code expects?"
     elif len(path) == 1:
         yield (
             place,
