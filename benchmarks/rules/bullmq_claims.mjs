@@ -1,6 +1,6 @@
 // What the rules about BullMQ claim, asked of one release with a Redis of its own.
 
-import { load, raised, release, sleep, tell, until } from "./claims.mjs";
+import { alone, load, raised, release, sleep, tell, until } from "./claims.mjs";
 
 const { Queue, Worker, FlowProducer } = load("bullmq");
 const IORedis = load("ioredis");
@@ -40,7 +40,46 @@ const scheduled = {
     return [without === 0 && runs === 1, `after 2 s: ${without} runs; with a QueueScheduler ${runs}`];
   },
 };
+const started = `
+  const IORedis = load("ioredis");
+  const url = new URL(process.env.REDIS_URL);
+  const connection = { host: url.hostname, port: Number(url.port) };
+  const row = new (IORedis.default ?? IORedis)(connection);
+  const short = { connection, lockDuration: 1000, stalledInterval: 500 };
+`;
+/** What begins a process of its own, which `alone` runs. */
 const claims = {
+  async queue_never_stopped() {
+    const told = [];
+    for (const stops of [false, true]) {
+      const q = queue();
+      const job = await q.add("x", {});
+      const work = `const worker = new (load("bullmq").Worker)("${q.name}", async () => {
+        console.log("at work");
+        await sleep(1500);
+      }, short);`;
+      await alone(`${started}${work}${stops ? 'process.once("SIGTERM", () => worker.close().then(() => process.exit()));' : ""}`);
+      told.push(await job.getState());
+    }
+    return [String(told) === "active,completed", `after SIGTERM the job is ${told[0]}; with close() on it ${told[1]}`];
+  },
+  async flag_left_by_crash() {
+    const q = queue();
+    const job = await q.add("x", {});
+    const work = `new (load("bullmq").Worker)("${q.name}", async () => {
+      await row.set("refreshing", "true");
+      die();
+    }, short);`;
+    await alone(`${started}${work}`);
+    const row = new Redis(connection);
+    let worked = 0;
+    const run = async () => (await row.get("refreshing")) ?? (worked += 1);
+    worker(q, run, { lockDuration: 1000, stalledInterval: 500 });
+    await ended(job);
+    const state = await job.getState();
+    row.disconnect();
+    return [state === "completed" && worked === 0, `the job is ${state}, and was worked ${worked} times`];
+  },
   async backoff_without_attempts() {
     const q = queue();
     let [once, thrice] = [0, 0];

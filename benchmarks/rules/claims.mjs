@@ -1,5 +1,6 @@
 // How a probe in JavaScript says what it saw: one function for each rule, and one line of JSON at the end.
 
+import { spawn } from "node:child_process";
 import { createRequire } from "node:module";
 
 export const release = process.env.RELEASE.split(".").map(Number);
@@ -20,6 +21,20 @@ export async function raised(act) {
 export async function until(reached, ms = 20_000) {
   for (const end = Date.now() + ms; Date.now() < end; await sleep(20)) if (await reached()) return true;
   return reached();
+}
+
+const ALONE = `
+const { createRequire } = require("node:module");
+const load = createRequire(process.env.PACKAGES + "/package.json");
+const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
+const die = () => process.kill(process.pid, "SIGKILL");
+`;
+
+/** Run a program in a process of its own, to its end; what it prints first is answered by a SIGTERM. */
+export async function alone(program) {
+  const child = spawn(process.execPath, ["-e", `${ALONE}(async () => {${program}})();`], { stdio: ["ignore", "pipe", "inherit"] });
+  child.stdout.once("data", () => child.kill("SIGTERM"));
+  return new Promise((ended) => child.once("exit", (code, signal) => ended(signal ?? code)));
 }
 
 /** Ask every claim, in order, and print the answers: whether it holds, and what was seen. */

@@ -1,6 +1,6 @@
 // What the rules about pg-boss claim, asked of one release on a database of its own.
 
-import { load, raised, release, sleep, tell, until } from "./claims.mjs";
+import { alone, load, raised, release, sleep, tell, until } from "./claims.mjs";
 
 const loaded = load("pg-boss");
 const PgBoss = loaded.PgBoss ?? loaded;
@@ -23,6 +23,23 @@ const twice = async (name, options) => {
   const ids = [await boss.send(name, {}, options), await boss.send(name, {}, options)];
   return ids.filter((id) => id !== null).length;
 };
+
+const started = `
+  const loaded = load("pg-boss");
+  const PgBoss = loaded.PgBoss ?? loaded;
+  const options = { supervise: false, schedule: false, noSupervisor: true, noScheduling: true };
+  const boss = new PgBoss({ connectionString: process.env.DATABASE_URL, ...options });
+  boss.on("error", () => undefined);
+  await boss.start();
+  const client = new (load("pg").Client)({ connectionString: process.env.DATABASE_URL });
+  await client.connect();
+  const db = { executeSql: (text, values) => client.query(text, values) };
+`;
+/** What begins a process with a pg-boss and a session of its own, which `alone` runs. */
+const { Client } = load("pg");
+const client = new Client({ connectionString });
+await client.connect();
+const stateOf = async (name, id) => (ten ? await boss.getJobById(name, id) : await boss.getJobById(id)).state;
 
 await tell({
   async singleton_key_inert() {
@@ -170,6 +187,60 @@ await tell({
     if (boss.maintain) await boss.maintain().catch(() => undefined);
     await until(() => runs === 2, 4000);
     return [runs >= 2, `a job of 4.5 s, taken back after 1 s: ${runs} runs at a time`];
+  },
+  async queue_never_stopped() {
+    const told = [];
+    for (const stops of [false, true]) {
+      const name = await queue();
+      const id = await boss.send(name, {});
+      const stop = `process.once("SIGTERM", async () => {
+        const stopped = new Promise((done) => boss.once("stopped", done));
+        await boss.stop({ graceful: true, wait: true, timeout: 20_000 });
+        await Promise.race([stopped, sleep(10_000)]);
+        process.exit();
+      });`;
+      const work = `await boss.work("${name}", ${JSON.stringify(soon)}, async () => {
+        console.log("at work");
+        await sleep(1500);
+      });`;
+      await alone(`${started}${stops ? stop : ""}${work}`);
+      told.push(await stateOf(name, id));
+    }
+    return [String(told) === "active,completed", `after SIGTERM the job is ${told[0]}; with stop() on it ${told[1]}`];
+  },
+  async row_written_before_send() {
+    const seen = [];
+    const row = `await client.query("INSERT INTO pages VALUES (1)");`;
+    for (const kind of ["apart", "rolled back", "together"]) {
+      await client.query("CREATE TABLE IF NOT EXISTS pages (id int); TRUNCATE pages");
+      const name = await queue();
+      const send = `await client.query("BEGIN"); ${row} await boss.send("${name}", { id: 1 }, { db });`;
+      await alone(`${started}${kind === "apart" ? row : send}${kind === "together" ? 'await client.query("COMMIT");' : ""}die();`);
+      const rows = (await client.query("SELECT FROM pages")).rowCount;
+      seen.push(`${rows}:${[await boss.fetch(name)].flat().filter(Boolean).length}`);
+    }
+    const told = `rows and jobs after a crash: written apart ${seen[0]}, in a transaction ${seen[1]}, committed ${seen[2]}`;
+    return [String(seen) === "1:0,0:0,1:1", told];
+  },
+  async flag_left_by_crash() {
+    await client.query("CREATE TABLE flags (refreshing bool); INSERT INTO flags VALUES (false)");
+    const name = await queue({ expireInSeconds: 1, retryLimit: 3 });
+    const id = await boss.send(name, {}, { expireInSeconds: 1, retryLimit: 3 });
+    const soonest = JSON.stringify(soon);
+    const set = `await client.query("UPDATE flags SET refreshing = true");`;
+    await alone(`${started}await boss.work("${name}", ${soonest}, async () => { ${set} die(); }); await sleep(9000);`);
+    await sleep(1300);
+    if (boss.expire) await boss.expire();
+    if (boss.supervise) await boss.supervise(name).catch(() => undefined);
+    if (boss.maintain) await boss.maintain().catch(() => undefined);
+    let worked = 0;
+    await boss.work(name, soon, async () => {
+      if ((await client.query("SELECT refreshing FROM flags")).rows[0].refreshing) return;
+      worked += 1;
+    });
+    await until(async () => (await stateOf(name, id)) === "completed");
+    const state = await stateOf(name, id);
+    return [state === "completed" && worked === 0, `the job is ${state}, and was worked ${worked} times`];
   },
   async code_cron_invalid() {
     const name = await queue();

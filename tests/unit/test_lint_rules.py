@@ -160,6 +160,19 @@ export async function GET(request: Request) {
 """
 
 
+ROWS = "export const createEvent = (given) => pool.query(`INSERT INTO events (payload) VALUES ($1)`, [given]);"
+RECEIVES = (
+    'import { createEvent } from "./rows";\nexport const receive = async (given) => { const event = await '
+    'createEvent(given);\n await boss.send("a", { id: event.id }); };\n'
+)
+TOGETHER = RECEIVES.replace("createEvent(given);", "createEvent(given, db);").replace(
+    "event.id }", "event.id }, { db }"
+)
+FLAGGED = (
+    'boss.work("a", async ([job]) => {{\n  const row = await load(job.data.id);\n  if ({}) return;\n'
+    "  await db.update(rows).set({{ refreshing: true{} }});\n  await crawl(row);\n"
+    "  await db.update(rows).set({{ refreshing: false }});\n}});\n"
+)
 ENQUEUES = (
     'import { step } from "./packages/jobs/step";\n'
     "const enqueue = (job, data, key) => boss.send(job.name, data, { ...(key && { singletonKey: key }) });\n"
@@ -859,6 +872,49 @@ EXAMPLES = [
         "queue.ts:4",
         bull(WITHIN.format("db.transaction().execute(", "  return id;", "); await mailQueue.add('x', { id })")),
     ),
+    Example(
+        "queue_never_stopped",
+        boss('boss.createQueue("a");\nboss.work("a", run);'),
+        "boss.ts:3",
+        boss('boss.createQueue("a");\nboss.work("a", run);\nprocess.on("SIGTERM", () => boss.stop());'),
+    ),
+    Example(
+        "queue_never_stopped",
+        {**boss('boss.work("a", run);\nexport const stopJobs = boss.stop.bind(boss);'), "server.ts": "listen(3000);"},
+        "boss.ts:2",
+        {
+            **boss('boss.work("a", run);\nexport const stopJobs = boss.stop.bind(boss);'),
+            "server.ts": 'import { stopJobs } from "./boss";\nprocess.on("SIGTERM", stopJobs);',
+        },
+    ),
+    Example(
+        "queue_never_stopped",
+        bull('const worker = new Worker("a", run, { connection });'),
+        "queue.ts:2",
+        bull('const worker = new Worker("a", run, { connection });\nprocess.on("SIGTERM", () => worker.close());'),
+    ),
+    *(
+        Example(
+            "row_written_before_send",
+            {**boss(RECEIVES), **rows, **apart},
+            "boss.ts:4",
+            {**boss(RECEIVES if rescue else TOGETHER), **rows, **rescue},
+        )
+        for rows, apart, rescue in (
+            ({"rows.ts": ROWS}, {}, {"cron.ts": "const rescue = () => boss.send('a', { id: left.id });"}),
+            ({"rows.ts": ROWS}, {"cron.ts": "boss.send('b', {});"}, {}),
+        )
+    ),
+    *(
+        Example("flag_left_by_crash", boss(FLAGGED.format("row.refreshing", "")), "boss.ts:4", good)
+        for good in (
+            boss(FLAGGED.format("row.refreshing && row.refreshingUntil > now", ", refreshingUntil: soon()")),
+            {
+                **boss(FLAGGED.format("row.refreshing", "")),
+                "main.ts": "await db.update(rows).set({ refreshing: false }).where(eq(rows.refreshing, true));",
+            },
+        )
+    ),
     *(
         Example(
             "nest_workers_not_closed",
@@ -1225,6 +1281,7 @@ RIGHT = {
     ),
     "a pg-boss that no flag starts": {
         **boss('await boss.createQueue("a");\nawait boss.work("a", async ([job]) => run(job));', version="12.38.0"),
+        "main.ts": 'process.once("SIGTERM", () => boss.stop());',
         ".env": "DATABASE_URL=postgres://h/d\nPGBOSS_SCHEMA=jobs\n",
     },
     "two apps of Celery": {
@@ -1253,6 +1310,7 @@ RIGHT = {
         + "".join(f"new Worker({ASKED.format(made)});\n" for made in (
             "new IORedis(options)", "new IORedis(process.env.REDIS_URL, { ...options })", "new IORedis(redis())",
         ))
+        + "process.on('SIGTERM', () => Promise.all(workers.map((worker) => worker.close())));\n"
     ),
     "values that a variable fills in, and a URL of SQLAlchemy": {
         "a/.env": "USE_PGBOSS_WORKERS=$RUN\nDATABASE_URL=$POSTGRES_URL\nPGBOSS_POLLING_INTERVAL=$POLL\n",

@@ -19,6 +19,10 @@ PGQUEUER: Final = "pgqueuer"
 
 UNCOMMITTED: Final = "sent.transaction"
 """The option in which a reader notes the transaction within which a job is sent, over another connection."""
+ROW_FIRST: Final = "sent.row"
+"""The option that stands for the row which was written, and committed, before the job is sent that is given its id."""
+FLAGGED: Final = "handler.flags."
+"""How the options begin that stand for a flag of a row at which a handler gives up, and which it sets itself."""
 LEFT: Final = "handler.leaves."
 """How the options begin in which a reader notes what a handler does not wait for."""
 
@@ -366,6 +370,10 @@ class Facts:
     """Libraries that some script, which is no test, seems to stop."""
     hears_stop: bool = False
     """Whether some script says what happens when its process is told to stop."""
+    rescues: bool = False
+    """Whether some script that sends jobs speaks of looking for what was left behind."""
+    cleared: dict[str, set[str]] = field(default_factory=dict)
+    """By the name of a flag, the scripts that set it to false."""
     images_choose_signals: bool = False
     """Whether a Dockerfile has STOPSIGNAL."""
     listens: list[Place] = field(default_factory=list)

@@ -37,7 +37,7 @@ from job_harness.review.check.readers.deployment import (
     services_of,
 )
 from job_harness.review.check.readers.manifests import read_lock, read_package, read_pyproject, read_requirements
-from job_harness.review.check.readers.node_queues import NodeQueues, makers_of, note_imports, note_stopping, queues_of
+from job_harness.review.check.readers.node_queues import NodeQueues, makers_of, note_imports, note_repairs, queues_of
 from job_harness.review.check.readers.pm2 import is_ecosystem
 from job_harness.review.check.readers.pods import WORTH_READING, Manifest, read_pods
 from job_harness.review.check.readers.python import PythonModule, PythonQueues, read_python
@@ -340,7 +340,7 @@ class _RepositoryReading:
         if kind in ("package", "pyproject", "requirements"):
             self.facts.manifests.add(dirname(path))
         if kind == "script" and not is_aside(path):
-            note_stopping(data, self.facts)
+            note_repairs(path, data, self.facts)
         worth = _FILTERS.get(kind)
         if worth is not None and not _holds(data, worth) and not is_ecosystem(path):
             self._route(path)

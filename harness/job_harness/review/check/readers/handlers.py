@@ -35,6 +35,9 @@ from job_harness.review.check.typescript import (
 _WAIT: Final = re.compile(r"(?i)(time_?out|deadline|max_?wait)")
 _UNIT: Final = re.compile(r"(?i:_)?(?P<unit>ms|millis|milliseconds|seconds|secs|minutes|mins|hours)$", re.IGNORECASE)
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_FLAG: Final = re.compile(r"(?<!this)\.(\w+(?:ing|ocked|usy|rogress|light|use))\b")
+"""A member of a row that says that somebody is at work on it: `row.refreshing`."""
+_OF_TIME: Final = r"stale|lease|heartbeat|lock(?:ed)?_?until"
 _SLEEPS: Final = frozenset({"sleep", "delay", "wait", "setTimeout", "timeout"})
 _HANDS_ON: Final = frozenset({*SENDS, "publish", "add", "addBulk", "addJob", "set"})
 """Methods that hand something to a queue or a cache: a timeout there is not waited for."""
@@ -64,9 +67,38 @@ class Reach:
     def from_handler(self, handler: Node, module: Module) -> tuple[tuple[LongestWait, ...], tuple[LongestWait, ...]]:
         """Return the waits in the code that it calls, and those in what is imported only."""
         called: dict[Place, LongestWait] = {}
+        used: set[str] = set()
+        for inner, where, each in self._reached(handler, module):
+            if inner.type == "identifier" and text_of(inner) in where.imports:
+                target = self._constants.target_path(where.imports[text_of(inner)][0], where.path)
+                used |= set() if target is None else {target}
+            wait = self._waits(inner, where)
+            if wait is not None and (wait.place not in called or each):
+                called[wait.place] = replace(wait, each=each)
+        return tuple(called.values()), tuple(wait for wait in self._imported(used) if wait.place not in called)
+
+    def flags(self, handler: Node, module: Module) -> Iterator[tuple[str, Place]]:
+        """List the flags of rows at which a handler gives up, and which the same file sets and clears, without a time.
+
+        A flag in memory ends with its process: what is set as a member of an object, or of `this`, is none of them.
+        """
+        for inner, where, _ in self._reached(handler, module):
+            condition, then = inner.child_by_field_name("condition"), inner.child_by_field_name("consequence")
+            if inner.type != "if_statement" or condition is None or then is None:
+                continue
+            if not any(one.type in ("return_statement", "continue_statement") for one in (then, *then.named_children)):
+                continue
+            text = (where.root.text or b"").decode("utf-8", "replace")
+            for name in sorted(set(_FLAG.findall(text_of(condition)))):
+                sets = rf"(?<![.\w]){name}\s*[:=]\s*{{0}}\b|(?i:\bset_?{name})\w*\([^()]*\b{{0}}\b"
+                whole = all(re.search(sets.format(word), text) for word in ("true", "false"))
+                if whole and not re.search(rf"(?i){name}_?(at|since|until)|{_OF_TIME}", text):
+                    yield name, Place(where.path, line_of(inner))
+
+    def _reached(self, handler: Node, module: Module) -> Iterator[tuple[Node, Module, bool]]:
+        """List the code that a handler comes to, and whether it does for each job of its batch."""
         waiting = [_Visit(*self._constants.node(one, module), batch=True) for one in _unwrapped(handler)]
         seen: set[tuple[str, int, bool]] = set()
-        used: set[str] = set()
         while waiting and len(seen) < MOST_FUNCTIONS:
             visit = waiting.pop()
             function = self.function(visit.node, visit.module)
@@ -83,13 +115,7 @@ class Reach:
                     if callee is not None and callee.type in ("identifier", "member_expression"):
                         handed = [text_of(one) for one in arguments_of(inner)[:1]]
                         waiting.append(_Visit(callee, where, each, batch=bool(batch) and handed == [batch]))
-                elif inner.type == "identifier" and text_of(inner) in where.imports:
-                    target = self._constants.target_path(where.imports[text_of(inner)][0], where.path)
-                    used |= set() if target is None else {target}
-                wait = self._waits(inner, where)
-                if wait is not None and (wait.place not in called or each):
-                    called[wait.place] = replace(wait, each=each)
-        return tuple(called.values()), tuple(wait for wait in self._imported(used) if wait.place not in called)
+                yield inner, where, each
 
     def takes_all_at_once(self, handler: Node, module: Module) -> bool:
         """Tell whether a handler awaits `Promise.all(jobs.map(...))` of its batch, and goes through it by no loop."""

@@ -14,9 +14,11 @@ from tree_sitter import Node
 
 from job_harness.review.check.facts import (
     BULLMQ,
+    FLAGGED,
     GRAPHILE,
     LEFT,
     PGBOSS,
+    ROW_FIRST,
     UNCOMMITTED,
     UNKNOWN,
     Facts,
@@ -105,6 +107,16 @@ _STOPS: Final = {
 }
 """How a script says that it stops a library: what it speaks of, and the method, also where that is only bound."""
 _HEARS_STOP: Final = re.compile(rb"SIG(?:TERM|INT)\b|(?i:shut_?down)|close-with-grace|terminus|exit-hook")
+_RESCUES: Final = re.compile(
+    rb"(?i)reconcil|rescue|\bsweep|\breap(?:er|s|ing)?\b|re-?(?:en)?queue|outbox|orphan|\bstuck|\bstale|recover|backfill"
+)
+_SENDS_JOBS: Final = re.compile(rb"(?i)boss|enqueue")
+_CLEARS: Final = re.compile(rb"(?<![.\w])(\w+(?:ing|ocked|usy|rogress|light|use))\s*[:=]\s*false\b")
+_INSERTS: Final = re.compile(
+    r"(?i:\binsert\s+into\b)|\b(?:prisma|db|database|knex|em|manager|\w*[rR]epo(?:sitory)?|\w*[mM]odel)\b[\w.!?]*"
+    r"\.(?:create|insert|insertInto|save|upsert)\("
+)
+"""How a call says that it writes a row: in SQL, or by Prisma, Drizzle, Kysely, Knex and TypeORM."""
 _MADE: Final = {
     "Queue": 1,
     "QueuePro": 1,
@@ -134,12 +146,13 @@ def note_imports(module: Module, facts: Facts) -> None:
             facts.imported.setdefault(library, Place(module.path, 1))
 
 
-def note_stopping(data: bytes, facts: Facts) -> None:
-    """Note which libraries a script seems to stop, and whether it hears that its process is to stop."""
+def note_repairs(path: str, data: bytes, facts: Facts) -> None:
+    """Note what a script seems to do about the end of a process: what it stops, clears, and takes up again."""
     facts.hears_stop |= _HEARS_STOP.search(data) is not None
-    for library, (mention, stop) in _STOPS.items():
-        if library not in facts.stopped and stop.search(data) and mention.search(data):
-            facts.stopped.add(library)
+    facts.rescues |= _RESCUES.search(data) is not None and _SENDS_JOBS.search(data) is not None
+    for flag in _CLEARS.findall(data):
+        facts.cleared.setdefault(flag.decode(), set()).add(path)
+    facts.stopped |= {name for name, (about, stop) in _STOPS.items() if stop.search(data) and about.search(data)}
 
 
 def makers_of(modules: Mapping[str, Module]) -> frozenset[str]:
@@ -263,7 +276,7 @@ class NodeQueues:
             at = _MADE[name]
             options, whole = self._options(arguments[at]) if at < len(arguments) else ({}, True)
             if kind == "Worker" and len(arguments) > 1:
-                options = {**options, **self._left(arguments[1])}
+                options = {**options, **self._left(arguments[1]), **self._flagged(arguments[1])}
             self._note(BULLMQ, f"new {kind}", names, options, whole, node)
 
     def _called(self, node: Node) -> None:
@@ -320,9 +333,10 @@ class NodeQueues:
         for queue in sorted(names.possible) or [""]:
             self._take(options, source, queue, call)
         if name in SENDS and "db" not in options and whole:
-            options = {**options, **self._uncommitted(node)}
+            options = {**options, **self._uncommitted(node), **self._row_first(node)}
         if name == "work" and len(arguments) > 1:
-            options = {**options, **self._taken(arguments[-1]), **self._left(arguments[-1])}
+            handler = arguments[-1]
+            options = {**options, **self._taken(handler), **self._left(handler), **self._flagged(handler)}
         self._note(PGBOSS, name, names, options, whole, node)
         if name == "schedule" and len(arguments) > 1:
             self._cron(PGBOSS, names, arguments[1], node)
@@ -366,10 +380,39 @@ class NodeQueues:
             left[name] = Value(name, written, place, SettingSource.WORK)
         return left
 
+    def _flagged(self, handler: Node) -> dict[str, Value]:
+        """Note the flags of rows at which a handler gives up, and which it sets and clears itself."""
+        found = enumerate(Reach(self._constants).flags(handler, self._module))
+        return {f"{FLAGGED}{n}": Value(f"{FLAGGED}{n}", name, at, SettingSource.WORK) for n, (name, at) in found}
+
+    def _row_first(self, call: Node) -> dict[str, Value]:
+        """Note the row that a function writes, and then sends a job that is given its id; in no transaction of both."""
+        function = function_around(call)
+        if function is None or any(map(_opens_transaction, _ancestors(call))):
+            return {}
+        wanted = {name for one in arguments_of(call) for name in _names_in(one)}
+        declared = [one for one in descend(function) if one.type == "variable_declarator"]
+        for one in reversed([one for one in declared if one.end_byte <= call.start_byte]):
+            name, value = one.child_by_field_name("name"), one.child_by_field_name("value")
+            if name is None or value is None or wanted.isdisjoint(_names_in(name)):
+                continue
+            wanted |= set(_names_in(value))
+            made = value.named_children[0] if value.type == "await_expression" and value.named_children else value
+            if made is not value and made.type == "call_expression" and self._inserts(made):
+                place = Place(self._module.path, line_of(one))
+                return {ROW_FIRST: Value(ROW_FIRST, called_name(made), place, SettingSource.SEND)}
+        return {}
+
+    def _inserts(self, call: Node) -> bool:
+        """Tell a call that writes a row, or calls a function of this repository that does."""
+        callee = call.child_by_field_name("function")
+        found = None if callee is None else Reach(self._constants).function(callee, self._module)
+        return any(_INSERTS.search(text_of(one)) for one in (call, *(found or ())[:1]))
+
     def _uncommitted(self, call: Node) -> dict[str, Value]:
         """Note the transaction in whose callback a job is sent, and not over its connection."""
-        here, owner = call.parent, callee_of(call)[0]
-        while here is not None:
+        owner = callee_of(call)[0]
+        for here in _ancestors(call):
             name = callee_of(here)[1] if here.type == "call_expression" else ""
             if _AFTERWARDS.search(name):
                 return {}
@@ -378,7 +421,6 @@ class NodeQueues:
                 mine = owner is not None and text_of(owner).partition(".")[0] in local
                 said = Value("transaction", name, Place(self._module.path, line_of(here)), SettingSource.SEND)
                 return {} if mine else {UNCOMMITTED: said}
-            here = here.parent
         return {}
 
     def _sent(self, call: Node) -> str | None:
@@ -746,6 +788,7 @@ class NodeQueues:
         )
 
 
+_NAMES: Final = frozenset({"identifier", "shorthand_property_identifier", "shorthand_property_identifier_pattern"})
 _NEST_STARTS: Final = frozenset({"create", "createApplicationContext", "createMicroservice"})
 _CLOSES: Final = re.compile(rb"(?i:shut_?down)|SIGTERM[\s\S]{,2000}\.close\(")
 """How a file says that it closes an application when its process is told to stop, or has that done."""
@@ -764,8 +807,7 @@ _ADDRESS: Final = re.compile(r"(?i)(url|uri|host|port)[\"'`!)\]]*$")
 
 def _around(node: Node) -> Iterator[str]:
     """List the names of the functions that a call stands in, also those of members of an object."""
-    here = node.parent
-    while here is not None:
+    for here in _ancestors(node):
         if here.type in FUNCTIONS:
             owner = here.parent
             name = here.child_by_field_name("name")
@@ -773,7 +815,17 @@ def _around(node: Node) -> Iterator[str]:
                 name = owner.child_by_field_name("key") or owner.child_by_field_name("name")
             if name is not None:
                 yield unquoted(name)
-        here = here.parent
+
+
+def _names_in(node: Node) -> Iterator[str]:
+    """List the names of variables that stand in code."""
+    return (text_of(one) for one in descend(node) if one.type in _NAMES)
+
+
+def _ancestors(node: Node) -> Iterator[Node]:
+    while node.parent is not None:
+        node = node.parent
+        yield node
 
 
 def _opens_transaction(call: Node) -> bool:
@@ -810,12 +862,10 @@ def _may_be_left_out(node: Node) -> bool:
 
 def _heard(node: Node) -> str:
     """Return which event the code is called at: `events.on("failed", async ({ jobId }) => ...)`; empty for none."""
-    here = node.parent
-    while here is not None:
+    for here in _ancestors(node):
         given = arguments_of(here) if here.type == "call_expression" and callee_of(here)[1] in ("on", "once") else []
         if len(given) > 1 and given[0].type == "string" and given[1].start_byte <= node.start_byte:
             return unquoted(given[0])
-        here = here.parent
     return ""
 
 
