@@ -36,7 +36,7 @@ _WAIT: Final = re.compile(r"(?i)(time_?out|deadline|max_?wait)")
 _UNIT: Final = re.compile(r"(?i:_)?(?P<unit>ms|millis|milliseconds|seconds|secs|minutes|mins|hours)$", re.IGNORECASE)
 _SECONDS: Final = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _FLAG: Final = re.compile(r"(?<!this)\.(\w+(?:ing|ocked|usy|rogress|light|use))\b")
-"""A member of a row that says that somebody is at work on it: `row.refreshing`."""
+"""A member of a row that says that a worker has it in hand: `row.refreshing`."""
 _OF_TIME: Final = r"stale|lease|heartbeat|lock(?:ed)?_?until"
 _SLEEPS: Final = frozenset({"sleep", "delay", "wait", "setTimeout", "timeout"})
 _HANDS_ON: Final = frozenset({*SENDS, "publish", "add", "addBulk", "addJob", "set"})
