@@ -46,6 +46,7 @@ client: $(STAMP)  ## pack the npm client and try it in Vitest and Jest, in a fre
 site: $(STAMP)  ## build the docs as a site, into build/site; a link that leads nowhere fails
 	@test -x $(VENV)-site/bin/mkdocs || { $(PYTHON) -m venv $(VENV)-site && \
 		$(VENV)-site/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt mkdocs-material; }
+	@$(BIN)/python docs/generate.py --site
 	@NO_MKDOCS_2_WARNING=1 $(VENV)-site/bin/mkdocs build --quiet --strict
 
 lint: $(STAMP)  ## ruff, mypy, import-linter

@@ -1,7 +1,7 @@
 """Writes the reference tables of these pages from the code: `python docs/generate.py`, with `--check` to compare only.
 
 A table stands between `<!-- generated: NAME -->` and `<!-- end -->`. Something new in the code without a description
-stops this script, by name.
+stops this script, by name. With `--site` it makes the pages that are not kept: the rules of `check`, in `build/docs`.
 """
 
 from __future__ import annotations
@@ -54,12 +54,13 @@ from job_harness.engines.pgboss.queue import PgBossQueue
 from job_harness.engines.pgqueuer import PgQueuerQueue
 from job_harness.engines.procrastinate import ProcrastinateQueue
 from job_harness.engines.reference import ReferenceQueue
-from job_harness.review.check.catalogue import CATALOGUE as CHECKS
+from job_harness.review.check.pages import rule_pages
 from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 from job_harness.subjects.processors.contract import CHECKS as CLAUSES
 from job_harness_reference.config import Config
 
 FOLDER: Final = Path(__file__).parent
+MADE: Final = FOLDER.parent / "build" / "docs"
 _BLOCK = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 KEYS: Final[Mapping[str, str]] = {
@@ -240,20 +241,6 @@ def _cell(text: str) -> str:
 
 def _code(text: object) -> str:
     return f"`{text}`"
-
-
-def _checks() -> str:
-    seen = _seen_in_public()
-    parts = []
-    for rule in CHECKS:
-        shown = f"[{rule.scenario}](../scenarios/{rule.scenario})"
-        head = ("severity", "what it prevents", "how to repair it", "a scenario with the same failure")
-        row = (str(rule.severity), rule.prevents, rule.repair, shown)
-        notes = [f"Tried by running {'; '.join(map(str, rule.ran))}."] if rule.ran else []
-        notes += [seen[rule.id]] if rule.id in seen else []
-        more = "".join(f"\n{note}\n" for note in notes)
-        parts.append(f"### {rule.id}\n\n{rule.sentence}\n\n{table(head, [row])}{more}")
-    return "\n".join(parts)
 
 
 def _seen_in_public() -> dict[str, str]:
@@ -529,7 +516,6 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "pytest-options": _pytest_options,
     "fixtures": _fixtures,
     "environment": _environment,
-    "checks": _checks,
     "contract": _contract,
 }
 
@@ -548,7 +534,7 @@ def llms_text() -> str:
     ]
     lines += ["> crashes, lost messages and duplicates, judged by invariants; in Python, TypeScript, YAML and SQL.", ""]
     lines += ["All pages as one text: `job-harness docs`, or [llms-full.txt](llms-full.txt).", "", "## Pages", ""]
-    for name, page in split(whole(FOLDER.parent)).items():
+    for name, page in {**split(whole(FOLDER.parent)), **rule_pages()}.items():
         title, sentence = about(page)
         lines.append(f"- [{title}]({address(name)}.html): {sentence}")
     return "\n".join(lines) + "\n"
@@ -559,8 +545,19 @@ def address(page: str) -> str:
     return {"README": "index"}.get(page, f"repository/benchmarks/{page}" if page.startswith("results/") else page)
 
 
+def make_pages() -> None:
+    """Write the pages that only the site has, for `docs/site.py`: the rules of `check`."""
+    for name, page in rule_pages(_seen_in_public()).items():
+        path = MADE / f"{name}.md"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(page, encoding="utf-8")
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Write the pages; with `--check` only say which are out of date."""
+    """Write the pages; with `--check` only say which are out of date, with `--site` only make what the site needs."""
+    if "--site" in arguments:
+        make_pages()
+        return 0
     stale = []
     for page in sorted(FOLDER.glob("*.md")):
         before = page.read_text(encoding="utf-8")

@@ -16,6 +16,8 @@ from typing import Any
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
+MADE = ROOT / "build"
+"""Where `docs/generate.py --site` has put the pages that are made for the site alone, below `docs`."""
 LINK = re.compile(r"(?P<text>\[[^\]]*\])\((?P<target>[^)\s]+)\)")
 FENCE = re.compile(r"^(?:<!-- file: (?P<file>\S+) -->\n)?(?P<ticks>```+)(?P<info>[^\n`]*)\n", re.MULTILINE)
 CODE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
@@ -32,11 +34,14 @@ def on_config(config: Any) -> Any:
     findings = sorted((ROOT / "docs/findings").glob("*.md"))
     config.nav += [{"More": [page.name for page in rest]}] if rest else []
     config.nav += [{"Findings": [f"findings/{page.name}" for page in findings]}]
+    config.nav += [{"Rules of check": [uri_of(origin) for origin in _made()]}]
     return config
 
 
 def on_files(files: Any, config: Any) -> Any:
     """Add the README, and what pages link to."""
+    for origin in _made():
+        files.append(File.generated(config, uri_of(origin), content=_content(origin)))
     ORIGINS.update({file.src_uri: f"docs/{file.src_uri}" for file in files if file.src_uri.endswith(".md")})
     waiting = ["README.md", *ORIGINS.values()]
     seen = set(waiting)
@@ -82,7 +87,8 @@ def on_post_build(config: Any) -> None:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    Path(config.site_dir, "llms-full.txt").write_text(module.whole(ROOT), encoding="utf-8")
+    text = module.whole(ROOT) + "\n" + module.joined({origin: _content(origin) for origin in _made()})
+    Path(config.site_dir, "llms-full.txt").write_text(text, encoding="utf-8")
 
 
 def anchor(heading: str, separator: str = "-") -> str:
@@ -99,8 +105,20 @@ def uri_of(origin: str) -> str:
     return f"repository/{origin}" + ("" if origin.endswith(".md") else ".md")
 
 
+def _made() -> list[str]:
+    """List the pages that are made for the site, as if they were kept."""
+    pages = sorted((MADE / "docs").rglob("*.md"))
+    if not pages:
+        raise FileNotFoundError("no pages of rules: run `make site`, which makes them first")
+    return [page.relative_to(MADE).as_posix() for page in pages]
+
+
+def _place(origin: str) -> Path:
+    return path if (path := ROOT / origin).exists() else MADE / origin
+
+
 def _content(origin: str) -> str:
-    path = ROOT / origin
+    path = _place(origin)
     if origin.endswith(".md"):
         return path.read_text(encoding="utf-8")
     if path.is_file():
@@ -116,7 +134,7 @@ def _code(path: Path) -> str:
 
 
 def _linked(origin: str) -> Iterator[str]:
-    text = CODE.sub("", (ROOT / origin).read_text(encoding="utf-8"))
+    text = CODE.sub("", _place(origin).read_text(encoding="utf-8"))
     for match in LINK.finditer(text):
         path = match["target"].partition("#")[0]
         if path and "://" not in path:

@@ -21,7 +21,7 @@ TABLES = {
     "settings", "scenario-keys", "job-keys", "expect-keys", "control-keys", "tape-keys", "processor-keys", "steps",
     "verbs", "places", "outcomes", "payloads", "faults", "fault-sentences", "moments", "invariants", "anomalies",
     "guarantees", "wrong-queues", "capabilities",
-    "command-line", "pytest-options", "fixtures", "environment", "checks", "contract", "public-names",
+    "command-line", "pytest-options", "fixtures", "environment", "contract", "public-names",
 }  # fmt: skip
 
 

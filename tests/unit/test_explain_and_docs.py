@@ -18,6 +18,7 @@ from job_harness.doors.cli.project_commands import SKILL
 from job_harness.doors.documentation import TEXT, about, documentation, split, whole
 from job_harness.errors import UsageError
 from job_harness.review.check.catalogue import RULES
+from job_harness.review.check.pages import rule_pages
 from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 
 NAMES = [*ANOMALIES, *OF_A_TEST, *(each.id for each in CATALOGUE), *RULES, *kinds(), *MISTAKES, *Settings.names()]
@@ -101,6 +102,15 @@ def test_docs_prints_a_page_lists_and_finds(capsys: pytest.CaptureFixture[str]) 
     assert main(["docs", "--find", "unfindable words"]) == 1
     assert main(["docs", "glosary"]) == 2
     assert "did you mean 'glossary'?" in capsys.readouterr().err
+
+
+def test_each_rule_of_check_is_on_one_page_of_the_docs_and_found_there(capsys: pytest.CaptureFixture[str]) -> None:
+    headings = [name for page in rule_pages().values() for name in re.findall(r"^## (\w+)$", page, re.M)]
+    assert sorted(headings) == sorted(RULES)
+    assert main(["docs", "--find", "singletonKey inert"]) == 0
+    assert "rules/pg-boss: singleton_key_inert\n" in capsys.readouterr().out
+    assert main(["docs", "rules/celery"]) == 0
+    assert f"\n## acks_late_loses_killed\n\n{RULES['acks_late_loses_killed'].sentence}" in capsys.readouterr().out
 
 
 def test_the_skill_names_commands_and_pages_that_exist() -> None:

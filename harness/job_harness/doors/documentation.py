@@ -7,7 +7,7 @@ and nothing else. Must not know what the pages say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -23,11 +23,12 @@ _ABOUT_THE_TEXT: Final = re.compile(r"Written by\b|Version \d+\.$")
 
 def whole(root: Path) -> str:
     """Return the text that the pages of a checkout make, each after a mark with its path."""
-    parts = [
-        f"{_MARK.format(name=path.relative_to(root).as_posix())}\n\n{path.read_text(encoding='utf-8').strip()}\n"
-        for path in _pages(root)
-    ]
-    return "\n".join(parts)
+    return joined({path.relative_to(root).as_posix(): path.read_text(encoding="utf-8") for path in _pages(root)})
+
+
+def joined(pages: Mapping[str, str]) -> str:
+    """Return the text that pages make, by their paths."""
+    return "\n".join(f"{_MARK.format(name=path)}\n\n{page.strip()}\n" for path, page in pages.items())
 
 
 def documentation() -> str:

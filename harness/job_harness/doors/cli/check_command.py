@@ -87,7 +87,9 @@ def execute(arguments: argparse.Namespace) -> int:
     outputs = _outputs(arguments, [root, *(environment.file for environment in named)])
     for name in arguments.without:
         if name not in RULES:
-            raise UsageError(f"no such rule: {name!r}{did_you_mean(name, RULES)}", hint="docs/checks.md lists them.")
+            raise UsageError(
+                f"no such rule: {name!r}{did_you_mean(name, RULES)}", hint="`job-harness explain` lists them."
+            )
     baseline = _baseline(arguments.baseline)
     facts = _facts(root, named)
     now = _now(arguments, facts)

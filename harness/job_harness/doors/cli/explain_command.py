@@ -14,11 +14,12 @@ from job_harness.core.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invar
 from job_harness.core.invariants.property import Guarantee
 from job_harness.core.model.settings import Settings
 from job_harness.core.scenario.schema import SettingsPart, sentences
-from job_harness.doors.documentation import about, documentation, split
+from job_harness.doors.documentation import about, documentation, joined, split
 from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean
 from job_harness.report.screen import setting_text
 from job_harness.review.check.catalogue import RULES
 from job_harness.review.check.finding import Rule
+from job_harness.review.check.pages import rule_pages
 from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 
 WIDTH: Final = 80
@@ -294,6 +295,7 @@ def execute_docs(arguments: argparse.Namespace) -> int:
     text = documentation()
     if not text:
         raise EnvironmentUnavailable("this installation has no docs", hint="Install the wheel, or a checkout.")
+    text += "\n" + joined({f"docs/{name}.md": page for name, page in rule_pages().items()})
     pages = split(text)
     if arguments.list:
         for name, page in pages.items():
