@@ -67,6 +67,12 @@ def _nothing_read(database: ForeignDatabase) -> None:
     return None
 
 
+def flush(opened: Opened) -> None:
+    """Empty a store that keeps nothing but the queue, and set its clock anew: `ForeignRelease.empty`."""
+    opened.database.empty()
+    opened.database.set_now(opened.clocks.store())
+
+
 @dataclass(frozen=True, slots=True)
 class ForeignRelease:
     """One release of another project's queue, declared."""

@@ -1,4 +1,4 @@
-"""The lifecycle of a job as one table. The documents' diagram is printed from it; tests walk every pair."""
+"""The lifecycle of a job as one table; tests walk every pair."""
 
 from __future__ import annotations
 
@@ -98,9 +98,3 @@ def _arrows() -> dict[str, frozenset[tuple[Status, Status]]]:
 
 ARROWS_OF_VERB: Final = _arrows()
 """For each verb of the port the (before, after) pairs that it may cause."""
-
-
-def diagram() -> str:
-    """Print the table as text, one arrow a line."""
-    width = max(len(event) for _, event in TRANSITIONS)
-    return "\n".join(f"{a:<10} --{event:-<{width}}--> {b}" for (a, event), b in TRANSITIONS.items())

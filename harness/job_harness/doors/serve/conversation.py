@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn
 from job_harness import __version__
 from job_harness.core.sim.watchdog import WATCHDOG
 from job_harness.worlds.patience import Deadline, ready
-from job_harness.worlds.peers.peer import MOST_REPORTS, PeerLost, Report
+from job_harness.worlds.peers.peer import MOST_REPORTS, PeerLost, Report, TurnTaker
 
 VERSION: Final = 1
 """Of the protocol; the client says in `hello` which one it speaks."""
@@ -36,7 +36,7 @@ class ClientGone(SystemExit):
     """The client closed its end: everything here ends, too. No `except Exception` holds it up."""
 
 
-class Conversation:
+class Conversation(TurnTaker):
     """Speaks with one client. As the peer of its processors it takes one turn after the other."""
 
     def __init__(self, inward: int, outward: int, *, say: Callable[[str], None] = lambda words: None) -> None:
@@ -94,30 +94,6 @@ class Conversation:
         """Let what was reported in a turn be heard before an ask of the same turn is carried out."""
         self._hear = hear
 
-    def go(
-        self,
-        do: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        actor: str | None = None,
-        now: float | None = None,
-        patience: float | None = None,
-    ) -> list[Report]:
-        """Let a run begin something; return what is reported. Raises PeerLost, ClientGone."""
-        who = {} if actor is None else {"actor": actor}
-        return self._whole({"go": 0, "do": do, "with": dict(arguments or {}), **who, **_at(now)}, patience=patience)
-
-    def go_on(
-        self, gate: int, *, value: Any = None, error: Mapping[str, str] | None = None, now: float | None = None
-    ) -> list[Report]:
-        """Let a run pass the gate at which it waits. Raises PeerLost, ClientGone."""
-        told = {"value": value} if error is None else {"error": dict(error)}
-        return self._whole({"go": 0, "gate": gate, **told, **_at(now)})
-
-    def time(self, now: float, **more: Any) -> list[Report]:
-        """Move the client's clock. Raises PeerLost, ClientGone."""
-        return self._whole({"time": 0, "now": now, **more})
-
     def sever(self, actor: str) -> None:
         """Say that a run is dead; nothing is waited for."""
         self._turn += 1
@@ -138,7 +114,7 @@ class Conversation:
             elif line.get("played") == number:
                 return line
 
-    def _whole(self, message: dict[str, Any], *, patience: float | None = None) -> list[Report]:
+    def _whole(self, message: Report, *, do: str, patience: float | None = None) -> list[Report]:
         self._turn += 1
         number = self._turn
         self.send({**message, **{kind: number for kind in ("go", "time") if kind in message}})
@@ -219,7 +195,3 @@ class Conversation:
         """Say that what comes in is no line of the protocol, and end: no one knows what was meant."""
         self._say(f"job-harness serve: the client sent {shown!r}, which is not a JSON object")
         raise ClientGone
-
-
-def _at(now: float | None) -> Report:
-    return {} if now is None else {"now": now}

@@ -13,7 +13,7 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.port import Contract, Known
 from job_harness.engines.bullmq.queue import BullQueue, contract
 from job_harness.engines.bullmq.redis import REDIS, RedisBullQueue
-from job_harness.engines.foreign_queue import ForeignEngine, ForeignRelease, Opened, in_node
+from job_harness.engines.foreign_queue import ForeignEngine, ForeignRelease, Opened, flush, in_node
 from job_harness.errors import UsageError
 from job_harness.worlds.peers import newest_npm
 
@@ -117,7 +117,7 @@ def redis_release(version: str = "latest") -> ForeignRelease:
         contract=REDIS,
         start=in_node(__file__, PACKAGE, whole, IOREDIS, oldest=NODE),
         asked={"store": "redis"},
-        empty=_flush,
+        empty=flush,
         reset=_reset,
         proven_under=Settings(),
         resolution=MILLISECOND,
@@ -125,11 +125,6 @@ def redis_release(version: str = "latest") -> ForeignRelease:
         fails_over=RedisStore.fail_over,
         gated=False,
     )
-
-
-def _flush(opened: Opened) -> None:
-    opened.database.empty()
-    opened.database.set_now(opened.clocks.store())
 
 
 def open_redis_engine(version: str = "latest") -> ForeignEngine:

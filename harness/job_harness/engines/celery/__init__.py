@@ -24,6 +24,7 @@ from job_harness.engines.foreign_queue import (
     ForeignEngine,
     ForeignRelease,
     Opened,
+    flush,
     in_python,
     without_value,
 )
@@ -305,17 +306,12 @@ def release(version: str = "latest") -> ForeignRelease:
         contract=CONTRACT,
         start=in_python(__file__, PACKAGE, number, DRIVER),
         asked={"late": not slash},
-        empty=_flush,
+        empty=flush,
         reset=lambda opened: {"visibility": opened.settings.lease / SECOND},
         store=RedisStore,
         fails_over=RedisStore.fail_over,
         next_upkeep=lambda queue: queue.next_upkeep(),
     )
-
-
-def _flush(opened: Opened) -> None:
-    opened.database.empty()
-    opened.database.set_now(opened.clocks.store())
 
 
 def open_engine(version: str = "latest", *, sessions: bool = False) -> ForeignEngine:

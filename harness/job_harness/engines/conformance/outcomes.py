@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from job_harness.core.history.outcome import Outcome, OutcomeKind
-from job_harness.core.model.duration import MILLISECOND, MINUTE, Instant
+from job_harness.core.model.duration import MILLISECOND, MINUTE
 from job_harness.core.model.job import JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Claim, Engine, JobRequest
+from job_harness.core.sim.clock import Clocks
 from job_harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 
 MARK: Final = "$job-harness"
@@ -87,19 +88,6 @@ class OutcomeCell:
         self.story.append(line)
 
 
-class _TrialClock:
-    """Moved by the trial alone."""
-
-    def __init__(self) -> None:
-        self.now: Instant = 0
-
-    def store(self) -> Instant:
-        return self.now
-
-    def of(self, actor: str) -> Instant:
-        return self.now
-
-
 class _OutcomeTrial:
     """One job, its bystander, and a clock."""
 
@@ -109,7 +97,7 @@ class _OutcomeTrial:
         self._results = engine.info.capabilities.results
         self._made_there = engine.info.makes_values
         self._settings = engine.info.contract.effective(Settings(heartbeat_interval=0))
-        self._clock = _TrialClock()
+        self._clock = Clocks()
         self._queue: Any = engine.open(self._settings, self._clock, lambda: 0.0)
 
     def run(self) -> OutcomeCell:

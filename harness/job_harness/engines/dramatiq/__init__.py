@@ -21,6 +21,7 @@ from job_harness.engines.foreign_queue import (
     ForeignEngine,
     ForeignRelease,
     Opened,
+    flush,
     in_python,
     without_value,
 )
@@ -265,17 +266,12 @@ def release(version: str = "latest") -> ForeignRelease:
         capabilities=DramatiqQueue.capabilities,
         contract=CONTRACT,
         start=in_python(__file__, PACKAGE, number, DRIVER),
-        empty=_flush,
+        empty=flush,
         reset=lambda opened: {"silence": opened.settings.lease // MILLISECOND},
         store=RedisStore,
         fails_over=RedisStore.fail_over,
         gated=False,
     )
-
-
-def _flush(opened: Opened) -> None:
-    opened.database.empty()
-    opened.database.set_now(opened.clocks.store())
 
 
 def open_engine(version: str = "latest") -> ForeignEngine:

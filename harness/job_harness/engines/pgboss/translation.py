@@ -116,6 +116,30 @@ def send_time(instant: Instant) -> str:
     return timestamp_of(instant).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
+def send_options(
+    request: JobRequest, settings: Settings, *, id: str, keys: PgBossKeys, keeps_queues: bool
+) -> dict[str, Any]:
+    """Return the options of `send`: a handler has the lease to end in. `keeps_queues` is version 10."""
+    options: dict[str, Any] = {
+        "id": id,
+        "priority": request.priority,
+        "retryLimit": (request.max_attempts or settings.max_attempts) - 1,
+        "retryDelay": seconds_of(settings.retry_delay),
+        "retryBackoff": settings.retry_backoff,
+        "expireInSeconds": seconds_of(settings.lease),
+        "retentionSeconds": KEPT_WAITING,
+    }
+    if request.start_after is not None:
+        options["startAfter"] = send_time(request.start_after)
+    if (key := keys.singleton(request, own=options["id"])) is not None:
+        options["singletonKey"] = key
+    if not keeps_queues:
+        options["deleteAfterSeconds"] = seconds_of(settings.retention)
+        if settings.retry_backoff:
+            options["retryDelayMax"] = seconds_of(settings.retry_delay_max)
+    return options
+
+
 def send_values(request: JobRequest, settings: Settings, keys: PgBossKeys = PLAIN) -> list[Any]:
     """Return the parameters of `send`, as the library's manager would order them."""
     attempts = request.max_attempts or settings.max_attempts

@@ -16,11 +16,11 @@ from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.duration import MILLISECOND, SECOND, Duration, Instant
 from job_harness.core.model.job import JobId
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Contract, JobRequest
+from job_harness.core.port import Contract
 from job_harness.engines.pgboss.contract import policy_suffix, split_policy
 from job_harness.engines.pgboss.node.release import Release, contract_of
 from job_harness.engines.pgboss.package import SCHEMA
-from job_harness.engines.pgboss.translation import KEPT_WAITING, PgBossKeys, seconds_of, send_time, uuid_of
+from job_harness.engines.pgboss.translation import PgBossKeys
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.worlds.packages import NODE_ENVIRONMENT, find_node, newest_npm, npm_package
 from job_harness.worlds.peers.peer import Peer, Report
@@ -372,28 +372,6 @@ def _due(timer: Timer, skip: Instant) -> Instant:
 
 
 # options --------------------------------------------------------------------------------------------------------------
-
-
-def send_options(request: JobRequest, settings: Settings, *, keys: PgBossKeys, keeps_queues: bool) -> dict[str, Any]:
-    """Return the options of `send`: a handler has the lease to end in. `keeps_queues` is version 10."""
-    options: dict[str, Any] = {
-        "id": uuid_of(request.id),
-        "priority": request.priority,
-        "retryLimit": (request.max_attempts or settings.max_attempts) - 1,
-        "retryDelay": seconds_of(settings.retry_delay),
-        "retryBackoff": settings.retry_backoff,
-        "expireInSeconds": seconds_of(settings.lease),
-        "retentionSeconds": KEPT_WAITING,
-    }
-    if request.start_after is not None:
-        options["startAfter"] = send_time(request.start_after)
-    if (key := keys.singleton(request, own=options["id"])) is not None:
-        options["singletonKey"] = key
-    if not keeps_queues:
-        options["deleteAfterSeconds"] = seconds_of(settings.retention)
-        if settings.retry_backoff:
-            options["retryDelayMax"] = seconds_of(settings.retry_delay_max)
-    return options
 
 
 def work_options(settings: Settings) -> dict[str, Any]:

@@ -18,8 +18,8 @@ from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application import JobResult, ToolJob
 from job_harness.errors import Hung, UsageError
 from job_harness.subjects.processors.delivery import effect, step
-from job_harness.subjects.processors.peer_runs import Guard, PeerRuns, ProcessorRun, TurnTaker
-from job_harness.worlds.peers.peer import PeerLost, Report
+from job_harness.subjects.processors.peer_runs import Guard, PeerRuns, ProcessorRun
+from job_harness.worlds.peers.peer import PeerLost, Report, TurnTaker
 
 EFFECT: Final = "effect"
 STEP: Final = "step"

@@ -17,14 +17,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime
 from job_harness.core.sim.loop import Callback, VirtualLoop
 from job_harness.core.sim.watchdog import real_seconds
 from job_harness.engines.reference.application import JobResult, NonRetryableError, ToolJob
 from job_harness.errors import Hung
-from job_harness.worlds.peers.peer import PeerLost, Report
+from job_harness.worlds.peers.peer import PeerLost, Report, TurnTaker
 
 Guard: TypeAlias = Callable[[str, "Lifetime | None", Callback], Callback]
 """Takes a place, the delivery that comes to it, and what goes on from there; returns that behind a gate."""
@@ -34,32 +34,6 @@ JUST_BEFORE: Final = 0.001
 """Virtual seconds before the job timeout at which a blocked processor is given up, so that its own error is kept."""
 BLOCKED_AFTER_SECONDS: Final = 10.0
 """Real seconds without an answer after which a processor counts as blocked."""
-
-
-class TurnTaker(Protocol):
-    """A peer as its runs see it: it takes one turn after the other, and each ends with `idle`. All raise PeerLost."""
-
-    def go(
-        self,
-        do: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        actor: str | None = None,
-        now: float | None = None,
-        patience: float | None = None,
-    ) -> list[Report]:
-        """Let an actor do something; return what is reported."""
-        ...
-
-    def go_on(
-        self, gate: int, *, value: Any = None, error: Mapping[str, str] | None = None, now: float | None = None
-    ) -> list[Report]:
-        """Let an actor pass the gate at which it waits."""
-        ...
-
-    def time(self, now: float, **more: Any) -> list[Report]:
-        """Move its clock."""
-        ...
 
 
 class PeerRuns:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.duration import HOUR, Duration, Instant
+from job_harness.core.model.duration import HOUR, Duration
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import EngineClocks, JobRequest
+from job_harness.core.sim.clock import Clocks
 from job_harness.errors import UsageError
 from job_harness.worlds.postgres.virtual_clock import VirtualClockError
 
@@ -146,19 +147,6 @@ MOMENT: Final = 1
 """Comparisons may be strict: what is due at t may be due a microsecond later."""
 
 
-class _ProofClock:
-    """A clock that the proof moves."""
-
-    def __init__(self) -> None:
-        self.now: Instant = 0
-
-    def store(self) -> Instant:
-        return self.now
-
-    def of(self, actor: str) -> Instant:
-        return self.now
-
-
 def prove(
     open_queue: Callable[[Settings, EngineClocks, Callable[[], float]], Any],
     *,
@@ -172,7 +160,7 @@ def prove(
 
     Raises VirtualClockError that names what did not follow.
     """
-    clock = _ProofClock()
+    clock = Clocks()
     settings = settings or Settings()
     queue = open_queue(settings, clock, lambda: 0.0)
 

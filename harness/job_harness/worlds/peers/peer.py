@@ -131,7 +131,41 @@ class PeerLost(EnvironmentUnavailable):
         """What it reported before, in the turn in which it was lost."""
 
 
-class Peer:
+class TurnTaker(Protocol):
+    """Whoever takes one turn after the other, each of which ends with `idle`. All of them raise PeerLost."""
+
+    def _whole(self, message: Report, *, do: str, patience: float | None = None) -> list[Report]:
+        """Let a turn begin with this message, and return what is reported until it ends."""
+        ...
+
+    def go(
+        self,
+        do: str,
+        arguments: Mapping[str, Any] | None = None,
+        *,
+        actor: str | None = None,
+        now: float | None = None,
+        patience: float | None = None,
+    ) -> list[Report]:
+        """Let an actor do something; return what is reported, ending with `idle`.
+
+        `now` is what its clock shows, in milliseconds since 1970; `patience` is how many real seconds it may be silent.
+        """
+        return self._whole(_going(do, arguments, actor=actor, now=now), do=do, patience=patience)
+
+    def go_on(
+        self, gate: int, *, value: Any = None, error: Mapping[str, str] | None = None, now: float | None = None
+    ) -> list[Report]:
+        """Let an actor pass the gate at which it waits, with a value or an error: `name`, `message`, `stack`."""
+        told = {"value": value} if error is None else {"error": dict(error)}
+        return self._whole({"go": 0, "gate": gate, **told, **_at(now)}, do="go on")
+
+    def time(self, now: float, **more: Any) -> list[Report]:
+        """Move its clock, so that the timers fire that are due; `one` and `skip` say which ones do not."""
+        return self._whole({"time": 0, "now": now, **more}, do="time")
+
+
+class Peer(TurnTaker):
     """A process that takes one turn after the other; `post` starts turns that go on beside each other."""
 
     def __init__(
@@ -266,32 +300,6 @@ class Peer:
         self._log.flush()
 
     # turns that are waited for --------------------------------------------------------------------------------------
-
-    def go(
-        self,
-        do: str,
-        arguments: Mapping[str, Any] | None = None,
-        *,
-        actor: str | None = None,
-        now: float | None = None,
-        patience: float | None = None,
-    ) -> list[Report]:
-        """Let an actor do something; return what the peer reports, ending with `idle`. Raises PeerLost.
-
-        `now` is what its clock shows, in milliseconds since 1970; `patience` is how many real seconds it may be silent.
-        """
-        return self._whole(_going(do, arguments, actor=actor, now=now), do=do, patience=patience)
-
-    def go_on(
-        self, gate: int, *, value: Any = None, error: Mapping[str, str] | None = None, now: float | None = None
-    ) -> list[Report]:
-        """Let an actor pass the gate at which it waits, with a value or an error: `name`, `message`, `stack`."""
-        told = {"value": value} if error is None else {"error": error}
-        return self._whole({"go": 0, "gate": gate, **told, **_at(now)}, do="go on")
-
-    def time(self, now: float, **more: Any) -> list[Report]:
-        """Move its clock, so that the timers fire that are due; `one` and `skip` say which ones do not."""
-        return self._whole({"time": 0, "now": now, **more}, do="time")
 
     def ask(self, do: str, arguments: Mapping[str, Any] | None = None, *, now: float | None = None) -> Report:
         """Let the peer itself do something, and return the `idle` that ends the turn. Raises PeerLost."""

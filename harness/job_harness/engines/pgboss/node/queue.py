@@ -15,7 +15,7 @@ from job_harness.core.model.json_value import json_problem
 from job_harness.core.port import Capabilities, Claim, JobRequest, Schedule
 from job_harness.engines.foreign_queue import AskingQueue, Opened, without_value
 from job_harness.engines.pgboss.node.release import CRON_HOURS, CRON_MINUTES, PERIODS, NodeJobTables, Release
-from job_harness.engines.pgboss.translation import KEPT_WAITING, seconds_of, send_time, tool_of, turns, uuid_of, view_of
+from job_harness.engines.pgboss.translation import seconds_of, send_options, tool_of, turns, uuid_of, view_of
 from job_harness.worlds.wire.database import Row, instant_of
 
 UNKNOWN_JOB: Final = Outcome.refused("unknown job")
@@ -103,25 +103,15 @@ class PgBossNodeQueue(AskingQueue):
 
     def _options(self, request: JobRequest) -> dict[str, Any]:
         settings = self._settings
-        options: dict[str, Any] = {
-            "id": self._uuid(request.id),
-            "priority": request.priority,
-            "retryLimit": (request.max_attempts or settings.max_attempts) - 1,
-            "retryDelay": seconds_of(settings.retry_delay),
-            "retryBackoff": settings.retry_backoff,
-            "expireInSeconds": seconds_of(settings.lease),
-            "retentionSeconds": KEPT_WAITING,
-        }
-        if (key := self._keys.singleton(request, own=options["id"])) is not None:
-            options["singletonKey"] = key
+        options = send_options(
+            request,
+            settings,
+            id=self._uuid(request.id),
+            keys=self._keys,
+            keeps_queues=self._tables.keeps_queues,
+        )
         if (group := self._keys.group(request)) is not None:
             options["group"] = {"id": group}
-        if request.start_after is not None:
-            options["startAfter"] = send_time(request.start_after)
-        if not self._tables.keeps_queues:
-            options["deleteAfterSeconds"] = seconds_of(settings.retention)
-            if settings.retry_backoff:
-                options["retryDelayMax"] = seconds_of(settings.retry_delay_max)
         if self._tables.heartbeats and settings.lease >= SHORTEST_HEARTBEAT:
             options["heartbeatSeconds"] = seconds_of(settings.lease)
             options["expireInSeconds"] = LONGEST_RUN

@@ -26,8 +26,8 @@ from job_harness.core.sim.choices import Choices
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.pgboss.package import NEWEST_OF_10
-from job_harness.engines.pgboss.translation import uuid_of
-from job_harness.engines.pgboss.work import HandlerCall, WorkProcess, WorkTurn, send_options, work_options
+from job_harness.engines.pgboss.translation import send_options, uuid_of
+from job_harness.engines.pgboss.work import HandlerCall, WorkProcess, WorkTurn, work_options
 from job_harness.engines.reference.application import (
     BEFORE_STARTING,
     JobProcessor,
@@ -121,7 +121,13 @@ class PgBossApplication:
         with telling_of_input(request):
             data = {"job": request.id, "input": through_json(request.input)}
         process = self._driven.process
-        options = send_options(request, self.settings, keys=process.keys, keeps_queues=process.tables.keeps_queues)
+        options = send_options(
+            request,
+            self.settings,
+            id=uuid_of(request.id),
+            keys=process.keys,
+            keeps_queues=process.tables.keeps_queues,
+        )
         holder: list[JobId] = []
 
         def told(turn: WorkTurn) -> None:
