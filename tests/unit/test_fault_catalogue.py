@@ -233,6 +233,7 @@ ANOTHER_WORD = (
     ("engines/queue_file/", "delay: a parameter of a statement"),
     ("conformance/judge.py", "shutdown: a folder of scenarios"),
     ("worlds/peers/", "clock: a field of the peer protocol"),
+    ("worlds/clock/", "clock, drift: what the supervisor of processes is told"),
     ("systems/python/sitecustomize.py", "clock: a field of the peer protocol"),
     ("systems/traffic.py", "abort: a statement of SQL"),
     ("invariants/ownership.py", "abort: a statement of SQL"),
