@@ -239,7 +239,7 @@ def told(folder: Path, *words: str) -> str:
         pytest.skip(f"Celery cannot be installed here: {missing}")
     shutil.copytree(ROOT / "examples" / "celery-app", folder, dirs_exist_ok=True)
     (folder / "tests" / "test_more.py").write_text(MORE)
-    for block in pages.blocks(ROOT / "docs/celery.md"):
+    for block in pages.blocks(ROOT / "docs/tasks.md"):
         if block.words == ("python", "celery"):
             (folder / "tests" / f"test_page_{block.number}.py").write_text(block.text)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(packages), str(ROOT)])}
