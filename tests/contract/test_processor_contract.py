@@ -141,6 +141,15 @@ async def swallows_cancel(job: ToolJob) -> JobResult:
 tasks: list[Any] = []
 
 
+async def ends_at_once() -> None: ...
+
+
+@careful
+async def forgets_a_task(job: ToolJob, text: str, order: int) -> JobResult:
+    tasks.append(asyncio.create_task(ends_at_once()))
+    return DONE
+
+
 @careful
 async def leaks_a_task(job: ToolJob, text: str, order: int) -> JobResult:
     tasks.append(asyncio.create_task(asyncio.sleep(10**6), name="cleaner"))
@@ -192,6 +201,7 @@ PLANTED: dict[str, tuple[Any, str, str]] = {
     "not idempotent": (not_idempotent, "same_input_twice", 'charged {"order":7} happened 2 times'),
     "blocks": (blocks, "never_blocks", "time.sleep(3) in a coroutine at "),
     "swallows cancel": (swallows_cancel, "stops_when_cancelled", "it did not stop; it still runs: swallows_cancel at "),
+    "forgets a task": (forgets_a_task, "leaves_nothing_running", "outlived it: ends_at_once at "),
     "leaks a task": (leaks_a_task, "leaves_nothing_running", "the task 'cleaner' still runs: sleep at "),
     "no JSON": (answers_no_json, "fits_jsonb", "its output: date at $.at is not a JSON value"),
     "empty error": (empty_error, "failure_says_why", "hostile input: null: success: false, error ''"),

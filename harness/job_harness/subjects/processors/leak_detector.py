@@ -5,8 +5,10 @@ It is named in a section of the report, and what is still there at the end is a 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import contextvars
+import inspect
 import multiprocessing
 import os
 import signal
@@ -29,6 +31,8 @@ from job_harness.worlds.peers.peer import end_tree
 
 GRACE_SECONDS = 0.05
 """Real seconds that a thread is given to end before it counts as left behind."""
+TURNS = 3
+"""Of the loop, within which a task that was told to stop ends."""
 _STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _POOLS = ("concurrent/futures/thread.py", "concurrent/futures/process.py", "multiprocessing/queues.py")
 """Their threads wait for work, and what is given to them is counted (`sim.machine_calls`)."""
@@ -36,6 +40,35 @@ _HANDOFF = "processors/thread_handoff.py"
 _DEFAULT_POOL = "asyncio_"
 _leave = os._exit
 _WAITS_FOR_CHILD = "asyncio-waitpid-"
+
+
+def watch_outliving(loop: VirtualLoop, life: Lifetime, told: Callable[[asyncio.Task[Any]], None]) -> None:
+    """Tell of tasks of the user's own that are at work when their delivery has just ended, even if they end soon.
+
+    A worker that dies then takes them with it, and the job is done. One that was told to stop needs a few turns of the
+    loop to end; one that has not even begun is awaited by nobody.
+    """
+    tasks = [task for task in life.tasks if not task.cancelling() and not is_others(_file_of(task))]
+
+    def look(turns: int) -> None:
+        if turns:
+            loop.call_soon(look, turns - 1, context=contextvars.Context())
+            return
+        for task in tasks:
+            if task in begun and not (task.done() or task.cancelling() or life.over):
+                told(task)
+
+    begun = {task for task in tasks if inspect.getcoroutinestate(task.get_coro()) != inspect.CORO_CREATED}  # type: ignore[arg-type]
+    for task in tasks:
+        if task not in begun:
+            told(task)
+    if begun:
+        look(TURNS)
+
+
+def _file_of(task: asyncio.Task[Any]) -> str:
+    """Return where the code of a task is written; a library's name where it is no coroutine of Python's."""
+    return getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "<")
 
 
 class LeakDetector:

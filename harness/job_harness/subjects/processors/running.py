@@ -20,7 +20,7 @@ from job_harness.core.sim.watchdog import ControlTaken
 from job_harness.engines.reference.application import JobProcessor, ToolJob
 from job_harness.subjects.processors.delivery import Delivery, current, delivery_of
 from job_harness.subjects.processors.demands import WHILE_RUNNING, Demands
-from job_harness.subjects.processors.leak_detector import user_function
+from job_harness.subjects.processors.leak_detector import user_function, watch_outliving
 from job_harness.subjects.processors.module_state import ModuleState
 from job_harness.subjects.processors.observed import watch
 from job_harness.subjects.processors.observed.account import Observations
@@ -63,6 +63,8 @@ class Running:
         """What processors find of the test that drives them."""
         self.raised: deque[RaisedError] = deque(maxlen=MOST_RAISED)
         """What processors raised last."""
+        self._outlived: dict[asyncio.Task[Any], str] = {}
+        """Tasks that were at work when their delivery had ended, and where."""
         self._hung: set[JobId] = set()
         """Whose thread gave no sign of life, which is told by itself."""
         self.folders: Mapping[str, str] = {}
@@ -155,6 +157,7 @@ class Running:
             for task in life.tasks
             if task not in besides
         ]
+        leaks += [told for task, told in self._outlived.items() if task.done() and task not in besides]
         abandoned = [job for job in dict.fromkeys(self._application.abandoned) if job not in self._hung]
         return leaks + [f"the processor of {job} was told to stop and still runs" for job in abandoned]
 
@@ -165,8 +168,14 @@ class Running:
     def _end(self, job: JobId, life: Lifetime) -> None:
         if life.tasks:
             self._ended.append(life)
+            watch_outliving(self._loop, life, lambda task: self._note_outliving(task, life))
         if self._demands.waits(WHILE_RUNNING, job):
             self._pass(WHILE_RUNNING, job, life)
+
+    def _note_outliving(self, task: asyncio.Task[Any], life: Lifetime) -> None:
+        self._outlived[task] = (
+            f"the task {task.get_name()!r} of {life.name} outlived its processor: {describe_task(task)}"
+        )
 
     def _keep_error(self, job: ToolJob) -> None:
         error = sys.exception()

@@ -34,7 +34,7 @@ from job_harness.subjects.processors.assertions import differences, shown
 from job_harness.subjects.processors.clocks import VIRTUAL, open_guests
 from job_harness.subjects.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from job_harness.subjects.processors.delivery import Delivery
-from job_harness.subjects.processors.leak_detector import LeakDetector, is_others
+from job_harness.subjects.processors.leak_detector import LeakDetector, is_others, watch_outliving
 from job_harness.subjects.processors.module_state import ModuleMemory, ModuleState, modules_of
 from job_harness.subjects.processors.observed import watch
 from job_harness.subjects.processors.observed.account import Observations
@@ -99,12 +99,14 @@ class LoopRunner:
         self._guests = self._loop.guests = open_guests(self._loop, start=START, clocks=clocks)
         self._guests.on_block = lambda what: self._leaks.note(f"blocking: {what} in a coroutine")
         self._leaks = LeakDetector(self._loop)
+        self._outlived: dict[asyncio.Task[Any], str] = {}
         watch()
         self._loop.on_doubt = self._guests.on_doubt = lambda what: self._leaks.notes.setdefault(f"real time: {what}")
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan."""
         before = set(children_of())
+        self._outlived.clear()
         with self._leaks.watching():
             names = _standing()
             outlived: list[str] = []
@@ -112,6 +114,7 @@ class LoopRunner:
             self._rest()
             stubs = self._node.waiting_stubs
             leaks = [leak for life in lives for leak in _leaks(life, stubs)]
+            leaks += [told for task, told in self._outlived.items() if task.done() and task not in stubs]
             leaks += [*self._leaks.left_behind(), *self._node.leaks()]
             leaks += [f"{name} is still replaced" for name, value in _standing().items() if value is not names[name]]
         new = [child for child in children_of() if child not in before and child not in self._node.pids]
@@ -125,6 +128,10 @@ class LoopRunner:
             blocked=tuple(note.removeprefix(BLOCKING) for note in notes if note.startswith(BLOCKING)),
             notes=tuple(note for note in notes if not note.startswith(BLOCKING)) + tuple(self._node.findings),
         )
+
+    def note_outliving(self, task: asyncio.Task[Any]) -> None:
+        """Remember a task that was at work when its delivery had ended."""
+        self._outlived[task] = f"the task {task.get_name()!r} outlived it: {describe_task(task)}"
 
     def _computed(self, seconds: float) -> None:
         """Note that a coroutine kept the loop from working; how long is not said, for that differs each time."""
@@ -351,6 +358,8 @@ class _Run:
         except (SystemExit, KeyboardInterrupt) as error:  # asyncio would end the loop itself for these.
             self._escaped = error
             return None
+        finally:
+            watch_outliving(self._loop, self.life, self._runner.note_outliving)
 
     async def _call(self) -> Any:
         processor, job = self._runner._processor, self._job
