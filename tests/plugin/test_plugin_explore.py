@@ -709,6 +709,32 @@ def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_
     strict.assert_outcomes(failed=2)
 
 
+@pytest.mark.parametrize("isolation", ["fork", "rerun"])
+def test_state_in_any_module_of_the_project_is_told_and_where_that_is_asked_for_a_crash_loses_it(
+    suite: pytest.Pytester, isolation: str
+) -> None:
+    suite.makeini(f"{INI}job_isolation = {isolation}")
+    test = OF_MEMORY.replace("import pytest, shop", "import fakes, ledger, pytest, shop").replace(
+        "        sent.append(order)\n", "        fakes.calls.append(order)\n"
+    )
+    suite.makepyfile(
+        shop=IN_MEMORY.replace("in seen", "in ledger.charged").replace("seen.add", "ledger.charged.add")
+        + "\nimport ledger\n",
+        ledger="charged = set()",
+        fakes="calls = []",
+        test_it=test.replace("def service(monkeypatch):", "def service(monkeypatch):\n    ledger.charged.clear()"),
+    )
+    passed = suite.runpytest_inprocess("--job-explore=10", "-k", "test_charge")
+    passed.assert_outcomes(passed=1)
+    passed.stdout.fnmatch_lines(["job-harness: not judged: ledger.charged is changed by a processor and outlives a *"])
+    passed.stdout.no_fnmatch_line("*fakes.calls*")
+    lost = "@pytest.mark.job_explore(runs=10, forgets=True)\ndef test_charge"
+    suite.makepyfile(test_it=(suite.path / "test_it.py").read_text().replace("def test_charge", lost))
+    found = suite.runpytest_inprocess("-k", "test_charge")
+    found.assert_outcomes(failed=1)
+    found.stdout.fnmatch_lines(["*effect_repeated: charged(order=7) *"])
+
+
 GUARDED = """
 import asyncio
 

@@ -63,7 +63,9 @@ NOTHING_DECLARED = (
 )
 NOTHING_SENT = "no job was sent, so there was nothing to disturb; call job_harness.enqueue() in the test"
 OUTLIVES = (
-    "is changed by a processor and outlives a crash here; in production a new process begins without it: " + IN_MEMORY
+    "is changed by a processor and outlives a crash here; in production a new process begins without it: "
+    + IN_MEMORY
+    + "; job_explore(forgets=True) lets a crash lose it here too"
 )
 GATES = "job-harness: gates"
 """The section of a replay that numbers its gates, for `--job-stop-at`."""
@@ -77,6 +79,8 @@ class Asked:
     seconds: float | None = None
     """A bound in real time; None: only the number of runs."""
     isolation: Isolation = Isolation.FORK
+    forgets: bool = False
+    """Whether the modules of the project lose their plain data where a worker dies, as with its process."""
     known: Mapping[str, date] = field(default_factory=dict)
     """The last day on which a finding fails nothing, by its anomaly or by that and the beginning of its message."""
 
@@ -84,9 +88,10 @@ class Asked:
     def of(cls, item: pytest.Function, *, option: str | None, marker: Any) -> Asked:
         """Read it. Raises UsageError for what makes no sense."""
         said = {} if marker is None else marker.kwargs
-        if marker is not None and (marker.args or set(said) - {"runs", "seconds", "isolation", "known"}):
+        names = ("runs", "seconds", "isolation", "forgets", "known")
+        if marker is not None and (marker.args or set(said) - set(names)):
             raise UsageError(
-                f"job_explore takes runs, seconds, isolation and known by name, not {marker.args or sorted(said)}",
+                f"job_explore takes {', '.join(names)} by name, not {marker.args or sorted(said)}",
                 hint="Write @pytest.mark.job_explore(runs=200).",
             )
         runs, seconds = said.get("runs", RUNS), said.get("seconds")
@@ -104,7 +109,7 @@ class Asked:
         if seconds is None and os.environ.get("CI"):
             seconds = CI_SECONDS
         isolation = isolation_of(item, marked=said.get("isolation"))
-        return cls(runs, seconds, isolation, _known(said.get("known", {})))
+        return cls(runs, seconds, isolation, bool(said.get("forgets")), _known(said.get("known", {})))
 
 
 def _known(said: Any) -> Mapping[str, date]:
@@ -187,6 +192,8 @@ class ExploredTest:
         folder = self.item.funcargs.get("tmp_path")
         names = {} if folder is None else {str(folder): "tmp_path"}
         harness.call_folders({**names, tempfile.gettempdir(): "tmp"})
+        if self.asked.forgets:
+            harness.forget_on_crash()
 
     def explore_by_rerunning(
         self,
@@ -330,9 +337,11 @@ class ExploredTest:
             yield Gap(f"{name} {OUTLIVES}")
         for name, count in campaign.repeated.items():
             repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
-            yield Gap(f"{repeated}; to forbid that, let the fixture job_invariants return [at_most_once({name!r})]")
+            cure = f"let the fixture job_invariants return [at_most_once({name!r})]"
+            yield Gap(f"{repeated}; to forbid that, {cure}")
         for used_up in campaign.used_up():
-            yield Gap(f"{used_up}; to forbid that, call job_harness.always() with a check of its status")
+            cure = "call job_harness.always() with a check of its status"
+            yield Gap(f"{used_up}; to forbid that, {cure}")
 
     def _gateless(self) -> list[str]:
         """Say inside which processors nothing was disturbed, where nothing was found."""

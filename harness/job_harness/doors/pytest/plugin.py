@@ -146,7 +146,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "job_settings(**settings): settings of job_harness and job_queue, by name")
     config.addinivalue_line(
         "markers",
-        "job_explore(runs=200, seconds=None, isolation=None, known={}): play this test of job_harness so often",
+        "job_explore(runs=200, seconds=None, isolation=None, forgets=False, known={}): play this test so often",
     )
     config.addinivalue_line("markers", 'job_clocks("virtual" | "real"): the clocks that processors of this test read')
     config.addinivalue_line("markers", 'job_accepts("words", ...): what a pass leaves open here may be so')

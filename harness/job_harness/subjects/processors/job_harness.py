@@ -79,7 +79,7 @@ from job_harness.subjects.processors.judgement import (
 )
 from job_harness.subjects.processors.leak_detector import LeakDetector, is_others
 from job_harness.subjects.processors.length import Length, Moment, read_length
-from job_harness.subjects.processors.module_state import ModuleState, modules_of
+from job_harness.subjects.processors.module_state import ModuleMemory, ModuleState, modules_of_project
 from job_harness.subjects.processors.observed.account import unobserved
 from job_harness.subjects.processors.other_start import EffectKey, OtherStart, seed_of
 from job_harness.subjects.processors.processor import can_take_one, find_processor, how_to_name, telling
@@ -164,6 +164,8 @@ class JobHarness(Assertions):
         self._looked_at: set[JobId] = set()
         """The jobs at whose failure the test looked."""
         self._seen = set()
+        self._forgotten: frozenset[str] = frozenset()
+        """What of the modules of the project is set back where a worker dies."""
         self._varies = ""
         """The side effect whose key is known to be another one in each attempt, of the run that is replayed."""
         self._looked = self._bidden = False
@@ -767,8 +769,22 @@ class JobHarness(Assertions):
             seed_shared_generators(seed_of(choices))
             self.jump(other.later / SECOND)
         self._running.watch_waits()
-        self._running.look = (lambda: ModuleState(modules_of(self._registered))) if remembers else None
+        self._running.look = (lambda: ModuleState(modules_of_project(self._registered))) if remembers else None
         self._node.explore(self._running.stand)
+
+    def forget_on_crash(self) -> None:
+        """Let plain data in the modules of the project be as it is now whenever a worker has died, as in a new process.
+
+        Not what modules of tests hold, which may stand for the world outside.
+        """
+        memory, die = ModuleMemory(modules_of_project(self._registered)), self._application.on_crash
+
+        def dies() -> None:
+            memory.set_back()
+            die()
+
+        self._application.on_crash = dies
+        self._forgotten = memory.names
 
     def call_folders(self, names: Mapping[str, str]) -> None:
         """Let gates have these names for folders, by their paths, which are others in each session."""
@@ -782,7 +798,7 @@ class JobHarness(Assertions):
     @property
     def remembered(self) -> list[str]:
         """What of the modules of processors their deliveries have changed: it outlives a crash here."""
-        return list(self._running.remembered)
+        return [name for name in self._running.remembered if name not in self._forgotten]
 
     def prepare_children(self) -> None:
         """Have ready what a forked child needs in place of processes and databases that are this process's own.

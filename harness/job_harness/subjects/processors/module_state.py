@@ -27,6 +27,10 @@ IN_MEMORY: Final = (
 """The cure for what a module remembers and a new process does not."""
 
 
+_OF_TESTS: Final = frozenset({"test", "tests", "testing", "fakes", "stubs", "mocks", "fixtures"})
+"""Modules and folders of such a name hold what stands for the world outside."""
+
+
 class ModuleMemory:
     """What modules of a project keep in plain data, numbers, texts and containers of these, as it was at one moment."""
 
@@ -38,6 +42,11 @@ class ModuleMemory:
             for name, value in list(vars(module).items())
             if not name.startswith("__") and _is_plain(value, DEEPEST)
         ]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What is kept, as `ModuleState` calls it."""
+        return frozenset(f"{module.__name__}.{name}" for module, name, _, _ in self._kept)
 
     def set_back(self) -> None:
         """Let it be as it was then, each container the one that it was."""
@@ -102,10 +111,23 @@ def modules_of(processors: Iterable[object]) -> dict[str, ModuleType]:
     return found
 
 
+def modules_of_project(processors: Iterable[object]) -> dict[str, ModuleType]:
+    """Return the modules in which processors are, and all that are loaded and neither installed nor Python's own.
+
+    Those of tests and of fakes are left out, as in `modules_of`.
+    """
+    loaded = {
+        name: module
+        for name, module in modules_below(Path("/")).items()
+        if name.partition(".")[0] not in {*sys.stdlib_module_names, "__main__"} and not _is_of_tests(module)
+    }
+    return {**modules_of(processors), **loaded}
+
+
 def _is_of_tests(module: ModuleType) -> bool:
-    file, folders = Path(str(module.__file__)), {"test", "tests"}
+    file = Path(str(module.__file__))
     named = file.name == "conftest.py" or file.name.startswith("test_") or file.name.endswith("_test.py")
-    return named or file.parent.name in folders or not folders.isdisjoint(module.__name__.split("."))
+    return named or not _OF_TESTS.isdisjoint([file.stem, file.parent.name, *module.__name__.split(".")])
 
 
 def _is_of(module: object, folder: Path) -> bool:
