@@ -200,3 +200,26 @@ def test_runs_that_could_not_be_judged_are_no_pass_in_a_ci(
     failed = suite.runpytest_inprocess("--job-explore=12")
     failed.assert_outcomes(failed=1)
     failed.stdout.fnmatch_lines(["CI: inconclusive: * of 12 runs were not judged; *"])
+
+
+@pytest.mark.parametrize(
+    ("test", "told"),
+    [
+        (NOTED.replace("@pytest.mark.job_accepts(ACCEPTED)\n", ""), "'charged' was repeated in * of 5 disturbed runs"),
+        (
+            FORGOTTEN.replace("    harness.run_until_idle()\n", ""),
+            "a job had not ended and the test never looked at it",
+        ),
+    ],
+    ids=["a repeated effect", "a job that never ran"],
+)
+def test_what_was_seen_or_sent_and_nothing_judges_is_no_pass_in_a_ci(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, test: str, told: str
+) -> None:
+    suite.makepyfile(test_it=test)
+    options = ["--job-explore=5"] if "repeated" in told else []
+    assert suite.runpytest_inprocess(*options).ret == 0
+    monkeypatch.setenv("CI", "true")
+    failed = suite.runpytest_inprocess(*options)
+    assert failed.ret == 1
+    failed.stdout.fnmatch_lines([f"CI: not judged: {told}*"])

@@ -338,10 +338,10 @@ class ExploredTest:
         for name, count in campaign.repeated.items():
             repeated = f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs"
             cure = f"let the fixture job_invariants return [at_most_once({name!r})]"
-            yield Gap(f"{repeated}; to forbid that, {cure}")
+            yield Gap(f"{repeated}; to forbid that, {cure}", nothing=True)
         for used_up in campaign.used_up():
             cure = "call job_harness.always() with a check of its status"
-            yield Gap(f"{used_up}; to forbid that, {cure}")
+            yield Gap(f"{used_up}; to forbid that, {cure}", nothing=True)
 
     def _gateless(self) -> list[str]:
         """Say inside which processors nothing was disturbed, where nothing was found."""

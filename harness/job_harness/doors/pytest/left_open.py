@@ -28,7 +28,7 @@ class Gap(NamedTuple):
     text: str
     """Its first line says what."""
     nothing: bool = False
-    """Whether the test has judged nothing at all."""
+    """Whether there was nothing to judge, or what was seen is judged by nothing."""
 
 
 def judged_nothing(why: str) -> BaseException:

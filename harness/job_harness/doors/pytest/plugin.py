@@ -566,7 +566,7 @@ def job_harness(
         known = explored is not None and explored.campaign.tolerated
         problems = harness.test_problems() if known else harness.problems(title=request.node.name)
         notes = left.take_notes(harness.notes())
-        gaps = [Gap(harness.unended()), Gap(harness.unserved())]
+        gaps = [Gap(harness.unended(), not harness.worked), Gap(harness.unserved())]
         left.happened |= harness.happened
         if explored is None:
             left.idle |= harness.idle if harness.worked else frozenset()
