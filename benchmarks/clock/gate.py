@@ -82,7 +82,23 @@ def built(*command: str, run: list[str]) -> Callable[[Path], list[str]]:
     return prepare
 
 
+def uvloop(folder: Path) -> list[str]:
+    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+    if subprocess.run([folder / "venv/bin/pip", "install", "--quiet", "uvloop"], check=False).returncode:
+        raise Missing("pip install uvloop failed")
+    return [str(folder / "venv/bin/python"), str(PROGRAMS / "native_loop.py")]
+
+
 def database(folder: Path) -> list[str]:
+    return [sys.executable, str(PROGRAMS / "database.py"), *cluster(folder)]
+
+
+def system(folder: Path) -> list[str]:
+    application = HERE.parents[1] / "examples" / "python-app"
+    return [sys.executable, str(PROGRAMS / "system.py"), *cluster(folder), str(application)]
+
+
+def cluster(folder: Path) -> list[str]:
     need("postgres"), need("initdb")
     try:
         import psycopg  # noqa: F401
@@ -99,7 +115,7 @@ def database(folder: Path) -> list[str]:
         stdout=subprocess.DEVNULL,
         cwd=folder,
     )
-    return [sys.executable, str(PROGRAMS / "database.py"), str(folder / "data"), str(folder), user]
+    return [str(folder / "data"), str(folder), user]
 
 
 def fresh_database(folder: Path) -> None:
@@ -125,6 +141,7 @@ CATALOGUE = (
     ),
     Program("Python, threads", python("threads.py")),
     Program("Python, asyncio", python("loops.py")),
+    Program("Python, uvloop", uvloop),
     Program("Python, unread bytes", python("parked.py")),
     Program("Ruby, threads", script("ruby", "threads.rb")),
     Program(
@@ -138,7 +155,9 @@ CATALOGUE = (
         built("javac", "-d", "{folder}", "{programs}/Pool.java", run=["java", "-cp", "{folder}", "Pool"]),
     ),
     Program("PHP", script("php", "sleeps.php")),
+    Program("Erlang, processes", script("escript", "processes.escript")),
     Program("PostgreSQL and psycopg", database, fresh_database),
+    Program("Mail service: database, API, workers", system, fresh_database),
     Program("BullMQ on Valkey", queue),
 )
 

@@ -1,7 +1,7 @@
 /* What each traced call does: it is answered, runs as it is, or waits here at our hands until it can go on. */
 
 #define ARG(i) regs_arg(&t->regs, i)
-enum { NATIVE_LIMIT = 4096 }; /* a write of less is not stopped: it waits so rarely that the watchdog is enough */
+enum { POLLABLE = 0x27c7 /* all that can be waited for; errors always are */, NATIVE_LIMIT = 4096 }; /* a write of less is not stopped: it waits so rarely that the watchdog is enough */
 
 /* Gives a call its result, without the kernel. */
 static void answer(struct thread *t, int64_t value) {
@@ -10,24 +10,12 @@ static void answer(struct thread *t, int64_t value) {
   regs_set(t->tid, &t->regs);
 }
 
-static enum verdict told(struct thread *t, int64_t value) {
-  answer(t, value);
-  return GO;
-}
+static enum verdict told(struct thread *t, int64_t value) { answer(t, value); return GO; }
 
 static void park(struct thread *t, enum kind kind, int64_t deadline, int64_t at_deadline) {
   if (t->kept && deadline != NEVER) deadline = t->deadline;
-  t->kept = false;
-  t->state = PARKED;
-  t->kind = kind;
-  t->deadline = deadline;
-  t->at_deadline = at_deadline;
-  t->entry = t->regs;
-  t->since = 0;
-  t->again = t->probe = false;
-  t->hot = 0;
-  page->reads = 0;
-  page->step = 100;
+  t->kept = false; t->state = PARKED; t->kind = kind; t->deadline = deadline; t->at_deadline = at_deadline;
+  t->entry = t->regs; t->since = 0; t->again = t->probe = false; t->hot = 0; page->reads = 0; page->step = 100;
   t->housekeeping = deadline != NEVER && is_housekeeping(t);
 }
 
@@ -39,9 +27,21 @@ static int64_t nanoseconds(struct thread *t, uint64_t at, int micro) {
   return s.tv_sec * SECOND + (micro ? s.tv_nsec * 1000 : s.tv_nsec);
 }
 
+/* The moment at which a wait of so many nanoseconds ends, NEVER for one without a limit. */
+static int64_t within(struct thread *t, bool limited, int64_t ns) { return limited ? clock_deadline(t->p, CLOCK_MONOTONIC, ns, false) : NEVER; }
+static bool is_over(int64_t deadline) { return deadline != NEVER && deadline <= page->mono; }
+
 static void poke_timespec(struct thread *t, uint64_t at, int64_t ns, int micro) {
   int64_t s[2] = {ns / SECOND, ns % SECOND / (micro ? 1000 : 1)};
   if (at) poke(t->tid, at, s, sizeof s);
+}
+
+static enum verdict watch(struct thread *t, enum after after) { t->entry = t->regs; t->after = after; return WATCH; }
+
+static enum verdict watch_with(struct thread *t, enum after after, int arg, uint64_t value) {
+  watch(t, after);
+  regs_arg_set(&t->regs, arg, value); regs_set(t->tid, &t->regs);
+  return WATCH;
 }
 
 /* ---- descriptors ---- */
@@ -71,7 +71,7 @@ static enum verdict wait_fd(struct thread *t, int fd, bool never_waits) {
     struct timeval limit = {0, 0};
     socklen_t n = sizeof limit;
     getsockopt(mine, SOL_SOCKET, SO_RCVTIMEO, &limit, &n);
-    if (limit.tv_sec || limit.tv_usec) deadline = clock_deadline(t->p, CLOCK_MONOTONIC, limit.tv_sec * SECOND + limit.tv_usec * 1000, false);
+    deadline = within(t, limit.tv_sec || limit.tv_usec, limit.tv_sec * SECOND + limit.tv_usec * 1000);
   }
   hold(t, mine, EPOLLIN);
   park(t, ON_FDS, deadline, -EAGAIN);
@@ -84,7 +84,7 @@ go:
 static int set_waiting(struct thread *t, int fd, bool waits) {
   struct stat s;
   int mine = borrow(t, fd), flags = mine < 0 ? -1 : fcntl(mine, F_GETFL);
-  bool fit = flags >= 0 && !fstat(mine, &s) && (S_ISFIFO(s.st_mode) || S_ISSOCK(s.st_mode)) && !(flags & O_NONBLOCK) == !waits;
+  bool fit = flags >= 0 && !is_outside(mine) && !fstat(mine, &s) && (S_ISFIFO(s.st_mode) || S_ISSOCK(s.st_mode)) && !(flags & O_NONBLOCK) == !waits;
   if (fit) fcntl(mine, F_SETFL, waits ? flags & ~O_NONBLOCK : flags | O_NONBLOCK);
   if (mine >= 0 && (!fit || waits)) close(mine);
   return fit ? mine : -1;
@@ -97,9 +97,7 @@ static enum verdict enter_write(struct thread *t) {
   int mine = set_waiting(t, (int)ARG(0), false);
   if (mine < 0) return GO;
   close(mine);
-  t->entry = t->regs;
-  t->after = AFTER_WRITE;
-  return WATCH;
+  return watch(t, AFTER_WRITE);
 }
 
 /* A signal ends a wait that stands after the kernel's answer, about to be asked again. */
@@ -107,8 +105,7 @@ static void break_off(struct thread *t) {
   regs_pc_set(&t->regs, regs_pc(&t->regs) + SYSCALL_BYTES);
   regs_result_set(&t->regs, t->continues && t->written ? t->written : -512 /* ERESTARTSYS: the kernel knows what follows */);
   if (t->continues) { regs_arg_set(&t->regs, 1, t->buffer); regs_arg_set(&t->regs, 2, t->size); }
-  t->continues = t->kept = false;
-  regs_set(t->tid, &t->regs);
+  t->continues = t->kept = false; regs_set(t->tid, &t->regs);
 }
 
 static enum verdict leave_write(struct thread *t, int64_t result) {
@@ -119,19 +116,15 @@ static enum verdict leave_write(struct thread *t, int64_t result) {
   if (result == -EAGAIN || (result > 0 && (uint64_t)result < left)) {
     uint64_t done = result > 0 ? (uint64_t)result : 0;
     int mine = borrow(t, fd);
-    regs_rewind(&t->regs, &t->entry);
-    regs_arg_set(&t->regs, 1, regs_arg(&t->entry, 1) + done);
-    regs_arg_set(&t->regs, 2, left - done);
-    regs_set(t->tid, &t->regs);
+    regs_rewind(&t->regs, &t->entry); regs_arg_set(&t->regs, 1, regs_arg(&t->entry, 1) + done);
+    regs_arg_set(&t->regs, 2, left - done); regs_set(t->tid, &t->regs);
     if (mine >= 0) hold(t, mine, EPOLLOUT);
     t->continues = true; /* the rest may be too short for the filter: order.c asks for a stop at its entry */
     park(t, ON_FDS, NEVER, 0);
     return PARK;
   }
   if (t->written) regs_result_set(&t->regs, t->written);
-  regs_arg_set(&t->regs, 1, t->buffer);
-  regs_arg_set(&t->regs, 2, t->size);
-  regs_set(t->tid, &t->regs);
+  regs_arg_set(&t->regs, 1, t->buffer); regs_arg_set(&t->regs, 2, t->size); regs_set(t->tid, &t->regs);
   return GO;
 }
 
@@ -151,7 +144,7 @@ static enum verdict tame_connection(struct thread *t) {
 }
 
 /* The members of an epoll, one by one; true if one is ready now. */
-static bool hold_members(struct thread *t, int epfd) {
+static bool hold_members(struct thread *t, int epfd, bool *by_signal) {
   char path[64], line[256];
   bool ready = false;
   snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", t->p->pid, epfd);
@@ -163,9 +156,9 @@ static bool hold_members(struct thread *t, int epfd) {
     if (sscanf(line, "tfd: %d events: %x", &fd, &events) != 2) continue;
     int mine = borrow(t, fd);
     if (mine < 0) continue;
-    if (is_signalfd(mine)) { close(mine); t->probe = true; continue; }
+    if (is_signalfd(mine)) { close(mine); *by_signal = true; continue; }
     if (ready_now(mine, (short)events)) ready = true;
-    hold(t, mine, events & (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP));
+    hold(t, mine, events & POLLABLE);
   }
   fclose(f);
   return ready;
@@ -174,86 +167,62 @@ static bool hold_members(struct thread *t, int epfd) {
 /* Lets the kernel say whether something is ready: the same call, with no time to wait. */
 static void probe(struct thread *t) {
   static const int64_t none[2] = {0, 0};
-  uint64_t scratch = regs_sp(&t->regs) - 1024, zero = 0;
-  t->probed = t->p->signal_stamp;
-  t->entry = t->regs;
-  t->after = AFTER_PROBE;
-  if (t->nr == SYS_epoll_pwait2 || t->nr == SYS_ppoll || t->nr == SYS_pselect6) {
-    poke(t->tid, scratch, none, sizeof none);
-    zero = scratch;
-  }
-  int arg = t->nr == SYS_ppoll ? 2 : t->nr == SYS_pselect6 ? 4 : 3;
-  if (t->nr == SYS_poll) arg = 2;
-  if (t->nr == SYS_select) { poke(t->tid, scratch, none, sizeof none); zero = scratch; arg = 4; }
-  regs_arg_set(&t->regs, arg, zero);
-  regs_set(t->tid, &t->regs);
+  bool pointer = t->nr == SYS_epoll_pwait2 || t->nr == SYS_ppoll || t->nr == SYS_pselect6 || t->nr == SYS_select;
+  int arg = t->nr == SYS_poll || t->nr == SYS_ppoll ? 2 : t->nr == SYS_pselect6 || t->nr == SYS_select ? 4 : 3;
+  uint64_t scratch = regs_sp(&t->regs) - 1024;
+  t->probed = t->p->signal_stamp; poke(t->tid, scratch, none, sizeof none);
+  watch_with(t, AFTER_PROBE, arg, pointer ? scratch : 0);
 }
 
-static enum verdict wait_epoll(struct thread *t, int64_t limit, bool limited) {
-  if (limited && limit <= 0) { clock_tick(1); return GO; }
-  int fd = (int)ARG(0);
-  int64_t deadline = limited ? clock_deadline(t->p, CLOCK_MONOTONIC, limit, false) : NEVER;
-  if (t->p->has_signalfd) {
-    t->probe = false;
-    bool ready = hold_members(t, fd), has_signalfd = t->probe;
-    if (ready) { let_go(t); return GO; }
-    park(t, ON_FDS, deadline, 0);
-    t->probe = has_signalfd;
-    return PARK;
-  }
-  int mine = borrow(t, fd);
-  if (mine < 0) return GO;
-  if (ready_now(mine, POLLIN)) { close(mine); return GO; }
-  hold(t, mine, EPOLLIN);
+static enum verdict wait_epoll(struct thread *t, int64_t deadline) {
+  bool by_signal = false;
+  if (is_over(deadline) && !t->kept) { clock_tick(1); return GO; }
+  int fd = (int)ARG(0), mine = t->p->has_signalfd ? -1 : borrow(t, fd);
+  if (mine >= 0) hold(t, mine, EPOLLIN);
+  else if (!t->p->has_signalfd) return GO;
+  if (mine >= 0 ? ready_now(mine, POLLIN) : hold_members(t, fd, &by_signal)) { let_go(t); return GO; }
   park(t, ON_FDS, deadline, 0);
+  t->probe = by_signal;
   return PARK;
 }
 
-static enum verdict wait_poll(struct thread *t, struct pollfd *set, int n, int64_t limit, bool limited) {
-  if (limited && limit <= 0) { clock_tick(1); return GO; }
-  bool ready = false;
+static enum verdict wait_poll(struct thread *t, struct pollfd *set, int n, int64_t deadline) {
+  bool ready = false, by_signal = false;
+  if (is_over(deadline) && !t->kept) { clock_tick(1); return GO; }
   for (int i = 0; i < n && !ready; i++) {
-    if (set[i].fd < 0) continue;
-    int mine = borrow(t, set[i].fd);
-    if (mine < 0) { ready = true; break; }
-    if (t->p->has_signalfd && is_signalfd(mine)) { t->probe = true; close(mine); continue; }
-    ready = ready_now(mine, set[i].events);
-    hold(t, mine, (uint32_t)set[i].events & (EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP));
+    int mine = set[i].fd < 0 ? -1 : borrow(t, set[i].fd);
+    if (set[i].fd >= 0 && mine < 0) ready = true;
+    if (mine < 0) continue;
+    if (t->p->has_signalfd && is_signalfd(mine)) { by_signal = true; close(mine); continue; }
+    ready = ready_now(mine, set[i].events); hold(t, mine, (uint32_t)set[i].events & POLLABLE);
   }
-  bool probe = t->probe;
-  t->probe = false;
   if (ready) { let_go(t); return GO; }
-  park(t, ON_FDS, limited ? clock_deadline(t->p, CLOCK_MONOTONIC, limit, false) : NEVER, 0);
-  t->probe = probe;
+  park(t, ON_FDS, deadline, 0);
+  t->probe = by_signal;
   return PARK;
 }
 
-static enum verdict enter_poll(struct thread *t, bool limited, int64_t limit) {
-  int n = (int)ARG(1);
-  if (n < 0 || n > 65536) return GO;
-  struct pollfd *set = calloc((size_t)n + 1, sizeof *set);
-  enum verdict v = GO;
-  if (set && (!n || peek(t->tid, ARG(0), set, sizeof *set * (size_t)n))) v = wait_poll(t, set, n, limit, limited);
+static enum verdict enter_poll(struct thread *t, int64_t deadline) {
+  size_t n = (uint32_t)ARG(1);
+  struct pollfd *set = n > 65536 ? NULL : calloc(n + 1, sizeof *set);
+  enum verdict v = set && (!n || peek(t->tid, ARG(0), set, sizeof *set * n)) ? wait_poll(t, set, (int)n, deadline) : GO;
   free(set);
   return v;
 }
 
-static enum verdict enter_select(struct thread *t, bool limited, int64_t limit) {
-  int top = (int)ARG(0), n = 0;
-  struct pollfd set[1024];
-  uint8_t bits[3][128];
+static enum verdict enter_select(struct thread *t, int64_t deadline) {
   static const short wants[3] = {POLLIN, POLLOUT, POLLPRI};
+  struct pollfd set[1024];
+  uint8_t bits[3][128] = {{0}};
+  int top = (int)ARG(0), n = 0;
   if (top < 0 || top > 1024) return GO;
-  memset(bits, 0, sizeof bits);
-  for (int k = 0; k < 3; k++)
-    if (ARG(k + 1) && !peek(t->tid, ARG(k + 1), bits[k], (size_t)(top + 7) / 8)) return GO;
+  for (int k = 0; k < 3; k++) if (ARG(k + 1) && !peek(t->tid, ARG(k + 1), bits[k], (size_t)(top + 7) / 8)) return GO;
   for (int i = 0; i < top; i++) {
-    short events = 0;
-    for (int k = 0; k < 3; k++)
-      if (bits[k][i / 8] >> (i % 8) & 1) events |= wants[k];
-    if (events) set[n++] = (struct pollfd){i, events, 0};
+    set[n] = (struct pollfd){i, 0, 0};
+    for (int k = 0; k < 3; k++) if (bits[k][i / 8] >> (i % 8) & 1) set[n].events |= wants[k];
+    n += set[n].events != 0;
   }
-  return wait_poll(t, set, n, limit, limited);
+  return wait_poll(t, set, n, deadline);
 }
 
 /* select says by its sets, not only by its result, that nothing was ready. */
@@ -301,8 +270,7 @@ static void futex_wake(struct key key, uint32_t bits, int most, int *woken) {
     if (!first) return;
     let_go(first);
     answer(first, 0);
-    first->state = READY;
-    first->since = ++ticket;
+    first->state = READY; first->since = ++ticket;
   }
 }
 
@@ -326,15 +294,10 @@ static enum verdict enter_futex(struct thread *t) {
   case FUTEX_WAIT_BITSET: {
     if (!peek(t->tid, ARG(0), &word, 4)) return GO;
     if (word != (uint32_t)ARG(2)) return told(t, -EAGAIN);
-    int64_t deadline = NEVER;
-    if (ARG(3)) {
-      int64_t limit = nanoseconds(t, ARG(3), 0);
-      int clock = ARG(1) & FUTEX_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;
-      deadline = clock_deadline(t->p, clock, limit, op == FUTEX_WAIT_BITSET);
-      if (deadline <= page->mono && !t->kept) { clock_tick(1); answer(t, -ETIMEDOUT); return GO; }
-    }
-    t->key = futex_key(t, ARG(0), private);
-    t->bits = bits;
+    int clock = ARG(1) & FUTEX_CLOCK_REALTIME ? CLOCK_REALTIME : CLOCK_MONOTONIC;
+    int64_t deadline = ARG(3) ? clock_deadline(t->p, clock, nanoseconds(t, ARG(3), 0), op == FUTEX_WAIT_BITSET) : NEVER;
+    if (is_over(deadline) && !t->kept) { clock_tick(1); return told(t, -ETIMEDOUT); }
+    t->key = futex_key(t, ARG(0), private); t->bits = bits;
     t->tried = ++ticket; /* first come, first woken */
     park(t, ON_FUTEX, deadline, -ETIMEDOUT);
     return PARK;
@@ -357,10 +320,7 @@ static enum verdict enter_futex(struct thread *t) {
     int moved = 0;
     futex_wake(from, ~0U, (int)ARG(2), &woken);
     for (int i = 0; i < thread_count && moved < (int)ARG(3); i++)
-      if (threads[i]->state == PARKED && threads[i]->kind == ON_FUTEX && same(threads[i]->key, from)) {
-        threads[i]->key = to;
-        moved++;
-      }
+      if (threads[i]->state == PARKED && threads[i]->kind == ON_FUTEX && same(threads[i]->key, from)) threads[i]->key = to, moved++;
     return told(t, woken + moved);
   }
   default: return GO; /* priority inheritance stays with the kernel; the watchdog notices a wait */
@@ -370,17 +330,10 @@ static enum verdict enter_futex(struct thread *t) {
 /* ---- signals ---- */
 
 static uint64_t pending_signals(struct thread *t) {
-  struct {
-    uint64_t offset;
-    uint32_t flags;
-    int32_t count;
-  } ask;
   siginfo_t found[32];
   uint64_t set = 0;
   for (uint32_t shared = 0; shared < 2; shared++) {
-    ask.offset = 0;
-    ask.flags = shared;
-    ask.count = 32;
+    struct { uint64_t offset; uint32_t flags; int32_t count; } ask = {0, shared, 32};
     long n = ptrace(PTRACE_PEEKSIGINFO, t->tid, &ask, found);
     for (long i = 0; i < n; i++) set |= 1ULL << (found[i].si_signo - 1);
   }
@@ -410,9 +363,7 @@ static void poke_itimer(struct thread *t, uint64_t at, const int64_t *value, int
 
 static void set_timer(struct thread *t, struct timer *m, uint64_t from, int micro, bool absolute) {
   int64_t every = nanoseconds(t, from, micro), value = nanoseconds(t, from + 16, micro);
-  m->every = every;
-  m->count = 0;
-  m->at = value ? clock_deadline(t->p, m->clock, value, absolute) : NEVER;
+  m->every = every; m->count = 0; m->at = value ? clock_deadline(t->p, m->clock, value, absolute) : NEVER;
 }
 
 static struct timer *alarm_of(struct process *p) {
@@ -437,12 +388,9 @@ static enum verdict enter_timer(struct thread *t, long nr) {
   if (nr == SYS_timer_create) {
     struct { uint64_t value; int signo, notify, tid; } event = {0, SIGALRM, SIGEV_SIGNAL, 0};
     struct timer *m = new_timer(t->p, TIMER_POSIX);
-    m->id = ids++;
-    event.value = (uint64_t)m->id;
+    m->id = ids++; event.value = (uint64_t)m->id;
     if (ARG(1)) peek(t->tid, ARG(1), &event, sizeof event);
-    m->clock = (int)ARG(0);
-    m->signo = event.notify == SIGEV_NONE ? 0 : event.signo;
-    m->value = event.value;
+    m->clock = (int)ARG(0); m->signo = event.notify == SIGEV_NONE ? 0 : event.signo; m->value = event.value;
     if (event.notify & SIGEV_THREAD_ID) { struct thread *to = thread_of_inner(event.tid); m->tid = to ? to->tid : 0; }
     poke(t->tid, ARG(2), &m->id, 4);
     return told(t, 0);
@@ -478,52 +426,39 @@ static enum verdict enter_timerfd(struct thread *t, long nr) {
 
 /* ---- entry ---- */
 
-static enum verdict watch(struct thread *t, enum after after) {
-  t->entry = t->regs;
-  t->after = after;
-  return WATCH;
-}
-
-static enum verdict watch_with(struct thread *t, enum after after, int arg, uint64_t value) {
-  t->entry = t->regs;
-  t->after = after;
-  regs_arg_set(&t->regs, arg, value);
-  regs_set(t->tid, &t->regs);
-  return WATCH;
-}
-
 static enum verdict enter_clock(struct thread *t, long nr) {
+  int32_t zone[2] = {0, 0};
+  int64_t result = 0, hundredths = SECOND / 100;
   counts.clock_stops++;
-  if (page->reads % 1024) clock_tick(1);
-  else clock_tick(0);
-  if (nr == SYS_clock_gettime) {
-    poke_timespec(t, ARG(1), clock_read(t->p, (int)ARG(0)), 0);
-    answer(t, 0);
-  } else if (nr == SYS_gettimeofday) {
-    int32_t zone[2] = {0, 0};
+  clock_tick(page->reads % 1024 != 0);
+  if (nr == SYS_clock_gettime) poke_timespec(t, ARG(1), clock_read(t->p, (int)ARG(0)), 0);
+  else if (nr == SYS_gettimeofday) {
     poke_timespec(t, ARG(0), clock_read(t->p, CLOCK_REALTIME), 1);
     if (ARG(1)) poke(t->tid, ARG(1), zone, 8);
-    answer(t, 0);
+  } else if (nr == SYS_time) {
+    result = clock_read(t->p, CLOCK_REALTIME) / SECOND;
+    if (ARG(0)) poke(t->tid, ARG(0), &result, 8);
   } else {
-    int64_t s = clock_read(t->p, CLOCK_REALTIME) / SECOND;
-    if (nr != SYS_times) {
-      if (ARG(0)) poke(t->tid, ARG(0), &s, 8);
-      return told(t, s);
-    }
-    int64_t cpu = clock_read(t->p, CLOCK_PROCESS_CPUTIME_ID) / (SECOND / 100), told_times[4] = {cpu, 0, 0, 0};
-    if (ARG(0)) poke(t->tid, ARG(0), told_times, sizeof told_times);
-    answer(t, clock_read(t->p, CLOCK_MONOTONIC) / (SECOND / 100));
+    struct tms spent = {.tms_utime = clock_read(t->p, CLOCK_PROCESS_CPUTIME_ID) / hundredths};
+    if (ARG(0)) poke(t->tid, ARG(0), &spent, sizeof spent);
+    result = clock_read(t->p, CLOCK_MONOTONIC) / hundredths;
   }
+  answer(t, result);
   return page->reads % 1024 < 2 ? HAND_OVER : GO;
 }
 
 static enum verdict enter_usage(struct thread *t) {
-  struct rusage u;
-  memset(&u, 0, sizeof u);
   int64_t cpu = clock_read(t->p, CLOCK_PROCESS_CPUTIME_ID);
-  u.ru_utime = (struct timeval){cpu / SECOND, cpu % SECOND / 1000};
-  u.ru_maxrss = 65536;
+  struct rusage u = {.ru_utime = {cpu / SECOND, cpu % SECOND / 1000}, .ru_maxrss = 65536};
   poke(t->tid, ARG(1), &u, sizeof u);
+  return told(t, 0);
+}
+
+static enum verdict enter_sysinfo(struct thread *t) {
+  struct sysinfo s, mine;
+  sysinfo(&mine);
+  memset(&s, 0, sizeof s); s.uptime = page->mono / SECOND; s.totalram = mine.totalram;
+  s.freeram = mine.totalram / 2; s.mem_unit = mine.mem_unit; s.procs = 1; poke(t->tid, ARG(0), &s, sizeof s);
   return told(t, 0);
 }
 
@@ -535,32 +470,23 @@ static enum verdict enter_sleep(struct thread *t, int clock, uint64_t at, bool a
   return PARK;
 }
 
+static bool is_ended_by_signal(struct thread *t) { return t->p->signals && signal_ends(t); }
+
 static enum verdict enter_signal_wait(struct thread *t, uint64_t mask_at, uint64_t set_at, int64_t deadline) {
-  uint64_t set = 0;
-  if (set_at) peek(t->tid, set_at, &set, 8);
-  t->set = set;
+  if (set_at) peek(t->tid, set_at, &t->set, 8);
   t->mask_at = mask_at;
-  if (t->p->signals && signal_ends(t)) return GO;
+  if (is_over(deadline) || is_ended_by_signal(t)) return GO;
   park(t, ON_SIGNAL, deadline, -EAGAIN);
   return PARK;
 }
 
-/* The last argument of ppoll and its like: a mask, or for pselect6 a pointer to one. */
-static uint64_t mask_of(struct thread *t, int arg, bool indirect) {
-  uint64_t at = ARG(arg);
-  if (at && indirect) peek(t->tid, ARG(arg), &at, 8);
-  return at;
-}
-
 static enum verdict enter_limited(struct thread *t, long nr) {
   int arg = nr == SYS_ppoll ? 2 : nr == SYS_epoll_pwait2 ? 3 : 4;
-  bool limited = ARG(arg) != 0;
-  int64_t limit = limited ? nanoseconds(t, ARG(arg), 0) : 0;
-  t->mask_at = mask_of(t, nr == SYS_ppoll ? 3 : nr == SYS_epoll_pwait2 ? 4 : 5, nr == SYS_pselect6);
-  if (t->mask_at && t->p->signals && signal_ends(t)) return GO;
-  if (nr == SYS_ppoll) return enter_poll(t, limited, limit);
-  if (nr == SYS_epoll_pwait2) return wait_epoll(t, limit, limited);
-  return enter_select(t, limited, limit);
+  int64_t deadline = within(t, ARG(arg) != 0, ARG(arg) ? nanoseconds(t, ARG(arg), 0) : 0);
+  t->mask_at = ARG(nr == SYS_ppoll ? 3 : nr == SYS_epoll_pwait2 ? 4 : 5);
+  if (t->mask_at && nr == SYS_pselect6) peek(t->tid, t->mask_at, &t->mask_at, 8); /* there it is a pointer to a pointer */
+  if (t->mask_at && is_ended_by_signal(t)) return GO;
+  return nr == SYS_ppoll ? enter_poll(t, deadline) : nr == SYS_epoll_pwait2 ? wait_epoll(t, deadline) : enter_select(t, deadline);
 }
 
 /* A wait that a signal without a handler interrupted goes on, until the same moment. */
@@ -569,15 +495,12 @@ static enum verdict enter_restart(struct thread *t) {
   long nr = regs_nr(&t->entry);
   t->regs = t->entry;
   regs_nr_set(t->tid, &t->regs, nr);
-  regs_set(t->tid, &t->regs);
-  t->nr = nr;
-  t->kept = true;
+  regs_set(t->tid, &t->regs); t->nr = nr; t->kept = true;
   return dispatch(t, nr);
 }
 
 static enum verdict enter_call(struct thread *t) {
-  t->nr = regs_nr(&t->regs);
-  t->set = t->mask_at = 0;
+  t->nr = regs_nr(&t->regs); t->set = t->mask_at = 0;
   enum verdict v = dispatch(t, t->nr);
   if (v != PARK) t->kept = false;
   return v;
@@ -587,7 +510,7 @@ static enum verdict dispatch(struct thread *t, long nr) {
   switch (nr) {
   case SYS_clock_gettime: case SYS_gettimeofday: case SYS_times: case SYS_time: return enter_clock(t, nr);
   case SYS_getrusage: return enter_usage(t);
-  case SYS_sysinfo: return watch(t, AFTER_SYSINFO);
+  case SYS_sysinfo: return enter_sysinfo(t);
   case SYS_getrandom: fill(t->p, t, ARG(0), ARG(1)); return told(t, (int64_t)ARG(1));
   case SYS_sched_yield:
     clock_tick(256);
@@ -603,34 +526,25 @@ static enum verdict dispatch(struct thread *t, long nr) {
   case SYS_recvmmsg: return wait_fd(t, (int)ARG(0), ARG(3) & MSG_DONTWAIT);
   case SYS_write: return enter_write(t);
   case SYS_sendto: return ARG(3) & MSG_DONTWAIT ? GO : enter_write(t);
-  case SYS_poll: return enter_poll(t, (int)ARG(2) >= 0, (int)ARG(2) * 1000000LL);
-  case SYS_select: return enter_select(t, ARG(4) != 0, ARG(4) ? nanoseconds(t, ARG(4), 1) : 0);
-  case SYS_epoll_wait: return wait_epoll(t, (int)ARG(3) * 1000000LL, (int)ARG(3) >= 0);
+  case SYS_poll: return enter_poll(t, within(t, (int)ARG(2) >= 0, (int)ARG(2) * 1000000LL));
+  case SYS_select: return enter_select(t, within(t, ARG(4) != 0, ARG(4) ? nanoseconds(t, ARG(4), 1) : 0));
+  case SYS_epoll_wait: return wait_epoll(t, within(t, (int)ARG(3) >= 0, (int)ARG(3) * 1000000LL));
   case SYS_pause: return enter_signal_wait(t, 0, 0, NEVER);
   case SYS_alarm: {
     int64_t old[2];
     struct timer *m = alarm_of(t->p);
     read_timer(m, old);
-    m->every = 0;
-    m->at = ARG(0) ? clock_deadline(t->p, CLOCK_MONOTONIC, (int64_t)(uint32_t)ARG(0) * SECOND, false) : NEVER;
+    m->every = 0; m->at = within(t, ARG(0) != 0, (int64_t)(uint32_t)ARG(0) * SECOND);
     return told(t, (old[1] + SECOND - 1) / SECOND);
   }
   case SYS_epoll_pwait:
     t->mask_at = ARG(4);
-    if (t->mask_at && t->p->signals && signal_ends(t)) return GO;
-    return wait_epoll(t, (int)ARG(3) * 1000000LL, (int)ARG(3) >= 0);
+    if (t->mask_at && is_ended_by_signal(t)) return GO;
+    return wait_epoll(t, within(t, (int)ARG(3) >= 0, (int)ARG(3) * 1000000LL));
   case SYS_ppoll: case SYS_pselect6:
   case SYS_epoll_pwait2: return enter_limited(t, nr);
   case SYS_rt_sigsuspend: return enter_signal_wait(t, ARG(0), 0, NEVER);
-  case SYS_rt_sigtimedwait: {
-    int64_t deadline = NEVER;
-    if (ARG(2)) {
-      int64_t limit = nanoseconds(t, ARG(2), 0);
-      if (!limit) return GO;
-      deadline = clock_deadline(t->p, CLOCK_MONOTONIC, limit, false);
-    }
-    return enter_signal_wait(t, 0, ARG(0), deadline);
-  }
+  case SYS_rt_sigtimedwait: return enter_signal_wait(t, 0, ARG(0), within(t, ARG(2) != 0, ARG(2) ? nanoseconds(t, ARG(2), 0) : 0));
   case SYS_restart_syscall: return enter_restart(t);
   case SYS_setitimer:
   case SYS_getitimer: return enter_itimer(t, nr);
@@ -661,8 +575,7 @@ static enum verdict dispatch(struct thread *t, long nr) {
 /* ---- return of a watched call ---- */
 
 static enum verdict try_again(struct thread *t, enum kind kind) {
-  regs_rewind(&t->regs, &t->entry);
-  regs_set(t->tid, &t->regs);
+  regs_rewind(&t->regs, &t->entry); regs_set(t->tid, &t->regs);
   park(t, kind, NEVER, 0);
   t->tried = counts.turns;
   return PARK;
@@ -686,8 +599,7 @@ static void after_kill(struct thread *t) {
   for (int i = 0; i < MAX_PROCESSES; i++) {
     struct process *p = &processes[i];
     if (!p->pid || (one && p != to)) continue;
-    p->signals = true;
-    p->signal_stamp++;
+    p->signals = true; p->signal_stamp++;
     if (signo == SIGKILL && !one && p != t->p) { /* a group: who has died? */
       for (int k = 0; k < 100 && letter_of(p->pid) == 't'; k++) sched_yield();
       if (letter_of(p->pid) == 't') continue;
@@ -700,13 +612,10 @@ static void after_kill(struct thread *t) {
 }
 
 static void after_timerfd(struct thread *t) {
-  int fd = (int)regs_result(&t->regs);
-  if (fd < 0) return;
-  int mine = borrow(t, fd);
+  int fd = (int)regs_result(&t->regs), mine = fd < 0 ? -1 : borrow(t, fd);
   if (mine < 0) return;
   struct timer *m = new_timer(t->p, TIMER_FD);
-  m->fd = mine;
-  m->clock = (int)regs_arg(&t->entry, 0);
+  m->fd = mine; m->clock = (int)regs_arg(&t->entry, 0);
 }
 
 static enum verdict leave_call(struct thread *t) {
@@ -723,9 +632,7 @@ static enum verdict leave_call(struct thread *t) {
     break;
   case AFTER_PROBE:
     if (result) break;
-    regs_rewind(&t->regs, &t->entry);
-    regs_set(t->tid, &t->regs);
-    t->kept = true;
+    regs_rewind(&t->regs, &t->entry); regs_set(t->tid, &t->regs); t->kept = true;
     return GO;
   case AFTER_SLEEP: {
     uint64_t left_at = t->nr == SYS_nanosleep ? regs_arg(&t->entry, 1) : regs_arg(&t->entry, 1) & TIMER_ABSTIME ? 0 : regs_arg(&t->entry, 3);
@@ -734,21 +641,9 @@ static enum verdict leave_call(struct thread *t) {
   }
   case AFTER_KILL: after_kill(t); return GO;
   case AFTER_TIMERFD: after_timerfd(t); return GO;
-  case AFTER_SYSINFO: {
-    struct sysinfo s;
-    if (result || !peek(t->tid, regs_arg(&t->entry, 0), &s, sizeof s)) return GO;
-    s.uptime = page->mono / SECOND;
-    memset(s.loads, 0, sizeof s.loads);
-    s.freeram = s.totalram / 2;
-    s.bufferram = s.sharedram = 0;
-    s.freeswap = s.totalswap;
-    s.procs = 1;
-    poke(t->tid, regs_arg(&t->entry, 0), &s, sizeof s);
-    return GO;
-  }
   default: return GO;
   }
-  for (int i = 0; i < 4; i++) regs_arg_set(&t->regs, i, regs_arg(&t->entry, i));
+  for (int i = 0; i < 6; i++) regs_arg_set(&t->regs, i, regs_arg(&t->entry, i));
   regs_set(t->tid, &t->regs);
   return GO;
 }
@@ -791,20 +686,13 @@ static int filter_install(void) {
   /* Large writes may wait for a reader. */
   static const int large[] = {SYS_write, SYS_sendto};
   for (int i = 0; i < 2; i++) {
-    UNLESS(BPF_JEQ, large[i], 4);
-    LOAD(args[2]);
-    UNLESS(BPF_JGE, NATIVE_LIMIT, 1);
-    RETURN(SECCOMP_RET_TRACE);
-    RETURN(SECCOMP_RET_ALLOW);
+    UNLESS(BPF_JEQ, large[i], 4); LOAD(args[2]);
+    UNLESS(BPF_JGE, NATIVE_LIMIT, 1); RETURN(SECCOMP_RET_TRACE); RETURN(SECCOMP_RET_ALLOW);
   }
   /* Locks that wait: F_SETLKW, F_OFD_SETLKW. */
-  UNLESS(BPF_JEQ, SYS_fcntl, 5);
-  LOAD(args[1]);
+  UNLESS(BPF_JEQ, SYS_fcntl, 4); LOAD(args[1]);
   f[j++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETLKW, 1, 0);
-  UNLESS(BPF_JEQ, 38, 1);
-  RETURN(SECCOMP_RET_TRACE);
-  RETURN(SECCOMP_RET_ALLOW);
-  RETURN(SECCOMP_RET_ALLOW);
+  UNLESS(BPF_JEQ, 38, 1); RETURN(SECCOMP_RET_TRACE); RETURN(SECCOMP_RET_ALLOW);
   struct sock_fprog program = {(unsigned short)j, f};
   prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
   return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);

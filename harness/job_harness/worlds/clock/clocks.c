@@ -18,8 +18,7 @@ static void clock_tick(int weight) {
   uint64_t n = page->reads;
   int64_t step = 100 * (int64_t)(1 + n / 256);
   if (n > 1 << 20) step <<= (n - (1 << 20)) >> 16 > 24 ? 24 : (n - (1 << 20)) >> 16;
-  page->step = step;
-  page->mono += step;
+  page->step = step; page->mono += step;
 }
 
 static int64_t drifted(struct process *p, int64_t mono) {
@@ -48,10 +47,7 @@ static struct timer *new_timer(struct process *p, int what) {
   for (int i = 0; i < MAX_TIMERS; i++)
     if (timers[i].what == TIMER_FREE) {
       if (i >= timer_top) timer_top = i + 1;
-      memset(&timers[i], 0, sizeof timers[i]);
-      timers[i].what = what;
-      timers[i].p = p;
-      timers[i].at = NEVER;
+      memset(&timers[i], 0, sizeof timers[i]); timers[i].what = what; timers[i].p = p; timers[i].at = NEVER;
       timers[i].fd = -1;
       return &timers[i];
     }
@@ -59,8 +55,7 @@ static struct timer *new_timer(struct process *p, int what) {
 }
 
 static struct timer *find_timer(struct process *p, int what, int id) {
-  for (int i = 0; i < timer_top; i++)
-    if ((int)timers[i].what == what && timers[i].p == p && timers[i].id == id) return &timers[i];
+  for (int i = 0; i < timer_top; i++) if ((int)timers[i].what == what && timers[i].p == p && timers[i].id == id) return &timers[i];
   return NULL;
 }
 
@@ -91,15 +86,11 @@ static void forget_timers(struct process *p) {
 
 static void send_signal(struct process *p, pid_t thread, int signo, int code, int id, uint64_t value) {
   siginfo_t info;
-  memset(&info, 0, sizeof info);
-  info.si_signo = signo;
-  info.si_code = code;
-  info.si_timerid = id;
+  memset(&info, 0, sizeof info); info.si_signo = signo; info.si_code = code; info.si_timerid = id;
   info.si_value.sival_ptr = (void *)(uintptr_t)value;
   if (thread) syscall(SYS_rt_tgsigqueueinfo, p->pid, thread, signo, &info);
   else syscall(SYS_rt_sigqueueinfo, p->pid, signo, &info);
-  p->signals = true;
-  p->signal_stamp++;
+  p->signals = true; p->signal_stamp++;
 }
 
 static void fire(struct timer *t) {

@@ -25,8 +25,7 @@ static char **all(const char *name) {
   char **list = found[which ^= 1];
   int n = 0;
   size_t k = strlen(name);
-  for (int i = 2; i < word_count; i++)
-    if (!strncmp(words[i], name, k) && words[i][k] == '=') list[n++] = words[i] + k + 1;
+  for (int i = 2; i < word_count; i++) if (!strncmp(words[i], name, k) && words[i][k] == '=') list[n++] = words[i] + k + 1;
   list[n] = NULL;
   return list;
 }
@@ -40,13 +39,11 @@ static void put(const char *line, size_t n) {
     ssize_t k = write(options.control_out, line, n);
     if (k < 0 && errno == EINTR) continue;
     if (k < 0) exit(0); /* the driver is gone */
-    line += k;
-    n -= (size_t)k;
+    line += k; n -= (size_t)k;
   }
 }
 
-static void tell(const char *format, ...) __attribute__((format(printf, 1, 2)));
-static void tell(const char *format, ...) {
+__attribute__((format(printf, 1, 2))) static void tell(const char *format, ...) {
   char line[1024];
   va_list list;
   va_start(list, format);
@@ -68,8 +65,7 @@ static void tell_exit(struct process *p, int code) {
 static void tell_busy(struct thread *t) {
   if (options.control_out < 0) return;
   name_of(t);
-  for (char *c = t->name; *c; c++)
-    if (*c == '"' || *c == '\\' || (unsigned char)*c < 32) *c = '?';
+  for (char *c = t->name; *c; c++) if (*c == '"' || *c == '\\' || (unsigned char)*c < 32) *c = '?';
   tell("{\"idle\": %ld, \"next\": null, \"io\": [\"process %d, thread %d: %s\"]}", turn, t->p->number, t->index, t->name);
 }
 
@@ -93,15 +89,11 @@ static void run_to_rest(int64_t until) {
 }
 
 static struct process *numbered(int n) {
-  for (int i = 0; i < MAX_PROCESSES; i++)
-    if (processes[i].pid && processes[i].number == n) return &processes[i];
+  for (int i = 0; i < MAX_PROCESSES; i++) if (processes[i].pid && processes[i].number == n) return &processes[i];
   return NULL;
 }
 
-static void end_process(struct process *p) {
-  kill(p->pid, SIGKILL);
-  finish(p);
-}
+static void end_process(struct process *p) { kill(p->pid, SIGKILL); finish(p); }
 
 /* Ends a process and all that it has started, directly or not. */
 static void sever(int n) {
@@ -116,8 +108,7 @@ static void sever(int n) {
       for (int k = 0; k < MAX_PROCESSES; k++)
         if (processes[i].pid && !doomed[i] && doomed[k] && processes[i].parent == processes[k].number) more = doomed[i] = true;
   }
-  for (int i = 0; i < MAX_PROCESSES; i++)
-    if (doomed[i] && processes[i].pid) end_process(&processes[i]);
+  for (int i = 0; i < MAX_PROCESSES; i++) if (doomed[i] && processes[i].pid) end_process(&processes[i]);
 }
 
 static const char *start(char *ending, size_t n) {
@@ -139,16 +130,14 @@ static const char *order(const char *what) {
   else if (!strcmp(what, "kill")) end_process(p);
   else if (!strcmp(what, "signal")) {
     kill(p->pid, (int)number("signal", SIGTERM));
-    p->signals = true;
-    p->signal_stamp++;
+    p->signals = true; p->signal_stamp++;
   } else if (!strcmp(what, "stop")) p->paused = true;
   else if (!strcmp(what, "continue")) p->paused = false;
   else if (!strcmp(what, "clock")) {
     double rate = (1 + p->drift) / (1 + number("drift", 0) / 1e6);
     for (int i = 0; i < thread_count; i++) /* who waits by this clock waits as long by it as before */
       if (threads[i]->p == p && threads[i]->deadline > page->mono) threads[i]->deadline = page->mono + (int64_t)((double)(threads[i]->deadline - page->mono) * rate);
-    p->offset = (int64_t)(number("offset", 0) * 1e6);
-    p->drift = number("drift", 0) / 1e6;
+    p->offset = (int64_t)(number("offset", 0) * 1e6); p->drift = number("drift", 0) / 1e6;
     p->drift_from = page->mono;
     page->slow = 1; /* the fast clock knows one time for all */
   } else return "this is not known";
@@ -179,6 +168,7 @@ static void message(char *line) {
 static void serve(void) {
   static char line[LARGEST_LINE];
   size_t have = 0;
+  fcntl(options.control_in, F_SETFD, FD_CLOEXEC); fcntl(options.control_out, F_SETFD, FD_CLOEXEC);
   tell("{\"hello\": 1, \"clock\": true, \"by\": \"job-harness clock\"}");
   while (!world_over) {
     ssize_t k = read(options.control_in, line + have, sizeof line - 1 - have);

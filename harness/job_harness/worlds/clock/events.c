@@ -3,21 +3,22 @@
 static long calls_in_turn;
 static uint64_t looked_at;
 static int asleep_looks, busy_looks;
-static struct { pid_t tid; int status; } early[64];
+static pid_t early[64];
 static int earlies;
+
+static bool wait_for(pid_t tid, int *status) {
+  while (waitpid(tid, status, __WALL) < 0) if (errno != EINTR) return false;
+  return true;
+}
 
 static void resume(struct thread *t, int how) {
   int sig = t->sig;
-  t->sig = 0;
-  t->state = RUNNING;
-  t->since = 0;
-  current = t;
+  t->sig = 0; t->state = RUNNING; t->since = 0; current = t;
   if (ptrace(how, t->tid, 0, sig) && errno == ESRCH) t->p->any = true; /* it has been killed: its end comes next */
 }
 
 static void set_ready(struct thread *t) {
-  t->state = READY;
-  t->since = ++ticket;
+  t->state = READY; t->since = ++ticket;
   if (current == t) current = NULL;
 }
 
@@ -32,8 +33,7 @@ static void trace(struct thread *t, long what, int64_t value) {
 /* ---- births and deaths ---- */
 
 static struct process *living(int number) {
-  for (int i = 0; i < MAX_PROCESSES; i++)
-    if (processes[i].pid && processes[i].number == number) return &processes[i];
+  for (int i = 0; i < MAX_PROCESSES; i++) if (processes[i].pid && processes[i].number == number) return &processes[i];
   return NULL;
 }
 
@@ -45,8 +45,7 @@ static void release_parent(struct process *child) {
 static void tell_parents(struct process *child) {
   struct process *parent = living(child->parent);
   if (parent) { parent->signals = true; parent->signal_stamp++; }
-  for (int i = 0; i < thread_count; i++)
-    if (threads[i]->kind == ON_CHILD) threads[i]->again = true;
+  for (int i = 0; i < thread_count; i++) if (threads[i]->kind == ON_CHILD) threads[i]->again = true;
 }
 
 /* The kernel wakes who waits for the end of a thread or for a lock that it held; nobody waits in the kernel, so we do. */
@@ -90,27 +89,21 @@ static void finish(struct process *p) {
   p->exiting = true;
   while (p->pid == pid && p->threads > 0) {
     struct thread *t = NULL;
-    for (int i = thread_count - 1; i >= 0; i--)
-      if (threads[i]->p == p && (!t || threads[i]->tid != pid)) t = threads[i];
+    for (int i = thread_count - 1; i >= 0; i--) if (threads[i]->p == p && (!t || threads[i]->tid != pid)) t = threads[i];
     if (!t) return;
     int status;
-    if (waitpid(t->tid, &status, __WALL) < 0) {
-      if (errno == EINTR) continue;
-      bury(t, 0);
-    } else if (WIFEXITED(status) || WIFSIGNALED(status)) bury(t, status);
+    if (!wait_for(t->tid, &status)) bury(t, 0);
+    else if (WIFEXITED(status) || WIFSIGNALED(status)) bury(t, status);
     else ptrace(PTRACE_CONT, t->tid, 0, 0);
   }
 }
 
-static void note_early(pid_t tid, int status) {
-  if (earlies < 64) { early[earlies].tid = tid; early[earlies++].status = status; }
-}
-
+/* Waits for the first stop of a new thread, if it has not been met already. */
 static void await_newborn(pid_t tid) {
   int status;
   for (int i = 0; i < earlies; i++)
-    if (early[i].tid == tid) { early[i] = early[--earlies]; return; }
-  while (waitpid(tid, &status, __WALL) < 0 && errno == EINTR) {}
+    if (early[i] == tid) { early[i] = early[--earlies]; return; }
+  wait_for(tid, &status);
 }
 
 static void born(struct thread *t, int event) {
@@ -121,12 +114,7 @@ static void born(struct thread *t, int event) {
   regs_get(t->tid, &t->regs);
   long nr = regs_nr(&t->regs);
   if (nr == SYS_clone) {
-    flags = regs_arg(&t->regs, 0);
-#if defined(__x86_64__)
-    child_tid = regs_arg(&t->regs, 3);
-#else
-    child_tid = regs_arg(&t->regs, 4);
-#endif
+    flags = regs_arg(&t->regs, 0); child_tid = regs_arg(&t->regs, CLONE_CHILD_ARG);
   } else if (nr == SYS_clone3) {
     peek(t->tid, regs_arg(&t->regs, 0), &flags, 8);
     peek(t->tid, regs_arg(&t->regs, 0) + 16, &child_tid, 8);
@@ -139,9 +127,7 @@ static void born(struct thread *t, int event) {
   trace(t, -2, child->index);
   set_ready(child);
   if (event == PTRACE_EVENT_VFORK) {
-    t->state = BORN_WAIT;
-    t->set = (uint64_t)p->number;
-    current = NULL;
+    t->state = BORN_WAIT; t->set = (uint64_t)p->number; current = NULL;
   } else resume(t, PTRACE_CONT);
 }
 
@@ -174,39 +160,32 @@ static void read_vdso(void) {
 
 static bool step_to(pid_t tid) {
   int status;
-  if (ptrace(PTRACE_SYSCALL, tid, 0, 0)) return false;
-  while (waitpid(tid, &status, __WALL) < 0)
-    if (errno != EINTR) return false;
+  if (ptrace(PTRACE_SYSCALL, tid, 0, 0) || !wait_for(tid, &status)) return false;
   return WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80);
 }
 
-/* Maps our page into the process and sends the functions of its vDSO there. */
-static bool install_fast_clock(struct thread *t, uint64_t vdso) {
-  regs_t before, r;
-  read_vdso();
-  if (options.slow_clock || !call_offset || shared_id < 0 || !stand_ins[0].at) return false;
-  if (!step_to(t->tid) || regs_get(t->tid, &before)) return false;
-  r = before;
-  regs_call(t->tid, &r, vdso + call_offset, SYS_shmat);
-  regs_arg_set(&r, 0, (uint64_t)shared_id);
-  regs_arg_set(&r, 1, PAGE_AT);
-  regs_arg_set(&r, 2, SHM_EXEC);
+/* Lets a thread that stands at the return of a call make another one. */
+static uint64_t borrow_call(struct thread *t, uint64_t at, long nr, uint64_t a, uint64_t b, uint64_t c) {
+  regs_t r = t->regs;
+  regs_call(t->tid, &r, at, nr);
+  regs_arg_set(&r, 0, a); regs_arg_set(&r, 1, b); regs_arg_set(&r, 2, c);
   regs_set(t->tid, &r);
-  if (!step_to(t->tid) || !step_to(t->tid)) return false;
-  regs_get(t->tid, &r);
-  bool mapped = (uint64_t)regs_result(&r) == PAGE_AT;
-  regs_set(t->tid, &before);
+  return step_to(t->tid) && step_to(t->tid) && !regs_get(t->tid, &r) ? (uint64_t)regs_result(&r) : 0;
+}
+
+/* Maps our page into the process, sends the functions of its vDSO there, and lets us answer what the processor can do. */
+static bool install_fast_clock(struct thread *t, uint64_t vdso) {
+  read_vdso();
+  if (!call_offset || !step_to(t->tid) || regs_get(t->tid, &t->regs)) return false;
+  borrow_call(t, vdso + call_offset, SYS_arch_prctl, 0x1012 /* ARCH_SET_CPUID */, 0, 0);
+  bool mapped = !options.slow_clock && shared_id >= 0 && stand_ins[0].at;
+  if (mapped) mapped = borrow_call(t, vdso + call_offset, SYS_shmat, (uint64_t)shared_id, PAGE_AT, SHM_EXEC) == PAGE_AT;
+  regs_set(t->tid, &t->regs);
   for (size_t k = 0; mapped && k < STAND_INS; k++) {
     if (!stand_ins[k].at) continue;
     uint64_t to = PAGE_AT + PAGE_CODE + (uint64_t)(stand_ins[k].code - fast_clock), at = vdso + stand_ins[k].at;
-    uint8_t code[16] = {0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xe0}; /* mov rax, to; jmp rax */
-    uint64_t words[2];
-    memcpy(code + 2, &to, 8);
-    errno = 0;
-    words[1] = (uint64_t)ptrace(PTRACE_PEEKTEXT, t->tid, at + 8, 0);
-    memcpy(code + 12, (char *)&words[1] + 4, 4);
-    memcpy(words, code, 16);
-    if (ptrace(PTRACE_POKETEXT, t->tid, at, words[0]) || ptrace(PTRACE_POKETEXT, t->tid, at + 8, words[1])) mapped = false;
+    uint64_t words[2] = {0xb848 | to << 16, to >> 48 | 0xe0ff0000}; /* mov rax, to; jmp rax: 12 bytes, and functions begin at multiples of 16 */
+    for (uint64_t i = 0; i < 2; i++) mapped &= !ptrace(PTRACE_POKETEXT, t->tid, at + 8 * i, words[i]);
   }
   return mapped;
 }
@@ -215,20 +194,13 @@ static bool install_fast_clock(struct thread *t, uint64_t vdso) {
 static void started(struct thread *t) {
   struct process *p = t->p;
   uint64_t at, v = 0, vdso_at = 0, vdso = 0, random_at = 0;
-  p->memory = new_memory();
-  p->any = false;
-  t->clear_tid = 0;
-  t->kind = ON_NOTHING;
+  p->memory = new_memory(); p->any = false; t->clear_tid = 0; t->kind = ON_NOTHING;
   forget_timers(p);
   release_parent(p);
   regs_get(t->tid, &t->regs);
-  at = regs_sp(&t->regs);
-  peek(t->tid, at, &v, 8);
-  at += 8 * (v + 2);
-  do {
-    if (!peek(t->tid, at, &v, 8)) break;
-    at += 8;
-  } while (v);
+  peek(t->tid, regs_sp(&t->regs), &v, 8); /* the number of arguments; then they, NULL, the environment, NULL, the vector */
+  for (at = regs_sp(&t->regs) + 8 * (v + 2); peek(t->tid, at, &v, 8) && v; at += 8) {}
+  at += 8;
   for (uint64_t pair[2]; peek(t->tid, at, pair, 16) && pair[0] != AT_NULL; at += 16) {
     if (pair[0] == AT_SYSINFO_EHDR) vdso_at = at, vdso = pair[1];
     if (pair[0] == AT_RANDOM) random_at = pair[1];
@@ -256,32 +228,22 @@ static void renumber(struct thread **t, pid_t tid) {
 
 /* ---- stops ---- */
 
-static bool trapped_counter(struct thread *t) {
-#if defined(__x86_64__)
-  uint8_t b[3] = {0};
+/* A program that reads the processor's counter, or asks what it can do, is stopped by a signal. */
+static bool trapped(struct thread *t) {
   regs_get(t->tid, &t->regs);
+  uint8_t b[3] = {0};
   peek(t->tid, regs_pc(&t->regs), b, 2);
-  peek(t->tid, regs_pc(&t->regs), b, 3);
-  int n = b[0] == 0x0f && b[1] == 0x31 ? 2 : b[0] == 0x0f && b[1] == 0x01 && b[2] == 0xf9 ? 3 : 0;
+  peek(t->tid, regs_pc(&t->regs), b, 3); /* not all three may be there */
+  int n = regs_emulate(&t->regs, b, (uint64_t)clock_read(t->p, CLOCK_MONOTONIC));
   if (!n) return false;
   counts.tscs++;
   clock_tick(1);
-  uint64_t v = (uint64_t)clock_read(t->p, CLOCK_MONOTONIC);
-  t->regs.rax = v & 0xffffffff;
-  t->regs.rdx = v >> 32;
-  if (n == 3) t->regs.rcx = 0;
-  t->regs.rip += (unsigned)n;
   regs_set(t->tid, &t->regs);
   return true;
-#else
-  (void)t;
-  return false;
-#endif
 }
 
 static bool others_are_ready(struct thread *t) {
-  for (int i = 0; i < thread_count; i++)
-    if (threads[i] != t && threads[i]->state == READY && !threads[i]->p->paused) return true;
+  for (int i = 0; i < thread_count; i++) if (threads[i] != t && threads[i]->state == READY && !threads[i]->p->paused) return true;
   return false;
 }
 
@@ -307,10 +269,7 @@ static void leave_early(struct thread *t) {
     sched_yield();
   }
   wake_heirs(t);
-  t->clear_tid = 0;
-  t->state = LEADER_GONE;
-  t->p->any = true;
-  current = NULL;
+  t->clear_tid = 0; t->state = LEADER_GONE; t->p->any = true; current = NULL;
 }
 
 static void stop_of_group(struct thread *t, int sig) {
@@ -337,17 +296,13 @@ static void handle_stop(struct thread *t, int status) {
   case PTRACE_EVENT_SECCOMP: {
     if (regs_get(t->tid, &t->regs)) break;
     long nr = regs_nr(&t->regs);
-    if (t->after == AFTER_WRITE) { /* the rest of a long write: its entry was dealt with */
-      resume(t, PTRACE_SYSCALL);
-      return;
-    }
+    if (t->after == AFTER_WRITE) { resume(t, PTRACE_SYSCALL); return; } /* the rest of a long write: its entry was dealt with */
     trace(t, nr, log_file ? (int64_t)regs_arg(&t->regs, 0) : 0);
     if (nr == SYS_exit && t->tid == t->p->pid && t->p->threads > 1) { leave_early(t); return; }
     enum verdict v = enter_call(t);
-    if (nr == SYS_exit_group) {
-      resume(t, PTRACE_CONT);
-      finish(t->p);
-    } else follow(t, v);
+    if (nr != SYS_exit_group) { follow(t, v); return; }
+    resume(t, PTRACE_CONT);
+    finish(t->p);
     return;
   }
   case PTRACE_EVENT_EXEC:
@@ -369,7 +324,7 @@ static void handle_stop(struct thread *t, int status) {
     else follow(t, leave_call(t));
     return;
   }
-  if (sig == SIGSEGV && trapped_counter(t)) { resume(t, PTRACE_CONT); return; }
+  if (sig == SIGSEGV && trapped(t)) { resume(t, PTRACE_CONT); return; }
   trace(t, -4, sig);
   t->sig = sig;
   if (t->p->threads > 1) t->p->any = true; /* it may end the process: then all of its threads report */
@@ -378,10 +333,8 @@ static void handle_stop(struct thread *t, int status) {
 
 static void stop_of_other(pid_t tid, int status) {
   struct thread *t = thread_of(tid);
-  if (!t) {
-    if (WIFSTOPPED(status)) note_early(tid, status);
-    return;
-  }
+  if (!t && WIFSTOPPED(status) && earlies < 64) early[earlies++] = tid;
+  if (!t) return;
   if (WIFEXITED(status) || WIFSIGNALED(status)) bury(t, status);
   else if (status >> 16 == PTRACE_EVENT_STOP) stop_of_group(t, WSTOPSIG(status));
   else if (t->state == RUNNING) handle_stop(t, status);
@@ -399,19 +352,10 @@ static void sweep(void) {
 static void interrupt(struct thread *t, bool computes) {
   int status;
   ptrace(PTRACE_INTERRUPT, t->tid, 0, 0);
-  for (;;) {
-    pid_t r = waitpid(t->tid, &status, __WALL);
-    if (r < 0 && errno == EINTR) continue;
-    if (r < 0) return;
-    break;
-  }
-  if (status >> 16 != PTRACE_EVENT_STOP) { /* it made a stop of its own at this moment; the other one comes later */
-    handle_stop(t, status);
-    return;
-  }
+  if (!wait_for(t->tid, &status)) return;
+  if (status >> 16 != PTRACE_EVENT_STOP) { handle_stop(t, status); return; } /* a stop of its own at this moment; the other one comes later */
   if (computes) { set_ready(t); return; }
-  counts.blocked_in_kernel++;
-  regs_get(t->tid, &t->regs);
+  counts.blocked_in_kernel++; regs_get(t->tid, &t->regs);
   long nr = regs_nr(&t->regs);
   int64_t result = regs_result(&t->regs);
   trace(t, -5, nr);
@@ -420,8 +364,7 @@ static void interrupt(struct thread *t, bool computes) {
   park(t, fd >= 0 ? ON_FDS : ON_NOTHING, NEVER, 0);
   if (fd >= 0) hold(t, fd, EPOLLOUT);
   else t->state = IN_KERNEL;
-  t->tried = counts.turns;
-  current = NULL;
+  t->tried = counts.turns; current = NULL;
 }
 
 /* Ends the world when its real time is over, and says who stood where. */
@@ -434,9 +377,7 @@ static bool watch_limit(struct thread *t) {
   name_of(t);
   say("the limit of %ld s was reached; thread %d (%s) of process %d %s", options.limit_seconds, t->index, t->name, t->p->number,
       current ? "was running, without a call that lets others go on" : "waits for what never comes");
-  world_over = 1;
-  world_code = 124;
-  current = NULL;
+  world_over = 1; world_code = 124; current = NULL;
   return true;
 }
 
@@ -446,9 +387,9 @@ static void watchdog(struct thread *t) {
   if (++beats % 100 == 0) tell_busy(t);
   if (looked_at != counts.stops) { looked_at = counts.stops; asleep_looks = busy_looks = 0; return; }
   char c = letter_of(t->tid);
+  if (c == 'S' && waits_outside(t)) return; /* the world's time does not move while somebody reads its output slowly */
   if (c == 'Z' || c == 'X' || c == 't') { sweep(); return; }
-  asleep_looks = c == 'S' ? asleep_looks + 1 : 0;
-  busy_looks = c == 'R' ? busy_looks + 1 : busy_looks;
+  asleep_looks = c == 'S' ? asleep_looks + 1 : 0; busy_looks = c == 'R' ? busy_looks + 1 : busy_looks;
   if (asleep_looks >= 2) {
     asleep_looks = 0;
     interrupt(t, false);
@@ -470,13 +411,9 @@ static bool await_stop(struct thread *t, int *status) {
     pid_t r = waitpid(t->p->any ? -1 : t->tid, status, __WALL);
     if (r == t->tid) return true;
     if (r < 0 && errno == EINTR) watchdog(t);
-    else if (r < 0) {
-      bury(t, 0);
-      return false;
-    } else if (r == t->p->pid && *status >> 16 == PTRACE_EVENT_EXEC) {
-      renumber(&t, r);
-      return true;
-    } else stop_of_other(r, *status);
+    else if (r < 0) { bury(t, 0); return false; }
+    else if (r == t->p->pid && *status >> 16 == PTRACE_EVENT_EXEC) { renumber(&t, r); return true; }
+    else stop_of_other(r, *status);
   }
   return false;
 }
@@ -487,9 +424,7 @@ static void adopt(pid_t pid) {
   if (ptrace(PTRACE_SEIZE, pid, 0, wanted))
     fatal("ptrace is not allowed here (%s): in a container, add the capability SYS_PTRACE or a seccomp profile that allows ptrace", strerror(errno));
   struct thread *t = add_thread(pid, add_process(pid, NULL, new_memory()));
-  t->state = RUNNING;
-  current = t;
-  calls_in_turn = 0;
+  t->state = RUNNING; current = t; calls_in_turn = 0;
 }
 
 static void begin_turn(void) { calls_in_turn = 0; counts.turns++; }

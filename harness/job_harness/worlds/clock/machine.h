@@ -11,6 +11,7 @@ typedef struct user_regs_struct regs_t;
 #define MACHINE_AUDIT 0xc000003eU /* AUDIT_ARCH_X86_64 */
 #define SYSCALL_BYTES 2
 #define HAVE_FAST_CLOCK 1
+#define CLONE_CHILD_ARG 3 /* of the call clone */
 static inline int regs_get(pid_t t, regs_t *r) { return (int)ptrace(PTRACE_GETREGS, t, 0, r); }
 static inline int regs_set(pid_t t, regs_t *r) { return (int)ptrace(PTRACE_SETREGS, t, 0, r); }
 static inline long regs_nr(const regs_t *r) { return (long)r->orig_rax; }
@@ -53,6 +54,24 @@ static inline void regs_call(pid_t t, regs_t *r, uint64_t at, long nr) {
   r->rax = (unsigned long long)nr;
   r->orig_rax = (unsigned long long)-1;
 }
+/* Does what rdtsc, rdtscp or cpuid does, if the thread stands at one; returns its length. The processor is said to have no
+ * random numbers (RDRAND, RDSEED), no transactions and no counter that can be trusted: programs then ask the kernel. */
+static inline int regs_emulate(regs_t *r, const uint8_t *b, uint64_t now) {
+  int n = b[0] == 0x0f && (b[1] == 0x31 || b[1] == 0xa2) ? 2 : b[0] == 0x0f && b[1] == 0x01 && b[2] == 0xf9 ? 3 : 0;
+  uint32_t leaf = (uint32_t)r->rax, eax = leaf, ebx = 0, ecx = (uint32_t)r->rcx, edx = 0;
+  if (n && b[1] == 0xa2) {
+    __asm__ volatile("cpuid" : "+a"(eax), "=b"(ebx), "+c"(ecx), "=d"(edx));
+    if (leaf == 1) ecx &= ~(1U << 30);
+    if (leaf == 7 && !(uint32_t)r->rcx) ebx &= ~(1U << 18 | 1U << 11 | 1U << 4);
+    if (leaf == 0x80000007) edx &= ~(1U << 8);
+    r->rax = eax; r->rbx = ebx; r->rcx = ecx; r->rdx = edx;
+  } else if (n) {
+    r->rax = now & 0xffffffff; r->rdx = now >> 32;
+    if (n == 3) r->rcx = 0;
+  }
+  r->rip += (unsigned)n;
+  return n;
+}
 
 #elif defined(__aarch64__)
 typedef struct user_regs_struct regs_aarch64;
@@ -64,6 +83,7 @@ typedef struct {
 #define MACHINE_AUDIT 0xc00000b7U /* AUDIT_ARCH_AARCH64 */
 #define SYSCALL_BYTES 4
 #define HAVE_FAST_CLOCK 0
+#define CLONE_CHILD_ARG 4
 #ifndef NT_ARM_SYSTEM_CALL
 #define NT_ARM_SYSTEM_CALL 0x404
 #endif
@@ -108,6 +128,7 @@ static inline void regs_call(pid_t t, regs_t *r, uint64_t at, long nr) {
   r->u.pc = at;
   r->u.regs[8] = (uint64_t)nr;
 }
+static inline int regs_emulate(regs_t *r, const uint8_t *b, uint64_t now) { return (void)r, (void)b, (void)now, 0; }
 /* Calls that this processor never had. */
 enum { SYS_poll = -100, SYS_select, SYS_epoll_wait, SYS_pause, SYS_alarm, SYS_time, SYS_signalfd };
 #else
@@ -116,51 +137,31 @@ enum { SYS_poll = -100, SYS_select, SYS_epoll_wait, SYS_pause, SYS_alarm, SYS_ti
 
 #if HAVE_FAST_CLOCK
 /* Position-dependent code that every process finds at PAGE_AT + PAGE_CODE. It reads and moves the time without a stop;
- * each 1024th reading is a real call, so that a thread that spins on the clock hands over. Layout of the page: world.h. */
+ * each 1024th reading is a real call, so that a thread that spins on the clock hands over. Layout of the page: world.h.
+ * fast_step leaves the page in r8 and the new monotonic time in rax, or sets the zero flag: then make a real call. Masks:
+ * 0x8f3 are the clocks 0 1 4 5 6 7 11 that we know, 0x821 those of them that are wall clocks. */
 extern const char fast_clock[], fast_gettime[], fast_timeofday[], fast_time[], fast_getcpu[], fast_getrandom[], fast_end[];
 #define FAST_CLOCK_CODE                                                                                                \
-  __asm__(".pushsection .rodata\n"                                                                                     \
-          ".globl fast_clock, fast_gettime, fast_timeofday, fast_time, fast_getcpu, fast_getrandom, fast_end\n"        \
-          "fast_clock:\n"                                                                                              \
-          "fast_step:\n" /* r8 = page; rax = the new monotonic time; zero flag: make a real call */                   \
-          "  movabs $0x6f0000000000, %r8\n"                                                                            \
-          "  cmpl $0, 24(%r8)\n  jne 1f\n"                                                                             \
-          "  mov 16(%r8), %rcx\n  inc %rcx\n  mov %rcx, 16(%r8)\n"                                                     \
-          "  test $1023, %ecx\n  jz 1f\n"                                                                              \
-          "  mov 32(%r8), %rax\n  add (%r8), %rax\n  mov %rax, (%r8)\n"                                                \
-          "  or $1, %ecx\n  ret\n"                                                                                     \
-          "1: xor %ecx, %ecx\n  ret\n"                                                                                 \
-          "fast_gettime:\n"                                                                                            \
-          "  cmp $11, %edi\n  ja 9f\n"                                                                                 \
-          "  mov $0x8f3, %ecx\n  bt %edi, %ecx\n  jnc 9f\n" /* the clocks 0 1 4 5 6 7 11 */                            \
-          "  call fast_step\n  jz 9f\n"                                                                                \
-          "  mov $0x821, %ecx\n  bt %edi, %ecx\n  jnc 2f\n" /* 0 5 11 are wall clocks */                               \
-          "  add 8(%r8), %rax\n"                                                                                       \
-          "2: xor %edx, %edx\n  mov $1000000000, %ecx\n  div %rcx\n"                                                   \
-          "  mov %rax, (%rsi)\n  mov %rdx, 8(%rsi)\n  xor %eax, %eax\n  ret\n"                                         \
-          "9: mov $228, %eax\n  syscall\n  ret\n"                                                                      \
-          "fast_timeofday:\n"                                                                                          \
-          "  test %rdi, %rdi\n  jz 9f\n"                                                                               \
-          "  call fast_step\n  jz 9f\n"                                                                                \
-          "  add 8(%r8), %rax\n  xor %edx, %edx\n  mov $1000000000, %ecx\n  div %rcx\n"                                \
-          "  mov %rax, (%rdi)\n  mov %rdx, %rax\n  xor %edx, %edx\n  mov $1000, %ecx\n  div %rcx\n"                    \
-          "  mov %rax, 8(%rdi)\n  xor %eax, %eax\n"                                                                    \
-          "  test %rsi, %rsi\n  jz 3f\n  movq $0, (%rsi)\n"                                                            \
-          "3: ret\n"                                                                                                   \
-          "9: mov $96, %eax\n  syscall\n  ret\n"                                                                       \
-          "fast_time:\n"                                                                                               \
-          "  call fast_step\n  jz 9f\n"                                                                                \
-          "  add 8(%r8), %rax\n  xor %edx, %edx\n  mov $1000000000, %ecx\n  div %rcx\n"                                \
-          "  test %rdi, %rdi\n  jz 4f\n  mov %rax, (%rdi)\n"                                                           \
-          "4: ret\n"                                                                                                   \
-          "9: mov $201, %eax\n  syscall\n  ret\n"                                                                      \
-          "fast_getcpu:\n"                                                                                             \
-          "  test %rdi, %rdi\n  jz 5f\n  movl $0, (%rdi)\n"                                                            \
-          "5: test %rsi, %rsi\n  jz 6f\n  movl $0, (%rsi)\n"                                                           \
-          "6: xor %eax, %eax\n  ret\n"                                                                                 \
-          "fast_getrandom:\n"                                                                                          \
-          "  mov $-38, %rax\n  ret\n" /* ENOSYS: the library makes the real call */                                    \
-          "fast_end:\n"                                                                                                \
-          ".popsection\n")
+  __asm__(".pushsection .rodata\n.globl fast_clock, fast_gettime, fast_timeofday, fast_time, fast_getcpu, fast_getrandom, fast_end\n" \
+          "fast_clock: movabs $0x6f0000000000, %r8\n cmpl $0, 24(%r8)\n jne 1f\n"                                      \
+          " mov 16(%r8), %rcx\n inc %rcx\n mov %rcx, 16(%r8)\n test $1023, %ecx\n jz 1f\n"                             \
+          " mov 32(%r8), %rax\n add (%r8), %rax\n mov %rax, (%r8)\n or $1, %ecx\n ret\n"                               \
+          "1: xor %ecx, %ecx\n ret\n"                                                                                  \
+          "fast_wall: add 8(%r8), %rax\n" /* rax: seconds, rdx: nanoseconds */                                         \
+          "fast_split: xor %edx, %edx\n mov $1000000000, %ecx\n div %rcx\n ret\n"                                      \
+          "fast_gettime: cmp $11, %edi\n ja 9f\n mov $0x8f3, %ecx\n bt %edi, %ecx\n jnc 9f\n call fast_clock\n jz 9f\n" \
+          " mov $0x821, %ecx\n bt %edi, %ecx\n jnc 2f\n add 8(%r8), %rax\n"                                            \
+          "2: call fast_split\n mov %rax, (%rsi)\n mov %rdx, 8(%rsi)\n xor %eax, %eax\n ret\n"                         \
+          "9: mov $228, %eax\n syscall\n ret\n"                                                                        \
+          "fast_timeofday: test %rdi, %rdi\n jz 9f\n call fast_clock\n jz 9f\n call fast_wall\n mov %rax, (%rdi)\n"    \
+          " mov %rdx, %rax\n xor %edx, %edx\n mov $1000, %ecx\n div %rcx\n mov %rax, 8(%rdi)\n xor %eax, %eax\n"       \
+          " test %rsi, %rsi\n jz 3f\n movq $0, (%rsi)\n3: ret\n"                                                       \
+          "9: mov $96, %eax\n syscall\n ret\n"                                                                         \
+          "fast_time: call fast_clock\n jz 9f\n call fast_wall\n test %rdi, %rdi\n jz 4f\n mov %rax, (%rdi)\n4: ret\n" \
+          "9: mov $201, %eax\n syscall\n ret\n"                                                                        \
+          "fast_getcpu: test %rdi, %rdi\n jz 5f\n movl $0, (%rdi)\n5: test %rsi, %rsi\n jz 6f\n movl $0, (%rsi)\n"     \
+          "6: xor %eax, %eax\n ret\n"                                                                                  \
+          "fast_getrandom: mov $-38, %rax\n ret\n" /* ENOSYS: the library makes the real call */                       \
+          "fast_end: .popsection\n")
 #endif
 #endif

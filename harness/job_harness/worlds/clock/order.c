@@ -91,9 +91,7 @@ static void go(struct thread *t, enum reason why) {
   switch (why) {
   case BY_SIGNAL: {
     bool ends = signal_ends(t);
-    let_go(t);
-    t->regs = t->entry;
-    t->kept = t->deadline != NEVER;
+    let_go(t); t->regs = t->entry; t->kept = t->deadline != NEVER;
     if (!ends) {
       t->kept = true;
       probe(t);
@@ -108,8 +106,7 @@ static void go(struct thread *t, enum reason why) {
     return;
   }
   case BY_TIME:
-    let_go(t);
-    t->regs = t->entry;
+    let_go(t); t->regs = t->entry;
     if (t->nr == SYS_pselect6 || t->nr == SYS_select) empty_sets(t);
     answer(t, t->at_deadline);
     break;
@@ -151,16 +148,14 @@ static struct view look_around(void) {
       if (!t->since) t->since = ++ticket;
       met++;
       if (v.best && (options.shuffle ? chance(&shuffling) % met : t->since >= v.best->since)) continue;
-      v.best = t;
-      v.why = why;
+      v.best = t; v.why = why;
     } else if (t->p->paused) continue;
     else if (t->state == IN_KERNEL || (t->state == PARKED && t->kind == ON_LOCK)) {
       if (t->tried < counts.turns && (!v.stuck || t->tried < v.stuck->tried)) v.stuck = t;
     } else if (t->state != PARKED || t->deadline == NEVER) continue;
     else if (t->housekeeping) v.house = earlier(v.house, t->deadline);
     else if (v.next == NEVER || t->deadline <= v.next) {
-      v.alone = t->deadline != v.next;
-      v.next = t->deadline;
+      v.alone = t->deadline != v.next; v.next = t->deadline;
       if (v.alone) v.first = t;
     }
   }
@@ -188,8 +183,7 @@ static enum choice choose(int64_t until) {
       uint64_t turn = counts.turns;
       begin_turn();
       counts.turns = turn; /* a try is no progress, or two that wait would try for ever */
-      v.stuck->tried = turn;
-      let_go(v.stuck);
+      v.stuck->tried = turn; let_go(v.stuck);
       resume(v.stuck, PTRACE_CONT);
       return CHOSEN;
     }
@@ -206,8 +200,7 @@ static enum choice choose(int64_t until) {
       if (poll(&p, 1, (int)options.outside_milliseconds) > 0) continue;
     }
     if (next > page->mono) { page->mono = next; counts.jumps++; }
-    page->reads = 0;
-    page->step = 100;
+    page->reads = 0; page->step = 100;
     if (v.alone && next != timer && (v.house == NEVER || v.house > next)) { /* nobody else's moment: no need to look again */
       fire_timers(); /* a descriptor that nobody has read counts on */
       v.first->since = ++ticket;

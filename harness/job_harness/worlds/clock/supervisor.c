@@ -26,26 +26,36 @@ static void make_page(bool own_namespace) {
   shared_id = shmget(IPC_PRIVATE, 8192, IPC_CREAT | (own_namespace ? 0777 : 0700));
   void *at = shared_id < 0 ? (void *)-1 : shmat(shared_id, NULL, 0);
   if (at == (void *)-1) {
-    shared_id = -1;
-    at = aligned_alloc(4096, 8192);
+    shared_id = -1; at = aligned_alloc(4096, 8192);
     if (!at) fatal("no memory");
   } else shmctl(shared_id, IPC_RMID, NULL); /* it lives as long as somebody has it */
-  page = at;
-  memset(at, 0, 8192);
-  page->mono = 5 * SECOND;
-  page->wall = options.start * 1000000 - page->mono;
-  page->step = 100;
-  page->slow = 0;
+  page = at; memset(at, 0, 8192); page->mono = 5 * SECOND; page->wall = options.start * 1000000 - page->mono;
+  page->step = 100; page->slow = 0;
 #if HAVE_FAST_CLOCK
   memcpy((char *)at + PAGE_CODE, fast_clock, (size_t)(fast_end - fast_clock));
 #endif
+}
+
+/* Who may not make a namespace of processes may make one of users first, in which he is who he was. */
+static bool own_namespace(void) {
+  if (!unshare(CLONE_NEWPID | CLONE_NEWIPC)) return true;
+  uid_t user = geteuid(), group = getegid();
+  if (unshare(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC)) return false;
+  const char *files[] = {"/proc/self/setgroups", "/proc/self/uid_map", "/proc/self/gid_map"};
+  for (int i = 0; i < 3; i++) {
+    FILE *f = fopen(files[i], "we");
+    if (f && i) fprintf(f, "%u %u 1", i == 1 ? user : group, i == 1 ? user : group);
+    else if (f) fputs("deny", f);
+    if (f) fclose(f);
+  }
+  return true;
 }
 
 /* The first process of the namespace takes orphans in, and when it ends, all of them end. */
 static void make_namespace(void) {
   int ready[2];
   char byte;
-  if (options.plain_pids || unshare(CLONE_NEWPID | CLONE_NEWIPC)) return;
+  if (options.plain_pids || !own_namespace()) return;
   if (pipe2(ready, O_CLOEXEC)) fatal("no pipe: %s", strerror(errno));
   guardian = fork();
   if (!guardian) {
@@ -82,8 +92,6 @@ static int spawn(char **argv, char **envp, const char *cwd, int out) {
     if (cwd && chdir(cwd)) _exit(126);
     if (out >= 0 && (dup2(out, 1) < 0 || dup2(out, 2) < 0)) _exit(126);
     personality(ADDR_NO_RANDOMIZE);
-    signal(SIGALRM, SIG_DFL);
-    signal(SIGCHLD, SIG_DFL);
     signal(SIGPIPE, SIG_DFL);
     close(gate[1]);
     if (read(gate[0], &byte, 1) != 1) _exit(126);
@@ -124,8 +132,7 @@ static void report(double real, int64_t begun) {
 
 /* Ends whatever is left: a killed process reports to us, the rest to the kernel. */
 static void end_all(void) {
-  for (int i = 0; i < MAX_PROCESSES; i++)
-    if (processes[i].pid) kill(processes[i].pid, SIGKILL);
+  for (int i = 0; i < MAX_PROCESSES; i++) if (processes[i].pid) kill(processes[i].pid, SIGKILL);
   if (guardian > 0) kill(guardian, SIGKILL);
   for (int status; waitpid(-1, &status, __WALL) > 0 || errno == EINTR;) {}
 }

@@ -30,8 +30,7 @@ static int live_processes(void) {
 }
 
 static struct thread *thread_of(pid_t tid) {
-  for (int i = 0; i < thread_count; i++)
-    if (threads[i]->tid == tid) return threads[i];
+  for (int i = 0; i < thread_count; i++) if (threads[i]->tid == tid) return threads[i];
   return NULL;
 }
 
@@ -46,8 +45,7 @@ static struct process *process_of_inner(pid_t inner) {
 }
 
 static struct thread *thread_of_inner(pid_t inner) {
-  for (int i = 0; i < thread_count; i++)
-    if ((pid_t)status_field(threads[i]->tid, "NSpid", 10, true) == inner) return threads[i];
+  for (int i = 0; i < thread_count; i++) if ((pid_t)status_field(threads[i]->tid, "NSpid", 10, true) == inner) return threads[i];
   return NULL;
 }
 
@@ -55,17 +53,12 @@ static struct process *add_process(pid_t pid, struct process *parent, int memory
   for (int i = 0; i < MAX_PROCESSES; i++) {
     struct process *p = &processes[i];
     if (p->pid) continue;
-    memset(p, 0, sizeof *p);
-    p->pid = pid;
-    p->number = (int)++counts.processes;
-    p->parent = parent ? parent->number : 0;
-    p->memory = memory;
+    memset(p, 0, sizeof *p); p->pid = pid; p->number = (int)++counts.processes;
+    p->parent = parent ? parent->number : 0; p->memory = memory;
     p->chance = options.seed * 0x9e3779b97f4a7c15ULL + (uint64_t)p->number;
     p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (parent) {
-      p->offset = parent->offset;
-      p->drift = parent->drift;
-      p->drift_from = parent->drift_from;
+      p->offset = parent->offset; p->drift = parent->drift; p->drift_from = parent->drift_from;
       p->has_signalfd = parent->has_signalfd;
     }
     return p;
@@ -77,11 +70,7 @@ static struct thread *add_thread(pid_t tid, struct process *p) {
   if (thread_count == MAX_THREADS) fatal("more than %d threads at once: the program starts threads without end", MAX_THREADS);
   struct thread *t = calloc(1, sizeof *t);
   if (!t) fatal("no memory for a thread");
-  t->tid = tid;
-  t->p = p;
-  t->index = (int)++counts.threads;
-  t->deadline = NEVER;
-  p->threads++;
+  t->tid = tid; t->p = p; t->index = (int)++counts.threads; t->deadline = NEVER; p->threads++;
   threads[thread_count++] = t;
   return t;
 }
@@ -95,8 +84,7 @@ static void drop_thread(struct thread *t) {
       break;
     }
   if (current == t) current = NULL;
-  free(t->held);
-  free(t);
+  free(t->held); free(t);
 }
 
 static bool peek(pid_t t, uint64_t at, void *into, size_t n) {
@@ -115,8 +103,7 @@ static int borrow(struct thread *t, int fd) {
   int mine = (int)syscall(SYS_pidfd_getfd, t->p->pidfd, fd, 0);
   if (mine < 0 && errno == ESRCH) { /* the main thread has ended, others live */
     int thread = (int)syscall(SYS_pidfd_open, t->tid, O_EXCL /* PIDFD_THREAD */);
-    mine = (int)syscall(SYS_pidfd_getfd, thread, fd, 0);
-    close(thread);
+    mine = (int)syscall(SYS_pidfd_getfd, thread, fd, 0); close(thread);
   }
   return mine;
 }
@@ -129,11 +116,18 @@ static bool ready_now(int fd, short events) {
   return n != 0;
 }
 
+/* Whether a file of the world is our own output, which somebody outside reads. */
+static bool is_outside(int mine) {
+  struct stat file, ours;
+  for (int fd = 0; fd < 3 && !fstat(mine, &file); fd++)
+    if (!fstat(fd, &ours) && file.st_dev == ours.st_dev && file.st_ino == ours.st_ino) return true;
+  return false;
+}
+
 static void hold(struct thread *t, int fd, uint32_t events) {
   struct epoll_event e = {.events = events, .data.ptr = t};
   if (t->helds == t->room) {
-    t->room = t->room ? 2 * t->room : 4;
-    t->held = realloc(t->held, sizeof *t->held * (size_t)t->room);
+    t->room = t->room ? 2 * t->room : 4; t->held = realloc(t->held, sizeof *t->held * (size_t)t->room);
     if (!t->held) fatal("no memory for descriptors");
   }
   t->held[t->helds++] = fd;
@@ -143,9 +137,7 @@ static void hold(struct thread *t, int fd, uint32_t events) {
 
 static void let_go(struct thread *t) {
   for (int i = 0; i < t->helds; i++) { epoll_ctl(poller, EPOLL_CTL_DEL, t->held[i], NULL); close(t->held[i]); }
-  held_total -= t->helds;
-  t->helds = 0;
-  t->hot = 0;
+  held_total -= t->helds; t->helds = 0; t->hot = 0;
 }
 
 static size_t read_file(const char *path, char *into, size_t n) {
@@ -163,6 +155,20 @@ static char letter_of(pid_t tid) {
   read_file(path, text, sizeof text);
   char *end = strrchr(text, ')');
   return end && end[1] ? end[2] : 'X';
+}
+
+/* Whether a thread waits in the kernel until its output is read. */
+static bool waits_outside(struct thread *t) {
+  char path[64], text[128];
+  long nr = -1;
+  unsigned fd = 0;
+  snprintf(path, sizeof path, "/proc/%d/syscall", t->tid);
+  read_file(path, text, sizeof text);
+  if (sscanf(text, "%ld %x", &nr, &fd) != 2 || (nr != SYS_write && nr != SYS_writev && nr != SYS_sendto && nr != SYS_sendmsg)) return false;
+  int mine = borrow(t, (int)fd);
+  bool outside = mine >= 0 && is_outside(mine);
+  if (mine >= 0) close(mine);
+  return outside;
 }
 
 static uint64_t status_field(pid_t tid, const char *name, int base, bool last) {
@@ -193,15 +199,13 @@ static void command_of(struct thread *t, char *into, size_t n) {
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/cmdline", t->tid);
   size_t k = read_file(path, into, n);
-  for (size_t i = 0; i + 1 < k; i++)
-    if (!into[i]) into[i] = ' ';
+  for (size_t i = 0; i + 1 < k; i++) if (!into[i]) into[i] = ' ';
 }
 
 /* splitmix64 */
 static uint64_t chance(uint64_t *state) {
   uint64_t z = (*state += 0x9e3779b97f4a7c15ULL);
-  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
+  z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ULL; z = (z ^ (z >> 27)) * 0x94d049bb133111ebULL;
   return z ^ (z >> 31);
 }
 
@@ -211,7 +215,6 @@ static void fill(struct process *p, struct thread *t, uint64_t at, size_t n) {
     size_t k = n < sizeof block ? n : sizeof block;
     for (size_t i = 0; i < (k + 7) / 8; i++) block[i] = chance(&p->chance);
     if (!poke(t->tid, at, block, k)) return;
-    at += k;
-    n -= k;
+    at += k; n -= k;
   }
 }

@@ -72,13 +72,13 @@ struct process {
   int64_t cpu;                 /* its processor time, as told */
   int64_t offset, drift_from;  /* faults of its clock */
   double drift;
-  bool signals, any, paused, has_signalfd, exiting, vforked, kept;
+  bool signals, any, paused, has_signalfd, exiting;
   uint64_t signal_stamp;
 };
 
 enum state { NONE, RUNNING, READY, PARKED, STOPPED, BORN_WAIT, IN_KERNEL, LEADER_GONE };
 enum kind { ON_NOTHING, ON_FDS, ON_FUTEX, ON_CHILD, ON_SIGNAL, ON_SLEEP, ON_LOCK };
-enum after { AFTER_NOTHING, AFTER_WAIT, AFTER_LOCK, AFTER_PROBE, AFTER_KILL, AFTER_SLEEP, AFTER_TIMERFD, AFTER_SIGNALFD, AFTER_SYSINFO, AFTER_WRITE };
+enum after { AFTER_NOTHING, AFTER_WAIT, AFTER_LOCK, AFTER_PROBE, AFTER_KILL, AFTER_SLEEP, AFTER_TIMERFD, AFTER_SIGNALFD, AFTER_WRITE };
 
 struct key { uint64_t where, file, offset; };
 
