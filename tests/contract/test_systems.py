@@ -700,6 +700,36 @@ def test_a_statement_has_the_line_whose_task_waits_for_its_answer(
     }
 
 
+NOTIFIES = """
+CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING');
+CREATE FUNCTION notify() RETURNS trigger LANGUAGE plpgsql AS $$BEGIN PERFORM pg_notify('jobs', ''); RETURN NEW; END$$;
+CREATE TRIGGER notifies AFTER INSERT ON job FOR EACH ROW EXECUTE FUNCTION notify()
+"""
+IS_NOTIFIED = """
+import os, psycopg
+hears, works = (psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) for _ in "ab")
+hears.execute("LISTEN jobs")
+for _ in hears.notifies():
+    works.execute("UPDATE job SET status = 'PROCESSING' WHERE status = 'PENDING'")
+    works.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PROCESSING'")
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_worker_that_only_waits_for_notifications_hears_them_also_while_it_is_at_work(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(NOTIFIES)
+    (tmp_path / "worker.py").write_text(IS_NOTIFIED)
+    (tmp_path / "system.yaml").write_text(
+        BY_SQL.replace(
+            "api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: python worker.py}"
+        ).lstrip()
+    )
+    assert _played(opened(tmp_path / "system.yaml"), jobs="abc").verdict is Verdict.PASS
+
+
 WORKS = """
 import os, time, psycopg
 rounds = 0

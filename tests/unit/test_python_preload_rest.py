@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import os
 import random
 import socket
@@ -39,16 +40,17 @@ class ScriptedProgram:
     A change happens at a look at its sockets, just before it, as a thread may wake between two looks of ours.
     """
 
-    def __init__(self, *at_looks: tuple[int, int, int]) -> None:
+    def __init__(self, *at_looks: tuple[int, int, int], unread: Mapping[str, int] = MappingProxyType({})) -> None:
+        self.unread = dict(unread)
         self._at_looks: Iterator[tuple[int, int, int]] = iter(at_looks)
         self.switches, self.read, self.wrote = 0, 0, 0
 
     def threads(self, own: int) -> dict[str, int]:
         return {"main": self.switches}
 
-    def sockets(self) -> tuple[dict[str, list[Any]], bool, int]:
+    def sockets(self) -> tuple[dict[str, list[Any]], dict[str, int], bool, int]:
         self.switches, self.read, self.wrote = next(self._at_looks, (self.switches, self.read, self.wrote))
-        return {KEY: [self.read, self.wrote, False, False]}, False, 0
+        return {KEY: [self.read, self.wrote, False, False]}, self.unread, False, 0
 
 
 GREETED, ASKS = (1, 100, 40), (2, 100, 90)
@@ -68,7 +70,7 @@ def rested(
     monkeypatch.setattr(preload, "_threads", program.threads)
     monkeypatch.setattr(preload, "_sockets", program.sockets)
     channel = preload.Channel.__new__(preload.Channel)
-    channel._known = set()
+    channel._known, channel._unread, channel._left = set(), ({}, 0.0), {}
     channel._children = preload.Children()
     told: dict[str, list[Any]] = channel._rest(1, {KEY: (sent, False), **others}, 1)[0]
     return told
@@ -86,6 +88,19 @@ def test_a_program_that_has_read_what_it_was_sent_is_at_work_until_it_sleeps_aga
 ) -> None:
     program = ScriptedProgram((0, 0, 40), GREETED, ASKS)
     assert rested(preload, program, monkeypatch, sent=100) == {KEY: [100, 90, False, False]}
+
+
+def test_what_has_arrived_and_no_thread_waits_for_is_rest_once_all_have_slept_for_a_while(
+    preload: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = itertools.count(100)
+    monkeypatch.setitem(preload._real, "monotonic", lambda: next(clock) / 10)
+    monkeypatch.setattr(preload.Channel, "send", lambda self, told: None, raising=False)
+    program = ScriptedProgram(unread={KEY: 20})
+    assert rested(preload, program, monkeypatch, sent=20) == {KEY: [0, 0, False, True]}
+    assert next(clock) > 103, "it was given time to read it"
+    still_to_come = ScriptedProgram(*[(0, 0, 0)] * 40, (1, 30, 0), unread={KEY: 20})
+    assert rested(preload, still_to_come, monkeypatch, sent=30)[KEY][0] == 30
 
 
 def test_a_connection_of_a_child_is_not_looked_for_while_children_live(
@@ -109,7 +124,7 @@ def test_a_connection_that_was_asked_for_and_is_not_there_yet_keeps_a_program_at
             each.connect_ex(listener.getsockname())
         waits = [each for each in asked if state_of(each) == preload._CONNECTS]
         assert waits
-        _, busy, waiting = preload._sockets()
+        *_, busy, waiting = preload._sockets()
         assert busy
         assert waiting >= 1, "what it has not accepted is known to wait"
 

@@ -524,6 +524,7 @@ class SystemApplication:
         run.writes += 1
         run.writer = ""
         run.change()
+        run.nudge()
         if key is not None:
             self._reader.learn(str(key), job)
         return done(job)

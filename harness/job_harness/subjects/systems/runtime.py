@@ -580,8 +580,8 @@ class SystemRun:
             self._note(process, (batch.sql, tags), wrote=wrote)
         if batch.sql or wrote:
             self.on_statement(process.name, *counts_as)
-        if self.listening and session.idle and not (opened and not batch.sql):
-            self._nudge()
+        if session.idle and not (opened and not batch.sql):
+            self.nudge()
 
     def _listens(self, batch: Batch) -> None:
         self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
@@ -604,7 +604,10 @@ class SystemRun:
             except _Ended as ended:
                 ended.process.ended(str(ended))
 
-    def _nudge(self) -> None:
+    def nudge(self) -> None:
+        """Let everybody who listens hear what was notified by now."""
+        if not self.listening:
+            return
         for process in self.processes.values():
             self._tell_time(process)
             for session in _sessions(process):

@@ -665,10 +665,10 @@ def _install_encryption(asked):
 def _sockets():
     """Return, by the ports of its ends, what was read of each connection and written to it, and whether it ended.
 
-    And whether something is on its way to the program: bytes that it has not read, or the answer to a connection that
-    it has asked for, which has neither ends nor bytes yet. And how many connections wait to be accepted.
+    And how many bytes of which it has not read; whether the answer is on its way to a connection that it has asked for,
+    which has neither ends nor bytes yet; and how many connections wait to be accepted.
     """
-    told = {}
+    told, unread = {}, {}
     busy, waiting = False, 0
     for name in os.listdir("/proc/self/fd"):
         try:
@@ -687,10 +687,11 @@ def _sockets():
                 key = f"{twin.getsockname()[1]}:{twin.getpeername()[1]}"
                 waits = struct.unpack("i", fcntl.ioctl(twin, _FIONREAD, b"\0\0\0\0"))[0]
                 told[key] = [_count(info, _RECEIVED) - waits, _wrote(info), False, info[0] == _PEER_HAS_ENDED]
-                busy = busy or waits > 0
+                if waits > 0:
+                    unread[key] = waits
         except OSError:
             continue  # It was closed meanwhile.
-    return told, busy, waiting
+    return told, unread, busy, waiting
 
 
 def _wrote(info):
@@ -780,6 +781,8 @@ def _descendants(own):
     return {pid: found[pid][1] for pid in ours - {own}}
 
 
+_UNREAD = 0.3
+"""Real seconds after which bytes that have arrived, while all threads sleep, are waited for by none."""
 _FIRST_LOOK, _SECOND_LOOK, _RARELY = 0.0001, 0.0005, 0.003
 """Real seconds before the first look at whether the program sleeps, before the look that confirms it, and the longest.
 
@@ -798,6 +801,8 @@ class Channel:
         self._inward = os.fdopen(inward, "r", encoding="utf-8")
         self._outward = outward
         self._odd = set()
+        self._unread, self._left = ({}, 0.0), {}
+        """How far connections with unread bytes were read, and since when; and those that no thread waits for."""
         self._known = set()
         """The connections that there were."""
         self._children = Children()
@@ -866,11 +871,28 @@ class Channel:
                 return {**self._not_ours(expected), **asleep[1]}, asleep[2]
             asleep = None
             if threads is not None:
-                sockets, busy, waiting = _sockets()
+                sockets, unread, busy, waiting = _sockets()
                 self._known.update(sockets)
-                behind = any(sockets.get(key, (read,))[0] < read for key, (read, _) in expected.items())
-                asleep = None if busy or behind or self._children.work() else (threads, sockets, waiting)
+                behind = {key for key, (sent, _) in expected.items() if sockets.get(key, (sent,))[0] < sent}
+                arrived = all(sockets[key][0] + unread.get(key, 0) >= expected[key][0] for key in behind)
+                reads = not arrived or not self._leave({key: sockets[key] for key in behind | unread.keys()})
+                asleep = None if busy or reads or self._children.work() else (threads, sockets, waiting)
             self._say_alive(turn)
+
+    def _leave(self, unread):
+        """Whether no thread waits for what has arrived on these connections: then it is no work, and is said to be seen.
+
+        Such is a notification for a thread that is at something else. One that waits for it is awake at once.
+        """
+        read = {key: told[0] for key, told in unread.items()}
+        if read != self._unread[0]:
+            self._unread = read, _real["monotonic"]()
+        left = not read or read == self._left
+        if not left and _real["monotonic"]() - self._unread[1] > _UNREAD:
+            left, self._left = True, read
+        for told in unread.values():
+            told[3] = told[3] or left
+        return left
 
     def _not_ours(self, expected):
         """Return, as they are told, connections that are over, and those of the program's children, who have slept."""
