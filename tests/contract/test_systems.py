@@ -417,6 +417,31 @@ def test_a_process_whose_start_waits_for_a_lock_goes_on_once_the_one_that_keeps_
     assert writers == [["w1"], ["w2"]]
 
 
+LETS_GO = """
+import os, psycopg
+keeps = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+keeps.execute("SELECT pg_advisory_lock(1)")
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_two_processes_whose_start_waits_for_one_lock_go_on_once_a_request_lets_it_go(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.py").write_text(WAITS_FOR_ITS_TURN.replace("advisory_lock", "advisory_xact_lock_shared"))
+    inserts = TAKES.replace("(id, name, status) VALUES (7, %s, 'PENDING')", "(name) VALUES (%s)")
+    lets_go = 'keeps.execute("SELECT pg_advisory_unlock(1)")\n        with psycopg'
+    (tmp_path / "api.py").write_text(LETS_GO + inserts.replace("with psycopg", lets_go))
+    (tmp_path / "system.yaml").write_text(
+        PREAMBLE.replace("python api.py", "python api.py $PORT")
+        .replace("send:", "  worker: {command: python worker.py, instances: 2}\nsend:")
+        .lstrip()
+    )
+    assert _played(opened(tmp_path / "system.yaml")).verdict is Verdict.PASS
+
+
 ENDS = """
 import os, time, psycopg
 db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)

@@ -206,10 +206,10 @@ class SystemRun:
                 ended.process.kill()
                 self._over.add(ended.process.name)
                 continue
-            for passing in [each for each in waiting if each.goes_on()]:
-                waiting.remove(passing)
-                self._passed(passing)
-                break
+            through = next((each for each in waiting if each.goes_on()), None)  # The others are not to be moved on.
+            if through is not None:
+                waiting.remove(through)
+                self._passed(through)
             else:
                 session = next(
                     (

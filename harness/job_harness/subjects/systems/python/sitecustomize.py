@@ -880,7 +880,7 @@ class Channel:
             self._say_alive(turn)
 
     def _leave(self, unread):
-        """Whether no thread waits for what has arrived on these connections: then it is no work, and is said to be seen.
+        """Whether no thread waits for what has arrived on these connections: then it is no work, and counts as seen.
 
         Such is a notification for a thread that is at something else. One that waits for it is awake at once.
         """
