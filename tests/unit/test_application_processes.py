@@ -62,6 +62,40 @@ def run(
     return Session(scenario, engine=engine, limits=Limits(steps=5_000)).run()
 
 
+async def limited(stage: Stage) -> None:
+    """Take one job a minute, and look every ten seconds."""
+    tables, again = stage.tables, 0
+    while True:
+        await poll("10s")
+        if stage.now() < again:
+            continue
+        for row in tables.fetch("w1"):
+            again = stage.now() + MINUTE
+            await step("start", row.job)
+            tables.update_tool_job(row.job, status="PROCESSING")
+            output = await stage.work("w1", row)
+            await step("complete", row.job)
+            tables.complete(row)
+            tables.update_tool_job(row.job, status="COMPLETED", output=output)
+
+
+def test_a_loop_that_waits_for_a_time_of_its_own_while_a_job_is_due_is_asked_again() -> None:
+    jobs = tuple(JobPlan(name, at=number * 20 * SECOND) for number, name in enumerate("abcd"))
+    done = run(Application(w1=limited), jobs=jobs, workers=("w1",))
+    assert (done.found, done.steps < 300) == (set(), True)
+
+
+async def never(stage: Stage) -> None:
+    while True:
+        await poll("1s")
+
+
+def test_a_loop_that_never_takes_a_job_that_is_due_is_soon_asked_seldom() -> None:
+    done = run(Application(w1=never), workers=("w1",))
+    assert "job_never_run" in done.found
+    assert done.steps < 1000, "it is not asked every second for an hour"
+
+
 class SentTwice(Application):
     """Its API sends a job again, as one whose client asks again."""
 

@@ -6,22 +6,25 @@ import itertools
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from job_harness.core.history.event import Event, Fault, Observed, Return
 from job_harness.core.history.jsonl import dump_history, without_reason
-from job_harness.core.history.outcome import Outcome, OutcomeKind
+from job_harness.core.history.outcome import Outcome, OutcomeKind, done
 from job_harness.core.interruption import Terminated
 from job_harness.core.invariants import ANOMALIES, Guarantee
 from job_harness.core.invariants.catalogue import WHOLE, level
+from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.job import JobView, Json
 from job_harness.core.model.lifecycle import Status
-from job_harness.core.port import Capabilities, Claim, JobRequest
-from job_harness.core.run.session import Limits
+from job_harness.core.port import Capabilities, Claim, Contract, JobRequest
+from job_harness.core.run.session import Limits, Session
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.job_plan import Ending
+from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.core.sim.request import Point
 from job_harness.doors.cli.campaign_screen import level_lines
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
@@ -311,6 +314,43 @@ def test_a_verb_that_is_refused_now_and_then_is_no_news() -> None:
     done = campaign(RetryRefuses, runs=300)
     assert done.trouble is not None
     assert done.trouble.message.startswith("retry never succeeded in ")
+
+
+class TakesBackInClaim(MemoryQueue):
+    """Looks after what its workers left where the next one claims."""
+
+    capabilities: Capabilities = replace(MemoryQueue.capabilities, takes_back_in_claim=True)
+
+    def claim(self, worker: str, limit: int) -> Outcome:
+        self.expire()
+        return super().claim(worker, limit)
+
+
+def test_a_dead_letter_of_a_job_that_a_claim_failed_is_no_second_one() -> None:
+    done = campaign(TakesBackInClaim, runs=400, looking_for=frozenset({"dead_letter_doubled", "dead_letter_missing"}))
+    assert done.found == frozenset()
+
+
+class LedByItsTicks(MemoryQueue):
+    """One scheduler leads as long as it looks every two minutes; the next leader waits as long before it acts."""
+
+    leader, sign, since = "", -MINUTE * 60, 0
+
+    def tick(self, instance: str) -> Outcome:
+        now = self.now(instance)
+        if now - self.sign > 2 * MINUTE:
+            self.leader, self.since = instance, now
+        if self.leader != instance:
+            return Outcome.refused("another one leads")
+        self.sign = now
+        return super().tick(instance) if now - self.since > 2 * MINUTE else done([])
+
+
+@pytest.mark.parametrize(("alive_for", "missed"), [(None, True), (MINUTE, False)])
+def test_a_look_that_is_a_sign_of_life_is_not_left_out(alive_for: int | None, missed: bool) -> None:
+    engine = MemoryEngine(LedByItsTicks, contract=Contract(alive_for=alive_for))
+    text = "format: 1\njobs: {a: {every: 1h, count: 3, scheduled: true}}\nsteps: [run until idle]\n"
+    assert ("slot_missed" in Session(read_scenario_text(text), engine=engine).run().found) is missed
 
 
 class Busy(MemoryQueue):

@@ -490,6 +490,8 @@ class Contract:
     """Actors of an application that stand for an operator: what has ended they may bring back."""
     period: Callable[[Duration], Duration] = lambda period: period
     """Returns the period of a schedule as it can keep it."""
+    alive_for: Duration | None = None
+    """For how long a scheduler's look counts as a sign of life: none is left out for longer; None: a look is none."""
     slot_due: tuple[Duration, Duration] | None = None
     """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
 

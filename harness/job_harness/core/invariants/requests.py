@@ -224,7 +224,9 @@ ENQUEUE_IFF_COMMIT = Invariant(
 class DeadLettersComplete(Monitor):
     """Counts failures and dead letters of each job that has a dead letter tool."""
 
-    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_changed": frozenset({"fail", "expire", "rescue", "reconcile"})}
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_changed": frozenset({"fail", "expire", "rescue", "reconcile", "claim"})
+    }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)

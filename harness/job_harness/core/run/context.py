@@ -14,7 +14,7 @@ from job_harness.core.faults.processes import CRASH
 from job_harness.core.model.duration import Duration, Instant
 from job_harness.core.model.job import JobId, Json
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, Claim
+from job_harness.core.port import Capabilities, Claim, Contract
 from job_harness.core.run.job_index import JobIndex
 from job_harness.core.run.observation import Recorder
 from job_harness.core.scenario.job_plan import JobPlan
@@ -58,8 +58,11 @@ class RunContext:
         job_index: JobIndex,
         capabilities: Capabilities,
         processors: RealProcessors | None = None,
+        *,
+        contract: Contract,
     ) -> None:
         self.scenario = scenario
+        self.contract = contract
         self.settings: Settings = scenario.settings
         self.job_index = job_index
         self.capabilities = capabilities

@@ -245,6 +245,7 @@ class Session(LiveSession):
             self.job_index,
             self.engine.info.capabilities,
             processors=processors,
+            contract=self.engine.info.contract,
         )
         world.carrier = self._carry
         world.later = self._later

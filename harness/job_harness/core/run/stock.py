@@ -160,10 +160,15 @@ def scheduler(world: RunContext, me: str) -> Steps:
     """One of two: makes what is due by schedules, on a grid of its own."""
     interval = world.settings.tick_interval
     origin = SCHEDULERS.index(me) * interval // len(SCHEDULERS)
-    early = interval // 2
+    early, life = interval // 2, world.contract.alive_for
     seen = -1
+
+    def due() -> Instant | None:
+        slot = world.job_index.timetable.next_look(seen, early)
+        return slot if slot is None or life is None else min(slot, seen + max(life - interval, 0))
+
     while True:
-        yield Poll(interval, lambda seen=seen: world.job_index.timetable.next_look(seen, early), origin=origin)  # type: ignore[misc]
+        yield Poll(interval, due, origin=origin)
         seen = world.now(me)
         yield VerbCall("tick", (me,))
 

@@ -269,7 +269,7 @@ class Driver:
                     return "killed"
                 yield self._request(asked)
                 if type(asked) is Look:
-                    self._looked = LastLook(self._world.events, self._stage.now())
+                    self._looked = self._looked.again(self._world.events, self._stage.now())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an observation
             _close(frame)
             self._world.observe(self._name, self._at)

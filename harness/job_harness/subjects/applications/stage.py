@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from job_harness.core.model.duration import MINUTE, Duration, Instant, parse_duration
 from job_harness.core.model.job import JobId, Json
-from job_harness.core.model.lifecycle import TERMINAL
+from job_harness.core.model.lifecycle import PENDING, TERMINAL
 from job_harness.core.port import Claim
 from job_harness.core.run.context import RunContext
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
@@ -41,6 +41,15 @@ class LastLook(NamedTuple):
     events: int
     """How much had been observed by then."""
     at: Instant
+    vain: int = 0
+    """How many looks in a row changed nothing before it."""
+
+    def again(self, events: int, at: Instant) -> LastLook:
+        """Return the next look."""
+        return LastLook(events, at, self.vain + 1 if events == self.events else 0)
+
+
+MOST_DOUBLINGS = 12
 
 
 class Work:
@@ -169,9 +178,17 @@ class Stage:
             live = self._world.job_index.live
             if self._world.events != since.events or (slow and (live or self._world.job_index.apart)):
                 return 0
-            return min((at for at in self._instants() if at > since.at), default=None)
+            ahead = [at for at in self._instants() if at > since.at]
+            if self._waits():  # It may be held back by a time that only its process knows, such as a limit of a rate.
+                ahead.append(since.at + (look.interval << min(since.vain, MOST_DOUBLINGS)))
+            return min(ahead, default=None)
 
         return Poll(look.interval, due, origin=order * look.interval // 8)
+
+    def _waits(self) -> bool:
+        """Whether a job that is due was left untaken."""
+        now = self.now()
+        return any(view.status is PENDING and view.start_after <= now for view in self._world.job_index.live.values())
 
     def _instants(self) -> list[Instant]:
         """When time alone changes what a statement sees."""
