@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.json_value import json_problem
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import (
@@ -294,6 +294,7 @@ class AskingQueue(OneTableQueue):
 
     server: ClassVar[str] = "PostgreSQL"
     """What it stands on, as an error names it."""
+    capabilities: Capabilities
 
     def __init__(self, opened: Opened) -> None:
         self._peer = opened.peer
@@ -342,6 +343,18 @@ class AskingQueue(OneTableQueue):
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         """Read one claim as the peer told it, where a room leaves `claim` as it is."""
+        raise NotImplementedError
+
+    def complete(self, claim: Claim, output: Json) -> Outcome:
+        """Report success, with the output where the queue keeps one. Whatever JSON cannot hold is refused unasked."""
+        if not self.capabilities.results:
+            return self._settle("complete", claim)
+        if problem := json_problem(output):
+            return Outcome.refused(f"JSON cannot hold it: {problem}")
+        return self._settle("complete", claim, output=output)
+
+    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+        """Ask what ends a claim, where a room leaves `complete` as it is."""
         raise NotImplementedError
 
     def expire(self) -> Outcome:

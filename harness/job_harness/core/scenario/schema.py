@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeAlias
@@ -461,9 +461,9 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def schema_text() -> str:
-    """Write the JSON schema as the shipped file has it."""
-    return json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+def schema_text(schema: Mapping[str, Any]) -> str:
+    """Write a JSON schema as the command prints it, and as the shipped file has it."""
+    return json.dumps(schema, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def sentences() -> dict[str, dict[str, str]]:

@@ -248,14 +248,12 @@ def execute_schema(arguments: argparse.Namespace) -> int:
         from job_harness.report.json_report import schema
 
         print(json.dumps(schema(), indent=2))
-    elif arguments.what == "queue":
-        from job_harness.engines.queue_file.document import schema_text as queue_schema_text
-
-        print(queue_schema_text(), end="")
+        return 0
+    if arguments.what == "queue":
+        from job_harness.engines.queue_file.document import json_schema
     elif arguments.what == "system":
-        from job_harness.subjects.systems.document import schema_text as system_schema_text
-
-        print(system_schema_text(), end="")
+        from job_harness.subjects.systems.document import json_schema
     else:
-        print(schema_text(), end="")
+        from job_harness.core.scenario.schema import json_schema
+    print(schema_text(json_schema()), end="")
     return 0

@@ -12,8 +12,7 @@ from typing import Any, Final, TypeAlias
 from job_harness.core.faults import SILENCING
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, MILLISECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
@@ -231,12 +230,6 @@ class BullQueue(AskingQueue):
     def heartbeat(self, claim: Claim) -> Outcome:
         """Extend the lock."""
         return self._settle("extend", claim, milliseconds=self._settings.lease // MILLISECOND)
-
-    def complete(self, claim: Claim, output: Json) -> Outcome:
-        """Move to completed; where that raises, to failed, as its worker does."""
-        if problem := json_problem(output):
-            return Outcome.refused(f"JSON cannot hold it: {problem}")
-        return self._settle("complete", claim, output=output)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Move to failed, or to delayed for the next attempt, as its own `Job` decides."""

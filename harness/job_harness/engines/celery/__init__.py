@@ -14,8 +14,7 @@ from typing import Any, Final
 from job_harness.core.faults import DEATHS
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, SECOND, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
@@ -245,10 +244,6 @@ class CeleryQueue(AskingQueue):
 
     # workers --------------------------------------------------------------------------------------------------------
 
-    def claim(self, worker: str, limit: int) -> Outcome:
-        """Take messages that are due."""
-        return self._claims_of(worker, limit=limit)
-
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
         job, number, now = told["job"], told["number"], self._clocks.store()
         self._admit(job)
@@ -257,12 +252,6 @@ class CeleryQueue(AskingQueue):
         self._put_back.discard(job)
         attempt = len(self._claims[job])
         return Claim(job, attempt, number, worker, told["tool"], now + self._settings.lease)
-
-    def complete(self, claim: Claim, output: Json) -> Outcome:
-        """Record the result, and acknowledge."""
-        if problem := json_problem(output):
-            return Outcome.refused(f"JSON cannot hold it: {problem}")
-        return self._settle("complete", claim, output=output)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Record the failure, or retry as `autoretry_for` with a backoff does; then acknowledge."""

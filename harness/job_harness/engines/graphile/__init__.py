@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from job_harness.core.history.outcome import DONE, Outcome, done
 from job_harness.core.model.duration import HOUR, Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
@@ -294,10 +294,6 @@ class GraphileQueue(AskingQueue):
         self._workers[job, attempt] = worker
         self._started[job] = self._clocks.store()
         return Claim(job, attempt, attempt, worker, told["tool"], self._clocks.store() + self._settings.lease)
-
-    def complete(self, claim: Claim, output: Json) -> Outcome:
-        """Delete the job; the output is not kept."""
-        return self._settle("complete", claim)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Fail the attempt; there is no final failure."""

@@ -16,7 +16,7 @@ from job_harness.core.faults.clocks import CLOCK_DRIFT
 from job_harness.core.faults.processes import SHUTDOWN
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import Duration
-from job_harness.core.model.job import JobId, JobView, Json
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
@@ -343,10 +343,6 @@ class PgQueuerQueue(AskingQueue):
     def heartbeat(self, claim: Claim) -> Outcome:
         """Set the heartbeat of the job, no matter which worker holds it."""
         return without_value(self._ask("heartbeat", id=self._numbers[claim.job]))
-
-    def complete(self, claim: Claim, output: Json) -> Outcome:
-        """Log as successful; the output is not kept."""
-        return self._settle("complete", claim)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Retry or hold, as the retrying executor decides."""

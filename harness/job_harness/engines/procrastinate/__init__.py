@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
@@ -325,10 +325,6 @@ class ProcrastinateQueue(AskingQueue):
     def heartbeat(self, claim: Claim) -> Outcome:
         """Show that the worker lives: this keeps all its jobs, and it does not learn of any that it lost."""
         return without_value(self._ask("heartbeat", worker=claim.worker))
-
-    def complete(self, claim: Claim, output: Json) -> Outcome:
-        """Finish as succeeded; the output is not kept."""
-        return self._settle("complete", claim)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Retry or finish as failed, as the retry strategy decides; the error is not kept."""

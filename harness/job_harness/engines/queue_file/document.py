@@ -6,7 +6,6 @@ do, which settings they honour. Knows no connection.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -156,11 +155,6 @@ def json_schema() -> dict[str, Any]:
         part.pop("default", None)
     schema["properties"]["without"]["propertyNames"] = {"enum": sorted(ANOMALIES)}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "job-harness queue file"}
-
-
-def schema_text() -> str:
-    """Write the JSON schema as the command prints it."""
-    return json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 # what a file says -----------------------------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ import re
 import signal
 import sys
 import tempfile
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -54,6 +53,7 @@ from job_harness.search.explored.isolation import (
     unforkable_threads,
 )
 from job_harness.subjects.processors.chance import THE_SAME, SharedGenerators, same_chance
+from job_harness.subjects.processors.contract.forked_runner import fork
 from job_harness.subjects.processors.demands import VERBS
 from job_harness.subjects.processors.job_harness import JobHarness
 from job_harness.subjects.processors.other_start import EffectKey, seed_of
@@ -350,7 +350,7 @@ class Standby:
         self.left = left
         asks, self._asks = os.pipe()
         self._answers, answers = os.pipe()
-        self._pid = _fork()
+        self._pid = fork()
         if self._pid == 0:
             try:
                 os.setpgid(0, 0)  # Ctrl-C is the parent's to hear.
@@ -406,7 +406,7 @@ def _stand_by(play: Play, asks: int, answers: int, opened: Collection[tuple[int,
             tape: Tape = pickle.loads(requests.read(int.from_bytes(header, "big")))
             inherited = inherited or Inherited.seen(own=(), opened=opened)
             out, into = os.pipe()
-            if (pid := _fork()) == 0:
+            if (pid := fork()) == 0:
                 try:
                     os.setpgid(0, 0)
                     _be_quiet()
@@ -419,12 +419,6 @@ def _stand_by(play: Play, asks: int, answers: int, opened: Collection[tuple[int,
                     os._exit(0)
             os.close(into)
             _send(os.dup(answers), _heard(pid, out))
-
-
-def _fork() -> int:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: threads beside a fork
-        return os.fork()
 
 
 def _be_quiet() -> None:
@@ -443,7 +437,7 @@ def begin_in_child(
     """Fork a child that plays one run, and return what waits for its answer. Raises InChild in the child."""
     out, into = os.pipe()
     generators = SharedGenerators.now()
-    if (pid := _fork()) == 0:
+    if (pid := fork()) == 0:
         os.close(out)
         raise InChild(_begun(harness, choices, faults, to=into, generators=generators, inherited=inherited))
     os.close(into)

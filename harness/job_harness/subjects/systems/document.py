@@ -6,7 +6,6 @@ is told with `file:line`. Knows no process and no connection.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shlex
@@ -208,11 +207,6 @@ def json_schema() -> dict[str, Any]:
     for part in schema["properties"].values():
         part.pop("title", None)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "job-harness system file"}
-
-
-def schema_text() -> str:
-    """Write the JSON schema as the command prints it."""
-    return json.dumps(json_schema(), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 # what a file says -----------------------------------------------------------------------------------------------------

@@ -10,8 +10,7 @@ from typing import Any, Final
 
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, HOUR, MINUTE, SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.port import Capabilities, Claim, JobRequest, Schedule
 from job_harness.engines.foreign_queue import AskingQueue, Opened, without_value
 from job_harness.engines.pgboss.node.release import CRON_HOURS, CRON_MINUTES, PERIODS, NodeJobTables, Release
@@ -160,12 +159,6 @@ class PgBossNodeQueue(AskingQueue):
     def _claimed(self, told: dict[str, Any]) -> JobId:
         job: JobId = told["job"]
         return job
-
-    def complete(self, claim: Claim, output: Json) -> Outcome:
-        """Complete the attempt that was fetched."""
-        if problem := json_problem(output):
-            return Outcome.refused(f"JSON cannot hold it: {problem}")
-        return self._settle("complete", claim, output=output)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Fail the attempt that was fetched; pg-boss knows no final failure."""

@@ -92,7 +92,7 @@ class ForkedRunner:
         if not self._isolated:
             return self._run_here(plans, databases)
         with tempfile.TemporaryDirectory(prefix="job-harness-") as folder:
-            pid = _fork()
+            pid = fork()
             if pid == 0:
                 self._in_child(plans, Path(folder), databases)
             try:
@@ -210,9 +210,10 @@ class ForkedRunner:
         return [TrialRecord(died=died, printed=_size(folder / "printed"))]
 
 
-def _fork() -> int:
+def fork() -> int:
+    """Fork this process, whatever threads it has: the child needs none of them."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # Threads of the test run are not needed in the child.
+        warnings.simplefilter("ignore", DeprecationWarning)  # 3.12 and later: threads beside a fork
         return os.fork()
 
 
