@@ -46,7 +46,8 @@ def test_a_pass_says_what_was_compared_and_a_pass_of_nothing_shows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     package = {"package.json": '{"dependencies": {"pg-boss": "12.38.0"}}'}
-    create = 'await boss.createQueue("a"{});\nawait boss.work("a", async ([job]) => {{ await run(job{}); }});'
+    create = 'await boss.createQueue("a"{});\nawait boss.work("a", async ([job]) => {{ await run(job{}); }});\n'
+    create += 'process.on("SIGTERM", () => boss.stop({{ timeout: 9_000 }}));'
     settings = ', { expireInSeconds: 660 });\nawait boss.updateQueue("a", { expireInSeconds: 660 }'
 
     full = create.format(settings, ", { timeout: 60_000 }")
