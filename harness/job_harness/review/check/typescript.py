@@ -29,9 +29,9 @@ _ESCAPED: Final = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f", "v": "
 
 
 @cache
-def _parser(jsx: bool) -> Parser:
-    language = tree_sitter_typescript.language_tsx() if jsx else tree_sitter_typescript.language_typescript()
-    return Parser(Language(language))
+def parser_of(language: Callable[[], object]) -> Parser:
+    """Return the parser of a grammar: `parser_of(tree_sitter_python.language)`."""
+    return Parser(Language(language()))
 
 
 _VALID: Final = re.compile(
@@ -59,14 +59,15 @@ LONGEST_REPAIRED: Final = 300_000
 
 def parse(text: bytes, *, jsx: bool = False) -> Node:
     """Return the root of a source file; valid forms that the grammar stumbles over are blanked out and read past."""
-    root = _parser(jsx).parse(text).root_node
+    parser = parser_of(tree_sitter_typescript.language_tsx if jsx else tree_sitter_typescript.language_typescript)
+    root = parser.parse(text).root_node
     if not root.has_error or len(text) > LONGEST_REPAIRED:
         return root
     known = _NAMED_LIKE_A_TYPE.sub(lambda found: b"_" + found[0][1:], _VALID.sub(_blank, text))
     known = _NAMED_ABSTRACT.sub(b"_bstract", known)
     if jsx:
         known = _AMPERSANDS.sub(lambda found: found[0].replace(b"&", b"_"), known)
-    return root if known == text else _parser(jsx).parse(known).root_node
+    return root if known == text else parser.parse(known).root_node
 
 
 def _blank(found: re.Match[bytes]) -> bytes:

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple, TypeGuard
 
+import tree_sitter_python
+from tree_sitter import Node
+
 from job_harness.review.check.celery_names import CONFIGURED, SETTINGS, celery_name
 from job_harness.review.check.facts import (
     UNKNOWN,
@@ -26,6 +29,7 @@ from job_harness.review.check.facts import (
     is_aside,
 )
 from job_harness.review.check.settings import FLAG, meaning_of
+from job_harness.review.check.typescript import descend, parser_of, text_of
 
 _OPERATORS: Final[dict[type[ast.operator], Callable[[float, float], float]]] = {
     ast.Add: operator.add,
@@ -75,40 +79,36 @@ _TEMPLATE: Final = re.compile(r"(?m)^\s*\{%[-+]?\s*\w+|\{\{-?\s*cookiecutter\b")
 
 def _parsed(text: str) -> ast.Module:
     """Parse a module; what this Python is too old for, and says nothing of a queue, is rewritten on the same lines."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         try:
             return ast.parse(text)
         except SyntaxError:
-            older = _TYPE_ALIAS.sub(r"\1\2 =", _GENERIC.sub(_without_parameters, text))
-            older = _EXCEPT.sub(r"\1(\2)", older)
-        for _ in range(MOST_EMPTIED):
-            try:
-                return ast.parse(older)
-            except SyntaxError as error:
-                lines = older.split("\n")
-                at = min(error.lineno or 1, len(lines)) - 1
-                line = _NESTED_QUOTES.sub('""', lines[at])
-                if line == lines[at]:
-                    raise
-                older = "\n".join([*lines[:at], line, *lines[at + 1 :]])
-        return ast.parse(older)
+            return ast.parse(_older(text.encode()))
 
 
-MOST_EMPTIED: Final = 20
-_NESTED_QUOTES: Final = re.compile(r"""\b[fF](?:"[^"\n]*\{.*\}[^\n]*"|'[^'\n]*\{.*\}[^\n]*')""")
-"""A formatted string with its own quotes in it, of Python 3.12; the longest that the line may hold is emptied."""
-_PARAMETERS: Final = r"\[(?:[^\[\]]|\[(?:[^\[\]]|\[[^\[\]]*+\])*+\])*+\]"
-_GENERIC: Final = re.compile(rf"(?m)^([ \t]*(?:(?:async[ \t]+)?def|class)[ \t]+\w+)({_PARAMETERS})(\()?")
-"""`def first[T](items)` and `class Box[T]`, of Python 3.12."""
-_TYPE_ALIAS: Final = re.compile(rf"(?m)^([ \t]*)type[ \t]+(\w+)[ \t]*(?:{_PARAMETERS})?[ \t]*=(?!=)")
-"""`type Name = str`, of Python 3.12."""
-_EXCEPT: Final = re.compile(r"(?m)^([ \t]*except\*?[ \t]+)([\w.]+(?:[ \t]*,[ \t]*[\w.]+)+)(?=[ \t]*:)")
-"""`except KeyError, ValueError:`, of Python 3.14."""
+def _older(source: bytes) -> bytes:
+    """Rewrite what Python 3.12 to 3.14 brought, each piece on as many lines."""
+    parts, at, nodes = [b""], 0, descend(parser_of(tree_sitter_python.language).parse(source).root_node)
+    for start, end, instead in sorted(piece for node in nodes for piece in _newer(node)):
+        if start >= at:
+            parts += [source[at:start], instead.encode(), b"\\\n" * source.count(b"\n", start, end)]
+            at = end
+    return b"".join([*parts, source[at:]])
 
 
-def _without_parameters(found: re.Match[str]) -> str:
-    return found[1] + "(" + "\n" * found[2].count("\n") + ("" if found[3] else ")")
+def _newer(node: Node) -> Iterator[tuple[int, int, str]]:
+    """Return from where to where a node has what an older Python does not know, and what is written instead."""
+    if (given := node.child_by_field_name("type_parameters")) is not None:  # def first[T](items)
+        yield given.start_byte, given.end_byte, ""
+    elif node.type == "type_alias_statement":  # type Name[T] = list[T]
+        yield node.start_byte, node.children[-1].start_byte, f"{re.findall('[^ =[]+', text_of(node))[1]} = "
+    elif node.type == "except_clause" and len(values := node.children_by_field_name("value")) > 1:
+        yield values[0].start_byte, values[-1].end_byte, f"({', '.join(map(text_of, values))})"
+    elif node.type == "string" and re.search(
+        rf"[\\#\n{text_of(node.children[-1])}]",
+        "".join(text_of(one) for one in node.children if one.type == "interpolation"),
+    ):  # f'{job['id']}': its own quotes, or a backslash, within the braces
+        yield node.start_byte, node.end_byte, '""'
 
 
 class _Reader:
@@ -788,8 +788,7 @@ class PythonQueues:
             elif name == "shared_task" and library == CELERY:
                 self._task(CELERY, decorator, node, module)
             elif name == "periodic" and library == PROCRASTINATE:
-                self._periodic(decorator, node, module, below=any(one[0] is other[0] for other in tasks
-                               for one in decorated[:at]))  # fmt: skip
+                self._periodic(decorator, node, module, below=any(one in tasks for one in decorated[:at]))
 
     def _task(
         self, library: str, decorator: ast.expr, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule
