@@ -68,6 +68,11 @@ class Outcomes:
             why = report.longrepr[-1] if isinstance(report.longrepr, tuple) else ""
             self.ended[name] = report.outcome, why
 
+    def ends_of(self, test: str) -> list[tuple[str, str]]:
+        """Return how a test ended, with each of its parameters where it is named without any."""
+        ended = [end for name, end in self.ended.items() if name == test or name.startswith(f"{test}[")]
+        return ended or [("not run", "")]
+
 
 def rows() -> list[LibraryRow]:
     """Read what is tried. Raises ValueError for a result that is none."""
@@ -88,7 +93,7 @@ def main() -> int:
     pytest.main([*OPTIONS, *dict.fromkeys(str(ROWS / test) for row in wanted for test in row.tests)], plugins=[heard])
     failed = skipped = 0
     for row in wanted:
-        ends = [heard.ended.get(test, ("not run", "")) for test in row.tests]
+        ends = [end for test in row.tests for end in heard.ends_of(test)]
         end, why = next((each for each in ends if each[0] != "passed"), ("passed", ""))
         failed += end not in ("passed", "skipped")
         skipped += end == "skipped"

@@ -23,6 +23,7 @@ from typing import Any
 
 import pytest
 
+from job_harness.core.history.event import SideEffect
 from job_harness.errors import UsageError
 from job_harness.subjects.processors import JobResult, NonRetryableError, ProcessorContract, ToolJob, effect
 from job_harness.subjects.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor, restored_files
@@ -889,3 +890,14 @@ def test_what_os_open_makes_is_made_by_it_alone(tmp_path: Path, monkeypatch: pyt
 
     found = ContractRun(write, examples=[7]).judge("survives_crash")
     assert found.outcome is CheckOutcome.PASSED, found.text
+
+
+def test_a_repetition_that_its_receiver_ignores_does_no_harm() -> None:
+    async def charge(job: ToolJob) -> JobResult:
+        effect(SideEffect("charged", f"order {job.input}", idempotent=True))
+        await asyncio.sleep(1)
+        return JobResult(success=True)
+
+    contract = ContractRun(charge, examples=[1])
+    for check in ("same_input_twice", "survives_crash", "survives_zombie"):
+        assert contract.judge(check).outcome is CheckOutcome.PASSED, check

@@ -5,9 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.server
+import socket
+import sys
+import sysconfig
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -295,6 +300,92 @@ def test_an_item_that_died_with_its_worker_makes_the_run_inconclusive() -> None:
     finding = ContractRun(processor, examples=[{}]).judge("survives_crash")
     assert finding.outcome is CheckOutcome.INCONCLUSIVE
     assert "'connections' (asyncio.Queue), and delivery 1 died with an item of it" in finding.text
+
+
+LIBRARY = """
+import asyncio
+
+class Pool:
+    def __init__(self):
+        self.free, self.turns = asyncio.Queue(), []
+
+    async def borrow(self):
+        return await self.free.get()
+
+    async def wait_for_turn(self):
+        self.turns.append(turn := asyncio.get_running_loop().create_future())
+        await turn
+
+    def next_turn(self):
+        while self.turns and (turn := self.turns.pop(0)):
+            if not turn.done():
+                return turn.set_result(None)
+
+class Connection(asyncio.Protocol):
+    lost = False
+
+    def connection_lost(self, error):
+        self.lost = True
+"""
+
+
+@pytest.fixture
+def library(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A module that is an installed package's, as far as its code says where it is from."""
+    packages = Path(sysconfig.get_path("purelib"))
+    module: Any = types.ModuleType("lent_out")
+    module.__file__ = str(packages / "lent_out.py")
+    monkeypatch.setitem(sys.modules, "lent_out", module)
+    exec(compile(LIBRARY, module.__file__, "exec"), vars(module))
+    return module
+
+
+def test_what_a_pool_of_a_library_has_lent_goes_back(library: Any) -> None:
+    pool = library.Pool()
+    pool.free.put_nowait("the only one")
+
+    async def processor(job: Any) -> JobResult:
+        connection = await pool.borrow()
+        effect("held")
+        await asyncio.sleep(1)
+        pool.free.put_nowait(connection)
+        return DONE
+
+    assert crash_and_retry(processor) == []
+
+
+def test_a_turn_that_a_library_would_give_to_the_dead_is_the_next_ones(library: Any) -> None:
+    pool = library.Pool()
+
+    async def processor(job: Any) -> JobResult:
+        loop = asyncio.get_running_loop()
+        if pool.turns:
+            loop.call_later(1, pool.next_turn)
+        loop.call_later(0.5, effect, "held")
+        await pool.wait_for_turn()
+        return DONE
+
+    crash_and_retry(processor)
+
+
+def test_a_library_hears_that_a_connection_of_the_dead_is_gone(library: Any) -> None:
+    opened: list[Any] = []
+    pairs = [socket.socketpair() for _ in range(2)]
+
+    async def processor(job: Any) -> JobResult:
+        loop = asyncio.get_running_loop()
+        transport, connection = await loop.create_connection(library.Connection, sock=pairs[job.attempts - 1][0])
+        opened.append(connection)
+        effect("held")
+        await asyncio.sleep(1)
+        assert (opened[0].lost, connection.lost) == (True, False)
+        transport.close()
+        return DONE
+
+    crash_and_retry(processor)
+    for one, other in pairs:
+        one.close()
+        other.close()
 
 
 def test_a_task_that_died_with_its_worker_makes_the_run_inconclusive() -> None:

@@ -352,3 +352,16 @@ def test_bytes_whose_reader_stands_at_a_gate_are_named_once_and_time_moves_on(lo
         ours_life.run(loop.remove_reader, ours)
         standing.pop()()
     assert heard == [(b"answer", 60)], "what was removed at its gate hears nothing"
+
+
+def test_a_timer_that_is_cancelled_at_its_gate_does_not_fire() -> None:
+    loop, standing, fired = VirtualLoop(), [], []
+    loop.guard = lambda life, callback: lambda *given: standing.append(callback)
+    life = Lifetime("a processor")
+    timers = [loop.call_later(1, fired.append, number, context=life.context()) for number in range(2)]
+    loop.run_until_idle()
+    timers[0].cancel()
+    for callback, number in zip(standing, range(2), strict=True):
+        callback(number)
+    loop.close()
+    assert fired == [1]

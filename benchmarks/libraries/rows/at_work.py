@@ -52,6 +52,11 @@ class _Answers(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     do_POST = do_GET  # noqa: N815 - its name says which method it answers
 
     def log_message(self, *arguments: Any) -> None:

@@ -222,6 +222,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self.broken is not None:
             raise self.broken
         self._gate.start_counting(min(LOOKED_AT_AFTER, self.callback_limit), self._look_closer)
+        self.possessions.hear_libraries()
         try:
             with self.watched.at_work():
                 super().run_forever()
@@ -501,17 +502,20 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         super().close()
         unwatch(self)
 
-    def close_sockets(self, life: Lifetime) -> None:
-        """Close what a severed lifetime has opened, as the machine does when a process dies: no code of it is told."""
+    def close_sockets(self, life: Lifetime) -> list[asyncio.BaseProtocol]:
+        """Close what a severed lifetime has opened, as the machine does when a process dies; return whose it was."""
+        lost = []
         for descriptor, transport in sorted(self._transports.items()):  # type: ignore[attr-defined]  # 3.11 to 3.13
             if (opener := tag(transport)) is not None and opener.within(life):
                 self._forget(descriptor)
                 transport._closing, transport._sock, opened = True, None, transport._sock
                 transport._conn_lost += 1
                 opened.close()
+                lost.append(transport.get_protocol())
         for key in list(self._gate.get_map().values()):
             if any(handle is not None and _within(handle, life) for handle in key.data or ()):
                 self._forget(key.fd)
+        return lost
 
     def _forget(self, descriptor: int) -> None:
         self._remove_reader(descriptor)
@@ -574,9 +578,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """Schedule a callback; one of a lifetime that stands still waits until that goes on."""
+        called = callback
         if self.guard is not None and (waiting := _life_of(context)) is not None:
-            callback = self.guard(waiting, callback)
-        timer: asyncio.TimerHandle = super().call_at(when, callback, *args, context=context)
+            # It may be cancelled while it stands at its gate: an `asyncio.timeout` whose block has ended meanwhile.
+            called = self.guard(waiting, lambda *given: None if timer.cancelled() else callback(*given))
+        timer: asyncio.TimerHandle = super().call_at(when, called, *args, context=context)
         if "_call_soon" in self.__dict__:
             life: Lifetime | None = timer._context.get(LIFETIME)  # type: ignore[attr-defined]
             if life is not None and life.still:
@@ -587,6 +593,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _idle(self) -> list[Any]:
         """No task can act: wait for real work, or move time, or end. Called in place of a blocking `select`."""
+        self.possessions.hear_libraries()
         # The order is what makes time right. What may still bring something for this instant
         # is asked first, the surest source first; time moves only when none is left.
         # - `_ready`: a thread has handed over a callback since asyncio looked. To move time now

@@ -11,8 +11,8 @@ forever. A real crash frees all of that: the next process starts with new locks 
 - Not at all, where only the user knows what a new process would have: an item that was taken from a queue, a task that
   others wait for. These are kept as lost, and an attempt that waits for one forever is inconclusive, not failed.
 
-Leans on names of CPython's asyncio and threading (checked on 3.11, 3.12 and 3.13), httpcore 1.0 and psycopg_pool
-3.3. Imports none of the latter; knows neither queues nor processors.
+Leans on names of CPython's asyncio and threading (checked on 3.11, 3.12 and 3.13); what is known of other people's
+pools stands in `pools`. Knows neither queues nor processors.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import contextvars
 import functools
 import gc
 import sys
@@ -33,6 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from job_harness.core.own_code import FOLDERS
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime
+from job_harness.core.sim.pools import POOLS, Free, Reached, close_lent, close_opened, hear_libraries, kinds_of
 
 if TYPE_CHECKING:
     from job_harness.core.sim.loop import VirtualLoop
@@ -53,6 +55,8 @@ class Taken(NamedTuple):
     life: Lifetime
     item: int
     place: str
+    lent: Any = None
+    """The item itself, where a library took it: what a pool lends."""
 
 
 # who holds what -----------------------------------------------------------------------------------------------------
@@ -149,7 +153,8 @@ def _taking(real: Any) -> Any:
                 _given_back(queue, taken[0])  # As far as is known from here on.
             if not any(each.life is life for each in taken):
                 life.own(queue)
-            taken.append(Taken(life, id(item), _place(sys._getframe(1))))
+            taker = sys._getframe(1)
+            taken.append(Taken(life, id(item), _place(taker), item if _is_of_package(taker) else None))
         return item
 
     return get_nowait
@@ -191,6 +196,11 @@ class Possessions:
     def __init__(self, loop: VirtualLoop) -> None:
         self._loop = loop
         self._lost: list[tuple[Any, str]] = []
+        self._loaded = hear_libraries()
+
+    def hear_libraries(self) -> None:
+        """Let those that were imported meanwhile tell what they open."""
+        self._loaded = hear_libraries(self._loaded)
 
     def free(self, life: Lifetime) -> None:
         """Give back what a severed lifetime holds. None of its code may be running."""
@@ -204,28 +214,42 @@ class Possessions:
         tasks = sorted(life.held_tasks, key=_by_creation)
         self._lost += [(task, f"{life.name} died while it worked on it at {_place_of(task)}") for task in tasks]
         for task in tasks:
-            for frame in _stack(task):
-                with contextlib.suppress(Exception):  # A primitive of another loop, long closed.
-                    _leave_line(frame)
+            with contextlib.suppress(Exception):  # A primitive of another loop, long closed.
+                _give_up_turn(task, life)
+        for protocol in self._loop.close_sockets(life):
+            if _is_of_library(protocol):  # Its pool hears of it, as that of another process would not have to.
+                self._relieve(life, protocol, "of a connection", functools.partial(protocol.connection_lost, None))
+        self._relieve(life, life, "of its connections", functools.partial(self._close_opened, life))
         for thing in life.owned:
             if isinstance(thing, asyncio.Queue):
-                taken = next(each for each in thing.__dict__[_SECRET] if each.life.within(life))
-                self._lost.append((thing, f"{life.name} died with an item of it, taken at {taken.place}"))
+                self._put_back(life, thing)
             else:
                 self._relieve(life, thing, "of it", thing.release)
-        self._loop.close_sockets(life)
-        found = _Reached()
+        threads = [thread for thread in threading.enumerate() if thread.ident in life.threads]
+        found = _Reached(self._loop, {id(each) for each in (*tasks, *threads)})
         for task in tasks:
             found.look(_of_users(_stack(task)), task)
         frames = sys._current_frames()
         for ident in sorted(life.threads):
             found.look(_of_users(_callers(frames.get(ident))), None)
-        dead = {id(task) for task in tasks}
         for thing, name, own in found.things:
-            free = functools.partial(_HOLDERS[_kind(thing)], self._loop, thing, own, dead, found)
+            free = functools.partial(_HOLDERS[_kind(thing)], thing, own, found)
             self._relieve(life, thing, f"of {name}", free)
 
-    def _relieve(self, life: Lifetime, thing: Any, name: str, free: Callable[[], str | None]) -> None:
+    def _close_opened(self, life: Lifetime) -> None:
+        self._lost += [(thing, f"{life.name} died and {told}") for thing, told in close_opened(life)]
+
+    def _put_back(self, life: Lifetime, queue: asyncio.Queue[Any]) -> None:
+        """Put what a pool had lent back into its line, closed; an item of a queue of the user's is lost."""
+        for taken in [each for each in queue.__dict__[_SECRET] if each.life.within(life)]:
+            if taken.lent is None:
+                self._lost.append((queue, f"{life.name} died with an item of it, taken at {taken.place}"))
+                continue
+            self._relieve(life, queue, "of what it had lent", functools.partial(close_lent, taken.lent))
+            if taken in queue.__dict__[_SECRET]:
+                queue.put_nowait(taken.lent)
+
+    def _relieve(self, life: Lifetime, thing: Any, name: str, free: Callable[[], Any]) -> None:
         """Free a thing; one that cannot be, perhaps of a version that was never checked, is lost."""
         try:
             told = free()
@@ -288,6 +312,23 @@ _LINES: Final[dict[types.CodeType, tuple[str, str]]] = {
 """Where a coroutine of asyncio's waits: the attribute that is the line, and the local that is its turn in it."""
 
 
+def _give_up_turn(task: asyncio.Task[Any], life: Lifetime) -> None:
+    """Let a dead task wait for no turn that would otherwise be given to it."""
+    frames = list(_stack(task))
+    for frame in frames:
+        _leave_line(frame)
+    waited = task._fut_waiter  # type: ignore[attr-defined]  # 3.11 to 3.14
+    if type(waited) is asyncio.Future and frames and "-packages" in frames[-1].f_code.co_filename:
+        callbacks = getattr(waited, "_callbacks", None) or ()
+        if all(_belongs(context, life) for _, context in callbacks):  # Else someone alive waits for it, too.
+            waited.cancel()
+
+
+def _belongs(context: contextvars.Context, life: Lifetime) -> bool:
+    own: Lifetime | None = context.get(LIFETIME)
+    return own is not None and own.within(life)
+
+
 def _leave_line(frame: types.FrameType) -> None:
     """Take a dead task out of the line in which it waits; a turn that it was given already goes to the next."""
     names = _LINES.get(frame.f_code)
@@ -318,32 +359,43 @@ def _answer_next(line: _Line) -> None:
 class _Reached:
     """What the frames of the dead reach, as far as a death frees it."""
 
-    def __init__(self) -> None:
+    def __init__(self, loop: VirtualLoop, dead: set[int]) -> None:
+        self.loop = loop
+        self.dead = dead
         self.things: list[tuple[Any, str, bool]] = []
         """With a name, and whether only the dead reach it."""
-        self._seen: dict[int, Any] = {}
+        self.seen: dict[int, Any] = {}
+        self.frames: list[types.FrameType] = []
 
     def look(self, frames: list[types.FrameType], task: asyncio.Task[Any] | None) -> None:
         """Look at everything that these frames name, and at the `with` blocks in which the task stands."""
-        line: collections.deque[tuple[Any, str, bool, int]] = collections.deque()
+        shared: list[tuple[Any, str]] = []
+        own: list[tuple[Any, str]] = []
         for frame in frames:
             globals_, code = frame.f_globals, frame.f_code
-            line.extend((globals_[name], name, False, 0) for name in code.co_names if name in globals_)
-            free = set(code.co_freevars)
-            line.extend((value, name, name not in free, 0) for name, value in list(frame.f_locals.items()))
+            shared += [(globals_[name], name) for name in code.co_names if name in globals_]
+            for name, value in list(frame.f_locals.items()):
+                (shared if name in code.co_freevars else own).append((value, name))
         if task is not None and frames:
             for part in _chain(task):
-                line.extend((each, "a block", True, 0) for each in gc.get_referents(part))
+                own += [(each, "a block") for each in gc.get_referents(part)]
+        self.frames += frames
         names = {name for frame in frames for name in frame.f_code.co_names}
-        while line and len(self._seen) < MOST_LOOKED_AT:
-            value, name, own, depth = line.popleft()
-            if id(value) in self._seen:
+        self._walk(shared, names, own=False)
+        self._walk(own, names, own=True)
+
+    def _walk(self, roots: list[tuple[Any, str]], names: set[str], *, own: bool) -> None:
+        line = collections.deque((value, name, 0) for value, name in roots)
+        most = len(self.seen) + MOST_LOOKED_AT
+        while line and len(self.seen) < most:
+            value, name, depth = line.popleft()
+            if id(value) in self.seen:
                 continue
-            self._seen[id(value)] = value
+            self.seen[id(value)] = value
             if _kind(value) in _HOLDERS:
                 self.things.append((value, name, own))
             if depth < DEEPEST:
-                line.extend((each, f"{name}{more}", own, depth + 1) for each, more in _inside(value, names))
+                line.extend((each, f"{name}{more}", depth + 1) for each, more in _inside(value, names))
 
 
 def _inside(value: Any, names: set[str]) -> Iterator[tuple[Any, str]]:
@@ -371,13 +423,13 @@ def _inside(value: Any, names: set[str]) -> Iterator[tuple[Any, str]]:
 # known holders: what to do with a thing that a dead process reached ---------------------------------------------------
 
 
-def _free_lock(loop: VirtualLoop, lock: Any, own: bool, dead: set[int], found: _Reached) -> str | None:
+def _free_lock(lock: Any, own: bool, found: Reached) -> str | None:
     if lock.locked():
         lock.release()
     return None
 
 
-def _free_rlock(loop: VirtualLoop, lock: Any, own: bool, dead: set[int], found: _Reached) -> str | None:
+def _free_rlock(lock: Any, own: bool, found: Reached) -> str | None:
     if not repr(lock).startswith("<locked"):
         return None
     try:
@@ -387,53 +439,10 @@ def _free_rlock(loop: VirtualLoop, lock: Any, own: bool, dead: set[int], found: 
     return None
 
 
-def _free_httpcore(loop: VirtualLoop, pool: Any, own: bool, dead: set[int], found: _Reached) -> str | None:
-    """Leave the idle connections, which find out themselves that they were closed."""
-    pool._requests.clear()
-    pool._connections[:] = [each for each in pool._connections if each.is_idle()]
-    return None
-
-
-def _free_connection(loop: VirtualLoop, connection: Any, own: bool, dead: set[int], found: _Reached) -> str | None:
-    """Close it as the death of its process would: PostgreSQL rolls back what was begun."""
-    if connection.pgconn.status != 0 or getattr(connection, "_pool", None) is not None:
-        return None
-    if not own and connection.pgconn.transaction_status == 0:
-        return None  # It idles, and its owner may still want it.
-    connection.pgconn.finish()
-    return "used this connection" if not own else None
-
-
-def _free_psycopg_pool(loop: VirtualLoop, pool: Any, own: bool, dead: set[int], found: _Reached) -> str | None:
-    if pool._closed:
-        return None
-    out = [each for each, _, _ in found.things if getattr(each, "_pool", None) is pool]
-    if any(id(task) in dead for task in (*pool._workers, pool._sched_runner)):
-        for connection in (*pool._pool, *out):
-            connection._pool = None
-            connection.pgconn.finish()
-        for line in (pool._pool, pool._waiting, pool._workers):
-            line.clear()
-        pool._nconns, pool._growing, pool._sched_runner = pool._min_size, False, None
-        pool._closed, pool._opened = True, False
-        if own:
-            return "had opened this pool"
-        pool._open()  # It is a new process's: its tasks belong to no lifetime, as if it had been opened there.
-        return None
-    for client in [each for each in pool._waiting if id(each) in found._seen]:
-        pool._waiting.remove(client)
-    for connection in out:
-        connection.pgconn.finish()
-        loop.create_task(pool.putconn(connection))
-    return None
-
-
-_HOLDERS: Final[dict[Any, Callable[..., str | None]]] = {
+_HOLDERS: Final[dict[Any, Free]] = {
     _LOCK: _free_lock,
     _RLOCK: _free_rlock,
-    "httpcore.AsyncConnectionPool": _free_httpcore,
-    "psycopg.AsyncConnection": _free_connection,
-    "psycopg_pool.AsyncConnectionPool": _free_psycopg_pool,
+    **POOLS,
 }
 
 
@@ -442,11 +451,7 @@ def _kind(value: Any) -> Any:
     kind = type(value)
     if kind in _HOLDERS:
         return kind
-    for base in kind.__mro__[:-1]:
-        name = f"{str(base.__module__).partition('.')[0]}.{base.__name__}"
-        if name in _HOLDERS:
-            return name
-    return kind
+    return next((name for name in kinds_of(value) if name in _HOLDERS), kind)
 
 
 def tag(thing: Any, life: Lifetime | None = None) -> Lifetime | None:
@@ -473,6 +478,8 @@ def _stack(task: asyncio.Task[Any]) -> Iterator[types.FrameType]:
         frame = getattr(part, "cr_frame", None) or getattr(part, "gi_frame", None)
         if frame is not None:
             yield frame
+            if frame.f_code.co_name == "greenlet_spawn":  # SQLAlchemy's, which awaits for what stands in a greenlet.
+                yield from _callers(getattr(frame.f_locals.get("context"), "gr_frame", None))
 
 
 def _callers(frame: types.FrameType | None) -> list[types.FrameType]:
@@ -495,6 +502,21 @@ def _tracebacks(error: BaseException) -> Iterator[list[types.FrameType]]:
 
 def _is_ours(frame: types.FrameType) -> bool:
     return frame.f_code.co_filename.startswith(FOLDERS)
+
+
+def _is_of_package(frame: types.FrameType | None) -> bool:
+    """Whether the nearest code here that is not Python's own is of an installed package."""
+    while frame is not None and frame.f_code.co_filename.startswith((*_LIBRARIES[:2], "<frozen")):
+        if "-packages" in frame.f_code.co_filename:
+            return True
+        frame = frame.f_back
+    return frame is not None and "-packages" in frame.f_code.co_filename and not _is_ours(frame)
+
+
+def _is_of_library(thing: object) -> bool:
+    """Whether a thing is of a class that the user has not written."""
+    module = sys.modules.get(type(thing).__module__)
+    return str(getattr(module, "__file__", "")).startswith(_LIBRARIES)
 
 
 def _is_library(frame: types.FrameType) -> bool:

@@ -100,6 +100,8 @@ class LoopRunner:
         self._guests.on_block = lambda what: self._leaks.note(f"blocking: {what} in a coroutine")
         self._leaks = LeakDetector(self._loop)
         self._outlived: dict[asyncio.Task[Any], str] = {}
+        self.received: dict[str, set[str]] = {}
+        """By kind, the identities of what was declared in this try."""
         watch()
         self._loop.on_doubt = self._guests.on_doubt = lambda what: self._leaks.notes.setdefault(f"real time: {what}")
 
@@ -156,6 +158,7 @@ class LoopRunner:
         struck = plan.crash_at is not None or plan.pause_at is not None
         modules = modules_of([self._processor]) if struck else {}
         before, memory = ModuleState(modules), ModuleMemory(modules if plan.forgets else {})
+        self.received.clear()
         first = _Run(self, plan.input, attempt=1, plan=plan)
         first.go()
         runs = [first]
@@ -386,7 +389,13 @@ class _Run:
         return answer
 
     def _record(self, name: str, data: Any) -> None:
-        self._effects.append((name, data.data if isinstance(data, SideEffect) else data))
+        if isinstance(data, SideEffect):
+            if data.idempotent and data.identity in self._runner.received.get(name, ()):
+                return  # Its receiver ignores it.
+            if data.identity is not None:
+                self._runner.received.setdefault(name, set()).add(data.identity)
+            data = data.data
+        self._effects.append((name, data))
 
     def _moment(self, number: int) -> None:
         plan = self._plan
