@@ -87,12 +87,12 @@ class Campaign:
     def verdict(self) -> Verdict:
         """Fail where something was found or missed.
 
-        Inconclusive where it was interrupted, where runs do not repeat, or where none came to its end.
+        Inconclusive where it was interrupted, where runs do not repeat, or where one was cut while jobs were at work.
         """
         hung = self.trouble is not None and self.trouble.code is ExitCode.FAIL
         if self.findings or self.unshown or self.missing or hung:
             return Verdict.FAIL
-        if self.interrupted or self.unsteady is not None or self.trouble is not None or self.cut == self.runs:
+        if self.interrupted or self.unsteady is not None or self.trouble is not None or self.cut or not self.runs:
             return Verdict.INCONCLUSIVE
         return Verdict.PASS
 
