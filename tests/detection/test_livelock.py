@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from job_harness.core.history.outcome import Outcome
@@ -9,6 +11,7 @@ from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.job import JobView
 from job_harness.core.model.lifecycle import QueueState
 from job_harness.core.model.settings import Settings
+from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.session import Limits, Session
 from job_harness.core.scenario.job_plan import Ending, JobPlan
 from job_harness.core.scenario.scenario import Scenario
@@ -80,6 +83,25 @@ def test_what_goes_round_without_a_period_is_named_where_the_limit_ends_it() -> 
     run = Session(FAILS_ONCE, engine=MemoryEngine(Wanders, name="wanders"), limits=Limits(steps=5_000)).run()
     assert run.found == {"livelock"}
     assert run.failures == ()
+
+
+class Forks(MemoryQueue):
+    """Makes a new job, under a name of its own, of each that completes."""
+
+    forks = 0
+
+    def complete(self, claim: Claim, output: Any) -> Outcome:
+        outcome = super().complete(claim, output)
+        self.forks += 1
+        self.enqueue(JobRequest(f"fork-{self.forks}", tool=claim.tool))
+        return outcome
+
+
+def test_new_jobs_without_end_are_a_livelock_whatever_they_are_called() -> None:
+    run = Session(FAILS_ONCE, engine=MemoryEngine(Forks, name="forks"), limits=Limits(steps=5_000)).run()
+    assert "livelock" in run.found
+    told = [anomaly.message for anomaly in run.anomalies if anomaly.name == "livelock"]
+    assert "jobs have come that nobody sent, and there is no end of them" in told[0]
 
 
 @pytest.mark.parametrize("queue", [pytest.param(Wanders, marks=pytest.mark.long), "retries-never-due"])

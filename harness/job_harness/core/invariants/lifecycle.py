@@ -160,6 +160,9 @@ RECURRENCES = 4
 """So often, at least, the same must come again; and more often than a job may be delivered."""
 REMEMBERED = 100_000
 """The monitor counts this many different constellations."""
+MOST_BORN = 40
+"""Jobs that come of themselves, such as dead letters and follow-ups, in a run that is to end."""
+SENDING = frozenset({"enqueue", "send"})
 REVIVING = frozenset({"retry", "resume"})
 """Who gives a job a new budget of attempts."""
 
@@ -192,6 +195,9 @@ class NoLivelock(Monitor):
         self._last: dict[Hashable, Instant] = {}
         self._stands: dict[tuple[JobId, Hashable], tuple[int, JobView]] = {}
         """By job and how it stands, whatever the time: how often, and how it stood then."""
+        self._born = 0
+        """How many jobs came that no producer sent, and no schedule made."""
+        self._youngest: JobId | None = None
         self._held_since: dict[JobId, Instant] = {}
         """By job, when something else than its lease changed last, as far as that was seen."""
         longest = max(rules.settings.lease, rules.settings.job_timeout, rules.settings.stuck_timeout)
@@ -211,6 +217,8 @@ class NoLivelock(Monitor):
         self._stands.clear()
 
     def on_created(self, event: Observed) -> None:
+        if event.verb not in SENDING and event.after is not None and event.after.schedule is None:
+            self._born, self._youngest = self._born + 1, event.job
         if self._live is not None and event.after is not None:
             self._live[event.job] = event.after
             self._anew()
@@ -272,11 +280,14 @@ class NoLivelock(Monitor):
         return times, before
 
     def without_rest(self) -> None:
-        """Name the job that loops, where a run reached its step limit instead of coming to rest."""
+        """Name the job that loops, or one of those without end, where a run reached its limit instead of a rest."""
         for (job, _), (times, view) in sorted(self._stands.items(), key=lambda item: (-item[1][0], item[0][0])):
             if times > _patience(view):
                 self._tell(job, view, times, "")
                 return
+        if self._born > MOST_BORN:
+            told = f"{self._born} jobs have come that nobody sent, and there is no end of them; this is the last"
+            self.breach("livelock", told, job=self._youngest)
 
     def _tell(self, job: JobId, view: JobView, times: int, period: str) -> None:
         attempts = f"{view.attempts} attempt" + "s" * (view.attempts != 1)

@@ -301,7 +301,10 @@ class Session(LiveSession):
             failures.extend(self._leftovers())
         except LimitReached as limit:
             self._cut = isinstance(limit, StepsSpent)
-            failures.append(f"{limit.message}. {limit.hint}" if limit.hint else limit.message)
+            if self._cut:
+                self.judge.without_rest()
+            if not self.judge.endless:
+                failures.append(f"{limit.message}. {limit.hint}" if limit.hint else limit.message)
         return failures
 
     def run_for_good(self) -> Run:
