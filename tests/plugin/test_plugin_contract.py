@@ -72,7 +72,10 @@ class TestBare(ProcessorContract):
     )
 
 
-def test_what_is_inconclusive_fails_where_that_is_asked_for(suite: pytest.Pytester) -> None:
+@pytest.mark.parametrize("by", ["--job-strict", "CI"])
+def test_what_is_inconclusive_fails_where_that_is_asked_for_and_in_a_ci_where_nothing_was_seen(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
     suite.makepyfile(
         """
 import pytest
@@ -89,9 +92,11 @@ def test_skipped():
     pytest.skip("for a reason of its own")
 """
     )
-    result = suite.runpytest_inprocess("--job-strict", "-k", "twice or cancelled or skipped")
+    monkeypatch.setenv("CI", "1" if by == "CI" else "")
+    options = [] if by == "CI" else [by]
+    result = suite.runpytest_inprocess(*options, "-k", "twice or cancelled or skipped")
     result.assert_outcomes(failed=1, skipped=2)
-    result.stdout.fnmatch_lines(["--job-strict: inconclusive: no side effect was seen*"])
+    result.stdout.fnmatch_lines([f"{by}: inconclusive: no side effect was seen*"])
 
 
 def test_of_many_tests_with_one_reason_three_are_named(suite: pytest.Pytester) -> None:

@@ -128,7 +128,7 @@ class ScenarioItem(pytest.Item):
         if case.differs:
             pytest.skip(case.headline)
         if case.verdict is Verdict.INCONCLUSIVE:
-            from job_harness.doors.pytest.left_open import INCONCLUSIVE, judged_nothing
+            from job_harness.subjects.processors.judgement import INCONCLUSIVE, judged_nothing
 
             if case.run is not None and len(case.run.history):
                 raise judged_nothing(case.headline)

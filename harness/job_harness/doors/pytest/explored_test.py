@@ -29,7 +29,7 @@ from job_harness.core.sim.choices import (
 from job_harness.core.target import Target
 from job_harness.doors.pytest.failure_section import EXPLORED, GATELESS, draw, file_name, target_of, token_of
 from job_harness.doors.pytest.fixtures import JobPostgres
-from job_harness.doors.pytest.left_open import UNJUDGED, Gap, LeftOpen, judged_nothing, never_happened
+from job_harness.doors.pytest.left_open import UNJUDGED, Gap, LeftOpen, never_happened
 from job_harness.engines.reference.application import (
     GUIDE,
 )
@@ -50,6 +50,7 @@ from job_harness.search.explored.played import PlayedTest, Standby, Turn
 from job_harness.search.reproduction import FOUND_FOLDER
 from job_harness.subjects.processors.chance import same_chance
 from job_harness.subjects.processors.job_harness import JobHarness
+from job_harness.subjects.processors.judgement import judged_nothing
 from job_harness.subjects.processors.module_state import IN_MEMORY
 from job_harness.subjects.processors.other_start import seed_of
 

@@ -11,13 +11,11 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from job_harness.errors import UsageError, did_you_mean
+from job_harness.subjects.processors.judgement import INCONCLUSIVE
 
 MARK: Final = "job_accepts"
 UNJUDGED: Final = "not judged: "
 """Begins a line that says what a pass does not promise."""
-INCONCLUSIVE: Final = "inconclusive: "
-"""How the reason of a skip begins where something of ours had nothing to judge."""
-_NOTHING: Final = "job_harness_judged_nothing"
 _END_OF_WORDS: Final = re.compile(r"[;:(]| in \d|, so | at /")
 """Where the words of a line end that are the same in every run: after it come counts, causes and cures."""
 
@@ -29,18 +27,6 @@ class Gap(NamedTuple):
     """Its first line says what."""
     nothing: bool = False
     """Whether there was nothing to judge, or what was seen is judged by nothing."""
-
-
-def judged_nothing(why: str) -> BaseException:
-    """Return what skips a test that could judge nothing of what it was to judge: in a CI that is no pass."""
-    skipped: BaseException = pytest.skip.Exception(f"{INCONCLUSIVE}{why}")
-    skipped.__dict__[_NOTHING] = True
-    return skipped
-
-
-def has_judged_nothing(raised: BaseException) -> bool:
-    """Whether this was made by `judged_nothing`."""
-    return _NOTHING in raised.__dict__
 
 
 @dataclass(slots=True)

@@ -467,7 +467,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if report.skipped:
         item.stash[_SKIPPED] = True
     if (told := _inconclusive(report)) and call.excinfo is not None:
-        from job_harness.doors.pytest.left_open import Gap, has_judged_nothing
+        from job_harness.doors.pytest.left_open import Gap
+        from job_harness.subjects.processors.judgement import has_judged_nothing
 
         left, nothing = _left_open(item), has_judged_nothing(call.excinfo.value)
         if left.take([Gap(told, nothing)]) and (by := left.fails_by(nothing)):
@@ -484,7 +485,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     return report
 
 
-_INCONCLUSIVE = "inconclusive: "  # `left_open.INCONCLUSIVE`: nothing is imported for tests that know nothing of us.
+_INCONCLUSIVE = "inconclusive: "  # `judgement.INCONCLUSIVE`: nothing is imported for tests that know nothing of us.
 _MOST_NAMED = 3
 """Tests that are named beside one reason."""
 

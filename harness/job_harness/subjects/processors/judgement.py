@@ -30,6 +30,23 @@ from job_harness.subjects.processors.demands import PLACES, Death
 from job_harness.subjects.processors.workplace import Workplace
 
 LONGEST_ERROR = 300
+INCONCLUSIVE = "inconclusive: "
+"""How the reason of a skip begins where something of ours had nothing to judge."""
+_NOTHING = "job_harness_judged_nothing"
+
+
+def judged_nothing(why: str) -> BaseException:
+    """Return what skips a test that could judge nothing of what it was to judge: in a CI that is no pass."""
+    import pytest  # Only a test raises it.
+
+    skipped: BaseException = pytest.skip.Exception(f"{INCONCLUSIVE}{why}")
+    skipped.__dict__[_NOTHING] = True
+    return skipped
+
+
+def has_judged_nothing(raised: BaseException) -> bool:
+    """Whether this was made by `judged_nothing`."""
+    return _NOTHING in raised.__dict__
 
 
 def anomaly_screen(at: Workplace, history: History, *, title: str) -> str | None:

@@ -17,11 +17,12 @@ from job_harness.core.model.duration import SECOND
 from job_harness.core.run.verdict import Verdict
 from job_harness.errors import HarnessError, ProgramMissing, UsageError, did_you_mean
 from job_harness.subjects.processors.clocks import VIRTUAL, checked_clocks
-from job_harness.subjects.processors.contract.checks import ANSWERS, DELIVERIES
+from job_harness.subjects.processors.contract.checks import ANSWERS, DELIVERIES, NOTHING_BETWEEN, NOTHING_SEEN
 from job_harness.subjects.processors.contract.forked_runner import CAN_FORK, MEMORY_BYTES, ForkedRunner
 from job_harness.subjects.processors.contract.inputs import examples_of
 from job_harness.subjects.processors.contract.loop_runner import LoopRunner
 from job_harness.subjects.processors.contract.trial import Abilities, Check, CheckOutcome, ContractFinding, Probe
+from job_harness.subjects.processors.judgement import judged_nothing
 from job_harness.subjects.processors.length import Length, read_length
 from job_harness.subjects.processors.processor import find_processor, is_async
 from job_harness.subjects.processors.typescript.target import TypeScriptProcessor
@@ -195,6 +196,8 @@ def _add_test(number: int, check: Check) -> None:
                 pytest.fail(f"{check.sentence}\n{_indented(text)}\n  -> {repair}", pytrace=False)
             case CheckOutcome.INCONCLUSIVE if first:
                 pytest.fail(f"INCONCLUSIVE: {text}\n  -> {repair}", pytrace=False)
+            case CheckOutcome.INCONCLUSIVE if NOTHING_SEEN in text or NOTHING_BETWEEN in text:
+                raise judged_nothing(text)
             case CheckOutcome.INCONCLUSIVE | CheckOutcome.NOT_APPLICABLE | CheckOutcome.WAIVED:
                 pytest.skip(f"{finding.outcome}: {text}")
             case CheckOutcome.PASSED:
