@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability rules libraries ray engines campaign pages fresh clean
+.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability wrong rules libraries ray engines campaign pages fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -91,6 +91,9 @@ systems: $(STAMP)  ## search both systems in examples/, play what is found from 
 
 fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
+
+wrong: $(STAMP)  ## run programs and files that are wrong, each through its door under CI=1; none may pass
+	@$(BIN)/python benchmarks/wrong/__main__.py $(ARGS)
 
 reliability: $(STAMP)  ## stop, kill and fuzz it, count what is left or lost, and write benchmarks/results/reliability.md
 	@$(BIN)/python benchmarks/reliability/__main__.py $(ARGS)
