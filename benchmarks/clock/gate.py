@@ -82,11 +82,23 @@ def built(*command: str, run: list[str]) -> Callable[[Path], list[str]]:
     return prepare
 
 
-def uvloop(folder: Path) -> list[str]:
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
-    if subprocess.run([folder / "venv/bin/pip", "install", "--quiet", "uvloop"], check=False).returncode:
-        raise Missing("pip install uvloop failed")
-    return [str(folder / "venv/bin/python"), str(PROGRAMS / "native_loop.py")]
+def with_package(package: str, file: str) -> Callable[[Path], list[str]]:
+    """A Python program that imports a package, which is installed beside it."""
+
+    def prepare(folder: Path) -> list[str]:
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "venv")], check=True)
+        if subprocess.run([folder / "venv/bin/pip", "install", "--quiet", package], check=False).returncode:
+            raise Missing(f"pip install {package} failed")
+        return [str(folder / "venv/bin/python"), str(PROGRAMS / file)]
+
+    return prepare
+
+
+def broker(folder: Path) -> list[str]:
+    server = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+    if not server.exists():
+        raise Missing("rabbitmq-server is not installed")
+    return [*with_package("pika", "broker.py")(folder), str(folder), str(server)]
 
 
 def database(folder: Path) -> list[str]:
@@ -141,7 +153,7 @@ CATALOGUE = (
     ),
     Program("Python, threads", python("threads.py")),
     Program("Python, asyncio", python("loops.py")),
-    Program("Python, uvloop", uvloop),
+    Program("Python, uvloop", with_package("uvloop", "native_loop.py")),
     Program("Python, unread bytes", python("parked.py")),
     Program("Ruby, threads", script("ruby", "threads.rb")),
     Program(
@@ -159,6 +171,7 @@ CATALOGUE = (
     Program("PostgreSQL and psycopg", database, fresh_database),
     Program("Mail service: database, API, workers", system, fresh_database),
     Program("BullMQ on Valkey", queue),
+    Program("RabbitMQ and pika", broker),
 )
 
 
