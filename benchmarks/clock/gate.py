@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -177,7 +178,8 @@ CATALOGUE = (
 
 @contextmanager
 def busy(loops: int) -> Iterator[None]:
-    code = f"import time\nend = time.time() + {BUSY_SECONDS}\nwhile time.time() < end: pass"
+    while_here = f"time.time() < {time.time() + BUSY_SECONDS} and os.getppid() == {os.getpid()}"
+    code = f"import os, time\nwhile {while_here}: pass"
     running = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(loops)]
     try:
         yield

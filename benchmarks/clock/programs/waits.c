@@ -103,6 +103,8 @@ int main(void) {
   TRY("setitimer", 11, setitimer(ITIMER_REAL, &every, NULL); for (int i = 0; i < 4; i++) pause(); setitimer(ITIMER_REAL, &none, NULL));
   TRY("nanosleep interrupted", 5, alarm(5); nanosleep(&(struct timespec){60, 0}, &t); printf("%ld left ", (long)t.tv_sec));
   TRY("poll interrupted", 5, alarm(5); printf("%d ", poll(&p, 1, 60000)));
+  TRY("poll again after a signal", 13, alarm(3); while (poll(&p, 1, 10000) < 0) {});
+  TRY("select again after a signal", 13, alarm(3); do v = (struct timeval){10, 0}; while (select(0, NULL, NULL, NULL, &v) < 0));
   signal(SIGALRM, SIG_IGN);
   TRY("poll beside an ignored signal", 60, alarm(5); printf("%d ", poll(&p, 1, 60000)));
   TRY("nanosleep beside an ignored signal", 60, alarm(5); nanosleep(&(struct timespec){60, 0}, NULL));

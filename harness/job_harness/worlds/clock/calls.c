@@ -340,13 +340,24 @@ static uint64_t pending_signals(struct thread *t) {
   return set;
 }
 
-/* Whether a signal ends the wait of a thread. The call then runs as it is, and the kernel does what is right. */
-static bool signal_ends(struct thread *t) {
-  uint64_t pending = pending_signals(t), mask = 0;
-  if (!pending) return false;
-  if (!t->mask_at || !peek(t->tid, t->mask_at, &mask, 8)) ptrace(PTRACE_GETSIGMASK, t->tid, 8, &mask);
-  return pending & (~mask | t->set);
+/* A tracer is told of signals that nobody handles; they end no wait, as if it were not there. */
+static uint64_t ignored_signals(struct thread *t) {
+  uint64_t usual = 1ULL << (SIGCHLD - 1) | 1ULL << (SIGCONT - 1) | 1ULL << (SIGURG - 1) | 1ULL << (SIGWINCH - 1);
+  return status_field(t->tid, "SigIgn", 16, false) | (usual & ~status_field(t->tid, "SigCgt", 16, false));
 }
+
+/* The signals that end the wait of a thread, or that it will see later. The call then runs as it is, and the kernel does
+ * what is right. */
+static uint64_t signals_for(struct thread *t, bool later) {
+  uint64_t pending = pending_signals(t), mask = 0, open;
+  if (!pending) return 0;
+  if (!t->mask_at || !peek(t->tid, t->mask_at, &mask, 8)) ptrace(PTRACE_GETSIGMASK, t->tid, 8, &mask);
+  open = pending & ~mask;
+  if (open) open &= ~ignored_signals(t);
+  return open | (pending & (later ? mask : t->set));
+}
+
+static bool signal_ends(struct thread *t) { return signals_for(t, false) != 0; }
 
 /* ---- timers ---- */
 

@@ -90,8 +90,9 @@ static void go(struct thread *t, enum reason why) {
   begin_turn();
   switch (why) {
   case BY_SIGNAL: {
-    bool ends = signal_ends(t);
-    let_go(t); t->regs = t->entry; t->kept = t->deadline != NEVER;
+    uint64_t ends = signals_for(t, false);
+    let_go(t); t->regs = t->entry;
+    t->kept = t->deadline != NEVER && !(ends & status_field(t->tid, "SigCgt", 16, false)); /* after a handler, the next wait is another one */
     if (!ends) {
       t->kept = true;
       probe(t);
@@ -122,7 +123,7 @@ static void settle_signals(void) {
     struct process *p = &processes[i];
     if (!p->pid || !p->signals) continue;
     bool left = false;
-    for (int k = 0; k < thread_count && !left; k++) left = threads[k]->p == p && (threads[k]->state != PARKED || pending_signals(threads[k]));
+    for (int k = 0; k < thread_count && !left; k++) left = threads[k]->p == p && (threads[k]->state != PARKED || signals_for(threads[k], true));
     p->signals = left;
   }
 }
