@@ -220,6 +220,32 @@ def test_everything_ends_with_a_supervisor_that_is_killed(supervisor: Path) -> N
         os.close(descriptor)
 
 
+def test_a_program_that_forks_without_end_is_named_and_ended(supervisor: Path, compiled: Callable[[str], str]) -> None:
+    read, write = os.pipe()
+    program = compiled("#include <unistd.h>\nint main(void) { for (;;) if (fork() < 0) sleep(1); }")
+    done = subprocess.run(
+        [supervisor, "--", program], stderr=subprocess.PIPE, text=True, pass_fds=(write,), check=False
+    )
+    os.close(write)
+    assert done.returncode == 125
+    assert "the program starts processes without end" in done.stderr
+    assert os.read(read, 1) == b"", "a process of it lives"
+    os.close(read)
+
+
+def test_a_thousand_descriptors_are_waited_for(play: Play) -> None:
+    program = (
+        "import resource, select, socket, time\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)\n"
+        "pairs = [socket.socketpair() for _ in range(1000)]\npoll = select.poll()\n"
+        "for one, _ in pairs: poll.register(one, select.POLLIN)\n"
+        "t = time.time(); print(poll.poll(5000), round(time.time() - t, 3))"
+    )
+    told = play(PYTHON, "-c", program)
+    assert told.output == "[] 5.0\n", told.said
+    assert told.stats["blocked"] == 0
+
+
 TICKS = (
     "import time, signal, sys\nsignal.signal(15, lambda *_: sys.exit(5))\n"
     "while True: print(sys.argv[1], round(time.time() - 1893456000), flush=True); time.sleep(60)"

@@ -17,6 +17,7 @@ static struct options options = {.seed = 0, .start = 1767225600000LL, .budget = 
 #include "control.c"
 
 static int mounts = -1;
+static struct rlimit files; /* as we found it: we need more, for we hold what each thread waits for */
 static pid_t guardian;
 static const char *pids = "the machine's";
 
@@ -92,6 +93,7 @@ static int spawn(char **argv, char **envp, const char *cwd, int out) {
     if (cwd && chdir(cwd)) _exit(126);
     if (out >= 0 && (dup2(out, 1) < 0 || dup2(out, 2) < 0)) _exit(126);
     personality(ADDR_NO_RANDOMIZE);
+    setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_DFL);
     close(gate[1]);
     if (read(gate[0], &byte, 1) != 1) _exit(126);
@@ -199,6 +201,8 @@ int main(int argc, char **argv) {
     sched_setaffinity(0, sizeof one, &one);
   }
   shuffling = options.seed ^ 0x5bd1e995;
+  getrlimit(RLIMIT_NOFILE, &files);
+  setrlimit(RLIMIT_NOFILE, &(struct rlimit){files.rlim_max, files.rlim_max});
   make_namespace();
   make_page(guardian > 0);
   poller = epoll_create1(EPOLL_CLOEXEC);
@@ -207,6 +211,7 @@ int main(int argc, char **argv) {
   struct itimerval beat = {{0, 10000}, {0, 10000}};
   setitimer(ITIMER_REAL, &beat, NULL);
   int64_t begun = page->mono;
+  atexit(end_all); /* when we give up, too */
   if (options.control_in >= 0) serve();
   else if (spawn(command, NULL, NULL, -1) < 0) fatal("no process: %s", strerror(errno));
   else run();
