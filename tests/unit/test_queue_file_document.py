@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from job_harness.core.history.outcome import DONE
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import MINUTE, SECOND
 from job_harness.core.model.settings import Settings
 from job_harness.core.scenario.document import read_document
@@ -171,6 +172,27 @@ def test_a_claim_that_orders_by_when_a_job_may_run_promises_no_order_by_when_it_
     )
     file = read_queue_file(str(path))
     assert file.contract(file.columns).oldest_first is oldest_first
+
+
+def test_a_design_is_a_word_of_the_contract_and_a_sweep_may_be_beside_a_claim_that_takes_over(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "q.yaml"
+    text = (
+        "format: 1\nqueue: q\nschema: |\n  CREATE TABLE jobs (id text);\nenqueue: INSERT INTO jobs VALUES (:job)\n"
+        "claim: SELECT id FROM jobs LIMIT 1\ncomplete: SELECT 1\nfail: SELECT 1\nexpire: SELECT 1\n"
+        "takes_back: inside claim\njobs: SELECT id, 'PENDING' AS status, 0 AS attempts FROM jobs\n"
+    )
+    path.write_text(text)
+    with pytest.raises(QueueFileError, match="and there is an `expire`"):
+        read_queue_file(str(path))
+    path.write_text(text + "design: [buries by sweep, cancels by mark]\n")
+    file = read_queue_file(str(path))
+    assert file.capabilities(file.columns).takes_back_in_claim
+    assert file.contract(file.columns).designs == {Design.BURIES_BY_SWEEP, Design.CANCELS_BY_MARK}
+    path.write_text(text + "design: [cancels by marking]\n")
+    with pytest.raises(QueueFileError, match=r"q.yaml:\d+: design.*cancels by mark"):
+        read_queue_file(str(path))
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

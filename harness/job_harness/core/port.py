@@ -14,6 +14,7 @@ from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from job_harness.core.history.outcome import Outcome
+from job_harness.core.model.design import EXCUSED, Design
 from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.json_value import json_problem
@@ -490,6 +491,8 @@ class Contract:
     """Actors of an application that stand for an operator: what has ended they may bring back."""
     period: Callable[[Duration], Duration] = lambda period: period
     """Returns the period of a schedule as it can keep it."""
+    designs: frozenset[Design] = frozenset()
+    """How it differs on purpose: monitors and actors take each as it is."""
     alive_for: Duration | None = None
     """For how long a scheduler's look counts as a sign of life: none is left out for longer; None: a look is none."""
     slot_due: tuple[Duration, Duration] | None = None
@@ -498,7 +501,10 @@ class Contract:
     @property
     def excuses(self) -> Mapping[str, tuple[Documented, ...]]:
         """By anomaly, what is documented of it."""
-        return {
+        by_design = {
+            name: (Documented(f"design: {design}"),) for design in self.designs for name in EXCUSED.get(design, ())
+        }
+        return by_design | {
             name: (Documented(told),) if isinstance(told, str) else (told,) if isinstance(told, Documented) else told
             for name, told in self.documented.items()
         }

@@ -19,6 +19,7 @@ from typing import Any, ClassVar
 from job_harness.core.history.event import Call, Effect, Excuse, Fault, Observed, Return
 from job_harness.core.history.outcome import REFUSED, UNKNOWN
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import MINUTE, Duration, Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.json_value import json_problem, same_json
@@ -224,7 +225,8 @@ class FailureIsRecorded(Monitor):
         self._rows[event.job] = after
         if event.verb not in FAILING or before is None or before.status is after.status:
             return
-        if after.status in (FAILED, PENDING) and not after.error:
+        kept = (FAILED,) if Design.KEEPS_NO_ERROR in self.rules.designs else (FAILED, PENDING)
+        if after.status in kept and not after.error:
             self.breach("error_lost", f"{event.verb} recorded no error", job=event.job)
 
     def on_return(self, event: Return) -> None:

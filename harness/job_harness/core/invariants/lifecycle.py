@@ -20,6 +20,7 @@ from typing import ClassVar, NamedTuple
 
 from job_harness.core.history.event import Call, Effect, Observed, Return
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import ARROWS_OF_VERB, CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
@@ -53,7 +54,12 @@ class LegalTransition(Monitor):
 
     def _may(self, verb: str, before: Status, after: Status) -> bool:
         swept = verb == "claim" and self.rules.takes_back_in_claim and (before, after) in SWEPT
-        return swept or (before, after) in ARROWS_OF_VERB.get(verb, ()) or verb in REPAIRS
+        return swept or (before, after) in ARROWS_OF_VERB.get(verb, ()) or verb in REPAIRS or self._meant(verb, after)
+
+    def _meant(self, verb: str, after: Status) -> bool:
+        designs = self.rules.designs
+        marked = after is CANCELLED and Design.CANCELS_BY_MARK in designs
+        return marked or (verb == "retry" and after is PENDING and Design.RUNS_AGAIN in designs)
 
     def _left_terminal(self, event: Observed, before: Status, after: Status) -> None:
         self.breach("terminal_job_revived", f"{event.verb} moved {before} to {after}", job=event.job)
@@ -385,7 +391,7 @@ class CancelWins(Monitor):
         self._open.pop(event.number, None)
         held = event.number in self._held
         self._held.discard(event.number)
-        if held or not event.outcome.done or event.job is None:
+        if held or not event.outcome.done or event.job is None or Design.CANCELS_BY_MARK in self.rules.designs:
             return
         status = self._status.get(event.job)
         if status is not None and status is not CANCELLED:

@@ -17,6 +17,7 @@ from typing import ClassVar
 from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import PROCESSING
@@ -136,6 +137,8 @@ class ExpiryIsTotal(Monitor):
             return
         now = self._clock.read(self._asked)
         for job, row in self._held.items():
+            if row.attempts < row.max_attempts and Design.BURIES_BY_SWEEP in self.rules.designs:
+                continue  # The next claim takes it over.
             if row.agrees and row.lease_until is not None and row.lease_until < now:
                 self.breach("overdue_claim_left", f"its lease had run out, and {event.verb} left it", job=job)
 

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 from job_harness.core.history.event import Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.history.outcome import UNKNOWN
 from job_harness.core.invariants.memory import Frozen, freeze_attributes, thaw_attributes
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Duration, Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
@@ -122,6 +123,8 @@ class Rules:
     """How long before its start time a job may be claimed: where times are rounded, or written by several clocks."""
     operators: frozenset[str] = frozenset()
     """Actors that stand for an operator, whatever their steps are called: they may bring back what has ended."""
+    designs: frozenset[Design] = frozenset()
+    """How the queue differs on purpose."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
 

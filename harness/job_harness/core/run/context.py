@@ -11,6 +11,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from job_harness.core.faults.processes import CRASH
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Duration, Instant
 from job_harness.core.model.job import JobId, Json
 from job_harness.core.model.settings import Settings
@@ -89,9 +90,14 @@ class RunContext:
     @property
     def next_upkeep(self) -> Callable[[], Instant | None]:
         """Return who tells when the queue's own upkeep next has something to do: a lease, or what the queue says."""
-        own, leases = self._recorder.next_upkeep, self.job_index.next_expiry
+        known = [self._recorder.next_upkeep, self.job_index.next_expiry]
+        if Design.MOVES_BY_SWEEP in self.contract.designs:
+            known.append(self.job_index.next_claim)
+        asked = [each for each in known if each is not None]
         return (
-            leases if own is None else lambda: min((due for due in (own(), leases()) if due is not None), default=None)
+            asked[0]
+            if len(asked) == 1
+            else lambda: min((due for each in asked if (due := each()) is not None), default=None)
         )
 
     @property

@@ -91,6 +91,7 @@ class Observation(Generic[Q]):
             doublings=contract.doublings,
             excuses=excuses(),
             operators=contract.operators,
+            designs=contract.designs,
             slot_due=contract.slot_due,
             takes_back_in_claim=engine is not None and engine.capabilities.takes_back_in_claim,
         )

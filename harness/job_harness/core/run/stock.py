@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from job_harness.core.history.outcome import UNKNOWN, Outcome
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import SECOND, Instant
 from job_harness.core.port import JobRequest, Schedule
 from job_harness.core.run.context import RunContext
@@ -26,7 +27,8 @@ class StockApplication:
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Return a factory for each process by name; clients come from `clients`."""
         factories = dict(self.workers(world)) if self.worker.wanted(world.settings) else {}
-        if not world.capabilities.takes_back_in_claim:
+        buries = Design.BURIES_BY_SWEEP in world.contract.designs
+        if buries or not world.capabilities.takes_back_in_claim:
             factories["queue"] = lambda: upkeep(world)
         if world.capabilities.maintenance:
             factories["maintenance"] = lambda: maintenance(world)

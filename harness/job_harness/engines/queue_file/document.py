@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import Field, ValidationError, WithJsonSchema
 
 from job_harness.core.invariants import ANOMALIES
+from job_harness.core.model.design import Design
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Contract
@@ -141,6 +142,8 @@ class QueueFilePart(NoNulls):
     """Whether a worker can say that another attempt is of no use; by default, whether `fail` asks for :final."""
     fencing: bool = True
     """Whether a claim that was taken back must change nothing."""
+    design: list[Annotated[Design, Field(strict=False)]] = Field(default_factory=list)
+    """What the queue does on purpose otherwise than most do."""
     without: dict[str, Text] = Field(default_factory=dict)
     """Anomalies that are meant to be so, each with the reason; they are not reported."""
     draft: bool = False
@@ -183,6 +186,7 @@ class QueueFile:
     takes_back: str
     final_errors: bool
     fencing: bool
+    designs: frozenset[Design]
     without: Mapping[str, str]
     draft: bool
     lines: Mapping[str, int]
@@ -262,6 +266,7 @@ class QueueFile:
             intended=self.without,
             file=self.path,
             draft=self.draft,
+            designs=self.designs,
             effective=self.effective,
             fixed=self.fixed,
             fixed_where={name: self._how_to_change(name) for name in self.fixed},
@@ -434,6 +439,7 @@ class _Reading:
             takes_back=self._takes_back(),
             final_errors=any("final" in statement.names for statement in verbs["fail"]),
             fencing=part.fencing,
+            designs=frozenset(part.design),
             without=part.without,
             draft=part.draft,
             lines={
@@ -514,12 +520,14 @@ class _Reading:
     def _takes_back(self) -> str:
         part = self._part
         if part.expire is not None:
+            if part.takes_back == "inside claim" and Design.BURIES_BY_SWEEP in part.design:
+                return part.takes_back
             if part.takes_back not in (None, "by expire"):
                 raise self._error(
                     "takes_back",
                     f"{part.takes_back!r}, and there is an `expire`",
                     "Leave one of them out. Where claim takes over what is overdue and `expire` only fails what has no "
-                    "attempt left, write the statement of `expire` before those of `claim`.",
+                    "attempt left, add `design: [buries by sweep]`.",
                 )
             return "by expire"
         if part.takes_back in (None, "by expire"):
