@@ -983,6 +983,37 @@ def test_a_process_that_misbehaves_is_named_and_nothing_is_left(
     assert refused.value.exit_code in (ExitCode.USAGE, ExitCode.ENVIRONMENT)
 
 
+DAEMON = """
+import os
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    for descriptor in range(3):
+        os.close(descriptor)
+    os.execvp("sleep", ["sleep", "{}"])
+os.wait()
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_daemon_ends_with_the_run_whose_process_started_it(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    seconds = str(86_400 + os.getpid())
+    (tmp_path / "schema.sql").write_text(SCHEMA)
+    (tmp_path / "api.py").write_text(DAEMON.format(seconds) + HEALTHY.format(""))
+    (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
+    _played(opened(tmp_path / "system.yaml"))
+    left = [
+        path.parent.name
+        for path in Path("/proc").glob("[0-9]*/cmdline")
+        if path.parent.exists() and path.read_bytes().split(b"\0")[:2] == [b"sleep", seconds.encode()]
+    ]
+    assert left == []
+
+
 ROUGH = """
 import os, signal, socket, struct, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -30,6 +30,7 @@ from job_harness.subjects.systems.http_wire import request as http_request
 from job_harness.subjects.systems.process import ProcessEnded, ProcessTimer, SystemProcess, programs_of
 from job_harness.subjects.systems.traffic import DatabaseSession, HttpLink, OutsideCall, ProcessRequest, Tag
 from job_harness.worlds.patience import Deadline, ready
+from job_harness.worlds.peers.peer import end_orphans
 from job_harness.worlds.postgres.gating import SessionCoordinator
 from job_harness.worlds.sql import changed_tables, point_of
 from job_harness.worlds.wire.database import timestamp_of
@@ -129,6 +130,7 @@ class SystemRun:
         self.file = file
         self.database = database
         self.processes = {process.name: process for process in processes}
+        self._started = tuple(processes)
         self.clocks = clocks
         self.coordinator = SessionCoordinator(database.pool, clock=clocks.store, patience_seconds=file.ready_seconds)
         self.kernel: Kernel | None = None
@@ -815,9 +817,10 @@ class SystemRun:
         return self.coordinator.leftovers()
 
     def close(self) -> None:
-        """End every process, and what it had open. Never raises."""
-        for process in self.processes.values():
+        """End every process, what it had open, and what has left it, as a daemon does. Never raises."""
+        for process in self._started:
             process.kill()
+        end_orphans(f"DATABASE_URL={process.endpoint.environment['DATABASE_URL']}" for process in self._started)
         with suppress(psycopg.Error, EnvironmentUnavailable, Hung):
             self.coordinator.close()
 

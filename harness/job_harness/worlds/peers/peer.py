@@ -22,7 +22,7 @@ import subprocess
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -770,12 +770,19 @@ def end_tree(pid: int) -> None:
 
 def end_marked(entry: str) -> None:
     """Kill every process whose environment has an entry, wherever it has gone."""
-    marked = []
-    for pid in _pids():
-        with suppress(OSError):
-            if pid != os.getpid() and entry.encode() in (_PROC / str(pid) / "environ").read_bytes().split(b"\0"):
-                marked.append(pid)
-    _end_all(marked)
+    _end_all([pid for pid in _pids() if pid != os.getpid() and entry.encode() in _environment_of(pid)])
+
+
+def end_orphans(entries: Iterable[str]) -> None:
+    """Kill every process that has one of these in its environment and is in our tree no more, such as a daemon."""
+    ours, marks = {os.getpid(), *descendants_of(os.getpid())}, {entry.encode() for entry in entries}
+    _end_all([pid for pid in _pids() if pid not in ours and not marks.isdisjoint(_environment_of(pid))])
+
+
+def _environment_of(pid: int) -> list[bytes]:
+    with suppress(OSError):
+        return (_PROC / str(pid) / "environ").read_bytes().split(b"\0")
+    return []
 
 
 def _pids() -> list[int]:
