@@ -389,7 +389,7 @@ class OwnWorkers:
 
     def _judged(self, looked: Collection[str]) -> tuple[list[str], str]:
         """Return what is wrong, and what the log lacks, in words."""
-        with snapshot(self._url) as session:
+        with snapshot(self._url, ours=True) as session:
             evidence = log_evidence(session)
             auditor = Auditor(evidence)
             auditor.take(evidence.read(None))

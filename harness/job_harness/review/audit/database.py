@@ -96,12 +96,14 @@ _SILENT: Final[Mapping[str, str]] = {
 
 
 @contextmanager
-def snapshot(dsn: str) -> Iterator[Snapshot]:
+def snapshot(dsn: str, *, ours: bool = False) -> Iterator[Snapshot]:
     """Open a session that cannot change anything and sees one moment.
 
-    What a view or a description holds is carried out by the server: a role that may run programs there is refused, and
-    one from which a policy hides rows is told so. A query ends with this process, from PostgreSQL 14 on even if it is
-    killed. Raises EnvironmentUnavailable where the database does not answer, refuses, or goes away.
+    What a view or a description holds is carried out by the server: a role that may run programs there is refused,
+    except in a database of `ours`, and one from which a policy hides rows is told so. A query ends with this process,
+    from PostgreSQL 14 on even if it is killed.
+
+    Raises EnvironmentUnavailable where the database does not answer, refuses, or goes away.
     """
     with (
         _explained(),
@@ -112,7 +114,7 @@ def snapshot(dsn: str) -> Iterator[Snapshot]:
         connection.read_only = True
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         with connection.transaction(force_rollback=True):
-            if connection.execute(_POWERS).fetchone() is not None:
+            if not ours and connection.execute(_POWERS).fetchone() is not None:
                 raise EnvironmentUnavailable(
                     f"--database: the role {connection.info.user} may run programs and open files on the server, and "
                     "what is audited may hold a view that does",
