@@ -44,6 +44,7 @@ IN_WITH = "with t as (select id from jobs where note <> '--' limit 1) update job
         ("with recursive a as (select 1) select 1", "with a"),
         ("", "empty statement"),
         ("-- nothing", "empty statement"),
+        ("/* for jobs */ LISTEN jobs", "listen jobs"),
         ("SELECT  pg_notify('Jobs', $1) ;", "select pg_notify('jobs', $1)"),
         ("update", "update"),
         ("with", "with"),

@@ -586,7 +586,7 @@ class SystemRun:
             self.nudge()
 
     def _listens(self, batch: Batch) -> None:
-        self.listening = self.listening or any(sql.lower().startswith("listen") for sql in batch.statements)
+        self.listening = self.listening or any(point_of(sql).startswith("listen ") for sql in batch.statements)
 
     def _wrote(self, writer: str, wrote: bool) -> None:
         if wrote:
