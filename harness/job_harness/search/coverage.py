@@ -11,9 +11,10 @@ from bisect import bisect_left, insort
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, assert_never
+from typing import Any, Final, NamedTuple
 
-from job_harness.core.faults import CONSEQUENCES, When, kind_of, lost_by, strike_of
+from job_harness.core.faults import CONSEQUENCES, kind_of, lost_by, strike_of
+from job_harness.core.faults.kind import FaultSituation
 from job_harness.core.history.answers import VerbAnswers
 from job_harness.core.history.event import Call, Event, Excuse, Fault, History, Observed, Return
 from job_harness.core.history.outcome import REFUSED, OutcomeKind
@@ -342,19 +343,12 @@ class Spotter:
             self._crash(fault.actor, position, after=bool(data.get("after")))
         elif lost:
             self._lost[fault.actor] = (data.get("at", ""), lost)
-        elif kind.situation is not None and self._shows(kind.situation.when, position):
+        elif kind.situation is not None and self._shows(kind.situation, position):
             self.seen.add(kind.situation.name)
 
-    def _shows(self, when: When, position: str) -> bool:
-        match when:
-            case When.ALWAYS:
-                return True
-            case When.IN_HAND:
-                return position in ("start", "running", "heartbeat", *SETTLING)
-            case When.WHILE_RUNNING:
-                return any(view.status is PROCESSING for view in self.views.values())
-            case _:
-                assert_never(when)
+    def _shows(self, made: FaultSituation, position: str) -> bool:
+        runs = not made.while_running or any(view.status is PROCESSING for view in self.views.values())
+        return runs and (not made.at or position in made.at)
 
     def _crash(self, actor: str, position: str, *, after: bool) -> None:
         if actor == "maintenance":

@@ -24,7 +24,7 @@ from job_harness.core.faults.catalogue import (
     strike_of,
     told,
 )
-from job_harness.core.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase, When
+from job_harness.core.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
 
 __all__ = [
     "CATALOGUE",
@@ -38,7 +38,6 @@ __all__ = [
     "FaultPlan",
     "Note",
     "Phrase",
-    "When",
     "brought_faults",
     "cause_of",
     "events_of",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase, When
+from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
 from job_harness.core.history.event import Excuse
 from job_harness.core.model.duration import Duration, format_duration
 from job_harness.core.sim.actor import Actor
@@ -126,7 +126,7 @@ CLOCK_OFFSET: Final = FaultKind(
     step="`clock is`",
     steps=("clock",),
     silences=True,
-    situation=FaultSituation("a clock is off while a job runs", When.WHILE_RUNNING),
+    situation=FaultSituation("a clock is off while a job runs", while_running=True),
     tally="a clock went wrong",
     told=_told_step,
     turn=5,

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, auto
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.history.event import Excuse
@@ -57,21 +56,14 @@ class Phrase(NamedTuple):
         return self.words + self.example
 
 
-class When(Enum):
-    """When a fault makes the situation that it is known by."""
-
-    ALWAYS = auto()
-    IN_HAND = auto()
-    """Only at a point at which its actor has a job in hand."""
-    WHILE_RUNNING = auto()
-    """Only while a job is PROCESSING."""
-
-
 class FaultSituation(NamedTuple):
     """What a campaign wants to have seen, and sees by this fault alone."""
 
     name: str
-    when: When = When.ALWAYS
+    at: frozenset[str] = frozenset()
+    """Only where its actor stands at one of these kinds of point; empty: anywhere."""
+    while_running: bool = False
+    """Only while a job is PROCESSING."""
 
 
 @dataclass(frozen=True, slots=True)

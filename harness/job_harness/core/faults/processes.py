@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase, When
+from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
 from job_harness.core.history.event import Excuse
 from job_harness.core.model.duration import DAY, Duration, format_duration
 from job_harness.core.sim.actor import Actor
@@ -207,7 +207,7 @@ SHUTDOWN: Final = FaultKind(
     nouns=("shutdown", "shutdowns"),
     step="`stop`",
     steps=("stop",),
-    situation=FaultSituation("a shutdown with a job in hand", When.IN_HAND),
+    situation=FaultSituation("a shutdown with a job in hand", HOLDING - {"release"}),
     columns=(("stop", "stop"),),
     turn=7,
 )
