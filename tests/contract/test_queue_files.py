@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 import psycopg
 import pytest
@@ -21,11 +20,11 @@ from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.core.sim.clock import Clocks
 from job_harness.doors.cli import main
-from job_harness.doors.cli.search import FindingPresenter
 from job_harness.engines.conformance.judge import Level, Mark, conform
 from job_harness.engines.queue_file import QueueFileEngine
 from job_harness.engines.queue_file.live import read_live_schema
 from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from job_harness.report.blame import with_source
 from job_harness.search.finding import Finding
 from job_harness.search.sampling import Sampler
 from job_harness.search.scope.bounds import SCOPE_SETTINGS, Scope
@@ -604,8 +603,9 @@ def test_where_two_workers_run_a_job_the_statement_is_shown_that_took_it_from_th
     engine = opened(path)
     run = next(run for run in map(Sampler(engine).sample, range(20)) if "concurrent_execution" in run.found)
     found = Finding("concurrent_execution", run.scenario, run, 0, 1, 0)
-    source = FindingPresenter("", cast(Any, SimpleNamespace(get=lambda name: engine))).source(found)
-    assert source[0].endswith("reaper_by_updated_at.yaml:39: expire")
+    source = with_source(found.run, engine.info, anomaly=found.anomaly).source
+    assert source is not None
+    assert source.title.endswith("reaper_by_updated_at.yaml:39: expire")
 
 
 def test_where_a_job_is_delivered_too_often_the_statement_is_shown_that_let_it_wait_again(
@@ -617,8 +617,9 @@ def test_where_a_job_is_delivered_too_often_the_statement_is_shown_that_let_it_w
     engine = opened(path)
     run = next(run for run in map(Sampler(engine).sample, range(20)) if "attempt_overrun" in run.found)
     found = Finding("attempt_overrun", run.scenario, run, 0, 1, 0)
-    source = FindingPresenter("", cast(Any, SimpleNamespace(get=lambda name: engine))).source(found)
-    assert source[0].endswith("overrun.yaml:32: fail")
+    source = with_source(found.run, engine.info, anomaly=found.anomaly).source
+    assert source is not None
+    assert source.title.endswith("overrun.yaml:32: fail")
 
 
 @pytest.mark.parametrize("name", [pytest.param("mail", marks=pytest.mark.campaign), "visibility"])

@@ -8,8 +8,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import pytest
 
@@ -20,10 +19,10 @@ from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.job_plan import Ending, JobPlan
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Deviation
-from job_harness.doors.cli.search import FindingPresenter
 from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from job_harness.report.blame import with_source
 from job_harness.report.screen import first_screen, screen_text
-from job_harness.search.finding import Finding, first_difference
+from job_harness.search.finding import first_difference
 from job_harness.search.sampling import Sampler
 from job_harness.subjects.systems import SystemEngine, process
 from job_harness.subjects.systems.database import SystemDatabase
@@ -109,12 +108,12 @@ def test_python_processes_run_unmodified_and_the_same_twice(
     sampler = Sampler(engine, settings=engine.info.settings)
     first, second = sampler.sample(2), sampler.sample(2)
     line = _line_of("INSERT INTO mail", app / "app.py")
-    assert engine.info.written("insert mail")[0] == f"insert mail, sent by api at app.py:{line}"
+    assert engine.info.written("insert mail", "").title == f"insert mail, sent by api at app.py:{line}"
     assert {"concurrent_execution", "unhandled_error"} <= first.found
-    found = Finding("concurrent_execution", first.scenario, first, 0, 1, 0)
-    source = FindingPresenter("", cast(Any, SimpleNamespace(get=lambda name: engine))).source(found)
-    assert any(NESTED in line for line in source)
-    assert re.fullmatch(r"update mail, sent at app.py:\d+", source[0]), "one of four statements on this table"
+    source = with_source(first, engine.info, anomaly="concurrent_execution").source
+    assert source is not None
+    assert any(NESTED in line for line in source.lines)
+    assert re.fullmatch(r"update mail, sent at app.py:\d+", source.title), "one of four statements on this table"
     assert first_difference(first.history.events, second.history.events) is None
 
 
@@ -144,10 +143,10 @@ def test_a_lost_reply_leaves_a_job_of_the_guide_without_its_queue_row(
     run = _played(engine, tape=NEVER_RUN)
     assert {"job_never_run", "orphan_row"} <= run.found
     in_file = EXAMPLES / "guide-app" / "packages" / "api" / "modules" / "jobs" / "lib" / "create-job.ts"
-    told = engine.info.written("insert tool_job")
+    told = engine.info.written("insert tool_job", "")
     assert told == (
         f"insert tool_job, sent by api at create-job.ts:{_line_of('db.query(INSERT', in_file)}",
-        'INSERT INTO "tool_job" ("toolSlug", "input") VALUES ($1, $2) RETURNING "id"',
+        ('INSERT INTO "tool_job" ("toolSlug", "input") VALUES ($1, $2) RETURNING "id"',),
     )
 
 
@@ -718,8 +717,8 @@ def test_a_statement_has_the_line_whose_task_waits_for_its_answer(
     started, ended = (
         _line_of(f"SET status = '{status}'", tmp_path / "worker.py") for status in ("PROCESSING", "COMPLETED")
     )
-    told = engine.info.written("update job")
-    assert {line.partition(": ")[0] for line in told[1:]} == {
+    told = engine.info.written("update job", "")
+    assert {line.partition(": ")[0] for line in told.lines} == {
         f"worker at worker.py:{started}",
         f"worker at worker.py:{ended}",
     }

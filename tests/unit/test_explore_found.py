@@ -6,8 +6,6 @@ import json
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -15,14 +13,13 @@ from job_harness.core.interruption import Interrupted, Terminated
 from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, Claim, EngineInfo
+from job_harness.core.port import Capabilities, Claim, EngineInfo, Source
 from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.doors.cli import main
-from job_harness.doors.cli.search import FindingPresenter
 from job_harness.engines.memory import MemoryEngine
-from job_harness.search.finding import Finding
+from job_harness.report.blame import with_source
 from job_harness.search.lockstep import Difference, Divergence
 from job_harness.search.sampling import Sampler
 from job_harness.search.search_time import SearchTime
@@ -309,7 +306,7 @@ def test_what_was_seen_before_a_step_was_cut_short_is_shown_and_not_run_again(
 def test_where_a_claim_is_never_taken_back_the_verb_is_shown_that_should_have(in_claim: bool, blamed: str) -> None:
     dying = "format: 1\nworkers: [w1]\njobs: {a: {}}\nsteps: [crash w1 while running a, run until idle]\n"
     run = play(read_scenario_text(dying, path="x.yaml"), engine=open_engine("memory+expire-never"))
-    info = EngineInfo("q", Capabilities(takes_back_in_claim=in_claim), written=lambda verb: (f"queue.yaml: {verb}",))
-    engines: Any = SimpleNamespace(get=lambda name: SimpleNamespace(info=info))
-    found = Finding("job_stuck", run.scenario, run, 0, 1, 0)
-    assert FindingPresenter("", engines).source(found) == (f"queue.yaml: {blamed}",)
+    info = EngineInfo(
+        "q", Capabilities(takes_back_in_claim=in_claim), written=lambda verb, sql: Source(f"queue.yaml: {verb}")
+    )
+    assert with_source(run, info, anomaly="job_stuck").source == (f"queue.yaml: {blamed}", ())

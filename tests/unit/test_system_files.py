@@ -92,8 +92,8 @@ def test_what_ends_a_transaction_is_told_as_what_was_written_in_it(amid: list[st
             session.counts_as(sql, "app.py:1", ())
         session._status = b"I"
         told = session.counts_as(ends[1], "", ())
-        assert told[0] == ends[0]
-        assert session.counts_as("COMMIT", "", ()) == ("commit", "COMMIT", "")
+        assert told.gate == ends[0]
+        assert session.counts_as("COMMIT", "", ())[1:] == ("commit", "COMMIT", "")
         session.close()
 
 

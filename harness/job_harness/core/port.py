@@ -556,15 +556,26 @@ def _from_nowhere() -> str:
     return ""
 
 
-class SentStatement(NamedTuple):
-    """One statement that an actor's session was sent."""
+class Sent(NamedTuple):
+    """One statement that an actor sent, or a command of another store."""
 
     actor: str
-    """Whose session it was; empty: that of the actor that called the verb."""
-    name: str
+    """Who sent it; empty: the actor that called the verb."""
+    gate: str
     """As gates name it: `update tool_job`."""
     sql: str
     """Its text, without the values of its parameters."""
+    place: str = ""
+    """From which line of the user's own code, as `app.py:47`; empty where that is not known."""
+
+
+class Source(NamedTuple):
+    """Where that is written which caused an anomaly."""
+
+    title: str
+    """`file:line`, or the statement and from where it was sent."""
+    lines: tuple[str, ...] = ()
+    """The text that stands there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -603,11 +614,11 @@ class EngineInfo:
     """Leaves the server as an outage of the store does that loses no data: a restart, or a failover to a replica."""
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
     """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
-    written: Callable[[str], tuple[str, ...]] = lambda verb: ()
-    """Returns how a verb, or one of `statements`, is written, where that can be shown: `file:line`, and its lines."""
+    written: Callable[[str, str], Source | None] = lambda gate, sql: None
+    """Returns how a verb, or a statement that was sent at a gate, is written; its text may be empty, if not known."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""
-    statements: Callable[[Any], Sequence[SentStatement]] | None = None
+    statements: Callable[[Any], Sequence[Sent]] | None = None
     """Returns, of this queue, the SQL that was sent since it was last asked; None: what is sent is not seen."""
     promises: tuple[Any, ...] = ()
     """Invariants of its own (`core.invariants.Invariant`), judged in every run beside those of the catalogue."""

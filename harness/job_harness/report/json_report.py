@@ -130,6 +130,7 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
         "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
         "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), others=others, until=until)],
         "told": [line.text for line in causes_of(run, lead)],
+        "source": [] if run.source is None else [run.source.title, *run.source.lines],
         "nearest_pass": _nearest_pass(run),
         **_picture(run, until),
     }
@@ -400,7 +401,7 @@ def _sent(run: Run, start: int, stop: int) -> dict[str, Any]:
     """Return the SQL that was sent around these events; each text stands once."""
     texts: dict[str, int] = {}
     statements = [
-        {"event": event, "actor": one.actor, "name": one.name, "sql": texts.setdefault(one.sql, len(texts))}
+        {"event": event, "actor": one.actor, "name": one.gate, "sql": texts.setdefault(one.sql, len(texts))}
         for event, one in run.statements
         if start <= event <= stop
     ]

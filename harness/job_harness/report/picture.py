@@ -744,7 +744,7 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "cost": "" if grid.lead is None else _cost(grid.lead),
         "here": "" if grid.lead is None else _here(grid.lead),
         "problems": [_text(item) for item in (*run["failures"], *run["uncovered"])],
-        "told": [_labelled(item) for item in (*run["told"], *drawing.notes)],
+        "told": [_labelled(item) for item in (*run["told"], *_source(run), *drawing.notes)],
         "again": drawing.again,
         "recorded": drawing.recorded,
         "replay": _text(drawing.replay),
@@ -765,6 +765,11 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "moments": _moments(run, grid),
         "copied": _issue_text(drawing, grid),
     }
+
+
+def _source(run: Mapping[str, Any]) -> list[str]:
+    """Return the line that says where that is written which caused the anomaly; a report of before has none."""
+    return [f"Source: {place}" for place in run.get("source", ())[:1]]
 
 
 def _labelled(line: str) -> tuple[str, str]:
@@ -813,7 +818,7 @@ def _issue_text(drawing: Drawing, grid: Grid) -> str:
     }
     also = [f"Also {name}: {where}" for name, where in reversed(others.items())]
     told = [_text(line) for line in run["told"] if not (also and line.startswith(ALSO))]
-    body = "\n".join([*here, *_told_rows(grid), "", *told, *also])
+    body = "\n".join([*here, *_told_rows(grid), "", *told, *map(_text, _source(run)), *also])
     fence = "`" * max(3, 1 + _longest_run(body + drawing.replay))
     lines += [f"{fence}text", body, *([f"{drawing.again}: {_text(drawing.replay)}"] if drawing.replay else []), fence]
     return "\n".join(lines) + "\n"

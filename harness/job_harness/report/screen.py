@@ -410,7 +410,21 @@ def first_screen(
     table += _raised(run, lead, width, min(2, free - len(table) - len(causes)))
     spare = free - len(table) - len(causes)
     causes = causes_of(run, lead, width=width, default=default, usual=usual, also=max(1, 1 + spare))
-    return [*head, Line(""), *table, Line(""), *causes, *foot][:height]
+    return [*[*head, Line(""), *table, Line(""), *causes, *foot][:height], *source_lines(run, width)]
+
+
+STATEMENT_LINES: Final = 10
+"""Lines at most for the place and what stands there."""
+
+
+def source_lines(run: Run, width: int = WIDTH) -> list[Line]:
+    """Return where that is written which caused the anomaly, and the beginning of what stands there."""
+    if run.source is None:
+        return []
+    title, lines = run.source
+    shown = [clip(f"  {line}", width) for line in lines[: STATEMENT_LINES - 1]]
+    more = [f"  ... {len(lines) - len(shown)} more lines"] if len(lines) > len(shown) else []
+    return [Line(""), Line(clip(f"Source: {title}", width), "bold"), *map(Line, (*shown, *more))]
 
 
 def screen_text(lines: Sequence[Line]) -> str:

@@ -19,6 +19,7 @@ from job_harness.core.scenario.reader import controlled, named_at
 from job_harness.core.scenario.scenario import Control, Scenario
 from job_harness.core.target import Target
 from job_harness.errors import EnvironmentUnavailable, HarnessError, ProgramMissing, at_place
+from job_harness.report.blame import with_source
 from job_harness.report.case import OWN, Case
 from job_harness.search import counterfactual
 from job_harness.search.finding import broken_engine
@@ -125,6 +126,7 @@ class CaseRunner:
             engine.info.contract.refuse(self.changes)
             opened = partial(scenario_processors, blocked_after=self.limits.blocked_after)
             run, told = examine(scenario, engine=engine, seed=self.seed, processors=opened, limits=self.limits)
+            run = with_source(run, engine.info)
             if task.control:
                 place = engine.info.contract.differences.get(f"{case_name(scenario.path)} [{task.control.name}]")
                 if place is not None and task.control.finds not in run.found:

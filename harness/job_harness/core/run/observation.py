@@ -22,7 +22,7 @@ from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.settings import Settings
 from job_harness.core.own_code import PACKAGE
-from job_harness.core.port import Claim, Contract, EngineInfo, QueueUnderTest, SentStatement
+from job_harness.core.port import Claim, Contract, EngineInfo, QueueUnderTest, Sent
 from job_harness.core.run.job_index import JobIndex
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.clock import Clocks
@@ -139,8 +139,8 @@ class Recorder:
         self._from = 4 if engine is not None and engine.capabilities.maintenance else 1
         """From which field of a view on they are."""
         asked = None if engine is None else engine.statements
-        self._sent: Callable[[], Sequence[SentStatement]] | None = None if asked is None else partial(asked, queue)
-        self.statements: deque[tuple[int, SentStatement]] = deque(maxlen=MOST_STATEMENTS)
+        self._sent: Callable[[], Sequence[Sent]] | None = None if asked is None else partial(asked, queue)
+        self.statements: deque[tuple[int, Sent]] = deque(maxlen=MOST_STATEMENTS)
         """The SQL that was sent, each with the index of the event that came next."""
         self._broken: set[str] = set()
         """Whose connection broke within the call under way: that it raises then is no answer of the queue's."""

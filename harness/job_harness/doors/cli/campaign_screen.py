@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from job_harness import __version__
 from job_harness.core.faults import kinds
 from job_harness.core.invariants import gravity, kind_of
 from job_harness.core.invariants.catalogue import level, lost
-from job_harness.core.port import Capabilities
+from job_harness.core.port import Capabilities, Source
 from job_harness.core.run.verdict import Run, fix_line
 from job_harness.errors import ExitCode
 from job_harness.report.ci import CiResult
@@ -48,8 +48,6 @@ class Told(NamedTuple):
     """The first screen."""
     run: Run
     """What happened, and what fixes it."""
-    source: tuple[str, ...] = ()
-    """Where the verb is written that did it, as `file:line`, and the lines below it; empty where that is not told."""
 
 
 def gravest_first(campaign: Campaign) -> list[Finding]:
@@ -210,7 +208,7 @@ def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
     """Return each finding of a search as CI shows it: where the mistake is written, else at the scenario for it."""
     return [
         finding_result(
-            engine, anomaly, one.screen, place_of(one.source, one.written), "".join(fix_line(one.run.trials))
+            engine, anomaly, one.screen, place_of(one.run.source, one.written), "".join(fix_line(one.run.trials))
         )
         for anomaly, one in told.items()
     ]
@@ -223,9 +221,9 @@ def finding_result(engine: str, anomaly: str, screen: str, place: tuple[str, int
     return CiResult(engine, anomaly, "failure", sentence, screen, anomaly, title, *place, fix=fix)
 
 
-def place_of(source: Sequence[str], written: str) -> tuple[str, int]:
+def place_of(source: Source | None, written: str) -> tuple[str, int]:
     """Return the file and the line where a mistake is written, else the scenario that was written for it."""
-    told = re.match(r"(.+?):(\d+)\b", source[0]) if source else None
+    told = re.match(r"(.+?):(\d+)\b", source.title) if source else None
     return (written, 1) if told is None else (told[1], int(told[2]))
 
 
@@ -333,6 +331,6 @@ def finding_data(finding: Finding, told: Told) -> dict[str, Any]:
         "tape": [str(item) for item in finding.scenario.tape],
         "replays": told.replays,
         "replay": told.replay or None,
-        "source": list(told.source),
+        "source": [] if told.run.source is None else [told.run.source.title, *told.run.source.lines],
         "run": run_data(told.run, lead=finding.anomaly),
     }

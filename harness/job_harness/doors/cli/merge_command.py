@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from job_harness import __version__
 from job_harness.core.invariants.catalogue import gravity, kind_of, lost
+from job_harness.core.port import Source
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.target import Target
@@ -344,7 +345,7 @@ def _ci_results(whole: dict[str, Any]) -> list[CiResult]:
     results = []
     for finding in whole["findings"]:
         screen = "\n".join([f"{finding['anomaly']}: {finding['sentence']}", "", *_story(finding), ""])
-        place = place_of(finding.get("source", ()), finding["written"] or "")
+        place = place_of(_source(finding), finding["written"] or "")
         results.append(finding_result(engine, finding["anomaly"], screen, place))
     return results
 
@@ -379,3 +380,8 @@ def _write_issues(whole: dict[str, Any], folder: Path) -> None:
 def issue_title(anomaly: str, engine: str) -> str:
     """Return the title of the issue about an anomaly: the same one every night."""
     return one_line(f"job-harness: {anomaly} on {engine}")
+
+
+def _source(finding: dict[str, Any]) -> Source | None:
+    lines = finding.get("source") or ()
+    return Source(lines[0], tuple(lines[1:])) if lines else None

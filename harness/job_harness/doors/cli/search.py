@@ -12,19 +12,16 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from job_harness.core.history.event import ROW_OF, Effect, Event, Observed, Return
 from job_harness.core.interruption import INTERRUPTIONS
 from job_harness.core.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise
 from job_harness.core.invariants.effects import at_most_once
 from job_harness.core.model.duration import SECOND, parse_duration
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import PENDING, PROCESSING
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Engine
 from job_harness.core.printable import as_it_is
@@ -36,6 +33,7 @@ from job_harness.core.yaml_files import is_system_file
 from job_harness.doors.cli.campaign_screen import Told, finding_results, search_result
 from job_harness.doors.cli.output import OutputFile, output_files, show_as_it_is, show_lines
 from job_harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_you_mean
+from job_harness.report.blame import with_source
 from job_harness.report.screen import (
     HEIGHT,
     Line,
@@ -65,8 +63,6 @@ MOST_PATIENCE = 86_400.0
 WIDTH = 80
 LINE_EVERY = 10.0
 """Real seconds between two lines of progress where no terminal shows a bar."""
-STATEMENT_LINES = 10
-"""Of SQL that is shown below a first screen."""
 LINES_BELOW = 4
 """What is told below the first screen; together they fit a terminal."""
 LONGEST = 120
@@ -540,8 +536,7 @@ class FindingPresenter:
         written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine=None if scenario.application else target.right) if written else ""
         run, unasked = self._explained(finding)
-        source = self.source(finding)
-        statement = _statement(source)
+        run = with_source(run, self.engines.get(self.target).info, anomaly=finding.anomaly)
         default, usual = usual_settings(self.engines.get(self.target))
         lines = first_screen(
             run,
@@ -557,11 +552,11 @@ class FindingPresenter:
         notes += [f"No fix was tried: {unasked}"] if unasked else []
         wrapped = [line for note in notes for line in wrap("", note, width=WIDTH, lines=3)]
         between = [] if first else [Line("")]
-        statement += self._intended(finding)
-        show_lines([*between, *lines, *statement, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
+        intended = self._intended(finding)
+        show_lines([*between, *lines, *intended, Line(""), *(Line(text, "bold red") for text in wrapped)], sys.stdout)
         self._how(finding, spent)
         replays = {str(one): self._replay(scenario, one, finding) for one in dict.fromkeys((target, *self.others))}
-        return Told(written, problem, replays, command, screen_text([*lines, *statement]), run, source)
+        return Told(written, problem, replays, command, screen_text([*lines, *intended]), run)
 
     def _intended(self, finding: Finding) -> list[Line]:
         """Say where the user's own file tells that an anomaly is meant to be so."""
@@ -575,36 +570,6 @@ class FindingPresenter:
             without = f"promises: {{{without}}}"
         told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: {without}"
         return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
-
-    def source(self, finding: Finding) -> tuple[str, ...]:
-        """Return where and how the verb is written that did it; empty: not told.
-
-        It is the one that changed the job last; where two workers run it, the one that took it from the first; where it
-        is delivered too often, the one that let it wait again after its last attempt; and where a claim was never taken
-        back, the one that should have.
-        """
-        run = finding.run
-        anomaly = next((item for item in run.anomalies if item.name == finding.anomaly), None)
-        if anomaly is None:
-            return ()
-        happened = run.history.events[: anomaly.event + 1]
-        for event in reversed(happened):
-            if isinstance(event, Effect) and event.name == ROW_OF + finding.anomaly:
-                by = f"{event.actor} at {event.data['at']}" if event.data["at"] else event.actor
-                sql = filter(None, map(str.strip, event.data["sql"].splitlines()))
-                return (f"{event.data['after']}, sent by {by}", *sql)
-        info = self.engines.get(self.target).info
-        written = info.written
-        sweep = "claim" if info.capabilities.takes_back_in_claim else "expire"
-        if anomaly.name in NOT_TAKEN_BACK and info.processes is None and written(sweep):
-            return written(sweep)
-        cause = CAUSES.get(anomaly.name)
-        until = cause(happened, anomaly.job) if cause else None
-        for index, event in reversed(list(enumerate(happened[:until]))):
-            if isinstance(event, Observed | Return) and anomaly.job in (None, event.job):
-                sent = (one.sql for at, one in reversed(run.statements) if at <= index and one[:2] == event[1:3])
-                return written(next(sent, "")) or written(event.verb)
-        return ()
 
     def _how(self, finding: Finding, spent: str) -> None:
         smaller = shrunk(finding.shrink_runs) if finding.minimal or finding.shrink_runs else "not shrunk"
@@ -659,49 +624,9 @@ class FindingPresenter:
         return _not_replayed(engine, self._halted())
 
 
-NOT_TAKEN_BACK: Final = frozenset({"job_stuck", "overdue_claim_left"})
-
-
-def taken_back(events: Sequence[Event], job: JobId | None) -> int | None:
-    """Return where a job was taken from the worker that had started it before the last event; as a length."""
-    for index in range(len(events) - 2, -1, -1):
-        event = events[index]
-        if isinstance(event, Effect) and event.name == "started" and event.job == job:
-            return None
-        if isinstance(event, Observed) and event.job == job and event.before is not None and event.after is not None:
-            was, now = event.before.status, event.after.status
-            if was is PROCESSING and now is not PROCESSING:
-                return index + 1
-    return None
-
-
-def let_go_on(events: Sequence[Event], job: JobId | None) -> int | None:
-    """Return where a job that had used up its attempts came to wait before the claim that is last; as a length."""
-    for index in range(len(events) - 1, -1, -1):
-        event = events[index]
-        if isinstance(event, Observed) and event.job == job and event.before is not None:
-            was, now = event.before, event.after
-            if was.status is not PENDING:
-                waits = now is not None and now.status is PENDING and was.attempts >= was.max_attempts
-                return index + 1 if waits else None
-    return None
-
-
-CAUSES: Final = {"concurrent_execution": taken_back, "attempt_overrun": let_go_on}
-"""By anomaly, how to find the change that led to it, where that is not the last one."""
-
-
 def shrunk(runs: int) -> str:
     """Say how many runs made a finding smaller."""
     return f"shrunk in {'1 run' if runs == 1 else f'{runs} runs'}" if runs else "already minimal"
-
-
-def _statement(source: tuple[str, ...]) -> list[Line]:
-    if not source:
-        return []
-    shown = [clip(f"  {line}", WIDTH) for line in source[1:STATEMENT_LINES]]
-    more = [f"  ... {len(source) - STATEMENT_LINES} more lines"] if len(source) > STATEMENT_LINES else []
-    return [Line(""), Line(clip(f"Source: {source[0]}", WIDTH), "bold"), *map(Line, (*shown, *more))]
 
 
 def _shown(done: Reproduction, anomaly: str) -> str:

@@ -14,7 +14,7 @@ from psycopg import pq
 from psycopg.rows import dict_row
 
 from job_harness.core.model.duration import Instant
-from job_harness.core.port import SentStatement
+from job_harness.core.port import Sent
 from job_harness.engines.queue_file.document import QueueFile
 from job_harness.engines.queue_file.rows import columns_of
 from job_harness.engines.queue_file.statement import SqlSource, Statement, loadable
@@ -230,7 +230,7 @@ class QueueDatabase:
         values: Mapping[str, Any],
         *,
         watch: Callable[[], None] | None = None,
-        sent: Callable[[SentStatement], None] = lambda statement: None,
+        sent: Callable[[Sent], None] = lambda statement: None,
     ) -> list[VerbResult]:
         """Carry out a verb as one transaction; `watch` is called before it ends, `sent` for each statement.
 
@@ -244,7 +244,7 @@ class QueueDatabase:
         results: list[VerbResult] = []
         try:
             for number, statement in enumerate(statements):
-                sent(SentStatement("", statement.point, statement.sql.decode()))
+                sent(Sent("", statement.point, statement.sql.decode()))
                 if counts and not statement.point.startswith("set "):
                     self._counted, counts = self._counts(), False
                 results.append(self._sent(statement, values, results))

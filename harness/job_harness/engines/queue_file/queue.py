@@ -16,7 +16,7 @@ from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, EngineClocks, SentStatement
+from job_harness.core.port import Capabilities, EngineClocks, Sent
 from job_harness.engines.foreign_queue import OneTableQueue
 from job_harness.engines.queue_file.database import QueueDatabase, places_of
 from job_harness.engines.queue_file.rows import RowReader
@@ -86,7 +86,7 @@ class FileQueue:
         )
         self._seen: Mapping[JobId, JobView] | None = None
         self._news = True
-        self._sent: list[SentStatement] = []
+        self._sent: list[Sent] = []
         self._set_back: FileQueueState | None = None
         """The state in which it is, where the tables do not say so yet."""
 
@@ -139,7 +139,7 @@ class FileQueue:
             self._reader.claimer = None
         return self._seen
 
-    def statements(self) -> list[SentStatement]:
+    def statements(self) -> list[Sent]:
         """Return what verbs sent since this was last asked."""
         sent, self._sent = self._sent, []
         return sent
@@ -242,7 +242,7 @@ class GatedTableQueue(OneTableQueue):
         """Say what actors left open."""
         return self._coordinator.leftovers()
 
-    def statements(self) -> list[SentStatement]:
+    def statements(self) -> list[Sent]:
         """Return what actors' sessions were sent since this was last asked."""
         return self._coordinator.sent()
 

@@ -21,7 +21,7 @@ from job_harness.core.history.outcome import DONE, Outcome, done
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, Claim, EngineClocks, Reply, SentStatement
+from job_harness.core.port import Capabilities, Claim, EngineClocks, Reply, Sent
 from job_harness.core.sim.request import Point
 from job_harness.engines.reference.queue import STALE, ReferenceQueue, Settlement, length_of, store_time, view_of
 from job_harness.errors import EnvironmentUnavailable
@@ -430,7 +430,7 @@ class GatedReferenceQueue(PostgresQueue):
         """Say what actors left open."""
         return self._room.leftovers()
 
-    def statements(self) -> list[SentStatement]:
+    def statements(self) -> list[Sent]:
         """Return what actors' sessions were sent since this was last asked."""
         return self._room.sent()
 

@@ -19,7 +19,7 @@ from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest, SentStatement
+from job_harness.core.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest, Sent, Source
 from job_harness.core.printable import printable
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.stock import request_of
@@ -29,6 +29,7 @@ from job_harness.core.sim.clock import Clocks
 from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.request import Exchange, Frame, Poll, Request, Sleep, VerbCall
 from job_harness.errors import HarnessError
+from job_harness.report.blame import lines_of
 from job_harness.subjects.systems.document import (
     HttpRequest,
     SystemFile,
@@ -77,8 +78,8 @@ class SystemEngine:
         self._rehearsed = False
         self._parents: dict[str, ForkServer | None] = {}
         """By kind of process, what its starts are forks of."""
-        self._sources: dict[str, dict[str, str]] = {}
-        """By name of a statement, the texts that have this name, and who sent each first, from which line."""
+        self._sources: dict[str, dict[str, Sent]] = {}
+        """By gate, and by text, who sent a statement first, and from which line."""
         own = self.file.settings
         self.info = EngineInfo(
             path,
@@ -146,7 +147,7 @@ class SystemEngine:
         for process in self._processes:
             process.prepare()
         run = SystemRun(self.file, database, self._processes, clocks=cast(Clocks, clocks))
-        run.on_statement = self._noted
+        run.on_statement = self._note
         self._run = run
         try:
             reader = JobReader(self.file, database, self.file.settings, worker=self._worker)
@@ -220,27 +221,25 @@ class SystemEngine:
         known = {pid: name for process in self._processes for pid, name in process.pids.items()}
         return _NUMBER.sub(lambda found: known.get(found[0], found[0]), text)
 
-    def _noted(self, process: str, point: str, sql: str, line: str) -> None:
-        """Keep how a statement is written, for the screen of a finding; what sent it is kept once that is known."""
-        known = self._sources.setdefault(point, {})
-        if " at " not in known.get(sql, ""):
-            known[sql] = f"{process} at {line}" if line else process
+    def _note(self, sent: Sent) -> None:
+        """Keep how a statement is written, for the screen of a finding; from where it is sent, once that is known."""
+        known = self._sources.setdefault(sent.gate, {})
+        if sent.sql not in known or (sent.place and not known[sent.sql].place):
+            known[sent.sql] = sent
 
-    def _written(self, point: str) -> tuple[str, ...]:
-        """Show a statement by its text; or by its name, and several that have the same name in a line each."""
-        for name, known in self._sources.items():
-            if point in known:
-                place = known[point].partition(" at ")[2]
-                where = f"{name}, sent at {place}" if place else name
-                return (where, *filter(None, map(str.strip, point.strip().splitlines())))
-        texts = self._sources.get(point, {})
-        if len(texts) > 1:
-            told = (f"{by}: {' '.join(sql.split())}" for sql, by in texts.items())
-            return (f"{point}: one of {len(texts)} statements", *told)
-        lines = [(process, sql.strip().splitlines()) for sql, process in texts.items()]
-        return next(
-            ((f"{point}, sent by {process}", *filter(None, map(str.strip, text))) for process, text in lines), ()
-        )
+    def _written(self, gate: str, sql: str) -> Source | None:
+        """Show a statement by its text; or by its gate, and several that have the same gate in a line each."""
+        known = self._sources.get(gate, {})
+        if sql in known:
+            where = f"{gate}, sent at {known[sql].place}" if known[sql].place else gate
+            return Source(where, lines_of(sql))
+        by = {text: f"{sent.actor} at {sent.place}" if sent.place else sent.actor for text, sent in known.items()}
+        if len(by) > 1:
+            return Source(
+                f"{gate}: one of {len(by)} statements",
+                tuple(f"{who}: {' '.join(text.split())}" for text, who in by.items()),
+            )
+        return next((Source(f"{gate}, sent by {who}", lines_of(text)) for text, who in by.items()), None)
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
@@ -376,7 +375,7 @@ class SystemQueue:
             self._seen = seen
         return self._seen
 
-    def statements(self) -> list[SentStatement]:
+    def statements(self) -> list[Sent]:
         """Return what processes sent since this was last asked."""
         return self._run.coordinator.sent()
 
@@ -442,26 +441,26 @@ class SystemApplication:
         self._reader.plan(world.plans)
         noted = run.on_statement
 
-        def told(process: str, point: str, sql: str, line: str) -> None:
-            noted(process, point, sql, line)
-            world.observe(self._on_behalf.get(process, process), point)
-            self._keeps_promises(process, point, sql, line)
+        def note(sent: Sent) -> None:
+            noted(sent)
+            world.observe(self._on_behalf.get(sent.actor, sent.actor), sent.gate)
+            self._keeps_promises(sent)
 
-        run.on_statement = told
+        run.on_statement = note
         run.on_call = self._call
         run.on_aborted = self._aborted
         run.on_end = self._end
         run.next_instant = self._next_instant
 
-    def _keeps_promises(self, process: str, point: str, sql: str, line: str) -> None:
+    def _keeps_promises(self, sent: Sent) -> None:
         """Look which SELECTs begin to return a row, where something was written."""
         if not self._file.no_row or self._run.writes == self._looked_at:
             return
         self._looked_at = self._run.writes
         now = dict(broken(self._file, self._run.database.rows))
         for name in (name for name in now if name not in self._broken):
-            told = {"after": point, "row": now[name], "at": line, "sql": sql}
-            self._world.effect(process, Claim("", 0, 0, process, "", 0), ROW_OF + name, told)
+            data = {"after": sent.gate, "row": now[name], "at": sent.place, "sql": sent.sql}
+            self._world.effect(sent.actor, Claim("", 0, 0, sent.actor, "", 0), ROW_OF + name, data)
         self._broken = set(now)
 
     def join(self, kernel: Kernel, name: str) -> None:

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 import psycopg
 
 from job_harness.core.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
+from job_harness.core.port import Sent
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.clock import STORE, Clocks
 from job_harness.core.sim.kernel import Kernel
@@ -136,8 +137,8 @@ class SystemRun:
         self.kernel: Kernel | None = None
         self.changes = 0
         """How often something happened on which a round of a loop may depend."""
-        self.on_statement: Callable[[str, str, str, str], None] = lambda process, point, sql, line: None
-        """Told of every statement that has ended: of whom, its name, its text, the line from which it was sent."""
+        self.on_statement: Callable[[Sent], None] = lambda sent: None
+        """Told of every statement that has ended."""
         self.on_call: Callable[[SystemProcess, OutsideCall], Generator[Request, Any, None]] | None = None
         """Sees to a call to the outside."""
         self.on_aborted: Callable[[SystemProcess, OutsideCall], None] = lambda process, call: None
@@ -252,7 +253,7 @@ class SystemRun:
         session, sql = passing.session, passing.batch.sql
         tags = session.told()
         counts_as = session.counts_as(sql, "", tags)
-        ends = any(tag.writes or tag.startswith("COMMIT") for tag in tags) or (not sql and counts_as[1] != "")
+        ends = any(tag.writes or tag.startswith("COMMIT") for tag in tags) or (not sql and counts_as.sql != "")
         wrote = session.idle and ends
         session.wrote = None
         self._wrote(session.actor, wrote)
@@ -260,7 +261,7 @@ class SystemRun:
         if wrote:
             self.change(session.actor)
         if wrote and self.kernel is not None:
-            self.on_statement(session.actor, *counts_as)
+            self.on_statement(counts_as)
 
     def _ask_whether_ready(self, process: SystemProcess) -> None:
         kind = process.program.kind
@@ -581,7 +582,7 @@ class SystemRun:
         if batch.sql:
             self._note(process, (batch.sql, tags), wrote=wrote)
         if batch.sql or wrote:
-            self.on_statement(process.name, *counts_as)
+            self.on_statement(counts_as)
         if session.idle and not (opened and not batch.sql):
             self.nudge()
 

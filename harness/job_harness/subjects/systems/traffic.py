@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
+from job_harness.core.port import Sent
 from job_harness.core.sim.request import Exchange
 from job_harness.subjects.systems.database import on_virtual_time
 from job_harness.subjects.systems.http_wire import HttpMessage, HttpReader
@@ -56,7 +57,7 @@ class DatabaseSession(ProxiedSession):
         """Whether the reply of what is under way gets lost."""
         self.tags: list[Tag] = []
         """What its statements did, since they were last asked for."""
-        self.written: tuple[str, str, str] | None = None
+        self.written: Sent | None = None
         """Name, text and line of what it wrote last in the transaction that is open."""
         self.fresh = False
         self.coarse = False
@@ -108,10 +109,10 @@ class DatabaseSession(ProxiedSession):
         tags, self.tags = self.tags, []
         return tags
 
-    def counts_as(self, sql: str, line: str, tags: Iterable[Tag]) -> tuple[str, str, str]:
-        """Return name, text and line of a statement; a COMMIT, or a Sync without a text, is what it lets others see."""
-        said = point_of(sql) if sql else "sync", sql, line
-        whole = self.written if self.written is not None and (not sql or said[0] in _COMMITS) else said
+    def counts_as(self, sql: str, line: str, tags: Iterable[Tag]) -> Sent:
+        """Return what was sent; a COMMIT, or a Sync without a text, is what it lets others see."""
+        said = Sent(self.actor, point_of(sql) if sql else "sync", sql, line)
+        whole = self.written if self.written is not None and (not sql or said.gate in _COMMITS) else said
         if self.idle:
             self.written = None
         elif (

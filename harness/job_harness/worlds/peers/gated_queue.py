@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
-from job_harness.core.port import Capabilities, EngineClocks, SentStatement
+from job_harness.core.port import Capabilities, EngineClocks, Sent
 from job_harness.core.sim.request import Request
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.patience import Deadline
@@ -114,7 +114,7 @@ class GatedForeignQueue:
         """Say what actors left open."""
         return self._peer.coordinator.leftovers()
 
-    def statements(self) -> list[SentStatement]:
+    def statements(self) -> list[Sent]:
         """Return what actors' sessions were sent since this was last asked."""
         return self._peer.coordinator.sent()
 
@@ -211,7 +211,7 @@ class Coordinator(Protocol):
         """What the store's clock showed at the first statement of the transaction that ended last."""
         ...
 
-    def sent(self) -> list[SentStatement]:
+    def sent(self) -> list[Sent]:
         """Return what was sent since this was last asked."""
         ...
 

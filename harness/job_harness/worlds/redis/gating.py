@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.model.duration import MILLISECOND, SECOND, Instant
-from job_harness.core.port import SentStatement
+from job_harness.core.port import Sent
 from job_harness.core.printable import printable
 from job_harness.core.sim.request import Exchange, Poll
 from job_harness.errors import EnvironmentUnavailable
@@ -223,7 +223,7 @@ class RedisCoordinator:
         self.clock = clock
         self.revision = 0
         """Rises whenever a command was carried out: what is stored may have changed."""
-        self._sent: list[SentStatement] = []
+        self._sent: list[Sent] = []
 
     @property
     def made_at(self) -> Instant:
@@ -233,9 +233,9 @@ class RedisCoordinator:
     def note(self, actor: str, command: RedisCommand, point: str) -> None:
         """Take note of a command that was carried out."""
         self.revision += 1
-        self._sent.append(SentStatement(actor, point, b" ".join(command.words).decode(errors="backslashreplace")))
+        self._sent.append(Sent(actor, point, b" ".join(command.words).decode(errors="backslashreplace")))
 
-    def sent(self) -> list[SentStatement]:
+    def sent(self) -> list[Sent]:
         """Return what was sent since this was last asked."""
         sent, self._sent = self._sent, []
         return sent

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 
 import psycopg
 
-from job_harness.core.port import SentStatement
+from job_harness.core.port import Sent
 from job_harness.core.sim.outside import Pick
 from job_harness.errors import LimitReached
 from job_harness.worlds.patience import PATIENCE, Deadline, ready
@@ -203,7 +203,7 @@ class SessionCoordinator:
         self._last = ""
         """Whose statement was answered last: who let go of a lock."""
         self._stuck: LimitReached | None = None
-        self._sent: list[SentStatement] = []
+        self._sent: list[Sent] = []
 
     # for actors -----------------------------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ class SessionCoordinator:
         self._sessions[session.pid] = session
         self._actors[session.pid] = session.actor
 
-    def sent(self) -> list[SentStatement]:
+    def sent(self) -> list[Sent]:
         """Return what was sent since this was last asked."""
         sent, self._sent = self._sent, []
         return sent
@@ -238,7 +238,7 @@ class SessionCoordinator:
         """
         if self._stuck is not None:
             raise self._stuck
-        self._sent.append(SentStatement(session.actor, point, sql))
+        self._sent.append(Sent(session.actor, point, sql))
         flight = InFlightStatement(steps, actor=session.actor, point=point, pid=session.pid, descriptor=session.socket)
         session.flight = flight
         self._await([flight])
