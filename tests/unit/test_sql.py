@@ -35,6 +35,7 @@ IN_WITH = "with t as (select id from jobs where note <> '--' limit 1) update job
         ("  -- settle\n UPDATE job SET x = 1", "update job"),
         ("SELECT a FROM pgboss.job WHERE b FOR UPDATE SKIP LOCKED", "select pgboss.job for update"),
         ("SELECT 1 FROM only job FOR NO KEY UPDATE", "select job for update"),
+        ("UPDATE mail SET a = 1 WHERE id = (SELECT id FROM mail LIMIT 1 FOR UPDATE SKIP LOCKED)", "update mail"),
         ("SELECT * FROM (SELECT 1 FROM job) x", "select job"),
         ("INSERT INTO job VALUES (1)", "insert job"),
         ("delete from job", "delete job"),

@@ -200,7 +200,9 @@ def _named(said: Sequence[Token]) -> str:
         return ""
     if verb == "WITH":
         return f"with {name}".lower()
-    locks = any(token.says("UPDATE") and said[at - 1].says("FOR", "KEY") for at, token in enumerate(said[1:], 1))
+    locks = verb == "SELECT" and any(
+        token.says("UPDATE") and said[at - 1].says("FOR", "KEY") for at, token in enumerate(said[1:], 1)
+    )
     return f"{verb.lower()} {name}{' for update' if locks else ''}"
 
 
