@@ -43,7 +43,7 @@ module.exports = { presets: [env, "@babel/preset-typescript"] };
 """
 JEST = 'module.exports = { testMatch: ["**/*.jest.ts"] };'
 RUNNERS = ("vitest", "jest")
-PAGE = pages.ROOT / "docs/vitest.md"
+PAGE = pages.ROOT / "docs/typescript.md"
 TYPED = [block for page in pages.PAGES for block in pages.blocks(page) if block.words[:2] == ("console", "npm")]
 
 
@@ -148,7 +148,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
     made.write("babel.config.cjs", BABEL)
     made.write("jest.config.cjs", JEST)
     for block in pages.blocks(PAGE):
-        if block.file is not None:
+        if block.file is not None and block.file.startswith(("src/", "test/")):  # the others are for pytest
             made.write(block.file, block.text)
     yield made
     shutil.rmtree(folder, ignore_errors=True)

@@ -83,7 +83,7 @@ def test_explain_alone_lists_every_name(capsys: pytest.CaptureFixture[str]) -> N
 def test_the_docs_are_one_text_from_which_each_page_comes_back() -> None:
     parts = split(documentation())
     assert [f"{page.stem}" for page in pages.PAGES if page.parent.name == "docs" and page.stem not in parts] == []
-    assert parts["vitest"] == (pages.ROOT / "docs/vitest.md").read_text(encoding="utf-8").strip() + "\n"
+    assert parts["typescript"] == (pages.ROOT / "docs/typescript.md").read_text(encoding="utf-8").strip() + "\n"
     assert split(whole(pages.ROOT)) == parts
     assert about("# A title\n\n<!-- x -->\nFirst [one](a.md). Second.\n") == ("A title", "First one.")
     first = {name: about(text)[1] for name, text in parts.items()}

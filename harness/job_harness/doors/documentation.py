@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-FIRST: Final = ("tutorial", "pytest", "vitest", "queue_files", "scenarios", "exploring", "command_line")
+FIRST: Final = ("tutorial", "pytest", "typescript", "queue_files", "scenarios", "exploring", "command_line")
 """Pages that come first; the others follow by name, and the contracts and results at the end."""
 TEXT: Final = "documentation.md"
 """Where a wheel has it, beside this module."""

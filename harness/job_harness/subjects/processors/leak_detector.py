@@ -46,7 +46,7 @@ def watch_outliving(loop: VirtualLoop, life: Lifetime, told: Callable[[asyncio.T
     """Tell of tasks of the user's own that are at work when their delivery has just ended, even if they end soon.
 
     A worker that dies then takes them with it, and the job is done. One that was told to stop needs a few turns of the
-    loop to end; one that has not even begun is awaited by nobody.
+    loop to end; one that has not even begun is awaited nowhere.
     """
     tasks = [task for task in life.tasks if not task.cancelling() and not is_others(_file_of(task))]
 
