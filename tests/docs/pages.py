@@ -17,6 +17,8 @@ TEXTS = (
 )
 _BLOCK = re.compile(r"(?:<!-- file: (?P<file>\S+) -->\n)?```(?P<info>[^\n]*)\n(?P<text>.*?)```", re.DOTALL)
 
+_GENERATED = re.compile(r"<!-- generated: .*?<!-- end -->\n", re.DOTALL)
+
 
 class Block(NamedTuple):
     """A fenced block; `file` is what a reader saves it as."""
@@ -55,6 +57,12 @@ def blocks(page: Path) -> list[Block]:
 def blocks_of(*words: str) -> list[Block]:
     """Return the blocks of all pages that are marked so, and with nothing else."""
     return [block for page in PAGES for block in blocks(page) if block.words == words]
+
+
+def hand_written(page: Path) -> int:
+    """Count the lines of a page that no program writes, so neither generated tables nor pages of findings."""
+    text = page.read_text(encoding="utf-8")
+    return 0 if page in FINDINGS else len(_GENERATED.sub("", text).splitlines())
 
 
 def anchor(heading: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pkgutil
 import re
 import subprocess
 import sys
@@ -17,6 +18,9 @@ from job_harness.core.invariants import ANOMALIES, CATALOGUE
 from job_harness.doors.pytest import plugin as pytest_plugin
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
+DOCS = sorted((pages.ROOT / "docs").rglob("*.md"))
+MODULE = re.compile(r"\bjob_harness\.(?:core|doors|engines|report|review|search|subjects|worlds)(?:\.[a-z_]+)*\b")
+SOURCE = re.compile(r"`((?:harness|reference_impl|benchmarks)/[\w/]+\.\w+)`")
 TABLES = {
     "settings", "scenario-keys", "job-keys", "expect-keys", "control-keys", "tape-keys", "processor-keys", "steps",
     "verbs", "places", "outcomes", "payloads", "faults", "fault-sentences", "moments", "invariants", "anomalies",
@@ -131,6 +135,20 @@ def test_the_readme_names_make_demo_and_the_very_test_command_that_ci_runs() -> 
     assert named == ["make demo", "make test"]
     assert [command for command in named if f"\n{command.split()[1]}: $(STAMP)" not in text_of("Makefile")] == []
     assert "make test" in text_of(".ci/run").splitlines()
+
+
+def test_the_docs_are_short_enough_to_be_read() -> None:
+    lines = {page.name: pages.hand_written(page) for page in (pages.ROOT / "README.md", *DOCS)}
+    assert sum(lines.values()) <= 9000, sorted(lines.items(), key=lambda entry: -entry[1])[:5]
+
+
+def test_what_the_docs_name_of_the_code_is_there() -> None:
+    named = {name for page in pages.TEXTS for name in MODULE.findall(page.read_text(encoding="utf-8"))}
+    assert len(named) > 10
+    for name in sorted(named):
+        assert pkgutil.resolve_name(name)  # Raises ImportError or AttributeError for what is not there.
+    paths = {path for page in pages.TEXTS for path in SOURCE.findall(page.read_text(encoding="utf-8"))}
+    assert [path for path in sorted(paths) if not (pages.ROOT / path).exists()] == []
 
 
 def test_the_changelog_says_in_two_screens_what_the_current_version_gives() -> None:

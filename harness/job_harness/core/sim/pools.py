@@ -115,7 +115,7 @@ def _free_psycopg_pool(pool: Any, own: bool, found: Reached) -> str | None:
 
 
 def _close_pool(pool: Any) -> None:
-    """Let a pool of psycopg's have no connection, no worker and nobody who waits."""
+    """Let a pool of psycopg's have no connection, no worker and no task that waits."""
     for connection in pool._pool:
         connection._pool = None
         connection.pgconn.finish()
@@ -162,7 +162,7 @@ def close_lent(thing: Any) -> None:
 
 
 def close_opened(life: Lifetime) -> Iterator[tuple[Any, str]]:
-    """Close what this lifetime has opened, and what it has in use; name what cannot be had without it."""
+    """Close what this lifetime has opened, and what it has in use; name what is lost with it."""
     for each in list(_OPENED.values()):
         owners = [owner for name in (_OPENER, _USER) if (owner := each.__dict__.get(name)) is not None]
         if any(owner.within(life) for owner in owners):
