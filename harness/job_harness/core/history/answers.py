@@ -42,6 +42,7 @@ class VerbAnswers:
             verb, outcome = event.verb, event.outcome
             if outcome.done:
                 worked.add(verb)
+                self._forget(verb)
                 continue
             self.calls[verb] += 1
             (self.refused if outcome.kind is REFUSED else self.raised).setdefault(verb, str(outcome.reason))
@@ -52,6 +53,13 @@ class VerbAnswers:
         self.calls.update(later.calls)
         self.raised = {**later.raised, **self.raised}
         self.refused = {**later.refused, **self.refused}
+        for verb in self.worked:
+            self._forget(verb)
+
+    def _forget(self, verb: str) -> None:
+        """Keep nothing of a verb that worked: what it came to before depends on the order of the histories."""
+        for memory in (self.calls, self.raised, self.refused):
+            memory.pop(verb, None)
 
     def unproven(self, *, often: bool = False, whole: bool = False) -> Iterator[str]:
         """Say which verbs raised and were never done.
