@@ -18,7 +18,7 @@ from job_harness.core.interruption import Terminated
 from job_harness.core.invariants import ANOMALIES, Guarantee
 from job_harness.core.invariants.catalogue import WHOLE, level
 from job_harness.core.model.duration import MINUTE
-from job_harness.core.model.job import JobView, Json
+from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.port import Capabilities, Claim, Contract, JobRequest
 from job_harness.core.run.session import Limits, Session
@@ -351,6 +351,23 @@ def test_a_look_that_is_a_sign_of_life_is_not_left_out(alive_for: int | None, mi
     engine = MemoryEngine(LedByItsTicks, contract=Contract(alive_for=alive_for))
     text = "format: 1\njobs: {a: {every: 1h, count: 3, scheduled: true}}\nsteps: [run until idle]\n"
     assert ("slot_missed" in Session(read_scenario_text(text), engine=engine).run().found) is missed
+
+
+class Undated(MemoryQueue):
+    """Does not show when a job may be deleted, so that maintenance never has anything to purge."""
+
+    def jobs(self) -> dict[JobId, JobView]:
+        return {job: view._replace(expires_at=None) for job, view in super().jobs().items()}
+
+    def purge(self) -> Outcome:
+        raise AssertionError("it has nothing to do")
+
+
+@pytest.mark.parametrize(("queue", "told"), [(Undated, "purge was never called, since no job"), (MemoryQueue, "")])
+def test_a_purge_that_nothing_ever_calls_is_no_pass(queue: type[MemoryQueue], told: str) -> None:
+    done = Sampler(MemoryEngine(queue)).explore(seed=1, runs=12)
+    assert done.verdict is (Verdict.INCONCLUSIVE if told else Verdict.PASS)
+    assert (told in done.trouble.message) if done.trouble is not None else not told
 
 
 class Busy(MemoryQueue):

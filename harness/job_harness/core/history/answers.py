@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from job_harness.core.history.event import Event, Return
+from job_harness.core.history.event import Event, Observed, Return
 from job_harness.core.history.outcome import REFUSED
 
 ENOUGH: Final = 40
@@ -32,12 +32,16 @@ class VerbAnswers:
     """By verb that raised, what it raised first."""
     refused: dict[str, str] = field(default_factory=dict)
     """By verb that was refused, the first reason."""
+    dated: bool = False
+    """Whether any job showed when it may be deleted."""
 
     def take(self, events: Iterable[Event]) -> None:
         """Add what verbs came to in a history; a call whose request or reply was lost says nothing."""
         worked = self.worked
         for event in events:
             if type(event) is not Return or event.verb in worked or not event.answered:
+                if type(event) is Observed and event.after is not None and event.after.expires_at is not None:
+                    self.dated = True
                 continue
             verb, outcome = event.verb, event.outcome
             if outcome.done:
@@ -50,6 +54,7 @@ class VerbAnswers:
     def add(self, later: VerbAnswers) -> None:
         """Take over what later histories say."""
         self.worked |= later.worked
+        self.dated |= later.dated
         self.calls.update(later.calls)
         self.raised = {**later.raised, **self.raised}
         self.refused = {**later.refused, **self.refused}
@@ -61,12 +66,14 @@ class VerbAnswers:
         for memory in (self.calls, self.raised, self.refused):
             memory.pop(verb, None)
 
-    def unproven(self, *, often: bool = False, whole: bool = False) -> Iterator[str]:
+    def unproven(self, *, often: bool = False, whole: bool = False, purges: bool = False) -> Iterator[str]:
         """Say which verbs raised and were never done.
 
         And which were refused each time: `often`, every verb that was refused so often that it is no chance; `whole`,
-        in a scope that was searched completely, the operator's.
+        in a scope that was searched completely, the operator's. And, of a queue that `purges`, that it never had to.
         """
+        if purges and not self.dated and "purge" not in self.worked | self.calls.keys():
+            yield "purge was never called, since no job shows expires_at: let jobs() show when each may be deleted"
         for verb in sorted(self.calls.keys() - self.worked):
             calls = self.calls[verb]
             count = "1 call" if calls == 1 else f"{calls} calls"
