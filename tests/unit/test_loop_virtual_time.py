@@ -8,7 +8,7 @@ import functools
 import signal
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
 
 import pytest
 
@@ -365,3 +365,60 @@ def test_a_timer_that_is_cancelled_at_its_gate_does_not_fire() -> None:
         callback(number)
     loop.close()
     assert fired == [1]
+
+
+class _Asking(asyncio.Protocol):
+    """Asks once, and has a future for the answer."""
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        self.answer.set_result(data)
+
+
+class _Locks:
+    """A database of which one session waits for a lock."""
+
+    def lock_waiters(self) -> int:
+        return 1
+
+
+@pytest.mark.parametrize("locks", [None, _Locks()])
+def test_answers_are_heard_in_the_order_of_their_requests_unless_one_waits_for_a_lock(locks: _Locks | None) -> None:
+    loop = VirtualLoop()
+    loop.order_answers(locks)
+    pairs = [socket.socketpair() for _ in range(2)]
+    heard: list[int] = []
+    both_asked, other_heard = threading.Event(), threading.Event()
+
+    async def ask(number: int) -> None:
+        transport, protocol = await loop.create_connection(_Asking, sock=pairs[number][0])
+        transport.write(b"?")
+        if number == 1:
+            both_asked.set()
+        await protocol.answer
+        heard.append(number)
+        if number == 1:
+            other_heard.set()
+        transport.close()
+
+    def answer() -> None:
+        both_asked.wait(5)
+        pairs[1][1].send(b"!")
+        other_heard.wait(0.1 if locks is None else 5)  # The first is answered late, or once the second has gone on.
+        pairs[0][1].send(b"!")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    loop.run(_together(ask(0), ask(1)))
+    thread.join()
+    loop.close()
+    for one, other in pairs:
+        one.close()
+        other.close()
+    assert heard == ([0, 1] if locks is None else [1, 0])
+
+
+async def _together(*coroutines: Coroutine[object, object, None]) -> None:
+    await asyncio.gather(*coroutines)

@@ -10,6 +10,10 @@ reader is looked at, not counted:
   nothing was asked (LISTEN, a subscription, the rest of an answer); a reader that code has registered itself. These
   hold time for `GRACE_SECONDS` of real time from their last sign of life; then time moves, and the report says so.
 
+In which order the answers to several requests arrive is the machine's doing, and no choice of a run. Where order is
+asked for, the first that comes waits for the others, and all are heard in the order of their requests. One that waits
+for a lock of another job's cannot come before that job goes on, and one that takes very long is not waited for.
+
 Who awaits is found by looking at what a connection's protocol refers to. Leans on names of asyncio (3.11 to 3.14) and
 of psycopg (3.2, 3.3), and imports no library. Must not know the loop's time.
 """
@@ -18,6 +22,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 import selectors
 import socket
@@ -25,9 +30,9 @@ import sys
 import types
 import weakref
 from asyncio import selector_events
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextvars import Context
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from job_harness.core.sim.guest_threads import GRACE_SECONDS
 from job_harness.core.sim.watchdog import real_seconds
@@ -41,16 +46,32 @@ _CLOSED: Final = (
     type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, types.CodeType, types.FrameType, str, bytes,
     bytearray, int, float, bool, asyncio.AbstractEventLoop, asyncio.Task, asyncio.Handle, Context, weakref.ref,
 )  # fmt: skip
+ORDER_SECONDS: Final = 0.5
+"""Real seconds for which an answer that came waits for the others, where it is not known who waits for a lock."""
+LOOK_SECONDS: Final = 0.01
+"""Real seconds without an answer after which the database is asked who waits for a lock."""
 _ASKS, _LISTENS, _TALKS, _SENDS, _OTHER = "asks", "listens", "talks", "sends", "other"
+
+
+class LockWaiters(Protocol):
+    """A database whose sessions may wait for locks."""
+
+    def lock_waiters(self) -> int:
+        """Count the sessions that wait for one."""
+        ...
 
 
 class _Descriptor:
     """What is known of one descriptor."""
 
-    __slots__ = ("asked", "given_up", "identity", "kind", "name", "since", "transport")
+    __slots__ = ("asked", "given_up", "identity", "kind", "late", "name", "number", "since", "transport")
 
     def __init__(self, kind: str, name: str, identity: int) -> None:
         self.kind = kind
+        self.number = 0
+        """That of its last request, among all."""
+        self.late = False
+        """Whether others no longer wait for its answer."""
         self.name = name
         self.identity = identity
         """The inode: its number may soon be another's."""
@@ -70,6 +91,9 @@ class Descriptors:
         self._known: dict[int, _Descriptor] = {}
         self._on_doubt = on_doubt
         self.patience = patience
+        self._numbers = itertools.count()
+        self.locks: LockWaiters | None = None
+        """The database of the test, where there is one that is known."""
 
     def watch(self, descriptor: int, callback: Any) -> None:
         """Know of a reader, by what is to be called when bytes come."""
@@ -78,9 +102,10 @@ class Descriptors:
         known = self._known.get(descriptor)
         if known is not None and known.identity == identity and known.kind == kind:
             if kind is not _TALKS and not known.given_up:
-                known.since = real_seconds()
+                known.since, known.number, known.late = real_seconds(), next(self._numbers), False
             return
         self._known[descriptor] = found = _Descriptor(kind, name, identity)
+        found.number = next(self._numbers)
         if kind is _TALKS or kind is _SENDS:
             found.transport = weakref.ref(callback.__self__)
 
@@ -89,12 +114,45 @@ class Descriptors:
         known = self._known.get(descriptor)
         if known is not None:
             known.asked, known.given_up, known.since = True, False, real_seconds()
+            known.number, known.late = next(self._numbers), False
 
     def heard(self, events: Iterable[Any]) -> None:
         """Hear what the machine has said."""
         for key, mask in events:
             if mask & selectors.EVENT_READ and (known := self._known.get(key.fd)) is not None:
-                known.asked, known.given_up, known.since = False, False, real_seconds()
+                known.asked, known.given_up, known.since, known.late = False, False, real_seconds(), False
+
+    def missing(
+        self, keys: Iterable[selectors.SelectorKey], *, besides: Collection[int]
+    ) -> list[selectors.SelectorKey]:
+        """List on what an answer is sure to be outstanding that others wait for."""
+        return [
+            key
+            for key in keys
+            if key.fd not in besides
+            and (known := self._known.get(key.fd)) is not None
+            and not (known.late or known.given_up)
+            and (key.events & selectors.EVENT_WRITE or self._bound(known) == self.patience)
+        ]
+
+    @property
+    def order_seconds(self) -> float:
+        """Real seconds for which an answer that came waits for the others."""
+        return ORDER_SECONDS if self.locks is None else self.patience
+
+    def are_locked(self, missing: Collection[selectors.SelectorKey]) -> bool:
+        """Whether all of these wait for locks, as far as is known."""
+        return self.locks is not None and self.locks.lock_waiters() >= len(missing)
+
+    def wait_no_more(self, missing: Iterable[selectors.SelectorKey]) -> None:
+        """Let no other answer wait for these, until they come or something else is asked there."""
+        for key in missing:
+            self._known[key.fd].late = True
+
+    def in_order(self, events: Iterable[Any]) -> list[Any]:
+        """Sort what came by when it was asked for."""
+        numbers = {descriptor: known.number for descriptor, known in self._known.items()}
+        return sorted(events, key=lambda event: numbers.get(event[0].fd, -1))
 
     def in_flight(self, keys: Iterable[selectors.SelectorKey]) -> tuple[list[str], float]:
         """Name what holds time, and for how many more real seconds at most if nothing happens."""

@@ -27,7 +27,14 @@ from types import FrameType
 from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from job_harness.core.own_code import FOLDERS
-from job_harness.core.sim.descriptors import AskingDatagramTransport, AskingTransport, Descriptors, identity_of
+from job_harness.core.sim.descriptors import (
+    LOOK_SECONDS,
+    AskingDatagramTransport,
+    AskingTransport,
+    Descriptors,
+    LockWaiters,
+    identity_of,
+)
 from job_harness.core.sim.guest_threads import GRACE_SECONDS, GuestThreads, waits_on_loop
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime
 from job_harness.core.sim.machine_calls import is_in_this_interpreter, machine_of
@@ -61,6 +68,8 @@ WAITS_ON_LOOP = (
 )
 RESOLUTION_SECONDS = 5e-7
 """Timers this close fire together. Far above what a float of a century resolves: asyncio would spin otherwise."""
+MOST_SPINS = 1_000
+"""Rounds of a loop that never rests after which it is asked what came: something may wait for that in this way."""
 BUSY_CPU_SECONDS = 0.25
 """Seconds of CPU in which code that never awaits keeps every other task waiting too long."""
 cpu_seconds = time.thread_time
@@ -320,6 +329,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def expect_answers_within(self, seconds: float) -> None:
         """Let an answer that is outstanding on a descriptor hold time for at most this number of real seconds."""
         self._descriptors.patience = min(self._descriptors.patience, seconds)
+
+    def order_answers(self, locks: LockWaiters | None) -> None:
+        """Hear answers in the order in which they were asked for; `locks` is the database that the test is known by."""
+        self._descriptors.locks = locks
+        self._gate.orders = True
 
     def asked(self, descriptor: int) -> None:
         """Hear that bytes were written to a connection."""
@@ -913,6 +927,9 @@ class IdleSelector:
         self.on_busy: Callable[[float], None] | None = None
         """Told about each stretch between two rounds of the loop that took much CPU time; costs a little, if set."""
         self._cpu_since, self._modules = math.inf, 0
+        self.orders = False
+        """Whether answers are heard only when nothing else is left to do, and in the order of their requests."""
+        self._spun = 0
         self.hears_signals = False
         """Whether a signal may say something on the wake-up pipe; threads are waited for by other means."""
         self.seconds = 0.0
@@ -962,6 +979,10 @@ class IdleSelector:
         self.callbacks += len(self._ready) or 1
         if self.callbacks > self._limit:
             self._limit = self.callbacks + self._look()
+        if timeout == 0 and self.orders and not self.hears_signals and self._spun < MOST_SPINS:
+            self._spun += 1
+            return []
+        self._spun = 0
         if self.on_busy is None:
             return self.poll() if timeout == 0 else self._idle()
         self._count_cpu(self.on_busy)
@@ -1021,15 +1042,34 @@ class IdleSelector:
         """Return what is ready now, without a system call where only the wake-up pipe is registered, and no signal."""
         if len(self._registered) <= self._own and not self.hears_signals:
             return []
-        events = self._selector.select(0)
+        events = self._in_order(self._selector.select(0))
         if events:
             self._descriptors.heard(events)
             return self.sift(events)
         return events
 
+    def _in_order(self, events: Events) -> Events:
+        """Let what came wait for the other answers, and sort them all."""
+        if not self.orders or not events:
+            return events
+        until = real_seconds() + self._descriptors.order_seconds
+        while missing := self._descriptors.missing(
+            list(self._selector.get_map().values()), besides={key.fd for key, _ in events}
+        ):
+            with selectors.DefaultSelector() as others:
+                for key in missing:
+                    others.register(key.fd, key.events)
+                came = others.select(LOOK_SECONDS)
+            if not came and self._descriptors.are_locked(missing):
+                break
+            if not came and real_seconds() > until:
+                self._descriptors.wait_no_more(missing)
+            events = self._selector.select(0)
+        return self._descriptors.in_order(events)
+
     def wait(self, seconds: float) -> Events:
         """Wait for the machine in real time; `taken` returns what it said."""
-        self._events = self._selector.select(seconds)
+        self._events = self._in_order(self._selector.select(seconds))
         self._descriptors.heard(self._events)
         return self._events
 

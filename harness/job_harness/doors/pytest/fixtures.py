@@ -187,6 +187,19 @@ class JobPostgres:
 
         return KeptDatabase(self._cluster, self._database, template=self._template)
 
+    def lock_waiters(self) -> int:
+        """Count the sessions here that wait for a lock, over a connection that no other process has."""
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            # Whoever gives a lock back grants it to the next one himself, long before that one looks awake.
+            waiting = (
+                "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+                "WHERE NOT granted AND datname = %s"
+            )
+            found = connection.execute(waiting, [self._database]).fetchone()
+        return 0 if found is None else int(found[0])
+
     def reset(self, *, keep: Iterable[str] = ()) -> Reset:
         """Empty all tables but those in `keep` and those that were filled from the start.
 

@@ -346,6 +346,9 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     explored = _explored(pyfuncitem)
     harness: Any = pyfuncitem.funcargs["job_harness"]
     explored.name_folders(harness)
+    mine = pyfuncitem.stash.get(_DATABASE, None)
+    if mine is not None:
+        harness.look_for_locks_in(mine)
     if explored.turn is not None:
         with explored.turn.playing(harness):
             yield
@@ -353,7 +356,6 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     explored.attach(harness)
     try:
         stash = pyfuncitem.config.stash
-        mine = pyfuncitem.stash.get(_DATABASE, None)
         databases = () if mine is None else (mine,)
         explored.explore(threads=stash[_THREADS], opened=stash[_DESCRIPTORS], databases=databases)
     except InChild as forked:

@@ -30,6 +30,7 @@ from job_harness.core.port import JobRequest
 from job_harness.core.run.session import NO_FAULTS
 from job_harness.core.run.verdict import Run
 from job_harness.core.sim.choices import Choices, Tape
+from job_harness.core.sim.descriptors import LockWaiters
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application import (
     GUIDE,
@@ -178,6 +179,7 @@ class JobHarness(Assertions):
         self._registered: list[Any] = []
         self.served: dict[str, JobProcessor | str] = {}
         """By tool, the processor as the test registered it."""
+        self._locks: LockWaiters | None = None
         self.tasks: dict[str, str] = {}
         """By the name that another library has for it, the tool that is meant: names no tool can have here."""
         self._number = 0
@@ -769,8 +771,13 @@ class JobHarness(Assertions):
             seed_shared_generators(seed_of(choices))
             self.jump(other.later / SECOND)
         self._running.watch_waits()
+        self._loop.order_answers(self._locks)
         self._running.look = (lambda: ModuleState(modules_of_project(self._registered))) if remembers else None
         self._node.explore(self._running.stand)
+
+    def look_for_locks_in(self, database: LockWaiters) -> None:
+        """Know the database of the test: an answer that waits there for a lock is not waited for."""
+        self._locks = database
 
     def forget_on_crash(self) -> None:
         """Let plain data in the modules of the project be as it is now whenever a worker has died, as in a new process.
