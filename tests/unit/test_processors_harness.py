@@ -635,3 +635,24 @@ def test_an_answer_that_never_comes_lets_time_move_on_to_the_processor_s_own_tim
         assert jobs.now - START < timedelta(seconds=12)
         assert any("has said nothing for 0.3 s of real time, and time moved on" in note for note in jobs.notes())
         jobs.problems()
+
+
+def test_a_check_runs_where_plain_code_may_run(jobs: JobHarness) -> None:
+    ran: list[bool] = []
+
+    def check(harness: JobHarness) -> None:
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            asyncio.get_running_loop()  # As Django asks before each of its plain calls.
+        ran.append(True)
+
+    async def work(job: ToolJob) -> JobResult:
+        await asyncio.sleep(1)
+        assert asyncio.get_running_loop().is_running()
+        return JobResult(success=True)
+
+    jobs.always(check)
+    jobs.register("work", work)
+    job = jobs.enqueue("work")
+    jobs.run_until_idle()
+    assert job.status == "COMPLETED"
+    assert len(ran) > 1

@@ -76,6 +76,19 @@ def test_django_asynchronously(job_harness: JobHarness, model: Any) -> None:
     assert model.objects.count() == 2
 
 
+def test_django_in_a_check(job_harness: JobHarness, model: Any) -> None:
+    counted: list[int] = []
+
+    async def work(job: ToolJob):
+        await model.objects.acreate(number=2)
+        await asyncio.sleep(300)
+        return done()
+
+    job_harness.always(lambda harness: counted.append(model.objects.count()))
+    output_of(job_harness, work)
+    assert (counted[0], counted[-1]) == (1, 2)
+
+
 @pytest.mark.postgres
 def test_sqlalchemy_session(job_harness: JobHarness, job_postgres: Any) -> None:
     sqlalchemy = pytest.importorskip("sqlalchemy")

@@ -723,6 +723,9 @@ class JobHarness(Assertions):
         if self._checking:
             return
         self._checking = True
+        # Checks are plain functions: a library that refuses those on a running loop, as Django does, is shown none.
+        loop = asyncio._get_running_loop()
+        asyncio._set_running_loop(None)
         try:
             for check in self._always:
                 try:
@@ -737,6 +740,7 @@ class JobHarness(Assertions):
                 if broken:
                     self.report_broken(_named(check), broken)
         finally:
+            asyncio._set_running_loop(loop)
             self._checking = False
 
     def _broken(self, check: Callable[[JobHarness], object]) -> str:
