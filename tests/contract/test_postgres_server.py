@@ -18,6 +18,7 @@ import pytest
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.postgres import Cluster, host, launcher, provision
+from job_harness.worlds.postgres.cluster import GUEST
 from job_harness.worlds.postgres.provider import find_embedded, find_system
 
 pytestmark = [pytest.mark.postgres, pytest.mark.long]
@@ -368,6 +369,28 @@ sys.stdin.read()
     while {abandoned, f"{abandoned}_run"} & databases(cluster):
         provision(cluster.url(), environ={}).stop()
         assert not deadline.passed
+
+
+def test_the_role_for_sql_of_files_is_made_by_many_at_once_and_gets_in_by_its_password_alone() -> None:
+    with provision(tcp=True, environ={}) as server:
+        guests = [provision(server.url(tcp=True), environ={}) for _ in range(4)]
+
+        def opened(number: int) -> str:
+            guests[number].create_database(f"mine_{number}")
+            return guests[number].guest_url(f"mine_{number}")
+
+        with ThreadPoolExecutor(4) as pool:
+            urls = list(pool.map(opened, range(4)))
+        for url in urls:
+            with psycopg.connect(url) as connection:
+                assert connection.execute("SELECT session_user::text").fetchone() == (GUEST,)
+                assert connection.info.parameter_status("is_superuser") == "off"
+                with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                    connection.execute("COPY (SELECT 1) TO PROGRAM 'true'")
+        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+            psycopg.connect(psycopg.conninfo.make_conninfo(urls[0], password="guessed"))
+        for guest in guests:
+            guest.stop()
 
 
 def create_many(cluster: Cluster) -> None:

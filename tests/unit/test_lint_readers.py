@@ -223,11 +223,16 @@ def test_python_that_is_newer_than_this_one_is_read(tmp_path: Path) -> None:
         "async def first[\n    T: list[dict[str, int]],\n    **P,\n](items): ...\n"
         "try:\n    run()\nexcept KeyError, json.JSONDecodeError:\n    "
         "log(f'{job['id']} of {job['name']}', 1)\nJOB_TIMEOUT_MS = 5\n"
+        "type Long[\n    T,\n] = list[T]\ndef last[T = int](items): ...\n"
+        "told = f'{\n    f'{job['id']}'  # of the job\n}' + 'x'\nSTUCK_JOB_TIMEOUT_MINUTES = 30\n"
     )
     facts = read(tmp_path, {"settings.py": newer})
 
     assert facts.unreadable == []
-    assert [(one.name, one.value, one.place.line) for one in facts.values] == [("JOB_TIMEOUT_MS", 5, 12)]
+    assert [(one.name, one.value, one.place.line) for one in facts.values] == [
+        ("JOB_TIMEOUT_MS", 5, 12),
+        ("STUCK_JOB_TIMEOUT_MINUTES", 30, 20),
+    ]
 
 
 def test_what_stands_beside_the_break_is_read(tmp_path: Path) -> None:
