@@ -83,6 +83,11 @@ def built(*command: str, run: list[str]) -> Callable[[Path], list[str]]:
     return prepare
 
 
+def c_program(name: str) -> Callable[[Path], list[str]]:
+    where = "{folder}/" + name
+    return built("gcc", "-O1", "-o", where, "{programs}/" + name + ".c", "-lpthread", run=[where])
+
+
 def with_package(package: str, file: str) -> Callable[[Path], list[str]]:
     """A Python program that imports a package, which is installed beside it."""
 
@@ -148,10 +153,9 @@ def queue(folder: Path) -> list[str]:
 
 
 CATALOGUE = (
-    Program(
-        "C, every wait and timer",
-        built("gcc", "-O1", "-o", "{folder}/waits", "{programs}/waits.c", "-lpthread", run=["{folder}/waits"]),
-    ),
+    Program("C, every wait and timer", c_program("waits")),
+    Program("C, 100 000 stops", c_program("stops")),
+    Program("C, 500 threads in 20 processes", c_program("crowd")),
     Program("Python, threads", python("threads.py")),
     Program("Python, asyncio", python("loops.py")),
     Program("Python, uvloop", with_package("uvloop", "native_loop.py")),

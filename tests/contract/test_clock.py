@@ -109,19 +109,24 @@ def test_chance_comes_from_the_seed(play: Play) -> None:
     assert all(one != two for one, two in drawn)
 
 
-def test_the_order_of_threads_comes_from_the_seed_if_it_is_asked_for(play: Play) -> None:
-    program = (
-        "import threading\nlock = threading.Lock(); lock.acquire()\n"
-        "def work(n):\n with lock: print(n)\n"
-        "pool = [threading.Thread(target=work, args=(n,)) for n in range(6)]\n"
-        "for each in pool: each.start()\nlock.release()\nfor each in pool: each.join()"
-    )
-    orders = {play(PYTHON, "-c", program, options=("--shuffle", "--seed", str(seed))).output for seed in range(8)}
-    assert len(orders) > 1
-    assert (
-        play(PYTHON, "-c", program, options=("--shuffle", "--seed", "3")).output
-        == play(PYTHON, "-c", program, options=("--shuffle", "--seed", "3")).output
-    )
+LOCK = (
+    "import threading\nlock = threading.Lock(); lock.acquire()\n"
+    "def work(n):\n with lock: print(n)\n"
+    "pool = [threading.Thread(target=work, args=(n,)) for n in range(6)]\n"
+    "for each in pool: each.start()\nlock.release()\nfor each in pool: each.join()"
+)
+
+
+def test_the_order_of_threads_comes_from_the_tape_or_from_the_seed(play: Play) -> None:
+    def order(*options: str) -> str:
+        return "".join(play(PYTHON, "-c", LOCK, options=options).output.split())
+
+    assert order() == order("--tape", "0,0,0,0") == "012345"
+    assert order("--tape", "1") == order("--tape", "1") == "102345"
+    assert order("--tape", "5,5,5") not in ("012345", "102345")
+    shuffled = [order("--shuffle", "--seed", str(seed)) for seed in (1, 2, 3, 1, 2, 3)]
+    assert shuffled[:3] == shuffled[3:]
+    assert len(set(shuffled)) > 1
 
 
 def test_a_pipe_that_is_full_waits_for_its_reader(play: Play) -> None:

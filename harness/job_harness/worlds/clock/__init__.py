@@ -125,6 +125,10 @@ class Clock:
         wanted += [(name, str(path)) for name, path in (("cwd", cwd), ("output", output)) if path is not None]
         return int(self._tell("go", "start", *wanted)["value"]["process"])
 
+    def choose(self, *choices: int) -> None:
+        """Say who of several goes next, at the coming choices: 0 for who came first, as without a word."""
+        self._tell("go", "tape", *(("choice", choice) for choice in choices))
+
     def run(self) -> None:
         """Run the world to rest without moving its time: what came from outside is handled."""
         self._tell("go", "run")

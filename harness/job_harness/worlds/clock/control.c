@@ -73,7 +73,7 @@ static void tell_idle(const char *ending) {
   char next[40] = "null";
   int64_t at = next_event();
   if (at != NEVER) snprintf(next, sizeof next, "%.6f", milliseconds(at > page->mono ? at : page->mono));
-  tell("{\"idle\": %ld, \"next\": %s, \"now\": %.6f, \"stops\": %llu, \"processes\": %d, %s}", turn, next, milliseconds(page->mono), (unsigned long long)counts.stops, live_processes(), ending);
+  tell("{\"idle\": %ld, \"next\": %s, \"now\": %.6f, \"stops\": %llu, \"choices\": %llu, \"processes\": %d, %s}", turn, next, milliseconds(page->mono), (unsigned long long)counts.stops, (unsigned long long)counts.choices, live_processes(), ending);
 }
 
 /* ---- turns ---- */
@@ -125,7 +125,8 @@ static const char *start(char *ending, size_t n) {
 static const char *order(const char *what) {
   struct process *p = numbered((int)number("process", 0));
   if (!strcmp(what, "run")) return NULL;
-  if (!strcmp(what, "wall")) page->wall += (int64_t)(number("step", 0) * 1e6);
+  if (!strcmp(what, "tape")) for (char **choice = all("choice"); *choice; choice++) extend_tape(*choice);
+  else if (!strcmp(what, "wall")) page->wall += (int64_t)(number("step", 0) * 1e6);
   else if (!p) return "there is no such process";
   else if (!strcmp(what, "kill")) end_process(p);
   else if (!strcmp(what, "signal")) {

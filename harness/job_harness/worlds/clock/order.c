@@ -32,26 +32,6 @@ static bool is_housekeeping(struct thread *t) {
   return false;
 }
 
-/* Packets between our own processes wait in the queue of this processor; one of ours behind them returns when they have
- * all arrived. It works because everything runs on one processor. */
-static void flush_loopback(void) {
-  static int fd = -1;
-  static bool broken;
-  char byte = 0;
-  if (!uses_inet || broken) return;
-  if (fd < 0) {
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t n = sizeof a;
-    fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || bind(fd, (void *)&a, n) || getsockname(fd, (void *)&a, &n) || connect(fd, (void *)&a, n)) {
-      broken = true;
-      return;
-    }
-  }
-  if (send(fd, &byte, 1, 0) == 1)
-    while (recv(fd, &byte, 1, 0) < 0 && errno == EINTR) {}
-}
-
 static void look_at_files(void) {
   struct epoll_event found[64];
   look++;
@@ -138,7 +118,7 @@ struct view {
   bool signals, alone;
 };
 
-static struct view look_around(void) {
+static struct view look_around(bool chooses) {
   struct view v = {.why = BY_NOTHING, .next = NEVER, .house = NEVER};
   uint64_t met = 0;
   for (int i = 0; i < thread_count; i++) {
@@ -148,8 +128,7 @@ static struct view look_around(void) {
     if (why != BY_NOTHING) {
       if (!t->since) t->since = ++ticket;
       met++;
-      if (v.best && (options.shuffle ? chance(&shuffling) % met : t->since >= v.best->since)) continue;
-      v.best = t; v.why = why;
+      if (!v.best || t->since < v.best->since) v.best = t, v.why = why;
     } else if (t->p->paused) continue;
     else if (t->state == IN_KERNEL || (t->state == PARKED && t->kind == ON_LOCK)) {
       if (t->tried < counts.turns && (!v.stuck || t->tried < v.stuck->tried)) v.stuck = t;
@@ -160,10 +139,17 @@ static struct view look_around(void) {
       if (v.alone) v.first = t;
     }
   }
+  for (uint64_t k = chooses ? choice_of(met) : 0; k; k--) { /* one who came later */
+    struct thread *next = NULL;
+    for (int i = 0; i < thread_count; i++)
+      if (threads[i]->since > v.best->since && reason_to_go(threads[i]) && (!next || threads[i]->since < next->since)) next = threads[i];
+    v.best = next;
+  }
+  if (v.best) v.why = reason_to_go(v.best);
   return v;
 }
 
-static int64_t next_event(void) { return earlier(look_around().next, next_timer()); }
+static int64_t next_event(void) { return earlier(look_around(false).next, next_timer()); }
 
 /* Gives the turn to a thread; or says that all wait, and that time may not move beyond `until` (NEVER: it may). */
 static enum choice choose(int64_t until) {
@@ -173,7 +159,7 @@ static enum choice choose(int64_t until) {
     await_continued();
     if (flushed != counts.turns) flush_loopback();
     look_at_files();
-    struct view v = look_around();
+    struct view v = look_around(true);
     if (v.best) { go(v.best, v.why); return CHOSEN; }
     if (flushed != counts.turns) { /* what one packet has set off may have sent another */
       flushed = counts.turns;

@@ -124,10 +124,10 @@ static void report(double real, int64_t begun) {
   double theirs = (double)(children.ru_utime.tv_sec + children.ru_stime.tv_sec) + (double)(children.ru_utime.tv_usec + children.ru_stime.tv_usec) / 1e6;
   fprintf(stderr,
           "{\"clock\": 1, \"code\": %d, \"virtual\": %.9f, \"real\": %.3f, \"supervisor_cpu\": %.3f, \"program_cpu\": %.3f, \"stops\": %llu, \"turns\": %llu, "
-          "\"jumps\": %llu, \"clock_stops\": %llu, \"tscs\": %llu, \"threads\": %llu, \"processes\": %llu, \"preempted\": %llu, \"blocked\": %llu, "
+          "\"jumps\": %llu, \"choices\": %llu, \"clock_stops\": %llu, \"tscs\": %llu, \"threads\": %llu, \"processes\": %llu, \"preempted\": %llu, \"blocked\": %llu, "
           "\"pids\": \"%s\", \"hash\": \"%016llx\"}\n",
           world_code, (double)(page->mono - begun) / 1e9, real, mine, theirs, (unsigned long long)counts.stops, (unsigned long long)counts.turns,
-          (unsigned long long)counts.jumps, (unsigned long long)counts.clock_stops, (unsigned long long)counts.tscs, (unsigned long long)counts.threads,
+          (unsigned long long)counts.jumps, (unsigned long long)counts.choices, (unsigned long long)counts.clock_stops, (unsigned long long)counts.tscs, (unsigned long long)counts.threads,
           (unsigned long long)counts.processes, (unsigned long long)counts.preempted, (unsigned long long)counts.blocked_in_kernel, pids,
           (unsigned long long)counts.hash);
 }
@@ -139,7 +139,7 @@ static void end_all(void) {
   for (int status; waitpid(-1, &status, __WALL) > 0 || errno == EINTR;) {}
 }
 
-static const char usage[] = "supervisor [--seed N] [--start MS] [--shuffle] [--budget CALLS] [--limit SECONDS] [--spin MS] [--outside MS]\n"
+static const char usage[] = "supervisor [--seed N] [--start MS] [--shuffle | --tape K,K...] [--budget CALLS] [--limit SECONDS] [--spin MS] [--outside MS]\n"
                             "           [--plain-pids] [--slow-clock] [--any-processor] [--log FILE] [--stats] (--control IN,OUT | -- COMMAND...)\n";
 
 static char **parse(int argc, char **argv) {
@@ -159,6 +159,7 @@ static char **parse(int argc, char **argv) {
       else if (!strcmp(o, "--limit")) options.limit_seconds = atol(v);
       else if (!strcmp(o, "--spin")) options.spin_milliseconds = atol(v);
       else if (!strcmp(o, "--outside")) options.outside_milliseconds = atol(v);
+      else if (!strcmp(o, "--tape")) for (char *part = strtok((char *)v, ","); part; part = strtok(NULL, ",")) extend_tape(part);
       else if (!strcmp(o, "--log")) log_file = fopen(v, "we");
       else if (!strcmp(o, "--control") && sscanf(v, "%d,%d", &options.control_in, &options.control_out) == 2) continue;
       else { fprintf(stderr, "clock: %s is not known\n%s", o, usage); exit(2); }

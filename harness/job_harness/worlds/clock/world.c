@@ -209,6 +209,20 @@ static uint64_t chance(uint64_t *state) {
   return z ^ (z >> 31);
 }
 
+static uint64_t shuffling, tape[1 << 16];
+static size_t tape_end, tape_at;
+
+static void extend_tape(const char *choice) {
+  if (tape_end < sizeof tape / sizeof *tape) tape[tape_end++] = strtoull(choice, NULL, 10);
+}
+
+/* Who of several goes next, or is woken, in the order in which they came: the seed says it, or the tape, or the first. */
+static uint64_t choice_of(uint64_t n) {
+  if (n < 2) return 0;
+  counts.choices++;
+  return (options.shuffle ? chance(&shuffling) : tape_at < tape_end ? tape[tape_at++] : 0) % n;
+}
+
 static void fill(struct process *p, struct thread *t, uint64_t at, size_t n) {
   uint64_t block[64];
   while (n) {

@@ -123,7 +123,7 @@ struct options {
 };
 
 
-struct counts { uint64_t stops, turns, jumps, clock_stops, tscs, preempted, blocked_in_kernel, threads, processes, hash; };
+struct counts { uint64_t choices, stops, turns, jumps, clock_stops, tscs, preempted, blocked_in_kernel, threads, processes, hash; };
 
 /* What a call comes to: it runs or is answered; it was answered and gives its turn away; it runs and stops at its return; it
  * waits here. */
@@ -134,7 +134,7 @@ static struct thread *threads[MAX_THREADS], *current; /* the living, in order of
 static struct process processes[MAX_PROCESSES];
 static struct counts counts;
 static int thread_count, poller = -1, held_total, shared_id = -1, world_over, world_code;
-static uint64_t ticket, shuffling, look; /* who came first; state of the chance that shuffles; number of the look at all files */
+static uint64_t ticket, look; /* who came first; number of the look at all files */
 static bool uses_inet, continued;
 static pid_t first_process;
 static FILE *log_file;
