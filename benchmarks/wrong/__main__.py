@@ -1,4 +1,4 @@
-"""Runs programs and files that are wrong, each through its door under CI=1, and prints what became of it.
+"""Runs programs and files that are wrong, each through its door under CI=1, and prints how it ended.
 
 None of them may pass.
 

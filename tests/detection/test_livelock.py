@@ -101,7 +101,7 @@ def test_new_jobs_without_end_are_a_livelock_whatever_they_are_called() -> None:
     run = Session(FAILS_ONCE, engine=MemoryEngine(Forks, name="forks"), limits=Limits(steps=5_000)).run()
     assert "livelock" in run.found
     told = [anomaly.message for anomaly in run.anomalies if anomaly.name == "livelock"]
-    assert "jobs have come that nobody sent, and there is no end of them" in told[0]
+    assert "jobs have come that no client sent, and there is no end of them" in told[0]
 
 
 @pytest.mark.parametrize("queue", [pytest.param(Wanders, marks=pytest.mark.long), "retries-never-due"])

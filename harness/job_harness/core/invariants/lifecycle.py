@@ -292,7 +292,7 @@ class NoLivelock(Monitor):
                 self._tell(job, view, times, "")
                 return
         if self._born > MOST_BORN:
-            told = f"{self._born} jobs have come that nobody sent, and there is no end of them; this is the last"
+            told = f"{self._born} jobs have come that no client sent, and there is no end of them; this is the last"
             self.breach("livelock", told, job=self._youngest)
 
     def _tell(self, job: JobId, view: JobView, times: int, period: str) -> None:

@@ -192,7 +192,7 @@ class JobPostgres:
         import psycopg
 
         with psycopg.connect(self.url, autocommit=True) as connection:
-            # Whoever gives a lock back grants it to the next one himself, long before that one looks awake.
+            # Giving a lock back grants it to the next session at once, long before that one looks awake.
             waiting = (
                 "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
                 "WHERE NOT granted AND datname = %s"
