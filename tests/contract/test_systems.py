@@ -831,6 +831,39 @@ def test_what_fails_in_a_run_in_which_nothing_goes_wrong_is_an_error_and_no_find
     assert refused.value.exit_code is ExitCode.USAGE
 
 
+BY_TSX = """
+import pg from "pg";
+const db = new pg.Client({ connectionString: process.env.DATABASE_URL });
+await db.connect();
+async function round(): Promise<void> {
+  await db.query("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING'");
+  setTimeout(round, 2000);
+}
+await round();
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+@pytest.mark.long
+def test_a_worker_that_tsx_loads_in_a_thread_is_not_ready_before_it_runs(
+    opened: Callable[[Path], SystemEngine], tmp_path: Path
+) -> None:
+    try:
+        (tmp_path / "node_modules").symlink_to(npm_package("tsx", "4.20.6", "pg@8.16.3") / "node_modules")
+    except EnvironmentUnavailable as missing:
+        pytest.skip(missing.message)
+    (tmp_path / "package.json").write_text('{"type": "module"}')
+    (tmp_path / "schema.sql").write_text("CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING')")
+    (tmp_path / "worker.ts").write_text(BY_TSX)
+    (tmp_path / "system.yaml").write_text(
+        BY_SQL.replace(
+            "api: {command: python api.py, http: {port_env: PORT}}", "worker: {command: node --import tsx worker.ts}"
+        ).lstrip()
+    )
+    assert _played(opened(tmp_path / "system.yaml")).verdict is Verdict.PASS
+
+
 LOSES = """
 import json, os
 from http.server import BaseHTTPRequestHandler, HTTPServer

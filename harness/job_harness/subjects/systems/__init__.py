@@ -73,8 +73,6 @@ class SystemEngine:
         self._dsn = dsn
         self._database: SystemDatabase | None = None
         self._processes: list[SystemProcess] = []
-        self._run: SystemRun | None = None
-        """What was opened last."""
         self._rehearsed = False
         self._parents: dict[str, ForkServer | None] = {}
         """By kind of process, what its starts are forks of."""
@@ -148,7 +146,6 @@ class SystemEngine:
             process.prepare()
         run = SystemRun(self.file, database, self._processes, clocks=cast(Clocks, clocks))
         run.on_statement = self._note
-        self._run = run
         try:
             reader = JobReader(self.file, database, self.file.settings, worker=self._worker)
             for promise in self.file.no_row:
@@ -159,14 +156,9 @@ class SystemEngine:
             raise
 
     def _judge_undisturbed(self, run: Run) -> None:
-        from job_harness.subjects.systems.undisturbed import LISTENS, TSX, refuse
+        from job_harness.subjects.systems.undisturbed import refuse
 
-        by_thread = any(kind.loads_in_a_thread for kind in self.file.processes) and (self.file.node or (0,)) < (22,)
-        listens = self._run is not None and self._run.listening
-        causes = [cause for cause, told in ((TSX, by_thread), (LISTENS, listens)) if told]
-        refuse(
-            self.file, run, failed={each.name: each.failed for each in self._processes if each.failed}, causes=causes
-        )
+        refuse(self.file, run, failed={each.name: each.failed for each in self._processes if each.failed})
 
     def _rehearse_send(self, database: SystemDatabase) -> None:
         """Send a job by its statement. Raises SystemFileError where `jobs` does not show it: it could not be judged."""

@@ -249,11 +249,6 @@ class ProcessKind:
         return bool(self.port_variable)
 
     @property
-    def loads_in_a_thread(self) -> bool:
-        """Whether a loader converts what Node runs, which before Node 22 is at work in a thread of its own."""
-        return any(word == "tsx" or word.startswith(("tsx/", "--import=tsx")) for word in self.command)
-
-    @property
     def may_be_a_scheduler(self) -> bool:
         """Whether it is neither a worker nor takes requests, so that it may do what the time of day says."""
         return not self.instances and not self.takes_requests

@@ -6,7 +6,7 @@ and no finding of a search. It knows no process and no connection, only what was
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from job_harness.core.history.event import Fault, Return
@@ -16,23 +16,19 @@ from job_harness.core.run.verdict import Run
 from job_harness.subjects.systems.document import ProcessKind, SystemFile, SystemFileError
 
 ALONE: Final = "in a run in which nothing goes wrong"
-TSX: Final = "TypeScript by `--import tsx` is loaded by a thread of its own before Node 22, which is not waited for"
-LISTENS: Final = "it waits for a NOTIFY"
 
 
-def refuse(file: SystemFile, run: Run, *, failed: Mapping[str, str], causes: Iterable[str] = ()) -> None:
+def refuse(file: SystemFile, run: Run, *, failed: Mapping[str, str]) -> None:
     """Raise SystemFileError for what fails in a run in which nothing goes wrong.
 
-    `failed` has what a cron command printed last, by its name, where it failed; `causes` may be why nothing happens.
+    `failed` has what a cron command printed last, by its name, where it failed.
     """
-    place, message, hint = next(_problems(file, run, failed, tuple(causes)), ("", "", ""))
+    place, message, hint = next(_problems(file, run, failed), ("", "", ""))
     if message:
         raise SystemFileError(f"{place}: {message}", hint=f"{hint} It is the file or the system; nothing was searched.")
 
 
-def _problems(
-    file: SystemFile, run: Run, failed: Mapping[str, str], causes: tuple[str, ...]
-) -> Iterator[tuple[str, str, str]]:
+def _problems(file: SystemFile, run: Run, failed: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for event in run.history:
         if type(event) is Fault and event.name == "raised":
             kind = _kind(file, event.actor)
@@ -44,16 +40,15 @@ def _problems(
             yield file.place("cron"), told, "Look at what its process prints, or leave it out."
     for name, words in failed.items():
         yield _kind(file, name).place, f"cron.{name}: its command fails {ALONE}:\n{words}", "Try it by hand."
-    yield from _of_the_job(file, run, causes)
+    yield from _of_the_job(file, run)
 
 
-def _of_the_job(file: SystemFile, run: Run, causes: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+def _of_the_job(file: SystemFile, run: Run) -> Iterator[tuple[str, str, str]]:
     job = run.scenario.jobs[0].name
     sent = [event.outcome for event in run.history if type(event) is Return and event.verb == "send"]
     path = run.history.path(job)
     place = file.place("send")
     after = f"after {format_duration(run.now)} of its time, {ALONE}"
-    why = "".join(f" Perhaps: {cause}." for cause in causes)
     if not sent or not sent[0].done:
         yield (
             place,
@@ -63,7 +58,7 @@ def _of_the_job(file: SystemFile, run: Run, causes: tuple[str, ...]) -> Iterator
     elif not path:
         yield place, f"send: `jobs` shows no row of the job that was sent, {after}", "Look at `id`, `jobs` and `name`."
     elif path[-1] not in map(str, TERMINAL):
-        yield place, f"the job that was sent is still {path[-1]}, {after}", f"Does a worker take such a job?{why}"
+        yield place, f"the job that was sent is still {path[-1]}, {after}", "Does a worker take such a job?"
     elif path[-1] == FAILED:
         view = run.history.views().get(job)
         told = f": {view.error}" if view is not None and view.error else ""

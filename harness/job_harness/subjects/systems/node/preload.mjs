@@ -3,7 +3,7 @@
 // Must not know: queues, jobs, statements.
 import Module, { createRequire, syncBuiltinESMExports } from "node:module";
 import { seededCrypto } from "../../../worlds/peers/chance.mjs";
-import { Clock, install, realSetImmediate, realSetTimeout } from "../../../worlds/peers/clock.mjs";
+import { Clock, install, realMilliseconds, realSetImmediate, realSetTimeout } from "../../../worlds/peers/clock.mjs";
 import { Peer } from "../../../worlds/peers/peer.mjs";
 import { deepStack, lineOf, placeOf } from "../../../worlds/peers/places.mjs";
 import { Rest, SILENT } from "../../../worlds/peers/rest.mjs";
@@ -27,6 +27,8 @@ const POOLED = Symbol("watched by job-harness");
 const COUNTED = ["TCPSocketWrap", "PipeWrap", "MessagePort", "ProcessWrap"];
 // A child process is waited for so long, in real time: one that stays, such as a server, lives beside this one.
 const CHILD_MS = 2_000;
+// How long a program counts as being loaded, in real time, while it waits for messages of a thread and for nothing else.
+const LOADING_MS = 20_000;
 
 async function begin() {
   const asked = JSON.parse(process.env[ASKED]);
@@ -45,6 +47,7 @@ async function begin() {
   const children = watchChildren();
   watchNetwork(asked, sockets, lines, note);
   let begun = false;
+  let began = -LOADING_MS;
   let letGo;
   const gone = new Promise((resolve) => (letGo = resolve));
   const requests = {
@@ -59,13 +62,15 @@ async function begin() {
       void [process.stdout, process.stderr]; // Made when they are first used: they keep no program going.
       rest.begin();
       begun = true;
+      began = realMilliseconds();
       letGo();
     },
     /** Let one timer fire, where nothing of ours catches what it throws. */
     fire: ({ timer }) => void realSetImmediate(() => clock.timers.get(timer)?.fire()),
     rest() {},
   };
-  rest.more = () => [...sockets.behind(), ...children()];
+  const loading = () => (realMilliseconds() - began < LOADING_MS && isLoading(clock, rest) ? ["MessagePort"] : []);
+  rest.more = () => [...sockets.behind(), ...children(), ...loading()];
   rest.alive = (io) => peer.send({ idle: peer.turn, next: null, io });
   peer.serve({
     async act(message) {
@@ -88,12 +93,23 @@ async function begin() {
   await gone;
 }
 
+/** Whether a message of a thread is all that is waited for: a loader, such as tsx before Node 22, answers so. */
+function isLoading(clock, rest) {
+  const more = new Set(above(rest));
+  return clock.timers.size === 0 && more.delete("MessagePort") && more.size === 0;
+}
+
+/** The kinds of what keeps a program going that were not there, or not as many, when it began. */
+function above(rest) {
+  const counts = new Map();
+  for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  return [...counts].filter(([kind, count]) => kind !== "Immediate" && count > (rest.baseline.get(kind) ?? 0)).map(([kind]) => kind);
+}
+
 /** Whether nothing keeps the program going: no timer, no server, no connection. By itself, Node would end it. */
 function isOver(clock, rest) {
   if ([...clock.timers.values()].some((timer) => timer.kept)) return false;
-  const counts = new Map();
-  for (const kind of process.getActiveResourcesInfo()) counts.set(kind, (counts.get(kind) ?? 0) + 1);
-  return [...counts].every(([kind, count]) => kind === "Immediate" || count <= (rest.baseline.get(kind) ?? 0));
+  return above(rest).length === 0;
 }
 
 /** Say that the end comes, once nothing keeps the program going; again, as Node does, whenever that began something. */
