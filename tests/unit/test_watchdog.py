@@ -13,6 +13,7 @@ import pytest
 
 import job_harness.core.sim.loop as loop_module
 from job_harness.core.model.json_value import DEEPEST, json_problem
+from job_harness.core.sim import watchdog
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.core.sim.watchdog import Watched, real_seconds
 from job_harness.errors import Hung
@@ -78,6 +79,29 @@ def test_a_process_that_was_suspended_has_kept_nobody_waiting() -> None:
     assert not hung
     work.look(3701.0)
     assert hung
+
+
+def test_a_busy_machine_is_no_hang_and_neither_is_a_breakpoint(monkeypatch: pytest.MonkeyPatch) -> None:
+    hung: list[str] = []
+    cpu = iter([*(number * 0.1 for number in range(9)), 1.8, 2.8, 3.8, 3.8])
+    monkeypatch.setattr(watchdog, "_read_clock", lambda clock: next(cpu))
+    work = Watched(1.0, signs=lambda: 0, on_hung=lambda frame: hung.append("hung") or "hung")  # type: ignore[func-returns-value]
+    work._cpu_clock = 1
+    monkeypatch.setattr(work, "_interrupt", lambda: None)
+    for second in range(9):  # It computes a tenth of each second: others have the processor.
+        work.look(float(second))
+    assert not hung
+    monkeypatch.setitem(sys.modules, "pydevd", types.SimpleNamespace(get_global_debugger=object))
+    work.look(9.0)
+    work.look(10.0)
+    assert not hung, "a debugger is attached"
+    monkeypatch.delitem(sys.modules, "pydevd")
+    work.look(11.0)
+    assert hung, "it computed for a second"
+    work._words = ""
+    hung.clear()
+    work.look(12.0)
+    assert hung, "it waited for a second"
 
 
 LATE = """

@@ -4,8 +4,10 @@ A loop cannot judge code that never comes back to it. So one thread of the proce
 each loop at work has gone on since; no other thread pays for that. What has not come back within its bound is
 interrupted where it stands: by a signal in the main thread, which also ends a wait in the system, by an exception that
 the interpreter raises in any other thread. Code that swallows that is interrupted again and again; where nothing helps,
-the process ends with a message and a code that is no pass, for it would otherwise hang forever. Must not know what it
-watches.
+the process ends with a message and a code that is no verdict, for it would otherwise hang forever.
+
+A busy machine may keep a thread from its processor for seconds. So what counts is what the thread has computed, and the
+time of the wall only while it computes nothing: then it waits. Must not know what it watches.
 """
 
 from __future__ import annotations
@@ -37,10 +39,14 @@ _LONGEST_PAUSE = 0.25
 _IDLE_LOOKS = 20
 _SUSPENDED_SECONDS = 1.0
 """A watch that looks so late was stopped with its process: a laptop that sleeps, Ctrl-Z."""
+_COMPUTES = 0.02
+"""The share of a processor from which on a thread computes, and does not wait."""
 _DEBUGGERS = ("bdb", "pdb", "ipdb", "pudb", "IPython", "pydevd", "debugpy", "_pydevd_bundle")
 real_seconds = time.monotonic  # noqa: TID251 - how long a processor keeps control is real time
 _sleep = time.sleep  # noqa: TID251 - the machine's own, whatever stands there while processors run
 _exit = os._exit
+_cpu_clock_of = getattr(time, "pthread_getcpuclockid", None)
+_read_clock: Callable[[int], float] = getattr(time, "clock_gettime", lambda _: 0.0)
 
 
 class ControlTaken(BaseException):
@@ -61,9 +67,9 @@ class Watched:
         self.thread = 0
         self._signs = signs
         self._on_hung = on_hung
+        self._cpu_clock: int | None = None
         self._seen = -1
-        self._since = 0.0
-        self._hung_since = 0.0
+        self._spent = self._looked = self._cpu = 0.0
         self._words = ""
 
     def hurry(self, seconds: float) -> None:
@@ -79,12 +85,13 @@ class Watched:
             return
         self.thread = threading.get_ident()
         self._seen, self._words = -1, ""
+        self._cpu_clock = None if _cpu_clock_of is None else _cpu_clock_of(self.thread)
         WATCHDOG.begin(self)
         try:
             yield
         finally:
             WATCHDOG.end(self)
-            self.thread = 0
+            self.thread, self._cpu_clock = 0, None
 
     @property
     def pause(self) -> float:
@@ -98,8 +105,7 @@ class Watched:
 
     def excuse(self, seconds: float) -> None:
         """Do not count a time in which this whole process stood still."""
-        self._since += seconds
-        self._hung_since += seconds
+        self._looked += seconds
 
     def look(self, now: float) -> None:
         """Interrupt it where it is time to."""
@@ -109,19 +115,28 @@ class Watched:
         # while does the process end, since a hang would be no verdict either. A breakpoint
         # keeps control for a reason.
         signs = self._signs()
+        self._count(now)
         if signs != self._seen or self.waits:
-            self._seen, self._since, self._words = signs, now, ""
+            self._seen, self._spent, self._words = signs, 0.0, ""
         elif self._words:
-            if now - self._hung_since > self.grace:
+            if self._spent > self.grace:
                 _end_process(self._words)
             self._interrupt()
-        elif now - self._since >= self.seconds:
+        elif self._spent >= self.seconds:
             frame = sys._current_frames().get(self.thread)
-            if _debugged(frame):
-                self._since = now
-                return
-            self._words, self._hung_since = self._on_hung(frame), now
-            self._interrupt()
+            self._spent = 0.0
+            if not (_debugged(frame) or _has_debugger()):
+                self._words = self._on_hung(frame)
+                self._interrupt()
+
+    def _count(self, now: float) -> None:
+        """Count what the thread computed since the last look; where it computed nothing, all the time that passed."""
+        passed, self._looked = now - self._looked, now
+        computed = 0.0
+        if self._cpu_clock is not None:
+            cpu = _read_clock(self._cpu_clock)
+            computed, self._cpu = cpu - self._cpu, cpu
+        self._spent += computed if computed > _COMPUTES * passed else passed
 
     @property
     def by_signal(self) -> bool:
@@ -243,6 +258,12 @@ def _debugged(frame: FrameType | None) -> bool:
     return False
 
 
+def _has_debugger() -> bool:
+    """Whether an editor's debugger is attached, which may stand at a breakpoint in code that shows no frame."""
+    debugger = getattr(sys.modules.get("pydevd"), "get_global_debugger", None)
+    return debugger is not None and debugger() is not None
+
+
 def _say(words: str) -> None:
     os.write(2, f"\njob-harness: {words}\n".encode(errors="backslashreplace"))
 
@@ -250,7 +271,7 @@ def _say(words: str) -> None:
 def _end_process(words: str) -> NoReturn:
     with contextlib.suppress(BaseException):
         WATCHDOG.say(words)
-    _exit(int(ExitCode.INCONCLUSIVE))
+    _exit(int(ExitCode.ENVIRONMENT))
 
 
 WATCHDOG = Watchdog()
