@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable
 from dataclasses import replace
@@ -66,6 +67,15 @@ def test_the_first_screen_says_what_broke_what_it_costs_and_how_to_see_it_again(
     assert "Replay: job-harness run scenarios/x.yaml --engine memory\n" in text
     assert "In file: scenarios/x.yaml\n" in text
     assert "Written:" not in text, "nothing was written"
+
+
+@pytest.mark.parametrize("name", ["doesn't charge a customer's card twice", 'a "quoted" \\ name', "$HOME `x` 'y'"])
+def test_the_command_that_replays_is_one_for_a_shell_however_its_words_are_quoted(name: str) -> None:
+    command = f"JOB_HARNESS_REPLAY=jh1_{'x' * 60} npx vitest run {shlex.quote(f'my {name}.ts')} -t {shlex.quote(name)}"
+    text = screen_text(first_screen(run_of(STUCK), replay=command))
+    typed = text.partition("Replay: ")[2].splitlines()
+    words = shlex.split(" ".join(line.removesuffix("\\") for line in typed if "In file" not in line))
+    assert words[-2:] == ["-t", name]
 
 
 def test_a_guarantee_is_only_at_risk_where_one_worker_is_shown() -> None:

@@ -750,7 +750,7 @@ def _without_place(failure: str, run: Run) -> str:
     return failure.removeprefix(f"{run.scenario.path}:").partition(": ")[2] if run.scenario.path else failure
 
 
-_WORDS = re.compile(r"""(?:[^\s'"]|'[^']*'|"(?:\\.|[^"\\])*"|['"])+""")
+_WORDS = re.compile(r"""(?:\\.|[^\s'"\\]|'[^']*'|"(?:\\.|[^"\\])*"|['"\\])+""")
 """The words of a command; what is quoted is in one."""
 
 
