@@ -6,7 +6,9 @@ import { fileURLToPath } from "node:url";
 
 const here = path.dirname(fileURLToPath(import.meta.url));
 const root = path.join(here, "..", "..");
-export const SHARED = ["harness/job_harness/worlds/peers/clock.mjs", "harness/job_harness/worlds/peers/chance.mjs", "harness/job_harness/subjects/processors/typescript/runner/values.mjs"];
+const PEERS = "harness/job_harness/worlds/peers";
+const RUNNER = "harness/job_harness/subjects/processors/typescript/runner";
+export const SHARED = [`${PEERS}/clock.mjs`, `${PEERS}/chance.mjs`, `${PEERS}/replies.mjs`, `${RUNNER}/values.mjs`];
 
 export function commonJs(source) {
   const names = [...source.matchAll(/^export (?:async )?(?:class|function|const) (\w+)/gm)].map(([, name]) => name);

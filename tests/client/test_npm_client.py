@@ -17,16 +17,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg import sql
 from tests.docs import pages
 
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.peers.peer import _PROC, end_marked
+from job_harness.worlds.postgres.launcher import launch
+from job_harness.worlds.postgres.provider import find_embedded
 
 NPM = shutil.which("npm")
 pytestmark = [pytest.mark.campaign, pytest.mark.skipif(NPM is None, reason="npm is not on the PATH")]
 INSTALL_SECONDS = 300
-RUN_SECONDS = 120
+RUN_SECONDS = 300
 PACKAGES = (
     "vitest@4",
     "jest@30",
@@ -36,6 +40,9 @@ PACKAGES = (
     "@types/node@22",
     "pg-boss@10.4.2",
     "graphile-worker@0.16.6",
+    "pg@8",
+    "@electric-sql/pglite@0.5",
+    "undici@7",
 )
 BABEL = """
 const env = ["@babel/preset-env", { targets: { node: "current" } }];
@@ -43,6 +50,7 @@ module.exports = { presets: [env, "@babel/preset-typescript"] };
 """
 JEST = 'module.exports = { testMatch: ["**/*.jest.ts"] };'
 RUNNERS = ("vitest", "jest")
+VERBOSE = {"vitest": "--reporter=verbose", "jest": "--verbose"}
 PAGE = pages.ROOT / "docs/typescript.md"
 TYPED = [block for page in pages.PAGES for block in pages.blocks(page) if block.words[:2] == ("console", "npm")]
 
@@ -298,9 +306,9 @@ def test_the_line_that_replays_runs_its_test_alone_and_one_that_takes_too_long_f
     assert failed == {"it's charged", "takes too long", "pays wrongly"}, ran.text
     assert "Unhandled" not in ran.text
     for name in ("group", "wrongly"):
-        replay = re.search(rf"Replay: (JOB_HARNESS_REPLAY.*?) \\\n +(npx .*{name}.*)", ran.text)
+        replay = re.search(rf"Replay: ((?:.*\\\n)+.*{name}.*)", ran.text)
         assert replay is not None
-        again = project.run("sh", "-c", " ".join(replay.groups()))
+        again = project.run("sh", "-c", replay[1])
         assert again.code == 1
         assert "One fault: worker-1 crashes right after `charged job-1`" in again.text
         assert "recorded for something else" not in again.text
@@ -339,6 +347,190 @@ def test_what_is_right_passes_and_says_what_it_cost(project: Project, runner: st
     ran = project.play(runner, project.test(runner, "more/fixed", FIXED))
     assert ran.code == 0, ran.text
     assert re.search(r"recognises a repetition: \d+ disturbed runs in [\d.]+ s \([\d.]+ runs/s\), seed 0", ran.text)
+
+
+STORES = {
+    "pg": """
+import pg from "pg";
+import { afterAll } from "vitest";
+
+export const db = new pg.Pool({ connectionString: process.env.STORE });
+db.on("error", () => {});
+afterAll(() => db.end());
+export const reset = (sql: string) => db.query(sql);
+export async function transaction(body: (tx: any) => Promise<unknown>) {
+  const client = await db.connect();
+  try {
+    await client.query("BEGIN");
+    await body(client);
+    await client.query("COMMIT");
+  } catch (error) {
+    await client.query("ROLLBACK");
+    throw error;
+  } finally {
+    client.release();
+  }
+}
+""",
+    "pglite": """
+import { PGlite } from "@electric-sql/pglite";
+
+export const db = new PGlite();
+export const reset = (sql: string) => db.exec(sql);
+export const transaction = (body: (tx: any) => Promise<unknown>) => db.transaction(body);
+""",
+}
+BALANCE = """
+import { beforeAll } from "vitest";
+import { jobHarness, test } from "job-harness/vitest";
+import { db, reset, transaction } from "./STORE";
+
+const harness = jobHarness();
+const TABLES = "CREATE TABLE balance (of_STORE int); CREATE TABLE booked (job text PRIMARY KEY)";
+beforeAll(() => reset(`DROP TABLE IF EXISTS balance, booked; ${TABLES}`), 60_000);
+
+const lost = async (job: any) => {
+  const { rows: [{ of_STORE: balance }] } = await db.query("SELECT * FROM balance");
+  await db.query("UPDATE balance SET of_STORE = $1", [balance + job.input]);
+};
+const kept = (job: any) => transaction(async (tx) => {
+  const { rows: [{ of_STORE: balance }] } = await tx.query("SELECT * FROM balance FOR UPDATE");
+  const { rows } = await tx.query("INSERT INTO booked VALUES ($1) ON CONFLICT DO NOTHING RETURNING job", [job.id]);
+  if (rows.length === 1) await tx.query("UPDATE balance SET of_STORE = $1", [balance + job.input]);
+});
+
+for (const add of [lost, kept]) {
+  test.explore(add.name, { runs: 200, timeout: 280_000 }, async () => {
+    await reset("DELETE FROM balance; DELETE FROM booked; INSERT INTO balance VALUES (0)");
+    harness.register("add", add);
+    const jobs = [await harness.enqueue("add", 1), await harness.enqueue("add", 2)];
+    await harness.runUntilIdle();
+    const { rows } = await db.query("SELECT * FROM balance");
+    const done = () => jobs.every(({ status }) => status === "COMPLETED");
+    harness.always(function bothAreBooked() {
+      return !done() || rows[0].of_STORE === 3;
+    });
+  });
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[str]:
+    installation, reason = find_embedded()
+    if installation is None:
+        pytest.skip(reason)
+    server = launch(installation, tcp=True)
+    with psycopg.connect(server.url("postgres"), autocommit=True) as admin:
+        admin.execute(sql.SQL("ALTER ROLE postgres PASSWORD {}").format(sql.Literal(server.password)))
+    yield str(server.tcp_url("postgres"))
+    server.supervised.stop()
+
+
+@pytest.mark.parametrize(("runner", "kind"), [("vitest", "pg"), ("vitest", "pglite"), ("jest", "pg")])
+def test_a_lost_update_in_a_database_is_found_and_its_repair_stays_silent(
+    project: Project, store: str, runner: str, kind: str
+) -> None:
+    module = STORES[kind] if runner == "vitest" else STORES[kind].replace('from "vitest"', 'from "@jest/globals"')
+    project.write(f"stores-{runner}/{kind}.ts", module)
+    file = project.test(runner, f"stores-{runner}/{kind}", BALANCE.replace("STORE", kind))
+    ran = project.play(runner, file, VERBOSE[runner], STORE=store)
+    assert failed_in(ran.text) == {"lost"}, ran.text
+    assert "invariant_violated: bothAreBooked: it returned false" in ran.text
+    assert "kept: 200 disturbed runs in " in ran.text
+    assert "not judged" not in ran.text
+
+
+MARKS = """
+import { beforeAll } from "vitest";
+import { MockAgent, request, setGlobalDispatcher } from "undici";
+import { jobHarness, test } from "job-harness/vitest";
+import { db, reset } from "./pg";
+
+const harness = jobHarness();
+beforeAll(() => reset("CREATE TABLE IF NOT EXISTS orders (id int, charged boolean)"));
+
+const isCharged = async () => (await db.query("SELECT * FROM orders")).rows[0].charged;
+const mark = () => db.query("UPDATE orders SET charged = true");
+const post = { method: "POST", headers: { "idempotency-key": "7" } } as const;
+const by = {
+  request: async () => void (await (await request("http://pay.example/charge", post)).body.json()),
+  fetch: async () => void (await (await fetch("http://pay.example/charge", post)).json()),
+};
+for (const [how, charge] of Object.entries(by)) {
+  const wrong = async () => void ((await isCharged()) || (await mark(), await charge()));
+  const right = async () => void ((await isCharged()) || (await charge(), await mark()));
+  for (const pay of [wrong, right]) {
+    test.explore(`${pay.name} by ${how}`, { runs: 200, timeout: 280_000 }, async () => {
+      await reset("DELETE FROM orders; INSERT INTO orders VALUES (7, false)");
+      const charged = new Set();
+      const agent = new MockAgent();
+      agent.disableNetConnect();
+      const answer = ({ headers }: any) => (charged.add(JSON.stringify(headers)), { ok: true });
+      agent.get("http://pay.example").intercept({ path: "/charge", method: "POST" }).reply(200, answer).persist();
+      setGlobalDispatcher(agent);
+      harness.register("pay", pay);
+      const job = await harness.enqueue("pay");
+      await harness.runUntilIdle();
+      harness.always(function chargedOnceDone() {
+        return job.status !== "COMPLETED" || charged.size === 1;
+      });
+    });
+  }
+}
+"""
+
+
+def test_a_mark_before_the_charge_is_found_between_a_statement_and_a_request(project: Project, store: str) -> None:
+    project.write("marks/pg.ts", STORES["pg"])
+    ran = project.play("vitest", project.test("vitest", "marks/pay", MARKS), VERBOSE["vitest"], STORE=store)
+    assert failed_in(ran.text) == {"wrong by fetch", "wrong by request"}, ran.text
+    assert ran.text.count("One fault: worker-1 crashes before `reply to UPDATE orders in pay.test.ts:mark") >= 2
+    assert ran.text.count(": 200 disturbed runs in ") == 2
+    assert "not judged" not in ran.text
+
+
+LATE = """
+import { jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+const pause = () => new Promise((resolve) => setTimeout(resolve, 1_000));
+
+test.explore("late, and isn't one to be wrapped in the middle of a word that is quoted", { runs: 30 }, async () => {
+  let credits = 0;
+  harness.register("credit", async () => (await pause(), credits++, await pause()));
+  await harness.enqueue("credit");
+  await harness.runUntilIdle();
+  harness.always(() => credits <= 1);
+});
+test("early", async () => {
+  let called = 0;
+  harness.always(() => void called++);
+  harness.register("credit", pause);
+  await harness.enqueue("credit");
+  await harness.crashWorker({ at: "while running" });
+  await harness.runUntilIdle();
+  if (called < 20) throw new Error(`only ${called} times`);
+});
+"""
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_a_check_that_is_set_last_is_judged_and_its_run_replays_as_it_is_printed(project: Project, runner: str) -> None:
+    file = project.test(runner, "late/late", LATE)
+    ran = project.play(runner, file, VERBOSE[runner])
+    [name] = failed_in(ran.text)
+    assert name.startswith("late, and isn't"), ran.text
+    assert "invariant_violated" in ran.text
+    typed = ran.text.partition("Replay: ")[2].partition("Found in")[0]
+    again = project.run("sh", "-c", textwrap.dedent(typed))
+    assert again.code == 1
+    assert "invariant_violated" in again.text
+    missed = [project.play(runner, file, "-t", "^early$", JOB_HARNESS_REPLAY=token_in(ran.text))]
+    if runner == "vitest":
+        replay = ("npx", "--no-install", "job-harness", "replay")
+        missed += [project.run(*replay, token_in(ran.text), file, "-t", name) for name in ("^early$", "^misspelt$")]
+    assert [each.text for each in missed if each.code == 0 or "nothing was replayed" not in each.text] == []
 
 
 UNJUDGED = """

@@ -56,6 +56,7 @@ class Client(Conversation):
         self.script: Iterator[tuple[str, dict[str, Any]]] = iter(())
         self.playing = 0
         self.checks = 0
+        self.broken: list[dict[str, str]] = []
         self.judged: dict[str, list[str]] = {}
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[int, dict[str, Any]] = {}
@@ -81,6 +82,8 @@ class Client(Conversation):
             self.say({"idle": message["go"], "next": None})
         elif "time" in message:
             self.say({"idle": message["time"], "next": None})
+        elif "check" in message:
+            self.say({"checked": message["check"], "broken": self.broken})
         elif "play" in message:
             self.script, self.playing = iter(self.body), message["play"]
             self.play_on()
@@ -225,6 +228,42 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     assert other["kind"] == "usage"
     assert "recorded for something else" in other["message"]
     assert client.unfitting() == []
+
+
+CHECKED: Body = (("always", {}),)
+
+
+@pytest.mark.parametrize("body", [CHECKED + PAYING, PAYING + CHECKED], ids=["early", "late"])
+def test_a_check_of_the_client_is_judged_wherever_the_body_sets_it(body: Body) -> None:
+    client = Client({"pay": charging}, body)
+    client.checks, client.broken = 1, [{"name": "chargedOnce", "message": "it returned false"}]
+    told = client.ask("explore", name="pays", source="body", command="", runs=5)
+    assert (told["verdict"], told["anomaly"]) == ("finding", "invariant_violated")
+    assert "A check of your own failed.\nHere: t+0s: chargedOnce: it returned false" in told["screen"]
+    assert client.unfitting() == []
+
+
+def test_a_check_of_the_client_is_called_after_every_event_as_in_python() -> None:
+    client = Client({"pay": charging})
+    client.ask("open")
+    client.ask("always")
+    assert client.service.opened is not None
+    called: list[int] = []
+    client.service.opened.harness.always(lambda harness: called.append(1))
+    for do, given in PAYING:
+        client.ask(do, **given)
+    checks = [line for side, line in client.said if "check" in line]
+    assert len(checks) == len(called) > 10
+    client.ask("always")
+    assert len([line for side, line in client.said if "check" in line]) == len(called) + 1, "there are jobs: at once"
+    client.ask("close", looked=["job-1"])
+
+
+def test_what_an_explored_test_could_not_disturb_is_not_judged() -> None:
+    client = Client({"pay": keyed}, PAYING)
+    client.judged = {"doubts": ["the rows of a cursor were no place to crash at"]}
+    told = client.ask("explore", name="pays", source="body", command="", runs=5)
+    assert (told["verdict"], told["unjudged"][0]) == ("pass", "the rows of a cursor were no place to crash at")
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_run_ends_the_exploration(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import socketserver
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,3 +70,72 @@ def test_what_goes_wrong_at_a_timer_happens_to_the_node_process(
     struck = Replay([Deviation("worker-1 pay.ts:sleep job-1", 2, option)])
     assert played(tmp_path, struck, looked) == ("COMPLETED", attempts, charged)
     assert len(struck.tape) == 1
+
+
+ADD = """
+import net from "node:net";
+const said = (line: string) => new Promise<number>((resolve, reject) => {
+  const socket = net.connect(Number(process.env.LEDGER), "127.0.0.1", () => socket.write(line));
+  socket.on("error", reject);
+  socket.once("data", (text) => (socket.destroy(), resolve(Number(String(text)))));
+});
+export async function add(job: any) {
+  const before = await said("get\\n");
+  await said(`set ${before + job.input}\\n`);
+  return { success: true };
+}
+"""
+
+
+class Ledger(socketserver.StreamRequestHandler):
+    """Keeps one number: `get` reads it, `set 7` writes it; either is answered with it."""
+
+    number = 0
+
+    def handle(self) -> None:
+        verb, *given = self.rfile.readline().decode().split()
+        if verb == "set":
+            Ledger.number = int(given[0])
+        self.wfile.write(f"{Ledger.number}\n".encode())
+
+
+@pytest.fixture
+def ledger(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Ledger]]:
+    Ledger.number = 0
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Ledger) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        monkeypatch.setenv("LEDGER", str(server.server_address[1]))
+        yield Ledger
+        server.shutdown()
+
+
+def added(folder: Path, choices: Choices, *inputs: int) -> tuple[JobHarness, list[JobHandle]]:
+    """Let jobs add to the ledger under these choices."""
+    with JobHarness(choices=choices, faults=as_on_tape()) as jobs:
+        jobs.register("add", TypeScriptProcessor(written(folder, ADD, name="add.ts") + "#add"))
+        handles = [jobs.enqueue("add", each) for each in inputs]
+        jobs.run_until_idle()
+        return jobs, handles
+
+
+def test_each_reply_of_a_connection_is_a_gate_at_which_the_worker_may_die(tmp_path: Path, ledger: type[Ledger]) -> None:
+    listed = ListedGates()
+    added(tmp_path, listed, 5)
+    replies = [label for label, _, _ in listed.gates if "reply to a connection" in label]
+    assert replies == ["worker-1 reply to a connection to 127.0.0.1 in add.ts job-1"] * 2
+    ledger.number = 0
+    added(tmp_path, Replay([Deviation(replies[1], 2, "crash")]), 5)
+    assert ledger.number == 10  # It had written before it died, and the next attempt reads that.
+
+
+def test_two_jobs_of_one_worker_interleave_at_their_replies_in_an_order_that_is_chosen(
+    tmp_path: Path, ledger: type[Ledger]
+) -> None:
+    listed = ListedGates()
+    added(tmp_path, listed, 5, 7)
+    assert ledger.number == 7  # Both had read 0: the update of the first is lost.
+    ledger.number = 0
+    first = next(label for label, _, _ in listed.gates if "reply to" in label and "job-1" in label)
+    added(tmp_path, Replay([Deviation(first, 1, "others first")]), 5, 7)
+    assert ledger.number == 5

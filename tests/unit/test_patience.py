@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from job_harness.doors.serve import Conversation
-from job_harness.worlds.patience import ready
+from job_harness.doors.serve.conversation import PLAY_SECONDS
+from job_harness.worlds.patience import ready, used_by
 from job_harness.worlds.redis.gating import RedisEndpoint
 from job_harness.worlds.wire.postgres_proxy import PostgresEndpoint
 from job_harness.worlds.wire.proxy import ListeningSocket
@@ -75,3 +76,40 @@ def test_a_process_with_many_open_files_is_heard(
 ) -> None:
     os.write(pipe[1], json.dumps({"played": 1}).encode() + b"\n")
     listens(tmp_path, pipe[0])
+
+
+def test_a_client_that_waits_for_its_turn_to_run_is_not_blocked_but_one_that_does_nothing_is(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conversation = Conversation(pipe[0], pipe[1])
+    looks = iter([(0.0, "R"), (0.2, "R"), (0.5, "R"), (1.0, "R"), (0.0, "S"), (0.1, "S")])
+    monkeypatch.setattr("job_harness.doors.serve.conversation.used_by", lambda process: next(looks))
+    waited: list[float] = []
+    monkeypatch.setattr(conversation, "_line", waited.append)
+    assert conversation._awaited(1.0) is None
+    assert waited == pytest.approx([0.1, 0.9, 0.7, 0.4]), "an endless loop uses its time, and is given no more"
+    waited.clear()
+    assert conversation._awaited(1.0) is None
+    assert waited == pytest.approx([0.1, 0.9]), "it sleeps"
+    assert used_by(os.getpid())[1] == "R"
+    assert used_by(2**22 + 1) == (float("inf"), "")
+
+
+def test_a_client_that_a_debugger_may_hold_is_waited_for(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waited: list[float] = []
+
+    def told(reading: Any, *, seconds: float) -> Any:
+        waited.append(seconds)
+        os.write(pipe[1], lines.pop(0))
+        return ready(reading, seconds=0)
+
+    lines = [
+        json.dumps(line).encode() + b"\n"
+        for line in ({"process": os.getpid(), "inspected": True}, {"ask": 1, "do": "nothing"}, {"played": 1})
+    ]
+    monkeypatch.setattr("job_harness.doors.serve.conversation.ready", told)
+    conversation = Conversation(pipe[0], os.open(os.devnull, os.O_WRONLY))
+    assert conversation.play({}) == {"played": 1}
+    assert waited[0] <= PLAY_SECONDS < 24 * 3000 < waited[-1]

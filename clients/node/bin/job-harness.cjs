@@ -4,6 +4,7 @@
 "use strict";
 const { spawn } = require("node:child_process");
 const fs = require("node:fs");
+const os = require("node:os");
 const path = require("node:path");
 const { candidates, isAbsent, WHAT_TO_INSTALL } = require("../lib/python.cjs");
 
@@ -65,8 +66,17 @@ async function replay([token, file, ...more]) {
     say(`job-harness: neither vitest nor jest is in ${bins}\n  Run this in the folder of the project.`);
     return ENVIRONMENT;
   }
-  const { code } = await run([path.join(bins, runner), ...verbs, file, ...more], { ...process.env, JOB_HARNESS_REPLAY: token });
-  return code;
+  const folder = fs.mkdtempSync(path.join(os.tmpdir(), "job-harness-"));
+  const taken = path.join(folder, "taken");
+  try {
+    const told = { JOB_HARNESS_REPLAY: token, JOB_HARNESS_REPLAY_TAKEN: taken };
+    const { code } = await run([path.join(bins, runner), ...verbs, file, ...more], { ...process.env, ...told });
+    if (code !== 0 || fs.existsSync(taken)) return code;
+  } finally {
+    fs.rmSync(folder, { recursive: true, force: true });
+  }
+  say(`job-harness: nothing was replayed: no explored test of ${file} was run\n  Compare the name after -t with that of the test.`);
+  return USAGE;
 }
 
 const [command, ...rest] = process.argv.slice(2);

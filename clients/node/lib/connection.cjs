@@ -2,6 +2,7 @@
 // docs/contracts/serve_protocol.md. Must not know: processors, timers, tests.
 "use strict";
 const { spawn } = require("node:child_process");
+const inspector = require("node:inspector");
 const net = require("node:net");
 const { PassThrough } = require("node:stream");
 const { OF_HARNESS } = require("./rest.cjs");
@@ -132,10 +133,19 @@ class Connection {
     if (this.over !== null) return Promise.reject(this.over);
     const number = ++this.number;
     this.work();
+    this.introduce();
     return new Promise((resolve, reject) => {
       this.asked.set(number, { resolve, reject });
       this.send({ ask: number, do: what, with: given, ...(actor === undefined ? {} : { actor }) });
     });
+  }
+
+  /** Say which process this is, and whether a debugger may hold it: then it is waited for as long as it takes. */
+  introduce() {
+    const inspected = inspector.url() !== undefined;
+    if (this.introduced === inspected) return;
+    this.introduced = inspected;
+    this.send({ process: process.pid, inspected });
   }
 
   // the child ----------------------------------------------------------------------------------------------------

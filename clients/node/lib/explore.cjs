@@ -1,6 +1,7 @@
 // A test that is played many times: the Python side says when, and judges; the body is called here, anew for each run.
 // Must not know: test runners, how runs are chosen.
 "use strict";
+const inspector = require("node:inspector");
 const { Connection } = require("./connection.cjs");
 const { IsolatedBodies } = require("./isolated.cjs");
 const { Session, leftRunning, shown, wired } = require("./harness.cjs");
@@ -9,15 +10,16 @@ const { world } = require("./world.cjs");
 
 const STILL_MS = 5_000;
 const LOOK_MS = 250;
-const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval, now: performance.now.bind(performance) };
+const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval };
 
 /**
  * Explore, or play what `token` says. Throws what was found, or what the undisturbed body threw.
  *
  * `command` replays it, where TOKEN stands for the token. Returns what it cost, and what was not judged, in words.
  */
-async function explore(harness, body, { name, command, runs, seconds, seed, token, isolated, before }) {
+async function explore(harness, body, { name, file, command, runs, seconds, seed, token, isolated, before }) {
   const there = world();
+  await there.host.replies.find(file);
   const bodies = isolated === undefined ? new Bodies(harness, body, name, before) : new IsolatedBodies(isolated);
   await there.connect();
   there.play = (message) => void bodies.play(message);
@@ -41,8 +43,9 @@ async function explore(harness, body, { name, command, runs, seconds, seed, toke
 }
 
 /** Play the one run that another process asks for, and what its processors have to do, until that process is done. */
-async function playOnce(harness, body, place) {
+async function playOnce(harness, body, { place, file }) {
   const there = world();
+  await there.host.replies.find(file);
   const bodies = new Bodies(harness, body);
   await new Promise((resolve, reject) => {
     there.play = (message) => void bodies.play(message);
@@ -90,7 +93,7 @@ class Bodies {
     }
     stuck.end();
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
-    const judged = { looked: [...session.looked], running: leftRunning(there.host) };
+    const judged = { looked: [...session.looked], running: leftRunning(there.host), doubts: there.host.takeDoubts() };
     if (!session.over) there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });
   }
 
@@ -116,13 +119,14 @@ class Bodies {
   /** Notice a body that waits for something that is neither asked for nor at work. */
   watched(there) {
     let seen = -1;
-    let since = real.now();
+    let looks = 0; // On a busy machine they come later, as whatever the body waits for.
     let found;
     const promise = new Promise((resolve) => (found = resolve));
     const timer = real.setInterval(() => {
+      if (inspector.url() !== undefined) return; // At a breakpoint nothing is asked for.
       const signs = there.lastHeard + there.connection.asked.size - 1;
-      if (signs !== seen || there.connection.asked.size > 1) [seen, since] = [signs, real.now()];
-      else if (real.now() - since > STILL_MS) {
+      if (signs !== seen || there.connection.asked.size > 1) [seen, looks] = [signs, 0];
+      else if (++looks * LOOK_MS > STILL_MS) {
         const timer = there.host.waiting()[0];
         found(
           `the body of the test waits for a promise that does not settle: nothing was asked for ${STILL_MS / 1000} s` +

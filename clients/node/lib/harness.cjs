@@ -44,7 +44,6 @@ class Session {
     this.now = now;
     for (const { id, ...told } of jobs) this.jobs.set(id, { ...this.jobs.get(id), ...told });
     this.effects.push(...effects);
-    if (effects.length > 0 || jobs.length > 0) this.check();
   }
 
   /** The counts above 0. To read how many failed is to look at the jobs that did. */
@@ -56,27 +55,33 @@ class Session {
     return Object.defineProperty(told, "failed", { get, enumerable: true });
   }
 
-  /** Judge by the test's own checks; what does not hold is an anomaly, reported once. */
+  /** Judge by the test's own checks; returns those that do not hold, each once. */
   check() {
+    const found = [];
     for (const check of this.checks) {
       if (this.broken.has(check)) continue;
       let words = "";
       try {
-        const found = check();
-        if (typeof (found?.then ?? found?.next) === "function") {
-          found.then?.(undefined, () => {}); // What it rejects with is not the mistake.
+        const holds = check();
+        if (typeof (holds?.then ?? holds?.next) === "function") {
+          holds.then?.(undefined, () => {}); // What it rejects with is not the mistake.
           this.checks = this.checks.filter((each) => each !== check);
           this.mistakes.push(new TypeError(neverRun(check)));
         }
-        if (found === false) words = "it returned false";
+        if (holds === false) words = "it returned false";
       } catch (error) {
         words = String(error?.message ?? error).split("\n")[0];
       }
       if (words === "") continue;
       this.broken.add(check);
-      const told = world().connection?.ask("broken", { name: check.name || "a check", message: words });
-      told?.catch((error) => this.mistakes.push(error)); // A check that is not judged must not pass.
+      found.push({ name: check.name || "a check", message: words });
     }
+    return found;
+  }
+
+  /** The same where nothing asks for it; a check that is not judged must not pass. */
+  checkNow() {
+    for (const broken of this.check()) world().connection?.ask("broken", broken).catch((error) => this.mistakes.push(error));
   }
 }
 
@@ -237,7 +242,7 @@ class Harness {
       } catch (error) {
         twoClocks = error; // The other side has to close all the same: else it refuses every later test.
       }
-      session.check();
+      session.checkNow();
       ({ problems: wrong, unjudged = [] } = await there.ask("close", { looked: [...session.looked], seen: [...session.seen], judge: judge && twoClocks === null }));
       if (twoClocks !== null) throw twoClocks;
       wrong.push(...left);
@@ -272,7 +277,7 @@ class Harness {
     });
     session.asking = asked.catch(() => {});
     return asked.then(
-      (value) => (session.check(), value),
+      (value) => (session.checkNow(), value),
       (error) => {
         session.told ||= verb !== "register";
         throw session.mistakes.includes(error) ? error : pointed(error, at);
@@ -406,11 +411,13 @@ class Harness {
     return this.ask("assertPath", { job: id(job), path });
   }
 
-  /** Judge by a function of the test's own whenever something has happened: false or a throw is an anomaly. */
+  /** Judge by a function of the test's own after every event, and now if there are jobs: false or a throw is an anomaly. */
   always(check) {
     if (typeof check !== "function") throw new TypeError(`always() takes a function, not ${kind(check)}`);
     if (check.constructor.name !== "Function") throw new TypeError(neverRun(check));
-    this.#session.checks.push(check);
+    const session = this.#session;
+    session.checks.push(check);
+    session.asking = this.ask("always").catch((error) => session.mistakes.push(error));
   }
 
   /** Wrap what stands for the world outside: each call is a side effect, and its answer a gate, after which a run goes on. */

@@ -3,21 +3,32 @@
 "use strict";
 const { AsyncLocalStorage } = require("node:async_hooks");
 const { described, lenient, toJson } = require("./shared/values.cjs");
-const { realSetTimeout } = require("./shared/clock.cjs");
+const { realMilliseconds, realSetTimeout } = require("./shared/clock.cjs");
+const { FOREVER, Replies } = require("./shared/replies.cjs");
 const { placeHere } = require("./places.cjs");
-const { Rest } = require("./rest.cjs");
+const { OF_HARNESS, Rest } = require("./rest.cjs");
 
 const DATES = ["startedAt", "completedAt", "expiresAt", "createdAt", "updatedAt"];
 const LARGEST = 32 * 1024 * 1024;
-const FOREVER = new Promise(() => {});
 
 class Host {
   /** `send` writes a line, `time` is the virtual time of this realm. */
   constructor({ send, time }) {
     this.send = send;
     this.time = time;
-    this.rest = new Rest();
     this.running = new AsyncLocalStorage();
+    this.replies = new Replies({
+      require,
+      run: () => (this.explored ? this.run() : null),
+      isDead: (run) => this.isDead(run),
+      others: (run) => [...this.runs.values()].some((each) => each !== run && !this.replies.isAsking(each)),
+      stand: (run, point) => this.running.run(run, () => this.stand(point, ["reply", {}])),
+      place: placeHere,
+      blind: (what) => this.doubts.add(`replies of ${what} are no gates: no crash and no other job came before them`),
+      isOurs: (socket) => socket[OF_HARNESS] === true,
+      milliseconds: realMilliseconds,
+    });
+    this.rest = new Rest(this.replies);
     this.turns = Promise.resolve();
     this.turn = 0;
     this.gate = 0;
@@ -27,6 +38,8 @@ class Host {
   forget() {
     this.processors = new Map();
     this.runs = new Map();
+    /** All runs, those that have ended included. */
+    this.began = [];
     /** Runs that waited, for a real second, for nothing that is known. */
     this.hanging = new WeakSet();
     this.gates = new Map();
@@ -49,10 +62,16 @@ class Host {
     const owner = () => this.running.getStore()?.process ?? this.actor();
     this.time.on({ now, seed, owner, place: gates ? placeHere : () => "" });
     this.rest.begin();
+    if (gates) this.replies.begin();
   }
 
   end() {
     this.rest.end();
+    if (this.explored) {
+      for (const run of this.runs.values()) this.replies.sever(run);
+      this.replies.end();
+    }
+    this.explored = false;
     this.time.off();
     for (const run of this.runs.keys()) this.severed.add(run);
     this.runs.clear();
@@ -60,16 +79,24 @@ class Host {
   }
 
   /** Whose doing the present code is; null: the test's own. */
-  actor() {
+  run() {
     const run = this.running.getStore();
-    return run === undefined || run.process !== undefined ? null : run.name;
+    return run === undefined || run.process !== undefined ? null : run;
+  }
+
+  actor() {
+    return this.run()?.name ?? null;
+  }
+
+  isDead(run) {
+    return this.severed.has(run.name) || run.of !== this.time.clock;
   }
 
   /** Whether the present code is of a run whose worker is dead. What a run does after its end is heard: it happens. */
   get dead() {
     const run = this.running.getStore();
     if (run?.process !== undefined) return run.process.dead;
-    return run !== undefined && (this.severed.has(run.name) || run.of !== this.time.clock);
+    return run !== undefined && this.isDead(run);
   }
 
   // messages -----------------------------------------------------------------------------------------------------
@@ -84,12 +111,14 @@ class Host {
     const { clock } = this.time;
     if (clock === null) return this.send({ idle: number, next: null });
     this.rest.look();
+    this.replies.look();
     clock.now = Math.max(clock.now, message.now ?? 0);
     if (message.gate !== undefined) this.pass(message);
     else if (message.do === "run") this.start(message);
     else if (message.do === "again") this.again(message.actor);
     else if (message.time !== undefined) await this.move(message);
     await this.settle();
+    this.replies.announce();
     this.send({ idle: number, ...this.next() });
   }
 
@@ -113,7 +142,7 @@ class Host {
 
   waitsForSomethingElse(run) {
     const mine = ({ owner, actor }) => (owner ?? actor) === run.name;
-    const known = [...this.time.clock.timers.values()].some(mine) || [...this.gates.values()].some(mine);
+    const known = [...this.time.clock.timers.values()].some(mine) || [...this.gates.values()].some(mine) || this.replies.keeps(run);
     if (known) this.hanging.delete(run);
     return !known;
   }
@@ -127,6 +156,7 @@ class Host {
   sever({ sever, actor }) {
     this.severed.add(actor);
     this.runs.delete(actor);
+    for (const run of this.began.filter(({ name }) => name === actor)) this.replies.sever(run);
     for (const [number, gate] of this.gates) if (gate.actor === actor) this.gates.delete(number);
     for (const timer of this.time.clock?.timers.values() ?? []) if (timer.owner === actor) timer.cancel();
     this.send({ idle: sever, next: this.time.clock?.next() ?? null });
@@ -188,6 +218,8 @@ class Host {
   start({ with: { job, slug }, actor }) {
     const run = { name: actor, job: job.id, of: this.time.clock };
     this.runs.set(actor, run);
+    this.began.push(run);
+    if (this.explored) this.replies.again();
     this.running.run(run, () => this.perform(run, slug, given(job)));
   }
 
@@ -205,6 +237,7 @@ class Host {
     }
     if (this.runs.get(run.name) !== run) return; // Its worker has died.
     this.runs.delete(run.name);
+    this.replies.over(run);
     const changed = changedInput(job, before);
     this.send({ effect: "ended", actor: run.name, data: bounded({ ...ending, ...changed }) });
   }

@@ -22,7 +22,7 @@ class OwnProcess {
     const { session, host, time } = there;
     if (kind === "effect") {
       session.effects.push({ name: point, at: time.clock.now, job: null, attempt: null, worker: this.name, data: given.data });
-      session.check();
+      session.checkNow();
     }
     const planned = session.deaths.findIndex(({ at, worker }) => at === point && (worker ?? this.name) === this.name);
     if (planned < 0 || this.name === null) return Promise.resolve(null);

@@ -13,6 +13,8 @@ const IMPATIENT_ROUNDS = 20;
 const GRACE_MS = 1_000;
 // A socket on which something was sent waits for a reply for that long; then it counts as one that only sends.
 const REPLY_MS = 5_000;
+// A reply that another run may hold up, by a lock of a database of which only the bytes are seen, is waited for that long.
+const LOCK_MS = 250;
 const ON_THREADS = /REQUEST$|JOB$/;
 // What may be there without anything ever coming of it; a socket is told by what went over it, and what is sent by UDP is
 // listed as long as it is on its way.
@@ -24,15 +26,23 @@ const SILENT = new Set([
 /** Marks a socket of the harness's own: what is said on it is no work of the test's. */
 const OF_HARNESS = Symbol("of the harness");
 
+/** Where no reply is a gate. */
+const NO_REPLIES = { pending: () => 0, knows: () => false, mayWait: () => false, made: () => {} };
+
 class Rest {
-  constructor() {
+  /** `replies` know more of some connections than their bytes say. */
+  constructor(replies = NO_REPLIES) {
+    this.replies = replies;
     this.threads = new Map();
     this.baseline = new Map();
     this.sockets = new WeakMap();
     /** Those of which it was told that no reply came. */
     this.told = new WeakSet();
     this.hook = createHook({
-      init: (id, type, _, resource) => void (ON_THREADS.test(type) && this.threads.set(id, { type, resource, promised: isPromised() })),
+      init: (id, type, _, resource) => {
+        this.replies.made(type);
+        if (ON_THREADS.test(type)) this.threads.set(id, { type, resource, promised: isPromised() });
+      },
       after: (id) => void this.threads.delete(id),
       destroy: (id) => void this.threads.delete(id),
     });
@@ -51,16 +61,20 @@ class Rest {
   /** Take what is active now, the runner's own, as nothing to wait for. */
   look() {
     this.baseline = counted(process.getActiveResourcesInfo());
-    for (const socket of sockets()) this.sockets.set(socket, { sent: socket.bytesWritten, got: socket.bytesRead, since: null });
+    for (const socket of sockets()) {
+      const since = this.replies.mayWait(socket) ? realMilliseconds() : null; // It has waited for another run, and may do so no more.
+      this.sockets.set(socket, { sent: socket.bytesWritten, got: socket.bytesRead, since });
+    }
   }
 
   /** Real work that is in flight, by its kind. */
   outstanding() {
     const kinds = this.onThreads();
+    for (let number = this.replies.pending(); number > 0; number--) kinds.push("a reply of PostgreSQL");
     for (const [kind, count] of counted(process.getActiveResourcesInfo())) {
       if (!SILENT.has(kind) && count > (this.baseline.get(kind) ?? 0)) kinds.push(kind);
     }
-    for (const socket of sockets()) if (this.awaits(socket)) kinds.push("a reply on a socket");
+    for (const socket of sockets()) if (!this.replies.knows(socket) && this.awaits(socket)) kinds.push("a reply on a socket");
     return kinds;
   }
 
@@ -84,8 +98,10 @@ class Rest {
     known.sent = bytesWritten;
     known.got = bytesRead;
     if (known.since === null) return false;
-    if (realMilliseconds() - known.since < REPLY_MS) return true;
+    const mayWait = this.replies.mayWait(socket);
+    if (realMilliseconds() - known.since < (mayWait ? LOCK_MS : REPLY_MS)) return true;
     known.since = null;
+    if (mayWait) return false;
     if (!this.told.has(socket)) process.stderr.write(`job-harness: no reply ${REPLY_MS / 1000} s of real time after something was sent to ${called(socket)}: time goes on\n`);
     this.told.add(socket);
     return false;

@@ -1,5 +1,7 @@
 // What a test runner is given: `jobHarness`, `test.explore`, matchers. Vitest and Jest differ in what is handed in.
 "use strict";
+const fs = require("node:fs");
+const inspector = require("node:inspector");
 const path = require("node:path");
 const { isNativeError } = require("node:util/types");
 const { Harness, Job, declare, kind, refuseUnknown, step, tellUnjudged, withoutOurs } = require("./harness.cjs");
@@ -9,11 +11,18 @@ const { OwnWorkersHarness } = require("./own.cjs");
 const { world } = require("./world.cjs");
 
 const REPLAY = "JOB_HARNESS_REPLAY";
+/** Names a file in which a test that takes the token up leaves its name: `job-harness replay` reads it. */
+const TAKEN = "JOB_HARNESS_REPLAY_TAKEN";
 const EXPLORED_MS = 120_000;
 const BEGIN_MS = 60_000;
+// A debugger may hold it at a breakpoint.
+const HELD_MS = 24 * 3600_000;
 // A run in a process of its own takes a start of the runner.
 const ISOLATED_SECONDS = 60;
 const ISOLATED_MS = 900_000;
+const NOT_TAKEN =
+  "JOB_HARNESS_REPLAY: none of the tests that ran here is explored, so nothing was replayed\n" +
+  "  Run the file and the name that the line `Replay:` has.";
 const OWN_EXPLORED =
   "test.explore cannot play workers of the test's own: which of their statements a crash falls between is not in its hands\n" +
   "  Search the processes themselves, as they are: job-harness explore system.yaml (docs/system_files.md).";
@@ -32,6 +41,7 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
   function opened(harness) {
     there.users++;
     there.time.enter();
+    beforeEach(() => void (there.tested = true));
     // In a process that plays one run for another, that one opens what there is to open.
     beforeEach(() => void (there.latest = harness));
     beforeEach(() => process.env[PLAYS] || harness.open(expect.getState().currentTestName ?? "the jobs of this test"), BEGIN_MS);
@@ -40,6 +50,7 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       if (--there.users > 0) return;
       there.time.leave();
       await there.disconnect();
+      if (process.env[REPLAY] && !process.env[PLAYS] && there.tested && !there.replayed) throw new Error(NOT_TAKEN);
     }, BEGIN_MS);
     return harness;
   }
@@ -66,15 +77,18 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       const harness = there.latest;
       const { currentTestName = name, testPath } = expect.getState();
       const called = Object.assign((harness) => body(...given, harness), { toString: () => String(body) });
-      if (process.env[PLAYS]) return process.env[PLAYED_TEST] === currentTestName ? playOnce(harness, called, process.env[PLAYS]) : undefined;
+      if (process.env[PLAYS]) return process.env[PLAYED_TEST] === currentTestName ? playOnce(harness, called, { place: process.env[PLAYS], file: testPath }) : undefined;
       if (harness === undefined || there.session === null) throw new Error(`test.explore(${JSON.stringify(name)}) needs a harness: call jobHarness() in this file.`);
       if (harness instanceof OwnWorkersHarness) throw new Error(OWN_EXPLORED);
       const before = new Set(there.host.processors.keys());
       await harness.close({ judge: false });
-      const file = testPath ? path.relative(process.cwd(), testPath) : "";
+      if (process.env[REPLAY]) there.replayed = true;
+      if (process.env[REPLAY] && process.env[TAKEN]) fs.appendFileSync(process.env[TAKEN], `${currentTestName}\n`);
+      const shown = testPath ? path.relative(process.cwd(), testPath) : "";
       const told = await explore(harness, called, {
         name: currentTestName,
-        command: `${REPLAY}=TOKEN ${command(file, only(currentTestName))}`,
+        file: testPath,
+        command: `${REPLAY}=TOKEN ${command(shown, only(currentTestName))}`,
         token: process.env[REPLAY],
         runs, seconds, seed, before,
         isolated: isolate && { command: alone(testPath, only(currentTestName)), test: currentTestName },
@@ -82,7 +96,8 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       for (const line of [told.cost, ...told.notes]) process.stderr.write(`job-harness: ${currentTestName}: ${line}\n`);
       tellUnjudged(currentTestName, [...(told.unjudged ?? []), ...there.host.takeDoubts()]);
     };
-    declared(name, play, timeout ?? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000));
+    const limit = inspector.url() === undefined ? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000) : HELD_MS;
+    declared(name, play, timeout ?? limit);
   };
   test.explore = Object.assign(exploring(test), { only: exploring(test.only), skip: exploring(test.skip) });
 

@@ -26,6 +26,9 @@ class World {
     this.relay = null;
     this.registered = null;
     this.users = 0;
+    /** Whether a test of this file has begun, and whether one has taken up the token that is to be replayed. */
+    this.tested = false;
+    this.replayed = false;
     /** Whether its virtual time leaves the process once the file is over. */
     this.leaves = false;
     this.lastHeard = 0;
@@ -42,9 +45,16 @@ class World {
 
   hear(message) {
     this.lastHeard++;
-    if (message.news !== undefined) this.session?.take(message.news);
+    if (message.check !== undefined && this.relay === null) this.check(message);
+    else if (message.news !== undefined && message.check === undefined) this.session?.take(message.news);
     else if (message.play !== undefined) this.play?.(message);
     else (this.relay ?? ((said) => this.host.hear(said)))(message);
+  }
+
+  /** Judge by the checks of the test: something has happened. */
+  check({ check, news }) {
+    this.session?.take(news);
+    this.connection?.send({ checked: check, broken: this.session?.check() ?? [] });
   }
 
   lose(why) {

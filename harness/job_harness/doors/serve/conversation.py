@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 
 from job_harness import __version__
 from job_harness.core.sim.watchdog import WATCHDOG
-from job_harness.worlds.patience import Deadline, ready
+from job_harness.worlds.patience import Deadline, ready, used_by
 from job_harness.worlds.peers.peer import MOST_REPORTS, PeerLost, Report, TurnTaker
 
 VERSION: Final = 1
@@ -25,6 +25,10 @@ ANSWER_SECONDS: Final = 10.0
 """Real seconds for which a client may stay silent in a turn; while it waits for real I/O it says so."""
 STANDSTILL_SECONDS: Final = 30.0
 """Real seconds of one turn, I/O included."""
+HELD_SECONDS: Final = 24 * 3600.0
+"""The same for all of them, where a debugger may hold the client at a breakpoint."""
+AT_WORK: Final = ("R", "D")
+"""The states of a process that runs, waits for its turn to run, or for memory that the machine fetches."""
 PLAY_SECONDS: Final = 30.0
 """Real seconds without a line after which one run of an explored test counts as hanging."""
 LARGEST_LINE: Final = 64 * 1024 * 1024
@@ -48,7 +52,13 @@ class Conversation(TurnTaker):
         self._lines: deque[bytes] = deque()
         self._later: deque[dict[str, Any]] = deque()
         """What the test asked while it was not its turn to ask."""
+        self._unread: deque[dict[str, Any]] = deque()
+        """What came while a check was waited for."""
         self._between: list[Report] = []
+        self._process = 0
+        """Whose time counts as that of a turn, as the client has told."""
+        self._inspected = False
+        """Whether a debugger may hold it."""
         self._turn = 0
         self._severed: set[int] = set()
         self._hear: Callable[[Sequence[Report]], None] = lambda said: None
@@ -106,7 +116,7 @@ class Conversation(TurnTaker):
         number = self._turn
         self.send({"play": number, **about})
         while True:
-            line = self._later.popleft() if self._later else self._line(PLAY_SECONDS)
+            line = self._later.popleft() if self._later else self._awaited(PLAY_SECONDS)
             if line is None:
                 raise PeerLost("blocked", f"its body gave no sign of life for {PLAY_SECONDS:g} s", name="the test")
             if "ask" in line:
@@ -114,24 +124,37 @@ class Conversation(TurnTaker):
             elif line.get("played") == number:
                 return line
 
+    def check(self, news: Mapping[str, Any]) -> list[dict[str, str]]:
+        """Let the client judge by its own checks, now; return those that do not hold. Raises PeerLost, ClientGone."""
+        self._turn += 1
+        number = self._turn
+        self.send({"check": number, "news": news})
+        before: list[dict[str, Any]] = []
+        while (line := self._awaited(ANSWER_SECONDS)) is not None and line.get("checked") != number:
+            before.append(line)
+        self._unread.extendleft(reversed(before))
+        if line is None:
+            raise PeerLost("blocked", f"a check of its own took longer than {ANSWER_SECONDS:g} s", name="the test")
+        broken: list[dict[str, str]] = line["broken"]
+        return broken
+
     def _whole(self, message: Report, *, do: str, patience: float | None = None) -> list[Report]:
         self._turn += 1
         number = self._turn
         self.send({**message, **{kind: number for kind in ("go", "time") if kind in message}})
         said: list[Report] = []
         try:
-            with WATCHDOG.patient():
-                self._converse(number, said, patience=patience or ANSWER_SECONDS)
+            self._converse(number, said, patience=patience or ANSWER_SECONDS)
         except PeerLost as lost:
             lost.said = said
             raise
         return said
 
     def _converse(self, number: int, said: list[Report], *, patience: float) -> None:
-        still = Deadline(STANDSTILL_SECONDS)
+        still = Deadline(HELD_SECONDS if self._inspected else STANDSTILL_SECONDS)
         waits_for = "work without end"
         while True:
-            report = self._line(min(patience, still.left))
+            report = self._awaited(patience)
             if report is None or still.passed:
                 what = f"it did not answer for {patience:g} s of real time"
                 if report is not None or still.passed:
@@ -160,17 +183,40 @@ class Conversation(TurnTaker):
 
     # lines ----------------------------------------------------------------------------------------------------------
 
+    def _awaited(self, seconds: float) -> dict[str, Any] | None:
+        """Return the next line; None where the client had that long to write one.
+
+        On a busy machine it waits for its turn to run: as long as it is at work, the time that it was given counts.
+        """
+        with WATCHDOG.patient():
+            line = self._line(HELD_SECONDS if self._inspected else seconds / 10)
+            if line is not None or self._inspected:
+                return line
+            before, _ = used_by(self._process)
+            left = seconds * 0.9
+            while line is None and left > 0:
+                line = self._line(left)
+                used, state = used_by(self._process)
+                left = seconds * 0.9 - (used - before) if state in AT_WORK else 0.0
+        return line
+
     def _line(self, seconds: float | None) -> dict[str, Any] | None:
         """Return the next line; None after that long without one. Raises ClientGone at the end of the input."""
+        if self._unread:
+            return self._unread.popleft()
         deadline = None if seconds is None else Deadline(seconds)
-        while not self._lines:
-            if deadline is not None and not ready([self._inward], seconds=deadline.left)[0]:
-                return None
-            data = os.read(self._inward, _CHUNK)
-            if not data:
-                raise ClientGone
-            self._take(data)
-        return self._read(self._lines.popleft())
+        while True:
+            while not self._lines:
+                if deadline is not None and not ready([self._inward], seconds=deadline.left)[0]:
+                    return None
+                data = os.read(self._inward, _CHUNK)
+                if not data:
+                    raise ClientGone
+                self._take(data)
+            line = self._read(self._lines.popleft())
+            if "process" not in line:
+                return line
+            self._process, self._inspected = line["process"], line["inspected"]
 
     def _take(self, data: bytes) -> None:
         self._incoming += data

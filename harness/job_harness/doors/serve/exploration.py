@@ -21,7 +21,7 @@ from job_harness.core.sim.choices import Choices, ListedGates, Replay
 from job_harness.doors.serve.conversation import ClientGone, Conversation
 from job_harness.doors.serve.service import whole_number
 from job_harness.engines.reference.application import GUIDE
-from job_harness.errors import UsageError, did_you_mean
+from job_harness.errors import Hung, UsageError, did_you_mean
 from job_harness.report.screen import first_screen, one_line, screen_text
 from job_harness.search.explored.campaign import MOST_RUNS, RUNS, TestExploration
 from job_harness.search.explored.played import PlayedTest, Turn
@@ -57,6 +57,8 @@ class Player:
         """Whether any run had a job."""
         self.effects: dict[str, None] = {}
         """The names of the side effects that processors declared in any run."""
+        self.doubts: dict[str, None] = {}
+        """What the client found to be no gate, or doubtful, in words."""
         self.checks = False
         """Whether the body judges by checks of its own."""
         self._problems: list[str] = []
@@ -87,8 +89,6 @@ class Player:
             ):
                 return replace(seen, failure="\n\n".join(self._problems))  # Undisturbed, it is a plain test.
             return seen
-        except PeerLost as lost:
-            return PlayedTest(lost=str(lost), hung=lost.kind == "blocked")
         finally:
             self._service.opened = None
             self._note_seen(opened)
@@ -96,13 +96,19 @@ class Player:
             self.played += 1
 
     def _body(self, opened: OpenedHarness) -> None:
-        told = self._conversation.play({"now": opened.now_ms, "run": self.played, "gates": True})
+        try:
+            told = self._conversation.play({"now": opened.now_ms, "run": self.played, "gates": True})
+        except PeerLost as silent:
+            raise Hung(str(silent)) from None
         self.left = [str(each) for each in told.get("left") or ()]
         self.checks |= bool(told.get("checks"))
+        self.doubts.update(dict.fromkeys(map(str, told.get("doubts") or ())))
+        if opened.hosted.blocked:  # What the body made of it is not its failure.
+            raise Hung(opened.hosted.blocked[-1])
         opened.look_at(told.get("looked") or ())
         self._problems = [*opened.harness.test_problems(), *map(str, told.get("running") or ())]
         if lost := told.get("lost"):
-            raise PeerLost("blocked", str(lost), name="the test")
+            raise Hung(f"the test: {lost}")
         if failure := told.get("failure"):
             raise BodyFailed(str(failure))
 
@@ -115,6 +121,7 @@ class Player:
 
     def unjudged(self, campaign: TestExploration) -> Iterator[str]:
         """Say what would fail nothing: a pass is no promise about it."""
+        yield from self.doubts
         if not self.enqueued:
             yield NOTHING_ENQUEUED
             return

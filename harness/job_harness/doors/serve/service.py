@@ -64,6 +64,8 @@ class OpenedHarness:
     def __init__(self, harness: JobHarness, conversation: Conversation, *, title: str) -> None:
         self.harness = harness
         self.title = title
+        self._conversation = conversation
+        self._checking = False
         self.hosted: HostedProcessors = harness.host(conversation)
         self._told = 0
         self._runs: dict[str, int] = {}
@@ -94,6 +96,18 @@ class OpenedHarness:
             "jobs": [self._job(job, view) for job, view in changed.items()],
             "effects": effects,
         }
+
+    def always(self) -> None:
+        """Let the client judge by its own checks after every event, and now if there are jobs."""
+        if self._checking:
+            self._check(self.harness)
+        else:
+            self._checking = True
+            self.harness.always(self._check)
+
+    def _check(self, harness: JobHarness) -> None:
+        for broken in self._conversation.check(self.news()):
+            harness.report_broken(broken["name"], broken["message"])
 
     @property
     def now_ms(self) -> float:
@@ -422,6 +436,12 @@ class HarnessService:
     def assert_path(self, *, job: str, path: list[str]) -> None:
         """Refuse where a job went through other statuses."""
         self._harness.assert_path(job, path)
+
+    def always(self) -> None:
+        """Judge by checks of the client's own after every event; workers of its own have none that is not an answer."""
+        if self._workers is None and self._harness is not None:
+            assert self.opened is not None
+            self.opened.always()
 
     def broken(self, *, name: str, message: str) -> None:
         """Report that a check of the test's own does not hold: an anomaly."""

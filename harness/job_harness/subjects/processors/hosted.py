@@ -25,7 +25,7 @@ EFFECT: Final = "effect"
 STEP: Final = "step"
 REPLY: Final = "reply"
 """What a run stands at, by the first argument of its gate: a side effect that it declares, with `data`, `identity` and
-`idempotent`; a step that it names; the answer of something outside."""
+`idempotent`; a step that it names; the answer of something outside, which has more where `point` is the whole name."""
 
 
 class HostProcess(TurnTaker, Protocol):
@@ -145,7 +145,10 @@ class HostedProcessors(PeerRuns):
         return step(name) if kind == STEP else None
 
     def _reply_place(self, gate: Report) -> str:
-        return super()._reply_place(gate) if gate["with"][0] == REPLY else ""
+        kind, *more = gate["with"]
+        if kind != REPLY:
+            return ""
+        return str(gate["point"]) if more else super()._reply_place(gate)
 
     def _reply(self, gate: int, name: str, answer: Any, error: BaseException | None) -> None:
         if gate in self._asked:  # Else its worker died there.

@@ -845,7 +845,8 @@ class JobHarness(Assertions):
     def come_to_rest(self) -> None:
         """Let nothing go wrong any more, work until every job has ended, and judge what must hold then.
 
-        Raises Hung if a check of `always` has judged nothing, as one that looks at what the test has closed.
+        Raises Hung if a processor hung, or if a check of `always` has judged nothing, as one that looks at what the
+        test has closed.
         """
         try:
             self._rest()
@@ -863,6 +864,8 @@ class JobHarness(Assertions):
             if job_index.live:
                 self._work(None, lambda: not job_index.live or self._loop.time() >= end, at_once=False)
         except (HarnessError, UsageError) as error:
+            if self._loop.broken is not None:
+                raise  # It does not come to rest, so nothing can be said of what holds there.
             self._leaks.note(f"rest: {type(error).__name__}: {error}")
         self._session.recorder.phase("judge")
         self._session.judge.rest(job_index.views)

@@ -9,6 +9,7 @@
 // and on `reading` and `fd` of handles; checked on Node 22.16 and 24.19.
 import { createRequire } from "node:module";
 import { realMilliseconds } from "./clock.mjs";
+import { isReady, opensPostgres } from "./replies.mjs";
 
 const net = createRequire(import.meta.url)("node:net"); // See peer.mjs.
 
@@ -18,15 +19,14 @@ const GRACE_MS = 25;
 const UNANSWERED_MS = 1000;
 const REQUEST_LINE = /^[A-Z]+ \S+ HTTP\/1\.[01]\r?\n/;
 const UPGRADED = /^HTTP\/1\.[01] 101/;
-// The codes of StartupMessage 3.x and of SSLRequest, after four bytes of length.
-const POSTGRES = new Set([0x0003_0000, 0x0003_0002, 80877103]);
-const READY = Buffer.from([0x5a, 0, 0, 0, 5]);
 
 export class Connections {
   constructor() {
     this.known = new Map();
     /** Hears once of each connection that was given up as one that answers. */
     this.unanswered = () => {};
+    /** Says of which connections somebody else knows more. */
+    this.knownElsewhere = () => false;
   }
 
   /** See what is asked and heard on every connection that is made from here on. */
@@ -70,7 +70,7 @@ export class Connections {
       }
       const kind = connection.kind();
       open.set(kind, (open.get(kind) ?? 0) + 1);
-      if (connection.real() && connection.waits((where) => this.unanswered(where))) waiting.push(kind);
+      if (connection.real() && !this.knownElsewhere(socket) && connection.waits((where) => this.unanswered(where))) waiting.push(kind);
     }
     return { waiting, open };
   }
@@ -127,10 +127,6 @@ class Connection {
 }
 
 function protocolOf(bytes) {
-  if (bytes.length >= 8 && POSTGRES.has(bytes.readUInt32BE(4))) return "postgres";
+  if (opensPostgres(bytes)) return "postgres";
   return REQUEST_LINE.test(bytes.toString("latin1", 0, 2048)) ? "http" : "other";
-}
-
-function isReady(chunk) {
-  return chunk.length >= 6 && READY.equals(chunk.subarray(chunk.length - 6, chunk.length - 1));
 }

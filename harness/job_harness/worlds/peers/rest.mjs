@@ -31,11 +31,14 @@ export class Rest {
     this.alive = () => {};
     /** Says what else is in flight. */
     this.more = () => [];
+    /** Hears what Node makes, by the name that its hooks have for it. */
+    this.made = () => {};
     /** Says whether anything is being run. */
     this.atWork = () => true;
     createHook({
       trackPromises: false, // Where Node knows it (24.11): a hook for every promise is most of what watching costs.
       init: (id, type, _, resource) => {
+        this.made(type);
         if (ON_THREADS.test(type)) this.jobs.set(id, { type, resource, promised: isPromised() });
         else if (COMPRESSOR.test(type)) this.compressors.set(id, new WeakRef(resource));
       },

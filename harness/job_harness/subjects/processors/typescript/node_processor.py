@@ -48,7 +48,7 @@ LEAST_PATIENCE_SECONDS = 0.5
 EXPLORED_BLOCKED_SECONDS = 10.0
 """The same in an explored run: a machine that is busy with runs is slow, and no verdict may hang on that."""
 MOMENT = "moment"
-"""The gate at which a run stands once it has done something outside."""
+"""The gate at which a run stands once it has done something outside, or has got a reply, whose name it has then."""
 RESPONSE_KEYS = ("status", "headers", "body", "json", "error")
 _EFFECTS: Shapes = {
     "note": {"what": (str,)},
@@ -126,6 +126,11 @@ class NodeProcessor(PeerRuns):
 
     def _answer(self, name: str, args: list[Any]) -> Any:
         return None if name == MOMENT else self._functions[name](*args)
+
+    def _reply_place(self, gate: Report) -> str:
+        if gate["point"] == MOMENT and gate["with"]:
+            return str(gate["with"][0])
+        return super()._reply_place(gate)
 
     def _arrived(self, gate: Report, run: ProcessorRun) -> None:
         if gate["point"] == "fetch":

@@ -5,11 +5,12 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
-import { Clock, install } from "../../../../worlds/peers/clock.mjs";
+import { Clock, install, realMilliseconds } from "../../../../worlds/peers/clock.mjs";
 import { Peer } from "../../../../worlds/peers/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
 import { observe } from "./observed.mjs";
 import { deepStack, placeOf } from "../../../../worlds/peers/places.mjs";
+import { Replies } from "../../../../worlds/peers/replies.mjs";
 import { Rest } from "../../../../worlds/peers/rest.mjs";
 import { keepIn } from "./stripping.mjs";
 import { described, lenient, toJson } from "./values.mjs";
@@ -26,6 +27,8 @@ const registered = new Map();
 const over = new Set();
 const working = new Set();
 let processor = null;
+/** What makes replies gates, where runs are explored. */
+let replies = null;
 
 /** Whose doing the present code is. */
 function actor() {
@@ -119,21 +122,43 @@ const registry = {
 
 async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates, observed }) {
   keepIn(cache);
-  if (gates) clock.place = () => placeOf(deepStack());
+  const place = () => placeOf(deepStack());
+  if (gates) clock.place = place;
   clock.begin(clock.now);
   install(clock, seed);
-  if (observed) observe({ tell, moment: () => peer.gate("moment", [], actor()) });
+  if (observed) observe({ tell, moment: async () => gates || peer.gate("moment", [], actor()) });
   globalThis.effect ??= declaring.effect;
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
   if (fetch !== "real") globalThis.fetch = fakeFetch(fetch);
   for (const stub of Object.values(stubs)) {
     if (stub.exports) stub.exports = mapped(stub.exports, valueOf);
   }
+  if (gates) await watchReplies({ file, place, answered: fetch !== "real" });
   const modules = new Modules({ stubs: { [OURS]: { exports: declaring }, ...stubs }, registry });
   modules.install();
   const found = await import(pathToFileURL(file).href);
   processor = await chosen(found, { name, slug, modules });
   peer.effect("loaded");
+}
+
+/** Let each reply from outside be a gate of the run that waits for it; what `fetch` is answered by the test, is one. */
+async function watchReplies({ file, place, answered }) {
+  replies = new Replies({
+    require: createRequire(import.meta.url),
+    run: actor,
+    isDead: () => false, // It dies with this process.
+    others: (run) => [...working].some((each) => each !== run && !replies.isAsking(each)),
+    stand: (run, point) => peer.gate("moment", [point], run),
+    place,
+    blind: (what) => peer.effect("note", { what: `replies of ${what} are no gates: no crash and no other job came before them` }, actor()),
+    isOurs: () => false,
+    milliseconds: realMilliseconds,
+  });
+  await replies.find(file);
+  replies.begin(answered ? globalThis.fetch : null);
+  rest.connections.knownElsewhere = (socket) => replies.knows(socket);
+  rest.made = (type) => replies.made(type);
+  rest.more = () => Array.from({ length: replies.pending() }, () => "a reply of PostgreSQL");
 }
 
 function mapped(object, change) {
@@ -184,6 +209,7 @@ function start(run, job) {
   for (const key of DATES) if (job[key] !== null && job[key] !== undefined) job[key] = new Date(job[key]);
   const given = JSON.stringify(job.input);
   working.add(run);
+  replies?.again();
   running.run(run, async () => {
     let ending;
     try {
@@ -194,6 +220,7 @@ function start(run, job) {
     end(run, { ...ending, ...changed(job, given) });
     over.add(run);
     working.delete(run);
+    replies?.over(run);
   });
 }
 
@@ -297,8 +324,11 @@ process.on("unhandledRejection", (reason) => fatal("unhandled rejection", reason
 process.on("uncaughtException", (error) => fatal("uncaught exception", error));
 peer.serve({
   act,
-  now: (now) => (clock.now = Math.max(clock.now, now)),
-  rest: () => rest.reached(),
+  now: (now) => (clock.now = Math.max(clock.now, now), replies?.look()),
+  rest: async () => {
+    await rest.reached();
+    replies?.announce();
+  },
   next: upcoming,
 });
 void process.stdout; // Made when it is first used: it is nothing to wait for, as it is there now.

@@ -1,0 +1,584 @@
+// Makes every reply from outside a gate of the run that waits for it: of a database, of HTTP, of any other connection.
+//
+// Who knows a library holds what a call of it comes to: pg, PGlite, `fetch`, Node's HTTP client, the mocks of undici. Of any
+// other connection the bytes are held. What has come once nothing moves any more is announced in the order in which it was
+// asked for, whatever the order in which it came: who goes on first is for the harness to choose, and runs reproduce.
+//
+// A run that is dead hears nothing any more, for a promise of JavaScript cannot be cancelled: what it asks is never answered.
+// What it held is given back, as if its process had ended: its connections of a pool, its transaction.
+// Must not know: processors, messages, turns.
+//
+// Leans on `release` of a client of pg-pool, on `processID` and `connection.stream` of pg's Client, on the handlers of
+// undici's dispatchers, and on `_write`, `_writev`, `push` and `_httpMessage` of net.Socket; checked with pg 8.23,
+// PGlite 0.5, undici 7 and postgres 3.4 on Node 20.20 and 24.19.
+import { AsyncLocalStorage } from "node:async_hooks";
+
+export const FOREVER = new Promise(() => {});
+/** Where PGlite keeps what `import` of it brings, which no cache of Node's shows: beside what `require` brings. */
+export const MODULES_ONLY = ["@electric-sql/pglite"];
+const PACKAGES = [
+  [/[\\/]pg[\\/]lib[\\/]index\.js$/, "watchPg"],
+  [/[\\/]pglite[\\/]dist[\\/]index\.cjs$/, "watchPGlite"],
+  [/[\\/]undici[\\/]index(-fetch)?\.js$/, "watchUndici"],
+  [/[\\/]ioredis[\\/]built[\\/]index\.js$/, "watchRedis"],
+  [/[\\/]better-sqlite3[\\/]lib[\\/]index\.js$/, "watchSqlite"],
+];
+const FILES = ["writeFile", "appendFile", "rename", "unlink", "rm", "copyFile"];
+/** What Node makes for that of which nothing is known here. */
+const NO_GATES = { PROCESSWRAP: "a child process", WORKER: "a worker thread", HTTP2STREAM: "HTTP/2" };
+const HANDLER = /^on(Headers|Data|Complete|Error|Response\w+)$/;
+// A statement that takes longer may wait for a lock: the server is asked, and its word decides.
+const LOCK_MS = 5;
+// What is told to close is waited for so long, in real time.
+const CLOSE_MS = 1_000;
+// The codes of StartupMessage 3.x and of SSLRequest, after four bytes of length.
+const POSTGRES = new Set([0x0003_0000, 0x0003_0002, 80877103]);
+const READY = Buffer.from([0x5a, 0, 0, 0, 5]);
+
+/** Whether these bytes open a connection to PostgreSQL. */
+export function opensPostgres(bytes) {
+  return bytes.length >= 8 && POSTGRES.has(bytes.readUInt32BE(4));
+}
+
+/** Whether PostgreSQL has answered, and is ready for the next statement. */
+export function isReady(chunk) {
+  return chunk.length >= 6 && READY.equals(chunk.subarray(chunk.length - 6, chunk.length - 1));
+}
+
+export class Replies {
+  /**
+   * `run()` is whose code this is, or null; `isDead(run)` whether nothing of it is heard any more; `others(run)` whether another
+   * one may go on. `stand(run, point)` resolves when a run may pass a gate; `place()` is where in the user's code this is.
+   * `blind(what)` hears what could be no gate; `isOurs(socket)` tells the harness's own. `require` is that of the realm whose packages are watched.
+   */
+  constructor({ require, run, isDead, others, stand, place, blind, isOurs, milliseconds }) {
+    Object.assign(this, { require, here: run, isDead, others, stand, place, blind, isOurs, milliseconds });
+    this.inside = new AsyncLocalStorage();
+    this.watched = new Set();
+    this.modules = new Set();
+    this.undo = [];
+    this.probes = new Map();
+    /** Connections of which more is known than their bytes. */
+    this.known = new WeakSet();
+    /** Who has connected each client of pg. */
+    this.owners = new WeakMap();
+    /** What a library is told of a connection that a dead run had. */
+    this.gone = Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" });
+    this.forget();
+  }
+
+  forget() {
+    this.asked = 0;
+    /** Questions that no one has answered yet. */
+    this.open = new Set();
+    /** What was answered, and is held until nothing moves any more. */
+    this.held = [];
+    /** Clients of pg, with the run that used each last. */
+    this.clients = new Map();
+    /** What is closing, and since when. */
+    this.closing = new Map();
+    this.sockets = new Map();
+    this.places = new Map();
+    this.deaths = new Map();
+  }
+
+  // questions ----------------------------------------------------------------------------------------------------
+
+  /** What the present run asks outside; null: this is no run, or a part of a question that is known. */
+  ask(what, more = {}) {
+    const run = this.inside.getStore() ? null : this.here();
+    if (run === null) return null;
+    const place = this.place() || this.places.get(run) || ""; // What a pool calls back knows nothing of who called it.
+    this.places.set(run, place);
+    const question = { number: ++this.asked, run, point: `reply to ${what}${place && ` in ${place}`}`, since: this.milliseconds(), ...more };
+    this.open.add(question);
+    return question;
+  }
+
+  /** Whether code of a dead run is asking. */
+  get dead() {
+    const run = this.here();
+    return run !== null && this.isDead(run);
+  }
+
+  /** Hold what a call comes to until the run that makes it has passed a gate. */
+  call(what, real) {
+    if (this.dead) return FOREVER;
+    const question = this.ask(what);
+    return question === null ? real() : this.answer(question, this.inside.run(true, real));
+  }
+
+  async answer(question, promise) {
+    const ending = await Promise.resolve(promise).then((value) => ({ value }), (error) => ({ error }));
+    question.drop = () => void ending.value?.body?.cancel?.()?.catch?.(() => {});
+    await this.gate(question);
+    if ("error" in ending) throw ending.error;
+    return ending.value;
+  }
+
+  /** Resolves when the run of a question that was answered may go on. */
+  gate(question) {
+    this.open.delete(question);
+    return new Promise((pass) => this.isDead(question.run) || this.held.push({ question, pass }));
+  }
+
+  /** Let the runs whose questions were answered stand at their gates; called once nothing moves any more. */
+  announce() {
+    const held = this.held.splice(0).sort((one, other) => one.question.number - other.question.number);
+    for (const { question, pass } of held) this.stand(question.run, question.point).then(pass);
+  }
+
+  /** Whether a run waits for what it has asked, or for what another run has to give back. */
+  keeps(run) {
+    return this.held.some(({ question }) => question.run === run) || [...this.open].some((question) => question.run === run && (question.blocked || question.inProcess) && this.others(run));
+  }
+
+  /** Whether a run waits for a reply that is on its way. */
+  isAsking(run) {
+    return [...this.open].some((question) => question.run === run && question.real);
+  }
+
+  /** How many replies are on their way: asked for and not answered, unless another run has to go on first. */
+  pending() {
+    const now = this.milliseconds();
+    for (const [what, since] of this.closing) if (now - since > CLOSE_MS) this.closing.delete(what);
+    const wanted = [...this.open].filter(({ real }) => real);
+    for (const question of wanted) if (question.client && now - question.since > LOCK_MS) this.probe(question);
+    return wanted.filter(({ blocked }) => !blocked).length + this.closing.size;
+  }
+
+  /** A new turn: whoever was held up may be so no more. */
+  look() {
+    for (const question of this.open) Object.assign(question, { blocked: false, since: this.milliseconds() });
+  }
+
+  /** Whether what was asked on a connection may wait for another run, which can go on. */
+  mayWait(socket) {
+    const { question } = this.sockets.get(socket) ?? {};
+    return question ? this.others(question.run) : false;
+  }
+
+  /** Whether it is known without its bytes when a connection waits for a reply, or that it has come. */
+  knows(socket) {
+    return Boolean(this.sockets.get(socket)?.chunks) || [...this.clients.keys()].some((client) => client.connection?.stream === socket);
+  }
+
+  // deaths -------------------------------------------------------------------------------------------------------
+
+  /** Let nothing more come to a run, and give back what it held. */
+  sever(run) {
+    const theirs = [...this.open].filter((question) => question.run === run);
+    for (const question of theirs) this.open.delete(question);
+    for (const { question } of this.held.filter(({ question }) => question.run === run)) question.drop?.();
+    this.held = this.held.filter(({ question }) => question.run !== run);
+    for (const [socket, { question }] of this.sockets) if (question?.run === run) this.reset(socket);
+    for (const [client, user] of this.clients) if (user === run) this.giveBack(client, theirs.some((question) => question.client === client && question.blocked));
+    for (const die of this.deaths.get(run) ?? []) die();
+  }
+
+  /** A library of which nothing is known must hear that its connection is gone, or its pool would keep it. */
+  reset(socket) {
+    this.sockets.delete(socket);
+    socket.destroy(this.gone);
+  }
+
+  giveBack(client, blocked) {
+    const run = this.clients.get(client);
+    this.clients.delete(client);
+    if (typeof client.release !== "function") {
+      const end = this.owners.get(client) === run ? () => client.end() : () => client.query("ROLLBACK");
+      return void this.inside.run(true, () => Promise.resolve(end()).catch(() => {}));
+    }
+    if (blocked) void this.asking(client, "SELECT pg_terminate_backend($1)").catch(() => {});
+    try {
+      client.release(true);
+    } catch {
+      return; // It is back in its pool.
+    }
+    this.closing.set(client, this.milliseconds());
+    client.once("end", () => this.closing.delete(client));
+  }
+
+  /** A run that has ended by itself has given back what it held. */
+  over(run) {
+    for (const [client, user] of this.clients) if (user === run) this.clients.delete(client);
+  }
+
+  atDeath(run, die) {
+    this.deaths.set(run, [...(this.deaths.get(run) ?? []), die]);
+  }
+
+  // installing ---------------------------------------------------------------------------------------------------
+
+  /** Watch from here on; `again` finds what was loaded since. A `fetch` that is a gate already is left as it is. */
+  begin(fetch = null) {
+    this.forget();
+    this.fetch = fetch;
+    this.watchSockets();
+    this.watchHttp();
+    this.watchFiles();
+    this.watchRejections();
+    this.again();
+  }
+
+  again() {
+    this.watchFetch();
+    const names = Object.keys(this.require.cache);
+    for (const name of names.length === this.loaded ? [] : names) {
+      const [, watch] = PACKAGES.find(([file]) => file.test(name)) ?? [];
+      if (watch !== undefined && this.require.cache[name]?.loaded !== false) this.once(this.require.cache[name].exports, watch);
+    }
+    this.loaded = names.length;
+    if (process.moduleLoadList.includes("NativeModule sqlite")) this.once(this.require("node:sqlite"), "watchOwnSqlite");
+    for (const module of this.modules) this.once(module, "watchPGlite");
+  }
+
+  /** Find what only `import` brings, from a file of the user's on. */
+  async find(file) {
+    for (const name of MODULES_ONLY) {
+      try {
+        const found = this.require("node:module").createRequire(file).resolve(name);
+        this.modules.add(await import(this.require("node:url").pathToFileURL(found.replace(/\.cjs$/, ".js")).href));
+      } catch {
+        // It is not installed; or this runner imports nothing by itself, and what it requires is in the cache.
+      }
+    }
+  }
+
+  once(exports, watch) {
+    if (this.watched.has(exports)) return;
+    this.watched.add(exports);
+    this[watch](exports);
+  }
+
+  end() {
+    for (const client of [...this.clients.keys()]) this.giveBack(client, [...this.open].some((question) => question.client === client));
+    for (const [socket, { question }] of this.sockets) if (question) this.reset(socket);
+    for (const probe of this.probes.values()) probe.then((client) => Promise.resolve(client.last).then(() => client.end())).catch(() => {});
+    this.probes.clear();
+    for (const undo of this.undo.splice(0).reverse()) undo();
+    this.watched.clear();
+    this.loaded = 0;
+    this.fetch = undefined;
+    this.forget();
+  }
+
+  replace(object, name, made) {
+    const before = Object.getOwnPropertyDescriptor(object, name);
+    const real = object[name];
+    if (typeof real !== "function") return;
+    const value = made(real);
+    Object.defineProperty(object, name, { value, writable: true, configurable: true, enumerable: before?.enumerable ?? false });
+    this.undo.push(() => object[name] === value && (before ? Object.defineProperty(object, name, before) : delete object[name]));
+  }
+
+  // libraries ----------------------------------------------------------------------------------------------------
+
+  watchPg({ Client, Pool }) {
+    const replies = this;
+    this.replace(Client.prototype, "connect", (connect) => function (...given) {
+      if (replies.here() === null) return connect.apply(this, given);
+      replies.known.add(this.connection.stream);
+      replies.owners.set(this, replies.here());
+      return replies.inside.run(true, () => connect.apply(this, inContext(given)));
+    });
+    this.replace(Client.prototype, "query", (query) => function (config, ...given) {
+      if (replies.dead) return FOREVER;
+      const question = replies.ask(statement(config), { real: true, client: this });
+      if (question === null) return query.call(this, config, ...given);
+      replies.clients.set(this, question.run);
+      replies.known.add(this.connection.stream);
+      const at = given.findLastIndex((each) => typeof each === "function");
+      if (at >= 0) {
+        const [hear] = inContext([given[at]]);
+        given[at] = (...said) => void replies.gate(question).then(() => hear(...said));
+      }
+      const answer = replies.inside.run(true, () => query.call(this, config, ...given));
+      if (typeof answer?.then === "function") return replies.answer(question, answer);
+      if (at >= 0) return answer;
+      replies.open.delete(question);
+      replies.blind("a cursor or a stream of pg");
+      return answer;
+    });
+    this.replace(Pool.prototype, "connect", (connect) => function (callback) {
+      if (replies.dead) return FOREVER;
+      const full = this.totalCount >= this.options.max && this.idleCount === 0;
+      const question = replies.ask("a connection of the pool", full ? { inProcess: true } : { real: true });
+      if (question === null) return connect.call(this, callback);
+      const { run } = question;
+      const given = (error, client, release) => {
+        replies.open.delete(question);
+        if (!replies.isDead(run)) return true;
+        release?.();
+        return false;
+      };
+      const [hear] = inContext([callback]);
+      if (hear) return replies.inside.run(true, () => connect.call(this, (...said) => void (given(...said) && hear(...said))));
+      const connected = new Promise((resolve, reject) =>
+        replies.inside.run(true, () => connect.call(this, (...said) => void (given(...said) && (said[0] ? reject(said[0]) : resolve(said[1]))))),
+      );
+      return connected;
+    });
+  }
+
+  /** Ask the server of a client about its session, on a connection of our own. */
+  async asking(client, sql) {
+    const { host, port, user, password, database, ssl } = client;
+    const key = [host, port, user, database].join(" ");
+    const opened = async () => {
+      const probe = new client.constructor({ host, port, user, password, database, ssl });
+      probe.on("error", () => this.probes.delete(key));
+      await probe.connect();
+      probe.connection.stream.unref();
+      return probe;
+    };
+    return this.inside.run(true, async () => {
+      if (!this.probes.has(key)) this.probes.set(key, opened());
+      const probe = await this.probes.get(key);
+      const answer = Promise.resolve(probe.last).then(() => probe.query(sql, [client.processID]));
+      probe.last = answer.catch(() => {}); // One after the other.
+      return (await answer).rows[0];
+    });
+  }
+
+  /** Find out whether a statement waits for a lock of another run, which may go on. */
+  probe(question) {
+    if (question.probed || question.blocked || !this.others(question.run)) return;
+    question.probed = true;
+    const told = this.asking(question.client, "SELECT cardinality(pg_blocking_pids($1)) > 0 AS waits");
+    told.then(({ waits }) => (question.blocked = waits), () => {}).finally(() => (question.probed = false));
+  }
+
+  watchPGlite({ PGlite }) {
+    const replies = this;
+    const call = (what, real) => {
+      if (replies.dead) return FOREVER;
+      const question = replies.ask(what, { inProcess: true });
+      return question === null ? real() : replies.answer(question, replies.inside.run(true, real));
+    };
+    const statements = (object) => (real) => function (sql, ...given) {
+      return call(statement(Array.isArray(sql) ? sql.join("?") : sql), () => real.call(object ?? this, sql, ...given));
+    };
+    for (const verb of ["query", "exec", "sql"]) this.replace(PGlite.prototype, verb, statements(null));
+    this.replace(PGlite.prototype, "transaction", (transaction) => function (body) {
+      if (replies.inside.getStore() || replies.here() === null) return transaction.call(this, body);
+      const context = AsyncLocalStorage.snapshot();
+      const died = new Promise((_, reject) => replies.atDeath(replies.here(), () => reject(new Error("its worker has died"))));
+      died.catch(() => {});
+      const gated = (tx) => {
+        const verbs = ["query", "exec", "sql"].map((verb) => [verb, { value: statements(tx)(tx[verb]) }]);
+        return Object.create(tx, Object.fromEntries(verbs));
+      };
+      return call("COMMIT", () => transaction.call(this, (tx) => Promise.race([context(() => body(gated(tx))), died])));
+    });
+  }
+
+  /** What stands for the network in a test answers at once; the real one is told by its connections. */
+  watchUndici({ MockAgent }) {
+    if (MockAgent === undefined) return;
+    const replies = this;
+    this.replace(MockAgent.prototype, "dispatch", (dispatch) => function (about, handler) {
+      if (replies.dead) return true;
+      const question = replies.ask(requested(about.method, about.origin));
+      return dispatch.call(this, about, question === null ? handler : replies.slow(question, handler));
+    });
+  }
+
+  /** A handler that hears what it is told once its run has passed a gate. */
+  slow(question, handler) {
+    let told = [];
+    let asked = false;
+    const pass = () => {
+      const due = told;
+      told = null;
+      for (const tell of due) tell();
+    };
+    const hear = (tell) => {
+      if (told === null) return tell();
+      told.push(tell);
+      if (!asked) void this.gate(question).then(pass);
+      asked = true;
+      return true;
+    };
+    return new Proxy(handler, {
+      get: (target, name) => {
+        const value = target[name];
+        if (typeof value !== "function") return value;
+        if (!HANDLER.test(String(name))) return value.bind(target);
+        const context = AsyncLocalStorage.snapshot();
+        return (...said) => hear(() => context(() => value.apply(target, said)));
+      },
+    });
+  }
+
+  /** One connection for all: what each command comes to is its own. */
+  watchRedis({ Redis, Pipeline }) {
+    const replies = this;
+    this.replace(Redis.prototype, "sendCommand", (send) => function (command, ...given) {
+      return replies.call(String(command?.name), () => send.call(this, command, ...given));
+    });
+    if (Pipeline) this.replace(Pipeline.prototype, "exec", (exec) => function (...given) {
+      return replies.call("exec", () => exec.apply(this, given));
+    });
+  }
+
+  watchSqlite(Database) {
+    const database = new Database(":memory:");
+    this.cannotHold(Object.getPrototypeOf(database.prepare("SELECT 1")), ["run", "get", "all"], "better-sqlite3");
+    this.cannotHold(Database.prototype, ["exec"], "better-sqlite3");
+    database.close();
+  }
+
+  watchOwnSqlite({ DatabaseSync, StatementSync }) {
+    this.cannotHold(StatementSync.prototype, ["run", "get", "all"], "node:sqlite");
+    this.cannotHold(DatabaseSync.prototype, ["exec"], "node:sqlite");
+  }
+
+  /** Tell of what answers before it returns: nothing can happen there. */
+  cannotHold(object, verbs, what) {
+    const replies = this;
+    for (const verb of verbs) {
+      this.replace(object, verb, (real) => function (...given) {
+        replies.tell(what);
+        return real.apply(this, given);
+      });
+    }
+  }
+
+  /** Tell of what a run uses whose replies are no gates. */
+  tell(what) {
+    if (this.here() !== null && !this.inside.getStore()) this.blind(what);
+  }
+
+  /** Something was made, of a type as Node's hooks call it. */
+  made(type) {
+    if (Object.hasOwn(NO_GATES, type)) this.tell(NO_GATES[type]);
+  }
+
+  /** `fetch` as it is now, a mock included; whatever a test put in its place stays what it is, but for the call. */
+  watchFetch() {
+    const { fetch } = globalThis;
+    if (typeof fetch !== "function" || fetch === this.fetch) return;
+    const method = (about, init) => init?.method ?? about?.method ?? "GET";
+    const apply = (target, self, given) => this.call(requested(method(...given), given[0]?.url ?? given[0]), () => Reflect.apply(target, self, given));
+    const ours = (this.fetch = new Proxy(fetch, { apply }));
+    globalThis.fetch = ours;
+    this.undo.push(() => globalThis.fetch === ours && (globalThis.fetch = fetch));
+  }
+
+  watchHttp() {
+    const replies = this;
+    this.replace(this.require("node:http").OutgoingMessage.prototype, "emit", (emit) => function (event, ...given) {
+      if (event !== "response") return emit.call(this, event, ...given);
+      if (replies.dead) return true;
+      const question = replies.ask(requested(this.method, this.host ?? ""), { drop: () => cutOff(this.socket) });
+      if (question === null) return emit.call(this, event, ...given);
+      const context = AsyncLocalStorage.snapshot();
+      void replies.gate(question).then(() => context(() => emit.call(this, event, ...given)));
+      return true; // Somebody listens: what comes of the body is kept.
+    });
+  }
+
+  watchFiles() {
+    const { promises } = this.require("node:fs");
+    for (const verb of FILES) this.replace(promises, verb, (real) => (...given) => this.call(verb, () => real(...given)));
+  }
+
+  // connections of which only the bytes are known -----------------------------------------------------------------
+
+  watchSockets() {
+    const replies = this;
+    const { prototype } = this.require("node:net").Socket;
+    this.replace(prototype, "_write", (real) => function (data, ...more) {
+      replies.wrote(this, data);
+      return real.call(this, data, ...more);
+    });
+    this.replace(prototype, "_writev", (real) => function (chunks, ...more) {
+      replies.wrote(this, chunks[0]?.chunk);
+      return real.call(this, chunks, ...more);
+    });
+    this.replace(prototype, "push", (real) => function (...given) {
+      const asked = replies.sockets.get(this);
+      if (asked?.opening && given[0] !== null && isReady(given[0])) replies.sockets.delete(this);
+      if (!asked?.question) return real.apply(this, given);
+      return asked.heard(given, (due) => real.apply(this, due));
+    });
+  }
+
+  /** Of what a library asked for itself on a connection that is gone, nobody waits to hear. */
+  watchRejections() {
+    const { gone } = this;
+    this.replace(process, "emit", (emit) => function (event, reason, ...given) {
+      const ours = event === "unhandledRejection" && (reason === gone || (reason instanceof Object && Object.prototype.isPrototypeOf.call(gone, reason)));
+      return ours || emit.call(this, event, reason, ...given);
+    });
+  }
+
+  wrote(socket, data) {
+    if (!socket.readable || this.isOurs(socket) || this.known.has(socket) || socket._httpMessage || this.here() === null || this.inside.getStore()) return;
+    const before = this.sockets.get(socket);
+    if (before?.question && before.question.run !== this.here() && !this.isDead(before.question.run)) {
+      this.blind(`${named(socket)} that several jobs share`);
+      return before.pass();
+    }
+    if (before?.question || before?.opening) return;
+    const bytes = Buffer.isBuffer(data) ? data : Buffer.from(String(data ?? "").slice(0, 64), "latin1");
+    if (opensPostgres(bytes)) return void this.sockets.set(socket, new Asked(null, true));
+    const question = this.ask(named(socket), { drop: () => cutOff(socket) });
+    this.open.delete(question); // That it is on its way shows in the bytes.
+    this.sockets.set(socket, new Asked(question, false, (asked) => this.gate(question).then(() => asked.pass())));
+  }
+}
+
+/** What was asked on a connection, and the bytes of the answer as long as they are held. */
+class Asked {
+  constructor(question, opening, answered) {
+    Object.assign(this, { question, opening, answered, chunks: null });
+  }
+
+  heard(given, push) {
+    if (this.chunks === null) {
+      this.chunks = [];
+      void this.answered(this);
+    }
+    this.chunks.push(() => push(given));
+    return true;
+  }
+
+  pass() {
+    this.question = null;
+    for (const push of this.chunks?.splice(0) ?? []) push();
+  }
+}
+
+/** Close a connection unheard: whoever waits for a reply waits forever, as in a process that is no more. */
+function cutOff(socket) {
+  socket?.removeAllListeners();
+  socket?.on("error", () => {});
+  socket?.destroy();
+}
+
+function named(socket) {
+  return `a connection to ${socket._host ?? socket.remoteAddress ?? "a local socket"}`;
+}
+
+/** Functions that run in the context in which they were handed over. */
+function inContext(given) {
+  const context = AsyncLocalStorage.snapshot();
+  return given.map((each) => (typeof each === "function" ? (...said) => context(() => each(...said)) : each));
+}
+
+/** What a statement does, and to which table: what is the same in each run. */
+function statement(config) {
+  const sql = String(typeof config === "string" ? config : (config?.text ?? "a statement"));
+  const [, verb = "SQL"] = /^\s*(\w+)/.exec(sql) ?? [];
+  const [, name] = /\b(?:from|into|update|table)\s+(?:only\s+|if\s+(?:not\s+)?exists\s+)?([\w."]+)/i.exec(sql) ?? [];
+  return name === undefined ? verb.toUpperCase() : `${verb.toUpperCase()} ${name.replaceAll('"', "")}`;
+}
+
+/** A request without what may differ between runs: ports, ids in paths. */
+function requested(method, where) {
+  const text = String(where);
+  const host = URL.canParse(text) ? new URL(text).hostname : text.split(":")[0];
+  return `${String(method).toUpperCase()} ${host}`;
+}
