@@ -346,3 +346,16 @@ def test_what_is_set_on_a_class_of_the_virtual_date_is_that_classs_own(tmp_path:
     process.stdout.write(JSON.stringify([...told, Date.isFake ?? null, Date.now() > 1e12]), () => process.exit());
     """
     assert packed(tmp_path, script) == [7, 1_000, None, 8, None, True]
+
+
+def test_a_library_that_waits_longer_than_a_timer_can_does_not_wait_a_millisecond(tmp_path: Path) -> None:
+    script = """
+    const { Clock } = packed("./shared/clock.cjs");
+    const library = path.join(folder, "../node_modules/pglite");
+    fs.mkdirSync(library, { recursive: true });
+    const source = "exports.wait = (clock) => clock.add(() => {}, 2 ** 34, [], false).wait;";
+    fs.writeFileSync(path.join(library, "index.cjs"), source);
+    const own = new Clock().add(() => {}, 2 ** 34, [], false).wait; // As in Node.
+    console.log(JSON.stringify([own, packed("../node_modules/pglite/index.cjs").wait(new Clock())]));
+    """
+    assert packed(tmp_path / "job-harness", script) == [1, 2**31 - 1]

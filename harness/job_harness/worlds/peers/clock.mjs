@@ -79,7 +79,9 @@ export class Clock {
 
   add(callback, delay, args, repeats) {
     const milliseconds = Number(delay);
-    const wait = milliseconds >= 1 && milliseconds <= LONGEST_DELAY ? Math.trunc(milliseconds) : 1;
+    // PGlite, which was loaded before time was virtual, waits for an instant that is months ahead: a millisecond, in Node.
+    const longest = milliseconds > LONGEST_DELAY && isCalledByLibrary() ? LONGEST_DELAY : 1;
+    const wait = milliseconds >= 1 && milliseconds <= LONGEST_DELAY ? Math.trunc(milliseconds) : longest;
     const timer = new Timer(this, callback, wait, args, repeats);
     timer.schedule();
     return timer;
