@@ -25,7 +25,7 @@ export class Connections {
     this.known = new Map();
     /** Hears once of each connection that was given up as one that answers. */
     this.unanswered = () => {};
-    /** Says of which connections somebody else knows more. */
+    /** Says of which connections more is known than their bytes. */
     this.knownElsewhere = () => false;
   }
 

@@ -62,7 +62,7 @@ export class Replies {
     this.known = new WeakSet();
     /** Who has connected each client of pg. */
     this.owners = new WeakMap();
-    /** What a library is told of a connection that a dead run had. */
+    /** The error of a connection that a dead run had. */
     this.gone = Object.assign(new Error("read ECONNRESET"), { code: "ECONNRESET" });
     this.forget();
   }
@@ -147,7 +147,7 @@ export class Replies {
     return wanted.filter(({ blocked }) => !blocked).length + this.closing.size;
   }
 
-  /** A new turn: whoever was held up may be so no more. */
+  /** A new turn: what was held up may be so no more. */
   look() {
     for (const question of this.open) Object.assign(question, { blocked: false, since: this.milliseconds() });
   }
@@ -388,15 +388,15 @@ export class Replies {
   slow(question, handler) {
     let told = [];
     let asked = false;
-    const pass = () => {
+    const passed = () => {
       const due = told;
       told = null;
-      for (const tell of due) tell();
+      for (const pass of due) pass();
     };
-    const hear = (tell) => {
-      if (told === null) return tell();
-      told.push(tell);
-      if (!asked) void this.gate(question).then(pass);
+    const hear = (pass) => {
+      if (told === null) return pass();
+      told.push(pass);
+      if (!asked) void this.gate(question).then(passed);
       asked = true;
       return true;
     };
@@ -434,7 +434,7 @@ export class Replies {
     this.cannotHold(DatabaseSync.prototype, ["exec"], "node:sqlite");
   }
 
-  /** Tell of what answers before it returns: nothing can happen there. */
+  /** Name what answers before it returns: nothing can happen there. */
   cannotHold(object, verbs, what) {
     const replies = this;
     for (const verb of verbs) {
@@ -445,7 +445,7 @@ export class Replies {
     }
   }
 
-  /** Tell of what a run uses whose replies are no gates. */
+  /** Name what a run uses whose replies are no gates. */
   tell(what) {
     if (this.here() !== null && !this.inside.getStore()) this.blind(what);
   }
@@ -475,7 +475,7 @@ export class Replies {
       if (question === null) return emit.call(this, event, ...given);
       const context = AsyncLocalStorage.snapshot();
       void replies.gate(question).then(() => context(() => emit.call(this, event, ...given)));
-      return true; // Somebody listens: what comes of the body is kept.
+      return true; // The caller listens: what comes of the body is kept.
     });
   }
 
@@ -505,7 +505,7 @@ export class Replies {
     });
   }
 
-  /** Of what a library asked for itself on a connection that is gone, nobody waits to hear. */
+  /** What a library asked for itself on a connection that is gone fails unheard. */
   watchRejections() {
     const { gone } = this;
     this.replace(process, "emit", (emit) => function (event, reason, ...given) {
@@ -551,7 +551,7 @@ class Asked {
   }
 }
 
-/** Close a connection unheard: whoever waits for a reply waits forever, as in a process that is no more. */
+/** Close a connection unheard: code that waits for a reply waits forever, as in a process that is no more. */
 function cutOff(socket) {
   socket?.removeAllListeners();
   socket?.on("error", () => {});
