@@ -238,7 +238,6 @@ ANOTHER_WORD = (
     ("systems/traffic.py", "abort: a statement of SQL"),
     ("invariants/ownership.py", "abort: a statement of SQL"),
     ("history/event.py", "late, clock: what a fault excuses, and no fault"),
-    ("invariants/leases.py", "late: an attribute"),
     ("invariants/limits.py", "pause: a verb of a queue"),
     ("invariants/order.py", "pause: a verb of a queue"),
     ("core/port.py", "pause: a verb of a queue"),
@@ -252,6 +251,9 @@ ANOTHER_WORD = (
 def _named_in(path: Path, names: frozenset[str]) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     shown = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__slots__":
+            shown |= set(map(id, ast.walk(node)))  # the names of attributes
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and id(node) not in shown and node.value in names:
             yield f"{path}:{node.lineno}: {node.value!r}"

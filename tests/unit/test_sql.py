@@ -43,6 +43,12 @@ IN_WITH = "with t as (select id from jobs where note <> '--' limit 1) update job
         ("merge into only a.b using c", "merge a.b"),
         ("WITH a AS (SELECT 1) SELECT * FROM a", "with a"),
         ("with recursive a as (select 1) select 1", "with a"),
+        ("UPDATE job SET x = 1 WHERE id = (SELECT id FROM job FOR UPDATE SKIP LOCKED)", "update job"),
+        ("delete from job where id in (select id from job for no key update)", "delete job"),
+        (
+            "DELETE FROM %s WHERE id IN (SELECT 1 FROM unnest($1))",
+            "delete from %s where id in (select 1 from unnest($1))",
+        ),
         ("", "empty statement"),
         ("-- nothing", "empty statement"),
         ("/* for jobs */ LISTEN jobs", "listen jobs"),

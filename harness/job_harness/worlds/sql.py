@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 # tokens ---------------------------------------------------------------------------------------------------------------
@@ -194,16 +195,14 @@ def _remembered(sql: str) -> _StatementReading:
 def _named(said: Sequence[Token]) -> str:
     """Return what a statement is called by its verb and table; empty where it has no such name."""
     verb = said[0].text.upper() if said else ""
-    places = (at + 1 for at, token in enumerate(said) if token.says(_NAMING.get(verb, "")))
-    name = next(filter(None, (_plain(name_at(said, at)[0]) for at in places)), "")
+    places = [at + 1 for at, token in enumerate(said) if token.says(_NAMING.get(verb, ""))]
+    names = (_plain(name_at(said, at)[0]) for at in (places if verb == "SELECT" else places[:1]))
+    name = next(filter(None, names), "")
     if not name:
         return ""
-    if verb == "WITH":
-        return f"with {name}".lower()
-    locks = verb == "SELECT" and any(
-        token.says("UPDATE") and said[at - 1].says("FOR", "KEY") for at, token in enumerate(said[1:], 1)
-    )
-    return f"{verb.lower()} {name}{' for update' if locks else ''}"
+    if verb == "SELECT" and any(one.says("FOR", "KEY") and two.says("UPDATE") for one, two in pairwise(said)):
+        return f"select {name} for update"
+    return f"with {name}".lower() if verb == "WITH" else f"{verb.lower()} {name}"
 
 
 def _changed(said: Sequence[Token]) -> tuple[str, ...]:
