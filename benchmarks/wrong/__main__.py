@@ -49,7 +49,7 @@ class WrongProgram(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """What became of one."""
+    """How one ended."""
 
     program: WrongProgram
     code: int
@@ -63,7 +63,7 @@ class Ended(NamedTuple):
 
     @property
     def problem(self) -> str:
-        """Why this is not what has to become of a wrong program; empty where it is."""
+        """Why this is no verdict on a wrong program; empty where it is one."""
         if self.code == 0:
             return "it passes"
         said = re.search(self.program.says, self.told, re.DOTALL)
@@ -162,7 +162,7 @@ def main() -> int:
     import job_harness.doors.pytest.explored_test  # noqa: F401 - each child has it, at the price of a fork
     from job_harness.doors.cli import main as _  # noqa: F401
 
-    todo = [each for each in programs() if not asked.only or any(w in f"{each.table} {each.name}" for w in asked.only)]
+    todo = [each for each in programs() if not asked.only or any(w in f"{each.table}/{each.name}" for w in asked.only)]
     left, waiting, counts, bad = list(reversed(todo)), dict[int, tuple[WrongProgram, Path, float]](), 0, 0
     with tempfile.TemporaryDirectory(prefix="wrong-") as place:
         while left or waiting:

@@ -19,7 +19,7 @@ def explore_test(target: str, options: Sequence[str]) -> int:
     import pytest
 
     from job_harness.doors.pytest.failure_section import EXPLORED  # They import pytest.
-    from job_harness.doors.pytest.left_open import UNJUDGED
+    from job_harness.doors.pytest.left_open import UNJUDGED, never_in_session
 
     seen = _Seen(explored=EXPLORED, unjudged=UNJUDGED)
     with raised_at_once():
@@ -30,7 +30,8 @@ def explore_test(target: str, options: Sequence[str]) -> int:
         return exit_code_of(KeyboardInterrupt())
     if code != pytest.ExitCode.OK:
         return ExitCode.USAGE
-    return ExitCode.INCONCLUSIVE if seen.skipped or seen.unjudged or not seen.explored else ExitCode.PASS
+    unjudged = seen.skipped or seen.unjudged or not seen.explored or never_in_session(seen.left)
+    return ExitCode.INCONCLUSIVE if unjudged else ExitCode.PASS
 
 
 class _Seen:
@@ -42,6 +43,8 @@ class _Seen:
         self.explored = 0
         self.skipped = 0
         self.unjudged = 0
+        self.left: list[tuple[str, dict[str, Any]]] = []
+        """What each test left open."""
         self.uncollected = 0
         """Files that cannot be imported: pytest has one exit code for that and for Ctrl-C."""
 
@@ -54,4 +57,6 @@ class _Seen:
         told = [text for name, text in report.sections if self._title in name and report.when == "call"]
         self.explored += bool(told)
         self.unjudged += sum(text.count(self._mark) for text in told)
+        if hasattr(report, "job_left"):
+            self.left.append((report.nodeid, report.job_left))
         self.skipped += report.skipped and not hasattr(report, "wasxfail")
