@@ -612,13 +612,17 @@ class JobHarness(Assertions):
 
     @property
     def keys(self) -> tuple[EffectKey, ...]:
-        """The keys of side effects: their identity, their data in `per`, or all of it where no invariant names any."""
+        """The keys of side effects: their data in `per`, their identity, or all of their data if nothing judges them.
+
+        One that is judged without `per` has no key that could vary: it is counted whatever its data are.
+        """
         judged = {invariant.effect: invariant.per for invariant in self._invariants}
         found: list[EffectKey] = []
         for event in self.history.events:
             if type(event) is Effect and event.name not in RESERVED:
                 data, per = event.data or {}, judged.get(event.name, ())
-                key = values_of(data, per) if per else event.identity or values_of(data, sorted(data))
+                whole = "" if event.name in judged else values_of(data, sorted(data))
+                key = values_of(data, per) if per else event.identity or whole
                 found.append(EffectKey(event.name, event.job, event.attempt, event.at, key, event.name in judged))
         return tuple(found)
 
