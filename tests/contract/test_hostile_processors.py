@@ -294,7 +294,8 @@ def test_a_hostile_processor_ends_soon_is_named_and_never_green(way: str, guest:
     assert ended.left == []
     if (guest, way) in UNSEEN | RACES | IN_CHILD_ONLY:
         return
-    assert ended.code not in (0, ExitCode.ENVIRONMENT), ended.said
+    no_verdict = () if guest == "cannot_be_interrupted" else (ExitCode.ENVIRONMENT,)  # There the process was ended.
+    assert ended.code not in (0, *no_verdict), ended.said
     assert PYTHON[guest].words(way) in ended.said
 
 
