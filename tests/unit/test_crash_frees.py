@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from job_harness.core.history.event import SideEffect
 from job_harness.core.sim import possessions
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
@@ -307,7 +308,7 @@ import asyncio
 
 class Pool:
     def __init__(self):
-        self.free, self.turns = asyncio.Queue(), []
+        self.free, self.turns, self.lock = asyncio.Queue(), [], asyncio.Lock()
 
     async def borrow(self):
         return await self.free.get()
@@ -320,6 +321,10 @@ class Pool:
         while self.turns and (turn := self.turns.pop(0)):
             if not turn.done():
                 return turn.set_result(None)
+
+    async def connect_first(self):
+        async with self.lock:
+            await asyncio.sleep(1)
 
 class Connection(asyncio.Protocol):
     lost = False
@@ -418,3 +423,15 @@ def test_a_lock_of_a_delivery_that_stalls_says_nothing_about_its_twin() -> None:
     finding = contract.judge("survives_zombie")
     assert finding.outcome is CheckOutcome.INCONCLUSIVE
     assert "for 'lock' (asyncio.Lock), and delivery 1 holds it and stalls" in finding.text
+
+
+def test_a_lock_that_a_library_holds_for_a_delivery_that_stalls_keeps_no_other_process_waiting(library: Any) -> None:
+    pool = library.Pool()
+
+    async def processor(job: Any) -> JobResult:
+        await pool.connect_first()
+        effect(SideEffect("charged", str(job.id), idempotent=True))
+        return DONE
+
+    finding = ContractRun(processor, examples=[{}]).judge("survives_zombie")
+    assert finding.outcome is CheckOutcome.PASSED, finding.text

@@ -44,6 +44,7 @@ _CLOSED_BOOKS = frozenset({"job_harness", "job_harness_reference", "pydantic", "
 """Packages whose objects are not searched for a lock of the user's."""
 _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _SECRET = "_owners_of_job_harness"
+_OF_LIBRARY = "_taken_by_a_library_says_job_harness"
 DEEPEST, MOST_LOOKED_AT = 5, 5_000
 MOST_TAKEN: Final = 1_000
 """Items missing from one queue that are remembered."""
@@ -86,6 +87,7 @@ class _Count:
             values[self._name] = value
             if (owner := _acquiring(life)) is not None:
                 values.setdefault(_SECRET, []).append(owner)
+                values[_OF_LIBRARY] = _is_of_package(sys._getframe(1))
                 owner.own(thing)
             return
         owners: list[Lifetime] = values.get(_SECRET, ())
@@ -257,6 +259,19 @@ class Possessions:
             told = f"could not be relieved {name} ({type(error).__name__}: {error})"
         if told is not None:
             self._lost.append((thing, f"{life.name} died and {told}"))
+
+    def lend(self, life: Lifetime) -> list[asyncio.Lock]:
+        """Free the locks that libraries hold for a lifetime which stalls, as if others were another process."""
+        locks = [each for each in life.owned if isinstance(each, asyncio.Lock) and vars(each).get(_OF_LIBRARY)]
+        for lock in locks:
+            lock.release()
+        return locks
+
+    def take_back(self, life: Lifetime, locks: list[asyncio.Lock]) -> None:
+        """Let the lifetime hold them again, as its code believes."""
+        for lock in locks:
+            if not lock.locked():
+                life.context().run(setattr, lock, "_locked", True)
 
     def forget(self) -> None:
         """Let go of everything: nothing will be asked any more."""

@@ -166,8 +166,10 @@ class LoopRunner:
             outlived += ModuleState(modules).changed(before)
             twin = _Run(self, plan.input, attempt=2, plan=None, beside=first.life)
             runs.append(twin)
+            lent = self._loop.possessions.lend(first.life)
             with _giving_way(first, twin):
                 twin.go()
+            self._loop.possessions.take_back(first.life, lent)
             first.resume()
         elif plan.crash_at is not None and first.disturbed:
             memory.set_back()
