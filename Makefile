@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability wrong rules libraries ray engines campaign pages fresh clean
+.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability wrong right rules libraries ray engines campaign pages fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -74,6 +74,11 @@ outcomes: $(STAMP)  ## ask every queue what it makes of outcomes that are hard t
 
 rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 	@$(BIN)/python benchmarks/rules/__main__.py $(ARGS)
+
+right: $(STAMP)  ## explore programs that are right, with five seeds; none may alarm, or be inconclusive
+	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
+	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
+	@.venv-libraries/bin/python benchmarks/right $(ARGS)
 
 libraries: $(STAMP)  ## run what people import in processors as jobs, Node and Python, and write benchmarks/results/libraries.md
 	@$(BIN)/python benchmarks/libraries/node.py $(ARGS)
