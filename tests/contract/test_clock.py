@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from job_harness.errors import EnvironmentUnavailable, UsageError
-from job_harness.worlds.clock import Clock, build, compiler
+from job_harness.worlds.clock import ClockedTree, build, compiler
 
 PROGRAMS = Path(__file__).parents[2] / "benchmarks" / "clock" / "programs"
 START = 1893456000000.0
@@ -259,7 +259,7 @@ TICKS = (
 
 def test_a_driver_moves_time_and_makes_faults(supervisor: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
-    with Clock(seed=3, start=START) as clock:
+    with ClockedTree(seed=3, start=START) as clock:
         one = clock.start([PYTHON, "-c", TICKS, "one"], output=output)
         two = clock.start([PYTHON, "-c", TICKS, "two"], output=output)
         assert clock.next == pytest.approx(START + 60_000, abs=50)
@@ -286,7 +286,7 @@ def test_a_driver_moves_time_and_makes_faults(supervisor: Path, tmp_path: Path) 
 
 def test_a_process_whose_clock_drifts_wakes_early(supervisor: Path, tmp_path: Path) -> None:
     output = tmp_path / "output"
-    with Clock(start=START) as clock:
+    with ClockedTree(start=START) as clock:
         one = clock.start([PYTHON, "-c", TICKS, "fast"], output=output)
         clock.shift(one, drift=1_000_000)
         clock.move(START + 125_000)

@@ -13,6 +13,7 @@ from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.writer import write_scenario
+from job_harness.core.target import Target
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import UsageError
 from job_harness.search.targets import Engines, scenario_processors
@@ -60,7 +61,7 @@ def played(folder: Path, text: str, name: str, *, engine: str = "memory") -> Run
     path = folder / "scenario.yaml"
     path.write_text(textwrap.dedent(text).replace("TOOLS", name), encoding="utf-8")
     with Engines() as engines:
-        return play(read_scenario(path), engine=engines.get(engine), processors=scenario_processors)
+        return play(read_scenario(path), engine=engines.get(Target.parse(engine)), processors=scenario_processors)
 
 
 @BOTH_WORKERS
@@ -301,7 +302,7 @@ def crashed_at(folder: Path, point: str, processor: str, name: str, *, engine: s
         encoding="utf-8",
     )
     with Engines() as engines:
-        return play(read_scenario(path), engine=engines.get(engine), processors=scenario_processors)
+        return play(read_scenario(path), engine=engines.get(Target.parse(engine)), processors=scenario_processors)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 import job_harness.core.run.play
@@ -13,7 +15,6 @@ import job_harness.report.case
 import job_harness.report.screen
 import job_harness.subjects.processors
 import job_harness.subjects.processors.job_clock
-from job_harness.core.port import Contract
 from job_harness.doors.cli import main
 
 INI = """[pytest]
@@ -59,8 +60,13 @@ def write(suite: pytest.Pytester, name: str, text: str) -> None:
 def test_a_documented_difference_has_one_verdict_on_the_command_line_and_under_pytest(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    contract = Contract(differences={"crashes/crash": "its manual, page 3"})
-    monkeypatch.setattr(job_harness.engines.memory.MemoryEngine, "contract", contract, raising=False)
+    class Documented(job_harness.engines.memory.MemoryEngine):
+        def __init__(self) -> None:
+            super().__init__()
+            contract = replace(self.info.contract, differences={"crashes/crash": "its manual, page 3"})
+            self.info = replace(self.info, contract=contract)
+
+    monkeypatch.setattr("job_harness.search.targets._factory", lambda target: Documented)
     write(suite, "scenarios/crashes/crash.yaml", FAILING)
     assert main(["run", "scenarios", "--engine", "memory"]) == 0
     result = suite.runpytest_inprocess("-v", "-rs")

@@ -13,7 +13,7 @@ from job_harness.core.interruption import Interrupted, Terminated
 from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, Claim, EngineInfo, Source
+from job_harness.core.port import Capabilities, Claim, EngineInfo, WrittenSource
 from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.reader import read_scenario_text
@@ -307,6 +307,6 @@ def test_where_a_claim_is_never_taken_back_the_verb_is_shown_that_should_have(in
     dying = "format: 1\nworkers: [w1]\njobs: {a: {}}\nsteps: [crash w1 while running a, run until idle]\n"
     run = play(read_scenario_text(dying, path="x.yaml"), engine=open_engine("memory+expire-never"))
     info = EngineInfo(
-        "q", Capabilities(takes_back_in_claim=in_claim), written=lambda verb, sql: Source(f"queue.yaml: {verb}")
+        "q", Capabilities(takes_back_in_claim=in_claim), written=lambda verb, sql: WrittenSource(f"queue.yaml: {verb}")
     )
     assert with_source(run, info, anomaly="job_stuck").source == (f"queue.yaml: {blamed}", ())

@@ -569,7 +569,7 @@ class Sent(NamedTuple):
     """From which line of the user's own code, as `app.py:47`; empty where that is not known."""
 
 
-class Source(NamedTuple):
+class WrittenSource(NamedTuple):
     """Where that is written which caused an anomaly."""
 
     title: str
@@ -614,7 +614,7 @@ class EngineInfo:
     """Leaves the server as an outage of the store does that loses no data: a restart, or a failover to a replica."""
     safeguards: Mapping[str, Callable[[], Engine]] = field(default_factory=dict)
     """By name, opens the same engine with one safeguard more, on the same server: that one is closed last."""
-    written: Callable[[str, str], Source | None] = lambda gate, sql: None
+    written: Callable[[str, str], WrittenSource | None] = lambda gate, sql: None
     """Returns how a verb, or a statement that was sent at a gate, is written; its text may be empty, if not known."""
     sessions: Callable[[], Engine] | None = None
     """Opens the same engine with a database session for every actor (`--sessions`); None: it has no such mode."""

@@ -12,7 +12,7 @@ from typing import Final
 from job_harness.core.history.event import ROW_OF, Effect, Event, Observed, Return
 from job_harness.core.model.job import JobId
 from job_harness.core.model.lifecycle import PENDING, PROCESSING
-from job_harness.core.port import EngineInfo, Source
+from job_harness.core.port import EngineInfo, WrittenSource
 from job_harness.core.run.verdict import Run
 
 
@@ -21,7 +21,7 @@ def with_source(run: Run, info: EngineInfo, *, anomaly: str = "") -> Run:
     return replace(run, source=_source(run, info, anomaly)) if run.anomalies else run
 
 
-def _source(run: Run, info: EngineInfo, name: str) -> Source | None:
+def _source(run: Run, info: EngineInfo, name: str) -> WrittenSource | None:
     """Find the verb or statement that did it.
 
     It is the one that changed the job last; where two workers run it, the one that took it from the first; where it is
@@ -35,7 +35,7 @@ def _source(run: Run, info: EngineInfo, name: str) -> Source | None:
     for event in reversed(happened):
         if isinstance(event, Effect) and event.name == ROW_OF + anomaly.name:
             by = f"{event.actor} at {event.data['at']}" if event.data["at"] else event.actor
-            return Source(f"{event.data['after']}, sent by {by}", lines_of(event.data["sql"]))
+            return WrittenSource(f"{event.data['after']}, sent by {by}", lines_of(event.data["sql"]))
     sweep = "claim" if info.capabilities.takes_back_in_claim else "expire"
     if anomaly.name in NOT_TAKEN_BACK and info.processes is None and (swept := info.written(sweep, "")):
         return swept

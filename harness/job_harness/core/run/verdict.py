@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from job_harness.core.history.event import History
 from job_harness.core.invariants import Anomaly, gravity
-from job_harness.core.port import Sent, Source
+from job_harness.core.port import Sent, WrittenSource
 from job_harness.core.scenario.scenario import Scenario, Step
 from job_harness.core.sim.choices import Deviation
 from job_harness.errors import ExitCode
@@ -57,7 +57,7 @@ class Run:
     """Whether it happened in production, where what went wrong is not known."""
     trials: tuple[Trial, ...] = ()
     """What was changed, one thing at a time, to see what fixes the anomaly."""
-    source: Source | None = None
+    source: WrittenSource | None = None
     """Where that is written which caused the anomaly; None: not known (`report.blame` looks for it)."""
     about: dict[str, Any] = field(default_factory=dict)
     raised: Mapping[int, str] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from job_harness import __version__
 from job_harness.core.faults import kinds
 from job_harness.core.invariants import gravity, kind_of
 from job_harness.core.invariants.catalogue import level, lost
-from job_harness.core.port import Capabilities, Source
+from job_harness.core.port import Capabilities, WrittenSource
 from job_harness.core.run.verdict import Run, fix_line
 from job_harness.errors import ExitCode
 from job_harness.report.ci import CiResult
@@ -221,7 +221,7 @@ def finding_result(engine: str, anomaly: str, screen: str, place: tuple[str, int
     return CiResult(engine, anomaly, "failure", sentence, screen, anomaly, title, *place, fix=fix)
 
 
-def place_of(source: Source | None, written: str) -> tuple[str, int]:
+def place_of(source: WrittenSource | None, written: str) -> tuple[str, int]:
     """Return the file and the line where a mistake is written, else the scenario that was written for it."""
     told = re.match(r"(.+?):(\d+)\b", source.title) if source else None
     return (written, 1) if told is None else (told[1], int(told[2]))

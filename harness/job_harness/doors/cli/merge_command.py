@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from job_harness import __version__
 from job_harness.core.invariants.catalogue import gravity, kind_of, lost
-from job_harness.core.port import Source
+from job_harness.core.port import WrittenSource
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.target import Target
@@ -382,6 +382,6 @@ def issue_title(anomaly: str, engine: str) -> str:
     return one_line(f"job-harness: {anomaly} on {engine}")
 
 
-def _source(finding: dict[str, Any]) -> Source | None:
+def _source(finding: dict[str, Any]) -> WrittenSource | None:
     lines = finding.get("source") or ()
-    return Source(lines[0], tuple(lines[1:])) if lines else None
+    return WrittenSource(lines[0], tuple(lines[1:])) if lines else None

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, Source
+from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, WrittenSource
 from job_harness.core.target import Target
 from job_harness.engines.queue_file.document import QueueFile, read_queue_file
 from job_harness.engines.queue_file.facts import sweeps_by_lease
@@ -70,13 +70,15 @@ class QueueFileEngine:
     def _capabilities(self, columns: frozenset[str]) -> Capabilities:
         return replace(self.file.capabilities(columns), sessions=self._sessions, snapshot=not self._sessions)
 
-    def _written(self, verb: str, sql: str) -> Source | None:
+    def _written(self, verb: str, sql: str) -> WrittenSource | None:
         """Show a verb as the file has it; every line of SQL keeps its place below the others."""
         statements = self.file.verbs.get(verb)
         if statements is None:
             return None
         source = statements[0].source
-        return Source(f"{source.place()}: {verb}", tuple(line.rstrip() for line in source.text.rstrip().splitlines()))
+        return WrittenSource(
+            f"{source.place()}: {verb}", tuple(line.rstrip() for line in source.text.rstrip().splitlines())
+        )
 
     def _provenance(self) -> str:
         return "" if self._database is None else str(self._database.foreign.cluster.provenance)

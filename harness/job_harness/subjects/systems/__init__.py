@@ -19,7 +19,16 @@ from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities, Claim, Contract, EngineClocks, EngineInfo, QueueUnderTest, Sent, Source
+from job_harness.core.port import (
+    Capabilities,
+    Claim,
+    Contract,
+    EngineClocks,
+    EngineInfo,
+    QueueUnderTest,
+    Sent,
+    WrittenSource,
+)
 from job_harness.core.printable import printable
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.stock import request_of
@@ -219,19 +228,19 @@ class SystemEngine:
         if sent.sql not in known or (sent.place and not known[sent.sql].place):
             known[sent.sql] = sent
 
-    def _written(self, gate: str, sql: str) -> Source | None:
+    def _written(self, gate: str, sql: str) -> WrittenSource | None:
         """Show a statement by its text; or by its gate, and several that have the same gate in a line each."""
         known = self._sources.get(gate, {})
         if sql in known:
             where = f"{gate}, sent at {known[sql].place}" if known[sql].place else gate
-            return Source(where, lines_of(sql))
+            return WrittenSource(where, lines_of(sql))
         by = {text: f"{sent.actor} at {sent.place}" if sent.place else sent.actor for text, sent in known.items()}
         if len(by) > 1:
-            return Source(
+            return WrittenSource(
                 f"{gate}: one of {len(by)} statements",
                 tuple(f"{who}: {' '.join(text.split())}" for text, who in by.items()),
             )
-        return next((Source(f"{gate}, sent by {who}", lines_of(text)) for text, who in by.items()), None)
+        return next((WrittenSource(f"{gate}, sent by {who}", lines_of(text)) for text, who in by.items()), None)
 
     def close(self) -> None:
         """Stop what was started. Never raises."""

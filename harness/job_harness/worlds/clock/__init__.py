@@ -72,7 +72,7 @@ def _compile(folder: Path) -> None:
     )
 
 
-class Clock:
+class ClockedTree:
     """A world of processes whose time moves only when told to.
 
     Times are milliseconds since 1970 with decimals, as in the peer protocol. Between calls the world stands still.
