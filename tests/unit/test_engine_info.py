@@ -116,7 +116,7 @@ ALLOWED: dict[str, str] = {
         O_CLOEXEC O_NONBLOCK SIGURG __wrapped__ _app_protocol _callbacks _fut_waiter _inst _local _num_transactions
         _pool _stream_reader fork gr_frame log_failure pgconn poll pool
         pthread_getcpuclockid sched_getaffinity setitimer
-        clock_gettime traveller_stack utcmax""",
+        clock_gettime get_global_debugger traveller_stack utcmax""",
     "what pytest's, Hypothesis' and pydantic's own objects have or have not": """
         _pytestfixturefunction callspec example fixturenames funcargs job_left map model_json_schema param sections
         wasxfail workerinput""",
