@@ -354,6 +354,23 @@ def test_bytes_whose_reader_stands_at_a_gate_are_named_once_and_time_moves_on(lo
     assert heard == [(b"answer", 60)], "what was removed at its gate hears nothing"
 
 
+def test_a_reader_that_came_back_from_its_gate_dies_with_the_lifetime_that_waits(loop: VirtualLoop) -> None:
+    """It was put back by the kernel, outlived the crash, and was called for the same unread bytes for ever."""
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    standing, heard = list[Callback](), list[int]()
+    loop.guard = lambda life, callback: lambda *given: standing.append(callback)
+    with ours, theirs:
+        life = Lifetime("delivery")
+        life.context().run(loop.add_reader, ours, heard.append, 1)
+        theirs.send(b"answer")
+        loop.advance(1)
+        standing.pop()()
+        loop.sever(life)
+        loop.advance(1)
+        assert (heard, standing, loop.remove_reader(ours)) == ([1], [], False)
+
+
 def test_a_timer_that_is_cancelled_at_its_gate_does_not_fire() -> None:
     loop, standing, fired = VirtualLoop(), [], []
     loop.guard = lambda life, callback: lambda *given: standing.append(callback)

@@ -408,7 +408,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._muted.get(self._gate.number(fd)) is not reader:
             return False
         del self._muted[self._gate.number(fd)]
-        super()._add_reader(fd, reader)  # type: ignore[misc]
+        # In the context of the lifetime that waits: by it, a crash knows which descriptors die with it.
+        reader.context.run(super()._add_reader, fd, reader)  # type: ignore[misc]
         return True
 
     async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
@@ -829,10 +830,11 @@ class _GatedReader:
     once, and while there is something to do no time passes and no other actor acts.
     """
 
-    __slots__ = ("_come", "_coming", "_fd", "_hear", "_loop", "_passed")
+    __slots__ = ("_come", "_coming", "_fd", "_hear", "_loop", "_passed", "context")
 
     def __init__(self, loop: VirtualLoop, fd: Any, life: Lifetime, hear: Callback) -> None:
         assert loop.guard is not None
+        self.context = contextvars.copy_context()
         self._loop, self._fd, self._hear = loop, fd, hear
         self._come = loop.guard(life, self._go_on)
         self._coming = self._passed = False
