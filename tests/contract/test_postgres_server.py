@@ -169,7 +169,8 @@ def test_an_ordinary_user_starts_one_too(open_folder: Path) -> None:
     closed = [str(folder) for folder in Path(packages).parents if not folder.stat().st_mode & stat.S_IXOTH]
     if closed:
         pytest.skip(f"no other user may enter this checkout: {closed[-1]} is closed to them")
-    environment = {"PYTHONPATH": f"{ROOT}:{packages}", "PATH": os.environ["PATH"], "HOME": str(open_folder)}
+    roots = os.pathsep.join((f"{ROOT}/harness", f"{ROOT}/reference_impl", packages))
+    environment = {"PYTHONPATH": roots, "PATH": os.environ["PATH"], "HOME": str(open_folder)}
     ids = {"user": 65534, "group": 65534, "extra_groups": []}
     process = started(START + "sys.stdin.read()", python=python_for_everybody(), env=environment, **ids)
     folder = Path(first_line(process))

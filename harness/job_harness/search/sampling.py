@@ -418,7 +418,7 @@ class _Record:
                 hint="Nothing was judged. Does the target accept the jobs that are sent?",
                 code=ExitCode.INCONCLUSIVE,
             )
-        purges = self.stock and self.sampler.engine.info.capabilities.maintenance
+        purges = self.stock and self.coverage.observed > 0 and self.sampler.engine.info.capabilities.maintenance
         unproven = list(self.coverage.answers.unproven(often=self.stock, purges=purges))
         return Trouble("; ".join(unproven), UNPROVEN_HINT, ExitCode.INCONCLUSIVE) if unproven else None
 
