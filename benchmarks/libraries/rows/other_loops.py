@@ -27,7 +27,7 @@ def test_uvloop(job_harness: JobHarness) -> None:
             await asyncio.sleep(300)
             return done(type(asyncio.get_running_loop()).__module__.partition(".")[0])
 
-        assert output_of(job_harness, work) == "harness"
+        assert output_of(job_harness, work) == "job_harness"
         assert "event loop: uvloop is bypassed, coroutines run on a loop with virtual time" in job_harness.notes()
     finally:
         asyncio.set_event_loop_policy(before)
