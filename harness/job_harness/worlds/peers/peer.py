@@ -132,7 +132,7 @@ class PeerLost(EnvironmentUnavailable):
 
 
 class TurnTaker(Protocol):
-    """Whoever takes one turn after the other, each of which ends with `idle`. All of them raise PeerLost."""
+    """A process that takes one turn after the other, each of which ends with `idle`. All of them raise PeerLost."""
 
     def _whole(self, message: Report, *, do: str, patience: float | None = None) -> list[Report]:
         """Let a turn begin with this message, and return what is reported until it ends."""

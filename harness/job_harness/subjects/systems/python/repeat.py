@@ -15,7 +15,7 @@ import time
 import traceback
 
 FAILED = "job-harness: this run of a cron command failed"
-"""Whoever reads what is printed knows by this line."""
+"""The harness knows by this line, among what is printed, that the command failed."""
 PACKAGES = f"{os.sep}site-packages{os.sep}"
 
 
