@@ -27,7 +27,7 @@ RESULTS: Final = re.compile(r"works|works with .+|refused")
 OPTIONS: Final = (
     *("-p", "no:cacheprovider", "-W", "error", "-q", "--no-header", f"--rootdir={ROOT}"),
     *("-o", "asyncio_default_fixture_loop_scope=function"),
-    # A connection that a row leaves to the garbage collector is told of in whichever row runs by then.
+    # A connection that a row leaves to the garbage collector is reported by the row that runs by then.
     *("-W", "ignore:<psycopg.Connection object at:ResourceWarning"),
 )
 
