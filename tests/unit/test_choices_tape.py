@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from job_harness.core.run.play import play
+from job_harness.core.scenario.job_plan import JobPlan
+from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Boring, Choices, Deviation, Option, Replay, Uniform
+from job_harness.engines.memory import MemoryEngine
 
 OFFERED = (Option("crash", "crash"), Option("pause", "pause"))
 
@@ -49,6 +53,14 @@ def test_options_are_computed_only_where_they_are_wanted() -> None:
     assert Boring().gate("a", never) is None
     assert Replay(()).gate("a", never) is None
     assert Uniform(1, rate=0.0).gate("a", never) is None
+
+
+def test_what_never_came_up_is_told_with_what_did_of_the_same_process() -> None:
+    scenario = Scenario(jobs=(JobPlan("a"),), tape=(Deviation("w1 commit update", 1, "crash"),))
+    (told,) = play(scenario, engine=MemoryEngine()).uncovered
+    assert told.startswith("cannot be replayed: `w1 commit update #1: crash` never came up here; of w1 these did: ")
+    assert "`w1 running a`" in told
+    assert "w2" not in told
 
 
 def test_of_two_deviations_for_one_question_the_other_is_named_as_unused() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextvars
+import ctypes
 import datetime as datetime_module
 import gc
 import os
@@ -24,7 +25,8 @@ from typing import Any
 
 import pytest
 
-from job_harness.core.sim import machine_calls
+from job_harness.core.sim import guest_threads, machine_calls
+from job_harness.core.sim.guest_threads import sleep_of
 from job_harness.errors import Hung, LimitReached, UsageError
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
 
@@ -48,7 +50,7 @@ def output_of(jobs: JobHarness, processor: Any) -> Any:
     began = time.perf_counter()
     jobs.run_until_idle()
     assert (job.status, job.error) == ("COMPLETED", None)
-    assert time.perf_counter() - began < 5  # It is far less; the machine may be busy.
+    assert time.perf_counter() - began < 45  # It is far less, and any real wait of these is longer.
     return job.output
 
 
@@ -533,3 +535,38 @@ def test_a_jump_over_a_running_job_is_the_tests_doing_and_no_anomaly(jobs: JobHa
     assert jobs.problems() == []
     (jump,) = [event for event in jobs.history if getattr(event, "name", "") == "late"]
     assert jump.data == {"for": 660_000_000, "by": "the test"}  # type: ignore[union-attr]
+
+
+def test_a_lock_whose_holder_works_holds_time(jobs: JobHarness) -> None:
+    """However long a busy machine keeps the holder from its processor, or whatever it waits for in the system."""
+    lock, has_it = threading.Lock(), threading.Event()
+
+    def holder() -> None:
+        with lock:
+            has_it.set()
+            ctypes.CDLL(None).usleep(700_000)  # A wait in the system, as for a server.
+
+    def processor(job: ToolJob) -> JobResult:
+        began = time.time()  # noqa: TID251
+        thread = threading.Thread(target=holder)
+        thread.start()
+        has_it.wait()
+        with lock:
+            return done(time.time() - began)  # noqa: TID251
+
+    assert output_of(jobs, processor) < 0.001
+    assert not [note for note in jobs.notes() if "time moved on" in note]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells what a thread does")
+def test_a_thread_sleeps_where_it_has_computed_nothing_between_two_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    thread = threading.Thread(target=lock.acquire)
+    thread.start()
+    while sleep_of(thread.native_id) != sleep_of(thread.native_id):
+        pass
+    monkeypatch.setattr(guest_threads, "_state", lambda native: "R")
+    assert sleep_of(thread.native_id) != sleep_of(thread.native_id)
+    lock.release()
+    thread.join()

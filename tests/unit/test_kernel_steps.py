@@ -10,7 +10,7 @@ import pytest
 from job_harness.core.run.session import _strip
 from job_harness.core.sim.actor import Actor, State
 from job_harness.core.sim.choices import Boring, Choices, Deviation, Option, Replay
-from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim.kernel import Kernel, KernelHooks
 from job_harness.core.sim.outside import Pick
 from job_harness.core.sim.request import Point, Poll, Sleep, VerbCall, Wait
 from job_harness.errors import LimitReached
@@ -79,7 +79,7 @@ def test_a_deviation_lets_another_actor_go_first() -> None:
 
 def test_a_fixed_order_is_not_open_to_choice() -> None:
     kernel = kernel_of(Echo(), replay := Replay((Deviation("a 1", 1, "b first"),)))
-    kernel.free_order = False
+    kernel.deviations.free_order = False
     kernel.spawn("a", calling("1"))
     kernel.spawn("b", calling("1"))
     finish(kernel)
@@ -292,7 +292,7 @@ class Counter:
         self.answered: set[str] = set()
         self.picks: list[Pick] = []
 
-    def settle(self) -> list[Pick]:
+    def come_to_rest(self) -> list[Pick]:
         picks, self.picks = self.picks, []
         return picks
 
@@ -344,9 +344,13 @@ def test_a_replay_says_where_the_outside_picked_otherwise() -> None:
 
 def test_a_blocked_actor_can_be_held_and_crashed() -> None:
     counter, log = Counter(), []
-    kernel = Kernel(Boring(), Echo())
     gone: list[tuple[str, int]] = []
-    kernel.on_crash = lambda actor, linger: gone.append((actor.name, linger))
+
+    class Hooks(KernelHooks):
+        def drop_session(self, actor: Actor, linger: int) -> None:
+            gone.append((actor.name, linger))
+
+    kernel = Kernel(Boring(), Echo(), hooks=Hooks())
     actor = kernel.spawn("a", lambda: waiting(counter, "a", log))
     kernel.step()
     kernel.hold(actor)
@@ -368,8 +372,11 @@ def test_a_verb_is_heard_of_at_every_gate_within_it() -> None:
         yield Point("second")
         return "done"
 
-    kernel = Kernel(Boring(), Echo(work=verb))
-    kernel.on_suspend = lambda actor, call: seen.append(f"{actor.name} {call.verb} at {actor.request.point}")  # type: ignore[union-attr]
+    class Hooks(KernelHooks):
+        def note_gate(self, actor: Actor, call: VerbCall) -> None:
+            seen.append(f"{actor.name} {call.verb} at {actor.point}")
+
+    kernel = Kernel(Boring(), Echo(work=verb), hooks=Hooks())
     kernel.spawn("a", lambda: (call for call in [VerbCall("work", ())]))
     while kernel.step():
         pass

@@ -15,6 +15,7 @@ import pytest
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import Callback, Deadlock, VirtualLoop, _name_of, describe_tasks
 from job_harness.errors import LimitReached, UsageError
+from job_harness.worlds.patience import ready
 
 
 @pytest.fixture
@@ -209,11 +210,13 @@ def test_time_stands_still_while_a_socket_has_not_answered(loop: VirtualLoop) ->
         assert loop.run(ask()) == (b"hello", 0)
 
 
-def test_a_reader_of_which_nothing_is_known_holds_time_for_a_grace_and_is_named(loop: VirtualLoop) -> None:
+def test_a_reader_of_which_nothing_is_known_holds_time_for_a_grace_and_is_named(
+    loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     near, far = socket.socketpair()
     heard: list[bytes] = []
     doubts: list[str] = []
-    loop.on_doubt = doubts.append
+    monkeypatch.setattr(loop.hooks, "note_doubt", doubts.append)
     with near, far:
         loop.add_reader(near, lambda: heard.append(near.recv(10)))
         loop.advance(3600)
@@ -242,9 +245,9 @@ def test_the_loop_cannot_be_run_under_another_loop(loop: VirtualLoop) -> None:
         asyncio.run(other())
 
 
-def test_whoever_listens_hears_every_move_of_time(loop: VirtualLoop) -> None:
+def test_whoever_listens_hears_every_move_of_time(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     heard: list[float] = []
-    loop.on_jump = heard.append
+    monkeypatch.setattr(loop.hooks, "note_move", heard.append)
     loop.call_later(2, lambda: None)
     loop.advance(5)
     loop.jump(1)
@@ -290,14 +293,14 @@ def test_a_pause_ends_for_what_is_further_inside_too_but_not_for_what_is_paused_
     for life in (inner, other):
         life.context().run(loop.create_task, sleep_twice(life.name))
     loop.advance(0.5)
-    loop.pause(outer)
-    loop.pause(other)
+    loop.lives.pause(outer)
+    loop.lives.pause(other)
     inner.context().run(loop.call_later, 1, lambda: woke.append(("timer", loop.time())))
     loop.advance(4)
-    loop.resume(outer)
+    loop.lives.resume(outer)
     loop.advance(5)
     assert woke == [("timer", 4.5), ("delivery", 4.5), ("delivery", 5.5)]
-    loop.resume(other)
+    loop.lives.resume(other)
     loop.advance(2)
     assert woke[3:] == [("another delivery", 9.5), ("another delivery", 10.5)]
 
@@ -318,12 +321,12 @@ def test_bytes_for_what_is_paused_stay_unread_and_let_the_others_rest(loop: Virt
     with ours, theirs:
         life.context().run(loop.create_task, wait_as_psycopg_does())
         loop.run(asyncio.sleep(0))
-        loop.pause(life)
+        loop.lives.pause(life)
         theirs.send(b"answer")
         loop.advance(60)
         rounds.append(loop.callbacks)
         assert read == []
-        loop.resume(life)
+        loop.lives.resume(life)
         loop.advance(1)
     assert read == [b"answer"]
     assert rounds[0] < 100
@@ -366,7 +369,7 @@ def test_a_reader_that_came_back_from_its_gate_dies_with_the_lifetime_that_waits
         theirs.send(b"answer")
         loop.advance(1)
         standing.pop()()
-        loop.sever(life)
+        loop.lives.sever(life)
         loop.advance(1)
         assert (heard, standing, loop.remove_reader(ours)) == ([1], [], False)
 
@@ -402,18 +405,19 @@ class _Locks:
 
 
 @pytest.mark.parametrize("locks", [None, _Locks()])
-def test_answers_are_heard_in_the_order_of_their_requests_unless_one_waits_for_a_lock(locks: _Locks | None) -> None:
+def test_what_is_asked_is_answered_before_the_next_request_is_sent_unless_it_waits_for_a_lock(
+    locks: _Locks | None,
+) -> None:
     loop = VirtualLoop()
     loop.order_answers(locks)
     pairs = [socket.socketpair() for _ in range(2)]
     heard: list[int] = []
-    both_asked, other_heard = threading.Event(), threading.Event()
+    asked_early: list[object] = []
+    other_heard = threading.Event()
 
     async def ask(number: int) -> None:
         transport, protocol = await loop.create_connection(_Asking, sock=pairs[number][0])
         transport.write(b"?")
-        if number == 1:
-            both_asked.set()
         await protocol.answer
         heard.append(number)
         if number == 1:
@@ -421,10 +425,15 @@ def test_answers_are_heard_in_the_order_of_their_requests_unless_one_waits_for_a
         transport.close()
 
     def answer() -> None:
-        both_asked.wait(5)
+        if locks is None:
+            pairs[0][1].recv(1)
+            asked_early.extend(ready([pairs[1][1]], seconds=0.1)[0])
+            pairs[0][1].send(b"!")
+        pairs[1][1].recv(1)
         pairs[1][1].send(b"!")
-        other_heard.wait(0.1 if locks is None else 5)  # The first is answered late, or once the second has gone on.
-        pairs[0][1].send(b"!")
+        if locks is not None:
+            other_heard.wait(5)  # The first is answered once the second has gone on.
+            pairs[0][1].send(b"!")
 
     thread = threading.Thread(target=answer)
     thread.start()
@@ -435,6 +444,49 @@ def test_answers_are_heard_in_the_order_of_their_requests_unless_one_waits_for_a
         one.close()
         other.close()
     assert heard == ([0, 1] if locks is None else [1, 0])
+    assert not asked_early
+
+
+class _Greeting(_Asking):
+    """Asks as soon as it is connected, before anything awaits the answer or reads it."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        transport.write(b"?")
+
+
+def test_what_is_asked_as_a_connection_is_made_is_answered_in_its_order() -> None:
+    """As asyncpg's start-up is: of two jobs that connected at once, the machine decided who went on first."""
+    loop, locks = VirtualLoop(), _Locks()
+    locks.lock_waiters = lambda: 0  # type: ignore[method-assign]
+    loop.order_answers(locks)
+    pairs = [socket.socketpair() for _ in range(2)]
+    heard: list[int] = []
+    other_heard = threading.Event()
+
+    async def ask(number: int) -> None:
+        transport, protocol = await loop.create_connection(_Greeting, sock=pairs[number][0])
+        await protocol.answer
+        heard.append(number)
+        other_heard.set()
+        transport.close()
+
+    def answer() -> None:
+        for _, theirs in pairs:
+            theirs.recv(1)
+        pairs[1][1].send(b"!")
+        other_heard.wait(0.1)  # It is heard in its turn, so this wait ends by its limit.
+        pairs[0][1].send(b"!")
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    loop.run(_together(ask(0), ask(1)))
+    thread.join()
+    loop.close()
+    for one, other in pairs:
+        one.close()
+        other.close()
+    assert heard == [0, 1]
 
 
 async def _together(*coroutines: Coroutine[object, object, None]) -> None:

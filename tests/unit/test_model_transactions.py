@@ -42,7 +42,7 @@ def test_what_a_transaction_took_back_asked_for_nothing() -> None:
 
     for job in "abd":
         assert queue.enqueue(JobRequest(id=job, tool="t")).done
-        assert queue.lease_of(queue.rows[job]) == Settings().lease
+        assert queue.claims.lease_of(queue.rows[job]) == Settings().lease
 
 
 def test_the_jobs_of_a_schedule_have_the_terms_that_it_asks_for() -> None:
@@ -54,4 +54,4 @@ def test_the_jobs_of_a_schedule_have_the_terms_that_it_asks_for() -> None:
     assert queue.tick("s1").value == ["n1"]
 
     row = queue.rows["n1"]
-    assert (queue.lease_of(row), queue.retrying(row).retry_delay) == (5 * SECOND, 2 * SECOND)
+    assert (queue.claims.lease_of(row), queue.endings.retrying(row).retry_delay) == (5 * SECOND, 2 * SECOND)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -18,6 +19,7 @@ from job_harness.core.sim.loop import VirtualLoop
 from job_harness.core.sim.watchdog import Watched, real_seconds
 from job_harness.errors import Hung
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
+from job_harness.worlds.patience import Deadline
 
 
 async def computes() -> None:
@@ -58,7 +60,7 @@ def test_what_keeps_control_is_interrupted_on_every_thread_and_the_loop_is_broke
     assert "has kept control for 0.1 s of real time, at" in error.message
     assert "test_watchdog.py" in error.message
     again = ended(loop.run_until_idle, on_thread=False)
-    loop.end_tasks()
+    loop.lives.end_tasks()
     loop.close()
     assert again is error
 
@@ -81,12 +83,16 @@ def test_a_process_that_was_suspended_has_kept_nobody_waiting() -> None:
     assert hung
 
 
+def test_a_watch_that_has_to_wait_for_a_processor_counts_what_it_wanted_to_wait() -> None:
+    assert [watchdog.lateness(passed, 0.25) for passed in (0.25, 0.4, 0.75, 3600.25)] == [0.0, 0.0, 0.5, 3600.0]
+
+
 def test_a_busy_machine_is_no_hang_and_neither_is_a_breakpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     hung: list[str] = []
     cpu = iter([*(number * 0.1 for number in range(9)), 1.8, 2.8, 3.8, 3.8])
     monkeypatch.setattr(watchdog, "_read_clock", lambda clock: next(cpu))
     work = Watched(1.0, signs=lambda: 0, on_hung=lambda frame: hung.append("hung") or "hung")  # type: ignore[func-returns-value]
-    work._cpu_clock = 1
+    work._time._clock = 1
     monkeypatch.setattr(work, "_interrupt", lambda: None)
     for second in range(9):  # It computes a tenth of each second: others have the processor.
         work.look(float(second))
@@ -102,6 +108,33 @@ def test_a_busy_machine_is_no_hang_and_neither_is_a_breakpoint(monkeypatch: pyte
     hung.clear()
     work.look(12.0)
     assert hung, "it waited for a second"
+
+
+def test_who_waits_for_a_child_that_a_busy_machine_lets_wait_is_not_hung(monkeypatch: pytest.MonkeyPatch) -> None:
+    by_child = {7: 0.0, 8: 5.0}
+    monkeypatch.setattr(watchdog, "_read_clock", lambda clock: 0.0)
+    monkeypatch.setattr(watchdog, "children_computed", lambda: dict(by_child))
+    spent = watchdog.TimeSpent(threading.get_ident())
+    spent.look(0.0)
+    by_child[7] = 0.5
+    assert spent.look(5.0) == 0.5, "its child had a tenth of a processor"
+    by_child[9] = 8.0
+    assert spent.look(10.0) == 5.0, "no child costs more than the time that passed"
+    del by_child[7]
+    assert spent.look(12.0) == 2.0, "it waits, and none computes"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells what children have computed")
+def test_what_children_have_computed_is_known_while_they_live() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        try:
+            deadline = Deadline(30)
+            while not (computed := watchdog.children_computed().get(child.pid, 0.0)) and not deadline.passed:
+                pass
+            assert computed
+        finally:
+            child.kill()
+    assert child.pid not in watchdog.children_computed()
 
 
 LATE = """
@@ -144,7 +177,7 @@ def test_rounds_are_counted_for_one_processor_and_not_for_all(monkeypatch: pytes
         return JobResult(success=True)
 
     with JobHarness() as jobs:
-        jobs._loop.rounds = 1000
+        jobs.bench.loop.bounds.rounds = 1000
         jobs.register("t", gives_way)
         for _ in range(10):
             jobs.enqueue("t", {})
@@ -179,3 +212,18 @@ def test_no_depth_hurts_whoever_asks_what_json_can_hold() -> None:
     assert json_problem(value) == f"nested deeper than {DEEPEST} levels"
     twice = [1]
     assert json_problem([twice, {"and": twice}]) is None
+
+
+def test_the_thread_that_watches_keeps_nothing_alive_that_has_ended() -> None:
+    looked = threading.Event()
+
+    def signs() -> int:
+        looked.set()
+        return 0
+
+    work = Watched(30, signs=signs, on_hung=lambda frame: "")
+    with work.at_work():
+        assert looked.wait(30)
+    ended = weakref.ref(work)
+    del work
+    assert ended() is None

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from job_harness.core.model.duration import Instant
 from job_harness.core.sim.choices import acts_first, acts_next
-from job_harness.core.sim.request import Frame, Request, VerbCall
+from job_harness.core.sim.request import Frame, Point, Request, VerbCall
 
 if TYPE_CHECKING:
+    from job_harness.core.own_code import CodeLine
     from job_harness.core.sim.kernel import Kernel
     from job_harness.core.sim.lifetime import Lifetime
 
@@ -67,7 +68,7 @@ class Carrier(Protocol):
         """Tell when it next acts by itself."""
         ...
 
-    def settle(self, now: Instant) -> None:
+    def come_to_rest(self, now: Instant) -> None:
         """Bring its clock to `now`, and let happen what happens until everybody on it waits."""
         ...
 
@@ -140,6 +141,12 @@ class Actor:
     def point(self) -> str:
         """Return what the actor stands before; empty where it stands nowhere any more."""
         return "" if self.request is None else self.request.point
+
+    @property
+    def line(self) -> CodeLine | None:
+        """The user's own line at which it stands; None where that is not known."""
+        request = self.request
+        return request.line() if isinstance(request, Point) and request.line is not None else None
 
     @property
     def alive(self) -> bool:

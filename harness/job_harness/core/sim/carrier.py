@@ -58,7 +58,7 @@ class LoopCarrier:
         """Let nothing of a process ever go on."""
         process = self._processes[actor.name]
         process.standing.clear()
-        self.loop.sever(process.life)
+        self.loop.lives.sever(process.life)
         process.on_severed()
 
     def tasks(self, actor: Actor) -> list[Actor]:
@@ -67,16 +67,16 @@ class LoopCarrier:
 
     def held(self, actor: Actor) -> None:
         """Let nothing of a process go on until `let_go`."""
-        self.loop.pause(self._processes[actor.name].life)
+        self.loop.lives.pause(self._processes[actor.name].life)
 
     def let_go(self, actor: Actor) -> None:
         """Let a held process go on."""
-        self.loop.resume(self._processes[actor.name].life)
+        self.loop.lives.resume(self._processes[actor.name].life)
 
     def close(self) -> None:
         """Sever every process and close the loop, after the verdict."""
         for process in self._processes.values():
-            self.loop.sever(process.life)
+            self.loop.lives.sever(process.life)
         self.loop.close()
 
     # where the kernel drives ----------------------------------------------------------------------------------------
@@ -89,7 +89,7 @@ class LoopCarrier:
         due = round(timer * SECOND)
         return due if timer < due / SECOND + RESOLUTION_SECONDS else due + 1
 
-    def settle(self, now: Instant) -> None:
+    def come_to_rest(self, now: Instant) -> None:
         """Let everything happen on the loop that is due by `now`. Does nothing where the loop itself is asking.
 
         The clock moves first: where everybody is late, nothing happens at an instant that is over.
@@ -179,35 +179,34 @@ class CarriedProcess:
             if type(request) is not VerbCall:
                 kernel.waves_through(self.name, request)
                 return None
-            task = self._undisturbed()
+            task = self._undisturbed(meanwhile)
         else:
-            task = _Task(self)
-        task.then = meanwhile
+            task = _Task(self, meanwhile)
+        passage = task.passage
         if self._carrier.scheduled:
             kernel.stand(task, request)
         else:
             kernel.arrive(task, request)
-            if task.answered and not self.life.over:
-                return task.reply
+            if passage.passed and not self.life.over:
+                return passage.reply
             if task.state is State.SLEEPING:
                 self._stall(task)
-        task.answer = self._carrier.loop.create_future()
+        passage.waiter = self._carrier.loop.create_future()
         try:
-            return await task.answer
+            return await passage.waiter
         except asyncio.CancelledError:
             self.standing.pop(task, None)
-            if not task.answered:
+            if not passage.passed:
                 kernel.leave(task)
             raise
 
-    def _undisturbed(self) -> _Task:
+    def _undisturbed(self, meanwhile: Callable[[], Any] | None) -> _Task:
         """Return a task for a gate where nothing can go wrong: the one that was there before, once it has passed."""
         task = self._passing
-        if task is None or not task.answered or task.root is not self.actor:
-            task = self._passing = _Task(self)
+        if task is None or not task.passage.passed or task.root is not self.actor:
+            task = self._passing = _Task(self, meanwhile)
         else:
-            task.answered = False
-            task.answer = None
+            task.passage = _Passage(meanwhile)
             self.standing[task] = None
         return task
 
@@ -223,7 +222,7 @@ class CarriedProcess:
         """End in good order, from inside: whatever it still had running ends with it."""
         self._carrier.kernel.end(self.actor)
         self.standing.clear()
-        self._carrier.loop.sever(self.life)
+        self._carrier.loop.lives.sever(self.life)
 
     def pass_by(self, request: Request) -> None:
         """Come to a gate where nothing can be awaited: a crash or a pause takes effect at the next await."""
@@ -231,17 +230,16 @@ class CarriedProcess:
             return
         task = _Task(self)
         self._carrier.kernel.arrive(task, request)
-        if not task.answered and not self.life.over:
+        if not task.passage.passed and not self.life.over:
             self._stall(task)
 
     def guard(self, request: Request, callback: Callable[..., object]) -> Callable[..., object]:
         """Wrap a callback of the loop, by which something outside answers this process, in a gate."""
 
         def answered(*arguments: Any) -> None:
-            task = _Task(self)
-            task.then = lambda: callback(*arguments)
+            task = _Task(self, lambda: callback(*arguments))
             self._carrier.kernel.arrive(task, request)
-            if not task.answered and task.state is State.SLEEPING and not self.life.over:
+            if not task.passage.passed and task.state is State.SLEEPING and not self.life.over:
                 self._stall(task)
 
         return answered
@@ -249,30 +247,45 @@ class CarriedProcess:
     def _stall(self, task: _Task) -> None:
         """Let nothing of the process go on, or only of the part that stands still, until the kernel wakes the task."""
         task.stalls = task.part or self.life
-        self._carrier.loop.pause(task.stalls)
+        self._carrier.loop.lives.pause(task.stalls)
 
     def go_on(self, stalled: Lifetime) -> None:
         """End a stall."""
-        self._carrier.loop.resume(stalled)
+        self._carrier.loop.lives.resume(stalled)
+
+
+class _Passage:
+    """How the code at a gate goes on once that is passed."""
+
+    __slots__ = ("meanwhile", "passed", "reply", "waiter")
+
+    def __init__(self, meanwhile: Callable[[], Any] | None) -> None:
+        self.meanwhile = meanwhile
+        """What happens as the gate is passed; its result is the reply."""
+        self.passed = False
+        self.reply: Any = None
+        self.waiter: asyncio.Future[Any] | None = None
+
+    def go_on(self, reply: Any) -> None:
+        """Give the reply to the code that waits."""
+        self.reply = reply if self.meanwhile is None else self.meanwhile()
+        if self.waiter is not None and not self.waiter.done():
+            self.waiter.set_result(self.reply)
 
 
 class _Task(Actor):
     """What stands at one gate of a carried process. To the kernel it is an actor whose next gate is not known yet."""
 
-    __slots__ = ("answer", "answered", "process_", "reply", "stalls", "then")
+    __slots__ = ("passage", "process_", "stalls")
 
-    def __init__(self, process: CarriedProcess) -> None:
+    def __init__(self, process: CarriedProcess, meanwhile: Callable[[], Any] | None = None) -> None:
         root = process.actor
         super().__init__(root.name, root.factory, root.order, process=True)
         self.root = root
         self.carrier = root.carrier
         self.frames = [_Standing(self)]  # type: ignore[list-item]  # it has what the kernel asks of a frame
         self.process_ = process
-        self.answered = False
-        self.reply: Any = None
-        self.answer: asyncio.Future[Any] | None = None
-        self.then: Callable[[], object] | None = None
-        """What happens once the gate is passed."""
+        self.passage = _Passage(meanwhile)
         self.stalls: Lifetime | None = None
         """What stands still until the gate is passed."""
         self.last_tick = root.last_tick
@@ -280,15 +293,13 @@ class _Task(Actor):
 
     def pass_on(self, reply: Any) -> None:
         """Let go on what stands here."""
-        self.answered = True
+        self.passage.passed = True
         self.process_.standing.pop(self, None)
         self.root.last_tick = max(self.root.last_tick, self.last_tick)
         if self.stalls is not None:
             stalled, self.stalls, self.part = self.stalls, None, None
             self.process_.go_on(stalled)
-        self.reply = reply if self.then is None else self.then()
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result(self.reply)
+        self.passage.go_on(reply)
 
 
 class _Standing:

@@ -9,7 +9,7 @@ those words apart.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
@@ -136,6 +136,13 @@ class Uniform:
         self.tape.append(Deviation(label, nth, option.words))
         return option
 
+    def _answer(self, label: str, option: Option | None) -> Option | None:
+        """Count a question, and write its answer down where it is not the boring one."""
+        nth = self._seen[label] = self._seen.get(label, 0) + 1
+        if option is not None:
+            self.tape.append(Deviation(label, nth, option.words))
+        return option
+
     def pick(self, label: str, options: Sequence[str]) -> str:
         nth = self._seen.get(label, 0) + 1
         self._seen[label] = nth
@@ -168,6 +175,11 @@ class Replay:
         used = {(item.label, item.nth) for item in self.tape}
         never = [Deviation(*key, option) for key, option in self._answers.items() if key not in used]
         return [*self._overridden, *never]
+
+    @property
+    def met(self) -> Mapping[str, int]:
+        """By label, how often its question came up."""
+        return self._seen
 
     def expected(self, label: str, nth: int) -> str | None:
         """Tell what stands on the tape for a question; None where it is silent."""
@@ -212,6 +224,8 @@ class ListedGates(Replay):
     def __init__(self) -> None:
         super().__init__(())
         self.gates: list[tuple[str, int, tuple[Option, ...]]] = []
+        self.answers: list[Deviation] = []
+        """What else might have been answered where several answers are named."""
         self._count: dict[str, int] = {}
 
     def gate(self, label: str, options: Options) -> Option | None:
@@ -219,3 +233,9 @@ class ListedGates(Replay):
         nth = self._count[label] = self._count.get(label, 0) + 1
         self.gates.append((label, nth, tuple(options())))
         return None
+
+    def pick(self, label: str, options: Sequence[str]) -> str:
+        """Remember the other answers, and take the first."""
+        nth = self._count[label] = self._count.get(label, 0) + 1
+        self.answers += (Deviation(label, nth, option) for option in options[1:])
+        return options[0]

@@ -10,9 +10,10 @@ reader is looked at, not counted:
   nothing was asked (LISTEN, a subscription, the rest of an answer); a reader that code has registered itself. These
   hold time for `GRACE_SECONDS` of real time from their last sign of life; then time moves, and the report says so.
 
-In which order the answers to several requests arrive is the machine's doing, and no choice of a run. Where order is
-asked for, the first that comes waits for the others, and all are heard in the order of their requests. One that waits
-for a lock of another job's cannot come before that job goes on, and one that takes very long is not waited for.
+In which order several requests and their answers arrive is the machine's doing, and no choice of a run. Where order is
+asked for, a request is sent only when those before it are answered; the first answer that comes waits for the others,
+and all are heard in the order of their requests. One that waits for a lock of another job's cannot come before that job
+goes on, and one that takes very long is not waited for.
 
 Who awaits is found by looking at what a connection's protocol refers to. Leans on names of asyncio (3.11 to 3.14) and
 of psycopg (3.2, 3.3), and imports no library. Must not know the loop's time.
@@ -30,11 +31,11 @@ import sys
 import types
 import weakref
 from asyncio import selector_events
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from contextvars import Context
 from typing import Any, Final, Protocol
 
-from job_harness.core.sim.guest_threads import GRACE_SECONDS
+from job_harness.core.sim.guest_threads import GRACE_SECONDS, LoopHooks
 from job_harness.core.sim.watchdog import real_seconds
 
 MOST_LOOKED_AT: Final = 300
@@ -48,7 +49,7 @@ _CLOSED: Final = (
 )  # fmt: skip
 ORDER_SECONDS: Final = 0.5
 """Real seconds for which an answer that came waits for the others, where it is not known who waits for a lock."""
-LOOK_SECONDS: Final = 0.01
+LOOK_SECONDS: Final = 0.003
 """Real seconds without an answer after which the database is asked who waits for a lock."""
 _ASKS, _LISTENS, _TALKS, _SENDS, _OTHER = "asks", "listens", "talks", "sends", "other"
 
@@ -86,10 +87,12 @@ class _Descriptor:
 class Descriptors:
     """What is known of the descriptors of one loop."""
 
-    def __init__(self, on_doubt: Callable[[str], None], *, patience: float) -> None:
-        """Tell `on_doubt` where time moved although something may be outstanding; be patient in real seconds."""
+    def __init__(self, hooks: LoopHooks, *, patience: float) -> None:
+        """Tell `hooks` where time moved although something may be outstanding; be patient in real seconds."""
         self._known: dict[int, _Descriptor] = {}
-        self._on_doubt = on_doubt
+        self._greeted: dict[int, int] = {}
+        """Where something was written as soon as it was connected, before it was read from, with its inode."""
+        self._hooks = hooks
         self.patience = patience
         self._numbers = itertools.count()
         self.locks: LockWaiters | None = None
@@ -106,13 +109,16 @@ class Descriptors:
             return
         self._known[descriptor] = found = _Descriptor(kind, name, identity)
         found.number = next(self._numbers)
+        found.asked = self._greeted.pop(descriptor, None) == identity
         if kind is _TALKS or kind is _SENDS:
             found.transport = weakref.ref(callback.__self__)
 
-    def asked(self, descriptor: int) -> None:
+    def note_written(self, descriptor: int) -> None:
         """Hear that bytes were written."""
         known = self._known.get(descriptor)
-        if known is not None:
+        if known is None or known.identity != identity_of(descriptor):
+            self._greeted[descriptor] = identity_of(descriptor)
+        else:
             known.asked, known.given_up, known.since = True, False, real_seconds()
             known.number, known.late = next(self._numbers), False
 
@@ -172,7 +178,9 @@ class Descriptors:
                 longest = max(longest, left)
             else:
                 known.given_up = True
-                self._on_doubt(f"{known.name} has said nothing for {seconds:g} s of real time, and time moved on")
+                self._hooks.note_doubt(
+                    f"{known.name} has said nothing for {seconds:g} s of real time, and time moved on"
+                )
         return names, longest
 
     def _bound(self, known: _Descriptor) -> float | None:
@@ -201,6 +209,7 @@ class Descriptors:
     def forget(self) -> None:
         """Know of none any more."""
         self._known.clear()
+        self._greeted.clear()
 
 
 def identity_of(descriptor: int) -> int:
@@ -215,7 +224,7 @@ def _kind_of(descriptor: int, callback: Any) -> tuple[str, str]:
     owner, name = getattr(callback, "__self__", None), getattr(callback, "__name__", "")
     if isinstance(owner, (_SOCKETS, _DATAGRAMS)):
         kind = _SENDS if isinstance(owner, _DATAGRAMS) else _TALKS
-        return kind, f"the connection to {_shown(owner.get_extra_info('peername'), descriptor)}"
+        return kind, f"the connection to {_name_peer(owner.get_extra_info('peername'), descriptor)}"
     if isinstance(owner, asyncio.AbstractEventLoop):
         return (_LISTENS if "accept" in name else _OTHER), f"the socket {descriptor}"
     if isinstance(owner, asyncio.BaseTransport):
@@ -245,7 +254,7 @@ def _listens(descriptor: int) -> bool:
         return False
 
 
-def _shown(peer: Any, descriptor: int) -> str:
+def _name_peer(peer: Any, descriptor: int) -> str:
     if isinstance(peer, tuple) and len(peer) >= 2:
         return f"{peer[0]}:{peer[1]}"
     return str(peer) if peer else f"descriptor {descriptor}"
@@ -280,14 +289,16 @@ class AskingTransport(_SOCKETS):  # type: ignore[misc]  # asyncio's own, which h
     """asyncio's transport of a socket, which tells its loop that something was asked."""
 
     def write(self, data: Any) -> None:
-        """Write, and note it."""
+        """Write when it is its turn, and note it."""
+        self._loop.selector.take_turn(self._sock_fd)
         super().write(data)
-        self._loop.asked(self._sock_fd)
+        self._loop.descriptors.note_written(self._sock_fd)
 
     def writelines(self, list_of_data: Any) -> None:
-        """Write, and note it."""
+        """Write when it is its turn, and note it."""
+        self._loop.selector.take_turn(self._sock_fd)
         super().writelines(list_of_data)
-        self._loop.asked(self._sock_fd)
+        self._loop.descriptors.note_written(self._sock_fd)
 
 
 class AskingDatagramTransport(_DATAGRAMS):  # type: ignore[misc]  # asyncio's own, which has no public name
@@ -296,4 +307,4 @@ class AskingDatagramTransport(_DATAGRAMS):  # type: ignore[misc]  # asyncio's ow
     def sendto(self, data: Any, addr: Any = None) -> None:
         """Send, and note it."""
         super().sendto(data, addr)
-        self._loop.asked(self._sock_fd)
+        self._loop.descriptors.note_written(self._sock_fd)

@@ -26,14 +26,16 @@ import math
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from types import CodeType, FrameType
 from typing import Any, Final, Protocol
 
 from job_harness.core.sim import machine_calls
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, Severed
 from job_harness.core.sim.machine_calls import SECOND_US
+from job_harness.core.sim.watchdog import computed_by
 
 GRACE_SECONDS: Final = 0.5
 """Real seconds for which what may still be at work for a processor holds time, from its last sign of life."""
@@ -42,15 +44,44 @@ LOCK_SECONDS: Final = 0.1
 LOCK_TIMEOUTS: Final = "; a timeout of such a wait is real, too"
 """What is said of a thread that waits for a bare lock."""
 LOOK_SECONDS: Final = 0.005
-"""Real seconds between two looks at a thread that may have been given its lock."""
+"""Real seconds between two looks at a thread that may have been given its lock, or that is about to end."""
+ENDING_SECONDS: Final = 5.0
+"""Real seconds in which a thread that was told to end, and that the machine keeps from running, has to end."""
 READS_AT_ONCE: Final = 300_000
 """How often a clock is read at one instant before each further read lets `BUSY_WAIT_US` pass: a busy wait."""
 BUSY_WAIT_US: Final = 1_000
+MOST_DOUBLINGS: Final = 40
+"""Of the time between two polls that find nothing."""
+TURNS: Final = 64
+TURN_SECONDS: Final = 1e-5
+"""Virtual seconds for which a thread gives way to those at work, where they take turns: time stands still for those."""
 _real_lock = _thread.allocate_lock
+
+
+class LoopHooks:
+    """What a loop on virtual time, and the threads on it, ask of who runs code there; these do nothing."""
+
+    def note_move(self, seconds: float) -> None:
+        """Take note of the new time, whenever it moves."""
+
+    def note_doubt(self, text: str) -> None:
+        """Take note that time moved although it is not known whether something was outstanding."""
+
+    def note_block(self, what: str) -> None:
+        """Take note of a wait on the loop's own thread, which in real life lets no task act."""
+
+    def note_cpu(self, seconds: float) -> None:
+        """Take note of code that kept control for this much CPU time; asked for by `VirtualLoop.watch_cpu`."""
+
+    def lend(self, executor: Any, work: Callable[[], Any]) -> Callable[[], Any]:
+        """Wrap what a thread of an executor is to do: some of it has to find what another thread has."""
+        return work
 
 
 class TimeHolder(Protocol):
     """The loop whose time guests hold."""
+
+    hooks: LoopHooks
 
     def time(self) -> float: ...
 
@@ -65,6 +96,8 @@ class TimeHolder(Protocol):
     def call_soon_threadsafe(self, callback: Callable[..., object], *args: Any, context: Any = None) -> Any: ...
 
     def call_later(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any: ...
+
+    def call_ungated(self, delay: float, callback: Callable[..., object], *args: Any, context: Any = None) -> Any: ...
 
 
 class Controlled(Protocol):
@@ -125,10 +158,6 @@ class GuestThreads:
         self.loop = loop
         self.clocks = clocks
         self.over = False
-        self.on_block: Callable[[str], None] = lambda what: None
-        """Told about a wait on the loop's own thread, which in real life lets no task act."""
-        self.on_doubt: Callable[[str], None] = lambda text: None
-        """Told where time moved although it is not known whether something still works."""
         self._start_us = start_us
         self._base_us: int | None = None
         """The monotonic clock at virtual time 0, set at its first read: no object that was made outside before, such as
@@ -139,6 +168,8 @@ class GuestThreads:
         self._ended: dict[threading.Thread, list[Waiter]] = {}
         self._pools: weakref.WeakKeyDictionary[ThreadPoolExecutor, _Pool] = weakref.WeakKeyDictionary()
         self._adopted: weakref.WeakKeyDictionary[threading.Thread, Guest] = weakref.WeakKeyDictionary()
+        self.hosts: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """The threads that have been guests; one of a pool is none while it waits for work, nor while it ends."""
         self.foreign: frozenset[str] = frozenset()
         """The packages whose code threads run that are no guests: a processor may await them."""
         self._working: dict[Guest, None] = {}
@@ -146,6 +177,13 @@ class GuestThreads:
         """The threads that wait for a bare lock, and for which the loop does not wait, with their native ids."""
         self.stirred = False
         """Whether a thread has gone on since the loop last looked: it may have given such a lock back."""
+        self.polls = IdlePolls(loop)
+        self.guests = 0
+        """How many there were so far."""
+        self.by_turns = False
+        """Whether at most one thread works at a time: then which of two comes first is no choice of the machine's."""
+        self.is_process = False
+        """Whether they are of a process that has started by itself, and that ends them."""
         machine_calls.replace()
 
     # clocks ---------------------------------------------------------------------------------------------------------
@@ -180,6 +218,17 @@ class GuestThreads:
         else:
             self._threads[ident] = thread
         return before
+
+    def bury(self) -> None:
+        """Let the calling thread, of a lifetime that is over, wait until its loop is closed; no `finally` runs before.
+
+        Returns at once where the thread is not under control.
+        """
+        thread = self._threads.get(_thread.get_ident())
+        if thread is not None:
+            grave = Waiter(thread)
+            grave.acquire()
+            grave.acquire()
 
     def waiter(self) -> Waiter | None:
         """Return a lock on which the calling thread can wait virtually; None where it is not under control."""
@@ -246,8 +295,11 @@ class GuestThreads:
     def adopt(self, thread: threading.Thread, life: Lifetime) -> None:
         """Let a thread that a processor is about to start be a guest until it ends."""
         run, guest = thread.run, Guest(self, f"the thread {thread.name!r}")
+        guest.habit.late_by = life.polls_late_by
+        self.polls.happen()
         self._ended[thread] = []
         self._adopted[thread] = guest
+        self.hosts.add(thread)
 
         def guided() -> None:
             try:
@@ -281,6 +333,7 @@ class GuestThreads:
         life = LIFETIME.get()
         of = None if pool is None else self._pools.setdefault(pool, _Pool(pool))
         guest = Guest(self, f"{name} on a thread", of)
+        self.polls.happen()
 
         def work() -> Any:
             token = LIFETIME.set(life)  # In the thread's own context, which the pool's initializer may have prepared.
@@ -290,6 +343,10 @@ class GuestThreads:
                 LIFETIME.reset(token)
 
         return work, guest.end
+
+    def work_beside(self, guest: Guest | None) -> bool:
+        """Whether another thread works, as far as the loop has heard, and threads take turns."""
+        return self.by_turns and any(each is not guest for each in list(self._working))
 
     def holding(self, guest: Guest, works: bool) -> None:
         """Keep book of who works."""
@@ -308,10 +365,11 @@ class GuestThreads:
 
         A thread that was just given its lock is about to run, and does not sleep any more, however busy the machine is.
         """
-        asleep = 0
+        asleep, seen = 0, list[object]()
         for _ in range(round(GRACE_SECONDS / LOOK_SECONDS)):
             yield LOOK_SECONDS
-            asleep = asleep + 1 if all(_sleeps(ident) for ident in list(self.adrift.values())) else 0
+            before, seen = seen, [sleep_of(native) for native in list(self.adrift.values())]
+            asleep = asleep + 1 if seen == before and "" not in seen else 0
             if asleep == 2:
                 return
 
@@ -322,6 +380,11 @@ class GuestThreads:
     def all_wait(self) -> bool:
         """Whether no guest does anything until one is woken."""
         return all(guest.waits or guest.ended for guest in list(self._working))
+
+    def at_work(self) -> bool:
+        """Whether any guest goes on: it neither waits nor sleeps where it asks for a lock."""
+        frames = sys._current_frames()
+        return any(not (each.waits or each.ended or each.sleeps_at_lock(frames)) for each in list(self._working))
 
     def first_to_wake(self) -> Guest | None:
         """Return the guest whose wait is over first; None where none has an end."""
@@ -339,6 +402,62 @@ class GuestThreads:
         for thread in list(self._threads.values()):
             if isinstance(thread, Guest):
                 thread.give_up()
+
+    def end_process(self) -> None:
+        """End the threads of a process that has started by itself, and those of its pools: the process is over."""
+        self.over = True
+        for pool in list(self._pools):
+            pool.shutdown(wait=False, cancel_futures=True)
+        for guest in [each for each in list(self._threads.values()) if isinstance(each, Guest)]:
+            guest.leave()
+        ending = ThreadsEnd(GRACE_SECONDS)
+        for thread in list(self.hosts):
+            while ending.waits_for(thread):
+                pass
+
+
+class IdlePolls:
+    """The threads that look for work again and again, found none, and look more seldom until anything else happens.
+
+    Only those of a lifetime that allows it (`Lifetime.polls_late_by`): a thread that renews a lease must not be late.
+    """
+
+    def __init__(self, loop: TimeHolder) -> None:
+        self._loop = loop
+        self._dozing: dict[Any, Guest | None] = {}
+        """By its timer, who looks for work; None for one whose turn alone it is."""
+        self.events = 0
+        """How often anything but such a poll happened."""
+
+    def doze(self, guest: Guest | None, timer: Any) -> None:
+        """Let a guest wait for longer than it asked for, unless something happens; None for a wait that is no event."""
+        self._dozing[timer] = guest
+
+    def pass_to(self, when: float, timers: Iterable[Any]) -> None:
+        """Hear that time is about to pass to an instant. Whatever is due then, unless it is such a poll, happens."""
+        if not self._dozing:
+            return
+        due = [each for each in timers if each.when() <= when and not each.cancelled()]
+        if not due or any(each not in self._dozing for each in due):
+            self.stir(when)
+        for timer in due:
+            self._dozing.pop(timer, None)
+
+    def happen(self) -> None:
+        """Hear in any thread that something happens."""
+        self.events += 1
+        if self._dozing:
+            self._loop.call_soon_threadsafe(lambda: self.stir(self._loop.time()), context=contextvars.Context())
+
+    def stir(self, now: float) -> None:
+        """Let each look for work at the next time at which it would have. Called on the loop."""
+        self.events += 1
+        dozing, self._dozing = self._dozing, {}
+        for timer, guest in dozing.items():
+            if guest is None:
+                self._dozing[timer] = None
+            else:
+                guest.doze_no_more(timer, now)
 
 
 class _Pool:
@@ -405,6 +524,50 @@ class _Pool:
                     guest.let_go()
 
 
+@dataclass(slots=True)
+class PollingHabit:
+    """How a thread looks for work again and again: where nothing comes of it, later each time."""
+
+    late_by: float = 0.0
+    """For how many virtual seconds it may be late, while nothing else happens."""
+    events: int = -1
+    """What had happened when it was last woken."""
+    _polls: int = 0
+    """How often in a row it has looked, and nothing has come of it."""
+    _asked: tuple[float, float] = (0.0, 0.0)
+    """Since when it waits, and for how long it asked to."""
+
+    def is_poll(self, seconds: float, *, by_itself: bool) -> bool:
+        """Whether a wait is about as long as the one before, after which no processor asked it for anything."""
+        return bool(self.late_by) and by_itself and seconds / 2 < self._asked[1] < seconds * 2
+
+    def wait(self, seconds: float, *, now: float, idle: bool) -> float:
+        """Return for how long it waits that asks for these seconds."""
+        self._polls = self._polls + 1 if idle else 0
+        self._asked = now, seconds
+        return max(seconds, min(seconds * 2.0 ** min(self._polls, MOST_DOUBLINGS), self.late_by))
+
+    def left(self, now: float) -> float:
+        """Return the seconds until one of the waits that this one stands for would have been over next."""
+        since, seconds = self._asked
+        return seconds - (now - since) % seconds
+
+
+@dataclass(slots=True)
+class StillFrame:
+    """Where a thread was seen asleep last, and since when it sleeps there, in real time."""
+
+    _seen: tuple[int, int, object] | None = None
+    _since: float = 0.0
+
+    def seconds(self, frame: FrameType | None, now: float, *, native: int | None) -> float:
+        """Tell for how long it has not moved, nor been about to."""
+        seen = None if frame is None else (id(frame), frame.f_lasti, sleep_of(native))
+        if seen is None or seen != self._seen:
+            self._seen, self._since = seen, now
+        return now - self._since
+
+
 class Guest:
     """One thread at work for a processor."""
 
@@ -425,8 +588,13 @@ class Guest:
         self._until = math.inf
         self._by_itself = False
         """Whether a timer of its own woke it, and no processor asked it for anything."""
-        self._seen: Any = None
-        self._since = 0.0
+        self.habit = PollingHabit()
+        threads.guests += 1
+        self._turn_seconds = TURN_SECONDS * (1 + threads.guests % TURNS)
+        """Its own, so that several which may go on at once do so in the order in which they began."""
+        self._leaving = self._turning = False
+        """Whether it waits only until no other thread works."""
+        self._still = StillFrame()
         self.ended = False
         """Whether its thread has done its work; the loop may not have heard of it yet."""
         self._token: object | None = None
@@ -464,8 +632,10 @@ class Guest:
         self._native = threading.get_native_id()
         before = self._threads.control(ident, self)
         if self._pool is not None:
+            self._threads.hosts.add(threading.current_thread())
             self._pool.begin(self)
         try:
+            self._take_turn()
             return function()
         finally:
             if self._pool is not None:
@@ -484,6 +654,25 @@ class Guest:
 
     def wait(self, waiter: Waiter, seconds: float | None) -> bool:
         """Wait in this thread, while the loop's time may move."""
+        released = self._wait_once(waiter, seconds)
+        if released:
+            self._take_turn()
+        return released
+
+    def _take_turn(self) -> None:
+        """Wait until no other thread works, where they take turns."""
+        if not self._threads.by_turns or self._threads.over:
+            return
+        waiter, self._turning = Waiter(self), True
+        waiter.take(blocking=False)
+        try:
+            self._wait_once(waiter, TURN_SECONDS)
+        finally:
+            self._turning = False
+
+    def _wait_once(self, waiter: Waiter, seconds: float | None) -> bool:
+        if self._leaving:
+            raise Severed
         life = LIFETIME.get()
         if self._threads.over:
             return waiter.take(blocking=seconds is None)
@@ -505,6 +694,8 @@ class Guest:
             with self._guard:
                 waiter.waits = False
                 timed_out, self._waiter = self._waiter is None, None
+        if self._leaving:
+            raise Severed
         if life is not None and seconds is not None:
             _end_if_dead(life)
         return not timed_out
@@ -514,6 +705,14 @@ class Guest:
         with self._guard:
             if self._waiter is waiter:
                 self._work(by_itself=False)
+
+    def leave(self) -> None:
+        """End this thread where it waits: code of it that goes on finds its process dead."""
+        self._leaving = True
+        waiter = self._waiter
+        if waiter is not None:
+            with contextlib.suppress(RuntimeError):
+                waiter._lock.release()
 
     def give_up(self) -> None:
         """Let a wait with an end be over."""
@@ -526,22 +725,28 @@ class Guest:
         # still is let go only for a reason: the instruction at which it stands asks for a lock,
         # or a timer of its own woke it, so that no processor waits for it. A call that merely
         # takes long holds time, as long as it may.
-        now, frame = machine_calls.real_monotonic(), frames.get(self._ident)
-        seen = None if frame is None else (id(frame), frame.f_lasti)
-        if seen is None or seen != self._seen:
-            self._seen, self._since = seen, now
-            return False
-        locked = frame is not None and waits_for_lock(frame)
-        if now - self._since < (LOCK_SECONDS if locked else GRACE_SECONDS) or not (locked or self._by_itself):
+        locked, stood = self._stands(frames)
+        if stood < (LOCK_SECONDS if locked else GRACE_SECONDS) or not (locked or self._by_itself):
             return False
         why, rest = ("a lock", LOCK_TIMEOUTS) if locked else ("something", "")
-        self._threads.on_doubt(
-            f"{self._name} has waited for {why} for {now - self._since:.1f} s of real time, and time moved on{rest}"
+        self._threads.loop.hooks.note_doubt(
+            f"{self._name} has waited for {why} for {stood:.1f} s of real time, and time moved on{rest}"
         )
         self._let_go()
         if locked:
             self._threads.adrift[self] = self._native
         return True
+
+    def sleeps_at_lock(self, frames: dict[int, FrameType]) -> bool:
+        """Whether it has slept for a while where it asks for a lock."""
+        locked, stood = self._stands(frames)
+        return locked and stood >= LOCK_SECONDS
+
+    def _stands(self, frames: dict[int, FrameType]) -> tuple[bool, float]:
+        """Tell whether it asks for a lock there, and for how many real seconds it has slept where it is."""
+        frame = frames.get(self._ident)
+        stood = self._still.seconds(frame, machine_calls.real_monotonic(), native=self._native)
+        return frame is not None and waits_for_lock(frame), stood
 
     # on the loop ----------------------------------------------------------------------------------------------------
 
@@ -549,13 +754,37 @@ class Guest:
         with self._guard:
             if self._wait != number or self._waiter is None or not self._waiter.locked():
                 return  # It was released before the loop heard of it.
-            if seconds is not None:
-                self._timer = self._loop.call_later(seconds, self._time_is_over, number, context=context)
+            if self._turning:
+                self._give_way(number, context)
+            elif seconds is not None:
+                events = self._threads.polls.events
+                again = self.habit.is_poll(seconds, by_itself=self._by_itself)
+                longer = self.habit.wait(seconds, now=self._loop.time(), idle=again and self.habit.events == events)
+                self._timer = self._loop.call_later(longer, self._time_is_over, number, context=context)
+                if again:
+                    self._threads.polls.doze(self, self._timer)
             self._let_go()
+
+    def _give_way(self, number: int, context: contextvars.Context) -> None:
+        self._timer = self._loop.call_ungated(self._turn_seconds, self._time_is_over, number, context=context)
+        self._threads.polls.doze(None, self._timer)
+
+    def doze_no_more(self, timer: Any, now: float) -> None:
+        """Wake when this wait, or one of those that it stands for, would have been over next."""
+        with self._guard:
+            if self._timer is not timer:
+                return
+            timer.cancel()
+            left = self.habit.left(now) + now - self._loop.time()
+            self._timer = self._loop.call_later(left, self._time_is_over, self._wait, context=timer._context)
+            self._threads.polls.doze(None, self._timer)
 
     def _time_is_over(self, number: int) -> None:
         with self._guard:
             stale = self._wait != number or (self._timer is None and not self._threads.over)
+            if not stale and self._timer is not None and self._threads.work_beside(self):
+                self._give_way(number, self._timer._context)
+                return
         if not stale:
             self.wake()
 
@@ -565,17 +794,17 @@ class Guest:
             waiter = self._waiter
             if waiter is None or not waiter.locked():
                 return
-            self._work(by_itself=True)
+            self._work(by_itself=not self._turning or self._by_itself)
             self._waiter = None
         with contextlib.suppress(RuntimeError):
             waiter._lock.release()
 
     def _work(self, *, by_itself: bool) -> None:
         self._threads.stirred = True
-        self._by_itself, self._seen = by_itself, None
+        self._by_itself, self._still, self.habit.events = by_itself, StillFrame(), self._threads.polls.events
         if self._timer is not None:
             timer, self._timer = self._timer, None
-            if not by_itself:
+            if not (by_itself or self._turning):
                 with contextlib.suppress(RuntimeError):
                     self._loop.call_soon_threadsafe(timer.cancel, context=contextvars.Context())
         self.hold()
@@ -614,7 +843,7 @@ class _LoopThread:
     def wait(self, waiter: Waiter, seconds: float | None) -> bool:
         """Wait in real time while other threads work; while all of them wait, let time pass to the first end."""
         threads, loop = self._threads, self._threads.loop
-        threads.on_block(self.what or ("a wait" if seconds is None else f"a wait of {seconds:g} s"))
+        loop.hooks.note_block(self.what or ("a wait" if seconds is None else f"a wait of {seconds:g} s"))
         end = math.inf if seconds is None else loop.time() + seconds
         while True:
             all_wait = threads.all_wait()
@@ -635,18 +864,50 @@ class _LoopThread:
         """Nothing has to be done: it waits in real time."""
 
 
-def _sleeps(native: int | None) -> bool:
-    """Whether the machine has a thread wait; where it does not say (no /proc), it does not."""
+class ThreadsEnd:
+    """How long threads that were told to end are waited for."""
+
+    # Such a thread has said that it is done, or was woken, some instructions before it ends. On a busy machine those
+    # take long; so looks at which it is about to run do not count.
+    def __init__(self, seconds: float, *, look_seconds: float = LOOK_SECONDS) -> None:
+        """Allow all of them together these real seconds in which they wait for something else."""
+        self._looks, self._look_seconds = round(seconds / look_seconds), look_seconds
+        self._end = machine_calls.real_monotonic() + ENDING_SECONDS
+
+    def waits_for(self, thread: threading.Thread) -> bool:
+        """Join it for a moment. True: it is still there, and there is time to look again."""
+        machine_calls.real_join(thread, self._look_seconds)
+        self._looks -= _state(thread.native_id) != "R"
+        return thread.is_alive() and self._looks > 0 and machine_calls.real_monotonic() < self._end
+
+
+def sleep_of(native: int | None) -> object:
+    """Return what is the same at two looks where a thread has slept in between: what it had computed when it began to.
+
+    One that runs, or that a busy machine keeps from running, is another at each look. Nor does one sleep that waits
+    for the interpreter: who looks has that, and has let it go since, so it was woken. "": the machine does not say.
+    """
+    state = _state(native)
+    if not state or native is None:
+        return ""
+    with contextlib.suppress(OSError):  # It has ended.
+        if state == "S":
+            return computed_by(native)
+    return object()
+
+
+def _state(native: int | None) -> str:
+    """Return what the machine does with a thread: S, it waits; R, it runs or is about to; "": it does not say."""
     try:
         with open(f"/proc/self/task/{native}/stat", encoding="ascii", errors="replace") as stat:
-            return stat.read().rpartition(")")[2].split()[0] == "S"
+            return stat.read().rpartition(")")[2].split()[0]
     except (OSError, IndexError):
-        return False
+        return ""
 
 
 def _end_if_dead(life: Lifetime) -> None:
     if life.over:
-        raise Severed
+        life.end_code()
 
 
 def _libraries(frame: FrameType | None) -> Generator[str]:

@@ -27,7 +27,7 @@ from job_harness.core.sim.choices import (
     note_pick,
 )
 from job_harness.core.sim.request import Elsewhere, Exchange, Frame, Point, Poll, Request, Sleep, VerbCall, Wait
-from job_harness.errors import EnvironmentUnavailable, LimitReached, StepsSpent
+from job_harness.errors import EnvironmentUnavailable, LimitReached, Misdescribed, StepsSpent
 
 if TYPE_CHECKING:
     from job_harness.core.sim.lifetime import Lifetime
@@ -74,15 +74,125 @@ class Interference(Protocol):
         ...
 
 
+class KernelHooks:
+    """What a kernel asks of who gave it its actors; these do nothing."""
+
+    holds_sessions = False
+    """Whether actors hold something outside, a database session, that may outlive them."""
+
+    def set_clocks(self, now: Instant) -> None:
+        """Move every clock: time was moved."""
+
+    def note_gate(self, actor: Actor, call: VerbCall) -> None:
+        """Observe what a verb did up to a gate within it, before any other actor acts."""
+
+    def drop_session(self, actor: Actor, linger: Duration) -> None:
+        """End what a crashed actor held outside, or let it stay this long."""
+
+    def note_overtaken(self, actor: Actor, passed: Duration) -> None:
+        """Take note of a ready actor that time passed by, and for how long."""
+
+    def fail_over(self) -> None:
+        """Do what the store does when an outage begins that keeps all actors from it."""
+
+
 class CrashedMidway(BaseException):
     """Raised through the step in which an actor crashed; no `except Exception` of its own holds it up."""
+
+
+class Deviations:
+    """What else than usual may happen at a gate, or before time moves; and lets it happen."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self.free_order = True
+        """Whether the order of ready actors is open to choice."""
+        self.every_turn = False
+        """Whether time may move while actors are ready, and any ready actor may be brought to the front."""
+        self.struck: Actor | None = None
+        """Who stood at the gate at which something last went another way."""
+
+    def options(self) -> list[Option]:
+        """List what else may happen at the gate of the actor at the front."""
+        kernel = self._kernel
+        ready = kernel.ready
+        actor = ready[0] if ready else None
+        offered: list[Option] = []
+        if self.free_order:
+            offered.extend([other.first for other in self._rivals(actor)])
+            if actor is not None and actor.root is not actor and (len(ready) > 1 or not kernel.carriers):
+                offered.append(OTHERS_FIRST)
+        if self.every_turn and actor is not None:
+            offered.extend([other.next for other in self._rivals(actor)])
+            if kernel.next_wake() is not None:
+                offered.append(TIME_FIRST)
+        for interference in kernel.interferences:
+            offered.extend(interference.options(kernel, actor))
+        return offered
+
+    def midway(self) -> list[Option]:
+        """List what may go wrong in the middle of a step of the actor at the front."""
+        kernel = self._kernel
+        striking = [each for each in kernel.interferences if each.midway]
+        return [option for each in striking for option in each.options(kernel, kernel.ready[0])]
+
+    def _rivals(self, actor: Actor | None) -> list[Actor]:
+        """List who else could act now; a process that is carried in the schedule once, however many tasks it has."""
+        if not self._kernel.carriers:
+            return [other for other in self._kernel.ready if other is not actor and other.root is other]
+        rivals: dict[str, Actor] = {}
+        for other in self._kernel.ready:
+            if actor is None or other.name != actor.name:
+                rivals.setdefault(other.name, other)
+        return list(rivals.values())
+
+    def _ready_of(self, name: str) -> Actor:
+        """Return the ready actor of this name; of a carried process, the task that came first."""
+        actor = self._kernel.actors[name]
+        if actor.carrier is None:
+            return actor
+        return next(other for other in self._kernel.ready if other.root is actor)
+
+    def carry_out(self, actor: Actor | None, option: Option) -> None:
+        """Let an option happen."""
+        kind = option.kind
+        self.struck = actor
+        if kind == FIRST:
+            other = self._ready_of(option.actor)
+            self._kernel.ready.remove(other)
+            self._kernel.perform(other)
+        elif kind == NEXT:
+            other = self._ready_of(option.actor)
+            self._kernel.ready.remove(other)
+            self._kernel.ready.appendleft(other)
+        elif kind == TIME:
+            self._overtake()
+        elif kind == OTHERS:
+            assert actor is not None  # only who stands at a gate is offered it
+            self._kernel.ready.remove(actor)
+            self._kernel.ready.append(actor)
+        else:
+            next(one for one in self._kernel.interferences if one.id == kind).apply(self._kernel, actor, option)
+
+    def _overtake(self) -> None:
+        """Move time to the next thing due although actors are ready: they are slower than the clock."""
+        target = self._kernel.next_wake()
+        assert target is not None
+        passed = target - self._kernel.now
+        if passed > 0:
+            for actor in self._kernel.ready:
+                self._kernel.hooks.note_overtaken(actor, passed)
+        self._kernel.move_to(target)
 
 
 class Kernel:
     """Steps actors until none can act any more."""
 
-    def __init__(self, choices: Choices, executor: Executor, *, step_limit: int = 1_000_000) -> None:
+    def __init__(
+        self, choices: Choices, executor: Executor, *, hooks: KernelHooks | None = None, step_limit: int = 1_000_000
+    ) -> None:
         self.choices = choices
+        self.hooks = KernelHooks() if hooks is None else hooks
         self.executor = executor
         self.step_limit = step_limit
         self.now: Instant = 0
@@ -90,21 +200,9 @@ class Kernel:
         self.actors: dict[str, Actor] = {}
         self.interferences: Sequence[Interference] = ()
         self.ready: deque[Actor] = deque()
-        self.free_order = True
-        """Whether the order of ready actors is open to choice."""
-        self.every_turn = False
-        """Whether time may move while actors are ready, and any ready actor may be brought to the front."""
-        self.on_advance: Callable[[Instant], None] | None = None
-        self.on_suspend: Callable[[Actor, VerbCall], None] | None = None
-        """Hears of every gate inside a verb, before any other actor acts."""
-        self.on_crash: Callable[[Actor, Duration], None] | None = None
-        """Hears of a crash, and how long what the actor held is to stay."""
+        self.deviations = Deviations(self)
         self.surprises: list[str] = []
         """Where something outside was picked otherwise than the tape says."""
-        self.on_overtaken: Callable[[Actor, Duration], None] | None = None
-        """Told of each ready actor that time passes by, and for how long."""
-        self.on_outage: Callable[[], None] | None = None
-        """Told when an outage begins that keeps all actors from the store."""
         self.carriers: list[Carrier] = []
         """Who carries actors that do not step by themselves."""
         self.calls = 0
@@ -136,7 +234,7 @@ class Kernel:
         actor.frames = [actor.factory()]
         actor.last_tick = -1
         self._continue(actor, None)
-        self.settle()
+        self.come_to_rest()
 
     def start_later(self, actor: Actor, delay: Duration) -> None:
         """Bring a crashed actor back after a while, as a new activation."""
@@ -158,8 +256,7 @@ class Kernel:
         actor.state = CRASHED
         if actor.carrier is not None:
             self._sever_process(actor)
-        if self.on_crash is not None:
-            self.on_crash(actor, linger)
+        self.hooks.drop_session(actor, linger)
         if self._blocked:
             self._hear()
 
@@ -242,16 +339,15 @@ class Kernel:
         """
         self.outages[whose] = max(self.now + duration, self.outages.get(whose, 0))
         self._agenda.planned = False
-        if whose == EVERYBODY and self.on_outage is not None:
-            self.on_outage()
+        if whose == EVERYBODY:
+            self.hooks.fail_over()
         amid = [actor for actor in self._everyone() if actor.call is not None and whose in (EVERYBODY, actor.name)]
         for actor in amid:
             self._withdraw(actor)
             self._graveyard.extend(actor.frames[1:])
             del actor.frames[1:]
             call, actor.call, actor.repeats = actor.call, None, 0
-            if self.on_crash is not None:
-                self.on_crash(actor, 0)
+            self.hooks.drop_session(actor, 0)
             assert call is not None
             self._continue(actor, self.executor.cut(actor, call))
         if self._blocked:
@@ -278,7 +374,7 @@ class Kernel:
         """Take an actor out of the schedule and do what it stands before, whatever the time; as `perform` does it."""
         self._withdraw(actor)
         self.perform(actor, heard=heard, happens=happens, times=times)
-        self.settle()
+        self.come_to_rest()
 
     def sever(self, frame: Frame) -> None:
         """Keep a frame that never runs again until the frames of crashed actors are closed."""
@@ -288,11 +384,7 @@ class Kernel:
         """Close the frames of all actors, after the verdict. What they raise is of no interest any more."""
         frames = [*self._graveyard, *(frame for actor in self.actors.values() for frame in actor.frames)]
         self._graveyard.clear()
-        for frame in reversed(frames):
-            try:
-                frame.close()
-            except BaseException:  # noqa: BLE001 - a severed actor may do anything in its `finally`
-                continue
+        close_frames(frames)
 
     # steps ----------------------------------------------------------------------------------------------------------
 
@@ -310,22 +402,22 @@ class Kernel:
         # What always goes on as usual is not asked, and the words of the question are not put together.
         choices = self.choices
         usual = type(choices) is Boring
-        option = None if usual else choices.gate(f"{actor.name} {actor.request.point}", self._options)  # type: ignore[union-attr]
+        option = None if usual else choices.gate(f"{actor.name} {actor.request.point}", self.deviations.options)  # type: ignore[union-attr]
         if option is None:
             self.ready.popleft()
             self.perform(actor)
         else:
-            self._deviate(actor, option)
+            self.deviations.carry_out(actor, option)
         # What a step woke on a loop happens at this very instant: left to the next step, it would
         # meet a clock that another actor has moved meanwhile.
         if self.carriers:
-            self.settle()
+            self.come_to_rest()
         return True
 
-    def settle(self) -> None:
+    def come_to_rest(self) -> None:
         """Let everything happen on the carriers that is due by now."""
         for carrier in self.carriers:
-            carrier.settle(self.now)
+            carrier.come_to_rest(self.now)
 
     def stand(self, actor: Actor, request: Request) -> None:
         """Put a carried actor, which came to a gate by itself, into the schedule: first come, first served."""
@@ -361,12 +453,12 @@ class Kernel:
         actor.request = request
         actor.state = READY
         self.ready.appendleft(actor)
-        option = self.choices.gate(f"{actor.name} {request.point}", self._options)
+        option = self.choices.gate(f"{actor.name} {request.point}", self.deviations.options)
         if option is None:
             self.ready.popleft()
             self.perform(actor)
         else:
-            self._deviate(actor, option)
+            self.deviations.carry_out(actor, option)
 
     def pass_by(self, actor: Actor, point: str) -> bool:
         """Let an actor come to a gate in the middle of its own step, where it cannot wait. True: it crashed there.
@@ -382,9 +474,9 @@ class Kernel:
         # that a user's test has at this place, so that the tape of a finding plays as a scenario.
         stood, actor.request, state, actor.state = actor.request, Point(point), actor.state, READY
         self.ready.appendleft(actor)
-        option = self.choices.gate(actor.label, self._midway)
+        option = self.choices.gate(actor.label, self.deviations.midway)
         if option is not None:
-            self._deviate(actor, option)
+            self.deviations.carry_out(actor, option)
             return True
         self.ready.popleft()
         actor.request, actor.state = stood, state
@@ -421,7 +513,7 @@ class Kernel:
             actor.repeats -= 1
             try:
                 result = executor.begin(actor, request)
-            except (EnvironmentUnavailable, LimitReached):
+            except (EnvironmentUnavailable, LimitReached, Misdescribed):
                 raise
             except Exception as error:  # noqa: BLE001 - whatever a queue raises is an observation
                 reply = executor.raised(actor, request, error)
@@ -439,8 +531,8 @@ class Kernel:
         while True:
             try:
                 actor.request = frames[-1].send(reply)
-                if actor.call is not None and self.on_suspend is not None:
-                    self.on_suspend(actor, actor.call)
+                if actor.call is not None:
+                    self.hooks.note_gate(actor, actor.call)
                 break
             except StopIteration as stop:
                 frames.pop()
@@ -449,7 +541,7 @@ class Kernel:
                     actor.state = State.ENDED
                     return
                 reply = self.executor.end(actor, actor.call, stop.value)
-            except (EnvironmentUnavailable, LimitReached):
+            except (EnvironmentUnavailable, LimitReached, Misdescribed):
                 raise
             except CrashedMidway:
                 return  # It crashed in the middle of this step: `crash` has put its frames away.
@@ -481,7 +573,7 @@ class Kernel:
             self._sleep_until(actor, self.now + request.duration)  # type: ignore[union-attr]
         elif kind is Poll:
             actor.state = POLLING
-            self._agenda.polling[actor.name] = actor
+            self._agenda.polling[actor] = None
         elif kind is Wait:
             actor.state = State.BLOCKED
             self._blocked[actor] = None
@@ -495,7 +587,7 @@ class Kernel:
         """Let those go on whose answers came, in the order in which they began to wait."""
         waiting = list(self._blocked)
         first: Any = waiting[0].request
-        for pick in first.outside.settle():
+        for pick in first.outside.come_to_rest():
             self._picks[pick.label] = nth = self._picks.get(pick.label, 0) + 1
             surprise = note_pick(self.choices, pick, nth)
             if surprise:
@@ -517,7 +609,7 @@ class Kernel:
         if actor.state is READY:
             self.ready.remove(actor)
         elif actor.state is POLLING:
-            del self._agenda.polling[actor.name]
+            del self._agenda.polling[actor]
         elif actor.state is State.BLOCKED:
             del self._blocked[actor]
         elif actor.state is SLEEPING:
@@ -538,80 +630,7 @@ class Kernel:
         frames, self._graveyard = self._graveyard, []
         return frames
 
-    def reborn(self, actor: Actor, delay: Duration) -> tuple[list[Frame], Request]:
-        """Return the frames of an actor that just came back after a crash, and what it stands before."""
-        frame = _reborn(delay, actor.factory)
-        return [frame], next(frame)
-
-    # choices --------------------------------------------------------------------------------------------------------
-
-    def _options(self) -> list[Option]:
-        actor = self.ready[0] if self.ready else None
-        offered: list[Option] = []
-        if self.free_order:
-            offered.extend([other.first for other in self._rivals(actor)])
-            if actor is not None and actor.root is not actor and (len(self.ready) > 1 or not self.carriers):
-                offered.append(OTHERS_FIRST)
-        if self.every_turn and actor is not None:
-            offered.extend([other.next for other in self._rivals(actor)])
-            if self.next_wake() is not None:
-                offered.append(TIME_FIRST)
-        for interference in self.interferences:
-            offered.extend(interference.options(self, actor))
-        return offered
-
-    def _midway(self) -> list[Option]:
-        """List what may go wrong in the middle of a step of the actor at the front."""
-        striking = [each for each in self.interferences if each.midway]
-        return [option for each in striking for option in each.options(self, self.ready[0])]
-
-    def _rivals(self, actor: Actor | None) -> list[Actor]:
-        """List who else could act now; a process that is carried in the schedule once, however many tasks it has."""
-        if not self.carriers:
-            return [other for other in self.ready if other is not actor and other.root is other]
-        rivals: dict[str, Actor] = {}
-        for other in self.ready:
-            if actor is None or other.name != actor.name:
-                rivals.setdefault(other.name, other)
-        return list(rivals.values())
-
-    def _ready_of(self, name: str) -> Actor:
-        """Return the ready actor of this name; of a carried process, the task that came first."""
-        actor = self.actors[name]
-        if actor.carrier is None:
-            return actor
-        return next(other for other in self.ready if other.root is actor)
-
-    def _deviate(self, actor: Actor | None, option: Option) -> None:
-        kind = option.kind
-        if kind == FIRST:
-            other = self._ready_of(option.actor)
-            self.ready.remove(other)
-            self.perform(other)
-        elif kind == NEXT:
-            other = self._ready_of(option.actor)
-            self.ready.remove(other)
-            self.ready.appendleft(other)
-        elif kind == TIME:
-            self._overtake()
-        elif kind == OTHERS:
-            assert actor is not None  # only who stands at a gate is offered it
-            self.ready.remove(actor)
-            self.ready.append(actor)
-        else:
-            next(one for one in self.interferences if one.id == kind).apply(self, actor, option)
-
     # time -----------------------------------------------------------------------------------------------------------
-
-    def _overtake(self) -> None:
-        """Move time to the next thing due although actors are ready: they are slower than the clock."""
-        target = self.next_wake()
-        assert target is not None
-        passed = target - self.now
-        if passed > 0 and self.on_overtaken is not None:
-            for actor in self.ready:
-                self.on_overtaken(actor, passed)
-        self.move_to(target)
 
     def next_wake(self) -> Instant | None:
         """Say when an actor next acts unprompted: a sleeper wakes, or a poll's tick finds something due."""
@@ -639,12 +658,12 @@ class Kernel:
         if target is None or (limit is not None and target > limit):
             return False
         choices = self.choices
-        option = None if type(choices) is Boring else choices.gate("time", self._options)
+        option = None if type(choices) is Boring else choices.gate("time", self.deviations.options)
         if option is None:
             self.move_to(target)
         else:
             self.steps += 1
-            self._deviate(None, option)
+            self.deviations.carry_out(None, option)
         return True
 
     def run_until(self, target: Instant) -> None:
@@ -662,14 +681,28 @@ class Kernel:
         for actor in due:
             actor.state = READY
             self.ready.append(actor)
-        if self.on_advance is not None:
-            self.on_advance(self.now)
+        self.hooks.set_clocks(self.now)
         if self.carriers:
-            self.settle()
+            self.come_to_rest()
 
 
 def _no_options() -> Sequence[Option]:
     return ()
+
+
+def close_frames(frames: Sequence[Frame]) -> None:
+    """Close frames that nothing resumes any more, the innermost first; whatever they raise is of no interest."""
+    for frame in reversed(frames):
+        try:
+            frame.close()
+        except BaseException:  # noqa: BLE001 - a severed actor may do anything in its `finally`
+            continue
+
+
+def reborn(actor: Actor, delay: Duration) -> tuple[list[Frame], Request]:
+    """Return the frames of an actor that just came back after a crash, and what it stands before."""
+    frame = _reborn(delay, actor.factory)
+    return [frame], next(frame)
 
 
 def _reborn(delay: Duration, factory: Callable[[], Frame]) -> Frame:
@@ -694,7 +727,8 @@ class Agenda:
         """Until when actors cannot reach the store: what they poll for they see afterwards."""
         self.sleeping: list[Sleeper] = []
         """A heap; a search keeps it and hands it back to `restore`."""
-        self.polling: dict[str, Actor] = {}
+        self.polling: dict[Actor, None] = {}
+        """In the order in which they came; of a carried process several may."""
         self._tickets = 0
         self.planned = False
         """Whether `wake_at` and `_ticks` still tell who wakes next; what polls depend on may have changed.
@@ -720,7 +754,7 @@ class Agenda:
         """Take over an agenda that stood before."""
         self.sleeping = list(sleeping)
         self._tickets = max([ticket for _, ticket, _ in self.sleeping], default=0)
-        self.polling = {actor.name: actor for actor in polling}
+        self.polling = dict.fromkeys(polling)
         self.planned = False
 
     def next(self, now: Instant) -> Instant | None:
@@ -732,7 +766,7 @@ class Agenda:
         outages = self._outages
         asked: Callable[[], Instant | None] | None = None
         answer: Instant | None = None
-        for actor in self.polling.values():
+        for actor in self.polling:
             request: Any = actor.request
             if request.due != asked:  # workers of one queue poll for the same: they are asked for once
                 asked = request.due
@@ -763,7 +797,7 @@ class Agenda:
             if tick <= target:
                 due.append((tick, actor.order, actor))
                 actor.last_tick = tick
-                del self.polling[actor.name]
+                del self.polling[actor]
         while self.sleeping and self.sleeping[0][0] <= target:
             wake, ticket, actor = heapq.heappop(self.sleeping)
             due.append((wake, -1_000_000_000 + ticket, actor))

@@ -35,8 +35,8 @@ from job_harness.core.sim.descriptors import (
     LockWaiters,
     identity_of,
 )
-from job_harness.core.sim.guest_threads import GRACE_SECONDS, GuestThreads, waits_on_loop
-from job_harness.core.sim.lifetime import LIFETIME, Lifetime
+from job_harness.core.sim.guest_threads import GRACE_SECONDS, GuestThreads, LoopHooks, waits_on_loop
+from job_harness.core.sim.lifetime import LIFETIME, Lifetime, WatchedTask
 from job_harness.core.sim.machine_calls import is_in_this_interpreter, machine_of
 from job_harness.core.sim.possessions import Possessions, tag, unwatch, watch
 from job_harness.core.sim.watchdog import BUSY_SECONDS, WATCHDOG, ControlTaken, Watched, real_seconds
@@ -109,6 +109,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         busy_seconds: float = BUSY_SECONDS,
         rounds: int = ROUNDS,
         one_guest: bool = False,
+        hooks: LoopHooks | None = None,
     ) -> None:
         """Begin at `start` seconds: small, because large floats lose microseconds.
 
@@ -116,47 +117,30 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         something (a processor) may go on while time stands still; with `one_guest` all that runs here is one.
         """
         self._now = start
-        self.on_doubt: Callable[[str], None] = lambda text: None
-        """Told where time moved although it is not known whether something was outstanding."""
-        self._descriptors = Descriptors(lambda text: self.on_doubt(text), patience=real_patience)
-        self._gate = IdleSelector(selectors.DefaultSelector(), self._idle, self._descriptors)
-        self._gate.sift = self._for_the_living
-        self.lending: Callable[[Any, Callable[[], Any]], Callable[[], Any]] = lambda executor, work: work
-        """Wraps what a thread of an executor is to do: some of it has to find what another thread has."""
+        self.hooks = LoopHooks() if hooks is None else hooks
+        self.descriptors = Descriptors(self.hooks, patience=real_patience)
+        self.selector = IdleSelector(selectors.DefaultSelector(), self, self.descriptors)
         self.guests: GuestThreads | None = None
         """The clocks and the threads of the processors here."""
         self.guard: Guard | None = None
         """Puts a gate before each answer from outside: a timer that fires, a thread that is done, bytes that came."""
-        self._muted: dict[int, _GatedReader] = {}
-        """By descriptor, the readers that stand at their gates."""
-        super().__init__(self._gate)  # type: ignore[arg-type]  # it has what the base calls of a selector
+        self._readers = _GatedReaders(self)
+        self.lives = Lives(self)
+        self.work = RealWork(self, patience=real_patience)
+        super().__init__(self.selector)  # type: ignore[arg-type]  # it has what the base calls of a selector
         self._clock_resolution = RESOLUTION_SECONDS
-        self._gate.begin()
-        self._gate.watch(self._ready)  # type: ignore[attr-defined]
-        self.callback_limit = callback_limit
-        self.real_patience = real_patience
-        self.rounds = rounds
+        self.selector.begin()
+        self.selector.watch(self._ready)  # type: ignore[attr-defined]
+        self.bounds = LoopBounds(
+            self, callbacks=callback_limit, seconds=busy_seconds, rounds=rounds, one_guest=one_guest
+        )
         self.broken: Hung | None = None
         """What ended this loop for good: it never runs anybody's code again."""
-        self.watched = Watched(busy_seconds, signs=lambda: self._gate.callbacks, on_hung=self._hung)
-        self._one_guest = one_guest
-        self._counted: dict[Lifetime | None, int] = {}
-        self._counted_at = -math.inf
-        self._counted_since = 0.0
-        self.on_jump: Callable[[float], None] | None = None
-        """Told the new time whenever it moves."""
         self.attendant: Attendant | None = None
         """Asked whenever no task can act, before time moves."""
-        self._held: dict[object, str] = {}
-        self._patient_since = 0.0
-        self._waited_for: weakref.WeakSet[Any] = weakref.WeakSet()
-        """The futures on which a thread of a library has not answered within its grace."""
         self._horizon: float | None = None
         self._until: Callable[[], bool] | None = None
         self._ends_when_idle = False
-        self._ended_lives: list[Lifetime] = []
-        self._unwatched: list[tuple[selectors.SelectorKey, int]] = []
-        """The descriptors, by key and inode, on which something came for a lifetime that stands still."""
         self.possessions = Possessions(self)
         """What the dead held."""
         watch(self)
@@ -168,7 +152,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     @property
     def callbacks(self) -> int:
         """About how many callbacks the last run, or the present one, has executed."""
-        return self._gate.callbacks
+        return self.selector.callbacks
 
     # running --------------------------------------------------------------------------------------------------------
 
@@ -206,7 +190,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def quiet(self) -> bool:
         """Whether nothing is left to do now."""
-        if self._ready or self._held:  # type: ignore[attr-defined]
+        if self._ready or self.work.held:  # type: ignore[attr-defined]
             return False
         timer = self.next_timer()
         return timer is None or timer >= self._now + RESOLUTION_SECONDS
@@ -230,10 +214,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Run until `stop` is called. Raises LimitReached where a task never yields, or loops endlessly."""
         if self.broken is not None:
             raise self.broken
-        self._gate.start_counting(min(LOOKED_AT_AFTER, self.callback_limit), self._look_closer)
+        self.selector.start_counting(min(LOOKED_AT_AFTER, self.bounds.callback_limit), self.bounds.look_closer)
         self.possessions.hear_libraries()
         try:
-            with self.watched.at_work():
+            with self.bounds.watched.at_work():
                 super().run_forever()
         except ControlTaken:
             assert self.broken is not None
@@ -242,36 +226,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def is_in_this_thread(self) -> bool:
         """Whether the calling code runs on this loop."""
         return self._thread_id == threading.get_ident()  # type: ignore[attr-defined,no-any-return]  # 3.11 to 3.13
-
-    def end_tasks(self) -> list[str]:
-        """Cancel all tasks and let them end; name those that refuse to, of which nothing ever goes on.
-
-        A loop that is broken runs nobody's code: its tasks are given up as they are, and none is named.
-        """
-        held = {id(task) for life in self._ended_lives for task in life.tasks}
-        tasks = [task for task in asyncio.all_tasks(self) if id(task) not in held]
-        if not tasks:
-            return []
-        told = self.broken is None
-        if told:
-            for task in tasks:
-                task.cancel()
-            self.watched.hurry(ENDING_SECONDS)
-            self.callback_limit = min(self.callback_limit, ENDING_CALLBACKS + 20 * len(tasks))
-            with contextlib.suppress(Deadlock, LimitReached):
-                self.run_until(lambda: all(task.done() for task in tasks))
-        left = sorted((task for task in tasks if not task.done()), key=lambda task: task.get_name())
-        if not left:
-            return []
-        life = Lifetime("what does not end")
-        life.severed = True
-        life.hold(left)
-        self._ended_lives.append(life)
-        return [
-            f"the task {task.get_name()!r} did not end when it was cancelled: {describe_task(task)}"
-            for task in left
-            if told
-        ]
 
     def _run(
         self,
@@ -315,29 +269,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def hold(self, name: str) -> object:
         """Let time stand still until `let_go` is called with the answer."""
         token = object()
-        self._held[token] = name
+        self.work.held[token] = name
         return token
 
     def let_go(self, token: object) -> None:
         """End a `hold`. From another thread: `loop.call_soon_threadsafe(loop.let_go, token)`."""
-        self._held.pop(token, None)
-
-    def watch_cpu(self, on_busy: Callable[[float], None]) -> None:
-        """Tell about code that keeps control for long, in seconds of CPU time: `BUSY_CPU_SECONDS`."""
-        self._gate.on_busy = on_busy
+        self.work.held.pop(token, None)
 
     def expect_answers_within(self, seconds: float) -> None:
         """Let an answer that is outstanding on a descriptor hold time for at most this number of real seconds."""
-        self._descriptors.patience = min(self._descriptors.patience, seconds)
+        self.descriptors.patience = min(self.descriptors.patience, seconds)
 
     def order_answers(self, locks: LockWaiters | None) -> None:
         """Hear answers in the order in which they were asked for; `locks` is the database that the test is known by."""
-        self._descriptors.locks = locks
-        self._gate.orders = True
-
-    def asked(self, descriptor: int) -> None:
-        """Hear that bytes were written to a connection."""
-        self._descriptors.asked(descriptor)
+        self.descriptors.locks = locks
+        self.selector.orders = True
 
     def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]  # its variadic types say no more than this
         """Schedule a callback from another thread, which shows by that that it is at work."""
@@ -357,7 +303,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         work: Any = func
         if life is not None and is_in_this_interpreter(executor):
             if (machine := machine_of(life)) is not None:
-                lent = self.lending(executor, functools.partial(func, *args))
+                lent = self.hooks.lend(executor, functools.partial(func, *args))
                 work, counting.done = machine.employ(lent, counting.name, executor)
                 args = ()  # type: ignore[assignment]
                 self.let_go(counting.token)  # The thread holds time by itself, and lets it go where it waits.
@@ -380,13 +326,13 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def add_signal_handler(self, sig: int, callback: Callable[[Unpack[Ts]], object], *args: *Ts) -> None:
         """Call back for a signal, of which the loop's own wake-up pipe tells: it is asked at each step from here on."""
         super().add_signal_handler(sig, callback, *args)
-        self._gate.hears_signals = True
+        self.selector.hears_signals = True
 
     def _add_reader(self, fd: Any, callback: Any, *args: Any) -> asyncio.Handle:
         """Watch a descriptor, at a gate where a lifetime waits for its bytes. asyncio's own way, 3.11 to 3.14."""
-        if not self._gate.begins:
-            self._descriptors.watch(self._gate.number(fd), callback)
-        self._muted.pop(self._gate.number(fd), None)
+        if not self.selector.begins:
+            self.descriptors.watch(self.selector.number(fd), callback)
+        self._readers.muted.pop(self.selector.number(fd), None)
         if self.guard is not None and (waiting := LIFETIME.get()) is not None:
             callback, args = _GatedReader(self, fd, waiting, functools.partial(callback, *args)), ()
         handle: asyncio.Handle = super()._add_reader(fd, callback, *args)  # type: ignore[misc]
@@ -394,23 +340,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _remove_reader(self, fd: Any) -> bool:
         """Watch a descriptor no more, nor once what stands at its gate goes on."""
-        muted = self._muted.pop(self._gate.number(fd), None) is not None
+        muted = self._readers.muted.pop(self.selector.number(fd), None) is not None
         removed: bool = super()._remove_reader(fd)  # type: ignore[misc]
         return removed or muted
-
-    def mute(self, fd: Any, reader: _GatedReader) -> None:
-        """Ask the machine no more about a descriptor until `unmute`: it would name the same bytes again at once."""
-        self._remove_reader(fd)
-        self._muted[self._gate.number(fd)] = reader
-
-    def unmute(self, fd: Any, reader: _GatedReader) -> bool:
-        """Go on. False: no reader wants to hear of this descriptor any more, or another one does."""
-        if self._muted.get(self._gate.number(fd)) is not reader:
-            return False
-        del self._muted[self._gate.number(fd)]
-        # In the context of the lifetime that waits: by it, a crash knows which descriptors die with it.
-        reader.context.run(super()._add_reader, fd, reader)  # type: ignore[misc]
-        return True
 
     async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
         """Wait, in real time, for the threads of the default executor."""
@@ -421,61 +353,21 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         """Schedule a coroutine; its task belongs to the lifetime of its context."""
-        task: asyncio.Task[Any] = super().create_task(coro, **options)
         context = options.get("context")
         life = LIFETIME.get() if context is None else context.get(LIFETIME)
-        if life is not None:
-            life.adopt(task)
+        if life is None:
+            return super().create_task(coro, **options)
+        if life.about is None or self.get_task_factory() is not None:
+            task: asyncio.Task[Any] = super().create_task(coro, **options)
+        else:
+            task = watched = WatchedTask(coro, loop=self, **options)
+            watched.made_in = _maker_of_task()
+        life.adopt(task)
         return task
 
     def watch_lifetimes(self) -> None:
         """Look at the lifetime of every callback from here on: costs a little each, so it is done where asked."""
         self._call_soon = self._call_soon_alive  # asyncio's own one door to the queue
-
-    def sever(self, life: Lifetime) -> None:
-        """Let nothing of this lifetime ever run again: a crash. What it awaits is never delivered."""
-        if life.severed:
-            return
-        life.severed = True
-        self._ended_lives.append(life)
-        life.hold(life.tasks)
-        self._park(life)
-        # What it holds is freed next of all, and not now: the code that asks may be the dying code itself.
-        freeing = asyncio.Handle(self.possessions.free, (life,), self, contextvars.Context())
-        self._ready.appendleft(freeing)  # type: ignore[attr-defined]  # asyncio's queue of callbacks, 3.11 to 3.13
-
-    def pause(self, life: Lifetime) -> None:
-        """Let nothing of this lifetime go on until `resume`: a stall."""
-        life.paused = True
-        self._park(life)
-
-    def resume(self, life: Lifetime) -> None:
-        """Let a paused lifetime go on; timers that ran out meanwhile fire at once."""
-        life.paused = False
-        unwatched, self._unwatched = self._unwatched, []
-        for key, identity in unwatched:
-            if key.fd not in self._gate.get_map() and identity_of(key.fd) == identity:
-                self._gate.register(key.fd, key.events, key.data)
-        for handle in life.unpark():
-            own: Lifetime | None = handle._context.get(LIFETIME)  # type: ignore[attr-defined]
-            if own is not None and own.still:  # something further inside, or around this, stands still by itself
-                own.park(handle)
-            elif isinstance(handle, asyncio.TimerHandle):
-                handle._scheduled = True  # type: ignore[attr-defined]
-                heapq.heappush(self._scheduled, handle)  # type: ignore[attr-defined]
-            else:
-                self._ready.append(handle)  # type: ignore[attr-defined]
-
-    def _for_the_living(self, events: Events) -> Events:
-        """Leave out what is for a lifetime that stands still, and watch it no more until that goes on.
-
-        asyncio would call its callback, which has nothing left to wake, again and again: the bytes stay unread.
-        """
-        still = [key for key, _ in events if any(map(_stands_still, key.data or ()))]
-        for key in still:
-            self._gate.unregister(key.fd)
-            self._unwatched.append((key, identity_of(key.fd)))
-        return [event for event in events if event[0] not in still] if still else events
 
     def own_descriptors(self) -> frozenset[int]:
         """Return the descriptors that `after_fork` makes anew: those of the wake-up pipe. 3.11 to 3.14."""
@@ -486,55 +378,36 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
         Nothing may have been registered yet. asyncio's own way to its pipe, 3.11 to 3.14.
         """
-        self._gate.renew(selectors.DefaultSelector())
-        self._unwatched.clear()
+        self.selector.renew(selectors.DefaultSelector())
+        self.lives.unwatched.clear()
         for end in (self._ssock, self._csock):  # type: ignore[attr-defined]
             end.close()
         self._internal_fds -= 1  # type: ignore[attr-defined]
         guard, self.guard = self.guard, None
         self._make_self_pipe()  # type: ignore[attr-defined]
-        self._gate.begin()
+        self.selector.begin()
         self.guard = guard
 
     def close(self) -> None:
         """Close the loop, and the frames of what was severed."""
         self.possessions.forget()
         # Closing a frame does not close what it iterates over (asend.close, 3.11 to 3.13), which is closed here.
-        iterated = list(self._asyncgens) if self._ended_lives else []  # type: ignore[attr-defined]
+        iterated = list(self._asyncgens) if self.lives.ended else []  # type: ignore[attr-defined]
         complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
-        self.watched.hurry(ENDING_SECONDS)
+        self.bounds.watched.hurry(ENDING_SECONDS)
         try:
-            with contextlib.suppress(ControlTaken), self.watched.at_work():
-                for life in self._ended_lives:
+            with contextlib.suppress(ControlTaken), self.bounds.watched.at_work():
+                for life in self.lives.ended:
                     WATCHDOG.kept += life.close_frames()
                 for generator in iterated:
                     with contextlib.suppress(BaseException):
                         generator.ag_await.close()
         finally:
             sys.unraisablehook = complain
-        self._ended_lives.clear()
+        self.lives.ended.clear()
         self.__dict__.pop("_call_soon", None)  # It names this loop: without it no cycle keeps the loop alive.
         super().close()
         unwatch(self)
-
-    def close_sockets(self, life: Lifetime) -> list[asyncio.BaseProtocol]:
-        """Close what a severed lifetime has opened, as the machine does when a process dies; return whose it was."""
-        lost = []
-        for descriptor, transport in sorted(self._transports.items()):  # type: ignore[attr-defined]  # 3.11 to 3.13
-            if (opener := tag(transport)) is not None and opener.within(life):
-                self._forget(descriptor)
-                transport._closing, transport._sock, opened = True, None, transport._sock
-                transport._conn_lost += 1
-                opened.close()
-                lost.append(transport.get_protocol())
-        for key in list(self._gate.get_map().values()):
-            if any(handle is not None and _within(handle, life) for handle in key.data or ()):
-                self._forget(key.fd)
-        return lost
-
-    def _forget(self, descriptor: int) -> None:
-        self._remove_reader(descriptor)
-        self._remove_writer(descriptor)  # type: ignore[attr-defined]
 
     def _make_socket_transport(self, sock: Any, *arguments: Any, **options: Any) -> Any:
         transport = super()._make_socket_transport(sock, *arguments, **options)  # type: ignore[misc]
@@ -556,26 +429,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         tag(made, LIFETIME.get())
         if type(made) is AskingTransport.__base__:
             made.__class__ = AskingTransport
-            self._descriptors.asked(rawsock.fileno())  # The handshake is under way.
+            self.descriptors.note_written(rawsock.fileno())  # The handshake is under way.
         return transport
-
-    def _park(self, life: Lifetime) -> None:
-        self.watch_lifetimes()
-        ready = self._ready  # type: ignore[attr-defined]
-        for index, handle in enumerate(list(ready)):
-            if _within(handle, life):
-                ready[index] = _NOTHING  # Not taken out: the loop has counted how many it will run.
-                life.park(handle)
-        self._unschedule([timer for timer in self._scheduled if _within(timer, life)])  # type: ignore[attr-defined]
-
-    def _unschedule(self, timers: list[asyncio.TimerHandle]) -> None:
-        gone = {id(timer) for timer in timers}
-        scheduled = self._scheduled  # type: ignore[attr-defined]
-        scheduled[:] = [timer for timer in scheduled if id(timer) not in gone]
-        heapq.heapify(scheduled)
-        for timer in timers:
-            timer._scheduled = False  # type: ignore[attr-defined]
-            timer._context[LIFETIME].park(timer)  # type: ignore[attr-defined]
 
     def _call_soon_alive(self, callback: Any, args: Any, context: contextvars.Context | None) -> asyncio.Handle:
         handle: asyncio.Handle = super()._call_soon(callback, args, context)  # type: ignore[misc]
@@ -601,8 +456,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if "_call_soon" in self.__dict__:
             life: Lifetime | None = timer._context.get(LIFETIME)  # type: ignore[attr-defined]
             if life is not None and life.still:
-                self._unschedule([timer])
+                self.lives.unschedule([timer])
         return timer
+
+    def call_ungated(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+        """Schedule a callback that is not a moment of its lifetime, and so is not a gate."""
+        guard, self.guard = self.guard, None
+        try:
+            return self.call_later(delay, callback, *args, context=context)
+        finally:
+            self.guard = guard
 
     # the idle loop --------------------------------------------------------------------------------------------------
 
@@ -626,21 +489,18 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         #   it did may be what the run waits for, so `_until` is asked after it.
         # `_ready` is asyncio's queue of callbacks, a private name on CPython 3.11 to 3.14.
         if self._ready:  # type: ignore[attr-defined]  # a thread was quicker than the selector
-            return self._gate.poll()
-        if self._held or self._gate.more:
-            while self._held or self._gate.active():
-                if self._wait_for_real_work() or self._ready:  # type: ignore[attr-defined]
-                    return self._gate.taken()
-            self._patient_since = 0.0
-        events = self._gate.poll()
+            return self.selector.poll()
+        if (self.work.held or self.selector.more) and self.work.has_come():
+            return self.selector.taken()
+        events = self.selector.poll()
         if events:
             return events
-        if self.guests is not None and self.guests.foreign and self._wait_for_foreign(self.guests):
-            return self._gate.taken()
+        if self.guests is not None and self.guests.foreign and self.work.wait_for_foreign(self.guests):
+            return self.selector.taken()
         if self.guests is not None and self.guests.may_come_back():
             for seconds in self.guests.looks_back():
-                if self._wait(seconds):
-                    return self._gate.taken()
+                if self.work.wait(seconds):
+                    return self.selector.taken()
         attendant = self.attendant
         if attendant is not None and attendant.act():
             return []
@@ -654,6 +514,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._move_to(self._horizon)
             self.stop()
         elif when is not None:
+            if self.guests is not None:
+                self.guests.polls.pass_to(when, self._scheduled)  # type: ignore[attr-defined]  # asyncio's heap, 3.11 to 3.14
             self._move_to(when)
         elif self._ends_when_idle:
             self.stop()
@@ -668,101 +530,68 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def _move_to(self, when: float) -> None:
         if when > self._now:
             self._now = when
-            if self.on_jump is not None:
-                self.on_jump(when)
-
-    def _wait(self, seconds: float) -> bool:
-        """Wait for the machine in real time, during which no callback keeps control. True: it said something."""
-        self.watched.waits += 1
-        try:
-            return bool(self._gate.wait(seconds))
-        finally:
-            self.watched.waits -= 1
-
-    def _wait_for_real_work(self) -> bool:
-        """Wait in real time. True: something happened; False: look again who is still at work."""
-        seconds = self.real_patience if self._held else self._gate.seconds
-        looks = self.guests.doubtful() if self._held and self.guests is not None else None
-        if self._wait(min(seconds, looks or seconds)):
-            self._patient_since = 0.0
-            return True
-        if looks is not None and self.guests is not None and self.guests.let_doubtful_go():
-            return False
-        now = real_seconds()
-        self._patient_since = self._patient_since or now - min(seconds, looks or seconds)
-        if not self._held or now - self._patient_since < self.real_patience:
-            return False
-        raise LimitReached(
-            f"virtual time has stood still for {self.real_patience:g} real seconds, waiting for "
-            f"{', '.join(self._held.values())}\n{describe_tasks(self)}",
-            hint="Give real work a timeout of its own.",
-        )
-
-    def _wait_for_foreign(self, guests: GuestThreads) -> bool:
-        """Wait for a thread of a library in which a task awaits a future: once, and for a grace."""
-        for task in asyncio.all_tasks(self):
-            awaited = getattr(task, "_fut_waiter", None)
-            if awaited is None or isinstance(awaited, asyncio.Task) or awaited in self._waited_for:
-                continue
-            frame = _innermost(task.get_coro())
-            package = "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
-            if package not in guests.foreign:
-                continue
-            self._waited_for.add(awaited)
-            if self._wait(GRACE_SECONDS):
-                self._waited_for.discard(awaited)
-                return True
-            self.on_doubt(
-                f"no thread of {package} has answered for {GRACE_SECONDS:g} s of real time, and time moved on"
-            )
-        return False
-
-    def leave_when_back(self) -> None:
-        """End this process as soon as control comes back: it is what code in here forked, and no second run."""
-        self._gate.start_counting(-1, lambda: os._exit(0))
-        self.watched.seconds = math.inf
+            self.hooks.note_move(when)
 
     def break_with(self, error: Hung) -> None:
         """End this loop for good as soon as control comes back to it: nothing goes on, and every run raises this."""
         if self.broken is None:
             self.broken = error
-        self._gate.look_at_once()
+        self.selector.look_at_once()
+
+
+class LoopBounds:
+    """Says when code that keeps control, or a run that goes on and on, will never end."""
+
+    def __init__(self, loop: VirtualLoop, *, callbacks: int, seconds: float, rounds: int, one_guest: bool) -> None:
+        self._loop = loop
+        self.callback_limit = callbacks
+        self.rounds = rounds
+        self.watched = Watched(seconds, signs=lambda: loop.selector.callbacks, on_hung=self._hung)
+        self._one_guest = one_guest
+        self._counted: dict[Lifetime | None, int] = {}
+        self._counted_at = -math.inf
+        self._counted_since = 0.0
+
+    def leave_when_back(self) -> None:
+        """End this process as soon as control comes back: it is what code in here forked, and no second run."""
+        self._loop.selector.start_counting(-1, lambda: os._exit(0))
+        self.watched.seconds = math.inf
 
     def _hung(self, frame: FrameType | None) -> str:
         """Break, for code that keeps control. Called by the thread that watches."""
-        task = asyncio.current_task(self)
+        task = asyncio.current_task(self._loop)
         who = "something" if task is None else task.get_name()
         why = f"An endless loop, or a long computation without an await? {RAISE_BOUND}"
         error = Hung(
             f"{who} has kept control for {self.watched.seconds:g} s of real time, at {place_of(frame)}",
             hint=WAITS_ON_LOOP if waits_on_loop(frame) else why,
         )
-        self.break_with(error)
+        self._loop.break_with(error)
         end = "it cannot be interrupted, so the process ends here, and nothing more was judged"
         return f"{error.message}; {end}\n  {error.hint}"
 
-    def _look_closer(self) -> int:
+    def look_closer(self) -> int:
         """Count for whom the callbacks are that are about to run; return after how many more to look again.
 
         Raises what broke the loop, and LimitReached.
         """
-        if self.broken is not None:
-            raise self.broken
-        callbacks = self._gate.callbacks
+        if self._loop.broken is not None:
+            raise self._loop.broken
+        callbacks = self._loop.selector.callbacks
         if callbacks > self.callback_limit:
             raise self._too_many()
         now = real_seconds()
-        if self._now != self._counted_at:
-            self._counted_at, self._counted_since = self._now, now
+        if self._loop.time() != self._counted_at:
+            self._counted_at, self._counted_since = self._loop.time(), now
             self._counted.clear()
             return min(LOOKED_AT_AFTER, self.callback_limit - callbacks)
-        for handle in self._ready:  # type: ignore[attr-defined]  # asyncio's queue of callbacks, 3.11 to 3.14
+        for handle in self._loop._ready:  # type: ignore[attr-defined]  # asyncio's queue of callbacks, 3.11 to 3.14
             life = handle._context.get(LIFETIME) if handle._context is not None else None
             if self._one_guest or (life is not None and life.about is not None):
                 count = self._counted[life] = self._counted.get(life, 0) + 1
                 if self.too_many_rounds(count, now - self._counted_since):
-                    self.broken = self._spins(handle, count)
-                    raise self.broken
+                    self._loop.broken = self._spins(handle, count)
+                    raise self._loop.broken
         return 0
 
     def too_many_rounds(self, count: int, seconds: float) -> bool:
@@ -776,16 +605,229 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         else:
             who, where = "a callback", repr(handle)
         return Hung(
-            f"{who} looped {count} times at {self._now:g} virtual seconds without time moving: {where}",
+            f"{who} looped {count} times at {self._loop.time():g} virtual seconds without time moving: {where}",
             hint="Await what it waits for, or let time pass: await asyncio.sleep(1).",
         )
 
     def _too_many(self) -> LimitReached:
         return LimitReached(
-            f"still not idle after {self.callback_limit} callbacks at {self._now:g} virtual "
-            f"seconds\n{describe_tasks(self)}",
+            f"still not idle after {self.callback_limit} callbacks at {self._loop.time():g} virtual "
+            f"seconds\n{describe_tasks(self._loop)}",
             hint="A task spins or polls without end; raise callback_limit if the run is meant to be this long.",
         )
+
+
+class Lives:
+    """The lifetimes that stand still on a loop: severed for good, or paused for a while."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop: Any = loop  # Its queue, timers and transports are asyncio's own, 3.11 to 3.13.
+        self.ended: list[Lifetime] = []
+        self.unwatched: list[tuple[selectors.SelectorKey, int]] = []
+        """The descriptors, by key and inode, on which something came for a lifetime that stands still."""
+
+    def sever(self, life: Lifetime) -> None:
+        """Let nothing of this lifetime ever run again: a crash. What it awaits is never delivered."""
+        if life.severed:
+            return
+        life.severed = True
+        self.ended.append(life)
+        life.hold(life.tasks)
+        self._park(life)
+        # What it holds is freed next of all, and not now: the code that asks may be the dying code itself.
+        freeing = asyncio.Handle(self._loop.possessions.free, (life,), self._loop, contextvars.Context())
+        self._loop._ready.appendleft(freeing)
+
+    def pause(self, life: Lifetime) -> None:
+        """Let nothing of this lifetime go on until `resume`: a stall."""
+        life.paused = True
+        self._park(life)
+
+    def resume(self, life: Lifetime) -> None:
+        """Let a paused lifetime go on; timers that ran out meanwhile fire at once."""
+        life.paused = False
+        unwatched, self.unwatched = self.unwatched, []
+        for key, identity in unwatched:
+            if key.fd not in self._loop.selector.get_map() and identity_of(key.fd) == identity:
+                self._loop.selector.register(key.fd, key.events, key.data)
+        for handle in life.unpark():
+            own: Lifetime | None = handle._context.get(LIFETIME)  # type: ignore[attr-defined]
+            if own is not None and own.still:  # something further inside, or around this, stands still by itself
+                own.park(handle)
+            elif isinstance(handle, asyncio.TimerHandle):
+                handle._scheduled = True  # type: ignore[attr-defined]
+                heapq.heappush(self._loop._scheduled, handle)
+            else:
+                self._loop._ready.append(handle)
+
+    def for_the_living(self, events: Events) -> Events:
+        """Leave out what is for a lifetime that stands still, and watch it no more until that goes on.
+
+        asyncio would call its callback, which has nothing left to wake, again and again: the bytes stay unread.
+        """
+        still = [key for key, _ in events if any(map(_stands_still, key.data or ()))]
+        for key in still:
+            self._loop.selector.unregister(key.fd)
+            self.unwatched.append((key, identity_of(key.fd)))
+        return [event for event in events if event[0] not in still] if still else events
+
+    def end_tasks(self) -> list[str]:
+        """Cancel all tasks and let them end; name those that refuse to, of which nothing ever goes on.
+
+        A loop that is broken runs nobody's code: its tasks are given up as they are, and none is named.
+        """
+        held = {id(task) for life in self.ended for task in life.tasks}
+        tasks = [task for task in asyncio.all_tasks(self._loop) if id(task) not in held]
+        if not tasks:
+            return []
+        told = self._loop.broken is None
+        if told:
+            for task in tasks:
+                task.cancel()
+            self._loop.bounds.watched.hurry(ENDING_SECONDS)
+            self._loop.bounds.callback_limit = min(self._loop.bounds.callback_limit, ENDING_CALLBACKS + 20 * len(tasks))
+            with contextlib.suppress(Deadlock, LimitReached):
+                self._loop.run_until(lambda: all(task.done() for task in tasks))
+        left = sorted((task for task in tasks if not task.done()), key=lambda task: task.get_name())
+        if not left:
+            return []
+        life = Lifetime("what does not end")
+        life.severed = True
+        life.hold(left)
+        self.ended.append(life)
+        return [
+            f"the task {task.get_name()!r} did not end when it was cancelled: {describe_task(task)}"
+            for task in left
+            if told
+        ]
+
+    def close_sockets(self, life: Lifetime) -> list[asyncio.BaseProtocol]:
+        """Close what a severed lifetime has opened, as the machine does when a process dies; return whose it was."""
+        lost = []
+        for descriptor, transport in sorted(self._loop._transports.items()):
+            if transport._sock is None:  # It was closed before, and its descriptor may be another's.
+                continue
+            if (opener := tag(transport)) is not None and opener.within(life):
+                self._forget(descriptor)
+                transport._closing, transport._sock, opened = True, None, transport._sock
+                transport._conn_lost += 1
+                opened.close()
+                lost.append(transport.get_protocol())
+        for key in list(self._loop.selector.get_map().values()):
+            if any(handle is not None and _within(handle, life) for handle in key.data or ()):
+                self._forget(key.fd)
+        return lost
+
+    def _forget(self, descriptor: int) -> None:
+        self._loop._remove_reader(descriptor)
+        self._loop._remove_writer(descriptor)
+
+    def _park(self, life: Lifetime) -> None:
+        self._loop.watch_lifetimes()
+        ready = self._loop._ready
+        for index, handle in enumerate(list(ready)):
+            if _within(handle, life):
+                ready[index] = _NOTHING  # Not taken out: the loop has counted how many it will run.
+                life.park(handle)
+        self.unschedule([timer for timer in self._loop._scheduled if _within(timer, life)])
+
+    def unschedule(self, timers: list[asyncio.TimerHandle]) -> None:
+        """Park the timers of what stands still."""
+        gone = {id(timer) for timer in timers}
+        scheduled = self._loop._scheduled
+        scheduled[:] = [timer for timer in scheduled if id(timer) not in gone]
+        heapq.heapify(scheduled)
+        for timer in timers:
+            timer._scheduled = False  # type: ignore[attr-defined]
+            timer._context[LIFETIME].park(timer)  # type: ignore[attr-defined]
+
+
+class RealWork:
+    """What holds time: work that is known to be outstanding, and threads of libraries that may be at work."""
+
+    def __init__(self, loop: VirtualLoop, *, patience: float) -> None:
+        self._loop = loop
+        self._patience = patience
+        self.held: dict[object, str] = {}
+        self._patient_since = 0.0
+        self._waited_for: weakref.WeakSet[Any] = weakref.WeakSet()
+        """The futures on which a thread of a library has not answered within its grace."""
+
+    def has_come(self) -> bool:
+        """Wait in real time for what is known to be outstanding. False: nothing is any more."""
+        while self.held or self._loop.selector.active():
+            if self._wait_once() or self._loop._ready:  # type: ignore[attr-defined]
+                return True
+        self._patient_since = 0.0
+        return False
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the machine in real time, during which no callback keeps control. True: it said something."""
+        self._loop.bounds.watched.waits += 1
+        try:
+            return bool(self._loop.selector.wait(seconds))
+        finally:
+            self._loop.bounds.watched.waits -= 1
+
+    def _wait_once(self) -> bool:
+        """Wait in real time. True: something happened; False: look again who is still at work."""
+        seconds = self._patience if self.held else self._loop.selector.seconds
+        looks = self._loop.guests.doubtful() if self.held and self._loop.guests is not None else None
+        if self.wait(min(seconds, looks or seconds)):
+            self._patient_since = 0.0
+            return True
+        if looks is not None and self._loop.guests is not None and self._loop.guests.let_doubtful_go():
+            return False
+        now = real_seconds()
+        self._patient_since = self._patient_since or now - min(seconds, looks or seconds)
+        if not self.held or now - self._patient_since < self._patience:
+            return False
+        raise LimitReached(
+            f"virtual time has stood still for {self._patience:g} real seconds, waiting for "
+            f"{', '.join(self.held.values())}\n{describe_tasks(self._loop)}",
+            hint="Give real work a timeout of its own.",
+        )
+
+    def wait_for_foreign(self, guests: GuestThreads) -> bool:
+        """Wait for a thread of a library in which a task awaits a future: once, and for a grace."""
+        for task in asyncio.all_tasks(self._loop):
+            awaited = getattr(task, "_fut_waiter", None)
+            if awaited is None or isinstance(awaited, asyncio.Task) or awaited in self._waited_for:
+                continue
+            frame = _innermost(task.get_coro())
+            package = "" if frame is None else str(frame.f_globals.get("__name__", "")).partition(".")[0]
+            if package not in guests.foreign:
+                continue
+            self._waited_for.add(awaited)
+            if self.wait(GRACE_SECONDS):
+                self._waited_for.discard(awaited)
+                return True
+            self._loop.hooks.note_doubt(
+                f"no thread of {package} has answered for {GRACE_SECONDS:g} s of real time, and time moved on"
+            )
+        return False
+
+
+class _GatedReaders:
+    """The readers that stand at their gates, of whose descriptors the machine is not asked meanwhile."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self.muted: dict[int, _GatedReader] = {}
+
+    def mute(self, fd: Any, reader: _GatedReader) -> None:
+        """Ask the machine no more about a descriptor until `unmute`: it would name the same bytes again at once."""
+        self._loop._remove_reader(fd)
+        self.muted[self._loop.selector.number(fd)] = reader
+
+    def unmute(self, fd: Any, reader: _GatedReader) -> bool:
+        """Go on. False: no reader wants to hear of this descriptor any more, or another one does."""
+        if self.muted.get(self._loop.selector.number(fd)) is not reader:
+            return False
+        del self.muted[self._loop.selector.number(fd)]
+        # In the context of the lifetime that waits: by it, a crash knows which descriptors die with it.
+        reader.context.run(asyncio.SelectorEventLoop._add_reader, self._loop, fd, reader)  # type: ignore[attr-defined]
+        return True
 
 
 def _stands_still(handle: asyncio.Handle | None) -> bool:
@@ -797,6 +839,14 @@ def _within(handle: asyncio.Handle, life: Lifetime) -> bool:
     context = handle._context  # type: ignore[attr-defined]
     found: Lifetime | None = context.get(LIFETIME) if context is not None else None
     return found is not None and found.within(life)
+
+
+def _maker_of_task() -> str:
+    """Name the file of the code that makes a task, beyond asyncio's own."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("asyncio."):
+        frame = frame.f_back
+    return "" if frame is None else frame.f_code.co_filename
 
 
 def _life_of(context: contextvars.Context | None) -> Lifetime | None:
@@ -844,11 +894,11 @@ class _GatedReader:
         self._come()
         self._coming = False
         if not self._passed:
-            self._loop.mute(self._fd, self)
+            self._loop._readers.mute(self._fd, self)
 
     def _go_on(self) -> None:
         self._passed = True
-        if self._coming or self._loop.unmute(self._fd, self):
+        if self._coming or self._loop._readers.unmute(self._fd, self):
             self._hear()
 
 
@@ -915,19 +965,17 @@ Events = list[Any]
 
 
 class IdleSelector:
-    """Stands where asyncio expects a selector. A blocking `select` is handed to `idle`."""
+    """Stands where asyncio expects a selector. A blocking `select` is handed to the loop, which moves time."""
 
-    def __init__(self, selector: selectors.BaseSelector, idle: Callable[[], Events], descriptors: Descriptors) -> None:
+    def __init__(self, selector: selectors.BaseSelector, loop: VirtualLoop, descriptors: Descriptors) -> None:
         self._selector = selector
-        self._idle = idle
+        self._loop = loop
         self._descriptors = descriptors
         self._events: Events = []
-        self.sift: Callable[[Events], Events] = lambda events: events
-        """Takes what the machine said, and returns what the loop is to hear."""
         self.begins = True
         """Whether the loop only registers its own wake-up pipe."""
-        self.on_busy: Callable[[float], None] | None = None
-        """Told about each stretch between two rounds of the loop that took much CPU time; costs a little, if set."""
+        self.watches_cpu = False
+        """Whether stretches between two rounds that took much CPU time are reported to the hooks; costs a little."""
         self._cpu_since, self._modules = math.inf, 0
         self.orders = False
         """Whether answers are heard only when nothing else is left to do, and in the order of their requests."""
@@ -985,17 +1033,17 @@ class IdleSelector:
             self._spun += 1
             return []
         self._spun = 0
-        if self.on_busy is None:
-            return self.poll() if timeout == 0 else self._idle()
-        self._count_cpu(self.on_busy)
-        events = self.poll() if timeout == 0 else self._idle()
+        if not self.watches_cpu:
+            return self.poll() if timeout == 0 else self._loop._idle()
+        self._count_cpu()
+        events = self.poll() if timeout == 0 else self._loop._idle()
         self._cpu_since, self._modules = cpu_seconds(), len(sys.modules)
         return events
 
-    def _count_cpu(self, on_busy: Callable[[float], None]) -> None:
+    def _count_cpu(self) -> None:
         """Tell how long code kept control, of CPU time; what was imported meanwhile is imported once a process."""
         if self._modules == len(sys.modules) and (spent := cpu_seconds() - self._cpu_since) > BUSY_CPU_SECONDS:
-            on_busy(spent)
+            self._loop.hooks.note_cpu(spent)
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """Watch a descriptor."""
@@ -1047,27 +1095,36 @@ class IdleSelector:
         events = self._in_order(self._selector.select(0))
         if events:
             self._descriptors.heard(events)
-            return self.sift(events)
+            return self._loop.lives.for_the_living(events)
         return events
 
     def _in_order(self, events: Events) -> Events:
         """Let what came wait for the other answers, and sort them all."""
         if not self.orders or not events:
             return events
+        self._let_come({key.fd for key, _ in events})
+        return self._descriptors.in_order(self._selector.select(0))
+
+    def take_turn(self, descriptor: int) -> None:
+        """Wait in real time until what was asked on other descriptors is answered, where answers are ordered."""
+        if self.orders:
+            self._let_come({descriptor})
+
+    def _let_come(self, there: set[int]) -> None:
+        """Wait until an answer has come on all but these; not for what waits for a lock, nor for too long."""
         until = real_seconds() + self._descriptors.order_seconds
-        while missing := self._descriptors.missing(
-            list(self._selector.get_map().values()), besides={key.fd for key, _ in events}
-        ):
+        self.orders = False  # The database is asked about its locks by a client that must not wait for its turn.
+        while missing := self._descriptors.missing(list(self._selector.get_map().values()), besides=there):
             with selectors.DefaultSelector() as others:
                 for key in missing:
                     others.register(key.fd, key.events)
-                came = others.select(LOOK_SECONDS)
+                came = {key.fd for key, _ in others.select(LOOK_SECONDS)}
+            there |= came
             if not came and self._descriptors.are_locked(missing):
                 break
             if not came and real_seconds() > until:
                 self._descriptors.wait_no_more(missing)
-            events = self._selector.select(0)
-        return self._descriptors.in_order(events)
+        self.orders = True
 
     def wait(self, seconds: float) -> Events:
         """Wait for the machine in real time; `taken` returns what it said."""
@@ -1078,7 +1135,7 @@ class IdleSelector:
     def taken(self) -> Events:
         """Return what the machine said last, once."""
         events, self._events = self._events, []
-        return self.sift(events)
+        return self._loop.lives.for_the_living(events)
 
 
 _OURS = (*FOLDERS, "<")

@@ -22,6 +22,7 @@ import contextlib
 import ctypes
 import datetime as datetime_module
 import gc
+import selectors
 import sys
 import threading
 import time
@@ -150,44 +151,23 @@ def _travelling() -> bool:
 # what stands in the place of a clock ---------------------------------------------------------------------------------
 
 
-def _time(real: Any) -> Any:
-    def time() -> float:
-        life = LIFETIME.get()
-        if life is None or (machine := _dating(life)) is None:
-            return real()  # type: ignore[no-any-return]
-        return machine.time_us() / SECOND_US
+def _clock(
+    whose: Callable[[Lifetime], GuestMachine | None], read: Callable[[GuestMachine], float]
+) -> Callable[[Any], Any]:
+    """Return what makes a clock that reads the machine of the calling lifetime in this way."""
 
-    return time
+    def standing_for(real: Any) -> Any:
+        """Return what stands in the place of a call."""
 
+        def clock() -> float:
+            life = LIFETIME.get()
+            if life is None or (machine := whose(life)) is None:
+                return real()  # type: ignore[no-any-return]
+            return read(machine)
 
-def _time_ns(real: Any) -> Any:
-    def time_ns() -> int:
-        life = LIFETIME.get()
-        if life is None or (machine := _dating(life)) is None:
-            return real()  # type: ignore[no-any-return]
-        return machine.time_us() * 1000
+        return clock
 
-    return time_ns
-
-
-def _monotonic(real: Any) -> Any:
-    def monotonic() -> float:
-        life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
-            return real()  # type: ignore[no-any-return]
-        return machine.monotonic_us() / SECOND_US
-
-    return monotonic
-
-
-def _monotonic_ns(real: Any) -> Any:
-    def monotonic_ns() -> int:
-        life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
-            return real()  # type: ignore[no-any-return]
-        return machine.monotonic_us() * 1000
-
-    return monotonic_ns
+    return standing_for
 
 
 def _of_now(real: Any) -> Any:
@@ -211,26 +191,20 @@ def _strftime(real: Any) -> Any:
     return strftime
 
 
-def _clock_gettime(real: Any) -> Any:
-    def clock_gettime(clock: Any) -> Any:
-        life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
-            return real(clock)
-        microseconds = _of_clock(machine, clock)
-        return real(clock) if microseconds is None else microseconds / SECOND_US
+def _clock_gettime(of_microseconds: Callable[[int], float]) -> Callable[[Any], Any]:
+    def standing_for(real: Any) -> Any:
+        """Return what stands in the place of a call."""
 
-    return clock_gettime
+        def clock_gettime(clock: Any) -> Any:
+            life = LIFETIME.get()
+            if life is None or (machine := _reading(life)) is None:
+                return real(clock)
+            microseconds = _of_clock(machine, clock)
+            return real(clock) if microseconds is None else of_microseconds(microseconds)
 
+        return clock_gettime
 
-def _clock_gettime_ns(real: Any) -> Any:
-    def clock_gettime_ns(clock: Any) -> Any:
-        life = LIFETIME.get()
-        if life is None or (machine := _reading(life)) is None:
-            return real(clock)
-        microseconds = _of_clock(machine, clock)
-        return real(clock) if microseconds is None else microseconds * 1000
-
-    return clock_gettime_ns
+    return standing_for
 
 
 def _of_clock(machine: GuestMachine, clock: Any) -> int | None:
@@ -365,6 +339,61 @@ def _put_nowait(real: Any) -> Any:
     return put_nowait
 
 
+_SELECTING: dict[int, Any] = {}
+"""By the id of an event loop that a thread of a processor runs itself: the waiter with which it waits in `select`."""
+_REPLY_SECONDS: Final = 30.0
+"""Real seconds for which such a loop waits for what it has open, before virtual time passes to its next timer."""
+
+
+def _loop_of(selector: Any = None) -> tuple[Any, GuestMachine | None]:
+    """Return the loop of asyncio's own that runs in this thread, by a selector, and what answers its processor."""
+    life, loop = LIFETIME.get(), asyncio._get_running_loop()
+    own = None if type(loop) is not asyncio.SelectorEventLoop else vars(loop)["_selector"]
+    if life is None or own is None or (selector or own) is not own:
+        return None, None
+    return loop, machine_of(life)
+
+
+def _loop_time(real: Any) -> Any:
+    def time(self: Any) -> float:
+        """Tell a loop in a thread of a processor the time by which its `select` waits."""
+        loop, machine = _loop_of()
+        return machine.monotonic_us() / SECOND_US if loop is self and machine and machine.clocks else real(self)
+
+    return time
+
+
+def _select(real: Any) -> Any:
+    def select(self: Any, timeout: float | None = None) -> Any:
+        loop, machine = _loop_of(self)
+        waiter = machine.waiter() if machine and machine.clocks and (timeout is None or timeout > 0) else None
+        if waiter is None:
+            return real(self, timeout)
+        if len(self.get_map()) > 1:  # More than the pipe by which other threads wake it: a reply may be on its way.
+            found = real(self, timeout if timeout is None else min(timeout, _REPLY_SECONDS))
+            if found or timeout is None:
+                return found
+        waiter.acquire()
+        _SELECTING[id(loop)] = waiter
+        try:
+            if not (found := real(self, 0)):
+                waiter.acquire(True, -1 if timeout is None else timeout)
+        finally:
+            _SELECTING.pop(id(loop), None)
+        return found or real(self, 0)
+
+    return select
+
+
+def _write_to_self(real: Any) -> Any:
+    def write_to_self(self: Any) -> None:
+        real(self)
+        if (waiter := _SELECTING.get(id(self))) is not None:
+            waiter.release()
+
+    return write_to_self
+
+
 def _submit(real: Any) -> Any:
     def submit(self: Any, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
         life = LIFETIME.get()
@@ -446,11 +475,15 @@ class _Builtin(ctypes.Structure):
 
 _THROUGH: Final = {4: "PyObject_CallNoArgs", 8: "PyObject_CallOneArg", 1: "PyObject_CallObject"}
 """By METH_NOARGS, METH_O, METH_VARARGS: the method that calls its `self` in that way."""
+_STOPWATCHES: Final = ("monotonic", "perf_counter")
 _CLOCKS: Final[tuple[tuple[str, Any], ...]] = (
-    ("time", _time), ("time_ns", _time_ns), ("monotonic", _monotonic), ("monotonic_ns", _monotonic_ns),
-    ("perf_counter", _monotonic), ("perf_counter_ns", _monotonic_ns), ("sleep", _sleep), ("localtime", _of_now),
-    ("gmtime", _of_now), ("ctime", _of_now), ("strftime", _strftime), ("clock_gettime", _clock_gettime),
-    ("clock_gettime_ns", _clock_gettime_ns),
+    ("time", _clock(_dating, lambda machine: machine.time_us() / SECOND_US)),
+    ("time_ns", _clock(_dating, lambda machine: machine.time_us() * 1000)),
+    *((name, _clock(_reading, lambda machine: machine.monotonic_us() / SECOND_US)) for name in _STOPWATCHES),
+    *((f"{name}_ns", _clock(_reading, lambda machine: machine.monotonic_us() * 1000)) for name in _STOPWATCHES),
+    ("sleep", _sleep), ("localtime", _of_now), ("gmtime", _of_now), ("ctime", _of_now), ("strftime", _strftime),
+    ("clock_gettime", _clock_gettime(lambda us: us / SECOND_US)),
+    ("clock_gettime_ns", _clock_gettime(lambda us: us * 1000)),
 )  # fmt: skip
 _ORIGINALS: dict[str, Any] = {}
 """What was replaced, by name."""
@@ -499,6 +532,10 @@ def _replace() -> None:
     _replace_attribute(threading, "_allocate_lock", _allocate_lock)  # What Condition.wait asks for, 3.11 to 3.14.
     _replace_attribute(threading.Thread, "join", _join)
     _replace_attribute(ThreadPoolExecutor, "submit", _submit)
+    _replace_attribute(asyncio.BaseEventLoop, "time", _loop_time)
+    _replace_attribute(asyncio.selector_events.BaseSelectorEventLoop, "_write_to_self", _write_to_self)  # 3.11 to 3.14
+    if "select" in vars(selectors.DefaultSelector):
+        _replace_attribute(selectors.DefaultSelector, "select", _select)
     _replace_attribute(concurrent.futures, "__getattr__", _lazily)  # By which Python imports pools of processes.
 
 
@@ -532,7 +569,7 @@ def _replace_function(module: Any, name: str, make: Any) -> None:
     raw.definition, raw.self = ctypes.pointer(own), id(stands)
 
     def undo() -> None:
-        raw.definition = ctypes.cast(before[0], ctypes.POINTER(_MethodDef))
+        raw.definition = ctypes.cast(before[0], type(raw.definition))  # `POINTER` may make another type by now.
         raw.self = before[1]
 
     _UNDO.append(undo)

@@ -18,7 +18,7 @@ class Pick(NamedTuple):
 class Outside(Protocol):
     """Where actors wait for answers that the kernel does not give."""
 
-    def settle(self) -> Sequence[Pick]:
+    def come_to_rest(self) -> Sequence[Pick]:
         """Wait until nothing is on its way any more; tell what was picked meanwhile.
 
         Raises LimitReached where something neither answers nor waits for one of the actors.

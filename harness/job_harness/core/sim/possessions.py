@@ -218,7 +218,7 @@ class Possessions:
         for task in tasks:
             with contextlib.suppress(Exception):  # A primitive of another loop, long closed.
                 _give_up_turn(task, life)
-        for protocol in self._loop.close_sockets(life):
+        for protocol in self._loop.lives.close_sockets(life):
             if _is_of_library(protocol):  # Its pool hears of it, as that of another process would not have to.
                 self._relieve(life, protocol, "of a connection", functools.partial(protocol.connection_lost, None))
         self._relieve(life, life, "of its connections", functools.partial(self._close_opened, life))
@@ -230,7 +230,9 @@ class Possessions:
         threads = [thread for thread in threading.enumerate() if thread.ident in life.threads]
         found = _Reached(self._loop, {id(each) for each in (*tasks, *threads)})
         for task in tasks:
-            found.look(_of_users(_stack(task)), task)
+            found.look(_of_users(stack_of(task)), task)
+        for left in life.left:
+            found.look(_of_users(left.frames), None)
         frames = sys._current_frames()
         for ident in sorted(life.threads):
             found.look(_of_users(_callers(frames.get(ident))), None)
@@ -296,7 +298,7 @@ class Possessions:
             lost += [(thing, f"{beside.name} holds it and stalls") for thing in beside.owned]
         if not lost:
             return None
-        stacks = [list(_stack(attempt))] if isinstance(attempt, asyncio.Task) else list(_tracebacks(attempt))
+        stacks = [list(stack_of(attempt))] if isinstance(attempt, asyncio.Task) else list(_tracebacks(attempt))
         for stack in stacks:
             for frame in reversed(stack):
                 if not (_is_library(frame) or frame is stack[-1]):
@@ -329,7 +331,7 @@ _LINES: Final[dict[types.CodeType, tuple[str, str]]] = {
 
 def _give_up_turn(task: asyncio.Task[Any], life: Lifetime) -> None:
     """Let a dead task wait for no turn that would otherwise be given to it."""
-    frames = list(_stack(task))
+    frames = list(stack_of(task))
     for frame in frames:
         _leave_line(frame)
     waited = task._fut_waiter  # type: ignore[attr-defined]  # 3.11 to 3.14
@@ -462,7 +464,7 @@ _HOLDERS: Final[dict[Any, Free]] = {
 
 
 def _kind(value: Any) -> Any:
-    """Return the key of the table under which a value is found; its type where there is none."""
+    """Return the key of the table under which a value is found; its type if there is none."""
     kind = type(value)
     if kind in _HOLDERS:
         return kind
@@ -488,7 +490,8 @@ def _chain(task: asyncio.Task[Any]) -> Iterator[Any]:
         part = getattr(part, "cr_await", None) or getattr(part, "gi_yieldfrom", None)
 
 
-def _stack(task: asyncio.Task[Any]) -> Iterator[types.FrameType]:
+def stack_of(task: asyncio.Task[Any]) -> Iterator[types.FrameType]:
+    """List the frames in which a task waits, outermost first, those of a greenlet that it waits for included."""
     for part in _chain(task):
         frame = getattr(part, "cr_frame", None) or getattr(part, "gi_frame", None)
         if frame is not None:
@@ -570,7 +573,7 @@ def _by_creation(task: asyncio.Task[Any]) -> tuple[int, str]:
 
 
 def _place_of(task: asyncio.Task[Any]) -> str:
-    return _user_place(list(_stack(task)))
+    return _user_place(list(stack_of(task)))
 
 
 def _name_in(frames: list[types.FrameType], thing: Any) -> str:

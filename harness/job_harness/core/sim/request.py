@@ -9,6 +9,7 @@ from job_harness.core.model.duration import Duration
 from job_harness.core.sim.outside import Outside
 
 if TYPE_CHECKING:
+    from job_harness.core.own_code import CodeLine
     from job_harness.core.sim.lifetime import Lifetime
 
 
@@ -61,12 +62,14 @@ class Poll:
 class Point:
     """Let others act here; `point` is a name that scenarios can address."""
 
-    __slots__ = ("point",)
+    __slots__ = ("line", "point")
     part: Lifetime | None = None
     """What of its process can stand still by itself here, while the rest goes on; None: nothing can."""
 
-    def __init__(self, point: str) -> None:
+    def __init__(self, point: str, line: Callable[[], CodeLine | None] | None = None) -> None:
         self.point = point
+        self.line = line
+        """Returns the user's own line that stands here; no part of the gate's name: a token outlives an edit above."""
 
     def __await__(self) -> Generator[Point, Any, Any]:
         """Suspend a coroutine: `await Point("update tool_job")`."""
@@ -78,8 +81,8 @@ class StatementGate(Point):
 
     __slots__ = ("aborted",)
 
-    def __init__(self, point: str) -> None:
-        super().__init__(point)
+    def __init__(self, point: str, line: Callable[[], CodeLine | None] | None = None) -> None:
+        super().__init__(point, line)
         self.aborted = False
 
 

@@ -6,8 +6,9 @@ interrupted where it stands: by a signal in the main thread, which also ends a w
 the interpreter raises in any other thread. Code that swallows that is interrupted again and again; where nothing helps,
 the process ends with a message and a code that is no verdict, for it would otherwise hang forever.
 
-A busy machine may keep a thread from its processor for seconds. So what counts is what the thread has computed, and the
-time of the wall only while it computes nothing: then it waits. Must not know what it watches.
+A busy machine may keep a thread from its processor for seconds. So what counts is what the thread has computed; where
+it waits, what the processes have computed that this one has started, for it may wait for one of them; and the time of
+the wall only while none of them computes. Must not know what it watches.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Generator
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
@@ -37,8 +39,6 @@ _LOOKS = 8
 """Looks within one bound."""
 _LONGEST_PAUSE = 0.25
 _IDLE_LOOKS = 20
-_SUSPENDED_SECONDS = 1.0
-"""A watch that looks so late was stopped with its process: a laptop that sleeps, Ctrl-Z."""
 _COMPUTES = 0.02
 """The share of a processor from which on a thread computes, and does not wait."""
 _DEBUGGERS = ("bdb", "pdb", "ipdb", "pudb", "IPython", "pydevd", "debugpy", "_pydevd_bundle")
@@ -51,6 +51,48 @@ _read_clock: Callable[[int], float] = getattr(time, "clock_gettime", lambda _: 0
 
 class ControlTaken(BaseException):
     """Raised inside code that kept control for too long; no `except Exception` holds it up."""
+
+
+def computed_by(native: int) -> float:
+    """Return how many seconds a thread of this process has computed, by the number that Linux gave it."""
+    return _read_clock(~native << 3 | 6)  # what pthread_getcpuclockid(3) makes of it
+
+
+def children_computed() -> dict[int, float]:
+    """Return, by process id, how many seconds each child of this process has computed. Linux alone tells that."""
+    found = dict[int, float]()
+    with contextlib.suppress(OSError):  # A thread, or a child, has ended.
+        for listed in list(Path("/proc/self/task").glob("*/children")):
+            for pid in map(int, listed.read_text().split()):
+                found[pid] = _read_clock(~pid << 3 | 2)  # what clock_getcpuclockid(3) makes of a process id
+    return found
+
+
+class TimeSpent:
+    """What a thread computes between two looks, or what it waits for; where none computes, all the time that passes."""
+
+    def __init__(self, thread: int | None = None) -> None:
+        """Look at a thread that lives, by its identity; without one, all the time counts."""
+        self._clock = None if thread is None or _cpu_clock_of is None else _cpu_clock_of(thread)
+        self._looked = self._cpu = 0.0
+        self._children = dict[int, float]()
+
+    def excuse(self, seconds: float) -> None:
+        """Do not count a time in which this whole process stood still."""
+        self._looked += seconds
+
+    def look(self, now: float) -> float:
+        """Return the seconds that it has spent since the last look."""
+        cpu = 0.0 if self._clock is None else _read_clock(self._clock)
+        passed, computed = now - self._looked, cpu - self._cpu
+        self._looked, self._cpu = now, cpu
+        if self._clock is None:
+            return passed
+        if computed > _COMPUTES * passed:
+            return computed
+        before, self._children = self._children, children_computed()
+        by_them = sum(seconds - before.get(pid, 0.0) for pid, seconds in self._children.items())
+        return min(by_them, passed) if by_them > _COMPUTES * passed else passed
 
 
 class Watched:
@@ -67,9 +109,9 @@ class Watched:
         self.thread = 0
         self._signs = signs
         self._on_hung = on_hung
-        self._cpu_clock: int | None = None
+        self._time = TimeSpent()
         self._seen = -1
-        self._spent = self._looked = self._cpu = 0.0
+        self._spent = 0.0
         self._words = ""
 
     def hurry(self, seconds: float) -> None:
@@ -85,13 +127,13 @@ class Watched:
             return
         self.thread = threading.get_ident()
         self._seen, self._words = -1, ""
-        self._cpu_clock = None if _cpu_clock_of is None else _cpu_clock_of(self.thread)
+        self._time = TimeSpent(self.thread)
         WATCHDOG.begin(self)
         try:
             yield
         finally:
             WATCHDOG.end(self)
-            self.thread, self._cpu_clock = 0, None
+            self.thread, self._time = 0, TimeSpent()
 
     @property
     def pause(self) -> float:
@@ -105,7 +147,7 @@ class Watched:
 
     def excuse(self, seconds: float) -> None:
         """Do not count a time in which this whole process stood still."""
-        self._looked += seconds
+        self._time.excuse(seconds)
 
     def look(self, now: float) -> None:
         """Interrupt it where it is time to."""
@@ -115,7 +157,7 @@ class Watched:
         # while does the process end, since a hang would be no verdict either. A breakpoint
         # keeps control for a reason.
         signs = self._signs()
-        self._count(now)
+        self._spent += self._time.look(now)
         if signs != self._seen or self.waits:
             self._seen, self._spent, self._words = signs, 0.0, ""
         elif self._words:
@@ -125,18 +167,9 @@ class Watched:
         elif self._spent >= self.seconds:
             frame = sys._current_frames().get(self.thread)
             self._spent = 0.0
-            if not (_debugged(frame) or _has_debugger()):
+            if not in_debugger(frame):
                 self._words = self._on_hung(frame)
                 self._interrupt()
-
-    def _count(self, now: float) -> None:
-        """Count what the thread computed since the last look; where it computed nothing, all the time that passed."""
-        passed, self._looked = now - self._looked, now
-        computed = 0.0
-        if self._cpu_clock is not None:
-            cpu = _read_clock(self._cpu_clock)
-            computed, self._cpu = cpu - self._cpu, cpu
-        self._spent += computed if computed > _COMPUTES * passed else passed
 
     @property
     def by_signal(self) -> bool:
@@ -165,6 +198,26 @@ def take_what_was_raised() -> None:
         raise_in(threading.get_ident())
         while True:
             pass
+
+
+class Repeats:
+    """How often something has gone on without rest, and since when, in real time."""
+
+    __slots__ = ("count", "moment", "since")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.moment = -1.0
+        self.since = 0.0
+
+    def begin(self, moment: float = 0.0) -> None:
+        """Count anew, from this moment of virtual time."""
+        self.count, self.moment, self.since = 0, moment, real_seconds()
+
+    @property
+    def seconds(self) -> float:
+        """For how many real seconds it has gone on."""
+        return real_seconds() - self.since
 
 
 class Watchdog:
@@ -230,16 +283,19 @@ class Watchdog:
         if any(work.thread == main and work._words for work in list(self._watched)):
             raise ControlTaken
 
+    def _look(self, now: float, late: float) -> None:
+        """Look at all of it. No frame of this thread names any of it once that is done: it would keep a run alive."""
+        for work in list(self._watched):
+            work.excuse(late)
+            work.look(now)
+
     def _run(self) -> None:
         idle, pause, last = 0, 0.0, real_seconds()
         while True:
             with self._lock:
                 now = real_seconds()
-                stood = now - last - pause
-                for work in list(self._watched):
-                    if stood > _SUSPENDED_SECONDS:
-                        work.excuse(stood)
-                    work.look(now)
+                late = lateness(now - last, pause)
+                self._look(now, late)
                 last = now
                 idle = 0 if self._watched else idle + 1
                 if idle > _IDLE_LOOKS:
@@ -249,17 +305,21 @@ class Watchdog:
             _sleep(pause)
 
 
-def _debugged(frame: FrameType | None) -> bool:
-    """Whether it stands there in a debugger."""
+def lateness(passed: float, pause: float) -> float:
+    """Return for how many seconds this process stood still, where the watch slept for twice what it wanted.
+
+    A laptop that sleeps and Ctrl-Z stop both. On a machine that has too much to do the watch has to wait for a
+    processor, and what it watches, or the server that this waits for, does not fare better.
+    """
+    return passed - pause if passed > 2 * pause else 0.0
+
+
+def in_debugger(frame: FrameType | None) -> bool:
+    """Whether code may stand at a breakpoint: in a debugger's frame, or in any code while an editor's is attached."""
     while frame is not None:
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] in _DEBUGGERS:
             return True
         frame = frame.f_back
-    return False
-
-
-def _has_debugger() -> bool:
-    """Whether an editor's debugger is attached, which may stand at a breakpoint in code that shows no frame."""
     debugger = getattr(sys.modules.get("pydevd"), "get_global_debugger", None)
     return debugger is not None and debugger() is not None
 
