@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -24,6 +25,7 @@ from job_harness.core.invariants import (
     stepwise,
 )
 from job_harness.core.invariants.endings import WorkStarted
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import DAY, HOUR, MINUTE, SECOND
 from job_harness.core.model.job import JobView
 from job_harness.core.model.lifecycle import QueueState, Status
@@ -31,7 +33,7 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.port import Claim, JobRequest, Missed, Schedule
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.search.coverage import Spotter
-from job_harness.search.machine_failure import breach
+from job_harness.search.state_machine import breach
 
 SETTINGS = Settings()
 RETRY_AT = MINUTE + SECOND * 60
@@ -138,6 +140,20 @@ def going_round(times: int) -> list[Line]:
     ]
 
 
+LONGEST = max(SETTINGS.lease, SETTINGS.job_timeout, SETTINGS.stuck_timeout) // MINUTE
+
+
+def extending(minutes: int) -> list[Line]:
+    """A claim whose lease is extended so often, once a minute; its row shows nothing else."""
+    held = RUNNING._replace(started_at=None)
+    leases = [held._replace(lease_until=SETTINGS.lease + minute * MINUTE) for minute in range(minutes + 1)]
+    return [
+        Healed({"a": WAITING}),
+        saw("claim", WAITING, leases[0], at=0),
+        *(saw("statement", leases[at - 1], leases[at], at=at * MINUTE) for at in range(1, minutes + 1)),
+    ]
+
+
 def claimed(view: JobView, *, at: int = 0) -> Observed:
     """A claim that the row's own times belong to."""
     before = view._replace(
@@ -238,6 +254,25 @@ def pausing(*after: Line) -> list[Line]:
     return [asked("pause", "tool", actor="op"), *after]
 
 
+B_WAITS = WAITING._replace(id="b", depends_on=("a",))
+B_CANCELLED = CANCELLED._replace(id="b", depends_on=("a",))
+AFTER_A = RUNNING._replace(id="b", depends_on=("a",))
+NEEDS = saw("enqueue", None, B_WAITS)
+"""It waits for the job `a`, of which nothing is known yet."""
+A_DONE = saw("complete", RUNNING, COMPLETED)
+B_DONE = COMPLETED._replace(id="b")
+CHILD = saw("enqueue", None, WAITING._replace(id="c", parent="b"))
+CHILD_DONE = saw("complete", RUNNING._replace(id="c", parent="b"), COMPLETED._replace(id="c", parent="b"))
+CHILD_AGAIN = saw("retry", FAILED._replace(id="c", parent="b"), WAITING._replace(id="c", parent="b"), actor="client")
+B_ENDS = saw("complete", AFTER_A, B_DONE)
+MEMBER = saw("enqueue", None, WAITING._replace(group="g"))
+MEMBER_DONE = saw("complete", RUNNING._replace(group="g"), COMPLETED._replace(group="g"))
+AT_LAST = WAITING._replace(id="l", callback_of="g")
+CALLBACK = saw("complete", None, AT_LAST)
+CALLBACK_TOO = saw("complete", None, AT_LAST._replace(id="m"))
+CALLED = saw("claim", AT_LAST, RUNNING._replace(id="l", callback_of="g"))
+
+
 STOPPED = Fault(MINUTE, "w1", "stopped", {})
 NAN = JobRequest("a", input=float("nan"))
 HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
@@ -324,6 +359,7 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     "job_stuck": ([saw("enqueue", None, WAITING), rest(RUNNING)], [saw("enqueue", None, WAITING), rest(FAILED)]),
     "job_never_run": ([saw("enqueue", None, WAITING), rest(WAITING)], [saw("enqueue", None, WAITING), rest(FAILED)]),
     "livelock": (going_round(6), going_round(4)),
+    "job_hangs": (extending(LONGEST + 20), extending(LONGEST)),
     "tables_disagree": ([rest(COMPLETED._replace(queue_state=QueueState.ACTIVE))], [rest(COMPLETED)]),
     "orphan_row": ([rest(COMPLETED._replace(queue_state=None))], [rest(COMPLETED)]),
     "claimed_early": (
@@ -391,6 +427,34 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
         [claimed(RUNNING), answered("cancel")],
         [claimed(RUNNING), saw("cancel", RUNNING, CANCELLED), answered("cancel")],
     ),
+    "retry_ignored": (
+        [saw("fail", RUNNING, FAILED), asked("retry"), answered("retry")],
+        [saw("fail", RUNNING, FAILED), asked("retry"), saw("retry", FAILED, WAITING), answered("retry")],
+    ),
+    "dependency_not_awaited": ([NEEDS, claimed(AFTER_A)], [NEEDS, A_DONE, claimed(AFTER_A)]),
+    "failure_not_passed_on": (
+        [NEEDS, saw("fail", RUNNING, FAILED), rest(FAILED, B_WAITS)],
+        [NEEDS, saw("fail", RUNNING, FAILED), saw("fail", B_WAITS, B_CANCELLED), rest(FAILED, B_CANCELLED)],
+    ),
+    "dependent_forgotten": (
+        [NEEDS, A_DONE, rest(COMPLETED, B_WAITS)],
+        [NEEDS, A_DONE, claimed(AFTER_A), rest(COMPLETED, AFTER_A)],
+    ),
+    "dependent_ended_early": (
+        [NEEDS, claimed(RUNNING), saw("fail", B_WAITS, B_CANCELLED)],
+        [NEEDS, saw("fail", RUNNING, FAILED), saw("fail", B_WAITS, B_CANCELLED)],
+    ),
+    "needed_job_deleted": (
+        [NEEDS, A_DONE, saw("purge", COMPLETED, None)],
+        [NEEDS, A_DONE, saw("complete", AFTER_A, COMPLETED._replace(id="b")), saw("purge", COMPLETED, None)],
+    ),
+    "parent_done_early": (
+        [saw("enqueue", None, B_WAITS), CHILD, B_ENDS],
+        [saw("enqueue", None, B_WAITS), CHILD, A_DONE, CHILD_DONE, claimed(AFTER_A), CHILD_AGAIN, B_ENDS],
+    ),
+    "callback_early": ([MEMBER, CALLBACK, CALLED], [MEMBER, MEMBER_DONE, CALLBACK, CALLED]),
+    "callback_doubled": ([MEMBER_DONE, CALLBACK, CALLBACK_TOO], [MEMBER_DONE, CALLBACK, CALLED]),
+    "callback_missing": ([MEMBER, MEMBER_DONE, rest(COMPLETED)], [MEMBER, MEMBER_DONE, CALLBACK, rest(COMPLETED)]),
     "cancelled_job_started": (
         [saw("cancel", RUNNING, CANCELLED), did("started", token=2)],
         [claimed(RUNNING), did("claimed"), saw("cancel", RUNNING, CANCELLED), did("started")],
@@ -445,6 +509,10 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
     "option_dropped": (
         sending(JobRequest("a", priority=5), done("a"), saw("enqueue", None, WAITING)),
         sending(JobRequest("a", priority=5), done("a"), saw("enqueue", None, WAITING._replace(priority=5))),
+    ),
+    "job_from_nowhere": (
+        sending(JobRequest("b"), done("b"), saw("fail", None, WAITING)),
+        sending(JobRequest("a"), done("a"), saw("enqueue", None, WAITING)),
     ),
     "own_lease_dropped": (
         [saw("claim", OWN, OWN_RUNNING._replace(lease_until=SETTINGS.lease), at=0)],
@@ -592,6 +660,25 @@ def test_a_named_operator_may_do_so_by_any_step() -> None:
         assert [item.name for item in judge.anomalies] == told
 
 
+def test_a_claim_that_a_failure_leaves_to_run_out_is_left_behind_and_taken_back() -> None:
+    lines = [claimed(RUNNING), answered("fail"), STOPPED, saw("expire", RUNNING, RETRYING, at=DUE_LATER)]
+    told = {"claim_left_behind", "healthy_claim_taken_back"}
+    for designs, names in {frozenset[Design](): told, frozenset({Design.WAITS_OUT_ITS_CLAIM}): set[str]()}.items():
+        judge = Judge(CATALOGUE, Rules(SETTINGS, FACTS, designs=designs, excuses=excuses()))
+        for line in lines:
+            judge.see(line)
+        assert {item.name for item in judge.anomalies} & told == names
+
+
+def test_two_claims_at_one_instant_may_have_one_token_where_that_may_be_a_time() -> None:
+    first, again = (answered("claim", done([Claim("a", number, 1, "w1", "tool", 0)])) for number in (1, 2))
+    for later, told in {0: [], 1: ["token_reused"]}.items():
+        judge = Judge(CATALOGUE, Rules(SETTINGS, FACTS, granularity=1, excuses=excuses()))
+        judge.see(first)
+        judge.see(again._replace(at=first.at + later))
+        assert [item.name for item in judge.anomalies if item.name == "token_reused"] == told
+
+
 LOST = [saw("update job", WAITING, RUNNING), saw("sweep", RUNNING, RETRYING, actor="cron")]
 """A process takes a job, and it is taken back."""
 TAKEN_OVER = [*LOST, saw("update job", RETRYING, AGAIN, actor="w2")]
@@ -649,6 +736,22 @@ RESET, FREED = RUNNING._replace(token=0, attempts=0), RUNNING._replace(worker=No
 def test_a_process_ends_no_claim_of_another_that_has_taken_its_job(history: list[Line], names: set[str]) -> None:
     ends = {"stale_complete", "stale_fail"}
     assert ends & judged_by_all(history, stepwise(CATALOGUE)) == names
+
+
+RENEWED = FREED._replace(lease_until=3 * SETTINGS.lease)
+COUNTED = RENEWED._replace(token=2, attempts=2)
+
+
+@pytest.mark.parametrize(
+    ("at", "actor", "names"),
+    [(2 * SETTINGS.lease, "w2", set()), (MINUTE, "w2", {"double_claim"}), (2 * SETTINGS.lease, "w3", {"double_claim"})],
+    ids=["by who renewed it once it was over", "while it stood", "by a third one"],
+)
+def test_a_claim_may_renew_a_lease_that_is_over_before_it_counts_the_attempt(
+    at: int, actor: str, names: set[str]
+) -> None:
+    claim = [saw("psetex", FREED, RENEWED, at=at, actor="w2"), saw("incr", RENEWED, COUNTED, at=at, actor=actor)]
+    assert judged_by_all([saw("claim", WAITING, FREED), *claim], stepwise(CATALOGUE)) & {"double_claim"} == names
 
 
 def judged_by_all(history: Sequence[Line], invariants: tuple[Invariant, ...] = CATALOGUE) -> set[str]:
@@ -1009,6 +1112,13 @@ def test_a_retry_whose_start_time_was_not_moved_is_told_as_such() -> None:
     assert "its start time was left where it was, 1m ago: it waits 0s, not " in anomaly.message
 
 
+def test_a_retry_that_need_not_wait_may_leave_its_start_time_in_the_past() -> None:
+    at_once = SETTINGS.changed(retry_delay=0, retry_backoff=False)
+    judge = Judge((ANOMALIES["backoff_out_of_range"][0],), Rules(at_once, excuses=excuses()))
+    judge.see(saw("fail", RUNNING, RETRYING._replace(start_after=RUNNING.start_after)))
+    assert not judge.anomalies
+
+
 def test_an_invariant_is_known_by_its_id_alone(tmp_path: Path) -> None:
     anomaly = Anomaly("stale_fail", "fenced", at=0, event=0, job="a", message="w1 changed the job")
     told = str(breach(anomaly, Scenario(), replays=True, name="case", engine="mine", directory=tmp_path))
@@ -1059,15 +1169,21 @@ def test_a_job_that_is_passed_over_belongs_to_the_story_with_when_it_came() -> N
     assert anomaly.message == "w1 took it (priority 0) and left b (priority 0, sent 1s earlier)"
 
 
-def test_a_claim_that_moves_its_lease_is_at_work_and_not_in_a_circle_until_it_is_older_than_any() -> None:
-    """Rows without `started_at` show nothing of a long job but its heartbeats, each of them like the one before."""
-    held = RUNNING._replace(started_at=None)
-    claimed_at = saw("claim", WAITING, held._replace(lease_until=SETTINGS.lease), at=0)
+def test_a_job_that_a_process_had_locked_when_it_died_may_be_passed_over_at_that_instant() -> None:
+    """The database lets go of a row, which SKIP LOCKED passes over, only once it sees that the connection is gone."""
 
-    def beats(minutes: int, view: JobView = held) -> list[Line]:
-        moved = [view._replace(lease_until=SETTINGS.lease + beat * MINUTE) for beat in range(minutes + 1)]
-        return [saw("statement", moved[beat - 1], moved[beat], at=beat * MINUTE) for beat in range(1, minutes + 1)]
+    def at(second: int, event: Observed) -> Observed:
+        return event._replace(at=second * SECOND, clock=second * SECOND)
 
-    longest = max(SETTINGS.lease, SETTINGS.job_timeout, SETTINGS.stuck_timeout) // MINUTE
-    for hours, names in ((longest, set()), (longest + 20, {"livelock"})):
-        assert found("livelock", [Healed({"a": WAITING}), claimed_at, *beats(hours)]) == names
+    order = ANOMALIES["priority_inversion"][0]
+    judged = (replace(order, make=order.stepwise, capabilities=()),)
+    sent = [at(0, saw("insert job", None, row)) for row in (WAITING, EARLIER)]
+    taken = at(2, saw("update job", WAITING, RUNNING, actor="w2"))
+    later = at(3, saw("update job", EARLIER, RUNNING._replace(id=EARLIER.id, priority=5), actor="w2"))
+
+    def found_with(*faults: Fault) -> set[str]:
+        return judged_by_all([*sent, *faults, taken, later], judged)
+
+    assert found_with(Fault(2 * SECOND, "w1", "crash", {"at": "commit update job"})) == set()
+    assert found_with(Fault(1 * SECOND, "w1", "crash", {"at": "commit update job"})) == {"priority_inversion"}
+    assert found_with() == {"priority_inversion"}

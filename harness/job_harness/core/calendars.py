@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -73,3 +74,17 @@ def local_time(zone: str, at: Instant) -> str:
     """Write an instant as the clocks of a zone show it, with their distance from UTC: `2030-10-27 02:00+01:00`."""
     moment = (ORIGIN + timedelta(microseconds=at)).astimezone(ZoneInfo(zone))
     return moment.isoformat(sep=" ", timespec="auto" if moment.second or moment.microsecond else "minutes")
+
+
+def changes_of_clock(text: str, zone: str, count: int) -> list[str]:
+    """Return when a zone's clocks are changed within a day of the first slots of a cron text, as they show it then."""
+    found: dict[str, None] = {}
+    slot: Instant = -1
+    for _ in range(count):
+        slot = following_slot(text, zone, slot)
+        hour = (ORIGIN + timedelta(microseconds=slot)).replace(minute=0, second=0, microsecond=0)
+        around = [hour + timedelta(hours=distance) for distance in range(-24, 25)]
+        local = [moment.astimezone(ZoneInfo(zone)) for moment in around]
+        changed = (after for before, after in pairwise(local) if before.utcoffset() != after.utcoffset())
+        found.update((after.isoformat(sep=" ", timespec="minutes"), None) for after in changed)
+    return list(found)

@@ -7,17 +7,59 @@ unknown outcome breaks no promise. So a search has to know of it. Read off histo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from job_harness.core.history.event import Event, Observed, Return
+from job_harness.core.history.event import Effect, Event, Observed, Return
 from job_harness.core.history.outcome import REFUSED
+from job_harness.core.model.lifecycle import PENDING, PROCESSING
 
+LONGER: Final = "search longer"
 ENOUGH: Final = 40
 """A verb that was refused so often, and never done, was not exercised; fewer refusals may be chance."""
 OPERATED: Final = frozenset({"cancel", "retry"})
 """What an operator asks for: a scope that has it was searched for its sake."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredPart:
+    """Something that a target says of itself: what no run comes to, no run has judged."""
+
+    name: str
+    shows: Callable[[Event], bool]
+    """Whether an event is it."""
+    how: str
+    """What would let a run come to it, or how to leave it out."""
+    owed: bool = True
+    """Whether a search that never came to it is no pass; else it is only said."""
+
+
+def declared_settings(given: Container[str]) -> Iterator[DeclaredPart]:
+    """Return what a search comes to of the settings that a target gives; attempts and leases are only said."""
+    if "retention" in given:
+        yield DeclaredPart("settings: retention", _deletes, f"no job was deleted: {LONGER}")
+    if "max_attempts" in given:
+        yield DeclaredPart("settings: max_attempts", _uses_up, f"no job used its attempts up: {LONGER}", owed=False)
+    if "lease" in given:
+        yield DeclaredPart("settings: lease", _runs_out, f"no job was taken over: {LONGER}", owed=False)
+
+
+def _deletes(event: Event) -> bool:
+    return type(event) is Observed and event.after is None
+
+
+def _uses_up(event: Event) -> bool:
+    return type(event) is Observed and event.after is not None and event.after.attempts >= event.after.max_attempts
+
+
+def _runs_out(event: Event) -> bool:
+    """Whether a job is claimed, or waits, that was held and whose lease was over."""
+    if type(event) is not Observed or event.before is None or event.after is None:
+        return False
+    before, after = event.before, event.after
+    over = before.lease_until is not None and before.lease_until <= event.clock
+    return before.status is PROCESSING and over and (after.status is PENDING or after.attempts > before.attempts)
 
 
 @dataclass(slots=True)
@@ -32,8 +74,17 @@ class VerbAnswers:
     """By verb that raised, what it raised first."""
     refused: dict[str, str] = field(default_factory=dict)
     """By verb that was refused, the first reason."""
+    happened: set[str] = field(default_factory=set)
+    """The side effects that there were, by name."""
     dated: bool = False
     """Whether any job showed when it may be deleted."""
+    exercised: set[str] = field(default_factory=set)
+    """What of a target's declared parts a run came to, by name."""
+
+    def exercise(self, parts: Sequence[DeclaredPart], events: Sequence[Event]) -> None:
+        """Note which of these parts a history came to."""
+        left = [part for part in parts if part.name not in self.exercised]
+        self.exercised.update(part.name for part in left if any(map(part.shows, events)))
 
     def take(self, events: Iterable[Event]) -> None:
         """Add what verbs came to in a history; a call whose request or reply was lost says nothing."""
@@ -42,6 +93,8 @@ class VerbAnswers:
             if type(event) is not Return or event.verb in worked or not event.answered:
                 if type(event) is Observed and event.after is not None and event.after.expires_at is not None:
                     self.dated = True
+                elif type(event) is Effect:
+                    self.happened.add(event.name)
                 continue
             verb, outcome = event.verb, event.outcome
             if outcome.done:
@@ -54,6 +107,8 @@ class VerbAnswers:
     def add(self, later: VerbAnswers) -> None:
         """Take over what later histories say."""
         self.worked |= later.worked
+        self.happened |= later.happened
+        self.exercised |= later.exercised
         self.dated |= later.dated
         self.calls.update(later.calls)
         self.raised = {**later.raised, **self.raised}
@@ -78,6 +133,7 @@ class VerbAnswers:
             calls = self.calls[verb]
             count = "1 call" if calls == 1 else f"{calls} calls"
             if verb in self.raised:
-                yield f"{verb} never succeeded in {count}; it raised {self.raised[verb]}"
+                refused = f", or was refused: {self.refused[verb]}" if verb in self.refused else ""
+                yield f"{verb} never succeeded in {count}; it raised {self.raised[verb]}{refused}"
             elif (often and calls >= ENOUGH) or (whole and verb in OPERATED):
                 yield f"{verb} never succeeded in {count}; it was refused: {self.refused[verb]}"

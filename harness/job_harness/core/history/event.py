@@ -73,10 +73,25 @@ class SideEffect(NamedTuple):
     """What came back from outside, as JSON; None where nothing did, or nothing was awaited."""
 
 
-RUN_EVENTS: Final = frozenset({"claimed", "started", "ended", "point"})
+STEP: Final = "step"
+RUN_EVENTS: Final = frozenset({"claimed", "started", "ended", "point", STEP})
 """What every history says of a run of a processor, and no side effect."""
 
 
+class StepFact(StrEnum):
+    """What happened to a step of a workflow, as the data of an effect `step` say it."""
+
+    BEGINS = "begins"
+    FINISHES = "finishes"
+    RECORDS = "records"
+    """Its engine has stored it as done, or has read that back."""
+    COMPENSATES = "compensates"
+    TAKES = "takes"
+    """It is a signal, an approval or a timer, and is taken."""
+
+
+OF_DEPLOY: Final = "deploy"
+"""The key by which a fault's data say that it is part of a deploy, and whether its process was killed."""
 ROW_OF: Final = "row of "
 """An effect `row of NAME`: the SELECT of the promise NAME begins to return a row. Its data has the `row`, and the
 statement `after` which it did, with its `sql` and the line `at` which it was sent, where that is known."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, Final, TypeVar, get_type_hints
 
 from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return
 from job_harness.core.history.outcome import Outcome, OutcomeKind
@@ -29,6 +29,8 @@ _KINDS: dict[str, type[Any]] = {
     "phase": Phase,
 }
 _NAMES = {kind: name for name, kind in _KINDS.items()}
+_FLOWS: Final = frozenset({"depends_on", "parent", "group", "callback_of"})
+"""What is left out of a view that says nothing of it: histories were kept before there were flows."""
 _EFFECT_DEFAULTS = {name: Effect._field_defaults[name] for name in ("identity", "idempotent", "reply")}
 
 
@@ -62,7 +64,8 @@ def event_data(event: Event) -> dict[str, Any]:
                 del fields[name]
     for name in ("before", "after"):
         if fields.get(name) is not None:
-            fields[name] = fields[name]._asdict()
+            view = fields[name]._asdict()
+            fields[name] = {key: value for key, value in view.items() if value is not None or key not in _FLOWS}
     outcome = fields.get("outcome")
     if outcome is not None:
         fields["outcome"] = {"kind": outcome.kind, "value": _plain(outcome.value), "reason": outcome.reason}
@@ -130,6 +133,7 @@ def _view(fields: dict[str, Any]) -> JobView:
         JobView(
             **{
                 **fields,
+                "depends_on": tuple(fields["depends_on"]) if fields.get("depends_on") else None,
                 "status": None if status is None else Status(status),
                 "queue_state": None if state is None else QueueState(state),
             }

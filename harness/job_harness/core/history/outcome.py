@@ -7,6 +7,8 @@ from typing import Any, Final, NamedTuple
 
 DEADLOCK_SIGNS: Final = ("DeadlockDetected", "40P01")
 """How drivers name it: psycopg and asyncpg by the error's class, others by its SQLSTATE."""
+ACCEPTED: Final = "accepted"
+"""The reason of what is done where it has yet to happen: a cancel that a worker hears of later."""
 ABORTED: Final = "canceling statement (a fault of this run)"
 """What PostgreSQL says of a statement that a fault aborts."""
 

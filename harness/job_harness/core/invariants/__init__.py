@@ -4,6 +4,7 @@ from job_harness.core.invariants.catalogue import ANOMALIES, CATALOGUE, anomalie
 from job_harness.core.invariants.property import (
     Anomaly,
     AnomalyKind,
+    EvidenceNeeded,
     Guarantee,
     Invariant,
     JobFacts,
@@ -13,6 +14,7 @@ from job_harness.core.invariants.property import (
     Rules,
     judge_of,
     stepwise,
+    unasked,
 )
 
 __all__ = [
@@ -20,6 +22,7 @@ __all__ = [
     "CATALOGUE",
     "Anomaly",
     "AnomalyKind",
+    "EvidenceNeeded",
     "Guarantee",
     "Invariant",
     "JobFacts",
@@ -33,4 +36,5 @@ __all__ = [
     "judge_of",
     "kind_of",
     "stepwise",
+    "unasked",
 ]

@@ -13,7 +13,16 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from job_harness.core.history.event import Call, Effect, Observed
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import FAILED, PENDING, PROCESSING
 
@@ -82,12 +91,14 @@ class RunsBounded(Monitor):
         self._runs: dict[JobId, int] = {}
         self._deliveries: dict[JobId, int] = {}
         self._most: dict[JobId, int] = {}
+        self._before: dict[JobId, int] = {}
+        """How many runs there were when a job was delivered last: a claim that is given back uncounted had none."""
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
         if after is None:
             if before is not None and before.terminal:
-                for memory in (self._runs, self._deliveries, self._most):
+                for memory in (self._runs, self._deliveries, self._most, self._before):
                     memory.pop(event.job, None)
             return
         self._most[event.job] = after.max_attempts
@@ -96,6 +107,7 @@ class RunsBounded(Monitor):
         count = self._deliveries.get(event.job, 0)
         if after.status is PROCESSING:
             count = self._deliveries[event.job] = count + 1
+            self._before[event.job] = self._runs.get(event.job, 0)
             if count > after.max_attempts:
                 told = f"{event.actor} takes delivery {count} of at most {after.max_attempts}"
                 self.breach("attempt_overrun", told, job=event.job)
@@ -105,6 +117,7 @@ class RunsBounded(Monitor):
                 self._runs[event.job] = 0
         elif after.status is PENDING and after.attempts < before.attempts:
             self._deliveries[event.job] = count - 1
+            self._runs[event.job] = self._before.get(event.job, 0)
 
     def on_effect(self, event: Effect) -> None:
         count = self._runs[event.job] = self._runs.get(event.job, 0) + 1
@@ -187,4 +200,6 @@ FAILED_ONLY_WHEN_EXHAUSTED = Invariant(
         ),
     ),
     make=FailedOnlyWhenExhausted,
+    stepwise=FailedOnlyWhenExhausted,
+    evidence=EvidenceNeeded(columns=("attempts",), settings=("max_attempts",), named=True),
 )

@@ -11,6 +11,7 @@ from job_harness.core.invariants import (
     attempts,
     clocks,
     endings,
+    flows,
     isolation,
     leases,
     lifecycle,
@@ -21,8 +22,10 @@ from job_harness.core.invariants import (
     requests,
     schedules,
 )
+from job_harness.core.invariants.deploys import COSTS_ATTEMPT
 from job_harness.core.invariants.effects import KEY_VARIES, MISSING, REPEATED, UNKEYED
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant
+from job_harness.core.invariants.steps import STEPS_KEPT, UNCOMPENSATED, UNORDERED
 from job_harness.errors import UsageError, available, did_you_mean
 
 CATALOGUE: Final[tuple[Invariant, ...]] = (
@@ -45,6 +48,7 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     maintenance.EXPIRY_IS_TOTAL,
     limits.UNIQUE_RESPECTED,
     lifecycle.CANCEL_WINS,
+    lifecycle.RETRY_REOPENS,
     maintenance.RETENTION_SPARES_LIVE,
     limits.CONCURRENCY_LIMIT,
     limits.SERIAL_KEY_EXCLUSIVE,
@@ -59,6 +63,8 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     clocks.STORE_CLOCK_DECIDES,
     ownership.NO_LOST_UPDATE,
     isolation.NO_DEADLOCK,
+    flows.FLOWS_KEPT,
+    flows.GROUPS_KEPT,
     endings.WORK_FINISHED,
 )
 """Those of this package. The order decides between anomalies that cost the same guarantee."""
@@ -116,7 +122,19 @@ def kind_of(name: str) -> AnomalyKind:
     """Return what an anomaly breaches; one of an invariant of the user's own is named by that alone."""
     if name in ANOMALIES:
         return ANOMALIES[name][1]
-    own = {kind.name: kind for kind in (KEY_VARIES, MISSING, REPEATED, UNKEYED)}
+    own = {
+        kind.name: kind
+        for kind in (
+            *STEPS_KEPT.anomalies,
+            COSTS_ATTEMPT,
+            KEY_VARIES,
+            MISSING,
+            REPEATED,
+            UNKEYED,
+            UNORDERED,
+            UNCOMPENSATED,
+        )
+    }
     return own.get(name) or AnomalyKind(name, Guarantee.OWN, "A check of your own failed.")
 
 
@@ -160,6 +178,7 @@ SHORT: Final = {
     Guarantee.ATOMIC_ENQUEUE: "transactional enqueue",
     Guarantee.CRON: "exactly one job per slot",
     Guarantee.CONCURRENCY: "concurrency limits",
+    Guarantee.FLOWS: "flows",
     Guarantee.PROGRESS: "progress",
     Guarantee.DEAD_LETTERS: "dead letters",
     Guarantee.OPTIONS: "job options",
@@ -187,8 +206,8 @@ def level(anomalies: Iterable[str]) -> str:
     for guarantee, line in RUNGS:
         if guarantee in broken:
             return line
-    return f"at least once and fenced, but without {_listed([SHORT.get(item, item.name) for item in broken])}"
+    return f"at least once and fenced, but without {_join_names([SHORT.get(item, item.name) for item in broken])}"
 
 
-def _listed(names: list[str]) -> str:
+def _join_names(names: list[str]) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -16,8 +16,18 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from job_harness.core.history.event import Excuse, Fault, Observed, Phase
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.duration import SECOND, Duration, Instant, format_duration
+from job_harness.core.model.job import JobView
 from job_harness.core.model.lifecycle import PENDING, PROCESSING
 from job_harness.core.sim.clock import STORE, Drift
 
@@ -78,10 +88,13 @@ class StoreClockDecides(Monitor):
         """Compare the end of a lease; one that a job asked for itself is another invariant's affair."""
         facts = self.rules.jobs.get(event.job)
         lease = self.settings.lease
-        if until is None or abs(until - event.clock - lease) <= TOLERANCE or (facts is not None and facts.lease):
+        longest = self.rules.longest.get("lease", lease)
+        if until is None or (facts is not None and facts.lease):
+            return
+        if lease - TOLERANCE <= until - event.clock <= longest + TOLERANCE:
             return
         told = f"{event.verb} wrote a lease that ends in {format_duration(until - event.clock)} by the store's clock"
-        self.breach("foreign_clock", f"{told}, and `lease` is {format_duration(lease)}", job=event.job)
+        self.breach("foreign_clock", f"{told}, and `lease` is {_between(lease, longest)}", job=event.job)
 
     def _compare(self, event: Observed, what: str, written: int | None, expected: int) -> None:
         if written is not None and abs(written - expected) > TOLERANCE:
@@ -92,13 +105,53 @@ class StoreClockDecides(Monitor):
             )
 
 
+class WrittenByTheStore(StoreClockDecides):
+    """Compares when a job began and ended; a process that was late, or waited, wrote what was so a while before."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._late: dict[str, Duration] = {}
+        self._set = False
+        """Whether the store's own clock was ever off: what it showed then may be written later."""
+
+    def on_fault(self, event: Fault) -> None:
+        excuse = self.excuse_of(event)
+        if excuse in (Excuse.LATE, Excuse.AWAY):
+            self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
+        self._set = self._set or (excuse is Excuse.CLOCK and event.data["whose"] == STORE)
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or self._set:
+            return
+        if after.status is PROCESSING and before.status is PENDING:
+            self._compare(event, "startedAt", after.started_at, event.clock)
+        elif after.terminal and not before.terminal:
+            self._compare(event, "completedAt", after.completed_at, event.clock)
+
+    def _compare(self, event: Observed, what: str, written: int | None, expected: int) -> None:
+        late = self._late.get(event.actor, 0) + self._late.get("*", 0)
+        if written is not None and not expected - late - TOLERANCE <= written <= expected + TOLERANCE:
+            super()._compare(event, what, written, expected)
+
+
 STORE_CLOCK_DECIDES = Invariant(
     id="store_clock_decides",
     sentence="All of this holds when clocks are wrong by up to the declared skew: only the store's clock decides.",
     kind=Kind.ALWAYS,
-    anomalies=(AnomalyKind("foreign_clock", Guarantee.STORE_CLOCK, "The queue used another clock than the store's."),),
+    anomalies=(
+        AnomalyKind(
+            "foreign_clock",
+            Guarantee.STORE_CLOCK,
+            "A time in a row is not what the store's clock and the settings give.",
+        ),
+    ),
     make=StoreClockDecides,
     capabilities=("virtual_time",),
+    stepwise=WrittenByTheStore,
+    evidence=EvidenceNeeded(columns=("started_at", "completed_at"), named=True),
 )
 
 
@@ -148,12 +201,15 @@ class NotBefore(Monitor):
         if before is None or after is None:
             return
         if event.verb == "claim" and before.status is PENDING and after.status is PROCESSING:
-            come = max(event.clock + self.rules.due_within, self._clock.read(event.at), self._shown)
-            if before.start_after > come:
-                early = format_duration(before.start_after - event.clock)
-                self.breach("claimed_early", f"{event.actor} claimed it {early} before its time", job=event.job)
+            self._claimed(event, before, self.rules.due_within)
         elif event.verb in RETRYING and before.status is PROCESSING and after.status is PENDING:
             self._retried(event)
+
+    def _claimed(self, event: Observed, before: JobView, within: Duration) -> None:
+        come = max(event.clock + within, self._clock.read(event.at), self._shown)
+        if before.start_after > come:
+            early = format_duration(before.start_after - event.clock)
+            self.breach("claimed_early", f"{event.actor} claimed it {early} before its time", job=event.job)
 
     def on_created(self, event: Observed) -> None:
         facts = self.rules.jobs.get(event.job)
@@ -168,7 +224,7 @@ class NotBefore(Monitor):
         assert event.after is not None
         shortest, longest = self.rules.waits(event.job, attempts=event.after.attempts)
         wait = event.after.start_after - event.clock
-        if not shortest - ROUNDING <= wait <= longest + ROUNDING:
+        if not shortest - ROUNDING <= max(wait, 0) <= longest + ROUNDING:
             self.breach(
                 "backoff_out_of_range",
                 f"after attempt {event.after.attempts} {_waits(event, wait)}, not {_between(shortest, longest)}",
@@ -193,6 +249,19 @@ def _between(shortest: Duration, longest: Duration) -> str:
     return " to ".join(bounds)
 
 
+class TakenEarly(NotBefore):
+    """Looks at what begins to run; by whose clock it was taken is the affair of another invariant."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_phase": frozenset({"heal"})}
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or before.status is not PENDING or after.status is not PROCESSING:
+            return
+        if not self.rules.is_operated(event):
+            self._claimed(event, before, self.rules.due_within + 2 * self.settings.max_skew)
+
+
 NOT_BEFORE = Invariant(
     id="not_before",
     sentence="A job is never claimed before its start time; retry delays and backoff are kept, finite and monotone.",
@@ -203,4 +272,6 @@ NOT_BEFORE = Invariant(
         AnomalyKind("backoff_out_of_range", Guarantee.SCHEDULE, "A retry waits shorter or longer than configured."),
     ),
     make=NotBefore,
+    stepwise=TakenEarly,
+    evidence=EvidenceNeeded(columns=("start_after",)),
 )

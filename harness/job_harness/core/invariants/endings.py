@@ -18,9 +18,18 @@ from typing import Any, ClassVar
 
 from job_harness.core.history.event import Call, Effect, Excuse, Fault, Observed, Return
 from job_harness.core.history.outcome import REFUSED, UNKNOWN
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.design import Design
-from job_harness.core.model.duration import MINUTE, Duration, Instant
+from job_harness.core.model.duration import MINUTE, Duration, Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.json_value import json_problem, same_json
 from job_harness.core.model.lifecycle import COMPLETED, FAILED, PENDING, PROCESSING
@@ -96,6 +105,20 @@ def _same_result(said: Any, kept: Any) -> bool:
     return bool(said == kept)
 
 
+class EndsAfterItBegan(Monitor):
+    """Compares the times of what is COMPLETED: what else an application keeps of a run is its own affair."""
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or after.status is not COMPLETED or before.status is COMPLETED:
+            return
+        if after.started_at is not None and after.completed_at is not None:
+            early = after.started_at - after.completed_at
+            if early > 2 * self.settings.max_skew:
+                told = f"it says that it was completed {format_duration(early)} before it was started"
+                self.breach("completed_before_started", told, job=event.job)
+
+
 COMPLETED_HAS_RESULT = Invariant(
     id="completed_has_result",
     sentence="COMPLETED carries the output of the attempt that completed it, completedAt >= startedAt, and no error.",
@@ -107,6 +130,8 @@ COMPLETED_HAS_RESULT = Invariant(
         AnomalyKind("completed_before_started", Guarantee.TRUTHFUL_RESULT, "A job was completed before it started."),
     ),
     make=CompletedHasResult,
+    stepwise=EndsAfterItBegan,
+    evidence=EvidenceNeeded(columns=("started_at", "completed_at")),
 )
 
 
@@ -206,7 +231,8 @@ class FailureIsRecorded(Monitor):
             return
         lease = event.before.lease_until if event.before is not None else None
         until = event.at if lease is None else min(event.at, lease)
-        if event.verb in ("expire", "rescue") and tries < ENOUGH_TRIES and until - since > TO_REPORT:
+        enough = 1 if Design.CALLED_IN_PROCESS in self.rules.designs else ENOUGH_TRIES
+        if event.verb in ("expire", "rescue") and tries < enough and until - since > TO_REPORT:
             how = "reported it once and got no answer" if tries else "never reported it"
             self.breach("outcome_lost", f"its run ended; {worker} {how}, and {event.actor} took it back", job=event.job)
 
@@ -245,9 +271,54 @@ class FailureIsRecorded(Monitor):
             self.breach("outcome_lost", f"{event.verb} raised: {event.outcome.reason}", job=event.job)
         elif event.verb in ("complete", "fail") and event.outcome.done and event.job is not None:
             row = self._rows.get(event.job)
+            if event.verb == "fail" and Design.WAITS_OUT_ITS_CLAIM in self.rules.designs:
+                return
             if row is not None and row.status is PROCESSING and row.token == event.token:
                 told = f"{event.verb} was answered with done, and the job still is PROCESSING"
                 self.breach("outcome_lost", told, job=event.job)
+
+
+class RunsAreRecorded(Monitor):
+    """Compares how a process ended the run that it had of a job with what it wrote about it then.
+
+    A process that was kept from anything since it took the job may write what it knows no better.
+    """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started", "ended"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._took: dict[JobId, str] = {}
+        """By job, the process that took it."""
+        self._kept: set[JobId] = set()
+        """Those whose process was kept from something since."""
+        self._came_to: dict[JobId, str] = {}
+        """By job, how its last run ended."""
+
+    def on_effect(self, event: Effect) -> None:
+        plain = event.name == "ended" and (event.data != "success" or event.reply is None)
+        self._came_to[event.job] = str(event.data) if plain else ""
+
+    def on_fault(self, event: Fault) -> None:
+        if self.excuse_of(event) is not None or event.name == "raised":
+            self._kept.update(job for job, who in self._took.items() if event.actor in ("*", who))
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is None or after is None or before.status is after.status:
+            return
+        took, how = self._took.pop(event.job, ""), self._came_to.pop(event.job, "")
+        kept = event.job in self._kept
+        self._kept.discard(event.job)
+        if after.status is PROCESSING:
+            self._took[event.job] = event.actor
+        elif took != event.actor:
+            return
+        elif after.status is FAILED and how == "failure" and not after.error:
+            self.breach("error_lost", f"{event.actor} made it FAILED and left no error", job=event.job)
+        elif how == "success" and not kept and after.status in (FAILED, PENDING) and after.attempts >= before.attempts:
+            told = f"its run succeeded, and {event.actor} made it {after.status}"
+            self.breach("success_discarded", told, job=event.job)
 
 
 FAILURE_IS_RECORDED = Invariant(
@@ -255,11 +326,18 @@ FAILURE_IS_RECORDED = Invariant(
     sentence="Every failure, with any error value, is recorded as a failure, and no success is.",
     kind=Kind.ALWAYS,
     anomalies=(
-        AnomalyKind("outcome_lost", Guarantee.AT_LEAST_ONCE, "The outcome of an attempt could not be recorded."),
+        AnomalyKind(
+            "outcome_lost",
+            Guarantee.AT_LEAST_ONCE,
+            "The outcome of an attempt could not be recorded.",
+            only_risks=True,
+        ),
         AnomalyKind("error_lost", Guarantee.TRUTHFUL_RESULT, "A failed attempt left no error behind."),
         AnomalyKind("success_discarded", Guarantee.TRUTHFUL_RESULT, "A run that succeeded was reported as a failure."),
     ),
     make=FailureIsRecorded,
+    stepwise=RunsAreRecorded,
+    evidence=EvidenceNeeded(columns=("error",)),
 )
 
 
@@ -299,6 +377,8 @@ class WorkFinished(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._ends: dict[JobId, list[str]] = {}
+        self._parents: set[JobId] = set()
+        """Jobs whose work is done by others."""
 
     def on_effect(self, event: Effect) -> None:
         ends = self._ends.setdefault(event.job, [])
@@ -309,14 +389,17 @@ class WorkFinished(Monitor):
         before, after = event.before, event.after
         if after is None and before is not None and before.terminal:
             self._ends.pop(event.job, None)
+        if after is not None and after.parent is not None:
+            self._parents.add(after.parent)
         if after is None or after.status is not COMPLETED:
             return
         if before is not None and before.status is COMPLETED:
             return
         ends = self._ends.get(event.job)
         if ends is None:
-            known = self.rules.jobs
-            if not known or event.job in known:  # What a scheduler of a system sends may do all its work at home.
+            known = self.rules.jobs  # What a scheduler of a system sends may do all its work at home.
+            elsewhere = known[event.job].split if event.job in known else bool(known)
+            if not elsewhere and event.job not in self._parents:
                 self._breach(event, "it was never run")
         elif "success" not in ends:
             self._breach(event, f"its runs ended: {', '.join(ends)}" if ends else "its run has not ended")

@@ -17,10 +17,12 @@ from collections.abc import Mapping
 from typing import ClassVar, assert_never
 
 from job_harness.core.history.event import Effect, Excuse, Fault, Observed, Return
+from job_harness.core.invariants.ownership import Takers
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PROCESSING
+from job_harness.core.model.lifecycle import PROCESSING, QueueState
 
 # who holds what, and what excuses its loss ----------------------------------------------------------------------------
 
@@ -207,7 +209,7 @@ class ConcurrentRuns(Monitor):
 
     def on_fault(self, event: Fault) -> None:
         excuse = self.excuse_of(event)
-        if excuse is Excuse.DEATH or event.name == "raised":
+        if excuse is Excuse.DEATH or event.name in ("raised", "stopped"):
             for runs in self._running.values():
                 runs.pop(event.actor, None)
         elif excuse in (Excuse.LATE, Excuse.AWAY):
@@ -236,11 +238,17 @@ class ConcurrentRuns(Monitor):
 TAKING_BACK = frozenset({"expire", "rescue", "reconcile"})
 
 
+def _leaves_its_claim(fail: Return, rules: Rules) -> bool:
+    """Whether a failure was reported to a queue that leaves the claim to run out then."""
+    return Design.WAITS_OUT_ITS_CLAIM in rules.designs and fail.outcome.done
+
+
 class LeaseOutlivesExecution(Monitor):
     """Watches who holds, who runs, and who was kept from working by a fault."""
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
-        "on_unknown": frozenset({"complete", "fail", "release", "heartbeat"})
+        "on_unknown": frozenset({"complete", "fail", "release", "heartbeat"}),
+        "on_return": frozenset({"fail"}),
     }
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
@@ -262,6 +270,10 @@ class LeaseOutlivesExecution(Monitor):
     def on_unknown(self, event: Return) -> None:
         if event.job is not None:
             self._holdings.unanswered(event.verb, event.job, event.token)
+
+    def on_return(self, event: Return) -> None:
+        if _leaves_its_claim(event, self.rules):
+            self._holdings.unanswered("fail", event.job or "", event.token)
 
     def on_observed(self, event: Observed) -> None:
         ended = self._holdings.observe(event)
@@ -298,7 +310,7 @@ class LeaseOutlivesExecution(Monitor):
         if event.name == "started":
             mine = self._holdings.start(event.job, event.token)
             for (worker, token), theirs in runs.items():
-                if token != event.token and not self._explained(theirs) and not self._explained(mine):
+                if token != event.token and not self._is_explained(theirs) and not self._is_explained(mine):
                     self.breach(
                         "concurrent_execution", f"{event.actor} starts it while {worker} still runs it", job=event.job
                     )
@@ -306,7 +318,7 @@ class LeaseOutlivesExecution(Monitor):
         elif event.name == "ended":
             runs.pop(key, None)
 
-    def _explained(self, holding: Holding | None) -> bool:
+    def _is_explained(self, holding: Holding | None) -> bool:
         return holding is not None and self._holdings.excused(holding)
 
 
@@ -345,11 +357,16 @@ class ShutdownLeavesNothingClaimed(Monitor):
     """
 
     momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_return": frozenset({"fail"})}
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._held: dict[JobId, JobView] = {}
         self._unheard: dict[str, int] = {}
+
+    def on_return(self, event: Return) -> None:
+        if _leaves_its_claim(event, self.rules):
+            self._held.pop(event.job or "", None)
 
     def on_changed(self, event: Observed) -> None:
         after = event.after
@@ -379,6 +396,46 @@ class ShutdownLeavesNothingClaimed(Monitor):
             del self._held[job]
 
 
+class ProcessLeavesNothing(Takers):
+    """Looks at what a process took and still has as it ends of itself, after it was told to.
+
+    One that is ended by the signal promised no more. Whatever kept it from hearing what it holds, or from its store,
+    excuses what it held then.
+    """
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._rows: dict[JobId, JobView] = {}
+        self._unheard: dict[str, Instant] = {}
+
+    def on_observed(self, event: Observed) -> None:
+        super().on_observed(event)
+        if event.after is None or event.after.queue_state is not QueueState.ACTIVE:
+            self._rows.pop(event.job, None)
+            self._holder.pop(event.job, None)
+        else:
+            self._rows[event.job] = event.after
+
+    def _takes(self, event: Observed, taker: tuple[str, int]) -> None:
+        super()._takes(event, taker)
+        if self._unheard.get(event.actor) == event.at:
+            del self._holder[event.job]
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name == "stopped" and not event.data.get("code"):
+            for job in [job for job, holder in self._holder.items() if holder == self._life(event.actor)]:
+                until = self._rows[job].lease_until
+                if until is None or until - 2 * self.settings.max_skew > event.at:
+                    self.breach("claim_left_behind", f"{event.actor} ended in good order and still holds it", job=job)
+        super().on_fault(event)
+        excuse = self.excuse_of(event)
+        stalled = excuse is Excuse.LATE and event.data["for"] + 2 * self.settings.max_skew >= self.settings.lease
+        if stalled or excuse in (Excuse.AWAY, Excuse.UNHEARD, Excuse.UNDONE):
+            self._unheard[event.actor] = event.at
+            for job in [job for job, holder in self._holder.items() if event.actor in ("*", holder[0])]:
+                del self._holder[job]
+
+
 SHUTDOWN_LEAVES_NOTHING_CLAIMED = Invariant(
     id="shutdown_leaves_nothing_claimed",
     sentence="A worker that was told to stop leaves no claimed job behind when it ends.",
@@ -393,4 +450,5 @@ SHUTDOWN_LEAVES_NOTHING_CLAIMED = Invariant(
     ),
     make=ShutdownLeavesNothingClaimed,
     capabilities=("release",),
+    stepwise=ProcessLeavesNothing,
 )

@@ -19,7 +19,17 @@ from collections.abc import Hashable, Mapping
 from typing import ClassVar, NamedTuple
 
 from job_harness.core.history.event import Call, Effect, Observed, Return
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.history.outcome import ACCEPTED
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
@@ -47,6 +57,8 @@ class LegalTransition(Monitor):
                 self.breach("terminal_job_rewritten", f"{event.verb} changed a {before.status} job", job=event.job)
         elif self._may(event.verb, before.status, after.status):
             return
+        elif before.depends_on and (before.status, after.status) == (PENDING, CANCELLED):
+            return  # It ended with what it depends on, whatever verb ended that.
         elif before.status in TERMINAL:
             self._left_terminal(event, before.status, after.status)
         else:
@@ -107,6 +119,7 @@ class NoLostJob(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._accepted: dict[JobId, None] = {}
+        self._seen: set[JobId] = set()
         self._gone: set[JobId] = set()
         self._uncommitted: set[int] = set()
         """Enqueues in a transaction: whether they count is another invariant's affair."""
@@ -127,6 +140,7 @@ class NoLostJob(Monitor):
 
     def on_created(self, event: Observed) -> None:
         self._accepted[event.job] = None
+        self._seen.add(event.job)
         self._gone.discard(event.job)
 
     def on_deleted(self, event: Observed) -> None:
@@ -138,7 +152,8 @@ class NoLostJob(Monitor):
             view = views.get(job)
             if view is None:
                 if job not in self._gone:
-                    self.breach("job_vanished", "it was accepted, and there is no such job", job=job)
+                    told = "it was there, and is no more" if job in self._seen else "it never was there"
+                    self.breach("job_vanished", f"it was accepted, and {told}", job=job)
             elif view.status is PENDING:
                 self.breach("job_never_run", "at rest it still is PENDING", job=job)
             elif not view.terminal:
@@ -150,7 +165,7 @@ NO_LOST_JOB = Invariant(
     sentence="Every accepted job reaches a terminal status once faults stop and time passes.",
     kind=Kind.EVENTUALLY,
     anomalies=(
-        AnomalyKind("job_vanished", Guarantee.AT_LEAST_ONCE, "An accepted job disappeared before it ended."),
+        AnomalyKind("job_vanished", Guarantee.AT_LEAST_ONCE, "An accepted job is not there, and it had not ended."),
         AnomalyKind("job_stuck", Guarantee.AT_LEAST_ONCE, "A job stays PROCESSING although no worker runs it."),
         AnomalyKind("job_never_run", Guarantee.AT_LEAST_ONCE, "A job stays PENDING and is never claimed."),
     ),
@@ -206,6 +221,8 @@ class NoLivelock(Monitor):
         self._youngest: JobId | None = None
         self._held_since: dict[JobId, Instant] = {}
         """By job, when something else than its lease changed last, as far as that was seen."""
+        self._hangs: set[JobId] = set()
+        """Those of which nothing but the lease has changed for longer than a claim may be held."""
         longest = max(rules.settings.lease, rules.settings.job_timeout, rules.settings.stuck_timeout)
         self._longest: Duration = longest + 2 * rules.settings.max_skew
 
@@ -255,8 +272,12 @@ class NoLivelock(Monitor):
         """Whether a claim only moved its lease, and is no older than a claim may be: its job is still at work."""
         if before is None or view.status is not PROCESSING or _claim(before) != _claim(view):
             self._held_since[view.id] = now
+            self._hangs.discard(view.id)
             return False
-        return now - self._held_since.setdefault(view.id, now) <= self._longest
+        if now - self._held_since.setdefault(view.id, now) <= self._longest:
+            return True
+        self._hangs.add(view.id)
+        return False
 
     def _count(self, job: JobId, view: JobView, now: Instant) -> None:
         stand = (job, _stand(view))
@@ -296,6 +317,10 @@ class NoLivelock(Monitor):
             self.breach("livelock", told, job=self._youngest)
 
     def _tell(self, job: JobId, view: JobView, times: int, period: str) -> None:
+        if job in self._hangs:
+            told = f"it has been PROCESSING for more than {format_duration(self._longest)}"
+            self.breach("job_hangs", f"{told}: its worker keeps extending the lease, and never ends the job", job=job)
+            return
         attempts = f"{view.attempts} attempt" + "s" * (view.attempts != 1)
         self.breach(
             "livelock",
@@ -333,6 +358,12 @@ NO_LIVELOCK = Invariant(
     kind=Kind.EVENTUALLY,
     anomalies=(
         AnomalyKind("livelock", Guarantee.AT_LEAST_ONCE, "A job changes again and again and never ends.", endless=True),
+        AnomalyKind(
+            "job_hangs",
+            Guarantee.AT_LEAST_ONCE,
+            "A job stays PROCESSING: its worker extends the lease and never ends the job.",
+            endless=True,
+        ),
     ),
     make=NoLivelock,
     stepwise=NoLivelock,
@@ -406,6 +437,47 @@ class CancelWins(Monitor):
             self.breach("cancelled_job_started", f"{event.actor} starts it after it was cancelled", job=event.job)
 
 
+class CancelsAreKept(CancelWins):
+    """Looks at what an operator was told, and at what others make of a cancelled job afterwards.
+
+    What had begun before the cancel may run on: how a process learns of it is its own affair.
+    """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {
+        "on_call": frozenset({"cancel"}),
+        "on_return": frozenset({"cancel"}),
+        "on_effect": frozenset(),
+    }
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._accepted: set[JobId] = set()
+        """Unfinished jobs of which it was said that they will be cancelled."""
+
+    def on_observed(self, event: Observed) -> None:
+        if self.rules.is_operated(event):
+            self._cancelled.discard(event.job)
+        super().on_observed(event)
+        if event.job in self._accepted and (event.after is None or event.after.terminal):
+            self._accepted.discard(event.job)
+            if event.after is not None and event.after.status is not CANCELLED:
+                told = f"its cancel was accepted, and {event.actor} made it {event.after.status}"
+                self.breach("cancel_ignored", told, job=event.job)
+
+    def on_return(self, event: Return) -> None:
+        unfinished = self._status.get(event.job or "") in (PENDING, PROCESSING)
+        if event.verb == "cancel" and event.job is not None and event.outcome.reason == ACCEPTED and unfinished:
+            self._open.pop(event.number, None)
+            if event.number not in self._held:
+                self._accepted.add(event.job)
+        else:
+            super().on_return(event)
+
+    def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        for job in self._accepted & views.keys():
+            self.breach("cancel_ignored", f"its cancel was accepted, but it is still {views[job].status}", job=job)
+
+
 CANCEL_WINS = Invariant(
     id="cancel_wins",
     sentence="A cancelled job stays cancelled; no result, retry or taking back undoes it.",
@@ -419,4 +491,77 @@ CANCEL_WINS = Invariant(
     ),
     make=CancelWins,
     capabilities=("cancel",),
+    stepwise=CancelsAreKept,
+    evidence=EvidenceNeeded(actions=("cancel",)),
+)
+
+
+# retry_reopens --------------------------------------------------------------------------------------------------------
+
+
+class RetryReopens(Monitor):
+    """Watches whether a job came back at any time of a retry that was confirmed."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": REVIVING, "on_return": REVIVING}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._ended: dict[JobId, Status] = {}
+        self._open: dict[int, JobId] = {}
+        """Retries of what had ended, by number, until it comes back."""
+
+    def on_observed(self, event: Observed) -> None:
+        after = event.after
+        if after is not None and after.terminal and after.status is not None:
+            self._ended[event.job] = after.status
+            return
+        self._ended.pop(event.job, None)
+        if self._open:
+            self._open = {number: job for number, job in self._open.items() if job != event.job}
+
+    def on_call(self, event: Call) -> None:
+        if event.job in self._ended:
+            self._open[event.number] = event.job
+
+    def on_return(self, event: Return) -> None:
+        job = self._open.pop(event.number, None)
+        if job is not None and event.outcome.done and event.answered:
+            self.breach("retry_ignored", f"{event.verb} was confirmed, and it still is {self._ended[job]}", job=job)
+
+
+class RetriesRun(RetryReopens):
+    """Also watches whether a job that an operator brought back fails before it has run, once it was seen running."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._ran: set[JobId] = set()
+        self._reopened: set[JobId] = set()
+
+    def on_observed(self, event: Observed) -> None:
+        super().on_observed(event)
+        job, before, after = event.job, event.before, event.after
+        if after is None:
+            self._reopened.discard(job)
+        elif after.status is PROCESSING:
+            self._reopened.discard(job)
+            self._ran.add(job)
+        elif before is not None and before.terminal and not after.terminal and self.rules.is_operated(event):
+            self._reopened.add(job)
+        elif after.terminal and job in self._reopened:
+            self._reopened.discard(job)
+            travels = bool(after.depends_on)  # It may end with what it depends on.
+            if after.status is FAILED and job in self._ran and not travels and not self.rules.is_operated(event):
+                told = f"it was retried, and {event.actor} made it FAILED before it ran again"
+                self.breach("retry_ignored", told, job=job)
+
+
+RETRY_REOPENS = Invariant(
+    id="retry_reopens",
+    sentence="A retry that was confirmed brings back a job that had ended.",
+    kind=Kind.ALWAYS,
+    anomalies=(AnomalyKind("retry_ignored", Guarantee.AT_LEAST_ONCE, "A retry was confirmed but had no effect."),),
+    make=RetryReopens,
+    capabilities=("retry",),
+    stepwise=RetriesRun,
+    evidence=EvidenceNeeded(actions=("retry",)),
 )

@@ -15,10 +15,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
 from job_harness.core.history.event import Call, Observed, Return
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.history.outcome import REFUSED
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PENDING, PROCESSING
+from job_harness.core.model.lifecycle import COMPLETED, PENDING, PROCESSING
 from job_harness.core.model.settings import Settings
 
 # which jobs wait, and which are active --------------------------------------------------------------------------------
@@ -27,7 +37,7 @@ from job_harness.core.model.settings import Settings
 class Standing:
     """The unfinished jobs, as last seen."""
 
-    __slots__ = ("_settings", "active", "paused", "waiting")
+    __slots__ = ("_completed", "_settings", "active", "paused", "waiting")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -35,6 +45,7 @@ class Standing:
         """The tools that may be paused: each from the call of `pause` until an `unpause` was answered with done."""
         self.waiting: dict[JobId, JobView] = {}
         self.active: dict[JobId, JobView] = {}
+        self._completed: set[JobId] = set()
 
     def observe(self, job: JobId, after: JobView | None) -> None:
         """Take over a change."""
@@ -46,6 +57,8 @@ class Standing:
             self.waiting[job] = after
         elif after.status is PROCESSING:
             self.active[job] = after
+        elif after.status is COMPLETED:
+            self._completed.add(job)
 
     def hear(self, event: Call | Return) -> None:
         """Take over that a tool is paused, or no longer."""
@@ -62,6 +75,8 @@ class Standing:
         `tools` are those that the worker serves, where not all.
         """
         if row.tool in self.paused or (tools is not None and row.tool not in tools):
+            return True
+        if row.depends_on and not self._completed.issuperset(row.depends_on):
             return True
         return kept_waiting(row, list(self.active.values() if active is None else active), self._settings)
 
@@ -97,13 +112,14 @@ class UniqueRespected(Monitor):
         """By job, the key that it holds for a while, from when and until when by the store's clock."""
 
     def on_call(self, event: Call) -> None:
-        if event.verb == "enqueue":
+        if event.verb in ("enqueue", "send"):
             request = event.arguments[0]
             key = (request.tool, request.unique_key)
             held = self._holders.get(key) or (
                 self._windows and self._in_window(key, event.at - self._skew, begun_by=event.at + self._skew)
             )
-            alone = request.transaction is None  # else its transaction may be what is missing
+            # Else its transaction may be what is missing, or what it depends on.
+            alone = request.transaction is None and not request.depends_on and request.parent is None
             if request.unique_key is not None and not held and request.problem is None and alone:
                 self._asked[event.number] = key
 
@@ -172,6 +188,30 @@ class UniqueRespected(Monitor):
         return f" ({held[0][0]}, of the tool {held[0][1]!r}, does)" if held else ""
 
 
+class KeysOfRows(UniqueRespected):
+    """Keeps what stands in the rows of an application, which may write a key otherwise than it was sent.
+
+    So a refusal is wrong only if it is that of a key which was seen in a row before, as it was sent.
+    """
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": frozenset({"send"}), "on_return": frozenset({"send"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._seen: set[str] = set()
+
+    def on_observed(self, event: Observed) -> None:
+        super().on_observed(event)
+        if event.after is not None and event.after.unique_key is not None:
+            self._seen.add(event.after.unique_key)
+
+    def on_return(self, event: Return) -> None:
+        asked = self._asked.pop(event.number, None)
+        if asked is not None and asked[1] in self._seen and event.outcome.kind is REFUSED and event.answered:
+            told = f"it is refused, and no unfinished job holds the key {asked[1]!r}: {event.outcome.reason}"
+            self.breach("unique_key_stuck", told, job=event.job)
+
+
 UNIQUE_RESPECTED = Invariant(
     id="unique_respected",
     sentence="At most one unfinished job of a tool has a given unique key, which is free once that job has ended.",
@@ -188,6 +228,8 @@ UNIQUE_RESPECTED = Invariant(
     ),
     make=UniqueRespected,
     capabilities=("unique",),
+    stepwise=KeysOfRows,
+    evidence=EvidenceNeeded(columns=("unique_key",)),
 )
 
 
@@ -236,6 +278,8 @@ CONCURRENCY_LIMIT = Invariant(
     ),
     make=ConcurrencyLimit,
     capabilities=("concurrency_limits",),
+    stepwise=ConcurrencyLimit,
+    evidence=EvidenceNeeded(settings=("concurrency",)),
 )
 
 
@@ -284,4 +328,6 @@ SERIAL_KEY_EXCLUSIVE = Invariant(
     ),
     make=SerialKeyExclusive,
     capabilities=("serial_keys",),
+    stepwise=SerialKeyExclusive,
+    evidence=EvidenceNeeded(columns=("serial_key",)),
 )

@@ -16,7 +16,16 @@ from typing import ClassVar
 
 from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
@@ -190,6 +199,8 @@ RETENTION_SPARES_LIVE = Invariant(
     ),
     make=RetentionSparesLive,
     capabilities=("maintenance",),
+    stepwise=RetentionSparesLive,
+    evidence=EvidenceNeeded(columns=("completed_at",), settings=("retention",)),
 )
 
 

@@ -15,8 +15,17 @@ from typing import Any, ClassVar, Final, NamedTuple
 from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.limits import Standing
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.duration import Instant, format_duration
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
+from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import PENDING, PROCESSING
 from job_harness.core.port import Claim
@@ -136,7 +145,7 @@ class PriorityOrder(Monitor):
         for left in self._standing.waiting.values():
             if left.id in unseen:
                 continue
-            first = left.start_after <= clock and self._order(left) < self._order(last)
+            first = left.start_after + self.rules.granularity <= clock and self._order(left) < self._order(last)
             if first and not self._blocked(left, taken, tools):
                 age = last.created_at - left.created_at
                 older = f", sent {format_duration(age)} earlier" if left.priority == last.priority else ""
@@ -169,6 +178,66 @@ class PriorityOrder(Monitor):
         return self._standing.blocked(left, active, tools=tools)
 
 
+class Overtaking(NamedTuple):
+    """A job that was taken while a more urgent one waited, unless another process had that one in hand."""
+
+    at: Instant
+    actor: str
+    taken: JobView
+
+
+class TakenInOrder(Monitor):
+    """Looks for jobs that an application's process takes while a more urgent one has been waiting.
+
+    When its transaction began is not known, nor who has locked what. So it is blamed only once the one that was left
+    is taken, by a process that nothing had held up, at a later instant: no process had that job in hand before.
+    """
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._standing = Standing(rules.settings)
+        self._since: dict[JobId, Instant] = {}
+        self._late: dict[str, Duration] = {}
+        """By process, how long it was held up since it last took anything."""
+        self._left: dict[JobId, Overtaking] = {}
+        self._upset: Instant = -1
+        """When a process last died or was cut off: at that very instant, what it had locked may be locked still."""
+
+    def on_fault(self, event: Fault) -> None:
+        excuse = self.excuse_of(event)
+        if excuse in (Excuse.LATE, Excuse.AWAY):
+            self._late[event.actor] = self._late.get(event.actor, 0) + int(event.data["for"])
+        elif excuse is not None:
+            self._left.clear()
+            self._upset = event.at
+
+    def on_observed(self, event: Observed) -> None:
+        before, after, job = event.before, event.after, event.job
+        taken = before is not None and before.status is PENDING and after is not None and after.status is PROCESSING
+        waits = after is not None and after.status is PENDING
+        self._standing.observe(job, after)
+        late = self._late.pop(event.actor, 0) + self._late.get("*", 0) if taken else 0
+        overtaking = self._left.pop(job, None)
+        if overtaking is not None and taken and event.at > overtaking.at and not late:
+            first = overtaking.taken
+            told = f"{overtaking.actor} took it (priority {first.priority}) and left {job}"
+            self.breach("priority_inversion", told, job=first.id, others=[job])
+        if taken and before is not None and event.at - late > self._upset:
+            self._look(event, before, event.at - late)
+        if not waits:
+            self._since.pop(job, None)
+        elif job not in self._since or before != after:
+            self._since[job] = event.at
+
+    def _look(self, event: Observed, row: JobView, since: Instant) -> None:
+        active = [other for other in self._standing.active.values() if other.id != row.id]
+        for left in self._standing.waiting.values():
+            urgent = left.priority > row.priority and left.tool == row.tool
+            seen = self._since.get(left.id, since) < since and left.start_after < event.clock - (event.at - since)
+            if urgent and seen and not self._standing.blocked(left, active):
+                self._left.setdefault(left.id, Overtaking(event.at, event.actor, row))
+
+
 PRIORITY_ORDER = Invariant(
     id="priority_order",
     sentence="A claim takes the due job with the highest priority, and among those the oldest.",
@@ -178,6 +247,8 @@ PRIORITY_ORDER = Invariant(
     ),
     make=PriorityOrder,
     capabilities=("priorities",),
+    stepwise=TakenInOrder,
+    evidence=EvidenceNeeded(columns=("priority", "start_after"), named=True),
 )
 
 
@@ -245,7 +316,8 @@ class WorkConserving(Monitor):
         now = self._clock.read(call.at)
         tools = tools_of(call.arguments)
         for left in self._standing.waiting.values():
-            if left.start_after <= now and left.agrees and not self._standing.blocked(left, tools=tools):
+            due = left.start_after + self.rules.granularity <= now
+            if due and left.agrees and not self._standing.blocked(left, tools=tools):
                 self.breach("due_job_left", f"{call.actor} asked for work and was not given it; it is due", job=left.id)
                 return
 

@@ -16,10 +16,83 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from job_harness.core.history.event import Call, Excuse, Fault, Observed, Return
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.duration import Instant
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
+from job_harness.core.model.duration import Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import ARROWS_OF_VERB, PROCESSING, QueueState
+
+# who took what, in an application -------------------------------------------------------------------------------------
+
+
+class Takers(Monitor):
+    """Knows which process of an application took each job last, and which ones had it before.
+
+    Its steps are no verbs and present no token, so a claim is the change by which a job comes to be at work or changes
+    hands, and it is that of the process that wrote it, in the life that it had then.
+    """
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._lives: dict[str, int] = {}
+        """By actor, how often it began anew, with nothing in its memory."""
+        self._holder: dict[JobId, tuple[str, int]] = {}
+        self._had: dict[JobId, set[tuple[str, int]]] = {}
+
+    def on_fault(self, event: Fault) -> None:
+        if event.name in ("raised", "stopped") or self.excuse_of(event) is Excuse.DEATH:
+            self._lives[event.actor] = self._lives.get(event.actor, 0) + 1
+
+    def on_observed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        held = before is not None and before.queue_state is QueueState.ACTIVE
+        if after is None:
+            self._holder.pop(event.job, None)
+            self._had.pop(event.job, None)
+        elif after.queue_state is QueueState.ACTIVE:
+            if before is None or not held or _changes_hands(before, after) or self._renews_over(event, before, after):
+                self._takes(event, self._life(event.actor))
+        elif before is not None and held:
+            self._ends(event, before, after)
+
+    def _renews_over(self, event: Observed, before: JobView, after: JobView) -> bool:
+        """Whether another process sets anew a lease that had run out, where the row names no worker.
+
+        Where a claim takes several steps, as in arq, this is the first: the attempt is counted by a later one.
+        """
+        holder = self._holder.get(event.job)
+        over = before.lease_until is not None and before.lease_until <= event.clock
+        anew = after.lease_until is not None and after.lease_until > event.clock
+        return over and anew and after.worker is None and holder is not None and holder[0] != event.actor
+
+    def _life(self, actor: str) -> tuple[str, int]:
+        return actor, self._lives.get(actor, 0)
+
+    def _lives_on(self, holder: tuple[str, int]) -> bool:
+        return holder == self._life(holder[0])
+
+    def _takes(self, event: Observed, taker: tuple[str, int]) -> None:
+        had = self._had.setdefault(event.job, set())
+        had.add(self._holder.get(event.job, taker))
+        had.discard(taker)
+        self._holder[event.job] = taker
+
+    def _ends(self, event: Observed, before: JobView, after: JobView) -> None:
+        """See a claim come to its end."""
+
+
+def _changes_hands(before: JobView, after: JobView) -> bool:
+    """Whether a running job was taken anew: that attempts are set back, or a worker is taken out, is no claim."""
+    return after.token > before.token or after.worker not in (None, before.worker)
+
 
 # single_owner ---------------------------------------------------------------------------------------------------------
 
@@ -35,7 +108,8 @@ class SingleOwner(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._owned: dict[JobId, JobView] = {}
-        self._tokens: dict[JobId, int] = {}
+        self._tokens: dict[JobId, tuple[int, Instant]] = {}
+        """By job, the token of its last claim, and when that was."""
 
     def on_observed(self, event: Observed) -> None:
         before, after = event.before, event.after
@@ -59,9 +133,11 @@ class SingleOwner(Monitor):
         if event.verb != "claim" or not event.outcome.done:
             return
         for claim in event.outcome.value or ():
-            if self._tokens.get(claim.job, 0) >= claim.token:
+            last, at = self._tokens.get(claim.job, (0, -1))
+            same_time = last == claim.token and event.at - at < self.rules.granularity  # A token may be a time.
+            if last >= claim.token and not same_time:
                 self.breach("token_reused", f"{claim.worker} was given token {claim.token} again", job=claim.job)
-            self._tokens[claim.job] = claim.token
+            self._tokens[claim.job] = claim.token, event.at
             row = self._owned.get(claim.job)
             if row is not None and row.token != claim.token:
                 self.breach("double_claim", _taken(claim.worker, "was given", row.worker), job=claim.job)
@@ -69,6 +145,20 @@ class SingleOwner(Monitor):
 
 def _taken(by: str | None, how: str, holder: str | None) -> str:
     return f"{by} {how} what {'it holds already' if holder == by else f'{holder} holds'}"
+
+
+class TakesWhatIsHeld(Takers):
+    """Accuses a process that takes over a job whose lease stands, and whose holder is alive."""
+
+    def _takes(self, event: Observed, taker: tuple[str, int]) -> None:
+        before, holder = event.before, self._holder.get(event.job)
+        super()._takes(event, taker)
+        if before is None or before.queue_state is not QueueState.ACTIVE or holder is None or holder[0] == taker[0]:
+            return
+        left = (before.lease_until or 0) - 2 * self.settings.max_skew - event.clock
+        if left > 0 and self._lives_on(holder) and not self.rules.is_operated(event):
+            told = f"{taker[0]} took it from {holder[0]}, whose lease stands for {format_duration(left)}"
+            self.breach("double_claim", told, job=event.job)
 
 
 SINGLE_OWNER = Invariant(
@@ -83,6 +173,8 @@ SINGLE_OWNER = Invariant(
     ),
     make=SingleOwner,
     capabilities=("fencing",),
+    stepwise=TakesWhatIsHeld,
+    evidence=EvidenceNeeded(columns=("lease_until",)),
 )
 
 
@@ -148,64 +240,27 @@ class Fenced(Monitor):
         self.breach(f"stale_{call.verb}", f"{call.actor} {what} with token {call.token} {ended}; {now}", job=call.job)
 
 
-class StaleEnds(Monitor):
-    """Knows which process of an application took each job last, and which ones had it before.
+class StaleEnds(Takers):
+    """Accuses only a process that took this very job, lost it to another one, and ends that one's claim.
 
-    Its steps are no verbs and present no token, so only one is accused that took this very job, lost it to another
-    process, and ends that one's claim in the same life. A leader takes jobs for others, so the worker that a row names
-    may end it, no matter which process wrote that. What fails a job, or lets it wait again, may be a reaper in any
-    worker: it is `stale_fail` only while the lease stands whose holder is alive.
+    It has to be in the same life. A leader takes jobs for others, so the worker that a row names may end it, no matter
+    which process wrote that. What fails a job, or lets it wait again, may be a reaper in any worker: it is `stale_fail`
+    only while the lease stands whose holder is alive.
     """
 
-    def __init__(self, rules: Rules, breach: Reporter) -> None:
-        super().__init__(rules, breach)
-        self._lives: dict[str, int] = {}
-        """By actor, how often it began anew, with nothing in its memory."""
-        self._holder: dict[JobId, tuple[str, int]] = {}
-        self._had: dict[JobId, set[tuple[str, int]]] = {}
-
-    def on_fault(self, event: Fault) -> None:
-        if event.name in ("raised", "stopped") or self.excuse_of(event) is Excuse.DEATH:
-            self._lives[event.actor] = self._lives.get(event.actor, 0) + 1
-
-    def on_observed(self, event: Observed) -> None:
-        before, after = event.before, event.after
-        held = before is not None and before.queue_state is QueueState.ACTIVE
-        if after is None:
-            self._holder.pop(event.job, None)
-            self._had.pop(event.job, None)
-        elif after.queue_state is QueueState.ACTIVE:
-            if before is None or not held or _changes_hands(before, after):
-                self._takes(event.job, self._life(event.actor))
-        elif before is not None and held and event.verb not in LETS_GO:
-            self._ends(event, before, after)
-
-    def _life(self, actor: str) -> tuple[str, int]:
-        return actor, self._lives.get(actor, 0)
-
-    def _takes(self, job: JobId, taker: tuple[str, int]) -> None:
-        had = self._had.setdefault(job, set())
-        had.add(self._holder.get(job, taker))
-        had.discard(taker)
-        self._holder[job] = taker
-
     def _ends(self, event: Observed, before: JobView, after: JobView) -> None:
-        if self._life(event.actor) not in self._had.get(event.job, ()) or _names(before.worker, event.actor):
+        had = self._life(event.actor) in self._had.get(event.job, ())
+        if not had or event.verb in LETS_GO or _names(before.worker, event.actor):
             return
         holder = self._holder[event.job]
         stands = before.lease_until is not None and before.lease_until > event.clock
         if after.queue_state is QueueState.COMPLETED:
             name, did = "stale_complete", "completes"
-        elif after.queue_state is not QueueState.CANCELLED and stands and holder == self._life(holder[0]):
+        elif after.queue_state is not QueueState.CANCELLED and stands and self._lives_on(holder):
             name, did = "stale_fail", "fails"
         else:
             return
         self.breach(name, f"{event.actor} {did} it, though {holder[0]} has taken it over since", job=event.job)
-
-
-def _changes_hands(before: JobView, after: JobView) -> bool:
-    """Whether a running job was taken anew: that attempts are set back, or a worker is taken out, is no claim."""
-    return after.token > before.token or after.worker not in (None, before.worker)
 
 
 def _names(worker: str | None, process: str) -> bool:

@@ -17,7 +17,7 @@ from job_harness.core.model.duration import Duration, Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Documented
+from job_harness.core.port import ALL_SHOWN, Documented, Schedule, ShownFacts
 
 NOTHING: Mapping[str, tuple[Documented, ...]] = MappingProxyType({})
 
@@ -49,6 +49,7 @@ class Guarantee(StrEnum):
     ATOMIC_ENQUEUE = "a job exists if and only if its transaction committed"
     CRON = "each slot of a schedule gets exactly one job"
     CONCURRENCY = "no more jobs at once than limits and serial keys allow"
+    FLOWS = "a job begins after all that it depends on, and ends with it"
     PROGRESS = "a worker that asks for work gets any job that is due and allowed"
     DEAD_LETTERS = "a job that failed for good is in its dead letter queue exactly once"
     OPTIONS = "a job is what its producer asked for"
@@ -83,6 +84,11 @@ class AnomalyKind:
         """What stands before the guarantee in a report of a run that shows this anomaly."""
         return "Guarantee at risk" if self.only_risks else "Guarantee lost"
 
+    @property
+    def cost(self) -> str:
+        """What a table says of the guarantee."""
+        return f"at risk: {self.guarantee}" if self.only_risks else str(self.guarantee)
+
 
 class Anomaly(NamedTuple):
     """A breach that was observed."""
@@ -111,6 +117,10 @@ class Rules:
     """What the workload declares of a job."""
     doublings: int | None = None
     """How often a retry delay is doubled at most; None: as often as there are retries."""
+    granularity: Duration = 0
+    """Within how long two instants may be one to the queue."""
+    longest: Mapping[str, Duration] = field(default_factory=dict)
+    """By setting that is lengthened by chance, the longest that may come of it; the setting is the shortest."""
     oldest_first: bool = True
     """Whether age decides among jobs of one priority."""
     excuses: Mapping[str, Excuse] = field(kw_only=True)
@@ -127,6 +137,8 @@ class Rules:
     """How the queue differs on purpose."""
     slot_due: tuple[Duration, Duration] | None = None
     """How long ago a slot began whose job a look has to make, from and until; None: however long."""
+    schedules: tuple[Schedule, ...] = ()
+    """The schedules of an application, which no verb sets."""
 
     def is_operated(self, event: Observed) -> bool:
         """Say whether an application's operator did it, who may bring back a job that has ended."""
@@ -149,11 +161,11 @@ class Rules:
         """
         settings, facts = self.settings, self.jobs.get(job)
         first = settings.retry_delay if facts is None or facts.retry_delay is None else facts.retry_delay
+        longest = self.longest.get("retry_delay", first * (1 + settings.retry_backoff))
         if not settings.retry_backoff:
-            return first, first
+            return first, longest
         doublings = max(attempts - 1, 0) if self.doublings is None else min(max(attempts - 1, 0), self.doublings)
-        shortest = first << doublings
-        return min(shortest, settings.retry_delay_max), min(2 * shortest, settings.retry_delay_max)
+        return min(first << doublings, settings.retry_delay_max), min(longest << doublings, settings.retry_delay_max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +182,8 @@ class JobFacts:
     timeout: Duration | None = None
     retry_delay: Duration | None = None
     unique_for: Duration | None = None
+    split: bool = False
+    """Its work is done by as many others as it was to be split into, which may be none."""
 
 
 class Reporter(Protocol):
@@ -254,6 +268,34 @@ KINDS: tuple[type[Any] | str, ...] = (*METHOD_OF, *BESIDE)
 
 
 @dataclass(frozen=True, slots=True)
+class EvidenceNeeded:
+    """What an application has to show before it can be judged by an invariant; each is something its owner can add."""
+
+    columns: tuple[str, ...] = ()
+    either: tuple[str, ...] = ()
+    """Columns of which one is enough."""
+    settings: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+    """What an operator can ask for: without one, nothing that was confirmed is ever seen."""
+    schedules: bool = False
+    sent: bool = False
+    """Whether a request has to carry more than the name of its job."""
+    named: bool = False
+    """Whether it is asked only where its owner names it: programs that are right may do otherwise."""
+
+    def missing(self, shown: ShownFacts, invariant: str) -> list[str]:
+        """Return what would have to be added, each as its owner would write it."""
+        wanted = [f"the column {name}" for name in self.columns if name not in shown.columns]
+        if self.either and shown.columns.isdisjoint(self.either):
+            wanted.append(f"the column {' or '.join(self.either)}")
+        wanted += [f"settings: {name}" for name in self.settings if name not in shown.settings]
+        wanted += [f"actions: {name}" for name in self.actions if name not in shown.actions]
+        wanted += ["promises: schedules"] if self.schedules and not shown.schedules else []
+        wanted += ["${priority}, ${key} or ${serial_key} in send"] if self.sent and not shown.sent else []
+        return wanted + ([f"promises: also: [{invariant}]"] if self.named and invariant not in shown.also else [])
+
+
+@dataclass(frozen=True, slots=True)
 class Invariant:
     """A property, known by its id. All but the id is given by keyword."""
 
@@ -267,6 +309,8 @@ class Invariant:
     """What a queue must be able to do for this to be judged."""
     stepwise: Callable[[Rules, Reporter], Monitor] | None = None
     """The monitor for an application, whose steps are its own and no verbs; None: this says nothing about one."""
+    evidence: EvidenceNeeded = EvidenceNeeded()
+    """What that monitor needs to see there."""
     tool: str | None = None
     """The only tool of whose jobs it asks something; None: it asks of all."""
     effect: str | None = None
@@ -281,9 +325,22 @@ class Invariant:
         return frozenset(kind for method, kind in EVENT_METHODS.items() if hasattr(monitor, method))
 
 
-def stepwise(invariants: tuple[Invariant, ...]) -> tuple[Invariant, ...]:
-    """Return those that judge an application, with the monitors that do; they ask nothing of its queue's verbs."""
-    return tuple(replace(item, make=item.stepwise, capabilities=()) for item in invariants if item.stepwise is not None)
+def stepwise(invariants: tuple[Invariant, ...], shown: ShownFacts = ALL_SHOWN) -> tuple[Invariant, ...]:
+    """Return those that judge an application that shows this, with the monitors that do.
+
+    They ask nothing of its queue's verbs.
+    """
+    return tuple(
+        replace(item, make=item.stepwise, capabilities=())
+        for item in invariants
+        if item.stepwise is not None and not item.evidence.missing(shown, item.id)
+    )
+
+
+def unasked(invariants: tuple[Invariant, ...], shown: ShownFacts) -> dict[str, list[str]]:
+    """Return the invariants that could judge an application and do not, each with what would have to be added."""
+    missing = {item.id: item.evidence.missing(shown, item.id) for item in invariants if item.stepwise is not None}
+    return {name: lines for name, lines in missing.items() if lines}
 
 
 Route: TypeAlias = tuple[tuple[Callable[[Any, Any], None], int], ...]

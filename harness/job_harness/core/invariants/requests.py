@@ -15,7 +15,16 @@ from typing import Any, ClassVar
 from job_harness.core.history.event import Call, Observed, Return
 from job_harness.core.history.outcome import UNKNOWN
 from job_harness.core.invariants.clocks import TOLERANCE
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.duration import format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.json_value import canonical, json_problem
@@ -25,6 +34,8 @@ from job_harness.core.model.lifecycle import FAILED
 
 
 OPTIONS = ("tool", "priority", "unique_key", "serial_key", "dead_letter")
+MAKING = frozenset({"preset", "tick"})
+"""Verbs that make jobs of their own: what those of a schedule are is another invariant's affair."""
 
 
 class OptionsHonoured(Monitor):
@@ -41,6 +52,10 @@ class OptionsHonoured(Monitor):
         self._new: dict[int, Any] = {}
         """Enqueues under way of jobs that were never asked for before."""
         self._schedules: dict[str, Any] = {}
+        self._ended: set[JobId] = set()
+        """What was asked for, and has been deleted since: a request that comes late makes it again."""
+        self._known = True
+        """Whether every job so far was asked for: the first that was not says it of all that come of it."""
 
     def on_call(self, event: Call) -> None:
         request = event.arguments[0]
@@ -54,12 +69,18 @@ class OptionsHonoured(Monitor):
         if after is None:
             return
         asked = self._asked.get(event.job) if after.schedule is None else self._schedules.get(after.schedule)
-        if asked is not None and after.dead_of is None:
+        if after.dead_of is not None or after.callback_of is not None:
+            return
+        if asked is not None:
             self._compare(after, asked)
+        elif self._known and after.schedule is None and event.verb not in MAKING and event.job not in self._ended:
+            self._known = False
+            told = f"{event.verb} made it: no client and no schedule asked for it, and no other job left it behind"
+            self.breach("job_from_nowhere", told, job=event.job)
 
     def on_deleted(self, event: Observed) -> None:
-        if event.before is not None and event.before.terminal:
-            self._asked.pop(event.job, None)
+        if event.before is not None and event.before.terminal and self._asked.pop(event.job, None) is not None:
+            self._ended.add(event.job)
 
     def _compare(self, after: JobView, asked: Any) -> None:
         wanted = {name: getattr(asked, name) for name in OPTIONS}
@@ -83,6 +104,8 @@ class OptionsHonoured(Monitor):
                 return
             self.breach("valid_request_refused", f"enqueue raised: {event.outcome.reason}", job=event.job)
         elif not event.outcome.done and request.unique_key is None and request.transaction is None:
+            if request.depends_on or request.parent is not None:
+                return  # What it depends on may have failed, or be gone, and its parent may have begun.
             self.breach("valid_request_refused", f"nothing speaks against it: {event.outcome.reason}", job=event.job)
 
 
@@ -90,16 +113,66 @@ def _same_input(kept: Any, sent: Any) -> bool:
     return kept is sent or (json_problem(kept) is None and canonical(kept) == canonical(sent))
 
 
+class RowsAsSent(Monitor):
+    """Compares a new row with what its request carried beside the name of the job; keys may be written otherwise."""
+
+    only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": frozenset({"send"})}
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._asked: dict[JobId, Any] = {}
+        self._prioritised = False
+        """Whether any request said a priority: then one of 0 was asked for too."""
+        self._kept: dict[str, str] = {}
+        """By unique key as a row has it, the one that was asked for first."""
+
+    def on_call(self, event: Call) -> None:
+        asked = self._asked[event.arguments[0].id] = event.arguments[0]
+        self._prioritised = self._prioritised or asked.priority != 0
+
+    def on_created(self, event: Observed) -> None:
+        asked, after = self._asked.pop(event.job, None), event.after
+        if asked is None or after is None:
+            return
+        for name in ("priority", "unique_key", "serial_key"):
+            wanted, got = getattr(asked, name), getattr(after, name)
+            dropped = self._prioritised and got != wanted if name == "priority" else bool(wanted) and got is None
+            if dropped:
+                self.breach("option_dropped", f"asked for {name} {wanted!r}, got {got!r}", job=event.job)
+        if asked.unique_key and after.unique_key is not None:
+            first = self._kept.setdefault(after.unique_key, asked.unique_key)
+            if _plain(first) != _plain(asked.unique_key):
+                told = f"two unique keys are kept as one, {after.unique_key!r:.40}: {_apart(first, asked.unique_key)}"
+                self.breach("option_dropped", told, job=event.job)
+
+
+def _plain(key: str) -> str:
+    """Return a key without what some leave out of it on purpose: blanks at its ends, and capitals."""
+    return key.strip().casefold()
+
+
+def _apart(one: str, other: str) -> str:
+    """Say from which character on two keys differ."""
+    at = next(
+        (at for at, pair in enumerate(zip(one, other, strict=False)) if pair[0] != pair[1]), min(len(one), len(other))
+    )
+    return f"they differ from character {at + 1} on"
+
+
 OPTIONS_HONOURED = Invariant(
     id="options_honoured",
-    sentence="A job is what its producer or its schedule asked for; every JSON input is accepted, and nothing else.",
+    sentence="A job is what its producer or its schedule asked for; every JSON input is accepted, and nothing else. "
+    "No other job is made.",
     kind=Kind.ALWAYS,
     anomalies=(
         AnomalyKind("option_dropped", Guarantee.OPTIONS, "A new job differs from what was asked for."),
         AnomalyKind("invalid_input_accepted", Guarantee.OPTIONS, "An input that JSON cannot hold was accepted."),
         AnomalyKind("valid_request_refused", Guarantee.OPTIONS, "A valid job was refused."),
+        AnomalyKind("job_from_nowhere", Guarantee.OPTIONS, "A job was made that no client and no schedule asked for."),
     ),
     make=OptionsHonoured,
+    stepwise=RowsAsSent,
+    evidence=EvidenceNeeded(sent=True),
 )
 
 
@@ -264,6 +337,34 @@ class DeadLettersComplete(Monitor):
                     )
 
 
+class LettersOfRows(Monitor):
+    """Counts what an application buries: every job that failed for good leaves a letter, and no more than one."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._failures: dict[JobId, int] = {}
+        self._letters: dict[JobId, int] = {}
+
+    def on_created(self, event: Observed) -> None:
+        if event.after is not None and event.after.dead_of is not None:
+            self._letters[event.after.dead_of] = self._letters.get(event.after.dead_of, 0) + 1
+
+    def on_changed(self, event: Observed) -> None:
+        before, after = event.before, event.after
+        if before is not None and after is not None and after.status is FAILED and before.status is not FAILED:
+            self._failures[event.job] = self._failures.get(event.job, 0) + (after.dead_of is None)
+
+    def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        for job in dict.fromkeys((*self._failures, *self._letters)):
+            failures, letters = self._failures.get(job, 0), self._letters.get(job, 0)
+            times = "once" if failures == 1 else f"{failures} times"
+            told = f"it ended as FAILED {times} and left {letters or 'no'} dead letter{'s' * (letters > 1)}"
+            if failures and not letters:
+                self.breach("dead_letter_missing", told, job=job)
+            elif letters > failures:
+                self.breach("dead_letter_doubled", told, job=job)
+
+
 DEAD_LETTERS_COMPLETE = Invariant(
     id="dead_letters_complete",
     sentence="A job that failed for good leaves one dead letter, with its input, for the tool that was asked for.",
@@ -279,4 +380,6 @@ DEAD_LETTERS_COMPLETE = Invariant(
     ),
     make=DeadLettersComplete,
     capabilities=("dead_letters",),
+    stepwise=LettersOfRows,
+    evidence=EvidenceNeeded(columns=("dead_of",)),
 )

@@ -13,9 +13,18 @@ from typing import ClassVar
 
 from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
-from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.invariants.property import (
+    AnomalyKind,
+    EvidenceNeeded,
+    Guarantee,
+    Invariant,
+    Kind,
+    Monitor,
+    Reporter,
+    Rules,
+)
 from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.job import JobId
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.port import Missed, Schedule
 
 SCHEDULING = frozenset({"schedule", "unschedule", "tick"})
@@ -128,6 +137,49 @@ def _slots(schedule: Schedule | None) -> tuple[Duration, str, str] | None:
     return None if schedule is None else (schedule.period, schedule.cron, schedule.zone)
 
 
+class SlotsFilled(Monitor):
+    """Compares the slots that an application's jobs name with those that it promises.
+
+    When it looks is its own affair, so a slot is missed only where there is no job for it at rest, long after it began.
+    """
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._schedules = {schedule.name: schedule for schedule in rules.schedules}
+        self._jobs: dict[tuple[str, Instant], JobId] = {}
+        self._now: Instant = 0
+
+    def on_phase(self, event: Phase) -> None:
+        self._now = event.at
+
+    def on_created(self, event: Observed) -> None:
+        view = event.after
+        if view is None or view.schedule is None or view.slot is None:
+            return
+        other = self._jobs.setdefault((view.schedule, view.slot), event.job)
+        schedule = self._schedules.get(view.schedule)
+        slot = f"the slot {format_duration(view.slot)} of {view.schedule}"
+        slot = slot if schedule is None else schedule.slot_name(view.slot)
+        if other != event.job:
+            self.breach("slot_doubled", f"{slot} already has {other}", job=event.job, others=[other])
+        elif view.slot > event.clock + 2 * self.settings.max_skew:
+            early = format_duration(view.slot - event.clock)
+            self.breach("slot_early", f"{event.actor} made it {early} before {slot}", job=event.job)
+        elif schedule is not None and schedule.following(view.slot - 1) != view.slot:
+            self.breach("slot_unplanned", f"{view.schedule} has no slot at {format_duration(view.slot)}", job=event.job)
+
+    def at_rest(self, views: Mapping[JobId, JobView]) -> None:
+        until = self._now - 2 * (self.settings.cron_period + self.settings.max_skew)
+        for name, schedule in self._schedules.items():
+            made = [slot for whose, slot in self._jobs if whose == name]
+            owed = schedule.slots(min(made, default=0), until)
+            for slot in owed[-1:] if schedule.missed is Missed.LATEST else owed:
+                if slot not in made:
+                    late = format_duration(self._now - slot)
+                    self.breach("slot_missed", f"{late} after {schedule.slot_name(slot)}, it has no job")
+                    break
+
+
 CRON_EXACTLY_ONCE = Invariant(
     id="cron_exactly_once",
     sentence="Each slot of a schedule gets exactly one job, once a scheduler has looked, and not before the slot "
@@ -141,4 +193,6 @@ CRON_EXACTLY_ONCE = Invariant(
     ),
     make=CronExactlyOnce,
     capabilities=("schedules",),
+    stepwise=SlotsFilled,
+    evidence=EvidenceNeeded(columns=("schedule", "slot"), schedules=True),
 )

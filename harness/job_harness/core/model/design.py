@@ -6,10 +6,12 @@ monitor cannot tell the design from a mistake, `EXCUSED` names what is then not 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
+
+from job_harness.core.model.lifecycle import COMPLETED, TERMINAL, Status
 
 
 class Design(StrEnum):
@@ -29,6 +31,17 @@ class Design(StrEnum):
     """A job holds the errors of all its attempts, whatever it came to."""
     RUNS_AGAIN = "runs again"
     """An operator may run again what is COMPLETED, and what a dead worker holds."""
+    WAITS_FOR_THE_END = "waits for the end"
+    """A job that waits for others may begin once they have ended, however they did."""
+    CALLED_IN_PROCESS = "called in process"
+    """Verbs are calls of a library: no network repeats or delays one, and a worker that gets no reply gives up."""
+    RECORDS_NO_END = "records no end"
+    """The table does not tell that a job has ended: it has, once the worker that took it has reported."""
+    COUNTS_AT_THE_END = "counts at the end"
+    """Attempts are counted when one fails or is taken back, not when a claim begins it."""
+
+    WAITS_OUT_ITS_CLAIM = "waits out its claim"
+    """A failed attempt that is not the last one leaves the row as it is: the next begins once the claim has ended."""
 
 
 EXCUSED: Final[Mapping[Design, tuple[str, ...]]] = MappingProxyType(
@@ -39,3 +52,8 @@ EXCUSED: Final[Mapping[Design, tuple[str, ...]]] = MappingProxyType(
     }
 )
 """By design, anomalies that a run cannot tell from it."""
+
+
+def done_statuses(designs: Collection[Design]) -> frozenset[Status]:
+    """Return the statuses of a job for which others wait no longer."""
+    return TERMINAL if Design.WAITS_FOR_THE_END in designs else frozenset({COMPLETED})

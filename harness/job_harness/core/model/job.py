@@ -50,6 +50,13 @@ class JobView(NamedTuple):
     schedule: str | None = None
     """The schedule that made it, and for which of its slots."""
     slot: Instant | None = None
+    depends_on: Any = None
+    """The jobs, a tuple of their ids, that have to be COMPLETED before it begins; None: it waits for none."""
+    parent: JobId | None = None
+    """The job that waits for this one."""
+    group: str | None = None
+    callback_of: str | None = None
+    """The group whose callback it is: it runs once, after the last job of that group has ended."""
 
     def changed(self, **fields: Any) -> JobView:
         """Return a copy with some fields replaced, as `_replace` does it, in a third of the time."""
