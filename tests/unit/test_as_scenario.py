@@ -11,7 +11,7 @@ import pytest
 
 from job_harness.core.scenario.job_plan import JobPlan, ProcessorPlan
 from job_harness.core.sim.choices import Deviation
-from job_harness.search.as_scenario import SoughtScenario, TestScript, write_found
+from job_harness.search.as_scenario import SoughtScenario, TestScript, _NotSayable, _processor, write_found
 
 HANGS = """
 import pathlib, subprocess
@@ -82,3 +82,12 @@ def test_code_that_is_shut_off_reaches_nothing_and_what_it_tried_is_told(tmp_pat
     told = "connects to 127.0.0.1:9, starts true, opens the database kept.db, writes kept.txt, connects to PostgreSQL"
     assert done.stdout.strip() == told
     assert not list(tmp_path.iterdir())
+
+
+class Shop:
+    def pay(self, job: object) -> None: ...
+
+
+def test_a_processor_that_is_a_method_of_an_object_is_called_one() -> None:
+    with pytest.raises(_NotSayable, match=r"the processor of 'pay' is a method of an object, `Shop\.pay`"):
+        _processor("pay", Shop().pay)

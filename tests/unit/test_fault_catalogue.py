@@ -12,7 +12,17 @@ import pytest
 from docs import generate
 
 import job_harness
-from job_harness.core.faults import FaultKind, FaultPlan, Phrase, catalogue, cause_of, excuses, kinds, read_option, told
+from job_harness.core.faults import (
+    FaultKind,
+    FaultPlan,
+    Phrase,
+    catalogue,
+    cause_of,
+    excuses,
+    kinds,
+    read_option,
+    word_fault,
+)
 from job_harness.core.history.event import Excuse, Fault
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities
@@ -73,7 +83,7 @@ def test_a_fault_of_another_package_is_known_wherever_faults_are() -> None:
     assert any(cell.fault == "blackout" for cell in met.faults), "the workload draws it, and it strikes"
     assert {SwarmChoices(seed).weights["blackout"] for seed in range(20)} == {0, 1, 4}, "a swarm weighs it"
     screen = [
-        line.text for line in campaign_lines(Campaign("memory", 0, 40, 1, coverage=met), Capabilities(), whole=True)
+        line.text for line in campaign_lines(Campaign("memory", 0, runs=40, coverage=met), Capabilities(), whole=True)
     ]
     assert any("blackout struck " in text for text in screen)
     assert (
@@ -122,7 +132,7 @@ def test_every_kind_of_option_reads_back_from_its_words_and_says_what_it_is() ->
             option = phrase.option(kind.id, phrase.example)
             assert read_option(str(option)) == option
         assert kind.sentence.endswith(".")
-        assert told(Fault(0, "w1", kind.events[0], {}))
+        assert word_fault(Fault(0, "w1", kind.events[0], {}))
     assert read_option("sings").kind == catalogue.UNKNOWN
 
 
@@ -163,7 +173,7 @@ def test_a_campaigns_screen_counts_what_has_no_column() -> None:
     met.faults.update({Cell("-", "time", "drift"): 3, Cell("PROCESSING", "running", "crash"): 1})
     met.faults[Cell("-", "start", "abandoned_session")] = 1
     text = "\n".join(
-        line.text for line in campaign_lines(Campaign("memory", 0, 4, 1, coverage=met), Capabilities(), whole=True)
+        line.text for line in campaign_lines(Campaign("memory", 0, runs=4, coverage=met), Capabilities(), whole=True)
     )
     assert "A process left its session behind once; a clock drifted 3 times." in text
 
@@ -248,16 +258,20 @@ ANOTHER_WORD = (
 """Where a word that names a fault elsewhere means something else."""
 
 
+def _is_called(node: ast.expr, name: str) -> bool:
+    return isinstance(node, ast.Name) and node.id == name
+
+
 def _named_in(path: Path, names: frozenset[str]) -> Iterator[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     shown = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__slots__":
+        if isinstance(node, ast.Assign) and _is_called(node.targets[0], "__slots__"):
             shown |= set(map(id, ast.walk(node)))  # the names of attributes
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and id(node) not in shown and node.value in names:
             yield f"{path}:{node.lineno}: {node.value!r}"
-        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "FaultPlan":
+        elif isinstance(node, ast.Call) and _is_called(node.func, "FaultPlan"):
             yield from (f"{path}:{node.lineno}: {key.arg}=" for key in node.keywords if key.arg in names)
 
 

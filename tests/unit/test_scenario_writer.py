@@ -15,7 +15,7 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
 from job_harness.core.scenario.reader import read_scenario_text
-from job_harness.core.scenario.scenario import Control, Expectation, Scenario, parse_step
+from job_harness.core.scenario.scenario import AuditPlan, Control, Expectation, Scenario, parse_step
 from job_harness.core.scenario.writer import WIDTH, write_scenario
 from job_harness.core.sim.choices import Deviation, Uniform
 from job_harness.errors import UsageError
@@ -44,6 +44,9 @@ def _setting(name: str) -> st.SearchStrategy[Any]:
 
 
 changes = st.fixed_dictionaries({}, optional={name: _setting(name) for name in Settings.names()})
+
+
+audits = st.builds(AuditPlan, st.sampled_from(sorted(ANOMALIES)), positive)
 
 
 @st.composite
@@ -107,6 +110,7 @@ def scenarios(draw: st.DrawFn) -> Scenario:
         tape=draw(tapes),
         early_rounds=draw(st.booleans()),
         restart_after=draw(st.none() | lengths),
+        audit=draw(st.none() | audits),
         queue=draw(st.none() | st.just("stale-complete")),
         expect={name: draw(expectations) for name in draw(st.lists(st.sampled_from(sent), unique=True))},
         controls=tuple(draw(st.lists(controls, max_size=2))),

@@ -22,7 +22,8 @@ from job_harness.core.faults.catalogue import (
     phrase_of,
     read_option,
     strike_of,
-    told,
+    word_fault,
+    word_strike,
 )
 from job_harness.core.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
 
@@ -53,5 +54,6 @@ __all__ = [
     "phrase_of",
     "read_option",
     "strike_of",
-    "told",
+    "word_fault",
+    "word_strike",
 ]

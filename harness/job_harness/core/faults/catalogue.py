@@ -17,6 +17,7 @@ from job_harness.core.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from job_harness.core.faults.kind import ArmedFault, Circumstances, FaultKind, Note, Phrase
 from job_harness.core.faults.messages import (
     ABORTED_STATEMENT,
+    APART,
     DELAYED_MESSAGE,
     DUPLICATE,
     HAND_OUT_TWICE,
@@ -24,7 +25,7 @@ from job_harness.core.faults.messages import (
     LOST_MESSAGE,
 )
 from job_harness.core.faults.outages import OUTAGE
-from job_harness.core.faults.processes import ABANDONED_SESSION, AHEAD, CRASH, PAUSE, SEEN, SHUTDOWN
+from job_harness.core.faults.processes import ABANDONED_SESSION, AHEAD, CRASH, DEPLOY, PAUSE, SEEN, SHUTDOWN
 from job_harness.core.history.event import Excuse, Fault
 from job_harness.core.model.duration import Duration
 from job_harness.core.model.moments import moments
@@ -49,6 +50,7 @@ CATALOGUE: Final[tuple[FaultKind, ...]] = (
     DELAYED_MESSAGE,
     OUTAGE,
     ABORTED_STATEMENT,
+    DEPLOY,
 )
 """In the order in which budgets are drawn: a new kind comes last, or every seed means another run."""
 CONSEQUENCES: Final = frozenset({"session ends", "stopped", "raised"})
@@ -91,8 +93,8 @@ def read_option(words: str) -> Option:
 
 def phrase_of(option: Option) -> Phrase | None:
     """Return the form of an option; None for an order of actors, and for what no fault here says."""
-    if HANDED_OUT_TWICE.reads(option.words):
-        return HANDED_OUT_TWICE
+    if (apart := next((phrase for phrase in APART if phrase.reads(option.words)), None)) is not None:
+        return apart
     kind = kinds().get(option.kind)
     if kind is None:
         return None
@@ -181,13 +183,19 @@ def strike_of(fault: Fault) -> str:
     return f"{fault.name} after" if data.get("after") else fault.name
 
 
-def told(fault: Fault) -> str:
+def word_fault(fault: Fault) -> str:
     """Word an event for a report: a few words in capitals, then what they are about."""
     data = fault.data if isinstance(fault.data, dict) else {}
     kind = kind_of(fault)
     if kind is not None and kind.told is not None:
         return kind.told(data)
     return fault.name.upper() + (f" at {data['at']}" if data.get("at") else "")
+
+
+def word_strike(fault: Fault) -> str:
+    """Say what an event does to who stands at a line of code: `crashes`."""
+    kind = kind_of(fault)
+    return (kind.struck if kind is not None else "") or fault.name
 
 
 def events_of(*excuses: Excuse) -> frozenset[str]:
@@ -296,13 +304,14 @@ def interferences(
     note: Note,
     stop: Callable[[str], bool],
     restart_after: Duration | None,
+    deploy: Callable[[str], object] = lambda name: None,
     schedulers: frozenset[str] = frozenset(),
 ) -> list[ArmedFault]:
     """Arm the faults of a plan, in the order in which their options are offered."""
     counts = plan.counts()
     if not counts:
         return []
-    met = Circumstances(settings, clocks, note, stop, restart_after, moments(settings), schedulers)
+    met = Circumstances(settings, clocks, note, stop, restart_after, moments(settings), deploy, schedulers)
     offered = _OFFERED if counts.keys() <= SHIPPED else sorted(kinds().values(), key=lambda kind: kind.turn)
     return [ArmedFault(kind, counts[kind.id], met) for kind in offered if kind.id in counts]
 

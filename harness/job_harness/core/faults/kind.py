@@ -80,6 +80,8 @@ class Circumstances:
     """When a crashed process comes back; None: not by itself."""
     moments: Mapping[str, Duration]
     """Durations that matter under these settings, by name: a second, a lease, just short of a timeout, ..."""
+    deploy: Callable[[str], object] = lambda name: None
+    """Tells a process to stop, kills it when its grace is over, and lets a new one begin."""
     schedulers: frozenset[str] = frozenset()
     """Who looks at schedules: slots are the store's, whatever a scheduler's own clock says."""
     _prepared: dict[str, tuple[Option, ...]] = field(default_factory=dict, compare=False, repr=False)
@@ -148,6 +150,8 @@ class FaultKind:
     """How it is counted there: `a clock drifted`, which `3 times` follows; empty: its id struck."""
     told: Callable[[Mapping[str, Any]], str] | None = None
     """Words its event's data for a report; None: the name in capitals, and where."""
+    struck: str = ""
+    """What it does to who stands at a line of code: `crashes` here; empty: its event's name says it."""
     midway: bool = False
     """Whether it may strike in the middle of a step, where an actor's own code is at work and cannot wait."""
     turn: int = 100

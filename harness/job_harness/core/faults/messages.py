@@ -123,6 +123,7 @@ DELAYED_MESSAGE: Final = FaultKind(
     excuses=Excuse.UNHEARD,
     family="delay",
     weight=("0", "0", "1", "2"),
+    needs=("remote",),
     nouns=("delayed message", "delayed messages"),
     step="`delays the request`",
     steps=("delay",),
@@ -139,6 +140,23 @@ TWICE: Final = Phrase("deliver twice", gravity=2, sentence="{actor} sends {point
 HANDED_OUT_TWICE: Final = Phrase("hand out twice", gravity=5, sentence="{job} is delivered twice (to {actor})")
 HAND_OUT_TWICE: Final = HANDED_OUT_TWICE.option("redelivery")
 """Offered where a queue hands a claimed job to its worker; no budget of a drawn run counts it."""
+REFUSED: Final = Phrase("refuse calls", sentence="{point} of {actor} is refused until this attempt ends")
+UNANSWERED: Final = Phrase("lose answer", sentence="the reply of {point} to {actor} is lost")
+OUTSIDE_CALL: Final = "outside_call"
+"""The kind of what goes wrong with a call of something outside: another service, or the fake that stands for it.
+
+It is offered where a processor calls, at a gate of its own at which nothing else can happen. It is no fault of the
+queue, so it excuses nothing, and what the caller makes of its error is judged as it is without one: by what remains.
+A refusal lasts: who calls again within the attempt is refused again, or a loop that retries would hide what follows.
+"""
+LOSES_REPLY: Final = UNANSWERED.option(OUTSIDE_CALL)
+IS_REFUSED: Final = REFUSED.option(OUTSIDE_CALL)
+MOST_REFUSED: Final = 20
+"""Calls of one kind in one attempt: a loop without an end is not kept going for ever."""
+CALL_EVENTS: Final = {LOSES_REPLY: "loses the reply", IS_REFUSED: "is refused"}
+"""Under which name a history has it."""
+APART: Final = (HANDED_OUT_TWICE, UNANSWERED, REFUSED)
+"""What can be on the tape of a user's test and is no kind of fault of a queue."""
 REPEATABLE: Final = frozenset(
     {"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue", "tick", "commit"}
 )
@@ -167,6 +185,7 @@ def _told_duplicate(data: Mapping[str, Any]) -> str:
 
 DUPLICATE: Final = FaultKind(
     id="duplicate",
+    struck="is called twice",
     sentence="A message is delivered twice.",
     words=(TWICE,),
     options=_duplicates,
@@ -174,6 +193,7 @@ DUPLICATE: Final = FaultKind(
     events=("duplicate",),
     excuses=Excuse.UNHEARD,
     family="deliver",
+    needs=("remote",),
     nouns=("duplicate", "duplicates"),
     step="`delivers twice`",
     steps=("twice",),

@@ -58,7 +58,7 @@ def _begin(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Opti
     kernel.cut_off(whose, duration)
 
 
-def _told(data: Mapping[str, Any]) -> str:
+def _word_outage(data: Mapping[str, Any]) -> str:
     return f"CUT OFF from the store for {format_duration(data.get('for', 0))}"
 
 
@@ -76,7 +76,7 @@ OUTAGE: Final = FaultKind(
     steps=("away", "cut"),
     silences=True,
     columns=(("outage", "outage"),),
-    told=_told,
+    told=_word_outage,
     turn=10,
     sampled_only="how long an outage still lasts is no part of a state",
 )

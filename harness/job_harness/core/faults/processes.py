@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
-from job_harness.core.history.event import Excuse
+from job_harness.core.history.event import OF_DEPLOY, Excuse
 from job_harness.core.model.duration import DAY, Duration, format_duration
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import Option
@@ -22,8 +22,9 @@ BEFORE: Final = Phrase("crash", point="before", gravity=8, sentence="{actor} cra
 AFTER: Final = Phrase(
     "crash after", point="after", plainer="crash", gravity=7, sentence="{actor} crashes after {point}, before the reply"
 )
-_DIES: Final = (BEFORE.option("crash"),)
-_DIES_ANYWHERE: Final = (*_DIES, AFTER.option("crash"))
+DIES: Final = BEFORE.option("crash")
+_DIES: Final = (DIES,)
+_DIES_ANYWHERE: Final = (DIES, AFTER.option("crash"))
 
 
 def _crashes(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
@@ -55,6 +56,8 @@ def _where(data: Mapping[str, Any]) -> str:
 
 
 def _told_crash(data: Mapping[str, Any]) -> str:
+    if data.get(OF_DEPLOY):
+        return f"IS KILLED{_where(data)}: its grace is over"
     at = _where(data)
     stays = data.get("session_stays")
     left = f", its session stays {format_duration(stays)}" if stays else ""
@@ -63,6 +66,7 @@ def _told_crash(data: Mapping[str, Any]) -> str:
 
 CRASH: Final = FaultKind(
     id="crash",
+    struck="crashes",
     sentence="A process dies right before a step, or right after it but before the reply.",
     words=(BEFORE, AFTER),
     options=_crashes,
@@ -158,6 +162,7 @@ def _told_pause(data: Mapping[str, Any]) -> str:
 
 PAUSE: Final = FaultKind(
     id="pause",
+    struck="stands still",
     sentence="A process stops for a while and the others continue: a long garbage collection, a suspended machine."
     " In an explored test also one run, while its worker goes on with others.",
     words=(PAUSES, STANDS_STILL),
@@ -213,6 +218,41 @@ SHUTDOWN: Final = FaultKind(
 )
 
 
+DEPLOYS: Final = Phrase("deploy", plainer="stop", sentence="{actor} is replaced by a deploy {place}")
+_DEPLOY: Final = (DEPLOYS.option("deploy"),)
+
+
+def _deploys(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer it at every gate of a process."""
+    return _DEPLOY if actor is not None and actor.process else NO_OPTIONS
+
+
+def _deploy(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    """Tell it to stop. Who started it sees to the rest: when its grace is over, and what runs in its place."""
+    assert actor is not None
+    met.note(actor.name, SHUTDOWN.event, {"at": actor.point, OF_DEPLOY: False})
+    met.deploy(actor.name)
+
+
+DEPLOY: Final = FaultKind(
+    id="deploy",
+    sentence="A process is replaced: SIGTERM, SIGKILL once its grace is over, and then a new one.",
+    words=(DEPLOYS,),
+    options=_deploys,
+    apply=_deploy,
+    events=("stop", "crash"),
+    mark=OF_DEPLOY,
+    family="stop",
+    needs=("signals",),
+    nouns=("deploy", "deploys"),
+    step="`deploy`",
+    steps=("deploy",),
+    tally="a process was replaced by a deploy",
+    told=lambda data: _told_crash(data) if "after" in data else f"IS TOLD TO STOP by a deploy{_where(data)}",
+    turn=9,
+)
+
+
 LEAVES: Final = Phrase(
     "crash leaving its session for ",
     "MOMENT",
@@ -228,7 +268,7 @@ def _abandons(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequen
     A machine that loses power says no goodbye: PostgreSQL keeps the session, and what it locked, until a keepalive
     fails.
     """
-    if actor is None or not actor.process or kernel.on_crash is None or actor.call is None:
+    if actor is None or not actor.process or not kernel.hooks.holds_sessions or actor.call is None:
         return NO_OPTIONS
     return met.timed("abandoned_session", LEAVES)
 
@@ -242,6 +282,7 @@ def _abandon(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Op
 
 ABANDONED_SESSION: Final = FaultKind(
     id="abandoned_session",
+    struck="crashes",
     sentence="A process dies within a verb, and its database session stays open with its locks; with `--sessions`.",
     words=(LEAVES,),
     options=_abandons,

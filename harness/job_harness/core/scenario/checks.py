@@ -94,9 +94,10 @@ class StepChecks:
         actor = step.actor
         if actor is None:
             return
-        clients = [] if step.kind in ("act", "stop", "restart") else [f"client-{name}" for name in self._part.jobs]
+        of_workers = step.kind in ("act", "stop", "deploy")
+        clients = [] if of_workers or step.kind == "restart" else [f"client-{name}" for name in self._part.jobs]
         scheduled = any(job.scheduled for job in self._part.jobs.values())
-        upkeep = () if step.kind in ("act", "stop") else (*UPKEEP, *(SCHEDULERS if scheduled else ()))
+        upkeep = () if of_workers else (*UPKEEP, *(SCHEDULERS if scheduled else ()))
         if self._part.application is not None and actor not in self._workers:
             yield from self._of_state(step, actor)
         elif actor not in (*self._workers, *upkeep, *clients):
@@ -245,8 +246,14 @@ class Checks:
         if self._part.presets.get("put_off", 0) > MOST_SENT:
             self._wrong(("presets", "put_off"), f"more than {MOST_SENT} jobs, the most accepted")
         for name, plan in self._part.jobs.items():
-            if plan.after is not None and (plan.after == name or plan.after not in self._jobs):
-                self._wrong(("jobs", name, "after"), f"no such job: {plan.after!r}{listing(plan.after, self._jobs)}")
+            named = [("depends_on", each) for each in plan.depends_on] + [
+                ("parent", plan.parent),
+                ("after", plan.after),
+            ]
+            for key, other in named:
+                if other is not None and (other == name or other not in self._jobs):
+                    self._wrong(("jobs", name, key), f"no such job: {other!r}{listing(other, self._jobs)}")
+        self._audit()
         for job in self._part.expect:
             if job not in self._jobs and not is_dead_letter(job, self._jobs):
                 self._wrong(("expect", job), self._no_such_expectation(job))
@@ -268,6 +275,16 @@ class Checks:
             self._wrong(
                 ("application",), "an application brings its own queue: leave `queue` out, here and in controls"
             )
+
+    def _audit(self) -> None:
+        audit = self._part.audit
+        if audit is None:
+            return
+        if audit.anomaly not in ANOMALIES:
+            listed = listing(audit.anomaly, ANOMALIES)
+            self._wrong(("audit", "anomaly"), f"no such anomaly: {audit.anomaly!r}{listed}")
+        if audit.job is not None and audit.job not in self._jobs:
+            self._wrong(("audit", "job"), f"no such job: {audit.job!r}{listing(audit.job, self._jobs)}")
 
     def _no_such_expectation(self, job: str) -> str:
         if job == "cron":

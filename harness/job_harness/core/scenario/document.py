@@ -34,7 +34,7 @@ class Problem:
     """From 1; 0: the file as a whole."""
     message: str
 
-    def told(self, where: str) -> str:
+    def locate(self, where: str) -> str:
         """Say it as `file:line: message`."""
         return f"{where}:{self.line}: {self.message}" if self.line else f"{where}: {self.message}"
 
@@ -46,13 +46,13 @@ class ScenarioError(UsageError):
         self.path = path
         self.problems = tuple(sorted({Problem(each.line, bounded(each.message)) for each in problems}))
         where = path or "scenario"
-        shown = [problem.told(where) for problem in self.problems[:MOST_SHOWN]]
+        shown = [problem.locate(where) for problem in self.problems[:MOST_SHOWN]]
         if len(self.problems) > MOST_SHOWN:
             shown.append(f"{where}: and {len(self.problems) - MOST_SHOWN} more problems")
         super().__init__("\n".join(shown))
 
 
-def shown(value: object) -> str:
+def show_value(value: object) -> str:
     """Show an offending value on one line, shortened."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."
@@ -219,7 +219,7 @@ class _YamlReading:
         if depth > DEEPEST:
             raise Wrong(line, _TOO_DEEP)
         if event.tag is not None and event.tag != "!":
-            raise Wrong(line, f"the tag {shown(event.tag)} is not accepted; write the value without a tag")
+            raise Wrong(line, f"the tag {show_value(event.tag)} is not accepted; write the value without a tag")
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         node = self._untagged(event, line, depth)
@@ -259,7 +259,7 @@ class _YamlReading:
             if key == "<<" and event.style is None:
                 raise Wrong(at, "merge keys (<<) are not part of YAML 1.2; write the entries out")
             if key in entries:
-                raise Wrong(at, f"the key {shown(key)} was already given on line {entries[key][0]}")
+                raise Wrong(at, f"the key {show_value(key)} was already given on line {entries[key][0]}")
             entries[key] = (at, self._node(next(self._events), depth + 1))
         return self._bounded(line, entries, [node for _, node in entries.values()])
 
@@ -278,7 +278,7 @@ class _YamlReading:
         try:
             return _Node(line, plain_scalar(event.value))
         except ValueError as error:
-            raise Wrong(line, f"{shown(event.value)} is not accepted: {error}") from None
+            raise Wrong(line, f"{show_value(event.value)} is not accepted: {error}") from None
 
     def _unfold(self, node: _Node, path: Path) -> Any:
         self._lines.setdefault(path, node.line)

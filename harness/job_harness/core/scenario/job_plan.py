@@ -97,6 +97,8 @@ class Ending(StrEnum):
     RETURN_NUL = "return NUL"
     HANG = "hang"
     EXIT = "exit"
+    TOO_MANY = "too many requests"
+    """It fails, as all do that are answered with 429: a later attempt may succeed."""
 
 
 ERRORS = {
@@ -105,6 +107,7 @@ ERRORS = {
     Ending.RAISE: "RuntimeError: boom",
     Ending.RAISE_NUL: "RuntimeError: boom\x00",
     Ending.RAISE_SURROGATE: "RuntimeError: \ud800",
+    Ending.TOO_MANY: "429 Too Many Requests",
 }
 
 
@@ -181,6 +184,14 @@ class JobPlan:
     """Its unique key is held for at least so long after it was created."""
     after: str | None = None
     """It is sent only once this other job has ended."""
+    depends_on: tuple[str, ...] = ()
+    """Jobs that have to be COMPLETED before it begins; it is sent once they were."""
+    parent: str | None = None
+    """The job that waits for it, where that has not begun; it is sent once that was."""
+    group: str | None = None
+    """All jobs of one group end in one callback."""
+    children: int | None = None
+    """How many jobs it is to be split into."""
     held_back: bool = False
     """Sent only by a step `enqueue NAME`."""
 
@@ -206,6 +217,7 @@ class JobPlan:
         return (
             set(self.outcomes) == {Ending.SUCCEED}
             and self.cancel_after is None
+            and not self.depends_on
             and self.retry_after is None
             and all(span.resolve(settings) + 1_000_000 < self.allowed(settings) for span in self.takes)
         )

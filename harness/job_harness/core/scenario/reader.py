@@ -24,10 +24,10 @@ from job_harness.core.scenario.document import (
     YamlDocument,
     plain_scalar,
     read_document,
-    shown,
+    show_value,
 )
 from job_harness.core.scenario.job_plan import JobPlan, ProcessorPlan
-from job_harness.core.scenario.scenario import Control, Expectation, PausePlan, Scenario
+from job_harness.core.scenario.scenario import AuditPlan, Control, Expectation, PausePlan, Scenario
 from job_harness.core.scenario.schema import (
     ControlPart,
     ExpectPart,
@@ -137,14 +137,14 @@ def _message(detail: Mapping[str, Any], path: Path, part: type[BaseModel]) -> st
     kind = f"string_{kind}" if isinstance(value, str) and f"string_{kind}" in _BOUNDS else kind
     if kind in _BOUNDS:
         return f"{at}{_BOUNDS[kind].format(**context)}, got {_size(value)}"
-    return f"{at}{shown(value)} is not accepted"
+    return f"{at}{show_value(value)} is not accepted"
 
 
 def _size(value: Any) -> str:
     """Say how much there is of what is too short or too long, and else the value itself."""
     if isinstance(value, str) and len(value) > 60:
         return f"{len(value)} characters"
-    return str(len(value)) if isinstance(value, dict | list) else shown(value)
+    return str(len(value)) if isinstance(value, dict | list) else show_value(value)
 
 
 def _unknown_key(path: Path, part: type[BaseModel]) -> str:
@@ -164,7 +164,7 @@ def _missing(path: Path) -> str:
 
 def _literal(at: str, value: Any, expected: str) -> str:
     if at == "format: ":
-        return f"format: this program reads format 1, not {shown(value)}; write `format: 1`"
+        return f"format: this program reads format 1, not {show_value(value)}; write `format: 1`"
     known = [item.strip("'\" ") for item in expected.replace(" or ", ", ").split(",")]
     return f"{at}{described(value)} is not accepted{did_you_mean(str(value), known)}. Available: {', '.join(known)}"
 
@@ -269,7 +269,7 @@ def read_scenario_text(text: bytes | str, *, path: str = "", queues: Collection[
     if {"enqueue", "claim"} <= set(document.data):
         message = f"this is a queue in a file, not a scenario: job-harness explore {path or 'FILE'}"
         raise ScenarioError(path, [Problem(1, message)])
-    if {"processes", "database"} <= set(document.data):
+    if {"processes", "send"} <= set(document.data):
         message = f"this is a system file, not a scenario: job-harness explore {path or 'FILE'}"
         raise ScenarioError(path, [Problem(1, message)])
     _refuse_unreadable_format(document, path)
@@ -313,6 +313,7 @@ def _scenario(part: ScenarioPart, document: YamlDocument, path: str) -> Scenario
         restart_after=part.restart_after,
         queue=part.queue,
         application=part.application,
+        audit=None if part.audit is None else AuditPlan(part.audit.anomaly, part.audit.stuck_after, part.audit.job),
         expect={name: _expectation(item, document.line(("expect", name))) for name, item in part.expect.items()},
         controls=tuple(_control(item, document.line(("controls", index))) for index, item in enumerate(part.controls)),
         path=path,

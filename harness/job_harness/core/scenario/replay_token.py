@@ -99,16 +99,16 @@ def decode(text: str) -> ReplayToken:
             hint="Replay it with the version of job-harness that printed it.",
         )
     if version is None:
-        raise UsageError(f"{_shown(text)} is not a replay token", hint=_HINT)
+        raise UsageError(f"{_quote(text)} is not a replay token", hint=_HINT)
     if found is None:
         raise UsageError(
-            f"the replay token {_shown(text)} is damaged or cut off: it has characters other than a-z and 2-7",
+            f"the replay token {_quote(text)} is damaged or cut off: it has characters other than a-z and 2-7",
             hint=_HINT,
         )
     try:
         return _token(json.loads(_unsealed(found["content"])))
     except (ValueError, TypeError, RecursionError, zlib.error, binascii.Error) as error:
-        raise UsageError(f"the replay token {_shown(text)} is damaged or cut off: {error}", hint=_HINT) from None
+        raise UsageError(f"the replay token {_quote(text)} is damaged or cut off: {error}", hint=_HINT) from None
 
 
 def _unsealed(content: str) -> bytes:
@@ -136,5 +136,5 @@ def _token(content: Any) -> ReplayToken:
     return ReplayToken(target, seed, tuple(tape))
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text) if len(text) <= 40 else repr(f"{text[:37]}...")

@@ -74,6 +74,7 @@ GRAMMAR: tuple[tuple[str, str, str], ...] = (
     ),
     ("resume", rf"{_ACTOR} continues", "w1 continues"),
     ("stop", rf"stop {_ACTOR}", "stop w1"),
+    ("deploy", rf"deploy {_ACTOR}", "deploy w1"),
     ("lose", rf"{_ACTOR} loses the (?P<verb>request|reply) {_WHEN}", "w1 loses the reply before completing a"),
     ("twice", rf"{_ACTOR} delivers twice {_WHEN}", "w1 delivers twice before completing a"),
     ("advance", r"advance (?P<duration>\S+)", "advance 15m"),
@@ -109,7 +110,6 @@ _WORD = re.compile(r"(?<![<\\\w])[A-Za-z]{2,}(?![\w>])")
 """A literal word of a pattern; no name of a group and no class of characters."""
 MOST_WORDS = 12
 """Longer text is no mistyped step."""
-_COMPILED = tuple((kind, re.compile(pattern)) for kind, pattern, _ in GRAMMAR)
 
 
 def parse_step(text: str, *, line: int = 0) -> Step:
@@ -128,8 +128,8 @@ def parse_step(text: str, *, line: int = 0) -> Step:
 
 def _match(folded: str) -> tuple[str, re.Match[str]] | None:
     """Return the kind of a step, the more special ones first, and what its parts are."""
-    for kind, pattern in sorted(_COMPILED, key=lambda entry: entry[0] == "act"):
-        if (match := pattern.fullmatch(folded)) is not None:
+    for kind, pattern, _ in sorted(GRAMMAR, key=lambda entry: entry[0] == "act"):
+        if (match := re.fullmatch(pattern, folded)) is not None:
             return kind, match
     return None
 
@@ -224,6 +224,17 @@ class PausePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditPlan:
+    """An audit looks on while the jobs run, and reports this anomaly, as one of production would."""
+
+    anomaly: str
+    stuck_after: Duration
+    """How long a job may be late, or its two rows differ."""
+    job: str | None = None
+    """Of this job alone; None: of any."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scenario:
     """What is at work, what goes wrong, what must come out."""
 
@@ -250,6 +261,8 @@ class Scenario:
     """A wrong queue to run on, by name."""
     application: str | None = None
     """An application of your own to run on: `module:factory` or `path.py:factory`, `+SAFEGUARD` behind it."""
+    audit: AuditPlan | None = None
+    """What an audit of it reports beside what the run itself comes to; None: nothing."""
     expect: Mapping[str, Expectation] = field(default_factory=dict)
     controls: tuple[Control, ...] = ()
     path: str = ""
@@ -275,7 +288,7 @@ RESTART_AFTER: Duration = 5 * SECOND
 
 
 def without_maintenance(settings: Settings) -> Settings:
-    """Return settings that ask for no maintenance: where there is none, nothing goes by the stuck timeout."""
+    """Return settings that ask for no maintenance: if there is none, nothing goes by the stuck timeout."""
     return settings.changed(stuck_timeout=max(settings.stuck_timeout, settings.lease))
 
 
@@ -341,6 +354,10 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
         "own_delays": plan.retry_delay is not None,
         "unique_windows": plan.unique_for is not None,
         "calendars": plan.cron is not None,
+        "flows": bool(plan.depends_on) or plan.parent is not None,
+        "parents": plan.parent is not None,
+        "groups": plan.group is not None,
+        "splits": plan.children is not None,
         "wide_values": not -(2**15) <= plan.priority < 2**15,
     }
     return [name for name, does in asks.items() if does]
@@ -349,8 +366,10 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
 def _asked_by_step(step: Step, never_there: Collection[str]) -> Iterator[str]:
     if step.kind == "check" and step.expect == "gone" and step.job not in never_there:
         yield "maintenance"
-    does = {"act": step.verb, "upkeep": step.actor, "stop": "release"}.get(step.kind, step.kind)
+    does = {"act": step.verb, "upkeep": step.actor, "stop": "release", "deploy": "signals"}.get(step.kind, step.kind)
     if step.actor == "maintenance" or (step.kind in ("pause", "suspend") and step.actor == "queue"):
         does = "maintenance"  # Where the queue's own upkeep stands still, maintenance has to do the rescue.
-    if does in ("maintenance", "heartbeat", "release", "cancel", "retry"):
+    if does in ("maintenance", "heartbeat", "release", "cancel", "retry", "signals"):
         yield does
+    if step.kind in ("twice", "delay", "lose"):
+        yield "remote"

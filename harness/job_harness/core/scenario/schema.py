@@ -8,9 +8,10 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, TypeAlias, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, WithJsonSchema, model_validator
 
@@ -116,7 +117,15 @@ def _gap(value: Any) -> tuple[Duration, Duration]:
     return shortest, longest
 
 
-def _listed(value: Any, one: Callable[[Any], Any]) -> tuple[Any, ...]:
+def length_or_gap(value: Any, *, positive: bool = False) -> tuple[Duration, Duration]:
+    """Read a duration, or the shortest and the longest of one that chance decides."""
+    shortest, longest = _gap(value) if isinstance(value, str) and ".." in value else (read_duration(value),) * 2
+    if positive and shortest <= 0:
+        raise ValueError(f"{value!r} is not accepted: it must be longer than 0")
+    return shortest, longest
+
+
+def _read_list(value: Any, one: Callable[[Any], Any]) -> tuple[Any, ...]:
     values = value if isinstance(value, list) else [value]
     if not values:
         raise ValueError("the list is empty; name at least one, or leave the key out")
@@ -125,42 +134,37 @@ def _listed(value: Any, one: Callable[[Any], Any]) -> tuple[Any, ...]:
     return tuple(one(item) for item in values)
 
 
-def _ending(value: Any) -> Ending:
-    known = [str(ending) for ending in Ending]
-    text = text_of(value, "an outcome")
-    if text not in known:
-        raise ValueError(f"no such outcome: {text!r}{did_you_mean(text, known)}. Available: {', '.join(known)}")
-    return Ending(text)
+E = TypeVar("E", bound=StrEnum)
 
 
-def _payload(value: Any) -> Payload:
-    known = [str(payload) for payload in Payload]
-    text = text_of(value, "a payload")
-    if text not in known:
-        raise ValueError(f"no such payload: {text!r}{did_you_mean(text, known)}. Available: {', '.join(known)}")
-    return Payload(text)
+def _member_of(kind: type[E], what: str, *, article: str) -> Callable[[Any], E]:
+    """Return what reads a member of an enumeration."""
+
+    def read(value: Any) -> E:
+        """Read one. Raises ValueError that names all there are."""
+        known = [str(member) for member in kind]
+        text = text_of(value, article)
+        if text not in known:
+            raise ValueError(f"no such {what}: {text!r}{did_you_mean(text, known)}. Available: {', '.join(known)}")
+        return kind(text)
+
+    return read
 
 
-def _cron(value: Any) -> str:
-    text = text_of(value, "a cron text such as `30 2 * * *`")
-    if problem := calendar_problem(text):
-        raise ValueError(problem)
-    return text
+_ending = _member_of(Ending, "outcome", article="an outcome")
 
 
-def _zone(value: Any) -> str:
-    text = text_of(value, "a time zone such as Europe/Berlin")
-    if problem := zone_problem(text):
-        raise ValueError(problem)
-    return text
+def _without_problem(find: Callable[[str], str | None], what: str) -> Callable[[Any], str]:
+    """Return what reads a text in which a check finds no problem."""
 
+    def read(value: Any) -> str:
+        """Read one. Raises ValueError with the problem."""
+        text = text_of(value, what)
+        if problem := find(text):
+            raise ValueError(problem)
+        return text
 
-def _missed(value: Any) -> Missed:
-    known = [str(policy) for policy in Missed]
-    text = text_of(value, "a policy for missed slots")
-    if text not in known:
-        raise ValueError(f"no such policy: {text!r}{did_you_mean(text, known)}. Available: {', '.join(known)}")
-    return Missed(text)
+    return read
 
 
 def _step(value: Any) -> Step:
@@ -183,25 +187,42 @@ Gap: TypeAlias = Annotated[
 ]
 Spans: TypeAlias = Annotated[
     tuple[Span, ...],
-    BeforeValidator(lambda value: _listed(value, _span)),
+    BeforeValidator(lambda value: _read_list(value, _span)),
     WithJsonSchema(several(SPAN_SCHEMA)),
 ]
 Endings: TypeAlias = Annotated[
     tuple[Ending, ...],
-    BeforeValidator(lambda value: _listed(value, _ending)),
+    BeforeValidator(lambda value: _read_list(value, _ending)),
     WithJsonSchema(several({"enum": [str(ending) for ending in Ending]})),
 ]
 PayloadName: TypeAlias = Annotated[
-    Payload, BeforeValidator(_payload), WithJsonSchema({"enum": [str(payload) for payload in Payload]})
+    Payload,
+    BeforeValidator(_member_of(Payload, "payload", article="a payload")),
+    WithJsonSchema({"enum": [str(payload) for payload in Payload]}),
 ]
-CronText: TypeAlias = Annotated[str, BeforeValidator(_cron), WithJsonSchema({"type": "string"})]
-ZoneName: TypeAlias = Annotated[str, BeforeValidator(_zone), WithJsonSchema({"type": "string"})]
+CronText: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_without_problem(calendar_problem, "a cron text such as `30 2 * * *`")),
+    WithJsonSchema({"type": "string"}),
+]
+ZoneName: TypeAlias = Annotated[
+    str,
+    BeforeValidator(_without_problem(zone_problem, "a time zone such as Europe/Berlin")),
+    WithJsonSchema({"type": "string"}),
+]
 MissedPolicy: TypeAlias = Annotated[
-    Missed, BeforeValidator(_missed), WithJsonSchema({"enum": [str(policy) for policy in Missed]})
+    Missed,
+    BeforeValidator(_member_of(Missed, "policy", article="a policy for missed slots")),
+    WithJsonSchema({"enum": [str(policy) for policy in Missed]}),
 ]
 StepLine: TypeAlias = Annotated[Step, BeforeValidator(_step), WithJsonSchema({"type": "string"})]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
 Name: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string", "pattern": NAME})]
+Names: TypeAlias = Annotated[
+    tuple[Name, ...],
+    BeforeValidator(lambda value: _read_list(value, _text)),
+    WithJsonSchema(several({"type": "string", "pattern": NAME})),
+]
 
 
 # the keys -------------------------------------------------------------------------------------------------------------
@@ -246,6 +267,14 @@ class NoNulls(FilePart):
             if empty:
                 raise ValueError(f"{', '.join(empty)} has no value; give one, or leave the key out")
         return value
+
+
+class NoRowPart(NoNulls):
+    """A SELECT that must return no row."""
+
+    sql: Text = Field(min_length=1)
+    when: Literal["always", "at rest"] = "at rest"
+    """After every statement that changed something, or once everything has come to rest."""
 
 
 class SettingsPart(NoNulls):
@@ -347,6 +376,14 @@ class JobPart(NoNulls):
     """Its unique key is held for at least this long, even if the job ends earlier."""
     after: Name | None = None
     """It is sent once this other job has ended."""
+    depends_on: Names = ()
+    """Jobs that must be COMPLETED before it begins. If one of them fails for good or is cancelled, so is it."""
+    parent: Name | None = None
+    """A job that has not begun yet, and waits for this one too. This one is sent after it."""
+    group: Annotated[Text, Field(min_length=1, max_length=40)] | None = None
+    """After the last job of its group has ended, the queue makes one more job: the group's callback."""
+    children: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """How many jobs a system splits it into, where `send` asks for `${children}`."""
     held_back: bool = False
     """Sent only by a step `enqueue NAME`."""
 
@@ -358,6 +395,17 @@ class PausePart(NoNulls):
     at: Length = 0
     """When, from the start of the run."""
     lasts: Positive
+
+
+class AuditPart(NoNulls):
+    """An audit looks on while the jobs run, as `reproduce` wrote it."""
+
+    anomaly: Annotated[Text, Field(json_schema_extra=_anomalies)]
+    """What it looks for: an anomaly of rows as they stand."""
+    stuck_after: Positive
+    """For how long a job may be late, or its two rows may differ."""
+    job: Name | None = None
+    """The only job that it looks at; without it, all of them."""
 
 
 class DeviationPart(FilePart):
@@ -445,6 +493,8 @@ class ScenarioPart(NoNulls):
     """A wrong queue to run on."""
     application: Target | None = None
     """An application of your own to run on instead of an engine: `path.py:factory` or `module:factory`."""
+    audit: AuditPart | None = None
+    """An anomaly that an audit of production found; the run is judged for it too."""
     expect: dict[str, ExpectPart] = Field(default_factory=dict)
     controls: Annotated[list[ControlPart], Field(max_length=100)] = Field(default_factory=list)
 
@@ -487,8 +537,9 @@ def sentences() -> dict[str, dict[str, str]]:
 
 def _describe(schema: dict[str, Any]) -> None:
     parts = {**schema["$defs"], ScenarioPart.__name__: schema}
-    for part, keys in sentences().items():
-        for key, sentence in keys.items():
+    known = sentences()
+    for part in parts.keys() & known.keys():  # `NoRowPart` is of queue files and system files alone.
+        for key, sentence in known[part].items():
             parts[part]["properties"][key]["description"] = sentence
 
 

@@ -11,7 +11,7 @@ from job_harness.core.model.duration import Duration, format_duration
 from job_harness.core.model.settings import Settings
 from job_harness.core.scenario.document import plain_scalar
 from job_harness.core.scenario.job_plan import JobPlan, ProcessorPlan, Span
-from job_harness.core.scenario.scenario import Control, Expectation, PausePlan, Scenario
+from job_harness.core.scenario.scenario import AuditPlan, Control, Expectation, PausePlan, Scenario
 from job_harness.errors import UsageError
 
 FORMAT = 1
@@ -56,6 +56,8 @@ def _lines(scenario: Scenario) -> Iterator[str]:
         yield f"queue: {scalar(scenario.queue)}"
     if scenario.application is not None:
         yield f"application: {scalar(scenario.application)}"
+    if scenario.audit is not None:
+        yield from _entry("audit", _audit(scenario.audit))
     yield from _section("expect", {name: _expectation(item) for name, item in scenario.expect.items()})
     yield from _list("controls", [_control(item) for item in scenario.controls])
 
@@ -117,6 +119,11 @@ def _span(span: Span) -> str:
 
 def _deviation(label: str, nth: int, option: str) -> dict[str, Any]:
     return {"at": label, "nth": nth, "do": option} if nth != 1 else {"at": label, "do": option}
+
+
+def _audit(plan: AuditPlan) -> dict[str, Any]:
+    job = {} if plan.job is None else {"job": plan.job}
+    return {"anomaly": plan.anomaly, **job, "stuck_after": format_duration(plan.stuck_after)}
 
 
 def _expectation(expected: Expectation) -> dict[str, Any]:
