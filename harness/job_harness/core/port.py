@@ -13,6 +13,7 @@ from enum import StrEnum
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from job_harness.core.history.answers import DeclaredPart
 from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.design import EXCUSED, Design
 from job_harness.core.model.duration import Duration, Instant, format_duration
@@ -57,12 +58,25 @@ class JobRequest:
     """The wait before its first retry, from which backoff goes on."""
     unique_for: Duration | None = None
     """Its unique key is held for at least so long after it was created, also once it has ended."""
+    depends_on: tuple[JobId, ...] = ()
+    """Jobs that were sent before, and have to be COMPLETED before it begins: once one of them has failed for good or is
+    cancelled, so is it."""
+    parent: JobId | None = None
+    """A job that was sent before, has not begun, and waits for this one too."""
+    group: str | None = None
+    """Jobs with one group end in one callback, a job of the tool `tool`, after the last of them has ended."""
+    group_size: int = 0
+    """How many jobs its group has."""
+    children: int | None = None
+    """How many jobs it is to be split into, where the queue does that."""
     work: str | None = None
     """The piece of work that it is a part of, where that may take several jobs, as a Celery task does that retries."""
 
     def __repr__(self) -> str:
         """Write it as histories hold it: what was added later is left out where it asks for nothing."""
-        told = [item.name for item in fields(self) if item.name not in _LATER or getattr(self, item.name) is not None]
+        told = [
+            item.name for item in fields(self) if item.name not in _LATER or getattr(self, item.name) != item.default
+        ]
         return f"JobRequest({', '.join(f'{name}={getattr(self, name)!r}' for name in told)})"
 
     @property
@@ -77,7 +91,9 @@ class JobRequest:
         return None
 
 
-_LATER: Final = frozenset({"lease", "retry_delay", "unique_for", "work"})
+_LATER: Final = frozenset(
+    {"lease", "retry_delay", "unique_for", "work", "depends_on", "parent", "group", "group_size", "children"}
+)
 """What requests could not ask for in the first release."""
 
 
@@ -187,6 +203,8 @@ class Capabilities:
     """A worker can say that another attempt is of no use; a queue that cannot be told so says no."""
     own_attempts: bool = True
     """A request's own `max_attempts` is kept; where a queue has one limit for all, it says no."""
+    remote: bool = True
+    """A request may reach it twice or late, and a worker that gets no reply repeats it; not so calls in a process."""
     own_leases: bool = False
     """A request's own `lease` is kept, and its worker keeps the job's own timeout."""
     own_delays: bool = False
@@ -194,7 +212,7 @@ class Capabilities:
     unique_windows: bool = False
     """A request's own `unique_for` is kept."""
     worker_tools: bool = False
-    """`claim` takes a third argument: the tools that the worker serves, all where there is none."""
+    """`claim` takes a third argument: the tools that the worker serves, all if there is none."""
     pausing: bool = False
     """Jobs of a tool can be held back and let go: `Pausing`."""
     calendars: bool = False
@@ -203,6 +221,16 @@ class Capabilities:
     """Its counters can be set ahead before the first job, the one of its waiting jobs included: `Presets`."""
     wide_values: bool = False
     """Priorities of 32 bits and names and keys of 300 characters are kept as they are, case and blanks included."""
+    flows: bool = False
+    """A request's own `depends_on` is kept."""
+    parents: bool = False
+    """A request's own `parent` is kept."""
+    groups: bool = False
+    """A request's own `group` is kept, and each group has its callback."""
+    splits: bool = False
+    """A request is split into as many `children` as it asks for."""
+    signals: bool = False
+    """Its workers are processes that a signal tells to stop, and that a deploy replaces."""
     any_settings: bool = False
     """It keeps whatever settings it is given: batches of any size, leases that only heartbeats keep, no wait at all."""
 
@@ -481,10 +509,16 @@ class Contract:
     """What cannot be judged there, each with the reason: anomalies that a run cannot show, whatever its queue does."""
     file: str = ""
     """The user's own file in which `without` names what is intended; empty: there is none."""
-    draft: bool = False
-    """Whether that file is a draft: what it describes is usual, and not the user's code."""
+    notes: tuple[str, ...] = ()
+    """What that file describes otherwise than the user's code may do it."""
+    doubts: Mapping[str, str] = field(default_factory=dict)
+    """By anomaly, why it may be that file and not the queue that shows it."""
     doublings: int | None = None
     """How often it doubles a retry delay at most; None: as often as there are retries, up to the longest delay."""
+    granularity: Duration = 0
+    """Within how long two instants may be one to it: it leaves a job that is due only now, or a token is a time."""
+    longest: Mapping[str, Duration] = field(default_factory=dict)
+    """By setting that it lengthens by chance, the longest that may come of it; the setting is the shortest."""
     oldest_first: bool = True
     """Whether it says that of two due jobs of one priority the older one is taken first."""
     operators: frozenset[str] = frozenset()
@@ -497,6 +531,8 @@ class Contract:
     """For how long a scheduler's look counts as a sign of life: none is left out for longer; None: a look is none."""
     slot_due: tuple[Duration, Duration] | None = None
     """A look makes the job of a slot that began so long ago, from the first to before the second; None: of any."""
+    schedules: tuple[Schedule, ...] = ()
+    """What an application makes jobs by, of its own accord."""
 
     @property
     def excuses(self) -> Mapping[str, tuple[Documented, ...]]:
@@ -543,9 +579,35 @@ class Application(Protocol):
     def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
         """Return a factory for each actor by name; the harness calls it again after a crash.
 
-        A process of coroutines is a `job_harness.core.sim.carrier.CarriedProcess`, planned on `world.carrier()`.
+        A process of coroutines is a `job_harness.core.sim.carrier.CarriedProcess`: see `ActorServices.carrier`.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShownFacts:
+    """What an application shows of itself: by what it can be judged."""
+
+    columns: frozenset[str] = frozenset()
+    """What is seen of a job."""
+    settings: frozenset[str] = frozenset()
+    """Those that it says to keep to."""
+    actions: frozenset[str] = frozenset()
+    """What an operator can ask for."""
+    schedules: bool = False
+    """Whether it says when its slots begin."""
+    sent: bool = False
+    """Whether its requests ask for more than a job."""
+    also: frozenset[str] = frozenset()
+    """Invariants that programs which are right may break, and that it keeps."""
+
+
+ALL_SHOWN: Final = ShownFacts(frozenset(JobView._fields) - {"dead_of"}, frozenset(Settings.names()))
+"""What an application shows whose rows are whole views, under the settings of the harness; dead letters are extra."""
+
+
+def _all_shown() -> ShownFacts:
+    return ALL_SHOWN
 
 
 def _nothing_to_prepare() -> None:
@@ -576,6 +638,8 @@ class WrittenSource(NamedTuple):
     """`file:line`, or the statement and from where it was sent."""
     lines: tuple[str, ...] = ()
     """The text that stands there."""
+    matters: int = 0
+    """The line of it, from 0, that an excerpt shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -599,6 +663,10 @@ class EngineInfo:
     """Who is at work in the place of `application` where actors are set back, step by step: generators throughout."""
     processes: Callable[[Any], Application] | None = None
     """Returns the `Application` that an opened queue brings along: its own processes, which no verb of ours drives."""
+    shows: Callable[[], ShownFacts] = _all_shown
+    """Tells what those show of their jobs: they are judged by no more than that."""
+    declared: tuple[DeclaredPart, ...] = ()
+    """What the target says of itself and a search has to come to."""
     next_upkeep: Callable[[Any], Instant | None] | None = None
     """Tells when `expire` next has something to do on this queue beside leases; None: nothing. See `OwnUpkeep`."""
     prepare: Callable[[], None] = _nothing_to_prepare
@@ -647,6 +715,7 @@ _KINDS: Final[Mapping[str, tuple[Any, str]]] = {
     "contract": (Contract, "a Contract"),
     "settings": (Settings | None, "a Settings or None"),
     "processes": (Callable | None, "a function of the queue, or None"),
+    "shows": (Callable, "a function without arguments"),
     "next_upkeep": (Callable | None, "a function of the queue, or None"),
     "prepare": (Callable, "a function without arguments"),
     "provenance": (Callable, "a function without arguments"),

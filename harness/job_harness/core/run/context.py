@@ -11,10 +11,12 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from job_harness.core.faults.processes import CRASH
+from job_harness.core.history.event import OF_DEPLOY
 from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Duration, Instant
 from job_harness.core.model.job import JobId, Json
 from job_harness.core.model.settings import Settings
+from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Capabilities, Claim, Contract
 from job_harness.core.run.job_index import JobIndex
 from job_harness.core.run.observation import Recorder
@@ -48,6 +50,26 @@ def _unplanned(job: JobId) -> JobPlan:
     return JobPlan(name=job)
 
 
+class ActorServices(Protocol):
+    """What a session does for its actors beside what they yield."""
+
+    def carrier(self) -> LoopCarrier:
+        """Return what carries actors that are coroutines; their kernel is the session's."""
+        ...
+
+    def pass_by(self, name: str, point: str) -> bool:
+        """Let an actor come to a gate in the middle of its step. True: it crashed there; see `Kernel.pass_by`."""
+        ...
+
+    def later(self, name: str, wait: Duration, then: Callable[[], None]) -> None:
+        """Let something happen after a while, under a name: what lives on without a worker."""
+        ...
+
+    def sever(self, frame: Frame) -> None:
+        """Keep what a process has left suspended that died, and close it after the verdict."""
+        ...
+
+
 class RunContext:
     """Handed to every actor. After the verdict it is closed: what still runs has no effect."""
 
@@ -61,8 +83,10 @@ class RunContext:
         processors: RealProcessors | None = None,
         *,
         contract: Contract,
+        services: ActorServices,
     ) -> None:
         self.scenario = scenario
+        self.services = services
         self.contract = contract
         self.settings: Settings = scenario.settings
         self.job_index = job_index
@@ -73,14 +97,8 @@ class RunContext:
         """Workers told to shut down gracefully."""
         self.on_stop: dict[str, Callable[[], object]] = {}
         """By worker, who hears of it at once; the others ask."""
-        self.carrier: Callable[[], LoopCarrier]
-        """Returns what carries actors that are coroutines; their kernel is the session's."""
-        self.pass_by: Callable[[str, str], bool]
-        """Lets an actor come to a gate in the middle of its step. True: it crashed there; see `Kernel.pass_by`."""
-        self.later: Callable[[str, Duration, Callable[[], None]], None]
-        """Lets something happen after a while, under a name: what lives on without a worker."""
-        self.sever: Callable[[Frame], None]
-        """Keeps what a process has left suspended that died, and closes it after the verdict."""
+        self.on_deploy: dict[str, Callable[[], object]] = {}
+        """By process, who replaces it once it was told to stop."""
         self.closed = False
         self.memory: Memory | None = None
         self._clocks = clocks
@@ -90,7 +108,7 @@ class RunContext:
     @property
     def next_upkeep(self) -> Callable[[], Instant | None]:
         """Return who tells when the queue's own upkeep next has something to do: a lease, or what the queue says."""
-        known = [self._recorder.next_upkeep, self.job_index.next_expiry]
+        known = [self._recorder.side.next_upkeep, self.job_index.next_expiry]
         if Design.MOVES_BY_SWEEP in self.contract.designs:
             known.append(self.job_index.next_claim)
         asked = [each for each in known if each is not None]
@@ -126,6 +144,11 @@ class RunContext:
             return 0 if view is not None and view.terminal else None
 
         return due
+
+    def sent(self, jobs: tuple[JobId, ...]) -> Callable[[], Instant | None]:
+        """Return who tells that all of these jobs are there: at once where they are."""
+        views = self.job_index.views
+        return lambda: 0 if views.keys() >= set(jobs) else None
 
     @property
     def searched(self) -> bool:
@@ -173,7 +196,7 @@ class RunContext:
 
     def _dies_at(self, claim: Claim, name: str) -> bool:
         """Come to an effect or a step by name, inside a claim's processor. True: its worker crashed there."""
-        return not self.closed and self.memory is None and self.pass_by(claim.worker, f"{name} {claim.job}")
+        return not self.closed and self.memory is None and self.services.pass_by(claim.worker, f"{name} {claim.job}")
 
     def stop(self, actor: str) -> bool:
         """Ask a worker to shut down gracefully. False: this actor takes no such request."""
@@ -188,35 +211,48 @@ class RunContext:
         if (hears := self.on_stop.get(actor)) is not None:
             hears()
 
-    def stopped(self, actor: str) -> None:
-        """Declare that a worker ended as it was told to."""
+    def deploy(self, actor: str) -> None:
+        """Tell a process to stop, and let a new one take its place; one that nothing can replace carries on."""
+        if (replaces := self.on_deploy.get(actor)) is not None:
+            self.ask_to_stop(actor)
+            replaces()
+
+    def killed(self, actor: str, at: str) -> None:
+        """Declare that a deploy killed a process that had not ended in its grace."""
+        self.stopping.discard(actor)
+        self._recorder.fault(actor, CRASH.event, {"at": at, "after": False, OF_DEPLOY: True})
+
+    def stopped(self, actor: str, *, code: int = 0) -> None:
+        """Declare that a worker ended as it was told to, and a process with which code."""
         if self.memory is not None and self.memory.muted:
             return
         if actor in self.stopping:
             self.stopping.discard(actor)
-            self._recorder.fault(actor, "stopped", {})
+            self._recorder.fault(actor, "stopped", {"code": code} if code else {})
 
-    def effect(self, actor: str, claim: Claim, name: str, data: Any = None) -> None:
+    def effect(self, actor: str, claim: Claim, name: str, data: Any = None, line: CodeLine | None = None) -> None:
         """Declare something that a run did."""
         if self.memory is not None and self.memory.muted:
             return
         if self.closed:
             raise RuntimeError("the run is over: nothing that a severed actor still does has an effect")
-        self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data)
+        self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data, line)
 
     @property
     def events(self) -> int:
         """How many events were observed so far."""
         return len(self._recorder.history)
 
-    def observe(self, actor: str, step: str) -> None:
-        """Compare all jobs with what was known of them, after a step of an application's own."""
-        self._recorder.observe(actor, step)
+    def observe(self, actor: str, step: str, line: CodeLine | None = None) -> None:
+        """Compare all jobs with what was known of them, after a step of an application's own, done at this line."""
+        self._recorder.observe(actor, step, line)
 
-    def raised(self, actor: str, at: str, error: str, where: str, *, gone: bool = False) -> None:
+    def raised(
+        self, actor: str, at: str, error: str, where: str, *, gone: bool = False, line: CodeLine | None = None
+    ) -> None:
         """Declare that a process died of what it raised itself, and whether nothing brings it back."""
         self._recorder.fault(
-            actor, "raised", {"at": at, "error": error, "where": where} | ({"gone": True} if gone else {})
+            actor, "raised", {"at": at, "error": error, "where": where} | ({"gone": True} if gone else {}), line
         )
 
     def died(self, actor: str, why: str) -> None:

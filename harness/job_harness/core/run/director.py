@@ -9,7 +9,7 @@ from job_harness.core.faults.clocks import CLOCK_OFFSET, LATENESS
 from job_harness.core.faults.messages import DELAYED_MESSAGE, DUPLICATE, LOST_MESSAGE, courier
 from job_harness.core.faults.outages import OUTAGE
 from job_harness.core.faults.processes import CRASH, PAUSE, SHUTDOWN
-from job_harness.core.history.event import Effect, History, Observed, Return
+from job_harness.core.history.event import OF_DEPLOY, Effect, History, Observed, Return
 from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.job import JobId
@@ -35,6 +35,90 @@ class Stopped(Exception):
     """A step cannot be done; the rest of the scenario makes no sense."""
 
 
+class JobFates:
+    """What became of jobs, as the history says, beside what the scenario expects."""
+
+    def __init__(self, scenario: Scenario, world: RunContext, recorder: Recorder) -> None:
+        self.scenario = scenario
+        self.world = world
+        self.recorder = recorder
+
+    def where(self, line: int) -> str:
+        """Return the place of a line of the scenario, where it has a file."""
+        return f"{self.scenario.path}:{line}: " if self.scenario.path else ""
+
+    def claimed_instead(self, actor: Actor, job: JobId | None) -> str:
+        """Tell who claimed the job while this worker claimed another one, and how to let this worker get it."""
+        claims = [event for event in self.recorder.history if type(event) is Observed and event.verb == "claim"]
+        takers = dict.fromkeys(event.actor for event in claims if event.job == job)
+        other = next((event.job for event in claims if event.actor == actor.name), None)
+        if not takers or actor.name in takers or other is None:
+            return ""
+        taker = " and ".join(takers)
+        return f": {taker} claimed it, {actor.name} claimed {other}. Send {other} later (`at: 5s`), or name {taker}"
+
+    def fate(self, job: JobId | None) -> str:
+        """Tell what became of a job that an actor was awaited at."""
+        if job is None:
+            return ""
+        history = self.recorder.history
+        path = " ".join(history.path(job)) or "nowhere"
+        runners = dict.fromkeys(
+            event.actor for event in history.of_job(job) if type(event) is Effect and event.name == "started"
+        )
+        return f". {job} went {path}, " + (f"run by {', '.join(runners)}" if runners else "and was never run")
+
+    def status(self, job: JobId | None) -> str:
+        """Return the status of a job."""
+        view = self.world.job_index.views.get(job or "")
+        return "gone" if view is None else str(view.status)
+
+    def judge(self) -> list[str]:
+        """Say what came out otherwise than the scenario expects."""
+        problems = [
+            f"{self.where(expected.line)}{job}: {problem}"
+            for job, expected in self.scenario.expect.items()
+            for problem in self._problems(job, expected)
+        ]
+        return [*problems, *self._unexpected()]
+
+    def _unexpected(self) -> Iterator[str]:
+        """Name the jobs of real processors that FAILED and of which the scenario does not say how they end."""
+        said = {
+            job for job, each in self.scenario.expect.items() if (each.status, each.path, each.error) != (None,) * 3
+        }
+        said |= {step.job for step in self.scenario.steps if step.expect is not None and step.job is not None}
+        for job, view in self.world.job_index.views.items():
+            if view.status is FAILED and view.tool in self.scenario.processors and job not in said:
+                plan = self.scenario.processors[view.tool]
+                told = f"{job} ended FAILED ({view.error or 'no error'}), and nothing says that it may"
+                yield f"{plan.place}: {told}; if it may: `expect: {{{job}: {{status: FAILED}}}}`"
+
+    def _problems(self, job: JobId, expected: Expectation) -> list[str]:
+        history = self.recorder.history
+        view = self.world.job_index.views.get(job)
+        got: dict[str, Any] = {
+            "status": "gone" if view is None else str(view.status),
+            "attempts": None if view is None else view.attempts,
+            "runs": history.runs(job),
+            "path": tuple(history.path(job)),
+            "output": None if view is None else view.output,
+            "effects": history.effects(job),
+        }
+        problems = [
+            f"expected {name} {_words(wanted)}, got {_words(got[name])}"
+            for name in got
+            if (wanted := getattr(expected, name)) is not None
+            and (wanted != got[name] or (name == "output" and not _same_output(wanted, got[name])))
+        ]
+        error = None if view is None else view.error
+        if expected.error is not None and expected.error not in (error or ""):
+            problems.append(f"expected an error with {expected.error!r}, got {error!r}")
+        if expected.gaps is not None:
+            problems.extend(_gap_problems(gaps(history, job), expected.gaps))
+        return problems
+
+
 class Director:
     """One method for each kind of step."""
 
@@ -52,6 +136,7 @@ class Director:
         self.world = world
         self.recorder = recorder
         self.clocks = clocks
+        self.fates = JobFates(scenario, world, recorder)
         self._idle = idle
         self._failures: list[str] = []
         self._here: Step | None = None
@@ -92,32 +177,24 @@ class Director:
         # of a call is finished first where verbs are stepped: the next client would else act
         # between two statements of one enqueue.
         kernel = self.kernel
-        free = kernel.free_order
-        kernel.free_order = free and isinstance(kernel.choices, Replay)
+        free = kernel.deviations.free_order
+        kernel.deviations.free_order = free and isinstance(kernel.choices, Replay)
         while kernel.ready:
             first = kernel.ready[0]
             if first.name.startswith("client-") and not first.process:
                 kernel.step()
-            elif (amid := self._client_amid_call()) is not None:
+            elif (amid := _client_amid_call(kernel)) is not None:
                 kernel.summon(amid)
             else:
                 break
-        kernel.free_order = free
-
-    def _client_amid_call(self) -> Actor | None:
-        """Return a client that stands before a statement of a verb: where verbs are stepped, it waits its turn anew."""
-        clients = (actor for actor in self.kernel.ready if actor.name.startswith("client-"))
-        return next((actor for actor in clients if actor.call is not None), None)
+        kernel.deviations.free_order = free
 
     # what went wrong ------------------------------------------------------------------------------------------------
-
-    def _where(self, line: int) -> str:
-        return f"{self.scenario.path}:{line}: " if self.scenario.path else ""
 
     def _fail(self, message: str) -> None:
         step = self._here
         assert step is not None
-        self._failures.append(f"{self._where(step.line)}{step.text}: {message}")
+        self._failures.append(f"{self.fates.where(step.line)}{step.text}: {message}")
 
     def _stop(self, message: str) -> Stopped:
         self._fail(message)
@@ -132,72 +209,29 @@ class Director:
 
     # bringing actors to points --------------------------------------------------------------------------------------
 
-    def _at(self, actor: Actor, *points: str, job: JobId | None) -> Actor | None:
-        """Return who of a process stands at one of these points: itself, or one of its tasks."""
-        for task in standing(actor):
-            request = task.request
-            for point in points:
-                wanted = point if job is None or point in ("claim",) else f"{point} {job}"
-                if request is None:
-                    continue
-                if request.point == wanted or (job is None and request.point.startswith(f"{point} ")):
-                    return task
-        return None
-
     def _bring(self, actor: Actor, point: str, job: JobId | None) -> Actor:
         """Let this actor act, and time pass where it must wait, until it, or a task of its, stands at the point."""
         self.kernel.unhold(actor)
         for _ in range(PATIENCE):
-            there = self._at(actor, point, job=job)
+            there = _stands_at(actor, point, job=job)
             if there is not None:
                 return there
             if not actor.alive:
                 raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
-            able = self._able(actor, polls=point == "claim")
+            able = _able(actor, polls=point == "claim")
             if able is not None:
                 self.kernel.summon(able)
             elif not self.kernel.step():
                 break
         at = place_of(actor) or "nothing"
         wanted = f"{point} {job or ''}".strip()
-        why = self._claimed_instead(actor, job) or f"; it stands at {at!r}{self._fate(job)}"
+        why = self.fates.claimed_instead(actor, job) or f"; it stands at {at!r}{self.fates.fate(job)}"
         raise self._stop(f"{actor.name} never reached {wanted!r}{why}")
 
     def _brought(self, step: Step) -> Actor:
         """Return the actor of a step, or its task, at the point that the step names, if it names one."""
         actor = self._actor(step.actor)
         return actor if step.point is None else self._bring(actor, step.point, step.job)
-
-    def _able(self, actor: Actor, *, polls: bool) -> Actor | None:
-        """Return who of a process can act now, the one that came first; with `polls`, also before its poll is due."""
-        tasks = standing(actor)
-        ready = next((task for task in tasks if task.state is State.READY), None)
-        if ready is not None or not polls:
-            return ready
-        polling = [task for task in tasks if task.state is State.POLLING]
-        at_work = any(task.state is State.SLEEPING for task in tasks)
-        return polling[0] if polling and not at_work else None
-
-    def _claimed_instead(self, actor: Actor, job: JobId | None) -> str:
-        """Tell who claimed the job while this worker claimed another one, and how to let this worker get it."""
-        claims = [event for event in self.recorder.history if type(event) is Observed and event.verb == "claim"]
-        takers = dict.fromkeys(event.actor for event in claims if event.job == job)
-        other = next((event.job for event in claims if event.actor == actor.name), None)
-        if not takers or actor.name in takers or other is None:
-            return ""
-        taker = " and ".join(takers)
-        return f": {taker} claimed it, {actor.name} claimed {other}. Send {other} later (`at: 5s`), or name {taker}"
-
-    def _fate(self, job: JobId | None) -> str:
-        """Tell what became of a job that an actor was awaited at."""
-        if job is None:
-            return ""
-        history = self.recorder.history
-        path = " ".join(history.path(job)) or "nowhere"
-        runners = dict.fromkeys(
-            event.actor for event in history.of_job(job) if type(event) is Effect and event.name == "started"
-        )
-        return f". {job} went {path}, " + (f"run by {', '.join(runners)}" if runners else "and was never run")
 
     def _perform(self, actor: Actor, **how: Any) -> Outcome | None:
         """Let the actor do the call that it stands before; return its outcome as the queue gave it."""
@@ -231,7 +265,7 @@ class Director:
         elif verb == "start":
             self.kernel.summon(self._bring(actor, "start", step.job))
         elif verb == "settle":
-            self._settle(actor, step)
+            self._end_claim(actor, step)
         else:
             self._expect(step, self._perform(self._bring(actor, verb, step.job)))
 
@@ -242,19 +276,19 @@ class Director:
             raise self._stop(f"{actor.name} claimed {', '.join(got) or 'nothing'}")
         self._expect(step, outcome)
 
-    def _settle(self, actor: Actor, step: Step) -> None:
+    def _end_claim(self, actor: Actor, step: Step) -> None:
         for _ in range(PATIENCE):
-            there = self._at(actor, "complete", "fail", "release", job=step.job)
+            there = _stands_at(actor, "complete", "fail", "release", job=step.job)
             if there is not None:
                 self._expect(step, self._perform(there))
                 return
-            able = self._able(actor, polls=False)
+            able = _able(actor, polls=False)
             if able is not None:
                 self.kernel.summon(able)
             elif not self.kernel.step():
                 break
         raise self._stop(
-            f"{actor.name} never reached the point where it settles {step.job or 'its job'}{self._fate(step.job)}"
+            f"{actor.name} never reached the point where it settles {step.job or 'its job'}{self.fates.fate(step.job)}"
         )
 
     def do_crash(self, step: Step) -> None:
@@ -263,7 +297,7 @@ class Director:
         if not actor.alive:
             raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
         at = place_of(actor)
-        self.recorder.fault(actor.name, CRASH.event, {"at": at, "after": False})
+        self.recorder.fault(actor.name, CRASH.event, {"at": at, "after": False}, actor.line)
         self.kernel.crash(actor)
 
     def do_restart(self, step: Step) -> None:
@@ -278,7 +312,7 @@ class Director:
         """`w1 pauses while running a`."""
         actor = self._brought(step)
         at = place_of(actor)
-        self.recorder.fault(actor.name, PAUSE.event, {"at": at, "for": 3650 * 24 * 3600 * 1_000_000})
+        self.recorder.fault(actor.name, PAUSE.event, {"at": at, "for": 3650 * 24 * 3600 * 1_000_000}, actor.line)
         self.kernel.hold(actor)
 
     def do_resume(self, step: Step) -> None:
@@ -294,24 +328,31 @@ class Director:
         if not actor.alive:
             raise self._stop(f"{actor.name} is {actor.state.name.lower()}")
         length = _given(step.duration)
-        self.recorder.fault(actor.name, PAUSE.event, {"at": place_of(actor), "for": length})
+        self.recorder.fault(actor.name, PAUSE.event, {"at": place_of(actor), "for": length}, actor.line)
         left = actor.wake - self.kernel.now if actor.state is State.SLEEPING else 0
         self.kernel.pause(actor, max(length, left))  # What it waits for goes on meanwhile.
 
     def do_stop(self, step: Step) -> None:
         """`stop w1`: a graceful shutdown."""
         actor = self._actor(step.actor)
-        self.recorder.fault(actor.name, SHUTDOWN.event, {"at": place_of(actor)})
+        self.recorder.fault(actor.name, SHUTDOWN.event, {"at": place_of(actor)}, actor.line)
         self.world.ask_to_stop(actor.name)
         if actor.state is State.POLLING:
             self.kernel.summon(actor)
-        self.kernel.settle()
+        self.kernel.come_to_rest()
+
+    def do_deploy(self, step: Step) -> None:
+        """`deploy w1`: SIGTERM, its grace, SIGKILL, and a new process."""
+        actor = self._actor(step.actor)
+        self.recorder.fault(actor.name, SHUTDOWN.event, {"at": place_of(actor), OF_DEPLOY: False})
+        self.world.deploy(actor.name)
+        self.kernel.come_to_rest()
 
     def do_lose(self, step: Step) -> None:
         """`w1 loses the reply before completing a`."""
         actor = self._at_call(step)
         lost = next(phrase.words for phrase in LOST_MESSAGE.words if phrase.point == step.verb)
-        self.recorder.fault(actor.name, lost, {"at": step.point})
+        self.recorder.fault(actor.name, lost, {"at": step.point}, actor.line)
         self._perform(actor, heard=False, happens=step.verb == "reply")
 
     def do_delay(self, step: Step) -> None:
@@ -320,7 +361,7 @@ class Director:
         call = actor.request
         assert type(call) is VerbCall
         late = _given(step.duration)
-        self.recorder.fault(actor.name, DELAYED_MESSAGE.event, {"at": actor.point, "for": late})
+        self.recorder.fault(actor.name, DELAYED_MESSAGE.event, {"at": actor.point, "for": late}, actor.line)
         self._perform(actor, heard=False, happens=False)
         name = f"message {len(self.kernel.actors)} of {actor.name}"
         self.kernel.spawn(name, lambda: courier(VerbCall(call.verb, call.arguments, call.job, call.token), late))
@@ -333,7 +374,7 @@ class Director:
     def do_cut(self, step: Step) -> None:
         """`w1 is cut off for 5m`."""
         actor = self._actor(step.actor)
-        self.recorder.fault(actor.name, OUTAGE.event, {"at": place_of(actor), "for": _given(step.duration)})
+        self.recorder.fault(actor.name, OUTAGE.event, {"at": place_of(actor), "for": _given(step.duration)}, actor.line)
         self.kernel.cut_off(actor.name, _given(step.duration))
 
     def do_hold(self, step: Step) -> None:
@@ -345,16 +386,16 @@ class Director:
     def do_wait(self, step: Step) -> None:
         """`wait until a is FAILED`: time passes and everything due happens, until it is."""
         for _ in range(PATIENCE):
-            if self._status(step.job) == step.expect:
+            if self.fates.status(step.job) == step.expect:
                 return
             if not self.kernel.step():
                 break
-        raise self._stop(f"{step.job} is {self._status(step.job)}{self._fate(step.job)}")
+        raise self._stop(f"{step.job} is {self.fates.status(step.job)}{self.fates.fate(step.job)}")
 
     def do_twice(self, step: Step) -> None:
         """`w1 delivers twice before completing a`."""
         actor = self._at_call(step)
-        self.recorder.fault(actor.name, DUPLICATE.event, {"at": step.point})
+        self.recorder.fault(actor.name, DUPLICATE.event, {"at": step.point}, actor.line)
         self._perform(actor, times=2)
 
     def _at_call(self, step: Step) -> Actor:
@@ -412,13 +453,9 @@ class Director:
 
     def do_check(self, step: Step) -> None:
         """`a is PENDING`."""
-        got = self._status(step.job)
+        got = self.fates.status(step.job)
         if got != step.expect:
             self._fail(f"it is {got}")
-
-    def _status(self, job: JobId | None) -> str:
-        view = self.world.job_index.views.get(job or "")
-        return "gone" if view is None else str(view.status)
 
     def do_clock(self, step: Step) -> None:
         """`store clock is 5s ahead`."""
@@ -434,50 +471,37 @@ class Director:
 
     def judge(self) -> list[str]:
         """Compare what came out with what the scenario expects, unless a step could not be done."""
-        if self._stopped:
-            return []
-        problems = [
-            f"{self._where(expected.line)}{job}: {problem}"
-            for job, expected in self.scenario.expect.items()
-            for problem in self._problems(job, expected)
-        ]
-        return [*problems, *self._unexpected()]
+        return [] if self._stopped else self.fates.judge()
 
-    def _unexpected(self) -> Iterator[str]:
-        """Name the jobs of real processors that FAILED and of which the scenario does not say how they end."""
-        said = {
-            job for job, each in self.scenario.expect.items() if (each.status, each.path, each.error) != (None,) * 3
-        }
-        said |= {step.job for step in self.scenario.steps if step.expect is not None and step.job is not None}
-        for job, view in self.world.job_index.views.items():
-            if view.status is FAILED and view.tool in self.scenario.processors and job not in said:
-                plan = self.scenario.processors[view.tool]
-                told = f"{job} ended FAILED ({view.error or 'no error'}), and nothing says that it may"
-                yield f"{plan.place}: {told}; if it may: `expect: {{{job}: {{status: FAILED}}}}`"
 
-    def _problems(self, job: JobId, expected: Expectation) -> list[str]:
-        history = self.recorder.history
-        view = self.world.job_index.views.get(job)
-        got: dict[str, Any] = {
-            "status": "gone" if view is None else str(view.status),
-            "attempts": None if view is None else view.attempts,
-            "runs": history.runs(job),
-            "path": tuple(history.path(job)),
-            "output": None if view is None else view.output,
-            "effects": history.effects(job),
-        }
-        problems = [
-            f"expected {name} {_words(wanted)}, got {_words(got[name])}"
-            for name in got
-            if (wanted := getattr(expected, name)) is not None
-            and (wanted != got[name] or (name == "output" and not _same_output(wanted, got[name])))
-        ]
-        error = None if view is None else view.error
-        if expected.error is not None and expected.error not in (error or ""):
-            problems.append(f"expected an error with {expected.error!r}, got {error!r}")
-        if expected.gaps is not None:
-            problems.extend(_gap_problems(gaps(history, job), expected.gaps))
-        return problems
+def _stands_at(actor: Actor, *points: str, job: JobId | None) -> Actor | None:
+    """Return who of a process stands at one of these points: itself, or one of its tasks."""
+    for task in standing(actor):
+        request = task.request
+        for point in points:
+            wanted = point if job is None or point in ("claim",) else f"{point} {job}"
+            if request is None:
+                continue
+            if request.point == wanted or (job is None and request.point.startswith(f"{point} ")):
+                return task
+    return None
+
+
+def _able(actor: Actor, *, polls: bool) -> Actor | None:
+    """Return who of a process can act now, the one that came first; with `polls`, also before its poll is due."""
+    tasks = standing(actor)
+    ready = next((task for task in tasks if task.state is State.READY), None)
+    if ready is not None or not polls:
+        return ready
+    polling = [task for task in tasks if task.state is State.POLLING]
+    at_work = any(task.state is State.SLEEPING for task in tasks)
+    return polling[0] if polling and not at_work else None
+
+
+def _client_amid_call(kernel: Kernel) -> Actor | None:
+    """Return a client that stands before a statement of a verb: where verbs are stepped, it waits its turn anew."""
+    clients = (actor for actor in kernel.ready if actor.name.startswith("client-"))
+    return next((actor for actor in clients if actor.call is not None), None)
 
 
 def _same_output(wanted: Any, got: Any) -> bool:

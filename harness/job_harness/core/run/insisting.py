@@ -16,10 +16,10 @@ RETRY_PAUSE: Duration = SECOND
 Steps = Generator[Any, Any, Any]
 
 
-def insist(call: VerbCall) -> Steps:
+def insist(call: VerbCall, tries: int = TRIES) -> Steps:
     """Make a call again while its outcome stays unknown; a repeat that is refused was done before."""
     outcome: Outcome = yield call
-    for _ in range(TRIES - 1):
+    for _ in range(tries - 1):
         if outcome.kind is not UNKNOWN:
             break
         yield Sleep(RETRY_PAUSE, f"retrying {call.point}")

@@ -6,13 +6,13 @@ Filled by observation only: it must not ask the queue, so that a queue with a wr
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Collection, Mapping
+from typing import Final, Protocol
 
 from job_harness.core.invariants.limits import kept_waiting
 from job_harness.core.model.duration import MINUTE, Duration, Instant
 from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PENDING, PROCESSING, TERMINAL, Status
+from job_harness.core.model.lifecycle import COMPLETED, PENDING, PROCESSING, TERMINAL, Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Schedule
 
@@ -61,21 +61,30 @@ class Timetable:
         return slot if seen < slot + GIVEN_UP else schedule.following(seen)
 
 
+class WaitingLine(Protocol):
+    """Where jobs that wait stand in an order of their own."""
+
+    def stand_in_line(self, job: JobId) -> None:
+        """Take a job that waits from now on."""
+        ...
+
+
 class JobIndex:
     """The last view of every job, and heaps of when each is next due: an entry counts only while the view says so."""
 
     __slots__ = (
-        "_expiring", "_keyed", "_known", "_leases", "_limited", "_paused", "_settings", "_started", "_waiting", "apart",
-        "live", "on_pending", "timetable", "views",
+        "_expiring", "_keyed", "_known", "_leases", "_limited", "_paused", "_settings", "_started", "_waiting",
+        "_waits_for", "apart", "line", "live", "timetable", "views",
     )  # fmt: skip
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, waits_for: Collection[Status] = (COMPLETED,)) -> None:
+        """Know no job; `waits_for` are the statuses in which others wait for it no longer."""
         self._settings = settings
+        self._waits_for = waits_for
         self._limited = bool(settings.concurrency or settings.tool_concurrency)
         self.views: dict[JobId, JobView] = {}
         self.live: dict[JobId, JobView] = {}
-        self.on_pending: Callable[[JobId], None] | None = None
-        """Told of each job that waits from now on."""
+        self.line: WaitingLine | None = None
         self.apart: set[JobId] = set()
         self.timetable = Timetable()
         self._expiring: list[tuple[Instant, JobId]] = []
@@ -83,7 +92,7 @@ class JobIndex:
         self._leases: list[tuple[Instant, JobId]] = []
         self._started: list[tuple[Instant, JobId]] = []
         self._keyed: set[JobId] = set()
-        """What waits and has a serial key."""
+        """What waits and has a serial key, or depends on other jobs."""
         self._known: dict[str | tuple[str, ...], Instant | None] = {}
         """What is due next, until a job changes; a claim of some tools by these."""
         self._paused: set[str] = set()
@@ -157,9 +166,15 @@ class JobIndex:
             if view.status is not PENDING or (first is not None and view.start_after >= first):
                 continue
             served = view.tool not in self._paused and (tools is None or view.tool in tools)
+            if view.depends_on and not all(self._is_done(other) for other in view.depends_on):
+                continue
             if served and not kept_waiting(view, active, self._settings):
                 first = view.start_after
         return first
+
+    def _is_done(self, job: JobId) -> bool:
+        view = self.views.get(job)
+        return view is not None and view.status in self._waits_for
 
     def next_expiry(self) -> Instant | None:
         """Tell when a lease next runs out."""
@@ -191,9 +206,9 @@ class JobIndex:
             heapq.heappush(self._leases, (view.lease_until, job))
         if view.status is PENDING:
             heapq.heappush(self._waiting, (view.start_after, job))
-            if self.on_pending is not None:
-                self.on_pending(job)
-            if view.serial_key is not None:
+            if self.line is not None:
+                self.line.stand_in_line(job)
+            if view.serial_key is not None or view.depends_on:
                 self._keyed.add(job)
         elif view.status is PROCESSING and view.started_at is not None:
             heapq.heappush(self._started, (view.started_at, job))

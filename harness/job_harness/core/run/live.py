@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.processes import CRASH
 from job_harness.core.model.duration import SECOND, Instant
 from job_harness.core.model.job import JobId
+from job_harness.core.own_code import CodeLine
 from job_harness.core.run.observation import Observation
 from job_harness.core.run.session import NO_FAULTS, Limits, LiveSession, as_on_tape
+from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.carrier import CarriedProcess, LoopCarrier
 from job_harness.core.sim.choices import Boring, Choices
 from job_harness.core.sim.kernel import Interference
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
+from job_harness.core.sim.possessions import stack_of
 from job_harness.core.sim.request import Point
+from job_harness.core.sim.user_code import place_in
 
 MOST_STEPS: Final = 100_000_000
 """A test is bounded by what it asks for; this many gates are a loop that was not meant."""
@@ -27,12 +31,26 @@ class JobPoint(Point):
 
     __slots__ = ("job", "name", "part")
 
-    def __init__(self, name: str, job: JobId, *, run: Lifetime | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        job: JobId,
+        *,
+        run: Lifetime | None = None,
+        line: Callable[[], CodeLine | None] | None = None,
+    ) -> None:
         """`run` is the lifetime of the work on the job, where that is under way."""
-        super().__init__(f"{name} {job}")
+        super().__init__(f"{name} {job}", line)
         self.name = name
         self.job = job
         self.part = run
+
+
+class Companion(Protocol):
+    """What runs beside a worker, in other processes or in memory, and dies with it."""
+
+    def crash(self) -> None:
+        """Die, as the worker has."""
 
 
 class LiveTest(LiveSession):
@@ -43,10 +61,12 @@ class LiveTest(LiveSession):
     ) -> None:
         """Begin at the loop's present time, with these faults possible at every gate."""
         super().__init__(observation, choices=choices, limits=Limits(steps=MOST_STEPS))
-        self.kernel.every_turn = False
+        self.kernel.deviations.every_turn = False
         self.explored = faults != NO_FAULTS
         """Whether gates are asked for that only a search needs."""
         self.carrier = LoopCarrier(self.kernel, loop, loop_drives=True)
+        self.companions: list[Companion] = []
+        """What dies with each worker."""
         self._workers = 0
         self.worker: CarriedProcess | None = None
         """The worker that is at work now."""
@@ -61,6 +81,13 @@ class LiveTest(LiveSession):
         """The name of the worker that is at work now, or was last."""
         return f"worker-{self._workers}"
 
+    def _line_of(self, actor: Actor) -> CodeLine | None:
+        """Return the line at its gate; where a worker stands at one of its own, the line of the processor at work."""
+        if (line := super()._line_of(actor)) is not None or self.worker is None or actor.name != self.worker.name:
+            return line
+        at_work = [place for task in self.worker.life.tasks if (place := place_in(stack_of(task))) is not None]
+        return at_work[0].line if len(at_work) == 1 else None
+
     def worker_at_work(self) -> CarriedProcess:
         """Return the process of the worker whose code is asking."""
         assert self.worker is not None, "no worker was started yet"
@@ -69,7 +96,13 @@ class LiveTest(LiveSession):
     def start_worker(self, begin: Callable[[Lifetime], None], *, on_severed: Callable[[], None]) -> None:
         """Start the next worker; `on_severed` is told when it dies."""
         self._workers += 1
-        self.worker = self.carrier.process(self.worker_name, begin, on_severed=on_severed)
+
+        def die() -> None:
+            for each in self.companions:
+                each.crash()
+            on_severed()
+
+        self.worker = self.carrier.process(self.worker_name, begin, on_severed=die)
 
     def disturb(self, choices: Choices, faults: FaultPlan) -> None:
         """Let these choices answer at the gates from here on, and these faults strike there."""

@@ -7,6 +7,7 @@ An `Observation` alone is an audit: whatever feeds its recorder is judged. A `Se
 from __future__ import annotations
 
 import os
+import re
 import sysconfig
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,15 +19,17 @@ from job_harness.core.faults.messages import REPLY
 from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
 from job_harness.core.history.outcome import DONE, UNKNOWN, Outcome, OutcomeKind
 from job_harness.core.invariants import Invariant, JobFacts, Judge, Rules, everything, judge_of
+from job_harness.core.model.design import done_statuses
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.settings import Settings
-from job_harness.core.own_code import PACKAGE
+from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.port import Claim, Contract, EngineInfo, QueueUnderTest, Sent
 from job_harness.core.run.job_index import JobIndex
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.clock import Clocks
 from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim.user_code import is_others
 from job_harness.errors import UsageError
 
 Q = TypeVar("Q", bound=Any)
@@ -82,17 +85,20 @@ class Observation(Generic[Q]):
         self.settings = settings
         self.contract = contract
         self.clocks = Clocks()
-        self.job_index = JobIndex(settings)
+        self.job_index = JobIndex(settings, waits_for=done_statuses(contract.designs))
         self.queue = open_queue(self.clocks)
         rules = Rules(
             settings,
             {} if jobs is None else jobs,
             oldest_first=contract.oldest_first,
             doublings=contract.doublings,
+            longest=contract.longest,
+            granularity=contract.granularity,
             excuses=excuses(),
             operators=contract.operators,
             designs=contract.designs,
             slot_due=contract.slot_due,
+            schedules=contract.schedules,
             takes_back_in_claim=engine is not None and engine.capabilities.takes_back_in_claim,
         )
         judged = tuple(invariants(self.queue))
@@ -103,6 +109,29 @@ class Observation(Generic[Q]):
     def history(self) -> History:
         """Everything that was observed."""
         return self.recorder.history
+
+
+class EngineSide:
+    """What an engine says about its queue beside the verbs, as far as it declares that."""
+
+    def __init__(self, queue: Any, engine: EngineInfo | None) -> None:
+        sessions = engine is not None and engine.capabilities.sessions
+        self.on_behalf: Callable[[str], QueueUnderTest] | None = queue.on_behalf if sessions else None
+        self.made_at: Callable[[], Instant] | None = queue.made_at if sessions else None
+        upkeep = None if engine is None else engine.next_upkeep
+        self.next_upkeep: Callable[[], Instant | None] | None = None if upkeep is None else partial(upkeep, queue)
+        """Tells when the queue's own upkeep has something to do beside leases, where it has."""
+        asked = None if engine is None else engine.statements
+        self.sent: Callable[[], Sequence[Sent]] | None = None if asked is None else partial(asked, queue)
+        self._whole = engine if engine is not None and engine.processes is None else None
+        """Whose views must have the fields that are needed; None: an application's rows may lack their partners."""
+        self._from = 4 if engine is not None and engine.capabilities.maintenance else 1
+        """From which field of a view on they are."""
+
+    def refuse_incomplete_view(self, job: JobId, view: JobView) -> None:
+        """Raise IncompleteView where a field is missing that the engine has to fill."""
+        if self._whole is not None and (None in view[self._from : 8] or None in view[12:14]):
+            raise IncompleteView(self._whole, job, view)
 
 
 class Recorder:
@@ -123,23 +152,15 @@ class Recorder:
         """How many calls were made."""
         self.raised_at: dict[int, str] = {}
         """By number of the call, where its verb raised."""
+        self.lines: dict[int, CodeLine] = {}
+        """By index of the event, the line of a user's own code that did it, or that was struck."""
         self._amid: dict[str, int] = {}
         """Who is in the middle of a call, and of which one."""
         self._met: set[str] = set()
         """Who of them was not alone at it."""
         self._verbs: dict[str, Any] = {}
-        sessions = engine is not None and engine.capabilities.sessions
-        self._on_behalf: Callable[[str], QueueUnderTest] | None = queue.on_behalf if sessions else None
-        self._made_at: Callable[[], Instant] | None = queue.made_at if sessions else None
-        upkeep = None if engine is None else engine.next_upkeep
-        self.next_upkeep: Callable[[], Instant | None] | None = None if upkeep is None else partial(upkeep, queue)
-        """Tells when the queue's own upkeep has something to do beside leases, where it has."""
-        self._whole = engine if engine is not None and engine.processes is None else None
-        """Whose views must have the fields that are needed; None: an application's rows may lack their partners."""
-        self._from = 4 if engine is not None and engine.capabilities.maintenance else 1
-        """From which field of a view on they are."""
-        asked = None if engine is None else engine.statements
-        self._sent: Callable[[], Sequence[Sent]] | None = None if asked is None else partial(asked, queue)
+        self._written_at: dict[str, CodeLine | None] = {}
+        self.side = EngineSide(queue, engine)
         self.statements: deque[tuple[int, Sent]] = deque(maxlen=MOST_STATEMENTS)
         """The SQL that was sent, each with the index of the event that came next."""
         self._broken: set[str] = set()
@@ -157,11 +178,11 @@ class Recorder:
         """Call this after each event from now on."""
         see = self._see
 
-        def seen(event: Event) -> None:
+        def see_and_tell(event: Event) -> None:
             see(event)
             told()
 
-        self._see = seen
+        self._see = see_and_tell
 
     def _write(self, event: Event) -> None:
         self._note(event)
@@ -182,8 +203,8 @@ class Recorder:
         event = _new(Call, (self._clocks.now, name, verb, call.job, call.token, arguments, number))
         self._note(event)
         self._see(event)
-        if self._on_behalf is not None:
-            return getattr(self._on_behalf(name), verb)(*arguments)
+        if self.side.on_behalf is not None:
+            return getattr(self.side.on_behalf(name), verb)(*arguments)
         if call.run is not None:
             return call.run()
         method = self._verbs.get(verb)
@@ -238,7 +259,7 @@ class Recorder:
         self._returned(actor, call, LOST_REPLY, answered=False)
         return LOST_REPLY
 
-    def told(
+    def record_call(
         self,
         actor: str,
         verb: str,
@@ -263,20 +284,22 @@ class Recorder:
             self._met.discard(name)
         fields = (self._clocks.now, name, call.verb, call.job, call.token, outcome, number, answered, alone)
         event = _new(Return, fields)
+        if (line := self._written(call.verb)) is not None:
+            self.lines[len(self._events)] = line
         self._note(event)
         self._see(event)
 
     # what else there is to see --------------------------------------------------------------------------------------
 
-    def observe(self, actor: str, verb: str) -> None:
-        """Compare all jobs with what was known of them; every difference is an event."""
+    def observe(self, actor: str, verb: str, line: CodeLine | None = None) -> None:
+        """Compare all jobs with what was known of them; every difference is an event, made at this line."""
         # What changed is read off the rows, whatever a verb says that it did: monitors judge what
         # is, and a verb may be wrong about it. `changed()` only narrows where to look; where it
         # is None, every job is compared. This has to happen before any other actor acts, or a
         # change is laid at the wrong door: hence also at each suspension of a verb (`suspended`).
-        if self._sent is not None:
+        if self.side.sent is not None:
             at = len(self._events)
-            self.statements.extend((at, one if one.actor else one._replace(actor=actor)) for one in self._sent())
+            self.statements.extend((at, one if one.actor else one._replace(actor=actor)) for one in self.side.sent())
         queue = self.queue
         views = queue.jobs()
         touched = queue.changed()
@@ -286,25 +309,47 @@ class Recorder:
         for job in self._candidates(views) if touched is None else touched:
             before, after = known.get(job), views.get(job)
             if before != after:
+                if (place := line or self._written(verb)) is not None:
+                    self.lines[len(self._events)] = place
                 self._changed(actor, verb, job, before, after)
+
+    def _written(self, verb: str) -> CodeLine | None:
+        """Return where a verb of the user's own queue begins; None where it is not theirs."""
+        if verb not in self._written_at:
+            code = getattr(getattr(self.queue, verb, None), "__code__", None)
+            ours = code is None or is_others(code.co_filename)
+            self._written_at[verb] = None if code is None or ours else CodeLine(code.co_filename, code.co_firstlineno)
+        return self._written_at[verb]
 
     def _candidates(self, views: Mapping[JobId, JobView]) -> list[JobId]:
         return [*views, *(job for job in self.job_index.views if job not in views)]
 
     def _changed(self, actor: str, verb: str, job: JobId, before: JobView | None, after: JobView | None) -> None:
-        if self._whole is not None and after is not None and (None in after[self._from : 8] or None in after[12:14]):
-            raise IncompleteView(self._whole, job, after)
+        if after is not None:
+            self.side.refuse_incomplete_view(job, after)
         self.job_index.put(job, after)
         self.last_change = self._clocks.now
         clocks = self._clocks
         now = clocks.now
-        clock = now + clocks.store_offset if self._made_at is None else self._made_at()
+        made_at = self.side.made_at
+        clock = now + clocks.store_offset if made_at is None else made_at()
         event = _new(Observed, (now, actor, verb, job, before, after, clock))
         self._note(event)
         self._see(event)
 
-    def effect(self, actor: str, job: JobId, attempt: int, token: int, name: str, data: Any = None) -> None:
+    def effect(
+        self,
+        actor: str,
+        job: JobId,
+        attempt: int,
+        token: int,
+        name: str,
+        data: Any = None,
+        line: CodeLine | None = None,
+    ) -> None:
         """Write down something that a processor did; a side effect that it declared is given whole, as `data`."""
+        if line is not None:
+            self.lines[len(self._events)] = line
         rest: tuple[Any, ...] = (data, None, False, None)
         if type(data) is SideEffect:
             rest = (data.data, data.identity, data.idempotent, data.reply)
@@ -312,8 +357,10 @@ class Recorder:
         self._note(event)
         self._see(event)
 
-    def fault(self, actor: str, name: str, data: Any) -> None:
+    def fault(self, actor: str, name: str, data: Any, line: CodeLine | None = None) -> None:
         """Write down something that was made to go wrong."""
+        if line is not None:
+            self.lines[len(self._events)] = line
         lost = lost_by(name)
         if lost == REPLY.point:
             self._unheard_at[actor] = self._clocks.now
@@ -344,8 +391,15 @@ def _libraries() -> tuple[str, ...]:
     return (PACKAGE, *(folder + os.sep for folder in sorted(installed)))
 
 
+_PLACE: Final = re.compile(r"\S.*:\d+")
+"""What an engine notes on an error of SQL; others note what they like."""
+
+
 def _place_of(error: BaseException) -> str:
-    """Return `file:line` of the innermost frame of a user's own file; empty where there is none."""
+    """Return `file:line` of the SQL that a user wrote, else of the innermost frame of their own files; else nothing."""
+    told = [note for note in error.__dict__.get("__notes__", ()) if _PLACE.fullmatch(str(note))]
+    if told:
+        return str(told[0])
     place = ""
     entry = error.__traceback__
     while entry is not None:

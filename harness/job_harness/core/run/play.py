@@ -5,7 +5,7 @@ Every judge of a scenario does it here: the command line, pytest, the conformanc
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
@@ -26,6 +26,8 @@ DEFAULTS: Final = Settings()
 DURATIONS: Final = Settings.duration_names()
 NO_LIMITS = Limits()
 """Those of every run."""
+MOST_PLACES: Final = 12
+"""How many of the places that did come up are named beside one that did not."""
 REPLAYED_AT_MOST: Final = 5
 """How often a tape is played until a database lets its waiting sessions go in the order that the tape has."""
 
@@ -176,7 +178,7 @@ def fixed_otherwise(scenario: Scenario, engine: Engine, *, asked: bool = False) 
     """
     for name, fixed, wanted in _fixed_settings(scenario, engine):
         if wanted != fixed and not (asked and wanted == getattr(DEFAULTS, name)):
-            at, written = _shown(name, fixed), _shown(name, wanted)
+            at, written = _write_setting(name, fixed), _write_setting(name, wanted)
             return (f"{engine.info.name} fixes {name} at {at}, and this is written for {written}",)
     return ()
 
@@ -188,12 +190,18 @@ def _ignored(scenario: Scenario, engine: Engine) -> Iterator[str]:
     for name, place in contract.ignored.items():
         wanted = getattr(scenario.settings, name)
         if wanted not in (getattr(own, name), getattr(DEFAULTS, name)):
-            yield f"{name} {_shown(name, wanted)} changes nothing on {engine.info.name}: {place}"
+            yield f"{name} {_write_setting(name, wanted)} changes nothing on {engine.info.name}: {place}"
 
 
 def _changed_since(scenario: Scenario, engine: Engine) -> str:
     changes = _fixed_settings(scenario, engine)
-    return ", ".join([f"{name} {_shown(name, was)} -> {_shown(name, now)}" for name, now, was in changes if was != now])
+    return ", ".join(
+        [
+            f"{name} {_write_setting(name, was)} -> {_write_setting(name, now)}"
+            for name, now, was in changes
+            if was != now
+        ]
+    )
 
 
 def _fixed_settings(scenario: Scenario, engine: Engine) -> Iterator[tuple[str, Any, Any]]:
@@ -204,7 +212,7 @@ def _fixed_settings(scenario: Scenario, engine: Engine) -> Iterator[tuple[str, A
         yield name, getattr(own, name), getattr(scenario.settings, name)
 
 
-def _shown(name: str, value: Any) -> str:
+def _write_setting(name: str, value: Any) -> str:
     return format_duration(value) if name in DURATIONS else str(value).lower()
 
 
@@ -216,7 +224,16 @@ def _choices(scenario: Scenario, seed: int | None) -> tuple[Choices, int | None]
 
 def _unused(choices: Choices) -> list[str]:
     unused = choices.unused if type(choices) is Replay else []
-    return [f"cannot be replayed: `{item}` never came up here" for item in unused]
+    met = choices.met if type(choices) is Replay else {}
+    return [f"cannot be replayed: `{item}` never came up here{_places_met(item.label, met)}" for item in unused]
+
+
+def _places_met(label: str, met: Mapping[str, int]) -> str:
+    """Say which places of the same actor did come up, and how often."""
+    actor = label.partition(" ")[0]
+    own = {each: count for each, count in met.items() if each.partition(" ")[0] == actor}
+    known = [f"`{each}`{f' {count} times' if count > 1 else ''}" for each, count in own.items()]
+    return f"; of {actor} these did: {', '.join(known[:MOST_PLACES])}" if known else ""
 
 
 def _scripted(scenario: Scenario) -> list[str]:

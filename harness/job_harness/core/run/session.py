@@ -17,6 +17,7 @@ from job_harness.core.model.duration import Duration, Instant
 from job_harness.core.model.lifecycle import PENDING
 from job_harness.core.model.retry import retry_bounds
 from job_harness.core.model.settings import Settings
+from job_harness.core.own_code import CodeLine
 from job_harness.core.port import (
     Application,
     Capabilities,
@@ -35,8 +36,9 @@ from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
 from job_harness.core.sim.actor import Actor, Carried, State
 from job_harness.core.sim.choices import Boring, Choices, Replay
-from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import Frame, Sleep
+from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim.kernel import Kernel, KernelHooks
+from job_harness.core.sim.request import Frame, Sleep, VerbCall
 from job_harness.core.sim.watchdog import BUSY_SECONDS
 from job_harness.errors import EnvironmentUnavailable, Hung, LimitReached, StepsSpent
 
@@ -46,7 +48,9 @@ if TYPE_CHECKING:
 NO_FAULTS = FaultPlan()
 """What a replay allows: whatever the tape says."""
 CAPABILITIES = Capabilities.names()
-ON_REQUEST = frozenset({"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules", "own_leases"})
+ON_REQUEST = frozenset(
+    {"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules", "own_leases", "flows", "groups"}
+)
 """What a queue does only where settings or jobs ask for it: elsewhere nothing can be breached, so it is not watched."""
 WEARY = 500
 """After this many steps in which no job came or ended, faults stop: whatever still repeats then does so by itself."""
@@ -84,6 +88,7 @@ def _facts(plan: JobPlan, scenario: Scenario) -> JobFacts:
         timeout=plan.timeout,
         retry_delay=plan.retry_delay,
         unique_for=plan.unique_for,
+        split=plan.children is not None,
     )
 
 
@@ -134,24 +139,54 @@ def _environment_first(engine: Engine) -> Iterator[None]:
         raise
 
 
-class LiveSession:
+class LiveSession(KernelHooks):
     """An observation with a kernel: what scenarios, users' tests and drawn workloads are played on."""
 
     def __init__(self, observation: Observation[Any], *, choices: Choices, limits: Limits = Limits()) -> None:
         """Join the two: time that the kernel moves is the observation's, what actors call is recorded and judged."""
         self.observation = observation
-        self.settings = observation.settings
-        self.clocks = observation.clocks
         self.job_index = observation.job_index
-        self.queue = observation.queue
         self.judge = observation.judge
         self.recorder = observation.recorder
         self.choices = choices
         self.limits = limits
-        self.kernel = kernel = Kernel(choices, observation.recorder, step_limit=limits.steps)
-        kernel.on_advance = observation.clocks.advance
-        kernel.on_suspend = observation.recorder.suspended
-        kernel.every_turn = type(choices) is Replay
+        self.kernel = kernel = Kernel(choices, observation.recorder, hooks=self, step_limit=limits.steps)
+        kernel.deviations.every_turn = type(choices) is Replay
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the queue."""
+        return self.observation.settings
+
+    @property
+    def clocks(self) -> Clocks:
+        """The clocks of all actors, and of the store."""
+        return self.observation.clocks
+
+    @property
+    def queue(self) -> Any:
+        """The queue, or what shows jobs as one does."""
+        return self.observation.queue
+
+    def set_clocks(self, now: Instant) -> None:
+        """Let the clocks of all actors show what the kernel's time is now."""
+        self.clocks.advance(now)
+
+    def note_gate(self, actor: Actor, call: VerbCall) -> None:
+        """Observe which jobs a verb has changed up to a gate within it."""
+        self.recorder.suspended(actor, call)
+
+    def line_here(self) -> CodeLine | None:
+        """Return the user's own line that stands at the gate which is being asked about."""
+        return self._line_of(self.kernel.ready[0]) if self.kernel.ready else None
+
+    def _line_of(self, actor: Actor) -> CodeLine | None:
+        return actor.line
+
+    def _note_fault(self, actor: str, name: str, data: Any) -> None:
+        struck = self.kernel.deviations.struck
+        line = None if struck is None or struck.name != actor else self._line_of(struck)
+        self.recorder.fault(actor, name, data, line)
 
     def expose(
         self,
@@ -159,6 +194,7 @@ class LiveSession:
         *,
         stop: Callable[[str], bool] = lambda actor: False,
         restart_after: Duration | None = None,
+        deploy: Callable[[str], object] = lambda name: None,
         schedulers: frozenset[str] = frozenset(),
     ) -> None:
         """Let these faults strike at gates. A crashed process comes back `restart_after`; None: not by itself."""
@@ -166,11 +202,96 @@ class LiveSession:
             faults,
             settings=self.settings,
             clocks=self.clocks,
-            note=self.recorder.fault,
+            note=self._note_fault,
             stop=stop,
             restart_after=restart_after,
+            deploy=deploy,
             schedulers=schedulers,
         )
+
+
+class QuietWatch:
+    """Plays a session until it comes to rest, and sees where it never will."""
+
+    def __init__(self, session: Session, until: str | None) -> None:
+        """Stop early where the anomaly `until` has shown."""
+        info = session.engine.info
+        self._session = session
+        self._until = until
+        self._passed = 0
+        """How many anomalies were looked at that are not the one to end with."""
+        self._limit = quiet_limit(session.scenario)
+        self._sends_by_itself = info.processes is not None and info.statements is not None
+        """Whether processes other than the clients of the scenario may send jobs."""
+        self.healed = False
+
+    def wait(self) -> None:
+        """Let everybody act until nothing more is due within the quiet time. Raises Restless where no run gets on."""
+        quiet = self._limit
+        kernel = self._session.kernel
+        start = kernel.now
+        stride = self._session.limits.steps // 10 if self._session.scenario.steps else WEARY
+        looked, stood = kernel.steps + stride, self._progress()
+        judge, sought, step = self._session.judge, self._until is not None, kernel.step
+        while kernel.ready or not self.at_rest(start, quiet):
+            if judge.endless or (sought and self._has_shown()) or not step():
+                return
+            if kernel.steps >= looked and kernel.deviations.free_order:
+                if stood == (stood := self._progress()):
+                    raise Restless(f"no job came or ended in {stride} steps; next would be: {self._next()}")
+                looked = kernel.steps + stride
+
+    def _progress(self) -> tuple[int, int]:
+        """Return what only grows where a run gets on, unless jobs are deleted."""
+        return len(self._session.job_index.views), len(self._session.job_index.live)
+
+    def _next(self) -> str:
+        return self._session.kernel.ready[0].label if self._session.kernel.ready else "time"
+
+    def _has_shown(self) -> bool:
+        anomalies = self._session.judge.anomalies
+        while self._passed < len(anomalies):  # a run may report one at every poll: each is looked at once
+            if anomalies[self._passed].name == self._until:
+                return True
+            self._passed += 1
+        return False
+
+    def at_rest(self, start: Instant, quiet: Duration) -> bool:
+        """Say whether nothing is due within the quiet time since the last change. Asked where no actor is ready.
+
+        What an outage puts off is due where it ends: the quiet time counts from there.
+        """
+        wake = self._session.kernel.next_wake()
+        if wake is None:
+            return True
+        if wake - self._session.recorder.last_change <= quiet:
+            if not self._sends_by_itself or self._moved_within(quiet, wake):
+                return False  # as most often, whatever else it counts from
+            changed = 0
+        else:
+            changed = self._session.recorder.last_change
+        since = max(start, changed, *self._session.kernel.outages.values())
+        return wake - since > quiet and not self._planned_ahead()
+
+    def _moved_within(self, quiet: Duration, wake: Instant) -> bool:
+        """Say whether a job that a client sent changed, or once all is healed one that has not ended.
+
+        A scheduler of the system sends without end, and while its workers are dead none of its jobs ends.
+        """
+        plans, live = self._session.world.plans, self._session.job_index.live if self.healed else ()
+        for event in reversed(self._session.recorder.history.events):
+            if wake - event.at > quiet:
+                return False
+            if type(event) is Observed and (event.job in plans or event.job in live):
+                return True
+        return False
+
+    def _planned_ahead(self) -> bool:
+        """Say whether a client still has something to send, or a job waits for its time."""
+        if any(actor.state is State.SLEEPING and not actor.process for actor in self._session.kernel.actors.values()):
+            return True
+        now = self._session.clocks.store()
+        return any(view.status is PENDING and view.start_after > now for view in self._session.job_index.live.values())
 
 
 class Session(LiveSession):
@@ -211,34 +332,29 @@ class Session(LiveSession):
                 contract=contract,
                 engine=engine.info,
                 jobs=self._known_jobs,
-                invariants=lambda queue: self._judged(queue, invariants),
+                invariants=lambda queue: self._judgeable(queue, invariants),
             )
         super().__init__(observation, choices=choices, limits=limits)
         self.uncovered: list[str] = []
         self._carrier: LoopCarrier | None = None
         self.world = self._context(processors)
-        if engine.info.capabilities.sessions:
-            self.kernel.on_crash = self._severed
-        self.kernel.on_overtaken = self._overtaken
-        self.kernel.on_outage = engine.info.fails_over
+        self.holds_sessions = engine.info.capabilities.sessions
         self.expose(
-            faults, stop=self.world.stop, restart_after=scenario.restart_after, schedulers=frozenset(SCHEDULERS)
+            faults,
+            stop=self.world.stop,
+            restart_after=scenario.restart_after,
+            deploy=self.world.deploy,
+            schedulers=frozenset(SCHEDULERS),
         )
         staged = None if engine.info.processes is None else engine.info.processes(self.queue)
         self.application: Application = staged or application or engine.info.application or StockApplication()
-        self._sends_by_itself = engine.info.processes is not None and engine.info.statements is not None
-        """Whether processes other than the clients of the scenario may send jobs."""
-        self._healed = False
-        self._quiet = quiet_limit(scenario)
-        self._until = until
-        self._passed = 0
-        """How many anomalies were looked at that are not the one to end with."""
+        self.quiet = QuietWatch(self, until)
         self._cut = False
         self._director: Director | None = None
 
     def _context(self, processors: RealProcessors | None) -> RunContext:
-        """Make what actors are given, and connect it with the kernel."""
-        world = RunContext(
+        """Make what actors are given."""
+        return RunContext(
             self.scenario,
             self.clocks,
             self.recorder,
@@ -246,23 +362,19 @@ class Session(LiveSession):
             self.engine.info.capabilities,
             processors=processors,
             contract=self.engine.info.contract,
+            services=self,
         )
-        world.carrier = self._carry
-        world.later = self._later
-        world.sever = self.kernel.sever
-        world.pass_by = lambda name, point: self.kernel.pass_by(self.kernel.actors[name], point)
-        return world
 
-    def _judged(self, queue: Any, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
+    def _judgeable(self, queue: Any, invariants: tuple[Invariant, ...] | None) -> tuple[Invariant, ...]:
         """Leave out what the queue cannot do, and what a scenario has to ask for and this one does not."""
         invariants = everything() if invariants is None else invariants
         if self.engine.info.processes is not None:
-            invariants = stepwise(invariants)
+            invariants = stepwise(invariants, self.engine.info.shows())
         left_out = {*self.engine.info.capabilities.missing(CAPABILITIES), *ON_REQUEST.difference(self._asked)}
         promised = tuple(item for item in invariants if left_out.isdisjoint(item.capabilities))
         return (*promised, *self.engine.info.promises)
 
-    def _overtaken(self, actor: Actor, passed: Duration) -> None:
+    def note_overtaken(self, actor: Actor, passed: Duration) -> None:
         """To an actor that is ready, time that passes by is a pause."""
         if actor.process and actor.request is not None:
             self.recorder.fault(actor.name, PAUSE.event, {"at": actor.request.point, "for": passed})
@@ -337,7 +449,7 @@ class Session(LiveSession):
     def begin(self) -> Director:
         """Start every actor; return those that play steps. The caller must end with `close`."""
         self._start()
-        self._director = Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self._idle)
+        self._director = Director(self.scenario, self.kernel, self.world, self.recorder, self.clocks, self.quiet.wait)
         return self._director
 
     def rest(self) -> None:
@@ -347,7 +459,7 @@ class Session(LiveSession):
         """
         self._heal()
         try:
-            self._settle()
+            self._play_settle_phase()
         except Hung:
             raise
         except LimitReached:
@@ -368,7 +480,7 @@ class Session(LiveSession):
             self._carrier.close()
         self.queue.close()
 
-    def _carry(self) -> LoopCarrier:
+    def carrier(self) -> LoopCarrier:
         """Return what carries this session's coroutines, made when first asked for."""
         if self._carrier is None:
             from job_harness.core.sim.carrier import LoopCarrier  # asyncio, which most runs do without
@@ -377,15 +489,31 @@ class Session(LiveSession):
             self._carrier = LoopCarrier(self.kernel, VirtualLoop())
         return self._carrier
 
-    def _later(self, name: str, wait: Duration, then: Callable[[], None]) -> None:
+    def later(self, name: str, wait: Duration, then: Callable[[], None]) -> None:
+        """Let something happen after a while, under a name: what lives on without a worker."""
+
         def living_on() -> Frame:
             yield Sleep(wait, f"living on: {name}")
             then()
 
         self.kernel.spawn(f"{name} #{len(self.kernel.actors)}", living_on)
 
-    def _severed(self, actor: Actor, linger: Duration) -> None:
+    def sever(self, frame: Frame) -> None:
+        """Keep what a process has left suspended that died, and close it after the verdict."""
+        self.kernel.sever(frame)
+
+    def pass_by(self, name: str, point: str) -> bool:
+        """Let an actor come to a gate in the middle of its step; see `Kernel.pass_by`."""
+        return self.kernel.pass_by(self.kernel.actors[name], point)
+
+    def fail_over(self) -> None:
+        """Let the engine's store do what it does when it goes away for everybody."""
+        self.engine.info.fails_over()
+
+    def drop_session(self, actor: Actor, linger: Duration) -> None:
         """A dead actor's session ends with it, or lingers with its locks until the server notices."""
+        if not self.holds_sessions:
+            return
         queue: Any = self.queue
         drop = queue.sever(actor.name)
         if not linger:
@@ -434,12 +562,12 @@ class Session(LiveSession):
 
     def _heal(self) -> None:
         self.recorder.phase("heal")
-        self._healed = True
+        self.quiet.healed = True
         self.judge.healed(self.job_index.views)
         kernel = self.kernel
         kernel.interferences = []
         kernel.reconnect()
-        kernel.free_order = False
+        kernel.deviations.free_order = False
         kernel.choices = Boring()
         self.clocks.correct()
         self.world.stopping.clear()
@@ -449,81 +577,14 @@ class Session(LiveSession):
             elif actor.process and actor.state in (State.CRASHED, State.ENDED):
                 kernel.start(actor)
 
-    def _settle(self) -> None:
+    def _play_settle_phase(self) -> None:
         self.recorder.phase("settle")
-        self._idle()
+        self.quiet.wait()
         if ended := [actor for actor in self.kernel.actors.values() if actor.process and actor.state is State.ENDED]:
             # They were in the middle of a shutdown when the system healed: a deploy brings its processes back.
             for actor in ended:
                 self.kernel.start(actor)
-            self._idle()
-
-    def _idle(self) -> None:
-        quiet = self._quiet
-        kernel = self.kernel
-        start = kernel.now
-        stride = self.limits.steps // 10 if self.scenario.steps else WEARY
-        looked, stood = kernel.steps + stride, self._progress()
-        judge, sought, step = self.judge, self._until is not None, kernel.step
-        while kernel.ready or not self.at_rest(start, quiet):
-            if judge.endless or (sought and self._shown()) or not step():
-                return
-            if kernel.steps >= looked and kernel.free_order:
-                if stood == (stood := self._progress()):
-                    raise Restless(f"no job came or ended in {stride} steps; next would be: {self._next()}")
-                looked = kernel.steps + stride
-
-    def _progress(self) -> tuple[int, int]:
-        """Return what only grows where a run gets on, unless jobs are deleted."""
-        return len(self.job_index.views), len(self.job_index.live)
-
-    def _next(self) -> str:
-        return self.kernel.ready[0].label if self.kernel.ready else "time"
-
-    def _shown(self) -> bool:
-        anomalies = self.judge.anomalies
-        while self._passed < len(anomalies):  # a run may report one at every poll: each is looked at once
-            if anomalies[self._passed].name == self._until:
-                return True
-            self._passed += 1
-        return False
-
-    def at_rest(self, start: Instant, quiet: Duration) -> bool:
-        """Say whether nothing is due within the quiet time since the last change. Asked where no actor is ready.
-
-        What an outage puts off is due where it ends: the quiet time counts from there.
-        """
-        wake = self.kernel.next_wake()
-        if wake is None:
-            return True
-        if wake - self.recorder.last_change <= quiet:
-            if not self._sends_by_itself or self._moved_within(quiet, wake):
-                return False  # as most often, whatever else it counts from
-            changed = 0
-        else:
-            changed = self.recorder.last_change
-        since = max(start, changed, *self.kernel.outages.values())
-        return wake - since > quiet and not self._planned_ahead()
-
-    def _moved_within(self, quiet: Duration, wake: Instant) -> bool:
-        """Say whether a job that a client sent changed, or once all is healed one that has not ended.
-
-        A scheduler of the system sends without end, and while its workers are dead none of its jobs ends.
-        """
-        plans, live = self.world.plans, self.job_index.live if self._healed else ()
-        for event in reversed(self.recorder.history.events):
-            if wake - event.at > quiet:
-                return False
-            if type(event) is Observed and (event.job in plans or event.job in live):
-                return True
-        return False
-
-    def _planned_ahead(self) -> bool:
-        """Say whether a client still has something to send, or a job waits for its time."""
-        if any(actor.state is State.SLEEPING and not actor.process for actor in self.kernel.actors.values()):
-            return True
-        now = self.clocks.store()
-        return any(view.status is PENDING and view.start_after > now for view in self.job_index.live.values())
+            self.quiet.wait()
 
     def result(self, failures: list[str]) -> Run:
         """Return what the run came to so far."""
@@ -540,6 +601,7 @@ class Session(LiveSession):
             cut=self._cut,
             played=None if self._director is None else self._director.played,
             raised=self.recorder.raised_at,
+            lines=self.recorder.lines,
             statements=tuple(self.recorder.statements),
             script=() if self._director is None else tuple(self._director.script),
         )

@@ -58,6 +58,7 @@ class StockApplication:
 def request_of(plan: JobPlan, name: str, world: RunContext, actor: str) -> JobRequest:
     """Return what a client sends; start times are instants of the client's own clock."""
     start_after = None if plan.start_after is None else world.now(actor) + plan.start_after
+    mates = [] if plan.group is None else [each for each in world.scenario.jobs if each.group == plan.group]
     return JobRequest(
         id=name,
         tool=plan.tool,
@@ -72,15 +73,17 @@ def request_of(plan: JobPlan, name: str, world: RunContext, actor: str) -> JobRe
         lease=plan.lease,
         retry_delay=plan.retry_delay,
         unique_for=plan.unique_for,
+        depends_on=plan.depends_on,
+        parent=plan.parent,
+        group=plan.group,
+        group_size=sum(len(each.names()) for each in mates),
+        children=plan.children,
     )
 
 
 def client(world: RunContext, plan: JobPlan) -> Steps:
     """Send what was planned; cancel and retry where that was planned."""
-    if plan.at:
-        yield Sleep(plan.at, f"waiting to send {plan.name}")
-    if plan.after is not None:
-        yield Poll(SECOND, world.ended_at(plan.after), origin=0, point=f"waiting for the end of {plan.after}")
+    yield from until_sent(world, plan)
     if plan.scheduled:
         yield from scheduled(world, plan)
         return
@@ -94,6 +97,18 @@ def client(world: RunContext, plan: JobPlan) -> Steps:
     if plan.retry_after is not None:
         yield Sleep(plan.retry_after, f"waiting to retry {plan.name}")
         yield from insist(VerbCall("retry", (plan.name,), plan.name))
+
+
+def until_sent(world: RunContext, plan: JobPlan) -> Steps:
+    """Wait for the time at which a client sends, and for the jobs after which it does."""
+    if plan.at:
+        yield Sleep(plan.at, f"waiting to send {plan.name}")
+    if plan.after is not None:
+        yield Poll(SECOND, world.ended_at(plan.after), origin=0, point=f"waiting for the end of {plan.after}")
+    if plan.depends_on:
+        yield Poll(SECOND, world.sent(plan.depends_on), origin=0, point=f"waiting for what {plan.name} depends on")
+    if plan.parent is not None:
+        yield Poll(SECOND, world.sent((plan.parent,)), origin=0, point=f"waiting for the parent of {plan.name}")
 
 
 def sending(world: RunContext, plan: JobPlan) -> Steps:

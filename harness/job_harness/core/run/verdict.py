@@ -12,6 +12,8 @@ from typing import Any, Final
 
 from job_harness.core.history.event import History
 from job_harness.core.invariants import Anomaly, gravity
+from job_harness.core.model.job import JobId
+from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Sent, WrittenSource
 from job_harness.core.scenario.scenario import Scenario, Step
 from job_harness.core.sim.choices import Deviation
@@ -62,6 +64,8 @@ class Run:
     about: dict[str, Any] = field(default_factory=dict)
     raised: Mapping[int, str] = field(default_factory=dict)
     """By number of the call whose verb raised, `file:line` of a user's own code; the history says what it raised."""
+    lines: Mapping[int, CodeLine] = field(default_factory=dict)
+    """By index of the event, the line of a user's own code that did it, or that was struck by it."""
     statements: tuple[tuple[int, Sent], ...] = ()
     """The SQL that was sent, each with the index of the event that came next, where the engine shows it."""
     script: tuple[tuple[int, Step], ...] = ()
@@ -112,6 +116,8 @@ class Trial:
     """The anomalies that the replay still shows, or shows now."""
     stays: tuple[str, ...] = ()
     """Those of them that the run itself showed too, beside the one that was asked about."""
+    instead: tuple[JobId, ...] = ()
+    """Jobs that show the anomaly in the replay, where the one that showed it first no longer does."""
     unused: int = 0
     """How many deviations of the tape no longer came up: then the replay alone proves nothing."""
     runs: int = 0
@@ -132,13 +138,16 @@ def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
     if not trials:
         return "", ""
     fixes = [trial for trial in trials if trial.stops]
-    rest = [trial.name for trial in trials if trial.tried and not trial.stops]
+    failed = [trial for trial in trials if trial.tried and not trial.stops]
+    rest = [trial.name for trial in failed if not trial.instead]
+    moved = [f"with {trial.name}, job {trial.instead[0]} shows it instead" for trial in failed if trial.instead]
     untried = [trial.name for trial in trials if not trial.tried]
-    late = [f"the time for fixes was over before {_listed(untried)} could be tried"] if untried else []
+    late = [f"the time for fixes was over before {_join_names(untried)} could be tried"] if untried else []
     if fixes:
-        told = [_told(stays, fixes) for stays in dict.fromkeys(trial.stays for trial in fixes)]
-        useless = [f"{_listed(rest)} {_plural(rest, 'does', 'do')} not help"] if rest else []
-        beside = f" ({'; '.join([*useless, *late])})" if useless or late else ""
+        told = [_word_fixes(stays, fixes) for stays in dict.fromkeys(trial.stays for trial in fixes)]
+        useless = [f"{_join_names(rest)} {_plural(rest, 'does', 'do')} not help"] if rest else []
+        notes = [*useless, *moved, *late]
+        beside = f" ({'; '.join(notes)})" if notes else ""
         return "Fixed by: ", "; ".join(told) + beside
     leads = [
         f"with {trial.name} the run shows {', '.join(trial.shows)} instead"
@@ -149,15 +158,15 @@ def fix_line(trials: tuple[Trial, ...]) -> tuple[str, str]:
         f"{trial.name} helps this run only: 1 of {trial.runs} new runs shows it again" for trial in trials if trial.seen
     ]
     how = _plural(rest, "which does not help", "and none of them helps on its own")
-    tried = [f"tried {_listed(rest)}, {how}"] if rest else []
-    return "No fix found: ", "; ".join([*tried, *leads, *late])
+    tried = [f"tried {_join_names(rest)}, {how}"] if rest else []
+    return "No fix found: ", "; ".join([*tried, *moved, *leads, *late])
 
 
 MOST_NAMED: Final = 4
 """Changes that do not help and are still named; of more, the first ones are."""
 
 
-def _listed(names: Sequence[str]) -> str:
+def _join_names(names: Sequence[str]) -> str:
     shown = (
         list(names) if len(names) <= MOST_NAMED else [*names[: MOST_NAMED - 1], f"{len(names) - MOST_NAMED + 1} more"]
     )
@@ -168,12 +177,12 @@ def _plural(names: Sequence[str], one: str, many: str) -> str:
     return one if len(names) == 1 else many
 
 
-def _told(stays: tuple[str, ...], stoppers: list[Trial]) -> str:
-    named = ", ".join(_named(trial) for trial in stoppers if trial.stays == stays)
+def _word_fixes(stays: tuple[str, ...], stoppers: list[Trial]) -> str:
+    named = ", ".join(_name_trial(trial) for trial in stoppers if trial.stays == stays)
     return f"{named}, though {' and '.join(stays)} stay{'' if len(stays) > 1 else 's'}" if stays else named
 
 
-def _named(trial: Trial) -> str:
+def _name_trial(trial: Trial) -> str:
     """Name it, and say what it rests on where that is no replay."""
     if not trial.unused:
         return trial.name

@@ -10,7 +10,7 @@ from job_harness.core.model.json_value import json_problem
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Claim
 from job_harness.core.run.context import ProcessorAttempt, RunContext
-from job_harness.core.run.insisting import RETRY_PAUSE, Steps, insist
+from job_harness.core.run.insisting import RETRY_PAUSE, TRIES, Steps, insist
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.request import Point, Poll, Sleep, VerbCall
@@ -19,11 +19,13 @@ from job_harness.core.sim.request import Point, Poll, Sleep, VerbCall
 class Worker:
     """Claims, runs and settles. It remembers nothing itself: what it knows is in the frame of `work`."""
 
-    insist = staticmethod(insist)
-
     def __init__(self, world: RunContext, name: str) -> None:
         self.world = world
         self.name = name
+
+    def insist(self, call: VerbCall) -> Steps:
+        """Report until it is known what that came to; a call in its own process is made once."""
+        return insist(call, TRIES if self.world.capabilities.remote else 1)
 
     @classmethod
     def wanted(cls, settings: Settings) -> bool:
@@ -87,7 +89,7 @@ class Worker:
             yield Sleep(RETRY_PAUSE, "restarting")
             claims.clear()
             return
-        yield from self.settle(claim, ending if finished else None)
+        yield from self.report_ending(claim, ending if finished else None)
 
     def allowed(self, claim: Claim) -> Duration:
         """Return how long the processor of a claim may run: as its job asked, else as the settings say."""
@@ -163,7 +165,7 @@ class Worker:
             if outcome.kind is REFUSED:
                 claims.remove(claim)
 
-    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+    def report_ending(self, claim: Claim, ending: Ending | None) -> Steps:
         """Report how a run ended. None is a timeout; an output that JSON cannot hold is a failure."""
         if ending is None:
             self.world.effect(self.name, claim, "ended", "timeout")
