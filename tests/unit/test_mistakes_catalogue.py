@@ -6,10 +6,21 @@ import pytest
 
 from job_harness.core.invariants import ANOMALIES
 from job_harness.core.run.worker import Worker
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import (
+    ClaimRules,
+    EndRules,
+    FlowRules,
+    KeyRules,
+    MemoryEngine,
+    MemoryQueue,
+    QueueRules,
+    RequestRules,
+    TickRules,
+    UpkeepRules,
+)
 from job_harness.errors import UsageError
 from job_harness.search.sampling import Sampler, run_seed
-from job_harness.search.wrong_queues import CATALOGUE, Edit, Mistake, named
+from job_harness.search.wrong_queues import CATALOGUE, Edit, Mistake, find_wrong_queue
 from job_harness.search.wrong_queues.wrong_queue import StaleEdit
 
 EVERY = pytest.mark.parametrize("mistake", CATALOGUE.values(), ids=lambda mistake: mistake.name)
@@ -17,12 +28,18 @@ EVERY = pytest.mark.parametrize("mistake", CATALOGUE.values(), ids=lambda mistak
 
 TWOFOLD = {"waiting-again-collides"}
 """An index of the wrong shape, and the statement that runs into it: neither alone is the mistake."""
-WORKERS = [mistake for mistake in CATALOGUE.values() if mistake.worker is not Worker]
+WORKERS = [mistake for mistake in CATALOGUE.values() if mistake.worker is not Worker and not mistake.rules]
 
 
-def methods(queue: type[MemoryQueue], right: type[MemoryQueue]) -> set[str]:
-    lineage = queue.__mro__[: queue.__mro__.index(right)]
-    return {name for kind in lineage for name, value in vars(kind).items() if callable(value)}
+RULES = (ClaimRules, EndRules, FlowRules, KeyRules, RequestRules, TickRules, UpkeepRules)
+
+
+def methods(mistake: Mistake) -> set[str]:
+    """Return what a wrong queue, or its rules, have of their own, beside what is documented."""
+    assert mistake.queue is not None
+    right = {*MemoryQueue.__mro__, QueueRules, *RULES, *mistake.documented}
+    wrong = {kind for top in (mistake.queue, *mistake.rules) for kind in top.__mro__} - right
+    return {name for kind in wrong for name, value in vars(kind).items() if callable(value)}
 
 
 @pytest.mark.parametrize(
@@ -31,15 +48,14 @@ def methods(queue: type[MemoryQueue], right: type[MemoryQueue]) -> set[str]:
     ids=lambda mistake: mistake.name,
 )
 def test_a_wrong_queue_overrides_one_method_of_the_right_one(mistake: Mistake) -> None:
-    assert mistake.queue is not None
-    changed = methods(mistake.queue, mistake.documented or MemoryQueue)
+    changed = methods(mistake)
     assert len(changed) == (2 if mistake.name in TWOFOLD else 1)
-    assert all(hasattr(MemoryQueue, name) for name in changed)
+    assert all(any(hasattr(kind, name) for kind in (MemoryQueue, *RULES)) for name in changed)
 
 
 @pytest.mark.parametrize("mistake", WORKERS, ids=lambda mistake: mistake.name)
 def test_a_wrong_worker_stands_on_a_right_queue_and_does_one_thing_otherwise(mistake: Mistake) -> None:
-    assert mistake.queue is MemoryQueue
+    assert (mistake.queue, mistake.rules) == (MemoryQueue, ())
     changed = {name for name, value in vars(mistake.worker).items() if callable(value)} - {"wanted"}
     assert len(changed) == 1
     assert all(hasattr(Worker, name) for name in changed)
@@ -49,10 +65,9 @@ def test_a_wrong_worker_stands_on_a_right_queue_and_does_one_thing_otherwise(mis
     "mistake", [mistake for mistake in CATALOGUE.values() if mistake.documented], ids=lambda mistake: mistake.name
 )
 def test_a_queue_that_does_only_what_its_engine_documents_raises_no_alarm(mistake: Mistake) -> None:
-    assert mistake.documented is not None
-    queue = MemoryEngine(mistake.documented, contract=mistake.contract)
+    queue = MemoryEngine(rules=mistake.documented, contract=mistake.contract)
     sampler = Sampler(queue)
-    undocumented = Sampler(MemoryEngine(mistake.documented))
+    undocumented = Sampler(MemoryEngine(rules=mistake.documented))
     found = [set(sampler.sample(run_seed(7, number)).found) for number in range(150)]
     assert not any(found)
     assert any(undocumented.sample(run_seed(7, number)).found for number in range(150))
@@ -90,8 +105,8 @@ def test_many_mistakes_can_be_planted_in_sql() -> None:
 
 
 def test_an_edit_that_no_longer_fits_is_an_error_that_names_the_statement() -> None:
-    outdated = Mistake("m", "It is wrong.", "x#1", ("job_stuck",), MemoryQueue, {"claim": (Edit("no such text", ""),)})
-    with pytest.raises(StaleEdit, match=r"'no such text', which stands 0 times in the statement 'claim'"):
+    outdated = Mistake("m", "It is wrong.", "x#1", ("job_stuck",), statements={"claim": (Edit("no such", ""),)})
+    with pytest.raises(StaleEdit, match=r"'no such', which stands 0 times in the statement 'claim'"):
         outdated.edited()
 
 
@@ -104,4 +119,4 @@ def test_an_engine_that_cannot_make_the_mistake_is_a_usage_error() -> None:
 
 def test_an_unknown_name_gets_the_nearest_that_exists() -> None:
     with pytest.raises(UsageError, match="did you mean 'stale-complete'"):
-        named("stale-completes")
+        find_wrong_queue("stale-completes")

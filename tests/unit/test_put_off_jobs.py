@@ -11,20 +11,18 @@ from job_harness.core.model.job import JobView
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import JobRequest
 from job_harness.core.sim.clock import Clocks
-from job_harness.engines.memory import MemoryQueue
+from job_harness.engines.memory import ClaimRules, MemoryQueue, UpkeepRules
 
 PUT_OFF = 1_000
 
 
-class Counting(MemoryQueue):
-    """Counts how often its rules are asked."""
-
-    times: ClassVar[int] = 0
-
+class CountingClaims(ClaimRules):
     def is_due(self, row: JobView, now: Instant) -> bool:
         Counting.times += 1
         return super().is_due(row, now)
 
+
+class CountingUpkeep(UpkeepRules):
     def is_overdue(self, row: JobView, now: Instant) -> bool:
         Counting.times += 1
         return super().is_overdue(row, now)
@@ -38,11 +36,22 @@ class Counting(MemoryQueue):
         return super().is_purgeable(row, now)
 
 
-class StartTimesIgnored(MemoryQueue):
+class Counting(MemoryQueue):
+    """Counts how often its rules are asked."""
+
+    times: ClassVar[int] = 0
+    rules = (CountingClaims, CountingUpkeep)
+
+
+class StartTimesIgnoredRules(ClaimRules):
     """A wrong queue, to which every job is due."""
 
     def is_due(self, row: JobView, now: Instant) -> bool:
         return True
+
+
+class StartTimesIgnored(MemoryQueue):
+    rules = (StartTimesIgnoredRules,)
 
 
 def between_two_jobs(kind: type[MemoryQueue]) -> MemoryQueue:

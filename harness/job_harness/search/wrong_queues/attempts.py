@@ -11,48 +11,52 @@ from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.port import Claim
-from job_harness.engines.memory import MemoryQueue
+from job_harness.core.run.insisting import Steps
+from job_harness.core.run.worker import Worker
+from job_harness.core.scenario.job_plan import Ending
+from job_harness.core.sim.request import Sleep, VerbCall
+from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue, UpkeepRules
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake, Theme
 
 # attempts -------------------------------------------------------------------------------------------------------------
 
 
-class CrashNotCounted(MemoryQueue):
+class CrashNotCounted(UpkeepRules):
     def taken_back(self, row: JobView, why: str, nth: int) -> JobView:
-        return self.waiting(row._replace(attempts=row.attempts - 1), why, nth)
+        return self.queue.endings.waiting(row._replace(attempts=row.attempts - 1), why, nth)
 
 
-class ReclaimNotCounted(MemoryQueue):
+class ReclaimNotCounted(ClaimRules):
     def counted(self, row: JobView) -> int:
         return 0 if row.queue_state is QueueState.RETRY else 1
 
 
-class ExpireIgnoresMaxAttempts(MemoryQueue):
+class ExpireIgnoresMaxAttempts(UpkeepRules):
     def taken_back(self, row: JobView, why: str, nth: int) -> JobView:
-        return self.waiting(row, why, nth)
+        return self.queue.endings.waiting(row, why, nth)
 
 
-class CrashCountsTwice(MemoryQueue):
+class CrashCountsTwice(UpkeepRules):
     def taken_back(self, row: JobView, why: str, nth: int) -> JobView:
         return super().taken_back(row._replace(attempts=row.attempts + 1), why, nth)
 
 
-class OneAttemptTooMany(MemoryQueue):
+class OneAttemptTooMany(EndRules):
     def exhausted(self, row: JobView) -> bool:
         return row.attempts > row.max_attempts
 
 
-class OneAttemptTooFew(MemoryQueue):
+class OneAttemptTooFew(EndRules):
     def exhausted(self, row: JobView) -> bool:
         return row.attempts + 1 >= row.max_attempts
 
 
-class ExpireFailsForGood(MemoryQueue):
+class ExpireFailsForGood(UpkeepRules):
     def taken_back(self, row: JobView, why: str, nth: int) -> JobView:
-        return self.settled(row, Status.FAILED, error=why)
+        return self.queue.endings.end_row(row, Status.FAILED, error=why)
 
 
-class FinalErrorRetried(MemoryQueue):
+class FinalErrorRetried(EndRules):
     def failed(self, row: JobView, error: str, *, final: bool = False, nth: int = 0) -> JobView:
         return super().failed(row, error, final=False, nth=nth)
 
@@ -74,7 +78,7 @@ ATTEMPTS: Final = Theme.of(
         "forever.",
         source="dramatiq#213, oban#137",
         finds=("attempt_overrun", "attempts_changed"),
-        queue=CrashNotCounted,
+        rules=(CrashNotCounted,),
         stands_for=BlindSpot.DELIVERIES,
     ),
     Mistake(
@@ -82,7 +86,7 @@ ATTEMPTS: Final = Theme.of(
         sentence="Only the first claim of a job counts as an attempt.",
         source="absurd#16",
         finds=("attempt_not_counted",),
-        queue=ReclaimNotCounted,
+        rules=(ReclaimNotCounted,),
         statements={
             "claim": (
                 Edit(
@@ -98,7 +102,7 @@ ATTEMPTS: Final = Theme.of(
         sentence="A job that is taken back always gets another attempt.",
         source="oban#137",
         finds=("attempt_overrun",),
-        queue=ExpireIgnoresMaxAttempts,
+        rules=(ExpireIgnoresMaxAttempts,),
         statements={"expire": with_left("true"), "rescue_stuck": with_left("true")},
     ),
     Mistake(
@@ -106,7 +110,7 @@ ATTEMPTS: Final = Theme.of(
         sentence="Taking a job back counts an attempt, although its claim has counted it already.",
         source="oban#245",
         finds=("attempts_changed",),
-        queue=CrashCountsTwice,
+        rules=(CrashCountsTwice,),
         stands_for=BlindSpot.DELIVERIES,
     ),
     Mistake(
@@ -114,7 +118,7 @@ ATTEMPTS: Final = Theme.of(
         sentence="maxAttempts is read as the number of retries after the first attempt.",
         source="dramatiq#213",
         finds=("attempt_overrun",),
-        queue=OneAttemptTooMany,
+        rules=(OneAttemptTooMany,),
         statements={"fail": with_left("""q."retry_count" <= q."retry_limit\"""")},
     ),
     Mistake(
@@ -122,7 +126,7 @@ ATTEMPTS: Final = Theme.of(
         sentence="The last attempt is never made.",
         source="oban#245, river PR#730",
         finds=("failed_early",),
-        queue=OneAttemptTooFew,
+        rules=(OneAttemptTooFew,),
         statements={"fail": with_left("""q."retry_count" + 1 < q."retry_limit\"""")},
     ),
     Mistake(
@@ -130,14 +134,14 @@ ATTEMPTS: Final = Theme.of(
         sentence="A job whose worker died is failed for good, with attempts left.",
         source="river#1287",
         finds=("failed_early",),
-        queue=ExpireFailsForGood,
+        rules=(ExpireFailsForGood,),
     ),
     Mistake(
         name="final-error-retried",
         sentence="An error that was declared final is retried like any other.",
         source="procrastinate#1462",
         finds=("final_error_retried",),
-        queue=FinalErrorRetried,
+        rules=(FinalErrorRetried,),
     ),
 )
 
@@ -145,24 +149,24 @@ ATTEMPTS: Final = Theme.of(
 # leases ---------------------------------------------------------------------------------------------------------------
 
 
-class ExpireNever(MemoryQueue):
+class ExpireNever(UpkeepRules):
     def take_back(self, rows: list[JobView], why: str) -> Outcome:
         return done([])
 
 
-class ExpireTooEarly(MemoryQueue):
+class ExpireTooEarly(UpkeepRules):
     def is_overdue(self, row: JobView, now: Instant) -> bool:
         return super().is_overdue(row, now + self.settings.lease // 2)
 
 
-class RescueTooEarly(MemoryQueue):
+class RescueTooEarly(UpkeepRules):
     """Finds work early only where a stuck job brings the cron: the cron looks when something is due."""
 
     def is_stuck(self, row: JobView, now: Instant) -> bool:
         return super().is_stuck(row, now + self.settings.stuck_timeout - self.settings.job_timeout // 4)
 
 
-class ExpireIgnoresHeartbeat(MemoryQueue):
+class ExpireIgnoresHeartbeat(UpkeepRules):
     def is_overdue(self, row: JobView, now: Instant) -> bool:
         started = row.started_at
         return super().is_overdue(row, now) or (
@@ -175,6 +179,23 @@ class HeartbeatIgnored(MemoryQueue):
         return DONE
 
 
+class BeatsForEver(Worker):
+    """What the job waits for never comes, and the timer that extends its lease runs on."""
+
+    def report_ending(self, claim: Claim, ending: Ending | None) -> Steps:
+        while ending is Ending.FAIL:
+            yield Sleep(self.world.settings.lease // 2, f"waiting for {claim.job}")
+            yield VerbCall("heartbeat", (claim,), claim.job, claim.token)
+        yield from super().report_ending(claim, ending)
+
+
+class LeasesAlone(UpkeepRules):
+    """Takes back what is past its lease alone, however long a job has run."""
+
+    def is_stuck(self, row: JobView, now: Instant) -> bool:
+        return False
+
+
 NOW: Final = """coalesce(:now::timestamptz, now())"""
 NEVER: Final = "false AND"
 
@@ -185,7 +206,7 @@ LEASES: Final = Theme.of(
         sentence="The job of a dead worker is never taken back.",
         source="procrastinate#307, pgqueuer#475",
         finds=("job_stuck",),
-        queue=ExpireNever,
+        rules=(ExpireNever,),
         statements={
             "expire": (Edit("""WHERE q."state" = 'active' AND""", f"""WHERE {NEVER} q."state" = 'active' AND"""),),
             "rescue_stuck": (
@@ -198,7 +219,7 @@ LEASES: Final = Theme.of(
         sentence="The queue has its own threshold, and takes a job back at half of its lease.",
         source="river#1287, pgqueuer#430",
         finds=("taken_back_early", "concurrent_execution"),
-        queue=ExpireTooEarly,
+        rules=(ExpireTooEarly,),
         statements={
             "expire": (Edit(f"""q."lease_until" <= {NOW}""", f"""q."lease_until" - q."expire_in" / 2 <= {NOW}"""),)
         },
@@ -208,7 +229,7 @@ LEASES: Final = Theme.of(
         sentence="Maintenance takes a job back long before the processor's timeout.",
         source="river#1287, celery#4400",
         finds=("concurrent_execution", "taken_back_early"),
-        queue=RescueTooEarly,
+        rules=(RescueTooEarly,),
         statements={
             "rescue_stuck": (
                 Edit(
@@ -223,8 +244,17 @@ LEASES: Final = Theme.of(
         sentence="Expiry counts the lease from the claim, and ignores heartbeats.",
         source="kombu#337, river PR#1288",
         finds=("taken_back_early",),
-        queue=ExpireIgnoresHeartbeat,
+        rules=(ExpireIgnoresHeartbeat,),
         statements={"expire": (Edit(f"""q."lease_until" <= {NOW}""", f"""q."started_on" + q."expire_in" <= {NOW}"""),)},
+    ),
+    Mistake(
+        name="worker-beats-for-ever",
+        sentence="A worker waits for ever for what its job has called, and extends the lease all the while; no limit "
+        "ends that.",
+        source="a call without a timeout, and workers that renew their locks by a timer",
+        finds=("job_hangs",),
+        rules=(LeasesAlone,),
+        worker=BeatsForEver,
     ),
     Mistake(
         name="heartbeat-ignored",

@@ -9,6 +9,7 @@ from typing import Final
 from job_harness.errors import UsageError, did_you_mean
 from job_harness.search.wrong_queues import (
     attempts,
+    flows,
     limits,
     maintenance,
     ownership,
@@ -47,6 +48,7 @@ THEMES: Final[tuple[Theme, ...]] = (
     promises.ENDS,
     promises.LIVING_ON,
     promises.EXCUSES,
+    flows.FLOWS,
 )
 
 CATALOGUE: Final[Mapping[str, Mistake]] = MappingProxyType(
@@ -54,7 +56,7 @@ CATALOGUE: Final[Mapping[str, Mistake]] = MappingProxyType(
 )
 
 
-def named(name: str) -> Mistake:
+def find_wrong_queue(name: str) -> Mistake:
     """Return the wrong queue of this name; raises `UsageError` for an unknown one."""
     mistake = CATALOGUE.get(name)
     if mistake is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
 from job_harness.core.history.outcome import Outcome, done
@@ -10,54 +10,81 @@ from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.port import JobRequest
 from job_harness.core.sim.request import Point
-from job_harness.engines.memory import MemoryQueue
+from job_harness.engines.memory import ClaimRules, EndRules, KeyRules, MemoryQueue, UpkeepRules
 from job_harness.search.wrong_queues.wrong_queue import Edit, Mistake, Theme
 
 # uniqueness -----------------------------------------------------------------------------------------------------------
 
 
-class UniqueIgnored(MemoryQueue):
+class UniqueIgnored(KeyRules):
     def holder(self, request: JobRequest) -> JobId | None:
         return None
 
 
-class UniqueAmongWaitingOnly(MemoryQueue):
+class UniqueAmongWaitingOnly(KeyRules):
     def key_holder(self, tool: str, key: str) -> JobId | None:
         holder = super().key_holder(tool, key)
-        return holder if holder is not None and self.rows[holder].status is Status.PENDING else None
+        return holder if holder is not None and self.queue.rows[holder].status is Status.PENDING else None
 
 
-class WaitingAgainCollides(MemoryQueue):
+class WaitingAgainCollides(EndRules):
     """procrastinate-retry-queueing-lock: the index among waiting jobs refuses the row, and the error is not caught."""
 
-    def key_holder(self, tool: str, key: str) -> JobId | None:
-        waiting = (row for row in self.unfinished() if row.status is Status.PENDING)
-        return next((row.id for row in waiting if row.unique_key == key and row.tool == tool), None)
-
     def waiting(self, row: JobView, error: str, nth: int) -> JobView:
-        if row.unique_key is not None and self.key_holder(row.tool, row.unique_key) is not None:
+        if row.unique_key is not None and self.queue.keys.key_holder(row.tool, row.unique_key) is not None:
             raise ValueError("duplicate key value violates unique constraint")
         return super().waiting(row, error, nth)
 
 
-class UniqueForgottenOnRetry(MemoryQueue):
+class HeldWhileWaiting(KeyRules):
+    """The index of `WaitingAgainCollides`."""
+
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        waiting = (row for row in self.queue.unfinished() if row.status is Status.PENDING)
+        return next((row.id for row in waiting if row.unique_key == key and row.tool == tool), None)
+
+
+class UniqueForgottenOnRetry(KeyRules):
     def key_taken(self, row: JobView) -> bool:
         return False
 
 
-class UniqueNotReleasedOnFailure(MemoryQueue):
+class UniqueNotReleasedOnFailure(KeyRules):
     def key_holder(self, tool: str, key: str) -> JobId | None:
-        failed = (row.id for row in self.rows.values() if row.unique_key == key and row.status is Status.FAILED)
+        failed = (row.id for row in self.queue.rows.values() if row.unique_key == key and row.status is Status.FAILED)
         return super().key_holder(tool, key) or next(failed, None)
 
 
-class RepushResetsRunning(MemoryQueue):
+def _kept(keys: KeyRules, tool: str, key: str, forgets: Callable[[JobView], bool]) -> JobId | None:
+    """Return the job that ended on a path which forgot the key: it stays taken for as long as the row is there."""
+    ended = map(keys.queue.rows.__getitem__, keys.queue.ended)
+    return next((row.id for row in ended if row.unique_key == key and row.tool == tool and forgets(row)), None)
+
+
+class UniqueNotReleasedOnCancel(KeyRules):
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        kept = _kept(self, tool, key, lambda row: row.status is Status.CANCELLED)
+        return super().key_holder(tool, key) or kept
+
+
+class UniqueNotReleasedByReaper(KeyRules):
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        kept = _kept(self, tool, key, lambda row: (row.error or "").startswith(("The lease", "Stuck")))
+        return super().key_holder(tool, key) or kept
+
+
+class UniqueNotReleasedInSecondLife(KeyRules):
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        return super().key_holder(tool, key) or _kept(self, tool, key, lambda row: row.token > row.attempts)
+
+
+class RepushResetsRunning(KeyRules):
     """An upsert that overwrites the state."""
 
     def holder(self, request: JobRequest) -> JobId | None:
         job = super().holder(request)
-        if job is not None and (row := self.rows[job]).status is Status.PROCESSING:
-            self.put(row._replace(status=Status.PENDING, queue_state=QueueState.CREATED, lease_until=None))
+        if job is not None and (row := self.queue.rows[job]).status is Status.PROCESSING:
+            self.queue.put(row._replace(status=Status.PENDING, queue_state=QueueState.CREATED, lease_until=None))
         return job
 
 
@@ -74,14 +101,14 @@ UNIQUENESS: Final = Theme.of(
         sentence="Enqueue ignores unique keys.",
         source="pg-boss#592",
         finds=("unique_key_shared",),
-        queue=UniqueIgnored,
+        rules=(UniqueIgnored,),
     ),
     Mistake(
         name="unique-among-waiting-only",
         sentence="A unique key is held only while its job waits, not while it runs.",
         source="procrastinate#1446, pg-boss#492",
         finds=("unique_key_shared",),
-        queue=UniqueAmongWaitingOnly,
+        rules=(UniqueAmongWaitingOnly,),
     ),
     Mistake(
         name="waiting-again-collides",
@@ -89,21 +116,21 @@ UNIQUENESS: Final = Theme.of(
         "another and raises.",
         source="procrastinate#1446, procrastinate#1543",
         finds=("outcome_lost", "unique_key_shared"),
-        queue=WaitingAgainCollides,
+        rules=(WaitingAgainCollides, HeldWhileWaiting),
     ),
     Mistake(
         name="unique-forgotten-on-retry",
         sentence="Retrying a finished job does not check whether another job now has its unique key.",
         source="procrastinate#1543, pg-boss#492",
         finds=("unique_key_shared",),
-        queue=UniqueForgottenOnRetry,
+        rules=(UniqueForgottenOnRetry,),
     ),
     Mistake(
         name="unique-not-released-on-failure",
         sentence="A job that failed for good keeps its unique key.",
         source="bullmq#4311, bullmq#3555",
         finds=("unique_key_stuck",),
-        queue=UniqueNotReleasedOnFailure,
+        rules=(UniqueNotReleasedOnFailure,),
         statements={
             "enqueue": (
                 Edit(
@@ -114,11 +141,32 @@ UNIQUENESS: Final = Theme.of(
         },
     ),
     Mistake(
+        name="unique-not-released-on-cancel",
+        sentence="A cancelled job keeps its unique key.",
+        source="a lock that the worker frees, where no worker sees the end",
+        finds=("unique_key_stuck",),
+        rules=(UniqueNotReleasedOnCancel,),
+    ),
+    Mistake(
+        name="unique-not-released-by-reaper",
+        sentence="A job that failed because its worker died keeps its unique key.",
+        source="a lock that the worker frees, where no worker sees the end",
+        finds=("unique_key_stuck",),
+        rules=(UniqueNotReleasedByReaper,),
+    ),
+    Mistake(
+        name="unique-not-released-in-second-life",
+        sentence="A job that was given back, or retried by an operator, keeps its unique key when it ends.",
+        source="a lock that counts its claims",
+        finds=("unique_key_stuck",),
+        rules=(UniqueNotReleasedInSecondLife,),
+    ),
+    Mistake(
         name="repush-resets-running",
         sentence="Sending a unique key again sets its running job back to PENDING.",
         source="chancy#51",
         finds=("illegal_transition", "concurrent_execution"),
-        queue=RepushResetsRunning,
+        rules=(RepushResetsRunning,),
     ),
     Mistake(
         name="refusal-swallowed",
@@ -141,15 +189,17 @@ class CountedBeforeClaim(MemoryQueue):
     ) -> Generator[Any, Any, Outcome]:
         locked: dict[str, list[JobView]] = self.__dict__.setdefault("locked", {})
         others = [row for owner, rows in locked.items() if owner != worker for row in rows]
-        due = [row for row in self.due(self.now(worker)) if row not in others and self.is_served(row, tools)]
-        chosen = locked[worker] = self.allowed(due, limit)
+        due = [
+            row for row in self.claims.due(self.now(worker)) if row not in others and self.claims.is_served(row, tools)
+        ]
+        chosen = locked[worker] = self.claims.allowed(due, limit)
         yield Point("take what was counted")
         del locked[worker]
         now = self.now(worker)
-        return done([self.take(row, worker, now) for row in chosen if self.rows.get(row.id) == row])
+        return done([self.claims.take(row, worker, now) for row in chosen if self.rows.get(row.id) == row])
 
 
-class BatchCheckedAsOne(MemoryQueue):
+class BatchCheckedAsOne(ClaimRules):
     """graphile-localqueue-named-queue: every row of the batch is asked before any is taken."""
 
     def allowed(self, due: list[JobView], limit: int) -> list[JobView]:
@@ -157,41 +207,41 @@ class BatchCheckedAsOne(MemoryQueue):
         return [row for row in due if self.has_permit(row, active) and self.key_is_free(row, active)][:limit]
 
 
-class LimitBeforeFilter(MemoryQueue):
+class LimitBeforeFilter(ClaimRules):
     """pgboss-group-head-of-line."""
 
     def allowed(self, due: list[JobView], limit: int) -> list[JobView]:
         return super().allowed(due[:limit], limit)
 
 
-class DeadJobKeepsPermit(MemoryQueue):
+class DeadJobKeepsPermit(ClaimRules):
     """dbos-dlq-blocks-queue."""
 
     def active(self) -> list[JobView]:
-        return [row for row in self.rows.values() if row.status in (Status.PROCESSING, Status.FAILED)]
+        return [row for row in self.queue.rows.values() if row.status in (Status.PROCESSING, Status.FAILED)]
 
 
-class SerialKeyKeptAtMax(MemoryQueue):
+class SerialKeyKeptAtMax(ClaimRules):
     """graphile-named-queue-locked-at-max."""
 
     def key_is_free(self, row: JobView, active: list[JobView]) -> bool:
-        failed = [other for other in self.rows.values() if other.status is Status.FAILED]
+        failed = [other for other in self.queue.rows.values() if other.status is Status.FAILED]
         return super().key_is_free(row, [*active, *failed])
 
 
-class RetryCountedAsActive(MemoryQueue):
+class RetryCountedAsActive(ClaimRules):
     """pgboss-retry-counted-as-active: the waiting job blocks itself."""
 
     def is_active(self, row: JobView) -> bool:
         return super().is_active(row) or row.queue_state is QueueState.RETRY
 
 
-class StaleBlockedByOwnSlot(MemoryQueue):
+class StaleBlockedByOwnSlot(UpkeepRules):
     """pgqueuer-stale-blocked-by-own-slot: the gate counts the stale row itself."""
 
     def take_back(self, rows: list[JobView], why: str) -> Outcome:
-        active = self.active()
-        return super().take_back([row for row in rows if self.has_permit(row, active)], why)
+        active = self.queue.claims.active()
+        return super().take_back([row for row in rows if self.queue.claims.has_permit(row, active)], why)
 
 
 LIMITS: Final = Theme.of(
@@ -209,41 +259,41 @@ LIMITS: Final = Theme.of(
         sentence="A claim of several jobs checks for each whether it may run, before it has taken any of them.",
         source="graphile-worker#621",
         finds=("serial_key_shared", "concurrency_exceeded"),
-        queue=BatchCheckedAsOne,
+        rules=(BatchCheckedAsOne,),
     ),
     Mistake(
         name="limit-before-filter",
         sentence="A claim looks only at the first jobs; if those have to wait, they hide the others.",
         source="pg-boss PR#756",
         finds=("due_job_left",),
-        queue=LimitBeforeFilter,
+        rules=(LimitBeforeFilter,),
     ),
     Mistake(
         name="dead-job-keeps-permit",
         sentence="A job that failed for good never returns its permit.",
         source="dbos-transact-py PR#158",
         finds=("due_job_left", "job_never_run"),
-        queue=DeadJobKeepsPermit,
+        rules=(DeadJobKeepsPermit,),
     ),
     Mistake(
         name="serial-key-kept-at-max",
         sentence="A job that failed for good keeps its serial key.",
         source="graphile-worker#254",
         finds=("due_job_left", "job_never_run"),
-        queue=SerialKeyKeptAtMax,
+        rules=(SerialKeyKeptAtMax,),
     ),
     Mistake(
         name="retry-counted-as-active",
         sentence="A job that waits for a retry counts as active, and so prevents its own claim.",
         source="pg-boss#610",
         finds=("due_job_left", "job_never_run"),
-        queue=RetryCountedAsActive,
+        rules=(RetryCountedAsActive,),
     ),
     Mistake(
         name="stale-blocked-by-own-slot",
         sentence="Taking back a job needs a free permit, but the stale job holds the last one.",
         source="pgqueuer#475",
         finds=("job_stuck",),
-        queue=StaleBlockedByOwnSlot,
+        rules=(StaleBlockedByOwnSlot,),
     ),
 )

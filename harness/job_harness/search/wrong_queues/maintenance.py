@@ -11,32 +11,33 @@ from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.lifecycle import TERMINAL, QueueState, Status
 from job_harness.core.port import Claim
 from job_harness.core.sim.request import Point
-from job_harness.engines.memory import MemoryQueue
+from job_harness.engines.memory import MemoryQueue, UpkeepRules
+from job_harness.engines.memory.queue import OVERDUE
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake, Theme
 
 # maintenance ----------------------------------------------------------------------------------------------------------
 
 
-class PurgeDeletesLive(MemoryQueue):
+class PurgeDeletesLive(UpkeepRules):
     def is_purgeable(self, row: JobView, now: Instant) -> bool:
         return row.created_at + self.settings.retention <= now
 
 
-class PurgeIgnoresRetention(MemoryQueue):
+class PurgeIgnoresRetention(UpkeepRules):
     def is_purgeable(self, row: JobView, now: Instant) -> bool:
         return row.status in TERMINAL
 
 
-class OneBadRowStopsExpire(MemoryQueue):
+class OneBadRowStopsExpire(UpkeepRules):
     """One row that the schema refuses aborts the statement for all."""
 
     def take_back(self, rows: list[JobView], why: str) -> Outcome:
-        if any(self.exhausted(row) for row in rows):
+        if any(self.queue.endings.exhausted(row) for row in rows):
             raise ValueError("duplicate key value violates unique constraint")
         return super().take_back(rows, why)
 
 
-class SweepsOthersToo(MemoryQueue):
+class SweepsOthersToo(UpkeepRules):
     """saq-sweeper-sweeps-other-queues: the sweep of one tool, whose timeouts are short, asks for no tool."""
 
     def is_overdue(self, row: JobView, now: Instant) -> bool:
@@ -52,8 +53,8 @@ class FirstPageOnly(MemoryQueue):
     def expire(self) -> Outcome:
         active = [row for row in self.unfinished() if row.status is Status.PROCESSING]
         now = self.now("queue")
-        overdue = [row for row in active[: self.PAGE] if self.is_overdue(row, now)]
-        return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
+        overdue = [row for row in active[: self.PAGE] if self.upkeep.is_overdue(row, now)]
+        return self.upkeep.take_back(overdue, OVERDUE)
 
 
 class ExpireAgesTwice(MemoryQueue):
@@ -71,7 +72,7 @@ MAINTENANCE: Final = Theme.of(
         sentence="Retention goes by the age of a job, and ignores whether it has ended.",
         source="pg-boss#282",
         finds=("live_job_deleted",),
-        queue=PurgeDeletesLive,
+        rules=(PurgeDeletesLive,),
         statements={
             "delete_expired": (
                 Edit(
@@ -92,7 +93,7 @@ MAINTENANCE: Final = Theme.of(
         sentence="Maintenance deletes every finished job at once.",
         source="pg-boss#282",
         finds=("deleted_early",),
-        queue=PurgeIgnoresRetention,
+        rules=(PurgeIgnoresRetention,),
         statements={
             "delete_expired": (
                 Edit(
@@ -108,14 +109,14 @@ MAINTENANCE: Final = Theme.of(
         sentence="One job that cannot be taken back aborts its whole batch, every time.",
         source="pg-boss#492",
         finds=("batch_poisoned", "job_stuck"),
-        queue=OneBadRowStopsExpire,
+        rules=(OneBadRowStopsExpire,),
     ),
     Mistake(
         name="sweep-takes-other-queues",
         sentence="The sweep of one tool, whose timeouts are half as long, takes back the jobs of the others as well.",
         source="saq PR#157",
         finds=("taken_back_early",),
-        queue=SweepsOthersToo,
+        rules=(SweepsOthersToo,),
         stands_for=BlindSpot.TOOLS,
     ),
     Mistake(
@@ -154,14 +155,14 @@ class CompletesInTwoSteps(MemoryQueue):
     """A dual write: the queue's row first, the user's row in a transaction of its own."""
 
     def complete(self, claim: Claim, output: Json) -> Generator[Any, Any, Outcome]:  # type: ignore[override]
-        row = self.held(claim, "complete")
-        if row is None or self.output_problem(output):
+        row = self.endings.held(claim, "complete")
+        if row is None or self.endings.output_problem(output):
             return super().complete(claim, output)
         self.put(row._replace(queue_state=QueueState.COMPLETED, lease_until=None))
         yield Point(f"between the writes of {claim.job}")
         row = self.rows.get(claim.job)
         if row is not None and row.status is Status.PROCESSING:
-            self.put(self.completed(row, output))
+            self.put(self.endings.completed(row, output))
         return DONE
 
 

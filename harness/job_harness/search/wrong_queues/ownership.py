@@ -16,20 +16,21 @@ from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.port import Claim
 from job_harness.core.sim.request import Point
-from job_harness.engines.memory import MemoryQueue
+from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue
+from job_harness.engines.memory.queue import OVERDUE
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake, Theme
 
 # fencing --------------------------------------------------------------------------------------------------------------
 
 
-class Lenient(MemoryQueue):
+class Lenient(EndRules):
     """Lets one verb pass in statuses that it must not touch, whatever the token."""
 
     verb: ClassVar[str]
     statuses: ClassVar[frozenset[Status]] = frozenset({Status.PROCESSING})
 
     def held(self, claim: Claim, verb: str) -> JobView | None:
-        row = self.rows.get(claim.job)
+        row = self.queue.rows.get(claim.job)
         if verb == self.verb and row is not None and row.status in self.statuses:
             return row
         return super().held(claim, verb)
@@ -61,7 +62,7 @@ class LateFailureRevives(Lenient):
     statuses = frozenset({Status.COMPLETED, Status.FAILED})
 
 
-class TokenNotRaised(MemoryQueue):
+class TokenNotRaised(ClaimRules):
     def raised(self, row: JobView) -> int:
         return max(row.token, 1)
 
@@ -75,7 +76,7 @@ FENCING: Final = Theme.of(
         sentence="Complete checks the job and its status, but not the token of the claim.",
         source="pg-boss#555",
         finds=("stale_complete",),
-        queue=StaleComplete,
+        rules=(StaleComplete,),
         statements={"complete": (NO_TOKEN,)},
         stands_for=BlindSpot.RARE_WINDOWS,
     ),
@@ -84,7 +85,7 @@ FENCING: Final = Theme.of(
         sentence="Fail checks the job and its status, but not the token of the claim.",
         source="delayed_job#554",
         finds=("stale_fail",),
-        queue=StaleFail,
+        rules=(StaleFail,),
         statements={"fail": (NO_TOKEN,)},
     ),
     Mistake(
@@ -92,7 +93,7 @@ FENCING: Final = Theme.of(
         sentence="Release ends any claim on the job: a worker that stops releases the claim of another.",
         source="delayed_job#554, delayed_job_active_record#193",
         finds=("stale_release",),
-        queue=StaleRelease,
+        rules=(StaleRelease,),
         statements={"release": (NO_TOKEN,)},
         stands_for=BlindSpot.RARE_WINDOWS,
     ),
@@ -101,7 +102,7 @@ FENCING: Final = Theme.of(
         sentence="A heartbeat extends any lease on the job, so a worker never learns that it has lost its own.",
         source="good_job#989",
         finds=("stale_heartbeat",),
-        queue=StaleHeartbeat,
+        rules=(StaleHeartbeat,),
         statements={"heartbeat": (NO_TOKEN,)},
         stands_for=BlindSpot.RARE_WINDOWS,
     ),
@@ -110,7 +111,7 @@ FENCING: Final = Theme.of(
         sentence="Complete is accepted on a COMPLETED job as if it were a repetition: the last writer wins.",
         source="pg-boss#555",
         finds=("terminal_job_rewritten", "stale_complete"),
-        queue=ResultOverwritten,
+        rules=(ResultOverwritten,),
         statements={
             "complete": (
                 Edit(
@@ -126,7 +127,7 @@ FENCING: Final = Theme.of(
         sentence="Fail also changes a finished job: a late worker brings it back to life.",
         source="bullmq#4311, procrastinate#1131",
         finds=("terminal_job_revived", "stale_fail"),
-        queue=LateFailureRevives,
+        rules=(LateFailureRevives,),
         statements={
             "fail": (
                 Edit(
@@ -143,7 +144,7 @@ FENCING: Final = Theme.of(
         sentence="A job keeps its first token in all later claims.",
         source="no fencing token at all: pg-boss#555, good_job#989",
         finds=("token_reused",),
-        queue=TokenNotRaised,
+        rules=(TokenNotRaised,),
         statements={"claim": (Edit(""""token" = q."token" + 1""", """"token" = greatest(q."token", 1)"""),)},
     ),
 )
@@ -152,12 +153,12 @@ FENCING: Final = Theme.of(
 # claims ---------------------------------------------------------------------------------------------------------------
 
 
-class ClaimsRunningJob(MemoryQueue):
+class ClaimsRunningJob(ClaimRules):
     def is_due(self, row: JobView, now: Instant) -> bool:
         return row.start_after <= now
 
 
-class RetriesNeverDue(MemoryQueue):
+class RetriesNeverDue(ClaimRules):
     def is_due(self, row: JobView, now: Instant) -> bool:
         return super().is_due(row, now) and row.queue_state is not QueueState.RETRY
 
@@ -165,9 +166,9 @@ class RetriesNeverDue(MemoryQueue):
 class RetryPutOff(MemoryQueue):
     def claim(self, worker: str, limit: int, tools: Sequence[str] | None = None) -> Outcome:
         now = self.now(worker)
-        for row in self.due(now):
+        for row in self.claims.due(now):
             if row.queue_state is QueueState.RETRY:
-                self.put(row._replace(start_after=now + self.delay(row, 0)))
+                self.put(row._replace(start_after=now + self.endings.delay(row, 0)))
         return super().claim(worker, limit, tools)
 
 
@@ -199,7 +200,7 @@ CLAIMS: Final = Theme.of(
         sentence="A claim also takes PROCESSING jobs whose leases have not ended.",
         source="good_job#989",
         finds=("double_claim", "concurrent_execution"),
-        queue=ClaimsRunningJob,
+        rules=(ClaimsRunningJob,),
         statements={
             "claim": (
                 Edit("""t."status" = 'PENDING'""", """t."status" IN ('PENDING', 'PROCESSING')"""),
@@ -212,7 +213,7 @@ CLAIMS: Final = Theme.of(
         sentence="A claim skips jobs that wait for a retry, as if they were running.",
         source="pg-boss#610",
         finds=("job_never_run",),
-        queue=RetriesNeverDue,
+        rules=(RetriesNeverDue,),
         statements={"claim": (Edit("""q."state" IN ('created', 'retry')""", """q."state" = 'created'"""),)},
     ),
     Mistake(
@@ -267,6 +268,12 @@ class CancelIgnoredWhileRunning(MemoryQueue):
         return DONE if row is not None and row.status is Status.PROCESSING else super().cancel(job)
 
 
+class RetryConfirmedOnly(MemoryQueue):
+    def retry(self, job: JobId) -> Outcome:
+        row = self.rows.get(job)
+        return DONE if row is not None and row.status is Status.FAILED else super().retry(job)
+
+
 _OF_CANCELLED: Final = (
     Edit("""q."state" = 'active' AND""", """q."state" IN ('active', 'cancelled') AND"""),
     Edit("""t."status" = 'PROCESSING'""", """t."status" IN ('PROCESSING', 'CANCELLED')"""),
@@ -279,7 +286,7 @@ CANCEL: Final = Theme.of(
         sentence="A result that arrives after the cancel overwrites it.",
         source="procrastinate#511",
         finds=("cancel_undone", "stale_complete"),
-        queue=CancelOverwritten,
+        rules=(CancelOverwritten,),
         statements={"complete": _OF_CANCELLED},
     ),
     Mistake(
@@ -287,7 +294,7 @@ CANCEL: Final = Theme.of(
         sentence="A failure that arrives after the cancel makes the job wait for a retry.",
         source="procrastinate#1131",
         finds=("cancel_undone", "stale_fail"),
-        queue=CancelThenRetry,
+        rules=(CancelThenRetry,),
         statements={"fail": _OF_CANCELLED},
     ),
     Mistake(
@@ -296,6 +303,13 @@ CANCEL: Final = Theme.of(
         source="procrastinate#1131",
         finds=("cancel_ignored",),
         queue=CancelIgnoredWhileRunning,
+    ),
+    Mistake(
+        name="retry-confirmed-only",
+        sentence="Retrying a job that failed for good is confirmed, but does nothing.",
+        source="a button whose UPDATE has another status in its WHERE",
+        finds=("retry_ignored",),
+        queue=RetryConfirmedOnly,
     ),
 )
 
@@ -308,10 +322,10 @@ class ExpireReadsFirst(MemoryQueue):
 
     def expire(self) -> Generator[Any, Any, Outcome]:  # type: ignore[override]
         now = self.now("queue")
-        overdue = [row for row in self.unfinished() if self.is_overdue(row, now)]
+        overdue = [row for row in self.unfinished() if self.upkeep.is_overdue(row, now)]
         if overdue:
             yield Point("update tool_job")
-        return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
+        return self.upkeep.take_back(overdue, OVERDUE)
 
 
 READ_CHECK_WRITE: Final = Theme.of(

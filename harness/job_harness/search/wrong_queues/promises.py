@@ -17,24 +17,24 @@ from job_harness.core.run.insisting import Steps
 from job_harness.core.run.worker import Worker
 from job_harness.core.scenario.job_plan import Ending
 from job_harness.core.sim.request import VerbCall
-from job_harness.engines.memory import MemoryQueue
-from job_harness.engines.memory.queue import StandingSchedule
+from job_harness.engines.memory import ClaimRules, EndRules, KeyRules, MemoryQueue, RequestRules, TickRules, UpkeepRules
+from job_harness.engines.memory.queue import OVERDUE, StandingSchedule
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Mistake, Theme
 
 # what a job asks for --------------------------------------------------------------------------------------------------
 
 
-class OwnLeaseIgnored(MemoryQueue):
+class OwnLeaseIgnored(ClaimRules):
     def lease_of(self, row: JobView) -> Duration:
         return self.settings.lease
 
 
-class OwnLeaseLostOnHeartbeat(MemoryQueue):
+class OwnLeaseLostOnHeartbeat(EndRules):
     def extension(self, row: JobView) -> Duration:
         return self.settings.lease
 
 
-class OwnDelayIgnored(MemoryQueue):
+class OwnDelayIgnored(EndRules):
     def retrying(self, row: JobView) -> Settings:
         return self.settings
 
@@ -46,12 +46,12 @@ class OwnTimeoutIgnored(Worker):
         return self.world.settings.job_timeout
 
 
-class WindowEndsWithJob(MemoryQueue):
+class WindowEndsWithJob(KeyRules):
     def window_holder(self, tool: str, key: str, now: Instant) -> JobId | None:
         return None
 
 
-class WindowNeverEnds(MemoryQueue):
+class WindowNeverEnds(KeyRules):
     def window_holder(self, tool: str, key: str, now: Instant) -> JobId | None:
         return super().window_holder(tool, key, 0)
 
@@ -63,21 +63,21 @@ OWN: Final = Theme.of(
         sentence="A claim lasts as long as the queue's setting says, although its job asked for another lease.",
         source="a column that is written but not read",
         finds=("own_lease_dropped", "taken_back_early", "healthy_claim_taken_back"),
-        queue=OwnLeaseIgnored,
+        rules=(OwnLeaseIgnored,),
     ),
     Mistake(
         name="own-lease-lost-on-heartbeat",
         sentence="A heartbeat extends the lease by the queue's setting, although its job asked for another.",
         source="a heartbeat that knows only the setting",
         finds=("own_lease_dropped", "healthy_claim_taken_back"),
-        queue=OwnLeaseLostOnHeartbeat,
+        rules=(OwnLeaseLostOnHeartbeat,),
     ),
     Mistake(
         name="own-delay-ignored",
         sentence="A failed job waits as long as the queue's setting says, although it asked for another delay.",
         source="a column that is written but not read",
         finds=("backoff_out_of_range",),
-        queue=OwnDelayIgnored,
+        rules=(OwnDelayIgnored,),
     ),
     Mistake(
         name="own-timeout-ignored",
@@ -91,14 +91,14 @@ OWN: Final = Theme.of(
         sentence="A key that should stay unique for some time is free as soon as its job has ended.",
         source="an index over unfinished jobs, asked for a period",
         finds=("unique_key_shared",),
-        queue=WindowEndsWithJob,
+        rules=(WindowEndsWithJob,),
     ),
     Mistake(
         name="window-never-ends",
         sentence="A key that should be unique for some time stays taken as long as the row of its job exists.",
         source="an expiry that is stored but never compared",
         finds=("unique_key_stuck",),
-        queue=WindowNeverEnds,
+        rules=(WindowNeverEnds,),
     ),
     stands_for=BlindSpot.OWN_TERMS,
 )
@@ -107,17 +107,17 @@ OWN: Final = Theme.of(
 # what a worker serves, and pauses -------------------------------------------------------------------------------------
 
 
-class UnservedToolClaimed(MemoryQueue):
+class UnservedToolClaimed(ClaimRules):
     def is_served(self, row: JobView, tools: Sequence[str] | None) -> bool:
-        return row.tool not in self.paused
+        return row.tool not in self.queue.paused
 
 
-class FirstToolOnly(MemoryQueue):
+class FirstToolOnly(ClaimRules):
     def is_served(self, row: JobView, tools: Sequence[str] | None) -> bool:
         return super().is_served(row, tools if tools is None else tools[:1])
 
 
-class PauseForgottenByRetries(MemoryQueue):
+class PauseForgottenByRetries(ClaimRules):
     def is_served(self, row: JobView, tools: Sequence[str] | None) -> bool:
         waits_again = row.queue_state is QueueState.RETRY and (tools is None or row.tool in tools)
         return waits_again or super().is_served(row, tools)
@@ -128,7 +128,7 @@ class UnpauseForgotten(MemoryQueue):
         return DONE
 
 
-class ClaimsOneMore(MemoryQueue):
+class ClaimsOneMore(ClaimRules):
     def allowed(self, due: list[JobView], limit: int) -> list[JobView]:
         return super().allowed(due, limit + 1)
 
@@ -140,21 +140,21 @@ ASKED: Final = Theme.of(
         sentence="A claim gives a worker jobs of tools that it does not serve.",
         source="a filter that the statement lost",
         finds=("unserved_tool",),
-        queue=UnservedToolClaimed,
+        rules=(UnservedToolClaimed,),
     ),
     Mistake(
         name="first-tool-only",
         sentence="A claim looks only at the first tool that its worker serves.",
         source="a parameter that takes the first element of a list",
         finds=("due_job_left", "job_never_run"),
-        queue=FirstToolOnly,
+        rules=(FirstToolOnly,),
     ),
     Mistake(
         name="pause-forgotten-by-retries",
         sentence="A paused tool holds back new jobs, but not those that wait for a retry.",
         source="a check where jobs are promoted, not where they are claimed",
         finds=("paused_job_claimed",),
-        queue=PauseForgottenByRetries,
+        rules=(PauseForgottenByRetries,),
     ),
     Mistake(
         name="unpause-forgotten",
@@ -168,7 +168,7 @@ ASKED: Final = Theme.of(
         sentence="A claim returns one job more than its worker asked for.",
         source="an off-by-one of LIMIT",
         finds=("claim_over_limit",),
-        queue=ClaimsOneMore,
+        rules=(ClaimsOneMore,),
     ),
     stands_for=BlindSpot.TOOLS,
 )
@@ -177,12 +177,12 @@ ASKED: Final = Theme.of(
 # calendars ------------------------------------------------------------------------------------------------------------
 
 
-class ZoneIgnored(MemoryQueue):
+class ZoneIgnored(TickRules):
     def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
         return replace(planned.schedule, zone="UTC").slots(planned.last, now)
 
 
-class WallClockHours(MemoryQueue):
+class WallClockHours(TickRules):
     """A sixth field makes cronsim go by elapsed time."""
 
     def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
@@ -191,7 +191,7 @@ class WallClockHours(MemoryQueue):
         return replace(planned.schedule, cron=elapsed).slots(planned.last, now)
 
 
-class OffsetFrozen(MemoryQueue):
+class OffsetFrozen(TickRules):
     """Reads the wall clock with the offset that the zone had in the winter in which the schedule was set."""
 
     def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
@@ -199,7 +199,7 @@ class OffsetFrozen(MemoryQueue):
         return replace(planned.schedule, zone=zone or planned.schedule.zone).slots(planned.last, now)
 
 
-class LeapDayMissed(MemoryQueue):
+class LeapDayMissed(TickRules):
     """Takes every year for one of 365 days: the 60th is the first of March."""
 
     def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
@@ -207,12 +207,12 @@ class LeapDayMissed(MemoryQueue):
         return [slot for slot in super().calendar(planned, now) if slot // DAY != leap_day]
 
 
-class CatchesUp(MemoryQueue):
+class CatchesUp(TickRules):
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         return self.calendar(planned, now) if planned.schedule.cron else super().slots(planned, instance, now)
 
 
-class SecondsDropped(MemoryQueue):
+class SecondsDropped(TickRules):
     def calendar(self, planned: StandingSchedule, now: Instant) -> list[Instant]:
         fields = planned.schedule.cron.split()
         return replace(planned.schedule, cron=" ".join(fields[-5:])).slots(planned.last, now)
@@ -225,42 +225,42 @@ CALENDARS: Final = Theme.of(
         sentence="A cron expression is read in UTC, although its schedule names another zone.",
         source="a zone that is stored but not passed on",
         finds=("slot_missed", "slot_unplanned"),
-        queue=ZoneIgnored,
+        rules=(ZoneIgnored,),
     ),
     Mistake(
         name="cron-by-wall-clock",
         sentence="When the clocks change, a repeated hour gets its slot twice, and a skipped hour gets none.",
         source="a parser that compares the fields of the wall clock",
         finds=("slot_missed", "slot_unplanned"),
-        queue=WallClockHours,
+        rules=(WallClockHours,),
     ),
     Mistake(
         name="cron-offset-frozen",
         sentence="A zone keeps the offset from UTC that it had when the schedule was set.",
         source="an offset kept as a number",
         finds=("slot_missed", "slot_unplanned"),
-        queue=OffsetFrozen,
+        rules=(OffsetFrozen,),
     ),
     Mistake(
         name="cron-leap-day-missed",
         sentence="There is no 29th of February.",
         source="a year of 365 days",
         finds=("slot_missed",),
-        queue=LeapDayMissed,
+        rules=(LeapDayMissed,),
     ),
     Mistake(
         name="cron-catches-up",
         sentence="A schedule that wants only the latest missed slot gets a job for every missed slot.",
         source="a loop over all missed slots",
         finds=("slot_unplanned",),
-        queue=CatchesUp,
+        rules=(CatchesUp,),
     ),
     Mistake(
         name="cron-seconds-dropped",
         sentence="The seconds of a cron expression with six fields are ignored.",
         source="a parser of five fields",
         finds=("slot_missed", "slot_unplanned"),
-        queue=SecondsDropped,
+        rules=(SecondsDropped,),
     ),
     stands_for=BlindSpot.CALENDARS,
 )
@@ -269,31 +269,31 @@ CALENDARS: Final = Theme.of(
 # large values ---------------------------------------------------------------------------------------------------------
 
 
-class TokenOf32Bits(MemoryQueue):
+class TokenOf32Bits(ClaimRules):
     def raised(self, row: JobView) -> int:
         return (row.token + 1 + 2**31) % 2**32 - 2**31
 
 
-class TokenAsFloat(MemoryQueue):
+class TokenAsFloat(ClaimRules):
     """A number of JavaScript's."""
 
     def raised(self, row: JobView) -> int:
         return int(float(row.token) + 1.0)
 
 
-class KeyCutShort(MemoryQueue):
+class KeyCutShort(KeyRules):
     """A column of 63 characters that truncates."""
 
     def key_holder(self, tool: str, key: str) -> JobId | None:
-        alike = (row for row in self.live.values() if row.tool == tool and row.unique_key is not None)
+        alike = (row for row in self.queue.live.values() if row.tool == tool and row.unique_key is not None)
         return next((row.id for row in alike if (row.unique_key or "")[:63] == key[:63]), None)
 
 
-class KeyWithoutCase(MemoryQueue):
+class KeyWithoutCase(KeyRules):
     """A column whose collation knows no case and no blanks at the end."""
 
     def key_holder(self, tool: str, key: str) -> JobId | None:
-        alike = (row for row in self.live.values() if row.tool == tool and row.unique_key is not None)
+        alike = (row for row in self.queue.live.values() if row.tool == tool and row.unique_key is not None)
         return next((row.id for row in alike if _folded(row.unique_key or "") == _folded(key)), None)
 
 
@@ -301,35 +301,35 @@ def _folded(key: str) -> str:
     return key.rstrip().casefold()
 
 
-class PriorityOf16Bits(MemoryQueue):
+class PriorityOf16Bits(RequestRules):
     def created(self, request: JobRequest, now: Instant) -> JobView:
         row = super().created(request, now)
         return row._replace(priority=max(-(2**15), min(row.priority, 2**15 - 1)))
 
 
-class AttemptsInAByte(MemoryQueue):
+class AttemptsInAByte(ClaimRules):
     def counted(self, row: JobView) -> int:
         return 1 if row.attempts < 127 else 0
 
 
-class CommitsInPart(MemoryQueue):
+class CommitsInPart(RequestRules):
     def publish(self, rows: tuple[JobView, ...]) -> None:
         super().publish(rows[:1])
 
 
-class ClaimLooksAtOnePage(MemoryQueue):
+class ClaimLooksAtOnePage(ClaimRules):
     PAGE = 100
 
     def due(self, now: Instant) -> list[JobView]:
-        found = [row for row in self.unfinished() if self.is_due(row, now)][: self.PAGE]
+        found = [row for row in self.queue.unfinished() if self.is_due(row, now)][: self.PAGE]
         return sorted(found, key=self.claim_order)
 
 
-class ClaimLooksAtAThousand(MemoryQueue):
+class ClaimLooksAtAThousand(ClaimRules):
     """Reads the first rows that wait, in order, and leaves out afterwards what is not due."""
 
     def due(self, now: Instant) -> list[JobView]:
-        waiting = sorted((row for row in self.unfinished() if row.status is PENDING), key=self.claim_order)
+        waiting = sorted((row for row in self.queue.unfinished() if row.status is PENDING), key=self.claim_order)
         return [row for row in waiting[:1_000] if self.is_due(row, now)]
 
 
@@ -338,8 +338,8 @@ class ExpireLooksAtAThousand(MemoryQueue):
 
     def expire(self) -> Outcome:
         now = self.now("queue")
-        overdue = [row for row in islice(self.unfinished(), 1_000) if self.is_overdue(row, now)]
-        return self.take_back(overdue, "The lease of worker {worker} ran out in attempt {attempt} of {attempts}.")
+        overdue = [row for row in islice(self.unfinished(), 1_000) if self.upkeep.is_overdue(row, now)]
+        return self.upkeep.take_back(overdue, OVERDUE)
 
 
 LARGE: Final = Theme.of(
@@ -349,56 +349,56 @@ LARGE: Final = Theme.of(
         sentence="A fencing token has only 32 bits, and wraps around.",
         source="a sequence that is larger than its column",
         finds=("token_reused",),
-        queue=TokenOf32Bits,
+        rules=(TokenOf32Bits,),
     ),
     Mistake(
         name="token-as-float",
         sentence="A fencing token passes through a JavaScript number, where 2^53 and 2^53 + 1 are equal.",
         source="bigint as a JavaScript number",
         finds=("token_reused",),
-        queue=TokenAsFloat,
+        rules=(TokenAsFloat,),
     ),
     Mistake(
         name="key-cut-short",
         sentence="Only the first 63 characters of a unique key count.",
         source="an index over a prefix",
         finds=("unique_key_stuck",),
-        queue=KeyCutShort,
+        rules=(KeyCutShort,),
     ),
     Mistake(
         name="key-without-case",
         sentence="Unique keys that differ only in case, or in trailing spaces, count as one.",
         source="a collation that ignores case and pads",
         finds=("unique_key_stuck",),
-        queue=KeyWithoutCase,
+        rules=(KeyWithoutCase,),
     ),
     Mistake(
         name="priority-of-16-bits",
         sentence="A priority beyond 16 bits is cut to the largest that fits.",
         source="a smallint column",
         finds=("option_dropped",),
-        queue=PriorityOf16Bits,
+        rules=(PriorityOf16Bits,),
     ),
     Mistake(
         name="attempts-in-a-byte",
         sentence="Attempts are counted in a byte, and stop at the largest number that fits.",
         source="a tinyint column",
         finds=("attempt_not_counted",),
-        queue=AttemptsInAByte,
+        rules=(AttemptsInAByte,),
     ),
     Mistake(
         name="commits-in-part",
         sentence="Of several jobs in one transaction only the first becomes visible; the others are lost.",
         source="a loop that returns after its first insert",
         finds=("committed_job_lost",),
-        queue=CommitsInPart,
+        rules=(CommitsInPart,),
     ),
     Mistake(
         name="claim-looks-at-one-page",
         sentence="A claim orders by priority only the first page of a long queue.",
         source="LIMIT before ORDER BY",
         finds=("priority_inversion",),
-        queue=ClaimLooksAtOnePage,
+        rules=(ClaimLooksAtOnePage,),
         stands_for=BlindSpot.LONG_QUEUES,
     ),
     Mistake(
@@ -406,7 +406,7 @@ LARGE: Final = Theme.of(
         sentence="A claim reads the first 1000 waiting rows, and only then drops those that are not due.",
         source="LIMIT before the condition on the start time",
         finds=("due_job_left", "job_never_run"),
-        queue=ClaimLooksAtAThousand,
+        rules=(ClaimLooksAtAThousand,),
         stands_for=BlindSpot.LONG_QUEUES,
     ),
     Mistake(
@@ -424,13 +424,13 @@ LARGE: Final = Theme.of(
 # settings at their ends -----------------------------------------------------------------------------------------------
 
 
-class NoDelayIsUnset(MemoryQueue):
+class NoDelayIsUnset(EndRules):
     def retrying(self, row: JobView) -> Settings:
         settings = super().retrying(row)
         return settings.changed(retry_delay=settings.retry_delay or 30 * SECOND)
 
 
-class BacksOffAlways(MemoryQueue):
+class BacksOffAlways(EndRules):
     def retrying(self, row: JobView) -> Settings:
         return super().retrying(row).changed(retry_backoff=True)
 
@@ -451,14 +451,14 @@ ENDS: Final = Theme.of(
         sentence="A retry delay of 0 counts as not set: the default applies.",
         source="`delay || 30` in place of `delay ?? 30`",
         finds=("backoff_out_of_range",),
-        queue=NoDelayIsUnset,
+        rules=(NoDelayIsUnset,),
     ),
     Mistake(
         name="backs-off-always",
         sentence="Backoff stays on although it was switched off.",
         source="a flag that is read from the wrong place",
         finds=("backoff_out_of_range",),
-        queue=BacksOffAlways,
+        rules=(BacksOffAlways,),
     ),
     Mistake(
         name="worker-beats-for-one",
@@ -477,9 +477,9 @@ ENDS: Final = Theme.of(
 class HandlerLivesOn(Worker):
     """A race of the handler against a timer: the one that loses is not stopped."""
 
-    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+    def report_ending(self, claim: Claim, ending: Ending | None) -> Steps:
         if ending is not None:
-            yield from super().settle(claim, ending)
+            yield from super().report_ending(claim, ending)
             return
         world, plan = self.world, self.world.plan(claim.job)
         hangs = plan.ending(claim.attempt) is Ending.HANG
@@ -489,7 +489,7 @@ class HandlerLivesOn(Worker):
             if not world.closed:
                 world.effect(self.name, claim, "ended", "timeout")
 
-        world.later(f"handler of {claim.job}", max(rest, SECOND), end)
+        world.services.later(f"handler of {claim.job}", max(rest, SECOND), end)
         yield from self.insist(VerbCall("fail", (claim, "timed out", False), claim.job, claim.token))
 
 
@@ -509,25 +509,25 @@ LIVING_ON: Final = Theme.of(
 # what is documented ---------------------------------------------------------------------------------------------------
 
 
-class KeepsNoErrorOfTheDead(MemoryQueue):
+class KeepsNoErrorOfTheDead(UpkeepRules):
     """As documented: a claim that is taken back leaves no error."""
 
     def taken_back(self, row: JobView, why: str, nth: int) -> JobView:
-        return self.failed(row, "", nth=nth)
+        return self.queue.endings.failed(row, "", nth=nth)
 
 
-class KeepsNoErrorAtAll(KeepsNoErrorOfTheDead):
+class KeepsNoErrorAtAll(EndRules):
     """Spreads what is documented of a dead worker to one that reports."""
 
     def recorded(self, error: str) -> str:
         return ""
 
 
-class TakesLateResultsOfTheWaiting(MemoryQueue):
+class TakesLateResultsOfTheWaiting(EndRules):
     """As documented: the result of a claim that was taken back counts while the job waits for its retry."""
 
     def held(self, claim: Claim, verb: str) -> JobView | None:
-        row = self.rows.get(claim.job)
+        row = self.queue.rows.get(claim.job)
         if verb == "complete" and row is not None and row.queue_state is QueueState.RETRY and row.token == claim.token:
             return row
         return super().held(claim, verb)
@@ -537,7 +537,7 @@ class TakesLateResultsOfTheRunning(TakesLateResultsOfTheWaiting):
     """Asks for the status only, so that another's claim is settled too."""
 
     def held(self, claim: Claim, verb: str) -> JobView | None:
-        row = self.rows.get(claim.job)
+        row = self.queue.rows.get(claim.job)
         runs = verb == "complete" and row is not None and row.status is PROCESSING
         return row if runs else super().held(claim, verb)
 
@@ -558,18 +558,18 @@ EXCUSES: Final = Theme.of(
         "reports one.",
         source="one function for both ways in which an attempt fails",
         finds=("error_lost",),
-        queue=KeepsNoErrorAtAll,
+        rules=(KeepsNoErrorAtAll, KeepsNoErrorOfTheDead),
         contract=Contract(documented={"error_lost": _OF_THE_DEAD}),
-        documented=KeepsNoErrorOfTheDead,
+        documented=(KeepsNoErrorOfTheDead,),
     ),
     Mistake(
         name="documented-late-result-spreads",
         sentence="A late result counts while its job waits, as documented, but also while another worker runs it.",
         source="a condition on the status that allows one status more",
         finds=("stale_complete",),
-        queue=TakesLateResultsOfTheRunning,
+        rules=(TakesLateResultsOfTheRunning,),
         contract=Contract(documented=dict.fromkeys(("stale_complete", "illegal_transition"), _WHILE_IT_WAITS)),
-        documented=TakesLateResultsOfTheWaiting,
+        documented=(TakesLateResultsOfTheWaiting,),
     ),
     stands_for=BlindSpot.EXCUSES,
 )
@@ -598,9 +598,9 @@ class StopsBeating(Worker):
 class CompletesInTheTry(Worker):
     """Runs the job and reports it in one `try`: what the report raises is taken for what the job raised."""
 
-    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+    def report_ending(self, claim: Claim, ending: Ending | None) -> Steps:
         if ending is not Ending.SUCCEED:
-            yield from super().settle(claim, ending)
+            yield from super().report_ending(claim, ending)
             return
         self.world.effect(self.name, claim, "ended", "success")
         output = {"attempt": claim.attempt, "by": self.name}

@@ -8,49 +8,49 @@ from job_harness.core.model.duration import SECOND, Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.port import JobRequest, Schedule
-from job_harness.engines.memory import MemoryQueue
+from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue, RequestRules, TickRules
 from job_harness.engines.memory.queue import StandingSchedule
 from job_harness.search.wrong_queues.wrong_queue import Edit, Mistake, Theme
 
 # scheduling -----------------------------------------------------------------------------------------------------------
 
 
-class StartAfterIgnored(MemoryQueue):
+class StartAfterIgnored(ClaimRules):
     def is_due(self, row: JobView, now: Instant) -> bool:
         return row.status is Status.PENDING
 
 
-class ScheduleDropped(MemoryQueue):
+class ScheduleDropped(RequestRules):
     def created(self, request: JobRequest, now: Instant) -> JobView:
         return super().created(request, now)._replace(start_after=now)
 
 
-class BackoffAdditive(MemoryQueue):
+class BackoffAdditive(EndRules):
     def delay(self, row: JobView, nth: int) -> int:
         return self.settings.retry_delay + (SECOND << row.attempts)
 
 
-class BackoffUncapped(MemoryQueue):
+class BackoffUncapped(EndRules):
     def delay(self, row: JobView, nth: int) -> int:
         return self.settings.retry_delay << (row.attempts - 1)
 
 
-class RetriedAtOnce(MemoryQueue):
+class RetriedAtOnce(EndRules):
     def delay(self, row: JobView, nth: int) -> int:
         return 0
 
 
-class PriorityIgnored(MemoryQueue):
+class PriorityIgnored(ClaimRules):
     def claim_order(self, row: JobView) -> tuple[int, Instant, JobId]:
         return (0, row.created_at, row.id)
 
 
-class PriorityReversed(MemoryQueue):
+class PriorityReversed(ClaimRules):
     def claim_order(self, row: JobView) -> tuple[int, Instant, JobId]:
         return (row.priority, row.created_at, row.id)
 
 
-class NewestFirst(MemoryQueue):
+class NewestFirst(ClaimRules):
     def claim_order(self, row: JobView) -> tuple[int, Instant, JobId]:
         return (-row.priority, -row.created_at, row.id)
 
@@ -65,7 +65,7 @@ SCHEDULING: Final = Theme.of(
         sentence="A claim takes jobs before their time.",
         source="celery#5935",
         finds=("claimed_early",),
-        queue=StartAfterIgnored,
+        rules=(StartAfterIgnored,),
         statements={
             "claim": (Edit("""AND q."start_after" <= coalesce(:now::timestamptz, now())""", ""),),
         },
@@ -75,7 +75,7 @@ SCHEDULING: Final = Theme.of(
         sentence="The start time of a new job is not stored.",
         source="pg-boss#529",
         finds=("schedule_dropped",),
-        queue=ScheduleDropped,
+        rules=(ScheduleDropped,),
         statements={
             "enqueue": (Edit("""coalesce(:start_after::timestamptz, at)""", """coalesce(NULL::timestamptz, at)"""),)
         },
@@ -85,7 +85,7 @@ SCHEDULING: Final = Theme.of(
         sentence="Backoff adds a power of two to the delay instead of multiplying by it.",
         source="pg-boss#672",
         finds=("backoff_out_of_range",),
-        queue=BackoffAdditive,
+        rules=(BackoffAdditive,),
         statements={
             "fail": (
                 Edit(
@@ -101,7 +101,7 @@ SCHEDULING: Final = Theme.of(
         sentence="Backoff doubles without limit.",
         source="procrastinate#1462, procrastinate#1375",
         finds=("backoff_out_of_range",),
-        queue=BackoffUncapped,
+        rules=(BackoffUncapped,),
         statements={"fail": (Edit(_BACKOFF, """INTERVAL '1000 days', q."retry_count", :jitter::double precision)"""),)},
     ),
     Mistake(
@@ -109,7 +109,7 @@ SCHEDULING: Final = Theme.of(
         sentence="A failed job is due again at once: the retry delay is ignored.",
         source="unstract PR#2217",
         finds=("backoff_out_of_range",),
-        queue=RetriedAtOnce,
+        rules=(RetriedAtOnce,),
         statements={
             "fail": (
                 Edit("""THEN moment.at + "pgboss".retry_after(""", """THEN moment.at + 0 * "pgboss".retry_after("""),
@@ -121,7 +121,7 @@ SCHEDULING: Final = Theme.of(
         sentence="A claim takes the oldest job, and ignores priorities.",
         source="pg-boss PR#756",
         finds=("priority_inversion",),
-        queue=PriorityIgnored,
+        rules=(PriorityIgnored,),
         statements={"claim": (Edit(_ORDER, """ORDER BY q."created_on", q."id\""""),)},
     ),
     Mistake(
@@ -129,7 +129,7 @@ SCHEDULING: Final = Theme.of(
         sentence="The lowest priority comes first.",
         source="the sign of ORDER BY",
         finds=("priority_inversion",),
-        queue=PriorityReversed,
+        rules=(PriorityReversed,),
         statements={"claim": (Edit(_ORDER, """ORDER BY q."priority", q."created_on", q."id\""""),)},
     ),
     Mistake(
@@ -137,7 +137,7 @@ SCHEDULING: Final = Theme.of(
         sentence="Among jobs of one priority the newest is claimed first.",
         source="river PR#1318: old jobs starve",
         finds=("priority_inversion",),
-        queue=NewestFirst,
+        rules=(NewestFirst,),
         statements={"claim": (Edit(_ORDER, """ORDER BY q."priority" DESC, q."created_on" DESC, q."id\""""),)},
     ),
 )
@@ -166,14 +166,14 @@ CLOCKS: Final = Theme.of(
 # cron -----------------------------------------------------------------------------------------------------------------
 
 
-class NoDedupe(MemoryQueue):
+class NoDedupe(TickRules):
     """pgboss-cron-no-dedupe-11: the slot's key is NULL, and NULLs are distinct."""
 
     def fill(self, planned: StandingSchedule, slot: Instant) -> None:
         return
 
 
-class TwoLeaders(MemoryQueue):
+class TwoLeaders(TickRules):
     """river-two-leaders: who once was elected goes on."""
 
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
@@ -183,41 +183,41 @@ class TwoLeaders(MemoryQueue):
         return super().slots(planned, instance, now)
 
 
-class LocalClock(MemoryQueue):
+class LocalClock(TickRules):
     """pgboss-cron-clock-skew: the slot from the local clock, its age from the store's."""
 
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
-        slot = planned.schedule.latest(self.clocks.of(instance))
+        slot = planned.schedule.latest(self.queue.clocks.of(instance))
         return [slot] if slot > planned.last and now - slot < planned.schedule.period else []
 
 
-class WindowTooShort(MemoryQueue):
+class WindowTooShort(TickRules):
     """pgboss-missed-cron-on-failover: no instance looks back further than to its own last look."""
 
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         return [slot for slot in super().slots(planned, instance, now) if now - slot < self.settings.tick_interval]
 
 
-class ChainBroken(MemoryQueue):
+class ChainBroken(TickRules):
     """bullmq-scheduler-chain-broken: each job makes the next one."""
 
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         name = planned.schedule.name
-        broken = any(row.error and row.schedule == name for row in self.rows.values())
+        broken = any(row.error and row.schedule == name for row in self.queue.rows.values())
         return [] if broken else super().slots(planned, instance, now)
 
 
-class FiresEarly(MemoryQueue):
+class FiresEarly(TickRules):
     """goodjob-cron-fires-early."""
 
     def slots(self, planned: StandingSchedule, instance: str, now: Instant) -> list[Instant]:
         return super().slots(planned, instance, now + self.settings.tick_interval // 2)
 
 
-class ScheduleOptionsDropped(MemoryQueue):
+class ScheduleOptionsDropped(TickRules):
     """pgboss-schedule-options-dropped."""
 
-    def asked(self, schedule: Schedule, job: JobId) -> JobRequest:
+    def request_of(self, schedule: Schedule, job: JobId) -> JobRequest:
         return JobRequest(id=job, tool=schedule.job.tool, input=schedule.job.input)
 
 
@@ -228,48 +228,48 @@ CRON: Final = Theme.of(
         sentence="Every check of a schedule creates the job of its slot, even if there is one already.",
         source="pg-boss#592",
         finds=("slot_doubled",),
-        queue=NoDedupe,
+        rules=(NoDedupe,),
     ),
     Mistake(
         name="cron-two-leaders",
         sentence="A scheduler that lost its leadership keeps creating jobs beside the new leader.",
         source="river PR#199, river PR#1213",
         finds=("slot_doubled",),
-        queue=TwoLeaders,
+        rules=(TwoLeaders,),
     ),
     Mistake(
         name="cron-local-clock",
         sentence="The slot is computed from the scheduler's clock, but its age from the store's.",
         source="pg-boss PR#843",
         finds=("slot_missed", "slot_early"),
-        queue=LocalClock,
+        rules=(LocalClock,),
     ),
     Mistake(
         name="cron-window-too-short",
         sentence="A slot gets its job only shortly after it began, so it is missed during a failover of schedulers.",
         source="pg-boss#914",
         finds=("slot_missed",),
-        queue=WindowTooShort,
+        rules=(WindowTooShort,),
     ),
     Mistake(
         name="cron-chain-broken",
         sentence="The job of a slot creates the job of the next one, so one failure ends the schedule.",
         source="bullmq#3272",
         finds=("slot_missed",),
-        queue=ChainBroken,
+        rules=(ChainBroken,),
     ),
     Mistake(
         name="cron-fires-early",
         sentence="A timer that fires a little early creates the job of a slot that has not begun.",
         source="good_job PR#1543, solid_queue PR#615",
         finds=("slot_early",),
-        queue=FiresEarly,
+        rules=(FiresEarly,),
     ),
     Mistake(
         name="schedule-options-dropped",
         sentence="The jobs of a schedule get default options; those of the schedule are ignored.",
         source="pg-boss#529",
         finds=("option_dropped",),
-        queue=ScheduleOptionsDropped,
+        rules=(ScheduleOptionsDropped,),
     ),
 )

@@ -43,8 +43,7 @@ SHUTDOWN: Final = Theme.of(
 class GivesUpAtOnce(Worker):
     """graphile-batch-complete-never-retried: a loop of tries that leaves after the first."""
 
-    @staticmethod
-    def insist(call: VerbCall) -> Steps:
+    def insist(self, call: VerbCall) -> Steps:
         outcome: Outcome = yield call
         return outcome
 
@@ -90,18 +89,18 @@ class ConsumesWhileDisabled(Worker):
 class HangsOnAnError(Worker):
     """dramatiq-async-timeouterror-hang: the processor's error is taken for the end of a wait, which starts again."""
 
-    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+    def report_ending(self, claim: Claim, ending: Ending | None) -> Steps:
         while ending is Ending.FAIL:
             yield Sleep(self.world.settings.job_timeout, f"waiting for {claim.job}")
-        yield from super().settle(claim, ending)
+        yield from super().report_ending(claim, ending)
 
 
 class FailureHookRaises(Worker):
     """delayedjob-failure-hook-kills-worker: what a final failure calls comes before its record, and raises."""
 
-    def settle(self, claim: Claim, ending: Ending | None) -> Steps:
+    def report_ending(self, claim: Claim, ending: Ending | None) -> Steps:
         if ending is not Ending.FAIL_FINALLY:
-            yield from super().settle(claim, ending)
+            yield from super().report_ending(claim, ending)
             return
         self.world.effect(self.name, claim, "ended", "failure")
 

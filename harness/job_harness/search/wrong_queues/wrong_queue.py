@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple, TypeAlias
 from job_harness.core.port import Contract, Engine
 from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.worker import Worker
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import MemoryEngine, MemoryQueue, QueueRules
 from job_harness.errors import ExitCode, HarnessError, UsageError
 
 Kind: TypeAlias = Literal["memory", "reference", "postgres", "postgres-gated"]
@@ -49,7 +49,7 @@ class Edit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """One wrong queue: a model queue, or its worker, with one method overridden; perhaps the same on PostgreSQL."""
+    """One wrong queue: a model queue with one wrong rule or verb, or its worker; perhaps the same on PostgreSQL."""
 
     name: str
     sentence: str
@@ -59,6 +59,8 @@ class Mistake:
     """Anomalies that it must lead to, the one that names it first."""
     queue: type[MemoryQueue] | None = MemoryQueue
     """None where only a database can make it: one that locks rows."""
+    rules: tuple[type[QueueRules], ...] = ()
+    """What takes the place of the queue's right rules."""
     statements: Mapping[str, tuple[Edit, ...]] = field(default_factory=dict)
     """Edits of the reference queue's SQL by the name of the statement; empty where SQL cannot make this mistake."""
     settlement: Mapping[str, bool] = field(default_factory=dict)
@@ -68,8 +70,8 @@ class Mistake:
     stands_for: BlindSpot | None = None
     contract: Contract | None = None
     """What the engine documents, where the mistake is to do the same in other circumstances, too."""
-    documented: type[MemoryQueue] | None = None
-    """The queue that does just what that contract says: nothing is reported of it."""
+    documented: tuple[type[QueueRules], ...] = ()
+    """The rules that do just what that contract says: nothing is reported of them."""
 
     @property
     def anomaly(self) -> str:
@@ -84,7 +86,9 @@ class Mistake:
         if kind == "memory" and self.queue is not None:
             application = None if self.worker is Worker else StockApplication(self.worker)
             called = f"memory+{self.name}"
-            return MemoryEngine(self.queue, name=called, application=application, contract=self.contract)
+            return MemoryEngine(
+                self.queue, rules=self.rules, name=called, application=application, contract=self.contract
+            )
         if kind not in self.kinds or kind == "memory":
             raise UsageError(
                 f"the wrong queue {self.name!r} cannot be planted on the engine {kind!r}",
