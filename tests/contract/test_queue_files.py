@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -23,9 +24,9 @@ from job_harness.doors.cli import main
 from job_harness.engines.conformance.judge import Level, Mark, conform
 from job_harness.engines.queue_file import QueueFileEngine
 from job_harness.engines.queue_file.live import read_live_schema
-from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
+from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, Misdescribed
 from job_harness.report.blame import with_source
-from job_harness.search.finding import Finding
+from job_harness.search.finding import ScenarioFinding
 from job_harness.search.sampling import Sampler
 from job_harness.search.scope.bounds import SCOPE_SETTINGS, Scope
 from job_harness.search.scope.search import Explorer
@@ -172,7 +173,18 @@ WRONG = {
     "a claim of no job": Wrong(
         "RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, but `jobs` shows no"
     ),
-    "a claim that takes nothing": Wrong("LIMIT 1 FOR", "LIMIT 0 FOR", 9, "it takes nothing, although one job is due"),
+    "claims that nothing tells apart": Wrong(
+        "attempts = attempts + 1, ", "", 15, "attempts is the same for two claims"
+    ),
+    "attempts before the first": Wrong(
+        "id, status, attempts,",
+        "id, status, attempts + 2 AS attempts,",
+        15,
+        "attempts is 2 of a job that was just sent",
+    ),
+    "a claim that takes nothing": Wrong(
+        "LIMIT 1 FOR", "LIMIT 0 FOR", 9, "it takes nothing, neither when a job is sent nor"
+    ),
     "a verb that always fails": Wrong(
         COMPLETE, "complete: SELECT 1 / attempts * 0 / 0 FROM jobs", 12, "division by zero"
     ),
@@ -254,6 +266,11 @@ RIGHT = {
         ("TABLE other", "TABLE public.other"),
         ("(n int);\n", "(n int);\n  \\unrestrict sEcret\n"),
     ],
+    "a job that is due only after it was sent": [
+        (TABLE, TABLE.replace("until", "at timestamptz DEFAULT now(), until")),
+        ("WHERE status = 'PENDING' LIMIT", "WHERE status = 'PENDING' AND at < now() LIMIT"),
+        ("until AS lease", "at AS start_after, until AS lease"),
+    ],
     "an isolation level": [
         ("claim: |\n", "claim: |\n  SET TRANSACTION ISOLATION LEVEL SERIALIZABLE;\n"),
         ("queue: small", "queue: small\ntables: [jobs]"),
@@ -280,8 +297,10 @@ def test_a_file_that_is_right_runs_with_sessions_and_from_a_snapshot(name: str, 
     path = tmp_path / "queue.yaml"
     path.write_text(text)
     assert play(read_scenario_text(ONE_JOB), engine=opened(path, sessions=True)).verdict is Verdict.PASS
-    queue: Any = opened(path).open(Settings(), Clocks(), lambda: 0.0)
+    clocks = Clocks()
+    queue: Any = opened(path).open(Settings(), clocks, lambda: 0.0)
     queue.enqueue(JobRequest("a"))
+    clocks.advance(1)
     sent = queue.snapshot()
     assert len(queue.claim("w1", 1).value) == 1
     queue.restore(sent)
@@ -330,6 +349,17 @@ steps:
 expect:
   a: {status: COMPLETED, attempts: 2, runs: 2}
 """
+
+
+def test_a_file_that_hides_a_job_which_is_claimed_is_wrong_and_the_queue_is_not_judged(
+    tmp_path: Path, opened: Open
+) -> None:
+    path = tmp_path / "queue.yaml"
+    path.write_text(SMALL.replace(JOBS, f"{JOBS} ORDER BY id LIMIT 1"))
+    engine = opened(path)
+    two = read_scenario_text(ONE_JOB.replace("jobs:\n", "jobs:\n  b: {}\n"))
+    with pytest.raises(Misdescribed, match=r"queue.yaml:9: claim: it returned 'b' as id, but `jobs` shows no such job"):
+        play(two, engine=engine)
 
 
 @pytest.mark.parametrize("sessions", [False, True])
@@ -434,6 +464,46 @@ def test_each_queue_of_a_table_is_sent_to_and_worked(tmp_path: Path, opened: Ope
     assert [seed for seed in range(6) if Sampler(engine).sample(seed).found] == []
     one_is_forgotten = opened(in_two_queues(tmp_path, "coalesce('mail', :queue)"), sessions=sessions)
     assert {anomaly.job for anomaly in play(scenario, engine=one_is_forgotten).anomalies} == {"b"}
+
+
+LOCKS: Final = Path(__file__).parents[1] / "detection" / "incidents" / "locks"
+
+
+@pytest.mark.parametrize("sessions", [False, True])
+@pytest.mark.parametrize(
+    ("file", "when", "told"),
+    [
+        ("queue.yaml", "always", "after fail of w1: digest k"),
+        ("queue.yaml", "at rest", "at rest: digest k"),
+        ("repaired.yaml", "always", ""),
+    ],
+)
+def test_a_select_that_must_return_no_row_is_asked(
+    file: str, when: str, told: str, sessions: bool, tmp_path: Path, opened: Open
+) -> None:
+    select = "SELECT digest FROM unique_lock JOIN job ON job.id = unique_lock.job WHERE state IN ('done', 'dead')"
+    promise = f'no_row:\n  lock_of_the_dead: {{sql: "{select}", when: {when}}}\n'
+    (tmp_path / "schema.sql").write_text((LOCKS / "schema.sql").read_text())
+    (tmp_path / file).write_text((LOCKS / file).read_text() + promise)
+    engine = opened(str(tmp_path / file), sessions=sessions)
+    scenario = read_scenario_text(
+        "format: 1\ntitle: one dies\njobs: {a: {unique_key: k, outcomes: [fail]}}\n", path="one.yaml"
+    )
+    assert engine.info.settings is not None
+    run = play(replace(scenario, settings=engine.info.settings), engine=engine)
+
+    assert run.failures == ()
+    assert [each.message for each in run.anomalies if each.name == "lock_of_the_dead"] == ([told] if told else [])
+    assert run.found <= {"lock_of_the_dead"}
+
+
+def test_a_no_row_that_postgresql_refuses_is_told_with_its_line(tmp_path: Path, opened: Open) -> None:
+    (tmp_path / "schema.sql").write_text((LOCKS / "schema.sql").read_text())
+    text = (LOCKS / "queue.yaml").read_text()
+    (tmp_path / "queue.yaml").write_text(text + 'no_row:\n  odd: {sql: "SELECT nothing FROM nowhere"}\n')
+    line = len(text.splitlines()) + 2
+    with pytest.raises(HarnessError, match=rf"queue.yaml:{line}: no_row.odd: PostgreSQL refuses it: .*nowhere"):
+        opened(str(tmp_path / "queue.yaml")).info.prepare()
 
 
 def test_a_wrong_queue_is_no_control_of_a_queue_file() -> None:
@@ -598,11 +668,21 @@ def test_the_screen_shows_the_statement(
     assert main(["run", str(written)]) == ExitCode.FAIL
 
 
+def test_a_verb_of_the_file_that_no_run_called_is_no_pass(
+    server: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
+    search = ["explore", str(EXAMPLES / "mail.yaml"), "--no-sessions", "--seed", "5", "--runs"]
+    assert main([*search, "1"]) == ExitCode.INCONCLUSIVE
+    assert "heartbeat: no run reached it, so it was not judged" in capsys.readouterr().out
+    assert main([*search, "12"]) == ExitCode.PASS
+
+
 def test_where_two_workers_run_a_job_the_statement_is_shown_that_took_it_from_the_first(opened: Open) -> None:
     path = EXAMPLES / "reaper_by_updated_at.yaml"
     engine = opened(path)
     run = next(run for run in map(Sampler(engine).sample, range(20)) if "concurrent_execution" in run.found)
-    found = Finding("concurrent_execution", run.scenario, run, 0, 1, 0)
+    found = ScenarioFinding("concurrent_execution", run, 1, 0, scenario=run.scenario)
     source = with_source(found.run, engine.info, anomaly=found.anomaly).source
     assert source is not None
     assert source.title.endswith("reaper_by_updated_at.yaml:39: expire")
@@ -616,7 +696,7 @@ def test_where_a_job_is_delivered_too_often_the_statement_is_shown_that_let_it_w
     path.write_text(told.replace("attempts < max_attempts AND NOT :final", "attempts <= max_attempts AND NOT :final"))
     engine = opened(path)
     run = next(run for run in map(Sampler(engine).sample, range(20)) if "attempt_overrun" in run.found)
-    found = Finding("attempt_overrun", run.scenario, run, 0, 1, 0)
+    found = ScenarioFinding("attempt_overrun", run, 1, 0, scenario=run.scenario)
     source = with_source(found.run, engine.info, anomaly=found.anomaly).source
     assert source is not None
     assert source.title.endswith("overrun.yaml:32: fail")

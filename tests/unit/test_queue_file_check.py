@@ -46,6 +46,12 @@ CHANGED = {
         "ORDER BY run_at DESC, id",
         ["table_order_without_index 18"],
     ),
+    "an order whose nulls come elsewhere than in the index": (
+        "ORDER BY created_at, id",
+        "ORDER BY created_at NULLS FIRST, id",
+        ["table_order_without_index 18"],
+    ),
+    "an order that is an index read backwards": ("ORDER BY created_at, id", "ORDER BY created_at DESC, id DESC", []),
     "an order by the primary key": ("ORDER BY created_at, id", "ORDER BY id", []),
     "an order that is more than columns": ("ORDER BY created_at, id", "ORDER BY attempts * 2", []),
 }
@@ -69,6 +75,15 @@ def test_a_repair_names_the_column_that_holds_the_token(tmp_path: Path) -> None:
     assert finding.repair.startswith("Add AND claim = :token, or ")
 
 
+def test_a_repair_keeps_the_directions_of_the_order(tmp_path: Path) -> None:
+    (tmp_path / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text(encoding="utf-8"))
+    (tmp_path / "queue.yaml").write_text(
+        MAIL.replace("ORDER BY created_at, id", "ORDER BY run_at NULLS FIRST, id DESC")
+    )
+    (finding,) = examine(facts_of(str(tmp_path / "queue.yaml"))).findings
+    assert finding.repair.startswith("CREATE INDEX ON mail_jobs (run_at NULLS FIRST, id DESC); ")
+
+
 def test_a_pass_says_of_what_it_is_one_and_functions_are_not_judged(tmp_path: Path) -> None:
     (tmp_path / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text(encoding="utf-8"))
     path = tmp_path / "queue.yaml"
@@ -77,7 +92,7 @@ def test_a_pass_says_of_what_it_is_one_and_functions_are_not_judged(tmp_path: Pa
     assert (str(whole.inventory), whole.skipped, whole.uncovered) == ("the conditions of 5 verbs", (), ())
     path.write_text(re.sub(r"(?m)^(complete|fail): \|\n(  .*\n)+", r"\1: SELECT settle(:job)\n", MAIL))
     partly = examine(facts_of(str(path)))
-    assert str(partly.inventory) == "the conditions of 3 verbs"
+    assert str(partly.inventory) == "the conditions of 3 of 5 verbs"
     assert "complete, fail of" in partly.skipped[0]
     verbs = "claim|heartbeat|complete|fail|expire"
     path.write_text(re.sub(rf"(?m)^({verbs}): \|\n(  .*\n)+", r"\1: SELECT settle()\n", MAIL))

@@ -13,7 +13,9 @@ from job_harness.core.history.outcome import DONE
 from job_harness.core.model.design import Design
 from job_harness.core.model.duration import MINUTE, SECOND
 from job_harness.core.model.settings import Settings
+from job_harness.core.port import Claim
 from job_harness.core.scenario.document import read_document
+from job_harness.core.sim.clock import Clocks
 from job_harness.core.target import Target
 from job_harness.doors.cli import main
 from job_harness.engines.queue_file.database import hint_for
@@ -27,9 +29,10 @@ from job_harness.engines.queue_file.document import (
     read_queue_file,
 )
 from job_harness.engines.queue_file.draft import TableColumn, draft
-from job_harness.engines.queue_file.rows import RowReader
+from job_harness.engines.queue_file.facts import doubts
+from job_harness.engines.queue_file.rows import Remembered, RowReader
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, read_statements
-from job_harness.engines.queue_file.verbs import STALE, VerbResult, settled, stops
+from job_harness.engines.queue_file.verbs import STALE, Planned, TableVerbs, VerbResult, outcome_of_statements, stops
 from job_harness.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
@@ -95,11 +98,11 @@ def test_the_columns_of_a_select_are_told_from_its_text() -> None:
     source = SqlSource.whole(
         "WITH x AS (SELECT 1 AS no) SELECT a.id, (SELECT b FROM c) AS key, 'x,y' AS \"status\", max(f(1, 2)) n, "
         "t.output::pg_catalog.jsonb, until::timestamp (3) with time zone, error :: text[3] worker, "
-        "tool::text AS x FROM t",
+        "tool::text AS x, a IS DISTINCT FROM b AS differs FROM t",
         "q.yaml",
         "jobs",
     )
-    assert output_names(source) == ["id", "key", "status", "n", "output", "until", "worker", "x"]
+    assert output_names(source) == ["id", "key", "status", "n", "output", "until", "worker", "x", "differs"]
     with pytest.raises(QueueFileError, match=r"it shows `\*`"):
         output_names(SqlSource.whole("SELECT j.*, 1 AS x FROM j", "q.yaml", "jobs"))
 
@@ -192,6 +195,30 @@ def test_a_design_is_a_word_of_the_contract_and_a_sweep_may_be_beside_a_claim_th
     assert file.contract(file.columns).designs == {Design.BURIES_BY_SWEEP, Design.CANCELS_BY_MARK}
     path.write_text(text + "design: [cancels by marking]\n")
     with pytest.raises(QueueFileError, match=r"q.yaml:\d+: design.*cancels by mark"):
+        read_queue_file(str(path))
+
+
+@pytest.mark.parametrize(
+    ("given", "timeout", "longest"),
+    [
+        ("lease: 10s", 9 * SECOND, {}),
+        ("lease: 10s, heartbeat_interval: 1s", 30 * SECOND, {}),
+        ("lease: 5m, heartbeat_interval: 1s", 600 * SECOND, {}),
+        ("lease: 10s..12s, retry_delay: 1s..2s", 9 * SECOND, {"lease": 12 * SECOND, "retry_delay": 2 * SECOND}),
+    ],
+)
+def test_a_file_says_by_its_lease_how_long_a_job_runs(
+    given: str, timeout: int, longest: dict[str, int], tmp_path: Path
+) -> None:
+    (path := tmp_path / "q.yaml").write_text(f"{REGISTERS}settings: {{{given}}}\n")
+    file = read_queue_file(str(path))
+    assert (file.settings.job_timeout, file.longest) == (timeout, longest)
+
+
+@pytest.mark.parametrize(("given", "told"), [("0s", "longer than 0"), ("3s..1s", "the shortest wait comes first")])
+def test_a_lease_that_cannot_be_is_an_error_at_its_line(given: str, told: str, tmp_path: Path) -> None:
+    (path := tmp_path / "q.yaml").write_text(f"{REGISTERS}settings: {{lease: {given}}}\n")
+    with pytest.raises(QueueFileError, match=rf"q\.yaml:\d+: .*{told}"):
         read_queue_file(str(path))
 
 
@@ -319,7 +346,7 @@ SAID: dict[str, tuple[VerbResult, bool, bool]] = {
 def test_what_a_statement_says_of_itself_ends_a_verb_or_refuses_it(name: str) -> None:
     result, ends, refuses = SAID[name]
     assert stops("complete", result, last=False) is ends
-    assert settled([result]) is (STALE if refuses else DONE)
+    assert outcome_of_statements([result]) is (STALE if refuses else DONE)
 
 
 def test_the_holder_of_a_job_is_who_claimed_it_whatever_its_row_calls_him() -> None:
@@ -336,6 +363,100 @@ def test_the_holder_of_a_job_is_who_claimed_it_whatever_its_row_calls_him() -> N
     assert holder("host-1:4711", claimer="w2", attempts=2) == "w2", "all workers of a host may be called alike"
     assert holder("w1", claimer="w2", attempts=2) == "w1", "a claim that writes the name of another worker is one"
     assert holder("host-2:9", attempts=2) == "host-2:9", "nobody claimed it"
+
+
+REGISTERS = """\
+format: 1
+queue: q
+schema: CREATE TABLE jobs (id text, worker text); CREATE TABLE workers (name text PRIMARY KEY, beat_at timestamptz)
+enqueue: INSERT INTO jobs VALUES (:job)
+claim: |
+  INSERT INTO workers VALUES (:process, now()) ON CONFLICT (name) DO UPDATE SET beat_at = now();
+  UPDATE jobs SET worker = :process WHERE worker IS NULL RETURNING id
+complete: SELECT 1 WHERE :process = 'w1'
+fail: SELECT 1
+takes_back: never
+jobs: SELECT id, CASE WHEN worker IS NULL THEN 'PENDING' ELSE 'PROCESSING' END AS status, 1 + 0 AS attempts FROM jobs
+"""
+
+
+def test_a_worker_that_holds_what_it_never_reported_claims_as_a_new_process(tmp_path: Path) -> None:
+    (path := tmp_path / "q.yaml").write_text(REGISTERS)
+    file = read_queue_file(str(path))
+    reader = RowReader(file, file.columns, max_attempts=3, clock=int)
+    rows = [{"id": "a", "status": "PENDING", "attempts": 0}]
+    verbs = TableVerbs(
+        file,
+        settings=Settings(),
+        clocks=Clocks(),
+        jitter=float,
+        reader=reader,
+        look=lambda: reader.views(rows),
+        tells_twice=False,
+    )
+
+    def process(verb: str, *arguments: object) -> object:
+        planned = verbs.plan(verb, arguments)
+        assert isinstance(planned, Planned)
+        return planned.values["process"]
+
+    def taken(by: str, attempts: int) -> Claim:
+        reader.claimer = by
+        rows[:] = [{"id": "a", "status": "PROCESSING", "attempts": attempts}]
+        token = reader.views(rows)["a"].token
+        reader.claimer = None
+        return Claim("a", attempts, token, by, "tool", 0)
+
+    assert process("claim", "w1", 1) == "w1"
+    first = taken("w1", 1)
+    assert process("complete", first, None) == "w1"
+    assert process("claim", "w1", 1) == "w1", "it reported what it held"
+    second = taken("w1", 2)
+    rows[:] = [{"id": "a", "status": "PENDING", "attempts": 2}]
+    assert process("claim", "w1", 1) == process("claim", "w1", 1) == "w1.2", "it never reported a, which was taken back"
+    assert process("claim", "w2", 1) == "w2"
+    third = taken("w1", 3)
+    assert [process("complete", claim, None) for claim in (first, second, third)] == ["w1", "w1", "w1.2"]
+    reader.remembered.end_process("w1")
+    assert process("claim", "w1", 1) == "w1.3"
+
+
+def test_attempts_that_are_counted_at_the_end_are_shown_as_deliveries(tmp_path: Path) -> None:
+    (path := tmp_path / "q.yaml").write_text(f"{REGISTERS}design: [counts at the end]\n")
+    file = read_queue_file(str(path))
+    assert not any("counts at the end" in told for told in doubts(file).values())
+    reader = RowReader(file, file.columns, max_attempts=3, clock=int)
+
+    def deliveries(status: str, shown: int) -> int:
+        return reader.views([{"id": "a", "status": status, "attempts": shown}])["a"].attempts
+
+    waits, runs = deliveries("PENDING", 0), deliveries("PROCESSING", 0)
+    taken_back, again = deliveries("PENDING", 1), deliveries("PROCESSING", 1)
+    assert [waits, runs, taken_back, again, deliveries("COMPLETED", 1)] == [0, 1, 1, 2, 2]
+
+
+def test_a_claim_with_the_token_of_an_earlier_one_is_of_the_process_that_has_it_now() -> None:
+    remembered = Remembered()
+    remembered.owners["a", 1, None] = "w2"
+    remembered.begin("w1", "a", 1, 7)
+    remembered.end_process("w1")
+    assert (remembered.process("w1", ("a", 1)), remembered.process("w1")) == ("w1", "w1.2")
+
+
+def test_what_a_file_may_describe_otherwise_than_its_queue_is_told(tmp_path: Path) -> None:
+    (path := tmp_path / "q.yaml").write_text(REGISTERS)
+    file = read_queue_file(str(path))
+    assert not file.contract(file.columns).notes
+    held = {"stale_complete", "stale_fail", "job_vanished", "lost_update"}
+    counted = {"attempt_not_counted", "attempts_changed"}
+    assert set(doubts(file)) == {*held, *counted, "attempt_overrun", "failed_early"}
+    path.write_text(REGISTERS.replace("(:process,", "(:worker,").replace("1 + 0 AS attempts", "tries AS attempts"))
+    file = read_queue_file(str(path))
+    assert [note.partition(", ")[0] for note in file.contract(file.columns).notes] == [
+        f"{path}:6: claim keeps a row for :worker"
+    ]
+    assert all(doubts(file)[name].endswith("`design: [counts at the end]`") for name in counted)
+    assert all("transaction of its claim" in doubts(file)[name] for name in held)
 
 
 def test_a_queue_with_sessions_is_called_so_where_a_sentence_names_it() -> None:

@@ -12,27 +12,37 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from job_harness.core.history.answers import DeclaredPart
+from job_harness.core.history.event import Event, Return
+from job_harness.core.invariants.rows import NoRowPromise, no_row
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, WrittenSource
 from job_harness.core.target import Target
 from job_harness.engines.queue_file.document import QueueFile, read_queue_file
-from job_harness.engines.queue_file.facts import sweeps_by_lease
+from job_harness.engines.queue_file.facts import doubts, sweeps_by_lease
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource
 from job_harness.worlds.patience import PATIENCE
 
 if TYPE_CHECKING:
     from job_harness.engines.queue_file.database import QueueDatabase
+    from job_harness.engines.queue_file.queue import FileQueue
     from job_harness.engines.queue_file.snapshot import TableSnapshots
     from job_harness.worlds.postgres.gating import SessionPool
 
 FROM_ENVIRONMENT: Final = "env:"
+_OPTIONAL: Final = ("heartbeat", "release", "cancel", "retry")
+"""Verbs that a file may have, and that not every run calls."""
 
 
 def next_sweep(queue: QueueUnderTest) -> Instant | None:
     """Tell that a sweep that goes by something else than leases may find anything whenever a job runs."""
     return 0 if any(view.status is Status.PROCESSING for view in queue.jobs().values()) else None
+
+
+def _is_asked(verb: str, event: Event) -> bool:
+    return type(event) is Return and event.verb == verb and event.answered
 
 
 class QueueFileEngine:
@@ -53,17 +63,25 @@ class QueueFileEngine:
         self._database: QueueDatabase | None = None
         self._snapshots: TableSnapshots | None = None
         self._pool: SessionPool | None = None
+        self._opened: FileQueue | None = None
+        """The queue whose tables may have to be set back before they are looked at."""
         columns = self.file.columns
         self.info = EngineInfo(
             str(Target(path, sessions=sessions)),
             self._capabilities(columns),
-            contract=self.file.contract(columns),
+            contract=replace(self.file.contract(columns), doubts=doubts(self.file)),
             settings=self.file.settings,
             prepare=self._prepare,
             provenance=self._provenance,
             written=self._written,
             next_upkeep=None if self.file.takes_back != "by expire" or sweeps_by_lease(self.file) else next_sweep,
             statements=lambda queue: queue.statements(),
+            declared=tuple(
+                DeclaredPart(verb, partial(_is_asked, verb), "search longer, or leave it out")
+                for verb in _OPTIONAL
+                if verb in self.file.verbs
+            ),
+            promises=tuple(no_row(each, partial(self._first_row, each), after_verbs=True) for each in self.file.no_row),
             sessions=partial(QueueFileEngine, path, dsn=dsn, sessions=True, patience_seconds=patience_seconds),
         )
 
@@ -79,6 +97,11 @@ class QueueFileEngine:
         return WrittenSource(
             f"{source.place()}: {verb}", tuple(line.rstrip() for line in source.text.rstrip().splitlines())
         )
+
+    def _first_row(self, promise: NoRowPromise) -> str:
+        if self._opened is not None:
+            self._opened.in_place()
+        return "" if self._database is None else self._database.first_row(promise)
 
     def _provenance(self) -> str:
         return "" if self._database is None else str(self._database.foreign.cluster.provenance)
@@ -98,6 +121,8 @@ class QueueFileEngine:
             )
             try:
                 rehearse(database)
+                for promise in self.file.no_row:
+                    database.first_row(promise)
                 self._snapshots = TableSnapshots(database)
             except BaseException:
                 database.close()
@@ -144,7 +169,8 @@ class QueueFileEngine:
         }
         if self._sessions:
             return GatedTableQueue(database, self._opened_pool(), patience_seconds=self._patience, **about)  # type: ignore[return-value]
-        return FileQueue(database, snapshots=self._snapshots, **about)
+        self._opened = FileQueue(database, snapshots=self._snapshots, **about)
+        return self._opened
 
     def _opened_pool(self) -> SessionPool:
         if self._pool is None:

@@ -13,16 +13,18 @@ import psycopg
 from psycopg import pq
 from psycopg.rows import dict_row
 
+from job_harness.core.invariants.rows import NoRowPromise, words_of
 from job_harness.core.model.duration import Instant
 from job_harness.core.port import Sent
 from job_harness.engines.queue_file.document import QueueFile
 from job_harness.engines.queue_file.rows import columns_of
-from job_harness.engines.queue_file.statement import SqlSource, Statement, loadable
+from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, Statement, loadable
 from job_harness.engines.queue_file.verbs import VerbResult, parameters, stops
 from job_harness.errors import EnvironmentUnavailable, did_you_mean
 from job_harness.worlds.postgres import Resetter
 from job_harness.worlds.postgres.cluster import GUEST
 from job_harness.worlds.postgres.virtual_clock import VirtualClockError
+from job_harness.worlds.sql import words
 from job_harness.worlds.wire.database import ForeignDatabase, extension_hint
 
 PATIENCE_MS: Final = 5_000
@@ -51,6 +53,8 @@ class QueueDatabase:
         """
         self.file = file
         self.foreign = ForeignDatabase(dsn)
+        self.tells_twice = any("conflict" in words(each.source.text) for each in file.verbs["enqueue"])
+        """Whether enqueue puts in no second row for a job: a trial of it may show that it does."""
         self._held: list[Any] = []
         """What is closed with it."""
         self._counted: Mapping[str, int] = {}
@@ -205,6 +209,14 @@ class QueueDatabase:
             said = self.overdue
         raise source.error(f"{what}: {said}" if what else said, at=place, hint=hint_for(error)) from error
 
+    def first_row(self, promise: NoRowPromise) -> str:
+        """Return the first row of a SELECT that must return none, in words. Raises QueueFileError where it fails."""
+        try:
+            return words_of(self._session.execute(promise.sql.encode()).fetchall())
+        except psycopg.Error as error:
+            told = f"{promise.place}: no_row.{promise.name}: PostgreSQL refuses it: {str(error).splitlines()[0]}"
+            raise QueueFileError(told, hint="It is run in the database of the queue, beside its tables.") from error
+
     # looking and acting ---------------------------------------------------------------------------------------------
 
     def look(self, values: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -263,7 +275,7 @@ class QueueDatabase:
         try:
             cursor = self._session.execute(statement.sql, parameters(statement, values, before), prepare=True)
         except psycopg.Error as error:
-            error.add_note(statement.source.place(statement.offsets[0][1]))
+            error.add_note(statement.place_of(error.diag.column_name))
             raise
         return result_of(cursor)
 

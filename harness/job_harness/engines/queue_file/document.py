@@ -7,22 +7,34 @@ do, which settings they honour. Knows no connection.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import Field, ValidationError, WithJsonSchema
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from job_harness.core.invariants import ANOMALIES
+from job_harness.core.invariants.rows import NoRowPromise
 from job_harness.core.model.design import Design
+from job_harness.core.model.duration import Duration
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Contract
 from job_harness.core.scenario.document import YamlDocument, read_document
 from job_harness.core.scenario.reader import problems_of
-from job_harness.core.scenario.schema import NoNulls, SettingsPart, Text, described
+from job_harness.core.scenario.schema import (
+    DURATION_SCHEMA,
+    GAP,
+    NoNulls,
+    NoRowPart,
+    SettingsPart,
+    Text,
+    described,
+    length_or_gap,
+)
 from job_harness.core.yaml_files import LARGEST
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, Statement, read_statements
 from job_harness.errors import did_you_mean
@@ -40,11 +52,13 @@ _RESCUES: Final = tuple(
 """Cases of a cron that looks for stuck jobs beside leases, which no file can describe."""
 _BETWEEN_CLAIMS: Final = ("crashes/before_starting", "crashes/while_running")
 """Cases that expect a job to be PENDING between the claim of a worker that died and the next."""
-HELD: Final = frozenset({"job", "token", "worker", "attempt"})
+HELD: Final = frozenset({"job", "token", "worker", "process", "attempt"})
 """What a worker knows of its claim."""
 OF_VERB: Final[Mapping[str, frozenset[str]]] = {
-    "enqueue": frozenset({"job", "queue", "tool", "input", "priority", "start_after", "unique_key"}),
-    "claim": frozenset({"worker", "queue", "limit"}),
+    "enqueue": frozenset(
+        {"job", "queue", "tool", "input", "priority", "start_after", "unique_key", "depends_on", "group", "group_size"}
+    ),
+    "claim": frozenset({"worker", "process", "queue", "limit"}),
     "heartbeat": HELD,
     "complete": HELD | {"output"},
     "fail": HELD | {"error", "final", "delay", "delay_seconds"},
@@ -65,11 +79,14 @@ COLUMNS: Final[Mapping[str, str]] = {
     "tool": "",
     "priority": "",
     "max_attempts": "how often it may be delivered",
-    "token": "what tells one claim of it from the next, of any type; attempts, where there is none",
+    "token": "what tells one claim of it from the next, of any type; attempts, if there is none",
     "worker": "who holds it",
     "output": "",
     "error": "",
     "unique_key": "",
+    "depends_on": "an array of the ids of jobs that have to be COMPLETED before it begins",
+    "group": "the group that it belongs to",
+    "callback_of": "the group whose callback it is: it runs once, after the last job of that group has ended",
     "created_at": "",
     "start_after": "when it may be claimed",
     "started_at": "",
@@ -90,6 +107,30 @@ _SQL: dict[str, Any] = {"type": "string", "minLength": 1, "contentMediaType": "a
 Sql = Annotated[Text, Field(min_length=1), WithJsonSchema(_SQL)]
 
 
+_LENGTHS: Final = WithJsonSchema({"anyOf": [DURATION_SCHEMA, {"type": "string", "pattern": GAP}]})
+_Lease = Annotated[tuple[Duration, Duration], BeforeValidator(partial(length_or_gap, positive=True)), _LENGTHS]
+_Wait = Annotated[tuple[Duration, Duration], BeforeValidator(length_or_gap), _LENGTHS]
+
+
+class QueueSettingsPart(SettingsPart):
+    """What a queue runs under: `lease` and `retry_delay` may be a gap, from the shortest to the longest."""
+
+    lease: _Lease = (0, 0)  # type: ignore[assignment]
+    """How long a claim lasts without a heartbeat: `10s`, or `9500ms..10500ms` where chance is added."""
+    retry_delay: _Wait = (0, 0)  # type: ignore[assignment]
+    """The wait after a failed attempt, before backoff: `10s`, or `10s..15s` where chance is added."""
+
+    @property
+    def longest(self) -> dict[str, Duration]:
+        """By setting that chance lengthens, its longest."""
+        gaps = {name: getattr(self, name) for name in ("lease", "retry_delay")}
+        return {name: longest for name, (shortest, longest) in gaps.items() if longest > shortest}
+
+    def given(self) -> dict[str, Any]:
+        """Return the settings that were written down; of a gap, the shortest."""
+        return {name: each[0] if isinstance(each, tuple) else each for name, each in super().given().items()}
+
+
 class QueueFilePart(NoNulls):
     """A queue in a table of your own: where its schema is, the SQL of each verb, and how its rows are read."""
 
@@ -108,7 +149,7 @@ class QueueFilePart(NoNulls):
     """What `:job` is."""
     queues: list[Text] | None = Field(default=None, min_length=1)
     """The queues in the table, by name: `:queue` is one of them, in enqueue and in claim."""
-    settings: SettingsPart = SettingsPart()
+    settings: QueueSettingsPart = QueueSettingsPart()
     """What the queue runs under; what no statement asks for as a parameter stays as it is here."""
     enqueue: Sql
     """Sends a job. No row: refused, as with ON CONFLICT DO NOTHING."""
@@ -146,6 +187,10 @@ class QueueFilePart(NoNulls):
     """What the queue does on purpose otherwise than most do."""
     without: dict[str, Text] = Field(default_factory=dict)
     """Anomalies that are meant to be so, each with the reason; they are not reported."""
+    no_row: dict[Annotated[Text, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,39}$")], NoRowPart] = Field(
+        default_factory=dict
+    )
+    """By name, SELECTs that must return no row: after every change, or once everything has come to rest."""
     draft: bool = False
     """Whether the statements are still those that `init` wrote, and not those of the code."""
 
@@ -183,11 +228,14 @@ class QueueFile:
     settings: Settings
     given: frozenset[str]
     """The settings that the file itself sets; the others are defaults."""
+    longest: Mapping[str, Duration]
+    """By setting that chance lengthens, its longest."""
     takes_back: str
     final_errors: bool
     fencing: bool
     designs: frozenset[Design]
     without: Mapping[str, str]
+    no_row: tuple[NoRowPromise, ...]
     draft: bool
     lines: Mapping[str, int]
     """By key, its line; of a setting, by `settings.lease`."""
@@ -240,6 +288,8 @@ class QueueFile:
             **{verb: verb in self.verbs for verb in ("heartbeat", "release", "cancel", "retry")},
             priorities=self.asks("priority", "enqueue") and "priority" in columns,
             unique=self.asks("unique_key", "enqueue") and "unique_key" in columns,
+            flows=self.asks("depends_on", "enqueue") and "depends_on" in columns,
+            groups=self.asks("group_size", "enqueue") and {"group", "callback_of"} <= columns,
             start_after=self.asks("start_after", "enqueue") and "start_after" in columns,
             maintenance="purge" in self.verbs,
             virtual_time=True,
@@ -249,6 +299,7 @@ class QueueFile:
             takes_back_in_claim=self.takes_back != "by expire",
             final_errors=self.final_errors,
             own_attempts=self.asks("max_attempts", "enqueue") and "max_attempts" in columns,
+            remote=Design.CALLED_IN_PROCESS not in self.designs,
         )
 
     def contract(self, columns: frozenset[str]) -> Contract:
@@ -265,13 +316,28 @@ class QueueFile:
             differences=self._differences(),
             intended=self.without,
             file=self.path,
-            draft=self.draft,
+            notes=tuple(self._notes()),
             designs=self.designs,
             effective=self.effective,
             fixed=self.fixed,
+            longest=self.longest,
+            granularity=1,
             fixed_where={name: self._how_to_change(name) for name in self.fixed},
             oldest_first=self._oldest_first(),
         )
+
+    def _notes(self) -> Iterator[str]:
+        """Say what it describes otherwise than the user's code may do it."""
+        if self.draft:
+            yield f"{self.path} is a draft: its statements are not those of your code. Put yours in their place."
+        for verb in ("claim", "heartbeat"):
+            for statement in self.verbs.get(verb, ()):
+                said = words(statement.source.text[statement.offsets[0][1] :].partition(";")[0])
+                if said[:1] == ["insert"] and "conflict" in said and "worker" in statement.names:
+                    yield (
+                        f"{statement.source.place(statement.offsets[0][1])}: {verb} keeps a row for :worker, which a "
+                        "restarted worker finds again. If your code registers anew at each start, write :process."
+                    )
 
     def _differences(self) -> dict[str, str]:
         """Return, by case, what a file need not do as the cases expect: none of them excuses an anomaly."""
@@ -326,7 +392,7 @@ def output_names(source: SqlSource) -> list[str]:
         if not begun:
             begun = word == "select"
             continue
-        if word in ("from", ";", "union", "where", "order"):
+        if word in ("from", ";", "union", "where", "order") and (word, last.lower()) != ("from", "distinct"):
             break
         cast = kind == "cast" or (cast and (type_follows or word in _OF_A_TYPE or word.isdigit()))
         if cast:
@@ -343,7 +409,7 @@ def output_names(source: SqlSource) -> list[str]:
 _UNSEEN: Final[Mapping[str, tuple[str, ...]]] = {
     "output": ("wrong_result", "success_without_run"),
     "error": ("error_lost",),
-    "completed_at": ("completed_before_started",),
+    "completed_at": ("completed_before_started", "deleted_early"),
     "start_after": ("backoff_out_of_range",),
 }
 """By column, what cannot be told where `jobs` does not show it."""
@@ -370,6 +436,8 @@ def read_queue_file(path: str) -> QueueFile:
     return _Reading(part, document, path, raw.decode("utf-8-sig").splitlines()).file()
 
 
+LEASES: Final = 3
+"""How many leases a job may run that keeps its own by heartbeats, if the file does not say."""
 _HINT: Final = "docs/queue_files.md shows a whole file; `job-harness schema queue` is for your editor."
 
 
@@ -436,11 +504,13 @@ class _Reading:
             status={name: Status(meaning) for name, meaning in part.status.items()} or MEANINGS,
             settings=self._settings(),
             given=frozenset(part.settings.given()),
+            longest=part.settings.longest,
             takes_back=self._takes_back(),
             final_errors=any("final" in statement.names for statement in verbs["fail"]),
             fencing=part.fencing,
             designs=frozenset(part.design),
             without=part.without,
+            no_row=tuple(self._no_row(name, each) for name, each in part.no_row.items()),
             draft=part.draft,
             lines={
                 **{str(key): self._line(str(key)) for key in self._document.data},
@@ -468,6 +538,11 @@ class _Reading:
 
     def _error(self, key: str, message: str, hint: str = _HINT) -> QueueFileError:
         return _wrong(self._path, self._line(key), f"{key}: {message}", hint)
+
+    def _no_row(self, name: str, part: NoRowPart) -> NoRowPromise:
+        if words(part.sql)[:1] not in (["select"], ["with"]):
+            raise self._error("no_row", f"{name}: {part.sql!r:.80} is no SELECT")
+        return NoRowPromise(name, part.sql, part.when == "always", f"{self._path}:{self._line('no_row', name)}")
 
     def _statements(self, verb: str) -> tuple[Statement, ...]:
         clock = set() if verb == "jobs" else {"now"}  # what a job is does not depend on who looks
@@ -508,13 +583,14 @@ class _Reading:
         return SqlSource.whole(text, str(path), "schema")
 
     def _settings(self) -> Settings:
-        """A lease that is given alone leaves the processor nine tenths of it: no worker may run for longer."""
+        """A lease without heartbeats leaves the processor nine tenths of it; with them, it need not run for many."""
         given = self._part.settings.given()
-        if "lease" in given and "job_timeout" not in given and "heartbeat_interval" not in given:
-            given["job_timeout"] = given["lease"] * 9 // 10
+        if "lease" in given and "job_timeout" not in given:
+            longest = min(Settings().job_timeout, LEASES * given["lease"])
+            given["job_timeout"] = longest if given.get("heartbeat_interval") else given["lease"] * 9 // 10
         settings = Settings().changed(**given)
         if "retry_delay" in given and "retry_delay_max" not in given:
-            settings = settings.changed(retry_delay_max=max(settings.retry_delay_max, given["retry_delay"]))
+            settings = settings.changed(retry_delay_max=max(settings.retry_delay_max, *self._part.settings.retry_delay))
         return settings
 
     def _takes_back(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 import psycopg
 from psycopg.rows import dict_row
 
+from job_harness.core.model.design import Design
 from job_harness.engines.queue_file.database import hint_for
 from job_harness.engines.queue_file.document import OPEN_STATUS
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, loadable
@@ -169,7 +170,7 @@ def _tables(rows: Iterable[Mapping[str, Any]]) -> Tables:
 def chosen(tables: Tables, wanted: str | None) -> str:
     """Return the table that holds the jobs: the one that was named, or the likeliest.
 
-    Raises QueueFileError where there is none of that name, or none that looks like a queue.
+    Raises QueueFileError if there is none of that name, or none that looks like a queue.
     """
     if wanted is not None:
         wanted = next((name for name in tables if name.replace('"', "") == wanted.replace('"', "")), wanted)
@@ -469,6 +470,7 @@ class _Draft:
             f"queue: {self._table.replace(chr(34), '')}",
             schema,
         ]
+        parts.append(f"design: [{Design.CALLED_IN_PROCESS}]  # leave it out if workers reach this queue over a network")
         if not self._key_is_plain:
             parts.append(f"ids: {'uuid' if self._key.type == 'uuid' else 'text'}")
         if "start_after" not in self._known:

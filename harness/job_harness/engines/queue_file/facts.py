@@ -7,17 +7,27 @@ no rule says what is not so.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Final
 
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import SECOND
 from job_harness.core.model.settings import Settings
 from job_harness.engines.queue_file.document import QueueFile, read_queue_file
 from job_harness.engines.queue_file.statement import SqlSource, Statement
 from job_harness.errors import UsageError
-from job_harness.review.check.facts import Facts, Place, SettingSource, TableQueue, TableVerb, Unreadable, Value
+from job_harness.review.check.facts import (
+    Facts,
+    OrderedColumn,
+    Place,
+    SettingSource,
+    TableQueue,
+    TableVerb,
+    Unreadable,
+    Value,
+)
 from job_harness.worlds.sql import code
 
 _ENDS: Final = frozenset({"where", "from", "returning", "order", "limit", "for", "group", ";"})
@@ -54,7 +64,7 @@ def _table_queue(file: QueueFile, root: Path) -> TableQueue:
     indexes = tuple(index for source in file.schema for index in _indexes(source))
     place = places.of(file.path, file.lines.get("queue", 1))
     settings = {name: value for name in sorted(file.given) if (value := _setting(file, name, places)) is not None}
-    return TableQueue(place, verbs, _shown(file), indexes, file.fencing, file.queue, settings)
+    return TableQueue(place, verbs, _plain_columns(file), indexes, file.fencing, file.queue, settings)
 
 
 def _setting(file: QueueFile, name: str, places: _Places) -> Value | None:
@@ -143,15 +153,10 @@ def _order(words: list[_Word], source: SqlSource, places: _Places) -> dict[str, 
     for at, (one, two) in enumerate(pairwise(words)):
         if (one.text, two.text) != ("order", "by"):
             continue
-        names: list[str] = []
-        for word in words[at + 2 :]:
-            if word.depth < one.depth or word.text in _ENDS:
-                break
-            if word.text in (",", ".", *_DIRECTIONS):
-                continue
-            if not word.text.replace("_", "a").isalnum():
-                return {}
-            names.append(word.text)
+        ends = (n for n, word in enumerate(words) if n > at + 1 and (word.depth < one.depth or word.text in _ENDS))
+        columns = tuple(_columns(words[at + 2 : next(ends, len(words))]))
+        if None in columns:
+            return {}
         before = [word for word in words[:at] if word.depth == one.depth]
         froms = [n for n, word in enumerate(before) if word.text == "from"]
         if not froms or froms[-1] + 1 >= len(before):
@@ -159,7 +164,7 @@ def _order(words: list[_Word], source: SqlSource, places: _Places) -> dict[str, 
         equal = {a.text for a, b in pairwise(before) if b.text == "="}
         line = int(source.place(one.at).rpartition(":")[2])
         return {
-            "order": tuple(names),
+            "order": columns,
             "table": before[froms[-1] + 1].text,
             "equal": frozenset(equal),
             "ordered_at": places.of(source.path, line),
@@ -167,7 +172,22 @@ def _order(words: list[_Word], source: SqlSource, places: _Places) -> dict[str, 
     return {}
 
 
-def _shown(file: QueueFile) -> dict[str, str]:
+def _columns(words: Sequence[_Word]) -> Iterator[OrderedColumn | None]:
+    """Read a list of columns, each with its direction; None is an item that is more than a column."""
+    item: list[str] = []
+    for text in (*(word.text for word in words), ","):
+        if text != ",":
+            item.append(text)
+            continue
+        plain = [each for each in item if each not in _DIRECTIONS and not each.endswith("_ops")]
+        descending = "desc" in item
+        first = "first" in item if "nulls" in item else descending
+        is_column = len(plain) == 1 or (len(plain) == 3 and plain[1] == ".")
+        yield OrderedColumn(plain[-1], descending, first) if is_column and plain[-1].isidentifier() else None
+        item = []
+
+
+def _plain_columns(file: QueueFile) -> dict[str, str]:
     """Return which column of the table each column of `jobs` is, where it is one and nothing more."""
     words = _words(file.jobs.source)
     shown: dict[str, str] = {}
@@ -203,13 +223,41 @@ def sweeps_by_lease(file: QueueFile) -> bool:
             item = []
         else:
             item.append(word.text)
-    status = _shown(file).get("status", "status")
+    status = _plain_columns(file).get("status", "status")
     shown = set(item[:-1] or item) - _NO_COLUMNS - {status}
     compared = {word for s in file.verbs.get("expire", ()) for word in _compared(_words(s.source))}
     return bool(shown & compared)
 
 
-def _indexes(source: SqlSource) -> Iterator[tuple[str, tuple[str, ...]]]:
+_COUNTED: Final[Mapping[str, tuple[str, ...]]] = {
+    "attempts": ("attempt_not_counted", "attempts_changed", "attempt_overrun", "failed_early"),
+    "token": ("token_reused",),
+}
+"""By column of `jobs`, what is found where it changes, or does not, and nothing else."""
+_LATER: Final = f"If attempts are counted when they fail or are taken back: `design: [{Design.COUNTS_AT_THE_END}]`"
+_LOST_CLAIM: Final = ("stale_complete", "stale_fail", "job_vanished", "lost_update")
+_HELD: Final = (
+    "If your worker keeps the transaction of its claim open until the job has ended, no other can take it before: a "
+    "queue file cannot say that, so write an adapter (`job-harness docs write_an_adapter`)"
+)
+
+
+def doubts(file: QueueFile) -> dict[str, str]:
+    """Name, by anomaly, what `jobs` computes: an expression may change where the queue counts nothing."""
+    computed = file.columns - _plain_columns(file).keys()
+    fenced = any(file.asks(name, "complete") for name in ("token", "attempt", "worker"))
+    later = {} if Design.COUNTS_AT_THE_END in file.designs else dict.fromkeys(_COUNTED["attempts"][:2], _LATER)
+    held = {} if fenced else dict.fromkeys(_LOST_CLAIM, _HELD)
+    counted = {
+        anomaly: f"`jobs` ({file.place('jobs')}) computes {column}, which may change where your queue counts nothing"
+        + (f". {later[anomaly]}" if anomaly in later else "")
+        for column in sorted(computed & _COUNTED.keys())
+        for anomaly in _COUNTED[column]
+    }
+    return held | later | counted
+
+
+def _indexes(source: SqlSource) -> Iterator[tuple[str, tuple[OrderedColumn, ...]]]:
     """List the indexes and primary keys of a schema, each with its table and its columns."""
     words = _words(source)
     table = ""
@@ -223,15 +271,15 @@ def _indexes(source: SqlSource) -> Iterator[tuple[str, tuple[str, ...]]]:
         elif texts[:2] == ["primary", "key"]:
             follows = words[at + 2] if at + 2 < len(words) else None
             if follows is not None and follows.text == "(":
-                yield table, tuple(_listed(words, at + 2))
+                yield table, _indexed(words, at + 2)
             else:
-                yield table, (_column_of(words, at),)
+                yield table, (OrderedColumn(_column_of(words, at), descending=False, nulls_first=False),)
         elif word.text == "index" and any(other.text == "create" for other in words[max(0, at - 2) : at]):
             on = next((n for n in range(at, min(at + 8, len(words))) if words[n].text == "on"), None)
             opening = next((n for n in range(on or 0, len(words)) if words[n].text == "("), None)
             if on is not None and opening is not None:
                 of = words[on + 1].text if words[on + 1].text != "only" else words[on + 2].text
-                yield of, tuple(_listed(words, opening))
+                yield of, _indexed(words, opening)
 
 
 def _column_of(words: list[_Word], at: int) -> str:
@@ -241,11 +289,7 @@ def _column_of(words: list[_Word], at: int) -> str:
     return words[begin + 1].text
 
 
-def _listed(words: list[_Word], opening: int) -> Iterator[str]:
-    first = True
-    for word in words[opening + 1 :]:
-        if word.depth <= words[opening].depth and word.text == ")":
-            return
-        if first:
-            yield word.text
-        first = word.text == ","
+def _indexed(words: list[_Word], opening: int) -> tuple[OrderedColumn, ...]:
+    """Return the columns in the parentheses of an index, up to the first item that is more than a column."""
+    within = takewhile(lambda word: word.depth > words[opening].depth, words[opening + 1 :])
+    return tuple(takewhile(lambda each: each is not None, _columns(list(within))))  # type: ignore[arg-type]

@@ -44,10 +44,10 @@ def refusal(verb: str, error: psycopg.Error) -> str | None:
         return None
     if (reason := raised(error)) is not None:
         return reason
-    raise told(error) from None
+    raise shorten_error(error) from None
 
 
-def told(error: psycopg.Error) -> psycopg.Error:
+def shorten_error(error: psycopg.Error) -> psycopg.Error:
     """Return what PostgreSQL refused in one line, with the place of the statement and nothing of this session alone."""
     if error.diag.message_primary and not isinstance(error, psycopg.errors.DeadlockDetected):
         places = "".join(f" (at {note})" for note in places_of(error))
@@ -82,7 +82,13 @@ class FileQueue:
             database.file, database.columns, max_attempts=settings.max_attempts, clock=clocks.store
         )
         self._verbs = TableVerbs(
-            database.file, settings=settings, clocks=clocks, jitter=jitter, reader=self._reader, look=self.jobs
+            database.file,
+            settings=settings,
+            clocks=clocks,
+            jitter=jitter,
+            reader=self._reader,
+            look=self.jobs,
+            tells_twice=database.tells_twice,
         )
         self._seen: Mapping[JobId, JobView] | None = None
         self._news = True
@@ -220,10 +226,16 @@ class GatedTableQueue(OneTableQueue):
             database.file, database.columns, max_attempts=settings.max_attempts, clock=self.made_at
         )
         self._verbs = TableVerbs(
-            database.file, settings=settings, clocks=clocks, jitter=jitter, reader=self._reader, look=self._look
+            database.file,
+            settings=settings,
+            clocks=clocks,
+            jitter=jitter,
+            reader=self._reader,
+            look=self._look,
+            tells_twice=database.tells_twice,
         )
         self._seen: Mapping[JobId, JobView] = {}
-        self._revision = -1
+        self._revision: tuple[int, int] | None = None
         self._news = False
 
     def on_behalf(self, actor: str) -> ActorTable:
@@ -232,6 +244,7 @@ class GatedTableQueue(OneTableQueue):
 
     def sever(self, actor: str) -> Callable[[], None]:
         """Take a dead actor's session from it; return what drops it."""
+        self._reader.remembered.end_process(actor)
         return self._coordinator.sever(actor)
 
     def made_at(self) -> Instant:
@@ -247,8 +260,9 @@ class GatedTableQueue(OneTableQueue):
         return self._coordinator.sent()
 
     def _look(self) -> Mapping[JobId, JobView]:
-        if self._revision != self._coordinator.revision:
-            self._revision = self._coordinator.revision
+        revision = (self._coordinator.revision, len(self._reader.remembered.ended))
+        if self._revision != revision:
+            self._revision = revision
             self._seen, self._news = self._reader.views(self._database.look(self._verbs.standing())), True
         return self._seen
 
@@ -298,7 +312,7 @@ class GatedTableQueue(OneTableQueue):
                 )
                 results.append(await _read(cursor))
             except psycopg.Error as error:
-                error.add_note(statement.source.place(statement.offsets[0][1]))
+                error.add_note(statement.place_of(error.diag.column_name))
                 raise
             if stops(verb, results[-1], last=number == len(statements) - 1):
                 break

@@ -6,18 +6,22 @@ no business of this module, as long as it does something: a wrong queue is to be
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Final
 
 import psycopg
 
 from job_harness.core.history.outcome import Outcome
+from job_harness.core.invariants.clocks import TOLERANCE
+from job_harness.core.model.duration import SECOND, Duration, format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.sim.clock import Clocks
 from job_harness.engines.queue_file.database import QueueDatabase, places_of
 from job_harness.engines.queue_file.rows import Remembered, RowReader
+from job_harness.engines.queue_file.statement import QueueFileError
 from job_harness.engines.queue_file.verbs import Planned, TableVerbs, VerbResult, raised
 
 JOB: Final = "rehearsal"
@@ -55,6 +59,7 @@ class _Rehearsal:
             jitter=lambda: 0.0,
             reader=self._reader,
             look=self._look,
+            tells_twice=True,
         )
 
     def _look(self) -> Mapping[JobId, JobView]:
@@ -62,19 +67,35 @@ class _Rehearsal:
 
     def go(self) -> None:
         """Send, take, settle; then the same for each other way in which a claim can end."""
-        self._database.set_now(0)
         for end in ("complete", "fail", "release", "cancel", "expire"):
             if end in self._file.verbs:
+                self._database.set_now(0)
                 self._database.empty()
                 self._reader.remembered, self._reader.shown = Remembered(), {}
-                self._sent()
-                self._ended(end, self._taken())
+                self._sent(1 if end == "complete" else self._file.settings.max_attempts)
+                claim = self._taken()
+                self._ended(end, claim)
+                if end == "fail" and claim is not None and self._file.fencing:
+                    self._refuse_one_token([claim.token, *self._tokens_of_retries()])
         for verb in ("retry", "purge"):
             if verb in self._file.verbs:
                 self._ask(verb, *((JOB,) if verb == "retry" else ()))
+        if self._database.tells_twice:
+            self._send_again()
 
-    def _sent(self) -> None:
-        outcome = self._ask("enqueue", JobRequest(JOB, input={"job": JOB}, unique_key="k"))
+    def _send_again(self) -> None:
+        """See whether ON CONFLICT keeps out a job that is sent again, or only another of the same unique key."""
+        self._database.empty()
+        for key in ("k", None):
+            planned = self._verbs.plan("enqueue", (JobRequest(JOB, input={"job": JOB}, unique_key=key),))
+            if isinstance(planned, Planned):
+                with suppress(psycopg.Error):
+                    self._database.carry_out("enqueue", planned.values)
+        rows = self._database.look(self._verbs.standing())
+        self._database.tells_twice = len(rows) < 2
+
+    def _sent(self, most: int) -> None:
+        outcome = self._ask("enqueue", JobRequest(JOB, input={"job": JOB}, unique_key="k", max_attempts=most))
         source = self._file.verbs["enqueue"][0].source
         shown = self._look()
         if not outcome.done:
@@ -89,18 +110,47 @@ class _Rehearsal:
                 "the row, "
                 "show that as id, and the table's own as key.",
             )
+        if shown[JOB].attempts:
+            raise self._file.jobs.source.error(
+                f"attempts is {shown[JOB].attempts} of a job that was just sent, with {most} as :max_attempts",
+                hint="Count deliveries: 0 before the first. From attempts that are left, subtract what was sent.",
+            )
         if shown[JOB].status is not Status.PENDING:
             raise source.error(f"a job that was just sent is {shown[JOB].status}", hint="It has to be PENDING.")
 
     def _taken(self) -> Claim | None:
-        outcome = self._ask("claim", WORKER, 1)
-        claims = outcome.value or []
-        view = self._look().get(JOB)
-        if not claims and view is not None and view.status is Status.PENDING:
-            raise self._file.verbs["claim"][0].source.error(
-                "it takes nothing, although one job is due", hint="Look at its conditions, and at :limit."
-            )
-        return claims[0] if claims else None
+        for now in (0, 1, SECOND):  # Right is `due < now()` too, and a time that is rounded to the next second.
+            self._database.set_now(now)
+            claims = self._ask("claim", WORKER, 1).value or []
+            view = self._look().get(JOB)
+            if claims and view is not None and view.lease_until is not None:
+                self._refuse_other_lease(view.lease_until - now)
+            if claims or view is None or view.status is not Status.PENDING:
+                return claims[0] if claims else None
+        assert view is not None
+        raise self._file.verbs["claim"][0].source.error(
+            "it takes nothing, neither when a job is sent nor a second later",
+            hint=f"Look at its conditions, and at :limit. `jobs` shows {view.status}, attempts {view.attempts}"
+            + (
+                f", start_after {format_duration(view.start_after)} after it was sent."
+                if view.start_after >= 0
+                else "."
+            ),
+        )
+
+    def _refuse_other_lease(self, lasts: Duration) -> None:
+        """Refuse a file whose first claim lasts for longer or shorter than it says: each claim would be an anomaly."""
+        least = self._file.settings.lease
+        most = self._file.longest.get("lease", least)
+        if "foreign_clock" in self._file.without or least - TOLERANCE <= lasts <= most + TOLERANCE:
+            return
+        key = "settings.lease" if "lease" in self._file.given else "settings"
+        told = f"the first claim of a job lasts {format_duration(lasts)}, and `lease` is {format_duration(least)}"
+        raise QueueFileError(
+            f"{self._file.place(key)}: {told}",
+            hint="Under `settings`, write the lease of your SQL; where that adds chance, from the shortest to the "
+            "longest: `lease: 9500ms..10500ms`.",
+        )
 
     def _ended(self, verb: str, claim: Claim | None) -> None:
         if claim is None and verb not in ("cancel", "expire"):
@@ -116,6 +166,34 @@ class _Rehearsal:
         }
         self._ask(verb, *arguments[verb])
         self._look()
+
+    def _tokens_of_retries(self) -> Iterator[int]:
+        """Let another worker claim the job again, then the first one; end where no claim gets it."""
+        for number, worker in enumerate(("w2", WORKER), 1):
+            view = self._look().get(JOB)
+            if view is None or view.status is not Status.PENDING:
+                return
+            self._database.set_now(max(view.start_after, number * self._file.settings.retry_delay_max))
+            claims = self._ask("claim", worker, 1).value
+            if not claims:
+                return
+            yield claims[0].token
+            self._ask("fail", claims[0], "rehearsed", False)
+
+    def _refuse_one_token(self, tokens: Sequence[int]) -> None:
+        """A file that shows who holds a job, or nothing, where one claim differs from the next, misleads a search."""
+        if "token_reused" in self._file.without:
+            return
+        named = "token" in self._database.columns
+        if named and tokens[1:] and tokens[0] == tokens[-1] != tokens[1]:
+            told = "its token names the worker: two claims of a job by w1 have the same one"
+            hint = "Leave token out if attempts rises with each claim; else write `fencing: false`."
+        elif not named and len({*tokens}) < len(tokens):
+            told = "it has no token, and attempts is the same for two claims of a job: nothing tells them apart"
+            hint = "Show what each claim sets anew as token, such as its time; else write `fencing: false`."
+        else:
+            return
+        raise self._file.jobs.source.error(told, hint=f"{hint} If it is meant: `without: {{token_reused: why}}`.")
 
     def _ask(self, verb: str, *arguments: object) -> Outcome:
         planned = self._verbs.plan(verb, arguments)
@@ -145,7 +223,7 @@ class _Rehearsal:
             if verb in MAY_REFUSE and raised(error) is not None:
                 raise
             statement = next(
-                (s for s in statements if s.source.place(s.offsets[0][1]) in places_of(error)), statements[0]
+                (s for s in statements if s.place_of(error.diag.column_name) in places_of(error)), statements[0]
             )
             self._database.refuse(error, statement.source, statement.at, f"the verb {verb} fails on a first job")
 

@@ -7,15 +7,16 @@ numbered in the order in which claims brought them. Knows no statement but that 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import DAY, Instant
 from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model.lifecycle import TERMINAL, QueueState, Status
 from job_harness.engines.queue_file.document import COLUMNS, NEEDED, QueueFile
 from job_harness.engines.queue_file.statement import QueueFileError
 from job_harness.errors import did_you_mean
@@ -52,26 +53,66 @@ class Remembered:
     """By job, token and what the row shows as its worker, who claimed it."""
     claimers: set[str] = field(default_factory=set)
     """Who has claimed so far."""
-    started: dict[tuple[JobId, int], Instant] = field(default_factory=dict)
-    """By job and token, when its claim was first seen."""
+    started: dict[JobId, tuple[int, Instant]] = field(default_factory=dict)
+    """By job, the token of its last claim and when that was first seen, where the table does not tell."""
     gone: dict[JobId, JobView] = field(default_factory=dict)
     """Jobs whose row was deleted by what ended them."""
     keys: dict[JobId, Any] = field(default_factory=dict)
     """By job, what verbs are given as `:job`."""
+    rows: dict[Any, JobId] = field(default_factory=dict)
+    """By key, the job of each row that was ever seen: a job may have one row for each attempt."""
+    claimed: dict[tuple[JobId, int], Any] = field(default_factory=dict)
+    """By job and token, the key of the row that was claimed."""
+    ended: dict[tuple[JobId, int], Status] = field(default_factory=dict)
+    """By job and token, what its worker reported, where the table does not keep that."""
+    reported: set[tuple[JobId, int]] = field(default_factory=set)
+    """The claims, by job and token, whose worker has begun to report how they ended, or has lost them."""
+    processes: dict[str, int] = field(default_factory=dict)
+    """By worker, the number of its process, if that is not its first."""
+    of_process: dict[tuple[JobId, int], int] = field(default_factory=dict)
+    """By job and token, the number of the process that had it, if that has ended."""
 
     def copy(self) -> Remembered:
         """Return a copy that can be kept."""
         numbers = {job: dict(tokens) for job, tokens in self.numbers.items()}
         owners, claimers = dict(self.owners), set(self.claimers)
         return Remembered(
-            numbers, dict(self.last), owners, claimers, dict(self.started), dict(self.gone), dict(self.keys)
-        )
+            numbers, dict(self.last), owners, claimers, dict(self.started), dict(self.gone), dict(self.keys),
+            dict(self.rows), dict(self.claimed), dict(self.ended),
+            set(self.reported), dict(self.processes), dict(self.of_process),
+        )  # fmt: skip
 
     def number(self, job: JobId, token: Any) -> int:
         """Return the number of a token that a claim brought, a new one where it is new."""
         numbers = self.numbers.setdefault(job, {})
         self.last[job] = numbers.setdefault(token, len(numbers) + 1)
         return self.last[job]
+
+    def begin(self, worker: str, job: JobId, token: int, key: Any) -> None:
+        """Take note of a claim that a worker was given, of the row with this key; its token may be an earlier one's."""
+        self.claimed[job, token] = key
+        self.owners.update({owned: worker for owned in self.owners if owned[:2] == (job, token)})
+        self.reported.discard((job, token))
+        self.of_process.pop((job, token), None)
+
+    def unfinished(self, worker: str) -> bool:
+        """Say whether a worker has claimed what it never reported, unless another process of it did."""
+        done = self.reported | self.of_process.keys()
+        return any(by == worker and (job, token) not in done for (job, token, _), by in self.owners.items())
+
+    def end_process(self, worker: str) -> None:
+        """Let a worker be another process from here on."""
+        number = self.processes.get(worker, 1)
+        self.processes[worker] = number + 1
+        for (job, token, _), by in self.owners.items():
+            if by == worker:
+                self.of_process.setdefault((job, token), number)
+
+    def process(self, worker: str, claim: tuple[JobId, int] | None = None) -> str:
+        """Return what a worker's process is called: the one that has a claim, or the one that is at work now."""
+        number = self.processes.get(worker, 1)
+        number = number if claim is None else self.of_process.get(claim, number)
+        return worker if number == 1 else f"{worker}.{number}"
 
     def token(self, job: JobId, number: int) -> Any:
         """Return the token with this number."""
@@ -108,7 +149,9 @@ class RowReader:
         self.tools: dict[JobId, str] = {}
         """By job, what it was sent for: of a table with one kind of job no column says that."""
         self.names: dict[str, JobId] = {}
-        """By what a table has that takes no text for an id, the job's name."""
+        """By what enqueue was given as `:job`, the job's name."""
+        self.keys: dict[str, str] = {}
+        """By what enqueue was given as `:unique_key`, if that was another one, the key that was asked for."""
         self.claimer: str | None = None
         """For whom the verb that acts claims."""
         self.verb = ""
@@ -132,9 +175,20 @@ class RowReader:
             found[job] = self._view(job, row)
             keys[job] = row.get("key", row["id"])
         self.remembered.keys = keys
+        self.remembered.rows.update((key, job) for job, key in keys.items())
         self._take_note_of_the_gone(found)
         self.shown = dict(sorted({**self.remembered.gone, **found}.items(), key=lambda item: item[1].created_at))
         return dict(self.shown)
+
+    def note_report(self, job: JobId, token: int, status: Status) -> None:
+        """Take note of how an attempt ended, as its worker reports it: the rows of some queues do not say so."""
+        self.remembered.ended[job, token] = status
+        if (view := self.remembered.gone.get(job)) is not None and view.token == token:
+            self.remembered.gone[job] = self._show_ended(view, status)
+
+    def _show_ended(self, view: JobView, status: Status) -> JobView:
+        ended = view._replace(completed_at=self._clock(), worker=None, lease_until=None)
+        return ended._replace(status=status, queue_state=_STATES[status])
 
     def _take_note_of_the_gone(self, found: Mapping[JobId, JobView]) -> None:
         """Keep what was deleted by the verb that ended it: to many a queue, a job that is done is one that is gone."""
@@ -144,18 +198,38 @@ class RowReader:
             if job in found or job in gone or status is None:
                 continue
             if view.status is Status.PROCESSING or self.verb == "cancel":
-                ended = view._replace(completed_at=self._clock(), worker=None, lease_until=None)
-                gone[job] = ended._replace(status=status, queue_state=_STATES[status])
+                gone[job] = self._show_ended(view, status)
+            elif self.verb == "claim" and Design.RECORDS_NO_END in self._file.designs:
+                gone[job] = self._show_claimed(view)
         for job in [job for job in gone if job in found]:
             del gone[job]
 
+    def _show_claimed(self, view: JobView) -> JobView:
+        """Show a job whose claim deleted its row: only its worker knows of it."""
+        attempts = view.attempts + 1
+        token = self.remembered.number(view.id, ("taken", attempts))
+        return view._replace(
+            status=Status.PROCESSING,
+            queue_state=QueueState.ACTIVE,
+            attempts=attempts,
+            token=token,
+            worker=self.claimer,
+            started_at=self._clock(),
+        )
+
     def _view(self, job: JobId, row: Mapping[str, Any]) -> JobView:
         status = self._status(job, row["status"])
-        attempts = self._number(job, row, "attempts", 0)
+        before = self.shown.get(job)  # What a row does not tell, such as that of a dead letter, is as it was.
+        counted, most = (0, self._most) if before is None else (before.attempts, before.max_attempts)
+        attempts = counted
+        if row["attempts"] is not None:
+            attempts = self._counted(job, self._number(job, row, "attempts", 0), status)
         token = self._token(job, row, status)
+        if status is Status.PROCESSING:
+            status = self.remembered.ended.get((job, token), status)
         instants: dict[str, Any] = {name: self._instant(job, row, name) for name in INSTANTS}
         if "started_at" not in self._columns:
-            instants["started_at"] = self._first_seen(job, token, running=status is Status.PROCESSING)
+            instants["started_at"] = self._first_seen(job, token, status)
         created, start = instants.pop("created_at"), instants.pop("start_after")
         worker = None if status is not Status.PROCESSING else self._worker(job, row, token)
         return JobView(
@@ -165,17 +239,41 @@ class RowReader:
             queue_state=_STATES.get(status) or (QueueState.RETRY if attempts else QueueState.CREATED),
             priority=self._number(job, row, "priority", 0),
             attempts=attempts,
-            max_attempts=self._number(job, row, "max_attempts", self._most),
+            max_attempts=self._number(job, row, "max_attempts", most),
             token=token,
             worker=worker,
             output=_json(row.get("output")),
             error=None if row.get("error") is None else str(row["error"]),
-            unique_key=row.get("unique_key"),
+            unique_key=self.keys.get(row.get("unique_key") or "", row.get("unique_key")),
             created_at=WHENEVER if created is None else created,
             start_after=WHENEVER if start is None else start,
             input=_json(row.get("input")),
+            group=row.get("group"),
+            callback_of=row.get("callback_of"),
+            depends_on=tuple(self._depended(job, row.get("depends_on"))) or None,
             **(dict.fromkeys(instants) if status is Status.PENDING else instants),
         )
+
+    def _depended(self, job: JobId, shown: Any) -> Iterator[JobId]:
+        """List the jobs that one waits for, which a row names by their ids or by the keys of their rows."""
+        for other in shown if isinstance(shown, list) else [shown]:
+            if other is None:  # array_agg of a LEFT JOIN that found nothing
+                continue
+            known = self.names.get(str(other)) or self.remembered.rows.get(other)
+            if known is None:
+                raise self._error(
+                    f"depends_on of the job {job!r} has {str(other)!r}, which is the id of no job that was sent",
+                    "Show there the ids, or the keys, that `jobs` shows of the jobs that it waits for.",
+                )
+            yield known
+
+    def _counted(self, job: JobId, shown: int, status: Status) -> int:
+        """Return how often a job was delivered: one more than is shown while it runs, if that is counted later."""
+        if Design.COUNTS_AT_THE_END not in self._file.designs:
+            return shown
+        before = self.shown.get(job)
+        ended = 0 if before is None or status not in TERMINAL else before.attempts
+        return max(shown + (status is Status.PROCESSING), ended)
 
     def _status(self, job: JobId, shown: Any) -> Status:
         known = self._file.status
@@ -199,9 +297,14 @@ class RowReader:
             return remembered.number(job, shown)
         return remembered.last.get(job, 0)
 
-    def _first_seen(self, job: JobId, token: int, *, running: bool) -> Instant | None:
+    def _first_seen(self, job: JobId, token: int, status: Status) -> Instant | None:
         started = self.remembered.started
-        return started.setdefault((job, token), self._clock()) if running else started.get((job, token))
+        if status is Status.PENDING:  # The next claim is another one, though a table may show it by the same token.
+            started.pop(job, None)
+        elif status is Status.PROCESSING and started.get(job, (None, 0))[0] != token:
+            started[job] = token, self._clock()
+        last, since = started.get(job, (None, None))
+        return since if last == token else None
 
     def _worker(self, job: JobId, row: Mapping[str, Any], token: int) -> str | None:
         """Return who holds a job: a table may have no column for that, or one for `host:4711` or a session."""

@@ -216,6 +216,11 @@ def _frozen(remembered: Remembered) -> Hashable:
         tuple(remembered.started.items()),
         tuple((job, view.status, view.token, view.completed_at) for job, view in remembered.gone.items()),
         tuple(remembered.keys.items()),
+        tuple(remembered.claimed.items()),
+        tuple(remembered.ended.items()),
+        frozenset(remembered.reported),
+        tuple(remembered.processes.items()),
+        tuple(remembered.of_process.items()),
     )
 
 

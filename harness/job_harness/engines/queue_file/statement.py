@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from job_harness.errors import UsageError, did_you_mean
+from job_harness.errors import Misdescribed, UsageError, did_you_mean
 from job_harness.worlds.sql import Token, may_stand_in_a_transaction, point_of, substitute, tokens
 
 # where it is written --------------------------------------------------------------------------------------------------
@@ -18,6 +18,10 @@ from job_harness.worlds.sql import Token, may_stand_in_a_transaction, point_of, 
 
 class QueueFileError(UsageError):
     """Something is wrong with a queue file, or with what its SQL does: one `file:line: ...`, and what to do."""
+
+
+class MisdescribedQueue(QueueFileError, Misdescribed):
+    """What a statement returned is not what the file says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,9 @@ class SqlSource:
         """Return `file:line` of a character."""
         return f"{self.path}:{self.lines[min(self.text.count(chr(10), 0, offset), len(self.lines) - 1)]}"
 
-    def error(self, message: str, *, at: int | None = None, hint: str = "") -> QueueFileError:
+    def error(
+        self, message: str, *, at: int | None = None, hint: str = "", kind: type[QueueFileError] = QueueFileError
+    ) -> QueueFileError:
         """Return an error at a character, whose line is shown with a mark below it; at None, at the beginning."""
         told = f"{self.place(at or 0)}: {self.called}: {message}"
         if at is not None and at <= len(self.text):
@@ -47,7 +53,7 @@ class SqlSource:
             end = self.text.find("\n", at)
             line = self.text[begin : len(self.text) if end < 0 else end]
             told += f"\n    {line.expandtabs(4)}\n    {' ' * len(self.text[begin:at].expandtabs(4))}^"
-        return QueueFileError(told, hint=hint)
+        return kind(told, hint=hint)
 
 
 # as it is loaded ----------------------------------------------------------------------------------------------------
@@ -100,6 +106,13 @@ class Statement:
     """What tapes call it: `update jobs`."""
     offsets: tuple[tuple[int, int], ...]
     """Where it goes on in the source: from which character of what is sent, and from which of the source."""
+
+    def place_of(self, column: str | None) -> str:
+        """Return `file:line` of an error about a column: where the statement writes that, else where it begins."""
+        begin, end = self.offsets[0][1], self.at(len(self.sql.decode()))
+        writes = re.compile(rf"\b(insert\s+into|set)\b[^;]*?\b{re.escape(column)}\b", re.IGNORECASE) if column else None
+        found = writes and writes.search(self.source.text, begin, end)
+        return self.source.place(found.end() if found else begin)
 
     def at(self, position: int) -> int:
         """Return the character of the source that is this one (from 0) of what PostgreSQL was sent."""

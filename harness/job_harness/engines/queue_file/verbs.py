@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 import psycopg
 
 from job_harness.core.history.outcome import DONE, Outcome, done
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import SECOND
 from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.json_value import json_problem, printable
@@ -24,8 +25,7 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.port import Claim, EngineClocks, JobRequest
 from job_harness.engines.queue_file.document import DURATIONS, QueueFile
 from job_harness.engines.queue_file.rows import RowReader
-from job_harness.engines.queue_file.statement import SqlSource, Statement
-from job_harness.worlds.sql import words
+from job_harness.engines.queue_file.statement import MisdescribedQueue, SqlSource, Statement
 from job_harness.worlds.wire.database import timestamp_of
 
 STALE: Final = Outcome.refused("it changed no row")
@@ -61,6 +61,7 @@ class VerbResult(NamedTuple):
         return (next(iter(row.values())) if len(row) == 1 else row for row in self.rows or ())
 
 
+REPORTS: Final = ("complete", "fail", "release")
 WRITING: Final = ("INSERT", "UPDATE", "DELETE", "MERGE")
 
 
@@ -87,8 +88,12 @@ class TableVerbs:
         jitter: Callable[[], float],
         reader: RowReader,
         look: Callable[[], Mapping[JobId, JobView]],
+        tells_twice: bool,
     ) -> None:
-        """Plan for a file; `look` returns the jobs as they are now."""
+        """Plan for a file; `look` returns the jobs as they are now.
+
+        `tells_twice`: the SQL itself sees to it that a job is not sent twice; else the harness does not send it again.
+        """
         self._file = file
         self._settings = settings
         self._clocks = clocks
@@ -107,15 +112,19 @@ class TableVerbs:
             "expire": self._expire,
             "purge": self._purge,
         }
-        self._tells_twice = any("conflict" in words(statement.source.text) for statement in file.verbs["enqueue"])
-        """Whether the SQL itself sees to it that a job is not sent twice; else the harness does not send it again."""
+        self._tells_twice = tells_twice
+        self._owners: dict[str, str] = {}
+        """By unique key, the tool that used it first."""
         self._queues: dict[str, str] = {}
         """By tool, the queue that its jobs are sent to."""
-        self._chance = any(b"random(" in s.sql.lower() for verb in file.verbs.values() for s in verb)
+        sources = [*file.schema, *(s.source for verb in file.verbs.values() for s in verb)]
+        self._chance = any("random(" in source.text.lower() for source in sources)
 
     def plan(self, verb: str, arguments: tuple[Any, ...], *, caller: str = "") -> Planned | Outcome:
         """Plan a verb on behalf of an actor, or return what needs no statement."""
         plan: Callable[..., Planned | Outcome] = self._plans.get(verb, self._nothing)
+        if verb in REPORTS:
+            self._reader.remembered.reported.add((arguments[0].job, arguments[0].token))
         planned = plan(*arguments)
         if isinstance(planned, Outcome):
             return planned
@@ -153,7 +162,10 @@ class TableVerbs:
             "priority": request.priority,
             "max_attempts": request.max_attempts or self._settings.max_attempts,
             "start_after": timestamp_of(start),
-            "unique_key": request.unique_key,
+            "unique_key": self._key(request),
+            "depends_on": list(map(self._name, request.depends_on)),
+            "group": request.group,
+            "group_size": request.group_size,
         }
 
         def after(results: Sequence[VerbResult]) -> Outcome:
@@ -178,11 +190,18 @@ class TableVerbs:
 
     def _name(self, job: JobId) -> Any:
         """Return what a new job is called in the table."""
-        if self._file.ids == "text":
-            return job
         number = uuid.uuid5(_NAMES, job)
-        made = number if self._file.ids == "uuid" else number.int % (1 << 31)
+        made = {"text": job, "uuid": number, "integer": number.int % (1 << 31)}[self._file.ids]
         self._reader.names[str(made)] = job
+        return made
+
+    def _key(self, request: JobRequest) -> str | None:
+        """Return what a unique key is called in the table: another one for a second tool, as many queues know none."""
+        key = request.unique_key
+        if key is None or self._owners.setdefault(key, request.tool) == request.tool:
+            return key
+        made = f"{key} of {request.tool}"
+        self._reader.keys[made] = key
         return made
 
     def _queue(self, tool: str) -> str | None:
@@ -203,7 +222,7 @@ class TableVerbs:
     def _operated(self, job: JobId) -> Planned | Outcome:
         if job not in self._look():
             return Outcome.refused("unknown job")
-        return Planned({"job": self._reader.remembered.keys[job]}, settled)
+        return Planned({"job": self._reader.remembered.keys[job]}, outcome_of_statements)
 
     # workers --------------------------------------------------------------------------------------------------------
 
@@ -216,31 +235,41 @@ class TableVerbs:
             rows = results[-1].rows
             if rows is None and results[-1].changed > 0:
                 raise source.error(
-                    "it returns no row for the job that it took", hint="End it with RETURNING id, or with token."
+                    "it returns no row for the job that it took",
+                    hint="End it with RETURNING id, or with token.",
+                    kind=MisdescribedQueue,
                 )
-            taken = [self._taken(row, worker, source) for row in rows or ()]
+            taken = [self._read_claim(row, worker, source) for row in rows or ()]
             return done([claim for claim in taken if claim is not None])
 
-        return Planned({"worker": worker, "queue": self._next_queue(), "limit": limit}, after)
+        remembered = self._reader.remembered
+        if self._file.asks("process") and self._look() and remembered.unfinished(worker):
+            remembered.end_process(worker)  # A worker reports all that it holds before it claims again.
+        values = {"worker": worker, "process": remembered.process(worker), "queue": self._next_queue(), "limit": limit}
+        return Planned(values, after)
 
-    def _taken(self, row: Mapping[str, Any], worker: str, source: SqlSource) -> Claim | None:
+    def _read_claim(self, row: Mapping[str, Any], worker: str, source: SqlSource) -> Claim | None:
         remembered, views = self._reader.remembered, self._look()
         name = next((name for name in ("job", "key", "id") if name in row), next(iter(row)) if len(row) == 1 else None)
         if name is None:
             raise source.error(
                 f"it returns {', '.join(row)}, but does not say which of them is the job",
                 hint="Call that column job, key or id.",
+                kind=MisdescribedQueue,
             )
         if row[name] is None:  # a function that returns a row returns one of NULLs where it took nothing
             return None
-        job = next((job for job, key in remembered.keys.items() if key == row[name]), None)
-        if job is None:
+        job = remembered.rows.get(row[name])
+        if job is None or job not in views:
             raise source.error(
                 f"it returned {row[name]!r} as {name}, but `jobs` shows no such job",
-                hint="Return what `jobs` shows as key, or as id if it shows no key.",
+                hint="Return what `jobs` shows as key, or as id if it shows no key. ORDER BY id in `jobs` goes by "
+                "what it shows as id: to order by the table's own column, write it with the table's name, as q.id.",
+                kind=MisdescribedQueue,
             )
         view = views[job]
         token = remembered.number(job, row["token"]) if row.get("token") is not None else view.token
+        remembered.begin(worker, job, token, row[name])
         until = view.lease_until if view.lease_until is not None else self._clocks.store() + self._settings.lease
         return Claim(job, view.attempts, token, worker, view.tool, until)
 
@@ -248,32 +277,49 @@ class TableVerbs:
         remembered = self._reader.remembered
         return Planned(
             {
-                "job": remembered.keys.get(claim.job),
+                "job": remembered.claimed.get((claim.job, claim.token), remembered.keys.get(claim.job)),
                 "token": remembered.token(claim.job, claim.token),
                 "worker": claim.worker,
+                "process": remembered.process(claim.worker, (claim.job, claim.token)),
                 "attempt": claim.attempt,
                 **values,
             },
             after,
         )
 
+    def _after_report(self, claim: Claim, status: Status) -> Callable[[Sequence[VerbResult]], Outcome]:
+        """Return what takes the results of a report, which may be all that tells how a job ended."""
+
+        def after(results: Sequence[VerbResult]) -> Outcome:
+            self._reader.note_report(claim.job, claim.token, status)
+            return DONE
+
+        return after if Design.RECORDS_NO_END in self._file.designs else outcome_of_statements
+
     def _heartbeat(self, claim: Claim) -> Planned:
-        return self._held(claim, settled)
+        def after(results: Sequence[VerbResult]) -> Outcome:
+            outcome = outcome_of_statements(results)
+            if outcome is STALE:  # Its worker lets go of it.
+                self._reader.remembered.reported.add((claim.job, claim.token))
+            return outcome
+
+        return self._held(claim, after)
 
     def _release(self, claim: Claim) -> Planned:
-        return self._held(claim, settled)
+        return self._held(claim, outcome_of_statements)
 
     def _complete(self, claim: Claim, output: Json) -> Planned | Outcome:
         if problem := json_problem(output):
             return Outcome.refused(f"invalid output: {problem}")
-        return self._held(claim, settled, output=json.dumps(output))
+        return self._held(claim, self._after_report(claim, Status.COMPLETED), output=json.dumps(output))
 
     def _fail(self, claim: Claim, error: str, final: bool) -> Planned:
         values: dict[str, Any] = {"error": printable(error), "final": final}
         if self._file.asks("delay", "fail"):
-            wait = retry_delay(self._settings, attempts=claim.attempt, jitter=self._jitter())
+            jitter = 0.0 if "retry_delay" in self._file.longest else self._jitter()
+            wait = retry_delay(self._settings, attempts=claim.attempt, jitter=jitter)
             values.update(_length("delay", wait))
-        return self._held(claim, settled, **values)
+        return self._held(claim, self._after_report(claim, Status.FAILED), **values)
 
     # upkeep ---------------------------------------------------------------------------------------------------------
 
@@ -295,7 +341,7 @@ def _refused(results: Sequence[VerbResult]) -> bool:
     return bool(results) and (results[-1].in_vain or results[-1].counted_none)
 
 
-def settled(results: Sequence[VerbResult]) -> Outcome:
+def outcome_of_statements(results: Sequence[VerbResult]) -> Outcome:
     """Return what a verb comes to of which its last statement says whether it did something."""
     return STALE if _refused(results) else DONE
 
