@@ -366,6 +366,7 @@ def test_a_stale_job_that_its_worker_fails_for_good_waits_no_more(engines: Get) 
     assert queue.jobs()["a"].status is Status.FAILED
 
 
+@pytest.mark.long
 def test_a_job_ends_by_the_clock_of_its_end_where_that_was_set_back(engines: Get) -> None:
     queue, clocks = fresh(engines(PGQUEUER))
     clocks.now = 10_000_000

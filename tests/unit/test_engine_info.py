@@ -109,17 +109,17 @@ def test_a_value_of_another_kind_is_refused(make: Callable[[], EngineInfo], told
 
 ALLOWED: dict[str, str] = {
     "what Python objects, frames, modules and exceptions have or have not": """
-        __call__ __dataclass_fields__ __dict__ __file__ __func__ __get__ __module__ __name__ __qualname__ __self__
-        _asdict _fields ag_frame close co_filename co_qualname cr_await cr_code cr_frame gi_code gi_frame gi_yieldfrom
-        id lineno part position reconfigure send sqlstate strerror""",
+        __call__ __code__ __dataclass_fields__ __dict__ __file__ __func__ __get__ __module__ __name__ __qualname__
+        __self__ _asdict _fields ag_frame close co_filename co_qualname cr_await cr_code cr_frame gi_code gi_frame
+        gi_yieldfrom id lineno part position reconfigure send sqlstate strerror""",
     "what a platform or a release of a library has or has not": """
-        O_CLOEXEC O_NONBLOCK SIGURG __wrapped__ _app_protocol _callbacks _fut_waiter _inst _local _num_transactions
-        _pool _stream_reader fork gr_frame log_failure pgconn poll pool
+        O_CLOEXEC O_NONBLOCK SIGURG _DefaultEventLoopPolicy __wrapped__ _app_protocol _callbacks _fut_waiter _inst
+        _local _num_transactions _pool _stream_reader fork gr_frame log_failure pgconn poll pool
         pthread_getcpuclockid sched_getaffinity setitimer
         clock_gettime get_global_debugger traveller_stack utcmax""",
     "what pytest's, Hypothesis' and pydantic's own objects have or have not": """
-        _pytestfixturefunction callspec example fixturenames funcargs job_left map model_json_schema param sections
-        wasxfail workerinput""",
+        _pytestfixturefunction _tmp_path_factory callspec example fixturenames funcargs job_left map model_json_schema
+        param sections wasxfail workerinput""",
     "what calls and answers of the libraries that are watched have or have not, by release and by kind": """
         _base_url _coro _execution_strategy _observes_effects body command_stack headers kind routing_key status""",
     "a field of some events and requests: the reader goes through all of them": """

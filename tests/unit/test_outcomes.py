@@ -9,7 +9,7 @@ import pytest
 from job_harness.core.history.outcome import Outcome
 from job_harness.core.port import Claim
 from job_harness.doors.cli import main
-from job_harness.engines.conformance.outcomes import CASES, asked
+from job_harness.engines.conformance.outcomes import CASES, ask_engine
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
 
 
@@ -31,7 +31,7 @@ class ChokingEngine(MemoryEngine):
 
 
 def words(engine: MemoryEngine) -> dict[str, str]:
-    return {name: asked(engine, case).word for name, case in CASES.items()}
+    return {name: ask_engine(engine, case).word for name, case in CASES.items()}
 
 
 def test_the_model_queue_keeps_or_refuses_what_is_hard_to_store() -> None:

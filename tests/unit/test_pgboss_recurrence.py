@@ -42,10 +42,10 @@ def test_a_period_is_kept_as_the_next_one_that_cron_text_can_say(asked: Duration
 def test_a_second_job_of_a_slot_has_a_name_of_its_own_and_keeps_it() -> None:
     plans = SchedulePlans()
     plans.set(Schedule("n", MINUTE, JobRequest("n")), 30 * SECOND)
-    first = plans.named("u1", "n", 2 * MINUTE + SECOND)
+    first = plans.identify("u1", "n", 2 * MINUTE + SECOND)
     assert first == ("n2", 2 * MINUTE)
-    assert plans.named("u2", "n", 2 * MINUTE + 31 * SECOND) == ("n2-", 2 * MINUTE)
-    assert plans.named("u1", "n", 9 * MINUTE) == first
+    assert plans.identify("u2", "n", 2 * MINUTE + 31 * SECOND) == ("n2-", 2 * MINUTE)
+    assert plans.identify("u1", "n", 9 * MINUTE) == first
     assert (plans.uuid("n2-"), plans.job("u2")) == ("u2", "n2-")
 
 
@@ -53,6 +53,6 @@ def test_a_schedule_set_again_goes_on_with_its_slots_and_another_period_begins_a
     plans = SchedulePlans()
     plans.set(Schedule("n", MINUTE, JobRequest("n")), 0)
     plans.set(Schedule("n", MINUTE, JobRequest("n", priority=5)), 5 * MINUTE)
-    assert plans.named("u1", "n", 6 * MINUTE) == ("n6", 6 * MINUTE)
+    assert plans.identify("u1", "n", 6 * MINUTE) == ("n6", 6 * MINUTE)
     plans.set(Schedule("n", 2 * MINUTE, JobRequest("n")), 7 * MINUTE)
-    assert plans.named("u2", "n", 8 * MINUTE) == ("n1", 8 * MINUTE)
+    assert plans.identify("u2", "n", 8 * MINUTE) == ("n1", 8 * MINUTE)

@@ -17,7 +17,7 @@ TOLD = json.dumps({"create": "CREATE ...", "retry": None})
 def test_a_damaged_answer_is_asked_for_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damaged: str) -> None:
     asked: list[Path] = []
     monkeypatch.setattr(package, "npm_package", lambda name, version: tmp_path)
-    monkeypatch.setattr(package, "_asked", lambda folder: asked.append(folder) or TOLD)
+    monkeypatch.setattr(package, "_read_statements", lambda folder: asked.append(folder) or TOLD)
     (tmp_path / package._TOLD).write_text(damaged)
 
     assert package.load("10.4.2").statements == json.loads(TOLD)
@@ -27,6 +27,6 @@ def test_a_damaged_answer_is_asked_for_again(tmp_path: Path, monkeypatch: pytest
 
 def test_a_package_that_tells_nothing_useful_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(package, "npm_package", lambda name, version: tmp_path)
-    monkeypatch.setattr(package, "_asked", lambda folder: "Hello")
+    monkeypatch.setattr(package, "_read_statements", lambda folder: "Hello")
     with pytest.raises(EnvironmentUnavailable, match=r"pg-boss 10\.4\.2 has no statements that this engine can read"):
         package.load("10.4.2")

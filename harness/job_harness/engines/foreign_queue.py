@@ -315,9 +315,9 @@ class AskingQueue(OneTableQueue):
 
     def _answered(self, idle: Report) -> Outcome:
         outcome = outcome_of(idle, server=self.server)
-        return outcome if outcome.done else outcome._replace(reason=self._told(outcome.reason))
+        return outcome if outcome.done else outcome._replace(reason=self._stable_reason(outcome.reason))
 
-    def _told(self, reason: object) -> str:
+    def _stable_reason(self, reason: object) -> str:
         """Return a reason of the peer's in words that are the same in every run."""
         return str(reason)
 
@@ -348,12 +348,12 @@ class AskingQueue(OneTableQueue):
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Report success, with the output where the queue keeps one. Whatever JSON cannot hold is refused unasked."""
         if not self.capabilities.results:
-            return self._settle("complete", claim)
+            return self._end_claim("complete", claim)
         if problem := json_problem(output):
             return Outcome.refused(f"JSON cannot hold it: {problem}")
-        return self._settle("complete", claim, output=output)
+        return self._end_claim("complete", claim, output=output)
 
-    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+    def _end_claim(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         """Ask what ends a claim, where a room leaves `complete` as it is."""
         raise NotImplementedError
 

@@ -6,6 +6,8 @@ in memory, or wherever a `TableStore` keeps them.
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
@@ -17,9 +19,12 @@ from job_harness.core.model.json_value import json_problem
 from job_harness.core.model.lifecycle import TERMINAL, QueueState, Status
 from job_harness.core.model.retry import retry_delay
 from job_harness.core.model.settings import Settings
+from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.port import Contract
+from job_harness.core.sim.user_code import line_calling
 from job_harness.errors import did_you_mean
 
+ENGINES: Final = f"{PACKAGE}engines{os.sep}"
 QUEUE: Final = "tool"
 """The queue that jobs are sent to where an application names none."""
 
@@ -98,6 +103,7 @@ class TwoTables:
         self._jitter = jitter
         self._views: dict[JobId, JobView] = {}
         self._touched: dict[JobId, None] = {}
+        self.wrote: CodeLine | None = None
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -276,6 +282,7 @@ class TwoTables:
 
     def _project(self, job: JobId) -> None:
         self._touched[job] = None
+        self.wrote = line_calling(sys._getframe(1), folder=ENGINES)
         user, row = self.tool_jobs.get(job), self.queue.get(job)
         if user is None and row is None:
             self._views.pop(job, None)
@@ -336,6 +343,8 @@ class Tables(Protocol):
     now: Callable[[], Instant]
     within: bool
     """Whether a transaction is open: a process that suspends now would let others see what it may yet undo."""
+    wrote: CodeLine | None
+    """The line of the application that wrote last; None where the tables' own upkeep did."""
 
     @property
     def tool_jobs(self) -> Mapping[JobId, ToolJob]: ...
@@ -388,7 +397,7 @@ class TableStore(Protocol):
 
     @property
     def provenance(self) -> str:
-        """Where its database came from; empty where there is none."""
+        """Where its database came from; empty if there is none."""
         ...
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> Tables:

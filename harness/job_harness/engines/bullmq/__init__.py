@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any, Final
 
 from job_harness.core.model.duration import MILLISECOND
@@ -14,13 +13,17 @@ from job_harness.core.port import Contract, Known
 from job_harness.engines.bullmq.queue import BullQueue, contract
 from job_harness.engines.bullmq.redis import REDIS, RedisBullQueue
 from job_harness.engines.foreign_queue import ForeignEngine, ForeignRelease, Opened, flush, in_node
-from job_harness.errors import UsageError
+from job_harness.engines.releases import Runnable
 from job_harness.worlds.peers import newest_npm
 
 PACKAGE: Final = "bullmq"
-OLDEST_ON_POSTGRES: Final = 6
-OLDEST_ON_REDIS: Final = (5, 59)
-"""From here on the worker that takes a job which stalled too often fails it; before, the check did."""
+ON_POSTGRES: Final = Runnable(
+    PACKAGE, PACKAGE, "6.0.10", "has no PostgreSQL, or none that starts without a driver for Redis beside it"
+)
+ON_REDIS: Final = Runnable(
+    f"{PACKAGE}-redis", PACKAGE, "5.59.0", "fails stalled jobs in a way that this engine cannot see"
+)
+"""Before, the check for stalled jobs failed one that had stalled too often; since, the worker that takes it does."""
 PG, IOREDIS = "pg@8", "ioredis@5"
 """BullMQ's drivers, packages of their own."""
 NODE: Final = (20, 0)
@@ -72,14 +75,9 @@ def _reset(opened: Opened) -> dict[str, Any]:
 def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `6`, `6.7.0`.
 
-    Raises UsageError for a release before 6, which has no PostgreSQL, and if it is not a version.
+    Raises UsageError for a release that has no PostgreSQL, and if it is not a version.
     """
-    whole = newest_npm(PACKAGE, version)
-    if int(re.findall(r"\d+", whole)[0]) < OLDEST_ON_POSTGRES:
-        raise UsageError(
-            f"{PACKAGE} {whole} has no PostgreSQL: it came with {OLDEST_ON_POSTGRES}.0",
-            hint=f"Name a release from 6 on, such as {PACKAGE}@6.7.0, or {PACKAGE}-redis@{whole}.",
-        )
+    whole = ON_POSTGRES.checked(newest_npm(PACKAGE, version))
     return ForeignRelease(
         package=PACKAGE,
         version=whole,
@@ -101,12 +99,7 @@ def redis_release(version: str = "latest") -> ForeignRelease:
 
     Raises UsageError for a release before 5.59, and if it is not a version.
     """
-    whole = newest_npm(PACKAGE, version)
-    if tuple(int(part) for part in re.findall(r"\d+", whole)[:2]) < OLDEST_ON_REDIS:
-        raise UsageError(
-            f"{PACKAGE} {whole} fails stalled jobs in a way that this engine cannot see",
-            hint=f"Name a release from 5.59 on, such as {PACKAGE}-redis@5.81.5.",
-        )
+    whole = ON_REDIS.checked(newest_npm(PACKAGE, version))
     from job_harness.worlds.redis import RedisStore
 
     return ForeignRelease(

@@ -229,20 +229,20 @@ class BullQueue(AskingQueue):
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """Extend the lock."""
-        return self._settle("extend", claim, milliseconds=self._settings.lease // MILLISECOND)
+        return self._end_claim("extend", claim, milliseconds=self._settings.lease // MILLISECOND)
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Move to failed, or to delayed for the next attempt, as its own `Job` decides."""
-        outcome = self._settle("fail", claim, message=error, final=final)
+        outcome = self._end_claim("fail", claim, message=error, final=final)
         if outcome.done and self._settings.retry_delay < MILLISECOND:  # It waits again at once, and has no time.
             self._asked[claim.job] = self._clocks.store()
         return outcome
 
     def release(self, claim: Claim) -> Outcome:
         """Move back to wait: the attempt has started, and is none that was made."""
-        return self._settle("release", claim)
+        return self._end_claim("release", claim)
 
-    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+    def _end_claim(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         return without_value(self._ask(question, token=f"{claim.worker}/{claim.token}", **arguments))
 
     # upkeep ---------------------------------------------------------------------------------------------------------

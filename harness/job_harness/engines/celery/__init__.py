@@ -27,7 +27,7 @@ from job_harness.engines.foreign_queue import (
     in_python,
     without_value,
 )
-from job_harness.errors import UsageError, did_you_mean
+from job_harness.engines.releases import split_suffix
 from job_harness.worlds.peers import newest_python
 
 PACKAGE: Final = "celery"
@@ -264,12 +264,12 @@ class CeleryQueue(AskingQueue):
                 wait = min(settings.retry_delay << retries, settings.retry_delay_max)
             again = now + wait
         about = {"error": error, "again": None if again is None else seconds_of(again)}
-        outcome = self._settle("fail", claim, **about)
+        outcome = self._end_claim("fail", claim, **about)
         if outcome.done and again is not None:
             self._at[claim.job] = self._at[claim.job][0], again
         return outcome
 
-    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+    def _end_claim(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         return without_value(self._ask(question, worker=claim.worker, number=claim.token, **arguments))
 
 
@@ -278,23 +278,18 @@ def release(version: str = "latest") -> ForeignRelease:
 
     Raises UsageError for an unknown version or suffix.
     """
-    asked, slash, word = version.partition("/")
-    if slash and word != EARLY:
-        raise UsageError(
-            f"{PACKAGE}-redis@{version}: only {EARLY!r} may follow the release{did_you_mean(word, [EARLY])}",
-            hint=f"Name {PACKAGE}-redis@{asked} or {PACKAGE}-redis@{asked}/{EARLY}.",
-        )
+    asked, suffix = split_suffix(f"{PACKAGE}-redis", version, known=EARLY)
     number = newest_python(PACKAGE, asked)
     from job_harness.worlds.redis import RedisStore
 
     return ForeignRelease(
         package=f"{PACKAGE}-redis",
-        version=f"{number}{slash}{word}",
+        version=f"{number}{suffix}",
         queue=CeleryQueue,
         capabilities=CeleryQueue.capabilities,
         contract=CONTRACT,
         start=in_python(__file__, PACKAGE, number, DRIVER),
-        asked={"late": not slash},
+        asked={"late": not suffix},
         empty=flush,
         reset=lambda opened: {"visibility": opened.settings.lease / SECOND},
         store=RedisStore,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from job_harness.core.faults import DEATHS
+from job_harness.core.faults import DEATHS, SILENCING
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
 from job_harness.core.model.job import JobId, JobView, Json
@@ -25,17 +25,23 @@ from job_harness.engines.foreign_queue import (
     in_python,
     without_value,
 )
+from job_harness.engines.releases import Runnable
 from job_harness.worlds.peers import newest_python
 from job_harness.worlds.wire.database import instant_of, timestamp_of
 
 PACKAGE: Final = "chancy"
 DRIVER: Final = "psycopg[binary,pool]"
+RELEASES: Final = Runnable(
+    PACKAGE, PACKAGE, "0.22.0", "starts plugins of its own beside those that this engine asks for, which no clock holds"
+)
 WHENEVER: Final[Instant] = -365 * DAY
 STRICTLY: Final[Duration] = 1
 """A worker is silent for too long strictly after the time, a microsecond later."""
 
 _NO_RESULTS: Final = "what a job returns is stored nowhere (src: executors/base.Executor.on_job_completed)"
 _AT_ONCE: Final = "what a lost worker ran is pending at once, and may run once more (src: plugins/recovery.Recovery)"
+_ONE_MORE: Final = "what a lost worker ran gets one attempt more (src: plugins/recovery.Recovery)"
+_NOT_COUNTED: Final = "what a lost worker ran counts as no attempt (src: executors/base.Executor.on_job_completed)"
 _ONE_HEARTBEAT: Final = "a worker's heartbeat is one for all that it runs (src: worker.Worker.announce_worker)"
 _BY_RETRY: Final = "whether a failure is final is not asked (src: plugins/retry.RetryPlugin)"
 
@@ -57,7 +63,13 @@ CONTRACT: Final = Contract(
         "wrong_result": Documented(_NO_RESULTS, verbs=frozenset({"complete"}), scenario="retries/fails_then_succeeds"),
         "success_without_run": Documented(_NO_RESULTS, verbs=frozenset({"complete"})),
         "error_lost": Documented(_AT_ONCE, verbs=frozenset({"expire"})),
-        "backoff_out_of_range": Documented(_AT_ONCE, verbs=frozenset({"expire"})),
+        "backoff_out_of_range": (
+            Documented(_AT_ONCE, verbs=frozenset({"expire"})),
+            Documented(_NOT_COUNTED, verbs=frozenset({"fail"}), faults=SILENCING),
+        ),
+        "attempt_overrun": Documented(
+            _ONE_MORE, verbs=frozenset({"claim"}), states=frozenset({Status.PENDING}), scenario="crashes/while_running"
+        ),
         "stale_heartbeat": Documented(_ONE_HEARTBEAT, verbs=frozenset({"heartbeat"})),
         "final_error_retried": Documented(_BY_RETRY, verbs=frozenset({"fail"})),
         "livelock": Documented(_AT_ONCE, faults=DEATHS, scenario="hostile/job_kills_its_worker"),
@@ -82,8 +94,9 @@ CONTRACT: Final = Contract(
 )
 
 LOOK: Final = b"""
-SELECT replace(id::text, '-', '') AS id, state, priority, max_attempts, taken_by, created_at, started_at, completed_at,
-       scheduled_at, unique_key, errors, kwargs
+SELECT replace(id::text, '-', '') AS id, state, priority, taken_by, created_at, started_at, completed_at,
+       scheduled_at, unique_key, errors, kwargs,
+       (SELECT last_seen FROM chancy_workers AS w WHERE w.worker_id = taken_by) AS last_seen
 FROM chancy_jobs ORDER BY id
 """
 _STATES: Final = {
@@ -120,8 +133,6 @@ class ChancyQueue(AskingQueue):
         self._sent: dict[JobId, JobRequest] = {}
         self._taken: dict[JobId, list[tuple[str, int]]] = {}
         """Worker and number of each delivery."""
-        self._seen: dict[str, Instant] = {}
-        """When each worker, by its id there, last showed that it lives."""
         self._number = 0
 
     def _stamped(self, now: Instant) -> Mapping[str, Any]:
@@ -136,7 +147,7 @@ class ChancyQueue(AskingQueue):
         request, taken = self._sent[job], self._taken[job]
         status, state = _STATES[row["state"]]
         running = status is Status.PROCESSING and bool(taken)
-        seen = self._seen.get(row["taken_by"] or "")
+        seen = instant_of(row["last_seen"] or row["started_at"])  # a worker that is silent for too long has no row
         after = instant_of(row["scheduled_at"]) or 0
         never = not taken and request.start_after is None
         key = row["unique_key"]
@@ -147,7 +158,7 @@ class ChancyQueue(AskingQueue):
             queue_state=QueueState.RETRY if status is Status.PENDING and taken else state,
             priority=row["priority"],
             attempts=len(taken),
-            max_attempts=row["max_attempts"],
+            max_attempts=request.max_attempts or self._settings.max_attempts,
             token=taken[-1][1] if taken else 0,
             worker=taken[-1][0] if running else None,
             output=None,
@@ -196,17 +207,15 @@ class ChancyQueue(AskingQueue):
         return self._claims_of(worker, limit=limit, number=self._number)
 
     def _claim(self, told: dict[str, Any], worker: str) -> Claim:
-        job, self._number, now = told["job"], told["number"], self._clocks.store()
+        job, self._number = told["job"], told["number"]
         self._taken[job].append((worker, self._number))
-        self._seen[told["by"]] = now
-        return Claim(job, len(self._taken[job]), self._number, worker, told["tool"], now + self._settings.lease)
+        return Claim(
+            job, len(self._taken[job]), self._number, worker, told["tool"], self._clocks.store() + self._settings.lease
+        )
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """Show that the worker lives: this keeps all its jobs, and it does not learn of any that it lost."""
-        outcome = self._ask("heartbeat", worker=claim.worker)
-        if outcome.done:
-            self._seen[outcome.value] = self._clocks.store()
-        return without_value(outcome)
+        return without_value(self._ask("heartbeat", worker=claim.worker))
 
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Write that the job succeeded; its result is not kept."""
@@ -218,8 +227,11 @@ class ChancyQueue(AskingQueue):
 
 
 def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `0.25`, `0.25.0`. Raises UsageError for an unknown version."""
-    number = newest_python(PACKAGE, version)
+    """Declare a release: `latest`, `0.25`, `0.25.0`.
+
+    Raises UsageError for one before 0.22, and for an unknown version.
+    """
+    number = RELEASES.checked(newest_python(PACKAGE, version))
     return ForeignRelease(
         package=PACKAGE,
         version=number,

@@ -18,6 +18,7 @@ from chancy.plugins import retry
 from chancy.plugins.recovery import Recovery
 from chancy.queue import Queue
 from chancy.worker import Worker
+from psycopg import DataError
 from psycopg.rows import dict_row
 
 QUEUE = Queue("default")
@@ -117,16 +118,15 @@ class ChancyAnswers:
             number += 1
             self.claimed[number] = me, job
             self.holding[worker].add(number)
-            claimed.append({**job.kwargs, "number": number, "by": me.worker_id})
+            claimed.append({**job.kwargs, "number": number})
         return claimed
 
-    async def heartbeat(self, now: str, worker: str) -> str:
-        """Show that a worker lives; return its id."""
+    async def heartbeat(self, now: str, worker: str) -> None:
+        """Show that a worker lives."""
         self._set(now)
         me = self.workers[worker]
         async with self.chancy.pool.connection() as connection:
             await me.announce_worker(connection)
-        return str(me.worker_id)
 
     async def complete(self, now: str, worker: str, number: int) -> None:
         """Do what an executor does when a job has returned, and write it."""
@@ -145,6 +145,15 @@ class ChancyAnswers:
         me, job = self.claimed.pop(number)
         await AsyncExecutor(me, QUEUE).on_job_completed(job=job, exc=error, result=None)
         self.written.event.clear()
+        try:
+            await self._write(me)
+        except DataError:  # ends the task that writes, and so its process: what follows by that name is another
+            if self.workers.get(worker) is me:
+                del self.workers[worker]
+            raise
+
+    async def _write(self, me: Any) -> None:
+        """Do what a worker's task for updates does."""
         if DROPS_LATE_RESULTS:
             await me.flush()
             if not self.written.event.is_set():

@@ -175,12 +175,12 @@ def conform(
     """Run every case of these levels; `watch` hears of each result. Raises what the engine raises where it breaks."""
     results = []
     for case in cases(levels):
-        results.append(judged(case, engine))
+        results.append(judge_case(case, engine))
         watch(results[-1])
     return Conformance(engine.info.name, results, _lies(engine, results), _unseen(results))
 
 
-def judged(case: SuiteCase, engine: Engine) -> Result:
+def judge_case(case: SuiteCase, engine: Engine) -> Result:
     """Run one case on an engine."""
     missing = uncovered_capabilities(case.scenario, engine)
     if missing:

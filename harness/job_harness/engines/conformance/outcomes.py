@@ -115,11 +115,11 @@ class _OutcomeTrial:
         for name in (JOB, BYSTANDER):
             sent: Outcome = self._queue.enqueue(JobRequest(name))
             if not sent.done:
-                raise UsageError(f"{self.cell.engine} took no job: {_said(sent)}")
+                raise UsageError(f"{self.cell.engine} took no job: {_word_outcome(sent)}")
         self._clock.now += MILLISECOND
         claims = self._claims()
         outcome = self._end(claims[JOB])
-        self.cell.word = self._word(outcome, self._seen("at once"))
+        self.cell.word = self._word(outcome, self._look("at once"))
         self._bystander(claims[BYSTANDER])
 
     def _claims(self) -> dict[str, Claim]:
@@ -129,7 +129,7 @@ class _OutcomeTrial:
             claims.update({claim.job: claim for claim in taken.value or ()})
             if len(claims) < asked_for:
                 raise UsageError(
-                    f"{self.cell.engine} gave {WORKER} no job, although one was due: {_said(taken)}",
+                    f"{self.cell.engine} gave {WORKER} no job, although one was due: {_word_outcome(taken)}",
                     hint="Find out what is wrong with its claim first: job-harness conform --level core.",
                 )
         return claims
@@ -147,10 +147,10 @@ class _OutcomeTrial:
             raise
         except Exception as error:  # noqa: BLE001 - whatever a queue raises is what is asked for here
             outcome = Outcome.unknown(f"{type(error).__name__}: {error}")
-        self.cell.tell(f"{verb} ({case.about}): {_said(outcome)}")
+        self.cell.tell(f"{verb} ({case.about}): {_word_outcome(outcome)}")
         return outcome
 
-    def _seen(self, when: str) -> JobView:
+    def _look(self, when: str) -> JobView:
         view: JobView = self._queue.jobs()[JOB]
         kept = f", output {str(view.output)[:60]!r}" if view.output is not None else ""
         error = f", error {view.error[:60]!r}" if view.error else ""
@@ -185,9 +185,9 @@ class _OutcomeTrial:
             self._clock.now += self._settings.lease + MINUTE
             self._queue.expire()
             if self._queue.jobs()[JOB].status is not Status.PROCESSING:
-                self._seen(f"after a lease of {self._settings.lease // MINUTE} minutes")
+                self._look(f"after a lease of {self._settings.lease // MINUTE} minutes")
                 return "outcome lost"
-        self._seen("after four leases")
+        self._look("after four leases")
         return "stuck for good"
 
     def _bystander(self, claim: Claim) -> None:
@@ -200,10 +200,10 @@ class _OutcomeTrial:
             self.cell.word += ", and so is the job behind it"
 
 
-def _said(outcome: Outcome) -> str:
+def _word_outcome(outcome: Outcome) -> str:
     return f"{outcome.kind}, {outcome.reason[:200]}" if outcome.reason else str(outcome.kind)
 
 
-def asked(engine: Engine, case: OutcomeCase) -> OutcomeCell:
+def ask_engine(engine: Engine, case: OutcomeCase) -> OutcomeCell:
     """Return what an engine makes of one case."""
     return _OutcomeTrial(engine, case).run()

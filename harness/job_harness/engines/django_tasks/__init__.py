@@ -130,7 +130,7 @@ def view_of(row: Mapping[str, Any]) -> JobView:
         token=len(workers),
         worker=workers[-1] if status is Status.PROCESSING else None,
         output=row["return_value"] if status is Status.COMPLETED else None,
-        error=_told(row["traceback"]) if status is Status.FAILED else None,
+        error=_last_error(row["traceback"]) if status is Status.FAILED else None,
         unique_key=None,
         created_at=instant_of(row["enqueued_at"]) or 0,
         start_after=WHENEVER if at_once else instant_of(row["run_after"]) or 0,
@@ -141,7 +141,7 @@ def view_of(row: Mapping[str, Any]) -> JobView:
     )
 
 
-def _told(traceback: str) -> str:
+def _last_error(traceback: str) -> str:
     """Return the text of the error that a traceback ends with."""
     before, _, ours = traceback.rstrip("\n").rpartition("TaskFailed: ")
     return ours if before else traceback.rstrip("\n").rpartition("\n")[2]

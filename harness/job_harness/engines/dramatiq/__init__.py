@@ -25,11 +25,15 @@ from job_harness.engines.foreign_queue import (
     in_python,
     without_value,
 )
+from job_harness.engines.releases import Runnable
 from job_harness.worlds.peers import newest_python
 from job_harness.worlds.wire.database import instant_at, milliseconds_of
 
 PACKAGE: Final = "dramatiq"
 DRIVER: Final = "redis"
+RELEASES: Final = Runnable(
+    f"{PACKAGE}-redis", PACKAGE, "2.0.0", "fetches in a thread that this engine cannot call step by step"
+)
 TIMED_OUT: Final = "timed out"
 """The error of an attempt that was given too little time."""
 WHENEVER: Final[Instant] = -365 * DAY
@@ -255,8 +259,8 @@ def _first(places: Sequence[MessagePlace]) -> MessagePlace:
 
 
 def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `2`, `2.0.1`. Raises UsageError for an unknown version."""
-    number = newest_python(PACKAGE, version)
+    """Declare a release: `latest`, `2`, `2.0.1`. Raises UsageError for one before 2, and for an unknown version."""
+    number = RELEASES.checked(newest_python(PACKAGE, version))
     from job_harness.worlds.redis import RedisStore
 
     return ForeignRelease(

@@ -192,15 +192,15 @@ class DramatiqAnswers:
     async def complete(self, now: int, number: int, output: Any) -> None:
         """Let the actor return."""
         self._set(now)
-        self._settle(number, output)
+        self._apply_verdict(number, output)
 
     async def fail(self, now: int, number: int, error: str, final: bool, timed_out: bool) -> None:
         """Let the actor raise: what it was given too little time for raises as `asyncio.timeout` does."""
         self._set(now)
         kind = TimeoutError if timed_out else DramatiqFinalError if final else DramatiqError
-        self._settle(number, kind(error))
+        self._apply_verdict(number, kind(error))
 
-    def _settle(self, number: int, verdict: Any) -> None:
+    def _apply_verdict(self, number: int, verdict: Any) -> None:
         if number not in self.claimed:
             raise DramatiqRefused("the message was settled already")
         process, found = self.claimed.pop(number)

@@ -6,7 +6,6 @@ of the contract names the place where graphile-worker says so.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
@@ -26,12 +25,13 @@ from job_harness.engines.foreign_queue import (
     in_node,
     without_value,
 )
-from job_harness.errors import UsageError, did_you_mean
+from job_harness.engines.releases import Runnable, numbers_of, split_suffix
+from job_harness.errors import UsageError
 from job_harness.worlds.peers import newest_npm
 from job_harness.worlds.wire.database import Row, instant_of, milliseconds_of
 
 PACKAGE: Final = "graphile-worker"
-OLDEST: Final = (0, 17)
+RELEASES: Final = Runnable(PACKAGE, PACKAGE, "0.17.2", "lacks the functions that this engine calls")
 NEEDS_NEWER_NODE: Final = (0, 18)
 NEWEST_ASKS_FOR: Final = (22, 18)
 """The Node that releases from `NEEDS_NEWER_NODE` on ask for."""
@@ -297,13 +297,13 @@ class GraphileQueue(AskingQueue):
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Fail the attempt; there is no final failure."""
-        return self._settle("fail", claim, message=error)
+        return self._end_claim("fail", claim, message=error)
 
     def release(self, claim: Claim) -> Outcome:
         """A pool returns what its local queue holds, and by that hands out the same attempt again: it is not asked."""
         raise NotImplementedError
 
-    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+    def _end_claim(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         before = self._rows().get(claim.job)
         outcome = self._ask(question, claim=f"{self._numbers[claim.job]}/{claim.attempt}", **arguments)
         if outcome.done and before == self._rows().get(claim.job):
@@ -322,31 +322,19 @@ def release(version: str = "latest") -> ForeignRelease:
 
     Raises UsageError for a release before 0.17, for an unknown suffix, and if it is not a version.
     """
-    asked, slash, word = version.partition("/")
-    if slash and word != BATCHED:
-        near = did_you_mean(word, [BATCHED])
-        raise UsageError(
-            f"{PACKAGE}@{version}: only {BATCHED!r} may follow the release{near}",
-            hint=f"Name {PACKAGE}@{asked} or {PACKAGE}@{asked}/{BATCHED}.",
-        )
-    whole = newest_npm(PACKAGE, asked)
-    number = tuple(int(part) for part in re.findall(r"\d+", whole)[:2])
-    if number < OLDEST:
-        raise UsageError(
-            f"{PACKAGE} {whole} lacks the functions that this engine calls",
-            hint="Name a release from 0.17 on, such as graphile-worker@0.18.0.",
-        )
-
-    if slash and number < NEEDS_NEWER_NODE:
+    asked, suffix = split_suffix(PACKAGE, version, known=BATCHED)
+    whole = RELEASES.checked(newest_npm(PACKAGE, asked))
+    number = numbers_of(whole)
+    if suffix and number < NEEDS_NEWER_NODE:
         raise UsageError(
             f"{PACKAGE} {whole} keeps its batches where this engine cannot reach them",
             hint=f"Name a release from 0.18 on, such as graphile-worker@0.18.0/{BATCHED}.",
         )
     return ForeignRelease(
         package=PACKAGE,
-        version=f"{whole}{slash}{word}",
-        queue=partial(GraphileQueue, batched=bool(slash)),
-        asked={"batched": True} if slash else {},
+        version=f"{whole}{suffix}",
+        queue=partial(GraphileQueue, batched=bool(suffix)),
+        asked={"batched": True} if suffix else {},
         capabilities=GraphileQueue.capabilities,
         contract=CONTRACT,
         start=in_node(__file__, PACKAGE, whole, oldest=NEWEST_ASKS_FOR if number >= NEEDS_NEWER_NODE else (20, 0)),

@@ -74,7 +74,7 @@ def load(version: str) -> PgBossStatements:
     known = folder / _TOLD
     statements = _kept(known)
     if statements is None:  # Never asked for, or what was kept is damaged.
-        write_private(known, _asked(folder))
+        write_private(known, _read_statements(folder))
         statements = _kept(known)
     if statements is None:
         raise EnvironmentUnavailable(
@@ -94,7 +94,7 @@ def _kept(known: Path) -> dict[str, str | None] | None:
     return told if whole else None
 
 
-def _asked(folder: Path) -> str:
+def _read_statements(folder: Path) -> str:
     node = find_node(OLDEST_NODE)
     command = [node.path, "-e", _ASK, str(folder / "node_modules" / "pg-boss"), SCHEMA]
     hint = "This version keeps its SQL elsewhere; pg-boss 10.1 to 10.4 are known."

@@ -194,19 +194,19 @@ class PgBossQueue(OneTableQueue):
 
     def cancel(self, job: JobId) -> Outcome:
         """Cancel what is not finished."""
-        return self._named("cancel", job)
+        return self._ask_by_id("cancel", job)
 
     def retry(self, job: JobId) -> Outcome:
         """Resume what was cancelled, retry what failed: one attempt more than it had."""
         before = self.jobs().get(job)
-        outcome = self._named("resume", job)
+        outcome = self._ask_by_id("resume", job)
         if not outcome.done and self._session.has("retry"):
-            outcome = self._named("retry", job)
+            outcome = self._ask_by_id("retry", job)
         if outcome.done and before is not None:
             self._granted[job] = before.attempts + 1
         return outcome
 
-    def _named(self, statement: str, job: JobId) -> Outcome:
+    def _ask_by_id(self, statement: str, job: JobId) -> Outcome:
         tool = self._tools.get(job)
         if tool is None:
             return NOTHING
@@ -243,16 +243,16 @@ class PgBossQueue(OneTableQueue):
     def complete(self, claim: Claim, output: Json) -> Outcome:
         """Complete by id, as the library does."""
         try:
-            return self._settle("complete", claim, lambda: result_text(output))
+            return self._end_claim("complete", claim, lambda: result_text(output))
         except psycopg.DataError as error:
             return Outcome.refused(f"invalid output: {error}")
 
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Fail by id; pg-boss 10 knows no final failure."""
         self._draw()
-        return self._settle("fail", claim, lambda: json_text({"message": error}))
+        return self._end_claim("fail", claim, lambda: json_text({"message": error}))
 
-    def _settle(self, statement: str, claim: Claim, text: Callable[[], str | None]) -> Outcome:
+    def _end_claim(self, statement: str, claim: Claim, text: Callable[[], str | None]) -> Outcome:
         try:
             return self._count(statement, [self._keys.queue(claim.tool), [uuid_of(claim.job)], text()])
         except (TypeError, ValueError) as error:
@@ -299,7 +299,7 @@ class PgBossEngine:
         return PgBossQueue(session, settings, clocks, jitter, keys=self.keys)
 
     def session(self) -> PgBossDatabase:
-        """Return the session with PostgreSQL, provided now where there is none yet, or where it went away."""
+        """Return the session with PostgreSQL, provided now if there is none yet, or if it went away."""
         if self._session is not None and not self._session.database.alive:
             self.close()
         if self._session is None:

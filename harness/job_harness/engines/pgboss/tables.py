@@ -7,6 +7,7 @@ moves `started_on`, `fenced` compares `retry_count` under a row lock, `final` lo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,9 @@ from job_harness.core.model.duration import HOUR, Duration, Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState
 from job_harness.core.model.settings import Settings
+from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Contract, JobRequest
+from job_harness.core.sim.user_code import line_calling
 from job_harness.engines.pgboss import tool_job
 from job_harness.engines.pgboss.contract import DOUBLINGS, effective
 from job_harness.engines.pgboss.package import NEWEST_OF_10, SCHEMA
@@ -34,7 +37,7 @@ from job_harness.engines.pgboss.translation import (
     send_values,
     uuid_of,
 )
-from job_harness.engines.two_tables import QUEUE, QueueRow, ToolJob, standing, view_of
+from job_harness.engines.two_tables import ENGINES, QUEUE, QueueRow, ToolJob, standing, view_of
 from job_harness.worlds.wire.database import ForeignDatabase, Row, instant_of
 
 T = TypeVar("T")
@@ -105,7 +108,7 @@ class PgBossCalls(Protocol):
         """Return `id` and `data` of what was fetched, in the order in which it was chosen, and its `retryCount`."""
         ...
 
-    def settle(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
+    def apply_verb(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
         """Complete, fail, touch, cancel or delete; with `fetched`, only the attempt that has this retry count."""
         ...
 
@@ -167,7 +170,7 @@ class StatementsOf10:
         fetched = self._run("fetch", parameters=[queue, limit])
         return sorted(fetched, key=lambda row: (-row["priority"], row["createdOn"], row["id"]))
 
-    def settle(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
+    def apply_verb(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
         """Say a statement about these ids. Versions before 10.1 have none for delete."""
         more = [None] if verb in ("complete", "fail") else []
         return bool(self._run(verb, parameters=[queue, list(ids), *more])[0]["count"])
@@ -248,17 +251,19 @@ class PgBossTables:
         self._seen = False
         """Whether the views are of what stands in the tables."""
         self.within = False
+        self.wrote: CodeLine | None = None
         self._failed = False
         """Whether a statement of the open transaction was refused: PostgreSQL takes no other."""
 
     # statements -----------------------------------------------------------------------------------------------------
 
-    def _said(self, statement: Callable[..., T], *arguments: Any, ago: Duration = 0, **more: Any) -> T:
+    def _write_as_of(self, statement: Callable[..., T], *arguments: Any, ago: Duration = 0, **more: Any) -> T:
         """Say something that may write, at the store's time or so long before it; what it returns is empty or false
         where it changed nothing, and what was read still stands.
         """
         if self._failed:
             raise InFailedSqlTransaction("current transaction is aborted: a statement before this one was refused")
+        self.wrote = line_calling(sys._getframe(1), folder=ENGINES)
         self._calls.database.set_now(self.now() - ago)
         try:
             changed = statement(*arguments, **more)
@@ -271,7 +276,7 @@ class PgBossTables:
         return changed
 
     def _write(self, text: bytes, parameters: list[Any]) -> list[Row]:
-        return self._said(self._calls.say, text, parameters)
+        return self._write_as_of(self._calls.say, text, parameters)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -338,11 +343,11 @@ class PgBossTables:
         limit = most - 1 if retry_limit is None else retry_limit
         data = {"toolJobId": job, **({"row": number} if number else {})}
         row = SentRow(_id(job, number), queue, data, priority, limit)
-        return self._said(self._calls.send, row, ago=self._calls.strictly)
+        return self._write_as_of(self._calls.send, row, ago=self._calls.strictly)
 
     def fetch(self, worker: str, limit: int = 1, *, queue: str = QUEUE) -> list[QueueRow]:
         """Fetch up to `limit` due rows of a queue, in the order in which pg-boss chose them."""
-        fetched = self._said(self._calls.fetch, queue, limit)
+        fetched = self._write_as_of(self._calls.fetch, queue, limit)
         keys = [(row["data"]["toolJobId"], row["data"].get("row", 0)) for row in fetched]
         for key, row in zip(keys, fetched, strict=True):
             self._workers[(*key, row["retryCount"] + 1)] = worker
@@ -352,24 +357,24 @@ class PgBossTables:
     def touch(self, row: QueueRow, *, fenced: bool = False) -> bool:
         """Let the lease begin anew; return whether the row is still `active`."""
         if self._calls.own_touch:
-            return self._settled("touch", row, fenced=fenced)
+            return self._apply_fenced("touch", row, fenced=fenced)
         with self.transaction():
             return self._held(row, fenced=fenced) and bool(self._write(_TOUCH, [row.queue, _id_of(row)]))
 
     def complete(self, row: QueueRow, *, fenced: bool = False) -> bool:
         """Complete by id, as the library does: no matter which worker holds it, unless `fenced`."""
-        return self._settled("complete", row, fenced=fenced)
+        return self._apply_fenced("complete", row, fenced=fenced)
 
     def fail(self, row: QueueRow, *, final: bool = False, fenced: bool = False) -> bool:
         """Fail by id, as the library does: no matter which worker holds it, if any, unless `fenced`."""
         self._draw()
         if not final:
-            return self._settled("fail", row, fenced=fenced)
+            return self._apply_fenced("fail", row, fenced=fenced)
         with self.transaction():
             if not self._held(row, fenced=fenced):
                 return False
             self._write(_LAST, [row.queue, _id_of(row)])
-            return self._settled("fail", row, fenced=False)
+            return self._apply_fenced("fail", row, fenced=False)
 
     def cancel(self, job: JobId) -> bool:
         """Cancel what has not ended, every row of the job."""
@@ -385,11 +390,11 @@ class PgBossTables:
         overdue = [row.job for row in self._rows()[1] if row.lease_until is not None and row.lease_until <= now]
         if overdue:
             self._draw()
-        self._said(self._calls.maintain, now, overdue=bool(overdue))
+        self._write_as_of(self._calls.maintain, now, overdue=bool(overdue))
         return overdue
 
-    def _settled(self, verb: str, row: QueueRow, *, fenced: bool) -> bool:
-        settle = partial(self._said, self._calls.settle, verb, row.queue, [_id_of(row)])
+    def _apply_fenced(self, verb: str, row: QueueRow, *, fenced: bool) -> bool:
+        settle = partial(self._write_as_of, self._calls.apply_verb, verb, row.queue, [_id_of(row)])
         if not fenced:
             return settle()
         if self._calls.own_fence:
@@ -402,7 +407,7 @@ class PgBossTables:
         by_queue: dict[str, list[str]] = {}
         for number, queue in enumerate(self._queues.get(job, [])):
             by_queue.setdefault(queue, []).append(_id(job, number))
-        changed = [self._said(self._calls.settle, verb, queue, ids) for queue, ids in by_queue.items()]
+        changed = [self._write_as_of(self._calls.apply_verb, verb, queue, ids) for queue, ids in by_queue.items()]
         return any(changed)
 
     def _held(self, row: QueueRow, *, fenced: bool) -> bool:

@@ -61,11 +61,11 @@ class PgBossKeys:
 
     def unique_key(self, row: Mapping[str, Any]) -> str | None:
         """Return the unique key of a row."""
-        return _named(row) if self.policy.unique else None
+        return _user_key(row) if self.policy.unique else None
 
     def serial_key(self, row: Mapping[str, Any]) -> str | None:
         """Return the serial key of a row."""
-        return _named(row) if self.policy.serial else row.get("group_id")
+        return _user_key(row) if self.policy.serial else row.get("group_id")
 
 
 def tool_of(row: Mapping[str, Any]) -> str:
@@ -74,7 +74,7 @@ def tool_of(row: Mapping[str, Any]) -> str:
     return tool
 
 
-def _named(row: Mapping[str, Any]) -> str | None:
+def _user_key(row: Mapping[str, Any]) -> str | None:
     key: str | None = row["singleton_key"]
     return None if key == str(row["id"]) else key
 

@@ -29,11 +29,15 @@ from job_harness.engines.foreign_queue import (
     in_python,
     without_value,
 )
+from job_harness.engines.releases import Runnable
 from job_harness.worlds.peers import newest_python
 from job_harness.worlds.wire.database import instant_of
 
 PACKAGE: Final = "pgqueuer"
 DRIVER: Final = "psycopg[binary,pool]"
+RELEASES: Final = Runnable(
+    PACKAGE, PACKAGE, "1.0.0", "has no retries: a job whose run fails is gone, and this engine asks for another one"
+)
 TABLES: Final = ("pgqueuer", "pgqueuer_log", "pgqueuer_statistics", "pgqueuer_schedules")
 
 
@@ -353,9 +357,9 @@ class PgQueuerQueue(AskingQueue):
             "longest": settings.retry_delay_max,
             "backoff": settings.retry_backoff,
         }
-        return self._settle("fail", claim, error=error, retry=retry)
+        return self._end_claim("fail", claim, error=error, retry=retry)
 
-    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+    def _end_claim(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         return without_value(self._ask(question, handle=self._handles[claim.job, claim.token], **arguments))
 
     # upkeep ---------------------------------------------------------------------------------------------------------
@@ -374,8 +378,8 @@ def _key(request: JobRequest) -> str | None:
 
 
 def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `1`, `1.5.0`. Raises UsageError if it is not a version."""
-    number = newest_python(PACKAGE, version)
+    """Declare a release: `latest`, `1`, `1.5.0`. Raises UsageError for one before 1.0, and if it is not a version."""
+    number = RELEASES.checked(newest_python(PACKAGE, version))
 
     return ForeignRelease(
         package=PACKAGE,

@@ -28,7 +28,7 @@ from job_harness.engines.foreign_queue import (
     in_python,
     without_value,
 )
-from job_harness.errors import UsageError, did_you_mean
+from job_harness.engines.releases import Runnable, numbers_of, split_suffix
 from job_harness.worlds.peers import newest_python
 from job_harness.worlds.wire.database import instant_of, timestamp_of
 
@@ -38,7 +38,11 @@ UNATTENDED: Final = "unattended"
 DRIVER: Final = "psycopg[binary]"
 TABLES: Final = ("procrastinate_events", "procrastinate_periodic_defers", "procrastinate_jobs")
 WORKERS: Final = "procrastinate_workers"
-"""A table that procrastinate has from 3 on."""
+WITH_WORKERS: Final = (3, 1)
+"""From here on procrastinate has that table."""
+RELEASES: Final = Runnable(
+    PACKAGE, PACKAGE, "2.7.0", "writes no event where a job is aborted, which is how this engine sees that it ended"
+)
 
 NO_CAP: Final[Duration] = 8_000 * 365 * DAY
 """No wait is longer: that is how far its calendar goes."""
@@ -147,7 +151,7 @@ SECOND_CONTRACT: Final = replace(
         "cancel/then_its_worker_fails": Known(frozenset({"failed_early"}), _ABORTING),
     },
 )
-"""Procrastinate 2: a job that runs is asked to abort, which is a status of its own."""
+"""Before 3.1, a job that runs is asked to abort, which in procrastinate 2 is a status of its own."""
 
 
 LOOK: Final = b"""
@@ -256,7 +260,7 @@ class ProcrastinateQueue(AskingQueue):
     def _stamped(self, now: Instant) -> dict[str, Any]:
         return {"now": timestamp_of(now).isoformat()}
 
-    def _told(self, reason: object) -> str:
+    def _stable_reason(self, reason: object) -> str:
         """Name a job as the harness does: its number in the database is another one in every run."""
         names = {str(number): job for job, number in self._numbers.items()}
         return _NUMBER.sub(lambda found: f"job id: {names.get(found[1], found[1])}", str(reason))
@@ -297,20 +301,20 @@ class ProcrastinateQueue(AskingQueue):
 
     def cancel(self, job: JobId) -> Outcome:
         """Cancel what waits; what runs goes on."""
-        return self._named("cancel", job)
+        return self._ask_by_id("cancel", job)
 
     def retry(self, job: JobId) -> Outcome:
         """Retry what failed, once: its strategy has used up its attempts. What runs is left to the sweep."""
         before = self.jobs().get(job)
         if before is not None and before.status is not Status.FAILED:
             return Outcome.refused(f"the job is {before.status}")
-        outcome = self._named("retry", job)
+        outcome = self._ask_by_id("retry", job)
         if outcome.done and before is not None:
             self._by_hand[job] = self._by_hand.get(job, 0) + 1
             self._granted[job] = before.attempts + 1
         return outcome
 
-    def _named(self, question: str, job: JobId) -> Outcome:
+    def _ask_by_id(self, question: str, job: JobId) -> Outcome:
         number = self._numbers.get(job)
         return UNKNOWN_JOB if number is None else without_value(self._ask(question, id=number))
 
@@ -329,7 +333,7 @@ class ProcrastinateQueue(AskingQueue):
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Retry or finish as failed, as the retry strategy decides; the error is not kept."""
         most = self._most.get(claim.job, self._settings.max_attempts)
-        return self._settle("fail", claim, most=most, **self._waits())
+        return self._end_claim("fail", claim, most=most, **self._waits())
 
     def _waits(self) -> dict[str, int]:
         """Say how long a retry waits, in whole seconds: first the delay, and with backoff ever longer."""
@@ -338,7 +342,7 @@ class ProcrastinateQueue(AskingQueue):
             return {"wait": wait, "exponential_wait": 0}
         return {"wait": max(0, wait - BASE), "exponential_wait": BASE}
 
-    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+    def _end_claim(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         about: dict[str, Any] = {"worker": claim.worker, "id": self._numbers[claim.job], "attempts": claim.token - 1}
         return without_value(self._ask(question, **about, **arguments))
 
@@ -354,7 +358,7 @@ class ProcrastinateQueue(AskingQueue):
 
 
 class SecondProcrastinateQueue(ProcrastinateQueue):
-    """The same over procrastinate 2, which has no heartbeats and no retry by hand.
+    """The same over procrastinate before 3.1, which has no heartbeats and no retry by hand.
 
     Where a job that is asked to abort ends otherwise, it writes no event and counts no attempt.
     """
@@ -383,23 +387,17 @@ class SecondProcrastinateQueue(ProcrastinateQueue):
 def release(version: str = "latest") -> ForeignRelease:
     """Declare a release: `latest`, `3`, `3.8.1`; after a slash may stand `unattended`.
 
-    Raises UsageError for an unknown version or suffix.
+    Raises UsageError for a release that it cannot run, and for an unknown version or suffix.
     """
-    asked, slash, word = version.partition("/")
-    if slash and word != UNATTENDED:
-        near = did_you_mean(word, [UNATTENDED])
-        raise UsageError(
-            f"{PACKAGE}@{version}: only {UNATTENDED!r} may follow the release{near}",
-            hint=f"Name {PACKAGE}@{asked} or {PACKAGE}@{asked}/{UNATTENDED}.",
-        )
-    number = newest_python(PACKAGE, asked)
-    second = number.startswith("2.")
+    asked, suffix = split_suffix(PACKAGE, version, known=UNATTENDED)
+    number = RELEASES.checked(newest_python(PACKAGE, asked))
+    second = numbers_of(number) < WITH_WORKERS
     queue = SecondProcrastinateQueue if second else ProcrastinateQueue
     workers = () if second else (WORKERS,)
     return ForeignRelease(
         package=PACKAGE,
-        version=f"{number}{slash}{word}",
-        queue=partial(queue, attended=not slash),
+        version=f"{number}{suffix}",
+        queue=partial(queue, attended=not suffix),
         capabilities=queue.capabilities,
         contract=SECOND_CONTRACT if second else CONTRACT,
         start=in_python(__file__, PACKAGE, number, DRIVER),

@@ -105,7 +105,7 @@ class ProcrastinateAnswers:
         """Finish a job as succeeded."""
         self._set(now)
         job = self._ended(worker, id, attempts)
-        await self._settled(self.manager.finish_job(job=job, status=jobs.Status.SUCCEEDED, delete_job=False))
+        await self._report_ending(self.manager.finish_job(job=job, status=jobs.Status.SUCCEEDED, delete_job=False))
 
     async def fail(self, now: str, worker: str, id: int, attempts: int, most: int, **waits: int) -> None:
         """Do what the worker does after an exception: ask the retry strategy, then retry or finish as failed.
@@ -120,9 +120,9 @@ class ProcrastinateAnswers:
         except Exception:  # noqa: BLE001 - whatever a strategy raises, the worker's `finally` follows
             decision = None
         if decision is None:
-            await self._settled(self.manager.finish_job(job=job, status=jobs.Status.FAILED, delete_job=False))
+            await self._report_ending(self.manager.finish_job(job=job, status=jobs.Status.FAILED, delete_job=False))
         else:
-            await self._settled(self.manager.retry_job(job=job, retry_at=decision.retry_at))
+            await self._report_ending(self.manager.retry_job(job=job, retry_at=decision.retry_at))
 
     async def cancel(self, now: str, id: int) -> None:
         """Cancel a job that waits."""
@@ -133,7 +133,7 @@ class ProcrastinateAnswers:
     async def retry(self, now: str, id: int) -> None:
         """Retry a job by hand."""
         self._set(now)
-        await self._settled(self.manager.retry_job_by_id_async(job_id=id, retry_at=utils.utcnow()))
+        await self._report_ending(self.manager.retry_job_by_id_async(job_id=id, retry_at=utils.utcnow()))
 
     async def expire(self, now: str, seconds: float) -> list[int]:
         """Do what the manual tells users to run as a periodic task: retry the jobs of workers that went silent."""
@@ -147,7 +147,7 @@ class ProcrastinateAnswers:
         self.holding.get(worker, set()).discard(id)
         return self.claimed[id, attempts]
 
-    async def _settled(self, work: Any) -> None:
+    async def _report_ending(self, work: Any) -> None:
         try:
             await work
         except exceptions.ConnectorException as error:
@@ -162,8 +162,8 @@ class ProcrastinateAnswers:
         utils.utcnow = lambda: moment
 
 
-class SecondProcrastinateAnswers(ProcrastinateAnswers):
-    """Procrastinate 2, whose workers are no rows and have no heartbeat. A job ends in its own `Worker.process_job`."""
+class WorkerlessAnswers(ProcrastinateAnswers):
+    """Procrastinate before 3.1, whose workers are no rows and have no heartbeat."""
 
     async def claim(self, now: str, worker: str, limit: int) -> list[dict[str, Any]]:
         """Fetch up to `limit` jobs."""
@@ -173,6 +173,18 @@ class SecondProcrastinateAnswers(ProcrastinateAnswers):
             self.claimed[job.id, job.attempts] = job
             fetched.append({"id": job.id, "attempts": job.attempts, "args": job.task_kwargs, "tool": job.task_name})
         return fetched
+
+    async def expire(self, now: str, seconds: float) -> list[int]:
+        """Do what the manual tells users to run as a periodic task: retry the jobs that started too long ago."""
+        self._set(now)
+        stalled = list(await self.manager.get_stalled_jobs(nb_seconds=seconds))
+        for job in stalled:
+            await self.manager.retry_job(job)
+        return [job.id for job in stalled]
+
+
+class SecondProcrastinateAnswers(WorkerlessAnswers):
+    """Procrastinate 2. A job ends in its own `Worker.process_job`."""
 
     async def complete(self, now: str, worker: str, id: int, attempts: int) -> None:
         """Let the worker run a task that returns."""
@@ -194,7 +206,7 @@ class SecondProcrastinateAnswers(ProcrastinateAnswers):
         logging.getLogger("procrastinate").setLevel(logging.CRITICAL + 1)
         work = Worker(self.app, install_signal_handlers=False).process_job(job)
         try:
-            await self._settled(work)
+            await self._report_ending(work)
         except ProcrastinateRefused:
             if await self.manager.get_job_status_async(job_id=job.id) == jobs.Status.ABORTING:
                 raise RuntimeError("its worker's report is refused, and the job goes on aborting") from None
@@ -206,15 +218,14 @@ class SecondProcrastinateAnswers(ProcrastinateAnswers):
         if not await self.manager.cancel_job_by_id_async(id, abort=True):
             raise ProcrastinateRefused("the job has ended")
 
-    async def expire(self, now: str, seconds: float) -> list[int]:
-        """Do what the manual tells users to run as a periodic task: retry the jobs that started too long ago."""
-        self._set(now)
-        stalled = list(await self.manager.get_stalled_jobs(nb_seconds=seconds))
-        for job in stalled:
-            await self.manager.retry_job(job)
-        return [job.id for job in stalled]
+
+def answers() -> type[ProcrastinateAnswers]:
+    """Return who answers for the installed release."""
+    if "register_worker" in vars(manager.JobManager):
+        return ProcrastinateAnswers
+    return SecondProcrastinateAnswers if "process_job" in vars(Worker) else WorkerlessAnswers
 
 
-Answers = ProcrastinateAnswers if "register_worker" in vars(manager.JobManager) else SecondProcrastinateAnswers
+Answers = answers()
 Refused = ProcrastinateRefused
 """By these names the child's own loop finds who answers, and what says that nothing was done."""

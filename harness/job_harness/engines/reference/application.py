@@ -14,10 +14,10 @@ import re
 import uuid
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, TypeVar
-
-from pydantic import ValidationError
+from functools import lru_cache
+from typing import Any, Final, TypeAlias, TypeVar
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.invariants import Invariant, everything
@@ -54,11 +54,14 @@ from job_harness_reference.worker.verdict import NoResultError, Succeeded, judge
 
 __all__ = [
     "BEFORE_STARTING", "Execution", "JobProcessor", "JobResult", "NoResultError", "NonRetryableError",
-    "QueueError", "ReferenceApplication", "Registry", "RunBlocking", "ToolJob", "config_of", "is_too_long", "result_of",
+    "QueueError", "ReferenceApplication", "Registry", "RunBlocking", "StartUp", "ToolJob", "config_of", "is_too_long",
+    "result_of",
 ]  # fmt: skip
 
 T = TypeVar("T")
-OUTPUT_LIMIT: int = Config.model_fields["job_output_limit_bytes"].default
+StartUp: TypeAlias = Callable[[Lifetime], Awaitable[None]]
+"""What a worker does in each of its lives before it claims anything, within that life."""
+OUTPUT_LIMIT: int = Config.job_output_limit_bytes
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OTHER_STORES: Final = (
     "A queue on PostgreSQL refuses such a job when it is enqueued; one on Redis, as BullMQ's, takes it. To see what "
@@ -79,8 +82,8 @@ def config_of(settings: Settings) -> Config:
     """Say the settings in the reference's words. Raises UsageError where they contradict each other."""
     try:
         return _config(settings)
-    except ValidationError as error:
-        problems = [_problem(settings, detail) for detail in error.errors(include_url=False)]
+    except ContradictoryError as error:
+        problems = [_sentence(settings, problem) for problem in error.problems]
         raise UsageError(
             "the reference worker refuses these settings: " + "; ".join(problems), hint=_repair(settings)
         ) from None
@@ -101,23 +104,14 @@ _SETTING_OF: Mapping[str, tuple[str, Duration]] = {
 """By name in the reference's configuration: the setting, and the unit that the reference counts it in."""
 
 
-def _contradictions(detail: Any) -> tuple[Contradiction, ...]:
-    error = detail.get("ctx", {}).get("error")
-    return error.problems if isinstance(error, ContradictoryError) else ()
-
-
-def _problem(settings: Settings, detail: Any) -> str:
+def _sentence(settings: Settings, problem: Contradiction) -> str:
     """Say what is wrong in the names of the settings; behind its first comma a contradiction repeats the values."""
-    told = []
-    for problem in _contradictions(detail):
-        one, other = (_SETTING_OF[name.lower()][0] for name in (problem.variable, problem.against))
-        both = " and ".join(f"{name} {format_duration(getattr(settings, name))}" for name in (one, other))
-        why = re.split("[:;,]", problem.why)[0].replace(problem.against, other)
-        told.append(f"{both} contradict each other: {why}")
-    if told:
-        return "; ".join(told)
-    where = "".join(f"{_SETTING_OF.get(name, (name, 1))[0]} is {detail['input']!r}: " for name in detail["loc"])
-    return where + str(detail["msg"]).removeprefix("Value error, ").replace("Input should", "it must")
+    one, other = (_SETTING_OF.get(name.lower(), (name, 1))[0] for name in (problem.variable, problem.against))
+    if not problem.against:
+        return f"{one} is {problem.value}: it {problem.why}"
+    both = " and ".join(f"{name} {format_duration(getattr(settings, name))}" for name in (one, other))
+    why = re.split("[:;,]", problem.why)[0].replace(problem.against, other)
+    return f"{both} contradict each other: {why}"
 
 
 def _repair(settings: Settings) -> str:
@@ -126,16 +120,22 @@ def _repair(settings: Settings) -> str:
     for _ in _SETTING_OF:
         try:
             _config(settings.changed(**changes))
-        except ValidationError as error:
-            for problem in [each for detail in error.errors(include_url=False) for each in _contradictions(detail)]:
+        except ContradictoryError as error:
+            for problem in [each for each in error.problems if each.against]:
                 name, unit = _SETTING_OF[problem.variable.lower()]
                 changes[name] = round(float(problem.accepted) * unit)
     told = ", ".join(f'{name}="{format_duration(value)}"' for name, value in changes.items())
     return f"Set {told}." if told else ""
 
 
+@lru_cache(maxsize=64)
 def _config(settings: Settings) -> Config:
     return Config(**config_values(settings))
+
+
+@lru_cache(maxsize=64)
+def _polling_rarely(config: Config) -> Config:
+    return replace(config, pgboss_polling_interval=_LONGEST_POLL_SECONDS)
 
 
 def config_values(settings: Settings) -> dict[str, Any]:
@@ -153,6 +153,39 @@ def config_values(settings: Settings) -> dict[str, Any]:
         "pgboss_batch_size": settings.batch_size,
         "pgboss_polling_interval": settings.poll_interval / SECOND,
     }
+
+
+class _MaintenanceCron:
+    """The cron that calls maintenance: a process beside the worker, which comes back at once when it dies."""
+
+    def __init__(
+        self, store: RecordedStore, session: LiveTest, loop: VirtualLoop, pacer: Pacer, stuck_after: timedelta
+    ) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self._store = store
+        self._session = session
+        self._loop = loop
+        self._pacer = pacer
+        self._stuck_after = stuck_after
+
+    def start(self) -> None:
+        """Start it for the first time."""
+        self._store.maintenance = self._session.carrier.process("maintenance", self._begin, on_severed=self._come_back)
+
+    def _come_back(self) -> None:
+        self._session.kernel.start(self._store.maintenance.actor)
+
+    def _begin(self, life: Lifetime) -> None:
+        self.task = life.context().run(self._loop.create_task, self._run(), name="maintenance")
+
+    async def _run(self) -> None:
+        async for _ in self._pacer:
+            try:
+                await run_maintenance(self._store, stuck_after=self._stuck_after)
+            except MaintenanceError as error:
+                if not all(isinstance(each, ConnectionError) for each in error.failures.values()):
+                    raise
+                # A message was lost: a cron job that failed is called again a period later.
 
 
 class ReferenceApplication:
@@ -195,18 +228,16 @@ class ReferenceApplication:
             invariants=lambda rows: (*everything(), *invariants),
         )
         self._memory.live = observation.job_index.live
-        observation.job_index.on_pending = self._memory.stand_in_line
+        observation.job_index.line = self._memory
         self.session = LiveTest(observation, loop, choices=choices or Boring(), faults=faults)
         self._board = observation.job_index
-        self.store = RecordedStore(self._memory, self.session, start=start)
-        self.store.on_change = self._changed
-        self.on_crash: Callable[[], None] = lambda: None
-        """Called when the worker dies: what runs beside it in other processes dies too."""
+        self.store = RecordedStore(self._memory, self.session, start=start, watcher=self)
         self._polls = Pacer(loop, interval=settings.poll_interval, due=self._next_claim)
         self._cron = Pacer(loop, interval=settings.cron_period, due=self._next_maintenance)
+        self._start: StartUp | None = None
         self._worker: Worker | None = None
         self._working: asyncio.Task[None] | None = None
-        self._cron_task: asyncio.Task[None] | None = None
+        self._maintenance = _MaintenanceCron(self.store, self.session, loop, self._cron, self._config.stuck_after)
         self._number = 0
 
     def _opened(self, clocks: Clocks, seed: int) -> StoreRows:
@@ -280,7 +311,7 @@ class ReferenceApplication:
         """Let the worker claim this many jobs more, None for any number; it is started on the first call."""
         self.store.allowance = jobs
         self._begin_once()
-        self._changed()
+        self.note_change()
 
     @property
     def only(self) -> Collection[JobId] | None:
@@ -290,7 +321,7 @@ class ReferenceApplication:
     @only.setter
     def only(self, jobs: Collection[JobId] | None) -> None:
         self._memory.only = jobs
-        self._changed()
+        self.note_change()
 
     def crash(self, place: str) -> None:
         """Kill the worker where it stands; nothing of it goes on. A new one starts at once, under a new name."""
@@ -322,9 +353,9 @@ class ReferenceApplication:
         due = self._next_due()
         return due is not None and due <= self.session.clocks.now
 
-    def claim_of(self, job: JobId) -> Claim | None:
-        """Return the last claim of a job."""
-        return self.store.claims.get(job)
+    def claim_of(self, job: JobId, attempt: int) -> Claim | None:
+        """Return the last claim of this attempt of a job."""
+        return self.store.claims.get((job, attempt))
 
     def check(self) -> None:
         """Raise what ended the worker or the cron, where one of them ended."""
@@ -358,53 +389,45 @@ class ReferenceApplication:
 
     @property
     def _tasks(self) -> list[asyncio.Task[None]]:
-        return [task for task in (self._working, self._cron_task) if task is not None]
+        return [task for task in (self._working, self._maintenance.task) if task is not None]
 
     def _begin_once(self) -> None:
         if self._working is None:
             self._start_worker()
-            self.store.maintenance = self.session.carrier.process(
-                "maintenance", self._begin_cron, on_severed=self._cron_died
-            )
+            self._maintenance.start()
 
     def _start_worker(self) -> None:
-        self.session.start_worker(self._begin_worker, on_severed=self._worker_died)
+        self.session.start_worker(self._begin_worker, on_severed=self._start_worker)
 
-    def _worker_died(self) -> None:
-        self.on_crash()
-        self._start_worker()
+    def start_with(self, start: StartUp) -> None:
+        """Run this in each life of the worker before it claims anything. Raises UsageError once it is at work."""
+        if self._start is not None or self._working is not None:
+            why = "is set already" if self._start is not None else "comes too late: the worker is at work"
+            raise UsageError(f"on_start {why}", hint="Call it once, before jobs are to run.")
+        self._start = start
 
-    def _cron_died(self) -> None:
-        self.session.kernel.start(self.store.maintenance.actor)
+    async def _live(self, worker: Worker, life: Lifetime) -> None:
+        if self._start is not None:
+            await self._start(life)
+        await worker.run()
 
     def _begin_worker(self, life: Lifetime) -> None:
         worker = self._worker = Worker(
             self.store,
             self.registry,
-            config=self._config.model_copy(update={"pgboss_polling_interval": _LONGEST_POLL_SECONDS}),
+            config=_polling_rarely(self._config),
             name=life.name,
             jitter=self._jitter,
             wakeups=self._polls,
             run_blocking=self._run_blocking,
         )
-        self._working = life.context().run(self._loop.create_task, worker.run(), name=life.name)
-
-    def _begin_cron(self, life: Lifetime) -> None:
-        self._cron_task = life.context().run(self._loop.create_task, self._maintain(), name="maintenance")
-
-    async def _maintain(self) -> None:
-        async for _ in self._cron:
-            try:
-                await run_maintenance(self.store, stuck_after=self._config.stuck_after)
-            except MaintenanceError as error:
-                if not all(isinstance(each, ConnectionError) for each in error.failures.values()):
-                    raise
-                # A message was lost: a cron job that failed is called again a period later.
+        self._working = life.context().run(self._loop.create_task, self._live(worker, life), name=life.name)
 
     def _now(self) -> datetime:
         return self.moment(self.session.clocks.store())
 
-    def _changed(self) -> None:
+    def note_change(self) -> None:
+        """Look again when something is next due: a job may be due earlier now."""
         if self._working is None:
             return
         if self._loop.is_running() and not self._loop.is_in_this_thread():

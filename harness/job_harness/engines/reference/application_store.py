@@ -9,7 +9,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from job_harness.core.faults.messages import DUPLICATE, HAND_OUT_TWICE
 from job_harness.core.history.outcome import DONE, Outcome, OutcomeKind, done
@@ -115,11 +115,19 @@ class Redelivery:
         kernel.perform(actor)
 
 
+class StoreHooks(Protocol):
+    """Who has to look again when the store changed."""
+
+    def note_change(self) -> None:
+        """Hear that something was written."""
+
+
 class RecordedStore:
     """The store that the worker, maintenance and the test share."""
 
-    def __init__(self, store: MemoryStore, session: LiveTest, *, start: datetime) -> None:
+    def __init__(self, store: MemoryStore, session: LiveTest, *, start: datetime, watcher: StoreHooks) -> None:
         self._store = store
+        self._watcher = watcher
         self._session = session
         self._recorder = session.recorder
         self._start = start
@@ -128,9 +136,8 @@ class RecordedStore:
         """How many jobs may still be claimed; None is any number."""
         self.works: dict[JobId, str] = {}
         """The piece of work that a job was enqueued as a part of, which no row has."""
-        self.claims: dict[JobId, Claim] = {}
-        """The last claim of every job."""
-        self.on_change: Callable[[], None] = lambda: None
+        self.claims: dict[tuple[JobId, int], Claim] = {}
+        """The last claim of each attempt of every job."""
         self.maintenance: CarriedProcess
         """The cron's process."""
         self.twice: set[JobId] = set()
@@ -149,7 +156,7 @@ class RecordedStore:
             return Outcome.refused("the unique key is held", answer.job.id)
 
         arguments = (self._request(job),)
-        return await self._told("enqueue", self._store.enqueue(job), outcome, arguments=arguments, job=job.id)
+        return await self._record_call("enqueue", self._store.enqueue(job), outcome, arguments=arguments, job=job.id)
 
     async def claim(self, *, worker: str, tools: Sequence[str], limit: int = 1) -> list[ReferenceClaim]:
         """Claim as many as the test allows, of any tool that is known by now."""
@@ -166,7 +173,7 @@ class RecordedStore:
             arguments=(worker, limit),
         )
         for each in claims:
-            claim = self.claims[each.job.id]
+            claim = self.claims[each.job.id, each.job.attempts]
             self._recorder.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
         for each in claims:
             await process.gate(JobPoint(BEFORE_STARTING, each.job.id))
@@ -176,7 +183,7 @@ class RecordedStore:
         if self.allowance is not None:
             self.allowance -= len(claims)
         taken = [self._claim(each) for each in claims]
-        self.claims |= {claim.job: claim for claim in taken}
+        self.claims |= {(claim.job, claim.attempt): claim for claim in taken}
         return done(taken)
 
     def _again(self, claims: list[ReferenceClaim]) -> list[ReferenceClaim]:
@@ -188,19 +195,21 @@ class RecordedStore:
 
     async def heartbeat(self, claim: ReferenceClaim) -> bool:
         """Extend the lease."""
-        return await self._settle("heartbeat", claim, lambda: self._store.heartbeat(claim))
+        return await self._call_with_claim("heartbeat", claim, lambda: self._store.heartbeat(claim))
 
     async def complete(self, claim: ReferenceClaim, output: JsonValue) -> bool:
         """Settle as COMPLETED."""
-        return await self._settle("complete", claim, lambda: self._store.complete(claim, output), output)
+        return await self._call_with_claim("complete", claim, lambda: self._store.complete(claim, output), output)
 
     async def fail(self, claim: ReferenceClaim, error: str, *, final: bool = False) -> ToolJobStatus | None:
         """Settle as failed."""
-        return await self._settle("fail", claim, lambda: self._store.fail(claim, error, final=final), error, final)
+        return await self._call_with_claim(
+            "fail", claim, lambda: self._store.fail(claim, error, final=final), error, final
+        )
 
     async def release(self, claim: ReferenceClaim) -> bool:
         """Give the job back."""
-        return await self._settle("release", claim, lambda: self._store.release(claim))
+        return await self._call_with_claim("release", claim, lambda: self._store.release(claim))
 
     async def cancel(self, job_id: str) -> bool:
         """Cancel what is not terminal."""
@@ -261,7 +270,9 @@ class RecordedStore:
         until = instant(claim.lease_until, start=self._start)
         return Claim(job.id, job.attempts, claim.token, claim.worker, job.tool_slug, until)
 
-    async def _settle(self, verb: str, claim: ReferenceClaim, make: Callable[[], Awaitable[T]], *rest: Any) -> T:
+    async def _call_with_claim(
+        self, verb: str, claim: ReferenceClaim, make: Callable[[], Awaitable[T]], *rest: Any
+    ) -> T:
         return await self._called(
             self._session.worker_at_work(),
             verb,
@@ -277,7 +288,9 @@ class RecordedStore:
 
     async def _operate(self, verb: str, job: JobId, made: Awaitable[bool]) -> bool:
         refused = Outcome.refused("its status does not allow it, or there is no such job")
-        return await self._told(verb, made, lambda answer: DONE if answer else refused, arguments=(job,), job=job)
+        return await self._record_call(
+            verb, made, lambda answer: DONE if answer else refused, arguments=(job,), job=job
+        )
 
     async def _called(
         self,
@@ -308,14 +321,14 @@ class RecordedStore:
         try:
             said = await process.gate(VerbCall(verb, arguments, job, token, run))
         finally:
-            self.on_change()
+            self._watcher.note_change()
         if errors:
             raise errors[-1]
         if said.kind is OutcomeKind.UNKNOWN:
             raise ConnectionError(f"{verb}: {said.reason}")
         return answers[-1]
 
-    async def _told(
+    async def _record_call(
         self, verb: str, made: Awaitable[T], outcome: Callable[[T], Outcome], *, arguments: tuple[Any, ...], job: JobId
     ) -> T:
         """Call a verb for the test, and write it down."""
@@ -331,8 +344,8 @@ class RecordedStore:
             said = Outcome.unknown(f"{type(error).__name__}: {error}")
             raise
         finally:
-            self._recorder.told(TEST, verb, said, arguments=arguments, job=job)
-            self.on_change()
+            self._recorder.record_call(TEST, verb, said, arguments=arguments, job=job)
+            self._watcher.note_change()
 
 
 def instant(moment: datetime, *, start: datetime) -> Instant:

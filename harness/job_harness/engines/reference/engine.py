@@ -160,7 +160,7 @@ class ReferenceEngine:
         )
 
     def session(self) -> ReferenceDatabase:
-        """Return the session with PostgreSQL, provided now where there is none yet, or where it went away."""
+        """Return the session with PostgreSQL, provided now if there is none yet, or if it went away."""
         if self._lender is not None:
             return self._lender.session()
         if self._session is not None and not self._session.alive:

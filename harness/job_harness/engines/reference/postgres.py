@@ -26,7 +26,7 @@ from job_harness.core.sim.request import Point
 from job_harness.engines.reference.queue import STALE, ReferenceQueue, Settlement, length_of, store_time, view_of
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.postgres import provision
-from job_harness.worlds.postgres.absence import PatientConnection, judged
+from job_harness.worlds.postgres.absence import PatientConnection, classify_error
 from job_harness.worlds.postgres.gating import GatedConnection, SessionCoordinator
 from job_harness.worlds.postgres.pipeline import UNREAD, PreparedQuery, StatementPipeline
 from job_harness_reference.errors import InvalidJsonError
@@ -89,7 +89,7 @@ class ReferenceDatabase:
     def __init__(self, dsn: str | None = None) -> None:
         """Provision a PostgreSQL and migrate a new database on it.
 
-        Raises EnvironmentUnavailable where there is none.
+        Raises EnvironmentUnavailable if there is none.
         """
         self.cluster: Cluster = provision(dsn)
         self.tools: set[str] = set()
@@ -164,7 +164,7 @@ class ReferenceDatabase:
         try:
             yield
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-            raise judged(error, when=when, cluster=self.cluster, broken=not self.alive) from error
+            raise classify_error(error, when=when, cluster=self.cluster, broken=not self.alive) from error
 
     def close(self) -> None:
         """End the session and what was provided for it. Never raises."""

@@ -88,7 +88,7 @@ class _CarriedWorker:
     def __init__(self, world: RunContext, name: str, order: int) -> None:
         self.world = world
         self.name = name
-        self.carrier = world.carrier()
+        self.carrier = world.services.carrier()
         self.process: CarriedProcess = self.carrier.planned(name, self._begin)
         settings = world.settings
         self._origin = order * settings.poll_interval // max(1, len(world.scenario.workers)) // SECOND * SECOND
@@ -139,7 +139,7 @@ def worker_config(settings: Settings) -> Config:
         "job_retry_limit": settings.max_attempts - 1,
         "pgboss_polling_interval": math.inf,
     }
-    return Config.model_construct(**values)
+    return Config.unchecked(**values)
 
 
 class _EveryTool(Registry):
@@ -171,7 +171,7 @@ class GatedStore:
     def __init__(self, world: RunContext, process: CarriedProcess) -> None:
         self._world = world
         self._process = process
-        self._loop = world.carrier().loop
+        self._loop = world.services.carrier().loop
         self._lease_seconds = world.settings.lease / SECOND
         self._held: dict[int, _Held] = {}
         """By the identity of the job that the worker was given: it may hold two claims of one job."""
@@ -193,17 +193,17 @@ class GatedStore:
     async def heartbeat(self, claim: StoreClaim) -> bool:
         """Extend the lease."""
         until = self._loop.time() + self._lease_seconds
-        stands = await self._settled("heartbeat", claim)
+        stands = await self._end_claim("heartbeat", claim)
         self.held(claim.job).until = until if stands else -math.inf
         return stands
 
     async def complete(self, claim: StoreClaim, output: JsonValue) -> bool:
         """Settle as a success. Raises InvalidJsonError where the queue refuses the output."""
-        return await self._settled("complete", claim, output)
+        return await self._end_claim("complete", claim, output)
 
     async def fail(self, claim: StoreClaim, error: str, *, final: bool = False) -> ToolJobStatus | None:
         """Settle as a failure."""
-        if not await self._settled("fail", claim, error, final):
+        if not await self._end_claim("fail", claim, error, final):
             return None
         plan = self._world.plan(claim.job.id)
         most = self._world.settings.max_attempts if plan.max_attempts is None else plan.max_attempts
@@ -211,12 +211,12 @@ class GatedStore:
 
     async def release(self, claim: StoreClaim) -> bool:
         """Give the job back."""
-        return await self._settled("release", claim)
+        return await self._end_claim("release", claim)
 
     async def get(self, job_id: str) -> None:
         """Tell nothing: a worker reads a job only for its own counts, and that is no step of a run."""
 
-    async def _settled(self, verb: str, claim: StoreClaim, *rest: Any) -> bool:
+    async def _end_claim(self, verb: str, claim: StoreClaim, *rest: Any) -> bool:
         held = self.held(claim.job).claim
         outcome = await self._ask(VerbCall(verb, (held, *rest), held.job, held.token))
         if verb == "complete" and outcome.kind is OutcomeKind.REFUSED and json_problem(rest[0]):
@@ -238,7 +238,7 @@ class ScriptedProcessors:
         self._world = world
         self._process = process
         self._store = store
-        self._loop = world.carrier().loop
+        self._loop = world.services.carrier().loop
 
     async def run(self, job: ToolJob) -> JobResult:
         """Run one attempt."""
@@ -252,7 +252,7 @@ class ScriptedProcessors:
             return await self._run_scripted(claim)
         except asyncio.CancelledError:
             if real is not None:
-                self._world.carrier().afterwards(real.abandon)
+                self._world.services.carrier().afterwards(real.abandon)
             now = self._loop.time()
             why = "lease lost" if now >= held.until else "timeout" if now >= timeout_at else "released"
             self._declare(claim, "ended", why)
@@ -290,7 +290,7 @@ class ScriptedProcessors:
 
     async def _run_real(self, claim: Claim, real: ProcessorAttempt, wait: Duration | None) -> JobResult:
         running = f"running {claim.job}"
-        kernel = self._world.carrier().kernel
+        kernel = self._world.services.carrier().kernel
         if real.ended is not None:
             await self._process.gate(Point(running))
         while real.ended is None:

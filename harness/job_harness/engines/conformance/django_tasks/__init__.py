@@ -104,7 +104,7 @@ class DjangoTasksConformance:
         if not getattr(self.backend, f"supports_{what}"):
             pytest.skip(f"{self.BACKEND} declares supports_{what} = False")
 
-    def seen(self, result: Any) -> Any:
+    def refreshed(self, result: Any) -> Any:
         """Return a result as the backend has it now."""
         if self.backend.supports_get_result:
             result.refresh()
@@ -112,7 +112,7 @@ class DjangoTasksConformance:
 
     def ended(self, result: Any, status: str) -> Any:
         """Return a result that has to have ended so."""
-        seen = self.seen(result)
+        seen = self.refreshed(result)
         assert seen.status == getattr(self.tasks.TaskResultStatus, status), (
             f"{seen.id} is {seen.status} after its worker ran, and has to be {status}: "
             f"{[error.traceback[-300:] for error in seen.errors]}"
@@ -259,7 +259,7 @@ class DjangoTasksConformance:
         result = self.enqueue("results_in", "a", kind)
         bystander = self.enqueue("returns", "b")
         self.work()
-        seen = self.seen(result)
+        seen = self.refreshed(result)
         assert seen.is_finished, f"{seen.id} is {seen.status} after its worker ran"
         self.ended(bystander, "SUCCESSFUL")
 
@@ -278,7 +278,7 @@ class DjangoTasksConformance:
         later = NOW + 2 * self.RECOVERS_AFTER + HOUR
         with self.at(later):
             self.work()
-        assert self.seen(result).is_finished, f"{result.id} is {result.status} for good: its worker was killed"
+        assert self.refreshed(result).is_finished, f"{result.id} is {result.status} for good: its worker was killed"
 
     def test_a_claimed_task_is_not_given_to_a_second_worker(self) -> None:
         """While one worker runs a task, another one does not."""

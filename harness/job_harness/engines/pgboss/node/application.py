@@ -75,7 +75,7 @@ class LibraryCalls:
 
     def say(self, text: bytes, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run a statement of the application's."""
-        rows: list[Row] = self._ask("say", text=text.decode(), values=[_told(value) for value in parameters])
+        rows: list[Row] = self._ask("say", text=text.decode(), values=[_as_parameter(value) for value in parameters])
         return rows
 
     def read(self, text: str) -> list[Row]:
@@ -109,7 +109,7 @@ class LibraryCalls:
         rows: list[Row] = self._ask("fetch", queue=queue, made=self._made, limit=limit)
         return rows
 
-    def settle(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
+    def apply_verb(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
         """Call the library about these ids, or about the attempt that was fetched."""
         what: list[Any] = list(ids) if fetched is None else [{"id": each, "retryCount": fetched} for each in ids]
         return bool(self._ask("settle", verb=_VERBS.get(verb, verb), queue=queue, what=what))
@@ -201,7 +201,7 @@ def _error_of(code: str) -> type[Exception]:
         return RuntimeError
 
 
-def _told(value: Any) -> Any:
+def _as_parameter(value: Any) -> Any:
     """Return a parameter as a driver in Node is given it: as text, where JSON has no such value."""
     return value if value is None or isinstance(value, bool | int | float | str) else str(value)
 

@@ -118,17 +118,17 @@ class PgBossNodeQueue(AskingQueue):
 
     def cancel(self, job: JobId) -> Outcome:
         """Cancel what is not finished."""
-        return without_value(self._named("cancel", job))
+        return without_value(self._ask_by_id("cancel", job))
 
     def retry(self, job: JobId) -> Outcome:
         """Resume what was cancelled, retry what failed: one attempt more than it had."""
         before = self.jobs().get(job)
-        outcome = self._named("retry", job)
+        outcome = self._ask_by_id("retry", job)
         if outcome.done and before is not None:
             self._granted[job] = before.attempts + 1
         return without_value(outcome)
 
-    def _named(self, question: str, job: JobId) -> Outcome:
+    def _ask_by_id(self, question: str, job: JobId) -> Outcome:
         tool = self._tools.get(job)
         return UNKNOWN_JOB if tool is None else self._ask(question, tool=self._keys.queue(tool), id=self._uuid(job))
 
@@ -163,13 +163,13 @@ class PgBossNodeQueue(AskingQueue):
     def fail(self, claim: Claim, error: str, final: bool) -> Outcome:
         """Fail the attempt that was fetched; pg-boss knows no final failure."""
         self._draw()
-        return self._settle("fail", claim, message=error)
+        return self._end_claim("fail", claim, message=error)
 
     def heartbeat(self, claim: Claim) -> Outcome:
         """Touch the attempt that was fetched; versions before 12 have no heartbeat."""
-        return self._settle("touch", claim)
+        return self._end_claim("touch", claim)
 
-    def _settle(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
+    def _end_claim(self, question: str, claim: Claim, **arguments: Any) -> Outcome:
         attempt = {"id": self._uuid(claim.job), "retryCount": claim.attempt - 1}
         return without_value(self._ask(question, tool=self._keys.queue(claim.tool), attempt=attempt, **arguments))
 
@@ -246,7 +246,7 @@ class SchedulePlans:
         """Forget that a schedule stands."""
         self.standing.pop(name, None)
 
-    def named(self, uuid: str, schedule: str, made_at: Instant) -> tuple[JobId, Instant]:
+    def identify(self, uuid: str, schedule: str, made_at: Instant) -> tuple[JobId, Instant]:
         """Return the id and the slot of a job that a schedule made; a second job of a slot has a dash."""
         if uuid not in self._names:
             planned = self._known[schedule]
@@ -339,7 +339,7 @@ class SchedulingQueue(PgBossNodeQueue):
     def _made(self, row: Row) -> tuple[JobId, Instant]:
         made_at = instant_of(row["created_on"])
         assert made_at is not None
-        return self._plans.named(str(row["id"]), row["data"]["schedule"], made_at + self._strictly)
+        return self._plans.identify(str(row["id"]), row["data"]["schedule"], made_at + self._strictly)
 
     def _uuid(self, job: JobId) -> str:
         return self._plans.uuid(job) or super()._uuid(job)

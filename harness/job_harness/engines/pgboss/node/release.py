@@ -7,7 +7,6 @@ are failed here, cannot. Must not know: processes, verbs.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -26,15 +25,16 @@ from job_harness.engines.pgboss.contract import (
 from job_harness.engines.pgboss.contract import contract_of as contract_of_10
 from job_harness.engines.pgboss.package import SCHEMA
 from job_harness.engines.pgboss.translation import PgBossKeys, seconds_of
+from job_harness.engines.releases import Runnable, numbers_of
 from job_harness.errors import UsageError
 
 if TYPE_CHECKING:
     from job_harness.worlds.wire.database import ForeignDatabase, Row
 
-OLDEST: Final = (10, 0)
+RELEASES: Final = Runnable("pgboss-node", "pg-boss", "10.0.0", "has a schema that this engine cannot read")
 HEARTBEATS: Final = (12, 12)
 """The first release whose claims can be extended (docs: api/jobs, touch)."""
-NODES: Final = {(12, 0): (22, 12), (11, 0): (22, 0), OLDEST: (20, 0)}
+NODES: Final = {(12, 0): (22, 12), (11, 0): (22, 0), (10, 0): (20, 0)}
 """From which release on which Node is asked for (src: package.json, engines), the newest first."""
 NEWEST_ASKS_FOR: Final = max(NODES.values())
 """The Node that the newest releases ask for."""
@@ -78,12 +78,7 @@ class Release:
     def __init__(self, version: str) -> None:
         """Raise UsageError for a release whose schema is not read here."""
         self.version, self.policy = split_policy(version)
-        self._number = tuple(int(part) for part in re.findall(r"\d+", self.version)[:2])
-        if self._number < OLDEST:
-            raise UsageError(
-                f"pg-boss {self.version} has a schema that this engine cannot read",
-                hint="Name a release from 10 on, such as pgboss-node@10.4.2 or pgboss-node@12.",
-            )
+        self._number = numbers_of(RELEASES.checked(self.version))
         if self._number < self.policy.since:
             raise UsageError(
                 f"pg-boss {self.version} has no queue policy {self.policy.name!r}",
