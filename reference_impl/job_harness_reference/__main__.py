@@ -38,8 +38,8 @@ from job_harness_reference.queue import JobQueue
 from job_harness_reference.registry import Registry
 from job_harness_reference.store import Store
 from job_harness_reference.store.database import connect, open_database
+from job_harness_reference.store.grouped import GroupingStore
 from job_harness_reference.store.migrations import migrate
-from job_harness_reference.store.postgres import PostgresStore
 from job_harness_reference.store.wakeup import listen
 from job_harness_reference.worker import Worker
 
@@ -299,7 +299,7 @@ async def _open_store(
             wait_seconds=wait_seconds,
             own_sessions=own_sessions,
         ) as database:
-            yield PostgresStore(database)
+            yield GroupingStore(database)
 
 
 async def _probe(dsn: str, *, own_session: bool = True) -> None:

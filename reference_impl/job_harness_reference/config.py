@@ -5,16 +5,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
-from typing import Annotated, Any, Self
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from typing import Any, Self
 
 from job_harness_reference.errors import ConfigurationError
+from job_harness_reference.suggestion import did_you_mean
 
 LEASE_MARGIN_SECONDS = 60.0
 """By how much the queue's expiry outlives the processor's timeout where no expiry is set."""
@@ -47,85 +46,89 @@ class Contradiction:
 
 
 class ContradictoryError(ValueError):
-    """Carries the contradictions through pydantic's own error."""
+    """Carries everything that has to change."""
 
     def __init__(self, problems: tuple[Contradiction, ...]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems
 
 
-def _flag(value: object) -> object:
-    """Read a switch strictly: `true` or `false`, nothing that merely looks like it."""
-    if isinstance(value, str):
-        match value:
-            case "true":
-                return True
-            case "false":
-                return False
-            case _:
-                raise ValueError("must be exactly true or false")
-    return value
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a number may be; `least` itself too, unless it is `above` that."""
+
+    most: float
+    least: float = 0
+    above: bool = True
+    whole: bool = False
+
+    def read(self, value: Any) -> float:
+        """Return the number. Raises ValueError with what it must be."""
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        if not math.isfinite(number) or (self.whole and number != int(number)):
+            raise ValueError(f"must be a {'whole' if self.whole else 'finite'} number")
+        if number < self.least or (self.above and number == self.least):
+            raise ValueError(f"must be greater than {'' if self.above else 'or equal to '}{self.least:g}")
+        if number > self.most:
+            raise ValueError(f"must be less than or equal to {self.most:.15g}")
+        return int(number) if self.whole else number
 
 
-Seconds = Annotated[float, Field(gt=0, le=LONGEST_SECONDS, allow_inf_nan=False)]
-Flag = Annotated[bool, BeforeValidator(_flag)]
+def _limited(default: float, most: float, *, least: float | None = None, whole: bool = False) -> Any:
+    """Declare a number up to `most`: above 0, or from `least` on."""
+    return field(default=default, metadata={"bounds": Bounds(most, least or 0, least is None, whole)})
 
 
-class Config(BaseModel):
-    """The settings of one process. Durations are in the unit that the name ends with."""
+@dataclass(frozen=True, init=False)
+class Config:
+    """The settings of one process. Durations are in the unit that the name ends with; variables are in capitals."""
 
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, validate_default=False, hide_input_in_errors=True
-    )
+    database_url: str | None = field(default=None, repr=False)
+    use_pgboss_workers: str | None = None
+    cron_secret: str | None = field(default=None, repr=False)
 
-    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL", repr=False)
-    use_pgboss_workers: str | None = Field(default=None, validation_alias="USE_PGBOSS_WORKERS")
-    cron_secret: str | None = Field(default=None, validation_alias="CRON_SECRET", repr=False)
+    job_timeout_ms: int = _limited(600_000, LONGEST_SECONDS * 1000, whole=True)
+    job_timeout_seconds: float = _limited(600, LONGEST_SECONDS)
+    job_expire_in_seconds: float = _limited(600 + LEASE_MARGIN_SECONDS, LONGEST_SECONDS)
+    stuck_job_timeout_minutes: float = _limited(30, LONGEST_SECONDS / 60)
 
-    job_timeout_ms: int = Field(default=600_000, validation_alias="JOB_TIMEOUT_MS", gt=0, le=LONGEST_SECONDS * 1000)
-    job_timeout_seconds: Seconds = Field(default=600, validation_alias="JOB_TIMEOUT_SECONDS")
-    job_expire_in_seconds: Seconds = Field(default=600 + LEASE_MARGIN_SECONDS, validation_alias="JOB_EXPIRE_IN_SECONDS")
-    stuck_job_timeout_minutes: float = Field(
-        default=30,
-        validation_alias="STUCK_JOB_TIMEOUT_MINUTES",
-        gt=0,
-        le=LONGEST_SECONDS / 60,
-        allow_inf_nan=False,
-    )
+    job_max_attempts: int = _limited(3, 1000, least=1, whole=True)
+    job_retry_limit: int = _limited(2, 999, least=0, whole=True)
+    job_retry_delay_seconds: float = _limited(60, LONGEST_SECONDS)
+    job_retry_backoff: bool = True
+    job_retry_delay_max_seconds: float = _limited(3600, LONGEST_SECONDS)
+    job_retention_days: float = _limited(7, 36_500)
 
-    job_max_attempts: int = Field(default=3, validation_alias="JOB_MAX_ATTEMPTS", ge=1, le=1000)
-    job_retry_limit: int = Field(default=2, validation_alias="JOB_RETRY_LIMIT", ge=0, le=999)
-    job_retry_delay_seconds: Seconds = Field(default=60, validation_alias="JOB_RETRY_DELAY_SECONDS")
-    job_retry_backoff: Flag = Field(default=True, validation_alias="JOB_RETRY_BACKOFF")
-    job_retry_delay_max_seconds: Seconds = Field(default=3600, validation_alias="JOB_RETRY_DELAY_MAX_SECONDS")
-    job_retention_days: float = Field(
-        default=7, validation_alias="JOB_RETENTION_DAYS", gt=0, le=36_500, allow_inf_nan=False
-    )
+    pgboss_batch_size: int = _limited(5, 1000, least=1, whole=True)
+    pgboss_polling_interval: float = _limited(2, 3600)
+    processor_cancel_grace_seconds: float = _limited(5, LONGEST_SECONDS)
+    worker_shutdown_grace_seconds: float = _limited(20, 86_400, least=0)
 
-    pgboss_batch_size: int = Field(default=5, validation_alias="PGBOSS_BATCH_SIZE", ge=1, le=1000)
-    pgboss_polling_interval: float = Field(
-        default=2, validation_alias="PGBOSS_POLLING_INTERVAL", gt=0, le=3600, allow_inf_nan=False
-    )
-    processor_cancel_grace_seconds: Seconds = Field(default=5, validation_alias="PROCESSOR_CANCEL_GRACE_SECONDS")
-    worker_shutdown_grace_seconds: float = Field(
-        default=20, validation_alias="WORKER_SHUTDOWN_GRACE_SECONDS", ge=0, le=86_400, allow_inf_nan=False
-    )
+    job_input_limit_bytes: int = _limited(1_048_576, 2**28, whole=True)
+    job_output_limit_bytes: int = _limited(16_777_216, 2**28, whole=True)
 
-    job_input_limit_bytes: int = Field(default=1_048_576, validation_alias="JOB_INPUT_LIMIT_BYTES", gt=0, le=2**28)
-    job_output_limit_bytes: int = Field(default=16_777_216, validation_alias="JOB_OUTPUT_LIMIT_BYTES", gt=0, le=2**28)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _derive(cls, values: Any) -> Any:
-        """Fill in what follows from what was set, so that one variable is enough to change a pair."""
-        return _derived(dict(values)) if isinstance(values, dict) else values
-
-    @model_validator(mode="after")
-    def _agree(self) -> Self:
-        problems = contradictions(self)
+    def __init__(self, **given: Any) -> None:
+        """Take what is given, and what follows from it. Raises ContradictoryError, with all that has to change."""
+        if unknown := sorted(given.keys() - _DEFAULTS.keys()):
+            raise TypeError(f"there is no setting {unknown[0]!r}: {did_you_mean(unknown[0], _DEFAULTS)}")
+        values, problems = _read(_derived(given))
+        wrong = {problem.variable for problem in problems}
+        if wrong:  # what would follow from these contradicts nothing
+            values, _ = _read(_derived({name: each for name, each in given.items() if name.upper() not in wrong}))
+        vars(self).update(_DEFAULTS | values)
+        problems += (each for each in contradictions(self) if wrong.isdisjoint({each.variable, each.against}))
         if problems:
-            raise ContradictoryError(problems)
-        return self
+            raise ContradictoryError(tuple(problems))
+
+    @classmethod
+    def unchecked(cls, **values: Any) -> Self:
+        """Make one that may contradict itself; nothing follows from what is given."""
+        made = cls.__new__(cls)
+        vars(made).update(_DEFAULTS | values)
+        return made
 
     @property
     def job_timeout(self) -> timedelta:
@@ -173,40 +176,58 @@ class Config(BaseModel):
         return None if secret is None or secret.strip().lower() in _NO_SECRETS else secret.strip()
 
 
-class Environment(BaseSettings, Config):
-    """The same settings, read from the process environment. Names are case-sensitive."""
-
-    model_config = SettingsConfigDict(
-        frozen=True, extra="ignore", populate_by_name=False, case_sensitive=True, hide_input_in_errors=True
-    )
+_DEFAULTS: dict[str, Any] = {each.name: each.default for each in fields(Config)}
 
 
-_ALIASES = {name: str(field.validation_alias) for name, field in Config.model_fields.items()}
+def _read(values: Mapping[str, Any]) -> tuple[dict[str, Any], list[Contradiction]]:
+    """Return the values that can be read, and why the others cannot."""
+    read: dict[str, Any] = {}
+    problems = []
+    for each in fields(Config):
+        if each.name not in values:
+            continue
+        value = values[each.name]
+        try:
+            bounds: Bounds | None = each.metadata.get("bounds")
+            reads = bounds.read if bounds is not None else _flag if each.name == "job_retry_backoff" else _text
+            read[each.name] = reads(value)
+        except ValueError as error:
+            accepted, shown = str(each.default).lower(), repr(value) if each.repr else "..."
+            problems.append(Contradiction(each.name.upper(), shown, str(error), accepted))
+    return read, problems
 
 
-def _derived(values: dict[str, Any]) -> dict[str, Any]:
+def _flag(value: object) -> bool:
+    """Read a switch strictly: `true` or `false`, nothing that merely looks like it."""
+    if value not in ("true", "false", True, False):
+        raise ValueError("must be exactly true or false")
+    return value in ("true", True)
+
+
+def _text(value: object) -> object:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("must be text")
+    return value
+
+
+def _derived(given: Mapping[str, Any]) -> dict[str, Any]:
     """Complete the pairs: ms and seconds, expiry from timeout, retries and attempts from each other."""
-
-    def given(name: str) -> Any:
-        return values.get(name, values.get(_ALIASES[name]))
-
-    def fill(name: str, value: float) -> None:
-        if given(name) is None:
-            values[_ALIASES[name]] = value
-
-    milliseconds, seconds = _number(given("job_timeout_ms")), _number(given("job_timeout_seconds"))
+    values = dict(given)
+    milliseconds, seconds = _number(given.get("job_timeout_ms")), _number(given.get("job_timeout_seconds"))
     if milliseconds is not None:
-        fill("job_timeout_seconds", milliseconds / 1000)
-    elif seconds is not None and given("job_timeout_ms") is None:
-        fill("job_timeout_ms", round(seconds * 1000))
+        values.setdefault("job_timeout_seconds", milliseconds / 1000)
+    elif seconds is not None and "job_timeout_ms" not in given:
         milliseconds = seconds * 1000
+        values["job_timeout_ms"] = round(milliseconds)
     if milliseconds is not None:
-        fill("job_expire_in_seconds", milliseconds / 1000 + LEASE_MARGIN_SECONDS)
-    attempts = _number(given("job_max_attempts"))
+        values.setdefault("job_expire_in_seconds", milliseconds / 1000 + LEASE_MARGIN_SECONDS)
+    attempts = _number(given.get("job_max_attempts"))
     if attempts is not None:
-        fill("job_retry_limit", max(0, round(attempts) - 1))
-    elif given("job_max_attempts") is None and (retries := _number(given("job_retry_limit"), above=-1.0)) is not None:
-        fill("job_max_attempts", round(retries) + 1)
+        values.setdefault("job_retry_limit", max(0, round(attempts) - 1))
+    elif "job_max_attempts" not in given:
+        retries = _number(given.get("job_retry_limit"), above=-1.0)
+        if retries is not None:
+            values["job_max_attempts"] = round(retries) + 1
     return values
 
 
@@ -319,45 +340,11 @@ def load_config(environ: Mapping[str, str] | None = None) -> Config:
 
     Raises `ConfigurationError`, which lists everything that has to change.
     """
+    environ = os.environ if environ is None else environ
     try:
-        return Environment() if environ is None else Config.model_validate(_known(environ))
-    except ValidationError as error:
-        problems = _problems(error, environ=os.environ if environ is None else environ)
-        raise ConfigurationError(_sentence(problems)) from None
-
-
-def _known(environ: Mapping[str, str]) -> dict[str, str]:
-    return {alias: environ[alias] for alias in _ALIASES.values() if alias in environ}
-
-
-def _problems(error: ValidationError, *, environ: Mapping[str, str]) -> list[Contradiction]:
-    """List what could not be read, then the contradictions among the rest."""
-    problems: list[Contradiction] = []
-    for detail in error.errors():
-        cause = detail.get("ctx", {}).get("error")
-        if isinstance(cause, ContradictoryError):
-            problems.extend(cause.problems)
-        else:
-            problems.append(_unreadable(detail["loc"], detail["msg"], environ=environ))
-    unreadable = {problem.variable for problem in problems if not problem.against}
-    if unreadable:
-        try:
-            Config.model_validate({k: v for k, v in _known(environ).items() if k not in unreadable})
-        except ValidationError as rest:
-            causes = [each.get("ctx", {}).get("error") for each in rest.errors()]
-            found = [p for cause in causes if isinstance(cause, ContradictoryError) for p in cause.problems]
-            problems.extend(p for p in found if unreadable.isdisjoint({p.variable, p.against}))
-    return problems
-
-
-def _unreadable(where: tuple[int | str, ...], message: str, *, environ: Mapping[str, str]) -> Contradiction:
-    variable = str(where[0]) if where else "the environment"
-    variable = _ALIASES.get(variable, variable)
-    defaults = {alias: Config.model_fields[name].default for name, alias in _ALIASES.items()}
-    default = defaults.get(variable)
-    accepted = str(default).lower() if isinstance(default, bool) else str(default)
-    reason = message.removeprefix("Value error, ")
-    return Contradiction(variable=variable, value=repr(environ.get(variable, "")), why=reason, accepted=accepted)
+        return Config(**{name: environ[name.upper()] for name in _DEFAULTS if name.upper() in environ})
+    except ContradictoryError as error:
+        raise ConfigurationError(_sentence(error.problems)) from None
 
 
 def _sentence(problems: Iterable[Contradiction]) -> str:

@@ -55,7 +55,7 @@ PARTNERS: Mapping[ToolJobStatus, frozenset[QueueState]] = MappingProxyType(
 
 
 def step(status: ToolJobStatus, event: Event) -> ToolJobStatus | None:
-    """Follow the arrow that `event` takes from `status`; `None` where there is none."""
+    """Follow the arrow that `event` takes from `status`; `None` if there is none."""
     return TRANSITIONS.get((status, event))
 
 

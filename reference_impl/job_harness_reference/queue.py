@@ -97,7 +97,7 @@ class JobQueue:
         _require_owner(owner)
         if self._tools is not None and request.tool_slug not in self._tools:
             hint = did_you_mean(request.tool_slug, self._tools)
-            raise UnknownToolError(f"No tool is called {_shown(request.tool_slug)} ({hint}).")
+            raise UnknownToolError(f"No tool is called {_quote(request.tool_slug)} ({hint}).")
         self._check_input(request.input)
         enqueued = await self._store.enqueue(self._new_job(request, owner=owner))
         if not enqueued.created and not same_json(enqueued.job.input, request.input):
@@ -111,7 +111,7 @@ class JobQueue:
         """Read one job of the owner. Raises `JobNotFoundError`, `NotOwnerError`."""
         job = await self._store.get(job_id) if is_storable(job_id) else None
         if job is None:
-            raise JobNotFoundError(f"No job has the id {_shown(job_id)}: it never existed or its retention is over.")
+            raise JobNotFoundError(f"No job has the id {_quote(job_id)}: it never existed or its retention is over.")
         if not owner.owns(job):
             raise NotOwnerError(
                 f"Job {job_id} belongs to another user or session. "
@@ -183,7 +183,7 @@ def _require_owner(owner: Owner) -> None:
     for value in (owner.user_id, owner.session_id):
         if value is not None and (len(value) > _LONGEST_OWNER or not is_storable(value)):
             raise NotOwnerError(
-                f"{_shown(value)} is not a valid identity: at most {_LONGEST_OWNER} characters, without NUL."
+                f"{_quote(value)} is not a valid identity: at most {_LONGEST_OWNER} characters, without NUL."
             )
 
 
@@ -211,7 +211,7 @@ def _deeper_than(limit: int, value: JsonValue) -> bool:
     return True
 
 
-def _shown(text: str) -> str:
+def _quote(text: str) -> str:
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 

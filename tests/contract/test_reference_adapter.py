@@ -221,20 +221,21 @@ def test_a_replaced_statement_is_caught(clocks: Clocks) -> None:
 
 
 @pytest.mark.postgres
-def test_a_postgresql_that_dies_is_no_anomaly_but_an_environment_that_is_gone() -> None:
+def test_a_postgresql_that_dies_is_no_anomaly_but_an_environment_that_is_gone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     engine = open_engine("postgres")
     try:
         scenario = Scenario(workers=("w1",), jobs=(JobPlan("a"), JobPlan("b", at=MINUTE)))
         session = Session(scenario, engine=engine)
-        advanced = session.kernel.on_advance
-        assert advanced is not None
+        advanced = session.set_clocks
 
         def killing(now: int) -> None:
             advanced(now)
             if now >= 30 * SECOND:
                 _end_session(engine)
 
-        session.kernel.on_advance = killing
+        monkeypatch.setattr(session, "set_clocks", killing)
         with pytest.raises(EnvironmentUnavailable, match="PostgreSQL went away") as caught:
             session.run()
         assert caught.value.exit_code is ExitCode.ENVIRONMENT

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
-from job_harness_reference.errors import QueueError, StoreUnavailableError
+from job_harness_reference.errors import InvalidJsonError, QueueError, StoreUnavailableError
 from job_harness_reference.maintenance import run_maintenance
 from job_harness_reference.models import NewJob, ToolJobStatus
 from job_harness_reference.store.batch import Settlement
-from job_harness_reference.store.database import ConnectionDatabase, connect, open_database
+from job_harness_reference.store.database import ConnectionDatabase, Row, connect, open_database
+from job_harness_reference.store.grouped import GroupingStore
 from job_harness_reference.store.migrations import migrate, migrations
 from job_harness_reference.store.postgres import PostgresStore
 from job_harness_reference.store.statements import Statement, Statements
@@ -66,6 +67,100 @@ def test_claims_at_once_never_share_a_job(reference_dsn: str) -> None:
         assert sum(answer is True for answers in settled for answer in answers) == len(taken)
 
     with_stores(reference_dsn, 4, story)
+
+
+class Counting(ConnectionDatabase):
+    """Notes the statements that it is asked for, and refuses those that are `broken`."""
+
+    broken: str = ""
+
+    def __init__(self, connection: psycopg.AsyncConnection[Row]) -> None:
+        super().__init__(connection)
+        self.asked: list[str] = []
+
+    async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
+        self.asked.append(statement.name)
+        if statement.name == self.broken:
+            raise psycopg.errors.StatementTooComplex("stack depth limit exceeded")
+        return await super().fetch(statement, parameters)
+
+
+def grouped(dsn: str, story: Callable[[GroupingStore, Counting], Awaitable[None]]) -> None:
+    """Run a story over a store that completes in groups."""
+
+    async def run() -> None:
+        await migrate(dsn)
+        connection = await connect(dsn)
+        try:
+            await connection.execute("DELETE FROM pgboss.job; DELETE FROM tool_job")
+            database = Counting(connection)
+            store = GroupingStore(database)
+            await store.register_tool(TOOL)
+            await store.enqueue_many([job(number) for number in range(20)])
+            await story(store, database)
+        finally:
+            await connection.close()
+
+    asyncio.run(run())
+
+
+def test_what_ends_at_once_is_completed_in_one_statement(reference_dsn: str) -> None:
+    async def story(store: GroupingStore, database: Counting) -> None:
+        [stale] = await store.claim(worker="w", tools=[TOOL])
+        assert await store.complete(stale, 0)
+        claims = await store.claim(worker="w", tools=[TOOL], limit=20)
+        database.asked.clear()
+        outputs = ["\x00", *range(len(claims) - 1)]
+        asked = [asyncio.create_task(store.complete(*each)) for each in zip(claims, outputs, strict=True)]
+        asked += [asyncio.create_task(store.complete(stale, 1)), asyncio.create_task(store.complete(claims[1], 2))]
+        await asyncio.sleep(0)
+        asked[2].cancel()
+        refused, done, cancelled, *others, late, again = await asyncio.gather(*asked, return_exceptions=True)
+        assert isinstance(refused, InvalidJsonError)
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert (done, set(others), late, again) == (True, {True}, False, False)
+        assert database.asked == ["complete_many"]
+        left = [await store.get(claim.job.id) for claim in claims[:3]]
+        assert [row and row.status for row in left] == ["PROCESSING", "COMPLETED", "PROCESSING"]
+
+    grouped(reference_dsn, story)
+
+
+def test_a_completion_waits_for_none_that_hangs_on_a_lock(reference_dsn: str) -> None:
+    async def run() -> None:
+        await migrate(reference_dsn)
+        async with open_database(reference_dsn, max_size=2) as database:
+            async with await psycopg.AsyncConnection.connect(reference_dsn) as session:
+                await session.execute("DELETE FROM pgboss.job; DELETE FROM tool_job")
+            store = GroupingStore(database)
+            await store.register_tool(TOOL)
+            await store.enqueue_many([job(number) for number in range(2)])
+            held, free = await store.claim(worker="w", tools=[TOOL], limit=2)
+            async with await psycopg.AsyncConnection.connect(reference_dsn) as holder:
+                await holder.execute("SELECT FROM tool_job WHERE id = %s FOR UPDATE", [held.job.id])
+                hanging = asyncio.create_task(store.complete(held, 1))
+                for _ in range(5):  # turns of the loop, in which it is sent
+                    await asyncio.sleep(0)
+                assert await store.complete(free, 1)
+                assert not hanging.done()
+                await holder.rollback()
+            assert await hanging
+
+    asyncio.run(run())
+
+
+def test_a_group_that_is_refused_is_completed_one_by_one(reference_dsn: str) -> None:
+    async def story(store: GroupingStore, database: Counting) -> None:
+        claims = await store.claim(worker="w", tools=[TOOL], limit=3)
+        database.asked.clear()
+        database.broken = "complete_many"
+        assert await asyncio.gather(*(store.complete(claim, 1) for claim in claims)) == [True] * 3
+        assert database.asked == ["complete_many", *["complete"] * 3]
+        database.broken = "complete"
+        with pytest.raises(psycopg.errors.StatementTooComplex):
+            await store.complete(claims[0], 1)
+
+    grouped(reference_dsn, story)
 
 
 def test_a_claim_does_not_wait_for_a_row_in_someones_hands(reference_dsn: str) -> None:

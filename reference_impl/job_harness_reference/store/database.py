@@ -76,7 +76,7 @@ class PoolDatabase:
         self._own_sessions = own_sessions
 
     async def fetch(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
-        """Run one statement on a free connection, once more where it fell victim to another; waits where there is none.
+        """Run one statement on a free connection, once more where it fell victim to another; waits if there is none.
 
         Raises `StoreUnavailableError` where the server goes away, or no connection comes free.
         """

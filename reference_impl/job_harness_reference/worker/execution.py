@@ -26,14 +26,14 @@ def run_on_thread(function: Callable[[], Answer], *, name: str) -> asyncio.Futur
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Answer] = loop.create_future()
 
-    def settle(answer: Answer) -> None:
+    def set_answer(answer: Answer) -> None:
         if not future.done():
             future.set_result(answer)
 
     def run() -> None:
         answer = function()
         if not loop.is_closed():
-            _call_if_open(loop, settle, answer)
+            _call_if_open(loop, set_answer, answer)
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return future

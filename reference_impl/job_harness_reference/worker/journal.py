@@ -27,7 +27,7 @@ class Journal:
             job = claim.job
             known |= {"job": job.id, "tool": job.tool_slug, "attempt": job.attempts, "token": claim.token}
         known |= {key: value for key, value in fields.items() if value is not None}
-        text = " ".join(f"{key}={_shown(value)}" for key, value in known.items())
+        text = " ".join(f"{key}={_write_value(value)}" for key, value in known.items())
         _LOGGER.log(level, "%s %s", event, text, extra={"event": event, "fields": known})
 
     def warn(self, event: str, /, *, claim: Claim | None = None, **fields: object) -> None:
@@ -39,7 +39,7 @@ class Journal:
         self.note(event, level=logging.ERROR, claim=claim, **fields)
 
 
-def _shown(value: object) -> str:
+def _write_value(value: object) -> str:
     text = (value if isinstance(value, str) else str(value))[:_LONGEST_VALUE]
     plain = text.isascii() and text.isprintable() and " " not in text
     return text if text and plain else ascii(text)

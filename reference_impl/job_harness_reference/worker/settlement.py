@@ -52,7 +52,7 @@ class Settlement:
         self._jitter = jitter
         self._journal = journal
 
-    async def settle(self, claim: Claim, ending: Ending, *, lease: Lease) -> Outcome:
+    async def write_ending(self, claim: Claim, ending: Ending, *, lease: Lease) -> Outcome:
         """Write the ending. Never raises what the store raises."""
         try:
             outcome = await self._write(claim, ending, lease=lease)

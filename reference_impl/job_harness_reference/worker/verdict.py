@@ -92,7 +92,9 @@ def result_of(value: object) -> JobResult:
     if not isinstance(value, dict) and type(getattr(value, "success", None)) is bool:
         return JobResult(**{key: getattr(value, key) for key in _KEYS if hasattr(value, key)})
     if not isinstance(value, dict):
-        raise NoResultError(f"the processor returned {_kind(value)} where a JobResult is expected: {_RETURN}")
+        raise NoResultError(f"the processor returned {_kind(value)} where a JobResult is expected: {_instead(value)}")
+    if not any(key in _KEYS or "did you mean" in did_you_mean(str(key), _KEYS) for key in value):
+        raise NoResultError(f"the processor returned a dict that does not say whether it succeeded: {_instead(value)}")
     for key in value:
         if key not in _KEYS:
             raise NoResultError(f"the processor returned a dict with the key {key!r}: {did_you_mean(str(key), _KEYS)}")
@@ -108,9 +110,17 @@ def result_of(value: object) -> JobResult:
 
 
 _KEYS = ("success", "output", "error", "retryable")
-_RETURN = (
-    "return JobResult(success=True, output=...) or JobResult(success=False, error='...'), or a dict with these keys"
-)
+_LONGEST_OUTPUT = 60
+
+
+def _instead(value: object) -> str:
+    """Say what to return, with the value that was returned as the output."""
+    written = repr(value)
+    output = "" if value is None else f", output={written if len(written) <= _LONGEST_OUTPUT else '...'}"
+    return (
+        f"return JobResult(success=True{output}), or a dict with these keys; where it failed, raise an error "
+        "or return JobResult(success=False, error='...')"
+    )
 
 
 def _judge_value(value: object) -> Verdict:

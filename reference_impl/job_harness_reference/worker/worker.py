@@ -197,7 +197,7 @@ class Worker:
 
     async def _attend(self, attempt: Attempt) -> None:
         ending = await self._ending(attempt)
-        outcome = await self._settlement.settle(attempt.claim, ending, lease=attempt.lease)
+        outcome = await self._settlement.write_ending(attempt.claim, ending, lease=attempt.lease)
         self._counts[outcome.value] += 1
 
     async def _ending(self, attempt: Attempt) -> Ending:
