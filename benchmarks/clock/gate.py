@@ -27,7 +27,7 @@ from typing import Any
 HERE = Path(__file__).parent
 PROGRAMS = HERE / "programs"
 AGREEMENT = re.compile(r"asked ([0-9.]+) passed ([0-9.]+)")
-TOLERANCE_SECONDS = 0.01
+TOLERANCE_SECONDS = 0.025  # Go's own watch takes a processor back from a call that blocks after 20 ms.
 BUSY_SECONDS = 600
 
 
@@ -152,7 +152,27 @@ def queue(folder: Path) -> list[str]:
     return [need("node"), str(PROGRAMS / "queue.mjs"), str(folder), server]
 
 
+def everything(*prepare: tuple[str, Callable[[Path], list[str]]]) -> Iterator[Program]:
+    """Each language alone and with four threads, each with every clock, sleep, timer and source of chance."""
+    for language, build in prepare:
+        yield Program(f"{language}, everything", build)
+        yield Program(f"{language}, everything, four threads", lambda folder, build=build: [*build(folder), "threads"])
+
+
 CATALOGUE = (
+    *everything(
+        ("C", c_program("everything")),
+        ("Python", python("everything.py")),
+        ("Node", script("node", "everything.mjs")),
+        ("Go", built("go", "build", "-o", "{folder}/it", "{programs}/everything.go", run=["{folder}/it"])),
+        ("Ruby", script("ruby", "everything.rb")),
+        (
+            "Java",
+            built(
+                "javac", "-d", "{folder}", "{programs}/Everything.java", run=["java", "-cp", "{folder}", "Everything"]
+            ),
+        ),
+    ),
     Program("C, every wait and timer", c_program("waits")),
     Program("C, 100 000 stops", c_program("stops")),
     Program("C, 500 threads in 20 processes", c_program("crowd")),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.clock.gate import CATALOGUE, Missing, Program, Result, run_once
 
-from job_harness.errors import EnvironmentUnavailable, UsageError
-from job_harness.worlds.clock import ClockedTree, build, compiler
+from job_harness.errors import EnvironmentUnavailable, NothingToJudge, UsageError
+from job_harness.worlds.clock import SOURCES, ClockedTree, build, compiler
 
 PROGRAMS = Path(__file__).parents[2] / "benchmarks" / "clock" / "programs"
 START = 1893456000000.0
@@ -76,6 +79,16 @@ def compiled(tmp_path: Path) -> Callable[[str], str]:
     return program
 
 
+def test_the_supervisor_compiles_for_the_processor_on_which_it_was_never_run(tmp_path: Path) -> None:
+    if found := shutil.which("aarch64-linux-gnu-gcc"):
+        compile_it = [found]
+    elif importlib.util.find_spec("ziglang") is not None:
+        compile_it = [sys.executable, "-m", "ziglang", "cc", "-target", "aarch64-linux-gnu"]
+    else:
+        pytest.skip("neither aarch64-linux-gnu-gcc nor the package ziglang is here")
+    subprocess.run([*compile_it, "-o", tmp_path / "supervisor", SOURCES / "supervisor.c"], check=True)
+
+
 def test_every_wait_and_timer_of_c_takes_the_time_that_was_asked(play: Play, compiled: Callable[[str], str]) -> None:
     program = compiled((PROGRAMS / "waits.c").read_text())
     runs = [play(program) for _ in range(3)]
@@ -95,6 +108,61 @@ def test_a_python_program_prints_the_same_bytes_in_every_run(play: Play, script:
     assert [run.code for run in runs] == [0] * 4, runs[0].said
     assert len({(run.output, run.stats["hash"]) for run in runs}) == 1
     assert all(abs(float(asked) - float(passed)) < 0.01 for _, asked, passed in AGREEMENT.findall(runs[0].output))
+
+
+IN_EACH_LANGUAGE = [
+    pytest.param(each, id=each.name, marks=[pytest.mark.long] if each.name.startswith(("Java", "Node")) else [])
+    for each in CATALOGUE
+    if "everything" in each.name
+]
+
+
+@pytest.mark.parametrize("program", IN_EACH_LANGUAGE)
+def test_every_clock_sleep_timer_and_source_of_chance_is_the_worlds_in_each_language(
+    supervisor: Path, tmp_path: Path, program: Program
+) -> None:
+    try:
+        command = program.prepare(tmp_path)
+    except (Missing, subprocess.CalledProcessError) as why:
+        pytest.skip(str(why))
+    result = Result()
+    for _ in range(2):
+        run_once(supervisor, ["--seed", "7"], command, tmp_path, result)
+    assert (result.failures, result.disagreements) == ([], [])
+    assert len(result.outputs) == 1
+    if not program.name.startswith(("Java", "Node")):  # Java's compilers once took another history to the same bytes.
+        assert len({each["hash"] for each in result.stats}) == 1
+    assert result.median("virtual") > 3000
+
+
+WAITID = """
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+int main(void) {
+  for (int named = 0; named < 2; named++) {
+    siginfo_t info;
+    time_t begun = time(NULL);
+    pid_t child = fork();
+    if (!child) { sleep(5); _exit(7); }
+    if (waitid(P_PID, (id_t)child, named ? &info : NULL, WEXITED)) return 1;
+    printf("%ld %d\\n", (long)(time(NULL) - begun), named ? info.si_status : -1);
+  }
+}
+"""
+
+
+def test_whoever_waits_for_a_child_by_waitid_learns_of_its_end(play: Play, compiled: Callable[[str], str]) -> None:
+    assert play(compiled(WAITID)).output == "5 -1\n5 7\n"
+
+
+def test_the_uptime_of_the_machine_is_the_worlds(play: Play) -> None:
+    ran = play("sh", "-c", "cat /proc/uptime; sleep 3600; cut -d. -f1 /proc/uptime; exec tail -c 6 /proc/uptime")
+    first, second, rest = ran.output.splitlines()
+    assert int(second) - int(float(first.split()[0])) == 3600
+    assert rest == " 0.00", "a read from the middle of the file"
 
 
 def test_chance_comes_from_the_seed(play: Play) -> None:
@@ -293,8 +361,50 @@ def test_a_process_whose_clock_drifts_wakes_early(supervisor: Path, tmp_path: Pa
     assert [line.split()[1] for line in output.read_text().splitlines()] == ["0", "60", "120", "180", "240"]
 
 
+def test_a_world_at_rest_that_was_left_alone_is_not_asked_again(supervisor: Path) -> None:
+    with ClockedTree(start=START) as clock:
+        one = clock.start([PYTHON, "-c", TICKS, "one"])
+        clock.move_to(int(START) * 1000 + 500_000)
+        asked = clock._turn
+        clock.move_to(clock.moment)
+        assert clock._turn == asked
+        for act in (lambda: clock.shift(one, offset=1.0), lambda: clock.move_to(clock.moment + 1)):
+            act()
+            clock.move_to(clock.moment)
+        assert clock._turn > asked + 2
+
+
+def test_a_world_that_was_given_up_gives_the_same_reason_until_it_is_closed(supervisor: Path) -> None:
+    clock = ClockedTree(patience=0)
+    acts: list[Callable[[], object]] = [
+        lambda: clock.start(["sh", "-c", "while :; do :; done"]),
+        clock.run,
+        lambda: clock.move(START),
+        lambda: clock.listen(80),
+        lambda: clock.reset(START),
+    ]
+    for act in acts:
+        with pytest.raises(NothingToJudge, match="process 1, thread 1: sh did not come to rest within 0 real"):
+            act()
+    clock.sever(1)
+    clock.close()
+    clock.close()
+
+
+def test_a_supervisor_that_somebody_else_has_killed_is_told_each_time(supervisor: Path) -> None:
+    with ClockedTree() as clock:
+        process = clock.start(["sleep", "1000"])
+        clock._process.kill()
+        clock.sever(process)
+        for _ in range(2):
+            with pytest.raises(EnvironmentUnavailable, match="the clock's supervisor ended with code -9"):
+                clock.run()
+
+
 @pytest.mark.long
-@pytest.mark.parametrize("program", ["PostgreSQL", "BullMQ", "worker_threads", "JVM", "Go", "Ruby", "PHP"])
+@pytest.mark.parametrize(
+    "program", ["PostgreSQL", "BullMQ", "worker_threads", "JVM", "uvloop", "Go, gor", "Ruby, thr", "PHP"]
+)
 def test_the_gate_is_passed(supervisor: Path, program: str) -> None:
     gate = PROGRAMS.parent / "gate.py"
     command = [
@@ -313,3 +423,16 @@ def test_the_gate_is_passed(supervisor: Path, program: str) -> None:
     if "left out" in done.stdout:
         pytest.skip(done.stdout.splitlines()[-1])
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_machine_without_ptrace_is_told_with_the_remedy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    refuses = tmp_path / "supervisor"
+    said = json.dumps({"idle": 0, "fatal": "ptrace is not allowed here (Operation not permitted)"})
+    where = "int(sys.argv[sys.argv.index('--control') + 1].split(',')[1])"
+    refuses.write_text(f"#!{PYTHON}\nimport os, sys\nos.write({where}, {said.encode() + bytes([10])!r})\n")
+    refuses.chmod(0o755)
+    monkeypatch.setattr("job_harness.worlds.clock.build", lambda: refuses)
+    with pytest.raises(EnvironmentUnavailable, match="ptrace is not allowed here") as told:
+        ClockedTree()
+    assert told.value.exit_code == 4
+    assert "--cap-add SYS_PTRACE" in told.value.hint

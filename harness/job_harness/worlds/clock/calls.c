@@ -1,6 +1,7 @@
 /* What each traced call does: it is answered, runs as it is, or waits here at our hands until it can go on. */
 
 #define ARG(i) regs_arg(&t->regs, i)
+#define HELD_BACK (SECOND / 10)
 enum { POLLABLE = 0x27c7 /* all that can be waited for; errors always are */, NATIVE_LIMIT = 4096 }; /* a write of less is not stopped: it waits so rarely that the watchdog is enough */
 
 /* Gives a call its result, without the kernel. */
@@ -14,7 +15,7 @@ static enum verdict told(struct thread *t, int64_t value) { answer(t, value); re
 
 static void park(struct thread *t, enum kind kind, int64_t deadline, int64_t at_deadline) {
   if (t->kept && deadline != NEVER) deadline = t->deadline;
-  t->kept = false; t->state = PARKED; t->kind = kind; t->deadline = deadline; t->at_deadline = at_deadline;
+  t->kept = t->held_back = false; t->parked_at = page->mono; t->serial = ++parks; t->state = PARKED; t->kind = kind; t->deadline = deadline; t->at_deadline = at_deadline;
   t->entry = t->regs; t->since = 0; t->again = t->probe = false; t->hot = 0; page->reads = 0; page->step = 100;
   t->housekeeping = deadline != NEVER && is_housekeeping(t);
 }
@@ -69,6 +70,22 @@ static void flush_loopback(void) {
 
 static bool is_random(const struct stat *s) { return S_ISCHR(s->st_mode) && major(s->st_rdev) == 1 && (minor(s->st_rdev) == 8 || minor(s->st_rdev) == 9); }
 
+/* What Node and libuv call the uptime. The file has the same number in every /proc. */
+static bool is_uptime(const struct stat *s) {
+  static struct stat own;
+  if (!own.st_ino) stat("/proc/uptime", &own);
+  return S_ISREG(s->st_mode) && !major(s->st_dev) && !s->st_size && s->st_ino == own.st_ino;
+}
+
+static int64_t read_uptime(struct thread *t, int mine) {
+  char text[64];
+  int64_t now = clock_read(t->p, CLOCK_BOOTTIME) / (SECOND / 100), at = lseek(mine, 0, SEEK_CUR), n = (int64_t)ARG(2);
+  int64_t left = snprintf(text, sizeof text, "%ld.%02ld 0.00\n", (long)(now / 100), (long)(now % 100)) - at;
+  if (n > left) n = left < 0 ? 0 : left;
+  poke(t->tid, ARG(1), text + at, (size_t)n); lseek(mine, n, SEEK_CUR);
+  return n;
+}
+
 /* A signalfd is ready by the signals of whoever asks, so we must not ask in the thread's place, nor through its epoll. */
 static bool is_signalfd(int fd) {
   char path[64], name[64] = {0};
@@ -81,7 +98,9 @@ static enum verdict wait_fd(struct thread *t, int fd, bool never_waits) {
   int mine = borrow(t, fd);
   if (mine < 0) return GO;
   struct stat s;
-  if (fstat(mine, &s) || S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) goto go;
+  if (fstat(mine, &s)) goto go;
+  if (is_uptime(&s) && regs_nr(&t->regs) == SYS_read) answer(t, read_uptime(t, mine));
+  if (S_ISREG(s.st_mode) || S_ISDIR(s.st_mode)) goto go;
   if (S_ISSOCK(s.st_mode)) flush_loopback(); /* how much there is to read must not depend on when packets arrive */
   if (regs_nr(&t->regs) == SYS_read && is_random(&s)) { fill(t->p, t, ARG(1), ARG(2)); answer(t, (int64_t)ARG(2)); goto go; }
   if (t->p->has_signalfd && is_signalfd(mine)) {
@@ -155,7 +174,14 @@ static enum verdict leave_write(struct thread *t, int64_t result) {
 static enum verdict tame_connection(struct thread *t) {
   static const int one = 1, room = 1 << 17;
   int mine = borrow(t, (int)ARG(0));
+  struct sockaddr_in to = {0};
   if (mine < 0) return GO;
+  /* To what stands for other hosts, and to the store, it goes from an address of its own, by which the driver knows whose call it is. */
+  if (options.own_net && t->nr == SYS_connect && peek(t->tid, ARG(1), &to, sizeof to) && to.sin_family == AF_INET && (ntohl(to.sin_addr.s_addr) >> 16 == 127 * 256 + 77 || ntohs(to.sin_port) == options.store_port)) {
+    struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(127U << 24 | 88U << 16 | (uint32_t)t->p->root)};
+    setsockopt(mine, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    bind(mine, (void *)&from, sizeof from);
+  }
   if (!setsockopt(mine, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one)) {
     setsockopt(mine, IPPROTO_TCP, TCP_CONGESTION, "reno", 4);
     setsockopt(mine, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
@@ -278,6 +304,26 @@ static struct key futex_key(struct thread *t, uint64_t at, bool private) {
   return k;
 }
 
+/* Programs in which each thread waits for its own time alone, as in a sleep, by a futex. In others, a loop may wait for the
+ * first of many timers. */
+static bool sleeps_by_futex(struct process *p) {
+  static const char *const names[] = {"ruby", "python"};
+  char path[64], program[256] = {0};
+  if (!p->program_known) {
+    snprintf(path, sizeof path, "/proc/%d/exe", p->pid);
+    ssize_t n = readlink(path, program, sizeof program - 1);
+    const char *name = n > 0 && strrchr(program, '/') ? strrchr(program, '/') + 1 : "";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) p->by_futex |= !strncmp(name, names[i], strlen(names[i]));
+    p->program_known = true;
+  }
+  return p->by_futex;
+}
+
+/* The driver says when a sleep ends. */
+static void hold_back(struct thread *t) {
+  t->held_back = options.hold_sleeps && !t->housekeeping && t->deadline - page->mono >= HELD_BACK;
+}
+
 static bool same(struct key a, struct key b) { return a.where == b.where && a.file == b.file && a.offset == b.offset; }
 
 static bool waits_for(struct thread *t, struct key key, uint32_t bits) {
@@ -327,6 +373,7 @@ static enum verdict enter_futex(struct thread *t) {
     t->key = futex_key(t, ARG(0), private); t->bits = bits;
     t->tried = ++ticket; /* first come, first woken */
     park(t, ON_FUTEX, deadline, -ETIMEDOUT);
+    if (deadline != NEVER && sleeps_by_futex(t->p)) hold_back(t);
     return PARK;
   }
   case FUTEX_WAKE: case FUTEX_WAKE_BITSET:
@@ -505,6 +552,7 @@ static enum verdict enter_sleep(struct thread *t, int clock, uint64_t at, bool a
   if (deadline == NEVER) return told(t, -EOPNOTSUPP);
   if (deadline <= page->mono && !t->kept) { clock_tick(64); answer(t, 0); return HAND_OVER; }
   park(t, ON_SLEEP, deadline, 0);
+  hold_back(t);
   return PARK;
 }
 
@@ -535,6 +583,15 @@ static enum verdict enter_restart(struct thread *t) {
   regs_nr_set(t->tid, &t->regs, nr);
   regs_set(t->tid, &t->regs); t->nr = nr; t->kept = true;
   return dispatch(t, nr);
+}
+
+/* Only what the kernel writes down says whether it found anybody: whoever wants no answer gets one below its stack. */
+static enum verdict enter_waitid(struct thread *t) {
+  if (ARG(3) & WNOHANG) return GO;
+  watch(t, AFTER_WAIT);
+  if (!ARG(2)) regs_arg_set(&t->regs, 2, regs_sp(&t->regs) - 512);
+  regs_arg_set(&t->regs, 3, ARG(3) | WNOHANG); regs_set(t->tid, &t->regs);
+  return WATCH;
 }
 
 static enum verdict enter_call(struct thread *t) {
@@ -593,7 +650,7 @@ static enum verdict dispatch(struct thread *t, long nr) {
   case SYS_timerfd_create: return watch(t, AFTER_TIMERFD);
   case SYS_signalfd4: case SYS_signalfd: t->p->has_signalfd = true; return GO;
   case SYS_wait4: return ARG(2) & WNOHANG ? GO : watch_with(t, AFTER_WAIT, 2, ARG(2) | WNOHANG);
-  case SYS_waitid: return ARG(3) & WNOHANG ? GO : watch_with(t, AFTER_WAIT, 3, ARG(3) | WNOHANG);
+  case SYS_waitid: return enter_waitid(t);
   case SYS_flock: return ARG(1) & LOCK_NB ? GO : watch_with(t, AFTER_LOCK, 1, ARG(1) | LOCK_NB);
   case SYS_fcntl: return watch_with(t, AFTER_LOCK, 1, ARG(1) - 1); /* from the kind that waits to the one that does not */
   case SYS_kill: case SYS_tkill: case SYS_tgkill: case SYS_rt_sigqueueinfo: case SYS_rt_tgsigqueueinfo:
@@ -620,12 +677,11 @@ static enum verdict try_again(struct thread *t, enum kind kind) {
 }
 
 static bool nobody_yet(struct thread *t) {
-  int info[4] = {0};
+  int info[1] = {0};
   if (regs_result(&t->regs)) return false;
   if (t->nr == SYS_wait4) return true;
-  if (!regs_arg(&t->entry, 2)) return false;
-  peek(t->tid, regs_arg(&t->entry, 2), info, sizeof info);
-  return !info[3];
+  peek(t->tid, regs_arg(&t->regs, 2), info, sizeof info);
+  return !info[0]; /* the signal: none, if nobody has ended */
 }
 
 static void after_kill(struct thread *t) {
@@ -695,7 +751,7 @@ static const int traced[] = {
   SYS_setitimer, SYS_getitimer, SYS_timer_create, SYS_timer_settime, SYS_timer_gettime, SYS_timer_getoverrun, SYS_timer_delete,
   SYS_timerfd_settime, SYS_timerfd_gettime, SYS_timerfd_create, SYS_signalfd4, SYS_wait4, SYS_waitid, SYS_flock, SYS_kill,
   SYS_tkill, SYS_tgkill, SYS_rt_sigqueueinfo, SYS_rt_tgsigqueueinfo, SYS_pidfd_send_signal, SYS_socket, SYS_connect, SYS_listen,
-  SYS_set_tid_address,
+  SYS_set_tid_address, SYS_socketpair, SYS_epoll_create1, SYS_eventfd2, SYS_inotify_init1, SYS_clone, SYS_clone3,
   SYS_exit, SYS_exit_group, SYS_execve, SYS_execveat,
   SYS_time, SYS_poll, SYS_select, SYS_epoll_wait, SYS_pause, SYS_alarm, SYS_signalfd,
 };

@@ -3,6 +3,7 @@
 static long calls_in_turn;
 static uint64_t looked_at;
 static int asleep_looks, busy_looks;
+static long busy_since;
 static pid_t early[64];
 static int earlies;
 
@@ -72,6 +73,7 @@ static void bury(struct thread *t, int status) {
   p->exiting = true;
   release_parent(p);
   int code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+  news |= p->root == p->number;
   tell_exit(p, code);
   if (p->pid == first_process && options.control_in < 0) { world_over = 1; world_code = code; }
   forget_timers(p);
@@ -133,6 +135,12 @@ static void born(struct thread *t, int event) {
 
 /* ---- a new program ---- */
 
+static bool step_to(pid_t tid) {
+  int status;
+  if (ptrace(PTRACE_SYSCALL, tid, 0, 0) || !wait_for(tid, &status)) return false;
+  return WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80);
+}
+
 #if HAVE_FAST_CLOCK
 FAST_CLOCK_CODE;
 static struct { const char *name; const char *code; uint64_t at; } stand_ins[] = {
@@ -156,12 +164,6 @@ static void read_vdso(void) {
     for (size_t k = 0; k < STAND_INS; k++) inside |= stand_ins[k].at && i + 2 > stand_ins[k].at && i < stand_ins[k].at + 16;
     if (base[i] == 0x0f && base[i + 1] == 0x05 && !inside) call_offset = i;
   }
-}
-
-static bool step_to(pid_t tid) {
-  int status;
-  if (ptrace(PTRACE_SYSCALL, tid, 0, 0) || !wait_for(tid, &status)) return false;
-  return WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80);
 }
 
 /* Lets a thread that stands at the return of a call make another one. */
@@ -194,7 +196,7 @@ static bool install_fast_clock(struct thread *t, uint64_t vdso) {
 static void started(struct thread *t) {
   struct process *p = t->p;
   uint64_t at, v = 0, vdso_at = 0, vdso = 0, random_at = 0;
-  p->memory = new_memory(); p->any = false; t->clear_tid = 0; t->kind = ON_NOTHING;
+  p->memory = new_memory(); p->any = p->program_known = p->by_futex = false; t->clear_tid = 0; t->kind = ON_NOTHING;
   forget_timers(p);
   release_parent(p);
   regs_get(t->tid, &t->regs);
@@ -282,6 +284,65 @@ static void stop_of_group(struct thread *t, int sig) {
   else if (t->state == RUNNING) resume(t, PTRACE_CONT);
 }
 
+/* ---- templates: a program that has come as far as to reach for something outside it, to be forked from there ---- */
+
+/* A fork has no thread but its own, and shares what files are open: so there must be none. */
+static bool may_be_forked(struct thread *t) {
+  int mine = -1;
+  for (int fd = 3; fd < 64 && mine < 0; fd++) mine = borrow(t, fd);
+  if (mine >= 0) close(mine);
+  for (int i = 0; i < MAX_PROCESSES; i++) if (processes[i].pid && processes[i].parent == t->p->number) return false;
+  return mine < 0 && t->p->threads == 1;
+}
+
+/* Whether it stops here for good: where it first speaks to others, or at the place of that number before. */
+static bool freezes(struct thread *t, long nr) {
+  uint64_t flags = 0;
+  if (nr == SYS_clone) flags = regs_arg(&t->regs, 0);
+  else if (nr == SYS_clone3) peek(t->tid, regs_arg(&t->regs, 0), &flags, 8);
+  bool last = flags & CLONE_THREAD || nr == SYS_socketpair || (nr == SYS_socket && regs_arg(&t->regs, 0) != AF_UNIX /* the C library asks for nscd */);
+  if (!last && nr != SYS_epoll_create1 && nr != SYS_eventfd2 && nr != SYS_inotify_init1 && nr != SYS_timerfd_create) return false;
+  bool fit = may_be_forked(t);
+  reached += fit;
+  if (!last && (!fit || reached != t->p->is_template)) return false;
+  t->p->forks = forks = fit;
+  t->entry = t->regs; t->state = FROZEN; current = NULL;
+  return true;
+}
+
+/* Lets the frozen thread make a fork in the place of its call, and both stand before that call again. */
+static struct thread *fork_template(struct process *p) {
+  struct thread *t = NULL;
+  unsigned long message = 0;
+  int status;
+  for (int i = 0; i < thread_count; i++) if (threads[i]->p == p && threads[i]->state == FROZEN && p->forks) t = threads[i];
+  if (!t) return NULL;
+  regs_t r;
+  for (int tries = 0; !message; tries++) { /* the kernel puts a fork off while it has to look after the thread itself */
+    if (tries == 100) return NULL;
+    r = t->entry;
+    regs_nr_set(t->tid, &r, SYS_clone);
+    regs_arg_set(&r, 0, CLONE_PARENT | (t->clear_tid ? CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID : 0) | SIGCHLD);
+    for (int i = 1; i < 5; i++) regs_arg_set(&r, i, i == CLONE_CHILD_ARG ? t->clear_tid : 0);
+    regs_set(t->tid, &r);
+    if (ptrace(PTRACE_SYSCALL, t->tid, 0, 0) || !wait_for(t->tid, &status)) return NULL;
+    if (status >> 16 == PTRACE_EVENT_FORK || status >> 16 == PTRACE_EVENT_CLONE) {
+      ptrace(PTRACE_GETEVENTMSG, t->tid, 0, &message);
+      await_newborn((pid_t)message);
+      step_to(t->tid);
+    }
+    regs_rewind(&r, &t->entry); regs_set(t->tid, &r);
+    do ptrace(PTRACE_CONT, t->tid, 0, 0);
+    while (wait_for(t->tid, &status) && WIFSTOPPED(status) && status >> 16 != PTRACE_EVENT_SECCOMP);
+  }
+  regs_set((pid_t)message, &r);
+  setpgid((pid_t)message, (pid_t)message);
+  struct thread *child = add_thread((pid_t)message, add_process((pid_t)message, NULL, new_memory()));
+  child->clear_tid = t->clear_tid; child->p->cpu = p->cpu;
+  set_ready(child);
+  return child;
+}
+
 static void handle_stop(struct thread *t, int status) {
   counts.stops++;
   if (WIFEXITED(status) || WIFSIGNALED(status)) {
@@ -298,6 +359,7 @@ static void handle_stop(struct thread *t, int status) {
     long nr = regs_nr(&t->regs);
     if (t->after == AFTER_WRITE) { resume(t, PTRACE_SYSCALL); return; } /* the rest of a long write: its entry was dealt with */
     trace(t, nr, log_file ? (int64_t)regs_arg(&t->regs, 0) : 0);
+    if (t->p->is_template && freezes(t, nr)) return;
     if (nr == SYS_exit && t->tid == t->p->pid && t->p->threads > 1) { leave_early(t); return; }
     enum verdict v = enter_call(t);
     if (nr != SYS_exit_group) { follow(t, v); return; }
@@ -385,16 +447,19 @@ static void watchdog(struct thread *t) {
   static int beats;
   if (watch_limit(t)) return;
   if (++beats % 100 == 0) tell_busy(t);
+  cut_outputs();
   if (looked_at != counts.stops) { looked_at = counts.stops; asleep_looks = busy_looks = 0; return; }
   char c = letter_of(t->tid);
   if (c == 'S' && waits_outside(t)) return; /* the world's time does not move while somebody reads its output slowly */
   if (c == 'Z' || c == 'X' || c == 't') { sweep(); return; }
-  asleep_looks = c == 'S' ? asleep_looks + 1 : 0; busy_looks = c == 'R' ? busy_looks + 1 : busy_looks;
+  asleep_looks = c == 'S' ? asleep_looks + 1 : 0;
+  if (c == 'R' && !busy_looks++) busy_since = used_by(t->tid);
   if (asleep_looks >= 2) {
     asleep_looks = 0;
     interrupt(t, false);
-  } else if (busy_looks * 10 > options.spin_milliseconds && thread_count > 1) {
+  } else if (busy_looks * 10 > options.spin_milliseconds && (thread_count > 1 || options.control_out >= 0) && used_by(t->tid) - busy_since >= options.spin_milliseconds) {
     busy_looks = 0;
+    tell_spinning(t);
     if (!counts.preempted++) {
       name_of(t);
       say("thread %d (%s) of process %d has computed for %ld ms without a call, and others wait: it loses its turn; such a run need not come out the same again", t->index, t->name, t->p->number, options.spin_milliseconds);

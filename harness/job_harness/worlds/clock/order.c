@@ -3,15 +3,16 @@
 
 /* Ticks with which a runtime keeps house. They move no time: such a thread acts when somebody else's time has come.
  * Nothing is ever guessed: what is not in this table acts at the very moment that it asked for. */
-static const struct { const char *thread, *command, *call; } housekeeping[] = {
-  {"VM Periodic Tas", NULL, "futex"},          /* JVM: 50 ms */
-  {"Monitor Deflati", NULL, "futex"},          /* JVM: 250 ms */
-  {"VM Thread", NULL, "futex"},                /* JVM: 1 s */
-  {"C1 CompilerThre", NULL, "futex"},          /* JVM: 5 s */
-  {"C2 CompilerThre", NULL, "futex"},          /* JVM: 5 s */
-  {NULL, "postgres: background writer", NULL}, /* PostgreSQL: 200 ms, 10 s when idle */
-  {NULL, "postgres: walwriter", NULL},         /* PostgreSQL: 200 ms, 5 s when idle */
-  {NULL, "postgres: autovacuum launcher", NULL},
+static const struct { const char *thread, *command, *call; int64_t asked; } housekeeping[] = {
+  {"VM Periodic Tas", NULL, "futex", 0},          /* JVM: 50 ms */
+  {"Monitor Deflati", NULL, "futex", 0},          /* JVM: 250 ms */
+  {"VM Thread", NULL, "futex", 0},                /* JVM: 1 s */
+  {"C1 CompilerThre", NULL, "futex", 0},          /* JVM: 5 s */
+  {"C2 CompilerThre", NULL, "futex", 0},          /* JVM: 5 s */
+  {NULL, "postgres: background writer", NULL, 0}, /* PostgreSQL: 200 ms, 10 s when idle */
+  {NULL, "postgres: walwriter", NULL, 0},         /* PostgreSQL: 200 ms, 5 s when idle */
+  {NULL, "postgres: autovacuum launcher", NULL, 0},
+  {"python", NULL, "poll", SECOND / 2}, /* Python's socketserver.serve_forever: half a second, each time */
 };
 
 static bool is_housekeeping(struct thread *t) {
@@ -20,16 +21,17 @@ static bool is_housekeeping(struct thread *t) {
     t->looked++;
     name_of(t);
   }
-  bool named = false;
-  for (size_t i = 0; i < sizeof housekeeping / sizeof *housekeeping; i++)
-    if (housekeeping[i].thread ? !strcmp(housekeeping[i].thread, t->name) : !strncmp(t->name, "postgres", 8)) named = true;
+  bool named = !strncmp(t->name, "postgres", 8), listed = false;
+  int64_t asked = t->deadline - page->mono;
+  for (size_t i = 0; i < sizeof housekeeping / sizeof *housekeeping; i++) {
+    const char *name = housekeeping[i].thread;
+    if (!name || strncmp(name, t->name, strlen(name))) continue;
+    if (!housekeeping[i].asked || (asked == housekeeping[i].asked && t->nr == SYS_poll)) return true;
+  }
   if (!named) return false;
   command_of(t, command, sizeof command);
-  for (size_t i = 0; i < sizeof housekeeping / sizeof *housekeeping; i++) {
-    if (housekeeping[i].thread && !strcmp(housekeeping[i].thread, t->name)) return true;
-    if (housekeeping[i].command && strstr(command, housekeeping[i].command)) return true;
-  }
-  return false;
+  for (size_t i = 0; i < sizeof housekeeping / sizeof *housekeeping; i++) listed |= housekeeping[i].command && strstr(command, housekeeping[i].command);
+  return listed;
 }
 
 static void look_at_files(void) {
@@ -62,7 +64,7 @@ static enum reason reason_to_go(struct thread *t) {
   if (t->hot == look) return BY_FILE;
   if (t->again) return BY_CHILD;
   if (t->p->signals && (signal_ends(t) || (t->probe && t->probed != t->p->signal_stamp))) return BY_SIGNAL;
-  if (t->deadline != NEVER && t->deadline <= page->mono) return BY_TIME;
+  if (t->deadline != NEVER && t->deadline <= page->mono && !t->held_back) return BY_TIME;
   return BY_NOTHING;
 }
 
@@ -132,7 +134,7 @@ static struct view look_around(bool chooses) {
     } else if (t->p->paused) continue;
     else if (t->state == IN_KERNEL || (t->state == PARKED && t->kind == ON_LOCK)) {
       if (t->tried < counts.turns && (!v.stuck || t->tried < v.stuck->tried)) v.stuck = t;
-    } else if (t->state != PARKED || t->deadline == NEVER) continue;
+    } else if (t->state != PARKED || t->deadline == NEVER || t->held_back) continue;
     else if (t->housekeeping) v.house = earlier(v.house, t->deadline);
     else if (v.next == NEVER || t->deadline <= v.next) {
       v.alone = t->deadline != v.next; v.next = t->deadline;
@@ -151,10 +153,14 @@ static struct view look_around(bool chooses) {
 
 static int64_t next_event(void) { return earlier(look_around(false).next, next_timer()); }
 
+/* Whether the driver has to act before time moves. */
+static bool is_news(void) { return news || (options.watch >= 0 && ready_now(options.watch, POLLIN)); }
+
 /* Gives the turn to a thread; or says that all wait, and that time may not move beyond `until` (NEVER: it may). */
 static enum choice choose(int64_t until) {
   for (uint64_t flushed = 0;;) {
     if (world_over || !thread_count) return ENDED;
+    if (spun) return AT_REST;
     fire_timers();
     await_continued();
     if (flushed != counts.turns) flush_loopback();
@@ -176,6 +182,7 @@ static enum choice choose(int64_t until) {
     }
     int64_t timer = next_timer(), next = earlier(v.next, timer);
     bool at_rest = next == NEVER || (until != NEVER && next > until);
+    if (!at_rest && is_news()) return AT_REST;
     if (at_rest || counts.jumps % 64 == 0) { /* has anybody ended whom nobody waits for? */
       uint64_t before = counts.processes + (uint64_t)thread_count;
       sweep();

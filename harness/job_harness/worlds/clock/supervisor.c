@@ -6,7 +6,7 @@
 
 #include "world.h"
 
-static struct options options = {.seed = 0, .start = 1767225600000LL, .budget = 256, .spin_milliseconds = 2000, .control_in = -1, .control_out = -1};
+static struct options options = {.seed = 0, .start = 1767225600000LL, .budget = 256, .spin_milliseconds = 2000, .control_in = -1, .control_out = -1, .sockets = -1, .watch = -1};
 
 /* One unit: the parts see each other, and the compiler sees all. */
 #include "world.c"
@@ -39,9 +39,10 @@ static void make_page(bool own_namespace) {
 
 /* Who may not make a namespace of processes may make one of users first, in which he is who he was. */
 static bool own_namespace(void) {
-  if (!unshare(CLONE_NEWPID | CLONE_NEWIPC)) return true;
+  int spaces = CLONE_NEWPID | CLONE_NEWIPC | (options.own_net ? CLONE_NEWNET : 0);
+  if (!unshare(spaces)) return true;
   uid_t user = geteuid(), group = getegid();
-  if (unshare(CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWIPC)) return false;
+  if (unshare(CLONE_NEWUSER | spaces)) return false;
   const char *files[] = {"/proc/self/setgroups", "/proc/self/uid_map", "/proc/self/gid_map"};
   for (int i = 0; i < 3; i++) {
     FILE *f = fopen(files[i], "we");
@@ -52,25 +53,44 @@ static bool own_namespace(void) {
   return true;
 }
 
+static void raise_loopback(void) {
+  struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+  int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (ioctl(fd, SIOCSIFFLAGS, &lo)) fatal("the loopback interface cannot be set up: %s", strerror(errno));
+  close(fd);
+}
+
 /* The first process of the namespace takes orphans in, and when it ends, all of them end. */
 static void make_namespace(void) {
-  int ready[2];
+  int ready[2], orders[2];
   char byte;
-  if (options.plain_pids || !own_namespace()) return;
-  if (pipe2(ready, O_CLOEXEC)) fatal("no pipe: %s", strerror(errno));
+  if (options.plain_pids || !own_namespace()) {
+    if (options.own_net) fatal("no namespaces of processes and networks can be made here (%s): in a container, add the capability SYS_ADMIN", strerror(errno));
+    return;
+  }
+  if (options.own_net) raise_loopback();
+  if (pipe2(ready, O_CLOEXEC) || pipe2(orders, O_CLOEXEC)) fatal("no pipe: %s", strerror(errno));
   guardian = fork();
   if (!guardian) {
     prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     signal(SIGCHLD, SIG_IGN);
     bool fine = !unshare(CLONE_NEWNS) && !mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) && !mount("proc", "/proc", "proc", 0, NULL);
+    for (int i = 0; i < options.mount_count; i += 2) fine &= !mount(options.mounts[i], options.mounts[i + 1], NULL, MS_BIND, NULL);
     byte = fine ? 'y' : 'n';
     if (write(ready[1], &byte, 1) != 1) _exit(1);
-    for (int fd = 0; fd < 1024; fd++) close(fd);
+    for (int fd = 0; fd < 1024; fd++) if (fd != orders[0] && fd != ready[1]) close(fd);
+    for (int32_t pid; read(orders[0], &pid, sizeof pid) == sizeof pid;) { /* the number of the process that was made last */
+      int last = open("/proc/sys/kernel/ns_last_pid", O_WRONLY);
+      if (last >= 0) dprintf(last, "%d", pid);
+      close(last);
+      if (write(ready[1], &byte, 1) != 1) _exit(1);
+    }
     for (;;) pause();
   }
-  close(ready[1]);
+  close(ready[1]); close(orders[0]);
   if (guardian < 0 || read(ready[0], &byte, 1) != 1) fatal("no process: %s", strerror(errno));
-  close(ready[0]);
+  if (byte != 'y' && options.mount_count) fatal("no files can be mounted here: in a container, add the capability SYS_ADMIN");
+  guard_in = orders[1]; guard_out = ready[0];
   if (byte == 'y') {
     char path[64];
     snprintf(path, sizeof path, "/proc/%d/ns/mnt", guardian);
@@ -86,7 +106,7 @@ static int spawn(char **argv, char **envp, const char *cwd, int out) {
   if (pipe2(gate, O_CLOEXEC)) return -1;
   pid_t pid = fork();
   if (!pid) {
-    setpgid(0, 0);
+    setsid(); /* no terminal is its own */
     char here[4096];
     if (!cwd) cwd = getcwd(here, sizeof here);
     if (mounts >= 0) setns(mounts, CLONE_NEWNS);
@@ -151,12 +171,21 @@ static char **parse(int argc, char **argv) {
     else if (!strcmp(o, "--plain-pids")) options.plain_pids = true;
     else if (!strcmp(o, "--slow-clock")) options.slow_clock = true;
     else if (!strcmp(o, "--any-processor")) options.no_pin = true;
+    else if (!strcmp(o, "--own-net")) options.own_net = true;
+    else if (!strcmp(o, "--hold-sleeps")) options.hold_sleeps = true;
     else {
       i++;
       if (!strcmp(o, "--seed")) options.seed = strtoull(v, NULL, 10);
       else if (!strcmp(o, "--start")) options.start = atoll(v);
       else if (!strcmp(o, "--budget")) options.budget = atol(v);
       else if (!strcmp(o, "--limit")) options.limit_seconds = atol(v);
+      else if (!strcmp(o, "--sockets")) options.sockets = atoi(v);
+      else if (!strcmp(o, "--watch")) options.watch = atoi(v);
+      else if (!strcmp(o, "--store")) options.store_port = atoi(v);
+      else if (!strcmp(o, "--mount") && strchr(v, ':') && options.mount_count < 16) {
+        options.mounts[options.mount_count++] = strdup(v); options.mounts[options.mount_count++] = (char *)strchr(v, ':') + 1;
+        *strchr(options.mounts[options.mount_count - 2], ':') = 0;
+      }
       else if (!strcmp(o, "--spin")) options.spin_milliseconds = atol(v);
       else if (!strcmp(o, "--outside")) options.outside_milliseconds = atol(v);
       else if (!strcmp(o, "--tape")) for (char *part = strtok((char *)v, ","); part; part = strtok(NULL, ",")) extend_tape(part);

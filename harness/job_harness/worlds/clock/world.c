@@ -5,10 +5,11 @@ static int memories;
 __attribute__((format(printf, 1, 2), noreturn)) static void fatal(const char *format, ...) {
   va_list list;
   va_start(list, format);
-  fputs("clock: ", stderr);
-  vfprintf(stderr, format, list);
-  fputc('\n', stderr);
+  char why[512];
+  vsnprintf(why, sizeof why, format, list);
   va_end(list);
+  fprintf(stderr, "clock: %s\n", why);
+  tell_fatal(why);
   exit(125);
 }
 
@@ -54,7 +55,7 @@ static struct process *add_process(pid_t pid, struct process *parent, int memory
     struct process *p = &processes[i];
     if (p->pid) continue;
     memset(p, 0, sizeof *p); p->pid = pid; p->number = (int)++counts.processes;
-    p->parent = parent ? parent->number : 0; p->memory = memory;
+    p->parent = parent ? parent->number : 0; p->root = parent ? parent->root : p->number; p->memory = memory;
     p->chance = options.seed * 0x9e3779b97f4a7c15ULL + (uint64_t)p->number;
     p->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (parent) {
@@ -155,6 +156,17 @@ static char letter_of(pid_t tid) {
   read_file(path, text, sizeof text);
   char *end = strrchr(text, ')');
   return end && end[1] ? end[2] : 'X';
+}
+
+/* The processor time of a thread in milliseconds: on a crowded machine, real time says little. */
+static long used_by(pid_t tid) {
+  char path[64], text[512];
+  unsigned long user = 0, system = 0;
+  snprintf(path, sizeof path, "/proc/%d/stat", tid);
+  read_file(path, text, sizeof text);
+  char *end = strrchr(text, ')');
+  if (end) sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &system);
+  return (long)((user + system) * 1000 / (unsigned long)sysconf(_SC_CLK_TCK));
 }
 
 /* Whether a thread waits in the kernel until its output is read. */

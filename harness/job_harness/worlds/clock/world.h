@@ -12,6 +12,7 @@
 #include <linux/filter.h>
 #include <linux/futex.h>
 #include <linux/seccomp.h>
+#include <net/if.h>
 #include <sys/ptrace.h> /* before <linux/ptrace.h> */
 #include <linux/ptrace.h>
 #include <netinet/in.h>
@@ -67,16 +68,18 @@ struct page {
 struct process {
   pid_t pid, inner;            /* in our namespace, and in its own; inner is 0 until somebody asks */
   int number, threads, parent; /* number of birth, from 1; number of the parent */
+  int root;                    /* number of what the driver started, whose descendant it is */
   int pidfd, memory;           /* memory: processes with the same one share their memory */
   uint64_t chance;             /* state of its source of chance */
   int64_t cpu;                 /* its processor time, as told */
   int64_t offset, drift_from;  /* faults of its clock */
   double drift;
-  bool signals, any, paused, has_signalfd, exiting;
+  bool signals, any, paused, has_signalfd, exiting, forks, program_known, by_futex;
+  int is_template;             /* at which of the places that are fit it stops; -1: where it speaks to others */
   uint64_t signal_stamp;
 };
 
-enum state { NONE, RUNNING, READY, PARKED, STOPPED, BORN_WAIT, IN_KERNEL, LEADER_GONE };
+enum state { NONE, RUNNING, READY, PARKED, STOPPED, BORN_WAIT, IN_KERNEL, LEADER_GONE, FROZEN };
 enum kind { ON_NOTHING, ON_FDS, ON_FUTEX, ON_CHILD, ON_SIGNAL, ON_SLEEP, ON_LOCK };
 enum after { AFTER_NOTHING, AFTER_WAIT, AFTER_LOCK, AFTER_PROBE, AFTER_KILL, AFTER_SLEEP, AFTER_TIMERFD, AFTER_SIGNALFD, AFTER_WRITE };
 
@@ -87,8 +90,10 @@ struct thread { /* what each look at all threads needs comes first */
   enum kind kind;
   struct process *p;
   int64_t deadline, at_deadline; /* when the wait ends by itself, and what it then returns */
+  int64_t parked_at;
+  int serial; /* of its wait */
   uint64_t since, tried, hot;    /* ticket since when it could go on; turn of the last try; the look that found its files ready */
-  bool again, housekeeping, kept, probe, continues, continued;
+  bool again, housekeeping, kept, probe, continues, continued, held_back;
   enum after after;
   pid_t tid;
   int index, sig, looked;
@@ -117,9 +122,11 @@ struct timer {
 struct options {
   uint64_t seed;
   int64_t start;
-  bool shuffle, plain_pids, slow_clock, stats, no_pin;
+  bool shuffle, plain_pids, slow_clock, stats, no_pin, own_net, hold_sleeps;
   long budget, limit_seconds, spin_milliseconds, outside_milliseconds;
-  int control_in, control_out;
+  int control_in, control_out, sockets, watch, store_port;
+  char *mounts[16]; /* pairs: what stands in the place of which file */
+  int mount_count;
 };
 
 
@@ -133,6 +140,9 @@ enum choice { CHOSEN, AT_REST, ENDED };
 static struct thread *threads[MAX_THREADS], *current; /* the living, in order of birth; whose turn it is */
 static struct process processes[MAX_PROCESSES];
 static struct counts counts;
+static bool forks;
+static int reached, parks, guard_in = -1, guard_out = -1;
+static bool spun, news; /* a process computes without end; a process that the driver started has ended */
 static int thread_count, poller = -1, held_total, shared_id = -1, world_over, world_code;
 static uint64_t ticket, look; /* who came first; number of the look at all files */
 static bool uses_inet, continued;
@@ -146,6 +156,9 @@ static uint64_t status_field(pid_t tid, const char *name, int base, bool last);
 static void finish(struct process *p);
 static void tell_exit(struct process *p, int code);
 static void tell_busy(struct thread *t);
+static void tell_spinning(struct thread *t);
+static void tell_fatal(const char *why);
+static void cut_outputs(void);
 static int64_t next_event(void);
 static int spawn(char **argv, char **envp, const char *cwd, int out);
 static enum verdict dispatch(struct thread *t, long nr);
