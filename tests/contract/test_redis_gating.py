@@ -27,6 +27,7 @@ from job_harness.worlds.redis.gating import (
     RedisCoordinator,
     RedisEndpoint,
     RedisSession,
+    RedisTransaction,
     reply_end,
 )
 from job_harness.worlds.redis.store import RedisStore
@@ -103,6 +104,18 @@ def test_a_reply_ends_where_it_ends_and_not_before(reply: bytes) -> None:
 )
 def test_a_gate_is_named_by_what_is_sent_the_same_way_in_every_run(words: tuple[str, ...], point: str) -> None:
     assert command(*words).point == point
+
+
+def test_a_transaction_is_what_is_executed_and_what_is_discarded_is_no_part_of_the_next_one() -> None:
+    multi, first, second = command("MULTI"), command("INCR", "a"), command("INCR", "b")
+    transaction = RedisTransaction()
+    for each in (multi, first, command("DISCARD")):
+        transaction.take(each)
+    assert transaction.executed() == []
+    for each in (multi, second, first, command("EXEC")):
+        transaction.take(each)
+    assert transaction.executed() == [multi, second, first]
+    assert transaction.executed() == []
 
 
 # gates ----------------------------------------------------------------------------------------------------------------
@@ -222,6 +235,23 @@ def test_a_command_that_waits_is_answered_once_another_pushed_or_its_time_is_up(
     room.now = 14_000_000
     assert [request.point for request in steps] == ["brpop q"]
     assert waited.result(5) is None
+
+
+def test_a_command_that_waits_ends_in_true_time_however_far_the_clock_of_the_store_is_off(room: Room) -> None:
+    behind = RedisCoordinator(clock=lambda: -60_000_000, now=lambda: room.now)
+    for coordinator in (behind, RedisCoordinator(clock=lambda: 0)):  # One whose clock stands still goes by its waking.
+        room.coordinator = coordinator
+        waiter = room.client(f"w{len(room.clients)}")
+        waited = waiter.ask("BRPOP", "q", "10")
+        steps = waiter.gate()
+        assert next(steps).point == "brpop q"
+        poll = next(steps)
+        assert type(poll) is Poll
+        assert poll.due() == 10_000_000
+        room.now = 10_000_000
+        assert [request.point for request in steps] == ["brpop q"]
+        assert waited.result(5) is None
+        room.now = 0
 
 
 def test_a_command_that_waits_and_is_wrong_is_refused_by_redis_itself(room: Room) -> None:

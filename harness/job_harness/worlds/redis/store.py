@@ -20,7 +20,7 @@ class RedisStore:
     def __init__(self, dsn: str | None = None) -> None:
         """Provision a Redis whose clock stands at the instant 0.
 
-        Raises EnvironmentUnavailable where there is none, or where its clock cannot be ours, as on a server that runs.
+        Raises EnvironmentUnavailable if there is none, or where its clock cannot be ours, as on a server that runs.
         """
         if dsn is not None:
             raise EnvironmentUnavailable(
