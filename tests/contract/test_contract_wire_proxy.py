@@ -114,10 +114,10 @@ def test_a_request_goes_through_the_moments_that_the_page_names(
     seen: list[str] = []
 
     def note(moment: Moment, method: Callable[..., Any]) -> None:
-        def noted(session: Any, *given: Any) -> Any:
+        def noted(session: Any, *given: Any, **further: Any) -> Any:
             if seen[-1:] != [moment]:
                 seen.append(str(moment))
-            return method(session, *given)
+            return method(session, *given, **further)
 
         monkeypatch.setattr(ProxiedSession, moment, noted)
 
@@ -173,7 +173,7 @@ def test_a_cancel_ends_a_statement_that_waits_for_a_lock(drivers: Callable[[str]
     while not waits[0].answered():
         assert not deadline.passed, "the cancel did not reach PostgreSQL"
         assert session.coordinator is not None
-        session.coordinator.settle()
+        session.coordinator.come_to_rest()
     assert list(steps) == []
     with pytest.raises(psycopg.errors.QueryCanceled):
         update.result()

@@ -64,18 +64,18 @@ def asked(engine: ReferenceEngine, query: str) -> list[Any]:
 def disturbed(engine: ReferenceEngine, point: str, disturb: Callable[[Session], None]) -> Run:
     """Play the scenario and disturb it the first time that an actor stands before `point`."""
     session = Session(SCENARIO, engine=engine)
-    suspended = session.kernel.on_suspend
+    note_gate = session.note_gate
     done: list[str] = []
 
     def watch(actor: Any, call: Any) -> None:
-        if suspended is not None:
-            suspended(actor, call)
+        note_gate(actor, call)
         if not done and actor.request.point == point:
             done.append(point)
             disturb(session)
 
-    session.kernel.on_suspend = watch
-    run = session.run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "note_gate", watch)
+        run = session.run()
     assert done
     return run
 

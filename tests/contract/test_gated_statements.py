@@ -9,9 +9,9 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from job_harness.core.sim.actor import State
+from job_harness.core.sim.actor import Actor, State
 from job_harness.core.sim.choices import Boring
-from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim.kernel import Kernel, KernelHooks
 from job_harness.errors import EnvironmentUnavailable, LimitReached, UsageError
 from job_harness.search.orders import Order, Script, all_orders
 from job_harness.worlds.postgres import provision
@@ -178,6 +178,18 @@ def running(room: SessionCoordinator, **scripts: Script) -> Kernel:
     return kernel
 
 
+def hooked(kernel: Kernel, room: SessionCoordinator) -> list[Callable[[], None]]:
+    """Let what drops the sessions of dead actors come into a list."""
+    drops: list[Callable[[], None]] = []
+
+    class Hooks(KernelHooks):
+        def drop_session(self, actor: Actor, linger: int) -> None:
+            drops.append(room.sever(actor.name))
+
+    kernel.hooks = Hooks()
+    return drops
+
+
 def standing(kernel: Kernel) -> list[str]:
     return [f"{actor.name} {actor.request.point}" for actor in kernel.ready if actor.request is not None]
 
@@ -210,10 +222,12 @@ def test_a_crash_drops_the_session_and_what_it_had_locked(
     room: SessionCoordinator, tables: Callable[[str], list[Any]]
 ) -> None:
     kernel = running(room, a=update_one, b=update_one)
-    kernel.on_crash = lambda actor, linger: room.sever(actor.name)()
+    drops = hooked(kernel, room)
     kernel.step()
     kernel.step()
     kernel.crash(kernel.actors["a"])
+    drops[0]()
+    kernel._hear()
     assert standing(kernel) == ["b update job"]
     while kernel.step():
         pass
@@ -222,8 +236,7 @@ def test_a_crash_drops_the_session_and_what_it_had_locked(
 
 def test_a_session_that_outlives_its_actor_keeps_its_locks_until_it_is_dropped(room: SessionCoordinator) -> None:
     kernel = running(room, a=update_one, b=update_one)
-    drops: list[Callable[[], None]] = []
-    kernel.on_crash = lambda actor, linger: drops.append(room.sever(actor.name))
+    drops = hooked(kernel, room)
     kernel.step()
     kernel.step()
     kernel.crash(kernel.actors["a"])

@@ -13,7 +13,7 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.port import Claim, as_stepped
 from job_harness.core.scenario.job_plan import Ending, JobPlan
 from job_harness.core.scenario.scenario import Scenario, parse_step
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import EndRules, MemoryEngine, MemoryQueue
 from job_harness.engines.reference import ReferenceEngine, ReferenceQueue, open_engine
 from job_harness.search.lockstep import Comparison, Difference, LockstepEngine, compare, watch
 from job_harness.search.sampling import Sampler, run_seed
@@ -34,11 +34,15 @@ class Narrow(MemoryQueue):
     capabilities = ReferenceQueue.capabilities
 
 
-class WaitsTooLong(MemoryQueue):
+class WaitsTooLongRules(EndRules):
     """Waits a microsecond longer than it should."""
 
     def delay(self, row: JobView, nth: int) -> int:
         return super().delay(row, nth) + 1
+
+
+class WaitsTooLong(MemoryQueue):
+    rules = (WaitsTooLongRules,)
 
 
 class Deaf(MemoryQueue):

@@ -107,7 +107,7 @@ def first_line(process: subprocess.Popen[str]) -> str:
 
 
 def close(process: subprocess.Popen[str]) -> None:
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

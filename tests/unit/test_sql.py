@@ -148,10 +148,12 @@ def test_there_is_one_lexer() -> None:
     """No other module has a pattern for comments, texts or dollar quotes of SQL; the judged has its own, on purpose."""
     root = Path(job_harness.__file__).parent
     reader = re.compile(r"--\[\^|/\\\*\.\*\?|'\(\?:\[\^'|\\\$.{0,12}\\\$\.\*\?")
+    hints = ("--[^", "*.*?", "(?:[^", "$.*?")  # a module without any of them is not parsed
     found = {
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text()))
+        if any(hint in (text := path.read_text(encoding="utf-8")) for hint in hints)
+        for node in ast.walk(ast.parse(text))
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and reader.search(node.value)
     }
     assert found == {"worlds/sql.py"}

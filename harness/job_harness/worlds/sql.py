@@ -189,10 +189,12 @@ def _remembered(sql: str) -> _StatementReading:
     shown = " ".join(plain.split()).rstrip("; ")[:POINT_LENGTH].strip().lower()
     in_transaction = _OF_ITS_OWN.match(brief) is None
     alone = in_transaction and _OTHERWISE_IN_ONE.match(plain) is None
-    return _StatementReading(_named(said) or shown or "empty statement", _changed(said), brief, in_transaction, alone)
+    return _StatementReading(
+        _name_statement(said) or shown or "empty statement", _changed(said), brief, in_transaction, alone
+    )
 
 
-def _named(said: Sequence[Token]) -> str:
+def _name_statement(said: Sequence[Token]) -> str:
     """Return what a statement is called by its verb and table; empty where it has no such name."""
     verb = said[0].text.upper() if said else ""
     places = [at + 1 for at, token in enumerate(said) if token.says(_NAMING.get(verb, ""))]

@@ -65,7 +65,7 @@ def absent(words: object, *, when: str = "", tail: str = "", server: str = "Post
     return EnvironmentUnavailable(f"{server} went away{moment}: {told}" + (f"\n{tail}" if tail else ""), hint=HINT)
 
 
-def judged(error: psycopg.Error, *, when: str, cluster: Cluster, broken: bool) -> Exception:
+def classify_error(error: psycopg.Error, *, when: str, cluster: Cluster, broken: bool) -> Exception:
     """Return what an error of psycopg comes to: that PostgreSQL is absent, or the error itself, which it refused by."""
     if broken or (error.sqlstate and means_absence("", code=error.sqlstate)):
         return absent(error, when=when, tail=cluster.log_tail())

@@ -48,7 +48,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
 
     Until `SET_NEXT` random() answers 0.
 
-    Needs a superuser: raises EnvironmentUnavailable where there is none. Harmless when repeated.
+    Needs a superuser: raises EnvironmentUnavailable if there is none. Harmless when repeated.
     """
     import psycopg
 

@@ -119,7 +119,7 @@ def install(connection: psycopg.Connection[Any]) -> None:
     """Put the clock into a database, before any schema is installed there; its clones inherit it.
 
     Until `set_now` the clock tells the machine's time. Needs a superuser on PostgreSQL 13 or newer: raises
-    EnvironmentUnavailable where there is none, as on managed databases. Harmless when repeated.
+    EnvironmentUnavailable if there is none, as on managed databases. Harmless when repeated.
     """
     import psycopg
 

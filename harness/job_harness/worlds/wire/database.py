@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from job_harness.core.model.duration import MILLISECOND, SECOND, Instant
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.postgres import provision, virtual_chance, virtual_clock
-from job_harness.worlds.postgres.absence import PatientConnection, judged
+from job_harness.worlds.postgres.absence import PatientConnection, classify_error
 from job_harness.worlds.postgres.cluster import GUEST
 from job_harness.worlds.postgres.pipeline import PreparedQuery, StatementPipeline
 from job_harness.worlds.postgres.pipeline import Row as Row
@@ -85,7 +85,7 @@ class ForeignDatabase:
     def __init__(self, dsn: str | None = None) -> None:
         """Provision a PostgreSQL whose clock stands at the instant 0.
 
-        Raises EnvironmentUnavailable where there is none, or where its clock cannot be made virtual.
+        Raises EnvironmentUnavailable if there is none, or where its clock cannot be made virtual.
         """
         self.cluster: Cluster = provision(dsn)
         self._now: Instant | None = None
@@ -250,7 +250,7 @@ class ForeignDatabase:
             return work()
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             when = doing if isinstance(doing, str) else f"during {_gist(doing)!r}"
-            found = judged(error, when=when, cluster=self.cluster, broken=not self.alive)
+            found = classify_error(error, when=when, cluster=self.cluster, broken=not self.alive)
             if found is error:
                 raise
             raise found from error

@@ -15,9 +15,7 @@ import re
 import socket
 import struct
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import suppress
-from datetime import datetime
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -25,31 +23,26 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from job_harness.core.history.outcome import ABORTED
+from job_harness.core.own_code import CodeLine
 from job_harness.core.sim.request import Point, StatementGate, Wait
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.patience import PATIENCE, Deadline, ready
-from job_harness.worlds.postgres.gating.coordinator import READ, WRITE, InFlightStatement, SessionCoordinator
+from job_harness.worlds.postgres.gating.coordinator import InFlightStatement, SessionCoordinator
 from job_harness.worlds.postgres.gating.pool import SessionPool
 from job_harness.worlds.postgres.virtual_clock import standing_since
 from job_harness.worlds.sql import may_be_put_into_one, point_of, skeleton
-from job_harness.worlds.wire.database import timestamp_of
 from job_harness.worlds.wire.postgres_messages import (
     AUTHENTICATION,
     CANCEL_REQUEST,
-    COPY_IN,
     ENCRYPTION_REQUEST,
     ERROR,
     KEY_DATA,
-    NOTICE,
-    NOTIFICATION,
-    PARAMETER,
     PASSWORD,
     PROTOCOL,
     READY,
     SSL_REQUEST,
     TERMINATE,
     Batch,
-    Batches,
     Frame,
     Frames,
     error_frame,
@@ -59,7 +52,8 @@ from job_harness.worlds.wire.postgres_messages import (
     startup_parameters,
     with_fields,
 )
-from job_harness.worlds.wire.proxy import Endpoint, ListeningSocket
+from job_harness.worlds.wire.postgres_session import BROKEN, BackendSession, DriverConnection, notifications
+from job_harness.worlds.wire.proxy import Endpoint, ListeningSocket, Timekeeper
 
 if TYPE_CHECKING:
     from job_harness.core.model.duration import Instant
@@ -74,17 +68,8 @@ _NO_GATE: Final = re.compile(
 """What neither waits for another session nor shows one anything."""
 _COPY_FROM: Final = re.compile(r"\bcopy\b.*\bfrom\s+stdin\b", re.IGNORECASE | re.DOTALL)
 """What begins a COPY for which the driver sends data: nothing may be sent in between."""
-_WROTE: Final = "SELECT pg_current_xact_id_if_assigned() IS NOT NULL"
 _CLEAN: Final = "SELECT pg_advisory_unlock_all()"
-_RENEW: Final = "DISCARD ALL"
 _ABORT: Final = f"DO $$ BEGIN RAISE EXCEPTION '{ABORTED}' USING ERRCODE = 'query_canceled'; END $$"
-_IDLE: Final = b"I"
-_COPYING: Final = b"C"
-"""A session takes data of a COPY from its driver."""
-_AMID: Final = b"P"
-"""A session has answered the part of an extended query that its driver flushed."""
-_OPEN: Final = (b"T", b"E")
-_BROKEN: Final = "the server closed the connection"
 
 
 # an actor's connection ------------------------------------------------------------------------------------------------
@@ -95,71 +80,61 @@ class ProxiedSession:
 
     def __init__(self, client: socket.socket, server: socket.socket, *, pid: int) -> None:
         """Stand between two sockets on which a session was opened; `pid` is PostgreSQL's process behind it."""
-        self.pid = pid
+        self.backend = BackendSession(server, pid=pid)
+        self.driver = DriverConnection(client)
         self.actor = ""
         self.severed = False
-        self.flight: InFlightStatement | None = None
         self.closed = False
         self.pending: deque[Batch] = deque()
         """What the driver has sent and waits for."""
         self.coordinator: SessionCoordinator | None = None
         """Where statements are released; None: they pass freely."""
-        self.clock: Callable[[int], datetime] = timestamp_of
-        """Called before a statement is sent, with what the store's clock showed when its transaction began."""
-        self.resumes: Callable[[], None] = lambda: None
-        """Called before the driver has its answer."""
-        self.meanwhile: Callable[[], None] = lambda: None
-        """Called while a statement waits for a lock: takes up what the process says over other connections."""
-        self._client = client
-        self._server = server
-        self._from_client = Frames()
-        self._from_server = Frames()
-        self._batches = Batches()
-        self._status = _IDLE
-        self._began_at: int | None = None
-        self._reply: list[Frame] = []
-        self._sql = ""
-        """What is released next, as text."""
-        self._before = _IDLE
-        """How the session stood when the query under way began."""
-        self._skips = False
-        """Whether the server ignores everything up to the next Sync, since it refused a message before."""
-        self._awaits: int | None = None
-        """How many messages complete the answer to what is released next; None: a ReadyForQuery does."""
-        self._abortable = False
-        """Whether the gate that comes next is that of a statement which a fault may abort."""
-        self._aborted = False
-        """Whether the database is to abort what is released next."""
-        self.rewrite: Callable[[str], str] | None = None
-        """Writes a statement anew before it is sent; None: it is sent as it is."""
-        self.sent = 0
-        """Bytes that the driver was sent over this connection."""
-        self.heard = 0
-        """Bytes that the driver sent."""
-        self.keep: Callable[[socket.socket], bool] | None = None
+        self.timekeeper = Timekeeper()
+        self.line: CodeLine | None = None
+        """From which line of the user's own what is carried out was sent; None where that is not known."""
+        self.endpoint: PostgresEndpoint | None = None
+        """Takes up what the process says over other connections while a statement waits for a lock."""
+        self.reuse: BackendReuse | None = None
         """Takes over the session with PostgreSQL, as new, once the driver has left it; None: it is ended."""
+        self._began_at: int | None = None
+        self._statement: StatementGate | None = None
+        """The gate that comes next, where it is that of a statement which a fault may abort."""
 
     # what the coordinator asks ----------------------------------------------------------------------------------------
 
     @property
+    def pid(self) -> int:
+        """PostgreSQL's process behind it."""
+        return self.backend.pid
+
+    @property
+    def flight(self) -> InFlightStatement | None:
+        """The statement that is under way, or was last."""
+        return self.backend.flight
+
+    @flight.setter
+    def flight(self, flight: InFlightStatement | None) -> None:
+        self.backend.flight = flight
+
+    @property
     def socket(self) -> int:
         """The descriptor on which PostgreSQL answers."""
-        return self._server.fileno()
+        return self.backend.descriptor
 
     @property
     def descriptor(self) -> int:
         """The descriptor on which the driver asks."""
-        return self._client.fileno()
+        return self.driver.descriptor
 
     @property
     def idle(self) -> bool:
         """Whether no transaction is open."""
-        return self._status == _IDLE
+        return self.backend.idle
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open, and no statement under way."""
-        return self._status in _OPEN
+        return self.backend.in_transaction
 
     def transaction_time(self) -> int:
         """Return what the coordinator's clock showed when the transaction began; where none is open, one begins now."""
@@ -174,18 +149,16 @@ class ProxiedSession:
     def give_back(self) -> None:
         """Keep it for the next run; one that is in the middle of something is ended."""
         self.forget_time()
-        under_way = self.flight is not None and not self.flight.done
-        if self.closed or under_way or self.pending or not self._batches.empty or not self.idle:
+        if self.closed or self.backend.under_way or self.pending or not self.driver.batches.empty or not self.idle:
             self.drop()
         else:
-            self._at_once(_CLEAN)
+            self.backend.at_once(_CLEAN)
 
     def drop(self) -> None:
         """End it, whatever it is doing; its locks are free afterwards."""
         if self.closed:
             return
-        if self.keep is not None and self._renewed() and self.keep(self._server):
-            self._server = _left()  # A statement that still stands at a gate must not reach the next driver's session.
+        if self.reuse is not None and self.driver.batches.empty and self.backend.renew() and self.reuse.keep(self):
             self.close()
             return
         try:
@@ -194,58 +167,37 @@ class ProxiedSession:
         finally:
             self.close()
 
-    def _renewed(self) -> bool:
-        """Make the session as new. False: it is in the middle of something."""
-        if not self.idle or not self._batches.empty or (self.flight is not None and not self.flight.done):
-            return False
-        try:
-            self._at_once(_RENEW)
-        except (psycopg.Error, OSError, EnvironmentUnavailable):
-            return False
-        return self.idle and not any(frame.kind == ERROR for frame in self._reply)
-
     def close(self) -> None:
         """Leave both sides; PostgreSQL ends what the session was doing once it notices."""
         self.closed = True
         self.cut()
-        self._server.close()
+        self.backend.close()
 
     def cut(self) -> None:
         """Let the driver hear nothing any more: its process is gone."""
-        with suppress(OSError):
-            self._client.shutdown(socket.SHUT_RDWR)
-        self._client.close()
+        self.driver.cut()
 
     def cancel(self, request: bytes) -> None:
         """Let PostgreSQL end the statement that is under way, as the driver asks over a connection of its own.
 
         Where none is under way it comes too late, as it may at PostgreSQL itself.
         """
-        if self.flight is None or self.flight.done or self.closed:
-            return
-        with socket.socket(self._server.family) as beside, suppress(OSError):
-            beside.settimeout(PATIENCE)
-            beside.connect(self._server.getpeername())
-            beside.sendall(struct.pack("!II", len(request) + 8, CANCEL_REQUEST) + request)
-            beside.recv(1)  # PostgreSQL closes once it has sent the signal.
+        if self.backend.under_way and not self.closed:
+            self.backend.cancel(request)
 
     # the driver's side ----------------------------------------------------------------------------------------------
 
+    def rewrite(self, sql: str) -> str:
+        """Return a statement as it is sent to PostgreSQL."""
+        return sql
+
     def arrive(self) -> None:
         """Take what the driver sent, and what it waits for into `pending`; ends with the driver."""
-        try:
-            data = self._client.recv(_CHUNK)
-        except OSError:
-            data = b""
-        if not data:
-            self.drop()
-            return
-        self.heard += len(data)
-        for frame in self._from_client.take(data):
+        for frame in self.driver.read():
             if frame.kind == TERMINATE:
                 self.drop()
                 return
-            batch = self._batches.take(frame if self.rewrite is None else rewritten(frame, self.rewrite))
+            batch = self.driver.batches.take(rewritten(frame, self.rewrite))
             if batch is not None:
                 self.pending.append(batch)
 
@@ -253,7 +205,7 @@ class ProxiedSession:
         """Carry out what is pending at once, at no gate."""
         while self.pending and not self.closed:
             batch = self.pending.popleft()
-            self._complete(self._sending(batch.raw, answers=self._answers(batch)))
+            self._at_once(batch)
             self.reply()
 
     # gates ----------------------------------------------------------------------------------------------------------
@@ -261,30 +213,29 @@ class ProxiedSession:
     async def carry_out(self) -> None:
         """Carry out what the driver waits for, at its gate and at that of its commit, and let it have the answer."""
         batch = self.pending.popleft()
-        sql = self._sql = batch.sql
+        sql = batch.sql
         gated = bool(sql) and _NO_GATE.match(skeleton(sql)) is None
         point = point_of(sql) if sql else "prepare"
+        self._statement = StatementGate(point, lambda: self.line) if gated and batch.ready else None
         if gated:
-            self._abortable = batch.ready
             await self.gate(point)
         alone = gated and self.idle and self._may_stand_alone(batch)
         opens = self.idle
-        standing = standing_since(self.clock(self.transaction_time())) if sql else ""
+        standing = standing_since(self.timekeeper.before_request(self.transaction_time())) if sql else ""
         if alone:
-            self._at_once(f"BEGIN; {standing}")
-        if self._aborted:
-            self._aborted = False
-            await self.release(query(_ABORT), point)
+            self.backend.at_once(f"BEGIN; {standing}")
+        statement, self._statement = self._statement, None
+        if statement is not None and statement.aborted:
+            await self.release(query(_ABORT), point, sql=sql)
         elif gated:
-            self._awaits = self._answers(batch)
-            await self.release(batch.raw, point)
+            await self.release(batch.raw, point, sql=sql, answers=self.backend.answers(batch))
         else:
-            self._complete(self._sending(batch.raw, answers=self._answers(batch)))
+            self._at_once(batch)
         if alone:
             await self._end_of_its_own(point)
-        elif opens and self._status == b"T":
-            self._aside(standing)
-        self.resumes()
+        elif opens and self.backend.may_commit:
+            self.backend.aside(standing)
+        self.timekeeper.before_reply()
         self.reply()
 
     @staticmethod
@@ -295,154 +246,66 @@ class ProxiedSession:
 
     async def _end_of_its_own(self, point: str) -> None:
         """End the transaction that a statement was put into."""
-        if self._status == b"E":
-            self._aside("ROLLBACK")
+        if self.backend.failed:
+            self.backend.aside("ROLLBACK")
             self.forget_time()
         elif not self._wrote():
-            self._aside("COMMIT")
+            self.backend.aside("COMMIT")
             self.forget_time()
         else:
-            reply = self._reply
+            answer = self.backend.answer
             await self.gate(f"commit {point}")
-            self._sql = "COMMIT"
-            await self.release(query("COMMIT"), f"commit {point}")
-            if not any(frame.kind == ERROR for frame in self._reply):
-                self._reply = [*reply, *_notifications(self._reply)]
+            await self.release(query("COMMIT"), f"commit {point}", sql="COMMIT")
+            if not self.backend.refused:
+                self.backend.answer = [*answer, *notifications(self.backend.answer)]
+
+    def _wrote(self) -> bool:
+        """Say whether the transaction wrote or locked a row."""
+        return self.backend.wrote()
 
     async def gate(self, point: str) -> None:
         """Stand before something that is to be sent, until the kernel lets it go; a fault may abort a statement."""
-        if not self._abortable:
-            await Point(point)
-            return
-        self._abortable = False
-        statement = StatementGate(point)
-        await statement
-        self._aborted = statement.aborted
+        await (self._statement or Point(point, lambda: self.line))
 
-    async def release(self, raw: bytes, point: str) -> None:
-        """Send a batch, and wait until it is answered; a lock that it waits for is waited for in virtual time."""
+    async def release(self, raw: bytes, point: str, *, sql: str = "", answers: int | None = None) -> None:
+        """Send a batch, and wait until it is answered; a lock that it waits for is waited for in virtual time.
+
+        Its answer ends after that many messages; None: with a ReadyForQuery.
+        """
         assert self.coordinator is not None
-        answers, self._awaits = self._awaits, None
-        flight = self.coordinator.release(self, self._sending(raw, answers=answers), point, sql=self._sql)
+        flight = self.coordinator.release(self, self._send(raw, answers=answers), point, sql=sql)
 
         def answered() -> bool:
-            self.meanwhile()
+            if self.endpoint is not None:
+                self.endpoint.accept_what_waits()
             return flight.done
 
         while not flight.done:
             await Wait(point, outside=self.coordinator, answered=answered)
         if isinstance(flight.error, psycopg.errors.DeadlockDetected):
-            self._reply = [_without_numbers(frame, str(flight.error)) for frame in self._reply]
-        elif flight.error is not None and flight.error.args[:1] == (_BROKEN,):
+            self.backend.answer = [_without_numbers(frame, str(flight.error)) for frame in self.backend.answer]
+        elif flight.error is not None and flight.error.args[:1] == (BROKEN,):
             self.cut()
         if self.severed:
             raise psycopg.OperationalError(f"{self.actor} died: nothing that it still does has an effect")
 
-    # the server's side ----------------------------------------------------------------------------------------------
+    def _send(self, raw: bytes, *, answers: int | None) -> Generator[int, Any, None]:
+        """Send a batch of the driver's, and take its answer."""
+        yield from self.backend.send(raw, answers=answers)
+        if self.backend.copying and not (self.pending and self.pending[0].ends_copy):  # else its data is there already
+            self.driver.batches.copying = raw[:1]
 
-    def _answers(self, batch: Batch) -> int | None:
-        """Say what ends the answer to a batch of the driver's: that many messages, or (None) a ReadyForQuery."""
-        return None if batch.ready else 0 if self._skips else batch.answers
+    def _at_once(self, batch: Batch) -> None:
+        self.backend.complete(self._send(batch.raw, answers=self.backend.answers(batch)))
 
-    def _sending(self, raw: bytes, *, answers: int | None = None) -> Generator[int, Any, None]:
-        """Send messages and take their answer into `_reply`; raises the error that it is.
-
-        It ends with a ReadyForQuery, after that many `answers`, or where the server asks for data to copy.
-        """
-        self._reply = []
-        if self._status not in (b"", _COPYING, _AMID):
-            self._before = self._status
-        self._status = b"" if answers != 0 else _AMID
-        error: psycopg.Error | None = None
-        self._server.setblocking(False)
-        left = memoryview(raw)
-        while left:
-            try:
-                left = left[self._server.send(left) :]
-            except BlockingIOError:
-                yield WRITE
-        while not self._status:
-            yield READ
-            for frame in self._from_server.take(self._received()):
-                if frame.kind == NOTICE and self._told(frame):
-                    continue
-                if frame.kind == READY:
-                    self._status, self._skips = frame.body, False
-                    continue
-                self._reply.append(frame)
-                if frame.kind == ERROR:
-                    error = _error(frame)
-                    self._skips = self._skips or answers is not None
-                    self._status = _AMID if answers is not None else self._status
-                elif frame.kind == COPY_IN:
-                    self._status = _COPYING
-                    if not (self.pending and self.pending[0].ends_copy):  # else its data is there already
-                        self._batches.copying = raw[:1]
-                elif answers is not None and frame.completes:
-                    answers -= 1
-                    self._status = self._status or (_AMID if not answers else b"")
-        if error is not None:
-            raise error
-
-    def _received(self) -> bytes:
-        try:
-            data = self._server.recv(_CHUNK)
-        except BlockingIOError:
-            return b""
-        if not data:
-            raise psycopg.OperationalError(_BROKEN)
-        return data
-
-    def _told(self, notice: Frame) -> bool:
-        """Take what the session says about its waiting; everything else is for the driver."""
-        told = fields(notice)
-        if told.get("V") != "LOG":
-            return False
-        words = told.get("M", "")
-        if self.flight is not None and ("still waiting" in words or "acquired" in words):
-            self.flight.looked = "still waiting" in words
-        return True
-
-    def _complete(self, steps: Generator[int, Any, None]) -> None:
-        """Carry out what never waits for another session, and wait for it."""
-        flight = InFlightStatement(steps, actor=self.actor, point="", pid=self.pid, descriptor=self.socket)
-        while not flight.done:
-            if not flight.pump(PATIENCE):
-                raise EnvironmentUnavailable(
-                    f"PostgreSQL did not answer within {PATIENCE:g} real seconds",
-                    hint="Another session may hold a lock: look at pg_stat_activity.",
-                )
-
-    def _at_once(self, sql: str) -> None:
-        self._complete(self._sending(query(sql)))
-
-    def _aside(self, sql: str) -> None:
-        """Carry out something that the driver hears nothing of."""
-        reply = self._reply
-        self._at_once(sql)
-        self._reply = [*reply, *_notifications(self._reply)]
-
-    def _wrote(self) -> bool:
-        """Say whether the transaction wrote or locked a row; if not, its end cannot be observed."""
-        reply = self._reply
-        self._at_once(_WROTE)
-        wrote = any(frame.kind == b"D" and frame.body.endswith(b"t") for frame in self._reply)
-        self._reply = reply
-        return wrote
+    # what the driver is told ----------------------------------------------------------------------------------------
 
     def reply(self) -> None:
         """Let the driver have its answer."""
-        told = b"".join(frame.raw for frame in self._reply)
-        if self._status not in (_COPYING, _AMID):
-            told += Frame(READY, self._status).raw
-        self._tell(told)
+        self._tell(self.backend.whole_answer)
 
     def _tell(self, told: bytes) -> None:
-        try:
-            self._client.setblocking(True)
-            self._client.sendall(told)
-            self.sent += len(told)
-        except OSError:  # It is gone, and its session with it.
+        if not self.driver.say(told):  # It is gone, and its session with it.
             self.drop()
 
     def overhear(self) -> bool:
@@ -450,43 +313,21 @@ class ProxiedSession:
 
         A server that ends the session unasked ends it for the driver too.
         """
-        if self.closed or (self.flight is not None and not self.flight.done):
+        if self.closed or self.backend.under_way:
             return False
-        self._server.setblocking(False)
-        try:
-            data = self._server.recv(_CHUNK)
-        except BlockingIOError:
-            return False
-        except OSError:
-            data = b""
-        said = [frame for frame in self._from_server.take(data) if frame.kind != NOTICE or not self._told(frame)]
+        said, ended = self.backend.overhear()
         if said:
-            self._tell(b"".join(frame.raw for frame in said))
-        if not data or any(frame.kind not in (NOTICE, NOTIFICATION, PARAMETER) for frame in said):
+            self._tell(said)
+        if ended:
             self.close()
-        return bool(said) or not data
+        return bool(said) or ended
 
     def nudge(self) -> None:
         """Pass on the notifications that have reached the session: it is idle, and says them with its next answer."""
-        if self.closed or not self.idle or self.pending or not self._batches.empty:
+        if self.closed or not self.idle or self.pending or not self.driver.batches.empty:
             return
-        reply, status = self._reply, self._status
-        self._at_once("")
-        said = [frame for frame in self._reply if frame.kind == NOTIFICATION]
-        self._reply, self._status = reply, status
-        if said:
-            self._tell(b"".join(frame.raw for frame in said))
-
-
-def _left() -> socket.socket:
-    """Return a socket on which nothing can be said."""
-    made = socket.socket()
-    made.close()
-    return made
-
-
-def _notifications(reply: Iterable[Frame]) -> list[Frame]:
-    return [frame for frame in reply if frame.kind == NOTIFICATION]
+        if said := self.backend.notifications():
+            self._tell(said)
 
 
 def rewritten(frame: Frame, rewrite: Callable[[str], str]) -> Frame:
@@ -501,15 +342,6 @@ def rewritten(frame: Frame, rewrite: Callable[[str], str]) -> Frame:
         anew = rewrite(sql)
         return frame if anew == sql else Frame(frame.kind, b"\0".join((name, anew.encode(), rest)))
     return frame
-
-
-def _error(frame: Frame) -> psycopg.Error:
-    told = fields(frame)
-    try:
-        kind: type[psycopg.Error] = psycopg.errors.lookup(told.get("C", ""))
-    except KeyError:
-        kind = psycopg.DatabaseError
-    return kind(told.get("M", ""))
 
 
 def _without_numbers(frame: Frame, words: str) -> Frame:
@@ -544,22 +376,34 @@ class Backends:
 
     def take(self, asked: Mapping[str, str]) -> Backend | None:
         """Return a session that was opened with the same parameters, if one is there."""
-        found = self._idle.get(tuple(sorted(asked.items())))
+        found = self.left(asked)
         return found.pop() if found else None
 
-    def keep(self, asked: Mapping[str, str], backend: Backend) -> bool:
-        """Take over a session that is as new. False: there are enough."""
-        found = self._idle.setdefault(tuple(sorted(asked.items())), [])
-        if len(found) >= self.MOST:
-            return False
-        found.append(backend)
-        return True
+    def left(self, asked: Mapping[str, str]) -> list[Backend]:
+        """Return the sessions that drivers have left, of those that were opened with these parameters."""
+        return self._idle.setdefault(tuple(sorted(asked.items())), [])
 
     def clear(self) -> None:
         """Leave all of them."""
         for backend in (each for found in self._idle.values() for each in found):
             backend.server.close()
         self._idle.clear()
+
+
+class BackendReuse(NamedTuple):
+    """Where a session goes once its driver has left it, and what the next driver has to ask for to get it."""
+
+    backends: Backends
+    asked: Mapping[str, str]
+    greeting: tuple[Frame, ...]
+
+    def keep(self, session: ProxiedSession) -> bool:
+        """Hand over a session that is as new. False: there are enough."""
+        found = self.backends.left(self.asked)
+        if len(found) >= Backends.MOST:
+            return False
+        found.append(Backend(session.backend.leave(), self.greeting))
+        return True
 
 
 class PostgresEndpoint(Endpoint[ProxiedSession, SessionCoordinator]):
@@ -594,7 +438,7 @@ class PostgresEndpoint(Endpoint[ProxiedSession, SessionCoordinator]):
 
     def _admit(self, session: ProxiedSession) -> None:
         session.actor, session.severed, session.coordinator = self.actor, False, self._coordinator
-        session.meanwhile = self._accept_what_waits
+        session.endpoint = self
         if self._coordinator is not None:
             self._coordinator.admit(session)
 
@@ -623,7 +467,8 @@ class PostgresEndpoint(Endpoint[ProxiedSession, SessionCoordinator]):
 
     # opening sessions -----------------------------------------------------------------------------------------------
 
-    def _accept_what_waits(self) -> None:
+    def accept_what_waits(self) -> None:
+        """Take up the connections that have reached the socket."""
         while self._listener.descriptor >= 0 and ready([self._listener.descriptor], seconds=0)[0]:
             self._accept()
 
@@ -639,8 +484,8 @@ class PostgresEndpoint(Endpoint[ProxiedSession, SessionCoordinator]):
                 client.close()
                 return
             session = self._opened(client, asked)
-            session.heard += heard
-            session.sent += sent
+            session.driver.heard += heard
+            session.driver.sent += sent
         except OSError:  # The driver went away meanwhile.
             client.close()
             return
@@ -728,12 +573,15 @@ class PasswordEndpoint(PostgresEndpoint):
         kind: type[ProxiedSession],
         backends: Backends | None = None,
         called: str = "app",
+        listener: ListeningSocket | None = None,
     ) -> None:
-        """Listen on a port of loopback; `kind` is what each connection becomes, `backends` keeps what drivers leave.
+        """Listen as `listener` does, else on a port of loopback; `kind` is what each connection becomes.
+
+        `backends` keeps what drivers leave.
 
         Drivers ask for the database that is `called` so.
         """
-        super().__init__(name, ListeningSocket.on_loopback(), pool)
+        super().__init__(name, listener or ListeningSocket.on_loopback(), pool)
         self.called = called
         self.database = ""
         """The database that it leads to just now."""
@@ -792,9 +640,9 @@ class PasswordEndpoint(PostgresEndpoint):
         client.sendall(told)
         keys = next((frame.body for frame in backend.greeting if frame.kind == KEY_DATA), b"\0\0\0\0")
         session = self._kind(client, backend.server, pid=struct.unpack("!I", keys[:4])[0])
-        session.heard, session.sent = heard, len(told) + len(_ASK_PASSWORD)
-        if (backends := self._backends) is not None:
-            session.keep = lambda server: backends.keep({**asked, **own}, Backend(server, backend.greeting))
+        session.driver.heard, session.driver.sent = heard, len(told) + len(_ASK_PASSWORD)
+        if self._backends is not None:
+            session.reuse = BackendReuse(self._backends, {**asked, **own}, backend.greeting)
         return session
 
     def _backend(self, asked: dict[str, str]) -> Backend:

@@ -13,11 +13,15 @@ from __future__ import annotations
 import socket
 from collections.abc import Sized
 from contextlib import suppress
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 
 from job_harness.worlds.private import private_folder
+
+if TYPE_CHECKING:
+    from job_harness.core.model.duration import Instant
 
 VERSION: Final = 1
 """Of the contract."""
@@ -34,11 +38,26 @@ class Moment(StrEnum):
     CANCEL = "cancel"
 
 
+class Timekeeper:
+    """Sets the clocks at both ends of a connection when something passes over it; this one sets none."""
+
+    def before_request(self, at: Instant) -> datetime:
+        """Set the server's clock; return what it shows at the instant `at` of the store."""
+        from job_harness.worlds.wire.database import timestamp_of  # psycopg, which Redis does without
+
+        return timestamp_of(at)
+
+    def before_reply(self) -> None:
+        """Set the client's clock: what it does with the reply begins now."""
+
+
 class WireProxy(Protocol):
     """One connection of one actor's client, on its way to a server."""
 
     actor: str
     """Whose gates these are."""
+    timekeeper: Timekeeper
+    """Sets the clocks before a request is sent and before its reply is handed back."""
     closed: bool
     """Whether neither side hears anything over it any more."""
 

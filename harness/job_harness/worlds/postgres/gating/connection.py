@@ -83,15 +83,15 @@ class GatedCursor(psycopg.AsyncCursor[Any]):
 
     async def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         """Send one statement: a gate."""
-        self._told(query)
+        self._tell_connection(query)
         return await super().execute(query, params, **options)
 
     async def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         """Send one statement for many parameters: one gate."""
-        self._told(query)
+        self._tell_connection(query)
         await super().executemany(query, params_seq, **options)
 
-    def _told(self, query: Any) -> None:
+    def _tell_connection(self, query: Any) -> None:
         connection: Any = self.connection
         if isinstance(connection, GatedConnection):
             connection.about_to_send(_text(query, connection))

@@ -176,7 +176,7 @@ LONGEST_WAIT: Final = 0.05
 
 
 class SessionCoordinator:
-    """Gives each actor its session, for one run. `settle` makes it an `Outside` of the kernel."""
+    """Gives each actor its session, for one run. `come_to_rest` makes it an `Outside` of the kernel."""
 
     def __init__(
         self, pool: SessionPool, *, clock: Callable[[], int] = lambda: 0, patience_seconds: float = PATIENCE
@@ -250,7 +250,7 @@ class SessionCoordinator:
 
     # for the kernel -------------------------------------------------------------------------------------------------
 
-    def settle(self) -> list[Pick]:
+    def come_to_rest(self) -> list[Pick]:
         """Wait until every statement is answered or waits for a lock; tell which waiters PostgreSQL let go first."""
         waited = [flight for flight in self._parked if not flight.done]
         if not waited:
