@@ -17,7 +17,7 @@ from tests.contract.overheard import DEFS, fits, overheard
 
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.subjects.processors import JobHarness
-from job_harness.subjects.processors.typescript import TypeScriptProcessor
+from job_harness.subjects.processors.typescript.target import TypeScriptProcessor
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.peers import Peer, find_node, peer
 from job_harness.worlds.peers.runtime import NODE_HOST, PYTHON_HOST, node_peer, python_peer

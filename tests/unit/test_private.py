@@ -183,3 +183,12 @@ def test_a_lock_that_is_held_too_long_is_named(tmp_path: Path) -> None:
     ):
         pass
     assert "It is installing pg-boss" in told.value.hint
+
+
+def test_a_folder_of_findings_is_ignored_by_git_and_keeps_what_its_user_wrote(tmp_path: Path) -> None:
+    found = private.ignored_folder(tmp_path / ".job-harness" / "found")
+    ignored = found.parent / ".gitignore"
+    assert (mode(found), ignored.read_text()) == (0o700, "*\n")
+    ignored.write_text("failures/\n")
+    private.ignored_folder(found)
+    assert ignored.read_text() == "failures/\n"

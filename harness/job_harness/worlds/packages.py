@@ -97,9 +97,15 @@ def run(command: Sequence[str], *, seconds: float, what: str, hint: str, cwd: Pa
     except OSError as error:
         raise EnvironmentUnavailable(f"{what}: {error}", hint=hint) from error
     if done.returncode:
-        words = " ".join((done.stderr or done.stdout).split())
-        raise EnvironmentUnavailable(f"{what}: {words[-400:] or f'code {done.returncode}'}", hint=hint)
+        raise EnvironmentUnavailable(f"{what}: {_reason(done)}", hint=hint)
     return done.stdout
+
+
+def _reason(done: subprocess.CompletedProcess[str]) -> str:
+    """Return what an installer said last: pip's last line of an error, or the end of it all."""
+    said = done.stderr or done.stdout
+    errors = [line for line in said.splitlines() if line.startswith("ERROR: ")]
+    return (errors[-1] if errors else " ".join(said.split()))[-400:] or f"code {done.returncode}"
 
 
 # npm ------------------------------------------------------------------------------------------------------------------
@@ -279,7 +285,7 @@ def find_node(oldest: tuple[int, int] = (20, 0), *, wanted_by: str = "") -> Node
 
     Raises ProgramMissing that names what was found, and the command that brings what is missing.
     """
-    found = [node for path in _candidates() if (node := _asked(path)) is not None]
+    found = [node for path in _candidates() if (node := _ask_version(path)) is not None]
     for node in found:
         if node.version[:2] >= oldest:
             return node
@@ -317,7 +323,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 
 
 @cache
-def _asked(path: str) -> Node | None:
+def _ask_version(path: str) -> Node | None:
     try:
         told = run([path, "--version"], seconds=ASK_SECONDS, what=path, hint="")
     except EnvironmentUnavailable:

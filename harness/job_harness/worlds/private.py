@@ -67,6 +67,17 @@ def private_folder(path: Path) -> Path:
     return path
 
 
+def ignored_folder(path: Path) -> Path:
+    """Make a folder for this user alone in one, such as `.job-harness`, that git is told to ignore.
+
+    Raises OSError as `private_folder` does.
+    """
+    made = private_folder(path)
+    with suppress(FileExistsError), (path.parent / ".gitignore").open("x", encoding="utf-8") as file:
+        file.write("*\n")
+    return made
+
+
 def write_private(path: Path, text: str) -> None:
     """Write a file for this user alone, the whole text or nothing."""
     descriptor, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -171,7 +182,7 @@ def _found(env: Mapping[str, str]) -> Path:
         return _fresh(os.getpid())
     except OSError as error:
         raise EnvironmentUnavailable(
-            f"no cache folder can be created: {'; '.join(passed_over)}; {_said(error)}",
+            f"no cache folder can be created: {'; '.join(passed_over)}; {_word_error(error)}",
             hint=f"Set {VARIABLE} to a folder that only you can write to.",
         ) from error
 
@@ -185,7 +196,7 @@ def _unfit(folder: Path) -> str:
             return why
         status = folder.stat()
     except OSError as error:
-        return _said(error)
+        return _word_error(error)
     if not stat.S_ISDIR(status.st_mode):
         return f"{folder} is not a folder"
     if status.st_uid != os.geteuid():
@@ -228,7 +239,7 @@ def _written_by_others(path: Path, status: os.stat_result) -> str:
     return f"others may write to {path} (mode {stat.S_IMODE(status.st_mode):03o})"
 
 
-def _said(error: OSError) -> str:
+def _word_error(error: OSError) -> str:
     return f"{error.filename}: {error.strerror}"
 
 

@@ -1,6 +1,7 @@
 // Chance by a seed in the place of what `node:crypto` draws: keys, salts and ids of a program come out the same again.
 // Must not know: clocks, processes, who runs in them.
 import crypto from "node:crypto";
+import { syncBuiltinESMExports } from "node:module";
 
 const { createHash } = crypto;
 const soon = globalThis.setImmediate;
@@ -43,4 +44,13 @@ export function seededCrypto(seed) {
   const getRandomValues = (array) => randomFillSync(array);
   const pseudoRandomBytes = randomBytes;
   return { randomBytes, pseudoRandomBytes, randomFillSync, randomFill, randomUUID, randomInt, getRandomValues };
+}
+
+/** Replace what draws numbers in this process: the same seed draws the same ones. Nothing here is fit for a secret. */
+export function installChance(seed) {
+  const { getRandomValues, ...drawing } = seededCrypto(seed);
+  Object.assign(crypto, drawing);
+  crypto.webcrypto.getRandomValues = getRandomValues;
+  globalThis.crypto.randomUUID = drawing.randomUUID;
+  syncBuiltinESMExports();
 }

@@ -38,6 +38,8 @@ export class Clock {
     this.owner = () => null;
     /** Says where in the user's code a timer is set; it costs a stack, so it is only called while runs are explored. */
     this.place = () => "";
+    /** Says at which line that is, as [file, number]; undefined where that is not wanted. */
+    this.line = () => undefined;
   }
 
   begin(now) {
@@ -120,6 +122,7 @@ class Timer {
     this.id = ++clock.order;
     this.owner = clock.owner();
     this.place = clock.place();
+    this.line = clock.line();
     this.byLibrary = repeats && isCalledByLibrary();
     this.kept = true;
     this.cancelled = false;

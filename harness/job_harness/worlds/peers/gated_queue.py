@@ -29,7 +29,7 @@ from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.peers.peer import ANSWER_SECONDS
 from job_harness.worlds.wire.database import milliseconds_of, timestamp_of
-from job_harness.worlds.wire.proxy import WireProxy
+from job_harness.worlds.wire.proxy import Timekeeper, WireProxy
 
 if TYPE_CHECKING:
     from job_harness.core.model.duration import Duration
@@ -148,15 +148,6 @@ class GatedForeignQueue:
 # what stands between an actor and a store -----------------------------------------------------------------------------
 
 
-class ActorConnection(WireProxy, Protocol):
-    """One connection of one actor's client: what a run tells it."""
-
-    clock: Callable[[Instant], Any]
-    """Called before something is sent, with what the store's clock shows."""
-    resumes: Callable[[], None]
-    """Called before the client has its reply."""
-
-
 class ActorEndpoint(Protocol):
     """One process's way to the store: what comes over it is one actor's."""
 
@@ -183,7 +174,7 @@ class ActorEndpoint(Protocol):
         """Let all pass freely from here on."""
         ...
 
-    def at_gate(self) -> ActorConnection | None:
+    def at_gate(self) -> WireProxy | None:
         """Return a connection whose client waits to be let through."""
         ...
 
@@ -277,7 +268,7 @@ class SessionRouter:
             raise EnvironmentUnavailable(f"{self.peer.name} opened no further session: {begun}")
         return endpoint
 
-    def hear(self, endpoint: ActorEndpoint) -> Report | ActorConnection:
+    def hear(self, endpoint: ActorEndpoint) -> Report | WireProxy:
         """Wait, in real time, for the end of the turn under way or for a statement that is to be let through.
 
         Raises PeerLost where neither comes.
@@ -353,24 +344,22 @@ class RoutedPeer:
         endpoint = self._endpoint(actor)
         endpoint.turn = self._router.peer.post(do, arguments, actor=endpoint.name, now=now)
         self._shown = now
+        timekeeper = _RequestTime(self, lag)
         while True:
             heard = self._router.hear(endpoint)
             if isinstance(heard, dict):
                 return heard
-            heard.clock = partial(self._set_clock, lag)
-            if self._router.peer.has_clock:
-                heard.resumes = self._tell_time
+            heard.timekeeper = timekeeper
             await heard.carry_out()
 
-    def _set_clock(self, lag: Duration, began_at: Instant) -> datetime:
-        """Set the database's clock before a statement is sent; return when its transaction began, by that clock."""
+    def set_store(self, lag: Duration) -> None:
+        """Set the database's clock, which is behind the store's by this much."""
         self._router.database.set_now(self._clock() - lag)
-        return timestamp_of(began_at - lag)
 
-    def _tell_time(self) -> None:
-        """Set the peer's own clock, where it goes on with a request that was made earlier."""
+    def tell_time(self) -> None:
+        """Set the peer's own clock, where it has one and goes on with a request that was made earlier."""
         now = milliseconds_of(self._clock())
-        if now != self._shown:
+        if self._router.peer.has_clock and now != self._shown:
             self._router.peer.time(now)
             self._shown = now
 
@@ -398,6 +387,21 @@ class RoutedPeer:
         for endpoint in self._endpoints.values():
             self._router.take_back(endpoint)
         self._endpoints.clear()
+
+
+class _RequestTime(Timekeeper):
+    """The clocks of one request of a peer."""
+
+    def __init__(self, peer: RoutedPeer, lag: Duration) -> None:
+        self._peer = peer
+        self._lag = lag
+
+    def before_request(self, at: Instant) -> datetime:
+        self._peer.set_store(self._lag)
+        return timestamp_of(at - self._lag)
+
+    def before_reply(self) -> None:
+        self._peer.tell_time()
 
 
 # plain code that can stand at a gate ----------------------------------------------------------------------------------

@@ -46,12 +46,12 @@ export class Peer {
   }
 
   /** Let an actor wait until it is told to go on: with what value, or with what error. */
-  gate(point, args, actor = null) {
+  gate(point, args, actor = null, line = this.line?.()) {
     const gate = ++this.number;
     return new Promise((resolve, reject) => {
       if (this.severed.has(actor)) return; // It is never resumed.
       this.gates.set(gate, { actor, resolve, reject });
-      this.send({ gate, actor, point, with: args });
+      this.send({ gate, actor, point, with: args, line });
     });
   }
 

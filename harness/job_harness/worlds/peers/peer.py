@@ -24,6 +24,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
@@ -165,6 +166,66 @@ class TurnTaker(Protocol):
         return self._whole({"time": 0, "now": now, **more}, do="time")
 
 
+@dataclass(slots=True)
+class PostedTurns:
+    """Turns that are not waited for just now."""
+
+    posted: dict[int, str] = field(default_factory=dict)
+    """By number, what they are about."""
+    ended: dict[int, Report] = field(default_factory=dict)
+    forgotten: set[int] = field(default_factory=set)
+    """Those whose end is not asked for."""
+
+    def take(self, turn: int, report: Report) -> bool:
+        """Keep the end of a turn until it is asked for. False: it is none of these."""
+        if turn in self.posted and turn not in self.ended:
+            self.ended[turn] = report
+            return True
+        known = turn in self.forgotten
+        self.forgotten.discard(turn)
+        return known
+
+    def pop(self, turn: int) -> Report | None:
+        """Take the end of a turn, if it came."""
+        ended = self.ended.pop(turn, None)
+        if ended is not None:
+            self.posted.pop(turn, None)
+        return ended
+
+    def forget(self, turn: int) -> None:
+        """Wait no more for a turn."""
+        if self.posted.pop(turn, None) is not None and self.ended.pop(turn, None) is None:
+            self.forgotten.add(turn)
+
+
+class IncomingLines:
+    """What came over a pipe, up to the line that is not whole yet."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes since the turn began."""
+        self._rest = bytearray()
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of a line."""
+        return bytes(self._rest)
+
+    def begin_turn(self) -> None:
+        """Count from here on."""
+        self.size = len(self._rest)
+
+    def take(self, data: bytes) -> list[bytes]:
+        """Take more, and return the lines that are whole."""
+        self._rest += data
+        self.size += len(data)
+        if b"\n" not in data:
+            return []
+        *lines, rest = bytes(self._rest).split(b"\n")
+        self._rest = bytearray(rest)
+        return lines
+
+
 class Peer(TurnTaker):
     """A process that takes one turn after the other; `post` starts turns that go on beside each other."""
 
@@ -188,8 +249,6 @@ class Peer(TurnTaker):
         Raises EnvironmentUnavailable where it cannot be started.
         """
         self.name = name
-        self.has_clock = False
-        """Whether it keeps a clock, which has to be told the time; known once it has said `hello`."""
         self._shapes = effects
         self._log = _Log(log)
         self._patience = patience
@@ -198,21 +257,13 @@ class Peer(TurnTaker):
         self._turn = 0
         self._stopped = False
         """Whether a signal had stopped it when it was ended."""
-        self._greeted = False
+        self._hello: Report | None = None
         self._borrowed = False
-        self._posted: dict[int, str] = {}
-        """Turns that are not waited for just now, and what they are about."""
-        self._ended: dict[int, Report] = {}
-        self._forgotten: set[int] = set()
+        self._beside = PostedTurns()
         self.effects: list[Report] = []
         """What it said while it was asked for the end of a posted turn."""
-        self._size = 0
-        self._printed = 0
-        """Bytes that it printed."""
-        self._drained = 0
-        """How many of them were told by `drain`."""
         self._outgoing = b""
-        self._incoming = bytearray()
+        self._incoming = IncomingLines()
         self._reports: deque[Report] = deque()
         start = fork or (lambda theirs, given: _started(command, theirs, environment=given, folder=folder))
         self._start(start, environment=os.environ if environment is None else environment, command=command[0])
@@ -249,6 +300,11 @@ class Peer(TurnTaker):
     def pid(self) -> int:
         """The number of the process."""
         return self._process.pid
+
+    @property
+    def has_clock(self) -> bool:
+        """Whether it keeps a clock, which has to be told the time; known once it has said `hello`."""
+        return self._hello is not None and bool(self._hello.get("clock"))
 
     @property
     def alive(self) -> bool:
@@ -362,16 +418,15 @@ class Peer(TurnTaker):
         """Whether a report ends this turn. What ends another one is kept until it is asked for."""
         turn = report["idle"]
         if turn == number and not self._outgoing:
-            self._size = len(self._incoming)
+            self._incoming.begin_turn()
             return True
-        if turn in self._posted and turn not in self._ended:
-            self._ended[turn] = report
-        elif turn in self._forgotten:
-            self._forgotten.discard(turn)
-        elif turn == number:
-            raise self._lost("nonsense", "it answered before it was asked")
-        else:
-            raise self._lost("nonsense", f"it answered turn {turn}, and this is {number}")
+        if not self._beside.take(turn, report):
+            what = (
+                "it answered before it was asked"
+                if turn == number
+                else f"it answered turn {turn}, and this is {number}"
+            )
+            raise self._lost("nonsense", what)
         return False
 
     # turns beside each other ----------------------------------------------------------------------------------------
@@ -380,12 +435,12 @@ class Peer(TurnTaker):
         """Let one of several actors do something and wait for nothing; return the number of the turn."""
         number = self._tell(_going(do, arguments, actor=actor, now=now))
         self._flush(do)
-        self._posted[number] = do
+        self._beside.posted[number] = do
         return number
 
     def ended(self, number: int) -> Report | None:
         """Take the `idle` that ends a posted turn, if it came; wait for nothing. Raises PeerLost."""
-        if number not in self._ended:
+        if number not in self._beside.ended:
             self._pump(0.0, self._patience)
             while self._reports:
                 report = self._reports.popleft()
@@ -393,36 +448,30 @@ class Peer(TurnTaker):
                     self._ends(report, 0)
                 elif "effect" in report:
                     self.effects.append(report)
-        ended = self._ended.pop(number, None)
-        if ended is not None:
-            self._posted.pop(number, None)
-        return ended
+        return self._beside.pop(number)
 
     def drain(self) -> int:
         """Return how many bytes it has printed since this was last asked: who prints into a full pipe sleeps."""
-        before = self._drained
         while ready := self._selector.select(0):
             for key, _ in ready:
                 if not self._take(key.fd, key.data):
                     raise self._died()
-            if self._printed - before > LARGEST_LOG:
+            if self._log.undrained > LARGEST_LOG:
                 break
-        self._drained = self._printed
-        return self._printed - before
+        return self._log.drain()
 
     def sever(self, actor: str) -> None:
         """Tell the peer that one of its actors is dead, without waiting for it."""
-        self._forgotten.add(self._tell({"sever": 0, "actor": actor}))
+        self._beside.forgotten.add(self._tell({"sever": 0, "actor": actor}))
         self._flush("sever")
 
     def forget(self, number: int) -> None:
         """Wait no more for a posted turn."""
-        if self._posted.pop(number, None) is not None and self._ended.pop(number, None) is None:
-            self._forgotten.add(number)
+        self._beside.forget(number)
 
     def overdue(self, number: int) -> PeerLost:
         """End the peer, which did not end a posted turn in time, and return the error that says so."""
-        return self._lost("blocked", "it did not answer in time", do=self._posted.get(number, ""))
+        return self._lost("blocked", "it did not answer in time", do=self._beside.posted.get(number, ""))
 
     # lines ----------------------------------------------------------------------------------------------------------
 
@@ -433,7 +482,7 @@ class Peer(TurnTaker):
         number = self._turn + 1
         line = json.dumps({**message, **{kind: number for kind in ("go", "time", "sever") if kind in message}})
         self._turn = number
-        self._size = len(self._incoming)
+        self._incoming.begin_turn()
         self._outgoing += line.encode() + b"\n"
         self._write()
         return number
@@ -475,7 +524,6 @@ class Peer(TurnTaker):
         except BlockingIOError:
             return True
         if data:
-            self._printed += len(data) if descriptor != self._outward else 0
             hears(data)
             return True
         if descriptor == self._outward:
@@ -484,17 +532,12 @@ class Peer(TurnTaker):
         return True
 
     def _hear(self, data: bytes) -> None:
-        self._incoming += data
-        self._size += len(data)
-        if self._size > LARGEST_TURN:
+        lines = self._incoming.take(data)
+        if self._incoming.size > LARGEST_TURN:
             raise self._lost("flooded", f"it sent more than {LARGEST_TURN >> 20} MiB in one turn")
-        if b"\n" not in data:
-            return
-        *lines, rest = bytes(self._incoming).split(b"\n")
-        self._incoming = bytearray(rest)
         for line in lines:
             report = self._understood(line)
-            if not self._greeted:
+            if self._hello is None:
                 self._greet(report)
             elif problem := _problem(report, self._shapes):
                 raise self._lost("nonsense", f"it reported {line[:200].decode(errors='replace')}: {problem}")
@@ -521,8 +564,7 @@ class Peer(TurnTaker):
                 f"it speaks version {report['hello']!r} of the peer protocol, and this harness speaks {VERSION}",
                 hint="Install the client that belongs to this version of job-harness.",
             )
-        self._greeted = True
-        self.has_clock = bool(report.get("clock"))
+        self._hello = report
 
     # the end --------------------------------------------------------------------------------------------------------
 
@@ -543,8 +585,8 @@ class Peer(TurnTaker):
         self._log.flush()
         code = self._process.returncode
         how = "closed its channel" if code is None else _how(code)
-        if self._incoming:
-            how += f" in the middle of the line {bytes(self._incoming[:200]).decode(errors='replace')!r}"
+        if self._incoming.rest:
+            how += f" in the middle of the line {self._incoming.rest[:200].decode(errors='replace')!r}"
         tail = self._log.tail()
         return self._lost("died", f"its process {how}" + (f"\n{tail}" if tail and code else ""))
 
@@ -574,11 +616,18 @@ class _Log:
 
     def __init__(self, tell: Callable[[str], None]) -> None:
         self._tell = tell
+        self.undrained = 0
+        """Bytes that were printed since `drain`."""
         self._rest = b""
         self._room = LARGEST_LOG
         self._last: list[str] = []
 
+    def drain(self) -> int:
+        drained, self.undrained = self.undrained, 0
+        return drained
+
     def take(self, data: bytes) -> None:
+        self.undrained += len(data)
         if self._room <= 0:
             return
         self._room -= len(data)
@@ -773,10 +822,39 @@ def end_marked(entry: str) -> None:
     _end_all([pid for pid in _pids() if pid != os.getpid() and entry.encode() in _environment_of(pid)])
 
 
+def mark_tree(pid: int) -> None:
+    """Give a process a limit that says whose it is: whatever it starts inherits it, and no environment that is cleared
+    takes it away.
+
+    It is the soft limit of POSIX message queues, which next to no program has: none is taken from them but a few bytes.
+    """
+    with suppress(ImportError, AttributeError, OSError, ValueError):  # Linux has it.
+        import resource
+
+        _, most = resource.prlimit(pid, resource.RLIMIT_MSGQUEUE)
+        resource.prlimit(pid, resource.RLIMIT_MSGQUEUE, (_our_mark(), most))
+
+
+def _our_mark() -> int:
+    return _LEAST_MARK + os.getpid() % _LEAST_MARK
+
+
+_LEAST_MARK: Final = 400_000
+"""With what this makes of a process id, a mark is about as large as the limit that Linux has without us."""
+
+
 def end_orphans(entries: Iterable[str]) -> None:
-    """Kill every process that has one of these in its environment and is in our tree no more, such as a daemon."""
+    """Kill every process with our mark, or one of these in its environment, that is in our tree no more: a daemon."""
     ours, marks = {os.getpid(), *descendants_of(os.getpid())}, {entry.encode() for entry in entries}
-    _end_all([pid for pid in _pids() if pid not in ours and not marks.isdisjoint(_environment_of(pid))])
+    others = (pid for pid in _pids() if pid not in ours)
+    _end_all([pid for pid in others if not marks.isdisjoint(_environment_of(pid)) or _has_our_mark(pid)])
+
+
+def _has_our_mark(pid: int) -> bool:
+    with suppress(OSError):
+        limits = (_PROC / str(pid) / "limits").read_text()
+        return limits.partition("Max msgqueue size")[2].split()[:1] == [str(_our_mark())]
+    return False
 
 
 def _environment_of(pid: int) -> list[bytes]:

@@ -39,6 +39,15 @@ export function lineOf(stack) {
   return "";
 }
 
+/** The nearest line of the user's, as [path, number]; undefined where no file is theirs. */
+export function lineAt(stack) {
+  for (const each of stack.split("\n")) {
+    const [, , url, line] = FRAME.exec(each) ?? [];
+    if (isTheirs(url)) return [decodeURIComponent(url.replace(/^file:\/\//, "")), Number(line)];
+  }
+  return undefined;
+}
+
 function isTheirs(url) {
   return url !== undefined && !url.includes(LIBRARY) && !OURS.some((folder) => url.includes(folder));
 }

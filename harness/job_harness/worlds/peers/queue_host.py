@@ -63,7 +63,7 @@ class QueueHost:
         except self._module.Refused as refused:
             outcome = {"refused": str(refused)}
         except Exception as error:  # noqa: BLE001 - whatever the library raises is an observation
-            outcome = {"raised": _told(error), "code": _code_of(error)}
+            outcome = {"raised": _word_error(error), "code": _code_of(error)}
         self._tell({"idle": number, "next": None, **outcome})
 
     async def _act(self, message: dict[str, Any]) -> Any:
@@ -121,7 +121,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         here = here.__cause__ or here.__context__
 
 
-def _told(error: BaseException) -> str:
+def _word_error(error: BaseException) -> str:
     """Return what an error says, and what it came from says beyond that: a library's own may say next to nothing."""
     told = ""
     for here in _chain(error):

@@ -48,12 +48,16 @@ export function isReady(chunk) {
 export class Replies {
   /**
    * `run()` is whose code this is, or null; `isDead(run)` whether nothing of it is heard any more; `others(run)` whether another
-   * one may go on. `stand(run, point)` resolves when a run may pass a gate; `place()` is where in the user's code this is.
-   * `blind(what)` hears what could be no gate; `isOurs(socket)` tells the harness's own. `require` is that of the realm whose packages are watched.
+   * one may go on. `stand(run, point, line)` resolves when a run may pass a gate; `calls(run, point, line, method)` when it may send
+   * a request, with what goes wrong with that (`REFUSED`, `UNANSWERED`) or null; `place()` is where in the user's code this is,
+   * and `line()` at which of its lines.
+   * `blind(what)` hears what could be no gate, `opens(what)` which connections a run opens of which only the bytes are known; `isOurs(socket)` tells the harness's own. `require` is that of the realm whose packages are watched.
    */
-  constructor({ require, run, isDead, others, stand, place, blind, isOurs, milliseconds }) {
-    Object.assign(this, { require, here: run, isDead, others, stand, place, blind, isOurs, milliseconds });
+  constructor({ require, run, isDead, others, stand, calls = async () => null, place, line, blind, opens, isOurs, milliseconds }) {
+    Object.assign(this, { require, here: run, isDead, others, stand, calls, place, line, blind, opens, isOurs, milliseconds });
     this.inside = new AsyncLocalStorage();
+    /** The line that made the request which a fake answers in this code. */
+    this.answering = new AsyncLocalStorage();
     this.watched = new Set();
     this.modules = new Set();
     this.undo = [];
@@ -73,6 +77,8 @@ export class Replies {
     this.open = new Set();
     /** What was answered, and is held until nothing moves any more. */
     this.held = [];
+    /** What may be heard once its run has passed a gate. */
+    this.standing = new Set();
     /** Clients of pg, with the run that used each last. */
     this.clients = new Map();
     /** What is closing, and since when. */
@@ -90,7 +96,8 @@ export class Replies {
     if (run === null) return null;
     const place = this.place() || this.places.get(run) || ""; // What a pool calls back knows nothing of who called it.
     this.places.set(run, place);
-    const question = { number: ++this.asked, run, point: `reply to ${what}${place && ` in ${place}`}`, since: this.milliseconds(), ...more };
+    const call = `${what}${place && ` in ${place}`}`;
+    const question = { number: ++this.asked, run, call, point: `reply to ${call}`, since: this.milliseconds(), line: this.line?.(), known: true, ...more };
     this.open.add(question);
     return question;
   }
@@ -102,10 +109,23 @@ export class Replies {
   }
 
   /** Hold what a call comes to until the run that makes it has passed a gate. */
-  call(what, real) {
+  call(what, real, more = {}) {
     if (this.dead) return FOREVER;
-    const question = this.ask(what);
+    const question = this.ask(what, more);
     return question === null ? real() : this.answer(question, this.inside.run(true, real));
+  }
+
+  /** Send a request, unless it is refused; where its reply is lost, its caller hears so when that would have come. */
+  async request(question, method, real) {
+    const fails = await this.calls(question.run, question.call, question.line, method);
+    if (fails === REFUSED) {
+      this.open.delete(question);
+      throw failedFetch(refusedConnection());
+    }
+    const response = await this.answer(question, this.answering.run(question.line, () => this.inside.run(true, real)));
+    if (fails !== UNANSWERED) return response;
+    question.drop();
+    throw failedFetch(closedConnection());
   }
 
   async answer(question, promise) {
@@ -124,8 +144,19 @@ export class Replies {
 
   /** Let the runs whose questions were answered stand at their gates; called once nothing moves any more. */
   announce() {
-    const held = this.held.splice(0).sort((one, other) => one.question.number - other.question.number);
-    for (const { question, pass } of held) this.stand(question.run, question.point).then(pass);
+    for (const { question, pass } of inTurn(this.held.splice(0))) {
+      this.standing.add(question);
+      void this.stand(question.run, question.point, question.line).then(() => {
+        this.standing.delete(question);
+        pass();
+      });
+    }
+  }
+
+  /** What a run has asked that nothing of it waits for, now that it has ended well. */
+  unheard(run) {
+    const asked = [...this.open, ...this.held.map(({ question }) => question), ...this.standing];
+    return [...new Set(asked.filter((question) => question.run === run && question.known).map(({ point }) => point))];
   }
 
   /** Whether a run waits for what it has asked, or for what another run has to give back. */
@@ -284,7 +315,7 @@ export class Replies {
     });
     this.replace(Client.prototype, "query", (query) => function (config, ...given) {
       if (replies.dead) return FOREVER;
-      const question = replies.ask(statement(config), { real: true, client: this });
+      const question = replies.ask(statement(config), { real: true, client: this, connection: this });
       if (question === null) return query.call(this, config, ...given);
       replies.clients.set(this, question.run);
       replies.known.add(this.connection.stream);
@@ -303,7 +334,7 @@ export class Replies {
     this.replace(Pool.prototype, "connect", (connect) => function (callback) {
       if (replies.dead) return FOREVER;
       const full = this.totalCount >= this.options.max && this.idleCount === 0;
-      const question = replies.ask("a connection of the pool", full ? { inProcess: true } : { real: true });
+      const question = replies.ask("a connection of the pool", full ? { inProcess: true, known: false } : { real: true, known: false });
       if (question === null) return connect.call(this, callback);
       const { run } = question;
       const given = (error, client, release) => {
@@ -353,7 +384,7 @@ export class Replies {
     const replies = this;
     const call = (what, real) => {
       if (replies.dead) return FOREVER;
-      const question = replies.ask(what, { inProcess: true });
+      const question = replies.ask(what, { inProcess: true, connection: PGlite });
       return question === null ? real() : replies.answer(question, replies.inside.run(true, real));
     };
     const statements = (object) => (real) => function (sql, ...given) {
@@ -380,21 +411,33 @@ export class Replies {
     this.replace(MockAgent.prototype, "dispatch", (dispatch) => function (about, handler) {
       if (replies.dead) return true;
       const question = replies.ask(requested(about.method, about.origin));
-      return dispatch.call(this, about, question === null ? handler : replies.slow(question, handler));
+      if (question === null) return dispatch.call(this, about, handler);
+      const fail = (error) => (handler.onResponseError ? handler.onResponseError(null, error) : handler.onError(error));
+      const sent = replies.calls(question.run, question.call, question.line, about.method).then((fails) => {
+        if (fails === REFUSED) throw refusedConnection();
+        const slow = replies.slow(question, handler, fails === UNANSWERED ? fail : null);
+        return replies.answering.run(question.line, () => dispatch.call(this, about, slow));
+      });
+      sent.catch((error) => { // What it throws, as where no mock fits, its caller would hear at once.
+        replies.open.delete(question);
+        fail(error);
+      });
+      return true;
     });
   }
 
-  /** A handler that hears what it is told once its run has passed a gate. */
-  slow(question, handler) {
+  /** A handler that hears what it is told once its run has passed a gate; or then, by `lost`, that no reply came. */
+  slow(question, handler, lost = null) {
     let told = [];
     let asked = false;
     const passed = () => {
       const due = told;
       told = null;
+      if (lost !== null) return void lost(closedConnection());
       for (const pass of due) pass();
     };
     const hear = (pass) => {
-      if (told === null) return pass();
+      if (told === null) return lost === null ? pass() : true;
       told.push(pass);
       if (!asked) void this.gate(question).then(passed);
       asked = true;
@@ -415,10 +458,10 @@ export class Replies {
   watchRedis({ Redis, Pipeline }) {
     const replies = this;
     this.replace(Redis.prototype, "sendCommand", (send) => function (command, ...given) {
-      return replies.call(String(command?.name), () => send.call(this, command, ...given));
+      return replies.call(String(command?.name), () => send.call(this, command, ...given), { connection: this });
     });
     if (Pipeline) this.replace(Pipeline.prototype, "exec", (exec) => function (...given) {
-      return replies.call("exec", () => exec.apply(this, given));
+      return replies.call("exec", () => exec.apply(this, given), { connection: this });
     });
   }
 
@@ -459,8 +502,13 @@ export class Replies {
   watchFetch() {
     const { fetch } = globalThis;
     if (typeof fetch !== "function" || fetch === this.fetch) return;
-    const method = (about, init) => init?.method ?? about?.method ?? "GET";
-    const apply = (target, self, given) => this.call(requested(method(...given), given[0]?.url ?? given[0]), () => Reflect.apply(target, self, given));
+    const apply = (target, self, given) => {
+      if (this.dead) return FOREVER;
+      const method = given[1]?.method ?? given[0]?.method ?? "GET";
+      const question = this.ask(requested(method, given[0]?.url ?? given[0]));
+      const real = () => Reflect.apply(target, self, given);
+      return question === null ? real() : this.request(question, method, real);
+    };
     const ours = (this.fetch = new Proxy(fetch, { apply }));
     globalThis.fetch = ours;
     this.undo.push(() => globalThis.fetch === ours && (globalThis.fetch = fetch));
@@ -522,12 +570,28 @@ export class Replies {
       return before.pass();
     }
     if (before?.question || before?.opening) return;
+    if (socket.bytesWritten === 0) this.opens?.(`it opens ${named(socket)}`);
     const bytes = Buffer.isBuffer(data) ? data : Buffer.from(String(data ?? "").slice(0, 64), "latin1");
     if (opensPostgres(bytes)) return void this.sockets.set(socket, new Asked(null, true));
-    const question = this.ask(named(socket), { drop: () => cutOff(socket) });
+    const question = this.ask(named(socket), { drop: () => cutOff(socket), known: false });
     this.open.delete(question); // That it is on its way shows in the bytes.
     this.sockets.set(socket, new Asked(question, false, (asked) => this.gate(question).then(() => asked.pass())));
   }
+}
+
+/**
+ * Replies in the order of their questions; but of one run the last first, unless they come on one connection: any may take
+ * longer than those asked for after it, and a run that ends without one has forgotten to wait for it.
+ */
+function inTurn(held) {
+  const runs = new Map();
+  held.sort((one, other) => one.question.number - other.question.number);
+  for (const each of held) {
+    const connections = runs.get(each.question.run) ?? new Map();
+    const connection = each.question.connection ?? each;
+    runs.set(each.question.run, connections.set(connection, [...(connections.get(connection) ?? []), each]));
+  }
+  return [...runs.values()].flatMap((connections) => [...connections.values()].reverse().flat());
 }
 
 /** What was asked on a connection, and the bytes of the answer as long as they are held. */
@@ -549,6 +613,23 @@ class Asked {
     this.question = null;
     for (const push of this.chunks?.splice(0) ?? []) push();
   }
+}
+
+/** What goes wrong with a call, in the words of a tape. */
+export const REFUSED = "refuse calls";
+export const UNANSWERED = "lose answer";
+
+export function refusedConnection() {
+  return Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED", errno: -111, syscall: "connect" });
+}
+
+export function closedConnection() {
+  return Object.assign(new Error("other side closed"), { name: "SocketError", code: "UND_ERR_SOCKET" });
+}
+
+/** As `fetch` tells it. */
+function failedFetch(cause) {
+  return new TypeError("fetch failed", { cause });
 }
 
 /** Close a connection unheard: code that waits for a reply waits forever, as in a process that is no more. */

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from job_harness.core.history.outcome import Outcome, done
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.packages import NODE_ENVIRONMENT, find_node
-from job_harness.worlds.peers.peer import Peer, Report
+from job_harness.worlds.peers.peer import Peer, PeerLost, Report
 from job_harness.worlds.postgres.absence import absent, means_absence
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 NODE_HOST: Final = Path(__file__).with_name("queue_host.mjs")
 PYTHON_HOST: Final = Path(__file__).with_name("queue_host.py")
+UNTRIED: Final = "Is it a release that docs/engines.md lists? A newer one may have changed what this engine calls."
 
 
 def node_peer(script: Path, *, name: str, packages: Path, oldest: tuple[int, int]) -> Peer:
@@ -178,14 +179,25 @@ class ForeignRuntime:
         self._peer = self._start_peer()
         try:
             self._database = self._provide(self._dsn)
-            opened = self._peer.ask("open", {"url": self._database.url, **self._asked}, now=milliseconds_of(0))
+            opened = self._opened(self._peer, {"url": self._database.url, **self._asked}, now=milliseconds_of(0))
             if "raised" in opened:
-                raise EnvironmentUnavailable(f"{self._name} did not open: {opened['raised']}")
+                raise EnvironmentUnavailable(f"{self._name} did not open: {opened['raised']}", hint=UNTRIED)
             self._database.check()
             self._then()
         except BaseException:
             self.close()
             raise
+
+    def _opened(self, peer: Peer, asked: Mapping[str, Any], *, now: float) -> Report:
+        """Let the peer open; a release that does not have what it imports ends there, and its last line says why."""
+        try:
+            return peer.ask("open", dict(asked), now=now)
+        except PeerLost as lost:
+            if lost.kind != "died":
+                raise
+            said = [line.strip() for line in str(lost).splitlines() if len(line.strip()) > 1]
+            why = next((line for line in reversed(said) if "Error" in line), said[0])
+            raise EnvironmentUnavailable(f"{self._name} did not start: {why}", hint=UNTRIED) from lost
 
     def confirm(self) -> None:
         """Look whether both are there as they were. Raises EnvironmentUnavailable where one is not."""
