@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from job_harness.core.history.answers import VerbAnswers
 from job_harness.core.history.event import Fault, Observed
-from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.duration import HOUR, MINUTE, SECOND
 from job_harness.core.model.job import JobView
 from job_harness.core.model.settings import Settings
 from job_harness.core.run.session import Limits, Session
@@ -334,3 +335,24 @@ def test_settings_are_those_of_the_application() -> None:
     application.settings = Settings(lease=5 * MINUTE)  # type: ignore[attr-defined]
 
     assert ApplicationEngine(lambda: application, name="app").info.settings.lease == 5 * MINUTE
+
+
+async def cleaner(stage: Stage) -> None:
+    while True:
+        await poll("1m")
+        for job in [job for job in stage.tables.tool_jobs.values() if job.status == "COMPLETED"]:
+            await step("delete", job.id)
+            stage.tables.delete_tool_job(job.id)
+            stage.tables.delete_row(job.id)
+
+
+@pytest.mark.parametrize("cleans", [False, True])
+def test_a_retention_of_its_own_that_deletes_no_job_is_named(cleans: bool) -> None:
+    application = Application(w1=worker, **({"cleaner": cleaner} if cleans else {}))
+    assert ApplicationEngine(lambda: application, name="app").info.declared == (), "it leaves what is usual"
+    application.settings = Settings(retention=HOUR, max_attempts=2)  # type: ignore[attr-defined]
+    declared = ApplicationEngine(lambda: application, name="app").info.declared
+    answers = VerbAnswers()
+    answers.exercise(declared, run(application).history.events)
+    left = {part.name: part.owed for part in declared if part.name not in answers.exercised}
+    assert left == {"settings: max_attempts": False} | ({} if cleans else {"settings: retention": True})

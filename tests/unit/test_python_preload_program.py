@@ -7,7 +7,7 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +31,15 @@ class Ended(NamedTuple):
     notes: list[str]
 
 
-def ended(folder: Path, program: str, *, outside: tuple[str, ...] = (), recorder: int = 1) -> Ended:
-    """Run a program to its end; whenever it is at rest, its next timer fires."""
+def ended(
+    folder: Path,
+    program: str,
+    *,
+    outside: tuple[str, ...] = (),
+    recorder: int = 1,
+    due: Callable[[list[Any]], list[Any]] = list,
+) -> Ended:
+    """Run a program to its end; whenever it is at rest, its next timer fires, of those that are `due`."""
     script, printed, notes = folder / "program.py", list[str](), list[str]()
     script.write_text(program)
     asked = json.dumps({"outside": dict.fromkeys(outside, True), "recorder": recorder})
@@ -44,8 +51,8 @@ def ended(folder: Path, program: str, *, outside: tuple[str, ...] = (), recorder
             *reports, idle = peer.go(do, told, now=now)
             notes += [report["data"]["what"] for report in reports]
             do, told = "rest", {}
-            if idle["timers"]:
-                number, now, *_ = min(idle["timers"], key=lambda timer: timer[1])
+            if timers := due(idle["timers"]):
+                number, now, *_ = min(timers, key=lambda timer: timer[1])
                 do, told = "fire", {"timer": number}
     except PeerLost as lost:
         if lost.kind != "died" or peer.exit_code:
@@ -134,6 +141,43 @@ def test_waits_pass_in_virtual_time_and_end_when_what_they_wait_for_comes(tmp_pa
         "join of what ends": [0.0, False],
         "notified": [True],
     }
+
+
+TICKS_AND_POLLS = """
+import asyncio, json, time
+
+async def ticks():
+    while True:
+        await asyncio.sleep(0.1)
+
+async def polls():
+    for _ in range(3):
+        await asyncio.sleep(5)
+
+async def main():
+    ticking = asyncio.create_task(ticks())
+    try:
+        async with asyncio.timeout(3600):
+            await polls()
+    finally:
+        ticking.cancel()
+
+began = time.time()
+asyncio.run(main())
+print(json.dumps(time.time() - began))
+"""
+
+
+def test_each_timer_of_a_loop_is_told_and_none_waits_for_those_that_are_left_out(tmp_path: Path) -> None:
+    """A tick that is left out for an hour hides no poll of another task, and what is over is told no more."""
+    seen: list[list[tuple[str, float]]] = []
+
+    def but_ticks(timers: list[Any]) -> list[Any]:
+        seen.append(sorted((place.rpartition(":")[2], wait) for _, _, wait, _, place, _ in timers))
+        return [timer for timer in timers if not timer[4].endswith("ticks")]
+
+    assert ended(tmp_path, TICKS_AND_POLLS, due=but_ticks).said == 15
+    assert seen == [[("main", 3_600_000), ("polls", 5000), ("ticks", 100)]] * 3
 
 
 DRAWS = """

@@ -14,6 +14,9 @@ import jsonschema
 import pytest
 from ruamel.yaml import YAML
 
+from job_harness.core.faults.processes import SHUTDOWN
+from job_harness.core.history.event import OF_DEPLOY, Fault
+from job_harness.core.invariants.rows import AgreePromise, ShownBy
 from job_harness.core.scenario.scenario import Scenario, needed_capabilities
 from job_harness.core.yaml_files import is_system_file
 from job_harness.doors.cli import main
@@ -22,8 +25,9 @@ from job_harness.subjects.systems import SystemEngine, _error_in
 from job_harness.subjects.systems.database import on_virtual_time
 from job_harness.subjects.systems.document import SystemFileError, filled, json_schema, read_system_file
 from job_harness.subjects.systems.http_wire import HttpReader, request
-from job_harness.subjects.systems.process import RUN_FAILED, SystemProcess, expanded, programs_of, resolved
-from job_harness.subjects.systems.runtime import is_upkeep
+from job_harness.subjects.systems.process import RUN_FAILED, PreloadedProcess, expanded, programs_of, resolved
+from job_harness.subjects.systems.promises import first_disagreement
+from job_harness.subjects.systems.rounds import is_upkeep
 from job_harness.subjects.systems.traffic import DatabaseSession
 from job_harness.worlds.wire.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
 
@@ -46,7 +50,8 @@ jobs: SELECT id, status FROM mail
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.parent.name)
 def test_the_examples_are_system_files(path: Path) -> None:
     assert is_system_file(str(path))
-    assert read_system_file(str(path)).workers is not None
+    file = read_system_file(str(path))
+    assert file.workers is not None or any(kind.takes_requests for kind in file.processes)
     jsonschema.validate(json.loads(json.dumps(YAML(typ="safe", pure=True).load(path))), json_schema())
 
 
@@ -64,7 +69,7 @@ def test_a_coarse_gate_stands_only_around_a_transaction() -> None:
         session = DatabaseSession(create_connection_pair(), ours, pid=1)
         session.coarse = True
         stands = {point: _stands(session, point) for point in ("update t", "commit", "rollback")}
-        session._status = b"T"
+        session.backend.status = b"T"
         amid = {point: _stands(session, point) for point in ("update t", "commit", "rollback")}
         session.close()
     assert stands == {"update t": True, "commit": True, "rollback": True}
@@ -87,10 +92,10 @@ def test_what_ends_a_transaction_is_told_as_what_was_written_in_it(amid: list[st
     ours, theirs = socketpair()
     with ours, theirs:
         session = DatabaseSession(create_connection_pair(), ours, pid=1)
-        session._status = b"T"
+        session.backend.status = b"T"
         for sql in amid:
             session.counts_as(sql, "app.py:1", ())
-        session._status = b"I"
+        session.backend.status = b"I"
         told = session.counts_as(ends[1], "", ())
         assert told.gate == ends[0]
         assert session.counts_as("COMMIT", "", ())[1:] == ("commit", "COMMIT", "")
@@ -174,6 +179,16 @@ def test_queue_files_are_no_system_files() -> None:
         ("format: 1", "promises: {no_row: {paid: {sql: DELETE FROM x}}}\nformat: 1", r"no_row.paid: .* is no SELECT"),
         (
             "format: 1",
+            "promises: {agree: {paid: {each: DELETE FROM x, with: SELECT 1}}}\nformat: 1",
+            r"agree.paid.each: .* is neither a SELECT nor a .lua file",
+        ),
+        (
+            "format: 1",
+            "promises: {agree: {paid: {each: SELECT 1, with: shown.lua}}}\nformat: 1",
+            r"agree.paid.with: a script runs on Redis: add `stores",
+        ),
+        (
+            "format: 1",
             "promises: {operator: [sweep, wrker]}\nformat: 1",
             r":1: promises.operator.1: 'wrker' is neither a process without `instances` nor a cron entry",
         ),
@@ -181,11 +196,6 @@ def test_queue_files_are_no_system_files() -> None:
             "http: {port_env: PORT}",
             "http: {port_env: PORT}, instances: 1",
             "`instances`, worker and api",
-        ),
-        (
-            "command: python app.py worker, instances: 2}\n  api: {command: python app.py api,",
-            "command: python app.py worker}\n  api: {command: python app.py api, instances: 2,",
-            r":8: cron.sweep: to: api has `instances`, so it is several processes.*\n  Name one of them .*, as api_a",
         ),
         ("http: {port_env: PORT}", "instances: 1", "`instances`, worker and api: only .*\n  Name .* api_a and api_b"),
     ],
@@ -284,10 +294,10 @@ def test_each_instance_finds_its_name_in_its_environment(tmp_path: Path, env: st
     at = SimpleNamespace(environment={}, port=1)
     with create_server(("127.0.0.1", 0)) as outside:
         processes = [
-            SystemProcess(name, programs_of(file)[kind], at, order=0, outside=outside, hosts=())
+            PreloadedProcess(name, programs_of(file)[kind], at, order=0, outside=outside, hosts=())
             for name, kind in (("w1", "worker"), ("w2", "worker"), ("api", "api"))
         ]
-        assert [process._environment()["HOSTNAME"] for process in processes] == named
+        assert [process.launcher.environment["HOSTNAME"] for process in processes] == named
 
 
 def test_the_name_of_a_job_is_filled_in_wherever_it_stands() -> None:
@@ -337,30 +347,41 @@ def test_http_is_whole_only_once_all_of_it_is_there() -> None:
     assert reader.message is not None
     assert (reader.message.method, reader.message.path, reader.message.json()) == ("POST", "/mail", {"a": "b"})
     deep = HttpReader()
-    deep.take(b"POST /mail HTTP/1.1\r\ncontent-length: 99999\r\n\r\n" + b"[" * 99_999)
+    deep.take(b"POST /mail HTTP/1.1\r\nhost: h\r\ncontent-length: 99999\r\n\r\n" + b"[" * 99_999)
     assert deep.message is not None
     assert deep.message.json() is None
-    chunked = HttpReader()
+    chunked = HttpReader(answers="GET")
     chunked.take(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n")
     assert chunked.message is not None
     assert (chunked.message.status, chunked.message.body) == (200, b"abc")
     hints = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n"
     for final in (b"HTTP/1.1 204 No Content\r\n\r\n", b"HTTP/1.1 201 Created\r\ncontent-length: 1\r\n\r\na"):
-        informed = HttpReader()
+        informed = HttpReader(answers="GET")
         for at in range(len(hints)):
             informed.take(hints[at : at + 1])
             assert (informed.message, informed.problem) == (None, "")
         informed.take(final)
         assert informed.message is not None
         assert (informed.message.status, informed.message.body) in ((204, b""), (201, b"a"))
-    for garbled in (b"content-length: many", b"content-length: -3", b"transfer-encoding: chunked\r\n\r\nzz"):
-        wrong = HttpReader()
+    for garbled, why in (
+        (b"content-length: many", "bad Content-Length"),
+        (b"content-length: -3", "bad Content-Length"),
+        (b"transfer-encoding: chunked\r\n\r\nzz", "illegal chunk header"),
+    ):
+        wrong = HttpReader(answers="GET")
         wrong.take(b"HTTP/1.1 200 OK\r\n" + garbled + b"\r\n\r\nabc")
-        assert (wrong.message, wrong.problem) == (None, "its length is no number")
-    torn = HttpReader()
+        assert wrong.message is None
+        assert why in wrong.problem
+    torn = HttpReader(answers="GET")
     torn.take(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc")
     torn.take(b"")
     assert torn.problem == "it ended in the middle of a message"
+    silent = HttpReader(answers="POST")
+    silent.take(b"")
+    assert silent.problem == "it ended without a message"
+    head = HttpReader(answers="HEAD")
+    head.take(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n")
+    assert (head.message is not None, head.problem) == (True, ""), "what answers HEAD has a length and no body"
 
 
 def test_a_flush_ends_a_batch_and_what_leans_on_it_stands_in_no_transaction_of_its_own() -> None:
@@ -401,15 +422,28 @@ def test_every_statement_of_a_pipeline_is_named() -> None:
 
 
 def test_what_a_system_file_promises_is_looked_for_by_name(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    promise = "outside: {a.test: {}}\npromises: {at_most_once: [{call: POST a.test/x, per: [y]}]}\n"
+    promise = (
+        "outside: {a.test: {}}\npromises: {deploys: cost no attempt, at_most_once: [{call: POST a.test/x, per: [y]}]}\n"
+    )
     (tmp_path / "schema.sql").write_text("")
     (tmp_path / "system.yaml").write_text(WHOLE + promise)
     search = ["explore", str(tmp_path / "system.yaml"), "--seed", "1", "--shard", "3/2", "--looking-for"]
     for name in ("effect_repeated", "effect_missing"):
         assert main([*search, name]) == 2
         assert ("no such anomaly" in capsys.readouterr().err) is (name == "effect_missing")
-    print_judges(SystemEngine(str(tmp_path / "system.yaml")))
-    assert capsys.readouterr().out.endswith("And your own promises: effect_repeated, effect_without_key.\n")
+    engine = SystemEngine(str(tmp_path / "system.yaml"))
+    print_judges(engine, {"cron: sweep"})
+    told = " ".join(capsys.readouterr().out.split())
+    assert "And your own promises: effect_repeated, effect_without_key, deploy_costs_attempt." in told
+    assert told.endswith(
+        "No run reached: promises: deploys (no process was replaced by a deploy: search longer); "
+        "the stop of a process (none was told to stop: search longer)."
+    )
+    [deploys] = [part for part in engine.info.declared if part.name == "promises: deploys"]
+    assert deploys.owed, "a search without a deploy is no pass"
+    told_to_stop = Fault(0, "w1", SHUTDOWN.event, {"at": "start"})
+    assert not deploys.shows(told_to_stop)
+    assert deploys.shows(told_to_stop._replace(data={"at": "start", OF_DEPLOY: False}))
 
 
 IN_C = """its process ended with exit code 1
@@ -447,3 +481,78 @@ IN_NODE = """its process ended with exit code 1
 )
 def test_a_process_that_ended_is_told_with_its_error_whatever_that_is_called(words: str, told: str) -> None:
     assert _error_in(words) == told
+
+
+def test_a_job_s_name_may_stand_in_the_path_and_the_headers_of_what_creates_it(tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE mail (id int)")
+    path = tmp_path / "system.yaml"
+    text = WHOLE.replace(
+        "request: POST /mail, to: api,", 'request: "PUT /mail/${job}", to: api, headers: {KEY: "k-${job}"},'
+    )
+    path.write_text(text)
+    sent = read_system_file(str(path)).send
+    assert sent is not None
+    asked = sent.about("a b")
+    assert (asked.path, asked.headers, asked.body) == ("/mail/a%20b", {"key": "k-a b"}, {"recipient": "a b"})
+
+
+def test_a_supervised_system_may_name_any_command_and_a_line_for_a_shell(tmp_path: Path) -> None:
+    (tmp_path / "schema.sql").write_text("CREATE TABLE mail (id int)")
+    path = tmp_path / "system.yaml"
+    cron = "sweep: {every: 1m, command: ruby sweep.rb --all}"
+    text = WHOLE.replace("python app.py worker", "npm run build && npm run worker").replace(
+        "format: 1", "format: 1\nclock: supervisor"
+    )
+    path.write_text("\n".join(f"  {cron}" if line.startswith("  sweep:") else line for line in text.splitlines()))
+    worker, _, sweep = read_system_file(str(path)).processes
+    assert worker.command == ("sh", "-c", "npm run build && npm run worker")
+    assert sweep.command[:2] == ("sh", "-c")
+    assert "sleep 60;" in sweep.command[2]
+    assert sweep.command[3:] == ("cron", "ruby", "sweep.rb", "--all")
+
+
+@pytest.mark.parametrize(
+    ("each", "other", "both", "told"),
+    [
+        ([("1", "paid")], [("1", "paid")], True, ""),
+        ([("1", "paid")], [("1", "open")], True, "1 is paid, and in the other open"),
+        ([("1", "paid")], [], True, "1 is paid, and in the other nothing"),
+        ([], [("1", "paid")], True, "1 is nothing, and in the other paid"),
+        ([("1", "paid")], [("1", "paid"), ("2", "open")], False, ""),
+        ([], [], True, None),
+    ],
+)
+def test_two_places_agree_by_key(
+    each: list[tuple[str, str]], other: list[tuple[str, str]], both: bool, told: str | None
+) -> None:
+    sides = {
+        name: [{"key": key, "value": value} for key, value in pairs] for name, pairs in (("e", each), ("o", other))
+    }
+    promise = AgreePromise("paid", ShownBy("e", False), ShownBy("o", False), both, "system.yaml:3")
+
+    assert first_disagreement(promise, lambda side: sides[side.text]) == told
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"key": 1}], "system.yaml:3: promises.agree.paid: a side shows no 'value'"),
+        ([{"key": 1, "value": 2}] * 2, "system.yaml:3: promises.agree.paid: a side shows the key '1' twice"),
+    ],
+)
+def test_a_side_that_cannot_be_compared_is_an_error(rows: list[dict[str, int]], told: str) -> None:
+    promise = AgreePromise("paid", ShownBy("e", False), ShownBy("o", False), True, "system.yaml:3")
+
+    with pytest.raises(SystemFileError) as refused:
+        first_disagreement(promise, lambda side: rows)
+    assert refused.value.message == told
+
+
+def test_a_switch_that_is_off_and_a_number_of_things_at_once_are_what_may_heal_a_system() -> None:
+    file = read_system_file("examples/guide-app/system.yaml")
+    changed = file.changes()
+    assert set(changed) == {"GUIDE_APP_REPAIRED=true", "PGBOSS_BATCH_SIZE=1"}
+    worker, api = changed["PGBOSS_BATCH_SIZE=1"].processes
+    assert worker.environment["PGBOSS_BATCH_SIZE"] == "1"
+    assert "PGBOSS_BATCH_SIZE" not in api.environment
+    assert {kind.environment["GUIDE_APP_REPAIRED"] for kind in changed["GUIDE_APP_REPAIRED=true"].processes} == {"true"}

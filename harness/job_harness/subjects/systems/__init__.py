@@ -8,38 +8,48 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
+from urllib.parse import unquote
 
 from job_harness.core.history.event import ROW_OF, SideEffect
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import Instant
+from job_harness.core.history.outcome import ACCEPTED, Outcome, done
+from job_harness.core.invariants.rows import ShownBy
+from job_harness.core.model.duration import SECOND, Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.settings import Settings
+from job_harness.core.own_code import CodeLine
 from job_harness.core.port import (
     Capabilities,
     Claim,
     Contract,
     EngineClocks,
     EngineInfo,
+    JobRequest,
     QueueUnderTest,
     Sent,
+    ShownFacts,
     WrittenSource,
 )
 from job_harness.core.printable import printable
 from job_harness.core.run.context import RunContext
-from job_harness.core.run.stock import request_of
+from job_harness.core.run.stock import request_of, until_sent
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
-from job_harness.core.sim.actor import Carried
+from job_harness.core.sim.actor import Carried, State
 from job_harness.core.sim.clock import Clocks
 from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.request import Exchange, Frame, Poll, Request, Sleep, VerbCall
-from job_harness.errors import HarnessError
+from job_harness.errors import EnvironmentUnavailable, HarnessError, NothingToJudge
 from job_harness.report.blame import lines_of
+from job_harness.subjects.systems.declared import declared_parts
 from job_harness.subjects.systems.document import (
+    ASKED,
+    SQS,
     HttpRequest,
     SystemFile,
     SystemFileError,
@@ -50,45 +60,63 @@ from job_harness.subjects.systems.document import (
 from job_harness.subjects.systems.http_wire import HttpMessage
 from job_harness.subjects.systems.http_wire import request as http_request
 from job_harness.subjects.systems.http_wire import response as http_response
-from job_harness.subjects.systems.promises import broken, first_row, promised
+from job_harness.subjects.systems.promises import broken, first_disagreement, first_row, promised
 
 if TYPE_CHECKING:
     from job_harness.core.run.verdict import Run
-    from job_harness.subjects.systems.database import SystemDatabase
-    from job_harness.subjects.systems.fork_server import ForkServer
+    from job_harness.subjects.systems.group import ProcessGroup
     from job_harness.subjects.systems.jobs import JobReader
-    from job_harness.subjects.systems.process import SystemProcess
+    from job_harness.subjects.systems.process import SystemProcess, Versions
     from job_harness.subjects.systems.runtime import ProcessEnd, SystemRun
+    from job_harness.subjects.systems.stores import SystemStores
+    from job_harness.subjects.systems.supervised import SupervisedWorld
     from job_harness.subjects.systems.traffic import OutsideCall
 
 __all__ = ["SystemEngine", "open_engine"]
 
+Upgrade: TypeAlias = "Callable[[SystemProcess], None]"
+"""Lets the next start of a process be that of its next version."""
+
 WORKERS: Final = ("w1", "w2", "w3")
 _NUMBER: Final = re.compile(r"\d+")
 CAPABILITIES: Final = Capabilities(
-    maintenance=True, virtual_time=True, final_errors=False, own_attempts=False, results=True
+    release=True,
+    signals=True,
+    maintenance=True,
+    virtual_time=True,
+    final_errors=False,
+    own_attempts=False,
+    results=True,
 )
 
 
 class SystemEngine:
     """Runs the system of a file. Server and programs are found when the first run begins, and live until `close`."""
 
-    def __init__(self, path: str, *, dsn: str | None = None) -> None:
+    def __init__(self, path: str, *, dsn: str | None = None, file: SystemFile | None = None) -> None:
         """Read the file at `path`; `dsn` names a server on which to make databases, instead of one started here.
 
-        Raises SystemFileError with `file:line` for what is wrong with the file.
+        `file` is what is said in its place. Raises SystemFileError with `file:line` for what is wrong with the file.
         """
-        self.file: SystemFile = read_system_file(path)
+        self.file: SystemFile = read_system_file(path) if file is None else file
         self._dsn = dsn
-        self._database: SystemDatabase | None = None
+        self._stores: SystemStores | None = None
+        self._at_work: SystemRun | None = None
+        """The run of the queue that was opened last."""
         self._processes: list[SystemProcess] = []
+        self._world: SupervisedWorld | None = None
+        self._group: Callable[..., ProcessGroup[Any]]
+        """Puts the processes on the clocks of a run."""
         self._rehearsed = False
-        self._parents: dict[str, ForkServer | None] = {}
-        """By kind of process, what its starts are forks of."""
-        self._sources: dict[str, dict[str, Sent]] = {}
-        """By gate, and by text, who sent a statement first, and from which line."""
+        self._columns: frozenset[str] = frozenset()
+        """What `jobs` shows of a job, once it was looked at."""
+        self._versions: Versions | None = None
+        self._sources = StatementSources()
+        self.info = self._describe(path)
+
+    def _describe(self, path: str) -> EngineInfo:
         own = self.file.settings
-        self.info = EngineInfo(
+        return EngineInfo(
             path,
             _capabilities(self.file),
             contract=Contract(
@@ -96,46 +124,83 @@ class SystemEngine:
                 intended=self.file.without,
                 unseen=_unseen(self.file),
                 file=path,
-                operators=self.file.operators,
+                operators=self.file.operators | {OPERATOR},
+                designs=self.file.designs,
+                schedules=self.file.schedules,
                 fixed=frozenset(Settings.names()) - {"workers_enabled"},
                 effective=lambda settings: own.changed(workers_enabled=settings.workers_enabled),
             ),
             settings=own,
+            safeguards={what: partial(SystemEngine, path, file=file) for what, file in self.file.changes().items()},
             processes=lambda queue: queue.application,
+            shows=self._shows,
             prepare=lambda: cast(None, self._ready()),
             provenance=self._provenance,
             confirm=self._confirm,
-            promises=promised(self.file, self._look),
-            written=self._written,
+            promises=promised(self.file, self._look, self._read),
+            written=self._sources.written,
             undisturbed=self._judge_undisturbed,
             statements=lambda queue: queue.statements(),
+            fails_over=self._fail_over,
+            declared=tuple(declared_parts(self.file)),
+        )
+
+    def _shows(self) -> ShownFacts:
+        file = self.file
+        told = file.given | ({"max_attempts"} if file.tells_max_attempts else set())
+        return ShownFacts(
+            self._columns, told, frozenset(file.actions), bool(file.schedules), bool(file.asks), file.also
         )
 
     def _provenance(self) -> str:
-        return "" if self._database is None else str(self._database.cluster.provenance)
+        return "" if self._stores is None else self._stores.provenance
 
     def _look(self, sql: str) -> list[dict[str, Any]]:
-        return [] if self._database is None else self._database.rows(sql)
+        return [] if self._stores is None else self._stores.look(sql)
+
+    def _read(self, shown: ShownBy) -> list[dict[str, Any]]:
+        return [] if self._stores is None else self._stores.read(shown)
 
     def _confirm(self) -> None:
-        if self._database is not None:
-            self._database.confirm()
+        if self._stores is not None:
+            self._stores.confirm()
 
-    def _ready(self) -> SystemDatabase:
-        if self._database is None:
-            from job_harness.subjects.systems.database import SystemDatabase
+    def _fail_over(self) -> None:
+        if self._at_work is not None:
+            self._at_work.fail_over()
+
+    def _ready(self) -> SystemStores:
+        if self._stores is None:
+            from job_harness.subjects.systems.group import PreloadedGroup
             from job_harness.subjects.systems.migration import migrate
+            from job_harness.subjects.systems.process import Versions
             from job_harness.subjects.systems.runtime import processes_of
+            from job_harness.subjects.systems.stores import SystemStores
 
-            database = SystemDatabase(self._dsn)
+            stores = SystemStores(self.file, dsn=self._dsn)
             try:
-                migrate(self.file, database)
-                self._processes = processes_of(self.file, database, WORKERS)
+                if stores.database is not None:
+                    migrate(self.file, stores.database)
+                if self.file.supervised or stores.database is None:
+                    self._supervise(stores)
+                else:
+                    preloaded = processes_of(self.file, stores.database, WORKERS)
+                    self._processes = list(preloaded)
+                    self._group = partial(PreloadedGroup, self.file, stores, preloaded)
             except BaseException:
-                database.close()
+                stores.close()
                 raise
-            self._database = database
-        return self._database
+            self._stores = stores
+            self._versions = Versions(self.file, self._processes)
+        return self._stores
+
+    def _supervise(self, stores: SystemStores) -> None:
+        from job_harness.subjects.systems.supervised import SupervisedGroup, SupervisedWorld, supervised_processes
+
+        self._world = SupervisedWorld(self.file)
+        supervised = supervised_processes(self.file, stores, WORKERS, self._world)
+        self._processes = list(supervised)
+        self._group = partial(SupervisedGroup, self.file, stores, supervised, world=self._world)
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return the system at its start, seen as a queue without verbs.
@@ -143,35 +208,55 @@ class SystemEngine:
         Raises EnvironmentUnavailable without PostgreSQL or a program, SystemFileError where the system does not start.
         """
         from job_harness.subjects.systems.jobs import JobReader
-        from job_harness.subjects.systems.runtime import SystemRun
 
-        database = self._ready()
+        stores = self._ready()
         if not self._rehearsed:
-            self._rehearse_send(database)
-            self._rehearse(database, cast(Clocks, clocks))
+            self._rehearse_send(stores)
+            self._rehearse(stores, cast(Clocks, clocks))
             self._rehearsed = True
-        database.renew()
+        stores.renew()
         for process in self._processes:
+            self._known_versions.reset(process)
             process.prepare()
-        run = SystemRun(self.file, database, self._processes, clocks=cast(Clocks, clocks))
-        run.on_statement = self._note
+        run = self._at_work = self._run(cast(Clocks, clocks))
         try:
-            reader = JobReader(self.file, database, self.file.settings, worker=self._worker)
+            reader = JobReader(self.file, stores, self.file.settings, worker=self._worker)
+            self._columns = reader.columns
+            if hidden := sorted({_SHOWN_AS.get(name, name) for name in self.file.asks} - self._columns):
+                raise SystemFileError(
+                    f"{self.file.place('jobs')}: `send` asks for {hidden[0]}, and `jobs` shows no such column",
+                    hint=f"Show what was kept of it by AS {hidden[0]}: else nothing could be judged by it.",
+                )
             for promise in self.file.no_row:
                 first_row(promise, self._look)
-            return cast(QueueUnderTest, SystemQueue(self.file, run, reader))
+            for pair in self.file.agree:
+                first_disagreement(pair, self._read)
+            return cast(
+                QueueUnderTest, SystemQueue(self.file, run, reader, self._sources, self._known_versions.upgrade)
+            )
         except BaseException:
             run.close()
             raise
 
+    @property
+    def _known_versions(self) -> Versions:
+        assert self._versions is not None
+        return self._versions
+
+    def _run(self, clocks: Clocks) -> SystemRun:
+        from job_harness.subjects.systems.runtime import SystemRun
+
+        return SystemRun(self._group(clocks=clocks))
+
     def _judge_undisturbed(self, run: Run) -> None:
         from job_harness.subjects.systems.undisturbed import refuse
 
-        refuse(self.file, run, failed={each.name: each.failed for each in self._processes if each.failed})
+        refuse(self.file, run, failed={each.name: each.output.failed for each in self._processes if each.output.failed})
 
-    def _rehearse_send(self, database: SystemDatabase) -> None:
+    def _rehearse_send(self, stores: SystemStores) -> None:
         """Send a job by its statement. Raises SystemFileError where `jobs` does not show it: it could not be judged."""
-        if not self.file.send_sql:
+        database = stores.database
+        if not self.file.send_sql or database is None:
             return
         import psycopg
 
@@ -179,7 +264,7 @@ class SystemEngine:
 
         database.renew()
         database.set_now(0)
-        reader = JobReader(self.file, database, self.file.settings)
+        reader = JobReader(self.file, stores, self.file.settings)
         reader.plan([REHEARSED])
         try:
             key = database.send(self.file.send_sql, REHEARSED)
@@ -194,43 +279,68 @@ class SystemEngine:
                 hint=f"{VALUE} Return the row's id, or show the job as `name`.",
             )
 
-    def _rehearse(self, database: SystemDatabase, clocks: Clocks) -> None:
+    def _rehearse(self, stores: SystemStores, clocks: Clocks) -> None:
         """Start every process once, with nothing that goes wrong: see what it imports, and that requests are taken.
 
         All later starts of a Python process can be forks. Raises SystemFileError where a job that is sent, or a cron,
         could not do anything in any run.
         """
-        from job_harness.subjects.systems.runtime import SystemRun
+        from job_harness.subjects.systems.process import PreloadedProcess
 
-        database.renew()
-        run = SystemRun(self.file, database, self._processes, clocks=clocks)
+        stores.renew()
+        run = self._run(clocks)
         try:
-            rehearsal = Rehearsal(self.file, database, run)
+            rehearsal = Rehearsal(self.file, stores, run)
             run.start()
             rehearsal.ask()
+        except (EnvironmentUnavailable, NothingToJudge):
+            raise  # No server, or no world, is left that could tell it in a run.
         except HarnessError:
             return  # What is wrong is told by the run itself, which starts them again.
         finally:
             run.close()
         rehearsal.judge()
         for process in self._processes:
-            if process.program.runtime == "python":
-                process.fork_from_now_on(self._parents)
+            if isinstance(process, PreloadedProcess) and process.program.runtime == "python":
+                process.launcher.fork_from_now_on(self._known_versions.parents)
 
     def _worker(self, text: str) -> str:
         """Return the worker that a row names, the same in each run: a process id in it becomes the process's name."""
         known = {pid: name for process in self._processes for pid, name in process.pids.items()}
         return _NUMBER.sub(lambda found: known.get(found[0], found[0]), text)
 
-    def _note(self, sent: Sent) -> None:
-        """Keep how a statement is written, for the screen of a finding; from where it is sent, once that is known."""
-        known = self._sources.setdefault(sent.gate, {})
+    def close(self) -> None:
+        """Stop what was started. Never raises."""
+        for process in self._processes:
+            process.close()
+        self._processes = []
+        if self._world is not None:
+            self._world.close()
+            self._world = None
+        if self._versions is not None:
+            self._versions.close()
+            self._versions = None
+        self._rehearsed = False
+        if self._stores is not None:
+            self._stores.close()
+            self._stores = None
+
+
+class StatementSources:
+    """Who sent each statement first, and from which line, by gate and text; for the screen of a finding."""
+
+    def __init__(self) -> None:
+        self._sent: dict[str, dict[str, Sent]] = {}
+
+    def note(self, sent: Sent) -> None:
+        """Keep how a statement is written; from where it is sent, once that is known."""
+        known = self._sent.setdefault(sent.gate, {})
         if sent.sql not in known or (sent.place and not known[sent.sql].place):
             known[sent.sql] = sent
 
-    def _written(self, gate: str, sql: str) -> WrittenSource | None:
+    def written(self, gate: str, sql: str) -> WrittenSource | None:
         """Show a statement by its text; or by its gate, and several that have the same gate in a line each."""
-        known = self._sources.get(gate, {})
+        known = self._sent.get(gate, {})
         if sql in known:
             where = f"{gate}, sent at {known[sql].place}" if known[sql].place else gate
             return WrittenSource(where, lines_of(sql))
@@ -242,41 +352,48 @@ class SystemEngine:
             )
         return next((WrittenSource(f"{gate}, sent by {who}", lines_of(text)) for text, who in by.items()), None)
 
-    def close(self) -> None:
-        """Stop what was started. Never raises."""
-        for process in self._processes:
-            process.close()
-            process.endpoint.end()
-            process.outside.close()
-        self._processes = []
-        for parent in filter(None, self._parents.values()):
-            parent.close()
-        self._parents.clear()
-        self._rehearsed = False
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
 
 REHEARSED: Final = "rehearsal"
 """The job of a rehearsal."""
+OPERATOR: Final = "operator"
+"""Who did what a process writes while an operator's request is with it."""
+LINE: Final = "x-job-harness-line"
+"""The header by which our preload says from which line of the user's a call comes."""
 VALUE: Final = "`${job}` is a value: write it without quotes."
 
 
+_SHOWN_AS: Final = {"children": "parent"}
+
+
 def _capabilities(file: SystemFile) -> Capabilities:
-    """Return what the system can do; that its workers send heartbeats is what the file says."""
-    return replace(CAPABILITIES, heartbeat=bool(file.settings.heartbeat_interval))
+    """Return what the system can do: what the file says of heartbeats and operators, and what `send` may ask for."""
+    return replace(
+        CAPABILITIES,
+        heartbeat=bool(file.settings.heartbeat_interval),
+        cancel="cancel" in file.actions,
+        retry="retry" in file.actions,
+        priorities="priority" in file.asks,
+        unique="unique_key" in file.asks,
+        serial_keys="serial_key" in file.asks,
+        splits="children" in file.asks,
+        wide_values=not file.asks.isdisjoint(("priority", "unique_key")),
+    )
+
+
+def _line_of(message: HttpMessage) -> CodeLine | None:
+    number, _, file = message.headers.get(LINE, "").partition(" ")
+    return CodeLine(unquote(file), int(number)) if number.isdigit() and file else None
 
 
 class Rehearsal:
     """What is asked of processes before any run, where nothing goes wrong: each cron once, then one job is sent."""
 
-    def __init__(self, file: SystemFile, database: SystemDatabase, run: SystemRun) -> None:
+    def __init__(self, file: SystemFile, stores: SystemStores, run: SystemRun) -> None:
         from job_harness.subjects.systems.jobs import JobReader
 
         self._file = file
         self._run = run
-        self._reader = JobReader(file, database, file.settings)
+        self._reader = JobReader(file, stores, file.settings)
         self._reader.plan([REHEARSED])
         self._answers: list[tuple[str, HttpRequest, HttpMessage | None]] = []
         self._before: frozenset[JobId] = frozenset()
@@ -288,11 +405,9 @@ class Rehearsal:
         self._before = frozenset(self._reader.look())
         asked = [("cron", each.name, each.request) for each in self._file.crons]
         for key, name, request in asked if send is None else [*asked, ("send", "", send)]:
-            process = self._run.processes.get(request.to)
-            if process is None:
-                continue
-            body = filled(request.body, REHEARSED)
-            data = http_request(request.method, request.path, host="localhost", headers=request.headers, body=body)
+            process = self._run.group.processes[self._run.requests.taker(request.to)]
+            asks = request.about(REHEARSED)
+            data = http_request(asks.method, asks.path, host="localhost", headers=asks.headers, body=asks.body)
             with suppress(OSError):  # It does not listen: that is told where it starts.
                 message = self._run.ask_at_rest(process, data)
                 self._answers.append(
@@ -342,6 +457,8 @@ def _unseen(file: SystemFile) -> Mapping[str, str]:
     if not any(host.work is not None for host in file.outside.values()):
         told["silent_success"] = "no host under `outside` has `work`, so runs of jobs are not seen"
         told["bystander_harmed"] = "no host under `outside` has `work`, so how the work of a job ends is its own affair"
+    if file.jobs == SQS and file.sqs is not None and not file.sqs.keeps_order:
+        told["stale_complete"] = "a standard queue of SQS may delete a message that another process has received since"
     if not file.tells_max_attempts:
         told["attempt_overrun"] = "neither `settings` nor a column of `jobs` says max_attempts"
     return told
@@ -355,30 +472,32 @@ def open_engine(path: str) -> SystemEngine:
 class SystemQueue:
     """What is seen of a system's rows; it has no verbs, for its own processes are at work."""
 
-    def __init__(self, file: SystemFile, run: SystemRun, reader: JobReader) -> None:
+    def __init__(
+        self, file: SystemFile, run: SystemRun, reader: JobReader, sources: StatementSources, upgrade: Upgrade
+    ) -> None:
         self.capabilities: Capabilities = _capabilities(file)
         self._run = run
         self._reader = reader
         self._seen: dict[JobId, JobView] = {}
         self._revision = -1
         self._news = False
-        self.application = SystemApplication(file, run, reader, self)
+        self.application = SystemApplication(file, run, reader, sources, upgrade)
 
     def jobs(self) -> Mapping[JobId, JobView]:
         """Read all jobs, where a transaction may have ended since."""
-        revision = self._run.writes
+        revision = self._run.changes.writes
         self._news = revision != self._revision
         if self._news:
             self._revision = revision
             seen = self._reader.look()
             if seen != self._seen:
-                self._run.change(self._run.writer)
+                self._run.change(self._run.changes.writer)
             self._seen = seen
         return self._seen
 
     def statements(self) -> list[Sent]:
         """Return what processes sent since this was last asked."""
-        return self._run.coordinator.sent()
+        return self._run.sent()
 
     def changed(self) -> list[JobId] | None:
         """Return nothing as long as nothing ended, and then None: changes are not tracked."""
@@ -390,19 +509,24 @@ class SystemQueue:
 
 
 class SystemApplication:
-    """The processes, the crons and the clients of a system, as a session starts them."""
+    """The processes, the crons and the clients of a system, as a session starts them: `SystemHooks`."""
 
-    def __init__(self, file: SystemFile, run: SystemRun, reader: JobReader, queue: SystemQueue) -> None:
+    def __init__(
+        self, file: SystemFile, run: SystemRun, reader: JobReader, sources: StatementSources, upgrade: Upgrade
+    ) -> None:
         self._file = file
+        self._upgrade = upgrade
         self._run = run
         self._reader = reader
-        self._queue = queue
+        self._sources = sources
         self._runs: dict[JobId, int] = {}
+        self._heirs: dict[JobId, JobId] = {}
+        """By job that was split, which of its children works as was planned for it."""
         self._looked_at = -1
         self._crons: dict[str, tuple[int, Instant]] = {}
         """By cron, up to which change of the system its last request has looked at everything, and when."""
-        self._on_behalf: dict[str, str] = {}
-        """By process, the operator's cron whose request it has: what it writes meanwhile is the operator's doing."""
+        self._on_behalf = defaultdict[str, list[str]](list)
+        """By process, the operators whose requests it has: what it writes meanwhile is the doing of one of them."""
         self._broken: set[str] = set()
         """Promises that were broken when something was written last."""
         self._once = frozenset(each.call for each in file.at_most_once)
@@ -421,14 +545,15 @@ class SystemApplication:
     def actors(self, world: RunContext) -> Mapping[str, Callable[[], Frame]]:
         """Return what starts each process and each cron, by name."""
         workers = self._workers(world)
-        for name in list(self._run.processes):
-            process = self._run.processes[name]
+        for name in list(self._run.group.processes):
+            process = self._run.group.processes[name]
             if process.program.kind.instances and name not in workers:
-                del self._run.processes[name]
+                del self._run.group.processes[name]
             else:
-                world.on_stop[name] = partial(self._run.terminate, name)
+                world.on_stop[name] = process.terminate
+                world.on_deploy[name] = partial(self._deploy, name)
         self._run.start()
-        started: dict[str, Any] = {name: ProcessActor(self, name) for name in self._run.processes}
+        started: dict[str, Any] = {name: ProcessActor(self, name) for name in self._run.group.processes}
         crons = {cron.name: partial(self._cron, cron.name) for cron in self._file.crons}
         return {**started, **crons}
 
@@ -438,91 +563,145 @@ class SystemApplication:
 
     def _take(self, world: RunContext) -> None:
         self._world = world
-        run = self._run
         self._reader.plan(world.plans)
-        noted = run.on_statement
 
-        def note(sent: Sent) -> None:
-            noted(sent)
-            world.observe(self._on_behalf.get(sent.actor, sent.actor), sent.gate)
-            self._keeps_promises(sent)
+    def begin_statement(self, sent: Sent) -> None:
+        """Keep how a statement is written."""
+        self._sources.note(sent)
 
-        run.on_statement = note
-        run.on_call = self._call
-        run.on_aborted = self._aborted
-        run.on_end = self._end
-        run.next_instant = self._next_instant
+    def end_statement(self, sent: Sent) -> None:
+        """Observe what a statement did, and keep how it is written."""
+        self._sources.note(sent)
+        process = self._run.group.processes.get(sent.actor)
+        line = process.lines.line_of(sent.place) if process is not None else None
+        self._world.observe([sent.actor, *self._on_behalf[sent.actor]][-1], sent.gate, line)
+        self._keeps_promises(sent, line)
 
-    def _keeps_promises(self, sent: Sent) -> None:
+    def _keeps_promises(self, sent: Sent, line: CodeLine | None) -> None:
         """Look which SELECTs begin to return a row, where something was written."""
-        if not self._file.no_row or self._run.writes == self._looked_at:
+        if not self._file.no_row or self._run.changes.writes == self._looked_at:
             return
-        self._looked_at = self._run.writes
-        now = dict(broken(self._file, self._run.database.rows))
+        self._looked_at = self._run.changes.writes
+        now = dict(broken(self._file, self._run.stores.look))
         for name in (name for name in now if name not in self._broken):
             data = {"after": sent.gate, "row": now[name], "at": sent.place, "sql": sent.sql}
-            self._world.effect(sent.actor, Claim("", 0, 0, sent.actor, "", 0), ROW_OF + name, data)
+            self._world.effect(sent.actor, Claim("", 0, 0, sent.actor, "", 0), ROW_OF + name, data, line)
         self._broken = set(now)
 
     def join(self, kernel: Kernel, name: str) -> None:
         """Let a process be an actor of this kernel."""
         self._kernel = kernel
-        self._run.join(kernel)
+        self._run.join(kernel, self)
         kernel.spawn(name, self._run.life(name), process=True, carrier=self._run)
 
-    def _next_instant(self, after: Instant) -> Instant | None:
+    def next_instant(self, after: Instant) -> Instant | None:
+        """Tell when a job's row changes its meaning by time alone, after an instant."""
         from job_harness.subjects.systems.jobs import instants_of
 
         views = self._world.job_index.views.values()
-        clocks = self._run.clocks
+        clocks = self._run.group.clocks
         ahead = {
             0,
             clocks.store_offset,
             *clocks.offsets().values(),
         }  # A statement or a process may compare by any of these.
         instants = [at - offset for at in instants_of(views, self._file.settings) for offset in ahead]
+        if (ends := self._run.stores.next_change(after)) is not None:
+            instants.append(ends)
         return min((at for at in instants if at > after), default=None)
 
-    def _end(self, process: SystemProcess, end: ProcessEnd) -> None:
+    def end_process(self, process: SystemProcess, end: ProcessEnd) -> None:
+        """Observe that a process was told to stop, or failed."""
         if end.told:
-            self._world.stopped(process.name)
+            self._world.stopped(process.name, code=end.code)
         else:
             self._world.raised(process.name, "running", _error_in(end.words), "", gone=not end.back)
+
+    def _deploy(self, name: str) -> None:
+        """See to it that a process which was told to stop is gone when its grace is over, and that a new one begins."""
+        self._kernel.spawn(f"deploy {len(self._kernel.actors)} of {name}", partial(self._replaces, name))
+
+    def _replaces(self, name: str) -> Frame:
+        process, actor, kernel = self._run.group.processes[name], self._kernel.actors[name], self._kernel
+        life, until = process.life, kernel.now + process.program.kind.grace
+
+        def over() -> Instant:
+            return until if process.alive and process.life == life else 0
+
+        yield Poll(SECOND, over, origin=kernel.now, point=f"the grace of {name}")
+        if process.alive and process.life == life:
+            self._world.killed(name, actor.point)
+            kernel.crash(actor)
+        if process.life == life and actor.state in (State.CRASHED, State.ENDED):
+            self._upgrade(process)
+            kernel.start(actor)
 
     # who asks -------------------------------------------------------------------------------------------------------
 
     def _client(self, plan: JobPlan) -> Frame:
         name = f"client-{plan.name}"
-        if plan.at:
-            yield Sleep(plan.at, f"waiting to send {plan.name}")
+        yield from until_sent(self._world, plan)
         for number, job in enumerate(plan.names()):
             if number and plan.every:
                 yield Sleep(plan.every, f"waiting to send {job}")
             request = request_of(plan, job, self._world, name)
             send = self._send if self._file.send is not None else self._send_by_sql
-            yield VerbCall("send", (request,), job, None, partial(send, name, job))
+            yield VerbCall("send", (request,), job, None, partial(send, name, request))
+        for action, after in (("cancel", plan.cancel_after), ("retry", plan.retry_after)):
+            if after is not None:
+                yield Sleep(after, f"waiting to {action} {plan.name}")
+                yield VerbCall(action, (plan.name,), plan.name, None, partial(self._act, name, action, plan.name))
 
-    def _send(self, client: str, job: JobId) -> Generator[Request, Any, Outcome]:
-        send = self._file.send
-        assert send is not None
-        body = filled(send.body, job)
-        data = http_request(send.method, send.path, host="localhost", headers=send.headers, body=body)
-        sent = yield from self._run.ask(send.to, data, lambda: self._kernel.actors[client])
+    def _act(self, client: str, action: str, job: JobId) -> Generator[Request, Any, Outcome]:
+        """Do something to a job as an operator does."""
+        key = self._reader.id_of(job)
+        if key is None:
+            return Outcome.refused("no row is known to be this job's")
+        request = self._file.actions[action].about(job, id=key)
+        data = http_request(request.method, request.path, host="localhost", headers=request.headers, body=request.body)
+        taker = self._run.requests.taker(request.to)
+        self._on_behalf[taker].append(OPERATOR)
+        sent = yield from self._run.requests.ask(taker, data, lambda: self._kernel.actors[client])
+        self._on_behalf[taker].remove(OPERATOR)
+        if sent.message is None:
+            return Outcome.unknown("the connection broke before the reply")
+        outcome = _outcome(sent.message, job)
+        return outcome._replace(reason=ACCEPTED) if sent.message.status == HTTPStatus.ACCEPTED else outcome
+
+    def _send(self, client: str, asked: JobRequest) -> Generator[Request, Any, Outcome]:
+        assert self._file.send is not None
+        job = asked.id
+        send = self._file.send.about(job, **_parameters_of(asked))
+        data = http_request(send.method, send.path, host="localhost", headers=send.headers, body=send.body)
+        sent = yield from self._run.requests.ask(
+            self._run.requests.taker(send.to), data, lambda: self._kernel.actors[client]
+        )
         message = sent.message
         if message is None:
             return Outcome.unknown("the connection broke before the reply")
         key = at_path(message.json(), self._file.id_path) if self._file.id_path else None
         if key is not None and message.status < 300:
             self._reader.learn(str(key), job)
-        return _outcome(message, None if key is None else job)  # Without an id, no row is known to be this job's.
+        # With the id of another, it is that job again; where ids are not looked at, only a key that is held says so.
+        same = None if self._file.id_path or asked.unique_key else job
+        return _outcome(message, same if key is None else self._reader.names.get(str(key), job))
 
-    def _send_by_sql(self, client: str, job: JobId) -> Outcome:
-        """Insert a job as a program that is not part of the system would: in one statement."""
-        run = self._run
-        run.database.set_now(run.clocks.store())
-        key = run.database.send(self._file.send_sql, job)
-        run.writes += 1
-        run.writer = ""
+    def _send_by_sql(self, client: str, asked: JobRequest) -> Outcome:
+        """Insert a job as a program that is not part of the system would: in one statement.
+
+        What a constraint forbids, such as a key that is held, is refused.
+        """
+        from psycopg import IntegrityError
+
+        run, job = self._run, asked.id
+        database = run.stores.database
+        assert database is not None
+        run.stores.set_now(run.group.clocks.store())
+        try:
+            key = database.send(self._file.send_sql, job, **_parameters_of(asked))
+        except IntegrityError as error:
+            return Outcome.refused(str(error).splitlines()[0])
+        run.changes.write("")
         run.change()
         run.nudge()
         if key is not None:
@@ -534,7 +713,7 @@ class SystemApplication:
 
         def due() -> Instant | None:
             saw, at = self._crons.get(name, (-1, -1))
-            return 0 if self._run.changes != saw else self._next_instant(at)
+            return 0 if self._run.changes.count != saw else self.next_instant(at)
 
         while True:
             yield Poll(cron.every, due)
@@ -544,17 +723,20 @@ class SystemApplication:
         body = request.body
         data = http_request(request.method, request.path, host="localhost", headers=request.headers, body=body)
         began = self._kernel.now
+        taker = self._run.requests.taker(request.to)
         if name in self._file.operators:
-            self._on_behalf[request.to] = name
-        sent = yield from self._run.ask(request.to, data, lambda: self._kernel.actors[name])
-        self._on_behalf.pop(request.to, None)
+            self._on_behalf[taker].append(name)
+        sent = yield from self._run.requests.ask(taker, data, lambda: self._kernel.actors[name])
+        if name in self._file.operators:
+            self._on_behalf[taker].remove(name)
         self._crons[name] = sent.saw, began
         message = sent.message
         return Outcome.unknown("the connection broke before the reply") if message is None else _outcome(message, None)
 
     # who is asked: what stands for the outside ----------------------------------------------------------------------
 
-    def _call(self, process: SystemProcess, call: OutsideCall) -> Generator[Request, Any, None]:
+    def take_call(self, process: SystemProcess, call: OutsideCall) -> Generator[Request, Any, None]:
+        """Do what the host does that the file names; a call may be the work of a job."""
         message = call.message
         assert message is not None
         host = self._file.outside.get(message.host)
@@ -570,12 +752,12 @@ class SystemApplication:
             call.hang_up()
             return
         if job is None:
-            self._done(process, Claim("", 0, 0, process.name, "", 0), where, message)
+            self._done(process, Claim("", 0, 0, process.name, "", 0), where, call)
             data = http_response(host.status, _json(host.answer))
         else:
             if where in self._once:
                 number = self._runs.get(job, 0) + 1
-                self._done(process, Claim(job, number, number, process.name, "", 0), where, message)
+                self._done(process, Claim(job, number, number, process.name, "", 0), where, call)
             call.job = job
             data = yield from self._work(process, call, job, host.answer)
         if exchange.heard:
@@ -583,13 +765,16 @@ class SystemApplication:
         else:
             call.hang_up()
 
-    def _done(self, process: SystemProcess, claim: Claim, where: str, message: HttpMessage) -> None:
+    def _done(self, process: SystemProcess, claim: Claim, where: str, call: OutsideCall) -> None:
         """Write down that a host did what a call asks for; for a key that it knows it does nothing again."""
+        message = call.message
+        assert message is not None
         key = self._file.outside[message.host].key_of(message)
         again = key is not None and (where, key) in self._keys
         if key is not None:
             self._keys.add((where, key))
-        self._world.effect(process.name, claim, where, SideEffect(where, key, message.json(), again))
+        line = _line_of(message) or process.lines.line_at(call.key)
+        self._world.effect(process.name, claim, where, SideEffect(where, key, message.json(), again), line)
 
     def _job_of(self, marker: str) -> JobId:
         return marker if marker in self._world.plans else self._reader.called(marker)
@@ -599,7 +784,7 @@ class SystemApplication:
     ) -> Generator[Request, Any, bytes]:
         """Let the work of a job take its time, and end as it was drawn."""
         number = self._runs[job] = self._runs.get(job, 0) + 1
-        plan = self._world.plan(job)
+        plan = self._plan_of(job)
         ending = plan.ending(number)
         claim = Claim(job, number, number, process.name, "", 0)
         self._world.effect(process.name, claim, "started", NEVER if ending is Ending.HANG else None)
@@ -611,10 +796,21 @@ class SystemApplication:
             return b""
         return self._answer(process, claim, ending, filled(answer, job))
 
+    def _plan_of(self, job: JobId) -> JobPlan:
+        """Return the plan of a job; of those that one was split into, the first to be at work has that one's."""
+        view = self._world.job_index.views.get(job)
+        parent = None if view is None or job in self._world.plans else view.parent
+        if parent in self._world.plans and self._heirs.setdefault(parent, job) == job:
+            return self._world.plan(parent)
+        return self._world.plan(job)
+
     def _answer(self, process: SystemProcess, claim: Claim, ending: Ending, answer: Any) -> bytes:
         def result(more: dict[str, Any]) -> bytes:
             return _json({**more, **answer} if isinstance(answer, dict) else answer)
 
+        if ending is Ending.TOO_MANY:
+            self._ended(process, claim, "failure", f"{ERRORS[ending]}, retry-after: {RETRY_AFTER}")
+            return http_response(429, b"slow down", kind="text/plain", more=f"retry-after: {RETRY_AFTER}\r\n")
         if ending in ERRORS:
             self._ended(process, claim, "failure", f"500 {printable(ERRORS[ending])}")
             return http_response(500, ERRORS[ending].encode("utf-8", "surrogatepass"), kind="text/plain")
@@ -631,13 +827,20 @@ class SystemApplication:
     def _ended(self, process: SystemProcess, claim: Claim, how: str, answered: str) -> None:
         self._world.effect(process.name, claim, "ended", SideEffect("ended", data=how, reply=answered))
 
-    def _aborted(self, process: SystemProcess, call: OutsideCall) -> None:
+    def give_up_call(self, process: SystemProcess, call: OutsideCall) -> None:
+        """Observe that the work of a job ended because its caller no longer waits."""
         if call.job is not None:
             number = self._runs[call.job]
             self._world.effect(process.name, Claim(call.job, number, number, process.name, "", 0), "ended", "given up")
 
 
+def _parameters_of(request: JobRequest) -> dict[str, Any]:
+    return {name: value for name in ASKED.values() if (value := getattr(request, name)) is not None}
+
+
 NEVER: Final = "never answered"
+RETRY_AFTER: Final = 30
+"""Seconds that a host asks its caller to wait."""
 NO_JSON: Final = "<html>Bad gateway</html>"
 """What answers a call in place of the JSON that its caller expects."""
 _FOREVER: Final[Instant] = 400 * 24 * 3600 * 1_000_000

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from job_harness.core.model.duration import Instant
 from job_harness.errors import EnvironmentUnavailable
-from job_harness.subjects.systems.document import JOB
+from job_harness.subjects.systems.document import ASKED, JOB, UNPLANNED
 from job_harness.worlds.postgres import Cluster, provision, virtual_chance, virtual_clock
 from job_harness.worlds.postgres.absence import PatientConnection
 from job_harness.worlds.postgres.gating import SessionPool
@@ -86,7 +86,7 @@ class SystemDatabase:
     def __init__(self, dsn: str | None = None, *, tcp: bool = False) -> None:
         """Provision a PostgreSQL with an empty database, whose clock stands at the instant 0; `tcp`: over loopback too.
 
-        Raises EnvironmentUnavailable where there is none, or where its clock cannot be made virtual.
+        Raises EnvironmentUnavailable if there is none, or where its clock cannot be made virtual.
         """
         self.cluster: Cluster = provision(dsn, tcp=tcp)
         self._own: psycopg.Connection[dict[str, Any]] | None = None
@@ -158,14 +158,22 @@ class SystemDatabase:
         assert self._own is not None
         return self._own.execute(sql.encode()).fetchall()
 
-    def send(self, sql: str, job: str) -> Any:
+    def columns(self, sql: str) -> list[str]:
+        """Return the names of what a SELECT of ours shows. Raises psycopg's errors for what PostgreSQL refuses."""
+        assert self._own is not None
+        return [column.name for column in self._own.execute(sql.encode()).description or ()]
+
+    def send(self, sql: str, job: str, **asked: Any) -> Any:
         """Run the statement that inserts a job, with its name in place of `${job}`; return its first column.
 
-        None: it returns none. Raises psycopg's errors for what PostgreSQL refuses.
+        What it asks for stands in place of the others. None: it returns none. Raises psycopg's errors for what
+        PostgreSQL refuses.
         """
         assert self._own is not None
-        quoted = psycopg.sql.Literal(job).as_string(self._own)
-        cursor = self._own.execute(on_virtual_time(sql).replace(JOB, quoted).encode())
+        text, asked = on_virtual_time(sql), {**UNPLANNED, **asked}
+        for variable, value in {JOB: job, **{word: asked.get(name) for word, name in ASKED.items()}}.items():
+            text = text.replace(variable, psycopg.sql.Literal(value).as_string(self._own))
+        cursor = self._own.execute(text.encode())
         row = cursor.fetchone() if cursor.description else None
         return None if row is None else next(iter(row.values()))
 

@@ -6,41 +6,88 @@ is told with `file:line`. Knows no process and no connection.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal, TypeAlias
+from urllib.parse import quote
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from job_harness.core.invariants import ANOMALIES
+from job_harness.core.invariants import ANOMALIES, everything
+from job_harness.core.invariants.rows import AgreePromise, NoRowPromise, ShownBy
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import MINUTE, SECOND, Duration
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
+from job_harness.core.port import JobRequest, Missed, Schedule
 from job_harness.core.scenario.document import YamlDocument, read_document
 from job_harness.core.scenario.reader import problems_of
-from job_harness.core.scenario.schema import NoNulls, Positive, SettingsPart, Text, described
+from job_harness.core.scenario.schema import NoNulls, NoRowPart, Positive, SettingsPart, Text, described
 from job_harness.core.yaml_files import LARGEST
 from job_harness.errors import UsageError, did_you_mean
+from job_harness.subjects.systems.brokers import BROKERS
 from job_harness.subjects.systems.http_wire import HttpMessage
+from job_harness.worlds.sqs.service import ACCOUNT, SqsQueues
 
 TOOL_JOB_AND_PGBOSS: Final = "tool_job + pgboss"
-KNOWN_JOBS: Final = (TOOL_JOB_AND_PGBOSS,)
-"""Tables whose jobs are known by name; any other is shown by a SELECT."""
-_UPKEEP: Final[Mapping[str, tuple[str, ...]]] = {TOOL_JOB_AND_PGBOSS: ("pgboss.version",)}
+REDIS: Final = "redis"
+SQS: Final = "sqs"
+"""A store, and what is known of the jobs in it by that name."""
+KNOWN_JOBS: Final = (TOOL_JOB_AND_PGBOSS, *BROKERS, SQS)
+"""What is known by name; any other table is shown by a SELECT."""
+_UPKEEP: Final[Mapping[str, tuple[str, ...]]] = {
+    TOOL_JOB_AND_PGBOSS: ("pgboss.version",),
+    "rq": ("rq:worker", "rq:clean_registries", "rq:scheduler"),
+    "arq": ("arq:queue:health-check",),
+    "pydocket": ("docket:worker",),
+}
+_TELLING: Final = (TOOL_JOB_AND_PGBOSS, "bullmq", "rq")
+"""Which of those that are known by name show max_attempts."""
 REPEAT: Final = Path(__file__).with_name("python") / "repeat.py"
 """Runs a program again and again, as cron does."""
 METHODS: Final = ("GET", "POST", "PUT", "PATCH", "DELETE")
 JOB: Final = "${job}"
 """Stands in a body for the job's name."""
+ID: Final = "${id}"
+"""Stands in a path for the id of a job's row."""
+REDIS_ENVIRONMENT: Final[Mapping[str, str]] = {
+    "REDIS_URL": "redis://localhost:6379/0",
+    "REDIS_HOST": "localhost",
+    "REDIS_PORT": "6379",
+}
+"""What every process finds where there is a Redis."""
+ASKED: Final[Mapping[str, str]] = {
+    "${key}": "unique_key",
+    "${serial_key}": "serial_key",
+    "${priority}": "priority",
+    "${children}": "children",
+}
+"""What may stand in a body beside it, by what a job then asks for; the rows have to show a column of that name.
+
+A job that is to be split shows it by its children: they have the column `parent`.
+"""
+UNPLANNED: Final[Mapping[str, Any]] = {"children": 2}
+"""What a job asks for where nothing was drawn."""
+ACTIONS: Final = ("cancel", "retry")
+"""What an operator can ask for, of a job by its id."""
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+QUEUE: Final = r"^([A-Za-z0-9_-]{1,80}|[A-Za-z0-9_-]{1,75}\.fifo)$"
+"""How Amazon lets a queue of SQS be called."""
+_FIFO: Final = ".fifo"
 _REQUEST: Final = re.compile(rf"({'|'.join(METHODS)}) (/\S*)")
 _CALL: Final = re.compile(rf"(?:{'|'.join(METHODS)}) ([^/\s]+)/\S*")
 TYPESCRIPT_NODE: Final = 22, 18
 """From this version on, Node reads TypeScript itself."""
+_SWITCHED_ON: Final[Mapping[str, str]] = {"false": "true", "off": "on", "no": "yes"}
+_AT_ONCE: Final = re.compile(r"BATCH|CONCURRENCY|PREFETCH", re.IGNORECASE)
+"""A variable that says how many jobs are taken or run at once."""
+_SHELL: Final = frozenset(("&&", "||", "|", ";", "&", ">", "<"))
+_REPEAT: Final = """while :; do "$@" || echo 'job-harness: this run of a cron command failed'; sleep {seconds}; done"""
 _LAUNCHERS: Final = ("npm", "npx", "pnpm", "yarn", "bun", "docker", "uv", "poetry", "tsx")
 
 
@@ -67,6 +114,47 @@ class DatabasePart(NoNulls):
     """What processes call the database, where they do not take the name from their environment."""
 
 
+class RedisPart(NoNulls):
+    """A Redis that all processes share, at port 6379 of `localhost` and `redis`, and as `REDIS_URL` says."""
+
+
+def _whole_seconds(length: Duration) -> Duration:
+    if length % SECOND:
+        raise ValueError("SQS takes whole seconds, such as 30s")
+    return length
+
+
+_Seconds: TypeAlias = Annotated[Positive, AfterValidator(_whole_seconds)]
+
+
+class SqsQueuePart(NoNulls):
+    """A queue of SQS that is there when a run begins; of a FIFO queue the name ends in `.fifo`."""
+
+    visibility_timeout: _Seconds = 30 * SECOND
+    wait: _Seconds | None = None
+    """How long a receive waits that does not say so itself (ReceiveMessageWaitTimeSeconds)."""
+    delay: _Seconds | None = None
+    retention: _Seconds | None = None
+    max_receives: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """A message that was received so often goes to `dead_letters` in place of being received again."""
+    dead_letters: Annotated[Text, Field(pattern=QUEUE)] | None = None
+    content_based_deduplication: bool = False
+
+
+class SqsPart(NoNulls):
+    """An SQS that all processes share, under the names that it has at Amazon."""
+
+    region: Annotated[Text, Field(pattern=r"^[a-z0-9-]{1,40}$")] = "us-east-1"
+    queues: dict[Annotated[Text, Field(pattern=QUEUE)], SqsQueuePart] = Field(default_factory=dict)
+
+
+class StoresPart(NoNulls):
+    """What processes share beside the database; the harness brings the servers."""
+
+    redis: RedisPart | None = None
+    sqs: SqsPart | None = None
+
+
 class HttpPart(NoNulls):
     """A process that takes requests."""
 
@@ -89,6 +177,10 @@ class ProcessPart(NoNulls):
     http: HttpPart | None = None
     ends: bool = False
     """Whether it may end by itself, with exit code 0; any other process that ends by itself has died."""
+    grace: Positive = 30 * SECOND
+    """How long after SIGTERM a deploy kills it."""
+    next: Command | None = None
+    """The command that runs in its place after a deploy: its next version."""
 
 
 class CronPart(NoNulls):
@@ -120,6 +212,28 @@ class SendPart(NoNulls):
     """A statement that inserts the job, in place of a request; `${job}` in it is the job's name."""
 
 
+class ActionPart(NoNulls):
+    """A request by which an operator does something to a job."""
+
+    request: Text
+    """`POST /jobs/${id}/retry`, with the id of the job's row."""
+    to: Name
+    headers: dict[str, Text] = Field(default_factory=dict)
+    body: Any = None
+    """JSON; `${id}` in it is that id too."""
+
+
+class SchedulePart(NoNulls):
+    """When a schedule of the system's own has its slots."""
+
+    every: Positive | None = None
+    """Whole multiples of it since 1970; or `cron`."""
+    cron: Text | None = None
+    zone: Text = "UTC"
+    missed: Literal["each", "latest"] = "each"
+    """Whether every slot has to have its job at last, or only the latest one."""
+
+
 class OutsidePart(NoNulls):
     """What stands for a host outside the system."""
 
@@ -142,12 +256,15 @@ class CallPart(NoNulls):
     """The fields of its JSON body that say which one it is."""
 
 
-class NoRowPart(NoNulls):
-    """A SELECT that must return no row."""
+class AgreePart(NoNulls):
+    """Two places that have to show the same at rest."""
 
-    sql: Text = Field(min_length=1)
-    when: Literal["always", "at rest"] = "at rest"
-    """After every statement that changed something, or once everything has come to rest."""
+    each: Text
+    """A SELECT, or a `.lua` file whose script is run in Redis, that shows `key` and `value`."""
+    with_: Text = Field(alias="with")
+    """What shows the same: another one of these."""
+    both: bool = True
+    """Whether a key that only `with` shows is wrong too."""
 
 
 class PromisesPart(NoNulls):
@@ -159,8 +276,18 @@ class PromisesPart(NoNulls):
     """Calls to the outside that must not come twice."""
     no_row: dict[Name, NoRowPart] = Field(default_factory=dict)
     """By name, SELECTs that must return no row."""
+    agree: dict[Name, AgreePart] = Field(default_factory=dict)
+    """By name, what two places have to show in the same way once everything is done."""
     operator: list[Name] = Field(default_factory=list)
     """Processes and cron entries that stand for an operator: only they may bring back a job that has ended."""
+    also: list[Name] = Field(default_factory=list)
+    """Invariants that a system may break and be right, and that this one keeps."""
+    deploys: Literal["cost no attempt"] | None = None
+    """What a deploy may not cost the jobs that it interrupts."""
+    flows: Literal["wait for the end"] | None = None
+    """What a job that depends on others, or is their parent, waits for; else it is their success."""
+    schedules: dict[Name, SchedulePart] = Field(default_factory=dict)
+    """By name, as the column `schedule` shows it, when each schedule has its slots."""
 
 
 class SystemFilePart(NoNulls):
@@ -177,12 +304,18 @@ class SystemFilePart(NoNulls):
     """The Python that `python` stands for in commands; without it, the one that runs the harness."""
     env: Environment = Field(default_factory=dict)
     """The environment of every command; `${NAME}` and `${NAME:-default}` are taken from the one of the harness."""
-    database: DatabasePart
+    database: DatabasePart | None = None
+    """The database of the processes; they may do with `stores` alone."""
+    stores: StoresPart = StoresPart()
+    """What else they share; only with `clock: supervisor`."""
     processes: dict[Name, ProcessPart] = Field(min_length=1)
     cron: dict[Name, CronPart] = Field(default_factory=dict)
     send: SendPart
+    actions: dict[Literal["cancel", "retry"], ActionPart] = Field(default_factory=dict)
+    """What an operator can ask for, by request."""
     jobs: Text
-    """`tool_job + pgboss`, or one SELECT, or the `.sql` file that has it."""
+    """`tool_job + pgboss`, or one SELECT, or the `.sql` file that has it; of jobs on Redis the name of their queue, as
+    `bullmq`, or a `.lua` file whose script returns them as JSON."""
     status: dict[str, Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]] = Field(
         default_factory=dict
     )
@@ -190,11 +323,16 @@ class SystemFilePart(NoNulls):
     deleted: Literal["COMPLETED"] | None = None
     """What the queue means by deleting the row of a job that is PROCESSING."""
     upkeep: list[Text] = Field(default_factory=list)
-    """Tables in which processes write down no more than that they were there: such rounds of a loop may be left out."""
+    """Tables, and beginnings of keys, in which processes write down no more than that they were there: such rounds of a
+    loop may be left out."""
     outside: dict[Text, OutsidePart] = Field(default_factory=dict)
     settings: SettingsPart = SettingsPart()
     """What the system's own code keeps to; nothing of it is changed by a run."""
     promises: PromisesPart = PromisesPart()
+    clock: Literal["inside", "supervisor"] = "inside"
+    """Who owns the time of the processes: what is loaded into each (Node and Python), or a supervisor (any program)."""
+    lines: bool = False
+    """With a supervisor: whether Node and Python load what notes from which line of their code something is sent."""
     gate: Literal["statement", "transaction"] = "statement"
     """Where others may act: before every statement, or only before the first of a transaction and its commit."""
     ready_seconds: Annotated[float, Field(gt=0, le=600)] = 60.0
@@ -227,6 +365,12 @@ class HttpRequest:
         """What gates call it."""
         return f"{self.method} {self.path}"
 
+    def about(self, job: str, **asked: Any) -> HttpRequest:
+        """Return the request with what it says of a job in its path, its headers and its body."""
+        headers = {name: str(filled(value, job, **asked)) for name, value in self.headers.items()}
+        path = self.path.replace(JOB, quote(job)).replace(ID, str(asked.get("id", ID)))
+        return replace(self, path=path, headers=headers, body=filled(self.body, job, **asked))
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessKind:
@@ -242,6 +386,10 @@ class ProcessKind:
     place: str = ""
     ends: bool = False
     """Whether it may end by itself, with exit code 0."""
+    grace: Duration = 30 * SECOND
+    """How long after SIGTERM a deploy kills it."""
+    next: tuple[str, ...] = ()
+    """The command of its next version; empty: a deploy starts the same one again."""
 
     @property
     def takes_requests(self) -> bool:
@@ -292,17 +440,6 @@ class CallPromise:
 
 
 @dataclass(frozen=True, slots=True)
-class NoRowPromise:
-    """A SELECT that must return no row."""
-
-    name: str
-    sql: str
-    always: bool
-    """After every change; else at rest alone."""
-    place: str
-
-
-@dataclass(frozen=True, slots=True)
 class SystemFile:
     """A system file that was read, and makes sense as far as that shows before anything is started."""
 
@@ -317,26 +454,46 @@ class SystemFile:
     """The command; empty: a schema is loaded."""
     schema: str
     database: str
-    """What processes call it."""
+    """What processes call it; empty: there is none."""
+    redis: bool
+    """Whether they share a Redis."""
+    sqs: SqsQueues | None
+    """The queues of the SQS that they share."""
     processes: tuple[ProcessKind, ...]
     crons: tuple[SystemCron, ...]
     send: HttpRequest | None
     send_sql: str
+    actions: Mapping[str, HttpRequest]
+    """What an operator can ask for."""
     id_path: tuple[str, ...]
     jobs: str
+    script: bool
+    """Whether `jobs` is a script in Lua."""
     status: Mapping[str, Status]
     deletes: bool
     """Whether the queue ends a job by deleting its row."""
     upkeep: frozenset[str]
     outside: Mapping[str, OutsideHost]
     settings: Settings
-    sets_max_attempts: bool
-    """Whether `settings` says it; else our default stands there."""
+    given: frozenset[str]
+    """The settings that the file says; our defaults stand in for the others."""
+    also: frozenset[str]
+    """Invariants that it asks for by name."""
+    schedules: tuple[Schedule, ...]
     without: Mapping[str, str]
     at_most_once: tuple[CallPromise, ...]
     no_row: tuple[NoRowPromise, ...]
+    agree: tuple[AgreePromise, ...]
+    designs: frozenset[Design]
+    """How it differs on purpose."""
+    deploys_are_free: bool
+    """Whether a deploy costs no job an attempt."""
     operators: frozenset[str]
     """Processes and crons that stand for an operator."""
+    supervised: bool
+    """Whether a supervisor owns the time of its processes, so that they may be any programs."""
+    tells_lines: bool
+    """Whether a process that is supervised says from which line it sends something."""
     gate: str
     ready_seconds: float
     lines: Mapping[str, int]
@@ -344,11 +501,45 @@ class SystemFile:
     @property
     def tells_max_attempts(self) -> bool:
         """Whether anything says how often a job may be delivered; nothing of ours stands in for that."""
-        return self.sets_max_attempts or self.jobs in KNOWN_JOBS or "max_attempts" in self.jobs
+        limited = self.sqs is not None and self.jobs == SQS and self.sqs.limits_receives
+        return "max_attempts" in self.given or self.jobs in _TELLING or limited or "max_attempts" in self.jobs
+
+    @property
+    def jobs_on_redis(self) -> bool:
+        """Whether its jobs are read from Redis, by the name of their queue or a script."""
+        return self.jobs in BROKERS or self.script
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """What a job can ask for when it is sent, beside to be one."""
+        body = str(self.send_sql if self.send is None else self.send.body)
+        return frozenset(name for text, name in ASKED.items() if text in body)
 
     def place(self, key: str) -> str:
         """Return `file:line` of a key at the top."""
         return f"{self.path}:{self.lines.get(key, 1)}"
+
+    def changes(self) -> Mapping[str, SystemFile]:
+        """Return, by what is changed, the file with one variable of its environment changed that may be a repair.
+
+        That is a switch that is off, and how many things are done at once.
+        """
+        known = {
+            **self.environment,
+            **{name: text for kind in self.processes for name, text in kind.environment.items()},
+        }
+        switched = {name: _SWITCHED_ON[text] for name, text in known.items() if text in _SWITCHED_ON}
+        single = {
+            name: "1" for name, text in known.items() if _AT_ONCE.search(name) and text.isdigit() and int(text) > 1
+        }
+        return {f"{name}={text}": self._with(name, text) for name, text in {**switched, **single}.items()}
+
+    def _with(self, name: str, text: str) -> SystemFile:
+        def put(known: Mapping[str, str]) -> Mapping[str, str]:
+            return {**known, name: text} if name in known else known
+
+        kinds = tuple(replace(kind, environment=put(kind.environment)) for kind in self.processes)
+        return replace(self, environment=put(self.environment), processes=kinds)
 
     @property
     def workers(self) -> ProcessKind | None:
@@ -409,25 +600,15 @@ class _SystemReading:
         self._part = part
         self._document = document
         self._path = path
+        self._supervised = part.clock == "supervisor"
 
     def file(self) -> SystemFile:
         """Return what the file says. Raises SystemFileError where that makes no sense."""
         part = self._part
         repeated = [self._repeated(name, each) for name, each in part.cron.items() if each.command is not None]
         processes = (*(self._process(name, each) for name, each in part.processes.items()), *repeated)
-        several = [kind.name for kind in processes if kind.instances]
-        if len(several) > 1:
-            told = f"two kinds of process have `instances`, {several[0]} and {several[1]}: only the workers may"
-            hint = f"Name each of the others by itself, as {several[1]}_a and {several[1]}_b with the same command."
-            raise self._error(("processes",), told, hint)
+        self._refuse_contradictions(processes)
         send = part.send
-        if (send.request is None) == (send.sql is None):
-            raise self._error(("send",), "give either a `request` or `sql`")
-        for name in part.promises.without:
-            if name not in ANOMALIES:
-                near = did_you_mean(name, ANOMALIES)
-                hint = "docs/invariants.md lists them."
-                raise self._error(("promises", "without", name), f"no such anomaly: {name!r}{near}", hint)
         migrate = self._migration()
         node = None if part.node is None else tuple(map(int, (*part.node.split("."), "0")[:2]))
         if node is None and any(map(_is_typescript, (migrate, *(kind.command for kind in processes)))):
@@ -441,28 +622,72 @@ class _SystemReading:
             environment=self._environment(("env",), part.env),
             migrate=migrate,
             schema=self._schema(),
-            database=part.database.name,
+            database="" if part.database is None else part.database.name,
+            redis=self._stores(),
+            sqs=self._sqs(),
             processes=processes,
             crons=tuple([self._cron(name, each) for name, each in part.cron.items() if each.command is None]),
             send=None if send.request is None else self._request(("send",), send),
             send_sql=self._sql() if send.sql else "",
+            actions={name: self._request(("actions", name), each) for name, each in part.actions.items()},
             id_path=() if send.id is None else tuple(send.id.split(".")[1:]),
             jobs=self._jobs(),
+            script=part.jobs.strip().endswith(".lua"),
             status={name: Status(meaning) for name, meaning in part.status.items()}
             or {str(status): status for status in Status},
             deletes=part.deleted is not None,
             upkeep=frozenset((*part.upkeep, *_UPKEEP.get(part.jobs.strip(), ()))),
             outside={host: self._outside(host, each) for host, each in part.outside.items()},
             settings=Settings().changed(**self._settings()),
-            sets_max_attempts="max_attempts" in part.settings.given(),
+            given=frozenset(part.settings.given()),
+            also=self._also(),
+            schedules=tuple(self._schedule(name, each) for name, each in part.promises.schedules.items()),
             without=part.promises.without,
             at_most_once=tuple(self._call(number, each) for number, each in enumerate(part.promises.at_most_once)),
             no_row=tuple(self._no_row(name, each) for name, each in part.promises.no_row.items()),
+            agree=tuple(self._agree(name, each) for name, each in part.promises.agree.items()),
+            designs=frozenset({Design.WAITS_FOR_THE_END}) if part.promises.flows else frozenset(),
+            deploys_are_free=part.promises.deploys is not None,
             operators=self._operators(),
+            supervised=self._supervised,
+            tells_lines=self._tells_lines(),
             gate=part.gate,
             ready_seconds=part.ready_seconds,
             lines={str(key): self._line(str(key)) for key in self._document.data},
         )
+
+    def _refuse_contradictions(self, processes: Iterable[ProcessKind]) -> None:
+        several = [kind.name for kind in processes if kind.instances]
+        if len(several) > 1:
+            told = f"two kinds of process have `instances`, {several[0]} and {several[1]}: only the workers may"
+            hint = f"Name each of the others by itself, as {several[1]}_a and {several[1]}_b with the same command."
+            raise self._error(("processes",), told, hint)
+        if (self._part.send.request is None) == (self._part.send.sql is None):
+            raise self._error(("send",), "give either a `request` or `sql`")
+        for name in self._part.promises.without:
+            if name not in ANOMALIES:
+                told = f"no such anomaly: {name!r}{did_you_mean(name, ANOMALIES)}"
+                raise self._error(("promises", "without", name), told, "docs/invariants.md lists them.")
+
+    def _also(self) -> frozenset[str]:
+        named = [item.id for item in everything() if item.evidence.named]
+        for number, name in enumerate(self._part.promises.also):
+            if name not in named:
+                told = f"no invariant {name!r} is asked only by name{did_you_mean(name, named)}"
+                raise self._error(("promises", "also", number), told, f"Those that are: {', '.join(named)}.")
+        return frozenset(self._part.promises.also)
+
+    def _schedule(self, name: str, part: SchedulePart) -> Schedule:
+        if (part.every is None) == (part.cron is None):
+            raise self._error(("promises", "schedules", name), "give either `every` or `cron`")
+        try:
+            schedule = Schedule(
+                name, part.every or 0, JobRequest(name), part.cron or "", part.zone, missed=Missed(part.missed)
+            )
+            schedule.following(0)
+        except UsageError as error:
+            raise self._error(("promises", "schedules", name), error.message) from None
+        return schedule
 
     def _operators(self) -> frozenset[str]:
         part = self._part
@@ -500,6 +725,23 @@ class _SystemReading:
             raise self._error(path, f"{part.sql!r:.80} is no SELECT")
         return NoRowPromise(name, part.sql, part.when == "always", f"{self._path}:{self._line(*path)}")
 
+    def _agree(self, name: str, part: AgreePart) -> AgreePromise:
+        path = ("promises", "agree", name)
+        each, other = (
+            self._read_shown_by((*path, key), text) for key, text in (("each", part.each), ("with", part.with_))
+        )
+        return AgreePromise(name, each, other, part.both, f"{self._path}:{self._line(*path)}")
+
+    def _read_shown_by(self, path: tuple[str, ...], text: str) -> ShownBy:
+        script = text.strip().endswith(".lua")
+        if not script and re.match(r"\s*(select|with)\b", text, re.IGNORECASE) is None:
+            raise self._error(path, f"{text!r:.80} is neither a SELECT nor a .lua file")
+        if script and self._part.stores.redis is None:
+            raise self._error(path, "a script runs on Redis: add `stores: {redis: {}}`")
+        if not script and self._part.database is None:
+            raise self._error(path, "there is no `database` to run it in")
+        return ShownBy(self._text(path, text.strip()) if script else text, script)
+
     def _line(self, *path: str | int) -> int:
         return self._document.line(path)
 
@@ -519,6 +761,8 @@ class _SystemReading:
             words = shlex.split(text)
         except ValueError as error:
             raise self._error(path, f"{text!r} is no command: {error}") from None
+        if self._supervised and words:
+            return ("sh", "-c", text) if _SHELL.intersection(words) else tuple(words)
         if not words or Path(words[0]).name in _LAUNCHERS:
             raise self._error(
                 path,
@@ -526,12 +770,14 @@ class _SystemReading:
                 "Write what it starts: `node dist/worker.js` in place of `npm run worker`, and "
                 "`node --import tsx worker.ts` in place of `tsx worker.ts`.",
             )
-        if any(word in ("&&", "||", "|", ";", "&", ">", "<") for word in words):
+        if _SHELL.intersection(words):
             raise self._error(path, "no shell runs it", "Put several commands into a file, and name that: sh run.sh")
         return tuple(words)
 
     def _migration(self) -> tuple[str, ...]:
         database = self._part.database
+        if database is None:
+            return ()
         if (database.migrate is None) == (database.schema_ is None):
             raise self._error(("database",), "give either `migrate`, a command, or `schema`, a file of SQL")
         if database.migrate is None:
@@ -541,8 +787,60 @@ class _SystemReading:
         except ValueError as error:
             raise self._error(("database", "migrate"), f"it is no command: {error}") from None
 
+    def _tells_lines(self) -> bool:
+        """Return whether lines are asked for. Raises SystemFileError where that says nothing."""
+        if self._part.lines and not self._supervised:
+            raise self._error(
+                ("lines",), "it works only with `clock: supervisor`", "Leave it out: lines are known without it."
+            )
+        return self._part.lines
+
+    def _stores(self) -> bool:
+        """Return whether there is a Redis. Raises SystemFileError where there is no store."""
+        part, stores = self._part, sorted(self._part.stores.model_fields_set)
+        if stores and not self._supervised:
+            raise self._error(("stores", stores[0]), "it needs `clock: supervisor`", "Add that line at the top.")
+        if part.database is None and not stores:
+            raise self._error((), "give a `database`, or `stores`, such as {redis: {}}, or both")
+        if part.database is None and (part.send.sql is not None or part.promises.no_row):
+            key = "promises.no_row" if part.send.sql is None else "send.sql"
+            raise self._error(tuple(key.split(".")), "there is no `database` to run SQL in")
+        return part.stores.redis is not None
+
+    def _sqs(self) -> SqsQueues | None:
+        part = self._part.stores.sqs
+        if part is None:
+            return None
+        for name, queue in part.queues.items():
+            self._refuse_queue(name, queue, part.queues)
+        dead_first = sorted(part.queues.items(), key=lambda each: each[1].dead_letters is not None)
+        queues = SqsQueues(part.region, {name: _attributes(name, each, part.region) for name, each in dead_first})
+        if taken := [host for host in queues.hosts if host in self._part.outside]:
+            raise self._error(("outside", taken[0]), "`stores` has an SQS of that name", "Leave out one of the two.")
+        return queues
+
+    def _refuse_queue(self, name: str, queue: SqsQueuePart, queues: Mapping[str, SqsQueuePart]) -> None:
+        where, dead = ("stores", "sqs", "queues", name), queue.dead_letters
+        if queue.content_based_deduplication and not name.endswith(_FIFO):
+            told = "only a FIFO queue has `content_based_deduplication`"
+            raise self._error(where, told, f"Call it {name}{_FIFO}, or leave that out.")
+        if (queue.max_receives is None) != (dead is None):
+            raise self._error(where, "give `max_receives` and `dead_letters`, or neither")
+        if dead is None:
+            return
+        if dead not in queues:
+            near = did_you_mean(dead, queues)
+            hint = f"Add it to `queues`: {dead}: {{}}"
+            raise self._error(where, f"there is no queue {dead!r} for its dead letters{near}", hint)
+        if queues[dead].dead_letters is not None:
+            told = f"{dead!r}, the queue for its dead letters, has `dead_letters` too"
+            raise self._error(where, told, f"Leave `max_receives` and `dead_letters` of {dead!r} out.")
+        if name.endswith(_FIFO) != dead.endswith(_FIFO):
+            told = f"{dead!r} cannot take its dead letters: both have to be FIFO queues, or neither"
+            raise self._error(where, told, f"The name of a FIFO queue ends in {_FIFO}.")
+
     def _schema(self) -> str:
-        name = self._part.database.schema_
+        name = None if self._part.database is None else self._part.database.schema_
         return "" if name is None else self._text(("database", "schema"), name)
 
     def _text(self, path: tuple[str, ...], name: str) -> str:
@@ -556,6 +854,8 @@ class _SystemReading:
     def _process(self, name: str, part: ProcessPart) -> ProcessKind:
         path = ("processes", name)
         http = part.http
+        if part.next is not None and self._supervised:
+            raise self._error((*path, "next"), "a second version runs only with `clock: inside`")
         return ProcessKind(
             name,
             self._command((*path, "command"), part.command),
@@ -565,6 +865,8 @@ class _SystemReading:
             ready="" if http is None else http.ready,
             place=f"{self._path}:{self._line(*path)}",
             ends=part.ends,
+            grace=part.grace,
+            next=() if part.next is None else self._command((*path, "next"), part.next),
         )
 
     def _cron(self, name: str, part: CronPart) -> SystemCron:
@@ -580,15 +882,22 @@ class _SystemReading:
         if part.request is not None or part.to is not None or part.headers:
             raise self._error(path, "give either a `request`, with `to`, or a `command`")
         program, *words = self._command((*path, "command"), part.command or "")
+        if self._supervised:
+            repeated = ("sh", "-c", _REPEAT.format(seconds=f"{part.every / SECOND:g}"), "cron", program, *words)
+            return self._repeating(name, part, repeated)
         if not Path(program).name.startswith("python") or not words or (words[0] != "-m" and words[0].startswith("-")):
             raise self._error(
                 (*path, "command"),
                 f"{part.command!r} cannot be repeated: only `python SCRIPT` and `python -m MODULE` can",
                 "Write a program that repeats it and sleeps in between, and name that under `processes`.",
             )
+        return self._repeating(name, part, (program, str(REPEAT), f"{part.every / SECOND:g}", *words))
+
+    def _repeating(self, name: str, part: CronPart, command: tuple[str, ...]) -> ProcessKind:
+        path = ("cron", name)
         return ProcessKind(
             name,
-            (program, str(REPEAT), f"{part.every / SECOND:g}", *words),
+            command,
             {**self._environment(("env",), self._part.env), **self._environment((*path, "env"), part.env)},
             instances=0,
             place=f"{self._path}:{self._line(*path)}",
@@ -598,7 +907,7 @@ class _SystemReading:
         if name in self._part.processes:
             raise self._error(("cron", name), "a process has this name already")
 
-    def _request(self, path: tuple[str, ...], part: CronPart | SendPart) -> HttpRequest:
+    def _request(self, path: tuple[str, ...], part: ActionPart | CronPart | SendPart) -> HttpRequest:
         found = _REQUEST.fullmatch(part.request or "")
         if found is None:
             told = f"{part.request!r} is no request: write a method and a path, such as POST /api/jobs"
@@ -608,20 +917,21 @@ class _SystemReading:
             near = did_you_mean(str(part.to), taking)
             told = f"no process {part.to!r} takes requests{near}: those with `http` are {', '.join(taking) or 'none'}"
             raise self._error(path, f"to: {told}")
-        if self._part.processes[str(part.to)].instances is not None:
-            told = f"to: {part.to} has `instances`, so it is several processes, and no request goes to one of several"
-            hint = f"Name one of them by itself, as {part.to}_a with the same command, and let `to` name that."
-            raise self._error(path, told, hint)
-        headers = {key.lower(): self._filled((*path, "headers"), value, part.to) for key, value in part.headers.items()}
+        places = {} if isinstance(part, CronPart) else {"job": JOB}
+        headers = {
+            key.lower(): self._filled((*path, "headers"), value, part.to, **places)
+            for key, value in part.headers.items()
+        }
         return HttpRequest(found[1], found[2], str(part.to), headers, getattr(part, "body", None))
 
-    def _filled(self, path: tuple[str, ...], text: str, process: str | None) -> str:
+    def _filled(self, path: tuple[str, ...], text: str, process: str | None, **places: str) -> str:
         """Put the values of variables in place of `${NAME}`: from the environment of the process that is asked."""
-        own = {} if process is None else {**self._part.env, **self._part.processes[process].env}
-        return self._substituted(path, self._substituted(path, text, own), {})
+        own = places if process is None else {**self._part.env, **self._part.processes[process].env, **places}
+        return self._substituted(path, self._substituted(path, text, own), places)
 
     def _environment(self, path: tuple[str, ...], given: Mapping[str, str]) -> dict[str, str]:
-        return {name: self._substituted((*path, name), text, {}) for name, text in given.items()}
+        redis = {} if self._part.stores.redis is None else REDIS_ENVIRONMENT
+        return {name: self._substituted((*path, name), text, redis) for name, text in given.items()}
 
     def _substituted(self, path: tuple[str, ...], text: str, own: Mapping[str, str]) -> str:
         def value(found: re.Match[str]) -> str:
@@ -641,9 +951,18 @@ class _SystemReading:
 
     def _jobs(self) -> str:
         text = self._part.jobs.strip()
+        on_redis = text in BROKERS or text.endswith(".lua")
+        if on_redis and self._part.stores.redis is None:
+            raise self._error(("jobs",), f"{text!r:.80} needs `stores: {{redis: {{}}}}`")
+        if text == SQS and self._part.stores.sqs is None:
+            raise self._error(("jobs",), "'sqs' needs `stores: {sqs: {queues: ...}}`")
+        if re.fullmatch(r"\S+\.lua", text):
+            return self._text(("jobs",), text)
         if re.fullmatch(r"\S+\.sql", text):
             text = re.sub(r"^\s*--.*", "", self._text(("jobs",), text), flags=re.MULTILINE).strip().rstrip(";")
         if text in KNOWN_JOBS or re.match(r"(select|with)\b", text, re.IGNORECASE):
+            if not on_redis and text != SQS and self._part.database is None:
+                raise self._error(("jobs",), f"{text!r:.80} needs a `database`")
             return text
         near = did_you_mean(text, KNOWN_JOBS)
         told = f"{text!r:.80} is neither known{near} nor a SELECT. Known by name: {', '.join(KNOWN_JOBS)}"
@@ -651,13 +970,38 @@ class _SystemReading:
         raise self._error(("jobs",), told, hint)
 
 
-def filled(body: Any, job: str) -> Any:
-    """Return a body with the job's name in place of `${job}`."""
+def _attributes(name: str, part: SqsQueuePart, region: str) -> dict[str, str]:
+    """Return the attributes of a queue as CreateQueue takes them."""
+    seconds = {
+        "VisibilityTimeout": part.visibility_timeout,
+        "ReceiveMessageWaitTimeSeconds": part.wait,
+        "DelaySeconds": part.delay,
+        "MessageRetentionPeriod": part.retention,
+    }
+    told = {key: str(value // SECOND) for key, value in seconds.items() if value is not None}
+    if name.endswith(_FIFO):
+        told |= {"FifoQueue": "true", "ContentBasedDeduplication": str(part.content_based_deduplication).lower()}
+    if part.dead_letters is not None:
+        arn = f"arn:aws:sqs:{region}:{ACCOUNT}:{part.dead_letters}"
+        told["RedrivePolicy"] = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": part.max_receives})
+    return told
+
+
+def filled(body: Any, job: str, **asked: Any) -> Any:
+    """Return a body with the job's name in place of `${job}`, and what it asks for in place of the others.
+
+    A text that is nothing but one of these becomes the value itself, so that a number stays one.
+    """
+    asked = {**UNPLANNED, **asked}
     if isinstance(body, str):
-        return body.replace(JOB, job)
+        if body in ASKED:
+            return asked.get(ASKED[body])
+        for text, name in ASKED.items():
+            body = body.replace(text, "" if asked.get(name) is None else str(asked[name]))
+        return body.replace(JOB, job).replace(ID, str(asked.get("id", ID)))
     if isinstance(body, Mapping):
-        return {key: filled(value, job) for key, value in body.items()}
-    return [filled(item, job) for item in body] if isinstance(body, list) else body
+        return {key: filled(value, job, **asked) for key, value in body.items()}
+    return [filled(item, job, **asked) for item in body] if isinstance(body, list) else body
 
 
 def at_path(value: Any, path: tuple[str, ...]) -> Any:

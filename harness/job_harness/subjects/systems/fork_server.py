@@ -86,7 +86,7 @@ class ForkServer:
         finally:
             theirs.close()
             os.close(life_end)
-        told = self._asked({"import": list(modules)})
+        told = self._request({"import": list(modules)})
         if not told.get("ready"):
             self.close()
             raise EnvironmentUnavailable(f"it cannot be forked: {told.get('why', 'it ended')}")
@@ -99,7 +99,7 @@ class ForkServer:
         out, theirs_out = os.pipe()
         err, theirs_err = os.pipe()
         try:
-            told = self._asked({"environment": dict(environment)}, [*descriptors, theirs_out, theirs_err])
+            told = self._request({"environment": dict(environment)}, [*descriptors, theirs_out, theirs_err])
             if "pid" not in told:
                 os.close(out)
                 os.close(err)
@@ -109,8 +109,8 @@ class ForkServer:
             os.close(theirs_err)
         return ForkedProcess(told["pid"], self, out, err)
 
-    def _asked(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
-        """Ask for something, and return the answer; nothing where there is none."""
+    def _request(self, message: dict[str, Any], descriptors: Sequence[int] = ()) -> dict[str, Any]:
+        """Ask for something, and return the answer; nothing if there is none."""
         deadline = Deadline(_SECONDS)
         try:
             socket.send_fds(self._channel, [json.dumps(message).encode()], list(descriptors))

@@ -6,17 +6,15 @@ Must not know: sockets, processes, jobs.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+
+import h11
 
 _END: Final = b"\r\n\r\n"
 LARGEST: Final = 16 * 1024 * 1024
 """Bytes of one message."""
-_SWITCHING: Final = 101
-"""The one status below 200 after which no other response comes."""
-_BODILESS: Final = (_SWITCHING, 204, 304)
-"""Statuses whose responses end with their headers, whatever those say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +29,9 @@ class HttpMessage:
 
     @property
     def status(self) -> int:
-        """The status of a response; 0 where there is none."""
-        return _status(self.first)
+        """The status of a response; 0 if there is none."""
+        parts = self.first.split(" ", 2)
+        return int(parts[1]) if self.first.startswith("HTTP/") else 0
 
     @property
     def method(self) -> str:
@@ -58,24 +57,18 @@ class HttpMessage:
             return None
 
 
-def _status(first: str) -> int:
-    """Read the status out of the first line of a response; 0 where there is none."""
-    parts = first.split(" ", 2)
-    return int(parts[1]) if len(parts) > 1 and parts[1].isdecimal() else 0
-
-
-def _is_interim(head: bytes) -> bool:
-    """Tell 100 Continue, 103 Early Hints and the like: the response itself is still to come."""
-    status = _status(head.partition(b"\r\n")[0].decode("latin-1"))
-    return 100 <= status < 200 and status != _SWITCHING
-
-
 class HttpReader:
     """Takes bytes as they come; `message` is there once it is whole."""
 
-    def __init__(self) -> None:
-        self._data = b""
-        self._ended = False
+    def __init__(self, *, answers: str = "") -> None:
+        """Read a response to a request of the method that it `answers`; without one, read a request."""
+        self._wire = h11.Connection(h11.CLIENT if answers else h11.SERVER, max_incomplete_event_size=LARGEST)
+        if answers:  # Whether a response has a body depends on what it answers.
+            self._wire.send(h11.Request(method=answers, target="/", headers=[("host", "process")]))
+            self._wire.send(h11.EndOfMessage())
+        self._head: h11.Request | h11.Response | None = None
+        self._body = bytearray()
+        self._began = False
         self.problem = ""
         """Why this is no message."""
         self.message: HttpMessage | None = None
@@ -84,63 +77,49 @@ class HttpReader:
         """Take what came; nothing: the other side has ended it."""
         if self.message is not None or self.problem:
             return
-        self._data += data
-        self._ended = not data
-        if len(self._data) > LARGEST:
-            self.problem = f"a message of more than {LARGEST >> 20} MiB"
-            return
+        self._began |= bool(data)
         try:
-            self.message = self._whole()
-        except ValueError:
-            self.problem = "its length is no number"
-            return
-        if self.message is None and self._ended:
-            self.problem = "it ended in the middle of a message" if self._data else "it ended without a message"
+            self._wire.receive_data(data)
+            while self.message is None and self._hear(self._wire.next_event()):
+                pass
+        except h11.RemoteProtocolError as error:
+            self.problem = str(error)
+        if not data and self.message is None:
+            self.problem = "it ended in the middle of a message" if self._began else "it ended without a message"
 
-    def _whole(self) -> HttpMessage | None:
-        head, end, rest = self._data.partition(_END)
-        while end and _is_interim(head):
-            self._data = rest
-            head, end, rest = rest.partition(_END)
-        if not end:
-            return None
-        first, *lines = head.decode("latin-1").split("\r\n")
-        status = _status(first)
-        pairs = [line.partition(":") for line in lines]
-        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        if status in _BODILESS:
-            body: bytes | None = b""
-        elif headers.get("transfer-encoding", "").lower() == "chunked":
-            body = _unchunked(rest)
-        elif "content-length" in headers:
-            size = _length(headers["content-length"], 10)
-            body = rest[:size] if len(rest) >= size else None
-        elif first.startswith("HTTP/"):
-            body = rest if self._ended else None  # A response without a length goes on to the end.
-        else:
-            body = b""
-        return None if body is None else HttpMessage(first, headers, body)
+    @property
+    def rest(self) -> bytes:
+        """What came after the message."""
+        return self._wire.trailing_data[0] if self.message is not None else b""
 
-
-def _unchunked(data: bytes) -> bytes | None:
-    body = b""
-    while True:
-        line, end, data = data.partition(b"\r\n")
-        if not end:
-            return None
-        size = _length(line.decode("latin-1").partition(";")[0].strip(), 16)
-        if size == 0:
-            return body
-        if len(data) < size + 2:
-            return None
-        body, data = body + data[:size], data[size + 2 :]
+    def _hear(self, event: object) -> bool:
+        """Take one event; False where more bytes are needed first. 100 Continue and 103 Early Hints are no response."""
+        match event:
+            case h11.Request() | h11.Response():
+                self._head = event
+            case h11.Data():
+                self._body += event.data
+                if len(self._body) > LARGEST:
+                    raise h11.RemoteProtocolError(f"a message of more than {LARGEST >> 20} MiB")
+            case h11.EndOfMessage():
+                assert self._head is not None
+                self.message = HttpMessage(_first_line(self._head), _texts(self._head.headers), bytes(self._body))
+            case h11.InformationalResponse():
+                pass
+            case _:
+                return False
+        return True
 
 
-def _length(text: str, base: int) -> int:
-    """Read a length; int() alone takes a sign as well. Raises ValueError for anything else."""
-    if not text.isalnum():
-        raise ValueError(text)
-    return int(text, base)
+def _first_line(head: h11.Request | h11.Response) -> str:
+    version = f"HTTP/{head.http_version.decode()}"
+    if isinstance(head, h11.Request):
+        return f"{head.method.decode()} {head.target.decode('latin-1')} {version}"
+    return f"{version} {head.status_code} {head.reason.decode('latin-1')}"
+
+
+def _texts(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
 
 def request(method: str, path: str, *, host: str, headers: Mapping[str, str], body: Any = None) -> bytes:
@@ -153,7 +132,7 @@ def request(method: str, path: str, *, host: str, headers: Mapping[str, str], bo
     return "\r\n".join(lines).encode("latin-1", "replace") + _END + data
 
 
-def response(status: int, body: bytes, *, kind: str = "application/json") -> bytes:
-    """Write a response, after which the connection ends."""
-    head = f"HTTP/1.1 {status} {'OK' if status < 400 else 'Error'}\r\ncontent-type: {kind}\r\n"
+def response(status: int, body: bytes, *, kind: str = "application/json", more: str = "") -> bytes:
+    """Write a response, after which the connection ends; `more` are whole lines of its head."""
+    head = f"HTTP/1.1 {status} {'OK' if status < 400 else 'Error'}\r\ncontent-type: {kind}\r\n{more}"
     return f"{head}content-length: {len(body)}\r\nconnection: close".encode() + _END + body

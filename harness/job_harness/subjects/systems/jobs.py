@@ -17,8 +17,8 @@ from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.model.settings import Settings
-from job_harness.subjects.systems.database import SystemDatabase
 from job_harness.subjects.systems.document import JOB, TOOL_JOB_AND_PGBOSS, SystemFile, SystemFileError, filled
+from job_harness.subjects.systems.stores import SystemStores
 from job_harness.worlds.wire.database import Row, instant_of
 
 COLUMNS: Final[Mapping[str, str]] = {
@@ -38,10 +38,34 @@ COLUMNS: Final[Mapping[str, str]] = {
     "lease_until": "when its claim ends",
     "completed_at": "",
     "expires_at": "when it may be deleted",
+    "unique_key": "of two unfinished jobs only one may have it",
+    "serial_key": "of two jobs only one may be PROCESSING that has it",
+    "dead_of": "the id of the row whose dead letter this is",
+    "schedule": "the schedule that made it, as `promises.schedules` calls it",
+    "slot": "for which of its slots",
+    "tool": "what kind of job it is",
+    "depends_on": "an array of the ids of jobs that have to be COMPLETED before it begins",
+    "parent": "the id of the job that waits for it, which may be a row that stands for a group of jobs",
+    "group": "the group that it belongs to, such as the id of that row",
+    "callback_of": "the group whose callback it is: it runs once, after the last job of that group has ended",
 }
 """The columns that a SELECT may show, and what they mean."""
 NEEDED: Final = ("id", "status")
 _TOOL_JOBS: Final = 'SELECT * FROM public."tool_job" ORDER BY "createdAt", "id"'
+_OF_BOTH: Final = frozenset(COLUMNS) - {
+    "worker",
+    "input",
+    "unique_key",
+    "serial_key",
+    "dead_of",
+    "schedule",
+    "slot",
+    "depends_on",
+    "parent",
+    "group",
+    "callback_of",
+}
+"""What the two tables show."""
 _STATES: Final[Mapping[Status, QueueState]] = {
     Status.PROCESSING: QueueState.ACTIVE,
     Status.COMPLETED: QueueState.COMPLETED,
@@ -56,7 +80,7 @@ class JobReader:
     def __init__(
         self,
         file: SystemFile,
-        database: SystemDatabase,
+        stores: SystemStores,
         settings: Settings,
         *,
         worker: Callable[[str], str] = str,
@@ -67,7 +91,7 @@ class JobReader:
         """
         self._worker = worker
         self._file = file
-        self._database = database
+        self._stores = stores
         self._settings = settings
         self._planned: dict[str, JobId] = {}
         """By what stands in what was sent, the job."""
@@ -85,10 +109,12 @@ class JobReader:
     def plan(self, jobs: Iterable[JobId]) -> None:
         """Say which jobs will be sent."""
         for job in jobs:
-            template = self._file.send_sql if self._file.send is None else self._file.send.body
+            send = self._file.send
+            named = JOB if send is not None and JOB in send.path else None
+            template = self._file.send_sql if send is None else [send.body, *send.headers.values(), named]
             for text in set(_texts(template)):
                 if JOB in text:
-                    self._planned[filled(text, job) if self._file.send is not None else job] = job
+                    self._planned[filled(text, job) if send is not None else job] = job
 
     def look(self) -> dict[JobId, JobView]:
         """Return all jobs as they stand. Raises SystemFileError where the SELECT does not work."""
@@ -104,6 +130,17 @@ class JobReader:
             raise SystemFileError(
                 f"{self._file.place('jobs')}: PostgreSQL refuses it: {str(error).splitlines()[0]}", hint=hint
             ) from None
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """What is shown of a job."""
+        if self._file.jobs == TOOL_JOB_AND_PGBOSS:
+            return _OF_BOTH
+        return self._stores.columns
+
+    def id_of(self, job: JobId) -> str | None:
+        """Return the id of a job's row, as far as it is known."""
+        return next((key for key, name in self.names.items() if name == job), None)
 
     def name_of(self, key: Any, *, value: Any = None) -> JobId:
         """Return the name of a job by the id of its row, else by what was sent for it, else by that id itself."""
@@ -127,7 +164,7 @@ class JobReader:
     # tool_job and pg-boss -------------------------------------------------------------------------------------------
 
     def _queue_sql(self) -> str:
-        columns = self._database.rows(
+        columns = self._stores.look(
             "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'pgboss'"
         )
         tables = {row["table_name"] for row in columns}
@@ -149,10 +186,10 @@ class JobReader:
 
     def _two_tables(self) -> dict[JobId, JobView]:
         rows: dict[str, list[Row]] = {}
-        for row in self._database.rows(self._queue):
+        for row in self._stores.look(self._queue):
             rows.setdefault(row["job"], []).append(row)
         views: dict[JobId, JobView] = {}
-        for user in self._database.rows(_TOOL_JOBS):
+        for user in self._stores.look(_TOOL_JOBS):
             name = self.name_of(user["id"], value=user["input"])
             views[name] = _tool_job(name, user, _standing(rows.pop(user["id"], [])), self._settings)
         for key, left in rows.items():
@@ -164,7 +201,8 @@ class JobReader:
 
     def _selected(self) -> dict[JobId, JobView]:
         views: dict[JobId, JobView] = {}
-        for row in self._database.rows(self._file.jobs):
+        rows: dict[JobId, Row] = {}
+        for row in self._stores.rows():
             if wrong := [name for name in row if name not in COLUMNS]:
                 raise SystemFileError(
                     f"{self._file.place('jobs')}: unknown column {wrong[0]!r}",
@@ -180,7 +218,7 @@ class JobReader:
                     f"{self._file.place('jobs')}: it shows a row whose id is NULL",
                     hint="The column `id` must identify the row: show the key of the table.",
                 )
-            if "max_attempts" not in row and self._file.tells_max_attempts and not self._file.sets_max_attempts:
+            if "max_attempts" not in row and self._file.tells_max_attempts and "max_attempts" not in self._file.given:
                 raise SystemFileError(
                     f"{self._file.place('jobs')}: it mentions max_attempts, but shows no such column",
                     hint="Show it by AS max_attempts, or set it under `settings`: else how often a job may be "
@@ -188,12 +226,14 @@ class JobReader:
                 )
             told = row.get("name")
             name = self.name_of(row["id"], value=row.get("input") if told is None else told)
-            if name in views:
+            if name in rows:
                 raise SystemFileError(
                     f"{self._file.place('jobs')}: it shows two rows with the id {row['id']!s:.80}",
                     hint="The column `id` must identify the row: show the key of the table, once for each job.",
                 )
-            views[name] = self._view(name, row)
+            rows[name] = row
+        for name in sorted(rows, key=lambda job: _waits(rows[job])):  # Once all names are known: a row may name others.
+            views[name] = self._view(name, rows[name])
         if self._file.deletes:
             for name, view in self._shown.items():
                 if name not in views and view.status in (Status.PROCESSING, Status.COMPLETED):
@@ -202,13 +242,7 @@ class JobReader:
         return views
 
     def _view(self, name: JobId, row: Row) -> JobView:
-        status = self._file.status.get(str(row["status"]))
-        if status is None:
-            raise SystemFileError(
-                f"{self._file.place('jobs')}: the file does not say what the status {row['status']!r} means",
-                hint="List under `status` every status that a row may have, such as "
-                "{created: PENDING, active: PROCESSING, completed: COMPLETED}.",
-            )
+        status = self._status(row)
 
         def instant(column: str) -> Instant | None:
             return self._instant(name, row, column)
@@ -222,7 +256,7 @@ class JobReader:
         waits = QueueState.RETRY if attempts else QueueState.CREATED
         return JobView(
             id=name,
-            tool="tool",
+            tool=str(row.get("tool") or "tool"),
             status=status,
             queue_state=_STATES.get(status, waits),
             priority=number("priority"),
@@ -232,14 +266,32 @@ class JobReader:
             worker=None if row.get("worker") is None else self._worker(str(row["worker"])),
             output=row.get("output"),
             error=row.get("error"),
-            unique_key=None,
+            unique_key=row.get("unique_key"),
             created_at=created,
             start_after=created if start_after is None else start_after,
             started_at=instant("started_at"),
             lease_until=instant("lease_until") if status is Status.PROCESSING else None,
             completed_at=instant("completed_at"),
             expires_at=instant("expires_at"),
+            serial_key=row.get("serial_key"),
+            dead_of=None if row.get("dead_of") is None else self.called(str(row["dead_of"])),
+            schedule=row.get("schedule"),
+            slot=instant("slot"),
+            parent=None if row.get("parent") is None else self.called(str(row["parent"])),
+            group=_text(row.get("group")),
+            callback_of=_text(row.get("callback_of")),
+            depends_on=tuple(self.called(str(other)) for other in row.get("depends_on") or ()) or None,
         )
+
+    def _status(self, row: Row) -> Status:
+        status = self._file.status.get(str(row["status"]))
+        if status is None:
+            raise SystemFileError(
+                f"{self._file.place('jobs')}: the file does not say what the status {row['status']!r} means",
+                hint="List under `status` every status that a row may have, such as "
+                "{created: PENDING, active: PROCESSING, completed: COMPLETED}.",
+            )
+        return status
 
     def _instant(self, job: JobId, row: Row, column: str) -> Instant | None:
         value = row.get(column)
@@ -262,6 +314,15 @@ class JobReader:
                 hint="Convert it, or leave it out: what is not shown is not judged.",
             )
         return int(value)
+
+
+def _waits(row: Row) -> tuple[bool, bool]:
+    """Sort what others wait for before them: one commit may change both, and what was waited for came first."""
+    return bool(row.get("depends_on")), "parent" in row and row["parent"] is None
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
 
 
 def _ended(view: JobView) -> JobView:

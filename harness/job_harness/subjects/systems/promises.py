@@ -8,25 +8,61 @@ not know: processes, connections.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from functools import partial
+from typing import Any
 
 import psycopg
 
-from job_harness.core.history.event import ROW_OF, Effect
-from job_harness.core.invariants import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+from job_harness.core.invariants import Invariant
+from job_harness.core.invariants.deploys import deploys_cost_no_attempt
 from job_harness.core.invariants.effects import at_most_once
-from job_harness.core.invariants.property import Reporter, Rules
-from job_harness.subjects.systems.document import NoRowPromise, SystemFile, SystemFileError
-
-LONGEST: Final = 300
+from job_harness.core.invariants.rows import (
+    AgreePromise,
+    NoRowPromise,
+    ShownBy,
+    agree,
+    disagreement,
+    no_row,
+    words_of,
+)
+from job_harness.subjects.systems.document import SystemFile, SystemFileError
 
 Look = Callable[[str], list[dict[str, Any]]]
+Read = Callable[[ShownBy], list[dict[str, Any]]]
 
 
-def promised(file: SystemFile, look: Look) -> tuple[Invariant, ...]:
-    """Return the invariants of a file; `look` runs a SELECT in the database of the run."""
+def promised(file: SystemFile, look: Look, read: Read) -> tuple[Invariant, ...]:
+    """Return the invariants of a file; `look` runs a SELECT in the database of the run, `read` also a script."""
     calls = [at_most_once(each.call, per=each.per) for each in file.at_most_once]
-    return (*calls, *(_no_row(each, look) for each in file.no_row))
+    deploys = [deploys_cost_no_attempt(max(kind.grace for kind in file.processes))] if file.deploys_are_free else []
+    agreeing = [agree(each, partial(first_disagreement, each, read)) for each in file.agree]
+    return (*calls, *deploys, *agreeing, *(no_row(each, partial(first_row, each, look)) for each in file.no_row))
+
+
+def first_disagreement(promise: AgreePromise, read: Read) -> str | None:
+    """Return the first key for which both sides show something else, in words: nothing where they agree.
+
+    None: neither shows any. Raises SystemFileError where a side is refused, or shows a key twice or none at all.
+    """
+    where = f"{promise.place}: promises.agree.{promise.name}"
+    try:
+        each, other = (_by_key(read(side), where) for side in (promise.each, promise.other))
+    except psycopg.Error as error:
+        told = f"{where}: PostgreSQL refuses it: {str(error).splitlines()[0]}"
+        raise SystemFileError(told, hint="The SELECT is run in the migrated database.") from None
+    return disagreement(each, other, both=promise.both)
+
+
+def _by_key(rows: list[dict[str, Any]], where: str) -> dict[str, str]:
+    hint = "Each side shows `key`, once each, and `value`: SELECT id AS key, state AS value FROM orders."
+    shown: dict[str, str] = {}
+    for row in rows:
+        if missing := [name for name in ("key", "value") if name not in row]:
+            raise SystemFileError(f"{where}: a side shows no {missing[0]!r}", hint=hint)
+        if str(row["key"]) in shown:
+            raise SystemFileError(f"{where}: a side shows the key {str(row['key'])!r:.80} twice", hint=hint)
+        shown[str(row["key"])] = str(row["value"])
+    return shown
 
 
 def first_row(promise: NoRowPromise, look: Look) -> str:
@@ -41,7 +77,7 @@ def first_row(promise: NoRowPromise, look: Look) -> str:
             f"{promise.place}: promises.no_row.{promise.name}: PostgreSQL refuses it: {str(error).splitlines()[0]}"
         )
         raise SystemFileError(message, hint="The SELECT is run in the migrated database.") from None
-    return ", ".join(f"{name} {value}" for name, value in rows[0].items())[:LONGEST] if rows else ""
+    return words_of(rows)
 
 
 def broken(file: SystemFile, look: Look) -> Iterator[tuple[str, str]]:
@@ -49,38 +85,3 @@ def broken(file: SystemFile, look: Look) -> Iterator[tuple[str, str]]:
     for promise in file.no_row:
         if row := first_row(promise, look):
             yield promise.name, row
-
-
-def _sent(event: Effect) -> str:
-    """Say which statement it was, who sent it, and from which line."""
-    at = f" at {event.data['at']}" if event.data["at"] else ""
-    return f"{event.data['after']!r} of {event.actor}{at}"
-
-
-def _no_row(promise: NoRowPromise, look: Look) -> Invariant:
-    class NoRow(Monitor):
-        def __init__(self, rules: Rules, breach: Reporter) -> None:
-            super().__init__(rules, breach)
-            self._told = False
-            self._since = ""
-
-        def on_effect(self, event: Effect) -> None:
-            if event.name != ROW_OF + promise.name:
-                return
-            self._since = f", since {_sent(event)}"
-            if promise.always and not self._told:
-                self._told = True
-                self.breach(promise.name, f"after {_sent(event)}: {event.data['row']}")
-
-        def at_rest(self, views: Any) -> None:
-            row = "" if self._told else first_row(promise, look)
-            if row:
-                self.breach(promise.name, f"at rest{self._since}: {row}")
-
-    return Invariant(
-        id=promise.name,
-        sentence=f"The SELECT {promise.name!r} of the system file returns no row.",
-        kind=Kind.ALWAYS if promise.always else Kind.EVENTUALLY,
-        anomalies=(AnomalyKind(promise.name, Guarantee.OWN, "A SELECT that must return no row returned one."),),
-        make=NoRow,
-    )

@@ -1,11 +1,11 @@
 // Loaded before a user's own program (`node --import`): virtual time, drawn numbers of our own, and a say in when the
 // process is at rest. The program itself is not changed, and knows nothing of this.
 // Must not know: queues, jobs, statements.
-import Module, { createRequire, syncBuiltinESMExports } from "node:module";
-import { seededCrypto } from "../../../worlds/peers/chance.mjs";
+import Module, { createRequire } from "node:module";
+import { installChance } from "../../../worlds/peers/chance.mjs";
 import { Clock, install, realMilliseconds, realSetImmediate, realSetTimeout } from "../../../worlds/peers/clock.mjs";
 import { Peer } from "../../../worlds/peers/peer.mjs";
-import { deepStack, lineOf, placeOf } from "../../../worlds/peers/places.mjs";
+import { deepStack, lineAt, lineOf, placeOf } from "../../../worlds/peers/places.mjs";
 import { Rest, SILENT } from "../../../worlds/peers/rest.mjs";
 
 const require = createRequire(import.meta.url);
@@ -336,8 +336,23 @@ function watchRequests(outside, note) {
       return http[method](plain, callback);
     };
   }
+  // A call says from which line it comes: the stack of who writes to its connection is the client's own.
+  for (const method of ["request", "get"]) {
+    const real = http[method];
+    http[method] = function (...args) {
+      const at = args.findIndex((each) => typeof each === "object" && each !== null && !(each instanceof URL));
+      const options = args[at];
+      const { hostname } = options ?? {};
+      if (!named(hostname ?? options?.host) || Array.isArray(options.headers)) return real.apply(this, args);
+      return real.apply(this, args.with(at, { ...options, headers: { ...options.headers, ...fromLine() } }));
+    };
+  }
   const { fetch } = globalThis;
   globalThis.fetch = async function (input, init) {
+    if (typeof input !== "object" || input instanceof URL) {
+      const host = URL.canParse(String(input)) ? new URL(input).hostname : "";
+      if (named(host)) init = { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), ...fromLine() } };
+    }
     const isRequest = typeof input === "object" && typeof input?.url === "string"; // To name `Request` loads all of undici.
     const text = isRequest ? input.url : String(input);
     const url = URL.canParse(text) ? new URL(text) : null; // Node says why it is none.
@@ -354,15 +369,10 @@ function watchRequests(outside, note) {
   };
 }
 
-// chance -------------------------------------------------------------------------------------------------------------
-
-/** Replace what draws numbers: the same seed draws the same ones. Nothing here is fit for a secret. */
-function installChance(seed) {
-  const { getRandomValues, ...drawing } = seededCrypto(seed);
-  Object.assign(crypto, drawing);
-  crypto.webcrypto.getRandomValues = getRandomValues;
-  globalThis.crypto.randomUUID = drawing.randomUUID;
-  syncBuiltinESMExports();
+/** The header by which a call to the outside says the line of the user's that makes it. */
+function fromLine() {
+  const line = lineAt(deepStack());
+  return line === undefined ? {} : { "x-job-harness-line": `${line[1]} ${encodeURI(line[0])}` };
 }
 
 function hashed(text) {

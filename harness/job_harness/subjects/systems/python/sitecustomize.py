@@ -21,6 +21,7 @@ import time
 _PEER = "JOB_HARNESS_PEER"
 _FORKS = "JOB_HARNESS_FORKS"
 _ASKED = "JOB_HARNESS_SYSTEM"
+_LINES = "JOB_HARNESS_LINES"
 _LOCAL = frozenset({"localhost", "::1", "0.0.0.0", "::", ""})
 _FIONREAD = 0x541B
 _TO_ACCEPT, _RECEIVED, _NOT_SENT, _SENT, _SENT_AGAIN = 24, 128, 144, 200, 208
@@ -76,13 +77,20 @@ class Clock:
         """Whether a wait that ends after some seconds ends in virtual time. Without an end, or now, it is real."""
         return seconds is not None and seconds > 0 and self.is_told
 
-    def add(self, seconds, fire, *, repeats=False):
+    def timer(self, seconds, *, repeats=False):
+        """Return a timer that is not set yet."""
         with self._lock:
             self._count += 1
-            number = self._count
-        wait = max(round(seconds * 1000, 3), 0.001)
-        self.timers[number] = [self.now + wait, wait, repeats, _place(), fire]
-        return number
+            return Wakeup(self._count, self.now, max(round(seconds * 1000, 3), 0.001), repeats=repeats)
+
+    def set(self, timer, fire):
+        timer.fire = fire
+        self.timers[timer.number] = timer
+
+    def add(self, seconds, fire):
+        timer = self.timer(seconds)
+        self.set(timer, fire)
+        return timer.number
 
     def remove(self, number):
         self.timers.pop(number, None)
@@ -90,14 +98,22 @@ class Clock:
     def fire(self, number):
         timer = self.timers.pop(number, None)
         if timer is not None:
-            timer[4]()
+            timer.fire()
 
-    def told(self):
-        timers = list(self.timers.items())
-        return [[number, when, wait, repeats, place, True] for number, (when, wait, repeats, place, _) in timers]
+    def list_timers(self):
+        timers = list(self.timers.values())
+        return [[each.number, each.when, each.wait, each.repeats, each.place, True] for each in timers]
 
     def next(self):
-        return min((timer[0] for timer in list(self.timers.values())), default=None)
+        return min((timer.when for timer in list(self.timers.values())), default=None)
+
+
+class Wakeup:
+    """When a wait ends, in milliseconds, and what ends it; `repeats`: who waits looks up now and then, and waits on."""
+
+    def __init__(self, number, now, wait, *, repeats):
+        self.number, self.when, self.wait, self.repeats = number, now + wait, wait, repeats
+        self.place, self.fire = _place(), None
 
 
 _UPTIME = 100_000.0
@@ -125,13 +141,24 @@ def _line(own):
     for thread, frame in sys._current_frames().items():
         while frame is not None and thread != own:
             path = frame.f_code.co_filename
-            if path.endswith(_NOT_ASKED_THERE) or (path == __file__ and frame.f_code.co_name != "wait_for_answer"):
+            if path.endswith(_NOT_ASKED_THERE) or (path == __file__ and frame.f_code.co_name not in _ASKING):
                 break
             if _theirs(path):
-                found.append(f"{os.path.basename(path)}:{frame.f_lineno}")
+                found.append(_line_in(frame))
                 break
             frame = frame.f_back
     return found[0] if len(found) == 1 else ""
+
+
+_files = {}
+"""By the file name that a line was given with, the whole path."""
+
+
+def _line_in(frame):
+    path = frame.f_code.co_filename
+    name = os.path.basename(path)
+    _files[name] = path
+    return f"{name}:{frame.f_lineno}"
 
 
 def _lines_of_tasks():
@@ -142,7 +169,7 @@ def _lines_of_tasks():
         while waiting is not None:
             frame = getattr(waiting, "cr_frame", None)
             if frame is not None and _theirs(frame.f_code.co_filename):
-                line = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+                line = _line_in(frame)
             elif frame is not None and (key := _connection_of(frame)):
                 found[key] = line
             waiting = getattr(waiting, "cr_await", None)
@@ -178,6 +205,8 @@ def _connection_of(frame):
 
 _OF_ASYNCPG = (f"asyncpg{os.sep}connection.py", f"asyncpg{os.sep}prepared_stmt.py", f"asyncpg{os.sep}cursor.py")
 _OF_PSYCOPG = f"psycopg{os.sep}connection_async.py"
+_ASKING = ("wait_for_answer", "read_answer")
+"""Those of our functions in which a thread waits for what it has asked for."""
 _NOT_ASKED_THERE = (f"asyncio{os.sep}base_events.py", f"{os.sep}socketserver.py", f"{os.sep}threading.py")
 
 
@@ -214,7 +243,8 @@ def _install_time():
     _install_datetime()
     _install_selectors()
     _install_socket_timeouts()
-    sys.meta_path.insert(0, PsycopgFinder())
+    sys.meta_path.insert(0, Finder("psycopg.waiting", _follow_notifies))
+    sys.meta_path.insert(0, Finder("asyncio.selector_events", _follow_loops))
 
 
 def _sleep(seconds):
@@ -294,18 +324,20 @@ def _replace_method(kind, name, value):
 
 
 class Alarm:
-    """A timer whose `descriptor` becomes readable when it fires."""
+    """Timers that are set for a while; `descriptor` becomes readable when one of them fires."""
 
-    def __init__(self, seconds, *, repeats=False):
+    def __init__(self, *timers):
         self.descriptor, outward = os.pipe()
-        self._descriptors = self.descriptor, outward
-        self._number = clock.add(seconds, lambda: os.write(outward, b"."), repeats=repeats)
+        self._descriptors, self._timers = (self.descriptor, outward), timers
+        for timer in timers:
+            clock.set(timer, lambda: os.write(outward, b"."))
 
     def __enter__(self):
         return self.descriptor
 
     def __exit__(self, *_):
-        clock.remove(self._number)
+        for timer in self._timers:
+            clock.remove(timer.number)
         for descriptor in self._descriptors:
             os.close(descriptor)
 
@@ -326,7 +358,7 @@ def _install_selector(kind):
         found = real(self, 0)
         if found:
             return found
-        with Alarm(timeout, repeats=True) as rings:
+        with Alarm(*(_timers_of_loop(self) or [clock.timer(timeout, repeats=True)])) as rings:
             self.register(rings, selectors.EVENT_READ)
             try:
                 found = real(self, None)
@@ -337,6 +369,50 @@ def _install_selector(kind):
     kind.select = select
 
 
+class LoopTimer:
+    """A timer that an asyncio loop has set. Ours is the same for as long as the loop waits for it."""
+
+    def __init__(self, handle, seconds):
+        self.handle, self.timer = handle, clock.timer(seconds, repeats=True)
+
+    def renew(self):
+        """Return our timer; another one where that has fired, and the loop's clock is a rounding behind."""
+        if self.timer.when <= clock.now:
+            self.timer = clock.timer(self.handle.when() - clock.passed(), repeats=True)
+        return self.timer
+
+
+_OF_LOOP = "_job_harness_timers"
+
+
+def _timers_of_loop(selector):
+    """Return a timer for each that the loop of a selector waits for; none where it is no loop's."""
+    kept = vars(selector).get(_OF_LOOP, {})
+    for key, each in list(kept.items()):
+        if each.handle.cancelled() or not each.handle._scheduled:
+            del kept[key]
+    return [each.renew() for each in kept.values()]
+
+
+def _follow_loops(module):
+    """Let each timer of an asyncio loop be one of ours, named after who set it.
+
+    A loop waits for the first of them alone. Were that the only one that we know, a tick that finds nothing, and is
+    left out from then on, would hide the poll of another task. Leans on `TimerHandle._scheduled` and on
+    `BaseSelectorEventLoop._selector`; checked on CPython 3.11 and 3.13.
+    """
+    kind = module.BaseSelectorEventLoop
+    real = kind.call_at
+
+    def call_at(self, when, *args, **more):
+        handle = real(self, when, *args, **more)
+        kept = vars(self._selector).setdefault(_OF_LOOP, {})
+        kept[id(handle)] = LoopTimer(handle, when - self.time())
+        return handle
+
+    kind.call_at = call_at
+
+
 def _select(reads, writes, excepts, timeout=None):
     """Do as `select.select` does; a timeout passes in virtual time."""
     if not clock.times(timeout):
@@ -345,7 +421,7 @@ def _select(reads, writes, excepts, timeout=None):
     found = _real_select(*asked, 0)
     if any(found):
         return found
-    with Alarm(timeout, repeats=True) as rings:
+    with Alarm(clock.timer(timeout, repeats=True)) as rings:
         readable, *others = _real_select([*asked[0], rings], *asked[1:])
     return ([each for each in readable if each is not rings], *others)
 
@@ -357,13 +433,16 @@ def _install_socket_timeouts():
 
 
 def _install_socket_timeout(name, real):
-    def read(self, *args, **more):
+    def read_answer(self, *args, **more):
         seconds = self.gettimeout()
         if clock.times(seconds) and not _readable(self.fileno(), seconds):
             raise socket.timeout("timed out")  # noqa: UP041 - in Python 3.9 it is a class of its own
         return real(self, *args, **more)
 
-    setattr(socket.socket, name, read)
+    def accept(self):
+        return read_answer(self)
+
+    setattr(socket.socket, name, accept if name == "accept" else read_answer)
 
 
 def _readable(descriptor, seconds):
@@ -372,20 +451,19 @@ def _readable(descriptor, seconds):
     poll.register(descriptor, select.POLLIN)
     if poll.poll(0):
         return True
-    with Alarm(seconds) as rings:
+    with Alarm(clock.timer(seconds)) as rings:
         poll.register(rings, select.POLLIN)
         return any(found == descriptor for found, _ in poll.poll())
 
 
-class PsycopgFinder:
-    """Finds `psycopg.waiting`, and lets a timeout of `notifies` pass in virtual time once that is imported.
+class Finder:
+    """Finds a module, and lets `follow` have it once it is imported."""
 
-    psycopg, whose loop is in C, wakes ten times a second to ask whether `notifies(timeout=5)` is over. By our clock it
-    never is, for the harness sees no timer. Its own loop in Python sets one. Checked on psycopg 3.2 and 3.3.
-    """
+    def __init__(self, name, follow):
+        self.name, self.follow = name, follow
 
     def find_spec(self, name, path=None, target=None):
-        if name != "psycopg.waiting":
+        if name != self.name:
             return None
         from importlib.machinery import PathFinder
 
@@ -395,23 +473,29 @@ class PsycopgFinder:
 
             def exec_module(module):
                 real(module)
-                self._follow(module)
+                self.follow(module)
 
             spec.loader.exec_module = exec_module
         return spec
 
-    def _follow(self, waiting):
-        real = waiting.wait
 
-        def wait_for_answer(gen, *rest, **more):
-            if getattr(gen, "__name__", "") == "notifies":
-                end = sys._getframe(2).f_locals.get("deadline")  # Of `Connection.notifies`, through `Connection.wait`.
-                left = None if end is None else end - time.monotonic() + 1e-6  # psycopg 3.2 wants it to be over.
-                if clock.times(left):
-                    return waiting.wait_selector(gen, *rest, **{**more, "interval": left})
-            return real(gen, *rest, **more)
+def _follow_notifies(waiting):
+    """Let a timeout of `notifies` pass in virtual time.
 
-        waiting.wait = wait_for_answer
+    psycopg, whose loop is in C, wakes ten times a second to ask whether `notifies(timeout=5)` is over. By our clock it
+    never is, for the harness sees no timer. Its own loop in Python sets one. Checked on psycopg 3.2 and 3.3.
+    """
+    real = waiting.wait
+
+    def wait_for_answer(gen, *rest, **more):
+        if getattr(gen, "__name__", "") == "notifies":
+            end = sys._getframe(2).f_locals.get("deadline")  # Of `Connection.notifies`, through `Connection.wait`.
+            left = None if end is None else end - time.monotonic() + 1e-6  # psycopg 3.2 wants it to be over.
+            if clock.times(left):
+                return waiting.wait_selector(gen, *rest, **{**more, "interval": left})
+        return real(gen, *rest, **more)
+
+    waiting.wait = wait_for_answer
 
 
 # threads --------------------------------------------------------------------------------------------------------------
@@ -838,7 +922,7 @@ class Channel:
             clock.skew = told.get("skew", 0)
             for number, when in told.get("skip", ()):
                 if number in clock.timers:
-                    clock.timers[number][0] = when
+                    clock.timers[number].when = when
             if message["do"] == "begin":
                 clock.start, self.seed = clock.now, told["seed"]
                 self.begun.set()
@@ -846,10 +930,16 @@ class Channel:
                 clock.fire(told["timer"])
             sockets, waiting = self._rest(own, told.get("sockets", {}), message["go"])
             more = {"modules": _packages()} if self._rehearses else {}
-            report = {"idle": message["go"], "next": clock.next(), "timers": clock.told(), "sockets": sockets, **more}
+            report = {
+                "idle": message["go"],
+                "next": clock.next(),
+                "timers": clock.list_timers(),
+                "sockets": sockets,
+                **more,
+            }
             report["waiting"] = waiting
             report["line"], report["lines"] = _line(threading.get_ident()), _lines_of_tasks()
-            self.send({**report, "value": None})
+            self.send({**report, "files": _files, "value": None})
 
     def _rest(self, own, expected, turn):
         """Wait until the program has nothing left to do; return its connections, and how many wait, while it slept.
@@ -1066,8 +1156,58 @@ class ForkingParent:
         _follow_forks()
 
 
+# lines, where a supervisor owns the time ------------------------------------------------------------------------------
+
+
+def _tell_lines():
+    """Do nothing but note, by connection, from which line of the user's something is sent."""
+    _watch_sends(socket.socket)
+    sys.meta_path.insert(0, Finder("ssl", lambda ssl: _watch_sends(ssl.SSLSocket)))
+    sys.meta_path.insert(0, Finder("psycopg.waiting", _watch_libpq))
+
+
+def _watch_sends(kind):
+    def watched(real):
+        def send(self, *given, **more):
+            _tell_line(self)
+            return real(self, *given, **more)
+
+        return send
+
+    for name in ("send", "sendall"):
+        setattr(kind, name, watched(getattr(kind, name)))
+
+
+def _watch_libpq(waiting):
+    """Watch what libpq sends: psycopg 3.2 and 3.3 wait for each answer here, in the stack of who asked."""
+    real = waiting.wait
+
+    def wait_for_answer(gen, fileno, *rest, **more):
+        with socket.socket(fileno=os.dup(fileno)) as twin:
+            _tell_line(twin)
+        return real(gen, fileno, *rest, **more)
+
+    waiting.wait = wait_for_answer
+
+
+def _tell_line(connection):
+    frame = sys._getframe(2)
+    while frame is not None and not _theirs(frame.f_code.co_filename):
+        frame = frame.f_back
+    try:
+        here, there = connection.getsockname()[1], connection.getpeername()[1]
+        path = os.path.abspath(frame.f_code.co_filename)
+        into = os.open(os.environ[_LINES], os.O_WRONLY | os.O_APPEND)  # Kept open, the process would start as no copy.
+        os.write(into, f"{here}:{there} {frame.f_lineno} {path}\n".encode())
+        os.close(into)
+    except Exception:  # noqa: BLE001 - a line is a comfort: what has no ports, or no line, must not end its process
+        return
+
+
 def _main():
-    if _FORKS in os.environ:
+    if _LINES in os.environ:
+        _tell_lines()
+    elif _FORKS in os.environ:
         server = ForkingParent(int(os.environ.pop(_FORKS)))
         server.serve()
         server.go_on()
@@ -1075,5 +1215,5 @@ def _main():
         _begin()
 
 
-if _ASKED in os.environ and sys.platform == "linux":
+if (_ASKED in os.environ or _LINES in os.environ) and sys.platform == "linux":
     _main()
