@@ -15,15 +15,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
+from job_harness.core.history.answers import declared_settings
 from job_harness.core.model.duration import SECOND, Duration, Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.settings import Settings
-from job_harness.core.own_code import PACKAGE
-from job_harness.core.port import Capabilities, Contract, EngineClocks, EngineInfo, QueueUnderTest
+from job_harness.core.own_code import PACKAGE, CodeLine
+from job_harness.core.port import (
+    ALL_SHOWN,
+    Capabilities,
+    Contract,
+    EngineClocks,
+    EngineInfo,
+    QueueUnderTest,
+    ShownFacts,
+)
 from job_harness.core.run.context import RunContext
-from job_harness.core.run.stock import request_of
+from job_harness.core.run.stock import request_of, until_sent
 from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.sim.request import Frame, Point, Request, Sleep
+from job_harness.core.sim.user_code import is_others
 from job_harness.engines.two_tables import InMemory, Tables, TableStore
 from job_harness.errors import UsageError, did_you_mean
 from job_harness.subjects.applications.stage import Exit, LastLook, Look, Rest, Stage, poll, step
@@ -73,14 +83,19 @@ class ApplicationEngine:
         """Whether the store is closed with it."""
         self._make = make
         application = self._made()
+        shown = _declared(application, "shows", ShownFacts, name) or ALL_SHOWN
         self._safeguards: Mapping[str, Callable[[], object]] = dict(getattr(application, "safeguards", None) or {})
         """By name, the factory of the same application with one safeguard more."""
+        usual, own = Settings(), getattr(application, "settings", None) or Settings()
+        given = {setting for setting in Settings.names() if getattr(own, setting) != getattr(usual, setting)}
         self.info = EngineInfo(
             name,
             _declared(application, "capabilities", Capabilities, name) or CAPABILITIES,
             contract=_declared(application, "contract", Contract, name) or self._store.contract,
-            settings=getattr(application, "settings", None) or Settings(),
+            settings=own,
+            declared=tuple(declared_settings(given)),
             processes=lambda queue: queue.application,
+            shows=lambda: shown,
             provenance=lambda: self._store.provenance,
             confirm=lambda: self._store.confirm(),
             safeguards={safeguard: partial(self.guarded, safeguard) for safeguard in self._safeguards},
@@ -133,8 +148,16 @@ class ApplicationQueue:
     def __init__(self, application: Any, name: str, tables: Tables, clock: Callable[[], Instant]) -> None:
         own = getattr(application, "jobs", None)
         self.application = Staged(application, name, tables, clock, upkeep=own is None)
-        self.jobs: Callable[[], Mapping[JobId, JobView]] = own or tables.jobs
-        self.changed: Callable[[], Any] = (lambda: None) if own is not None else tables.changed
+        self._own: Callable[[], Mapping[JobId, JobView]] | None = own
+        self._tables = tables
+
+    def jobs(self) -> Mapping[JobId, JobView]:
+        """Ask the application itself, where it can show its jobs; else read its tables."""
+        return self._tables.jobs() if self._own is None else self._own()
+
+    def changed(self) -> Any:
+        """Return which jobs changed, where the tables know it."""
+        return self._tables.changed() if self._own is None else None
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -199,8 +222,7 @@ class Staged:
             if sent:
                 return
             sent.append(True)
-            if plan.at:
-                yield Sleep(plan.at, f"waiting to send {plan.name}")
+            yield from until_sent(world, plan)
             for number, job in enumerate(plan.names()):
                 if number and plan.every:
                     yield Sleep(plan.every, f"waiting to send {job}")
@@ -238,6 +260,8 @@ class Driver:
         self._name = name
         self._order = order
         self._at = "starting"
+        self._stands: Point | None = None
+        """The step that it does."""
         self._looked = LastLook(-1, -1)
         """Unless it has looked for work since, there may be some."""
 
@@ -263,7 +287,7 @@ class Driver:
                 if asked is END:
                     return "ended"
                 if type(asked) is Exit:
-                    self._world.sever(frame)
+                    self._world.services.sever(frame)
                     frame = None
                     self._world.died(self._name, asked.why)
                     return "killed"
@@ -272,8 +296,10 @@ class Driver:
                     self._looked = self._looked.again(self._world.events, self._stage.now())
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a user's code raises is an observation
             _close(frame)
-            self._world.observe(self._name, self._at)
-            self._world.raised(self._name, self._at, f"{type(error).__name__}: {error}", where_of(error))
+            self._observe()
+            self._world.raised(
+                self._name, self._at, f"{type(error).__name__}: {error}", where_of(error), line=line_of(error)
+            )
             return "raised"
         finally:
             _close(frame)
@@ -283,6 +309,7 @@ class Driver:
         if frame is not None and not hasattr(frame, "send"):
             kind = type(frame).__name__
             raise TypeError(f"{self._name} returned a {kind}: write an async def or a generator, or return nothing")
+        self._stage.tables.wrote = None
         try:
             asked = END if frame is None else frame.send(None)
         except StopIteration:
@@ -293,10 +320,18 @@ class Driver:
                 "changes that it may undo. Leave `with tables.transaction()` before you await a step, a sleep, a "
                 "poll or work"
             )
-        self._world.observe(self._name, self._at)
+        self._observe()
         return asked
 
+    def _observe(self) -> None:
+        """Look what it has done since it last stood somewhere: at the line that wrote, or that of its step."""
+        wrote = self._stage.tables.wrote
+        if wrote is None and self._stands is not None and self._stands.line is not None:
+            wrote = self._stands.line()
+        self._world.observe(self._name, self._at, wrote)
+
     def _request(self, asked: Any) -> Request:
+        self._stands = asked if isinstance(asked, Point) else None
         if isinstance(asked, Point):
             self._at = f"step {getattr(asked, 'name', asked.point)}"
             return asked
@@ -328,3 +363,11 @@ def where_of(error: BaseException, *, own: bool = True) -> str:
     path = theirs[-1].filename
     inside = os.path.relpath(path)
     return f"{path if inside.startswith(os.pardir) else inside}:{theirs[-1].lineno}"
+
+
+def line_of(error: BaseException) -> CodeLine | None:
+    """Return the innermost line that is the user's, and no library's; or nothing."""
+    frames = traceback.walk_tb(error.__traceback__)
+    theirs = [(frame.f_code.co_filename, line) for frame, line in frames if not is_others(frame.f_code.co_filename)]
+    written = [CodeLine(file, line) for file, line in theirs if os.path.isabs(file)]
+    return written[-1] if written else None

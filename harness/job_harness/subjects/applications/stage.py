@@ -6,17 +6,23 @@ waits for (`step`, `sleep`, `poll`). Must not know who searches the application.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from job_harness.core.model.duration import MINUTE, Duration, Instant, parse_duration
 from job_harness.core.model.job import JobId, Json
 from job_harness.core.model.lifecycle import PENDING, TERMINAL
+from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Claim
 from job_harness.core.run.context import RunContext
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
 from job_harness.core.sim.request import Point, Poll
+from job_harness.core.sim.user_code import is_others, line_calling
 from job_harness.engines.two_tables import Tables
+
+OURS: Final = __file__
+"""What stands between an application's line and what it says of itself."""
 
 
 class WorkFailed(Exception):
@@ -143,7 +149,7 @@ class Stage:
             if not self._world.closed:
                 self.ended(worker, row, "timeout")
 
-        self._world.later(f"handler of {row.job}", rest, end)
+        self._world.services.later(f"handler of {row.job}", rest, end)
 
     def _allowed(self, plan: JobPlan, number: int) -> Duration:
         if plan.ending(number) is Ending.HANG:
@@ -162,11 +168,12 @@ class Stage:
 
     def started(self, worker: str, row: Any) -> None:
         """Declare that a processor of your own starts now."""
-        self._world.effect(worker, _claim(row, worker), "started")
+        self._world.effect(worker, _claim(row, worker), "started", line=line_calling(sys._getframe(1), folder=OURS))
 
     def ended(self, worker: str, row: Any, result: str = "success") -> None:
         """Declare how it ended: `success` is the one word that makes a COMPLETED job true."""
-        self._world.effect(worker, _claim(row, worker), "ended", result)
+        line = line_calling(sys._getframe(1), folder=OURS)
+        self._world.effect(worker, _claim(row, worker), "ended", result, line)
 
     # polling --------------------------------------------------------------------------------------------------------
 
@@ -222,8 +229,8 @@ class StatementPoint(Point):
 
     __slots__ = ("name",)
 
-    def __init__(self, name: str, job: str | None = None) -> None:
-        super().__init__(name if job is None else f"{name} {job}")
+    def __init__(self, name: str, job: str | None = None, line: Callable[[], CodeLine | None] | None = None) -> None:
+        super().__init__(name if job is None else f"{name} {job}", line)
         self.name = name
         """The name without the job; what is done after it is told under this name."""
 
@@ -260,7 +267,9 @@ def step(name: str, job: str | None = None) -> StatementPoint:
     """Name the statement that comes next; `job` says which job it is about."""
     if not isinstance(name, str) or not name.strip():
         raise TypeError(f'step({name!r}): a step has a name, such as step("update tool_job")')
-    return StatementPoint(name, job)
+    frame = sys._getframe(1)
+    code, number = frame.f_code.co_filename, frame.f_lineno
+    return StatementPoint(name, job, lambda: None if is_others(code) else CodeLine(code, number))
 
 
 def sleep(duration: str | Duration, why: str = "sleeping") -> Rest:
