@@ -52,6 +52,18 @@ def test_an_owner_and_what_proves_it_exist(clock: ClockOwner) -> None:
             assert (ROOT / name).is_file(), name
 
 
+def test_each_row_of_what_is_under_control_is_held_by_a_test() -> None:
+    page = (ROOT / "docs/system_files.md").read_text(encoding="utf-8")
+    table = page.partition("## What is under control\n")[2].partition("\n| --- ")[2].partition("\n\n")[0]
+    rows = table.splitlines()[1:]
+    held = [re.findall(r"`(test_\w+\.py)::(test_\w+)`", row.rstrip(" |").rpartition("|")[2]) for row in rows]
+    assert len(held) > 10
+    assert all(held), "a row that no test holds"
+    for file, name in {test for row in held for test in row}:
+        (path,) = (path for room in ("contract", "unit") if (path := ROOT / "tests" / room / file).exists())
+        assert f"def {name}(" in path.read_text(encoding="utf-8"), f"{file} has no {name}"
+
+
 def test_every_engine_has_a_store_whose_clock_is_owned() -> None:
     shipped = {name.removesuffix("-gated") for name in wiring.SHIPPED}
     owned = [engine for clock in CLOCKS for engine in clock.engines]

@@ -64,7 +64,7 @@ PYTHON = {
     "computes_on_its_thread": Guest("kept control for 0.2 s of real time", "timed out", "hostile_guests.py:"),
     "waits_in_the_system": Guest("kept control for 0.2 s of real time", contract="it was killed at"),
     "swallows_its_cancellation": Guest("did not end when it was cancelled", "timed out", "it still runs"),
-    "gives_way_for_ever": Guest("without time moving", contract="it was killed at"),
+    "gives_way_for_ever": Guest("without time moving", contract="hostile_guests.py:"),
     "sleeps_for_nothing": Guest("without time moving", contract="it was killed at"),
     "leaves_the_process": ENDED,
     "leaves_by_an_exception": Guest(FAILED, "SystemExit"),

@@ -25,8 +25,15 @@ import pytest
 
 from job_harness.core.history.event import SideEffect
 from job_harness.errors import UsageError
-from job_harness.subjects.processors import JobResult, NonRetryableError, ProcessorContract, ToolJob, effect
-from job_harness.subjects.processors.contract import CHECKS, CheckOutcome, ContractRun, check_processor, restored_files
+from job_harness.subjects.processors import JobResult, NonRetryableError, ToolJob, effect
+from job_harness.subjects.processors.contract import (
+    CHECKS,
+    CheckOutcome,
+    ContractRun,
+    ProcessorContract,
+    check_processor,
+    restored_files,
+)
 from job_harness.subjects.processors.contract.forked_runner import ForkedRunner
 from job_harness.subjects.processors.contract.inputs import examples_of
 
@@ -202,7 +209,7 @@ PLANTED: dict[str, tuple[Any, str, str]] = {
     "not idempotent": (not_idempotent, "same_input_twice", 'charged {"order":7} happened 2 times'),
     "blocks": (blocks, "never_blocks", "time.sleep(3) in a coroutine at "),
     "swallows cancel": (swallows_cancel, "stops_when_cancelled", "it did not stop; it still runs: swallows_cancel at "),
-    "forgets a task": (forgets_a_task, "leaves_nothing_running", "outlived it: ends_at_once at "),
+    "forgets a task": (forgets_a_task, "leaves_nothing_running", "outlived its processor: ends_at_once at "),
     "leaks a task": (leaks_a_task, "leaves_nothing_running", "the task 'cleaner' still runs: sleep at "),
     "no JSON": (answers_no_json, "fits_jsonb", "its output: date at $.at is not a JSON value"),
     "empty error": (empty_error, "failure_says_why", "hostile input: null: success: false, error ''"),
@@ -682,7 +689,7 @@ HOSTILE: dict[str, tuple[Any, str | None, str]] = {
     "printing": (prints_megabytes, None, ""),
     "fork": (forks, None, ""),
 }
-LONGEST = ("threads", "too much", "spinning")
+LONGEST = ("too much", "spinning")
 
 PATIENCE = {"spinning": 15.0, "an endless loop": 0.2, "an endless loop on a thread": 1.0}
 """Real seconds for those that never answer; a busy machine takes a while to see that a thread loops."""
@@ -850,6 +857,12 @@ def test_a_call_without_a_timeout_is_named_by_its_own_line() -> None:
         text = ContractRun(silent, examples=[1], real_seconds=1.0).judge("ends_in_time").text
     assert "it still runs: silent at" in text
     assert "the call has no timeout that is shorter than the job's" in text
+
+
+def test_what_never_came_to_an_end_has_not_ended_in_time() -> None:
+    found = ContractRun(loops, examples=[1], real_seconds=0.2).judge("ends_in_time")
+    assert found.outcome is CheckOutcome.INCONCLUSIVE, found.text
+    assert "input 1: no answer within 0.2 s of real time" in found.text
 
 
 def test_a_plain_function_is_killed_at_a_line_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import random
 import sys
 import textwrap
 from pathlib import Path
@@ -20,7 +22,10 @@ from job_harness.search.targets import Engines, scenario_processors
 
 TOOLS = """
 import asyncio
+import random
+import secrets
 import time
+import uuid
 
 from job_harness.subjects.processors import JobResult
 
@@ -32,6 +37,12 @@ async def slow(job):
     await asyncio.sleep(90)
     effects.append(("ended", job.attempts))
     return JobResult(success=True, output=job.input)
+
+
+def draws(job):
+    drawn = [random.random(), secrets.token_hex(4), str(uuid.uuid4()), random.Random().random()]
+    time.sleep(random.uniform(1, 9))
+    return JobResult(success=True, output=drawn)
 
 
 def plain(job):
@@ -62,6 +73,15 @@ def played(folder: Path, text: str, name: str, *, engine: str = "memory") -> Run
     path.write_text(textwrap.dedent(text).replace("TOOLS", name), encoding="utf-8")
     with Engines() as engines:
         return play(read_scenario(path), engine=engines.get(Target.parse(engine)), processors=scenario_processors)
+
+
+def test_what_a_processor_draws_is_the_same_in_each_run_and_the_machines_afterwards(tmp_path: Path) -> None:
+    text = 'format: 1\nprocessors: {draws: "TOOLS:draws"}\njobs: {a: {tool: draws}, b: {tool: draws}}\n'
+    before = random.getstate()
+    first, again = (played(tmp_path, text, "drawing").history.events for _ in range(2))
+    assert first == again
+    assert random.getstate() == before
+    assert os.urandom(8) != os.urandom(8)
 
 
 @BOTH_WORKERS

@@ -10,13 +10,14 @@ import pytest
 from tests.contract.node_at_hand import GUIDE, needs_node, processor
 
 from job_harness.errors import UsageError
-from job_harness.subjects.processors import JavaScript, TypeScriptProcessor, check_processor, effect
-from job_harness.subjects.processors.contract import CheckOutcome, ContractRun
+from job_harness.subjects.processors import JavaScript, TypeScriptProcessor, effect
+from job_harness.subjects.processors.contract import CheckOutcome, ContractRun, check_processor
 
 pytestmark = [needs_node, pytest.mark.slow]
 HELLO = [{"text": "Hello"}]
 
 
+@pytest.mark.long
 def test_the_guides_processor_keeps_the_contract() -> None:
     done: set[str] = set()
 

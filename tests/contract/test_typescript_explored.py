@@ -14,8 +14,8 @@ from tests.contract.node_at_hand import needs_node, written
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.sim.choices import Choices, Deviation, ListedGates, Replay
 from job_harness.subjects.processors import JobHarness, effect
-from job_harness.subjects.processors.assertions import JobHandle
-from job_harness.subjects.processors.typescript import TypeScriptProcessor
+from job_harness.subjects.processors.job_book import JobHandle
+from job_harness.subjects.processors.typescript.target import TypeScriptProcessor
 
 pytestmark = needs_node
 

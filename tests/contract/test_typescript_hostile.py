@@ -14,7 +14,7 @@ import pytest
 from tests.contract.node_at_hand import needs_node, processor, written
 
 from job_harness.subjects.processors import JobHarness, JobResult
-from job_harness.subjects.processors.typescript import ProcessorNotLoaded
+from job_harness.subjects.processors.typescript.node_processor import ProcessorNotLoaded
 from job_harness.worlds.patience import Deadline
 
 pytestmark = [needs_node, pytest.mark.long]
@@ -117,9 +117,19 @@ def test_one_that_gives_no_sign_of_life_is_killed_and_costs_its_timeout(
     assert "blocked: " in capsys.readouterr().err
 
 
+def test_one_that_an_inspector_may_hold_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NODE_OPTIONS", "--inspect=127.0.0.1:0")
+    held = "Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1_000); return { success: true };"
+    with impatient() as jobs:
+        jobs.register("stands", processor(tmp_path, held))
+        job = jobs.enqueue("stands", None, max_attempts=1)
+        jobs.drain()
+        assert job.status == "COMPLETED", job.error
+
+
 def impatient() -> JobHarness:
     jobs = JobHarness()
-    jobs._node._blocked_after = 0.3
+    jobs.bench.node._blocked_after = 0.3
     return jobs
 
 
@@ -203,7 +213,7 @@ from job_harness.subjects.processors import JobHarness
 if {watched!r} != "by the system":
     peer._signals_an_end = lambda: False
 jobs = JobHarness()
-jobs._node._blocked_after = 60
+jobs.bench.node._blocked_after = 60
 jobs.perform_job({target!r}, None)
 """
     parent = subprocess.Popen(

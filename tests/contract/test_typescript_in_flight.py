@@ -18,7 +18,7 @@ import pytest
 from tests.contract.node_at_hand import needs_node, processor, written
 
 from job_harness.subjects.processors import JobHarness, TypeScriptProcessor
-from job_harness.subjects.processors.typescript import find_typescript_node
+from job_harness.worlds.packages import find_typescript_node
 from job_harness.worlds.peers.runtime import NODE_HOST
 
 pytestmark = needs_node

@@ -19,8 +19,10 @@ from job_harness.core.history.event import Effect
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.extras import install
 from job_harness.subjects.processors import JavaScript, JobHarness, JobResult, TypeScriptProcessor, at_most_once, effect
-from job_harness.subjects.processors.typescript import JavaScriptError, NodeProcessor, find_typescript_node
+from job_harness.subjects.processors.peer_runs import JavaScriptError
+from job_harness.subjects.processors.typescript.node_processor import NodeProcessor
 from job_harness.worlds import packages
+from job_harness.worlds.packages import find_typescript_node
 
 pytestmark = needs_node
 DO_WORK = JavaScript("async (input: { text: string }) => input.text.toUpperCase()")
@@ -130,13 +132,32 @@ def test_a_long_input_arrives_whole(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_chance(tmp_path: Path) -> None:
-    target = processor(tmp_path, "return { success: true, output: [Math.random(), Math.random()] }")
+    draws = "[Math.random(), Math.random(), crypto.randomUUID(), crypto.getRandomValues(new Uint8Array(4)).join()]"
+    target = processor(tmp_path, f"return {{ success: true, output: {draws} }}")
 
     def drawn(seed: int) -> object:
         with JobHarness(seed=seed) as jobs:
             return jobs.perform_job(target, None).output
 
     assert drawn(1) == drawn(1) != drawn(2)
+
+
+def test_the_process_after_a_dead_one_draws_otherwise_and_the_same_in_each_run(tmp_path: Path) -> None:
+    body = "await draw(Math.random()); await draw(Math.random()); return { success: true };"
+
+    def drawn() -> list[float]:
+        seen: list[float] = []
+        with JobHarness() as jobs:
+            jobs.register("pay", TypeScriptProcessor(processor(tmp_path, body), globals={"draw": seen.append}))
+            job = jobs.enqueue("pay", None)
+            jobs.crash_worker(at="before complete", job=job)
+            jobs.run_until_idle()
+            assert job.attempts == 2
+        return seen
+
+    first = drawn()
+    assert len(set(first)) == 4
+    assert first == drawn()
 
 
 @pytest.mark.parametrize(
@@ -639,7 +660,7 @@ def test_an_attempt_over_time_is_abandoned_and_what_it_still_does_is_told(
         jobs.run_until_idle()
         assert (job.status, job.output, job.attempts) == ("COMPLETED", 2, 2)
         assert charged == [("job-1", 1), ("job-1", 2)]
-        told = jobs._node.findings
+        told = jobs.bench.node.findings
         assert "job-1, attempt 1: it was abandoned, and still called charge('job-1', 1)" in told[0]
         assert "it was abandoned, and ended later with a result, which is ignored" in told[1]
     assert "still called charge" in capsys.readouterr().err
@@ -692,7 +713,7 @@ def test_what_an_abandoned_attempt_does_twice_breaks_at_most_once(tmp_path: Path
 
 
 def attached(jobs: JobHarness) -> NodeProcessor:
-    [(_, _, found)] = jobs._node._attached
+    [(_, _, found)] = jobs.bench.node._attached
     return found
 
 
@@ -748,7 +769,7 @@ def test_a_changed_input_is_told_once(tmp_path: Path) -> None:
         for _ in range(2):
             jobs.enqueue("tool", {"items": [1]})
         jobs.drain()
-        found = [note.partition(": ")[2] for note in attached(jobs).findings]
+        found = [note.partition(": ")[2] for note in attached(jobs).notes.findings.values()]
         assert found == ["it changed its input"]
 
 

@@ -122,7 +122,7 @@ def test_what_explore_writes_keeps_to_the_schema(
     engine: str, verdict: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    main(["explore", engine, "--runs", "64", "--processes", "1", "--steps", "2000", "--json", "out.json"])
+    main(["explore", engine, "--runs", "64", "--processes", "1", "--steps", "20000", "--json", "out.json"])
     data = json.loads((tmp_path / "out.json").read_text())
     assert problems(data, "exploration") == []
     assert data["verdict"] == verdict

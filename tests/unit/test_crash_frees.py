@@ -11,7 +11,7 @@ import sysconfig
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,25 @@ def test_an_asyncio_lock_is_free_again_and_so_is_the_line_before_it(make: Callab
     assert "_locked" not in vars(asyncio.Lock), "nothing is watched once the loop is closed"
 
 
+def test_a_connection_that_was_closed_before_the_crash_keeps_no_lock_from_being_freed() -> None:
+    lock, kept = asyncio.Lock(), list[asyncio.StreamWriter]()
+
+    async def processor(job: Any) -> JobResult:
+        async with lock:
+            if not kept:
+                server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
+                _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+                kept.append(writer)
+                writer.close()
+                await writer.wait_closed()
+                server.close()
+            effect("held")
+            await asyncio.sleep(5)
+        return DONE
+
+    crash_and_retry(processor)
+
+
 def test_an_item_that_was_taken_too_long_ago_to_be_known_keeps_nothing_else_from_being_freed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -85,14 +104,14 @@ def test_an_item_that_was_taken_too_long_ago_to_be_known_keeps_nothing_else_from
         await asyncio.sleep(1)
         assert early.owned == [lock]
         assert items in later.owned
-        loop.sever(early)
+        loop.lives.sever(early)
         await asyncio.sleep(1)
         return tasks[1].done() or lock in later.owned
 
     try:
         assert loop.run(main())
     finally:
-        loop.end_tasks()
+        loop.lives.end_tasks()
         loop.close()
 
 
@@ -187,15 +206,15 @@ def test_the_turn_of_a_dead_waiter_goes_to_the_next(early: bool, make: Any, give
     living = loop.create_task(wait(thing))
     loop.advance(0)
     if early:
-        loop.sever(dead)
+        loop.lives.sever(dead)
     else:
-        dead.count(lambda _: loop.sever(dead))  # It is woken and will never go on.
+        dead.count(lambda _: loop.lives.sever(dead))  # It is woken and will never go on.
     if not holds_first:
         loop.create_task(giver)
     loop.advance(5)
     assert living.done()
     assert not any(getattr(thing, line, None) for line in ("_waiters", "_getters")), "nobody is left in the line"
-    loop.end_tasks()
+    loop.lives.end_tasks()
     loop.close()
 
 
@@ -435,3 +454,90 @@ def test_a_lock_that_a_library_holds_for_a_delivery_that_stalls_keeps_no_other_p
 
     finding = ContractRun(processor, examples=[{}]).judge("survives_zombie")
     assert finding.outcome is CheckOutcome.PASSED, finding.text
+
+
+def test_a_plain_function_that_dies_at_an_effect_runs_no_finally_before_the_harness_is_closed() -> None:
+    said: list[str] = []
+
+    def processor(job: Any) -> JobResult:
+        said.append(f"begins {job.attempts}")
+        try:
+            effect(SideEffect("held", "1", idempotent=True))
+            said.append(f"goes on {job.attempts}")
+        finally:
+            said.append(f"finally {job.attempts}")
+        return DONE
+
+    crash_and_retry(processor)
+    assert said == ["begins 1", "begins 2", "goes on 2", "finally 2", "finally 1"]
+
+
+class Marked:
+    """A mark that others see, and which the code that set it takes back."""
+
+    def __init__(self, said: list[str]) -> None:
+        self.said = said
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        self.said.append("taken back")
+
+
+def test_a_coroutine_that_dies_at_an_effect_does_nothing_more() -> None:
+    said: list[str] = []
+
+    @contextlib.contextmanager
+    def row() -> Iterator[None]:
+        try:
+            yield
+        finally:
+            said.append("row unlocked")
+
+    @contextlib.asynccontextmanager
+    async def session() -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            said.append("session rolled back")
+
+    def pages() -> Iterator[int]:
+        try:
+            yield from range(3)
+        finally:
+            said.append("pages closed")
+
+    async def charge(attempt: int) -> None:
+        kept = pages()
+        try:
+            for _ in pages():
+                next(kept)
+                with row(), Marked(said): effect(SideEffect("held", "1", idempotent=True))  # fmt: skip  # noqa: E701
+        except BaseException as error:
+            said.append(f"caught {type(error).__name__}")
+            raise
+        finally:
+            said.append(f"charge ends {attempt}")
+
+    async def processor(job: Any) -> JobResult:
+        said.append(f"begins {job.attempts}")
+        try:
+            async with session(), asyncio.timeout(60), asyncio.TaskGroup():
+                with contextlib.suppress(BaseException):
+                    await charge(job.attempts)
+                said.append("goes on")
+        finally:
+            said.append(f"finally {job.attempts}")
+        return DONE
+
+    tracer = sys.gettrace()
+    with JobHarness(blocked_after=2.0) as harness:
+        harness.register("tool", processor)
+        job = harness.enqueue("tool")
+        harness.crash_worker(at="held")
+        harness.run_until_idle()
+        assert (job.status, job.attempts) == ("COMPLETED", 2)
+        whole = [*["taken back", "row unlocked"] * 3, "pages closed", "charge ends 2", "pages closed"]
+        assert said == ["begins 1", "begins 2", *whole, "goes on", "session rolled back", "finally 2"]
+    assert sys.gettrace() is tracer

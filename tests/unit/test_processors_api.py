@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -22,8 +23,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from job_harness.core.invariants.effects import at_most_once, exactly_once
+from job_harness.core.sim.choices import Replay
 from job_harness.engines.reference.application import GUIDE
 from job_harness.errors import Hung, UsageError
+from job_harness.search.explored.played import _judge_test
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, effect, step
 from job_harness.subjects.processors.processor import TASK_KINDS
 
@@ -571,6 +574,46 @@ def test_a_task_that_outlives_its_processor_is_named_with_its_line(jobs: JobHarn
     assert re.search(r"the task 'cleaner' of forgets job-1 still runs: sleep at .*tasks\.py:\d+", problem)
 
 
+def test_the_threads_of_a_second_delivery_that_is_still_at_work_are_not_left_behind(jobs: JobHarness) -> None:
+    begun: list[str] = []
+
+    def with_a_pool(job: ToolJob) -> JobResult:
+        begun.append(job.id)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(time.sleep, 0 if len(begun) == 1 else 60).result()  # noqa: TID251 - on virtual time
+        return DONE
+
+    jobs.register("tool", with_a_pool)
+    jobs.deliver_twice(jobs.enqueue("tool"))
+    jobs.run_until_idle()
+    at_work = [thread for thread in threading.enumerate() if thread.name.startswith("ThreadPoolExecutor")]
+    assert (len(begun), len(at_work), jobs.bench.leaks.left_behind()) == (2, 1, [])
+    jobs.advance("2m")
+    assert not any(thread.is_alive() for thread in at_work)
+
+
+def test_a_job_that_a_second_delivery_sends_last_of_all_is_done_at_rest(jobs: JobHarness) -> None:
+    begun: list[str] = []
+
+    async def send(job: ToolJob) -> JobResult:
+        begun.append(job.id)
+        if len(begun) == 2:
+            await asyncio.sleep(0.5)
+            jobs.enqueue("other", start_after="1m")
+        return DONE
+
+    jobs.on_start(lambda: None)
+    jobs.register("tool", send)
+    jobs.register("other", lambda job: DONE)
+    jobs.deliver_twice(jobs.enqueue("tool"))
+    jobs.run_until_idle()
+    assert len(jobs.all_enqueued()) == 1, "the second delivery is still at work"
+    seen = _judge_test(jobs, Replay(()), AssertionError("there is no other job"))
+    assert (seen.lost, seen.anomalies) == ("", ())
+    assert [job.status for job in jobs.all_enqueued()] == ["COMPLETED", "COMPLETED"]
+    assert not seen.all_done, "the test looked too early, so what it says is no finding"
+
+
 def test_threads_and_processes_left_behind_are_named(jobs: JobHarness) -> None:
     end = threading.Event()
 
@@ -621,19 +664,23 @@ def test_a_processor_that_ends_everything_it_began_leaves_nothing(jobs: JobHarne
         assert (others.problems(), others.notes()) == ([], [])
 
 
-def test_clocks_and_chance_that_a_processor_reads_are_named(jobs: JobHarness) -> None:
+def test_clocks_and_chance_that_a_processor_reads_are_named_once_it_has_run(jobs: JobHarness) -> None:
     async def stamp(job: ToolJob) -> JobResult:
         import random
 
         return JobResult(success=True, output=[datetime.now(UTC).isoformat(), random.random()])  # noqa: TID251
 
     jobs.register("stamp", stamp)
+    assert jobs.notes() == [], "it has not run"
+    jobs.enqueue("stamp")
+    jobs.drain()
     assert [note.partition(" at ")[0] for note in jobs.notes()] == ["randomness: random.random"]
     with JobHarness(clocks="real") as real:
         real.register("stamp", stamp)
+        real.perform_job("stamp", None)
         told = [note.partition(" at ")[0] for note in real.notes()]
     assert told == ["time: datetime.now", "randomness: random.random"]
-    jobs.frozen = True
+    jobs.bench.frozen = True
     assert [note.partition(" at ")[0] for note in jobs.notes()] == ["randomness: random.random"]
 
 

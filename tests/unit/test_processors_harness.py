@@ -96,6 +96,25 @@ def test_a_job_runs_to_its_result(jobs: JobHarness) -> None:
     assert jobs.problems() == []
 
 
+def test_a_worker_dies_at_an_effect_that_a_thread_of_its_processor_has(jobs: JobHarness) -> None:
+    went_on = []
+
+    def charge(job: ToolJob) -> None:
+        effect("charged", order=job.input)
+        went_on.append(job.attempts)
+
+    async def work(job: ToolJob) -> JobResult:
+        await asyncio.to_thread(charge, job)
+        return JobResult(success=True)
+
+    jobs.register("work", work)
+    jobs.crash_worker(at="charged")
+    job = jobs.enqueue("work", 7)
+    jobs.run_until_idle()
+    assert job.path == ["PENDING", "PROCESSING", "PENDING", "PROCESSING", "COMPLETED"]
+    assert went_on == [2], "no line after the effect runs in a process that died there"
+
+
 @pytest.mark.parametrize("awaited", [True, False])
 def test_no_line_after_the_effect_at_which_its_worker_dies_runs(jobs: JobHarness, awaited: bool) -> None:
     recorded: list[int] = []
@@ -275,6 +294,8 @@ def test_a_dict_with_the_keys_of_a_result_is_one(jobs: JobHarness) -> None:
         "both": {"success": True, "error": "no funds"},
         "worded": {"success": "yes"},
         "mute": {"output": 1},
+        "plain": {"ok": 1},
+        "nothing": None,
         "odd": {"success": False, "error": 5},
     }
     jobs.register("tell", lambda job: answers[job.input])
@@ -289,6 +310,11 @@ def test_a_dict_with_the_keys_of_a_result_is_one(jobs: JobHarness) -> None:
     assert held["mistyped"].error == refused + "with the key 'ouput': did you mean 'output'?"
     assert held["both"].error == refused + "with success True and an error: it is one or the other"
     assert held["worded"].error == refused + "whose success is a value of type str, neither True nor False"
+    assert "the processor returned a dict that does not say whether it succeeded" in (held["plain"].error or "")
+    assert "return JobResult(success=True, output={'ok': 1})" in (held["plain"].error or "")
+    assert "returned None where a JobResult is expected: return JobResult(success=True)" in (
+        held["nothing"].error or ""
+    )
     assert held["mute"].error == refused + "whose success is missing, neither True nor False"
     assert held["odd"].error == refused + "whose error is a value of type int, not text"
 
@@ -568,34 +594,8 @@ def test_the_worker_of_a_test_that_is_a_coroutine_dies_where_it_is_told_to(jobs:
 
 
 def test_the_awaited_harness_has_every_method_of_the_plain_one() -> None:
-    left_out = {
-        "close",
-        "break_off",
-        "call_folders",
-        "come_to_rest",
-        "end_processes",
-        "enqueue_part",
-        "explain_job",
-        "forget_children",
-        "forget_on_crash",
-        "host",
-        "left_behind",
-        "look_for_locks_in",
-        "notes",
-        "observed",
-        "other_problems",
-        "prepare_children",
-        "problems",
-        "raised",
-        "refuse_inside",
-        "reopen",
-        "report_broken",
-        "test_problems",
-        "unended",
-        "unsent",
-        "unserved",
-        "waiting",
-    }  # The affairs of the plugin, and of tests in other languages.
+    left_out = {"close", "enqueue_part", "host", "notes", "problems"}
+    """The affairs of the plugin, and of tests in other languages."""
     methods = {name for name in dir(JobHarness) if not name.startswith("_") and callable(getattr(JobHarness, name))}
     assert methods - left_out == {name for name in dir(AsyncJobHarness) if not name.startswith("_")} - {
         "now",

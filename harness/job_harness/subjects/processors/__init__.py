@@ -13,27 +13,24 @@ from __future__ import annotations
 
 from job_harness.core.invariants.effects import at_most_once, exactly_once
 from job_harness.engines.reference.application import JobResult, NonRetryableError, ToolJob
-from job_harness.subjects.processors.assertions import Counts, JobHandle
+from job_harness.subjects.processors.assertions import Counts
 from job_harness.subjects.processors.async_harness import AsyncJobHarness
-from job_harness.subjects.processors.contract import ContractReport, ProcessorContract, check_processor
 from job_harness.subjects.processors.delivery import effect, step
+from job_harness.subjects.processors.job_book import JobHandle
 from job_harness.subjects.processors.job_harness import JobHarness
-from job_harness.subjects.processors.typescript import JavaScript, TypeScriptProcessor
+from job_harness.subjects.processors.typescript.target import JavaScript, TypeScriptProcessor
 
 __all__ = [
     "AsyncJobHarness",
-    "ContractReport",
     "Counts",
     "JavaScript",
     "JobHandle",
     "JobHarness",
     "JobResult",
     "NonRetryableError",
-    "ProcessorContract",
     "ToolJob",
     "TypeScriptProcessor",
     "at_most_once",
-    "check_processor",
     "effect",
     "exactly_once",
     "step",

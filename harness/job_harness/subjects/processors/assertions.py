@@ -1,7 +1,6 @@
 """What a test says about its jobs: what was enqueued, which path a job took, what was done, what is yet to come.
 
-Holds the handle of a job, the counts of a drain, and how an assertion matches: in part, with the nearest misses shown
-where nothing matches.
+Holds the counts of a drain, and how an assertion matches: in part, with the nearest misses shown where nothing matches.
 """
 
 from __future__ import annotations
@@ -10,21 +9,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, NoReturn, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from job_harness.core.history.event import Call, Effect, Event, History, Observed
+from job_harness.core.history.event import Effect, Event, History, Observed
 from job_harness.core.model.duration import SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView, Json
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import TERMINAL, Status
-from job_harness.core.port import JobRequest
-from job_harness.core.sim.loop import Deadlock, VirtualLoop
-from job_harness.errors import UsageError, available, did_you_mean, missing_attribute
+from job_harness.core.sim.loop import Deadlock
+from job_harness.errors import UsageError, available, did_you_mean
 from job_harness.subjects.processors.delivery import RESERVED
+from job_harness.subjects.processors.job_book import Accepted, JobBook, JobHandle
 from job_harness.subjects.processors.length import Length, Moment, read_length
-from job_harness.subjects.processors.workplace import Workplace
 
 if TYPE_CHECKING:
-    from job_harness.core.history.event import History
+    from job_harness.subjects.processors.bench import Bench
+    from job_harness.subjects.processors.own_checks import OwnChecks
 
 
 class Looked(TypedDict, total=False):
@@ -45,19 +44,9 @@ class Looked(TypedDict, total=False):
 class Assertions:
     """The part of `JobHarness` that only looks; every failure is an AssertionError that says what was there."""
 
-    _application: Workplace
-    _accepted: dict[JobId, Accepted]
-    _seen: set[JobId]
-    """The jobs that the test has looked at, by whichever way."""
-    _looked: bool
-    """Whether it has looked for a job or an effect, be there one or not."""
-    _checking: bool
-    """Whether a check of `always` is at work."""
-    _asked_for: set[str]
-    """The names of the side effects that such checks have looked for."""
-    _loop: VirtualLoop
-    tasks: dict[str, str]
-    """By the name that another library has for it, the tool that is meant."""
+    bench: Bench
+    book: JobBook
+    checks: OwnChecks
 
     def all_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> list[JobHandle]:
         """List the matching jobs that were enqueued in this test, in any status, oldest first.
@@ -65,10 +54,10 @@ class Assertions:
         `input` (a dictionary matches one with more keys, `...` anything), `priority`, `unique_key`, `max_attempts`,
         `status`, and `start_after`: a length counts from when the job was enqueued; it may be off by `within` (1 s).
         """
-        found = matching(self._wanted(slug, wanted), self._jobs())
-        self._looked = True
-        self._seen.update(found)
-        return [self._handle(job) for job in found]
+        found = matching(self._wanted(slug, wanted), self.book.jobs())
+        self.book.looked = True
+        self.book.seen.update(found)
+        return [self.book.handle(job) for job in found]
 
     def assert_enqueued(
         self, slug: str | None = None, *, count: int | None = None, **wanted: Unpack[Looked]
@@ -78,53 +67,53 @@ class Assertions:
         With `count`, exactly this many have to match.
         """
         looked_for = self._wanted(slug, wanted)
-        found = matching(looked_for, self._jobs())
+        found = matching(looked_for, self.book.jobs())
         if not found:
-            known = [*self._application.registry.get_registered_tools(), *self.tasks]
-            raise AssertionError(nothing_matches(looked_for, self._jobs(), known=known))
+            known = [*self.bench.application.registry.get_registered_tools(), *self.book.tasks]
+            raise AssertionError(nothing_matches(looked_for, self.book.jobs(), known=known))
         if count is not None and len(found) != count:
             raise AssertionError(f"expected {count} enqueued {looked_for}, found {len(found)}: {', '.join(found)}")
-        self._seen.update(found)
-        return self._handle(found[0])
+        self.book.seen.update(found)
+        return self.book.handle(found[0])
 
     def refute_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> None:
         """Raise AssertionError if a job matches, as in `all_enqueued`.
 
         Raises UsageError for a tool that is not registered, since no job could ever be enqueued for it.
         """
-        known = [*self._application.registry.get_registered_tools(), *self.tasks]
+        known = [*self.bench.application.registry.get_registered_tools(), *self.book.tasks]
         if slug is not None and slug not in known:
             raise UsageError(
                 f"no processor is registered for the tool {slug!r}{did_you_mean(slug, known)}",
                 hint="Nothing can be enqueued for it, so this could never fail.",
             )
         looked_for = self._wanted(slug, wanted)
-        found = matching(looked_for, self._jobs())
-        self._looked = True
+        found = matching(looked_for, self.book.jobs())
+        self.book.looked = True
         if found:
-            told = [f"    {job}: input {shown(self._accepted[job].request.input)}" for job in found]
+            told = [f"    {job}: input {write_value(self.book.accepted[job].request.input)}" for job in found]
             raise AssertionError("\n".join([f"a {looked_for} was enqueued", *told]))
 
     def assert_path(self, job: JobHandle | JobId, path: list[str]) -> None:
         """Raise AssertionError if a job has gone through other statuses so far."""
-        name = self._id(job)
-        problem = path_differs(name, list(path), self.history.path(name), self._look(name))
+        name = self.book.id_of(job)
+        problem = path_differs(name, list(path), self.history.path(name), self.book.look(name))
         if problem is not None:
             raise AssertionError(problem)
 
     def status(self, job: JobHandle | JobId) -> Status:
         """Return a job's status. Raises UsageError for an unknown job."""
-        view = self._look(self._id(job))
+        view = self.book.look(self.book.id_of(job))
         assert view.status is not None, "the reference writes both rows at once"
         return view.status
 
     def effects(self, name: str | None = None, *, job: JobHandle | JobId | None = None) -> list[Effect]:
         """List the side effects that processors declared, in order: each with its time, job, attempt and data."""
-        whose = None if job is None else self._id(job)
-        self._looked = True
-        if self._checking and name is not None:
-            self._asked_for.add(name)
-        self._seen.update(self._accepted if whose is None else [whose])
+        whose = None if job is None else self.book.id_of(job)
+        self.book.looked = True
+        if self.checks.at_work and name is not None:
+            self.checks.asked_for.add(name)
+        self.book.seen.update(self.book.accepted if whose is None else [whose])
         return [
             event
             for event in self.history
@@ -141,7 +130,7 @@ class Assertions:
 
         Raises AssertionError if that takes longer than `within`, with what was there instead.
         """
-        job = None if callable(what) else self._id(what)
+        job = None if callable(what) else self.book.id_of(what)
         if status is not None and (job is None or status not in set(Status)):
             problem = (
                 "a status needs a job"
@@ -149,18 +138,18 @@ class Assertions:
                 else f"there is no status {status!r}{did_you_mean(str(status), Status)}"
             )
             raise UsageError(f"wait_for(): {problem}", hint=f"Pass a job and one of {', '.join(Status)}.")
-        deadline = self._loop.time() + read_length(within) / SECOND
-        self._seen.update(self._accepted if job is None else [job])
+        deadline = self.bench.loop.time() + read_length(within) / SECOND
+        self.book.seen.update(self.book.accepted if job is None else [job])
 
         def holds() -> bool:
             if job is None:
                 return bool(what())  # type: ignore[operator]  # it is a function
-            now = self._view(job).status
+            now = self.book.view(job).status
             return now in TERMINAL if status is None else now == status
 
-        timer = self._loop.call_at(deadline, lambda: None)
+        timer = self.bench.loop.call_at(deadline, lambda: None)
         try:
-            self._work(None, lambda: holds() or self._loop.time() >= deadline, at_once=False)
+            self.bench.work(None, lambda: holds() or self.bench.loop.time() >= deadline, at_once=False)
         except Deadlock:
             pass  # Nothing is due any more; what was waited for is judged below.
         finally:
@@ -168,19 +157,19 @@ class Assertions:
         if not holds():
             raise AssertionError(self._waited_for(job, status, within=read_length(within)))
         if job is not None:
-            self._look(job)
+            self.book.look(job)
 
     def _waited_for(self, job: JobId | None, status: str | None, *, within: int) -> str:
         waited = f"within {format_duration(within)}, until {self.now}"
         if job is None:
             return f"what was waited for did not come {waited}"
-        view = self._look(job)
+        view = self.book.look(job)
         path = " -> ".join(self.history.path(job))
         lines = [
             f"{job} did not {'end' if status is None else f'become {status}'} {waited}",
             f"  it is {view.status}, attempts {view.attempts} of {view.max_attempts}, by {path}",
         ]
-        return "\n".join([*lines, f"  last error: {shown(view.error)}"] if view.error else lines)
+        return "\n".join([*lines, f"  last error: {write_value(view.error)}"] if view.error else lines)
 
     def _wanted(self, slug: str | None, looked: Looked) -> Wanted:
         for key in looked:
@@ -196,46 +185,26 @@ class Assertions:
         start_after = looked.get("start_after")
         absolute = isinstance(start_after, datetime)
         return Wanted(
-            slug=None if slug is None else self.tasks.get(slug, slug),
+            slug=None if slug is None else self.book.tasks.get(slug, slug),
             input=looked.get("input", ANYTHING),
             priority=looked.get("priority"),
             unique_key=looked.get("unique_key"),
             max_attempts=looked.get("max_attempts"),
             delay=None if start_after is None or isinstance(start_after, datetime) else read_length(start_after),
-            due=moment_of(start_after, start=self._application.start) if absolute else None,
+            due=moment_of(start_after, start=self.bench.application.start) if absolute else None,
             within=read_length(looked.get("within", 1)),
             status=status,
         )
 
-    def _jobs(self) -> dict[JobId, tuple[Accepted, JobView]]:
-        return {job: (accepted, self._view(job)) for job, accepted in self._accepted.items()}
-
-    # what the harness itself has ------------------------------------------------------------------------------------
-
     @property
     def history(self) -> History:
         """Everything that was observed."""
-        raise NotImplementedError
+        return self.bench.history
 
     @property
     def now(self) -> datetime:
         """The current virtual time, in UTC."""
-        raise NotImplementedError
-
-    def _id(self, job: JobHandle | JobId) -> JobId:
-        raise NotImplementedError
-
-    def _handle(self, job: JobId) -> JobHandle:
-        raise NotImplementedError
-
-    def _look(self, job: JobId) -> JobView:
-        raise NotImplementedError
-
-    def _view(self, job: JobId) -> JobView:
-        raise NotImplementedError
-
-    def _work(self, jobs: int | None, until: Callable[[], bool], *, at_once: bool = True) -> None:
-        raise NotImplementedError
+        return self.bench.now
 
 
 LARGEST = 2**31 - 1
@@ -244,19 +213,6 @@ ANYTHING: Any = ...
 """Matches whatever is there."""
 MOST_SHOWN = 3
 LONGEST_VALUE = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A job as it was asked for."""
-
-    request: JobRequest
-    at: Instant
-
-    @property
-    def delay(self) -> Duration:
-        """How long it was asked to wait."""
-        return 0 if self.request.start_after is None else self.request.start_after - self.at
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +258,7 @@ class Wanted:
         return [f"start_after is {off} {later} than wanted (within {format_duration(self.within)})"]
 
     def __str__(self) -> str:
-        told = [] if self.input is ANYTHING else [f"input {shown(self.input)}"]
+        told = [] if self.input is ANYTHING else [f"input {write_value(self.input)}"]
         told += [
             f"{name} {value!r}"
             for name in ("priority", "unique_key", "max_attempts", "status")
@@ -340,10 +296,10 @@ def differences(wanted: Any, is_so: Any, where: str) -> list[str]:
     if isinstance(wanted, list | tuple) and isinstance(is_so, list | tuple) and len(wanted) == len(is_so):
         pairs = enumerate(zip(wanted, is_so, strict=True))
         return [each for number, (one, other) in pairs for each in differences(one, other, f"{where}[{number}]")]
-    return [] if wanted == is_so else [f"{where} is {shown(is_so)}, wanted {shown(wanted)}"]
+    return [] if wanted == is_so else [f"{where} is {write_value(is_so)}, wanted {write_value(wanted)}"]
 
 
-def shown(value: Any) -> str:
+def write_value(value: Any) -> str:
     """Write a value, the long ones cut."""
     text = repr(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}..."
@@ -388,7 +344,7 @@ def path_differs(job: JobId, wanted: list[str], path: list[str], view: JobView) 
     lines = [f"{job} took another path", f"  wanted: {' -> '.join(wanted)}", f"  it was: {' -> '.join(path)}"]
     lines += [f"  there is no status {name!r}{did_you_mean(name, map(str, Status))}" for name in unknown]
     if view.error:
-        lines.append(f"  attempts {view.attempts} of {view.max_attempts}, last error: {shown(view.error)}")
+        lines.append(f"  attempts {view.attempts} of {view.max_attempts}, last error: {write_value(view.error)}")
     return "\n".join(lines)
 
 
@@ -440,79 +396,3 @@ def _outcome(event: Event) -> str | None:
     if after is Status.PENDING:
         return "retried" if before is Status.PROCESSING and event.verb != "release" else None
     return _OF_STATUS.get(after) if after is not None else None
-
-
-class JobHandle:
-    """A job, always as it is now. A job that was deleted after its retention is shown as it last was."""
-
-    __slots__ = ("_history", "_read", "id", "tool")
-
-    def __init__(self, job: JobId, tool: str, *, read: Callable[[JobId], JobView], history: History) -> None:
-        self.id = job
-        self.tool = tool
-        self._read = read
-        self._history = history
-
-    if not TYPE_CHECKING:  # A checker would take every name for one that there is.
-
-        def __getattr__(self, name: str) -> NoReturn:
-            raise missing_attribute(self, name)
-
-    @property
-    def view(self) -> JobView:
-        """Everything in both rows of the job."""
-        return self._read(self.id)
-
-    @property
-    def status(self) -> Status:
-        """PENDING, PROCESSING, COMPLETED, FAILED or CANCELLED; equal to the plain text."""
-        status = self.view.status
-        assert status is not None, "the reference writes both rows at once"
-        return status
-
-    @property
-    def attempts(self) -> int:
-        """How often it was claimed."""
-        return self.view.attempts
-
-    @property
-    def path(self) -> list[str]:
-        """The statuses that it has gone through so far."""
-        self._read(self.id)
-        return self._history.path(self.id)
-
-    @property
-    def input(self) -> Json:
-        """What was enqueued."""
-        calls = (event for event in self._history.of_job(self.id) if type(event) is Call and event.verb == "enqueue")
-        return next(request.input for call in calls for request in call.arguments if request.id == self.id)
-
-    @property
-    def output(self) -> Json:
-        """What the attempt that completed it returned, converted to JSON and back."""
-        return self.view.output
-
-    @property
-    def error(self) -> str | None:
-        """What the last failed attempt left behind."""
-        return self.view.error
-
-    @property
-    def effects(self) -> list[tuple[str, dict[str, Json]]]:
-        """The side effects that its processor declared, each as (name, data), in order."""
-        return [
-            (event.name, dict(event.data))
-            for event in self._history.of_job(self.id)
-            if type(event) is Effect and event.name not in RESERVED
-        ]
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both are handles of one job of one harness."""
-        return isinstance(other, JobHandle) and self.id == other.id and self._history is other._history
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        view = self._read(self.id)
-        return f"<job {self.id} of {self.tool}: {view.status}, attempts {view.attempts} of {view.max_attempts}>"

@@ -48,7 +48,7 @@ class _Awaited(Generic[P, T]):
             try:
                 if not self._on_thread:
                     return self._method(harness, *arguments, **options)
-                harness.refuse_inside()
+                harness.bench.refuse_inside()
                 async with turn:
                     return await _on_a_thread_of_its_own(self._method, harness, *arguments, **options)
             except UsageError as error:  # It may lack what a call before it was to do.
@@ -101,6 +101,7 @@ class AsyncJobHarness:
             raise missing_attribute(self, name)
 
     register = _at_once(JobHarness.register)
+    on_start = _at_once(JobHarness.on_start)
     register_celery = _at_once(JobHarness.register_celery)
     always = _at_once(JobHarness.always)
     enqueue = _at_once(JobHarness.enqueue)

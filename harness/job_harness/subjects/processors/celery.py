@@ -26,7 +26,7 @@ from job_harness.engines.reference.application import JobResult, ToolJob
 from job_harness.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from job_harness.subjects.processors.assertions import JobHandle
+    from job_harness.subjects.processors.job_book import JobHandle
     from job_harness.subjects.processors.job_harness import JobHarness
 
 REDELIVERIES: Final = 20
@@ -154,7 +154,7 @@ class CeleryTasks:
         self._shut_off()
         for name, task in self._tasks.items():
             harness.register(slug_of(name), self._processor(task))
-            harness.tasks[name] = slug_of(name)
+            harness.book.tasks[name] = slug_of(name)
             task.apply_async = self._sender(task)
         app.send_task = self._send_named
 
@@ -247,10 +247,10 @@ class CeleryTasks:
         return run
 
     def _run(self, task: Any, job: ToolJob) -> JobResult:
-        begin = self.harness.now_instant
+        begin = self.harness.bench.instant
         result = self._performed(task, job)
-        if not self.harness.disturbed:  # A pause of its worker is no length of the task's.
-            self._judge_length(task, self.harness.now_instant - begin)
+        if not self.harness.bench.session.explored:  # A pause of its worker is no length of the task's.
+            self._judge_length(task, self.harness.bench.instant - begin)
         return result
 
     def _judge_length(self, task: Any, took: Duration) -> None:
@@ -258,11 +258,11 @@ class CeleryTasks:
         told = f"{task.name} ran for {format_duration(rounded(took))}"
         limit = task.time_limit  # Celery binds it to task_time_limit where the task has none of its own.
         if limit and took > limit * SECOND:
-            self.harness.report_broken("time_limit", f"{told}, and Celery kills what runs for longer than {limit:g} s")
+            self.harness.checks.report("time_limit", f"{told}, and Celery kills what runs for longer than {limit:g} s")
         visible = self._visibility_timeout()
         if visible and task.acks_late and took > visible * SECOND:
             again = "another worker is given the message while it still runs"
-            self.harness.report_broken("visibility_timeout", f"{told}, and after {visible:g} s {again}")
+            self.harness.checks.report("visibility_timeout", f"{told}, and after {visible:g} s {again}")
 
     def _visibility_timeout(self) -> float | None:
         """Return after how many seconds the application's broker delivers a message again; None: by no clock."""
@@ -298,7 +298,9 @@ class CeleryTasks:
         except Retry as retry:
             task.on_retry(retry.exc, *about, None)
             last = self.sent[message["id"]]
-            self.harness.explain_job(last[-1], f"; each retries {task.name}, the last one after {_words(retry.exc)}")
+            self.harness.bench.descent.reasons[last[-1].id] = (
+                f"; each retries {task.name}, the last one after {_words(retry.exc)}"
+            )
             return JobResult(success=True, output={"retry": str(retry)})
         except Ignore:
             return JobResult(success=True, output={"ignored": True})

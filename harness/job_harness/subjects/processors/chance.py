@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import random
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, NamedTuple, Self
 
@@ -20,6 +20,16 @@ from job_harness.subjects.processors.delivery import current
 SEED: Final = 0
 THE_SAME: Final = tuple(f"randomness: {name}" for name in ("uuid.uuid4 ", "secrets.", "os.urandom ", "random."))
 """How notes begin that name what is answered here."""
+_LAST_DRAWN: Final[Mapping[str, Mapping[str, int | None]]] = {
+    "uuid": {"_last_timestamp": None, "_last_timestamp_v7": None, "_last_counter_v7": 0},
+    "langgraph.checkpoint.base.id": {"_last_v6_timestamp": None},
+    "pydantic_ai._uuid": {"_last_timestamp_v7": None, "_last_counter_v7": 0},
+}
+"""Of generators of ids that are to grow with the time, what they keep of the last one, and what they begin with: a run
+
+begins at an earlier time than the last one ended, so that its ids would be others. As of Python 3.11 to 3.14, LangGraph
+1.2, pydantic-ai 2.
+"""
 
 
 class SharedGenerators(NamedTuple):
@@ -64,10 +74,16 @@ def same_chance(seed: int = SEED) -> Generator[None]:
             a = drawn.getrandbits(256)
         real_seed(self, a, version)
 
+    last = [(vars(module), begin) for name, begin in _LAST_DRAWN.items() if (module := sys.modules.get(name))]
+    kept = [(held, {name: held[name] for name in begin if name in held}) for held, begin in last]
+    for held, begin in last:
+        held.update((name, value) for name, value in begin.items() if name in held)
     os.urandom = generator._urandom = urandom
     random.Random.seed = seeded  # type: ignore[method-assign]  # as `random.Random()` calls it
     try:
         yield
     finally:
+        for held, before in kept:
+            held.update(before)
         os.urandom = generator._urandom = real
         random.Random.seed = real_seed  # type: ignore[method-assign]

@@ -6,19 +6,27 @@ Call `effect` in the fake that stands for the outside world (a payment service, 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
-from collections.abc import Callable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar, cast
 
-from job_harness.core.history.event import SideEffect
+from job_harness.core.faults.messages import IS_REFUSED, LOSES_REPLY
+from job_harness.core.history.event import RUN_EVENTS, STEP, SideEffect, StepFact
 from job_harness.core.model.job import Json
 from job_harness.core.model.json_value import json_problem
-from job_harness.core.sim.lifetime import LIFETIME, Lifetime, Severed
+from job_harness.core.own_code import CodeLine
+from job_harness.core.sim.choices import Option
+from job_harness.core.sim.lifetime import LIFETIME, Lifetime, WatchedTask
 from job_harness.errors import UsageError
 
-RESERVED = frozenset({"started", "ended", "claimed", "point"})
+RESERVED = RUN_EVENTS
 """What a history says of every processor; no side effect may be called so."""
 
+Given = ParamSpec("Given")
+Answer = TypeVar("Answer")
 Record = Callable[[str, Any], None]
 AROUND: contextvars.ContextVar[Any] = contextvars.ContextVar("around", default=None)
 """The observed call in which this code runs, such as a request that a fake answers; None in most code."""
@@ -27,7 +35,21 @@ AROUND: contextvars.ContextVar[Any] = contextvars.ContextVar("around", default=N
 class Delivery:
     """A processor at work on one attempt."""
 
-    __slots__ = ("_at_point", "_record", "job", "life", "observed")
+    __slots__ = (
+        "_at_point",
+        "_record",
+        "acted",
+        "ended",
+        "fail",
+        "job",
+        "lasts",
+        "life",
+        "line",
+        "observed",
+        "pick",
+        "stood",
+        "task",
+    )
 
     def __init__(
         self, job: str, *, life: Lifetime, record: Record, at_point: Callable[[str], None] = lambda name: None
@@ -37,22 +59,50 @@ class Delivery:
         self.life = life
         self.observed: Any = None
         """The `Observations` of what is done without being declared; None where only declarations count."""
+        self.line: CodeLine | None = None
+        """The user's own line that is at work, where the harness cannot see it: in a process of another language."""
+        self.stood: CodeLine | None = None
+        """The user's own line that stood last at a gate."""
+        self.task: asyncio.Task[Any] | None = None
+        """The task in which its processor runs; None where that is a plain function."""
+        self.ended = False
+        """Whether its processor has answered, or raised."""
+        self.lasts = False
+        """Whether it is no job but what a process did when it started: what goes on in it lives as long as that."""
+        self.acted: dict[WatchedTask, None] = {}
+        """The tasks, beside the processor's own, that have declared a side effect."""
+        self.pick: Callable[[str, Sequence[str]], str] = lambda label, options: options[0]
+        """Chooses one of several answers from outside; the first where nothing is searched."""
+        self.fail: Callable[[str, Sequence[Option]], Option | None] = lambda place, options: None
+        """Says which of these happens to a call of something outside; none where nothing is searched."""
         life.about = self
         self._record = record
         self._at_point = at_point
 
+    def end(self) -> None:
+        """Take note that its processor is through: what that has left running is left behind from here on."""
+        self.ended = True
+
     def say(self, name: str, data: Any) -> None:
         """Write down a fact about this delivery, unless its worker is dead."""
+        if name == "ended":
+            self.end()
         if not self.life.over:
             self._record(name, data)
 
     def declare(self, done: SideEffect) -> None:
         """Write down a side effect. Raises Severed where the worker is dead, before it or right after it."""
-        self._survive()
-        self._record(done.kind, done)
+        self.write(done)
+        if asyncio._get_running_loop() is not None and isinstance(task := asyncio.current_task(), WatchedTask):
+            self.acted[task] = None
         if (around := AROUND.get()) is not None:
             around.declared = True
         self.pass_point(done.kind)
+
+    def write(self, done: SideEffect) -> None:
+        """Write down a side effect, and pass no point. Raises Severed where the worker is dead."""
+        self._survive()
+        self._record(done.kind, done)
 
     def pass_point(self, name: str) -> None:
         """Pass a point: a moment at which the worker may die. Raises Severed where it does: no line after it runs."""
@@ -62,7 +112,7 @@ class Delivery:
 
     def _survive(self) -> None:
         if self.life.over:
-            raise Severed(f"{self.life.name} is dead")
+            self.life.end_code()
 
 
 def effect(done: str | SideEffect, /, **data: Json) -> None:
@@ -88,12 +138,119 @@ def effect(done: str | SideEffect, /, **data: Json) -> None:
         delivery.declare(said)
 
 
+def external(
+    name: str, fake: Callable[Given, Answer], *, data: Callable[Given, Mapping[str, Json]] | None = None
+) -> Callable[Given, Answer]:
+    """Wrap a fake of something outside: each call is a side effect, and a gate stands before it and after its answer.
+
+    What the caller has noted before the call stays if it dies there. The effect's data are the arguments that JSON can
+    hold, by the names of the fake's parameters, or what `data` makes of them. The fake itself declares no effect.
+    In an explored test a call may be refused (ConnectionRefusedError), or its reply be lost (TimeoutError).
+    """
+
+    def declare(*args: Given.args, **kwargs: Given.kwargs) -> None:
+        bound = inspect.signature(fake).bind(*args, **kwargs).arguments
+        told = data(*args, **kwargs) if data else {key: each for key, each in bound.items() if not json_problem(each)}
+        effect(SideEffect(name, data=told))
+
+    @wraps(fake)
+    async def awaited(*args: Given.args, **kwargs: Given.kwargs) -> Any:
+        await step(f"call of {name}()")
+        with _reached(name):
+            answer = await cast(Any, fake(*args, **kwargs))
+            declare(*args, **kwargs)
+            await step(f"reply of {name}()")
+        return answer
+
+    @wraps(fake)
+    def called(*args: Given.args, **kwargs: Given.kwargs) -> Answer:
+        _rest(f"call of {name}()")
+        with _reached(name):
+            answer = fake(*args, **kwargs)
+            declare(*args, **kwargs)
+            _rest(f"reply of {name}()")
+        return answer
+
+    return cast(Callable[Given, Answer], awaited) if inspect.iscoroutinefunction(fake) else called
+
+
+@contextlib.contextmanager
+def _reached(name: str) -> Iterator[None]:
+    """Let a fake be called inside the block, unless it is refused; afterwards its reply may be lost."""
+    delivery = current()
+    fails = None if delivery is None else delivery.fail(f"{name}()", (LOSES_REPLY, IS_REFUSED))
+    if fails == IS_REFUSED:
+        raise ConnectionRefusedError(f"{name}(): the connection was refused")
+    yield
+    if fails == LOSES_REPLY:
+        raise TimeoutError(f"{name}(): no reply came")
+
+
+def _rest(name: str) -> None:
+    """Pass a point in a plain function; a thread that was paused there stands still at once."""
+    if (delivery := current()) is not None:
+        delivery.pass_point(name)
+        if delivery.life.still and delivery.life.machine is not None:
+            delivery.life.machine.sleep(0)
+
+
+def choose(about: str, *options: str) -> str:
+    """Return one of several answers from outside, such as a model's: the first, unless a search tries others.
+
+    Each is a choice of the run: it is on its tape, and shrunk like a fault. Raises UsageError without options.
+    """
+    if not options:
+        raise UsageError(
+            f"choose({about!r}) has nothing to choose from", hint='Write choose("the model", "calls", "refuses").'
+        )
+    delivery = current()
+    return options[0] if delivery is None else delivery.pick(f"{about} {delivery.job}", options)
+
+
 async def step(name: str) -> None:
     """Name a point at which others may act and a worker may die. Outside of any job it does nothing."""
     delivery = current()
     if delivery is not None:
         delivery.pass_point(name)
         await asyncio.sleep(0)
+
+
+class Steps:
+    """One run of a workflow: what a durable engine of yours stores of it, declared for the invariants about steps.
+
+    Outside of any job it does nothing. `step` is a name that the run has once; a step that it takes several times has
+    a `number` too, which also tells a resumed run that takes another step there.
+    """
+
+    def __init__(self, run: str) -> None:
+        """Name the run as its engine does: it is the same one in every life."""
+        self._run = run
+
+    def begin(self, step: str, *, number: int | None = None) -> None:
+        """Say that the code of a step begins."""
+        self._declare(StepFact.BEGINS, step, number)
+
+    def finish(self, step: str, *, number: int | None = None) -> None:
+        """Say that the code of a step has ended well."""
+        self._declare(StepFact.FINISHES, step, number)
+
+    def record(self, step: str, *, number: int | None = None) -> None:
+        """Say that a step is stored as done: once that is committed, and where it is read back."""
+        self._declare(StepFact.RECORDS, step, number)
+
+    def compensate(self, step: str) -> None:
+        """Say that what a step did was taken back."""
+        self._declare(StepFact.COMPENSATES, step, None)
+
+    def take(self, signal: str) -> None:
+        """Say that a signal, an approval or a timer is taken."""
+        self._declare(StepFact.TAKES, signal, None)
+
+    def _declare(self, did: StepFact, step: str, number: int | None) -> None:
+        if (delivery := current()) is not None:
+            about = {"run": self._run, "step": step, "did": did.value}
+            delivery.say(STEP, about if number is None else {**about, "number": number})
+            delivery.pass_point(f"{step} {did.value}")
 
 
 def current() -> Delivery | None:

@@ -95,6 +95,10 @@ class Demands:
         self.tape.append(Deviation(label, nth, wanted.words))
         return wanted
 
+    def fail(self, label: str, options: Sequence[Option]) -> Option | None:
+        """Return what goes wrong with a call of something outside: the test itself asks for nothing there."""
+        return self._beside.gate(label, lambda: options)
+
     def pick(self, label: str, options: Sequence[str]) -> str:
         """Leave it to the choices beside."""
         return self._beside.pick(label, options)

@@ -11,21 +11,27 @@ import contextvars
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final, Protocol
 
 from job_harness.core.history.event import SideEffect
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application import JobResult, ToolJob
 from job_harness.errors import Hung, UsageError
-from job_harness.subjects.processors.delivery import effect, step
-from job_harness.subjects.processors.peer_runs import Guard, PeerRuns, ProcessorRun
+from job_harness.subjects.processors.delivery import RESERVED, current, delivery_of, effect, step
+from job_harness.subjects.processors.observed.account import failing
+from job_harness.subjects.processors.observed.http_calls import SAFE
+from job_harness.subjects.processors.peer_runs import Guard, PeerRuns, ProcessorRun, stand_at
+from job_harness.subjects.processors.sql_statement import Nature
 from job_harness.worlds.peers.peer import PeerLost, Report, TurnTaker
 
 EFFECT: Final = "effect"
 STEP: Final = "step"
 REPLY: Final = "reply"
+CALL: Final = "call"
 """What a run stands at, by the first argument of its gate: a side effect that it declares, with `data`, `identity` and
-`idempotent`; a step that it names; the answer of something outside, which has more where `point` is the whole name."""
+`idempotent`; a step that it names; the answer of something outside, which has more where `point` is the whole name; a
+call of something outside, with the `method` of a request, whose reply says what goes wrong with it."""
 
 
 class HostProcess(TurnTaker, Protocol):
@@ -61,6 +67,10 @@ class HostedProcessors(PeerRuns):
         self._slugs: dict[str, HostedProcessor] = {}
         self._over: dict[str, ProcessorRun] = {}
         """Runs that have ended while their worker lives: what they started may still do something."""
+        self._written: set[int] = set()
+        """The gates of side effects that are written down already."""
+        self._gate = 0
+        """The one at which a run stands."""
         process.hear_first(self._hear)
 
     def processor(self, slug: str) -> HostedProcessor:
@@ -92,6 +102,19 @@ class HostedProcessors(PeerRuns):
         if run is not None:
             self._over[actor] = run
 
+    def _hear(self, said: Sequence[Report]) -> None:
+        # In one turn several runs may come to an effect, and the fake of each has done its work by then: the worker
+        # that dies at the first of them takes none of the others back.
+        effects = [each for each in said if "gate" in each and each["with"][:1] == [EFFECT]]
+        for gate in effects if len(effects) > 1 else ():
+            run = self._alive(gate["actor"])
+            if run is None or gate["point"] in RESERVED or (delivery := delivery_of(run.life)) is None:
+                continue
+            stand_at(gate, run)
+            delivery.write(_declared(gate["point"], *gate["with"][1:]))
+            self._written.add(gate["gate"])
+        super()._hear(said)
+
     def _called(self, gate: Report) -> None:
         """Take what stands at a gate, unless its worker is dead; of a run that has ended it still counts."""
         run = self._alive(gate["actor"])
@@ -101,6 +124,7 @@ class HostedProcessors(PeerRuns):
             self._find(
                 run, f"{gate['point']!r} came after the attempt had ended: await it before the processor returns"
             )
+        self._gate = gate["gate"]
         super()._called(gate)
 
     def crash(self) -> None:
@@ -126,7 +150,7 @@ class HostedProcessors(PeerRuns):
         self._let_go()
         self._peer = None
         self._runs.clear()
-        self.blocked.append(f"{self._called_name(None)} ({jobs}): {lost.what}")
+        self.notes.blocked.append(f"{self._called_name(None)} ({jobs}): {lost.what}")
         self._loop.break_with(
             Hung(
                 f"the test process did not continue with {jobs}: {lost.what}",
@@ -139,9 +163,14 @@ class HostedProcessors(PeerRuns):
         return ", ".join(tools)
 
     def _answer(self, name: str, args: list[Any]) -> Any:
-        kind, said = args[0], args[1] if len(args) > 1 else {}
-        if kind == EFFECT:
-            effect(SideEffect(name, said.get("identity"), said.get("data"), bool(said.get("idempotent"))))
+        kind, *said = args
+        if kind == EFFECT and self._gate in self._written and (delivery := current()) is not None:
+            delivery.pass_point(name)
+        elif kind == EFFECT:
+            effect(_declared(name, *said))
+        elif kind == CALL and (delivery := current()) is not None:
+            fails = failing(delivery, name, Nature.LOOKS if said[0].get("method") in SAFE else Nature.ADDS)
+            return None if fails is None else fails.words
         return step(name) if kind == STEP else None
 
     def _reply_place(self, gate: Report) -> str:
@@ -153,6 +182,10 @@ class HostedProcessors(PeerRuns):
     def _reply(self, gate: int, name: str, answer: Any, error: BaseException | None) -> None:
         if gate in self._asked:  # Else its worker died there.
             super()._reply(gate, name, answer, error)
+
+
+def _declared(name: str, said: Mapping[str, Any] = MappingProxyType({})) -> SideEffect:
+    return SideEffect(name, said.get("identity"), said.get("data"), bool(said.get("idempotent")))
 
 
 class HostedProcessor:

@@ -64,13 +64,13 @@ class JobClock:
         self._freezer = freeze_time(self.now, real_asyncio=True, ignore=UNFROZEN)
         self._frozen = self._freezer.start()
         if self._harness is not None:
-            self._harness.frozen = True
+            self._harness.bench.frozen = True
 
     def drive(self, harness: JobHarness) -> None:
         """Let a harness follow: its loop owns the time from here, and this clock shows it."""
         self._harness = harness
-        harness.on_time = self._follow
-        harness.frozen = harness.frozen or self._freezer is not None
+        harness.bench.clock = self
+        harness.bench.frozen = harness.bench.frozen or self._freezer is not None
 
     def close(self) -> None:
         """Let the machine's time through again."""
@@ -82,7 +82,8 @@ class JobClock:
             self._freezer = None
             api.call_stack_inspection_limit = self._inspected
 
-    def _follow(self, moment: datetime) -> None:
+    def follow(self, moment: datetime) -> None:
+        """Show this time of day."""
         self.clocks.now = round((moment - self._start).total_seconds() * SECOND)
         self._show()
 

@@ -11,13 +11,15 @@ import re
 import sys
 import sysconfig
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import date, datetime
+from enum import Enum
 from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
 from job_harness.core.history.event import History
-from job_harness.core.invariants import ANOMALIES, Invariant, Judge
+from job_harness.core.invariants import ANOMALIES, Invariant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.own_code import PACKAGE
@@ -35,18 +37,26 @@ INCONCLUSIVE = "inconclusive: "
 _NOTHING = "job_harness_judged_nothing"
 
 
-def judged_nothing(why: str) -> BaseException:
-    """Return what skips a test that could judge nothing of what it was to judge: in a CI that is no pass."""
+def judged_nothing(why: str, *, partly: bool = False) -> BaseException:
+    """Return what skips a test that could judge nothing of what it was to judge, or only a part: no pass in a CI."""
     import pytest  # Only a test raises it.
 
     skipped: BaseException = pytest.skip.Exception(f"{INCONCLUSIVE}{why}")
-    skipped.__dict__[_NOTHING] = True
+    skipped.__dict__[_NOTHING] = Unjudged.PARTLY if partly else Unjudged.WHOLLY
     return skipped
 
 
-def has_judged_nothing(raised: BaseException) -> bool:
-    """Whether this was made by `judged_nothing`."""
-    return _NOTHING in raised.__dict__
+class Unjudged(Enum):
+    """How much of what a test was to judge it could not."""
+
+    PARTLY = "partly"
+    WHOLLY = "wholly"
+
+
+def left_unjudged(raised: BaseException) -> Unjudged | None:
+    """Return what `judged_nothing` said of a test; None where this was not made by it."""
+    told: Unjudged | None = raised.__dict__.get(_NOTHING)
+    return told
 
 
 def anomaly_screen(at: Workplace, history: History, *, title: str) -> str | None:
@@ -69,19 +79,26 @@ def run_of(at: Workplace, history: History, *, title: str, failures: Sequence[st
         anomalies=tuple(anomaly for anomaly in at.session.judge.anomalies if anomaly.name in ANOMALIES),
         failures=tuple(failures),
         now=at.session.kernel.now,
+        lines=at.session.recorder.lines,
     )
 
 
-def own_anomalies(judge: Judge, invariants: Sequence[Invariant]) -> str | None:
-    """Name what breached the invariants of the test's own, each kind once, with how often."""
+def own_anomalies(at: Workplace, history: History, invariants: Sequence[Invariant]) -> str | None:
+    """Name what breached the invariants of the test's own, each kind once, and the lines of the first."""
     sentences = {kind.name: invariant.sentence for invariant in invariants for kind in invariant.anomalies}
-    own = [anomaly for anomaly in judge.anomalies if anomaly.name not in ANOMALIES]
+    own = [anomaly for anomaly in at.session.judge.anomalies if anomaly.name not in ANOMALIES]
     lines: list[str] = []
     for name in dict.fromkeys(anomaly.name for anomaly in own):
         breaches = [anomaly for anomaly in own if anomaly.name == name]
         times = "" if len(breaches) == 1 else f" ({len(breaches)} times; the first is shown)"
         sentence = f": {sentences[name]}" if name in sentences else ""
         lines += [f"{name}{times}{sentence}" if sentence else f"{name}{times}:", f"  {breaches[0].message}"]
+    if own:
+        from job_harness.report.blame import frames_of  # Only a failure pays for what draws it.
+        from job_harness.report.screen import frame_lines
+
+        run = replace(run_of(at, history, title=""), anomalies=(own[0],))
+        lines += [line.text for line in frame_lines(frames_of(run))]
     return "\n".join(lines) or None
 
 
@@ -91,7 +108,7 @@ def unseen_failures(views: Mapping[JobId, JobView], looked_at: Collection[JobId]
     if not failed:
         return None
     count = "a job" if len(failed) == 1 else f"{len(failed)} jobs"
-    lines = [f"  {view.id} ({view.tool}), attempts {view.attempts}: {_shown(view.error)}" for view in failed]
+    lines = [f"  {view.id} ({view.tool}), attempts {view.attempts}: {_shorten_error(view.error)}" for view in failed]
     return "\n".join(
         [
             f"{count} ended FAILED and the test never looked:",
@@ -107,7 +124,7 @@ def never_ended(views: Collection[JobView]) -> str:
         return ""
     lines = [
         f"  {view.id} ({view.tool}) is {view.status}, attempts {view.attempts} of {view.max_attempts}"
-        + (f": {_shown(view.error)}" if view.error else "")
+        + (f": {_shorten_error(view.error)}" if view.error else "")
         for view in views
     ]
     told = "a job had not ended and the test never looked at it; call run_until_idle(), or read its status"
@@ -181,7 +198,7 @@ def in_words_of_tests(error: str) -> str:
     return re.sub(r"\(JOB_TIMEOUT_MS=\d+\)", "(job_settings: job_timeout)", error)
 
 
-def _shown(error: str | None) -> str:
+def _shorten_error(error: str | None) -> str:
     text = in_words_of_tests(error or "no error")
     return text if len(text) <= LONGEST_ERROR else f"{text[:LONGEST_ERROR]}..."
 

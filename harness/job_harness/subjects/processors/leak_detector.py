@@ -15,29 +15,31 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import threading
 import weakref
+from asyncio import selector_events
 from collections.abc import Callable, Generator
-from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
 
 from job_harness.core.own_code import FOLDERS
-from job_harness.core.sim.lifetime import LIFETIME, Lifetime
-from job_harness.core.sim.loop import VirtualLoop
-from job_harness.subjects.processors.delivery import current
+from job_harness.core.sim.lifetime import LIFETIME, Lifetime, WatchedTask
+from job_harness.core.sim.loop import VirtualLoop, describe_task
+from job_harness.core.sim.user_code import is_others
+from job_harness.errors import Hung
+from job_harness.subjects.processors.delivery import current, delivery_of
+from job_harness.worlds.patience import still_running
 from job_harness.worlds.peers.peer import end_tree
 
-GRACE_SECONDS = 0.05
-"""Real seconds that a thread is given to end before it counts as left behind."""
+GRACE_SECONDS = 0.5
+"""Seconds in which a thread has to end that has done its work; those in which it cannot run do not count."""
 TURNS = 3
 """Of the loop, within which a task that was told to stop ends."""
-_STANDARD = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 _POOLS = ("concurrent/futures/thread.py", "concurrent/futures/process.py", "multiprocessing/queues.py")
 """Their threads wait for work, and what is given to them is counted (`sim.machine_calls`)."""
 _HANDOFF = "processors/thread_handoff.py"
 _DEFAULT_POOL = "asyncio_"
+_SOCKETS: Any = vars(selector_events)["_SelectorSocketTransport"]
 _leave = os._exit
 _WAITS_FOR_CHILD = "asyncio-waitpid-"
 
@@ -46,9 +48,14 @@ def watch_outliving(loop: VirtualLoop, life: Lifetime, told: Callable[[asyncio.T
     """Tell of tasks of the user's own that are at work when their delivery has just ended, even if they end soon.
 
     A worker that dies then takes them with it, and the job is done. One that was told to stop needs a few turns of the
-    loop to end; one that has not even begun is awaited nowhere.
+    loop to end; one that has not even begun is awaited nowhere. Nor is one that has had a side effect, and at which
+    nothing ever looked: that it ended in time was a quick reply's doing.
     """
-    tasks = [task for task in life.tasks if not task.cancelling() and not is_others(_file_of(task))]
+    tasks = [task for task in life.tasks if not task.cancelling() and is_own(task)]
+    if (delivery := delivery_of(life)) is not None:
+        for acted in delivery.acted:
+            if acted.done() and not acted.awaited:
+                told(acted)
 
     def look(turns: int) -> None:
         if turns:
@@ -66,9 +73,21 @@ def watch_outliving(loop: VirtualLoop, life: Lifetime, told: Callable[[asyncio.T
         look(TURNS)
 
 
-def _file_of(task: asyncio.Task[Any]) -> str:
-    """Return where the code of a task is written; a library's name where it is no coroutine of Python's."""
-    return getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "<")
+def describe_outliving(task: asyncio.Task[Any], whose: str) -> str:
+    """Say what was wrong with a task of which `watch_outliving` told."""
+    if task.done():
+        name = getattr(task.get_coro(), "__qualname__", "its code")
+        return f"nothing waits for the task {task.get_name()!r} of {whose}, which has a side effect: {name}"
+    return f"the task {task.get_name()!r} of {whose} outlived its processor: {describe_task(task)}"
+
+
+def is_own(task: asyncio.Task[Any]) -> bool:
+    """Whether a task is the user's: by its code, or by who made it of a function that a library has wrapped.
+
+    What a library runs for itself, as a pool does that a processor has opened and a module keeps, is no leak of theirs.
+    """
+    code = getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "<")
+    return not is_others(code) or (isinstance(task, WatchedTask) and not is_others(task.made_in))
 
 
 class LeakDetector:
@@ -96,12 +115,13 @@ class LeakDetector:
         socket.socket.connect = self._connecting_by(connect)  # type: ignore[method-assign]
         subprocess.Popen.__init__ = self._spawned_by(popen)  # type: ignore[method-assign]
         os.fork = self._forked_by(fork)
+        write, _SOCKETS.write = _SOCKETS.write, self._written_by(_SOCKETS.write)
         try:
             yield
         finally:
             if os.getpid() != owner:
                 _leave(0)
-            os.fork = fork
+            os.fork, _SOCKETS.write = fork, write
             threading.Thread.start = start  # type: ignore[method-assign]
             if own_connect is None:
                 del socket.socket.connect  # It is inherited: what stood there was the base's.
@@ -111,7 +131,7 @@ class LeakDetector:
 
     def note(self, text: str) -> None:
         """Remember something, with the line of the user's code that did it."""
-        self.notes[f"{text} at {_place(sys._getframe(1))}"] = None
+        self.notes[f"{text} at {user_line(sys._getframe(1))}"] = None
 
     def left_behind(self) -> list[str]:
         """Name the threads and child processes that are still there, after a short grace.
@@ -119,14 +139,17 @@ class LeakDetector:
         What a worker that was killed had running is nobody's mistake.
         """
         found: list[str] = []
-        for number, started in enumerate(self._threads):
-            if not started.left(0 if number else GRACE_SECONDS):
-                continue
+        ending: dict[threading.Thread, _Thread] = {}
+        for started in self._threads:
             thread, guests = started.reference(), self._loop.guests
-            if started.of_library and thread is not None and guests is not None and guests.waits_for_work(thread):
+            if thread is None or not started.left:
+                continue
+            if started.of_library and guests is not None and guests.waits_for_work(thread):
                 self.notes[f"thread: {started}, where it waits for work"] = None  # A pool that outlives its jobs.
-            else:
-                found.append(f"the thread {started}")
+                continue
+            ending[thread] = started
+        running = [ending[thread] for thread in still_running(ending, seconds=GRACE_SECONDS)]
+        found += [f"the thread {started}" for started in running if started.left]
         for spawned in multiprocessing.active_children():  # Not by os.fork, where that is how it starts them.
             if spawned.pid is not None and spawned.pid not in self._children_before | self._children.keys():
                 self._children[spawned.pid] = _Child(spawned.pid, f"({spawned.name}) still runs", None, None)
@@ -155,14 +178,19 @@ class LeakDetector:
         caller = sys._getframe(2).f_code.co_filename.replace("\\", "/")
         if caller.endswith(_HANDOFF):
             return  # The harness started it, to run the processor.
+        lasts = (delivery := current()) is not None and delivery.lasts  # It is of the process, and ends with it.
         if caller.endswith(_POOLS):
-            if not thread.name.startswith(_DEFAULT_POOL):
-                self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), _place(sys._getframe(2))))
+            guests = self._loop.guests
+            of_process = lasts or (guests is not None and guests.is_process)  # The pool may be the process's.
+            if not (of_process or thread.name.startswith(_DEFAULT_POOL)):
+                self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), user_line(sys._getframe(2))))
             return
-        self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), _place(sys._getframe(2))))
         life, guests = LIFETIME.get(), self._loop.guests
         if life is not None and guests is not None:  # What it declares belongs to the job that started it.
             guests.adopt(thread, life)
+        if lasts:
+            return
+        self._threads.append(_Thread(weakref.ref(thread), life, user_line(sys._getframe(2))))
         self.note(f"thread: {thread.name!r}, whose order among others no seed determines,")
 
     def _hold_time(self, thread: threading.Thread) -> None:
@@ -180,17 +208,33 @@ class LeakDetector:
     def _connecting_by(self, real: Any) -> Any:
         def connect(one: socket.socket, address: Any) -> Any:
             if self._inside():
-                self.note(f"network: a connection to {_shown(address)}")
+                self.note(f"network: a connection to {_shorten(address)}")
                 if self._loop.is_in_this_thread() and one.gettimeout() != 0:
                     self.note("blocking: a socket that waits in a coroutine,")
             return real(one, address)
 
         return connect
 
+    def _written_by(self, real: Any) -> Any:
+        def write(transport: Any, data: Any) -> None:
+            if transport._loop is not self._loop and self._inside() and self._loop.is_in_this_thread():
+                error = Hung(
+                    "a processor uses a connection that another event loop has opened: that of the test",
+                    hint="Processors have the harness's own loop, and a connection belongs to one. Before the first "
+                    "job runs, close what the test has opened: await engine.dispose(), or await pool.close().",
+                )
+                self._loop.break_with(
+                    error
+                )  # A retry would hide it, and what two threads read at once crashes drivers.
+                raise error
+            real(transport, data)
+
+        return write
+
     def _spawned_by(self, real: Any) -> Any:
         def spawn(child: subprocess.Popen[Any], *arguments: Any, **options: Any) -> None:
-            inside, place = self._inside(), _place(sys._getframe(1))
-            words = _shown(arguments[0] if arguments else options.get("args"))
+            inside, place = self._inside(), user_line(sys._getframe(1))
+            words = _shorten(arguments[0] if arguments else options.get("args"))
             if inside:
                 self.note(f"child process: {words}")
             real(child, *arguments, **options)
@@ -205,12 +249,12 @@ class LeakDetector:
         def fork() -> int:
             pid: int = real()
             if not pid and self._inside():
-                self._loop.leave_when_back()
+                self._loop.bounds.leave_when_back()
                 self._leave_machine()
             elif self._inside():
                 self.note("child process: a fork, whose time is the machine's,")
                 self._children[pid] = _Child(
-                    pid, f"still runs, forked at {_place(sys._getframe(1))}", LIFETIME.get(), None
+                    pid, f"still runs, forked at {user_line(sys._getframe(1))}", LIFETIME.get(), None
                 )
             return pid
 
@@ -239,13 +283,16 @@ class _Thread(NamedTuple):
         """Whether a library started it, and no code of the user's own."""
         return "site-packages" in self.place
 
-    def left(self, grace_seconds: float) -> bool:
-        """Whether it is still there, and its worker is not dead."""
-        thread = self.reference()
-        if thread is None or not thread.is_alive() or (self.life is not None and self.life.over):
-            return False
-        thread.join(grace_seconds)
-        return thread.is_alive()
+    @property
+    def left(self) -> bool:
+        """Whether it is still there although its delivery has ended, and its worker is neither dead nor paused.
+
+        A delivery may be at work at the end, if its job was delivered twice and the other one is done.
+        """
+        thread, delivery = self.reference(), delivery_of(self.life)
+        at_work = delivery is not None and not (delivery.ended or delivery.lasts)
+        still = at_work or (self.life is not None and self.life.still)
+        return thread is not None and thread.is_alive() and not still
 
 
 class _Child:
@@ -334,17 +381,12 @@ def _is_open(descriptor: int) -> bool:
     return True
 
 
-def _shown(value: Any) -> str:
+def _shorten(value: Any) -> str:
     text = value if isinstance(value, str) else " ".join(map(str, value)) if isinstance(value, list) else repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def is_others(name: str) -> bool:
-    """Whether a file is the harness's, the standard library's or an installed library's: no line of the user's."""
-    return name.startswith((*FOLDERS, *_STANDARD, "<")) or "site-packages" in name
-
-
-def _place(frame: FrameType | None) -> str:
+def user_line(frame: FrameType | None) -> str:
     """Name the nearest line of the user's, else the nearest of a library that is not ours."""
     nearest = ""
     while frame is not None:
@@ -355,16 +397,3 @@ def _place(frame: FrameType | None) -> str:
             nearest = f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return nearest or "an unknown place"
-
-
-def user_function(frame: FrameType | None) -> str | None:
-    """Name the nearest function of the user's own, as `file.py:function`: a gate keeps its name when a library changes.
-
-    None where only libraries and the harness are on the stack.
-    """
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not is_others(name):
-            return f"{Path(name).name}:{frame.f_code.co_name}"
-        frame = frame.f_back
-    return None

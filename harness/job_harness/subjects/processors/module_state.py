@@ -41,13 +41,17 @@ class ModuleMemory:
             (module, name, value, copy.deepcopy(value))
             for module in modules.values()
             for name, value in list(vars(module).items())
-            if not name.startswith("__") and _is_plain(value, DEEPEST)
+            if not name.startswith("__") and is_plain(value, DEEPEST)
         ]
 
     @property
     def names(self) -> frozenset[str]:
         """What is kept, as `ModuleState` calls it."""
         return frozenset(f"{module.__name__}.{name}" for module, name, _, _ in self._kept)
+
+    def crash(self) -> None:
+        """Lose what the process of a worker has changed, as it dies."""
+        self.set_back()
 
     def set_back(self) -> None:
         """Let it be as it was then, each container the one that it was."""
@@ -60,16 +64,17 @@ class ModuleMemory:
             setattr(module, name, value)
 
 
-def _is_plain(value: object, levels: int) -> bool:
+def is_plain(value: object, levels: int) -> bool:
+    """Whether a value is numbers, texts and containers of these, at most that many levels deep."""
     kind = type(value)
     if kind in (int, float, str, bytes, bool, complex, type(None)):
         return True
     if levels == 0:
         return False
     if kind in (dict, defaultdict, Counter, OrderedDict) and isinstance(value, dict):
-        return all(_is_plain(each, levels - 1) for pair in value.items() for each in pair)
+        return all(is_plain(each, levels - 1) for pair in value.items() for each in pair)
     if kind in (list, tuple, set, frozenset, deque) and isinstance(value, Iterable):
-        return all(_is_plain(each, levels - 1) for each in value)
+        return all(is_plain(each, levels - 1) for each in value)
     return False
 
 
@@ -85,19 +90,29 @@ class ModuleState:
                     self._values[f"{name}.{attribute}"] = _shape(value, DEEPEST, set())
 
     def changed(self, before: ModuleState) -> list[str]:
-        """Name what is not as it was `before`; a module that was loaded since is no change."""
+        """Name what is not as it was `before`, of an object its attribute; a module loaded since is no change."""
         return [
-            name for name, value in self._values.items() if name in before._values and before._values[name] != value
+            f"{name}{_changed_in(before._values[name], value)}"
+            for name, value in self._values.items()
+            if name in before._values and before._values[name] != value
         ]
 
 
 _PATHS: Final = 20_000
 """Paths of modules that are remembered: every explored run asks for all of them, and pathlib took a third of a run."""
-_NO_PROJECTS: Final = sys.stdlib_module_names | {"__main__"}
+_OURS: Final = ("job_harness", "job_harness_reference")
+_NO_PROJECTS: Final = sys.stdlib_module_names | {"__main__", "__mp_main__"}
 
 
 def modules_below(folder: Path) -> dict[str, ModuleType]:
     """Return the modules that are loaded from below `folder`, installed packages left out."""
+    return dict(_modules_below(folder, tuple(map(id, list(sys.modules.values())))))
+
+
+@lru_cache(maxsize=4)
+def _modules_below(folder: Path, _: tuple[int, ...]) -> dict[str, ModuleType]:
+    # Each explored run asks, and hardly ever has one been loaded in between: to look at each of a thousand modules
+    # anew was a seventh of a run. What is found is held here, so no other one can take its number.
     return {name: module for name, module in list(sys.modules.items()) if _is_of(module, folder)}
 
 
@@ -117,16 +132,18 @@ def modules_of(processors: Iterable[object]) -> dict[str, ModuleType]:
     return found
 
 
+def loaded_modules() -> dict[str, ModuleType]:
+    """Return all modules that are loaded and neither installed nor Python's own, those of tests too."""
+    loaded = modules_below(Path("/"))
+    return {name: module for name, module in loaded.items() if name.partition(".")[0] not in _NO_PROJECTS}
+
+
 def modules_of_project(processors: Iterable[object]) -> dict[str, ModuleType]:
     """Return the modules in which processors are, and all that are loaded and neither installed nor Python's own.
 
     Those of tests and of fakes are left out, as in `modules_of`.
     """
-    loaded = {
-        name: module
-        for name, module in modules_below(Path("/")).items()
-        if name.partition(".")[0] not in _NO_PROJECTS and not _is_of_tests(module)
-    }
+    loaded = {name: module for name, module in loaded_modules().items() if not _is_of_tests(module)}
     return {**modules_of(processors), **loaded}
 
 
@@ -143,7 +160,7 @@ def _names_tests(path: str, name: str) -> bool:
 
 def _is_of(module: object, folder: Path) -> bool:
     file = getattr(module, "__file__", None) if isinstance(module, ModuleType) else None
-    if not isinstance(file, str) or _is_installed(module):
+    if not isinstance(file, str) or is_installed(module):
         return False
     return _lies_below(file, folder)
 
@@ -153,10 +170,10 @@ def _lies_below(file: str, folder: Path) -> bool:
     return Path(file).is_relative_to(folder)
 
 
-def _is_installed(module: object) -> bool:
+def is_installed(module: object) -> bool:
     """Whether a module came with a package, ours included: what it keeps is no state of the project's."""
     file, name = getattr(module, "__file__", None), getattr(module, "__name__", "")
-    return isinstance(file, str) and ("-packages" in file or str(name).partition(".")[0] == "job_harness")
+    return isinstance(file, str) and ("-packages" in file or str(name).partition(".")[0] in _OURS)
 
 
 _CODE: Final = (ModuleType, FunctionType, BuiltinFunctionType, logging.Logger)
@@ -172,9 +189,9 @@ def _is_of_others(value: object, kind: type) -> bool:
         return True
     if issubclass(kind, type):
         home = str(type.__getattribute__(value, "__module__"))
-        return home.partition(".")[0] in sys.stdlib_module_names or _is_installed(sys.modules.get(home))
+        return home.partition(".")[0] in sys.stdlib_module_names or is_installed(sys.modules.get(home))
     known = sys.modules.get(str(type.__getattribute__(kind, "__module__")))
-    return _is_installed(known) and not any(base in _CONTAINERS for base in kind.__mro__)
+    return is_installed(known) and not any(base in _CONTAINERS for base in kind.__mro__)
 
 
 def _shape(value: Any, levels: int, seen: set[int]) -> object:
@@ -203,6 +220,17 @@ def _shape(value: Any, levels: int, seen: set[int]) -> object:
     return (kind.__qualname__, list(_pairs(own, levels, seen)))
 
 
+def _changed_in(before: Any, after: Any) -> str:
+    """Name the first attribute in which two shapes of an object differ; nothing where they are of something else."""
+    of_object = all(type(shape) is tuple and len(shape) == 2 for shape in (before, after))
+    if not of_object or before[0] != after[0]:
+        return ""
+    held = dict(before[1])
+    differing = ((name, value) for name, value in after[1] if name not in held or held[name] != value)
+    name, value = next(differing, ("", None))
+    return f".{name[1:-1]}{_changed_in(held.get(name), value)}" if name else ""
+
+
 def _attributes(value: object) -> Mapping[str, object]:
     try:
         held = object.__getattribute__(value, "__dict__")
@@ -210,7 +238,12 @@ def _attributes(value: object) -> Mapping[str, object]:
         return {}
     if isinstance(value, type):
         return {name: one for name, one in held.items() if not name.startswith("__") and not callable(one)}
-    return dict(held)
+    return {name: one for name, one in held.items() if not _is_cached(name, type(value))}
+
+
+def _is_cached(name: str, kind: type) -> bool:
+    """Say whether an attribute was computed from the others when it was first read: a crash loses nothing by it."""
+    return any(isinstance(vars(base).get(name), functools.cached_property) for base in kind.__mro__)
 
 
 def _pairs(mapping: Mapping[Any, Any], levels: int, seen: set[int]) -> Iterator[tuple[str, object]]:

@@ -15,15 +15,18 @@ import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, TypeAlias
 
+from job_harness.core.own_code import CodeLine
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime
 from job_harness.core.sim.loop import Callback, VirtualLoop
-from job_harness.core.sim.watchdog import real_seconds
+from job_harness.core.sim.watchdog import Repeats
 from job_harness.engines.reference.application import JobResult, NonRetryableError, ToolJob
 from job_harness.errors import Hung
+from job_harness.subjects.processors.delivery import Delivery, delivery_of
 from job_harness.worlds.peers.peer import PeerLost, Report, TurnTaker
 
 Guard: TypeAlias = Callable[[str, "Lifetime | None", Callback], Callback]
@@ -36,6 +39,30 @@ BLOCKED_AFTER_SECONDS: Final = 10.0
 """Real seconds without an answer after which a processor counts as blocked."""
 
 
+@dataclass(slots=True)
+class PeerNotes:
+    """What was noticed in a peer besides the results of its runs."""
+
+    findings: dict[str, str] = field(default_factory=dict)
+    """By what was noticed, each once, with whose it was: notes, deaths, what abandoned attempts still did."""
+    blocked: list[str] = field(default_factory=list)
+    """How attempts hung, each of which was ended by a limit in real time."""
+
+
+@dataclass(slots=True)
+class RunBounds:
+    """How long a run may take in virtual time, and how long timers alone may keep it going in real time."""
+
+    timeout_seconds: float
+    busy_seconds: float
+    ticks: Repeats = field(default_factory=Repeats)
+
+    def tick(self) -> bool:
+        """Count a timer that fires. True: timers fire without end."""
+        self.ticks.count += 1
+        return self.ticks.count > TICKS or (self.ticks.count > TICKS // 100 and self.ticks.seconds > self.busy_seconds)
+
+
 class PeerRuns:
     """Runs jobs in a peer; a subclass says which peer that is, and what is called when it stands at a gate."""
 
@@ -46,19 +73,12 @@ class PeerRuns:
 
         Timers alone may keep a run going for `busy_seconds` of real time.
         """
-        self.findings: list[str] = []
-        """What was noticed besides the results, each once: notes, deaths, what abandoned attempts still did."""
-        self.blocked: list[str] = []
-        """How attempts hung, each of which was ended by a limit in real time."""
+        self.notes = PeerNotes()
         self.guard = guard
         """Puts a gate before each of its timers and before the reply of each stub; None while nothing is explored."""
-        self._found: set[str] = set()
         self._loop = loop
         self._start_ms = start.timestamp() * 1000
-        self._timeout_seconds = timeout_seconds
-        self._busy_seconds = busy_seconds
-        self._ticks = 0
-        self._ticks_since = 0.0
+        self._bounds = RunBounds(timeout_seconds, busy_seconds)
         self._peer: TurnTaker | None = None
         self._runs: dict[str, ProcessorRun] = {}
         self._number = 0
@@ -169,11 +189,11 @@ class PeerRuns:
         run = self._runs.get(idle.get("actor") or "")
         tick: Callback = partial(self._tick, next_ms)
         if self.guard is not None and run is not None:
-            tick = self._gated(idle["point"], run, next_ms)
+            tick = self._gated(idle, run, next_ms)
         when = max((next_ms - self._start_ms) / 1000, self._loop.time())
         self._timer = self._loop.call_at(when, tick, context=self._worker)
 
-    def _gated(self, place: str, run: ProcessorRun, due_ms: float) -> Callback:
+    def _gated(self, idle: Report, run: ProcessorRun, due_ms: float) -> Callback:
         peer = self._peer
 
         def passed() -> None:
@@ -184,31 +204,25 @@ class PeerRuns:
         def due() -> None:
             assert self.guard is not None
             self._at_gate = True
-            self.guard(place, run.life, passed)()
+            stand_at(idle, run)
+            self.guard(idle["point"], run.life, passed)()
 
         return due
 
     def _tick(self, due_ms: float) -> None:
-        self._ticks += 1
-        if self._ticks > TICKS or (self._ticks > TICKS // 100 and self._ticking_for() > self._busy_seconds):
+        if self._bounds.tick():
             self._goes_round()
             return
         one = {} if self.guard is None else {"one": True}
         self._act(lambda peer, now: peer.time(max(due_ms, now), **one))
-
-    def _ticking_for(self) -> float:
-        return real_seconds() - self._ticks_since
-
-    def _count_anew(self) -> None:
-        self._ticks, self._ticks_since = 0, real_seconds()
 
     def _goes_round(self) -> None:
         """End what only sets timers: the run is broken, for its outcome is unknown."""
         jobs = ", ".join(run.job for run in self._runs.values()) or "no job any more"
         self._loop.break_with(
             Hung(
-                f"the processor {self._called_name(None)} ({jobs}) set {self._ticks} timers, one after the other, and "
-                "did not end",
+                f"the processor {self._called_name(None)} ({jobs}) set {self._bounds.ticks.count} timers, one after "
+                "the other, and did not end",
                 hint="A loop of setTimeout(0) takes a millisecond each time round: await what it waits for instead.",
             )
         )
@@ -229,7 +243,7 @@ class PeerRuns:
     # what it says ---------------------------------------------------------------------------------------------------
 
     def _ended(self, actor: str, ending: Mapping[str, Any]) -> None:
-        self._count_anew()
+        self._bounds.ticks.begin()
         run = self._runs.pop(actor, None)
         if run is None:
             self._find(None, "an attempt ended that was not running: something answered twice")
@@ -255,6 +269,7 @@ class PeerRuns:
         if run is not None and run.abandoned:
             self._find(run, f"it was abandoned, and still called {name}({', '.join(map(repr, args))[:200]})")
         if run is not None:
+            stand_at(gate, run)
             self._arrived(gate, run)
         try:
             context = contextvars.copy_context() if run is None else run.context
@@ -290,7 +305,7 @@ class PeerRuns:
         return self.guard(place, run.life, reply)
 
     def _reply_place(self, gate: Report) -> str:
-        """Return the name of the gate before the answer of a stub; empty where there is none."""
+        """Return the name of the gate before the answer of a stub; empty if there is none."""
         return f"reply of {gate['point']}()"
 
     def _value(self, name: str, answer: Any, gate: int) -> Any:
@@ -312,12 +327,9 @@ class PeerRuns:
 
     def _find(self, run: ProcessorRun | None, what: str) -> None:
         where = "" if run is None else f" {run.job}, attempt {run.attempt}"
-        if what in self._found:
-            return
-        self._found.add(what)
         finding = f"{self._called_name(run)}{where}: {what}"
-        self.findings.append(finding)
-        tell(f"job-harness: {finding}")
+        if self.notes.findings.setdefault(what, finding) is finding:
+            tell(f"job-harness: {finding}")
 
     def _lost(self, lost: PeerLost) -> None:
         self._let_go()
@@ -330,14 +342,21 @@ class PeerRuns:
         self._find(self._runs.get(actor or ""), f"{lost.kind}: {what}")
         if lost.kind == "blocked":
             jobs = ", ".join(run.job for run in self._runs.values())
-            self.blocked.append(f"the processor {self._called_name(None)} ({jobs}): {what}, and was killed")
+            self.notes.blocked.append(f"the processor {self._called_name(None)} ({jobs}): {what}, and was killed")
         runs, self._runs = list(self._runs.values()), {}
         for run in runs:
             if lost.kind == "blocked":
-                until = max(run.began + self._timeout_seconds - JUST_BEFORE, self._loop.time())
+                until = max(run.began + self._bounds.timeout_seconds - JUST_BEFORE, self._loop.time())
                 self._loop.call_at(until, run.end, ProcessorBlocked(f"{what} (an endless loop?) and was killed"))
             else:
                 run.end(ProcessDied(what))
+
+
+def stand_at(report: Report, run: ProcessorRun) -> None:
+    """Let the delivery of a run know the line of the user's at which it is."""
+    match report.get("line"), delivery_of(run.life):
+        case [str(file), int(line), *by], Delivery() as delivery:
+            delivery.line = CodeLine(file, line, CodeLine(*by) if by else None)
 
 
 def tell(line: str) -> None:

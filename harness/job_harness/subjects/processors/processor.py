@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.model.json_value import json_problem
@@ -43,6 +44,54 @@ TASK_KINDS: Final = (
     TaskKind("django_tasks.base.Task", "Django", "func"),
     TaskKind("django.tasks.base.Task", "Django", "func"),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Replacements:
+    """Changed processors that take the place of those that a test registers."""
+
+    by_tool: Mapping[str, str]
+    """The name of each; `""` is for the one tool of a test that has one."""
+    first_attempt: int = 1
+    """With it they begin: the test's own processor takes those before, as where a job is under way at a deploy."""
+    met: set[str] = field(default_factory=set)
+    """The keys of those that took the place of one."""
+
+    def put(self, slug: str, processor: JobProcessor | str, *, served: Collection[str]) -> JobProcessor | str:
+        """Return what is registered for this tool. Raises UsageError where that is not clear."""
+        if "" in self.by_tool and served:
+            raise UsageError(
+                f"the test registers {next(iter(served))!r} and {slug!r}",
+                hint=f"Say which one is replaced: --against {slug}={self.by_tool['']}.",
+            )
+        name = slug if slug in self.by_tool else ""
+        if name not in self.by_tool:
+            return processor
+        self.met.add(name)
+        return self._deployed(processor, self.by_tool[name])
+
+    def _deployed(self, before: JobProcessor | str, after: str) -> JobProcessor | str:
+        """Return a processor that is `before` up to the first attempt of the changed one."""
+        if self.first_attempt == 1:
+            return after
+        old, new = find_processor(before), find_processor(after)
+        kinds = [inspect.iscoroutinefunction(each) for each in (old, new)]
+        if any(kinds) and not all(kinds):
+            raise UsageError(
+                f"--from-attempt {self.first_attempt}: of {old!r} and {after} only one is a coroutine function",
+                hint="Leave --from-attempt out: then all attempts are played with the changed one.",
+            )
+
+        def either(job: ToolJob) -> Any:
+            return (old if job.attempts < self.first_attempt else new)(job)
+
+        async def either_awaited(job: ToolJob) -> Any:
+            return await either(job)
+
+        return either_awaited if all(kinds) else either
+
+
+NOTHING_REPLACED: Final = Replacements({})
 
 
 def find_processor(named: JobProcessor | str) -> JobProcessor:

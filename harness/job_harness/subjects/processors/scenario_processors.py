@@ -1,7 +1,7 @@
 """Real processors in a scenario: each worker has a loop on virtual time that moves when the scenario's time does.
 
 A worker that died is known by the attempt that it left: its loop is never moved again, its Node child is killed, and
-its successor begins anew.
+its successor begins anew. What processors draw (`random`, `secrets`, `uuid4`) is the same in each run.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from job_harness.engines.reference.application import (
     start_execution,
 )
 from job_harness.errors import UsageError, at_place
+from job_harness.subjects.processors.chance import same_chance, seed_shared_generators
 from job_harness.subjects.processors.clocks import open_guests
 from job_harness.subjects.processors.delivery import Delivery, Record
 from job_harness.subjects.processors.leak_detector import LeakDetector, Surroundings
@@ -56,6 +57,9 @@ class ScenarioProcessors:
         self._processors = {tool: _placed(plan) for tool, plan in scenario.processors.items()}
         self._hosts: dict[str, _Host] = {}
         self._severed: list[_Host] = []
+        self._chance = contextlib.ExitStack()
+        self._chance.callback(seed_shared_generators().put_back)
+        self._chance.enter_context(same_chance())
         first = self._hosts[scenario.workers[0]] = self._host(0)
         try:
             for tool, processor in self._processors.items():
@@ -104,6 +108,7 @@ class ScenarioProcessors:
         self._hosts.clear()
         self._severed.clear()
         left += self._surroundings.restore()
+        self._chance.close()
         return list(dict.fromkeys(left))
 
 
@@ -159,7 +164,7 @@ class _Host:
         left += self.handoff.close()
         self._guests.close()
         with contextlib.suppress(Exception), self._leaks.watching():
-            left += self.loop.end_tasks()
+            left += self.loop.lives.end_tasks()
         self.loop.close()
         left += [f"{each}: a processor left it behind" for each in behind]
         self._leaks.end_children()
@@ -182,19 +187,19 @@ class _Attempt:
         self._abandoned = False
         self._life = Lifetime(f"attempt {job.attempts} of {job.id}")
         self._life.machine = host._guests
-        Delivery(job.id, life=self._life, record=declare, at_point=self._pass)
+        self._delivery = Delivery(job.id, life=self._life, record=declare, at_point=self._pass)
         host.loop.call_soon(self._start, context=self._life.context())
 
     def _start(self) -> None:
         self._execution = start_execution(
-            self._processor, self._job, on_end=lambda: None, run_blocking=self._host.handoff
+            self._processor, self._job, on_end=self._delivery.end, run_blocking=self._host.handoff
         )
 
     def _pass(self, name: str) -> None:
         """Come to an effect or a named step; what dies there acts no more from its next await on."""
         if not self._abandoned and self._host.in_turn and self._dies_at(name):
             self.died = True
-            self._host.loop.sever(self._life)
+            self._host.loop.lives.sever(self._life)
 
     @property
     def ended(self) -> Ended | None:
@@ -230,7 +235,7 @@ def _placed(plan: ProcessorPlan) -> JobProcessor:
 def found(plan: ProcessorPlan) -> JobProcessor:
     """Return what a scenario's processor is, looked for beside the scenario file.
 
-    Raises UsageError where there is none, and what an import raises.
+    Raises UsageError if there is none, and what an import raises.
     """
     if names_typescript(plan.run):
         return TypeScriptProcessor(

@@ -11,39 +11,69 @@ import contextlib
 import contextvars
 import sys
 import threading
+import weakref
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from job_harness.core.sim.guest_threads import LOCK_SECONDS, LOCK_TIMEOUTS, Waiter, waits_for_lock
+from job_harness.core.sim.guest_threads import (
+    LOCK_SECONDS,
+    LOCK_TIMEOUTS,
+    TURN_SECONDS,
+    ThreadsEnd,
+    Waiter,
+    sleep_of,
+    waits_for_lock,
+)
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, Severed
 from job_harness.core.sim.loop import VirtualLoop, place_of
-from job_harness.core.sim.watchdog import BUSY_SECONDS, ControlTaken, raise_in, real_seconds, take_what_was_raised
+from job_harness.core.sim.watchdog import (
+    BUSY_SECONDS,
+    ControlTaken,
+    Repeats,
+    TimeSpent,
+    raise_in,
+    real_seconds,
+    take_what_was_raised,
+)
 from job_harness.errors import Hung
+
+if TYPE_CHECKING:
+    from job_harness.subjects.processors.tests_thread import TestsThread
 
 BLOCKED_AFTER_SECONDS = BUSY_SECONDS
 """Real seconds after which a plain processor counts as hanging, and virtual time goes on without it."""
 AGAIN_SECONDS = 1.0
 """The same, at an instruction at which one has hung before."""
 ENDING_SECONDS = 0.2
-"""Real seconds in which the threads that are left have to end."""
+"""Real seconds in which the threads that are left have to end, while they wait for something else."""
 FIRST_PATIENCE_SECONDS = 0.02
 
 
 class ThreadHandoff:
     """Hands control from the loop to one thread and waits until it comes back."""
 
-    def __init__(self, loop: VirtualLoop, *, blocked_after: float = BLOCKED_AFTER_SECONDS) -> None:
+    def __init__(
+        self,
+        loop: VirtualLoop,
+        *,
+        blocked_after: float = BLOCKED_AFTER_SECONDS,
+        surroundings: TestsThread | None = None,
+    ) -> None:
+        """Lend each thread what its processor would find of `surroundings`, the thread of the test."""
         self._loop = loop
+        self._surroundings = surroundings
         self._blocked_after = blocked_after
         self._turns: dict[int, _Turn] = {}
+        self._threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        """Those of the turns, and those whose turn is over and that have not ended yet."""
+        self._if_hangs: dict[_Turn, Callable[[], None]] = {}
+        """What is called should a thread count as hanging."""
         self._holder: int | None = None
         self._closed = False
         self._hung_at: set[tuple[CodeType, int]] = set()
         self.blocked: list[str] = []
         """Which threads gave no sign of life in time, and where each was."""
-        self.lend: Callable[[], contextlib.AbstractContextManager[None]] = contextlib.nullcontext
-        """Entered on each thread: lends it what its processor would find on the thread of the test."""
 
     def __call__(self, function: Callable[[], Any], *, name: str) -> asyncio.Future[Any]:
         """Run the function on a thread of its own. It never raises; the future may be cancelled meanwhile."""
@@ -59,12 +89,14 @@ class ThreadHandoff:
                 life.employ(me)
             turn.go.wait()
             try:
-                with self.lend():
+                with contextlib.nullcontext() if self._surroundings is None else self._surroundings.lend():
                     answer = function()
             except (Severed, ControlTaken):
-                turn.dead = True
+                with turn.lock:  # Who reads the clock of this thread holds it, and the thread is there until then.
+                    turn.dead = True
             finally:
                 self._turns.pop(me, None)
+                self._if_hangs.pop(turn, None)
                 if guests is not None:
                     guests.control(me, None)
                 if life is not None:
@@ -78,12 +110,11 @@ class ThreadHandoff:
             turn.stopped.set()
             if late:
                 with contextlib.suppress(RuntimeError):  # The loop was closed in between.
-                    self._loop.call_soon_threadsafe(turn.settle)
+                    self._loop.call_soon_threadsafe(turn.deliver)
 
         thread = turn.thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.add(thread)
         thread.start()
-        assert thread.ident is not None
-        turn.ident = thread.ident
         self._give(turn)
         return turn.future
 
@@ -94,7 +125,7 @@ class ThreadHandoff:
     def if_it_hangs(self, call: Callable[[], None]) -> None:
         """Let the loop call this should the calling thread count as hanging."""
         if (turn := self._turns.get(threading.get_ident())) is not None:
-            turn.if_hangs = call
+            self._if_hangs[turn] = call
 
     def hanging(self) -> list[str]:
         """Say where the threads are that gave no sign of life."""
@@ -112,18 +143,17 @@ class ThreadHandoff:
             turn.go.set()
         left: list[str] = []
         raised = False
-        end = real_seconds() + ENDING_SECONDS
-        for turn in list(self._turns.values()):
-            thread = turn.thread
-            if thread is None or thread is threading.current_thread():
+        ending = ThreadsEnd(ENDING_SECONDS, look_seconds=FIRST_PATIENCE_SECONDS)
+        for thread in list(self._threads):
+            if thread is threading.current_thread():
                 continue
-            thread.join(FIRST_PATIENCE_SECONDS)
-            while thread.is_alive() and real_seconds() < end:
-                raise_in(turn.ident)
-                raised = True
-                thread.join(FIRST_PATIENCE_SECONDS)
+            while ending.waits_for(thread):
+                if thread.ident in self._turns:
+                    raise_in(thread.ident)
+                    raised = True
             if thread.is_alive():
-                left.append(f"the thread {turn.name!r} cannot be ended: {self._place(turn)}")
+                place = place_of(sys._current_frames().get(thread.ident or 0))
+                left.append(f"the thread {thread.name!r} cannot be ended: {place}")
         if raised:
             take_what_was_raised()  # What a thread that has ended or never runs again did not catch.
         return left
@@ -133,7 +163,7 @@ class ThreadHandoff:
             return
         before, self._holder = self._holder, turn.ident
         turn.stopped.clear()
-        watched = self._loop.watched
+        watched = self._loop.bounds.watched
         watched.waits += 1  # The thread has the bound of this class, and the loop waits for it.
         turn.go.set()
         back = self._comes_back(turn)
@@ -145,26 +175,39 @@ class ThreadHandoff:
     def _comes_back(self, turn: _Turn) -> bool:
         """Wait for it. False: it keeps control, or waits for a lock that another thread has; the loop goes on."""
         # The loop is blocked here, so it must not wait for a thread that waits for it. A thread
-        # that stood at one instruction for two looks, and whose instruction asks for a lock, may
-        # be waiting for one that another processor holds across a virtual wait: only if time
-        # moves will that one let go. It is set adrift, and said to be. Everything else is a
-        # computation or a real wait and has the whole bound; but where the same instruction has
+        # that slept at one instruction from one look to the next, and whose instruction asks for
+        # a lock, while no guest is at work, may be waiting for one that another processor holds
+        # across a virtual wait: only if time moves will that one let go. It is set adrift, and
+        # said to be. Everything else is a
+        # computation or a real wait and has the whole bound, of what it or a child process computes
+        # where one does, for a busy machine keeps both waiting; but where the same instruction has
         # hung before, a second is enough, or each retry of a job would cost the full bound again
         # and the report would name one line three times.
-        left, place = self._blocked_after, None
+        left, place, spent = self._blocked_after, None, LOCK_SECONDS
+        slept: object = None
+        time: TimeSpent | None = None
         again = left - AGAIN_SECONDS
         while left > 0:
             if turn.stopped.wait(min(LOCK_SECONDS, left)):
                 return True
-            left -= LOCK_SECONDS
+            with turn.lock:
+                if turn.ended or turn.dead:  # It is about to say so, and a thread that is gone has no clock.
+                    spent = LOCK_SECONDS
+                elif time is None:
+                    time = TimeSpent(turn.ident)
+                    time.look(real_seconds())
+                else:
+                    spent = time.look(real_seconds())
+            left -= spent
             frame = sys._current_frames().get(turn.ident)
             here = None if frame is None else (id(frame), frame.f_lasti)
+            sleeps = sleep_of(turn.thread.native_id) if turn.thread is not None else ""
             if frame is not None and here == place:
-                if waits_for_lock(frame) and self._sets_adrift(turn):
+                if sleeps == slept and waits_for_lock(frame) and self._sets_adrift(turn):
                     return False
                 if left < again and (frame.f_code, frame.f_lasti) in self._hung_at:
                     break
-            place = here
+            place, slept = here, sleeps
         with turn.lock:
             if turn.ended or turn.stopped.is_set():
                 return True
@@ -179,17 +222,22 @@ class ThreadHandoff:
             f"{turn.name} has kept control for {self._blocked_after:g} s of real time, at {place_of(frame)}"
             f"{_own_loop(frame)}"
         )
-        turn.if_hangs()
+        self._if_hangs.get(turn, _nothing)()
 
     def _sets_adrift(self, turn: _Turn) -> bool:
         """Let the loop go on without a thread that waits for a lock, until it comes back by itself."""
+        guests = self._loop.guests
+        if guests is not None and guests.at_work():
+            return False
         with turn.lock:
             if turn.ended or turn.stopped.is_set():
                 return False
             turn.adrift = True
-        if (guests := self._loop.guests) is not None:
+        if guests is not None:
             guests.adrift[turn] = None if turn.thread is None else turn.thread.native_id
-        self._loop.on_doubt(f"{turn.name} waits for a lock at {self._place(turn)}, and time moved on{LOCK_TIMEOUTS}")
+        self._loop.hooks.note_doubt(
+            f"{turn.name} waits for a lock at {self._place(turn)}, and time moved on{LOCK_TIMEOUTS}"
+        )
         return True
 
     def _back(self, turn: _Turn) -> None:
@@ -199,8 +247,8 @@ class ThreadHandoff:
         if turn.dead:
             return
         if turn.ended:
-            turn.settle()
-        elif self._loop.too_many_rounds(*turn.round(self._loop.time())):
+            turn.deliver()
+        elif self._loop.bounds.too_many_rounds(*turn.round(self._loop.time())):
             self._loop.break_with(self._spins(turn))
         elif turn.waiter is None or not turn.waiter.locked():
             self._loop.call_soon(self._resume, turn, turn.number)
@@ -213,6 +261,9 @@ class ThreadHandoff:
             return
         if turn.number != number or turn.ended:
             return
+        if (guests := self._loop.guests) is not None and guests.work_beside(None):
+            self._loop.call_later(TURN_SECONDS, self._resume, turn, number, context=turn.context)
+            return
         turn.number += 1
         if turn.timer is not None:
             turn.timer.cancel()
@@ -221,8 +272,8 @@ class ThreadHandoff:
 
     def _spins(self, turn: _Turn) -> Hung:
         return Hung(
-            f"{turn.name} looped {turn.rounds} times at {self._loop.time():g} virtual seconds without time moving: "
-            + self._place(turn),
+            f"{turn.name} looped {turn.repeats.count} times at {self._loop.time():g} virtual seconds without time "
+            f"moving: {self._place(turn)}",
             hint="Wait for what it waits for, or let time pass: time.sleep(1).",
         )
 
@@ -310,7 +361,6 @@ class _Turn:
     __slots__ = (
         "adrift",
         "answer",
-        "at",
         "blocked",
         "context",
         "dead",
@@ -318,15 +368,12 @@ class _Turn:
         "future",
         "go",
         "handoff",
-        "ident",
-        "if_hangs",
         "life",
         "lock",
         "name",
         "number",
-        "rounds",
+        "repeats",
         "seconds",
-        "since",
         "stopped",
         "thread",
         "timer",
@@ -343,11 +390,8 @@ class _Turn:
         self.life: Lifetime | None = None
         """What it does its work in, inside of that process; it may stand still by itself."""
         self.thread: threading.Thread | None = None
-        self.at = -1.0
-        self.since = 0.0
-        self.rounds = 0
+        self.repeats = Repeats()
         """How often it gave control back and went on at this instant."""
-        self.ident = 0
         self.lock = threading.Lock()
         self.go = _Signal()
         self.stopped = _Signal()
@@ -364,10 +408,14 @@ class _Turn:
         self.dead = False
         """Whether its worker died in it: the loop goes on without it."""
         self.blocked = False
-        self.if_hangs: Callable[[], None] = _nothing
         self.adrift = False
         """Whether the loop goes on without it until it comes back."""
         self.answer: Any = None
+
+    @property
+    def ident(self) -> int:
+        """The number of its thread; 0: it has not started."""
+        return (self.thread and self.thread.ident) or 0
 
     def wait(self, waiter: Waiter, seconds: float | None) -> bool:
         """Give control back until the waiter is released, or for virtual seconds."""
@@ -381,13 +429,14 @@ class _Turn:
 
     def round(self, now: float) -> tuple[int, float]:
         """Count its rounds at this instant; return them, and for how many real seconds they have gone on."""
-        if now != self.at:
-            self.rounds, self.at, self.since = 0, now, real_seconds()
+        repeats = self.repeats
+        if now != repeats.moment:
+            repeats.begin(now)
             return 0, 0.0
-        self.rounds += 1
-        return self.rounds, real_seconds() - self.since
+        repeats.count += 1
+        return repeats.count, repeats.seconds
 
-    def settle(self) -> None:
+    def deliver(self) -> None:
         """Give the answer to the code that still waits for it."""
         if (guests := self.handoff._loop.guests) is not None:
             guests.adrift.pop(self, None)

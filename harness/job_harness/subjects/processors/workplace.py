@@ -6,7 +6,7 @@ with a UsageError that names it; it does nothing else instead.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Protocol
 
@@ -19,7 +19,7 @@ from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.live import LiveTest
 from job_harness.core.sim.choices import Choices
 from job_harness.core.sim.loop import VirtualLoop
-from job_harness.engines.reference.application import JobProcessor, Registry, RunBlocking, ToolJob
+from job_harness.engines.reference.application import JobProcessor, Registry, RunBlocking, StartUp, ToolJob
 
 
 class Workplace(Protocol):
@@ -32,8 +32,6 @@ class Workplace(Protocol):
     """The time of day at the instant 0."""
     session: LiveTest
     """What is observed there, and the kernel at whose gates its processes stand."""
-    on_crash: Callable[[], None]
-    """Called when the worker dies: what runs beside it in other processes dies too."""
 
     @property
     def registry(self) -> Registry:
@@ -75,6 +73,10 @@ class Workplace(Protocol):
         """Let the worker claim this many jobs more, None for any number; it is started on the first call."""
         ...
 
+    def start_with(self, start: StartUp) -> None:
+        """Run this in each life of the worker before it claims anything. Raises UsageError where none can."""
+        ...
+
     def wake(self) -> None:
         """Let the worker look for jobs now instead of at its next poll."""
         ...
@@ -100,8 +102,8 @@ class Workplace(Protocol):
         """Whether a job may still be claimed, now or later."""
         ...
 
-    def claim_of(self, job: JobId) -> Claim | None:
-        """Return the last claim of a job."""
+    def claim_of(self, job: JobId, attempt: int) -> Claim | None:
+        """Return the last claim of this attempt of a job."""
         ...
 
     @property

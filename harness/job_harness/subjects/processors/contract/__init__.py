@@ -142,8 +142,11 @@ class ProcessorContract:
     cancel_grace: ClassVar[Length] = "5s"
     real_seconds: ClassVar[float] = 5.0
     isolated: ClassVar[bool] = True
-    reset: ClassVar[Callable[[], object] | None] = None
-    """Called before each try, in this process: it empties tables and queues. Memory and files are set back anyway."""
+    reset: ClassVar[Any] = None
+    """A function without arguments. A type checker would take one of this type for a method, and refuse it.
+
+    Called before each try, in this process: it empties tables and queues. Memory and files are set back anyway.
+    """
     clocks: ClassVar[str] = VIRTUAL
     """"real": `time.time()`, `datetime.now()` and their kin are the machine's."""
 

@@ -104,6 +104,9 @@ def ends_in_time(probe: Probe) -> ContractFinding:
         for tried, ending in _plain(probe)
         if ending.how in TOO_SLOW
     ]
+    unseen = [f"{tried.about}: {tried.world.first.told}" for tried in probe.plain if not tried.world.endings]
+    if unseen and not late:
+        return inconclusive(*unseen)
     longest = max((ending.seconds for _, ending in _plain(probe)), default=0.0)
     return failed_unless_empty(late, f"the longest took {longest:g} s of virtual time, of {limit:g} s")
 
@@ -532,7 +535,7 @@ def _repeated(probe: Probe, world: TrialRecord) -> list[tuple[str, str]]:
     """Name the declared side effects that happened more often than without a disturbance."""
     usual = _counted(list(_ending(probe).effects))
     return [
-        (_shown(key), f"{_shown(key)} happened {count} times")
+        (_word_effect(key), f"{_word_effect(key)} happened {count} times")
         for key, count in _counted(world.effects).items()
         if count > max(1, usual[key]) and key[0] not in probe.repeatable
     ]
@@ -544,7 +547,7 @@ def _lost(probe: Probe, world: TrialRecord) -> list[tuple[str, str]]:
         return []
     there = _counted(world.effects)
     return [
-        (_shown(key), f"it returned success and {_shown(key)} never happened")
+        (_word_effect(key), f"it returned success and {_word_effect(key)} never happened")
         for key in _counted(list(_ending(probe).effects))
         if not there[key]
     ]
@@ -554,7 +557,7 @@ def _counted(effects: Effects) -> Counter[tuple[str, str]]:
     return Counter((name, canonical(data)) for name, data in effects)
 
 
-def _shown(key: tuple[str, str]) -> str:
+def _word_effect(key: tuple[str, str]) -> str:
     return f"{key[0]} {key[1]}" if key[1] != "{}" else key[0]
 
 

@@ -30,7 +30,7 @@ from job_harness.subjects.processors.contract.loop_runner import LoopRunner
 from job_harness.subjects.processors.contract.restored_files import FileJournal, open_databases, put_back
 from job_harness.subjects.processors.contract.trial import Abilities, TrialPlan, TrialRecord
 from job_harness.subjects.processors.observed.databases import follow_open_databases
-from job_harness.worlds.patience import Deadline
+from job_harness.worlds.patience import Deadline, WorkLimit
 from job_harness.worlds.peers.peer import end_descendants, end_marked, end_session
 
 MEMORY_BYTES = 2**30
@@ -203,7 +203,7 @@ class ForkedRunner:
         if (folder / "refused").exists():
             message, hint, missing = json.loads((folder / "refused").read_text(encoding="utf-8"))
             raise (ProgramMissing if missing else UsageError)(message, hint=hint)
-        died = _said(status)
+        died = _word_status(status)
         if (folder / "broken").exists():
             lines = (folder / "broken").read_text(encoding="utf-8").strip().splitlines()
             died = f"the process could not tell what happened: {lines[-1]}"
@@ -218,18 +218,17 @@ def fork() -> int:
 
 
 def _wait(pid: int, seconds: float) -> int | None:
-    """Return how a child ended, or None where it did not within these real seconds."""
-    deadline = Deadline(seconds)
-    while True:
+    """Return how a child ended, or None where it hung: it spent these seconds first."""
+    limit, pause = WorkLimit(pid, seconds), Deadline(0)
+    while not limit.passed:
         done, status = os.waitpid(pid, os.WNOHANG)
         if done:
             return status
-        if deadline.passed:
-            return None
-        deadline.pause(_POLL_SECONDS)
+        pause.pause(_POLL_SECONDS)
+    return None
 
 
-def _said(status: int) -> str:
+def _word_status(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         return f"the processor's process was killed by {signal.Signals(number).name}"

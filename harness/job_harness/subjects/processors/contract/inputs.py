@@ -27,7 +27,7 @@ _LONG = 1_000_000
 def examples_of(declared: Any, examples: Sequence[Any]) -> list[Any]:
     """Return examples: those given, else from a pydantic model, a JSON schema or a Hypothesis strategy.
 
-    Raises UsageError where there is none, or one that JSON cannot hold.
+    Raises UsageError if there is none, or one that JSON cannot hold.
     """
     if isinstance(examples, str | bytes | Mapping):
         raise UsageError(
@@ -65,7 +65,7 @@ def _drawn(declared: Any) -> list[Any]:
 def _of_schema(schema: dict[str, Any], *, valid: Callable[[Any], Any] = lambda value: value) -> list[Any]:
     """Return the simplest value of a schema, and drawn ones; a model may have rules of its own that some break.
 
-    Raises UsageError where there is none.
+    Raises UsageError if there is none.
     """
     found: list[Any] = []
     refused: UsageError | None = None

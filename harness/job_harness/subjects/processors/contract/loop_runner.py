@@ -17,8 +17,10 @@ from typing import Any
 
 from job_harness.core.history.event import SideEffect
 from job_harness.core.model.json_value import json_problem, printable
+from job_harness.core.sim.guest_threads import LoopHooks
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, Severed
 from job_harness.core.sim.loop import BUSY_CPU_SECONDS, Deadlock, VirtualLoop, describe_task
+from job_harness.core.sim.user_code import is_others
 from job_harness.engines.reference.application import (
     START,
     JobProcessor,
@@ -30,11 +32,11 @@ from job_harness.engines.reference.application import (
     sample_job,
 )
 from job_harness.errors import LimitReached
-from job_harness.subjects.processors.assertions import differences, shown
+from job_harness.subjects.processors.assertions import differences, write_value
 from job_harness.subjects.processors.clocks import VIRTUAL, open_guests
 from job_harness.subjects.processors.contract.trial import DeliveryEnding, TrialPlan, TrialRecord
 from job_harness.subjects.processors.delivery import Delivery
-from job_harness.subjects.processors.leak_detector import LeakDetector, is_others, watch_outliving
+from job_harness.subjects.processors.leak_detector import LeakDetector, describe_outliving, is_own, watch_outliving
 from job_harness.subjects.processors.module_state import ModuleMemory, ModuleState, modules_of
 from job_harness.subjects.processors.observed import watch
 from job_harness.subjects.processors.observed.account import Observations
@@ -57,7 +59,7 @@ LONGEST_TEXT = 300
 BLOCKING = "blocking: "
 
 
-class LoopRunner:
+class LoopRunner(LoopHooks):
     """One world; several plans carried out in it share its fakes."""
 
     def __init__(
@@ -76,9 +78,11 @@ class LoopRunner:
 
         A coroutine may keep control for `busy_seconds`.
         """
-        self._loop = VirtualLoop(callback_limit=SPINS_AFTER, real_patience=blocked_after, busy_seconds=busy_seconds)
+        self._loop = VirtualLoop(
+            callback_limit=SPINS_AFTER, real_patience=blocked_after, busy_seconds=busy_seconds, hooks=self
+        )
         self._loop.watch_lifetimes()
-        self._loop.watch_cpu(self._computed)
+        self._loop.selector.watches_cpu = True
         self._at_work: _Run | None = None
         self._node = NodeProcessors(
             self._loop,
@@ -97,13 +101,11 @@ class LoopRunner:
         self._limit = output_limit
         self._handoff = ThreadHandoff(self._loop, blocked_after=blocked_after)
         self._guests = self._loop.guests = open_guests(self._loop, start=START, clocks=clocks)
-        self._guests.on_block = lambda what: self._leaks.note(f"blocking: {what} in a coroutine")
         self._leaks = LeakDetector(self._loop)
         self._outlived: dict[asyncio.Task[Any], str] = {}
         self.received: dict[str, set[str]] = {}
         """By kind, the identities of what was declared in this try."""
         watch()
-        self._loop.on_doubt = self._guests.on_doubt = lambda what: self._leaks.notes.setdefault(f"real time: {what}")
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan."""
@@ -133,9 +135,17 @@ class LoopRunner:
 
     def note_outliving(self, task: asyncio.Task[Any]) -> None:
         """Remember a task that was at work when its delivery had ended."""
-        self._outlived[task] = f"the task {task.get_name()!r} outlived it: {describe_task(task)}"
+        self._outlived[task] = describe_outliving(task, "this delivery")
 
-    def _computed(self, seconds: float) -> None:
+    def note_block(self, what: str) -> None:
+        """Note a wait in a coroutine, which lets no other task act."""
+        self._leaks.note(f"blocking: {what} in a coroutine")
+
+    def note_doubt(self, text: str) -> None:
+        """Note that time moved although something may have been outstanding."""
+        self._leaks.notes.setdefault(f"real time: {text}")
+
+    def note_cpu(self, seconds: float) -> None:
         """Note that a coroutine kept the loop from working; how long is not said, for that differs each time."""
         task = None if self._at_work is None or not is_async(self._processor) else self._at_work._task
         if task is not None:
@@ -149,7 +159,7 @@ class LoopRunner:
         self._node.close()
         self._handoff.close()
         self._guests.close()
-        self._loop.end_tasks()
+        self._loop.lives.end_tasks()
         self._loop.close()
         self._leaks.end_children()
 
@@ -203,7 +213,7 @@ def _giving_way(first: _Run, twin: _Run) -> Iterator[None]:
     def look() -> None:
         waits: list[Any] = []
         while not done.wait(LOCKED_SECONDS):
-            before, waits = waits, twin.observed.asked
+            before, waits = waits, twin.observed.unanswered
             if any(each is other for each in waits for other in before):
                 first.released = True
                 first.observed.abort()
@@ -220,6 +230,30 @@ def _giving_way(first: _Run, twin: _Run) -> Iterator[None]:
             watcher.join()
 
 
+class _Allowance:
+    """For how long a delivery may go on; its timer lets time pass until then."""
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self._loop = loop
+        self._until = loop.time()
+        self._timer: asyncio.Handle | None = None
+
+    def begin(self, seconds: float) -> None:
+        """Allow this much from now on."""
+        self.end()
+        self._until = self._loop.time() + seconds
+        self._timer = self._loop.call_at(self._until, lambda: None, context=contextvars.Context())
+
+    def is_over(self) -> bool:
+        """Whether it has had its time."""
+        return self._loop.time() >= self._until
+
+    def end(self) -> None:
+        """Let time pass no further for it."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+
 class _Run:
     """One delivery."""
 
@@ -227,17 +261,16 @@ class _Run:
         self, runner: LoopRunner, input: Any, *, attempt: int, plan: TrialPlan | None, beside: Lifetime | None = None
     ) -> None:
         self._runner = runner
-        self._loop = runner._loop
         self._plan = plan
         self._beside = beside
         self._waited: str | None = None
         self._given = input
         self._job = sample_job(runner._slug, copy.deepcopy(input), id="job-1", attempt=attempt)
         self._effects: list[tuple[str, Any]] = []
-        self._began = self._deadline = self._loop.time()
-        self._timer = self._loop.call_soon(lambda: None)
-        self._how: str | None = None
-        self._told = ""
+        self._began = self._loop.time()
+        self._allowance = _Allowance(self._loop)
+        self._cut_short: tuple[str, str] | None = None
+        """How the loop ended it, and why, where it did not end by itself."""
         self._place = ""
         self._escaped: BaseException | None = None
         self._cancelled_at: float | None = None
@@ -252,42 +285,42 @@ class _Run:
         self.life.count(self._moment)
         self.observed = Observations(self.life, rest=self._come_to_a_moment)
         self.life.dying = self.observed.die
-        Delivery("job-1", life=self.life, record=self._record).observed = self.observed
+        delivery = Delivery("job-1", life=self.life, record=self._record)
+        delivery.observed = self.observed
         context = contextvars.copy_context()
         context.run(LIFETIME.set, self.life)
         self._task = context.run(self._loop.create_task, self._work(), name="the processor")
         self._task.add_done_callback(self._note_end, context=contextvars.Context())
+        self._task.add_done_callback(lambda _: delivery.end(), context=contextvars.Context())
 
     def go(self) -> None:
         """Run until it ends, is disturbed, or its time is over."""
         self._runner._at_work = self
-        self._allow(self._runner._timeout)
+        self._allowance.begin(self._runner._timeout)
         try:
-            self._loop.run_until(lambda: self._task.done() or self._rests() or self._loop.time() >= self._deadline)
+            self._loop.run_until(lambda: self._task.done() or self._rests() or self._allowance.is_over())
         except Deadlock:
-            self._how, self._told = "never", f"it waits for something that never comes: {describe_task(self._task)}"
+            self._cut_short = "never", f"it waits for something that never comes: {describe_task(self._task)}"
         except LimitReached as reached:
             spins = "callbacks" in reached.message
-            self._how = "spins" if spins else "never"
             own = self._waiting_place() or ("what it left behind" if self._task.done() else describe_task(self._task))
-            self._told = f"it spins without rest: {own}" if spins else reached.message
+            self._cut_short = ("spins", f"it spins without rest: {own}") if spins else ("never", reached.message)
         finally:
-            self._timer.cancel()
+            self._allowance.end()
             self._waited = self._in_vain()
             if self.life.severed:
                 self.observed.die()
             self.held = self.held or self.observed.open
 
-    def _allow(self, seconds: float) -> None:
-        self._timer.cancel()
-        self._deadline = self._loop.time() + seconds
-        self._timer = self._loop.call_at(self._deadline, lambda: None, context=contextvars.Context())
+    @property
+    def _loop(self) -> VirtualLoop:
+        return self._runner._loop
 
     def resume(self) -> None:
         """Go on after a stall."""
         self._plan = None
         if self.life.paused:
-            self._loop.resume(self.life)
+            self._loop.lives.resume(self.life)
         self.go()
 
     def ending(self) -> DeliveryEnding:
@@ -309,8 +342,9 @@ class _Run:
         if self.life.severed:
             return DeliveryEnding("severed", told="its process was killed", **about)
         about["in_vain"] = self._waited
-        if self._how is not None:
-            return DeliveryEnding(self._how, told=self._told, **about)
+        if self._cut_short is not None:
+            how, why = self._cut_short
+            return DeliveryEnding(how, told=why, **about)
         hanging = self._runner._handoff.hanging()
         if not self._task.done() and hanging:
             return DeliveryEnding("never", told=f"its thread gives no sign of life: {', '.join(hanging)}", **about)
@@ -405,12 +439,12 @@ class _Run:
             return
         if number == plan.crash_at:
             self._disturb()
-            self._loop.sever(self.life)
+            self._loop.lives.sever(self.life)
             self._runner._node.crash()
         elif number == plan.pause_at:
             self._disturb()
             if self._runner._pausable:
-                self._loop.pause(self.life)
+                self._loop.lives.pause(self.life)
         elif number == plan.cancel_at:
             self._loop.call_soon(self._cancel, context=contextvars.Context())
 
@@ -441,7 +475,7 @@ class _Run:
         if not self._task.done():
             self._disturb()
             self._cancelled_at = self._loop.time()
-            self._allow(self._runner._grace)
+            self._allowance.begin(self._runner._grace)
             self._task.cancel()
 
     def _rests(self) -> bool:
@@ -484,7 +518,7 @@ def _leaks(life: Lifetime, stubs: Mapping[Any, str]) -> list[str]:
         if task in stubs
         else f"the task {task.get_name()!r} still runs: {describe_task(task)}"
         for task in life.tasks
-        if task.get_name() != "the processor"
+        if task.get_name() != "the processor" and (task in stubs or is_own(task))
     ]
 
 
@@ -519,7 +553,7 @@ def _too_long(output: Any, limit: int) -> str | None:
 
 def _output(output: Any) -> str:
     try:
-        return shown(output) if len(str(output)) < 10 * LONGEST_TEXT else f"a long {type(output).__name__}"
+        return write_value(output) if len(str(output)) < 10 * LONGEST_TEXT else f"a long {type(output).__name__}"
     except BaseException as error:  # noqa: BLE001 - a hostile __str__
         return f"a {type(output).__name__} whose text raises {type(error).__name__}"
 

@@ -49,7 +49,7 @@ class Repetition(NamedTuple):
     text: str
 
 
-def seen(ending: DeliveryEnding) -> list[ObservedEffect]:
+def standing_effects(ending: DeliveryEnding) -> list[ObservedEffect]:
     """List what one delivery did that stands, looks included."""
     return [effect for effect in ending.observed if effect.stands == Stands.DONE]
 
@@ -65,7 +65,7 @@ def repeated(usual: DeliveryEnding, world: TrialRecord, *, idempotent: Sequence[
     for deed, done in together.items():
         if _excused(deed, [*before.get(deed, ()), *(effect for _, effect in done)], idempotent):
             continue
-        finding = _judged(deed, before.get(deed, []), done, world)
+        finding = _judge_deed(deed, before.get(deed, []), done, world)
         if finding is not None:
             found.append(finding)
     return found
@@ -87,19 +87,19 @@ def lost(usual: DeliveryEnding, world: TrialRecord) -> list[Repetition]:
 
 def done_in(ending: DeliveryEnding) -> list[str]:
     """List every name by which `idempotent` may call what it did."""
-    return [name for effect in seen(ending) for name in (_deed(effect).name, effect.name)]
+    return [name for effect in standing_effects(ending) for name in (_deed(effect).name, effect.name)]
 
 
 def outside(ending: DeliveryEnding) -> list[str]:
     """Name what it changed outside, each deed once."""
-    changing = [effect for effect in seen(ending) if effect.nature in _CHANGES]
+    changing = [effect for effect in standing_effects(ending) if effect.nature in _CHANGES]
     return list(dict.fromkeys(_deed(effect).name for effect in changing))
 
 
 def _by_deed(ending: DeliveryEnding) -> dict[Deed, list[ObservedEffect]]:
     """List what a repetition can spoil; what is removed leaves nothing behind, however often."""
     found: dict[Deed, list[ObservedEffect]] = {}
-    for effect in seen(ending):
+    for effect in standing_effects(ending):
         if effect.nature in _CHANGES and effect.verb != "remove":
             found.setdefault(_deed(effect), []).append(effect)
     return found
@@ -126,7 +126,7 @@ def _excused(deed: Deed, effects: Iterable[ObservedEffect], idempotent: Sequence
     )
 
 
-def _judged(
+def _judge_deed(
     deed: Deed, before: list[ObservedEffect], done: list[tuple[int, ObservedEffect]], world: TrialRecord
 ) -> Repetition | None:
     effects = [effect for _, effect in done]
@@ -141,9 +141,9 @@ def _judged(
     if None not in keys and len(set(keys)) <= max(1, len({effect.key for effect in before})):
         return None
     acting = list(dict.fromkeys(number for number, _ in done))
-    if _most(acting, lambda number: _emptied(deed, seen(world.endings[number]))):
+    if _most(acting, lambda number: _emptied(deed, standing_effects(world.endings[number]))):
         return None
-    if looked := _most(acting, lambda number: _looked(deed, seen(world.endings[number]))):
+    if looked := _most(acting, lambda number: _looked(deed, standing_effects(world.endings[number]))):
         return _finding(
             deed,
             done,

@@ -69,7 +69,7 @@ class FileJournal:
         self._busy = True  # Copying opens files as well.
         try:
             with unobserved():
-                paths = [_real(path) for path in _EVENTS[event](event, arguments)]
+                paths = changed_paths(event, arguments)
                 for path in paths:
                     self._keep(path, moved=event == "os.rename" and path == paths[0])
                 if event == "os.rename" and self._heeds(paths[0]) and _moves_whole(paths[0]):
@@ -160,7 +160,7 @@ def _begins_as_sqlite(path: str) -> bool:
 
 
 def _hear(event: str, arguments: tuple[Any, ...]) -> None:
-    if event in _EVENTS and _LISTENING:
+    if event in CHANGING and _LISTENING:
         _LISTENING[0].hear(event, arguments)
 
 
@@ -248,6 +248,11 @@ _UNDO: Final[dict[str, Callable[..., None]]] = {
 }
 
 
+def changed_paths(event: str, arguments: tuple[Any, ...]) -> list[str]:
+    """Return which paths an audit event is about to change."""
+    return [_real(path) for path in CHANGING[event](event, arguments)] if event in CHANGING else []
+
+
 # what is heard --------------------------------------------------------------------------------------------------------
 
 
@@ -272,7 +277,7 @@ def _connected(event: str, arguments: tuple[Any, ...]) -> list[str]:
     return [f"{os.path.realpath(name)}{end}" for end in _BESIDE]
 
 
-_EVENTS: Final[dict[str, Callable[[str, tuple[Any, ...]], list[str]]]] = {
+CHANGING: Final[dict[str, Callable[[str, tuple[Any, ...]], list[str]]]] = {
     "open": _opened,
     "os.rename": touched,
     "os.remove": touched,

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from job_harness.core.model.job import Json
-from job_harness.subjects.processors.assertions import shown
+from job_harness.subjects.processors.assertions import write_value
 from job_harness.subjects.processors.contract.inputs import hostile_inputs
 from job_harness.subjects.processors.observed.account import ObservedEffect
 
@@ -242,7 +242,7 @@ class Probe:
         """Every declared input, undisturbed."""
         worlds = self._each_alone([TrialPlan(example) for example in self.examples])
         return [
-            TriedDelivery(f"input {shown(example)}", example, world)
+            TriedDelivery(f"input {write_value(example)}", example, world)
             for example, world in zip(self.examples, worlds, strict=True)
         ]
 

@@ -11,9 +11,11 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from job_harness.core.sim.lifetime import Lifetime, Severed
+from job_harness.core.faults.messages import IS_REFUSED, LOSES_REPLY
+from job_harness.core.sim.choices import Option
+from job_harness.core.sim.lifetime import Lifetime
 from job_harness.subjects.processors.delivery import AROUND, Delivery, current
 from job_harness.subjects.processors.sql_statement import Nature
 
@@ -104,10 +106,10 @@ class Observations:
             self._sources[key] = make()
         return self._sources[key]
 
-    def settle(self) -> None:
+    def find_what_stands(self) -> None:
         """Find out what stands by now; what came to stand just now asks for a moment."""
         for source in self._sources.values():
-            if source.settle():
+            if source.find_what_stands():
                 self.came_to_stand()
 
     def came_to_stand(self) -> None:
@@ -116,7 +118,7 @@ class Observations:
 
     def before(self) -> None:
         """Come to a moment where something stands since the last one: a worker may die between two deeds."""
-        self.settle()
+        self.find_what_stands()
         if self._fresh == self._life.moments:
             self._rest()
 
@@ -128,7 +130,7 @@ class Observations:
         """Give up what was open, as the death of its process does; what a server was asked for, it still does."""
         for source in list(self._sources.values()):
             source.hear_out(self)
-        self.settle()
+        self.find_what_stands()
         for source in self._sources.values():
             source.give_up()
         for effect in self.effects:
@@ -147,7 +149,7 @@ class Observations:
     @property
     def open(self) -> bool:
         """Whether a transaction is open that holds something back."""
-        self.settle()
+        self.find_what_stands()
         held = any(source.holds for source in self._sources.values())
         return held or any(effect.stands == Stands.OPEN for effect in self.effects)
 
@@ -158,7 +160,7 @@ class Observations:
         return dict(each for each in written if each is not None)
 
     @property
-    def asked(self) -> list[Any]:
+    def unanswered(self) -> list[Any]:
         """What servers of databases were asked for and have not answered yet."""
         return [source.asked for source in list(self._sources.values()) if source.asked is not None]
 
@@ -197,7 +199,7 @@ class Source:
     def abort(self) -> None:
         """Cut it off where it holds something."""
 
-    def settle(self) -> bool:
+    def find_what_stands(self) -> bool:
         """Find out what stands; say whether something came to stand just now."""
         return False
 
@@ -215,7 +217,7 @@ def observing() -> Observations | None:
     if observed is not None and delivery is not None:
         observed.reached_out = True
         if delivery.life.over:
-            raise Severed(f"{delivery.life.name} is dead")
+            delivery.life.end_code()
     return observed
 
 
@@ -224,6 +226,38 @@ def account_of(delivery: Delivery | None) -> Observations | None:
         return None
     observed: Observations | None = delivery.observed
     return observed
+
+
+class CallErrors(NamedTuple):
+    """What a library raises where a call fails, each made of the arguments of that call."""
+
+    refused: Callable[..., BaseException]
+    """No connection was made: nothing was sent."""
+    unanswered: Callable[..., BaseException] | None
+    """It was sent, and no reply came. None: its reply is no part of this call."""
+
+
+def failing(
+    delivery: Delivery | None, place: str, nature: str, options: Sequence[Option] = (LOSES_REPLY, IS_REFUSED)
+) -> Option | None:
+    """Ask which of these goes wrong with a call. Where it only looks, a lost reply is no other thing than no call."""
+    wrong = tuple(each for each in options if each == IS_REFUSED or nature != Nature.LOOKS)
+    return delivery.fail(place, wrong) if delivery is not None and wrong and nature != Nature.TELLS else None
+
+
+def _begin(
+    effects: Sequence[ObservedEffect], errors: CallErrors | None, *arguments: Any, **options: Any
+) -> Callable[..., BaseException] | None:
+    """Raise what a call raises that is refused; return what it raises when it is over, if its reply is lost."""
+    if errors is None:
+        return None
+    about, possible = effects[0], (*((LOSES_REPLY,) if errors.unanswered else ()), IS_REFUSED)
+    fails = failing(current(), about.place, about.nature, possible)
+    if fails == IS_REFUSED:
+        for effect in effects:
+            effect.stands = Stands.GONE
+        raise errors.refused(*arguments, **options)
+    return errors.unanswered if fails == LOSES_REPLY else None
 
 
 Describe = Callable[..., "ObservedEffect | Sequence[ObservedEffect] | None"]
@@ -238,8 +272,13 @@ def _described(
     return observed, [found] if isinstance(found, ObservedEffect) else found or ()
 
 
-def watched_call(real: Callable[..., Any], describe: Describe, settle: Callable[[ObservedEffect, Any], None]) -> Any:
-    """Wrap a plain call."""
+def watched_call(
+    real: Callable[..., Any],
+    describe: Describe,
+    settle: Callable[[ObservedEffect, Any], None],
+    errors: CallErrors | None = None,
+) -> Any:
+    """Wrap a plain call, which may fail by these errors."""
 
     @functools.wraps(real)
     def call(*arguments: Any, **options: Any) -> Any:
@@ -248,20 +287,26 @@ def watched_call(real: Callable[..., Any], describe: Describe, settle: Callable[
             return real(*arguments, **options)
         observed.before()
         observed.effects.extend(effects)
+        lost = _begin(effects, errors, *arguments, **options)
         with inside(*effects):
             answer = real(*arguments, **options)
         for effect in effects:
             settle(effect, answer)
         observed.after()
+        if lost is not None:
+            raise lost(*arguments, **options)
         return answer
 
     return mark(call)
 
 
 def watched_coroutine(
-    real: Callable[..., Awaitable[Any]], describe: Describe, settle: Callable[[ObservedEffect, Any], None]
+    real: Callable[..., Awaitable[Any]],
+    describe: Describe,
+    settle: Callable[[ObservedEffect, Any], None],
+    errors: CallErrors | None = None,
 ) -> Any:
-    """Wrap a coroutine function."""
+    """Wrap a coroutine function, whose call may fail by these errors."""
 
     @functools.wraps(real)
     async def call(*arguments: Any, **options: Any) -> Any:
@@ -270,11 +315,14 @@ def watched_coroutine(
             return await real(*arguments, **options)
         observed.before()
         observed.effects.extend(effects)
+        lost = _begin(effects, errors, *arguments, **options)
         with inside(*effects):
             answer = await real(*arguments, **options)
         for effect in effects:
             settle(effect, answer)
         await asyncio.sleep(0)  # A moment: the reply is there.
+        if lost is not None:
+            raise lost(*arguments, **options)
         return answer
 
     return mark(call)

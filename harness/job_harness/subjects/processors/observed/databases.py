@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.sim.lifetime import Severed
+from job_harness.core.sim.lifetime import WITHIN_LIBRARY, Severed
+from job_harness.core.sim.loop import VirtualLoop
 from job_harness.subjects.processors.observed.account import (
     Observations,
     ObservedEffect,
@@ -132,7 +133,7 @@ class Connection(Source):
         effect.stands = Stands.OPEN
         self._open.append(effect)
 
-    def settle(self) -> bool:
+    def find_what_stands(self) -> bool:
         if self._open and not self._busy():
             self._commit()
         committed, self._committed = self._committed, False
@@ -181,20 +182,27 @@ class _Sqlite(Connection):
         self._running, self._changes = effect, self._database.total_changes
         self.hold(effect)
 
-    def settle(self) -> bool:
+    def find_what_stands(self) -> bool:
         running, self._running = self._running, None
         if running is not None:
             with contextlib.suppress(Exception):  # It was closed meanwhile.
                 if self._database.total_changes == self._changes and running in self._open:
                     running.stands = Stands.GONE  # It failed, or it found nothing to do.
                     self._open.remove(running)
-        return super().settle()
+        return super().find_what_stands()
 
 
 def _follow(database: Any) -> None:
     def hear(sql: str) -> None:
         if sql.startswith("--"):
             return  # of a trigger
+        within = WITHIN_LIBRARY.set(True)  # To close this connection would wait for a paused worker.
+        try:
+            follow(sql)
+        finally:
+            WITHIN_LIBRARY.reset(within)
+
+    def follow(sql: str) -> None:
         try:
             observed = observing()
         except Severed:
@@ -204,7 +212,7 @@ def _follow(database: Any) -> None:
             return
         source: Any = observed.source(id(database), lambda: _Sqlite(database))
         if does.control:
-            source.settle()
+            source.find_what_stands()
             source.control(does.control)
             return
         try:
@@ -283,8 +291,8 @@ def ran_statement(
         source.hold(effect)
     elif does.verb != "SELECT":
         effect.stands = Stands.GONE
-    source.settle()
-    observed.settle()
+    source.find_what_stands()
+    observed.find_what_stands()
 
 
 def _psycopg_source(observed: Observations, connection: Any) -> Connection:
@@ -339,9 +347,25 @@ def _executing_psycopg(real: Any) -> Any:
     return mark(run)
 
 
+def _take_turn() -> None:
+    """Let what other tasks have asked a server be answered first: both are there at the same instant."""
+    if isinstance(loop := asyncio._get_running_loop(), VirtualLoop):
+        loop.selector.take_turn(-1)
+
+
+def _sending_psycopg(real: Any) -> Any:
+    @functools.wraps(real)
+    def send(cursor: Any, *arguments: Any, **options: Any) -> None:
+        _take_turn()
+        real(cursor, *arguments, **options)
+
+    return mark(send)
+
+
 def _commanding_psycopg(real: Any) -> Any:
     @functools.wraps(real)
     def run(connection: Any, command: Any, *rest: Any, **options: Any) -> Any:
+        _take_turn()
         answer = yield from real(connection, command, *rest, **options)
         observed = observing()
         said = None if observed is None else sql_effect(command, None)
@@ -394,6 +418,8 @@ def tell_psycopg(psycopg: ModuleType) -> None:
     base = importlib.import_module("psycopg._cursor_base").BaseCursor
     for name in ("_execute_gen", "_executemany_gen_no_pipeline", "_executemany_gen_pipeline"):
         replace(base, name, _executing_psycopg)
+    for name in ("_execute_send", "_send_prepare", "_send_query_prepared"):
+        replace(base, name, _sending_psycopg)
     replace(importlib.import_module("psycopg._connection_base").BaseConnection, "_exec_command", _commanding_psycopg)
 
 
@@ -502,7 +528,7 @@ def tell_sqlalchemy(sqlalchemy: ModuleType) -> None:
         ran_statement(source, observed, said, cursor.rowcount)
         if connection._is_autocommit_isolation():  # SQLAlchemy rolls back all the same, which changes nothing.
             source.control("commit")
-            observed.settle()
+            observed.find_what_stands()
 
     def ending(what: str) -> Callable[[Any], None]:
         def ended(connection: Any, *rest: Any) -> None:

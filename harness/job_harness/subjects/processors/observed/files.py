@@ -37,7 +37,7 @@ class _File(Source):
     """Whether nothing of it has come to stand yet."""
     settled: bool = False
 
-    def settle(self) -> bool:
+    def find_what_stands(self) -> bool:
         if self.settled:
             return False
         grown = max(0, self._bytes - self.size)

@@ -7,14 +7,18 @@ import json
 import re
 import weakref
 from collections.abc import Mapping
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from job_harness.core.faults.messages import LOSES_REPLY
+from job_harness.subjects.processors.delivery import current
 from job_harness.subjects.processors.observed.account import (
+    CallErrors,
     ObservedEffect,
     Stands,
     as_text,
+    failing,
     ignore_answer,
     mark,
     observing,
@@ -34,7 +38,7 @@ KEY_FIELDS: Final = (
     "ClientRequestToken",
     "MessageDeduplicationId",
 )
-_SAFE = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 _SETS = frozenset({"PUT", "DELETE"})
 """RFC 9110, 9.2.2: repeated, they leave behind what one of them does."""
 _TELEMETRY = re.compile(
@@ -66,7 +70,7 @@ def http_effect(method: str, url: str, headers: Mapping[str, str], body: bytes |
 def _nature(method: str, url: str, headers: Mapping[str, str], text: str, data: Any) -> tuple[Nature, str]:
     if _TELEMETRY.search(url):
         return Nature.TELLS, method
-    if method in _SAFE:
+    if method in SAFE:
         return Nature.LOOKS, method
     if method in _SETS:
         return Nature.SETS, method
@@ -94,11 +98,15 @@ def tell_httpx(httpx: ModuleType) -> None:
     def describe(client: Any, request: Any, **options: Any) -> ObservedEffect:
         return http_effect(request.method, str(request.url), request.headers, _content(request))
 
-    def settle(effect: ObservedEffect, answer: Any) -> None:
+    def note_answer(effect: ObservedEffect, answer: Any) -> None:
         answered(effect, answer.status_code)
 
-    replace(httpx.Client, "send", lambda real: watched_call(real, describe, settle))
-    replace(httpx.AsyncClient, "send", lambda real: watched_coroutine(real, describe, settle))
+    errors = CallErrors(
+        lambda client, request, **_: httpx.ConnectError(REFUSED_WORDS, request=request),
+        lambda client, request, **_: httpx.ReadTimeout(UNANSWERED_WORDS, request=request),
+    )
+    replace(httpx.Client, "send", lambda real: watched_call(real, describe, note_answer, errors))
+    replace(httpx.AsyncClient, "send", lambda real: watched_coroutine(real, describe, note_answer, errors))
 
 
 def _content(request: Any) -> bytes | None:
@@ -113,11 +121,14 @@ def tell_requests(requests: ModuleType) -> None:
         body = request.body if isinstance(request.body, bytes | str) else None
         return http_effect(request.method, request.url, request.headers, body)
 
-    replace(
-        requests.Session,
-        "send",
-        lambda real: watched_call(real, describe, lambda effect, answer: answered(effect, answer.status_code)),
+    def note_answer(effect: ObservedEffect, answer: Any) -> None:
+        answered(effect, answer.status_code)
+
+    errors = CallErrors(
+        lambda session, request, **_: requests.exceptions.ConnectionError(REFUSED_WORDS, request=request),
+        lambda session, request, **_: requests.exceptions.ReadTimeout(UNANSWERED_WORDS, request=request),
     )
+    replace(requests.Session, "send", lambda real: watched_call(real, describe, note_answer, errors))
 
 
 def tell_urllib3(urllib3: ModuleType) -> None:
@@ -128,11 +139,14 @@ def tell_urllib3(urllib3: ModuleType) -> None:
         whole = url if "://" in url else f"{pool.scheme}://{pool.host}{port}{url}"
         return http_effect(method, whole, headers or {}, body if isinstance(body, bytes | str) else None)
 
-    replace(
-        urllib3.HTTPConnectionPool,
-        "urlopen",
-        lambda real: watched_call(real, describe, lambda effect, answer: answered(effect, answer.status)),
+    def note_answer(effect: ObservedEffect, answer: Any) -> None:
+        answered(effect, answer.status)
+
+    errors = CallErrors(
+        lambda pool, *_, **__: urllib3.exceptions.NewConnectionError(pool, REFUSED_WORDS),
+        lambda pool, method, url, *_, **__: urllib3.exceptions.ReadTimeoutError(pool, url, UNANSWERED_WORDS),
     )
+    replace(urllib3.HTTPConnectionPool, "urlopen", lambda real: watched_call(real, describe, note_answer, errors))
 
 
 def tell_http_client(client: ModuleType) -> None:
@@ -153,15 +167,26 @@ def tell_http_client(client: ModuleType) -> None:
             response = real(connection, *arguments, **options)
             if (effect := asked.pop(connection, None)) is not None:
                 answered(effect, response.status)
+                if failing(current(), effect.place, effect.nature, (LOSES_REPLY,)) is not None:
+                    raise TimeoutError(UNANSWERED_WORDS)
             return response
 
         return mark(getresponse)
 
-    replace(client.HTTPConnection, "request", lambda real: watched_call(real, describe, ignore_answer))
+    errors = CallErrors(lambda *_, **__: ConnectionRefusedError(REFUSED_WORDS), None)
+    replace(client.HTTPConnection, "request", lambda real: watched_call(real, describe, ignore_answer, errors))
     replace(client.HTTPConnection, "getresponse", answering)
 
 
+REFUSED_WORDS: Final = "connection refused"
+UNANSWERED_WORDS: Final = "timed out: no reply came"
 _AIOHTTP_VERBS: Final = ("post", "put", "patch", "delete", "get", "head", "options")
+
+
+def _refused(aiohttp: ModuleType, request: Any) -> BaseException:
+    request.close()
+    where = SimpleNamespace(host="", port=None, ssl=True)
+    return aiohttp.ClientConnectorError(where, ConnectionRefusedError(REFUSED_WORDS))  # type: ignore[no-any-return]
 
 
 def tell_aiohttp(aiohttp: ModuleType) -> None:
@@ -178,6 +203,10 @@ def tell_aiohttp(aiohttp: ModuleType) -> None:
         whole = str(url) if base is None else str(base.join(type(base)(str(url))))
         return http_effect(method, whole, headers, body if isinstance(body, bytes | str) else None)
 
+    errors = CallErrors(
+        lambda inner: _refused(aiohttp, inner), lambda inner: aiohttp.ServerTimeoutError(UNANSWERED_WORDS)
+    )
+
     def watched(real: Any, method: str | None) -> Any:
         @functools.wraps(real)
         def call(session: Any, *arguments: Any, **options: Any) -> Any:
@@ -186,9 +215,9 @@ def tell_aiohttp(aiohttp: ModuleType) -> None:
             if inner is not None and observing() is not None:
                 named = arguments if method is None else (method, *arguments)
                 send = watched_coroutine(
-                    lambda *_, **__: inner, lambda *_, **__: describe(session, *named, **options), _status
+                    lambda _: inner, lambda _: describe(session, *named, **options), _status, errors
                 )
-                asked._coro = send()
+                asked._coro = send(inner)
             return asked
 
         return mark(call)

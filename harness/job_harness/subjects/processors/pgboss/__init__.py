@@ -35,6 +35,7 @@ from job_harness.engines.reference.application import (
     NoResultError,
     Registry,
     RunBlocking,
+    StartUp,
     ToolJob,
     result_of,
     sample_job,
@@ -83,9 +84,8 @@ class PgBossApplication:
         self.session = LiveTest(observation, loop, choices=choices, faults=faults)
         self._board = observation.job_index
         self.registry = Registry()
-        self.on_crash: Callable[[], None] = lambda: None
         self._loop = loop
-        self._driven = DrivenProcess(process, loop, observation=observation, seed=seed)
+        self._driven = DrivenProcess(process, loop, observation=observation, seed=seed, caller=self)
         self._handlers = Handlers(
             self._driven,
             loop,
@@ -94,7 +94,6 @@ class PgBossApplication:
             moment=lambda: self.moment(self.session.clocks.now),
             session=self.session,
         )
-        self._driven.on_call = self._called
         self._at_work: set[str] = set()
         """The tools whose worker was started in the present process."""
         self._start_worker()
@@ -130,7 +129,7 @@ class PgBossApplication:
         )
         holder: list[JobId] = []
 
-        def told(turn: WorkTurn) -> None:
+        def after_turn(turn: WorkTurn) -> None:
             outcome = turn.outcome
             if keyed and outcome.kind is OutcomeKind.REFUSED:
                 holder.extend(self._holders(request))
@@ -138,7 +137,7 @@ class PgBossApplication:
             self._driven.told.enqueued(request, outcome)
 
         ago = process.strictly
-        turn = self._driven.send(told=told, ago=ago, queue=request.tool, data=data, options=options)
+        turn = self._driven.send(told=after_turn, ago=ago, queue=request.tool, data=data, options=options)
         if holder:
             return holder[0]
         self._done(turn, f"{request.id} cannot be sent")
@@ -162,12 +161,12 @@ class PgBossApplication:
             return False
         attempts = view.attempts
 
-        def told(turn: WorkTurn) -> None:
+        def after_turn(turn: WorkTurn) -> None:
             if turn.outcome.value == "resume":
                 self._driven.rows.grant(job, attempts + 1)
             self._driven.told.operated(verb, job, turn.outcome)
 
-        return self._driven.ask(verb, told=told, queue=view.tool, id=uuid_of(job)).outcome.done
+        return self._driven.ask(verb, told=after_turn, queue=view.tool, id=uuid_of(job)).outcome.done
 
     def tool_job(self, slug: str, value: Json) -> ToolJob:
         """Make the job that a processor would receive, its input through JSON and back."""
@@ -200,7 +199,7 @@ class PgBossApplication:
 
         Raises UsageError where a batch would take more than the test allows.
         """
-        for tool in self._tools_due():
+        for tool in self._driven.tools_due():
             if self.allowance == 0:
                 return
             self._refuse_batch(tool)
@@ -234,8 +233,8 @@ class PgBossApplication:
         """Whether a job may still be fetched, now or later."""
         return bool(self._board.live)
 
-    def claim_of(self, job: JobId) -> Claim | None:
-        """Return the last claim of a job."""
+    def claim_of(self, job: JobId, attempt: int) -> Claim | None:
+        """Return the last claim of a job: its worker is given no other."""
         return self._driven.claims.get(job)
 
     @property
@@ -243,7 +242,8 @@ class PgBossApplication:
         """The jobs that pg-boss has taken back while their handler still ran."""
         return self._handlers.given_up
 
-    def _called(self, call: HandlerCall, claims: tuple[Claim, ...]) -> None:
+    def take_call(self, call: HandlerCall, claims: tuple[Claim, ...]) -> None:
+        """Run the processor of a handler that pg-boss calls; too many at once end the test."""
         if self.allowance is not None and self.allowance < 0:
             self._driven.broken = self._too_many(len(claims))
         self._handlers.call(call, claims)
@@ -259,7 +259,7 @@ class PgBossApplication:
         """Start those that are missing, the one with the first job due first, while the test allows them to fetch."""
         if not self.settings.workers_enabled:
             return
-        tools = dict.fromkeys((*self._tools_due(), *self.registry.get_registered_tools()))
+        tools = dict.fromkeys((*self._driven.tools_due(), *self.registry.get_registered_tools()))
         for tool in tools:
             if tool in self._at_work or self.allowance == 0:
                 continue
@@ -267,15 +267,19 @@ class PgBossApplication:
             self._at_work.add(tool)
             self._done(self._driven.ask("work", queue=tool, **self._work_options), f"work({tool!r}) was refused")
 
-    def _tools_due(self) -> list[str]:
-        first = sorted(self._driven.due(), key=lambda view: (-view.priority, view.created_at))
-        return list(dict.fromkeys(view.tool for view in first))
-
     def _refuse_batch(self, tool: str) -> None:
         waiting = sum(view.tool == tool for view in self._driven.due())
         batch = min(waiting, self.settings.batch_size)
         if self.allowance is not None and batch > self.allowance:
             raise self._too_many(batch)
+
+    def start_with(self, start: StartUp) -> None:
+        """Raise UsageError: a processor runs here, and the worker whose lives begin and end in another process."""
+        raise self._cannot(
+            "on_start",
+            "its worker is a process of Node, and no code of the test runs in it",
+            f"{ON_MEMORY.capitalize()}.",
+        )
 
     # what goes wrong ------------------------------------------------------------------------------------------------
 
@@ -293,7 +297,6 @@ class PgBossApplication:
         self.session.crash(place)
 
     def _worker_died(self) -> None:
-        self.on_crash()
         self._handlers.forget()
         self._at_work.clear()
         self._start_worker()
@@ -490,18 +493,18 @@ class Handlers:
         self._driven.draw()
         if isinstance(ending, Failure):
             said: dict[str, Any] = {"error": {"name": ending.name, "message": ending.message}}
-            settle = partial(self._driven.told.settled, "fail")
+            settle = partial(self._driven.told.record_ending, "fail")
             rest: tuple[Any, ...] = (ending.message, ending.final)
         else:
             said = {"value": ending.output}
-            settle = partial(self._driven.told.settled, "complete")
+            settle = partial(self._driven.told.record_ending, "complete")
             rest = (ending.output if len(claims) == 1 else None,)  # pg-boss keeps no answer of a larger batch.
 
-        def told(_: WorkTurn) -> None:
+        def after_turn(_: WorkTurn) -> None:
             for claim in held:
                 settle(claim, *rest)
 
-        self._driven.reply(call, told=told, **said)
+        self._driven.reply(call, told=after_turn, **said)
 
     def _tool_job(self, claim: Claim) -> ToolJob:
         return sample_job(

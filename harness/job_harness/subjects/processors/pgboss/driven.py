@@ -10,7 +10,7 @@ import contextvars
 import random
 import threading
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from job_harness.core.history.outcome import DONE, Outcome, done
 from job_harness.core.model.duration import SECOND, Instant
@@ -33,6 +33,13 @@ from job_harness.engines.pgboss.work import (
 from job_harness.errors import HarnessError
 
 
+class HandlerCaller(Protocol):
+    """Who runs the handlers."""
+
+    def take_call(self, call: HandlerCall, claims: tuple[Claim, ...]) -> None:
+        """Run a handler that pg-boss calls, with these claims."""
+
+
 class DrivenProcess:
     """Asks the process in turns, writes down what its rows say after each, and wakes it when its timers are due."""
 
@@ -43,6 +50,7 @@ class DrivenProcess:
         *,
         observation: Observation[WorkRows],
         seed: int,
+        caller: HandlerCaller,
     ) -> None:
         """Begin on empty tables. Raises EnvironmentUnavailable, VirtualClockError."""
         self.process = process
@@ -54,8 +62,7 @@ class DrivenProcess:
         """The last claim of every job."""
         self.allowance: int | None = 0
         """How many jobs may still be fetched; None is any number."""
-        self.on_call: Callable[[HandlerCall, tuple[Claim, ...]], None] = lambda call, claims: None
-        """Told of each handler that pg-boss calls."""
+        self._caller = caller
         self.broken: Exception | None = None
         """What ended it."""
         self.said: dict[str, None] = {}
@@ -147,6 +154,11 @@ class DrivenProcess:
         now = self._clocks.now
         return [v for v in self._board.live.values() if v.status is Status.PENDING and v.start_after <= now]
 
+    def tools_due(self) -> list[str]:
+        """List the tools of what could be fetched now, the tool of the first job first."""
+        first = sorted(self.due(), key=lambda view: (-view.priority, view.created_at))
+        return list(dict.fromkeys(view.tool for view in first))
+
     def _called(self, call: HandlerCall) -> None:
         views = self.rows.jobs()
         claims = tuple(self._claim(views[job]) for job in call.jobs)
@@ -154,7 +166,7 @@ class DrivenProcess:
         self.told.claimed(list(claims))
         if self.allowance is not None:
             self.allowance -= len(claims)
-        self.on_call(call, claims)
+        self._caller.take_call(call, claims)
 
     def _claim(self, view: JobView) -> Claim:
         until = view.lease_until if view.lease_until is not None else self._clocks.now
@@ -167,7 +179,7 @@ class DrivenProcess:
         for job in self.rows.differing(known):
             before, after, claim = known.get(job), self.rows.jobs().get(job), self.claims.get(job)
             if fired == LIMIT and claim is not None and before is not None and timed_out(before, after):
-                self.told.settled("fail", claim, (after.error if after else None) or "timed out", False)
+                self.told.record_ending("fail", claim, (after.error if after else None) or "timed out", False)
             else:
                 rest.append(job)
         if rest:
@@ -264,35 +276,35 @@ class DrivenRowReader:
 
     def enqueued(self, request: JobRequest, outcome: Outcome) -> None:
         """A job was sent."""
-        self._told(TEST, "enqueue", outcome, shown=(request.id,), arguments=(request,), job=request.id)
+        self._record_verb(TEST, "enqueue", outcome, shown=(request.id,), arguments=(request,), job=request.id)
 
     def operated(self, verb: str, job: JobId, outcome: Outcome) -> None:
         """An operator cancelled or retried a job."""
-        self._told(TEST, verb, outcome, shown=(job,), arguments=(job,), job=job)
+        self._record_verb(TEST, verb, outcome, shown=(job,), arguments=(job,), job=job)
 
     def claimed(self, claims: list[Claim]) -> None:
         """A worker fetched a batch."""
         worker = claims[0].worker
         jobs = [claim.job for claim in claims]
-        self._told(worker, "claim", done(claims), shown=tuple(jobs), arguments=(worker, len(claims)))
+        self._record_verb(worker, "claim", done(claims), shown=tuple(jobs), arguments=(worker, len(claims)))
         for claim in claims:
             self._recorder.effect(worker, claim.job, claim.attempt, claim.token, "claimed")
 
-    def settled(self, verb: str, claim: Claim, *rest: Any, outcome: Outcome = DONE) -> None:
+    def record_ending(self, verb: str, claim: Claim, *rest: Any, outcome: Outcome = DONE) -> None:
         """A worker completed or failed a job of its batch."""
         about: dict[str, Any] = {"job": claim.job, "token": claim.token, "arguments": (claim, *rest)}
-        self._told(claim.worker, verb, outcome, shown=(claim.job,), **about)
+        self._record_verb(claim.worker, verb, outcome, shown=(claim.job,), **about)
 
     def supervised(self, jobs: list[JobId]) -> None:
         """The supervision, or another process that is not a worker, changed these."""
         for verb, gone in (("expire", False), ("purge", True)):
             shown = tuple(job for job in jobs if (job not in self._rows.jobs()) is gone)
             if shown:
-                self._told(SUPERVISOR, verb, done(list(shown)), shown=shown)
+                self._record_verb(SUPERVISOR, verb, done(list(shown)), shown=shown)
 
-    def _told(self, actor: str, verb: str, outcome: Outcome, *, shown: tuple[JobId, ...], **about: Any) -> None:
+    def _record_verb(self, actor: str, verb: str, outcome: Outcome, *, shown: tuple[JobId, ...], **about: Any) -> None:
         self._rows.show(*shown)
-        self._recorder.told(actor, verb, outcome, **about)
+        self._recorder.record_call(actor, verb, outcome, **about)
 
 
 def timed_out(before: JobView, after: JobView | None) -> bool:

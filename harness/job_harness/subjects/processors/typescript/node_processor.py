@@ -58,7 +58,68 @@ _EFFECTS: Shapes = {
     "observed": {"kind": (str,)},
 }
 """What the runner says of the effects that it reports."""
+_NEXT_SEED = 7919
+"""Between the seeds of a process and of the one that takes its place."""
 _OPTIONS = ("--disable-warning=ExperimentalWarning", "--max-old-space-size=1024")
+
+
+class NodeLaunch:
+    """How a Node process is started for a processor, and what it is asked to load."""
+
+    def __init__(
+        self,
+        about: TypeScriptProcessor,
+        *,
+        slug: str | None,
+        seed: int,
+        blocked_after: float,
+        busy_seconds: float,
+        observed: bool,
+    ) -> None:
+        self.blocked_after = blocked_after
+        wire, functions = about.wire()
+        self.functions = functions | BUILT_IN
+        """What the process may call here, by name."""
+        self.covered = False
+        """Whether it is to write which code ran."""
+        self._about = about
+        self._slug = slug
+        self._seed = seed
+        self._loaded = 0
+        """How many processes have loaded it."""
+        self._busy_seconds = busy_seconds
+        self._asked = {"observed": observed, "cache": str(cache_folder("typescript")), **wire}
+        self._node = find_typescript_node()
+        self._inspected = False
+        self.first_ms = 0.0
+        """What time it was for the first process, in milliseconds since 1970."""
+
+    def patience(self, seconds: float) -> float:
+        """Return for how many real seconds it may do what takes these, where no debugger holds it."""
+        return INSPECTED_SECONDS if self._inspected else seconds
+
+    def start(self) -> Peer:
+        """Start a process that has loaded nothing."""
+        environment = self._about.process_environment(os.environ)
+        self.covered = COVERAGE in environment
+        self._inspected = INSPECT in environment.get(OPTIONS, "")
+        return Peer(
+            [self._node.path, *_OPTIONS, str(RUNNER)],
+            name=self._about.target,
+            environment=environment,
+            folder=self._about.file.parent,
+            log=lambda line: tell(f"{self._slug or self._about.name}: {line}"),
+            patience=self.patience(self.blocked_after),
+            standstill=self.patience(self._busy_seconds),
+            effects=_EFFECTS,
+        )
+
+    def loading(self, *, gated: bool) -> dict[str, Any]:
+        """Return what the next process is asked to load."""
+        # A process that takes the place of a dead one draws otherwise: else a key by chance would be the same again.
+        seed, self._loaded = self._seed + self._loaded * _NEXT_SEED, self._loaded + 1
+        asked = {"file": str(self._about.file), "name": self._about.name, "slug": self._slug, "seed": seed}
+        return {**asked, "gates": gated, **self._asked}
 
 
 class NodeProcessor(PeerRuns):
@@ -92,24 +153,15 @@ class NodeProcessor(PeerRuns):
         self.__qualname__ = about.target
         self.serves_another: str | None = None
         """Says so where the only tool that was registered is not the one that was asked for."""
-        self._slug = slug
-        self._seed = seed
-        self._observed = observed
         self._fetching: dict[int, ProcessorRun] = {}
         """Who stands at the gate of a `fetch`, by its number."""
-        self.blocked_after = blocked_after
-        self._wire, self._functions = about.wire()
-        self._functions |= BUILT_IN
-        self._file = about.file
-        self._node = find_typescript_node()
-        self._process: Peer | None = None
+        self.launch = NodeLaunch(
+            about, slug=slug, seed=seed, blocked_after=blocked_after, busy_seconds=busy_seconds, observed=observed
+        )
         self._before = 0
         """How many jobs the peers before this one have run."""
         self._closed = False
-        self._covered = False
-        self._inspected = False
-        self._loaded_ms = self._now_ms()
-        self._load(self._start())
+        self._load(self.launch.start())
 
     async def __call__(self, job: ToolJob) -> JobResult:
         """Run it on a job."""
@@ -117,7 +169,7 @@ class NodeProcessor(PeerRuns):
             raise UsageError(f"{self.about.target}: its harness is closed")
         if self._process is None or not self._process.alive:
             contextvars.Context().run(
-                lambda: self._load(self._start())
+                lambda: self._load(self.launch.start())
             )  # The peer is the harness's, not the job's that finds none.
         return await self._perform(self._begin(job))
 
@@ -125,7 +177,7 @@ class NodeProcessor(PeerRuns):
         return self.about.target
 
     def _answer(self, name: str, args: list[Any]) -> Any:
-        return None if name == MOMENT else self._functions[name](*args)
+        return None if name == MOMENT else self.launch.functions[name](*args)
 
     def _reply_place(self, gate: Report) -> str:
         if gate["point"] == MOMENT and gate["with"]:
@@ -158,6 +210,11 @@ class NodeProcessor(PeerRuns):
             hear(delivery.observed, what)
 
     @property
+    def _process(self) -> Peer | None:
+        assert self._peer is None or isinstance(self._peer, Peer)
+        return self._peer
+
+    @property
     def pid(self) -> int | None:
         """The number of the Node process, while there is one."""
         return self._process.pid if self._process is not None and self._process.alive else None
@@ -188,16 +245,12 @@ class NodeProcessor(PeerRuns):
         return self._peer is not None and self._number == self._before and self._timer is None and not self._asked
 
     def _end(self) -> None:
-        self._write_coverage()
-        self._let_go()
-        self._runs.clear()
-
-    def _write_coverage(self) -> None:
-        """Let the peer write which code ran, where that is wanted: to be killed leaves it no time for it."""
         peer = self._process
-        if self._covered and peer is not None and peer.alive:
+        if self.launch.covered and peer is not None and peer.alive:  # To be killed leaves it no time for it.
             with suppress(PeerLost):
                 peer.go("cover", now=self._now_ms())
+        self._let_go()
+        self._runs.clear()
 
     def close(self) -> None:
         """End the peer. Harmless when repeated."""
@@ -219,32 +272,16 @@ class NodeProcessor(PeerRuns):
         A forked child lets go of its parent's peer and does not touch it. Raises nothing before the loading.
         """
         self._let_go()
-        peer = self._start()
-        return lambda: self._load(peer, self._loaded_ms)
-
-    def _start(self) -> Peer:
-        environment = self.about.process_environment(os.environ)
-        self._covered = COVERAGE in environment
-        self._inspected = INSPECT in environment.get(OPTIONS, "")
-        return Peer(
-            [self._node.path, *_OPTIONS, str(RUNNER)],
-            name=self.about.target,
-            environment=environment,
-            folder=self._file.parent,
-            log=lambda line: tell(f"{self._slug or self.about.name}: {line}"),
-            patience=INSPECTED_SECONDS if self._inspected else self.blocked_after,
-            standstill=INSPECTED_SECONDS if self._inspected else self._busy_seconds,
-            effects=_EFFECTS,
-        )
+        peer = self.launch.start()
+        return lambda: self._load(peer, self.launch.first_ms)
 
     def _load(self, peer: Peer, at_ms: float | None = None) -> None:
-        self._peer = self._process = peer
+        self._peer = peer
+        self.launch.first_ms = self.launch.first_ms or self._now_ms()
         self._before = self._number
-        loading = {"file": str(self._file), "name": self.about.name, "slug": self._slug, "seed": self._seed}
-        loading["observed"] = self._observed
-        loading |= {"cache": str(cache_folder("typescript")), "gates": self.guard is not None, **self._wire}
+        loading = self.launch.loading(gated=self.guard is not None)
         try:
-            patience = INSPECTED_SECONDS if self._inspected else START_SECONDS
+            patience = self.launch.patience(START_SECONDS)
             said = self._turn(lambda now: peer.go("load", loading, now=at_ms or now, patience=patience))
         except PeerLost as lost:
             raise not_loaded(self.about.target, {"name": lost.kind, "message": lost.what}) from None
@@ -264,7 +301,7 @@ class NodeProcessor(PeerRuns):
 
     def _let_go(self) -> None:
         super()._let_go()
-        peer, self._peer, self._process = self._process, None, None
+        peer, self._peer = self._process, None
         if peer is not None:
             peer.kill()
 
@@ -356,7 +393,7 @@ class NodeProcessors:
             hosted.guard = guard
         for _, _, attached in self._attached:
             attached.guard = guard
-            attached.blocked_after = self._blocked_after
+            attached.launch.blocked_after = self._blocked_after
         loading = [attached.restart() for _, _, attached in self._attached]  # All of them start beside each other.
         for load in loading:
             load()
@@ -369,7 +406,7 @@ class NodeProcessors:
     @property
     def findings(self) -> list[str]:
         """What was noticed in the peers, in the order of their processors."""
-        return [finding for runs in self._all for finding in runs.findings]
+        return [finding for runs in self._all for finding in runs.notes.findings.values()]
 
     @property
     def _all(self) -> list[PeerRuns]:
@@ -378,7 +415,7 @@ class NodeProcessors:
     @property
     def blocked(self) -> list[str]:
         """Which attempts hung and were ended by a limit in real time: what followed is not the processor's doing."""
-        return [each for runs in self._all for each in runs.blocked]
+        return [each for runs in self._all for each in runs.notes.blocked]
 
     @property
     def waiting_stubs(self) -> dict[asyncio.Future[Any], str]:

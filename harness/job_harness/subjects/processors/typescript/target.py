@@ -77,7 +77,7 @@ class TypeScriptProcessor:
 
     @property
     def file(self) -> Path:
-        """The file. Raises UsageError where there is none."""
+        """The file. Raises UsageError if there is none."""
         root = Path.cwd() if self.root is None else Path(self.root)
         path = (root / self.target.rpartition("#")[0]).absolute()
         if not path.is_file():

@@ -5,11 +5,12 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
+import { installChance } from "../../../../worlds/peers/chance.mjs";
 import { Clock, install, realMilliseconds } from "../../../../worlds/peers/clock.mjs";
 import { Peer } from "../../../../worlds/peers/peer.mjs";
 import { Modules, readable } from "./modules.mjs";
 import { observe } from "./observed.mjs";
-import { deepStack, placeOf } from "../../../../worlds/peers/places.mjs";
+import { deepStack, lineAt, placeOf } from "../../../../worlds/peers/places.mjs";
 import { Replies } from "../../../../worlds/peers/replies.mjs";
 import { Rest } from "../../../../worlds/peers/rest.mjs";
 import { keepIn } from "./stripping.mjs";
@@ -123,9 +124,12 @@ const registry = {
 async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gates, observed }) {
   keepIn(cache);
   const place = () => placeOf(deepStack());
-  if (gates) clock.place = place;
+  const line = () => lineAt(deepStack());
+  if (gates) Object.assign(clock, { place, line });
+  if (gates) peer.line = line;
   clock.begin(clock.now);
   install(clock, seed);
+  installChance(seed);
   if (observed) observe({ tell, moment: async () => gates || peer.gate("moment", [], actor()) });
   globalThis.effect ??= declaring.effect;
   for (const key of Object.keys(globals)) globalThis[key] = valueOf(globals[key]);
@@ -133,7 +137,7 @@ async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gate
   for (const stub of Object.values(stubs)) {
     if (stub.exports) stub.exports = mapped(stub.exports, valueOf);
   }
-  if (gates) await watchReplies({ file, place, answered: fetch !== "real" });
+  if (gates) await watchReplies({ file, place, line, answered: fetch !== "real" });
   const modules = new Modules({ stubs: { [OURS]: { exports: declaring }, ...stubs }, registry });
   modules.install();
   const found = await import(pathToFileURL(file).href);
@@ -142,14 +146,15 @@ async function load({ file, name, slug, globals, stubs, fetch, seed, cache, gate
 }
 
 /** Let each reply from outside be a gate of the run that waits for it; what `fetch` is answered by the test, is one. */
-async function watchReplies({ file, place, answered }) {
+async function watchReplies({ file, place, line, answered }) {
   replies = new Replies({
     require: createRequire(import.meta.url),
     run: actor,
     isDead: () => false, // It dies with this process.
     others: (run) => [...working].some((each) => each !== run && !replies.isAsking(each)),
-    stand: (run, point) => peer.gate("moment", [point], run),
+    stand: (run, point, line) => peer.gate("moment", [point], run, line),
     place,
+    line,
     blind: (what) => peer.effect("note", { what: `replies of ${what} are no gates: no crash and no other job came before them` }, actor()),
     isOurs: () => false,
     milliseconds: realMilliseconds,
@@ -308,7 +313,8 @@ async function act({ time, now, one, do: wanted, with: given, actor: run }) {
 function upcoming() {
   const timer = clock.earliest();
   if (timer === null) return { next: null };
-  return timer.place ? { next: timer.when, actor: timer.owner, point: timer.place } : { next: timer.when };
+  const { when: next, owner: actor, place: point, line } = timer;
+  return point ? { next, actor, point, line } : { next };
 }
 
 globalThis.console = new console.Console(process.stderr, process.stderr);

@@ -1,0 +1,51 @@
+"""What the modules of a project hold, and which are its own: that is asked in every explored run."""
+
+from __future__ import annotations
+
+import sys
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from job_harness.subjects.processors.module_state import ModuleState, modules_below
+
+
+def test_a_module_that_is_loaded_loaded_anew_or_unloaded_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load() -> ModuleType:
+        made = ModuleType("pay_of_this_test")
+        made.__file__ = str(tmp_path / "pay_of_this_test.py")
+        monkeypatch.setitem(sys.modules, made.__name__, made)
+        return made
+
+    assert modules_below(tmp_path) == {}
+    for _ in range(3):
+        made = load()
+        assert modules_below(tmp_path) == {"pay_of_this_test": made}
+        modules_below(tmp_path).clear()  # What is returned is the caller's.
+    monkeypatch.delitem(sys.modules, "pay_of_this_test")
+    assert modules_below(tmp_path) == {}
+
+
+def test_what_an_object_computes_once_from_itself_is_no_memory_of_a_run() -> None:
+    class Model:
+        calls = 0
+
+        @cached_property
+        def _serialized(self) -> str:
+            return "model"
+
+    made = ModuleType("agent_of_this_test")
+    made.model = model = Model()  # type: ignore[attr-defined]
+    before = ModuleState({made.__name__: made})
+    assert model._serialized == "model"
+    assert ModuleState({made.__name__: made}).changed(before) == []
+    model.calls += 1
+    assert ModuleState({made.__name__: made}).changed(before) == ["agent_of_this_test.model.calls"]
+    model.inner = Model()  # type: ignore[attr-defined]
+    before = ModuleState({made.__name__: made})
+    model.inner.calls += 1  # type: ignore[attr-defined]
+    assert ModuleState({made.__name__: made}).changed(before) == ["agent_of_this_test.model.inner.calls"]
