@@ -293,7 +293,7 @@ class FastSearch(Explorer):
         if not self.complete:
             raise TooLarge
         if not self.reexecuted:  # what stands in the middle of a verb is told apart by the number of its call
-            self.verdict.keys = {None: set(self._ids)}
+            self.verdict.keys = {None: set(self.graph.ids)}
         for name, sighting in self.sightings.items():
             if name not in self.verdict.circling:
                 self.verdict.shortest[name] = len(self.path(sighting.node))

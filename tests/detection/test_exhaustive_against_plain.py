@@ -112,9 +112,11 @@ def drawn(draw: random.Random) -> tuple[MemoryEngine, Scope]:
     ]
     classes = dict.fromkeys(mistake.queue for mistake in mistakes if mistake.queue not in (None, MemoryQueue))
     queue: Any = type("Drawn", (*classes, MemoryQueue), {})
+    rules = tuple(dict.fromkeys(rule for mistake in mistakes for rule in mistake.rules))
     workers = [mistake.worker for mistake in mistakes if mistake.worker is not Worker]
     engine = MemoryEngine(
         queue,
+        rules=rules,
         name="+".join(["memory", *(mistake.name for mistake in mistakes)]),
         application=StockApplication(workers[0]) if workers else None,
         contract=next((mistake.contract for mistake in mistakes if mistake.contract), None),

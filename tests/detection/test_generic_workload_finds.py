@@ -12,7 +12,7 @@ from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.settings import Settings
 from job_harness.core.run.session import Session
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
-from job_harness.search.finding import Finding
+from job_harness.search.finding import ScenarioFinding
 from job_harness.search.sampling import DRAWN_LIMITS, Sampler, run_seed
 from job_harness.search.wrong_queues import CATALOGUE as MISTAKES
 from job_harness.search.wrong_queues import Mistake
@@ -41,8 +41,6 @@ RARE = frozenset(
         "stale-release",
         "result-overwritten",
         "late-failure-revives",
-        "unique-forgotten-on-retry",
-        "unique-not-released-on-failure",
         "cancel-overwritten",
         "rescue-too-early",
         "expire-ignores-heartbeat",
@@ -50,8 +48,6 @@ RARE = frozenset(
         "retries-never-due",
         "stale-heartbeat",
         "sweep-takes-other-queues",
-        "window-ends-with-its-job",
-        "window-never-ends",
         "pause-forgotten-by-retries",
         "cron-leap-day-missed",
         "cron-catches-up",
@@ -91,14 +87,14 @@ def with_seeds(names: Iterable[str]) -> list[Any]:
     ]
 
 
-def explore(mistake: Mistake, *, seed: int, runs: int, settings: Settings = DEFAULTS) -> Finding:
+def explore(mistake: Mistake, *, seed: int, runs: int, settings: Settings = DEFAULTS) -> ScenarioFinding:
     sampler = Sampler(mistake.engine("memory"), settings, frozenset({mistake.anomaly}))
     finding = sampler.explore(seed=seed, runs=runs).finding
     assert finding is not None, f"{mistake.name}: no {mistake.anomaly} in {runs} runs of seed {seed}"
     return finding
 
 
-def check(mistake: Mistake, finding: Finding) -> None:
+def check(mistake: Mistake, finding: ScenarioFinding) -> None:
     again = Session(finding.scenario, engine=mistake.engine("memory"), limits=DRAWN_LIMITS).run()
     assert mistake.anomaly in again.found
     assert Session(finding.scenario, engine=MemoryEngine()).run().anomalies == ()

@@ -15,9 +15,14 @@ from job_harness.core.model.job import JobView
 from job_harness.core.port import Capabilities, Claim
 from job_harness.core.run.session import Session
 from job_harness.core.scenario.reader import read_scenario
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
-from job_harness.search.machine_failure import LifecycleFailure, failure_type, failures_directory, opener_of
-from job_harness.search.state_machine import LifecycleMachine
+from job_harness.engines.memory import EndRules, MemoryEngine, MemoryQueue, UpkeepRules
+from job_harness.search.state_machine import (
+    LifecycleFailure,
+    LifecycleMachine,
+    failure_type,
+    failures_directory,
+    opener_of,
+)
 from job_harness.search.targets import open_engine
 
 QUICK = settings(
@@ -39,22 +44,30 @@ class StaleComplete(MemoryQueue):
         return super().complete(claim if row is None else claim._replace(token=row.token), output)
 
 
-class OneTooMany(MemoryQueue):
+class OneTooManyRules(EndRules):
     """Delivers once more than allowed."""
 
     def exhausted(self, row: JobView) -> bool:
         return row.attempts > row.max_attempts
 
 
-class UncancelledCancel(MemoryQueue):
+class OneTooMany(MemoryQueue):
+    rules = (OneTooManyRules,)
+
+
+class UncancelledCancelRules(EndRules):
     """Refuses nothing: a cancelled job is completed after all."""
 
     def held(self, claim: Claim, verb: str) -> JobView | None:
-        row = self.rows.get(claim.job)
+        row = self.queue.rows.get(claim.job)
         return row if row is not None and row.token == claim.token else None
 
 
-class ForgetsLeases(MemoryQueue):
+class UncancelledCancel(MemoryQueue):
+    rules = (UncancelledCancelRules,)
+
+
+class ForgetsLeasesRules(UpkeepRules):
     """Never takes a job back."""
 
     def is_overdue(self, row: JobView, now: int) -> bool:
@@ -62,6 +75,10 @@ class ForgetsLeases(MemoryQueue):
 
     def is_stuck(self, row: JobView, now: int) -> bool:
         return False
+
+
+class ForgetsLeases(MemoryQueue):
+    rules = (ForgetsLeasesRules,)
 
 
 class Incapable(MemoryQueue):

@@ -16,11 +16,10 @@ from hypothesis.stateful import rule, run_state_machine_as_test
 from hypothesis.statistics import collector, describe_statistics
 
 from job_harness.core.model.job import JobView
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import EndRules, MemoryEngine, MemoryQueue
 from job_harness.search import state_machine
 from job_harness.search.coverage import SITUATIONS
-from job_harness.search.machine_failure import LifecycleFailure
-from job_harness.search.state_machine import PHASES, LifecycleMachine
+from job_harness.search.state_machine import PHASES, LifecycleFailure, LifecycleMachine
 
 QUICK = settings(
     max_examples=300,
@@ -33,14 +32,18 @@ QUICK = settings(
 BLOB = re.compile(r"@reproduce_failure\('([\d.]+)', (b'[^']+')\)")
 
 
-class OneTooMany(MemoryQueue):
+class OneTooManyRules(EndRules):
     """Delivers once more than allowed."""
 
     def exhausted(self, row: JobView) -> bool:
         return row.attempts > row.max_attempts
 
 
-class OneTooManyAtFirst(MemoryQueue):
+class OneTooMany(MemoryQueue):
+    rules = (OneTooManyRules,)
+
+
+class OneTooManyAtFirstRules(EndRules):
     """Behaves after it was caught once."""
 
     caught: ClassVar[bool] = False
@@ -50,6 +53,10 @@ class OneTooManyAtFirst(MemoryQueue):
         if wrong:
             type(self).caught = True
         return row.attempts >= row.max_attempts and not wrong
+
+
+class OneTooManyAtFirst(MemoryQueue):
+    rules = (OneTooManyAtFirstRules,)
 
 
 class Counted(LifecycleMachine):
@@ -123,7 +130,7 @@ def test_the_scenario_is_made_small_only_where_the_failure_is_shown(monkeypatch:
 
 @pytest.mark.slow
 def test_a_queue_that_fails_once_leaves_its_scenario_all_the_same(tmp_path: Path) -> None:
-    OneTooManyAtFirst.caught = False
+    OneTooManyAtFirstRules.caught = False
     with pytest.raises(Flaky):
         run_state_machine_as_test(machine(queue=OneTooManyAtFirst), settings=QUICK)
     assert (tmp_path / "failures" / "Fresh-attempt_overrun.yaml").exists()

@@ -15,8 +15,7 @@ from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.scenario import needed_capabilities
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import UsageError
-from job_harness.search.machine_failure import LifecycleFailure
-from job_harness.search.state_machine import FEATURES, PHASES, PLAIN, LifecycleMachine, allowed
+from job_harness.search.state_machine import FEATURES, PHASES, PLAIN, LifecycleFailure, LifecycleMachine, allowed
 from job_harness.search.wrong_queues.catalogue import CATALOGUE
 from job_harness.subjects.applications import ApplicationEngine
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from job_harness.core.faults import FaultPlan
 from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.job import JobView
@@ -70,7 +71,7 @@ class Wanders(MemoryQueue):
 
     def claim(self, worker: str, limit: int) -> Outcome:
         now = self.now(worker)
-        for row in self.due(now):
+        for row in self.claims.due(now):
             if row.queue_state is QueueState.RETRY:
                 self.put(self.put_off(row, now))
         return super().claim(worker, limit)
@@ -110,7 +111,7 @@ def test_a_job_that_is_stuck_or_loops_is_shrunk_in_few_steps(queue: type[MemoryQ
     sampler = Sampler(engine)
     run = next(run for seed in range(20) if (run := sampler.sample(seed)).found)
     anomaly = sampler.wanted(run)[0]
-    open_session, redraw = sampler._sessions(anomaly)
+    open_session, redraw = sampler._sessions(anomaly, FaultPlan.each(1))
     shrinker = JointShrinker(run, anomaly, open_session, base=Settings(), redraw=redraw)
 
     shrinker.shrink()

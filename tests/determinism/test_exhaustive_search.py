@@ -18,7 +18,7 @@ from job_harness.core.invariants.property import Reporter
 from job_harness.core.model.job import JobView
 from job_harness.core.run.session import Session
 from job_harness.core.sim.request import Point
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import ClaimRules, MemoryEngine, MemoryQueue
 from job_harness.search.scope import search
 from job_harness.search.scope.bounds import Scope
 from job_harness.search.scope.canonical import NamedForm, StateKeys
@@ -54,7 +54,7 @@ from job_harness.search.targets import open_engine
 
 whole = Explorer(open_engine("memory"), Scope(jobs=2, faults=FaultPlan(crash=1), cancels=1))
 whole.run()
-print(len(whole.boring), whole.boring)
+print(len(whole.graph.boring), whole.graph.boring)
 """
 
 
@@ -141,7 +141,7 @@ def haunted() -> tuple[int, set[str]]:
 def test_without_what_monitors_remember_states_are_merged_that_differ_in_their_verdict(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Session, "_judged", lambda self, queue, invariants: (GHOST,))
+    monkeypatch.setattr(Session, "_judgeable", lambda self, queue, invariants: (GHOST,))
     states, seen = haunted()
     assert seen == {f"died at {place}" for place in PLACES}
     monkeypatch.setattr(StateKeys, "_of_monitors", blind)
@@ -150,7 +150,7 @@ def test_without_what_monitors_remember_states_are_merged_that_differ_in_their_v
     assert missed < seen
 
 
-class Numbering(MemoryQueue):
+class NumberingRules(ClaimRules):
     """Takes its tokens from a sequence; how far that has come is in no snapshot."""
 
     taken = 0
@@ -158,6 +158,10 @@ class Numbering(MemoryQueue):
     def raised(self, row: JobView) -> int:
         self.taken += 1
         return self.taken
+
+
+class Numbering(MemoryQueue):
+    rules = (NumberingRules,)
 
 
 def test_a_queue_that_changes_and_does_not_show_it_is_caught_by_doing_a_run_again(

@@ -13,10 +13,10 @@ from job_harness.core.run.verdict import Verdict
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import ExitCode
 from job_harness.search import process_pool
-from job_harness.search.crew import CampaignPlan
 from job_harness.search.finding import Campaign
+from job_harness.search.loop import play_in_order
 from job_harness.search.process_pool import GrowingPool, ProcessPool
-from job_harness.search.sampling import Sampler
+from job_harness.search.sampling import WHOLE, CampaignPlan, Sampler, stretches
 from job_harness.search.wrong_queues import CATALOGUE
 
 OPENER = "job_harness.search.targets:open_engine"
@@ -48,7 +48,7 @@ def open_it(name):
 def shared(target: str, engine: MemoryEngine, *, size: int, runs: int, opener: str = OPENER, **how: bool) -> Campaign:
     orders = CampaignPlan(opener, target, Settings(), patience=1.0, **how)  # type: ignore[arg-type]
     with ProcessPool(orders, size=size) as pool:
-        return Sampler(engine, **how).explore(seed=3, runs=runs, source=pool)  # type: ignore[arg-type]
+        return Sampler(engine, **how).explore(seed=3, runs=runs, crew=pool)  # type: ignore[arg-type]
 
 
 @pytest.mark.slow
@@ -69,7 +69,7 @@ def test_a_signal_to_a_process_that_starts_is_left_to_the_parent() -> None:
     with ProcessPool(orders, size=1) as pool:
         for number in (signal.SIGINT, signal.SIGTERM):
             os.kill(pool._members[0].process.pid, number)
-        campaign = Sampler(MemoryEngine()).explore(seed=3, runs=10, source=pool)
+        campaign = Sampler(MemoryEngine()).explore(seed=3, runs=10, crew=pool)
     assert (campaign.trouble, campaign.runs) == (None, 10)
 
 
@@ -87,7 +87,7 @@ def test_a_search_that_gets_help_on_the_way_answers_what_one_process_answers(mon
     monkeypatch.setattr(process_pool, "WORTH", 0.0)
     sampler = Sampler(MemoryEngine(), keep_going=True)
     with GrowingPool(sampler, CampaignPlan(OPENER, "memory", Settings(), keep_going=True), size=2) as pool:
-        helped = sampler.explore(seed=3, runs=100, source=pool)
+        helped = sampler.explore(seed=3, runs=100, crew=pool)
         assert len(pool._pool._members) == 2
     assert helped == Sampler(MemoryEngine(), keep_going=True).explore(seed=3, runs=100)
 
@@ -97,7 +97,7 @@ def test_a_short_search_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> No
     for limit in (None, 1.0):
         sampler = Sampler(MemoryEngine())
         with GrowingPool(sampler, CampaignPlan(OPENER, "memory", Settings()), size=2, limit=limit) as pool:
-            assert sampler.explore(seed=3, runs=5, source=pool).runs == 5
+            assert sampler.explore(seed=3, runs=5, crew=pool).runs == 5
             assert not pool._pool._members
 
 
@@ -134,8 +134,8 @@ def test_what_a_target_prints_does_not_disturb_its_pool(tmp_path: Path, monkeypa
 def test_a_pool_is_gone_when_it_is_left() -> None:
     with ProcessPool(CampaignPlan(OPENER, "memory", Settings()), size=2) as pool:
         members = [member.process for member in pool._members]
-        tallies = pool.tallies(seed=1, runs=10**6, watch=lambda done: True)
-        next(tallies)
+        todo = stretches(pool, seed=1, runs=10**6, shard=WHOLE)
+        next(play_in_order(todo, pool))
     assert all(member.poll() is not None for member in members)
     for member in members:
         with pytest.raises(ProcessLookupError):

@@ -17,10 +17,9 @@ from job_harness.core.model.settings import Settings
 from job_harness.core.port import Engine
 from job_harness.core.run.verdict import Verdict
 from job_harness.engines.memory import MemoryEngine
-from job_harness.search.crew import CampaignPlan
 from job_harness.search.finding import Campaign
 from job_harness.search.ray_cluster import RayCluster
-from job_harness.search.sampling import Sampler
+from job_harness.search.sampling import CampaignPlan, Sampler
 from job_harness.search.targets import open_engine
 from job_harness.search.wrong_queues import CATALOGUE
 
@@ -33,7 +32,7 @@ TARGETS = """
 import os, signal, time
 from pathlib import Path
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
-from job_harness.subjects.processors.typescript import find_typescript_node
+from job_harness.worlds.packages import find_typescript_node
 
 class Dies(MemoryQueue):
     def fail(self, claim, error, final):
@@ -104,7 +103,7 @@ def searched(
     watch: Callable[[int], bool] = lambda done: True,
 ) -> Campaign:
     with RayCluster(CampaignPlan(opener, target, Settings()), "ray") as crew:
-        campaign = Sampler(engine).explore(seed=3, runs=runs, watch=watch, source=crew)
+        campaign = Sampler(engine).explore(seed=3, runs=runs, watch=watch, crew=crew)
     return replace(campaign, notes=tuple(crew.notes))
 
 

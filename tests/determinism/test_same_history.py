@@ -81,7 +81,7 @@ def other_python() -> str | None:
 def works(python: str, version: str) -> bool:
     """A shim on the path may stand for a Python that is not there."""
     ask = [python, "-S", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
-    done = subprocess.run(ask, capture_output=True, text=True, timeout=20, check=False)
+    done = subprocess.run(ask, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode == 0 and done.stdout.strip() == version
 
 

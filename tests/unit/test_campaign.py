@@ -6,17 +6,20 @@ import itertools
 import re
 import subprocess
 import sys
+import types
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from job_harness.core.history.answers import DeclaredPart, VerbAnswers
 from job_harness.core.history.event import Event, Fault, Observed, Return
 from job_harness.core.history.jsonl import dump_history, without_reason
 from job_harness.core.history.outcome import Outcome, OutcomeKind, done
 from job_harness.core.interruption import Terminated
 from job_harness.core.invariants import ANOMALIES, Guarantee
 from job_harness.core.invariants.catalogue import WHOLE, level
+from job_harness.core.invariants.effects import at_most_once
 from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.job import JobId, JobView, Json
 from job_harness.core.model.lifecycle import Status
@@ -27,7 +30,7 @@ from job_harness.core.scenario.job_plan import Ending
 from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.core.sim.request import Point
 from job_harness.doors.cli.campaign_screen import level_lines
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import ClaimRules, MemoryEngine, MemoryQueue
 from job_harness.errors import ExitCode, UsageError
 from job_harness.review.audit.evidence import blank
 from job_harness.search.coverage import SITUATIONS, Cell, Coverage, declared_situations, missing_situations
@@ -81,17 +84,21 @@ def test_a_situation_that_never_occurs_fails_a_campaign_that_was_long_enough_to_
         "a lease runs out"
     ]
     assert missing_situations((), capabilities=Capabilities(), observed=10**6)
-    assert Campaign("memory", 0, 400, 1, missing=SITUATIONS[:1]).verdict is Verdict.FAIL
+    assert Campaign("memory", 0, runs=400, missing=SITUATIONS[:1]).verdict is Verdict.FAIL
 
 
 @pytest.mark.slow
-class Dice(MemoryQueue):
+class DiceRules(ClaimRules):
     """Breaks no rule, and reads its clock, by a counter that no run resets, now and then a microsecond late."""
 
     asked = itertools.count()
 
     def take(self, row: JobView, worker: str, now: int) -> Claim:
         return super().take(row, worker, now + (next(self.asked) % 5 == 3))
+
+
+class Dice(MemoryQueue):
+    rules = (DiceRules,)
 
 
 class Talkative(MemoryQueue):
@@ -219,6 +226,8 @@ HANGS_FOR_GOOD = """
 import signal, time
 from job_harness.search.watchdog import StepWatchdog
 from job_harness.core.printable import printable_streams
+from job_harness.search import watchdog
+watchdog.LAST_RESORT_SECONDS = 0.2
 with printable_streams(), StepWatchdog(0.05):
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     time.sleep(20)
@@ -228,10 +237,14 @@ with printable_streams(), StepWatchdog(0.05):
 def test_what_cannot_be_interrupted_is_ended_under_a_command_too() -> None:
     ended = subprocess.run([sys.executable, "-c", HANGS_FOR_GOOD], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert 'File "<string>", line 7' in ended.stderr
+    assert 'File "<string>", line 9' in ended.stderr
 
 
-def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_hang() -> None:
+def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_hang(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    looks = itertools.count(step=0.6)  # Nothing is computed between two, so all the time counts.
+    monkeypatch.setattr("job_harness.search.watchdog.real_seconds", lambda: next(looks))
     watchdog = StepWatchdog(1.0)
     for _ in range(20):
         watchdog.opening()
@@ -240,6 +253,20 @@ def test_runs_that_are_looked_at_at_the_same_step_one_after_the_other_do_not_han
     watchdog.opening()
     for _ in range(2):
         watchdog.look(0, None)
+    with pytest.raises(StepHung, match="opening a queue did not end"):
+        watchdog.look(0, None)
+
+
+def test_a_step_that_stands_in_an_attached_debugger_does_not_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = itertools.count(step=0.6)
+    monkeypatch.setattr("job_harness.search.watchdog.real_seconds", lambda: next(looks))
+    monkeypatch.setitem(sys.modules, "pydevd", types.SimpleNamespace(get_global_debugger=object))
+    watchdog = StepWatchdog(1.0)
+    watchdog.opening()
+    for _ in range(20):
+        watchdog.look(0, None)
+    monkeypatch.delitem(sys.modules, "pydevd")
+    watchdog.look(0, None)
     with pytest.raises(StepHung, match="opening a queue did not end"):
         watchdog.look(0, None)
 
@@ -309,6 +336,28 @@ def test_a_scope_in_which_a_verb_never_succeeds_is_inconclusive_by_name(
     assert statement(explorer, 1.0)[0].startswith("inconclusive: no anomaly on memory within the scope, but " + told)
 
 
+def test_a_declared_part_that_no_run_came_to_is_named_and_the_search_is_no_pass() -> None:
+    engine = MemoryEngine()
+    never = DeclaredPart("cron: yearly", lambda event: False, "search longer")
+    only_said = DeclaredPart("settings: lease", lambda event: False, "search longer", owed=False)
+    seen = DeclaredPart("a send", lambda event: type(event) is Return, "send one")
+    engine.info = replace(engine.info, declared=(seen, only_said))
+    assert Sampler(engine).explore(seed=0, runs=12).verdict is Verdict.PASS
+    engine.info = replace(engine.info, declared=(seen, only_said, never))
+    done = Sampler(engine).explore(seed=0, runs=12)
+    assert done.verdict is Verdict.INCONCLUSIVE
+    assert done.trouble is not None
+    assert done.trouble.message == "cron: yearly: no run reached it, so it was not judged (search longer)"
+
+
+def test_a_verb_that_raised_and_was_refused_is_told_with_both() -> None:
+    answers = VerbAnswers()
+    outcomes = Outcome.refused("409 too late"), Outcome.unknown("503 try again")
+    answers.take(Return(0, "client-a", "retry", "a", None, outcome, 1, True) for outcome in outcomes)
+    told = "retry never succeeded in 2 calls; it raised 503 try again, or was refused: 409 too late"
+    assert list(answers.unproven()) == [told]
+
+
 def test_a_verb_that_is_refused_now_and_then_is_no_news() -> None:
     assert campaign(runs=12).trouble is None
     done = campaign(RetryRefuses, runs=300)
@@ -368,6 +417,16 @@ def test_a_purge_that_nothing_ever_calls_is_no_pass(queue: type[MemoryQueue], to
     done = Sampler(MemoryEngine(queue)).explore(seed=1, runs=12)
     assert done.verdict is (Verdict.INCONCLUSIVE if told else Verdict.PASS)
     assert (told in done.trouble.message) if done.trouble is not None else not told
+
+
+@pytest.mark.parametrize(("name", "told"), [("paid", "paid never happened"), ("started", "")])
+def test_a_promise_about_a_side_effect_that_never_happened_is_no_pass(name: str, told: str) -> None:
+    engine = MemoryEngine()
+    engine.info = replace(engine.info, promises=(at_most_once(name, per=["order"]),))
+    done = Sampler(engine).explore(seed=1, runs=4)
+    trouble = "" if done.trouble is None else done.trouble.message
+    assert (told in trouble) if told else ("never happened" not in trouble)
+    assert (done.verdict is Verdict.INCONCLUSIVE) or not told
 
 
 class Busy(MemoryQueue):

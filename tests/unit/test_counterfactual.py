@@ -6,18 +6,23 @@ from dataclasses import replace
 
 import pytest
 
+from job_harness.core.history.event import Fault, History
+from job_harness.core.invariants import Anomaly
 from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.settings import Settings
+from job_harness.core.port import WrittenSource
 from job_harness.core.run.verdict import Run, Trial, fix_line
 from job_harness.core.scenario.job_plan import JobPlan, Span
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.target import Target
 from job_harness.engines.memory import MemoryEngine
+from job_harness.report.blame import with_source
 from job_harness.report.screen import first_screen, screen_text
 from job_harness.search.cases import with_fixes as with_fixes_on
 from job_harness.search.counterfactual import Counterfactual, repairs, under, with_fixes
 from job_harness.search.sampling import Sampler
 from job_harness.search.targets import Engines
+from job_harness.search.watchdog import SearchTime
 from job_harness.search.wrong_queues import CATALOGUE
 
 LATE = Trial("late", "setting", False, False, tried=False)
@@ -74,7 +79,9 @@ def test_a_wrong_queue_is_stopped_by_the_safeguard_it_lacks() -> None:
         engine = engines.get(Target.parse("memory+stale-fail"))
         run = found(engine, Settings(), "stale_fail")  # type: ignore[arg-type]
         told = with_fixes_on(run, Target.parse("memory+stale-fail"), engines)
+        late = with_fixes_on(run, Target.parse("memory+stale-fail"), engines, seconds=0)
 
+    assert not any(trial.tried for trial in late.trials), "the time for fixes is what was given"
     assert "the right queue, with fencing: the token compared in every settlement" in [
         trial.name for trial in told.trials if trial.stops
     ]
@@ -115,7 +122,12 @@ def test_a_change_for_which_the_time_is_over_is_told_as_not_tried(answers: list[
     engine = MemoryEngine()
     run = found(engine, Settings(stuck_timeout=5 * MINUTE), "concurrent_execution")
 
-    trials = with_fixes(run, engine=engine, over=lambda: answers.pop(0) if len(answers) > 1 else answers[0]).trials
+    class Answers(SearchTime):
+        @property
+        def over(self) -> bool:
+            return answers.pop(0) if len(answers) > 1 else answers[0]
+
+    trials = with_fixes(run, engine=engine, time=Answers()).trials
 
     assert [(trial.name, trial.tried, trial.stops) for trial in trials] == [
         ("stuck_timeout 13m", False, False),
@@ -181,3 +193,25 @@ def test_a_run_without_an_anomaly_is_left_as_it_is() -> None:
 )
 def test_what_fixes_it_is_told_in_a_line(trials: tuple[Trial, ...], told: str) -> None:
     assert "".join(fix_line(trials)) == told
+
+
+def test_a_change_after_which_another_job_shows_it_does_not_help_and_says_so() -> None:
+    told = Trial(
+        "PGBOSS_BATCH_SIZE=1", "safeguard", stops=False, gone=False, shows=("terminal_job_revived",), instead=("b",)
+    )
+    assert fix_line((told,)) == ("No fix found: ", "with PGBOSS_BATCH_SIZE=1, job b shows it instead")
+    assert fix_line((Trial("a", "safeguard", True, True), told))[1].endswith(
+        " (with PGBOSS_BATCH_SIZE=1, job b shows it instead)"
+    )
+
+
+def test_where_nothing_that_was_done_is_to_blame_the_source_is_the_statement_at_which_a_fault_struck() -> None:
+    gates = {"insert queue": WrittenSource("insert queue, sent at create.ts:16")}
+    info = replace(MemoryEngine().info, written=lambda gate, sql: gates.get(gate))
+    history = History([Fault(1, "api", "crash", {"at": "commit insert queue", "after": False})])
+    run = Run(
+        Scenario(), "memory", history, (), (Anomaly("orphan_row", "tables_agree", 2, 0, "a", "its row is missing"),)
+    )
+    source = with_source(run, info).source
+    assert source is not None
+    assert source.title == "api crashes at insert queue, sent at create.ts:16"

@@ -16,7 +16,7 @@ from job_harness.core.faults import FaultPlan
 from job_harness.core.interruption import Interruptions
 from job_harness.core.port import Engine
 from job_harness.doors.cli import main
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import MemoryEngine, MemoryQueue, UpkeepRules
 from job_harness.errors import UsageError
 from job_harness.search.scope import search
 from job_harness.search.scope.bounds import JobKind, Scope
@@ -40,7 +40,7 @@ def explorer(engine: Engine, scope: Scope, **options: Any) -> Explorer:
 
 def told(done: Explorer) -> Any:
     paths = {name: (done.path(seen.node), seen.at_rest) for name, seen in done.sightings.items()}
-    return done.complete, done.progress, paths, done.outcomes, done.boring
+    return done.complete, done.progress, paths, done.outcomes, done.graph.boring
 
 
 def again(kept: Checkpoint, engine: Engine, scope: Scope, **options: Any) -> Explorer:
@@ -112,11 +112,15 @@ def test_a_search_that_is_cut_short_while_it_is_made_again_is_kept_as_it_was() -
     assert resumed.checkpoint() == kept
 
 
-class Otherwise(MemoryQueue):
+class OtherwiseRules(UpkeepRules):
     """Counts no crash as an attempt."""
 
     def taken_back(self, row: Any, why: str, nth: int) -> Any:
         return super().taken_back(row._replace(attempts=row.attempts - 1), why, nth)
+
+
+class Otherwise(MemoryQueue):
+    rules = (OtherwiseRules,)
 
 
 def test_a_queue_that_has_changed_since_is_told() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,12 +20,13 @@ from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.doors.cli import main
 from job_harness.engines.memory import MemoryEngine
+from job_harness.errors import ExitCode
 from job_harness.report.blame import with_source
 from job_harness.search.lockstep import Difference, Divergence
 from job_harness.search.sampling import Sampler
-from job_harness.search.search_time import SearchTime
 from job_harness.search.shrink import JointShrinker, Shrinker
 from job_harness.search.targets import open_engine
+from job_harness.search.watchdog import SearchTime, StepHung
 
 pytestmark = pytest.mark.usefixtures("few_fresh_runs")
 
@@ -93,6 +95,17 @@ def test_an_engine_of_its_own_name_is_told_and_replayed_under_the_name_that_open
     assert main(["run", finding["written"]]) == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "hinted"), [((), True), (("--quiet",), False), (("--keep-going",), False), (SEARCH[2:4], False)]
+)
+def test_only_where_another_cause_may_be_left_a_line_says_how_to_look_for_it(
+    folder: Path, capsys: pytest.CaptureFixture[str], options: Sequence[str], hinted: bool
+) -> None:
+    assert main(["explore", "own.py:own", *SEARCH[:2], *SEARCH[4:], *options]) == 1
+    hint = "The first finding ended the search. There may be other causes: --keep-going searches on."
+    assert (hint in capsys.readouterr().out.splitlines()) is hinted
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("name", "told"), [("breaking", "opening broke"), ("hanging", "did not end after")])
 def test_a_target_that_breaks_or_hangs_while_a_run_is_made_smaller_costs_no_finding(
@@ -105,6 +118,15 @@ def test_a_target_that_breaks_or_hangs_while_a_run_is_made_smaller_costs_no_find
     assert "Shrinking was cut short" in shown
     assert f"Not replayed on own.py:{name}: " in shown
     assert told in shown.split("Ended early: ")[1]
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_a_step_that_does_not_end_is_a_verbs_fault_and_no_verb_is_in_a_step_of_processes(processes: bool) -> None:
+    engine = MemoryEngine()
+    engine.info = replace(engine.info, undisturbed=(lambda run: None) if processes else None)
+    trouble = Sampler(engine, Settings()).trouble_of(StepHung("it did not end"), "run 1: ")
+    assert trouble.message == "run 1: it did not end"
+    assert trouble.code is (ExitCode.INCONCLUSIVE if processes else ExitCode.FAIL)
 
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated])
@@ -309,4 +331,4 @@ def test_where_a_claim_is_never_taken_back_the_verb_is_shown_that_should_have(in
     info = EngineInfo(
         "q", Capabilities(takes_back_in_claim=in_claim), written=lambda verb, sql: WrittenSource(f"queue.yaml: {verb}")
     )
-    assert with_source(run, info, anomaly="job_stuck").source == (f"queue.yaml: {blamed}", ())
+    assert with_source(run, info, anomaly="job_stuck").source == WrittenSource(f"queue.yaml: {blamed}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -16,8 +17,8 @@ from job_harness.core.run.verdict import Verdict
 from job_harness.core.sim.request import Point
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
 from job_harness.search.sampling import Sampler
-from job_harness.search.search_time import SearchTime
 from job_harness.search.shrink import Shrinker
+from job_harness.search.watchdog import SearchTime
 from job_harness.search.wrong_queues import CATALOGUE
 
 
@@ -66,9 +67,9 @@ def test_a_run_under_way_when_time_is_over_ends_at_its_next_step_and_what_it_sho
 
 
 def test_what_is_run_for_a_finding_has_to_end_in_time() -> None:
-    assert SearchTime().affords_a_run
-    assert SearchTime(3600).affords_a_run
-    assert not SearchTime(0).affords_a_run
+    assert SearchTime().left == math.inf
+    assert 3600 < SearchTime(3600).left <= 3960
+    assert SearchTime(0).left == 0
     assert (SearchTime(0).over, SearchTime(0).hurries, SearchTime(3600).over) == (True, True, False)
 
 

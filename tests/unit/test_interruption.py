@@ -21,7 +21,7 @@ from job_harness.core.interruption import (
     raised_at_once,
     stopping_point,
 )
-from job_harness.core.sim.choices import Choices, Deviation
+from job_harness.core.sim.choices import Choices, Deviation, Replay
 from job_harness.core.sim.kernel import Kernel
 from job_harness.doors.cli import main
 from job_harness.search.explored import played
@@ -82,7 +82,7 @@ with Interruptions(grace_seconds=0.3, last_seconds=0.05):
     while True:
         signal.pause()
 """
-    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=20)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=120)
     assert (ended.returncode, ended.stdout, ended.stderr) == (TERMINATED, "cut False\n", "")
 
 
@@ -192,7 +192,8 @@ def test_a_run_that_hangs_is_not_taken_for_the_next_one(monkeypatch: pytest.Monk
     standby = Standby(play, opened=())
     standby.begin()
     try:
-        seen = [standby.play(tape) for tape in ((Deviation("end", 1, "never"),), ())]
+        tapes = ((Deviation("end", 1, "never"),), ())
+        seen = [standby.play(Replay(tape), FaultPlan()) for tape in tapes]
     finally:
         standby.close()
     assert [(run.lost, run.failure) for run in seen] == [("it did not end within 0.1 s", ""), ("", "ended")]

@@ -17,7 +17,7 @@ import pytest
 
 from job_harness.doors.cli import main
 from job_harness.errors import UsageError
-from job_harness.search.shards import STRETCH, Shard
+from job_harness.search.sampling import STRETCH, Shard
 
 RUNS = 300
 
@@ -147,6 +147,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return explored(tmp_path_factory.mktemp("found") / "1.json", runs=100)
 
 
+@pytest.mark.long
 def test_a_damaged_part_is_told_from_a_bug_and_steers_no_terminal(
     found: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +218,7 @@ def test_what_is_no_pass_without_an_anomaly_says_why(
         assert words in told
 
 
+@pytest.mark.long
 def test_an_issue_has_the_command_that_does_the_same_run_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,13 +17,13 @@ from job_harness.core.sim.choices import Deviation
 from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import UsageError
 from job_harness.report.screen import MOST, rows_of
-from job_harness.search.finding import Finding
+from job_harness.search.finding import ScenarioFinding
 from job_harness.search.sampling import Sampler
 from job_harness.search.shrink import _fewer_attempts
 from job_harness.search.wrong_queues import CATALOGUE
 
 
-def found(name: str, seed: int) -> Finding:
+def found(name: str, seed: int) -> ScenarioFinding:
     mistake = CATALOGUE[name]
     sampler = Sampler(mistake.engine("memory"), looking_for=frozenset({mistake.anomaly}))
     finding = sampler.explore(seed=seed, runs=400).finding

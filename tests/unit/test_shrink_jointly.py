@@ -14,9 +14,8 @@ from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Choices, Deviation
 from job_harness.engines.memory import MemoryEngine
-from job_harness.search.explored.campaign import shorter_tapes
 from job_harness.search.sampling import DRAWN_LIMITS, Sampler
-from job_harness.search.shrink import JointShrinker, _fitting, _shorter, renamed
+from job_harness.search.shrink import JointShrinker, _fitting, _shorter, renamed, shorter_tapes
 from job_harness.search.wrong_queues import CATALOGUE
 
 CRASH = Deviation("w2 claim", 3, "crash")

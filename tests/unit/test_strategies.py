@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from job_harness.core.faults import FaultPlan, families, family_of, interferences, read_option
+from job_harness.core.faults.processes import PAST
 from job_harness.core.model.duration import DAY
 from job_harness.core.model.settings import Settings
 from job_harness.core.run.session import Session, as_on_tape
@@ -15,10 +16,11 @@ from job_harness.core.sim.choices import FIRST, Replay, Uniform
 from job_harness.core.sim.clock import Clocks
 from job_harness.engines.memory import MemoryEngine
 from job_harness.search.coverage import is_observed
+from job_harness.search.deviations import GatePlace, deadly_places
 from job_harness.search.finding import REPEATED_EVERY
 from job_harness.search.sampling import Sampler, run_seed
 from job_harness.search.strategy import TURNS, Strategy, SwarmDrawing, policy_of
-from job_harness.search.workload import ENDINGS, JOBS, SHARED_KEY, draw
+from job_harness.search.workload import ENDINGS, draw
 
 SEEDS = [run_seed(3, number) for number in range(12)]
 
@@ -42,6 +44,54 @@ def test_the_tape_of_a_drawn_run_replays_it(strategy: Strategy) -> None:
 
 def test_the_portfolio_takes_turns() -> None:
     assert [policy_of(Strategy.PORTFOLIO, number).strategy for number in range(len(TURNS))] == list(TURNS)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_an_aimed_run_of_an_application_pauses_one_worker_while_its_job_runs_and_does_nothing_else(seed: int) -> None:
+    policy = policy_of(Strategy.AIMED, seed, application=True)
+    drawn = draw(policy.drawing, Settings(), MemoryEngine().info.capabilities)
+    assert len(drawn.scenario.workers) > 1
+    assert drawn.faults != FaultPlan()
+    offered = [PAST, read_option("crash")]
+    strikes = {
+        label: policy.choices.gate(label, lambda: offered)
+        for label in ("w2 update mail", "w1 running a", "w2 running z")
+    }
+    assert strikes == {"w2 update mail": None, "w1 running a": None, "w2 running z": PAST}
+
+
+PLACES = tuple(GatePlace("w", step, "") for step in ("update mail", "POST mail.example.com", "running"))
+
+
+def test_the_places_of_a_system_are_its_work_before_its_polls_whichever_instance_came_there() -> None:
+    dies = (read_option("crash"),)
+    gates = [
+        *((f"w{number} select mail", 1, dies) for number in (1, 2, 1)),
+        ("w2 running a", 1, dies),
+        ("api insert mail", 1, dies),
+        ("time", 1, ()),
+    ]
+    assert deadly_places(gates, job="a") == (
+        GatePlace("w", "running", ""),
+        GatePlace("api", "insert", "mail"),
+        GatePlace("w", "select", "mail"),
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1, 7])
+def test_in_aimed_runs_of_a_system_one_process_dies_at_each_place_in_turn(seed: int) -> None:
+    policies = [
+        policy_of(Strategy.PORTFOLIO, run_seed(seed, n), application=True, places=PLACES) for n in range(11 * 3)
+    ]
+    assert Counter(policy.strategy for policy in policies) == {"uniform": 9, "pos": 6, "swarm": 6, "aimed": 12}
+    offered = [PAST, read_option("crash")]
+    strikes = [
+        label
+        for policy in policies
+        for label in ("api update mail", "w2 update mail", "w1 POST mail.example.com a", "w1 running z")
+        if policy.strategy is Strategy.AIMED and policy.choices.gate(label, lambda: offered) == offered[1]
+    ]
+    assert strikes == ["w2 update mail", "w1 POST mail.example.com a", "w1 running z"] * 3
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -126,14 +176,15 @@ def test_under_long_settings_no_late_wake_up_passes_over_thousands_of_slots() ->
     assert "*/2 * * * *" not in crons
 
 
-def test_the_third_request_for_a_key_comes_when_the_others_have_had_their_time() -> None:
+def test_each_key_is_sent_again_once_its_job_has_ended_and_once_more_at_last() -> None:
     """A key that leaks shows only then."""
-    capabilities, shared = MemoryEngine().info.capabilities, 0
+    capabilities, keyed = MemoryEngine().info.capabilities, 0
     for seed in range(150):
-        drawn = draw(Uniform(seed), Settings(), capabilities).scenario
-        jobs = [job for job in drawn.jobs if job.name in JOBS]
-        if len(jobs) == len(JOBS) and sum(job.unique_key == SHARED_KEY and not job.unique_for for job in jobs) > 1:
-            assert {job.unique_key for job in jobs} == {SHARED_KEY}
-            assert jobs[-1].at >= 2 * drawn.settings.lease
-            shared += 1
-    assert shared > 5
+        jobs = draw(Uniform(seed), Settings(), capabilities).scenario.jobs
+        keys = {(job.tool, job.unique_key) for job in jobs if job.unique_key and job.transaction != "rollback"}
+        again = {(job.tool, job.unique_key) for job in jobs if job.name.endswith("-again") and job.after}
+        last = {(job.tool, job.unique_key) for job in jobs if job.name.endswith("-at-last")}
+        assert keys == again == last
+        assert all(job.at > 0 for job in jobs if job.name.endswith("-at-last"))
+        keyed += bool(keys)
+    assert keyed > 20

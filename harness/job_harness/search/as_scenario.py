@@ -13,13 +13,12 @@ import os
 import pickle
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from subprocess import PIPE
-from types import ModuleType
+from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from job_harness.core.faults import events_of
@@ -36,13 +35,15 @@ from job_harness.core.sim.choices import Choices, Deviation, ListedGates, Option
 from job_harness.core.sim.kernel import EVERYBODY
 from job_harness.core.target import Target
 from job_harness.errors import HarnessError, UsageError
+from job_harness.search.loop import Here, play_in_order
 from job_harness.search.reproduction import FOUND_FOLDER, keep
 from job_harness.search.targets import Engines, scenario_processors
 from job_harness.subjects.processors.scenario_processors import found
 from job_harness.subjects.processors.shut_off import shut_off
 from job_harness.subjects.processors.typescript.target import JavaScript, TypeScriptProcessor, names_typescript
+from job_harness.worlds.patience import Deadline
 from job_harness.worlds.peers.peer import end_tree
-from job_harness.worlds.private import private_folder, write_private
+from job_harness.worlds.private import ignored_folder, write_private
 
 if TYPE_CHECKING:
     from job_harness.subjects.processors import JobHarness
@@ -86,12 +87,14 @@ def script_of(harness: JobHarness) -> TestScript:
     try:
         if harness.engine != IN_MEMORY:
             raise _NotSayable(f"{harness.engine} has gates of its own, which a scenario cannot hold")
-        if jobs := sorted(harness.chained):
+        if harness.bench.guests.is_process:
+            raise _NotSayable("a file cannot say what a process does when it starts (on_start)")
+        if jobs := sorted(harness.bench.descent.jobs):
             raise _NotSayable(f"a processor enqueues {jobs[0]} through the test's harness")
         history = harness.history
         plans = _jobs(history, harness.settings)
         wanted = dict.fromkeys(plan.tool for plan in plans)
-        processors = {tool: _processor(tool, harness.served[tool]) for tool in wanted}
+        processors = {tool: _processor(tool, harness.book.served[tool]) for tool in wanted}
     except _NotSayable as why:
         return TestScript(unsayable=str(why))
     ends = {plan.name: _end(history, plan.name) for plan in plans if history.path(plan.name)}
@@ -157,6 +160,8 @@ def _processor(tool: str, given: Any) -> ProcessorPlan:
         found = getattr(found, name, None)
     if not path or module is None:
         raise _NotSayable(f"the processor of {tool!r}, a {type(given).__name__}, has no name in a module")
+    if isinstance(given, MethodType):
+        raise _NotSayable(f"the processor of {tool!r} is a method of an object, `{path}`, which no file can name")
     if found is not given:
         raise _NotSayable(
             f"the processor of {tool!r} is not the object that {module.__name__}.{path} names: a decorator replaced it"
@@ -255,7 +260,7 @@ def write_found(sought: SoughtScenario) -> WrittenScenario:
     folder = sought.file.parent
     command = [sys.executable, "-c", f"from {__name__} import main; main()"]
     try:
-        (private_folder if folder.parts[-2:] == FOUND_FOLDER.parts else _made)(folder)
+        (ignored_folder if folder.parts[-2:] == FOUND_FOLDER.parts else _made)(folder)
         with subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
             try:
                 answer, said = process.communicate(pickle.dumps(sought), timeout=LONGEST_SECONDS)
@@ -316,18 +321,18 @@ class ScenarioSearch:
     tried: int = 0
     _plans: dict[str, ProcessorPlan] = field(default_factory=dict)
     """By tool, its processor with no more folders than it needs."""
-    _began: float = field(default_factory=time.monotonic)  # noqa: TID251 - a bound on real time
 
     def written(self) -> WrittenScenario:
         """Search, and write what was found; it is kept if it shows the finding when it is played from its file."""
+        deadline = Deadline(SEARCH_SECONDS)
         try:
             self._load()
-            for engine, scenario, tape in self._candidates():
-                if time.monotonic() - self._began > SEARCH_SECONDS:  # noqa: TID251 - a bound on real time
-                    break
+            for engine, scenario, seen in play_in_order(
+                self._candidates(), Here(self._try), goes_on=lambda: not deadline.passed
+            ):
                 self.tried += 1
-                if self._shows(seen := self._play(replace(scenario, tape=tape), engine)):
-                    self._keep(replace(scenario, tape=tape), engine, seen)
+                if self._shows(seen):
+                    self._keep(scenario, engine, seen)
                     return WrittenScenario(engine)
         except HarnessError as error:
             return WrittenScenario(problem=error.message)
@@ -349,7 +354,11 @@ class ScenarioSearch:
                 found(plan)  # What it imports is elsewhere.
                 self._plans[tool] = plan
 
-    def _candidates(self) -> Iterator[tuple[str, Scenario, Tape]]:
+    def _try(self, candidate: tuple[str, Scenario]) -> tuple[str, Scenario, PlayedScenario]:
+        engine, scenario = candidate
+        return engine, scenario, self._play(scenario, engine)
+
+    def _candidates(self) -> Iterator[tuple[str, Scenario]]:
         for engine in ENGINES:
             for scenario in self._arrangements():
                 calm = self._play(scenario, engine, ListedGates)
@@ -360,7 +369,7 @@ class ScenarioSearch:
                     self.problem = calm.problem
                     break
                 for tape in self._tapes(calm):
-                    yield engine, scenario, tape
+                    yield engine, replace(scenario, tape=tape)
 
     def _arrangements(self) -> Iterator[Scenario]:
         """Yield the scenario with a second worker, who takes over, and with one that comes back at once."""
@@ -417,7 +426,7 @@ class ScenarioSearch:
         if (pid := os.fork()) == 0:
             try:
                 with os.fdopen(into, "wb") as end:
-                    end.write(pickle.dumps(_seen(scenario, engine, None if choices is None else choices())))
+                    end.write(pickle.dumps(_play_alone(scenario, engine, None if choices is None else choices())))
             finally:
                 os._exit(0)  # Whatever was raised: this is a copy of the search, and must not go on with it.
         os.close(into)
@@ -428,7 +437,7 @@ class ScenarioSearch:
         return seen
 
 
-def _seen(scenario: Scenario, engine: str, choices: Choices | None) -> PlayedScenario:
+def _play_alone(scenario: Scenario, engine: str, choices: Choices | None) -> PlayedScenario:
     """Play a scenario in this fork, and let it reach nothing outside: no fake of the test's stands there any more."""
     in_node = any(names_typescript(plan.run) for plan in scenario.processors.values())
     attempts = [] if in_node else shut_off()  # What a processor in Node reaches is its harness's affair.

@@ -21,16 +21,21 @@ from job_harness.core.target import Target
 from job_harness.errors import EnvironmentUnavailable, HarnessError, ProgramMissing, at_place
 from job_harness.report.blame import with_source
 from job_harness.report.case import OWN, Case
+from job_harness.review.audit.judging import audited
 from job_harness.search import counterfactual
 from job_harness.search.finding import broken_engine
 from job_harness.search.targets import NotApplicable, provenance, safeguarded, scenario_processors, target_of
-from job_harness.worlds.patience import Deadline
+from job_harness.search.watchdog import SearchTime
 
 MEMORY: Final = Target("memory")
 OWN_TARGET: Final = Target(OWN)
 """The scenario's own application, before its file is found."""
 FIX_SECONDS: Final = 30.0
-"""Real time in which fixes of one failing run are tried; the replay that is under way when it ends is done."""
+"""Real time in which fixes of one failing run are tried; the run that is under way when it ends is given up."""
+SYSTEM_FIX_SECONDS: Final = 150.0
+"""The same, where processes are started for each."""
+RUNS_OF_A_SYSTEM: Final = 15
+"""How many fresh runs confirm a change where each starts processes: each costs a second or more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ class CaseRunner:
     limits: Limits = NO_LIMITS
     frugal: bool = False
     """Close each wrong queue after its case."""
+    fix_seconds: float = FIX_SECONDS
     changes: Mapping[str, Any] = field(default_factory=dict)
     """What `--set` changed, by setting; an engine that fixes one of them refuses."""
     doing: Callable[[str], None] = lambda what: None
@@ -126,7 +132,7 @@ class CaseRunner:
             engine.info.contract.refuse(self.changes)
             opened = partial(scenario_processors, blocked_after=self.limits.blocked_after)
             run, told = examine(scenario, engine=engine, seed=self.seed, processors=opened, limits=self.limits)
-            run = with_source(run, engine.info)
+            run = with_source(audited(run), engine.info)
             if task.control:
                 place = engine.info.contract.differences.get(f"{case_name(scenario.path)} [{task.control.name}]")
                 if place is not None and task.control.finds not in run.found:
@@ -134,7 +140,7 @@ class CaseRunner:
                 return replace(base, run=run)
             if run.anomalies:
                 self.doing(f"{task.target}: trying fixes")
-            return replace(base, run=with_fixes(run, target, self.engines), explanation=told)
+            return replace(base, run=with_fixes(run, target, self.engines, seconds=self.fix_seconds), explanation=told)
         except NotApplicable as error:
             return replace(base, skipped=f"not on {task.target}: {error.message}; {error.hint}")
         except EnvironmentUnavailable as error:
@@ -153,18 +159,26 @@ class CaseRunner:
                 self.engines.drop(target)
 
 
-def with_fixes(run: Run, target: Target, engines: EngineShelf, *, anomaly: str = "") -> Run:
+def with_fixes(
+    run: Run,
+    target: Target,
+    engines: EngineShelf,
+    *,
+    anomaly: str = "",
+    seconds: float = FIX_SECONDS,
+    of_systems: bool = False,
+) -> Run:
     """Return a run that failed on this target together with what would have stopped its anomaly.
 
     On PostgreSQL fewer runs are drawn anew: hundreds for each change would take minutes. An engine whose steps are slow
-    takes as long, so what was not tried within FIX_SECONDS is named as such.
+    takes as long, so what was not tried within `seconds` is named as such. Changes of a system are tried only where
+    that is asked for: each is another system to start.
     """
     engine = engines.get(target)
-    if not run.anomalies or run.scenario.processors:
+    if not run.anomalies or run.scenario.processors or (target.is_system and not of_systems):
         return run
-    deadline = Deadline(FIX_SECONDS)
     guarded = [counterfactual.Safeguard(what, engines.get(one)) for what, one in safeguarded(target, engine).items()]
     runs = counterfactual.RUNS_ON_A_SERVER if provenance(target, engine) else counterfactual.RUNS
-    return counterfactual.with_fixes(
-        run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs, over=lambda: deadline.passed
-    )
+    runs = RUNS_OF_A_SYSTEM if target.is_system else runs
+    with SearchTime(seconds) as time:
+        return counterfactual.with_fixes(run, engine=engine, safeguards=guarded, anomaly=anomaly, runs=runs, time=time)

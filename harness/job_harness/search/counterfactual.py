@@ -11,11 +11,12 @@ a longer retention) is never offered. Once the time is over, what is left is nam
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.model.duration import MINUTE, Duration, format_duration
+from job_harness.core.model.job import JobId
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Engine
 from job_harness.core.run.session import Limits, Session, as_on_tape
@@ -23,8 +24,10 @@ from job_harness.core.run.verdict import Run, Trial
 from job_harness.core.scenario.job_plan import Span
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Choices, Replay, Uniform
+from job_harness.review.audit.judging import audited
+from job_harness.search.loop import Here, play_in_order
 from job_harness.search.sampling import Sampler, run_seed
-from job_harness.search.shrink import never
+from job_harness.search.watchdog import SearchTime
 
 RUNS = 300
 """How many fresh runs of a scenario, and of the generic workload, confirm a change."""
@@ -62,11 +65,13 @@ class Counterfactual:
     engine: Engine
     shown: frozenset[str] = frozenset()
     """All anomalies of the run."""
+    job: JobId | None = None
+    """The job that shows it."""
     limits: Limits = LIMITS
     runs: int = RUNS
     """How many fresh runs of the scenario, and of the generic workload, confirm a change."""
-    over: Callable[[], bool] = never
-    """Whether the time for it is over. It is asked between runs."""
+    time: SearchTime = field(default_factory=SearchTime)
+    """How long it may take: a run that is under way when that is over ends at its next step, and is not tried."""
 
     def trials(self, safeguards: Iterable[Safeguard] = ()) -> tuple[Trial, ...]:
         """Try each safeguard, then each repair of the settings."""
@@ -76,23 +81,37 @@ class Counterfactual:
             if held(settings) != settings:
                 continue  # the target would leave it as it is
             tried.append(self._trial(name, "setting", self.engine, under(self.scenario, settings)))
-        clean = any(trial.stops and not trial.stays for trial in tried)
+        clean = not self._recorded and any(trial.stops and not trial.stays for trial in tried)
         return tuple(replace(trial, stops=trial.stops and not (clean and trial.stays)) for trial in tried)
 
+    @property
+    def _recorded(self) -> bool:
+        """Whether it happened in production: then only that job is to be healed of that anomaly."""
+        return self.scenario.audit is not None
+
+    def shows(self, run: Run) -> bool:
+        """Whether a run shows the anomaly; one that was recorded, of its own job."""
+        jobs = {each.job for each in run.anomalies if each.name == self.anomaly}
+        return self.job in jobs if self._recorded else bool(jobs)
+
     def _trial(self, name: str, kind: str, engine: Engine, scenario: Scenario) -> Trial:
-        if self.over():
+        if self.time.over:
             return _untried(name, kind)
         choices = Replay(scenario.tape)
-        run = self._session(scenario, engine, choices, as_on_tape(), until=None).run_for_good()
-        gone = self.anomaly not in run.found and not run.failures
-        stops = gone and run.found <= self.shown
+        run = audited(self._session(scenario, engine, choices, as_on_tape(), until=None).run_for_good())
+        if self.time.stopped:
+            return _untried(name, kind)
+        gone = not self.shows(run) and not run.failures
+        stops = gone and (self._recorded or run.found <= self.shown)
+        jobs = {each.job for each in run.anomalies if each.name == self.anomaly and each.job is not None}
         trial = Trial(
             name,
             kind,
             stops=stops,
             gone=gone,
             shows=tuple(sorted(run.found)),
-            stays=tuple(sorted(run.found & self.shown - {self.anomaly})),
+            stays=tuple(sorted(run.found if self._recorded else run.found & self.shown - {self.anomaly})),
+            instead=() if self._recorded or self.job is None or self.job in jobs else tuple(sorted(jobs)),
             unused=len(choices.unused),
             history=run.history if stops and not choices.unused else None,
         )
@@ -106,23 +125,22 @@ class Counterfactual:
         if trial.unused and not seen:
             _, without = self._count(self._redrawn(self.engine, self.scenario, done), first_only=False)
         stops = not seen and (not trial.unused or without >= OFTEN)
-        if stops and trial.kind == "setting":
+        if stops and trial.kind == "setting" and not self._recorded:
             others, seen = self._count(self._generic(engine, scenario.settings))
             # Beside a number without the change stands the number of as many runs with it.
             done, stops = done if trial.unused and not seen else done + others, not seen
-        if not seen and self.over():
+        if not seen and self.time.over:
             return _untried(trial.name, trial.kind)  # it may not have been confirmed by all of its runs
         return replace(trial, stops=stops, gone=stops, runs=done, seen=seen, seen_without=without)
 
     def _count(self, sessions: Iterator[Session], *, first_only: bool = True) -> tuple[int, int]:
         """Do fresh runs, up to the first that shows the anomaly or all; return how many, and how many showed it."""
         done = seen = steps = 0
-        for session in sessions:
-            run = session.run_for_good()
+        for run in play_in_order(sessions, Here(lambda session: audited(session.run_for_good()))):
             done += 1
             steps += run.steps
-            seen += self.anomaly in run.found
-            if (first_only and (seen or steps > FRESH_STEPS)) or self.over():
+            seen += self.shows(run)
+            if (first_only and (seen or steps > FRESH_STEPS)) or self.time.over:
                 break
         return done, seen
 
@@ -136,7 +154,9 @@ class Counterfactual:
     def _session(
         self, scenario: Scenario, engine: Engine, choices: Choices, faults: FaultPlan, *, until: str | None
     ) -> Session:
-        return Session(scenario, engine=engine, choices=choices, faults=faults, limits=self.limits, until=until)
+        session = Session(scenario, engine=engine, choices=choices, faults=faults, limits=self.limits, until=until)
+        self.time.watch(session)
+        return session
 
     def _generic(self, engine: Engine, settings: Settings) -> Iterator[Session]:
         """Open runs of the generic workload, all under these settings: another batch may need another timeout."""
@@ -158,14 +178,16 @@ def with_fixes(
     safeguards: Iterable[Safeguard] = (),
     anomaly: str = "",
     runs: int = RUNS,
-    over: Callable[[], bool] = never,
+    time: SearchTime | None = None,
 ) -> Run:
     """Return a failing run together with what fixes its anomaly (the one that leads its report, unless named)."""
     lead = run.led_by(anomaly)
     if lead is None:
         return run
     scenario = replace(run.scenario, tape=run.tape)
-    asked = Counterfactual(scenario, anomaly or lead.name, engine, run.found, runs=runs, over=over)
+    asked = Counterfactual(
+        scenario, anomaly or lead.name, engine, run.found, lead.job, runs=runs, time=time or SearchTime()
+    )
     return replace(run, trials=asked.trials(safeguards))
 
 

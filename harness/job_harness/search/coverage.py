@@ -44,7 +44,7 @@ class Cell(NamedTuple):
     """One place at which a fault can strike."""
 
     status: str
-    """Of the job at hand; `-` where there is none."""
+    """Of the job at hand; `-` if there is none."""
     position: str
     fault: str
 
@@ -118,27 +118,16 @@ class Coverage:
 
     def novelty(self) -> Novelty:
         """Return how many states there were, and how many of the last runs still showed a new one."""
-        known: set[int] = set()
-        new: list[bool] = []
-        for states in self.states:
-            new.append(not states <= known)
-            known |= states
+        new = [len(states) for _, states in self.first_seen()]
         last = max(1, round(len(new) * LAST)) if new else 0
-        return Novelty(len(known), last, sum(new[len(new) - last :]))
+        return Novelty(sum(new), last, sum(map(bool, new[len(new) - last :])))
 
     def growth(self, parts: int = 20) -> list[tuple[int, int]]:
         """Return how many states were new in each part of the runs: (runs until there, new states)."""
-        known: set[int] = set()
-        grown: list[tuple[int, int]] = []
-        for number, states in enumerate(self.states, 1):
-            before = len(known)
-            known |= states
-            until = -(-number * parts // len(self.states)) * len(self.states) // parts
-            if grown and grown[-1][0] == until:
-                grown[-1] = (until, grown[-1][1] + len(known) - before)
-            else:
-                grown.append((until, len(known) - before))
-        return grown
+        runs, grown = len(self.states), Counter[int]()
+        for number, (_, states) in enumerate(self.first_seen(), 1):
+            grown[-(-number * parts // runs) * runs // parts] += len(states)
+        return list(grown.items())
 
 
 class Novelty(NamedTuple):
@@ -200,7 +189,7 @@ SITUATIONS: Final = (
     Situation("a claim exactly at the due time", 0.12),
     Situation("a lost reply, then a retry", 0.025),
     Situation("a lost request, then a retry", 0.025),
-    Situation("a message is delivered twice", 0.04),
+    Situation("a message is delivered twice", 0.04, ("remote",)),
     Situation("a crash before a claim", 0.01),
     Situation("a crash between claim and start", 0.017),
     Situation("a crash while a job runs", 0.036),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import traceback
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from job_harness.core.history.event import Event, Return
 from job_harness.core.history.outcome import OutcomeKind
@@ -19,82 +19,32 @@ from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError
 from job_harness.extras import missing_extra
 from job_harness.search.coverage import Coverage, Situation
 
+Shown = TypeVar("Shown")
+
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Generic[Shown]):
     """The smallest known run that shows an anomaly."""
 
     anomaly: str
-    scenario: Scenario
-    """Replays the run: its tape is part of it."""
-    run: Run
-    seed: int
-    """The seed of the run in which it was first seen."""
+    run: Shown
     runs: int
-    """How many runs it took to see it."""
+    """How many runs it took to see it; 0: the undisturbed one shows it."""
     shrink_runs: int
     minimal: bool = True
     """False where shrinking was cut short: a smaller run may exist."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScenarioFinding(Finding[Run]):
+    """A finding that a scenario replays."""
+
+    scenario: Scenario
+    """Its tape is part of it."""
+    seed: int = 0
+    """The seed of the run in which it was first seen."""
     drawn: str = ""
     """How the run in which it was first seen was drawn."""
-
-
-@dataclass(frozen=True, slots=True)
-class Campaign:
-    """What a search looked at and what it found."""
-
-    engine: str
-    seed: int
-    runs: int
-    steps: int
-    findings: tuple[Finding, ...] = ()
-    """One for each anomaly, in the order in which they were met."""
-    interruption: BaseException | None = None
-    """What ended the search early, such as Ctrl-C."""
-    coverage: Coverage = field(default_factory=Coverage)
-    missing: tuple[Situation, ...] = ()
-    """Situations that never occurred although the campaign was long enough to expect them."""
-    unsteady: Unsteady | None = None
-    """A run that does not reproduce: nothing the search says can be relied on."""
-    trouble: Trouble | None = None
-    """What kept the search from going on."""
-    stock: bool = True
-    """Whether the actors were the stock ones, rather than an application's own."""
-    cut: int = 0
-    """How many runs reached their limit of steps: of these only the part before it was judged."""
-    unshown: tuple[FailingRun, ...] = ()
-    """Anomalies that were seen in runs which could not be done again, for the search was cut short in mid-step."""
-    notes: tuple[str, ...] = ()
-    """What went wrong with those who did the runs without ending the search, such as a node that went away."""
-
-    @property
-    def finding(self) -> Finding | None:
-        """Return the first anomaly met."""
-        return self.findings[0] if self.findings else None
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the search was ended early."""
-        return self.interruption is not None
-
-    @property
-    def found(self) -> frozenset[str]:
-        """Return the names of all anomalies that were seen."""
-        shown = {name for finding in self.findings for name in (finding.anomaly, *finding.run.found)}
-        return frozenset(shown.union(hit.anomaly for hit in self.unshown))
-
-    @property
-    def verdict(self) -> Verdict:
-        """Fail where something was found or missed.
-
-        Inconclusive where it was interrupted, where runs do not repeat, or where one was cut while jobs were at work.
-        """
-        hung = self.trouble is not None and self.trouble.code is ExitCode.FAIL
-        if self.findings or self.unshown or self.missing or hung:
-            return Verdict.FAIL
-        if self.interrupted or self.unsteady is not None or self.trouble is not None or self.cut or not self.runs:
-            return Verdict.INCONCLUSIVE
-        return Verdict.PASS
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,25 +86,85 @@ def broken_engine(name: str, error: BaseException) -> EnvironmentUnavailable:
     )
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Tally:
-    """Grows run by run."""
+    """What runs came to; it grows run by run."""
 
-    first: int
+    first: int = 0
     runs: int = 0
     steps: int = 0
     cut: int = 0
-    """Runs that reached their limit of steps while stock actors were at work: how they end is not known."""
+    """Runs that reached their limit of steps while stock actors were at work: of these only the part before it was
+    judged."""
     hits: list[FailingRun] = field(default_factory=list)
     coverage: Coverage = field(default_factory=Coverage)
     unsteady: Unsteady | None = None
+    """A run that does not reproduce: nothing the search says can be relied on."""
     trouble: Trouble | None = None
+    """What kept the search from going on."""
     interruption: BaseException | None = None
-    """What ended the search here, such as Ctrl-C."""
+    """What ended the search early, such as Ctrl-C."""
     torn: bool = False
-    """Whether a step was cut short in the middle."""
+    """Whether a step was cut short in the middle: what the engine says from there on is believed of no run."""
     stock: bool = True
-    """Whether the actors were the stock ones: situations are demanded of no others."""
+    """Whether the actors were the stock ones, and no application's own: situations are demanded of no others."""
+    ends: bool = False
+    """Whether the search is to end here."""
+
+    def add(self, later: Tally) -> None:
+        """Take over what later runs came to, but for what they hit."""
+        self.runs += later.runs
+        self.steps += later.steps
+        self.cut += later.cut
+        self.coverage.add(later.coverage)
+        self.stock = self.stock and later.stock
+        self.unsteady, self.trouble, self.interruption = later.unsteady, later.trouble, later.interruption
+        self.torn = later.torn
+
+
+@dataclass(slots=True)
+class Campaign(Tally):
+    """What a search looked at and what it found."""
+
+    engine: str
+    seed: int
+    findings: tuple[ScenarioFinding, ...] = ()
+    """One for each anomaly, in the order in which they were met."""
+    missing: tuple[Situation, ...] = ()
+    """Situations that never occurred although the campaign was long enough to expect them."""
+    unshown: tuple[FailingRun, ...] = ()
+    """Anomalies that were seen in runs which could not be done again, for the search was cut short in mid-step."""
+    notes: tuple[str, ...] = ()
+    """What went wrong with those who did the runs without ending the search, such as a node that went away."""
+
+    @property
+    def finding(self) -> ScenarioFinding | None:
+        """Return the first anomaly met."""
+        return self.findings[0] if self.findings else None
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the search was ended early."""
+        return self.interruption is not None
+
+    @property
+    def found(self) -> frozenset[str]:
+        """Return the names of all anomalies that were seen."""
+        shown = {name for finding in self.findings for name in (finding.anomaly, *finding.run.found)}
+        return frozenset(shown.union(hit.anomaly for hit in self.unshown))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Fail where something was found or missed.
+
+        Inconclusive where it was interrupted, where runs do not repeat, or where one was cut while jobs were at work.
+        """
+        hung = self.trouble is not None and self.trouble.code is ExitCode.FAIL
+        if self.findings or self.unshown or self.missing or hung:
+            return Verdict.FAIL
+        if self.interrupted or self.unsteady is not None or self.trouble is not None or self.cut or not self.runs:
+            return Verdict.INCONCLUSIVE
+        return Verdict.PASS
 
 
 REPEATED_EVERY = 101
@@ -192,7 +202,7 @@ def first_difference(one: list[Event], other: list[Event]) -> tuple[int, str, st
     for index, (left, right) in enumerate(zip_longest(one, other)):
         if left == right:
             continue
-        texts = _told(_without_reason(left), _without_reason(right))
+        texts = _word_difference(_without_reason(left), _without_reason(right))
         if texts is not None:
             return index, *texts
     return None
@@ -209,7 +219,7 @@ def _without_reason(event: Event | None) -> Event | None:
     return event
 
 
-def _told(left: Event | None, right: Event | None) -> tuple[str, str] | None:
+def _word_difference(left: Event | None, right: Event | None) -> tuple[str, str] | None:
     """Both events in words; None where they only hold values that know no equality and read the same."""
     if left is None or right is None or type(left) is not type(right):
         return _text(left), _text(right)

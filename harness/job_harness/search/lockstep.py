@@ -58,13 +58,13 @@ class Divergence:
         head = f"step {self.step} at {format_duration(self.at)}: {self.actor} {what}: {left} and {right} differ"
         width = max(len(item.where) for item in self.differences)
         lines = [
-            f"  {item.where:<{width}}  {left}: {_told(item.left)}  {right}: {_told(item.right)}"
+            f"  {item.where:<{width}}  {left}: {_write_short(item.left)}  {right}: {_write_short(item.right)}"
             for item in self.differences
         ]
         return "\n".join([head, *lines])
 
 
-def _told(value: Any) -> str:
+def _write_short(value: Any) -> str:
     """Write a value as short as it is clear: a claim by its job and attempt, a status by its name."""
     match value:
         case StrEnum():
@@ -72,7 +72,7 @@ def _told(value: Any) -> str:
         case Claim():
             return f"{value.job} (attempt {value.attempt})"
         case list() | tuple():
-            return ", ".join(_told(item) for item in value) or "nothing"
+            return ", ".join(_write_short(item) for item in value) or "nothing"
         case _:
             return repr(value)
 
@@ -289,7 +289,7 @@ def _finished(verb: Callable[..., Any], arguments: tuple[Any, ...]) -> Outcome:
 
 def _unequal_outcomes(verb: str, left: Outcome, right: Outcome) -> Iterable[Difference]:
     if left.kind is not right.kind:
-        yield Difference("outcome", _shown(left), _shown(right))
+        yield Difference("outcome", _word_outcome(left), _word_outcome(right))
     elif _value(verb, left) != _value(verb, right):
         yield Difference("value", left.value, right.value)
 
@@ -298,7 +298,7 @@ def _value(verb: str, outcome: Outcome) -> Any:
     return sorted(outcome.value) if verb in UNORDERED and outcome.kind is OutcomeKind.DONE else outcome.value
 
 
-def _shown(outcome: Outcome) -> str:
+def _word_outcome(outcome: Outcome) -> str:
     return f"{outcome.kind}: {outcome.reason}" if outcome.reason else str(outcome.kind)
 
 

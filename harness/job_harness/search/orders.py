@@ -16,6 +16,7 @@ from job_harness.core.sim.choices import Boring
 from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.request import Wait
 from job_harness.errors import HarnessError, LimitReached
+from job_harness.search.loop import Here, play_in_order
 from job_harness.worlds.postgres.gating import GatedConnection, SessionCoordinator, SessionPool
 
 Script: TypeAlias = Callable[[GatedConnection], Coroutine[Any, Any, Any]]
@@ -98,22 +99,26 @@ def _every(
     *,
     of: Iterable[str],
 ) -> Iterator[Order]:
+    def play(run: _OrderRun) -> Order:
+        return run.order(*begin(), inspect)
+
+    return play_in_order(_paths(limit, of=of), Here(play))
+
+
+def _paths(limit: int, *, of: Iterable[str]) -> Iterator[_OrderRun]:
+    """Yield runs that differ in their last possible step first."""
     path: list[int] = []
-    count = 0
-    while True:
-        count += 1
-        if count > limit:
-            raise LimitReached(
-                f"there are more than {limit} orders of {', '.join(of)}",
-                hint="Take fewer statements or actors, give a higher limit, or sample: `job-harness explore`.",
-            )
-        run = _OrderRun(path)
-        yield run.order(*begin(), inspect)
+    for _ in range(limit):
+        yield (run := _OrderRun(path))
         while path and path[-1] + 1 >= run.widths[len(path) - 1]:
             path.pop()
         if not path:
             return
         path[-1] += 1
+    raise LimitReached(
+        f"there are more than {limit} orders of {', '.join(of)}",
+        hint="Take fewer statements or actors, give a higher limit, or sample: `job-harness explore`.",
+    )
 
 
 @dataclass(slots=True)

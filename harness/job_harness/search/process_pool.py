@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import Pipe
@@ -21,14 +21,18 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from job_harness.core.interruption import SIGNALS
-from job_harness.search.crew import SMALLEST, TICK, CampaignPlan, first_run_again, in_order, paced
 from job_harness.search.finding import Tally, Trouble, Unsteady
-from job_harness.search.sampling import Sampler, Watch
+from job_harness.search.loop import Here, Player
+from job_harness.search.sampling import CampaignPlan, Sampler, Stretch, first_run_again
 from job_harness.search.watchdog import StepWatchdog
 
 BOOT = (
     "import sys; sys.path[:] = sys.argv[2:]; from job_harness.search.process_pool import serve; serve(int(sys.argv[1]))"
 )
+SMALLEST = 4
+"""How many runs are handed out at a time at first, and where a run takes long."""
+TICK = 0.2
+"""Real seconds after which a crew that waits looks up."""
 LARGEST = 64
 """How many runs are handed out at a time at most."""
 SHORT = 0.1
@@ -41,12 +45,12 @@ WORTH = 5.0
 
 @dataclass(slots=True)
 class _PoolProcess:
-    number: int
+    name: str
     process: subprocess.Popen[bytes]
     pipe: Connection[Any, Any]
-    first: int = -1
-    """Of the stretch in hand; -1: none."""
-    count: int = 0
+    number: int = 0
+    stretch: Stretch | None = None
+    """What it has in hand, and which that is."""
     given: float = 0.0
 
     def died(self) -> Trouble:
@@ -56,9 +60,9 @@ class _PoolProcess:
         except subprocess.TimeoutExpired:
             code = 0
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        had = f" while it did runs {self.first} to {self.first + self.count - 1}" if self.first >= 0 else ""
+        had = f" while it did {self.stretch}" if self.stretch is not None else ""
         return Trouble(
-            f"process {self.number} (pid {self.process.pid}) {how}{had}",
+            f"{self.name} (pid {self.process.pid}) {how}{had}",
             hint="Earlier findings are kept. Repeat the runs with --processes 1 to see where it happens.",
         )
 
@@ -72,6 +76,7 @@ class ProcessPool:
         self._members: list[_PoolProcess] = []
         self.stretch = SMALLEST
         self.notes: tuple[str, ...] = ()
+        self._ended = False
 
     def __enter__(self) -> ProcessPool:
         try:
@@ -96,7 +101,7 @@ class ProcessPool:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         ours.send(self.plan)
-        return _PoolProcess(number, process, ours)
+        return _PoolProcess(f"process {number}", process, ours)
 
     def _end(self) -> None:
         """Close the pipes, which ends the processes that wait, and end the others."""
@@ -104,7 +109,7 @@ class ProcessPool:
             member.pipe.close()
         for member in self._members:
             try:
-                member.process.wait(timeout=0.0 if member.first >= 0 else 5.0)
+                member.process.wait(timeout=5.0 if member.stretch is None else 0.0)
             except subprocess.TimeoutExpired:
                 member.process.kill()
         for member in self._members:
@@ -113,13 +118,9 @@ class ProcessPool:
 
     # work -----------------------------------------------------------------------------------------------------------
 
-    def tallies(self, *, seed: int, runs: int, watch: Watch, following: int = 0, counted: int = 0) -> Iterator[Tally]:
-        """Hand out stretches and yield what they came to, in the order of their runs; see `in_order`."""
-        return in_order(self, seed=seed, runs=runs, watch=watch, following=following, counted=counted)
-
     def free(self) -> int:
         """Return how many processes have nothing to do."""
-        return sum(member.first < 0 for member in self._members)
+        return 0 if self._ended else sum(member.stretch is None for member in self._members)
 
     def again(self) -> Unsteady | None:
         """Let each process do its first run once more; return the earliest run that differs."""
@@ -134,31 +135,31 @@ class ProcessPool:
                 answers.append(answer)
         return min(answers, key=lambda answer: answer.number, default=None)
 
-    def give(self, *, seed: int, first: int, count: int) -> None:
+    def give(self, number: int, stretch: Stretch, /) -> None:
         """Hand a stretch to a process that is free."""
-        member = next(member for member in self._members if member.first < 0)
-        member.first, member.count, member.given = first, count, time.perf_counter()
+        member = next(member for member in self._members if member.stretch is None)
+        member.number, member.stretch, member.given = number, stretch, time.perf_counter()
         with contextlib.suppress(OSError):  # It is gone, which shows when its answer is read.
-            member.pipe.send((seed, first, count))
+            member.pipe.send(stretch)
 
-    def taken(self) -> Iterator[Tally] | None:
+    def taken(self) -> Iterator[tuple[int, Tally]] | None:
         """Wait for an answer, but not for long; None: no process is at work."""
-        busy = [member for member in self._members if member.first >= 0]
+        busy = {member.pipe: member for member in self._members if member.stretch is not None}
         return self._answers(busy) if busy else None
 
-    def _answers(self, busy: list[_PoolProcess]) -> Iterator[Tally]:
-        ready = wait([member.pipe for member in busy], timeout=TICK)
-        for member in busy:
-            if member.pipe not in ready:
-                continue
+    def _answers(self, busy: Mapping[Any, _PoolProcess]) -> Iterator[tuple[int, Tally]]:
+        for pipe in wait(list(busy), timeout=TICK):
+            member = busy[pipe]
+            assert member.stretch is not None
             try:
                 tally: Tally = member.pipe.recv()
             except (EOFError, OSError):
-                tally = Tally(member.first, trouble=member.died())
+                tally = Tally(first=member.stretch.first, trouble=member.died(), ends=True)
             else:
                 self.stretch = paced(self.stretch, time.perf_counter() - member.given, aim=SHORT, most=LARGEST)
-            member.first = -1
-            yield tally
+            member.stretch = None
+            self._ended |= tally.ends
+            yield member.number, tally
 
 
 class GrowingPool:
@@ -172,8 +173,12 @@ class GrowingPool:
         self.sampler = sampler
         self.notes: tuple[str, ...] = ()
         self._pool = ProcessPool(plan, size=size)
+        self._here = Here(sampler.play)
+        self._crew: Player[Stretch, Tally] = self._here
         self._limit = limit
         self._stack = ExitStack()
+        self._began = 0.0
+        self._done = 0
 
     def __enter__(self) -> GrowingPool:
         return self
@@ -181,28 +186,32 @@ class GrowingPool:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._stack.close()
 
-    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
-        """Do the runs, in order, the later ones elsewhere."""
-        started = time.perf_counter()
-        growing = False
+    @property
+    def stretch(self) -> int:
+        """How many runs to hand out at a time: here, one."""
+        return 1 if self._crew is self._here else self._pool.stretch
 
-        def alone(done: int) -> bool:
-            nonlocal growing
-            spent = time.perf_counter() - started
-            growing = done > 0 and spent > ALONE and self._worth(runs - done, done / spent, spent)
-            return not growing and watch(done)
+    def free(self) -> int:
+        """Return how much more can be given."""
+        return self._crew.free()
 
-        following = counted = 0
-        for tally in self.sampler.tallies(seed=seed, runs=runs, watch=alone):
-            following = tally.first + tally.runs
-            counted += tally.runs
-            yield tally
-        if growing:
-            pool = self._stack.enter_context(self._pool)
-            yield from pool.tallies(seed=seed, runs=runs, watch=watch, following=following, counted=counted)
+    def give(self, number: int, stretch: Stretch, /) -> None:
+        """Begin here, or where it is seen to be worth it elsewhere."""
+        now = time.perf_counter()
+        self._began = self._began or now
+        if self._crew is self._here and self._done and self._is_worth(stretch.left, now - self._began):
+            self._crew = self._stack.enter_context(self._pool)
+        self._done += 1
+        self._crew.give(number, stretch)
 
-    def _worth(self, left: int, rate: float, spent: float) -> bool:
-        seconds = left / self.sampler.shard.of / max(rate, 1e-9)
+    def taken(self) -> Iterable[tuple[int, Tally]] | None:
+        """Do what was given, or wait for it."""
+        return self._crew.taken()
+
+    def _is_worth(self, left: int, spent: float) -> bool:
+        if spent <= ALONE:
+            return False
+        seconds = left * spent / self._done
         return (seconds if self._limit is None else min(seconds, self._limit - spent)) > WORTH
 
     def again(self) -> Unsteady | None:
@@ -231,8 +240,8 @@ def _serve(pipe: Connection[Any, Any]) -> None:
     try:
         engine = plan.open()
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever keeps it from opening is told to the parent
-        _, first, _ = pipe.recv()
-        pipe.send(Tally(first, trouble=Trouble.of(error, engine=plan.target)))
+        stretch: Stretch = pipe.recv()
+        pipe.send(Tally(first=stretch.first, trouble=Trouble.of(error, engine=plan.target), ends=True))
         return
     try:
         with StepWatchdog(plan.patience) as watchdog:
@@ -243,11 +252,11 @@ def _serve(pipe: Connection[Any, Any]) -> None:
 
 def _work(pipe: Connection[Any, Any], sampler: Sampler) -> None:
     while True:
-        request = pipe.recv()
-        if request is None:
-            pipe.send(first_run_again(sampler))
-            continue
-        seed, first, count = request
-        tally = Tally(first)
-        sampler.stretch(tally, seed=seed, count=count)
-        pipe.send(tally)
+        stretch: Stretch | None = pipe.recv()
+        pipe.send(first_run_again(sampler) if stretch is None else sampler.play(stretch))
+
+
+def paced(stretch: int, seconds: float, *, aim: float, most: int) -> int:
+    """Return how many runs to hand out, where the last stretch took this long and should take `aim`."""
+    size = stretch * 2 if seconds < aim / 2 else stretch // 2 if seconds > aim * 2 else stretch
+    return max(SMALLEST, min(most, size))

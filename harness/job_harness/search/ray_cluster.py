@@ -30,9 +30,9 @@ from job_harness import __version__
 from job_harness.core.interruption import SIGNALS
 from job_harness.errors import EnvironmentUnavailable, ExitCode
 from job_harness.extras import missing_extra
-from job_harness.search.crew import SMALLEST, TICK, CampaignPlan, first_run_again, in_order, paced
 from job_harness.search.finding import Tally, Trouble, Unsteady
-from job_harness.search.sampling import Sampler, Watch
+from job_harness.search.process_pool import SMALLEST, TICK, paced
+from job_harness.search.sampling import CampaignPlan, Sampler, Stretch, first_run_again
 from job_harness.search.watchdog import StepWatchdog
 
 AIM: Final = 0.5
@@ -74,23 +74,19 @@ class RayNode:
 
 
 @dataclass(slots=True)
-class _Stretch:
+class _InHand:
     """A stretch that is in hand."""
 
-    seed: int
-    first: int
-    count: int
-    given: float
+    number: int
+    stretch: Stretch
+    given: float = 0.0
     tries: int = 0
-
-    def __str__(self) -> str:
-        return f"runs {self.first} to {self.first + self.count - 1}"
 
 
 class RayCluster:
     """A context manager: while it is entered, the cluster does runs. `where`: `ray`, or `ray://HOST:PORT`.
 
-    `ray` is the cluster of RAY_ADDRESS or of this machine, and where there is none, one that is started here and ended.
+    `ray` is the cluster of RAY_ADDRESS or of this machine, and if there is none, one that is started here and ended.
     """
 
     def __init__(self, plan: CampaignPlan, where: str) -> None:
@@ -103,9 +99,10 @@ class RayCluster:
         self._looked = self._peopled = 0.0
         self._refused: set[str] = set()
         self._losses: Counter[str] = Counter()
-        self._waiting: list[_Stretch] = []
+        self._ended = False
+        self._waiting: list[_InHand] = []
         """Lost, and to be done again."""
-        self._in_hand: dict[Any, _Stretch] = {}
+        self._in_hand: dict[Any, _InHand] = {}
         self._folder: str | None = None
         self._ray: Any = None
         self._task: Any = None
@@ -178,30 +175,26 @@ class RayCluster:
 
     # work -----------------------------------------------------------------------------------------------------------
 
-    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
-        """Hand out stretches and yield what they came to, in the order of their runs."""
-        return in_order(self, seed=seed, runs=runs, watch=watch)
-
     def free(self) -> int:
         """Return how many more tasks the cluster is asked for: what it has, and a little more."""
         processors = sum(node["Resources"].get("CPU", 0.0) for node in self._usable())
-        return max(1, AHEAD * int(processors)) - len(self._in_hand) - len(self._waiting)
+        return 0 if self._ended else max(1, AHEAD * int(processors)) - len(self._in_hand) - len(self._waiting)
 
-    def give(self, *, seed: int, first: int, count: int) -> None:
+    def give(self, number: int, stretch: Stretch, /) -> None:
         """Begin a stretch as a task."""
-        self._begin(_Stretch(seed, first, count, time.perf_counter()))
+        self._begin(_InHand(number, stretch))
 
-    def taken(self) -> Iterator[Tally] | None:
+    def taken(self) -> Iterator[tuple[int, Tally]] | None:
         """Return what is done; None where nothing was in hand."""
         waiting, self._waiting = self._waiting, []
-        for stretch in waiting:
-            self._begin(stretch)
+        for work in waiting:
+            self._begin(work)
         return self._answers() if self._in_hand else None
 
     def again(self) -> Unsteady | None:
         """Let as many workers as there are do their first run once more; return the earliest that differs."""
         count = max(1, sum(int(node["Resources"].get("CPU", 0.0)) for node in self._usable()))
-        tasks = [self._remote().remote(__version__, self._plan(), 0, 0, 0) for _ in range(count)]
+        tasks = [self._remote().remote(__version__, self._plan(), None) for _ in range(count)]
         done, left = self._ray.wait(tasks, num_returns=count, timeout=30.0)
         for task in left:
             self._ray.cancel(task, force=True)
@@ -212,10 +205,9 @@ class RayCluster:
                 answers += [answer] if isinstance(answer, Unsteady) else []
         return min(answers, key=lambda answer: answer.number, default=None)
 
-    def _begin(self, stretch: _Stretch) -> None:
-        stretch.given = time.perf_counter()
-        task = self._remote().remote(__version__, self._plan(), stretch.seed, stretch.first, stretch.count)
-        self._in_hand[task] = stretch
+    def _begin(self, work: _InHand) -> None:
+        work.given = time.perf_counter()
+        self._in_hand[self._remote().remote(__version__, self._plan(), work.stretch)] = work
 
     def _remote(self) -> Any:
         """Return the task, kept away from nodes that were refused."""
@@ -226,48 +218,48 @@ class RayCluster:
     def _plan(self) -> bytes:
         return pickle.dumps(self.plan)
 
-    def _answers(self) -> Iterator[Tally]:
+    def _answers(self) -> Iterator[tuple[int, Tally]]:
         done, _ = self._ray.wait(list(self._in_hand), num_returns=1, timeout=TICK)
-        for task in done:
-            stretch = self._in_hand.pop(task)
-            tally = self._answer(task, stretch)
+        told = [(work, self._answer(task, work)) for task in done for work in (self._in_hand.pop(task),)]
+        if not done and not self._usable():
+            told = [self._deserted()]
+        for work, tally in told:
             if tally is not None:
-                yield tally
-        if not done and not self._usable() and (tally := self._deserted()) is not None:
-            yield tally
+                self._ended |= tally.ends
+                yield work.number, tally
 
-    def _answer(self, task: Any, stretch: _Stretch) -> Tally | None:
+    def _answer(self, task: Any, work: _InHand) -> Tally | None:
         """Return what a task came to; None: it is done again."""
         exceptions = self._ray.exceptions
         try:
             where, answer = self._ray.get(task)
         except exceptions.OutOfMemoryError as error:
-            return self._lost(stretch, self._named(error), "ran out of memory")
+            return self._lost(work, self._node_in(error), "ran out of memory")
         except exceptions.NodeDiedError as error:
-            return self._lost(stretch, self._named(error), "went away")
+            return self._lost(work, self._node_in(error), "went away")
         except (exceptions.WorkerCrashedError, exceptions.ObjectLostError):
-            return self._lost(stretch, None, "a worker process died")
+            return self._lost(work, None, "a worker process died")
         except exceptions.RayError as error:
-            return self._lost(stretch, self._named(error), _first_line(error))
+            return self._lost(work, self._node_in(error), _first_line(error))
         node = RayNode(*where)
         if isinstance(answer, str):
-            return self._lost(stretch, node, answer, refuse=True)
+            return self._lost(work, node, answer, refuse=True)
         tally, opened = answer
         trouble = tally.trouble
         if trouble is not None and trouble.code is ExitCode.ENVIRONMENT:
-            return self._lost(stretch, node, trouble.message, refuse=not opened, hint=trouble.hint)
+            return self._lost(work, node, trouble.message, refuse=not opened, hint=trouble.hint)
         if trouble is not None:
             tally.trouble = Trouble(f"{trouble.message}, on {node}", trouble.hint, trouble.code)
-        self.stretch = paced(self.stretch, time.perf_counter() - stretch.given, aim=AIM * AHEAD, most=LARGEST)
+        self.stretch = paced(self.stretch, time.perf_counter() - work.given, aim=AIM * AHEAD, most=LARGEST)
         result: Tally = tally
         return result
 
     def _lost(
-        self, stretch: _Stretch, node: RayNode | None, why: str, *, refuse: bool = False, hint: str = HINT
+        self, work: _InHand, node: RayNode | None, why: str, *, refuse: bool = False, hint: str = HINT
     ) -> Tally | None:
         """Note what became of a stretch, and do it again; where that is no use, end the campaign with it."""
         told = f"Ray node {node}: {why}" if node is not None else f"Ray: {why}"
-        stretch.tries += 1
+        work.tries += 1
         if node is not None:
             self._losses[node.identity] += 1
             others = [other for other in self._usable(anew=True) if other["NodeID"] != node.identity]
@@ -275,21 +267,22 @@ class RayCluster:
                 self._refused.add(node.identity)
                 told += "; it gets no more runs"
             elif refuse:
-                return Tally(stretch.first, trouble=Trouble(told, hint))
-        if stretch.tries >= TRIES:
-            return Tally(stretch.first, trouble=Trouble(f"{told}, {stretch.tries} times, at {stretch}", hint))
+                return Tally(first=work.stretch.first, trouble=Trouble(told, hint), ends=True)
+        if work.tries >= TRIES:
+            trouble = Trouble(f"{told}, {work.tries} times, at {work.stretch}", hint)
+            return Tally(first=work.stretch.first, trouble=trouble, ends=True)
         if told not in self.notes:
             self.notes.append(told)
-        self._waiting.append(stretch)
+        self._waiting.append(work)
         return None
 
-    def _deserted(self) -> Tally | None:
+    def _deserted(self) -> tuple[_InHand, Tally | None]:
         """End a campaign for which no node has come."""
+        work = next(iter(self._in_hand.values()))
         if time.perf_counter() - self._peopled < DESERTED_SECONDS:
-            return None
-        stretch = next(iter(self._in_hand.values()))
+            return work, None
         message = f"no node of the Ray cluster had a processor for {DESERTED_SECONDS:g} s"
-        return Tally(stretch.first, trouble=Trouble(message, HINT))
+        return work, Tally(first=work.stretch.first, trouble=Trouble(message, HINT), ends=True)
 
     # nodes ----------------------------------------------------------------------------------------------------------
 
@@ -307,7 +300,7 @@ class RayCluster:
             self._peopled = now
         return usable
 
-    def _named(self, error: BaseException) -> RayNode | None:
+    def _node_in(self, error: BaseException) -> RayNode | None:
         """Return the node that Ray names in an error."""
         found = NODE.search(str(error))
         if found is None:
@@ -347,7 +340,7 @@ def _first_line(error: BaseException) -> str:
 def _task() -> Callable[..., Any]:
     """Return what a node carries out. It is sent whole, so that a node without job-harness can say that it has none."""
 
-    def stretch(program: str, plan: bytes, seed: int, first: int, count: int) -> Any:
+    def play(program: str, plan: bytes, stretch: Any) -> Any:
         import socket
 
         import ray
@@ -360,27 +353,25 @@ def _task() -> Callable[..., Any]:
             return where, f"job-harness cannot be imported there: {error}"
         if job_harness.__version__ != program:
             return where, f"it has job-harness {job_harness.__version__}, and the campaign {program}"
-        return where, work(plan, seed=seed, first=first, count=count)
+        return where, work(plan, stretch)
 
-    return stretch
+    return play
 
 
-def work(plan: bytes, *, seed: int, first: int, count: int) -> tuple[Tally, bool] | Unsteady | None:
+def work(plan: bytes, stretch: Stretch | None) -> tuple[Tally, bool] | Unsteady | None:
     """Do a stretch in a worker of Ray's; return its tally and whether the target could be opened.
 
     Without any runs to do, the first run of this process is done once more.
     """
-    if not count:
+    if stretch is None:
         return first_run_again(_opened(plan)) if _opened.cache_info().currsize else None
     try:
         sampler = _opened(plan)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever keeps it from opening is told to the campaign
         target = pickle.loads(plan).target
-        return Tally(first, trouble=Trouble.of(error, engine=target)), False
-    tally = Tally(first)
+        return Tally(first=stretch.first, trouble=Trouble.of(error, engine=target), ends=True), False
     with sampler.watchdog:
-        sampler.stretch(tally, seed=seed, count=count)
-    return tally, True
+        return sampler.play(stretch), True
 
 
 @lru_cache(maxsize=1)

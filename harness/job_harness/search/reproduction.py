@@ -19,14 +19,15 @@ from job_harness.core.scenario.scenario import FOUND, Scenario
 from job_harness.core.scenario.writer import write_scenario
 from job_harness.core.target import Target
 from job_harness.errors import HarnessError, UsageError
-from job_harness.search.finding import Finding
+from job_harness.review.audit.judging import audited
+from job_harness.search.finding import ScenarioFinding
 from job_harness.search.lockstep import Divergence, compare
 
 FOUND_FOLDER: Final = Path(".job-harness") / "found"
 """Where a finding is written by default."""
 
 
-def scenario_of(finding: Finding, *, queue: str | None, application: str | None) -> Scenario:
+def scenario_of(finding: ScenarioFinding, *, queue: str | None, application: str | None) -> Scenario:
     """Return the scenario that replays a finding, titled; `queue` and `application` say on what it stands."""
     return replace(
         finding.scenario,
@@ -76,7 +77,7 @@ def reproduce(
 ) -> Reproduction:
     """Replay on an engine; where the anomaly does not show there, compare the two verb by verb."""
     try:
-        run = play(scenario, engine=get(engine))
+        run = audited(play(scenario, engine=get(engine)))
         if engine == found_on or anomaly in run.found:
             return Reproduction(engine, run)
         compared = compare(scenario, left=get(found_on), right=get(engine))

@@ -3,44 +3,54 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from importlib import import_module
+from typing import Any, Final, NamedTuple, Protocol
 
 from job_harness.core.faults import FaultPlan
+from job_harness.core.faults.processes import CRASH
 from job_harness.core.history.event import Event
 from job_harness.core.interruption import INTERRUPTIONS, between_runs, stopping_point
 from job_harness.core.invariants import gravity
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Engine
-from job_harness.core.run.session import Limits, Session
+from job_harness.core.port import Engine, without_anomalies
+from job_harness.core.run.session import Limits, Session, as_on_tape
 from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.verdict import Run
+from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.choices import Choices
-from job_harness.errors import ExitCode, HarnessError
-from job_harness.search.coverage import Coverage, is_observed, missing_situations
+from job_harness.core.sim.choices import Choices, ListedGates, Replay
+from job_harness.errors import ExitCode, HarnessError, UsageError
+from job_harness.review.audit.judging import audited
+from job_harness.search.coverage import is_observed, missing_situations
+from job_harness.search.deviations import GatePlace, deadly_places
 from job_harness.search.finding import (
     REPEATED_EVERY,
     Campaign,
     FailingRun,
-    Finding,
+    ScenarioFinding,
     Tally,
     Trouble,
     Unsteady,
     first_difference,
     perturbed,
 )
-from job_harness.search.search_time import SearchTime
-from job_harness.search.shards import WHOLE, Shard
-from job_harness.search.shrink import JointShrinker, Open, Redraw
-from job_harness.search.strategy import Priorities, Strategy, policy_of
-from job_harness.search.undisturbed import play_undisturbed
-from job_harness.search.watchdog import StepHung, StepWatchdog
-from job_harness.search.workload import draw
+from job_harness.search.incident import IncidentGoal
+from job_harness.search.loop import Here, Player, play_in_order
+from job_harness.search.shrink import REDRAWN, JointShrinker, Open, Redraw
+from job_harness.search.strategy import SEED_STRIDE, Priorities, RunPolicy, Strategy, policy_of
+from job_harness.search.watchdog import DAY, PATIENCE, SearchTime, StepHung, StepWatchdog
+from job_harness.search.workload import WORKERS, draw
+from job_harness.worlds.patience import Deadline
 
 DRAWN_LIMITS = Limits(steps=20_000)
 """A drawn run is small; one that goes on for longer than this never rests."""
+SHORT: Final = Limits(steps=2_000)
+"""Most systems are at rest by then; one that never is may have shown all by then."""
+UNDISTURBED: Final = "undisturbed"
+"""The one job that is sent."""
 Watch = Callable[[int], bool]
 
 
@@ -50,19 +60,90 @@ def unheard(anomaly: str, runs: int) -> None:
 
 def run_seed(seed: int, number: int) -> int:
     """Return the seed of the run with this number."""
-    return seed * 1_000_003 + number
+    return seed * SEED_STRIDE + number
 
 
-class RunSource(Protocol):
-    """Does the runs of a campaign, and hands over what they came to in the order of their numbers."""
+# parts of a campaign share nothing: a run's number alone decides what is drawn in it --------------------------------
 
-    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
-        """Do up to this many runs while `watch`, told how many are done, returns True."""
+
+REDRAWN_OF_AN_INCIDENT: Final = 2
+"""Runs with other choices of each smaller scenario, where each starts processes: an incident's run is small already."""
+STRETCH = 64
+"""How many runs in a row belong to one part."""
+MOST = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """One part of a campaign: the `index`-th (from 1) of `of`."""
+
+    index: int = 1
+    of: int = 1
+
+    @classmethod
+    def read(cls, text: str) -> Shard:
+        """Read `3/8`. Raises UsageError for anything else."""
+        found = re.fullmatch(r"(\d{1,5})/(\d{1,5})", text)
+        shard = None if found is None else cls(int(found[1]), int(found[2]))
+        if shard is None or not 1 <= shard.index <= shard.of <= MOST:
+            raise UsageError(
+                f"--shard {text}: expected K/N, with K from 1 to N and N at most {MOST}",
+                hint="Write --shard 3/8 for the third of eight parts.",
+            )
+        return shard
+
+    def after(self, number: int, runs: int) -> tuple[int, int]:
+        """Return the first run of this part from `number` on, and how many in a row are its own; 0: none is left."""
+        block = number // STRETCH
+        ahead = (self.index - 1 - block) % self.of
+        first = number if ahead == 0 else (block + ahead) * STRETCH
+        return first, max(0, min((first // STRETCH + 1) * STRETCH, runs) - first)
+
+    def stretches(self, runs: int) -> Iterator[tuple[int, int]]:
+        """Return the stretches of this part of `runs` runs: the number of the first, and how many."""
+        first, count = self.after(0, runs)
+        while count:
+            yield first, count
+            first, count = self.after(first + count, runs)
+
+
+WHOLE = Shard()
+"""A campaign in one part."""
+
+
+class Stretch(NamedTuple):
+    """Runs in a row, which are handed out together: the number of a run alone decides what is drawn in it."""
+
+    seed: int
+    first: int
+    runs: int
+    left: int
+    """How many runs the search may still need, with these."""
+
+    def __str__(self) -> str:
+        return f"runs {self.first} to {self.first + self.runs - 1}"
+
+
+class Crew(Player[Stretch, Tally], Protocol):
+    """Does stretches of runs, several at a time: which of a crew does a run changes nothing in what it comes to."""
+
+    @property
+    def stretch(self) -> int:
+        """How many runs to hand out at a time."""
         ...
 
     def again(self) -> Unsteady | None:
-        """Do the first run once more."""
+        """Do the first run of each member once more; return the earliest that differs."""
         ...
+
+
+def stretches(crew: Crew | None, *, seed: int, runs: int, shard: Shard) -> Iterator[Stretch]:
+    """Return the runs of a part of a search, in stretches as long as the crew wants them; one by one without a crew."""
+    first, own = shard.after(0, runs)
+    while own:
+        count = min(own, 1 if crew is None else crew.stretch)
+        yield Stretch(seed, first, count, (runs - first) // shard.of)
+        first, own = shard.after(first + count, runs)
 
 
 @dataclass(slots=True)
@@ -91,28 +172,46 @@ class Sampler:
     """Whether a run that shows something is kept with what it shows: then it is shown also where time is over."""
     shrinking: Callable[[str, int], None] = unheard
     """Told of each run that may make a finding smaller: the finding's anomaly, and which of those runs it is."""
+    goal: IncidentGoal | None = None
+    """A recorded incident: what is drawn has its shape, and only runs that agree with it count."""
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
+    _places: tuple[GatePlace, ...] | None = None
+
+    def policy(self, seed: int) -> RunPolicy:
+        """Return who draws the run of a seed, and who disturbs it."""
+        application = self.engine.info.processes is not None
+        return policy_of(self.strategy, seed, application=application, places=self._deadly_places())
+
+    def _deadly_places(self) -> tuple[GatePlace, ...]:
+        """Return where a process may die in the undisturbed run of a system, which is played once for that."""
+        if self.engine.info.undisturbed is None or self.goal is not None:
+            return ()
+        if self._places is None:
+            self._play_undisturbed(SHORT)
+        return self._places or ()
 
     def session(self, seed: int) -> Session:
         """Open one run; the same seed gives the same run."""
-        drawing = policy_of(self.strategy, seed)
+        drawing = self.policy(seed)
         contract = self.engine.info.contract
         lease = contract.effective(self.settings).lease
         drawn = draw(drawing.drawing, self.settings, self.engine.info.capabilities, lease=lease, left_out=self.left_out)
+        choices = drawing.choices
+        if self.goal is not None:
+            drawn, choices = self.goal.plan_run(drawn, drawing, settings=self.settings, seed=seed)
         scenario = drawn.scenario
         settings = contract.held(scenario.settings.changed(**self.held))
         if settings is not scenario.settings:
             scenario = replace(scenario, settings=settings)
-        choices = drawing.choices
-        until = next(iter(self.looking_for)) if len(self.looking_for) == 1 else None
+        until = next(iter(self.looking_for)) if len(self.looking_for) == 1 and self.goal is None else None
         session = Session(
             scenario,
             engine=self.engine,
             choices=choices,
             faults=drawn.faults,
-            limits=self.limits,
+            limits=self.limits if self.goal is None else Limits(steps=self.goal.steps(seed)),
             until=until,
         )
         if isinstance(choices, Priorities):
@@ -121,31 +220,45 @@ class Sampler:
 
     def sample(self, seed: int) -> Run:
         """Do the run of a seed. Raises `StepHung` where a step does not end, and whatever the engine raises."""
-        watchdog = self.watchdog
-        watchdog.opening()
+        self._deadly_places()  # No run is played within another one.
+        return self._played(lambda: self.session(seed))
+
+    def replay(self, scenario: Scenario) -> Run:
+        """Play a scenario with its tape. Raises what `sample` raises."""
+        choices, faults, limits = Replay(scenario.tape), as_on_tape(), self.limits
+        return self._played(
+            lambda: Session(scenario, engine=self.engine, choices=choices, faults=faults, limits=limits)
+        )
+
+    def _played(self, opened: Callable[[], Session]) -> Run:
+        self.watchdog.opening()
         try:
-            session = self.session(seed)
-            watchdog.watch(session)
+            session = opened()
+            self.watchdog.watch(session)
             self.time.watch(session)
             self._stock = isinstance(session.application, StockApplication)
-            return session.run_for_good()
+            return audited(session.run_for_good())
         finally:
-            watchdog.done()
+            self.watchdog.done()
             self.time.done()
 
     def wanted(self, run: Run) -> list[str]:
         """Return the anomalies of a run that count, the gravest first."""
-        names = run.found & self.looking_for if self.looking_for else run.found
-        return sorted(names, key=gravity)
+        if self.goal is not None:
+            return self.goal.shown_by(run)
+        return sorted(run.found & self.looking_for if self.looking_for else run.found, key=gravity)
 
     # a stretch of runs ----------------------------------------------------------------------------------------------
 
-    def stretch(self, tally: Tally, *, seed: int, count: int, watch: Watch = lambda done: True) -> bool:
-        """Do up to `count` runs from the tally's first on. False: the campaign is to end here."""
-        for number in range(tally.first, tally.first + count):
-            if not watch(number) or not self._one(tally, seed, number):
-                return False
-        return True
+    def play(self, stretch: Stretch) -> Tally:
+        """Do the runs of a stretch, up to one that ends the search, or as far as it came when it was interrupted."""
+        tally = Tally(first=stretch.first)
+        try:
+            numbers = range(stretch.first, stretch.first + stretch.runs)
+            tally.ends = not all(self._one(tally, stretch.seed, number) for number in numbers)
+        except INTERRUPTIONS as stop:
+            tally.interruption = stop
+        return tally
 
     def _one(self, tally: Tally, seed: int, number: int) -> bool:
         drawn = run_seed(seed, number)
@@ -158,7 +271,7 @@ class Sampler:
                 again = self.sample_again(drawn) if number % REPEATED_EVERY == 0 else None
             except (StepHung, *INTERRUPTIONS):
                 self._took_place(tally, run, number)
-                self._judged(tally, run, number)  # What it showed is not lost with its second play.
+                self._judge_run(tally, run, number)  # What it showed is not lost with its second play.
                 raise
         except StepHung as hung:
             tally.trouble = self.trouble_of(hung, f"run {number} (seed {drawn}): ")
@@ -170,10 +283,12 @@ class Sampler:
         self._took_place(tally, run, number)
         if self._first is None:
             self._first = (number, drawn, run.history.events)
-        if again is not None and (differs := first_difference(run.history.events, again.history.events)) is not None:
+        if again is None or self.time.stopped:
+            return self._judge_run(tally, run, number)
+        if (differs := first_difference(run.history.events, again.history.events)) is not None:
             tally.unsteady = Unsteady(number, drawn, *differs)
             return False
-        return self._judged(tally, run, number)
+        return self._judge_run(tally, run, number)
 
     def _took_place(self, tally: Tally, run: Run, number: int) -> None:
         """Count a run, and what it covers."""
@@ -181,6 +296,7 @@ class Sampler:
         tally.steps += run.steps
         tally.stock = self._stock
         tally.coverage.answers.take(run.history.events)
+        tally.coverage.answers.exercise(self.engine.info.declared, run.history.events)
         if is_observed(number):
             tally.coverage.observe(run.history, number=number)
 
@@ -193,9 +309,11 @@ class Sampler:
             self.engine.info.confirm()
         except HarnessError as gone:
             return Trouble.of(gone, engine=self.engine.info.name)
+        if self.engine.info.undisturbed is not None:  # Its processes are at work in a step, and no verb of a queue.
+            return Trouble(f"{where}{error}", SLOW_HINT, ExitCode.INCONCLUSIVE)
         return Trouble(f"{where}{error}", HANG_HINT, ExitCode.FAIL)
 
-    def _judged(self, tally: Tally, run: Run, number: int) -> bool:
+    def _judge_run(self, tally: Tally, run: Run, number: int) -> bool:
         if run.cut and self._stock:
             tally.cut += 1
         elif not run.anomalies and run.failures:
@@ -206,7 +324,7 @@ class Sampler:
     def _hit(self, tally: Tally, run: Run, number: int) -> bool:
         """Note what a run shows that counts. True: there is something."""
         known = {hit.anomaly for hit in tally.hits}
-        names = self.wanted(run) if run.anomalies else []
+        names = self.wanted(run) if run.anomalies or self.goal is not None else []
         kept = run if self.keeps_runs else None
         for name in names if self.keep_going else names[:1]:
             if name not in known:
@@ -220,30 +338,42 @@ class Sampler:
         heap.clear()
         return run
 
-    # a campaign -----------------------------------------------------------------------------------------------------
+    def _judge_undisturbed(self) -> None:
+        """Play the run before all others, for a target that judges it: nothing goes wrong in it.
 
-    def tallies(self, *, seed: int, runs: int, watch: Watch) -> Iterator[Tally]:
-        """Do the runs here, one after the other; an interrupted stretch is handed over as far as it came."""
-        done = 0
-        for first, count in self.shard.stretches(runs):
-            tally = Tally(first)
-            try:
-                going = self.stretch(tally, seed=seed, count=count, watch=_shifted(watch, done - first))
-                done += count
-            except INTERRUPTIONS as stop:
-                tally.interruption = stop
-                yield tally
-                return
-            yield tally
-            if not going:
-                return
+        So what it does not come to no other run can judge, and only the target knows what that is. Raises what it says.
+        """
+        judge = self.engine.info.undisturbed
+        if judge is None:
+            return
+        run = self._play_undisturbed(SHORT)
+        try:
+            judge(run)
+        except HarnessError:
+            if not run.cut or self.time.over:
+                raise
+            judge(self._play_undisturbed(self.limits))
+
+    def _play_undisturbed(self, limits: Limits) -> Run:
+        settings = self.engine.info.settings or Scenario().settings
+        scenario = Scenario(title="undisturbed", jobs=(JobPlan(UNDISTURBED),), workers=WORKERS, settings=settings)
+        gates = ListedGates()
+        faults = FaultPlan.of(CRASH)
+        run = self._played(lambda: Session(scenario, engine=self.engine, choices=gates, faults=faults, limits=limits))
+        self._places = deadly_places(gates.gates, job=UNDISTURBED)
+        return run
+
+    # a campaign -----------------------------------------------------------------------------------------------------
 
     def again(self) -> Unsteady | None:
         """Do the first run once more; return where it differs from what it was."""
         if self._first is None:
             return None
         number, seed, events = self._first
-        differs = first_difference(events, self.sample_again(seed).history.events)
+        run = self.sample_again(seed)
+        if self.time.stopped:
+            return None
+        differs = first_difference(events, run.history.events)
         return None if differs is None else Unsteady(number, seed, *differs, later=True)
 
     def explore(
@@ -252,56 +382,70 @@ class Sampler:
         seed: int,
         runs: int,
         watch: Watch | None = None,
-        source: RunSource | None = None,
+        crew: Crew | None = None,
     ) -> Campaign:
         """Sample until something is found, `runs` are done, or `watch` (told the count) returns False.
 
-        `source` does the runs elsewhere. Ctrl-C or SIGTERM ends the search and keeps what it found.
+        A crew does the runs elsewhere. Ctrl-C or SIGTERM ends the search and keeps what it found.
         """
         record = _Record(self, seed)
-        doing = self if source is None else source
+        todo = stretches(crew, seed=seed, runs=runs, shard=self.shard)
+        player = Here(self.play) if crew is None else crew
         try:
-            play_undisturbed(self.engine, limits=self.limits, watchdog=self.watchdog, search_time=self.time)
-            for tally in doing.tallies(seed=seed, runs=runs, watch=watch or (lambda done: True)):
+            self._judge_undisturbed()
+            for tally in play_in_order(todo, player, goes_on=lambda: watch is None or watch(record.total.runs)):
                 if not record.take(tally):
                     break
             else:
-                record.unsteady = None if self.time.over else doing.again()
+                record.total.unsteady = None if self.time.over else (crew or self).again()
             stopping_point()
         except INTERRUPTIONS as stop:
-            record.interruption = stop
+            record.total.interruption = stop
         except StepHung as hung:
-            record.trouble = self.trouble_of(hung)
-        return record.campaign()
+            record.total.trouble = self.trouble_of(hung)
+        return record.finish()
 
-    def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[Finding, BaseException | None]:
+    def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[ScenarioFinding, BaseException | None]:
         """Make a failing run as small as it gets; what is smallest when that is cut short is the answer.
 
         Returns with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
         """
-        open_session, redraw = self._sessions(anomaly)
+        faults = FaultPlan.each(1) if self.goal is None else self.goal.keep(run)
+        open_session, redraw = self._sessions(anomaly, faults)
         held = self.engine.info.contract.held
+        half = Deadline(min(self.time.left / 2, DAY))  # The rest is for what heals it, and for other causes.
         shrinker = JointShrinker(
-            run, anomaly, open_session, base=self.settings, redraw=redraw, held=held, hurries=lambda: self.time.hurries
+            run,
+            anomaly,
+            open_session,
+            base=self.settings,
+            redraw=redraw,
+            redrawn=REDRAWN if self.goal is None or self.engine.info.processes is None else REDRAWN_OF_AN_INCIDENT,
+            held=held,
+            hurries=lambda: self.time.hurries or (self.goal is not None and half.passed),
+            agrees=None if self.goal is None else self.goal.agrees,
         )
-        stop: BaseException | None = None
-        self.time.late = True
-        try:
+        with self.time.making_smaller():
             self.watchdog.opening()
-            shrinker.shrink()
-            smallest = shrinker.finish(lambda found: Session(found, engine=self.engine, limits=self.limits).run())
-        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller reports it
-            stop, smallest = cut, shrinker.best
-        finally:
+            smallest, stop = shrinker.smallest(
+                lambda last: audited(Session(last, engine=self.engine, limits=self.limits).run())
+            )
             self.watchdog.done()
-            self.time.done()
-            self.time.late = False
         minimal = stop is None and not shrinker.cut_short
-        drawn = policy_of(self.strategy, seed).about
-        finding = Finding(anomaly, shrinker.scenario, smallest, seed, runs, shrinker.runs, minimal, drawn)
+        drawn = self.policy(seed).about
+        finding = ScenarioFinding(
+            anomaly,
+            smallest,
+            runs,
+            shrinker.runs,
+            minimal,
+            scenario=shrinker.scenario,
+            seed=seed,
+            drawn=drawn,
+        )
         return finding, stop
 
-    def _sessions(self, anomaly: str) -> tuple[Open, Redraw]:
+    def _sessions(self, anomaly: str, faults: FaultPlan) -> tuple[Open, Redraw]:
         """Return how a run is opened by its tape, and with other choices, both under the watchdog."""
 
         numbers = itertools.count(1)
@@ -309,23 +453,21 @@ class Sampler:
         def watched(scenario: Scenario, **more: Any) -> Session:
             self.shrinking(anomaly, next(numbers))
             self.watchdog.opening()
-            session = Session(scenario, engine=self.engine, limits=self.limits, until=anomaly, **more)
+            session = Session(
+                scenario, engine=self.engine, limits=self.limits, until=None if self.goal else anomaly, **more
+            )
             self.watchdog.watch(session)
             self.time.watch(session)
             return session
 
         def redraw(scenario: Scenario, choices: Choices) -> Session:
-            return watched(scenario, choices=choices, faults=FaultPlan.each(1))
+            return watched(scenario, choices=choices, faults=faults)
 
         return watched, redraw
 
 
-def _shifted(watch: Watch, by: int) -> Watch:
-    """Tell a watch how many runs are done, where it is told the number of a run."""
-    return lambda number: watch(number + by)
-
-
 HANG_HINT = "Let the step end, or allow it more time with --patience."
+SLOW_HINT = "Does a process poll without a pause, or a call have no timeout? --patience allows a step more time."
 UNPROVEN_HINT = "What it does was not judged. Try it by itself, or declare that the target has no such verb."
 REST_HINT = "The target never stops working, or keeps running without anything to do."
 
@@ -335,115 +477,149 @@ class _Record:
 
     def __init__(self, sampler: Sampler, seed: int) -> None:
         self.sampler = sampler
-        self.seed = seed
-        self.runs = 0
-        self.steps = 0
-        self.cut = 0
-        self.findings: list[Finding] = []
-        self.unshown: list[FailingRun] = []
-        self.coverage = Coverage()
-        self.stock = True
-        self.interruption: BaseException | None = None
-        self.torn = False
-        """Whether a step was cut short in the middle: what the engine says from there on is believed of no run."""
-        self.unsteady: Unsteady | None = None
-        self.trouble: Trouble | None = None
+        self.total = Campaign(sampler.engine.info.name, seed)
 
     def take(self, tally: Tally) -> bool:
         """Add what a stretch came to, and shrink what it found. False: the campaign ends with it."""
-        self.runs += tally.runs
-        self.steps += tally.steps
-        self.cut += tally.cut
-        self.coverage.add(tally.coverage)
-        self.stock = self.stock and tally.stock
-        self.unsteady = tally.unsteady
-        self.trouble = tally.trouble
-        self.interruption = tally.interruption
-        self.torn = tally.torn
-        known = {finding.anomaly for finding in self.findings}
+        self.total.add(tally)
+        known = {finding.anomaly for finding in self.total.findings}
         for hit in tally.hits:
             if hit.anomaly not in known and not self._shrink(hit):
                 return False
-        going = self.sampler.keep_going or not self.findings
-        return going and self.unsteady is None and self.trouble is None and self.interruption is None
+        going = self.sampler.keep_going or not self.total.findings
+        return going and self.total.unsteady is None and self.total.trouble is None and self.total.interruption is None
 
     def _shrink(self, hit: FailingRun) -> bool:
-        drawn = run_seed(self.seed, hit.number)
-        kept = hit.run if self.torn or self.interruption is not None or self.sampler.time.over else None
+        drawn = run_seed(self.total.seed, hit.number)
+        kept = hit.run if self.total.torn or self.total.interruption is not None or self.sampler.time.over else None
         run = kept or self._again(drawn)
-        if run is None or (self.torn and hit.anomaly not in run.found):
-            self.unshown.append(hit)
+        if run is None or (self.sampler.time.stopped and hit.anomaly not in run.found):
+            run = kept = hit.run
+        if run is None or (self.total.torn and hit.anomaly not in run.found):
+            self.total.unshown += (hit,)
             return True
         if hit.anomaly not in run.found:
             told = f"{hit.anomaly} showed", f"{', '.join(sorted(run.found)) or 'nothing'} shows"
-            self.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
+            self.total.unsteady = Unsteady(hit.number, drawn, len(run.history), *told)
             return False
-        if kept is not None or self.interruption is not None or self.torn:
-            about = policy_of(self.sampler.strategy, drawn).about
+        if kept is not None or self.total.interruption is not None or self.total.torn:
+            about = self.sampler.policy(drawn).about
             scenario = replace(run.scenario, tape=run.tape)
-            self.findings.append(Finding(hit.anomaly, scenario, run, drawn, hit.number + 1, 0, False, about))
-            return False
+            self.total.findings += (
+                ScenarioFinding(
+                    hit.anomaly, run, hit.number + 1, 0, minimal=False, scenario=scenario, seed=drawn, drawn=about
+                ),
+            )
+            return self.sampler.keep_going and not self.total.torn and self.total.interruption is None
         finding, stop = self.sampler.shrink(run, hit.anomaly, seed=drawn, runs=hit.number + 1)
-        self.findings.append(finding)
+        self.total.findings += (finding,)
         if isinstance(stop, INTERRUPTIONS):
-            self.interruption = stop
+            self.total.interruption = stop
         elif isinstance(stop, StepHung):
-            self.torn = True
-            self.trouble = self.sampler.trouble_of(stop, "while a run was made smaller: ")
+            self.total.torn = True
+            self.total.trouble = self.sampler.trouble_of(stop, "while a run was made smaller: ")
         elif stop is not None:
-            self.trouble = self.sampler.trouble_of(stop)
+            self.total.trouble = self.sampler.trouble_of(stop)
         return stop is None
 
     def _again(self, seed: int) -> Run | None:
         """Do a run once more, also when interrupted just then; None where the engine is in the middle of a step."""
-        if self.interruption is not None and not between_runs(self.interruption):
+        if self.total.interruption is not None and not between_runs(self.total.interruption):
             return None
         try:
             return self.sampler.sample(seed)
         except INTERRUPTIONS as stop:
-            self.interruption = stop
+            self.total.interruption = stop
             return self._again(seed)
         except StepHung as hung:
-            self.torn = True
-            self.trouble = self.trouble or self.sampler.trouble_of(hung, "a run that was done again: ")
+            self.total.torn = True
+            self.total.trouble = self.total.trouble or self.sampler.trouble_of(hung, "a run that was done again: ")
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a target may raise anything; the rest is kept
-            self.trouble = self.trouble or self.sampler.trouble_of(error)
+            self.total.trouble = self.total.trouble or self.sampler.trouble_of(error)
         return None
 
     def _unjudged(self) -> Trouble | None:
         """Say what keeps a search that found nothing from being a pass."""
-        if self.coverage.jobless:
+        if self.total.coverage.jobless:
             return Trouble(
-                f"no job was seen in any of the {self.coverage.observed} runs that were looked at",
+                f"no job was seen in any of the {self.total.coverage.observed} runs that were looked at",
                 hint="Nothing was judged. Does the target accept the jobs that are sent?",
                 code=ExitCode.INCONCLUSIVE,
             )
-        purges = self.stock and self.coverage.observed > 0 and self.sampler.engine.info.capabilities.maintenance
-        unproven = list(self.coverage.answers.unproven(often=self.stock, purges=purges))
+        purges = (
+            self.total.stock and self.total.coverage.observed > 0 and self.sampler.engine.info.capabilities.maintenance
+        )
+        answers, looked = self.total.coverage.answers, self.total.coverage.observed
+        unproven = list(answers.unproven(often=self.total.stock, purges=purges))
+        asked = {each.effect for each in self.sampler.engine.info.promises if each.effect} if looked else set()
+        unproven += [f"{each} never happened, so nothing was judged of it" for each in sorted(asked - answers.happened)]
+        unproven += [
+            f"{part.name}: no run reached it, so it was not judged ({part.how})"
+            for part in self.sampler.engine.info.declared
+            if looked and part.owed and part.name not in answers.exercised
+        ]
         return Trouble("; ".join(unproven), UNPROVEN_HINT, ExitCode.INCONCLUSIVE) if unproven else None
 
-    def campaign(self) -> Campaign:
+    def finish(self) -> Campaign:
         """Return the campaign."""
-        engine = self.sampler.engine
-        found = self.findings or self.unshown
-        demanded = self.stock and not found and self.interruption is None and self.trouble is None
-        missing = missing_situations(
-            self.coverage.situations, capabilities=engine.info.capabilities, observed=self.coverage.observed
+        campaign, engine = self.total, self.sampler.engine
+        found = campaign.findings or campaign.unshown
+        unsteady = campaign.unsteady is not None
+        if not (found or unsteady) and campaign.stock and campaign.interruption is None and campaign.trouble is None:
+            campaign.missing = missing_situations(
+                campaign.coverage.situations,
+                capabilities=engine.info.capabilities,
+                observed=campaign.coverage.observed,
+            )
+        if not found and campaign.trouble is None:
+            campaign.trouble = self._unjudged()
+        return campaign
+
+
+@dataclass(frozen=True, slots=True)
+class CampaignPlan:
+    """What a member of a crew needs to know; it opens the target itself."""
+
+    opener: str
+    """`module:function`, which returns an engine for a target."""
+    target: str
+    settings: Settings
+    looking_for: frozenset[str] = frozenset()
+    strategy: Strategy = Strategy.PORTFOLIO
+    keep_going: bool = False
+    patience: float = PATIENCE
+    steps: int = DRAWN_LIMITS.steps
+    """After this many steps a run ends."""
+    without: frozenset[str] = frozenset()
+    """Anomalies that are not reported."""
+    shard: Shard = WHOLE
+    """Which runs are done here."""
+    left_out: frozenset[str] = frozenset()
+    """What no drawn workload has."""
+
+    def open(self) -> Engine:
+        """Open the target; the caller closes it. Raises whatever the opener raises."""
+        module, _, name = self.opener.partition(":")
+        engine: Engine = getattr(import_module(module), name)(self.target)
+        return without_anomalies(engine, self.without, why="--without")
+
+    def sampler(self, engine: Engine, watchdog: StepWatchdog) -> Sampler:
+        """Return who does the runs on an engine that was opened."""
+        return Sampler(
+            engine,
+            self.settings,
+            self.looking_for,
+            strategy=self.strategy,
+            keep_going=self.keep_going,
+            watchdog=watchdog,
+            limits=Limits(steps=self.steps),
+            left_out=self.left_out,
         )
-        if not found and self.trouble is None:
-            self.trouble = self._unjudged()
-        return Campaign(
-            engine.info.name,
-            self.seed,
-            self.runs,
-            self.steps,
-            tuple(self.findings),
-            self.interruption,
-            self.coverage,
-            missing if demanded and self.unsteady is None else (),
-            self.unsteady,
-            self.trouble,
-            self.stock,
-            self.cut,
-            tuple(self.unshown),
-        )
+
+
+def first_run_again(sampler: Sampler) -> Unsteady | None:
+    """Do the first run of a member once more; what breaks now is no finding: it went through once."""
+    try:
+        return sampler.again()
+    except (StepHung, Exception):  # noqa: BLE001 - whatever it is, there is nothing to compare
+        return None

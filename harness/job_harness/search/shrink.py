@@ -13,12 +13,14 @@ a few runs of the smaller scenario are drawn anew. A chain of retries is cut sho
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations
-from typing import ClassVar
+from typing import ClassVar, Generic, TypeVar
 
-from job_harness.core.faults import phrase_of, read_option
+from job_harness.core.faults import kinds, phrase_of, read_option
+from job_harness.core.history.event import Excuse
 from job_harness.core.model.duration import Duration
 from job_harness.core.model.moments import moments
 from job_harness.core.model.settings import Settings
@@ -27,6 +29,7 @@ from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Choices, Deviation, Tape, Uniform
+from job_harness.review.audit.judging import audited
 
 PAIRED = ("batch_size", "heartbeat_interval", "lease")
 """A batch, and a lease below the timeout, need heartbeats: without them a right setting becomes a wrong one."""
@@ -40,6 +43,10 @@ PLAINER = (
     ("payload",),
     ("dead_letter",),
     ("serial_key",),
+    ("depends_on",),
+    ("parent",),
+    ("group",),
+    ("children",),
     ("unique_for",),
     ("unique_key", "unique_for"),
     ("lease", "timeout"),
@@ -66,6 +73,8 @@ ALMOST = Span(factor=0.95, setting="job_timeout")
 """What hangs may be needed for its length alone."""
 
 Open = Callable[[Scenario], Session]
+Agrees = Callable[[Run, str], bool]
+"""Says if a run shows an anomaly as it was recorded."""
 Held = Callable[[Settings], Settings]
 """Returns settings as the target leaves them: what is fixed there is nothing to shrink."""
 
@@ -79,8 +88,62 @@ def never() -> bool:
     return False
 
 
-class Shrinker:
-    """Holds the smallest run so far."""
+Candidate = TypeVar("Candidate")
+Tried = TypeVar("Tried")
+
+
+class Reducer(Generic[Candidate, Tried]):
+    """Holds the smallest run so far, and tries what may be smaller, one candidate at a time."""
+
+    def __init__(self, run: Tried, *, limit: int, hurries: Callable[[], bool] = never) -> None:
+        """Begin with this run; after `limit` runs, or once `hurries` returns True, its best so far is the result."""
+        self.best = run
+        self.runs = 0
+        self._limit = limit
+        self._hurries = hurries
+        self.cut_short = False
+        """Whether time, runs or steps were used up before nothing could get smaller."""
+
+    def shrink(self) -> None:
+        """Go on until nothing gets smaller, or what may be used is used up. Each success begins anew."""
+        while not self._spent and any(self._try(candidate) for candidate in self._candidates()):
+            pass
+
+    @property
+    def _spent(self) -> bool:
+        self.cut_short = self.cut_short or self._is_used_up() or self._hurries()
+        return self.cut_short
+
+    def _is_used_up(self) -> bool:
+        return self.runs >= self._limit
+
+    def _try(self, candidate: Candidate) -> bool:
+        if self._spent:
+            return False
+        run = self._play(candidate)
+        if not self._shows(run):
+            return False
+        self._take(run, candidate)
+        return True
+
+    def _candidates(self) -> Iterator[Candidate]:
+        """Return what may be smaller than the best, what saves most first."""
+        raise NotImplementedError
+
+    def _play(self, candidate: Candidate) -> Tried:
+        """Play a candidate, and count it in `runs`."""
+        raise NotImplementedError
+
+    def _shows(self, run: Tried) -> bool:
+        """Whether a candidate's run still shows what is looked for, and is smaller."""
+        raise NotImplementedError
+
+    def _take(self, run: Tried, candidate: Candidate) -> None:
+        self.best = run
+
+
+class Shrinker(Reducer[Scenario, Run]):
+    """Makes the run of a scenario smaller."""
 
     most_steps: ClassVar[int] = MOST_STEPS
 
@@ -94,11 +157,16 @@ class Shrinker:
         held: Held = _as_given,
         limit: int = 2_000,
         hurries: Callable[[], bool] = never,
+        agrees: Agrees | None = None,
     ) -> None:
-        """Begin with this run; once `hurries` returns True, its best so far is the result."""
-        self._first = self.best = run
+        """Begin with this run; once `hurries` returns True, its best so far is the result.
+
+        With `agrees`, a run shows the anomaly only where that returns True too.
+        """
+        super().__init__(run, limit=limit, hurries=hurries)
+        self._agrees = agrees
+        self._first = run
         self.scenario = replace(run.scenario, tape=run.tape)
-        self.runs = 0
         self.steps = 0
         """Of all candidates together."""
         self._hastened = False
@@ -108,23 +176,14 @@ class Shrinker:
         self._open = open_session
         self._base = held(base)
         self._held = held
-        self._limit = limit
-        self._hurries = hurries
-        self.cut_short = False
-        """Whether time, runs or steps were used up before nothing could get smaller."""
 
     def shrink(self) -> None:
         """Go on until nothing gets smaller, the limit of runs or steps is reached, or time is over."""
         self._hasten()
-        while not self._spent:
-            if not any(self._try(candidate) for candidate in self._candidates()):
-                return
+        super().shrink()
 
-    @property
-    def _spent(self) -> bool:
-        used_up = self.runs >= self._limit or self.steps >= self.most_steps
-        self.cut_short = self.cut_short or used_up or self._hurries()
-        return self.cut_short
+    def _is_used_up(self) -> bool:
+        return super()._is_used_up() or self.steps >= self.most_steps
 
     def finish(self, play: Callable[[Scenario], Run]) -> Run:
         """Play the result to its end, and return its run; `scenario` is what replays it.
@@ -132,19 +191,33 @@ class Shrinker:
         What looked endless within few steps, and ends within all of them, shows nothing: then the first run counts.
         """
         run = play(self.scenario)
-        if self._anomaly in run.found:
+        if self._shows(run):
             return run
         if self._hastened:
             self.best, self.runs, self.cut_short = self._first, 0, True
             self.scenario = replace(self._first.scenario, tape=self._first.tape)
         return self.best
 
+    def smallest(self, play: Callable[[Scenario], Run]) -> tuple[Run, BaseException | None]:
+        """Shrink and finish; where that is cut short, return its best so far, and what cut it short."""
+        try:
+            self.shrink()
+            return self.finish(play), None
+        except BaseException as cut:  # noqa: BLE001 - whatever it is, the finding is kept; the caller reports it
+            return self.best, cut
+
+    def _play(self, candidate: Scenario) -> Run:
+        return self._played(self._open(candidate))
+
+    def _shows(self, run: Run) -> bool:
+        return self._anomaly in run.found and (self._agrees is None or self._agrees(run, self._anomaly))
+
     def _hasten(self) -> None:
         """Ask how few steps show the anomaly, where the run took many: it may have gone on, or looped, for long."""
         most = FEWEST_STEPS
         while most < self.best.steps and not self._spent:
             run = self._played(self._open(self.scenario), most)
-            if self._anomaly in run.found:
+            if self._shows(run):
                 self._take(run, self.scenario)
                 return
             most *= ROOM
@@ -154,7 +227,7 @@ class Shrinker:
         self.runs += 1
         self._allowed = most or max(FEWEST_STEPS, self._room)
         session.kernel.step_limit = min(session.kernel.step_limit, self._allowed)
-        run = session.run_for_good()
+        run = audited(session.run_for_good())
         self.steps += run.steps
         return run
 
@@ -165,15 +238,6 @@ class Shrinker:
         self._room = self._allowed if reached else ROOM * run.steps
         self.best = run
         self.scenario = replace(scenario, tape=run.tape)
-
-    def _try(self, candidate: Scenario) -> bool:
-        if self._spent:
-            return False
-        run = self._played(self._open(candidate))
-        if self._anomaly not in run.found:
-            return False
-        self._take(run, candidate)
-        return True
 
     def _candidates(self) -> Iterator[Scenario]:
         # The order decides the cost: a pass that makes all later runs shorter comes before one
@@ -320,13 +384,15 @@ class JointShrinker(Shrinker):
         *,
         base: Settings,
         redraw: Redraw,
+        redrawn: int = REDRAWN,
         held: Held = _as_given,
         limit: int = 2_000,
         hurries: Callable[[], bool] = never,
+        agrees: Agrees | None = None,
     ) -> None:
-        """Take what a shrinker takes, and how a scenario is run with other choices than its tape's."""
-        super().__init__(run, anomaly, open_session, base=base, held=held, limit=limit, hurries=hurries)
-        self._redraw = redraw
+        """Take what a shrinker takes, and how a scenario is run with other choices than its tape's, and how often."""
+        super().__init__(run, anomaly, open_session, base=base, held=held, limit=limit, hurries=hurries, agrees=agrees)
+        self._redraw, self._redrawn = redraw, redrawn
 
     def shrink(self) -> None:
         """Go on until nothing gets smaller, or the limit of runs is reached."""
@@ -347,7 +413,7 @@ class JointShrinker(Shrinker):
         if self._spent:
             return False
         run = self._played(self._open(candidate))
-        if self._anomaly not in run.found or _events(run, self._anomaly) >= _events(self.best, self._anomaly):
+        if not self._shows(run) or _events(run, self._anomaly) >= _events(self.best, self._anomaly):
             return False
         self._take(run, candidate)
         return True
@@ -384,12 +450,12 @@ class JointShrinker(Shrinker):
                 yield fewer
 
     def _try_redrawn(self, candidate: Scenario) -> bool:
-        for number in range(REDRAWN):
+        for number in range(self._redrawn):
             if self._spent:
                 return False
             choices = Uniform(number, rate=REDRAWN_RATES[number % len(REDRAWN_RATES)])
             run = self._played(self._redraw(replace(candidate, tape=()), choices))
-            if self._anomaly in run.found:
+            if self._shows(run):
                 self._take(run, run.scenario)
                 return True
         return False
@@ -458,3 +524,32 @@ def _shorter(words: str, named: dict[str, Duration]) -> list[str]:
         return []
     shorter = sorted((duration, name) for name, duration in named.items() if duration < length)
     return [phrase.words + name for _, name in shorter]
+
+
+def shorter_tapes(tape: Tape) -> Iterator[Tape]:
+    """Return tapes with fewer deviations that may show the same: the shortest first, then those that were moved."""
+    size = len(tape) // 2
+    while size:
+        for start in range(0, len(tape), size):
+            yield from without(tape, start, start + size)
+        size //= 2
+    yield from _without_attempts(tape)
+
+
+def _without_attempts(tape: Tape) -> Iterator[Tape]:
+    """Leave out what cost an attempt: what happened in the next one happens in this one.
+
+    After a death it was another worker's: then this one does it itself, and so on.
+    """
+    for index, item in enumerate(tape):
+        others = (*tape[:index], *tape[index + 1 :])
+        earlier = tuple(other._replace(nth=max(1, other.nth - 1)) for other in others)
+        if earlier != others:
+            yield earlier
+        worker = re.match(r"worker-(\d+) ", item.label)
+        kind = kinds().get(read_option(item.option).kind)
+        if worker is None or kind is None or kind.excuses is not Excuse.DEATH:
+            continue
+        for number in range(int(worker[1]), int(worker[1]) + len(tape)):
+            others = tuple(renamed(other, f"worker-{number + 1}", f"worker-{number}") for other in others)
+        yield others

@@ -9,18 +9,22 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from job_harness.core.faults import families, family_of
 from job_harness.core.faults.messages import TWICE
-from job_harness.core.faults.processes import LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
+from job_harness.core.faults.processes import CRASH, DIES, LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
 from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import FIRST, Choices, Deviation, Option, Options, Uniform
+from job_harness.core.sim.choices import FIRST, ORDER, Choices, Deviation, Option, Options, Uniform
 from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.request import VerbCall
+from job_harness.search.deviations import GatePlace, process_of
+from job_harness.search.workload import BYSTANDER, WORKERS
 
 RATES = (0.02, 0.1, 0.25)
 """How often a run deviates at a gate; one of them a run."""
+SEED_STRIDE: Final = 1_000_003
+"""Between the first runs of two seeds of a search."""
 APART = 0x5DEECE66D
 """Keeps the numbers that draw a workload apart from those that disturb it."""
 
@@ -43,6 +47,11 @@ class Strategy(StrEnum):
 _CYCLE = (Strategy.UNIFORM, Strategy.POS, Strategy.UNIFORM, Strategy.SWARM)
 TURNS = (*_CYCLE, Strategy.UNIFORM, Strategy.POS, Strategy.AIMED, Strategy.SWARM)
 """The portfolio's turns."""
+TURNS_OF_A_SYSTEM = tuple(
+    strategy for turn in TURNS for strategy in ((turn, Strategy.AIMED) if turn is Strategy.UNIFORM else (turn,))
+)
+"""Its turns where the places are known at which a process of a system may die: most gates of a system are polls, so
+that faults which are drawn uniformly hardly ever come between two writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,24 +65,38 @@ class RunPolicy:
     @property
     def about(self) -> str:
         """Say how the run was drawn."""
-        told = f": {self.choices.told()}" if isinstance(self.choices, SwarmChoices | AimedChoices) else ""
+        told = f": {self.choices.describe()}" if isinstance(self.choices, SwarmChoices | AimedChoices) else ""
         return f"{self.strategy}{told}"
 
 
-def policy_of(strategy: Strategy, seed: int) -> RunPolicy:
-    """Return who draws the run of a seed; the same seed gives the same run."""
+def policy_of(
+    strategy: Strategy, seed: int, *, application: bool = False, places: Sequence[GatePlace] = ()
+) -> RunPolicy:
+    """Return who draws the run of a seed; the same seed gives the same run.
+
+    `places` are those at which a process of a system comes to die, one in each run that aims at a death.
+    """
+    turn, aimed = seed, seed // len(TURNS)
     if strategy is Strategy.PORTFOLIO:
-        strategy = TURNS[seed % len(TURNS)]
+        turns = TURNS_OF_A_SYSTEM if places else TURNS
+        strategy = turns[seed % len(turns)]
+        first = seed - seed % SEED_STRIDE
+        turn = _turns_before(seed, turns, strategy) - _turns_before(first, turns, strategy)
     rate = RATES[(seed // len(_CYCLE)) % len(RATES)]
     disturbing = seed ^ APART
     if strategy is Strategy.AIMED:
-        aim = AIMS[(seed // len(TURNS)) % len(AIMS)]
+        aims = OF_APPLICATIONS if application else AIMS
+        aim = _death(places, turn) if places and (turn + 1) % PAUSED_EVERY else aims[aimed % len(aims)]
         return RunPolicy(strategy, LeaningDrawing(seed, aim), AimedChoices(disturbing, aim))
     if strategy is Strategy.SWARM:
         return RunPolicy(strategy, SwarmDrawing(seed), SwarmChoices(disturbing))
     if strategy is Strategy.POS:
         return RunPolicy(strategy, Uniform(seed), Priorities(disturbing, rate=rate))
     return RunPolicy(strategy, Uniform(seed), Uniform(disturbing, rate=rate))
+
+
+def _turns_before(seed: int, turns: Sequence[Strategy], strategy: Strategy) -> int:
+    return seed // len(turns) * turns.count(strategy) + turns[: seed % len(turns)].count(strategy)
 
 
 SWARM_RATES = (0.02, 0.1, 0.25, 0.5)
@@ -84,6 +107,62 @@ SLOW_RATE = 0.6
 """How often the slow actor is passed over at its own gate."""
 KEPT_WHOLE = frozenset({"jobs", "workers", "faults"})
 """What is always drawn from all its options."""
+
+
+PLACES: Final = (("job", 4), ("worker", 16), ("job", 8), ("any", 24))
+"""Where one fault strikes in runs in a row: at a worker's step that names a job, at any of its steps, or anywhere; and
+how many such places may be passed over."""
+UNCLAIMED: Final = (("other", 4), ("other", 8), ("any", 24))
+"""The same for a job that no worker had: at a step of a process that is no worker."""
+REORDERS: Final = 0.1
+"""How often a run that deviates in the order of steps does so at a gate."""
+FAVOURED: Final = 0.7
+"""How often a fault of a favoured length strikes, where one is offered."""
+
+
+class OneFaultChoices(Uniform):
+    """Strikes once, by one of some kinds of faults; every other run also deviates in the order of steps."""
+
+    def __init__(
+        self,
+        seed: int,
+        kinds: frozenset[str],
+        *,
+        jobs: frozenset[str],
+        lengths: frozenset[str],
+        places: Sequence[tuple[str, int]] = PLACES,
+    ) -> None:
+        """Favour faults whose length is one of these, by its name."""
+        super().__init__(seed ^ APART)
+        self._kinds, self._jobs, self._lengths = kinds, jobs, lengths
+        self._where, reach = places[seed % len(places)]
+        self._passes = int(self._draw() * reach)
+        self._reorders = REORDERS if seed // len(places) % 2 else 0.0
+
+    def gate(self, label: str, options: Options) -> Option | None:
+        """Strike at the chosen place."""
+        struck = self._struck(options()) if self._passes >= 0 and self._is_place(label.split(" ")) else None
+        if struck is None and self._draw() < self._reorders:
+            ordered = [each for each in options() if each.kind in ORDER]
+            struck = ordered[int(self._draw() * len(ordered))] if ordered else None
+        return self._answer(label, struck)
+
+    def _is_place(self, words: list[str]) -> bool:
+        if self._where == "any":
+            return True
+        if self._where == "other":
+            return words[0] not in WORKERS
+        return words[0] in WORKERS and (self._where == "worker" or not self._jobs.isdisjoint(words[1:]))
+
+    def _struck(self, options: Sequence[Option]) -> Option | None:
+        offered = [each for each in options if each.kind in self._kinds]
+        self._passes -= bool(offered)
+        if not offered or self._passes >= 0:
+            return None
+        favoured = [each for each in offered if each.argument in self._lengths]
+        if favoured and self._draw() < FAVOURED:
+            offered = favoured
+        return offered[int(self._draw() * len(offered))]
 
 
 class SwarmDrawing:
@@ -129,15 +208,9 @@ class SwarmChoices(Uniform):
 
     def gate(self, label: str, options: Options) -> Option | None:
         """Deviate: more often before time moves, or at the gate of the slow actor, where the run says so."""
-        nth = self._seen.get(label, 0) + 1
-        self._seen[label] = nth
         slow = label.partition(" ")[0] == self.slow
-        if self._draw() >= (self.late_rate if label == "time" else SLOW_RATE if slow else self.rate):
-            return None
-        option = self._weighted(options())
-        if option is not None:
-            self.tape.append(Deviation(label, nth, option.words))
-        return option
+        strikes = self._draw() < (self.late_rate if label == "time" else SLOW_RATE if slow else self.rate)
+        return self._answer(label, self._weighted(options()) if strikes else None)
 
     def _weighted(self, offered: Sequence[Option]) -> Option | None:
         by_family: dict[str, list[Option]] = {}
@@ -151,7 +224,7 @@ class SwarmChoices(Uniform):
                 return members[int(self._draw() * len(members))]
         return None
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Say what this run drew."""
         strong = [name for name, weight in self.weights.items() if weight == max(WEIGHTS)]
         off = [name for name, weight in self.weights.items() if not weight]
@@ -166,13 +239,17 @@ class Aim(NamedTuple):
     """A place and what is to strike there."""
 
     position: str
-    """The kind of step before which it strikes."""
+    """The kind of step before which it strikes; with a job's name, before that job's alone."""
     words: str
     """The option, as a tape says it."""
     leanings: Mapping[str, tuple[str, ...]]
     """By label of the workload, the options that make it possible; they are drawn more often."""
     first: tuple[str, str] = ("", "")
     """A position and an option that lead there: a worker that is told to stop gives back what it has not started."""
+    alone: bool = False
+    """Whether it strikes in every such run, and nothing else does: where a run takes a second, there are few."""
+    process: str = ""
+    """Of which process the step is, without the number of its instance; empty: of any."""
 
 
 SIMPLE: Mapping[str, tuple[str, ...]] = {
@@ -210,6 +287,24 @@ AIMS = (
     Aim("fail", LONG_PAST.words, {**PAUSED, "ending": FAILING, "max attempts": ("2",)}),
 )
 """What uniform draws rarely bring together; a run has one of them, by turns."""
+OF_APPLICATIONS = (
+    Aim(f"running {BYSTANDER.name}", PAST.words, {**PAUSED, "jobs": ("1",), "duration": ("1s",)}, alone=True),
+)
+"""What an application's own workers meet: their steps are their own, so only the run of a job is known by name.
+
+The second attempt of that job is a long one: a worker that wakes finds it in other hands.
+"""
+PAUSED_EVERY: Final = 4
+"""One in this many aimed runs of a system pauses a worker while its job runs; in the others a process dies."""
+DYING: Mapping[str, tuple[str, ...]] = {**SIMPLE, f"faults: {CRASH.id}": ("1",), "jobs": ("1", "2")}
+
+
+def _death(places: Sequence[GatePlace], turn: int) -> Aim:
+    """Return the death that has this turn: each of the places has one before the first has another."""
+    place = places[(turn - turn // PAUSED_EVERY) % len(places)]
+    return Aim(" ".join(filter(None, place[1:])), DIES.words, DYING, alone=True, process=place.actor)
+
+
 LEANS = 0.9
 """How often a workload is drawn so that its aim is possible."""
 STRIKES = 0.6
@@ -223,7 +318,7 @@ class LeaningDrawing(Uniform):
 
     def __init__(self, seed: int, aim: Aim) -> None:
         super().__init__(seed)
-        self._leanings = aim.leanings if self._draw() < LEANS else {}
+        self._leanings = aim.leanings if self._draw() < LEANS or aim.alone else {}
 
     def pick(self, label: str, options: Sequence[str]) -> str:
         """Return uniformly among what the aim needs."""
@@ -237,25 +332,25 @@ class AimedChoices(Uniform):
     """Strikes with one kind of disturbance at one kind of step, and rarely otherwise."""
 
     def __init__(self, seed: int, aim: Aim) -> None:
-        super().__init__(seed, rate=BESIDE)
+        super().__init__(seed, rate=0 if aim.alone else BESIDE)
         self._aim = aim
+        self._strikes = 1 if aim.alone else STRIKES
         self._at = (
             {aim.position: aim.words} if not aim.first[0] else {aim.position: aim.words, aim.first[0]: aim.first[1]}
         )
 
     def gate(self, label: str, options: Options) -> Option | None:
         """Strike where the aim says so; elsewhere deviate uniformly, at a low rate."""
-        words = self._at.get(label.split(" ", 2)[1]) if " " in label else None
-        if words is None or self._draw() >= STRIKES:
+        actor, _, place = label.partition(" ")
+        words = self._at.get(place) or self._at.get(place.partition(" ")[0]) or self._at.get(place.rpartition(" ")[0])
+        if self._aim.process not in ("", process_of(actor)):
+            words = None
+        if words is None or self._draw() >= self._strikes:
             return super().gate(label, options)
         option = next((one for one in options() if one.words == words), None)
-        if option is None:
-            return super().gate(label, options)
-        nth = self._seen[label] = self._seen.get(label, 0) + 1
-        self.tape.append(Deviation(label, nth, option.words))
-        return option
+        return super().gate(label, options) if option is None else self._answer(label, option)
 
-    def told(self) -> str:
+    def describe(self) -> str:
         """Say what this run aimed at."""
         return f"`{self._aim.words}` before `{self._aim.position}`"
 
@@ -274,14 +369,8 @@ class Priorities(Uniform):
 
     def gate(self, label: str, options: Options) -> Option | None:
         """Strike with a fault, or return the actor of the highest priority."""
-        nth = self._seen.get(label, 0) + 1
-        self._seen[label] = nth
         option = self._fault(options) if self._draw() < self.rate else None
-        if option is None:
-            option = self._order()
-        if option is not None:
-            self.tape.append(Deviation(label, nth, option.words))
-        return option
+        return self._answer(label, option or self._order())
 
     def _fault(self, options: Options) -> Option | None:
         faults = [option for option in options() if option.kind != FIRST]
@@ -289,7 +378,7 @@ class Priorities(Uniform):
 
     def _order(self) -> Option | None:
         kernel = self._kernel
-        if kernel is None or not kernel.free_order or len(kernel.ready) < 2:
+        if kernel is None or not kernel.deviations.free_order or len(kernel.ready) < 2:
             return None
         priority = self._priority
         for actor in kernel.ready:

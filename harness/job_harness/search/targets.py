@@ -403,9 +403,9 @@ def scenario_processors(scenario: Scenario, *, blocked_after: float = BUSY_SECON
 class Engines:
     """Opens each engine once and closes all. A context manager; closing never raises."""
 
-    def __init__(self, *, without: Iterable[str] = ()) -> None:
-        """Report no anomaly of these names on any of them."""
-        self._without = frozenset(without)
+    def __init__(self, *, without: Iterable[str] = (), reports: Iterable[str] = ()) -> None:
+        """Report no anomaly of the names in `without` on any; those in `reports` also where one documents them."""
+        self._without, self._reports = frozenset(without), frozenset(reports)
         self._open: dict[Target, Engine] = {}
 
     def get(self, target: Target) -> Engine:
@@ -415,7 +415,10 @@ class Engines:
         """
         engine = self._open.get(target)
         if engine is None:
-            engine = self._open[target] = without_anomalies(self._opened(target), self._without, why=WITHOUT_PLACE)
+            from job_harness.search.incident import reporting
+
+            opened = reporting(self._opened(target), self._reports)
+            engine = self._open[target] = without_anomalies(opened, self._without, why=WITHOUT_PLACE)
         return engine
 
     def _opened(self, target: Target) -> Engine:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from job_harness.core.faults import FaultPlan, kinds
 from job_harness.core.model.duration import DAY, MILLISECOND, MINUTE, SECOND, Duration
@@ -33,6 +33,8 @@ ENDINGS: dict[str, tuple[Ending, ...]] = {
 }
 MORE_ENDINGS: dict[str, tuple[Ending, ...]] = {"fails twice": (Ending.FAIL, Ending.FAIL, Ending.SUCCEED)}
 """Drawn too where all jobs have the same attempts, which no draw changes there."""
+OUTSIDE_ENDINGS: dict[str, tuple[Ending, ...]] = {"has to wait once": (Ending.TOO_MANY, Ending.SUCCEED)}
+"""Drawn where the work of a job is a call to another service, in the place of the end that no such call has."""
 SPANS = {
     "1s": Span(fixed=SECOND),
     "0.1x timeout": Span(factor=0.1, setting="job_timeout"),
@@ -164,7 +166,7 @@ def drawable(names: Iterable[str]) -> frozenset[str]:
 
     Raises UsageError for one that nothing has, and where no job could end any more.
     """
-    endings, features = ENDINGS | MORE_ENDINGS, (*FEATURES, EARLY_ROUNDS)
+    endings, features = ENDINGS | MORE_ENDINGS | OUTSIDE_ENDINGS, (*FEATURES, EARLY_ROUNDS)
     wanted = frozenset(names)
     for name in sorted(wanted):
         if name not in endings and name not in features:
@@ -210,14 +212,18 @@ def draw(
     pauses = _draw_pauses(choices, settings) if "pauses" in features else ()
     presets = _draw_presets(choices, features)
     asked = [_draw_job(choices, name, settings, capabilities, features, endings) for name in JOBS[:count]]
+    asked = _in_flow(asked, _shape(choices, asked, features, capabilities), settings)
     jobs = (
-        *_shared(asked, settings),
+        *asked,
+        *_sent_again(asked, settings),
         *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
         *((_draw_calendar(choices, settings),) if "calendars" in features and "schedules" not in features else ()),
         *_draw_several(choices, features),
         BYSTANDER,
     )
     faults = _draw_faults(choices, capabilities)
+    if capabilities.splits:
+        jobs = tuple([replace(plan, children=int(choices.pick(f"children of {plan.name}", CHILDREN))) for plan in jobs])
     early = not capabilities.takes_back_in_claim and choices.pick(f"{EARLY_ROUNDS}?", RARELY) == "yes"
     scenario = Scenario(
         title="drawn from the generic workload",
@@ -373,7 +379,7 @@ def _draw_job(
     operated = pick("operator", ("none", "none", "cancels", "cancels and retries", "retries"))
     plan = JobPlan(
         name,
-        outcomes=(ENDINGS | MORE_ENDINGS)[ending],
+        outcomes=(ENDINGS | MORE_ENDINGS | OUTSIDE_ENDINGS)[ending],
         takes=(SPANS["1s" if attempts != "as set" else pick("duration", SOON_ENDED if windows else tuple(SPANS))],),
         max_attempts=None if attempts == "as set" else int(attempts),
         at=(_draw_send_time(pick, name, settings) if windows else delay("send time", True)) or 0,
@@ -389,16 +395,81 @@ def _draw_job(
     return replace(plan, unique_for=None) if keyless_window else plan
 
 
-def _shared(jobs: list[JobPlan], settings: Settings) -> list[JobPlan]:
-    """Give three jobs one key where two have it, and send the third when the others have had their time.
+GROUP: Final = "g"
+AT_ONCE: Final = "group at once"
+"""Its jobs end together, where workers take them together: each may then miss the end of the other."""
+CHILDREN: Final = ("2", "2", "3", "1", "0", "8")
+"""Into how many jobs one is split."""
+NO_FLOW: Final = MANY_JOBS | {"transactions", "payloads", "windows"}
+"""What keeps a job from being sent, or there is only one of: a flow of such jobs says nothing."""
 
-    A key that is never given back shows by the request that comes after all that had it.
+
+def _with_late_child(first: JobPlan, second: JobPlan, third: JobPlan, settings: Settings) -> list[JobPlan]:
+    """Let a job wait for another, and get a child: while it waits, or once it should run."""
+    at = settings.job_timeout // 2 if second.priority >= 0 else third.at
+    first = replace(first, takes=(SPANS["1s"],), at=0)
+    second = replace(second, takes=(SPANS["0.95x timeout"],), depends_on=(first.name,), at=0, start_after=None)
+    return [first, second, replace(third, parent=second.name, start_after=None, at=at)]
+
+
+def _shape(choices: Choices, jobs: list[JobPlan], features: frozenset[str], capabilities: Capabilities) -> str:
+    """Say how the jobs of a run depend on each other.
+
+    Where there are priorities it follows from these: another draw would let every seed stand for another run.
     """
-    if len(jobs) < 3 or sum(job.unique_key == SHARED_KEY and job.unique_for is None for job in jobs) < 2:
+    flows, parents = capabilities.flows and len(jobs) == 3, capabilities.parents and len(jobs) == 3
+    groups = capabilities.groups
+    able = {"chain": flows, "fan in": flows, "late child": parents, "group": groups, AT_ONCE: groups}
+    if not any(able.values()) or len(jobs) < 2 or not features.isdisjoint(NO_FLOW):
+        return "none"
+    if not capabilities.priorities:
+        return choices.pick("flow", ("none", *(shape for shape in able if able[shape])))
+    first, second, last = jobs[0].priority, jobs[1].priority, jobs[-1].priority
+    if first > 0 > last and able["chain"]:
+        return "chain"
+    if first < 0 != last and able["fan in"]:
+        return "late child" if last < 0 and able["late child"] else "fan in"
+    return "group" if able["group"] and (first > 0 or second < 0) else "none"
+
+
+def _in_flow(jobs: list[JobPlan], shape: str, settings: Settings) -> list[JobPlan]:
+    """Let jobs depend on each other. Those that others wait for mostly succeed: one that failed says all there is."""
+    if shape == "none":
         return jobs
-    after = AROUND_WINDOWS["2x lease"].resolve(settings)
-    *first, last = [replace(job, unique_key=SHARED_KEY) for job in jobs]
-    return [*first, replace(last, at=max(last.at, after))]
+    if shape == AT_ONCE:
+        jobs = [replace(job, takes=jobs[0].takes, outcomes=jobs[0].outcomes, at=0) for job in jobs]
+    if shape in ("group", AT_ONCE):
+        return [replace(job, group=GROUP, unique_key=None, dead_letter=None) for job in jobs]
+    first, second, third = jobs
+    if shape == "chain":
+        second = replace(second, depends_on=(first.name,))
+        return [first, second, replace(third, depends_on=(second.name,))]
+    if second.priority >= 0:
+        succeeds = ENDINGS["succeeds"]
+        first, second, third = (replace(job, outcomes=succeeds, cancel_after=None, unique_key=None) for job in jobs)
+    if shape == "late child":
+        return _with_late_child(first, second, third, settings)
+    return [first, second, replace(third, depends_on=(first.name, second.name))]
+
+
+def _sent_again(jobs: list[JobPlan], settings: Settings) -> tuple[JobPlan, ...]:
+    """Send each key twice more: once the first job that had it has ended, and when all that had it have had their time.
+
+    A key that leaks is only seen by the next request for it; if the job that ends last leaks it, that is the last one.
+    """
+    first: dict[tuple[str, str], JobPlan] = {}
+    for job in sorted(jobs, key=lambda job: job.at):
+        if job.unique_key is not None and job.transaction != "rollback":
+            first.setdefault((job.tool, job.unique_key), job)
+    later = settings.stuck_timeout + settings.lease + max([job.at for job in jobs], default=0)
+    again = JobPlan("again")
+    return tuple(
+        [
+            replace(again, name=f"{job.name}-{name}", tool=tool, unique_key=key, **when)
+            for (tool, key), job in first.items()
+            for name, when in (("again", {"after": job.name}), ("at-last", {"at": later}))
+        ]
+    )
 
 
 def _draw_send_time(pick: Pick, name: str, settings: Settings) -> int | None:
@@ -441,7 +512,11 @@ def _draw_terms(pick: Pick, settings: Settings, features: frozenset[str]) -> dic
 def endings_for(capabilities: Capabilities) -> tuple[str, ...]:
     """List the endings that a queue can record."""
     more = () if capabilities.own_attempts else tuple(MORE_ENDINGS)
-    return tuple(name for name in (*ENDINGS, *more) if capabilities.final_errors or name != "fails finally")
+    told = tuple(name for name in (*ENDINGS, *more) if capabilities.final_errors or name != "fails finally")
+    if not capabilities.signals:
+        return told
+    (instead,) = OUTSIDE_ENDINGS
+    return tuple(instead if name == "kills its worker" else name for name in told)
 
 
 def _draw_featured(pick: Pick, settings: Settings, features: frozenset[str]) -> dict[str, Any]:

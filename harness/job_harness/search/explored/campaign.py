@@ -18,16 +18,14 @@ from functools import cache
 from itertools import zip_longest
 from typing import Final
 
-from job_harness.core.faults import FaultPlan, gravest_first, kinds, read_option
+from job_harness.core.faults import FaultPlan, cause_of, kinds
 from job_harness.core.faults.processes import CRASH
-from job_harness.core.history.event import Excuse
 from job_harness.core.history.jsonl import dump_history, without_reason
 from job_harness.core.invariants import Anomaly
 from job_harness.core.invariants.effects import KEY_VARIES
 from job_harness.core.printable import printable
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.sim.choices import (
-    OTHERS_FIRST,
     Choices,
     Deviation,
     ListedGates,
@@ -41,15 +39,20 @@ from job_harness.engines.reference.application import (
 )
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.as_scenario import TestScript
+from job_harness.search.deviations import Gate, singles_first
 from job_harness.search.explored.isolation import (
     Inherited,
     Kept,
 )
-from job_harness.search.explored.played import Gate, Play, PlayedTest, Standby, begin_in_child
-from job_harness.search.shrink import renamed, without
+from job_harness.search.explored.played import Compared, Play, PlayedTest, Standby, begin_in_child
+from job_harness.search.explored.traces import Loads
+from job_harness.search.finding import Finding
+from job_harness.search.loop import Here, play_in_order
+from job_harness.search.shrink import Reducer, shorter_tapes
 from job_harness.subjects.processors.delivery import effect
 from job_harness.subjects.processors.job_harness import JobHarness
 from job_harness.subjects.processors.other_start import OtherStart
+from job_harness.worlds.patience import Deadline
 
 RUNS: Final = 200
 """Of a campaign that is asked for without a number."""
@@ -59,6 +62,8 @@ MOST_HUNG: Final = 3
 """Runs that hung after which a campaign gives up: each takes as long as one may."""
 SINGLE_SHARE: Final = 0.6
 """The share of the runs with a single deviation, where there are more of them than runs."""
+SINGLE_LEAST: Final = 20
+"""Of these first runs all have one: a short search is for what breaks most processors."""
 MOST_SHRINKING: Final = 200
 _AT: Final = re.compile(r'"(?:at|clock|\w+_(?:at|until|after))":\d+')
 """The times in a line of a history."""
@@ -69,26 +74,35 @@ ERROR_SHOWN: Final = 100
 DIFFERING_BEFORE: Final = 60
 """Of these, before the place where they part."""
 WARMING_RUNS: Final = 20
+COMPARE_EVERY: Final = 100
+"""Runs in one process of which one is played in a process of its own too."""
 
 
-@dataclass(frozen=True, slots=True)
-class TestFinding:
-    """An anomaly that a disturbed run of a test showed, in the smallest run that was found."""
+def how_found(finding: Finding[PlayedTest]) -> str:
+    """Say what it took to find it."""
+    if not finding.runs:
+        return "Found in the undisturbed run: nothing had to go wrong beside what the test itself asks for."
+    smaller = f"shrunk in {_counted(finding.shrink_runs)}" if finding.shrink_runs else "already minimal"
+    return f"Found in {_counted(finding.runs)}; {smaller}."
 
-    __test__ = False  # It is no test of pytest's.
 
-    anomaly: str
-    played: PlayedTest
-    runs: int
-    """How many disturbed runs it took to find; 0: the undisturbed one shows it."""
-    shrink_runs: int
+class TapeReducer(Reducer[Tape, PlayedTest]):
+    """Leaves out deviations, one at a time, as long as the anomaly stays."""
 
-    def told(self) -> str:
-        """Say what it took."""
-        if not self.runs:
-            return "Found in the undisturbed run: nothing had to go wrong beside what the test itself asks for."
-        smaller = f"shrunk in {_counted(self.shrink_runs)}" if self.shrink_runs else "already minimal"
-        return f"Found in {_counted(self.runs)}; {smaller}."
+    def __init__(self, run: PlayedTest, anomaly: str, play: Callable[[Tape], PlayedTest]) -> None:
+        super().__init__(run, limit=MOST_SHRINKING)
+        self._anomaly = anomaly
+        self._again = play
+
+    def _candidates(self) -> Iterator[Tape]:
+        return shorter_tapes(self.best.tape)
+
+    def _play(self, candidate: Tape) -> PlayedTest:
+        self.runs += 1
+        return self._again(candidate)
+
+    def _shows(self, run: PlayedTest) -> bool:
+        return self._anomaly in run.found and len(run.tape) < len(self.best.tape)
 
 
 @dataclass(slots=True)
@@ -101,15 +115,20 @@ class TestExploration:
     seconds: float | None = None
     """A bound in real time; None: only the number of runs."""
     seed: int = 0
-    finding: TestFinding | None = None
+    finding: Finding[PlayedTest] | None = None
     unsure: str = ""
     fails: bool = False
     """Whether nothing can be said because the undisturbed run fails, by what the test raised."""
-    played: int = 0
-    lost: dict[str, int] = field(default_factory=dict)
-    """Why runs told nothing, and how often."""
+    undisturbed: int = 0
+    """How many runs were played in which nothing was to go wrong, before all others."""
+    disturbed: int = 0
+    """How many runs were played in which something was to go wrong."""
+    lost: dict[str, list[Tape]] = field(default_factory=dict)
+    """Why runs were not judged, and the tapes of these; a tape is empty where it was lost with its process."""
     hung: int = 0
     """How many of those hung."""
+    unheld: Counter[str] = field(default_factory=Counter)
+    """By what the test itself raised, in how many disturbed runs it did so though every job was COMPLETED."""
     spent: float = 0.0
     """Real seconds."""
     used: float = 0.0
@@ -157,11 +176,48 @@ class TestExploration:
     """By tool whose processor never fails undisturbed, in how many disturbed runs it ended a job as FAILED."""
     errors: dict[str, str] = field(default_factory=dict)
     """By such a tool, the first of its errors."""
+    replays: tuple[Tape, ...] = ()
+    """The tapes of recorded runs, which are played instead of a search."""
+    records: bool = False
+    """Whether each run that was searched is kept, with its history."""
+    recorded: dict[Tape, PlayedTest] = field(default_factory=dict)
+    """By its tape, each run that was kept, or played instead of a search."""
+    tried_all: bool = False
+    """Whether every single deviation of the undisturbed run came up, a crash at each of its gates among them.
+
+    One does not where only the first run comes to a gate, as before a cache is filled.
+    """
+    _deadline: Deadline | None = None
+    _searched: dict[Tape, None] = field(default_factory=dict)
+    """The tapes of the runs of a search."""
 
     @property
-    def disturbed(self) -> int:
-        """How many runs were played in which something was to go wrong."""
-        return max(0, self.played - 2)
+    def played(self) -> int:
+        """How many runs were played to search, with the undisturbed ones before."""
+        return self.undisturbed + self.disturbed
+
+    @property
+    def taken(self) -> str:
+        """Say how many disturbed runs were played, and in which time."""
+        return f"{self.disturbed} disturbed run{'s' * (self.disturbed != 1)} in {self.spent:.1f} s"
+
+    @property
+    def whole(self) -> str:
+        """Say that no single deviation is left to try; empty where one is, or where a run told nothing."""
+        judged = self.finding is None and not (self.unsure or self.lost)
+        return "; every crash at every gate was tried" if self.tried_all and judged else ""
+
+    def not_judged(self) -> Iterator[tuple[str, Tape]]:
+        """Say why runs were not judged, how many, and what struck the first of them; with the tape of that one."""
+        judged = self.finding is None and sum(map(len, self.lost.values())) < self.disturbed
+        others = ", and the others show nothing" if judged else ""
+        for why, tapes in self.lost.items():
+            were = "was" if len(tapes) == 1 else "were"
+            gates = {item.label.partition(" ")[2] for item in tapes[0]}
+            effects = {gate for gate in gates if gate.rpartition(" ")[0] in self.happened}
+            causes = [cause_of(item, effects=effects).words for item in tapes[0] if item.label != "jitter"]
+            first = f"; the first: {', '.join(causes)}" if causes else "; what struck the first is not known"
+            yield f"{why}, so {len(tapes)} of {self.disturbed} runs {were} not judged{others}{first}", tapes[0]
 
     def used_up(self) -> Iterator[str]:
         """Say of which tools a job ended as FAILED by errors that the undisturbed run has not."""
@@ -170,6 +226,13 @@ class TestExploration:
             error = " ".join(printable(self.errors[tool]).split())[:ERROR_SHOWN]
             yield f"{ended}, by an error that it does not have undisturbed ({error})"
 
+    def not_held(self) -> Iterator[str]:
+        """Say that assertions of the test itself failed in disturbed runs, though every job was COMPLETED there."""
+        if self.unheld:
+            runs = f"{self.unheld.total()} of {self.disturbed} disturbed runs in which every job was COMPLETED"
+            often = self.unheld.most_common(1)[0][0] + (", among others" if len(self.unheld) > 1 else "")
+            yield f"the test itself failed in {runs} ({often}); put what must hold there too into always()"
+
     def explore(self) -> None:
         """Play the undisturbed test twice, then disturbed ones until one shows an anomaly or the bound is reached.
 
@@ -177,53 +240,56 @@ class TestExploration:
         """
         if self.rerun is None:
             _warm()
-        began, used = time.monotonic(), _used()  # noqa: TID251 - what a campaign costs is real time
+        began, used = time.monotonic(), cpu_seconds()  # noqa: TID251 - what a campaign costs is real time
+        self._deadline = None if self.seconds is None else Deadline(self.seconds)
         try:
-            first = self._play(ListedGates(), as_on_tape())
+            first = self._undisturbed()
             if self.standby is not None:
                 self.standby.begin(left=self.left_behind())
-            again = first if first.lost else self._play(ListedGates(), as_on_tape())
+            again = first if first.lost else self._undisturbed()
             self.gated, self.calm, self.gateless = bool(first.gates), first.script, first.gateless
             self.remembered = first.remembered
-            if why := _unsteady(first, again):
+            if why := differ(first, again):
                 self.unsure = why + self._leaks()
+            elif self.replays:
+                self._record(self.replays)
             elif first.failure:
                 self.fails, self.unsure = True, f"undisturbed, it fails: {first.failure}"
             elif not first.sent:
                 self.unsent = True
-            elif not self._undisturbed(first):
-                self._search(first, began)
+            elif first.anomalies:
+                self.finding = Finding(first.anomalies[0].name, first, runs=0, shrink_runs=0)
+            else:
+                self._search(first)
                 if self.finding is None and not (self.unsure or self.late):
                     self._vary_keys(first)
+                if self.records:
+                    self._record(((), *self._searched))
                 if self.rerun is not None and not self.unsure:
                     self._compare(first)
         except EnvironmentUnavailable as error:
             self.unsure = str(error)
         finally:
-            self.spent, self.used = time.monotonic() - began, _used() - used  # noqa: TID251
+            self.spent, self.used = time.monotonic() - began, cpu_seconds() - used  # noqa: TID251
 
-    def _undisturbed(self, first: PlayedTest) -> bool:
-        """Whether an anomaly needs no search: the undisturbed run shows it."""
-        if not first.anomalies:
-            return False
-        self.finding = TestFinding(first.anomalies[0].name, first, runs=0, shrink_runs=0)
-        return True
+    def _undisturbed(self) -> PlayedTest:
+        self.undisturbed += 1
+        return self._play(ListedGates(), as_on_tape())
 
-    def _search(self, first: PlayedTest, began: float) -> None:
+    def _search(self, first: PlayedTest) -> None:
         self.declared, self.happened, self.idle = first.declared, first.happened, first.idle
-        for choices, faults in self._plans(first):
-            self.late = self.seconds is not None and time.monotonic() - began > self.seconds  # noqa: TID251
-            if self.played >= self.runs + 2 or self.late or self.hung >= MOST_HUNG:
-                return
-            left = self.left_behind()
-            seen = self._play(choices, faults)
+        for left, seen in play_in_order(self._plans(first), Here(self._disturb), goes_on=self._goes_on):
+            self.disturbed += 1
+            if not seen.hung:
+                self._searched[seen.tape] = None
             self.declared |= seen.declared
             self.happened |= seen.happened
             self.idle -= seen.happened
-            if not seen.anomalies:
+            if not (seen.anomalies or seen.lost):
                 self._note(seen, first)
-            if seen.lost:
-                self.lost[seen.lost] = self.lost.get(seen.lost, 0) + 1
+            unsent = "" if seen.sent or not seen.failure else f"it failed before it sent a job: {_first_line(seen)}"
+            if told := seen.lost or unsent:
+                self.lost.setdefault(told, []).append(seen.tape)
                 self.hung += seen.hung
             elif seen.anomalies:
                 anomaly = seen.anomalies[0].name
@@ -232,43 +298,67 @@ class TestExploration:
                     self._shrink(sure, anomaly)
                 return
 
+    def _record(self, tapes: Sequence[Tape]) -> None:
+        """Play each of these tapes for its history."""
+        plans = ((Compared(tape), as_on_tape()) for tape in tapes)
+        played = play_in_order(plans, Here(lambda plan: self._play(*plan)))
+        self.recorded = dict(zip(tapes, played, strict=True))
+
+    def _goes_on(self) -> bool:
+        self.late = self._deadline is not None and self._deadline.passed
+        return not self.late and self.disturbed < self.runs and self.hung < MOST_HUNG
+
+    def _disturb(self, plan: tuple[Choices, FaultPlan]) -> tuple[list[str], PlayedTest]:
+        """Play one run; return it, and before it what earlier ones had left behind."""
+        left = self.left_behind()
+        choices, faults = plan
+        seen = self._play(choices, faults)
+        if seen.lost and not seen.tape and isinstance(choices, Replay):
+            seen = replace(seen, tape=(*choices.tape, *choices.unused))
+        return left, seen
+
     def _vary_keys(self, first: PlayedTest) -> None:
         """Let a job come again after each kind of side effect: here, and with other chance just before a year ends.
 
         A run that has more of them there than it has undisturbed repeats one; where its keys are others than here, they
         come from chance or from a clock, and tell no repetition. A batch that goes on has as many, and the same keys.
         """
-        played = self.played
+        runs = self.disturbed
+
+        def again(*tape: Deviation) -> PlayedTest:
+            nonlocal runs
+            runs += 1
+            return self._again(tape)
+
         for name, is_judged in dict.fromkeys((each.effect, each.is_judged) for each in first.keys):
             death = _death_after(name, first.gates)
-            here = None if death is None else self._again((death,))
+            here = None if death is None else again(death)
             if death is None or here is None or not (done := [each for each in here.keys if each.effect == name]):
                 continue
             other = OtherStart.before_a_year_ends(done[0].at)
-            there, calm = self._again((other.deviation, death)), self._again((other.deviation,))
+            there, calm = again(other.deviation, death), again(other.deviation)
             keys = [{each.key for each in run.keys if each.effect == name} for run in (here, there, calm)]
             if any(run.lost for run in (here, there, calm)) or len(keys[1]) <= len(keys[2]) or keys[0] == keys[1]:
                 continue
             if is_judged:
-                seen = self._again((other.varying(name).deviation, death))
+                seen = again(other.varying(name).deviation, death)
                 if KEY_VARIES.name in seen.found:
-                    self.finding = TestFinding(
-                        KEY_VARIES.name, replace(seen, script=None), self.disturbed, shrink_runs=0
-                    )
+                    self.finding = Finding(KEY_VARIES.name, replace(seen, script=None), runs, shrink_runs=0)
             else:
                 self.repeated[name] += 1
-        self.played = played
 
     def _note(self, seen: PlayedTest, first: PlayedTest) -> None:
         """Keep what nothing judges: a side effect that came again, a job that its processor's errors used up."""
         self.repeated.update(set(seen.repeated) - set(first.repeated))
+        if seen.all_done and seen.failure:
+            self.unheld[_first_line(seen)] += 1
         used_up = {tool: error for tool, error in seen.given_up if tool not in first.failing}
         self.given_up.update(used_up.keys())
         self.errors = {**used_up, **self.errors}
 
     def _made_sure(self, seen: PlayedTest, anomaly: str, left: Sequence[str]) -> PlayedTest | None:
         """Return a run that shows the anomaly whatever earlier runs have `left`; None, and why, where none does."""
-        again = None if self.standby is None else self._new(self.standby.play(seen.tape))
+        again = None if self.standby is None else self._new(self.standby.play(Replay(seen.tape), as_on_tape()))
         if again is not None and self.standby is not None and anomaly in again.found and not self.standby.left:
             return again
         was_seen = f"{anomaly} was seen ({'; '.join(map(str, seen.tape))}), but "
@@ -293,8 +383,7 @@ class TestExploration:
     def _compare(self, first: PlayedTest) -> None:
         """Play the undisturbed run once more: where it is another by now, nothing in between was judged."""
         after = self._play(ListedGates(), as_on_tape())
-        self.played -= 1
-        if why := _unsteady(first, after):
+        if why := differ(first, after):
             self.unsure, self.finding = f"after {self.disturbed} disturbed runs, {why}{self._leaks()}", None
         elif left := self.left_behind():
             self.notes.append(f"left behind in this process: {', '.join(left)}")
@@ -304,41 +393,34 @@ class TestExploration:
         return f"\nChanged by the runs before: {', '.join(left)}." if left else ""
 
     def _plans(self, first: PlayedTest) -> Iterator[tuple[Choices, FaultPlan]]:
-        singles = _singles(first.gates)
-        if len(singles) >= self.runs:
-            singles = _some_of(singles, int(self.runs * SINGLE_SHARE))
-        for deviation in singles:
+        singles = singles_first(first.gates, effects=first.happened, answers=first.answers)
+        share = max(int(self.runs * SINGLE_SHARE), min(self.runs, SINGLE_LEAST))
+        most = len(singles) if len(singles) < self.runs else share
+        for deviation in singles[:most]:
             yield Replay([deviation]), as_on_tape()
+        self.tried_all = set(singles) <= {deviation for tape in self._searched for deviation in tape}
         rates = (1.5 / max(1, len(first.gates)), 3 / max(1, len(first.gates)), 0.25)
         for number in range(self.runs):
             seed = self.seed * 1_000_003 + number
             yield Uniform(seed, rate=min(0.5, rates[number % len(rates)])), FaultPlan.in_a_test(seed)
 
     def _shrink(self, seen: PlayedTest, anomaly: str) -> None:
-        """Leave out deviations, one at a time, as long as the anomaly stays."""
-        found, tried_runs, again = self.disturbed, 0, True
-        self.finding = TestFinding(anomaly, seen, runs=found, shrink_runs=0)
-        while again and tried_runs < MOST_SHRINKING:
-            again = False
-            for shorter in shorter_tapes(self.finding.played.tape):
-                tried_runs += 1
-                tried = self._again(shorter)
-                if anomaly in tried.found and len(tried.tape) < len(self.finding.played.tape):
-                    self.finding, again = TestFinding(anomaly, tried, runs=found, shrink_runs=tried_runs), True
-                    break
-        self.played = found + 2
-        self.finding = replace(self.finding, shrink_runs=tried_runs)
+        reducer = TapeReducer(seen, anomaly, self._again)
+        try:
+            reducer.shrink()
+        finally:  # What was found is told also where the rest is interrupted.
+            self.finding = Finding(anomaly, reducer.best, self.disturbed, reducer.runs, not reducer.cut_short)
 
     def _again(self, tape: Tape) -> PlayedTest:
-        return self._play(Replay(tape), as_on_tape()) if self.standby is None else self._new(self.standby.play(tape))
+        choices, faults = Replay(tape), as_on_tape()
+        return self._play(choices, faults) if self.standby is None else self._new(self.standby.play(choices, faults))
 
     # one run --------------------------------------------------------------------------------------------------------
 
     def _play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
-        self.played += 1
         if self.rerun is not None:
             return self._new(self.rerun(choices, faults))
-        self.harness.prepare_children()
+        self.harness.bench.application.prepare_children()
         heard = begin_in_child(self.harness, choices, faults, inherited=self.inherited)
         try:
             seen = heard()
@@ -346,11 +428,43 @@ class TestExploration:
             for kept in self.kept:
                 kept.restore()
         if seen.lost:
-            self.harness.forget_children()
+            self.harness.bench.application.forget_children()
         return self._new(seen)
 
 
-def _used() -> float:
+class Leaves(Exception):
+    """A run has left something in a process that was to play the next one too, or is another one elsewhere."""
+
+
+@dataclass(slots=True)
+class PlayedOn:
+    """Plays runs one after another in one process, and some of them in one of their own as well, for comparison."""
+
+    alone: Standby
+    going_on: Standby
+    _played: int = 0
+
+    def play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
+        """Play one. Raises Leaves and Loads."""
+        seen = self._play(choices, faults)
+        self._played += 1
+        if not (seen.lost or seen.anomalies) and (self._played == 2 or self._played % COMPARE_EVERY == 0):
+            again = self.alone.play(Compared(seen.tape), as_on_tape())
+            if why := differ(self._play(Compared(seen.tape), as_on_tape()), again):
+                raise Leaves(f"does not do the same in a process of its own: {why}")
+        return seen
+
+    def _play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
+        seen = self.going_on.play(choices, faults)
+        if seen.loads:
+            raise Loads(seen.loads)
+        if seen.traces:
+            raise Leaves(seen.traces)
+        return seen
+
+
+def cpu_seconds() -> float:
+    """Return what this process and those that it has ended have used."""
     return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
@@ -367,7 +481,7 @@ def _warm() -> None:
             harness.register("warm", _warming)
             harness.enqueue("warm")
             harness.enqueue("warm")
-            harness.come_to_rest()
+            harness.play.come_to_rest()
             dump_history(harness.history)
 
 
@@ -379,12 +493,16 @@ async def _warming(job: ToolJob) -> JobResult:
     return JobResult(success=True)
 
 
+def _first_line(seen: PlayedTest) -> str:
+    return " ".join(printable(seen.failure.partition("\n")[0]).split())[:ERROR_SHOWN]
+
+
 def fits(key: str, anomaly: Anomaly) -> bool:
     """Whether a known finding is this one: by its name, or by its name and the beginning of its message."""
     return key == anomaly.name or (": " in key and f"{anomaly.name}: {anomaly.message}".startswith(key))
 
 
-def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
+def differ(first: PlayedTest, again: PlayedTest) -> str:
     """Say why two undisturbed runs are not one and the same."""
     for seen in (first, again):
         if seen.lost:
@@ -396,12 +514,22 @@ def _unsteady(first: PlayedTest, again: PlayedTest) -> str:
     differing = next(((one, other) for one, other in pairs if one != other), (first.failure, again.failure))
     return (
         "two undisturbed runs differ, so no disturbed one can be judged; the first difference:\n"
-        f"{_side_by_side(*differing)}\n{usual_cause(pairs, again)}"
+        f"{_side_by_side(*differing)}\n{usual_cause(pairs, first, again)}"
     )
 
 
-def usual_cause(pairs: Sequence[tuple[str, ...]], again: PlayedTest) -> str:
+NETWORK: Final = "network: "
+OPENS: Final = "it opens a connection to "
+"""What replies.mjs says where only the bytes of a connection are known."""
+
+
+def usual_cause(pairs: Sequence[tuple[str, ...]], first: PlayedTest, again: PlayedTest) -> str:
     """Say what makes two runs differ, and what to do."""
+    if opened := next((note for seen in (first, again) for note in seen.uncontrolled if OPENS in note), ""):
+        return (
+            f"Not under control here: {opened}, and the next run finds it open. Open it before the test, as in a "
+            'beforeAll. A crash closes it, and runs still differ? Use a pool of pg, or { isolate: "worker" }.'
+        )
     if all(len({_AT.sub("", line) for line in pair}) == 1 for pair in pairs):
         return (
             "Only times differ. The usual cause is a rate limiter, a cache or a token that a fixture makes: it has "
@@ -409,7 +537,10 @@ def usual_cause(pairs: Sequence[tuple[str, ...]], again: PlayedTest) -> str:
             "job_clock.freeze() before it is made."
         )
     if told := "; ".join(again.uncontrolled[:3]):
-        return f"Not under control here: {told}. A fixture can give it the same answer in each run, by monkeypatch."
+        cure = "A fixture can give it the same answer in each run, by monkeypatch."
+        if NETWORK in told:
+            cure = "Of two jobs that ask it at the same moment, it decides which comes first: let one start later."
+        return f"Not under control here: {told}. {cure}"
     return "Real I/O, unseeded chance or state that a test leaves behind in a module are the usual causes."
 
 
@@ -431,53 +562,6 @@ def _death_after(effect: str, gates: Sequence[Gate]) -> Deviation | None:
         if point == effect and dies is not None:
             return Deviation(label, nth, dies.words)
     return None
-
-
-def _singles(gates: Sequence[Gate]) -> list[Deviation]:
-    """List each gate's deviations, the gravest first, workers before maintenance."""
-    return [
-        Deviation(label, nth, option.words)
-        for option in (*gravest_first(), OTHERS_FIRST)
-        for worker in (True, False)
-        for label, nth, options in gates
-        if option in options and label.startswith("worker-") is worker
-    ]
-
-
-def _some_of(singles: Sequence[Deviation], most: int) -> list[Deviation]:
-    """Return `most` of them: half are the gravest, the others lie evenly over the rest, so that each kind is tried."""
-    gravest = most // 2
-    rest, others = singles[gravest:], most - gravest
-    return [*singles[:gravest], *(rest[number * len(rest) // others] for number in range(others))]
-
-
-def shorter_tapes(tape: Tape) -> Iterator[Tape]:
-    """Return tapes with fewer deviations that may show the same: the shortest first, then those that were moved."""
-    size = len(tape) // 2
-    while size:
-        for start in range(0, len(tape), size):
-            yield from without(tape, start, start + size)
-        size //= 2
-    yield from _without_attempts(tape)
-
-
-def _without_attempts(tape: Tape) -> Iterator[Tape]:
-    """Leave out what cost an attempt: what happened in the next one happens in this one.
-
-    After a death it was another worker's: then this one does it itself, and so on.
-    """
-    for index, item in enumerate(tape):
-        others = (*tape[:index], *tape[index + 1 :])
-        earlier = tuple(other._replace(nth=max(1, other.nth - 1)) for other in others)
-        if earlier != others:
-            yield earlier
-        worker = re.match(r"worker-(\d+) ", item.label)
-        kind = kinds().get(read_option(item.option).kind)
-        if worker is None or kind is None or kind.excuses is not Excuse.DEATH:
-            continue
-        for number in range(int(worker[1]), int(worker[1]) + len(tape)):
-            others = tuple(renamed(other, f"worker-{number + 1}", f"worker-{number}") for other in others)
-        yield others
 
 
 def _counted(runs: int) -> str:

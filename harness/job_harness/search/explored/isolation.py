@@ -3,7 +3,8 @@
 *fork*: each run is a forked child, made after the fixtures. Whatever the parent holds is copied, but for what cannot be
 copied: its threads, its event loops, and whatever stands behind its descriptors. *rerun*: fixtures and body
 are made anew in one process, as pytest makes them for any test, so that only what outlives a test is shared: the state
-of modules. What is shared is found here and named. Knows neither campaigns nor how a run is judged.
+of modules. *copy*: the same in one forked child, which is given up, for *fork* or *rerun*, where a run leaves anything
+behind in it. What is shared is found here and named. Knows neither campaigns nor how a run is judged.
 """
 
 from __future__ import annotations
@@ -29,9 +30,13 @@ import pytest
 
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
+from job_harness.subjects.processors.chance import seed_shared_generators
 from job_harness.subjects.processors.module_state import ModuleState, modules_below
 from job_harness.subjects.processors.observed.databases import in_transaction
+from job_harness.worlds.patience import still_running
 
+ENDING_SECONDS: Final = 1.0
+"""What a thread that an earlier test has let go of may spend before it ends: see `WorkLimit`."""
 HINT: Final = "repeat its fixtures and its body for each run: job_explore(isolation='rerun')"
 CLOSE_IT: Final = (
     "commit before the fixture yields or returns, and close the database there, so that each run opens its own: "
@@ -48,6 +53,7 @@ class Isolation(StrEnum):
 
     FORK = "fork"
     RERUN = "rerun"
+    COPY = "copy"
 
 
 def isolation_of(item: pytest.Function, *, marked: object) -> Isolation:
@@ -61,20 +67,30 @@ def isolation_of(item: pytest.Function, *, marked: object) -> Isolation:
         if asked not in known:
             raise UsageError(
                 f"job_explore: there is no isolation {asked!r}{did_you_mean(str(asked), known)}",
-                hint="Available: fork, rerun.",
+                hint="Available: copy, fork, rerun.",
             )
-        if asked == Isolation.FORK and not hasattr(os, "fork"):
+        if asked == Isolation.COPY and not is_simple(item):
+            raise UsageError(
+                "job_explore: isolation='copy' knows no skipif or xfail, no caplog, and no hook of a conftest.py",
+                hint="Write isolation='fork', or 'rerun'.",
+            )
+        if asked != Isolation.RERUN and not hasattr(os, "fork"):
             raise UsageError("job_explore: this system cannot fork", hint="Write isolation='rerun'.")
         return Isolation(str(asked))
     # macOS forks, but its own libraries refuse to work in the child; a coroutine runs on a loop of the parent.
     plain = hasattr(os, "fork") and sys.platform != "darwin" and not inspect.iscoroutinefunction(item.function)
-    return Isolation.FORK if plain else Isolation.RERUN
+    if not plain:
+        return Isolation.RERUN
+    own = hasattr(item, "callspec") and item.callspec.params.get("job_harness", "memory") != "memory"
+    return Isolation.COPY if not own and is_simple(item) and not has_wider_fixtures(item) else Isolation.FORK
 
 
 def unforkable_threads(before: Collection[threading.Thread]) -> str:
     """Say which threads run that were started since `before`: a child has none of them, and perhaps their locks."""
     here = threading.current_thread()
-    names = [repr(one.name) for one in threading.enumerate() if one is not here and one not in before]
+    others = [one for one in threading.enumerate() if one is not here and one not in before]
+    # That of a loop's executor ends some time after its loop was closed by the test before.
+    names = [repr(one.name) for one in still_running(others, seconds=ENDING_SECONDS)]
     if not names:
         return ""
     many = "threads run" if len(names) > 1 else "a thread runs"
@@ -99,13 +115,13 @@ class Inherited:
     _refused: list[str] = field(default_factory=list)
 
     @classmethod
-    def seen(cls, *, own: Collection[int], opened: Collection[tuple[int, int, int]] = ()) -> Inherited:
+    def look_at(cls, *, own: Collection[int], opened: Collection[tuple[int, int, int]] = ()) -> Inherited:
         """Look at this process; `own` are descriptors that the harness makes anew in a child.
 
         `opened` was open before any test: pytest's own standard output, for one, which others write to as well.
         """
         descriptors, files = {}, {}
-        for descriptor in _open_descriptors():
+        for descriptor in open_descriptors():
             if descriptor in own or descriptor < 3:
                 continue
             with suppress(OSError):
@@ -159,7 +175,7 @@ class Inherited:
 
     def used(self) -> str:
         """In the child: say what of the parent's the run has used; empty where it used nothing."""
-        names = [self.descriptors[descriptor] for descriptor, far in self._ours.items() if _told(far)]
+        names = [self.descriptors[descriptor] for descriptor, far in self._ours.items() if _is_released(far)]
         files = [path for each, path in self.files.items() if _position(each) != self._before.get(each)]
         names += [f"the file {path}" for path in files]
         if not (names := list(dict.fromkeys([*names, *self._refused]))):
@@ -172,7 +188,8 @@ def _is_loop(one: object) -> bool:
     return issubclass(type(one), asyncio.AbstractEventLoop) and type(one) is not VirtualLoop
 
 
-def _open_descriptors() -> list[int]:
+def open_descriptors() -> list[int]:
+    """List what this process has open, where the system tells."""
     for folder in ("/proc/self/fd", "/dev/fd"):
         with suppress(OSError):
             return sorted(int(name) for name in os.listdir(folder))
@@ -227,7 +244,7 @@ def _with_beside(database: Path) -> list[Path]:
     return [database, *(database.with_name(database.name + end) for end in BESIDE)]
 
 
-def _told(far: socket.socket) -> bool:
+def _is_released(far: socket.socket) -> bool:
     try:
         return bool(far.recv(1))
     except OSError as error:
@@ -337,12 +354,15 @@ def _is_plain(path: Path) -> bool:
 
 _CHEAP: Final = ("_pytest", "pytest_asyncio", "anyio")
 """Plugins whose fixtures of a wider scope hold nothing that costs anything to make."""
+_OF_DATABASE: Final = ("_job_postgres_of_session", "job_postgres_schema")
+"""What stands behind `job_postgres`: made before a process is copied, and the database is put back after each run."""
 
 
 def has_wider_fixtures(item: pytest.Function) -> bool:
     """Whether a test uses fixtures that are made once for a module or a session. pytest's own names, 7 to 9."""
-    used = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values() if found]
-    return any(each.scope != "function" and str(each.func.__module__).partition(".")[0] not in _CHEAP for each in used)
+    used = {name: found[-1] for name, found in item._fixtureinfo.name2fixturedefs.items() if found}
+    wider = (each for name, each in used.items() if each.scope != "function" and name not in _OF_DATABASE)
+    return any(str(each.func.__module__).partition(".")[0] not in _CHEAP for each in wider)
 
 
 class Rerunner:
@@ -388,3 +408,61 @@ class Rerunner:
             return ""
         self.uncalled = reports
         return f"its fixtures {'are skipped' if setup.skipped else 'fail'}"
+
+    def make_wider(self, use: Callable[[], None]) -> None:
+        """Make the fixtures of the test, `use` them, and take down those that belong to it alone."""
+        state, item = self._item.session._setupstate, self._item
+        item._initrequest()
+        try:
+            state.setup(item)
+            use()
+        finally:
+            with suppress(Exception):  # `tmp_path` asks what was reported of the test, and nothing was.
+                state.teardown_exact(item.parent)  # type: ignore[arg-type]
+            item._request, item.funcargs = False, None  # type: ignore[assignment]
+
+    def call(self) -> str:
+        """Play once as `play` does, without pytest's hooks, which capture and report: for what `is_simple`."""
+        item = self._item
+        item._initrequest()
+        os.environ["PYTEST_CURRENT_TEST"] = f"{item.nodeid} (call)"
+        before, made = seed_shared_generators(), False
+        try:
+            item.session._setupstate.setup(item)
+            made = True
+            item.runtest()
+        except (Exception, pytest.skip.Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - of fixtures, any
+            return "" if made else f"its fixtures fail: {type(error).__name__}: {error}"
+        finally:
+            with suppress(Exception):  # As what is reported of it.
+                item.session._setupstate.teardown_exact(item.parent)  # type: ignore[arg-type]
+            before.put_back()
+            os.environ.pop("PYTEST_CURRENT_TEST", None)
+            item._request, item.funcargs = False, None  # type: ignore[assignment]
+            self._forget()
+        return ""
+
+
+_HOOKS: Final = ("pytest_runtest_setup", "pytest_runtest_call", "pytest_runtest_teardown")
+_KNOWN: Final = (
+    "_pytest",
+    "job_harness",
+    "pytest_asyncio",
+    "anyio",
+    "xdist",
+    "pytest_cov",
+    "_hypothesis",
+    "langsmith",
+    "pytest_timeout",
+)
+"""Plugins whose hooks around a test change nothing in it; `caplog` alone needs one of them."""
+
+
+def is_simple(item: pytest.Function) -> bool:
+    """Whether nothing but its fixtures has a part in a test: no hook of a conftest's, or of a plugin's, and no mark."""
+    impls = [impl for name in _HOOKS for impl in getattr(item.ihook, name).get_hookimpls()]
+    judged = (
+        any(item.get_closest_marker(name) for name in ("skip", "skipif", "xfail", "langsmith"))
+        or "caplog" in item.fixturenames
+    )
+    return not judged and all(impl.function.__module__.startswith(_KNOWN) for impl in impls)

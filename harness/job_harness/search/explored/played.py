@@ -7,6 +7,7 @@ or dies is ended with whatever it has started.
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
 import pickle
@@ -17,7 +18,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FrameType
 from typing import Any, Final, NoReturn
@@ -25,19 +26,20 @@ from typing import Any, Final, NoReturn
 import pytest
 
 from job_harness.core.faults import FaultPlan
-from job_harness.core.history.event import Call, Effect, History, Observed
+from job_harness.core.faults.messages import CALL_EVENTS
+from job_harness.core.history.event import Call, Effect, Fault, History, Observed
 from job_harness.core.history.jsonl import dump_history, load_history
 from job_harness.core.invariants import Anomaly
 from job_harness.core.model.json_value import canonical
-from job_harness.core.model.lifecycle import FAILED
+from job_harness.core.model.lifecycle import COMPLETED, FAILED
 from job_harness.core.model.settings import Settings
-from job_harness.core.run.session import as_on_tape
+from job_harness.core.own_code import CodeLine
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import (
     Choices,
+    Deviation,
     ListedGates,
-    Option,
     Replay,
     Tape,
 )
@@ -48,27 +50,29 @@ from job_harness.engines.reference.application import (
 )
 from job_harness.errors import EnvironmentUnavailable, Hung
 from job_harness.search.as_scenario import TestScript, script_of
+from job_harness.search.deviations import Gate
 from job_harness.search.explored.isolation import (
     Inherited,
+    Kept,
     unforkable_threads,
 )
+from job_harness.search.explored.traces import Loads, Traces
 from job_harness.subjects.processors.chance import THE_SAME, SharedGenerators, same_chance
 from job_harness.subjects.processors.contract.forked_runner import fork
 from job_harness.subjects.processors.demands import VERBS
 from job_harness.subjects.processors.job_harness import JobHarness
 from job_harness.subjects.processors.other_start import EffectKey, seed_of
-from job_harness.worlds.patience import Deadline, ready
+from job_harness.worlds.patience import LOOK_SECONDS, WorkLimit, ready
 from job_harness.worlds.peers.peer import end_descendants, end_tree
 
 RUN_SECONDS: Final = 30.0
-"""Real seconds after which one run of a test counts as hanging."""
-LOOK_SECONDS: Final = 0.5
-"""Real seconds after which a silent child is looked at: it may have ended while another process holds its pipe."""
+"""What one run of a test may spend before it counts as hanging: see `WorkLimit`."""
 ENDING_SECONDS: Final = 10.0
-"""Real seconds that a standby may take, beside those of the run, to end it and to tell."""
+"""What a standby may spend, beside that of the run, to end it and to tell."""
+COLLECT_EVERY: Final = 10
+"""Runs after which a process that plays them all collects garbage."""
 HEADER_BYTES: Final = 8
 """In which a child says how long its message is."""
-Gate = tuple[str, int, tuple[Option, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +83,14 @@ class PlayedTest:
     tape: Tape = ()
     history: str = ""
     """As JSON lines; empty where the run was disturbed and showed nothing."""
+    lines: Mapping[int, CodeLine] = field(default_factory=dict)
+    """By index in the history, the user's own line that did it, or that was struck."""
     failure: str = ""
     """What the test's own code raised."""
     gates: tuple[Gate, ...] = ()
     """Label, number and options of every gate, where they were listed."""
+    answers: tuple[Deviation, ...] = ()
+    """What else something outside might have answered, where gates were listed."""
     now: int = 0
     lost: str = ""
     """Why nothing is known of it: the process died or hung."""
@@ -111,8 +119,15 @@ class PlayedTest:
     """The tools of whose attempts one ended by an error of its processor's own."""
     given_up: tuple[tuple[str, str], ...] = ()
     """The tools of which a job is FAILED, its last attempt by such an error, and that error."""
+    all_done: bool = False
+    """Whether every job that was sent ended as COMPLETED."""
     left: tuple[str, ...] | None = None
     """What earlier runs had changed as it began; None: it cannot tell, and `left_behind` says it before each run."""
+
+    traces: str = ""
+    """What the run has left in its process, where that plays the next one too."""
+    loads: tuple[str, ...] = ()
+    """The modules of the project that were loaded by then."""
 
     def led(self, name: str) -> Anomaly:
         """Return the first anomaly of this name."""
@@ -133,6 +148,7 @@ class PlayedTest:
             tape=self.tape,
             anomalies=self.anomalies,
             now=self.now,
+            lines=self.lines,
         )
 
 
@@ -150,14 +166,14 @@ class Turn:
     @contextmanager
     def playing(self, harness: JobHarness) -> Generator[None]:
         """Play it inside the block. What the test raises is written down; what ends the session passes."""
-        harness.reopen(self.choices, self.faults, forked=False, remembers=isinstance(self.choices, ListedGates))
+        harness.play.reopen(self.choices, self.faults, forked=False, remembers=isinstance(self.choices, ListedGates))
         error: BaseException | None = None
         over = f"it did not end within {RUN_SECONDS:g} s"
         hung: list[str] = []
 
         def break_off(frame: FrameType | None) -> str:
             hung.append(f"{over}, and is at {place_of(frame)}")
-            harness.break_off(over)
+            harness.bench.break_off(over)
             return f"{hung[0]}; it cannot be interrupted, so the process ends here, and nothing more was judged"
 
         try:
@@ -168,47 +184,55 @@ class Turn:
                     raise
                 except BaseException as raised:  # noqa: BLE001 - a disturbed test is not held to its own assertions
                     error = raised
-                self.seen = _judged(harness, self.choices, error)
+                self.seen = _judge_test(harness, self.choices, error)
         except ControlTaken:
             pass
         if hung:
-            self.seen = PlayedTest(lost=over, hung=True)
+            self.seen = PlayedTest(lost=over, hung=True, tape=tuple(self.choices.tape))
 
 
-def _judged(harness: JobHarness, choices: Choices, error: BaseException | None) -> PlayedTest:
+def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | None) -> PlayedTest:
     """Bring the jobs to rest, and return what the run came to."""
     if isinstance(error, Hung):
-        return PlayedTest(lost=error.message, hung=True)
+        return PlayedTest(lost=error.message, hung=True, tape=harness.tape)
+    at_work = harness.bench.running.at_work  # Then the test has looked too early.
     try:
-        harness.come_to_rest()
+        harness.play.come_to_rest()
     except Hung as raised:
-        return PlayedTest(lost=f"{raised.message}, after the test itself was over")
-    if not harness.anomalies and (left := harness.left_behind()):
+        return PlayedTest(lost=f"{raised.message}, after the test itself was over", tape=harness.tape)
+    lost = str(error) if isinstance(error, EnvironmentUnavailable) else harness.review.undecided
+    if not harness.anomalies and (left := harness.bench.leaks.left_behind()):
         words = re.sub(r"process \d+", "process", left[0])
-        return PlayedTest(lost=f"a processor left something running: {words}")
+        lost = f"a processor left something running: {words}"
     # To write a history, and to read what processors load, would cost as much as a fork; of most runs neither is read.
-    wanted = isinstance(choices, ListedGates) or harness.anomalies
+    wanted = isinstance(choices, ListedGates | Compared) or harness.anomalies
     effects = [event for event in harness.history.events if isinstance(event, Effect) and event.declared is not None]
     failing, given_up = _own_failures(harness.history)
     return PlayedTest(
         anomalies=harness.anomalies,
         tape=harness.tape,
-        history=_as_in_any_run(dump_history(harness.history), harness.folders) if wanted else "",
-        failure="" if error is None else _as_in_any_run(f"{type(error).__name__}: {error}", harness.folders),
+        history=_as_in_any_run(dump_history(harness.history), harness.bench.running.folders) if wanted else "",
+        lines=harness.bench.session.recorder.lines if wanted else {},
+        failure=""
+        if error is None
+        else _as_in_any_run(f"{type(error).__name__}: {error}", harness.bench.running.folders),
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
-        now=harness.now_instant,
-        lost=str(error) if isinstance(error, EnvironmentUnavailable) else harness.undecided,
+        answers=tuple(choices.answers) if isinstance(choices, ListedGates) else (),
+        now=harness.bench.instant,
+        lost=lost,
         uncontrolled=tuple(note for note in harness.notes() if not note.startswith(THE_SAME)) if wanted else (),
         script=script_of(harness) if wanted else None,
-        declared=bool(effects) or harness.has_own_checks,
+        declared=bool(effects) or harness.review.has_own_checks,
         happened=frozenset(event.name for event in effects),
-        idle=harness.idle,
-        keys=harness.keys,
+        idle=harness.review.idle,
+        keys=harness.review.keys,
         sent=any(type(event) is Observed for event in harness.history.events),
         repeated=_repeated(effects),
         failing=failing,
-        given_up=() if harness.has_own_checks else given_up,
-        remembered=tuple(harness.remembered),
+        given_up=() if harness.review.has_own_checks else given_up,
+        all_done=not at_work
+        and all(view.status is COMPLETED for view in harness.bench.session.job_index.views.values()),
+        remembered=tuple(harness.play.remembered),
         gateless=_gateless(harness.history, choices.gates) if isinstance(choices, ListedGates) else (),
     )
 
@@ -239,12 +263,16 @@ def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
 def _own_failures(history: History) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Tell the tools with an attempt that its processor failed, and those that were given up after one, with its error.
 
-    One that says itself that another attempt is of no use is not given up: that is its answer.
+    One that says itself that another attempt is of no use is not given up: that is its answer. Nor is one of whose
+    outside calls one was made to fail.
     """
     tools: dict[str, str] = {}
     ended: dict[str, bool] = {}
     failing: dict[str, None] = {}
     given_up: dict[str, tuple[str, str]] = {}
+    called = {
+        event.data["job"] for event in history.events if isinstance(event, Fault) and event.name in CALL_EVENTS.values()
+    }
     for event in history.events:
         if isinstance(event, Observed) and event.after is not None:
             tools[event.job] = event.after.tool
@@ -253,7 +281,7 @@ def _own_failures(history: History) -> tuple[tuple[str, ...], tuple[tuple[str, s
             else:
                 given_up.pop(event.job, None)
         elif isinstance(event, Effect) and event.name == "ended":
-            ended[event.job] = event.data == "failure"
+            ended[event.job] = event.data == "failure" and event.job not in called
             if ended[event.job] and event.job in tools:
                 failing[tools[event.job]] = None
         elif isinstance(event, Call) and event.verb == "fail" and event.job and event.arguments[-1:] == (True,):
@@ -292,7 +320,7 @@ class ChildRun:
         self._chance = same_chance(seed_of(choices))
         self._chance.__enter__()  # For as long as this process lives.
         generators.put_back()
-        harness.reopen(choices, faults, remembers=isinstance(choices, ListedGates))
+        harness.play.reopen(choices, faults, remembers=isinstance(choices, ListedGates))
         if inherited is not None:
             inherited.cut()
 
@@ -313,32 +341,51 @@ class ChildRun:
         # child as soon as it has the answer, and looks for nothing that outlives it. And a run
         # that has used a connection of its parent's shows nothing, however it ended: the parent
         # and all other runs use the same one.
-        seen = _judged(self._harness, self._choices, error)
+        seen = _judge_test(self._harness, self._choices, error)
         if self._inherited is not None and (shared := self._inherited.used()):
             seen = PlayedTest(lost=shared)
-        self._harness.end_processes()
+        self._harness.bench.node.close()
         end_descendants()
         _send(self._to, seen)
 
 
-def _send(to: int, said: PlayedTest | Tape) -> None:
+class Compared(Replay):
+    """Replays a tape in a run that is compared with another one, so its history is wanted."""
+
+
+def _send(to: int, said: object) -> None:
     told = pickle.dumps(said)
     with os.fdopen(to, "wb") as out:
         out.write(len(told).to_bytes(HEADER_BYTES, "big") + told)
 
 
 class Standby:
-    """A copy of this process from before its disturbed runs. It forks a child for each run that it is asked to play.
+    """A copy of this process from before its disturbed runs, which plays the runs that it is asked to play.
 
-    A run of a test that is played again and again in one process may need what an earlier one has left in a module; one
-    that is played here cannot. It begins before the first run, or right after it where that made fixtures for a whole
+    A run of a test that is played again and again in one process may need what an earlier one has left in a module. So
+    it forks a child for each run, in which none has been; or, with `traces`, it plays them all itself, and says after
+    each what that has left. It begins before the first run, or right after it where that made fixtures for a whole
     module or session: else each child would make them anew.
     """
 
-    def __init__(self, play: Play, *, opened: Collection[tuple[int, int, int]]) -> None:
-        """What `play` tells will come from its children; `opened` is as in `ExploredTest.explore`."""
+    def __init__(
+        self,
+        play: Play,
+        *,
+        opened: Collection[tuple[int, int, int]],
+        traces: Callable[[], Traces] | None = None,
+        loads: Sequence[str] = (),
+        kept: Sequence[Kept] = (),
+    ) -> None:
+        """What `play` tells will come from its children, or from itself; `opened` is as in `ExploredTest.explore`.
+
+        `loads` are modules that it loads first; what is `kept` outside of it is put back after each run.
+        """
         self._play = play
         self._opened = opened
+        self._traces = traces
+        self._loads = loads
+        self._kept = kept
         self._pid = 0
         self.left: Sequence[str] = ()
         """What the first run had changed where it began after that."""
@@ -356,7 +403,13 @@ class Standby:
                 os.setpgid(0, 0)  # Ctrl-C is the parent's to hear.
                 os.close(self._asks)
                 os.close(self._answers)
-                _stand_by(self._play, asks, answers, self._opened)
+                for name in self._loads:
+                    with suppress(Exception):  # The run that loads it says so.
+                        importlib.import_module(name)
+                if self._traces is None:
+                    _stand_by(self._play, asks, answers, self._opened)
+                else:
+                    _play_on(self._play, asks, answers, self._opened, self._traces)
             finally:
                 os._exit(0)
         os.close(asks)
@@ -364,61 +417,106 @@ class Standby:
 
     @classmethod
     @contextmanager
-    def beside(
-        cls, play: Play, *, threads: Sequence[Any], opened: Collection[tuple[int, int, int]]
-    ) -> Generator[Standby | None]:
+    def beside(cls, play: Play, *, threads: Sequence[Any], **options: Any) -> Generator[Standby | None]:
         """Have one while the block runs; None where this process cannot be copied."""
         if not hasattr(os, "fork") or sys.platform == "darwin" or unforkable_threads(threads):
             yield None
             return
-        standby = cls(play, opened=opened)
+        standby = cls(play, **options)
         try:
             yield standby
         finally:
             standby.close()
 
-    def play(self, tape: Tape) -> PlayedTest:
+    def play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
         """Play one run."""
+        try:
+            return self._played(choices, faults)
+        finally:
+            for kept in self._kept:
+                kept.restore()
+
+    def _played(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
+        if self._traces is not None:
+            self.begin()
+        if not self._pid:
+            return PlayedTest(lost="the process that was to play it is gone")
         with suppress(BrokenPipeError):  # It has ended: to read from it says so.
-            _send(os.dup(self._asks), tape)
+            _send(os.dup(self._asks), (choices, faults))
         told = _read(self._answers, self._pid, seconds=RUN_SECONDS + ENDING_SECONDS)
         if not told:
-            _kill(self._pid)  # What it says too late would be taken for the next run.
-            return PlayedTest(lost="the process that was to play it did not answer", hung=told is None)
+            ended = self.close()  # What it says too late would be taken for the next run.
+            return PlayedTest(lost=_unheard(told, ended), hung=told is None)
         seen: PlayedTest = pickle.loads(told)
         return seen
 
-    def close(self) -> None:
-        """End it, with whatever it has started."""
+    def close(self) -> int:
+        """End it, with whatever it has started, and return how it ended; the next run begins another one."""
         if not self._pid:
-            return
-        _kill(self._pid)
-        os.waitpid(self._pid, 0)
+            return 0
+        pid, self._pid = self._pid, 0
+        if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+            _kill(pid)
+        _signal_group(pid)
+        _, status = os.waitpid(pid, 0)
         os.close(self._asks)
         os.close(self._answers)
+        return os.waitstatus_to_exitcode(status)
+
+
+def _requests(asks: int) -> Generator[tuple[Choices, FaultPlan]]:
+    """Read what runs are to be played, until the other process has closed its end."""
+    with os.fdopen(asks, "rb") as requests:
+        while header := requests.read(HEADER_BYTES):
+            yield pickle.loads(requests.read(int.from_bytes(header, "big")))
 
 
 def _stand_by(play: Play, asks: int, answers: int, opened: Collection[tuple[int, int, int]]) -> None:
-    """In the copy: answer until the other process has closed its end."""
+    """In the copy: let a child play each run."""
     inherited: Inherited | None = None
-    with os.fdopen(asks, "rb") as requests:
-        while header := requests.read(HEADER_BYTES):
-            tape: Tape = pickle.loads(requests.read(int.from_bytes(header, "big")))
-            inherited = inherited or Inherited.seen(own=(), opened=opened)
-            out, into = os.pipe()
-            if (pid := fork()) == 0:
-                try:
-                    os.setpgid(0, 0)
-                    _be_quiet()
-                    inherited.cut()
-                    seen = play(Replay(tape), as_on_tape())
-                    shared = inherited.used()
-                    end_descendants()
-                    _send(into, PlayedTest(lost=shared) if shared else seen)
-                finally:
-                    os._exit(0)
-            os.close(into)
-            _send(os.dup(answers), _heard(pid, out))
+    for choices, faults in _requests(asks):
+        inherited = inherited or Inherited.look_at(own=(), opened=opened)
+        out, into = os.pipe()
+        if (pid := fork()) == 0:
+            try:
+                os.setpgid(0, 0)
+                _be_quiet()
+                inherited.cut()
+                seen = play(choices, faults)
+                shared = inherited.used()
+                end_descendants()
+                _send(into, PlayedTest(lost=shared) if shared else seen)
+            finally:
+                os._exit(0)
+        os.close(into)
+        _send(os.dup(answers), _heard(pid, out))
+
+
+def _play_on(
+    play: Play, asks: int, answers: int, opened: Collection[tuple[int, int, int]], traces: Callable[[], Traces]
+) -> None:
+    """In the copy: play each run here, and say what it has left."""
+    _be_quiet()
+    inherited = Inherited.look_at(own=(asks, answers), opened=opened)
+    inherited.cut()
+    watched = traces()
+    gc.freeze()  # What there is by now is looked at no more: a collection costs what a few runs have made.
+    for number, (choices, faults) in enumerate(_requests(asks)):
+        watched.begin()
+        seen = play(choices, faults)
+        left = watched.end()
+        loaded: tuple[str, ...] = ()
+        looks = not left and isinstance(choices, Compared | ListedGates)
+        if looks or number % COLLECT_EVERY == 0:
+            gc.collect()  # What a dead worker had open is closed with it.
+        if looks:
+            try:
+                left = watched.look()
+            except Loads as loads:
+                loaded = loads.modules
+        shared = inherited.used()
+        seen = PlayedTest(lost=shared) if shared else seen
+        _send(os.dup(answers), replace(seen, traces=left, loads=loaded))
 
 
 def _be_quiet() -> None:
@@ -481,11 +579,8 @@ def _heard(pid: int, out: int) -> PlayedTest:
     ended = os.waitstatus_to_exitcode(status)
     if not told:
         _signal_group(pid)
-    if told is None:
-        return PlayedTest(lost=f"it did not end within {RUN_SECONDS:g} s", hung=True)
     if not told:
-        how = f"killed by {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
-        return PlayedTest(lost=f"its process ended before it was judged ({how})")
+        return PlayedTest(lost=_unheard(told, ended), hung=told is None)
     try:
         seen: PlayedTest = pickle.loads(told)
     except Exception as error:  # noqa: BLE001 - whatever a processor wrote among it
@@ -493,11 +588,19 @@ def _heard(pid: int, out: int) -> PlayedTest:
     return seen
 
 
+def _unheard(told: bytes | None, ended: int) -> str:
+    """Say why a process told nothing: it hung, or ended so."""
+    if told is None:
+        return f"it did not end within {RUN_SECONDS:g} s"
+    how = f"killed by {signal.Signals(-ended).name}" if ended < 0 else f"exit code {ended}"
+    return f"its process ended before it was judged ({how})"
+
+
 def _read(out: int, pid: int, *, seconds: float) -> bytes | None:
     """Read one message, even if another process still holds the pipe. Empty: the child sent none; None: it hangs."""
-    told, deadline = bytearray(), Deadline(seconds)
-    while not deadline.passed:
-        if not ready([out], seconds=min(deadline.left, LOOK_SECONDS))[0]:
+    told, limit = bytearray(), WorkLimit(pid, seconds)
+    while not limit.passed:
+        if not ready([out], seconds=LOOK_SECONDS)[0]:  # It may have ended while another process holds its pipe.
             if os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
                 continue
             if not ready([out], seconds=0)[0]:  # It may have told and ended since it was looked for.

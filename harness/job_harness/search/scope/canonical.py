@@ -249,6 +249,7 @@ class Canonical:
             None if view.expires_at is None else self._age(view.expires_at, now, 0),
             view.dead_of and self.text(view.dead_of),
             view.slot,
+            view.callback_of,
         )
 
     def _of_frozen(self, value: Frozen, now: Instant, seen: list[Any]) -> Any:

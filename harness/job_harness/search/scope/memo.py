@@ -278,7 +278,7 @@ class Witnesses:
         """Note that they were shown something by others."""
         self._held = [None] * len(self._held)
 
-    def shown(self, before: Vector, events: Sequence[Event], step: int | None = None) -> Vector:
+    def show(self, before: Vector, events: Sequence[Event], step: int | None = None) -> Vector:
         """Return what they remember after these events; the judge then holds what they found.
 
         `step` numbers the events, for those that come again; its outcome is kept.

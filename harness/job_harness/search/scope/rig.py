@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from math import lcm
-from typing import Any
+from typing import Any, NamedTuple
 
 from job_harness.core.faults import ArmedFault
 from job_harness.core.history.event import Call, Event, Observed
@@ -23,7 +23,7 @@ from job_harness.core.run.session import Limits, Session, quiet_limit
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.actor import Actor, State
 from job_harness.core.sim.choices import TIME_FIRST, Deviation, Option, Options
-from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim.kernel import Kernel, close_frames, reborn
 from job_harness.core.sim.request import Frame
 from job_harness.errors import UsageError
 from job_harness.search.scope.bounds import Scope
@@ -137,11 +137,7 @@ class ActorMemory:
         """Close frames that are needed no more; whatever they still do has no effect."""
         self.muted = True
         try:
-            for frame in reversed(frames):
-                try:
-                    frame.close()
-                except BaseException:  # noqa: BLE001 - a severed actor may do anything in its `finally`
-                    continue
+            close_frames(frames)
         finally:
             self.muted = False
 
@@ -232,6 +228,13 @@ def overtaking(settings: Settings) -> Duration:
     return settings.lease + settings.expire_interval + settings.cron_period
 
 
+class _Played(NamedTuple):
+    """What runs in a scope."""
+
+    engine: Engine
+    application: Callable[[], Any] | None
+
+
 def _beside_rows(value: Any) -> list[Any]:
     """Return what a snapshot holds beside the jobs that everybody sees."""
     if isinstance(value, Mapping):
@@ -257,12 +260,10 @@ class Rig:
     ) -> None:
         self.scope = scope
         self.scenario = scenario
-        self._engine = engine
-        self._application = application
+        self._played = _Played(engine, application)
         self._numbers = numbers
         self._interning = Interning(numbers)
         self.quiet = quiet_limit(scenario)
-        self.overtaking = overtaking(scenario.settings)
         self.start = start_of(scenario.settings)
         self._open()
 
@@ -273,25 +274,26 @@ class Rig:
         self.stalled: dict[str, Any] = {}
         self.memory = ActorMemory()
         self.script = Script(jitters=self.scope.jitters)
+        engine, application = self._played
         session = self.session = Session(
             self.scenario,
-            engine=self._engine,
+            engine=engine,
             choices=self.script,
             faults=self.scope.faults,
             limits=ENDLESS,
-            application=None if self._application is None else self._application(),
+            application=None if application is None else application(),
         )
-        if self._engine.info.processes is not None:
+        if engine.info.processes is not None:
             session.close()
             raise UsageError(
-                f"{self._engine.info.name} brings its own processes, which act on what they read and not on replies, "
+                f"{engine.info.name} brings its own processes, which act on what they read and not on replies, "
                 "so a search can neither see where they stand nor return them to that point",
                 hint="Use job-harness explore: an application is searched by sampling.",
             )
         session.application = WatchedApplication(session.application, self.memory)
         session.world.memory = self.memory
         self.kernel: Kernel = session.kernel
-        self.kernel.every_turn = True
+        self.kernel.deviations.every_turn = True
         self.kernel.now = session.clocks.now = self.start
         self.interferences = [one for one in self.kernel.interferences if isinstance(one, ArmedFault)]
         session.begin()
@@ -328,7 +330,7 @@ class Rig:
             for interference in kernel.interferences:
                 yield from (Move((*before, option)) for option in interference.options(kernel, actor))
         wake = kernel.next_wake()
-        if wake is not None and wake - kernel.now <= self.overtaking and self._may_stall(wake):
+        if wake is not None and wake - kernel.now <= overtaking(self.scenario.settings) and self._may_stall(wake):
             yield Move((TIME_FIRST,))
 
     def outlook(self, state: GlobalState) -> tuple[bool, Sequence[Move]]:
@@ -339,7 +341,7 @@ class Rig:
 
     def at_rest(self) -> bool:
         """Say whether the run that is entered would be at its rest here."""
-        return not self.kernel.ready and self.session.at_rest(self.start, self.quiet)
+        return not self.kernel.ready and self.session.quiet.at_rest(self.start, self.quiet)
 
     def make(self, move: Move, state: GlobalState) -> GlobalState:
         """Make a move from a state; `asked` then says what was to be picked from, and the judge what was found."""
@@ -401,7 +403,7 @@ class Rig:
             kernel.step_limit = ENDLESS.steps
             session.judge.endless = False
             kernel.interferences = list(self.interferences)
-            kernel.free_order = True
+            kernel.deviations.free_order = True
             kernel.choices = self.script
             self._at = None  # Nothing is where it was.
 
@@ -601,7 +603,7 @@ class SnapshotRig(Rig):
         if step is not None:
             self._forget_events()
             self.asked = step.asked
-            return step.taken(state, self._witnesses.shown(state.monitors, step.events, step.number))
+            return step.taken(state, self._witnesses.show(state.monitors, step.events, step.number))
         number = self._step = None if key is None else self._steps.reserve()
         made = super().make(move, state)
         if key is not None and number is not None:
@@ -613,7 +615,7 @@ class SnapshotRig(Rig):
         return (
             self._witnesses.remembered()
             if before is None
-            else self._witnesses.shown(before.monitors, events, self._step)
+            else self._witnesses.show(before.monitors, events, self._step)
         )
 
     def judge_rest(self, state: GlobalState | None = None) -> None:
@@ -665,7 +667,7 @@ class SnapshotRig(Rig):
         shown = queue.jobs()
         if shown != state.views:
             raise Unfaithful(
-                f"the snapshot of {self._engine.info.name} is wrong: when restored, it shows {shown!r:.300}, "
+                f"the snapshot of {self._played.engine.info.name} is wrong: when restored, it shows {shown!r:.300}, "
                 f"but when it was taken, it showed {dict(state.views)!r:.300}",
                 hint="restore must bring back everything that snapshot saw; or declare Capabilities(snapshot=False).",
             )
@@ -679,7 +681,7 @@ class SnapshotRig(Rig):
         if position is None:
             return
         if position.reborn is not None:
-            process.frames, process.request = self.kernel.reborn(process, position.reborn)
+            process.frames, process.request = reborn(process, position.reborn)
             return
         parked: Any = ParkedFrame(lambda: self._retold(process, position))
         process.frames, process.request = [parked], position.request

@@ -28,7 +28,8 @@ from job_harness.core.run.session import Limits, Session
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.errors import UsageError
-from job_harness.search.finding import Finding
+from job_harness.search.finding import ScenarioFinding
+from job_harness.search.loop import Here, play_in_order
 from job_harness.search.scope.bounds import Scope
 from job_harness.search.scope.canonical import Key, StateKeys
 from job_harness.search.scope.checkpoint import START_AGAIN, Checkpoint, look_of, words_of
@@ -100,6 +101,92 @@ def _changed(engine: Engine) -> UsageError:
     )
 
 
+class Frontier:
+    """What a search has yet to look at: the rest of one layer, and what it has found of the next."""
+
+    def __init__(self) -> None:
+        self.layer: deque[tuple[int, GlobalState]] = deque()
+        self.following: deque[tuple[int, GlobalState]] = deque()
+        self.expanding: Expanding | None = None
+        """The state of which the moves are being made."""
+
+
+class StateGraph:
+    """The states that a search has met, as numbered nodes, each with the move that first led to it."""
+
+    def __init__(self, *, merge: bool) -> None:
+        """With `merge`, states that are equal are one node; else every path has a node of its own."""
+        self.merge = merge
+        self.parents: list[int] = []
+        self.moves: list[Move] = []
+        self.workloads: list[int] = []
+        self.boring: list[int] = []
+        """By node, the node that follows without any deviation."""
+        self.ended: list[int] = []
+        """The nodes at which an anomaly ended the run: no states."""
+        self.ids: dict[Key, list[int]] = {}
+        """By key the node that has it, the last one where several have; none where none was taken in yet."""
+        self._raw: dict[Any, list[int]] = {}
+        """The same lists by what a state is before names are given: whether it is met here depends on the hash seed."""
+        self._quiet: list[Duration] = []
+        """By node, for how long no job had changed there: the run is cut off as at rest after a while of that."""
+        self._basins: list[int] = []
+        """By node, one that it reaches without any deviation: where they all end is a rest, or a circle."""
+
+    def take_in(self, state: GlobalState, keys: StateKeys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
+        """Take in a state; return its node, and whether it is new.
+
+        It is also new where a job changed more recently than in the state that it is equal to: its run goes on for
+        longer before it counts as at rest. The other way round nothing is lost, since the longer run does the rest too.
+        """
+        quiet = state.now - state.last_change
+        if self.merge:
+            raw = (workload, state.raw)
+            entry = self._raw.get(raw)
+            if entry is None:
+                entry = self._raw[raw] = self.ids.setdefault(keys.of(state), [])
+            if entry and self._quiet[entry[0]] <= quiet:
+                return entry[0], False
+            entry[:] = [len(self.parents)]
+        return self.add(parent, move, workload, quiet), True
+
+    def add(self, parent: int, move: Move, workload: int, quiet: Duration) -> int:
+        """Add a node, and return it."""
+        node = len(self.parents)
+        self.parents.append(parent)
+        self.moves.append(move)
+        self.workloads.append(workload)
+        self._quiet.append(quiet)
+        self.boring.append(CUT)
+        self._basins.append(node)
+        return node
+
+    def flow(self, node: int, reached: int) -> bool:
+        """Note that one node leads to another without any deviation. True: that closes a circle."""
+        basins = self._basins
+        while basins[reached] != reached:
+            basins[reached] = basins[basins[reached]]
+            reached = basins[reached]
+        basins[node] = reached
+        return node == reached
+
+    def circle(self, node: int) -> Iterator[int]:
+        """Return the nodes of a circle."""
+        yield node
+        following = self.boring[node]
+        while following != node:
+            yield following
+            following = self.boring[following]
+
+    def path(self, node: int) -> Path:
+        """Return the moves that lead to a node."""
+        moves: list[Move] = []
+        while self.parents[node] >= 0:
+            moves.append(self.moves[node])
+            node = self.parents[node]
+        return tuple(reversed(moves))
+
+
 class Explorer:
     """Searches one scope on one engine. `sightings` and `progress` hold the result, also after Ctrl-C."""
 
@@ -135,7 +222,7 @@ class Explorer:
         """What ended the search before it was complete."""
         self.reexecuted = not engine.info.capabilities.snapshot
         self._application = application
-        self._merge = merge
+        self.graph = StateGraph(merge=merge)
         self._at_work = at_work
         self._numbers: Numbers = {}
         self._resumed: Checkpoint | None = None
@@ -147,24 +234,8 @@ class Explorer:
         self.sightings = {}
         self.scenarios = list(self.scope.scenarios())
         self._rigs: dict[int, tuple[Rig, StateKeys]] = {}
-        self._ids: dict[Key, list[int]] = {}
-        """By key the node that has it, the last one where several have; none where none was taken in yet."""
-        self._raw: dict[Any, list[int]] = {}
-        """The same lists by what a state is before names are given: whether it is met here depends on the hash seed."""
-        self._parents: list[int] = []
-        self._moves: list[Move] = []
-        self._workloads: list[int] = []
-        self._quiet: list[Duration] = []
-        """By node, for how long no job had changed there: the run is cut off as at rest after a while of that."""
-        self.boring: list[int] = []
-        """By node, the node that follows without any deviation."""
-        self._basins: list[int] = []
-        """By node, one that it reaches without any deviation: where they all end is a rest, or a circle."""
-        self._ended: list[int] = []
-        """The nodes at which an anomaly ended the run: no states."""
-        self._layer: deque[tuple[int, GlobalState]] = deque()
-        self._following: deque[tuple[int, GlobalState]] = deque()
-        self._expanding: Expanding | None = None
+        self.graph = StateGraph(merge=self.graph.merge)
+        self._frontier = Frontier()
 
     @property
     def unproven(self) -> tuple[str, ...]:
@@ -200,27 +271,35 @@ class Explorer:
             self._start()
         elif not self._make_again(self._resumed, watch):
             return
-        while self._layer:
-            while self._layer:
-                self.progress.frontier = len(self._layer) + len(self._following)
-                if not self._may_go_on(watch):
-                    return
-                node, state = self._layer.popleft()
-                progress = self.progress
-                self._expanding = Expanding(
-                    node, state, len(self._parents), len(self._following), progress.states, progress.transitions
-                )
-                self._expand(node, state, self._following)
-                self._expanding = None
-                if self.first_only and self.sightings:
-                    self.stopped_by = "an anomaly"
-                    return
-            self._layer, self._following = self._following, deque()
-            if self._layer:
-                self.progress.depth += 1
-                self.progress.layers.append(len(self._layer))
+        self._go_deeper()
+        for _ in play_in_order(self._breadth_first(), Here(self._play), goes_on=lambda: self._may_go_on(watch)):
+            if self.first_only and self.sightings:
+                self.stopped_by = "an anomaly"
+                return
+            self._go_deeper()
+
+    def _breadth_first(self) -> Iterator[tuple[int, GlobalState]]:
+        """Yield the states that wait, those of fewest moves first; what they lead to waits behind them."""
+        while self._frontier.layer:
+            yield self._frontier.layer.popleft()
         self.progress.frontier = 0
         self.complete = True
+
+    def _go_deeper(self) -> None:
+        """Begin with the next layer where nothing of this one is left."""
+        if not self._frontier.layer and self._frontier.following:
+            self._frontier.layer, self._frontier.following = self._frontier.following, deque()
+            self.progress.depth += 1
+            self.progress.layers.append(len(self._frontier.layer))
+
+    def _play(self, waiting: tuple[int, GlobalState]) -> None:
+        """Make all moves from a state."""
+        progress = self.progress
+        self._frontier.expanding = Expanding(
+            *waiting, len(self.graph.parents), len(self._frontier.following), progress.states, progress.transitions
+        )
+        self._expand(*waiting, self._frontier.following)
+        self._frontier.expanding = None
 
     def _start(self) -> None:
         for workload in range(len(self.scenarios)):
@@ -228,8 +307,8 @@ class Explorer:
             state = rig.root()
             node, new = self._new(state, keys, -1, BORING, workload)
             if new:
-                self._layer.append((node, state))
-        self.progress.layers.append(len(self._layer))
+                self._frontier.layer.append((node, state))
+        self.progress.layers.append(len(self._frontier.layer))
 
     # stopped, and gone on with --------------------------------------------------------------------------------------
 
@@ -248,25 +327,25 @@ class Explorer:
         """Return how far the search came. What was under way when it was cut short is not counted."""
         if self._resumed is not None:
             return self._resumed
-        progress, cut = self.progress, self._expanding
-        layer, following = list(self._layer), list(self._following)
-        count, states, transitions = len(self._parents), progress.states, progress.transitions
+        progress, cut = self.progress, self._frontier.expanding
+        layer, following = list(self._frontier.layer), list(self._frontier.following)
+        count, states, transitions = len(self.graph.parents), progress.states, progress.transitions
         if cut is not None:
             layer, following = [(cut.node, cut.state), *layer], following[: cut.following]
             count, states, transitions = cut.nodes, cut.states, cut.transitions
-        boring = self.boring[:count]
+        boring = self.graph.boring[:count]
         if cut is not None:
             boring[cut.node] = CUT
-        moves, words = words_of(self._moves[:count])
+        moves, words = words_of(self.graph.moves[:count])
         frontier = len(layer) + len(following)
         return Checkpoint(
             identity=self.identity,
             complete=self.complete,
             reexecuted=self.reexecuted,
-            parents=self._parents[:count],
+            parents=self.graph.parents[:count],
             moves=moves,
             words=words,
-            ended=[node for node in self._ended if node < count],
+            ended=[node for node in self.graph.ended if node < count],
             boring=boring,
             waiting=([node for node, _ in layer], [node for node, _ in following]),
             looks=[look_of(state) for _, state in (*layer, *following)],
@@ -304,10 +383,10 @@ class Explorer:
             if not watch(self.progress):
                 self.stopped_by = "the limit of time"
                 return False
-            workload = roots if parent < 0 else self._workloads[parent]
+            workload = roots if parent < 0 else self.graph.workloads[parent]
             roots += parent < 0
             if node in ended:
-                self._ended.append(self._add(parent, move, workload, 0))
+                self.graph.ended.append(self.graph.add(parent, move, workload, 0))
                 continue
             rig, keys = self._rig(workload)
             self._at_work(rig.session)
@@ -321,18 +400,23 @@ class Explorer:
                 made[node] = state
         if [look_of(made[node]) for node in waiting] != saved.looks:
             raise _changed(self.engine)
-        self.boring = list(saved.boring)
-        for node, reached in enumerate(self.boring):
+        self.graph.boring = list(saved.boring)
+        for node, reached in enumerate(self.graph.boring):
             if reached >= 0:
-                self._flow(node, reached)
+                self.graph.flow(node, reached)
         self.progress = Progress(**saved.progress)
         self.sightings = {name: Sighting(name, node, at_rest) for name, node, at_rest in saved.sightings}
         self.outcomes = {tuple(outcome) for outcome in saved.outcomes}
-        self._layer, self._following = (deque((node, made[node]) for node in nodes) for nodes in saved.waiting)
+        self._frontier.layer, self._frontier.following = (
+            deque((node, made[node]) for node in nodes) for nodes in saved.waiting
+        )
         self._resumed = None
         return True
 
     def _may_go_on(self, watch: Watch) -> bool:
+        self.progress.frontier = len(self._frontier.layer) + len(self._frontier.following)
+        if not self.progress.frontier:
+            return True
         if self.progress.states >= self.state_limit:
             self.stopped_by = f"the limit of {self.state_limit} states"
             return False
@@ -351,37 +435,16 @@ class Explorer:
         return self._rigs[workload]
 
     def _new(self, state: GlobalState, keys: StateKeys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
-        """Take in a state; return its node, and whether it is new.
+        node, new = self.graph.take_in(state, keys, parent, move, workload)
+        self.progress.states += new
+        return node, new
 
-        It is also new where a job changed more recently than in the state that it is equal to: its run goes on for
-        longer before it counts as at rest. The other way round nothing is lost, since the longer run does the rest too.
-        """
-        quiet = state.now - state.last_change
-        if self._merge:
-            raw = (workload, state.raw)
-            entry = self._raw.get(raw)
-            if entry is None:
-                entry = self._raw[raw] = self._ids.setdefault(keys.of(state), [])
-            if entry and self._quiet[entry[0]] <= quiet:
-                return entry[0], False
-            entry[:] = [len(self._parents)]
-        node = self._add(parent, move, workload, quiet)
-        self.progress.states += 1
-        return node, True
-
-    def _add(self, parent: int, move: Move, workload: int, quiet: Duration) -> int:
-        """Add a node, and return it."""
-        node = len(self._parents)
-        self._parents.append(parent)
-        self._moves.append(move)
-        self._workloads.append(workload)
-        self._quiet.append(quiet)
-        self.boring.append(CUT)
-        self._basins.append(node)
-        return node
+    def path(self, node: int) -> Path:
+        """Return the moves that lead to a node."""
+        return self.graph.path(node)
 
     def _expand(self, node: int, state: GlobalState, following: deque[tuple[int, GlobalState]]) -> None:
-        workload = self._workloads[node]
+        workload = self.graph.workloads[node]
         rig, keys = self._rig(workload)
         rests, moves = rig.outlook(state)
         if rests:
@@ -401,17 +464,17 @@ class Explorer:
                 continue
             reached, new = self._new(made, keys, node, move, workload)
             if move == BORING:
-                self.boring[node] = reached
-                circles = self._flow(node, reached)
+                self.graph.boring[node] = reached
+                circles = self.graph.flow(node, reached)
             if new:
                 following.append((reached, made))
                 if reached % CHECKED == 0 and not self.reexecuted:
                     self._check(reached, made)
         if circles:
-            self._judge_from_the_start(min(self._circle(node)))
+            self._judge_from_the_start(min(self.graph.circle(node)))
 
     def _rest(self, node: int, state: GlobalState, rig: Rig) -> None:
-        self.boring[node] = REST
+        self.graph.boring[node] = REST
         self._end(state.views, rig)
         rig.judge_rest(state)
         self.answers.take(rig.session.recorder.history.events)
@@ -422,31 +485,14 @@ class Explorer:
         """Note jobs at rest."""
         self.outcomes.add(tuple(sorted(str(view.status) for view in views.values())))
 
-    def _flow(self, node: int, reached: int) -> bool:
-        """Note that one node leads to another without any deviation. True: that closes a circle."""
-        basins = self._basins
-        while basins[reached] != reached:
-            basins[reached] = basins[basins[reached]]
-            reached = basins[reached]
-        basins[node] = reached
-        return node == reached
-
-    def _circle(self, node: int) -> Iterator[int]:
-        """Return the nodes of a circle."""
-        yield node
-        following = self.boring[node]
-        while following != node:
-            yield following
-            following = self.boring[following]
-
     def _sight(self, rig: Rig, node: int, move: Move, workload: int) -> bool:
         """Note what a transition breached. False: nothing that counts."""
         names = [anomaly.name for anomaly in rig.session.judge.anomalies]
         wanted = [name for name in names if not self.looking_for or name in self.looking_for]
         if not wanted:
             return False
-        ended = self._add(node, move, workload, 0)
-        self._ended.append(ended)
+        ended = self.graph.add(node, move, workload, 0)
+        self.graph.ended.append(ended)
         for name in sorted(wanted, key=gravity):
             self._see(name, ended, at_rest=False)
         return True
@@ -457,7 +503,7 @@ class Explorer:
 
     def _check(self, node: int, state: GlobalState) -> None:
         """Reach a state again from an empty queue: it must be the same."""
-        workload = self._workloads[node]
+        workload = self.graph.workloads[node]
         rig = ReplayRig(
             self.engine, self.scope, self.scenarios[workload], numbers=self._numbers, application=self._application
         )
@@ -481,7 +527,7 @@ class Explorer:
 
         Where pollers alone go on and nothing changes, that is its rest; where jobs do, a livelock.
         """
-        workload = self._workloads[node]
+        workload = self.graph.workloads[node]
         if self.reexecuted:  # its queue may hold locks that the other run would wait for; it is opened anew later
             self._rig(workload)[0].close()
         rig = ReplayRig(
@@ -501,17 +547,9 @@ class Explorer:
 
     # paths ----------------------------------------------------------------------------------------------------------
 
-    def path(self, node: int) -> Path:
-        """Return the moves that lead to a node."""
-        moves: list[Move] = []
-        while self._parents[node] >= 0:
-            moves.append(self._moves[node])
-            node = self._parents[node]
-        return tuple(reversed(moves))
-
     def scenario_of(self, node: int) -> Scenario:
         """Return the workload that a node belongs to."""
-        return self.scenarios[self._workloads[node]]
+        return self.scenarios[self.graph.workloads[node]]
 
 
 def _other_picks(move: Move, asked: Asked) -> list[Move]:
@@ -532,11 +570,11 @@ def run_to(node: int, explorer: Explorer) -> Run:
     scope, choices = explorer.scope, Script(explorer.path(node), jitters=explorer.scope.jitters)
     scenario, engine = explorer.scenario_of(node), explorer.engine
     session = Session(scenario, engine=engine, choices=choices, faults=scope.faults, limits=REPLAYED)
-    session.kernel.every_turn = True
+    session.kernel.deviations.every_turn = True
     return session.run()
 
 
-def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -> Finding:
+def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -> ScenarioFinding:
     """Return the finding: the shortest run, replayed from its tape alone, and shrunk unless that is interrupted.
 
     Raises Unfaithful where the anomaly does not show when the run is done from the start.
@@ -557,17 +595,14 @@ def finding_of(explorer: Explorer, sighting: Sighting, *, shrink: bool = True) -
     def open_session(candidate: Scenario) -> Session:
         return Session(candidate, engine=engine, limits=REPLAYED, until=anomaly)
 
-    shrinker = Shrinker(run, anomaly, open_session, base=Settings(), held=engine.info.contract.held)
-    interrupted = False
-    try:
-        if shrink:
-            shrinker.shrink()
-        smallest = shrinker.finish(lambda found: Session(found, engine=engine, limits=REPLAYED).run())
-    except INTERRUPTIONS:
-        interrupted, smallest = True, shrinker.best
-    minimal = shrink and not interrupted and not shrinker.cut_short
+    held = engine.info.contract.held
+    shrinker = Shrinker(run, anomaly, open_session, base=Settings(), held=held, hurries=lambda: not shrink)
+    smallest, stop = shrinker.smallest(lambda last: Session(last, engine=engine, limits=REPLAYED).run())
+    if stop is not None and not isinstance(stop, INTERRUPTIONS):
+        raise stop
+    minimal = stop is None and not shrinker.cut_short
     states = explorer.progress.states
-    return Finding(anomaly, shrinker.scenario, smallest, 0, states, shrinker.runs, minimal)
+    return ScenarioFinding(anomaly, smallest, states, shrinker.runs, minimal, scenario=shrinker.scenario)
 
 
 PILOT_STATES = 4_000
