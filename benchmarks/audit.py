@@ -21,6 +21,7 @@ from statistics import median
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import psycopg
+from benchmarks.incidents.trigger import SCHEMA, TABLE
 from tests.docs.browser import MISSING, opened_browser
 
 from job_harness.core.history.event import Event
@@ -37,20 +38,6 @@ from job_harness.review.audit.job_table import read_table
 from job_harness.review.audit.judging import Auditor
 from job_harness.worlds.postgres import provision
 
-TABLE = b"""
-format: 1
-jobs: benchmark
-table: jobs
-columns:
-  {id: job.id, status: job.state, attempts: job.attempts, worker: job.worker, created_at: job.created_at,
-   started_at: job.started_at, completed_at: job.done_at}
-status: {queued: PENDING, running: PROCESSING, done: COMPLETED}
-"""
-SCHEMA = """
-CREATE TABLE jobs (
-  id serial PRIMARY KEY, state text NOT NULL DEFAULT 'queued', attempts int DEFAULT 0, worker text,
-  created_at timestamptz DEFAULT now(), started_at timestamptz, done_at timestamptz)
-"""
 AT_WORK = 100
 """Jobs that are unfinished at any time."""
 SPEED_EVENTS = 1_000_000

@@ -14,12 +14,13 @@ import pytest
 
 from job_harness.core.history.event import Call, Effect, Event, Observed, Phase, Return
 from job_harness.core.history.jsonl import dump_history
-from job_harness.core.history.outcome import Outcome
+from job_harness.core.history.outcome import Outcome, done
 from job_harness.core.model.duration import HOUR, MINUTE, SECOND
 from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.port import JobRequest
 from job_harness.core.run.verdict import Verdict
+from job_harness.core.scenario.document import ScenarioError
 from job_harness.doors.cli import main
 from job_harness.doors.cli.job_tables import described
 from job_harness.errors import UsageError
@@ -27,7 +28,7 @@ from job_harness.report.json_report import schema
 from job_harness.report.screen import moment
 from job_harness.review.audit.database import (
     _OF_CHANGES,
-    _OF_ROWS,
+    ROWS_SHOW,
     SHOWN_BY_LOG,
     _changes,
     _LogReader,
@@ -91,8 +92,9 @@ def test_the_jobs_of_a_queue_file_and_of_a_system_file_are_tables(tmp_path: Path
     asking.write_text(text.replace("locked_until AS lease_until", "now() + :lease AS lease_until"))
     with pytest.raises(UsageError, match="only a run has a value for :lease"):
         described(str(asking))
-    with pytest.raises(UsageError, match=r"system\.yaml:26: 'tool_job \+ pgboss' is no SELECT"):
-        described(str(ROOT / "examples/guide-app/system.yaml"))
+    assert described(str(ROOT / "examples/guide-app/system.yaml")) == job_table("tool_job")
+    with pytest.raises(UsageError, match=r"these jobs are in SQS, and an audit reads tables of PostgreSQL"):
+        described(str(ROOT / "examples/sqs-app/system.yaml"))
 
 
 def test_what_a_queue_file_expects_is_not_judged_and_the_reason_is_said(tmp_path: Path) -> None:
@@ -201,16 +203,31 @@ def standing(*views: JobView, now: int = T + 10 * HOUR) -> Audit:
     """Judge rows, in this order."""
     chronicle = Chronicle()
     events = [event for view in views for event in life_of(view, chronicle, worker="w")]
-    auditor = Auditor(Evidence("rows", frozenset(_OF_ROWS), {}, lambda jobs: iter(events), lambda: now))
+    auditor = Auditor(Evidence("rows", frozenset(ROWS_SHOW), {}, lambda jobs: iter(events), lambda: now))
     auditor.take(events)
     return auditor.finish()
+
+
+def test_of_two_rows_that_disagree_the_jobs_of_the_same_batch_are_named() -> None:
+    ends = T + 11 * HOUR
+    done = DONE._replace(queue_state=QueueState.ACTIVE, lease_until=ends)
+    runs = RUNS._replace(id="b", lease_until=ends)
+    other = RUNS._replace(id="c", lease_until=ends + 1)
+    (found,) = standing(done, runs, other).findings
+    assert (found.name, found.batch) == ("tables_disagree", "b (PROCESSING, queue active); their claims end in 1h")
+    back = [
+        each._replace(queue_state=QueueState.RETRY)
+        for each in (done, view("PENDING", lease_until=ends)._replace(id="b"))
+    ]
+    assert standing(*back).findings[0].batch == "b (PENDING, queue retry)"
+    assert standing(done, other).findings[0].batch == ""
 
 
 def test_a_row_with_more_attempts_than_allowed_is_found_in_every_status_with_or_without_a_start() -> None:
     def overrun(status: str, **known: Any) -> list[str]:
         row = view(status, attempts=6, **known)._replace(max_attempts=4)
         events = [*life_of(row, Chronicle(), worker="w")]
-        auditor = Auditor(Evidence("rows", frozenset(_OF_ROWS), {}, lambda jobs: iter(events), lambda: T))
+        auditor = Auditor(Evidence("rows", frozenset(ROWS_SHOW), {}, lambda jobs: iter(events), lambda: T))
         auditor.take(events)
         return [finding.first.message for finding in auditor.finish().findings]
 
@@ -272,6 +289,30 @@ def test_when_a_job_ended_is_judged_only_where_it_says_so() -> None:
     told = "not judged for completed_before_started: 2 jobs without started_at or completed_at (0, 1)"
     assert told in audit.notes
     assert standing(DONE._replace(completed_at=T)).findings[0].name == "completed_before_started"
+    [contradicts] = standing(bare[0], *(DONE._replace(id=name) for name in "xyz")).findings
+    assert (contradicts.name, contradicts.first.job) == ("completed_before_started", "0")
+    assert contradicts.first.message == "it is COMPLETED, and started_at is empty", "most rows have it"
+
+
+def test_two_rows_that_differ_but_changed_lately_are_said_not_to_be_judged() -> None:
+    apart = RUNS._replace(queue_state=None)
+    audit = standing(apart, now=T + HOUR // 2)
+    assert audit.findings == ()
+    assert any(note.startswith("not judged for tables_disagree and orphan_row: 1 job whose") for note in audit.notes)
+    later = standing(apart, now=T + 2 * HOUR)
+    assert {each.name for each in later.findings} & {"tables_disagree", "orphan_row"}
+    assert not any("two rows differ" in note for note in later.notes)
+
+
+def test_a_time_that_is_unknown_is_no_time() -> None:
+    waits = blank("waits", Status.PENDING)
+    apart = blank("apart", Status.PENDING)._replace(queue_state=None)
+    claimed = RUNS._replace(id="c", start_after=T + 9 * HOUR, started_at=T + 9 * HOUR, lease_until=T + 11 * HOUR)
+    audit = standing(waits, apart, claimed)
+    assert audit.findings == (), "it was due for 20787d18h"
+    assert "not judged for job_never_run: 2 PENDING jobs without created_at and start_after" in audit.notes
+    ended = view("FAILED", attempts=1, started_at=T + SECOND, completed_at=T + 2 * SECOND)._replace(created_at=0)
+    assert next(event.at for event in life_of(ended, Chronicle(), worker="w")) == T, "the first time that is known"
 
 
 def test_what_has_happened_after_the_audit_is_a_wrong_clock() -> None:
@@ -379,6 +420,18 @@ def test_a_time_from_which_on_to_judge_needs_a_time_that_is_described() -> None:
     where, values = _wanted(job_table("pgboss"), T, None)
     assert where.endswith(" >= to_timestamp(%(since)s) OR (job.state)::text = ANY(%(unfinished)s))")
     assert values["unfinished"] == ["created", "retry", "active"], "what hangs has not changed for long"
+
+
+@pytest.mark.parametrize("column", ["serial_key", "parent", "depends_on", "group", "dead_of", "schedule"])
+def test_an_audit_takes_no_column_of_other_jobs(column: str, tmp_path: Path) -> None:
+    file = tmp_path / "mail.yaml"
+    file.write_text(
+        "format: 1\njobs: mail\ntable: public.mail\nstatus: {done: COMPLETED}\n"
+        f"columns: {{id: job.id, status: job.state, {column}: job.other}}\n"
+    )
+
+    with pytest.raises(ScenarioError, match=f"unknown column '{column}'"):
+        job_table(str(file))
 
 
 def test_what_is_not_judged_names_the_column_that_is_missing() -> None:
@@ -709,11 +762,30 @@ def test_a_history_of_an_application_is_judged_by_what_its_rows_show(tmp_path: P
     code, source = recorded(tmp_path, *life)
     assert (code, source["judged"]) == (
         0,
-        ["attempts_bounded", "fenced", "legal_transition", "no_lost_job", "processes_survive", "work_finished"],
-    )
+        [
+            "attempts_bounded", "failure_is_recorded", "fenced", "flows_kept", "groups_kept", "legal_transition",
+            "no_lost_job", "processes_survive", "serial_key_exclusive", "single_owner", "unique_respected",
+            "work_finished",
+        ],
+    )  # fmt: skip
     revived = Observed(T, "w1", "step update", "a", done, WAITS, T)
     _, source = recorded(tmp_path, *life[:-1], revived)
     assert [found["anomaly"] for found in source["findings"]] == ["terminal_job_revived"]
+
+
+def test_a_history_of_a_system_is_judged_as_one_and_its_requests_are_words(tmp_path: Path) -> None:
+    ended = view("COMPLETED", attempts=1, started_at=T, completed_at=T)
+    life = [
+        Call(T, "client-a", "send", "a", None, ("JobRequest(id='a')",), 1),
+        Observed(T, "api", "insert tool_job", "a", None, WAITS, T),
+        Return(T, "client-a", "send", "a", None, done(), 1, True),
+        Observed(T, "w1", "update tool_job", "a", WAITS, RUNS, T),
+        Effect(T, "w1", "a", 1, 1, "started", None),
+        Effect(T, "w1", "a", 1, 1, "ended", "success"),
+        Observed(T, "w1", "with results", "a", RUNS, ended, T),
+        Phase(T, "judge"),
+    ]
+    assert recorded(tmp_path, *life)[0] == 0
 
 
 def test_an_anomaly_of_no_job_has_the_story_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,12 +18,21 @@ import psycopg
 from psycopg import sql
 
 from job_harness.core.history.event import Event
-from job_harness.core.model.duration import DAY, Duration, Instant
+from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
 from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.lifecycle import TERMINAL, Status
 from job_harness.errors import EnvironmentUnavailable, UsageError
-from job_harness.review.audit.evidence import NEVER, UNKNOWN_WRITER, Chronicle, Evidence, blank
-from job_harness.review.audit.job_table import DescribedTable, Reading, description_of, job_table, known_tables
+from job_harness.review.audit.evidence import NEVER, UNKNOWN, UNKNOWN_WRITER, Chronicle, Evidence, Ordinary, blank
+from job_harness.review.audit.job_table import (
+    NUMBERS,
+    TIMES,
+    DescribedTable,
+    Reading,
+    description_of,
+    job_table,
+    known_tables,
+)
+from job_harness.review.audit.recording import ROWS_SHOW, SHOWN_BY_LOG
 
 LOG: Final = "job_harness_audit"
 """The table that the trigger writes; its triggers and its function have the same name."""
@@ -40,17 +49,6 @@ AT_ONCE: Final = 5_000
 LOOKS_AHEAD: Final = 2 * AT_ONCE
 """How many entries of a log may lie between a row that is deleted and the same row that is written anew."""
 
-_OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
-    "attempt_overrun": frozenset({"attempts", "max_attempts"}),
-    "claimed_early": frozenset({"start_after", "started_at"}),
-    "completed_before_started": frozenset({"started_at", "completed_at"}),
-    "job_stuck": frozenset({"lease_until"}),
-    "job_never_run": frozenset({"created_at", "started_at"}),
-    "unique_key_shared": frozenset({"unique_key"}),
-    "tables_disagree": frozenset({"partner"}),
-    "orphan_row": frozenset({"partner"}),
-}
-"""What rows show as they stand, and what has to be described for that."""
 _OF_CHANGES: Final[Mapping[str, frozenset[str]]] = {
     "illegal_transition": frozenset(),
     "terminal_job_revived": frozenset(),
@@ -58,21 +56,6 @@ _OF_CHANGES: Final[Mapping[str, frozenset[str]]] = {
     "job_stuck": frozenset(),
 }
 """What rows show that tell changes."""
-SHOWN_BY_LOG: Final[Mapping[str, frozenset[str]]] = {
-    **_OF_ROWS,
-    "job_stuck": frozenset(),
-    "illegal_transition": frozenset(),
-    "terminal_job_revived": frozenset(),
-    "terminal_job_rewritten": frozenset({"output"}),
-    "attempt_not_counted": frozenset({"attempts"}),
-    "attempts_changed": frozenset({"attempts"}),
-    "double_claim": frozenset({"lease_until"}),
-    "stale_complete": frozenset(),
-    "stale_fail": frozenset({"lease_until"}),
-    "stale_heartbeat": frozenset({"lease_until"}),
-    "stale_release": frozenset({"lease_until", "attempts"}),
-    "live_job_deleted": frozenset(),
-}
 _WITHOUT_ORDER: Final = frozenset({"json", "xml", "point", "line", "lseg", "box", "path", "polygon", "circle"})
 """Types of PostgreSQL whose values cannot be sorted."""
 _UNFINISHED: Final = (Status.PENDING, Status.PROCESSING)
@@ -106,7 +89,7 @@ def snapshot(dsn: str, *, ours: bool = False) -> Iterator[Snapshot]:
     Raises EnvironmentUnavailable where the database does not answer, refuses, or goes away.
     """
     with (
-        _explained(),
+        _explain_errors(),
         psycopg.connect(
             dsn, connect_timeout=CONNECT_SECONDS, application_name="job-harness audit", prepare_threshold=None
         ) as connection,
@@ -149,7 +132,7 @@ _UNREACHABLE: Final = ("08", "28", "3D", "57P")
 
 
 @contextmanager
-def _explained(table: DescribedTable | None = None) -> Iterator[None]:
+def _explain_errors(table: DescribedTable | None = None) -> Iterator[None]:
     """Say in our own words what PostgreSQL says of a query, which is made of this description."""
     try:
         yield
@@ -228,32 +211,65 @@ class Snapshot:
             self._connection.execute("SELECT set_config('TimeZone', %s, true)", (table.time_zone,))
         return Reading(self.value("SELECT current_setting('TimeZone')"), notes, chosen=table.time_zone is not None)
 
-    def types(self, table: DescribedTable) -> dict[str, str]:
+    def types(self, table: DescribedTable, shown: str = "*") -> dict[str, str]:
         """Return the type of each column of the rows of a table; of one that is not PostgreSQL's own, no name."""
-        with _explained(table):
-            description = self._connection.execute(f"SELECT * FROM {table.rows} AS job LIMIT 0".encode()).description
+        with _explain_errors(table):
+            description = self._connection.execute(
+                f"SELECT {shown} FROM {table.rows} AS job LIMIT 0".encode()
+            ).description
         known = self._connection.adapters.types
         kinds = {column.name: known.get(column.type_code) for column in description or ()}
         return {name: "" if kind is None else kind.name for name, kind in kinds.items()}
+
+    def few(self, text: str, values: Mapping[str, Any], *, of: DescribedTable) -> list[tuple[Any, ...]]:
+        """Read the rows of a query that has few; the server may share its work between processes."""
+        with _explain_errors(of):
+            return self._connection.execute(text.encode(), values).fetchall()
 
     def rows(
         self, text: str, values: Mapping[str, Any], *, of: DescribedTable | None = None
     ) -> Iterator[tuple[Any, ...]]:
         """Read rows through a cursor; the query's parameters are `%(name)s`, and what it reads is described so."""
         self._cursors += 1
-        with _explained(of), self._connection.cursor(name=f"audit_{self._cursors}") as cursor:
+        with _explain_errors(of), self._connection.cursor(name=f"audit_{self._cursors}") as cursor:
             cursor.itersize = AT_ONCE
             cursor.execute(text.encode(), values)
             yield from cursor
 
 
+def latest(session: Snapshot, table: DescribedTable | None) -> Instant:
+    """Return the latest time of what has happened, in a table or, for None, in the log."""
+    if table is None:
+        times, rows = ["job.at"], LOG
+    else:
+        names = ("at", "created_at", "started_at", "completed_at")
+        times, rows = [f"({table.columns[name]})" for name in names if name in table.columns], table.rows
+    told = ", ".join(f"({time})::timestamptz" for time in times)
+    query = f"SELECT max(extract(epoch FROM GREATEST({told})) * 1000000)::bigint FROM {rows} AS job"
+    return int(session.value(query) or session.now) if times else session.now
+
+
+def _statuses(session: Snapshot, table: DescribedTable) -> frozenset[str]:
+    """Return the words for statuses that are in a table, or in the log."""
+    shown = [f"({_literal(table.columns['status'])})::text"]
+    if table.logged:
+        shown = [f"({side} ->> 'status')" for side in ("before", "after")]
+    each = (f"SELECT DISTINCT {what} FROM {_literal(table.rows)} AS job" for what in shown)
+    return frozenset(status for (status,) in session.rows(" UNION ".join(each), {}, of=table) if status is not None)
+
+
 # rows as they stand, and rows that tell changes -----------------------------------------------------------------------
 
 
-def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | None = None) -> Evidence:
-    """Return what a table shows. With `since`, only jobs that changed after that, and those that have not ended."""
+def rows_evidence(
+    session: Snapshot, table: DescribedTable, *, since: Instant | None = None, until: Instant | None = None
+) -> Evidence:
+    """Return what a table shows. With `since`, only jobs that changed after that, and those that have not ended.
+
+    `until` is when the rows were written, where that is not the moment of the snapshot.
+    """
     described = frozenset(table.columns)
-    kinds = _OF_CHANGES if table.changes else _OF_ROWS
+    kinds = _OF_CHANGES if table.changes else ROWS_SHOW
     reader = _changes if table.changes else _standing
     shows = frozenset(name for name, needed in kinds.items() if needed <= described)
     if not table.changes and "started_at" in described:
@@ -269,6 +285,8 @@ def rows_evidence(session: Snapshot, table: DescribedTable, *, since: Instant | 
         read=lambda jobs: reader(session, table, reading, since, jobs),
         now=lambda: session.now,
         notes=notes,
+        apart=lambda: _apart(session, table, reading, since, session.now if until is None else until),
+        statuses=lambda: _statuses(session, table),
     )
 
 
@@ -358,14 +376,85 @@ def _literal(text: str) -> str:
     return text.replace("%", "%%")
 
 
+def _apart(
+    session: Snapshot, table: DescribedTable, reading: Reading, since: Instant | None, until: Instant
+) -> tuple[Ordinary, Iterator[Event]] | None:
+    """Let the database count the jobs that can show nothing, so that only the others are read."""
+    plain = _plain(session, table)
+    if not plain:
+        return None
+    _refuse_shared_ids(session, table, since)
+    where, values = _wanted(table, since, None)
+    values |= {"ended": [word for word, status in table.status.items() if status in TERMINAL], "until": until / SECOND}
+    values["completed"] = [word for word, status in table.status.items() if status is Status.COMPLETED]
+    of = {name: f"({_literal(told)})" for name, told in table.columns.items()}
+    due = f"COALESCE({of.get('start_after', 'NULL')}, {of['created_at']})"
+    ends = f"min({of['created_at']})", f"max({of['completed_at']})", f"max({due})"
+    times = ", ".join(f"(extract(epoch FROM {each}::timestamptz) * 1000000)::bigint" for each in ends)
+    rows = f"FROM {_literal(table.rows)} AS job{where}{' AND' if where else ' WHERE'} "
+    groups = session.few(
+        f"SELECT COALESCE({of.get('tool', 'NULL')}::text, 'job'), COALESCE({of.get('priority', 'NULL')}, 0), count(*), "
+        f"count(*) FILTER (WHERE {of['status']}::text = ANY(%(completed)s)), {times} {rows}{plain} GROUP BY 1, 2",
+        values,
+        of=table,
+    )
+    entry = f"SELECT {_literal(table.entry())} {rows}"
+    for (one,) in session.few(f"{entry}{plain} LIMIT 1", values, of=table):
+        table.view(one, reading)  # How such rows are read is noted all the same.
+    jobs = sum(group[2] for group in groups)
+    ordinary = Ordinary(
+        jobs=jobs,
+        events=jobs * _EVENTS_OF_A_LIFE,
+        completed=sum(group[3] for group in groups),
+        first=min((group[4] for group in groups), default=UNKNOWN),
+        last=max((group[5] for group in groups), default=UNKNOWN),
+        claimed={(group[0], group[1]): group[6] for group in groups},
+    )
+    return ordinary, _lives(session.rows(f"{entry}({plain}) IS NOT TRUE", values, of=table), table, reading)
+
+
+_EVENTS_OF_A_LIFE: Final = 3
+"""Sent, claimed, ended: what `life_of` reports for a plain row."""
+
+
+def _plain(session: Snapshot, table: DescribedTable) -> str:
+    """Return the condition on rows that can show nothing: the job ended, and all that is described is in order.
+
+    Empty: a column is missing, or of a type of which that cannot be said.
+    """
+    if table.changes or not {"created_at", "started_at", "completed_at"} <= table.columns.keys():
+        return ""
+    types = session.types(table, ", ".join(f'({told}) AS "{name}"' for name, told in table.columns.items()))
+    known = {**dict.fromkeys(TIMES, ("timestamptz", "timestamp")), **dict.fromkeys(NUMBERS, ("int2", "int4", "int8"))}
+    if any(types[name] not in kinds for name, kinds in known.items() if name in types):
+        return ""
+    of = {name: f"({_literal(told)})" for name, told in table.columns.items()}
+    means = {word: status for word, status in table.status.items() if status is not None}
+    arrows = " ".join(f"WHEN {_literal(sql.Literal(word).as_string(None))} THEN '{means[word]}'" for word in means)
+    conditions = {
+        "status": f"{of['status']}::text = ANY(%(ended)s)",
+        "created_at": f"{of['created_at']} > 'epoch' AND {of['created_at']} <= {of['started_at']}",
+        "started_at": f"{of['started_at']} <= {of['completed_at']}",
+        "completed_at": f"{of['completed_at']}::timestamptz <= to_timestamp(%(until)s)",
+        "start_after": f"COALESCE({of.get('start_after')} BETWEEN 'epoch' AND {of['started_at']}, true)",
+        "attempts": f"{of.get('attempts')} BETWEEN 0 AND {of.get('max_attempts', str(2**31))}",
+        "partner": f"{of.get('partner')}::text = CASE {of['status']}::text {arrows} END",
+    }
+    return " AND ".join(told for name, told in conditions.items() if name in of)
+
+
 def _standing(
     session: Snapshot, table: DescribedTable, reading: Reading, since: Instant | None, jobs: Collection[JobId] | None
 ) -> Iterator[Event]:
     """Tell of each row how the job came to stand so, as far as its own times say."""
     if jobs is None:
         _refuse_shared_ids(session, table, since)
+    yield from _lives(session.rows(*_query(table, since, jobs), of=table), table, reading)
+
+
+def _lives(rows: Iterator[tuple[Any, ...]], table: DescribedTable, reading: Reading) -> Iterator[Event]:
     chronicle = Chronicle()
-    for (entry,) in session.rows(*_query(table, since, jobs), of=table):
+    for (entry,) in rows:
         view = table.view(entry, reading)
         if view is not None:
             yield from life_of(view, chronicle, worker=view.worker or UNKNOWN_WRITER)
@@ -380,17 +469,18 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
     """
     if view.terminal:
         view = view._replace(unique_key=None)
+    since = _first_known(view)
     if view.started_at is None and view.status is Status.PROCESSING:
-        yield from chronicle.change(view.created_at, worker, None, view)
+        yield from chronicle.change(since, worker, None, view)
         return
     claimed = view.started_at is not None and view.status is not Status.PENDING
     before = max(0, view.attempts - 1) if claimed else view.attempts
     if view.status is None or (view.status is Status.PENDING and not claimed):
-        yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, view._replace(token=before))
+        yield from chronicle.change(since, UNKNOWN_WRITER, None, view._replace(token=before))
         return
     # How many of the deliveries before the last one were too many does not show: all are said of the last.
     sent = _when_sent(view, attempts=min(before, view.max_attempts) if claimed else before)
-    yield from chronicle.change(view.created_at, UNKNOWN_WRITER, None, sent)
+    yield from chronicle.change(since, UNKNOWN_WRITER, None, sent)
     if claimed and view.started_at is not None:
         active = blank("", Status.PROCESSING).queue_state
         running = view._replace(
@@ -406,10 +496,16 @@ def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Eve
         yield from chronicle.change(view.started_at, worker, sent, running)
         sent = running
     if view.status is not Status.PROCESSING:
-        at = view.completed_at if view.completed_at is not None else view.started_at or view.created_at
+        at = view.completed_at if view.completed_at is not None else view.started_at or since
         ended = view._replace(attempts=sent.attempts, token=sent.token)
         verb = "update" if view.status is Status.FAILED else ""  # By its worker, or by what took it back: no row says.
         yield from chronicle.change(at, UNKNOWN_WRITER, sent, ended, verb=verb)
+
+
+def _first_known(view: JobView) -> Instant:
+    """Return when a job was sent; where that is unknown, the first time of it that is known."""
+    known = (view.start_after, view.started_at, view.completed_at, view.lease_until)
+    return view.created_at or min((at for at in known if at and at != NEVER), default=UNKNOWN)
 
 
 def _when_sent(view: JobView, *, attempts: int) -> JobView:
@@ -492,6 +588,8 @@ def log_evidence(session: Snapshot, *, since: Instant | None = None) -> Evidence
         now=lambda: session.now,
         notes=notes,
         gap=gap,
+        complete=not gap,
+        statuses=lambda: _statuses(session, table),
     )
 
 
@@ -782,7 +880,7 @@ def run_sql(dsn: str, text: str) -> bool:
 
     Raises EnvironmentUnavailable and UsageError with what PostgreSQL says.
     """
-    with _explained(), psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS, autocommit=True) as connection:
+    with _explain_errors(), psycopg.connect(dsn, connect_timeout=CONNECT_SECONDS, autocommit=True) as connection:
         connection.execute("SET lock_timeout = '5s'")
         connection.execute(text.encode())
         return connection.execute(f"SELECT to_regclass('{LOG}') IS NOT NULL".encode()).fetchone() == (True,)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from job_harness.core.history.event import Call, Event, Observed, Return
 from job_harness.core.history.outcome import DONE
@@ -23,6 +23,8 @@ UNKNOWN_WRITER: Final = "unknown"
 """Who changed a row, where the source does not say."""
 NEVER: Final[Instant] = 2**62
 """When a claim ends that has no end of its own."""
+UNKNOWN: Final[Instant] = 0
+"""When something was that has a time which the source does not say: nothing is judged by it."""
 HELD: Final[Mapping[tuple[Status, Status], str]] = {
     (Status.PROCESSING, Status.COMPLETED): "complete",
     (Status.PROCESSING, Status.FAILED): "fail",
@@ -37,6 +39,18 @@ OTHERS: Final[Mapping[tuple[Status, Status], str]] = {
     (Status.FAILED, Status.PENDING): "retry",
     (Status.CANCELLED, Status.PENDING): "retry",
 }
+
+
+class Ordinary(NamedTuple):
+    """What jobs come to together that ended as they should, so that none of them is looked at by itself."""
+
+    jobs: int
+    events: int
+    completed: int
+    first: Instant
+    last: Instant
+    claimed: Mapping[tuple[str, int], Instant]
+    """By tool and priority, the latest due time of one."""
 
 
 @dataclass(slots=True)
@@ -61,6 +75,13 @@ class Evidence:
     """Whether what changed jobs are an application's own steps, and no verbs of a queue."""
     rests: bool = False
     """Whether it ends where nothing was due any more: what is unfinished then would stay so."""
+
+    complete: bool = False
+    """Whether it has every change of a job's status."""
+    apart: Callable[[], tuple[Ordinary, Iterator[Event]] | None] = lambda: None
+    """Returns what its ordinary jobs come to, and the events of all others; None: it does not tell them apart."""
+    statuses: Callable[[], frozenset[str]] = frozenset
+    """Returns the words for statuses that it has, where it has any."""
 
     def of_one_job(self) -> Evidence:
         """Return what it shows where only one job is read."""
@@ -152,8 +173,8 @@ def blank(job: JobId, status: Status | None = Status.PENDING, **known: Any) -> J
         "output": None,
         "error": None,
         "unique_key": None,
-        "created_at": 0,
-        "start_after": 0,
+        "created_at": UNKNOWN,
+        "start_after": UNKNOWN,
         "started_at": None,
         "lease_until": None,
         "completed_at": None,

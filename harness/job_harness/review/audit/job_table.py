@@ -27,7 +27,7 @@ from job_harness.core.scenario.reader import problems_of
 from job_harness.core.scenario.schema import NoNulls, Text, described
 from job_harness.core.yaml_files import LARGEST
 from job_harness.errors import UsageError, did_you_mean
-from job_harness.review.audit.evidence import NEVER, blank
+from job_harness.review.audit.evidence import NEVER, UNKNOWN, blank
 
 COLUMNS: Final[Mapping[str, str]] = {
     "id": "the job's id",
@@ -109,7 +109,7 @@ class DescribedTable:
 
     def entry(self) -> str:
         """Return the SQL expression of a JSON object that holds what is described of the row `job`."""
-        fields = ", ".join(f"'{name}', {_told(name, sql)}" for name, sql in self.columns.items())
+        fields = ", ".join(f"'{name}', {_sql_of(name, sql)}" for name, sql in self.columns.items())
         return f"jsonb_build_object({fields})"
 
     def deletion_of(self, status: Status | None) -> Status | None:
@@ -152,7 +152,7 @@ class DescribedTable:
         for name in TEXTS:
             if name in known:
                 known[name] = str(known[name])
-        known.setdefault("start_after", known.get("created_at", 0))
+        known.setdefault("start_after", known.get("created_at", UNKNOWN))
         if token is not None:
             known["token"] = token
         if "partner" in entry:
@@ -176,15 +176,15 @@ _OTHERWISE: Final = frozenset({"id", "status", "at", "partner", "token"})
 
 def _state_of(partner: str) -> QueueState:
     try:
-        return min(PARTNERS[Status(partner)])
+        return QueueState.RETRY if partner == QueueState.RETRY else min(PARTNERS[Status(partner)])
     except ValueError:
         raise UsageError(
             f"`partner` is {partner!r}, which is not a status",
-            hint=f"Its expression gives {', '.join(Status)} or NULL.",
+            hint=f"Its expression gives {', '.join(Status)}, {QueueState.RETRY} (PENDING after a failure) or NULL.",
         ) from None
 
 
-def _told(name: str, sql: str) -> str:
+def _sql_of(name: str, sql: str) -> str:
     if name in HASHED:
         return f"md5(({sql})::text)"
     return f"({sql})::text" if name == "id" else f"({sql})"

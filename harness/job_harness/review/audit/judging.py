@@ -7,21 +7,22 @@ a job that stands PROCESSING long after its lease, or PENDING long after others 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from bisect import bisect_right
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from job_harness.core.faults import excuses
-from job_harness.core.history.event import Call, Effect, Event, History, Observed, Return
+from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return
 from job_harness.core.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity, stepwise
 from job_harness.core.model.duration import HOUR, MINUTE, SECOND, Duration, Instant, format_duration, rounded
 from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Documented
 from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.review.audit.evidence import NEVER, UNKNOWN_WRITER, Evidence
+from job_harness.review.audit.evidence import NEVER, UNKNOWN, UNKNOWN_WRITER, Evidence
 
 STUCK_AFTER: Final[Duration] = HOUR
 DUE_WITHIN: Final[Duration] = SECOND
@@ -63,6 +64,8 @@ class AuditFinding:
     """What the source shows of the first job; its instant 0 is the job's first event."""
     began: Instant
     """When that was, in microseconds since 1970."""
+    batch: str = ""
+    """The other unfinished jobs that were claimed together with the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +115,10 @@ class Auditor:
         """Whether it found so much that it judged no further."""
         self.timeless = 0
         """How many jobs were completed and do not say when that was, or when they were claimed."""
-        self._named: list[JobId] = []
-        """The first of these."""
+        self._timed = 0
+        """How many were completed and say both."""
+        self._named: list[Suspect] = []
+        """The first of those that do not: where most others say it, their rows contradict themselves."""
         self._latest: tuple[Instant, str, JobId] = (0, "", "")
         """The latest time of what has happened, its column, and the job."""
         self.first: Instant | None = None
@@ -131,6 +136,17 @@ class Auditor:
             ),
             accepted={name: NOT_SHOWN for name in ANOMALIES if name not in self._shows},
         )
+
+    def take_all(self) -> None:
+        """Judge all that the source shows; ordinary jobs are only counted where it tells them apart."""
+        apart = self._evidence.apart()
+        if apart is None:
+            return self.take(self._evidence.read(None))
+        ordinary, others = apart
+        if ordinary.jobs:
+            self.jobs, self.events, self._timed = ordinary.jobs, ordinary.events, ordinary.completed
+            self.first, self.last, self._claimed = ordinary.first, ordinary.last, {**ordinary.claimed}
+        return self.take(others)
 
     def take(self, events: Iterable[Event]) -> None:
         """Judge these, after those before."""
@@ -154,7 +170,7 @@ class Auditor:
         # What stood before the source began counts where it is first met; of a job that had ended nothing is kept.
         self.jobs += before is None or (event.job not in self._open and not before.terminal)
         if after is not None:
-            self._look_at_times(before, after)
+            self._look_at_times(before, after, event.at)
         if after is None or (after.terminal and after.agrees):
             self._open.pop(event.job, None)
             self._judge.forget(event.job)
@@ -164,31 +180,38 @@ class Auditor:
             key = (after.tool, after.priority)
             self._claimed[key] = max(self._claimed.get(key, 0), after.start_after)
 
-    def _look_at_times(self, before: JobView | None, after: JobView) -> None:
+    def _look_at_times(self, before: JobView | None, after: JobView, at: Instant) -> None:
         completed = after.status is Status.COMPLETED and (before is None or before.status is not Status.COMPLETED)
         if completed and None in (after.started_at, after.completed_at):
             self.timeless += 1
-            if self.timeless <= NAMED:
-                self._named.append(after.id)
+            if self.timeless <= SHOWN_EACH:
+                lacking = "started_at" if after.started_at is None else "completed_at"
+                self._named.append(
+                    Suspect("completed_before_started", after.id, at, f"it is COMPLETED, and {lacking} is empty")
+                )
+        self._timed += completed and None not in (after.started_at, after.completed_at)
         for name in _PAST:
-            at = getattr(after, name)
-            if at is not None and at > self._latest[0]:
-                self._latest = at, name, after.id
+            past = getattr(after, name)
+            if past is not None and past > self._latest[0]:
+                self._latest = past, name, after.id
 
     def overdue(self, now: Instant) -> dict[JobId, JobView]:
         """Return the unfinished jobs that should have moved long ago, or never will."""
         return {job: view for job, view in self._open.items() if self._evidence.rests or self._late(view, now)}
 
+    def _is_young(self, view: JobView) -> bool:
+        """Whether its two rows differ, and may do so: the second may not have been written yet."""
+        return not view.agrees and not self._late(view, self._evidence.now())
+
     def _late(self, view: JobView, now: Instant) -> bool:
         if not view.agrees:
-            return max(at for at in (view.created_at, view.started_at, view.completed_at) if at is not None) < (
-                now - self._stuck_after
-            )
+            last = max(at for at in (view.created_at, view.started_at, view.completed_at) if at is not None)
+            return UNKNOWN < last < now - self._stuck_after
         if view.status is Status.PROCESSING:
             since = _held_since(view)
             return since is not None and since + self._stuck_after < now
         overtaken = self._claimed.get((view.tool, view.priority), 0)
-        return view.start_after + self._stuck_after < min(overtaken, now)
+        return view.start_after != UNKNOWN and view.start_after + self._stuck_after < min(overtaken, now)
 
     def suspects(self, now: Instant) -> list[Suspect]:
         """Return who showed what so far, each once."""
@@ -196,7 +219,15 @@ class Auditor:
 
     def _found(self, now: Instant) -> dict[str, list[Suspect]]:
         late = {} if self.stopped else self.overdue(now)  # What was not read may have ended them.
-        return _suspects([*self._judge.anomalies, *self._unfinished(late, now)])
+        found = _suspects([*self._judge.anomalies, *self._unfinished(late, now)])
+        if self._contradict:
+            found.setdefault("completed_before_started", []).extend(self._named)
+        return found
+
+    @property
+    def _contradict(self) -> bool:
+        """Whether rows lack a time that most have: such a row contradicts itself; where few have it, it is unknown."""
+        return self.timeless > 0 and self._timed > self.timeless and "completed_before_started" in self._shows
 
     def story(self, job: JobId) -> tuple[Run, Instant] | None:
         """Return all that the source shows of a job, as a run, and when that began; None where it shows nothing."""
@@ -225,9 +256,9 @@ class Auditor:
 
     def _notes(self) -> list[str]:
         notes = [STOPPED] if self.stopped else []
-        if self.timeless and "completed_before_started" in self._shows:
+        if self.timeless and not self._contradict and "completed_before_started" in self._shows:
             jobs = f"{self.timeless} job{'' if self.timeless == 1 else 's'}"
-            few = ", ".join(self._named) + ("" if self.timeless <= NAMED else ", ...")
+            few = ", ".join(str(each.job) for each in self._named[:NAMED]) + ("" if self.timeless <= NAMED else ", ...")
             notes.append(f"not judged for completed_before_started: {jobs} without started_at or completed_at ({few})")
         at, name, job = self._latest
         ahead = 0 if self._evidence.rests else at - self._evidence.now()
@@ -236,6 +267,18 @@ class Auditor:
                 f"a clock or a time zone is wrong: {name} of the job {job} is {format_duration(rounded(ahead))} after "
                 "the time of this audit"
             )
+        young = [] if self._evidence.rests else [job for job, view in self._open.items() if self._is_young(view)]
+        if young and "tables_disagree" in self._shows:
+            jobs = f"{len(young)} job{'' if len(young) == 1 else 's'}"
+            few = ", ".join(young[:NAMED]) + ("" if len(young) <= NAMED else ", ...")
+            notes.append(
+                f"not judged for tables_disagree and orphan_row: {jobs} whose two rows differ, but changed less than "
+                f"{format_duration(self._stuck_after)} ago ({few}); a shorter --stuck-after judges them"
+            )
+        dateless = sum(view.status is Status.PENDING and view.start_after == UNKNOWN for view in self._open.values())
+        if dateless and "job_never_run" in self._shows and not self._evidence.rests:
+            jobs = f"{dateless} PENDING job{'' if dateless == 1 else 's'}"
+            notes.append(f"not judged for job_never_run: {jobs} without created_at and start_after")
         running = (view for view in self._open.values() if view.status is Status.PROCESSING and view.agrees)
         unknown = 0 if self._evidence.rests else sum(_held_since(view) is None for view in running)
         if unknown and "job_stuck" in self._shows:
@@ -257,6 +300,17 @@ class Auditor:
             for anomaly in judge.anomalies
             if anomaly.job is None or not compared or late[anomaly.job].agrees is (anomaly.invariant != "tables_agree")
         ]
+
+    def _of_batch(self, name: str, job: JobId | None) -> str:
+        """Say which other unfinished jobs were claimed with one whose rows disagree: a queue may settle them as one."""
+        view = None if job is None or name != "tables_disagree" else self._open.get(job)
+        if view is None or view.lease_until in (None, NEVER):
+            return ""
+        others = [each for each in self._open.values() if each.lease_until == view.lease_until and each.id != job]
+        told = [f"{each.id} ({each.status}, queue {each.queue_state})" for each in others[:SHOWN_EACH]]
+        left = (view.lease_until or 0) - self._evidence.now()
+        holds = told and left > 0 and view.queue_state is QueueState.ACTIVE
+        return "; ".join([*told, *([f"their claims end in {format_duration(rounded(left))}"] if holds else [])])
 
     def _stories(self, jobs: set[JobId | None]) -> dict[JobId | None, list[Event]]:
         """Return what happened to each of these jobs; for None, to all of them."""
@@ -285,7 +339,9 @@ class Auditor:
             seen.setdefault(suspect.name, plain)
         told = [seen[name], *(each for other, each in seen.items() if other != name)]
         story = self._run(told, events, began)
-        return AuditFinding(name, 1 + len(others), first, tuple(others[: most - 1]), story, began)
+        return AuditFinding(
+            name, 1 + len(others), first, tuple(others[: most - 1]), story, began, self._of_batch(name, first.job)
+        )
 
     def _told_at(self, anomaly: Anomaly, began: Instant) -> Instant:
         """Return when it showed, since the story began; when it was read is told without parts of a second."""
@@ -304,6 +360,57 @@ class Auditor:
             anomalies=tuple(each._replace(at=self._told_at(each, began)) for each in anomalies),
             now=max((event.at for event in events), default=began) - began,
         )
+
+
+def as_recorded(
+    events: Sequence[Event], job: JobId, *, names: frozenset[str], stuck_after: Duration
+) -> dict[str, Anomaly]:
+    """Return which of these anomalies an audit of a run would find of a job, each at the first time at which it would.
+
+    An audit knows of no fault, so none excuses anything.
+    """
+    told = [event for event in events if not isinstance(event, Fault | Phase) and getattr(event, "job", None) == job]
+    evidence = Evidence("a run", names, {}, lambda _: iter(told), lambda: NEVER, steps=True)
+    auditor = Auditor(evidence, stuck_after=stuck_after)
+    found: dict[str, Anomaly] = {}
+    times = [event.at for event in events]
+    for event, end in zip(told, [*(event.at - 1 for event in told[1:]), *times[-1:]], strict=False):
+        auditor.take([event])
+        for now in {min(event.at + stuck_after + 1, end), end}:
+            for each in auditor.suspects(now) if now == times[-1] or auditor.overdue(now) else ():
+                index, item = bisect_right(times, now) - 1, ANOMALIES[each.name][0]
+                found.setdefault(each.name, Anomaly(each.name, item.id, now, index, job, each.message))
+    return {name: each for name, each in found.items() if name in names}
+
+
+def audited(run: Run) -> Run:
+    """Return a run with what an audit of production would find of it, where its scenario asks for that."""
+    plan, events = run.scenario.audit, run.history.events
+    if plan is None or ANOMALIES[plan.anomaly][0].kind is not Kind.EVENTUALLY:
+        return run
+    jobs = {plan.job} if plan.job else {event.job for event in events if type(event) is Observed}
+    names = frozenset({plan.anomaly})
+    found = [as_recorded(events, job, names=names, stuck_after=plan.stuck_after) for job in sorted(jobs)]
+    told = [
+        each._replace(others=tuple(sorted({*claimed_together(events, each.job or "", each.at)} - {each.job or ""})))
+        for by_name in found
+        for each in by_name.values()
+    ]
+    kept = [each for each in run.anomalies if each.name != plan.anomaly or each.job not in {one.job for one in told}]
+    return replace(run, anomalies=(*told, *kept))
+
+
+def claimed_together(events: Iterable[Event], job: JobId, at: Instant) -> dict[JobId, JobView]:
+    """Return how a job and those that were claimed with it stood at a time: their claims end when its own does."""
+    views: dict[JobId, JobView] = {}
+    ends: dict[JobId, Instant] = {}
+    for event in events:
+        if type(event) is Observed and event.after is not None and event.at <= at:
+            views[event.job] = event.after
+            if event.after.lease_until not in (None, NEVER):
+                ends[event.job] = event.after.lease_until
+    end = ends.get(job, UNKNOWN)
+    return {each: view for each, view in views.items() if each == job or (end and ends.get(each) == end)}
 
 
 def _invariants(shows: Collection[str], kind: Kind, *, steps: bool) -> tuple[Invariant, ...]:

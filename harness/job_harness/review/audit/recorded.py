@@ -10,6 +10,7 @@ from job_harness.core.history.event import Call, Event, Observed, Phase, Return
 from job_harness.core.history.jsonl import FORMAT, load_history
 from job_harness.core.invariants import ANOMALIES, CATALOGUE, Monitor
 from job_harness.core.model.job import JobId
+from job_harness.core.port import ALL_SHOWN
 from job_harness.review.audit.evidence import Evidence
 
 _BY_SETTINGS: Final = frozenset(
@@ -32,11 +33,18 @@ _WHY: Final[Mapping[str, str]] = {
 }
 _OF_VERBS: Final = frozenset(
     {"illegal_transition", "attempt_not_counted", "attempts_changed", "batch_poisoned"}
-    | {"stale_heartbeat", "stale_release"}
+    | {
+        "stale_heartbeat",
+        "stale_release",
+        "outcome_lost",
+        "success_without_run",
+        "wrong_result",
+        "completed_with_error",
+    }
 )
 _OWN_STEPS: Final = "it judges the verbs of a queue, but an application has its own steps"
-_STEP: Final = "step "
-"""How the history of an application calls what changed a job."""
+_REQUESTS: Final = ("enqueue", "send")
+"""What a queue, and a system, call the request that sends a job."""
 _WINDOW: Final = "unique_for="
 """How the words of a request begin to say that its key is held for a while."""
 
@@ -56,7 +64,7 @@ def recorded_evidence(path: Path) -> Evidence:
         return (event for event in events if jobs is None or getattr(event, "job", None) in jobs)
 
     last = history.events[-1].at if history.events else 0
-    steps = any(type(event) is Observed and event.verb.startswith(_STEP) for event in history)
+    steps = any(type(event) is Observed and " " in event.verb for event in history)
     rests = any(type(event) is Phase and event.name == "judge" for event in history)
     silent = _silent(steps=steps, rests=rests)
     shows = frozenset(name for name, (item, _) in ANOMALIES.items() if silent.keys().isdisjoint({name, item.id}))
@@ -79,7 +87,7 @@ def _silent(*, steps: bool, rests: bool) -> dict[str, str]:
     """Say of each invariant that a history does not show, and of each anomaly of another, why."""
     silent = dict(_WHY)
     for item in CATALOGUE:
-        if steps and item.stepwise is None:
+        if steps and (item.stepwise is None or item.evidence.missing(ALL_SHOWN, item.id)):
             silent[item.id] = _OWN_STEPS
         elif not steps and item.make is Monitor:
             silent[item.id] = "it judges the steps of an application, and a queue has verbs"
@@ -97,7 +105,7 @@ def _silent(*, steps: bool, rests: bool) -> dict[str, str]:
 
 def _as_evidence(event: Event) -> Event | None:
     """Return an event without what stands in a history as words: requests, and what a claim gave."""
-    if isinstance(event, Call | Return) and event.verb == "enqueue":
+    if isinstance(event, Call | Return) and event.verb in _REQUESTS:
         return None
     if type(event) is Return and event.verb == "claim":
         return event._replace(outcome=event.outcome._replace(value=None))

@@ -22,6 +22,7 @@ from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.errors import UsageError, clipped
 from job_harness.review.audit.evidence import Chronicle, Evidence, blank
+from job_harness.review.audit.recording import SHOWN_BY_SPANS
 
 JOB_ATTRIBUTES: Final = (
     "messaging.message.id",
@@ -46,7 +47,6 @@ _OPERATION: Final = ("messaging.operation.type", "messaging.operation")
 """What a span is of, in this order: some write `receive` of a run in the second, and what it is in the first."""
 _SPANS: Final = "resourceSpans"
 _NO_RUN: Final = ("settle", "create")
-SHOWS: Final = frozenset({"concurrent_execution", "terminal_job_revived"})
 _SILENT: Final = {
     "no_lost_job": "a job without a span may be one that was not sampled",
     "attempts_bounded": "spans do not say how often a job may be delivered",
@@ -94,7 +94,7 @@ class _Spans:
     cut: int = 0
     """The line at which the file ends in the midst of a document; 0 where it does not."""
 
-    def settle(self) -> int:
+    def take_runs(self) -> int:
         """Take what was received for runs where nothing else is one; return how many spans are none."""
         self.seen.clear()
         left = 0
@@ -113,7 +113,7 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     Raises UsageError with the line for what is not OTLP, and where no span names a job.
     """
     spans = _read(path, (*attributes, *JOB_ATTRIBUTES))
-    received = spans.settle()
+    received = spans.take_runs()
     if not spans.is_otlp:
         raise UsageError(f"{path}: this is not OTLP: it has no `resourceSpans`", hint=_HINT)
     endless = f", {spans.endless} have no end" if spans.endless else ""
@@ -139,7 +139,7 @@ def spans_evidence(path: Path, *, attributes: Collection[str] = (), since: Insta
     notes += _of_shifted(shifted)
     return Evidence(
         name=f"the spans of {path.name}",
-        shows=SHOWS,
+        shows=SHOWN_BY_SPANS,
         silent=_SILENT,
         read=lambda jobs: _events(runs, spans.sent, since, jobs),
         now=lambda: spans.last,
