@@ -149,6 +149,22 @@ def test_a_folder_that_sets_nothing_of_a_queue_is_inconclusive(
     )
 
 
+@pytest.mark.parametrize(
+    ("file", "source", "told"),
+    [
+        ("agent.py", "import os\nfrom langgraph.graph import StateGraph\n", "langgraph is used (agent.py:2)"),
+        ("app.ts", 'import { DBOS } from "@dbos-inc/dbos-sdk";\n', "job-harness docs dbos_typescript"),
+    ],
+)
+def test_a_folder_with_an_agent_or_a_workflow_is_shown_the_page_of_its_library(
+    file: str, source: str, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(write(tmp_path, {file: source}))]) == 3
+    said = capsys.readouterr().out
+    assert told in said
+    assert "queue_files.md" not in said
+
+
 def test_a_queue_of_which_nothing_is_understood_is_skipped_in_junit(tmp_path: Path) -> None:
     junit = tmp_path / "check.xml"
     assert main(["check", str(write(tmp_path, {"Procfile": "w: celery -A shop worker\n"})), "--junit", str(junit)]) == 3

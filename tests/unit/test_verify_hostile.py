@@ -21,7 +21,7 @@ from job_harness.review.verify.trial import (
     TrialResult,
     create_job,
     described_jobs,
-    judged,
+    judge_trial,
     read_template,
     watch,
     within_budget,
@@ -142,7 +142,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, *rows: dict[str, Any] | None) -> Tr
     monkeypatch.setattr(trial, "LOOK_EVERY_SECONDS", 0.0)
     table = JobLook(SQL("").format(), "tool_job", {"queued": "PENDING", "held": "PROCESSING"})
     seen = watch("", table, "j", start_within=0.01, end_within=0.02)
-    return judged("j", seen, table, start_within=0.01, end_within=0.02, workers_off=None)
+    return judge_trial("j", seen, table, start_within=0.01, end_within=0.02, workers_off=None)
 
 
 def test_what_became_of_a_job_is_said_with_the_time_that_it_had(monkeypatch: pytest.MonkeyPatch) -> None:

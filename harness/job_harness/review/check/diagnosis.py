@@ -22,7 +22,7 @@ from job_harness.review.check.database import (
 from job_harness.review.check.facts import Facts, Place, SettingSource, Value
 from job_harness.review.check.finding import CheckFinding, Related
 from job_harness.review.check.rules.application import LIVE
-from job_harness.review.check.settings import FLAG, EffectiveSettings, meaning_of, shown, spoken, standings
+from job_harness.review.check.settings import FLAG, EffectiveSettings, meaning_of, standings, write_seconds, write_value
 
 DUE_SECONDS: Final = 60.0
 """A due job that no worker took for this long is waiting; polls come every few seconds."""
@@ -149,7 +149,7 @@ class _Doctor:
         row = self._session.rows(query, {"wait": wait})[0]
         if not row["many"]:
             return
-        many, oldest = _jobs(row["many"]), spoken(int(row["oldest"]))
+        many, oldest = _jobs(row["many"]), write_seconds(int(row["oldest"]))
         if row["last"] is None or row["last"] > row["oldest"] or row["last"] > STUCK_SECONDS:
             flag = self._flag()
             when = "nothing was ever started" if row["last"] is None else f"the last start was {_ago(row['last'])}"
@@ -213,7 +213,7 @@ class _Doctor:
             yield self._finding(
                 "lease_overdue_now",
                 queue.place,
-                f"{_jobs(row['many'])} active past the expiry, the oldest for {spoken(int(row['oldest']))} "
+                f"{_jobs(row['many'])} active past the expiry, the oldest for {write_seconds(int(row['oldest']))} "
                 f"({_some(row['examples'])}): the queue's own maintenance does not take them back",
             )
 
@@ -234,9 +234,9 @@ class _Doctor:
             yield self._finding(
                 "stuck_now",
                 users.place,
-                f"{_jobs(row['many'])} PROCESSING for longer than the stuck timeout of {spoken(limit)}, the oldest "
-                f"for {spoken(int(row['oldest']))} ({_some(row['examples'])}): maintenance does not run, or frees "
-                "nothing",
+                f"{_jobs(row['many'])} PROCESSING for longer than the stuck timeout of {write_seconds(limit)}, the "
+                f"oldest for {write_seconds(int(row['oldest']))} ({_some(row['examples'])}): maintenance does not "
+                "run, or frees nothing",
             )
 
     def _attempts(self) -> Iterator[CheckFinding]:
@@ -336,9 +336,9 @@ class _Doctor:
                     yield self._finding(
                         "queue_options_differ_now",
                         value.place,
-                        f"{value.name} is {shown(value.value)} here, and {other.name} of the queue {queue!r} in the "
-                        f"database is {shown(other.value)}",
-                        related=(Related(other.place, f"{other.name} = {shown(other.value)}"),),
+                        f"{value.name} is {write_value(value.value)} here, and {other.name} of the queue {queue!r} "
+                        f"in the database is {write_value(other.value)}",
+                        related=(Related(other.place, f"{other.name} = {write_value(other.value)}"),),
                     )
 
     def _unserved(self) -> Iterator[CheckFinding]:
@@ -372,7 +372,7 @@ class _Doctor:
                 "never_started_now",
                 table.place,
                 f"no job of {row['name']!r}{why} was ever started; {_jobs(row['many'])} waiting, the oldest for "
-                f"{spoken(int(row['oldest']))}",
+                f"{write_seconds(int(row['oldest']))}",
             )
 
     def _kept(self) -> Iterator[CheckFinding]:
@@ -390,7 +390,7 @@ class _Doctor:
             yield self._finding(
                 "kept_too_long_now",
                 users.place,
-                f"{_jobs(row['many'])} past expiresAt, the oldest for {spoken(int(row['oldest']))}: maintenance "
+                f"{_jobs(row['many'])} past expiresAt, the oldest for {write_seconds(int(row['oldest']))}: maintenance "
                 "deletes nothing",
             )
 
@@ -423,7 +423,7 @@ def _jobs(many: int) -> str:
 
 
 def _ago(seconds: float) -> str:
-    return f"{spoken(int(seconds))} ago"
+    return f"{write_seconds(int(seconds))} ago"
 
 
 def _some(examples: Sequence[Any] | None) -> str:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeAlias
 
 from job_harness.errors import ExitCode, UsageError
 from job_harness.review.check.catalogue import CATALOGUE
-from job_harness.review.check.facts import BULLMQ, CELERY, GRAPHILE, PGBOSS, PGQUEUER, PROCRASTINATE, Facts, Value
+from job_harness.review.check.facts import (
+    BULLMQ,
+    CELERY,
+    GRAPHILE,
+    PGBOSS,
+    PGQUEUER,
+    PROCRASTINATE,
+    Facts,
+    Place,
+    Value,
+)
 from job_harness.review.check.finding import CheckFinding, Severity
 from job_harness.review.check.inventory import Inventory, inventory_of
 from job_harness.review.check.releases import release_of
@@ -39,6 +49,8 @@ class Examination:
     """What was not looked at: of a database, because it is not there; of the files, because it could not be read."""
     inventory: Inventory = field(default_factory=Inventory)
     """What was read to be judged."""
+    durable: Mapping[str, Place] = field(default_factory=dict)
+    """Libraries of agents and durable workflows that are used, of which only runs show anything."""
 
     def at_least(self, severity: Severity | None) -> tuple[CheckFinding, ...]:
         """Return the findings of this weight or more; none where no weight is one that fails."""
@@ -74,6 +86,7 @@ def examine(
         uncovered=open_,
         skipped=(*skipped, *_passed_by(facts)),
         inventory=inventory_of(facts),
+        durable=facts.durable,
     )
 
 
@@ -188,7 +201,7 @@ def load_baseline(text: str, *, path: str) -> Counter[Key]:
         ) from None
 
 
-def settled(examination: Examination, baseline: Counter[Key]) -> Examination:
+def set_aside(examination: Examination, baseline: Counter[Key]) -> Examination:
     """Move accepted findings aside, and note what the baseline holds and the rules no longer find."""
     left = Counter(baseline)
     findings: list[CheckFinding] = []

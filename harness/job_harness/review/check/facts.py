@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from posixpath import dirname
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 PGBOSS: Final = "pg-boss"
 BULLMQ: Final = "bullmq"
@@ -271,6 +271,24 @@ class Unreadable:
     why: str
 
 
+class OrderedColumn(NamedTuple):
+    """A column that a claim orders by, or that an index is ordered by."""
+
+    name: str
+    descending: bool
+    nulls_first: bool
+
+    @property
+    def backwards(self) -> OrderedColumn:
+        """How it comes where the rows are read from the end."""
+        return OrderedColumn(self.name, not self.descending, not self.nulls_first)
+
+    def __str__(self) -> str:
+        """As PostgreSQL writes it, without what goes without saying."""
+        nulls = f" NULLS {'FIRST' if self.nulls_first else 'LAST'}" if self.nulls_first is not self.descending else ""
+        return f"{self.name}{' DESC' * self.descending}{nulls}"
+
+
 @dataclass(frozen=True, slots=True)
 class TableVerb:
     """What the SQL of one verb of a queue file says, all words in lower case."""
@@ -282,7 +300,7 @@ class TableVerb:
     """Words in the condition of the UPDATE or DELETE, parameters with their colon; none: the SQL says nothing of it."""
     equal: frozenset[str] = frozenset()
     """Columns that a claim compares with something fixed."""
-    order: tuple[str, ...] = ()
+    order: tuple[OrderedColumn, ...] = ()
     """What a claim orders by, in order; empty where it is more than columns."""
     table: str = ""
     """Which table a claim looks for a job in."""
@@ -302,7 +320,7 @@ class TableQueue:
     verbs: Mapping[str, TableVerb]
     columns: Mapping[str, str]
     """By what `jobs` shows, the column of the table that it is."""
-    indexes: tuple[tuple[str, tuple[str, ...]], ...]
+    indexes: tuple[tuple[str, tuple[OrderedColumn, ...]], ...]
     """Tables, each with the columns of one of its indexes."""
     fencing: bool
     name: str = ""
@@ -363,6 +381,8 @@ class Facts:
     handlings: list[Handling] = field(default_factory=list)
     imported: dict[str, Place] = field(default_factory=dict)
     """Libraries of queues that some source imports, each with one of the places."""
+    durable: dict[str, Place] = field(default_factory=dict)
+    """The same for libraries of agents and durable workflows."""
     limits: list[Limit] = field(default_factory=list)
     nest_starts: list[NestStart] = field(default_factory=list)
     signal_handlers: list[SignalHandler] = field(default_factory=list)

@@ -9,7 +9,7 @@ from typing import Final
 
 from job_harness.core.model.settings import Settings
 from job_harness.review.check.facts import UNKNOWN, Facts, LongestWait, Place, QueueCall, Scalar, SettingSource, Value
-from job_harness.review.check.settings import meaning_of, number_of, shown, spoken
+from job_harness.review.check.settings import meaning_of, number_of, write_seconds, write_value
 
 _PLAIN: Final = (SettingSource.CONSTANT, SettingSource.ENVIRONMENT)
 
@@ -24,7 +24,7 @@ class ReadSetting:
     place: Place
 
     def __str__(self) -> str:
-        told = "not told" if self.value is UNKNOWN else shown(self.value)
+        told = "not told" if self.value is UNKNOWN else write_value(self.value)
         return f"{self.name} = {told}{f' of {self.queue!r}' if self.queue else ''}"
 
 
@@ -38,7 +38,7 @@ class ReadHandler:
 
     def __str__(self) -> str:
         wait = self.wait
-        return f"{self.queue!r} " + ("none found" if wait is None else f"{spoken(wait.seconds)} ({wait.name})")
+        return f"{self.queue!r} " + ("none found" if wait is None else f"{write_seconds(wait.seconds)} ({wait.name})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +52,8 @@ class Inventory:
     handlers: tuple[ReadHandler, ...] = ()
     calls: Mapping[str, int] | None = None
     verbs: int = 0
+    of_verbs: int = 0
+    """How many verbs it has that may have conditions: all but enqueue."""
 
     def __str__(self) -> str:
         many = [(len(self.settings), "setting"), (sum((self.calls or {}).values()), "call")]
@@ -59,18 +61,21 @@ class Inventory:
             many = [(count, noun) for count, noun in many if count] + [(self.verbs, "verb")]
         told = [f"{count} {noun}{'' if count == 1 else 's'}" for count, noun in many]
         if self.verbs:
-            told[-1] = f"the conditions of {told[-1]}"
+            of = "" if self.verbs == self.of_verbs else f"{self.verbs} of "
+            told[-1] = f"the conditions of {of}{self.of_verbs} verb{'' if self.of_verbs == 1 else 's'}"
         return " and ".join(told) if len(told) < 3 else f"{', '.join(told[:-1])} and {told[-1]}"
 
 
 def inventory_of(facts: Facts) -> Inventory:
     """List what was read, each setting of a place once."""
     calls = [call for call in facts.calls if call.method != "settings"]
+    verbs = [verb for queue in facts.table_queues for name, verb in queue.verbs.items() if name != "enqueue"]
     return Inventory(
         tuple(dict.fromkeys(_settings(facts))),
         tuple(_handlers(facts)),
         dict(sorted(Counter(call.library for call in calls).items())),
-        sum(verb.understood for queue in facts.table_queues for verb in queue.verbs.values()),
+        sum(verb.understood for verb in verbs),
+        len(verbs),
     )
 
 
@@ -87,7 +92,7 @@ def _settings(facts: Facts) -> Iterator[ReadSetting]:
     for queue in facts.table_queues:
         for name, value in queue.settings.items():
             seconds = number_of(value.value) if name in Settings.duration_names() else None
-            told = value.value if seconds is None else spoken(seconds)
+            told = value.value if seconds is None else write_seconds(seconds)
             yield ReadSetting(name, told, queue.name, value.place)
 
 

@@ -212,6 +212,11 @@ _PYTHON_QUEUES: Final = (
     b".defer", b"apply_async",
     b"task_time_limit", b"task_soft_time_limit", b"beat_schedule", b"task_routes",
 )  # fmt: skip
+_DURABLE: Final = re.compile(
+    rb"""^\s*(?:from|import)\s+(langgraph|dbos|pydantic_ai|agent_framework)\b|["'](@dbos-inc/dbos-sdk)["']""",
+    re.MULTILINE,
+)
+"""Libraries of agents and workflows, which have no settings to check, and pages of ours."""
 _SQL: Final = (b"job", b"JOB", b"Job", b"LISTEN", b"listen")
 _TEXT_READERS: Final[Mapping[str, Callable[[str, str, Facts], object]]] = {
     "render": read_render,
@@ -264,11 +269,11 @@ def read_repository(
             reading.take(entry)
     reading.finish()
     for named in environments:
-        reading.facts.services.append(_named(named, root, environ or {}, reading.facts))
+        reading.facts.services.append(_read_service(named, root, environ or {}, reading.facts))
     return reading.facts
 
 
-def _named(named: NamedEnvironment, root: Path, environ: Mapping[str, str], facts: Facts) -> Service:
+def _read_service(named: NamedEnvironment, root: Path, environ: Mapping[str, str], facts: Facts) -> Service:
     if named.file == PROCESS:
         return process_environment(environ, service=named.service)
     path = Path(named.file) if Path(named.file).exists() else root / named.file
@@ -341,6 +346,9 @@ class _RepositoryReading:
             self.facts.manifests.add(dirname(path))
         if kind == "script" and not is_aside(path):
             note_repairs(path, data, self.facts)
+        if kind in ("script", "python") and (durable := _DURABLE.search(data)):
+            line = data.count(b"\n", 0, durable.start(durable.lastindex or 0)) + 1
+            self.facts.durable.setdefault((durable[1] or durable[2]).decode(), Place(path, line))
         worth = _FILTERS.get(kind)
         if worth is not None and not _holds(data, worth) and not is_ecosystem(path):
             self._route(path)

@@ -175,7 +175,7 @@ class Setting:
     def advised(self, seconds: float) -> str:
         """Write a length of time as its place would: a number in the unit of its name, or else with a unit."""
         word = _UNIT_WORDS.get(self.unit) if shouted(self.name).rpartition("_")[2] in _UNITS else None
-        return spoken(seconds) if word is None else f"{math.ceil(seconds / self.unit - 1e-9)} {word}"
+        return write_seconds(seconds) if word is None else f"{math.ceil(seconds / self.unit - 1e-9)} {word}"
 
     def __str__(self) -> str:
         return f"{self.name} = {self.written}"
@@ -183,7 +183,7 @@ class Setting:
     @property
     def length(self) -> str:
         """The value with its unit."""
-        return spoken(self.value) if self.setting in DURATIONS else f"{self.value:.15g}"
+        return write_seconds(self.value) if self.setting in DURATIONS else f"{self.value:.15g}"
 
 
 _UNIT_WORDS: Final = {0.001: "milliseconds", 1.0: "seconds", 60.0: "minutes", 3600.0: "hours", 86_400.0: "days"}
@@ -198,7 +198,7 @@ def keeps_own_rows(facts: Facts) -> bool:
     return bool(facts.users_tables) or stuck or flagged or FLAG in facts.named
 
 
-def spoken(seconds: float) -> str:
+def write_seconds(seconds: float) -> str:
     """Write seconds as `10m`; what no clock will see is forever."""
     if not abs(seconds) < LARGEST:
         return "forever"
@@ -227,7 +227,7 @@ class EffectiveSettings:
             if setting.place is not None:
                 found.setdefault(setting.place, Related(setting.place, f"{setting} ({setting.source.value})"))
             for other in setting.others:
-                told = "unknown" if other.value is UNKNOWN else shown(other.value)
+                told = "unknown" if other.value is UNKNOWN else write_value(other.value)
                 text = f"{other.name} = {told} ({other.source.value}, {_effect(other, setting)})"
                 found.setdefault(other.place, Related(other.place, text))
         return tuple(found.values())
@@ -243,7 +243,7 @@ def _effect(other: Value, winner: Setting) -> str:
     return "not in effect here"
 
 
-def shown(value: Scalar) -> str:
+def write_value(value: Scalar) -> str:
     """Write a value as a message does."""
     if isinstance(value, bool):
         return str(value).lower()
@@ -337,7 +337,7 @@ def standing(
             settings[name] = winner
     for name, default in library_defaults(major).items():
         if name not in settings and name not in unknown:
-            settings[name] = Setting(name, float(default), None, name, shown(default), SettingSource.LIBRARY)
+            settings[name] = Setting(name, float(default), None, name, write_value(default), SettingSource.LIBRARY)
     return EffectiveSettings(service, queue, settings, frozenset(unknown))
 
 
@@ -382,7 +382,7 @@ def _winner(name: str, values: list[Value], service: Service | None, last: Place
         unit *= first.factor
     others = tuple(value for value in values if value is not first and value is not told)
     interval = (first.source is SettingSource.COLUMN or first.name.endswith("_INTERVAL")) and name in DURATIONS
-    written = spoken(number * unit) if interval else shown(told.value)
+    written = write_seconds(number * unit) if interval else write_value(told.value)
     return Setting(name, number * unit, told.place, told.name, written, first.source, others, first.queue, unit)
 
 

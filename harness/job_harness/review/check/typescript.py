@@ -83,7 +83,7 @@ def may_hold_jsx(path: str) -> bool:
 
 
 class JsonDocument(NamedTuple):
-    """A JSON document: its outermost object, empty where there is none, and the line and reason where it breaks."""
+    """A JSON document: its outermost object, empty if there is none, and the line and reason where it breaks."""
 
     root: Node | None
     broken: tuple[int, str] | None
@@ -139,7 +139,7 @@ def descend(node: Node, *, wanted: Callable[[Node], bool] | None = None) -> Iter
 
 
 def first_error(root: Node) -> int | None:
-    """Return the line of the first thing that is no syntax; None where there is none."""
+    """Return the line of the first thing that is no syntax; None if there is none."""
     if not root.has_error:
         return None
     waiting = [root]
@@ -501,7 +501,7 @@ class Constants:
 
     def _led_to(self, node: Node, module: Module, depth: int) -> tuple[Node, Module] | None:
         if node.type in ("identifier", "shorthand_property_identifier"):
-            return self.named(text_of(node), module, at=node)
+            return self.find_constant(text_of(node), module, at=node)
         if node.type == "call_expression":
             function = node.child_by_field_name("function")
             frozen = function is not None and text_of(function) == "Object.freeze"
@@ -539,7 +539,7 @@ class Constants:
         if text[:1] in "\"'`":
             return text[1:-1]
         head, _, member = text.partition(".")
-        found = self.named(head, module)
+        found = self.find_constant(head, module)
         if found is None:
             return None
         node, where = self.node(*found)
@@ -548,7 +548,7 @@ class Constants:
             return None if value is None else _as_text(self.value(value, where))
         return _as_text(self.value(node, where))
 
-    def named(self, name: str, module: Module, *, at: Node | None = None) -> tuple[Node, Module] | None:
+    def find_constant(self, name: str, module: Module, *, at: Node | None = None) -> tuple[Node, Module] | None:
         """Find a constant by its name: here, where it is imported from, or the only one of that name anywhere."""
         here = module.constant(name, at)
         if here is not None:
@@ -870,7 +870,7 @@ def _written(value: Scalar) -> Scalar:
 def _name(constants: Constants, node: Node, module: Module, depth: int) -> Constant:
     if text_of(node) == "undefined":
         return None
-    found = constants.named(text_of(node), module, at=node)
+    found = constants.find_constant(text_of(node), module, at=node)
     return UNKNOWN if found is None else constants.remembered(*found, depth=depth)
 
 

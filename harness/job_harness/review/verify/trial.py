@@ -68,7 +68,7 @@ def within_budget(ask: Callable[[], Answer], *, what: str, seconds: float = ANSW
     return answers[0]
 
 
-def shown(value: object, *, longest: int = SHOWN) -> str:
+def write_short(value: object, *, longest: int = SHOWN) -> str:
     """Return a value of the system's as one line of bounded length."""
     text = " ".join(str(value)[: 20 * longest].split())
     return text if len(text) <= longest else f"{text[:longest]}..."
@@ -199,7 +199,7 @@ def workers_off(base: str, template: Template) -> str | None:
     workers = told.get("workers") if isinstance(told, dict) else None
     if not isinstance(workers, dict) or workers.get("enabled") is not False:
         return None
-    return shown(workers.get("reason") or f"{template.health} says that workers are not enabled")
+    return write_short(workers.get("reason") or f"{template.health} says that workers are not enabled")
 
 
 def _request(base: str, path: str, method: str, headers: dict[str, str], body: Any) -> httpx.Request:
@@ -228,7 +228,7 @@ def _sent(base: str, path: str, method: str, headers: dict[str, str], body: Any)
         return within_budget(lambda: _answer(request), what=what)
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         refused = isinstance(error, httpx.ConnectError) and "refused" in str(error)
-        why = "connection refused" if refused else shown(error) or type(error).__name__
+        why = "connection refused" if refused else write_short(error) or type(error).__name__
         raise EnvironmentUnavailable(
             f"{what}: no server answers at {clipped(base)[1:-1]} ({why})",
             hint="Start the api-server, or name its base URL.",
@@ -259,7 +259,7 @@ def _json(answer: bytes) -> Any:
 
 
 def _gist(answer: bytes) -> str:
-    return shown(answer[: ANSWER_BYTES // 100].decode("utf-8", "replace")) or "nothing"
+    return write_short(answer[: ANSWER_BYTES // 100].decode("utf-8", "replace")) or "nothing"
 
 
 # the looks ------------------------------------------------------------------------------------------------------------
@@ -427,7 +427,7 @@ def _row(dsn: str, jobs: JobLook, job: str) -> dict[str, Any] | None:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None else shown(value)
+    return None if value is None else write_short(value)
 
 
 # the judgement --------------------------------------------------------------------------------------------------------
@@ -458,7 +458,7 @@ class TrialResult:
         }
 
 
-def judged(
+def judge_trial(
     job: str,
     watched: WatchedJob,
     jobs: JobLook,

@@ -191,12 +191,12 @@ class Reach:
         if node.type in FUNCTIONS:
             return node, module
         if node.type == "call_expression" and callee_of(node)[0] is None:
-            return self._named(callee_of(node)[1], module)
+            return self._find_function(callee_of(node)[1], module)
         if node.type == "member_expression":
             return self._method(node, module)
-        return self._named(text_of(node), module) if node.type == "identifier" else None
+        return self._find_function(text_of(node), module) if node.type == "identifier" else None
 
-    def _named(self, name: str, module: Module) -> tuple[Node, Module] | None:
+    def _find_function(self, name: str, module: Module) -> tuple[Node, Module] | None:
         found = module.function(name)
         if found is not None:
             return found, module
@@ -217,7 +217,7 @@ class Reach:
             return self.method(_class_around(node), name, module)
         if owner.type == "member_expression":
             kind = _type_of_field(_class_around(node), owner)
-            found = None if kind is None else self._constants.named(text_of(kind), module, at=kind)
+            found = None if kind is None else self._constants.find_constant(text_of(kind), module, at=kind)
             return None if found is None else self.method(found[0], name, found[1])
         if owner.type != "identifier":
             return None
@@ -229,7 +229,7 @@ class Reach:
         made, where = self._constants.node(owner, module)
         maker = made.child_by_field_name("constructor") if made.type == "new_expression" else None
         if maker is not None and maker.type == "identifier":
-            found = self._constants.named(text_of(maker), where, at=maker)
+            found = self._constants.find_constant(text_of(maker), where, at=maker)
             return None if found is None else self.method(found[0], name, found[1])
         return _method_of(made, name, where) if made.type == "object" else None
 
@@ -239,11 +239,11 @@ class Reach:
         if found is not None or owner is None or depth > MOST_BASES:
             return found
         base = next((one.child_by_field_name("value") for one in descend(owner) if one.type == "extends_clause"), None)
-        above = None if base is None else self._constants.named(text_of(base), module, at=base)
+        above = None if base is None else self._constants.find_constant(text_of(base), module, at=base)
         return None if above is None else self.method(above[0], name, above[1], depth=depth + 1)
 
     def _wait(self, node: Node, module: Module) -> LongestWait | None:
-        led_to = self._constants.named(text_of(node), module, at=node)
+        led_to = self._constants.find_constant(text_of(node), module, at=node)
         if led_to is None:
             return None
         seconds = _in_seconds(text_of(node), self._constants.value(*led_to))

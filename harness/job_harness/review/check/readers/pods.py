@@ -77,14 +77,14 @@ def _environments(path: str, pod: CommentedMap, shared: Mapping[str, Mapping[str
             continue
         values: dict[str, Value] = {}
         for source in _items(container.get("envFrom")):
-            values |= shared.get(_named(source.get("configMapRef")), {})
+            values |= shared.get(_name_of(source.get("configMapRef")), {})
         for item in _items(container.get("env")):
             name = str(item.get("name"))
             values[name] = _value(name, path, item, "value")
             origin = item.get("valueFrom")
             of = origin.get("configMapKeyRef") if isinstance(origin, CommentedMap) else None
             if isinstance(of, CommentedMap):
-                values[name] = shared.get(_named(of), {}).get(str(of.get("key")), values[name])
+                values[name] = shared.get(_name_of(of), {}).get(str(of.get("key")), values[name])
         place = Place(path, line_of_key(container, "env"))
         yield Environment(str(container.get("name")), path, place, values)
 
@@ -93,7 +93,7 @@ def _items(told: Any) -> list[CommentedMap]:
     return [one for one in told if isinstance(one, CommentedMap)] if isinstance(told, list) else []
 
 
-def _named(told: Any) -> str:
+def _name_of(told: Any) -> str:
     return str(told.get("name")) if isinstance(told, CommentedMap) else ""
 
 

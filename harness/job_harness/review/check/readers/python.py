@@ -390,16 +390,102 @@ class _Holder(NamedTuple):
     line: int
 
 
+class PythonValues:
+    """Reads what expressions come to, over all modules together."""
+
+    def __init__(self, modules: Iterable[PythonModule]) -> None:
+        self._anywhere: dict[str, list[tuple[ast.expr, PythonModule]]] = {}
+        for module in modules:
+            for name, value in module.constants.items():
+                self._anywhere.setdefault(name, []).append((value, module))
+
+    def definitions(self, name: str) -> list[tuple[ast.expr, PythonModule]]:
+        """List what is assigned to a name at the top of any module."""
+        return self._anywhere.get(name, [])
+
+    def keywords(self, node: ast.Call, module: PythonModule) -> dict[str, Value]:
+        """Return the options that a call names."""
+        found: dict[str, Value] = {}
+        for keyword in node.keywords:
+            if keyword.arg is not None:
+                found.update(self.option(keyword.arg, keyword.value, module))
+        return found
+
+    def option(self, name: str, node: ast.expr, module: PythonModule) -> dict[str, Value]:
+        """Return an option, and those of a dict below it with a dot."""
+        place = Place(module.path, node.lineno)
+        found = {name: Value(name, self.scalar(node, module), place, SettingSource.SEND)}
+        written = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+        if _MILLISECONDS.search(written):
+            found[f"{name}.milliseconds"] = self.plain(f"{name}.milliseconds", written, module, node.lineno)
+        node = module.constant(node) or node
+        if isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and isinstance(key.value, str):
+                    inner = Place(module.path, value.lineno)
+                    told = self.scalar(value, module)
+                    found[f"{name}.{key.value}"] = Value(f"{name}.{key.value}", told, inner, SettingSource.SEND)
+        return found
+
+    def plain(self, name: str, value: Scalar, module: PythonModule, line: int) -> Value:
+        """Return an option whose value is known already."""
+        return Value(name, value, Place(module.path, line), SettingSource.SEND)
+
+    def scalar(self, node: ast.expr, module: PythonModule, *, depth: int = 0) -> Scalar:
+        """Return what an expression comes to; `settings.NAME` is the only NAME of the repository."""
+        if depth > 20:
+            return UNKNOWN
+        match node:
+            case ast.Constant(value=bool() | int() | float() | str() | None as value):
+                return value
+            case ast.Name():
+                return self._resolve_name(node, module, depth)
+            case ast.Attribute(value=ast.Name(id="settings"), attr=name):
+                return self._elsewhere(name, depth)
+            case ast.UnaryOp(op=ast.USub(), operand=inner):
+                number = self.scalar(inner, module, depth=depth + 1)
+                return -number if isinstance(number, (int, float)) else UNKNOWN
+            case ast.BinOp(left=left, op=sign, right=right):
+                return _computed(
+                    sign, self.scalar(left, module, depth=depth + 1), self.scalar(right, module, depth=depth + 1)
+                )
+            case ast.Call():
+                return self._made(node, module, depth)
+            case _:
+                return UNKNOWN
+
+    def _resolve_name(self, node: ast.Name, module: PythonModule, depth: int) -> Scalar:
+        """Return what a name comes to: a constant of this file, or of another that it is imported from."""
+        here = module.constant(node)
+        if here is not None:
+            return self.scalar(here, module, depth=depth + 1)
+        if module.is_local(node) or not module.imports_name(node.id):
+            return UNKNOWN
+        return self._elsewhere(module.names.get(node.id, node.id).rpartition(".")[2], depth)
+
+    def _elsewhere(self, name: str, depth: int) -> Scalar:
+        found = self.definitions(name)
+        return self.scalar(found[0][0], found[0][1], depth=depth + 1) if len(found) == 1 else UNKNOWN
+
+    def _made(self, node: ast.Call, module: PythonModule, depth: int) -> Scalar:
+        name = ast.unparse(node.func)
+        if name.endswith("timedelta"):
+            return _span(node, lambda part: self.scalar(part, module, depth=depth + 1))
+        default = _default_of(node, name)
+        if default is not None:
+            return self.scalar(default, module, depth=depth + 1)
+        if name in ("int", "float", "str") and len(node.args) == 1:
+            return self.scalar(node.args[0], module, depth=depth + 1)
+        return UNKNOWN
+
+
 class PythonQueues:
     """Reads what all modules together say of their queues."""
 
     def __init__(self, modules: Iterable[PythonModule], facts: Facts) -> None:
         self._modules = list(modules)
         self._facts = facts
-        self._anywhere: dict[str, list[tuple[ast.expr, PythonModule]]] = {}
-        for module in self._modules:
-            for name, value in module.constants.items():
-                self._anywhere.setdefault(name, []).append((value, module))
+        self._values = PythonValues(self._modules)
         self._apps = self._app_names()
         self._holders: list[_Holder] = []
         self._configured = self._configuration()
@@ -531,10 +617,10 @@ class PythonQueues:
         for name, value in pairs:
             known = celery_name(name, prefix)
             if known is not None and (known in SETTINGS or name not in read):
-                told = self._option(known, value, module)
+                told = self._values.option(known, value, module)
                 written = name if not prefix else known
                 options.update({key: replace(one, name=written) if key == known else one for key, one in told.items()})
-                self._listed(known, value, module)
+                self._read_entries(known, value, module)
         if options:
             self._note(CELERY, "settings", CONFIGURED, options, module, 1, whole=whole)
 
@@ -565,7 +651,7 @@ class PythonQueues:
                 here = module.constant(held)
                 if here is not None:
                     return self._held(here, module, depth=depth + 1)
-                found = self._anywhere.get(module.names.get(name, "").rpartition(".")[2], [])
+                found = self._values.definitions(module.names.get(name, "").rpartition(".")[2])
                 if len(found) == 1 and not module.is_local(held):
                     return self._held(*found[0], depth=depth + 1)
         return [], module
@@ -580,8 +666,10 @@ class PythonQueues:
             if owner and "." not in name and self._library_of(owner, module) == CELERY:
                 known = celery_name(name, "")
                 if known is not None:
-                    self._note(CELERY, "settings", None, self._option(known, node.value, module), module, node.lineno)
-                    self._listed(known, node.value, module)
+                    self._note(
+                        CELERY, "settings", None, self._values.option(known, node.value, module), module, node.lineno
+                    )
+                    self._read_entries(known, node.value, module)
 
     def _call(self, node: ast.Call, module: PythonModule) -> None:
         name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
@@ -592,7 +680,7 @@ class PythonQueues:
             self._configure(node, module)
         elif name == "apply_async" and CELERY in self._used(module):
             task = owner.rpartition(".")[2]
-            options = {**self._ahead(node, module), **self._keywords(node, module)}
+            options = {**self._ahead(node, module), **self._values.keywords(node, module)}
             self._note(CELERY, "apply_async", task, options, module, node.lineno)
         elif name == "send_task" and node.args and CELERY in self._used(module):
             self._named_task("send_task", node.args[0], module)
@@ -613,20 +701,20 @@ class PythonQueues:
         assert isinstance(node.func, ast.Attribute)
         owner, options = node.func.value, dict[str, Value]()
         if isinstance(owner, ast.Call) and isinstance(owner.func, ast.Attribute) and owner.func.attr == "configure":
-            options = self._keywords(owner, module)
+            options = self._values.keywords(owner, module)
             owner = owner.func.value
         if isinstance(owner, (ast.Name, ast.Attribute)):
             task = ast.unparse(owner).rpartition(".")[2]
             self._note(PROCRASTINATE, "defer", task, {**options, **self._caught(node, module)}, module, node.lineno)
 
     def _pgqueuer_call(self, name: str, node: ast.Call, module: PythonModule) -> None:
-        options = {**self._keywords(node, module), **self._caught(node, module)}
+        options = {**self._values.keywords(node, module), **self._caught(node, module)}
         if name == "run":
             self._note(PGQUEUER, "run", None, options, module, node.lineno)
             return
         for at, argument in zip(("entrypoint", "payload"), node.args, strict=False):
-            options.update(self._option(at, argument, module))
-            options[f"{at}.kind"] = self._plain(f"{at}.kind", _kind(argument), module, argument.lineno)
+            options.update(self._values.option(at, argument, module))
+            options[f"{at}.kind"] = self._values.plain(f"{at}.kind", _kind(argument), module, argument.lineno)
         told = options.get("entrypoint")
         queue = told.value if told is not None and isinstance(told.value, str) else None
         if told is not None:
@@ -642,7 +730,7 @@ class PythonQueues:
                 or (isinstance(one, ast.With) and "suppress(" in ast.unparse(one.items[0]))
             ]
         caught = any(first <= node.lineno <= last for first, last in module.caught)
-        return {"caught": self._plain("caught", caught, module, node.lineno)}
+        return {"caught": self._values.plain("caught", caught, module, node.lineno)}
 
     def _used(self, module: PythonModule) -> frozenset[str]:
         """Return the libraries that a file uses: what it imports, and the apps that it imports from elsewhere."""
@@ -661,9 +749,9 @@ class PythonQueues:
         if not (isinstance(eta, ast.BinOp) and isinstance(eta.op, ast.Add) and isinstance(eta.left, ast.Call)):
             return {}
         now = ast.unparse(eta.left.func).rpartition(".")[2] in ("now", "utcnow", "localtime")
-        seconds = self._scalar(eta.right, module) if now and isinstance(eta.right, ast.Call) else UNKNOWN
+        seconds = self._values.scalar(eta.right, module) if now and isinstance(eta.right, ast.Call) else UNKNOWN
         told = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
-        return {"countdown": self._plain("countdown", seconds, module, eta.lineno)} if told else {}
+        return {"countdown": self._values.plain("countdown", seconds, module, eta.lineno)} if told else {}
 
     def _is_atomic(self, node: ast.expr, module: PythonModule) -> bool:
         """Tell `transaction.atomic()` of Django, called or not; one that names its database may only read there."""
@@ -705,11 +793,11 @@ class PythonQueues:
         for name, value, where in told:
             known = {"broker": "broker_url", "backend": "result_backend"}.get(name) or celery_name(name, "")
             if known is not None:
-                options.update(self._option(known, value, where))
-                self._listed(known, value, where)
+                options.update(self._values.option(known, value, where))
+                self._read_entries(known, value, where)
         self._note(CELERY, "settings", None, options, module, node.lineno)
 
-    def _listed(self, name: str, value: ast.expr, module: PythonModule) -> None:
+    def _read_entries(self, name: str, value: ast.expr, module: PythonModule) -> None:
         """Read a setting that lists entries: the schedule of beat, or where tasks go."""
         value = module.constant(value) or value
         if name == "beat_schedule":
@@ -717,7 +805,7 @@ class PythonQueues:
         elif name == "task_routes" and isinstance(value, ast.Dict):
             for entry in value.values:
                 if isinstance(entry, ast.Dict):
-                    routed = self._option("route", entry, module)
+                    routed = self._values.option("route", entry, module)
                     options = {"queue": routed["route.queue"]} if "route.queue" in routed else {}
                     self._note(CELERY, "route", None, options, module, entry.lineno)
 
@@ -739,20 +827,20 @@ class PythonQueues:
 
     def _named_task(self, method: str, told: ast.expr, module: PythonModule) -> None:
         """Note a task that is named by a text; `missing_in` is the file that should define it and does not."""
-        task = self._scalar(told, module)
+        task = self._values.scalar(told, module)
         missing = self._registered.missing(task) if isinstance(task, str) else ""
-        options = {"missing_in": self._plain("missing_in", missing, module, told.lineno)} if missing else {}
+        options = {"missing_in": self._values.plain("missing_in", missing, module, told.lineno)} if missing else {}
         self._note(CELERY, method, task if isinstance(task, str) else None, options, module, told.lineno)
 
     def _crontab(self, node: ast.Call, module: PythonModule) -> None:
         names = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
-        options = dict(self._keywords(node, module))
+        options = dict(self._values.keywords(node, module))
         for name, argument in zip(names, node.args, strict=False):
-            options.update(self._option(name, argument, module))
+            options.update(self._values.option(name, argument, module))
         self._note(CELERY, "crontab", None, options, module, node.lineno)
 
     def _worker(self, node: ast.Call, module: PythonModule) -> None:
-        options = self._keywords(node, module)
+        options = self._values.keywords(node, module)
         queues = next((keyword.value for keyword in node.keywords if keyword.arg == "queues"), None)
         names = self._texts(queues, module) if queues is not None else None
         whole = queues is None or names is not None
@@ -767,7 +855,7 @@ class PythonQueues:
         node = None if node is None else module.constant(node) or node
         if not isinstance(node, (ast.List, ast.Tuple, ast.Set)):
             return None
-        found = [self._scalar(item, module) for item in node.elts]
+        found = [self._values.scalar(item, module) for item in node.elts]
         return [one for one in found if isinstance(one, str)] if all(isinstance(one, str) for one in found) else None
 
     def _function(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> None:
@@ -793,22 +881,22 @@ class PythonQueues:
     def _task(
         self, library: str, decorator: ast.expr, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule
     ) -> None:
-        options = self._keywords(decorator, module) if isinstance(decorator, ast.Call) else {}
+        options = self._values.keywords(decorator, module) if isinstance(decorator, ast.Call) else {}
         if library == PROCRASTINATE and isinstance(decorator, ast.Call):
             retry = next((keyword.value for keyword in decorator.keywords if keyword.arg == "retry"), None)
             retry = None if retry is None else module.constant(retry) or retry
             if isinstance(retry, ast.Call) and ast.unparse(retry.func).endswith("RetryStrategy"):
-                inner = self._keywords(retry, module)
+                inner = self._values.keywords(retry, module)
                 if ast.unparse(retry.func).rpartition(".")[2] == "RetryStrategy":
                     options.update({f"retry.{name}": value for name, value in inner.items()})
         body = self._body(node, module)
-        options.update({name: self._plain(name, value, module, node.lineno) for name, value in body.items()})
+        options.update({name: self._values.plain(name, value, module, node.lineno) for name, value in body.items()})
         if library == CELERY:
             options.update(self._retries(node, module))
             # A decorator below it may add what the task takes, or take it away.
             if id(node) not in self._registered.methods and node.decorator_list[-1] is decorator:
                 first = next((one.arg for one in (*node.args.posonlyargs, *node.args.args)), "")
-                options["body.first"] = self._plain("body.first", first, module, node.lineno)
+                options["body.first"] = self._values.plain("body.first", first, module, node.lineno)
         whole = not (isinstance(decorator, ast.Call) and any(keyword.arg is None for keyword in decorator.keywords))
         place = Place(module.path, node.lineno)
         self._facts.calls.append(
@@ -823,12 +911,12 @@ class PythonQueues:
                 continue
             named = {keyword.arg: keyword.value for keyword in inner.keywords}
             if not {"countdown", "eta", None} & named.keys() and len(inner.args) < ETA_POSITION:
-                found["retry.default"] = self._plain("retry.default", True, module, inner.lineno)
-            seconds = self._scalar(named["countdown"], module) if "countdown" in named else UNKNOWN
+                found["retry.default"] = self._values.plain("retry.default", True, module, inner.lineno)
+            seconds = self._values.scalar(named["countdown"], module) if "countdown" in named else UNKNOWN
             longest = found.get("retry.countdown")
             if isinstance(seconds, (int, float)) and (longest is None or seconds > longest.value):  # type: ignore[operator]
                 line = named["countdown"].lineno
-                found["retry.countdown"] = self._plain("retry.countdown", seconds, module, line)
+                found["retry.countdown"] = self._values.plain("retry.countdown", seconds, module, line)
         return found
 
     def _body(self, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule) -> dict[str, Scalar]:
@@ -848,7 +936,7 @@ class PythonQueues:
                 if isinstance(sent, ast.Attribute) and sent.attr in ("delay", "apply_async") and not allowed:
                     found["body.get"] = inner.lineno
             elif inner.func.attr == "sleep" and inner.args:
-                longest, seconds = found.get("body.sleep"), self._scalar(inner.args[0], module)
+                longest, seconds = found.get("body.sleep"), self._values.scalar(inner.args[0], module)
                 if isinstance(seconds, (int, float)):
                     found["body.sleep"] = max(seconds, longest if isinstance(longest, (int, float)) else 0)
         found["body.async"] = isinstance(node, ast.AsyncFunctionDef)
@@ -860,9 +948,9 @@ class PythonQueues:
     def _periodic(
         self, decorator: ast.expr, node: ast.FunctionDef | ast.AsyncFunctionDef, module: PythonModule, *, below: bool
     ) -> None:
-        options = self._keywords(decorator, module) if isinstance(decorator, ast.Call) else {}
+        options = self._values.keywords(decorator, module) if isinstance(decorator, ast.Call) else {}
         if below:
-            options["below"] = self._plain("below", True, module, decorator.lineno)
+            options["below"] = self._values.plain("below", True, module, decorator.lineno)
         if "cron" in options:
             options["schedule"] = options["cron"]
         self._note(PROCRASTINATE, "cron", node.name, options, module, decorator.lineno)
@@ -872,42 +960,16 @@ class PythonQueues:
     ) -> None:
         if name not in _ENTRY or not isinstance(decorator, ast.Call) or not decorator.args:
             return
-        options = self._keywords(decorator, module)
+        options = self._values.keywords(decorator, module)
         asynchronous = isinstance(node, ast.AsyncFunctionDef)
-        options["body.async"] = self._plain("body.async", asynchronous, module, node.lineno)
-        told = self._scalar(decorator.args[0], module)
+        options["body.async"] = self._values.plain("body.async", asynchronous, module, node.lineno)
+        told = self._values.scalar(decorator.args[0], module)
         if name == "schedule" and len(decorator.args) > 1:
-            options.update(self._option("schedule", decorator.args[1], module))
+            options.update(self._values.option("schedule", decorator.args[1], module))
         if "expression" in options:
             options["schedule"] = options["expression"]
         method = "task" if name == "entrypoint" else "cron"
         self._note(PGQUEUER, method, told if isinstance(told, str) else None, options, module, decorator.lineno)
-
-    def _keywords(self, node: ast.Call, module: PythonModule) -> dict[str, Value]:
-        found: dict[str, Value] = {}
-        for keyword in node.keywords:
-            if keyword.arg is not None:
-                found.update(self._option(keyword.arg, keyword.value, module))
-        return found
-
-    def _option(self, name: str, node: ast.expr, module: PythonModule) -> dict[str, Value]:
-        """Return an option, and those of a dict below it with a dot."""
-        place = Place(module.path, node.lineno)
-        found = {name: Value(name, self._scalar(node, module), place, SettingSource.SEND)}
-        written = node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
-        if _MILLISECONDS.search(written):
-            found[f"{name}.milliseconds"] = self._plain(f"{name}.milliseconds", written, module, node.lineno)
-        node = module.constant(node) or node
-        if isinstance(node, ast.Dict):
-            for key, value in zip(node.keys, node.values, strict=True):
-                if isinstance(key, ast.Constant) and isinstance(key.value, str):
-                    inner = Place(module.path, value.lineno)
-                    told = self._scalar(value, module)
-                    found[f"{name}.{key.value}"] = Value(f"{name}.{key.value}", told, inner, SettingSource.SEND)
-        return found
-
-    def _plain(self, name: str, value: Scalar, module: PythonModule, line: int) -> Value:
-        return Value(name, value, Place(module.path, line), SettingSource.SEND)
 
     def _note(
         self,
@@ -925,53 +987,6 @@ class PythonQueues:
         self._facts.calls.append(
             QueueCall(library, method, queue, dict(options), place, names, whole, is_aside(module.path))
         )
-
-    def _scalar(self, node: ast.expr, module: PythonModule, *, depth: int = 0) -> Scalar:
-        """Return what an expression comes to; `settings.NAME` is the only NAME of the repository."""
-        if depth > 20:
-            return UNKNOWN
-        match node:
-            case ast.Constant(value=bool() | int() | float() | str() | None as value):
-                return value
-            case ast.Name():
-                return self._named(node, module, depth)
-            case ast.Attribute(value=ast.Name(id="settings"), attr=name):
-                return self._elsewhere(name, depth)
-            case ast.UnaryOp(op=ast.USub(), operand=inner):
-                number = self._scalar(inner, module, depth=depth + 1)
-                return -number if isinstance(number, (int, float)) else UNKNOWN
-            case ast.BinOp(left=left, op=sign, right=right):
-                return _computed(
-                    sign, self._scalar(left, module, depth=depth + 1), self._scalar(right, module, depth=depth + 1)
-                )
-            case ast.Call():
-                return self._made(node, module, depth)
-            case _:
-                return UNKNOWN
-
-    def _named(self, node: ast.Name, module: PythonModule, depth: int) -> Scalar:
-        """Return what a name comes to: a constant of this file, or of another that it is imported from."""
-        here = module.constant(node)
-        if here is not None:
-            return self._scalar(here, module, depth=depth + 1)
-        if module.is_local(node) or not module.imports_name(node.id):
-            return UNKNOWN
-        return self._elsewhere(module.names.get(node.id, node.id).rpartition(".")[2], depth)
-
-    def _elsewhere(self, name: str, depth: int) -> Scalar:
-        found = self._anywhere.get(name, [])
-        return self._scalar(found[0][0], found[0][1], depth=depth + 1) if len(found) == 1 else UNKNOWN
-
-    def _made(self, node: ast.Call, module: PythonModule, depth: int) -> Scalar:
-        name = ast.unparse(node.func)
-        if name.endswith("timedelta"):
-            return _span(node, lambda part: self._scalar(part, module, depth=depth + 1))
-        default = _default_of(node, name)
-        if default is not None:
-            return self._scalar(default, module, depth=depth + 1)
-        if name in ("int", "float", "str") and len(node.args) == 1:
-            return self._scalar(node.args[0], module, depth=depth + 1)
-        return UNKNOWN
 
 
 @dataclass(frozen=True, slots=True)

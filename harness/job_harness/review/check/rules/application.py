@@ -17,8 +17,8 @@ from job_harness.review.check.settings import (
     meaning_of,
     number_of,
     resolved,
-    spoken,
     standings,
+    write_seconds,
 )
 
 SETTLE_SECONDS: Final = 5.0
@@ -28,7 +28,7 @@ GRACE_SECONDS: Final = 5.0
 CLOSE: Final = 1e-6
 
 
-def _settle(standing: EffectiveSettings) -> float:
+def _settle_seconds(standing: EffectiveSettings) -> float:
     grace = standing.get("cancel_grace")
     return SETTLE_SECONDS + (GRACE_SECONDS if grace is None else grace.value)
 
@@ -77,7 +77,7 @@ def _disagree(first: Value, seconds: float, second: Value, number: float) -> Bre
     wanted = seconds / meaning.unit if meaning is not None else seconds
     return Breach(
         second.place,
-        f"{second.name} is {spoken(number)}, and {first.name} is {spoken(seconds)}",
+        f"{second.name} is {write_seconds(number)}, and {first.name} is {write_seconds(seconds)}",
         f"Set {second.name} to {wanted:.15g}, or derive it from {first.name}.",
         (Related(first.place, f"{first.name} = {first.value}"),),
     )
@@ -88,7 +88,7 @@ def _expiry(facts: Facts) -> Iterator[Breach]:
     told: dict[tuple[Place, float], tuple[float, Breach]] = {}
     for standing in standings(facts):
         timeout, expiry = standing.get("job_timeout"), standing.get("expiry")
-        if timeout is None or expiry is None or expiry.value >= timeout.value + _settle(standing) - CLOSE:
+        if timeout is None or expiry is None or expiry.value >= timeout.value + _settle_seconds(standing) - CLOSE:
             continue
         size = _batches(facts, standing, expiry)
         breach = _too_short(expiry, timeout, size, standing)
@@ -99,19 +99,24 @@ def _expiry(facts: Facts) -> Iterator[Breach]:
 
 
 def _too_short(expiry: Setting, timeout: Setting, size: Setting | None, standing: EffectiveSettings) -> Breach:
-    needed, roomy = spoken(timeout.value + _settle(standing)), spoken(_roomy(timeout.value, standing))
+    needed, roomy = (
+        write_seconds(timeout.value + _settle_seconds(standing)),
+        write_seconds(_roomy(timeout.value, standing)),
+    )
     told, repair = "", f"Set the queue's expiry to {roomy} or more: it needs {needed} and some room."
     if size is not None:
         whole = size.value * timeout.value
-        told = f"; {size.value:.15g} of them, one after the other, need {spoken(whole + _settle(standing))}"
+        told = (
+            f"; {size.value:.15g} of them, one after the other, need {write_seconds(whole + _settle_seconds(standing))}"
+        )
         repair = (
             f"Take one job at a time, and set the queue's expiry to {roomy} or more: it needs {needed} and some room. "
-            f"Or set it to {spoken(_roomy(whole, standing))} for {size.value:.15g} jobs at a time."
+            f"Or set it to {write_seconds(_roomy(whole, standing))} for {size.value:.15g} jobs at a time."
         )
     return Breach(
         _place(expiry, timeout),
         f"the queue takes a job back after {expiry.length}{_of(expiry)}, and its processor may run for "
-        f"{timeout.length} and then needs up to {spoken(_settle(standing))} to stop and settle{told}",
+        f"{timeout.length} and then needs up to {write_seconds(_settle_seconds(standing))} to stop and settle{told}",
         repair,
         standing.related(expiry, timeout, size),
     )
@@ -119,7 +124,7 @@ def _too_short(expiry: Setting, timeout: Setting, size: Setting | None, standing
 
 def _roomy(running: float, standing: EffectiveSettings) -> float:
     """Return an expiry for what runs so long, with room: a minute, or what stopping and settling take."""
-    return running + max(60.0, _settle(standing))
+    return running + max(60.0, _settle_seconds(standing))
 
 
 def _batches(facts: Facts, standing: EffectiveSettings, expiry: Setting) -> Setting | None:
@@ -142,16 +147,16 @@ def _batch(facts: Facts) -> Iterator[Breach]:
         if timeout is None or expiry is None or (size := _batches(facts, standing, expiry)) is None:
             continue
         whole = size.value * timeout.value
-        least = whole + _settle(standing)
-        if expiry.value >= least - CLOSE or expiry.value < timeout.value + _settle(standing) - CLOSE:
+        least = whole + _settle_seconds(standing)
+        if expiry.value >= least - CLOSE or expiry.value < timeout.value + _settle_seconds(standing) - CLOSE:
             continue
         yield Breach(
             _place(size, expiry),
-            f"{size.value:.15g} jobs of up to {timeout.length}, one after the other, take {spoken(whole)} and "
-            f"{spoken(_settle(standing))} to stop and settle, and the queue takes the whole batch back after "
-            f"{expiry.length}{_of(expiry)}",
+            f"{size.value:.15g} jobs of up to {timeout.length}, one after the other, take {write_seconds(whole)} and "
+            f"{write_seconds(_settle_seconds(standing))} to stop and settle, and the queue takes the whole batch "
+            f"back after {expiry.length}{_of(expiry)}",
             "Take one job at a time, extend the lease while it runs, or set the queue's expiry to "
-            f"{spoken(_roomy(whole, standing))}: it needs {spoken(least)} and some room.",
+            f"{write_seconds(_roomy(whole, standing))}: it needs {write_seconds(least)} and some room.",
             standing.related(size, expiry, timeout),
         )
 
@@ -169,7 +174,7 @@ def _stuck_timeout(facts: Facts) -> Iterator[Breach]:
         timeout, stuck = standing.get("job_timeout"), standing.get("stuck_timeout")
         if timeout is None or stuck is None or _outlives_job(stuck, timeout, standing, period):
             continue
-        least = timeout.value + _settle(standing) + period
+        least = timeout.value + _settle_seconds(standing) + period
         expiry = standing.get("expiry")
         if expiry is not None:  # One finding, whose number is right for the queue's own expiry as well.
             least = max(least, expiry.value + _looks(facts, standing) + period)
@@ -177,15 +182,15 @@ def _stuck_timeout(facts: Facts) -> Iterator[Breach]:
         yield Breach(
             _place(stuck, timeout),
             f"maintenance frees a job after {stuck.length}, and it may still run: its timeout is {timeout.length}, "
-            f"stopping and settling take up to {spoken(_settle(standing))}, and the cron comes every "
-            f"{spoken(period)}{too}",
-            f"Set {stuck.name} to {stuck.advised(least)} or more: it needs {spoken(least)}.",
+            f"stopping and settling take up to {write_seconds(_settle_seconds(standing))}, and the cron comes every "
+            f"{write_seconds(period)}{too}",
+            f"Set {stuck.name} to {stuck.advised(least)} or more: it needs {write_seconds(least)}.",
             standing.related(stuck, timeout, expiry),
         )
 
 
 def _outlives_job(stuck: Setting, timeout: Setting, standing: EffectiveSettings, period: float) -> bool:
-    return stuck.value >= timeout.value + _settle(standing) + period - CLOSE
+    return stuck.value >= timeout.value + _settle_seconds(standing) + period - CLOSE
 
 
 def _looks(facts: Facts, standing: EffectiveSettings) -> float:
@@ -207,12 +212,12 @@ def _stuck_expiry(facts: Facts) -> Iterator[Breach]:
         least = expiry.value + waits + period
         if stuck.value >= least - CLOSE:
             continue
-        also = f", which it checks every {spoken(waits)}," if waits else ""
+        also = f", which it checks every {write_seconds(waits)}," if waits else ""
         yield Breach(
             _place(stuck, expiry),
             f"maintenance frees a job after {stuck.length}, before the queue takes it back itself at "
-            f"{expiry.length}{_of(expiry)}{also} and a cron period of {spoken(period)}",
-            f"Set {stuck.name} to {stuck.advised(least)} or more: it needs {spoken(least)}. "
+            f"{expiry.length}{_of(expiry)}{also} and a cron period of {write_seconds(period)}",
+            f"Set {stuck.name} to {stuck.advised(least)} or more: it needs {write_seconds(least)}. "
             "Or shorten the queue's expiry.",
             standing.related(stuck, expiry, standing.get("maintenance_interval") if waits else None),
         )
@@ -237,7 +242,9 @@ def _polling(facts: Facts) -> Iterator[Breach]:
             )
         elif polling.value > limit:
             milliseconds = " (its unit is the second, not the millisecond)" if polling.value >= 500 else ""
-            told = f"{promise}" if promise is not None else f"{spoken(limit)}, the longest that a job should wait"
+            told = (
+                f"{promise}" if promise is not None else f"{write_seconds(limit)}, the longest that a job should wait"
+            )
             yield Breach(
                 polling.place,
                 f"{polling} means that a job may wait {polling.length} for a worker{milliseconds}; "
@@ -348,8 +355,8 @@ def _retention(facts: Facts) -> Iterator[Breach]:
         delay, backoff = standing.get("retry_delay"), standing.get("retry_backoff")
         yield Breach(
             limit.place or kept.place or Place(".", 1),
-            f"the last attempt may begin {spoken(total)} after the first ({limit}), and the queue keeps a job for "
-            f"{kept.length}",
+            f"the last attempt may begin {write_seconds(total)} after the first ({limit}), and the queue keeps a "
+            f"job for {kept.length}",
             "Retry less often, cap the delay, or keep jobs longer.",
             standing.related(limit, delay, backoff, kept),
         )
@@ -392,7 +399,7 @@ def _registered(facts: Facts) -> Iterator[Breach]:
             )
 
 
-def _listed(facts: Facts) -> Iterator[Breach]:
+def _find_unlisted(facts: Facts) -> Iterator[Breach]:
     if not facts.listed or facts.open_lists:
         return
     names = {slug.name for slug in facts.listed}
@@ -436,7 +443,7 @@ TOOLS: Final = (
         "No worker takes its jobs: they stay PENDING.",
         "Add the slug to TOOL_SLUGS.",
         "configuration/workers_disabled.yaml",
-        _listed,
+        _find_unlisted,
     ),
     Rule(
         "registration_never_called",

@@ -9,7 +9,7 @@ from job_harness.review.check.facts import BULLMQ, UNKNOWN, Facts, QueueCall
 from job_harness.review.check.finding import Breach, Related, Severity, Tried
 from job_harness.review.check.releases import release_of
 from job_harness.review.check.rules.calls import NOW, calls_of, is_set, number_at, place_of, rule, weight_of
-from job_harness.review.check.settings import shown, spoken
+from job_harness.review.check.settings import write_seconds, write_value
 
 BULLMQ_LOCK_MS: Final = 30_000.0
 DEFAULTS: Final = "defaultJobOptions"
@@ -127,8 +127,8 @@ def _renewed(facts: Facts) -> Iterator[Breach]:
         if renew is not None and lasts is not None and renew >= lasts:
             yield Breach(
                 place_of(call, "lockRenewTime"),
-                f"the lock of a job is renewed every {spoken(renew / 1000)} and ends after "
-                f"{spoken(lasts / 1000)}: every "
+                f"the lock of a job is renewed every {write_seconds(renew / 1000)} and ends after "
+                f"{write_seconds(lasts / 1000)}: every "
                 "longer job counts as stalled and runs twice",
                 "Leave lockRenewTime out (it is half of lockDuration), or set it below.",
                 severity=weight_of(call),
@@ -379,7 +379,7 @@ def _written(call: QueueCall, name: str) -> str:
     value = call.options.get(name)
     if value is None:
         return "not set"
-    return "unknown" if value.value is UNKNOWN else shown(value.value)
+    return "unknown" if value.value is UNKNOWN else write_value(value.value)
 
 
 RULES: Final = (

@@ -12,7 +12,7 @@ from job_harness.review.check.celery_names import CONFIGURED, OF_OTHERS, PREFIXE
 from job_harness.review.check.facts import CELERY, Facts, Place, ProcessCommand, QueueCall, Value
 from job_harness.review.check.finding import Breach, Related, Severity, tried_on
 from job_harness.review.check.rules.calls import calls_of, is_set, number_at, place_of, rule, weight_of
-from job_harness.review.check.settings import number_of, spoken
+from job_harness.review.check.settings import number_of, write_seconds
 
 CELERY_VISIBILITY_SECONDS: Final = 3600.0
 """What Redis waits for an acknowledgement where nothing is set; SQS half an hour."""
@@ -55,14 +55,14 @@ class _Celery:
         value = self.settings.get(name)
         return None if value is None or isinstance(value.value, bool) else number_of(value.value)
 
-    def _told(self, name: str) -> list[Value]:
+    def _values_of(self, name: str) -> list[Value]:
         """List what each file that has a setting makes of it: several apps, or what one app is under several names."""
         return [options[name] for options in self._by_file.values() if name in options]
 
     @property
     def forks(self) -> bool:
         """Whether some worker runs tasks in processes of its own, as it does where nothing else is said."""
-        told = {value.value for value in self._told("worker_pool")} or {"prefork"}
+        told = {value.value for value in self._values_of("worker_pool")} or {"prefork"}
         given = [one.options.get("pool") for one in self._workers]
         pools = {pool for one in given for pool in (told if one is None else {one.value})}
         return not (pools or told) <= IN_ONE_PROCESS
@@ -70,7 +70,7 @@ class _Celery:
     @property
     def brokers(self) -> set[str]:
         """The schemes of the brokers' URLs; none where none is told."""
-        urls = [url.value for url in self._told("broker_url") if isinstance(url.value, str)]
+        urls = [url.value for url in self._values_of("broker_url") if isinstance(url.value, str)]
         return {url.partition(":")[0].lower() for url in urls}
 
     @property
@@ -80,10 +80,10 @@ class _Celery:
         None where that is not known, where files name brokers of which one is of another kind, and for brokers that
         wait for the connection to end: RabbitMQ ignores the option. Of several settings the longest counts.
         """
-        brokers, urls = self.brokers, self._told("broker_url")
+        brokers, urls = self.brokers, self._values_of("broker_url")
         if not all(broker.startswith(_LEASING) for broker in brokers):
             return None
-        told = self._told(VISIBILITY)
+        told = self._values_of(VISIBILITY)
         if told:
             known = all(number_of(value.value) is not None for value in told)
             return max(told, key=lambda value: number_of(value.value) or 0.0) if known else None
@@ -147,10 +147,10 @@ def _redelivered(held: list[_HeldMessage], limit: float, repair: str, related: t
     alone = len(tasks) == 1
     if first.runs:
         again = f"before {'it is' if alone else 'they are'} acknowledged, and the broker delivers "
-        again += f"{'it' if alone else 'them'} again after {spoken(limit)}: "
+        again += f"{'it' if alone else 'them'} again after {write_seconds(limit)}: "
         again += "it runs twice at a time" if alone else f"each runs twice at a time ({', '.join(tasks)})"
     else:
-        again = f"and the broker delivers what is not acknowledged within {spoken(limit)} again, "
+        again = f"and the broker delivers what is not acknowledged within {write_seconds(limit)} again, "
         again += "to one worker after the other: it runs several times"
     said = f"{tasks[0] if alone else f'{len(tasks)} tasks'} {first.what}{' ' if first.runs else ', '}{again}"
     own = first.value in first.call.options.values()
@@ -165,7 +165,7 @@ def _visible(facts: Facts) -> Iterator[Breach]:
     limit = number_of(told.value) if isinstance(told, Value) else told
     if limit is None:
         return
-    related = (Related(told.place, f"visibility_timeout is {spoken(limit)}"),) if isinstance(told, Value) else ()
+    related = (Related(told.place, f"visibility_timeout is {write_seconds(limit)}"),) if isinstance(told, Value) else ()
     held = list(_held(celery))
     causes: dict[tuple[Place, str], list[_HeldMessage]] = {}
     for one in held:
@@ -182,16 +182,21 @@ def _longer(one: _HeldMessage, held: list[_HeldMessage]) -> str:
     option = "visibility_timeout of broker_transport_options"
     if not one.runs and one.seconds > LONG_WAIT_SECONDS:
         least = max(waits) + most  # Late acknowledgement comes after both, the wait and the run.
-        lead = "" if one.call.method == "apply_async" else f"Retry sooner, within {spoken(LONG_WAIT_SECONDS)}. Or keep"
+        lead = (
+            ""
+            if one.call.method == "apply_async"
+            else f"Retry sooner, within {write_seconds(LONG_WAIT_SECONDS)}. Or keep"
+        )
         return (
-            f"{lead or 'Keep'} a wait of {spoken(one.seconds)} out of the broker: write into a table when the task is "
-            f"due, and let a task that beat starts send what is. With {option} at {math.ceil(least + ROOM_SECONDS)} "
-            f"or more it runs once, and what a dead worker held comes back only after {spoken(least)}."
+            f"{lead or 'Keep'} a wait of {write_seconds(one.seconds)} out of the broker: write into a table when "
+            f"the task is due, and let a task that beat starts send what is. With {option} at "
+            f"{math.ceil(least + ROOM_SECONDS)} or more it runs once, and what a dead worker held comes back only "
+            f"after {write_seconds(least)}."
         )
     least = max((wait for wait in waits if wait <= LONG_WAIT_SECONDS), default=0.0) + most
     return (
-        f"Set {option} to {math.ceil(least + ROOM_SECONDS)} or more: a message is held for up to {spoken(least)}. What "
-        "a dead worker held comes back only then."
+        f"Set {option} to {math.ceil(least + ROOM_SECONDS)} or more: a message is held for up to "
+        f"{write_seconds(least)}. What a dead worker held comes back only then."
     )
 
 
@@ -205,16 +210,16 @@ def _held(celery: _Celery) -> Iterator[_HeldMessage]:
     for send in celery.sends:
         countdown = number_at(send, "countdown")
         if countdown is not None:
-            yield _HeldMessage(send, send.options["countdown"], countdown, f"is sent {spoken(countdown)} ahead")
+            yield _HeldMessage(send, send.options["countdown"], countdown, f"is sent {write_seconds(countdown)} ahead")
     for task in celery.tasks:
         for value, seconds in _retry_delays(task):
             yield _HeldMessage(
-                task, value, seconds, f"may be retried {spoken(seconds)} ahead ({_RETRIED_BY[value.name]})"
+                task, value, seconds, f"may be retried {write_seconds(seconds)} ahead ({_RETRIED_BY[value.name]})"
             )
         late = celery.of(task, "acks_late")
         longest = _longest(celery, task) if late is not None and late.value is True else None
         if longest is not None:
-            yield _HeldMessage(task, *longest, f"may run for {spoken(longest[1])}", runs=True)
+            yield _HeldMessage(task, *longest, f"may run for {write_seconds(longest[1])}", runs=True)
 
 
 CELERY_RETRY_DELAY: Final = 180.0
@@ -300,11 +305,11 @@ def _never_grows(facts: Facts) -> Iterator[Breach]:
         said = "as is the default" if given is None else f"at {given.place}"
         yield Breach(
             told.place,
-            f"retry_backoff of {task.queue} starts at {spoken(waits.first)}, and retry_backoff_max is "
-            f"{spoken(waits.longest)} ({said}): the wait never doubles, and every retry comes within "
-            f"{spoken(waits.longest)}",
-            f"Set retry_backoff_max above {spoken(waits.first)}, or let retry_backoff be the first wait: 60 waits 1m, "
-            "2m, 4m, and so on.",
+            f"retry_backoff of {task.queue} starts at {write_seconds(waits.first)}, and retry_backoff_max is "
+            f"{write_seconds(waits.longest)} ({said}): the wait never doubles, and every retry comes within "
+            f"{write_seconds(waits.longest)}",
+            f"Set retry_backoff_max above {write_seconds(waits.first)}, or let retry_backoff be the first wait: 60 "
+            "waits 1m, 2m, 4m, and so on.",
             severity=weight_of(task),
             subject=task.queue or "",
         )
@@ -351,10 +356,10 @@ def _limits(facts: Facts) -> Iterator[Breach]:
         if soft is not None and hard is not None and first and last and first >= last:
             yield Breach(
                 soft.place,
-                f"the soft limit {f'of {whose} ' if whose else ''}is {spoken(first)}, and the worker is killed after "
-                f"{spoken(last)}: SoftTimeLimitExceeded is never raised, and nothing is cleaned up",
+                f"the soft limit {f'of {whose} ' if whose else ''}is {write_seconds(first)}, and the worker is "
+                f"killed after {write_seconds(last)}: SoftTimeLimitExceeded is never raised, and nothing is cleaned up",
                 "Set the soft limit below the hard one.",
-                (Related(hard.place, f"the hard limit is {spoken(last)}"),),
+                (Related(hard.place, f"the hard limit is {write_seconds(last)}"),),
                 weight,
                 subject=whose,
             )
@@ -464,8 +469,8 @@ def _expired(facts: Facts) -> Iterator[Breach]:
         if countdown is not None and expires is not None and expires <= countdown:
             yield Breach(
                 place_of(send, "expires"),
-                f"{send.queue} starts after {spoken(countdown)} and expires after {spoken(expires)}: it is "
-                "always revoked",
+                f"{send.queue} starts after {write_seconds(countdown)} and expires after {write_seconds(expires)}: "
+                "it is always revoked",
                 "Let it expire later than it starts.",
                 severity=weight_of(send),
                 subject=send.queue or "",

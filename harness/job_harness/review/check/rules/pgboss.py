@@ -35,7 +35,14 @@ from job_harness.review.check.releases import (
     release_of,
     satisfies,
 )
-from job_harness.review.check.settings import EffectiveSettings, meaning_of, number_of, spoken, standing, standings_of
+from job_harness.review.check.settings import (
+    EffectiveSettings,
+    meaning_of,
+    number_of,
+    standing,
+    standings_of,
+    write_seconds,
+)
 
 MOST_RELATED: Final = 5
 
@@ -349,7 +356,7 @@ def _accepted(facts: Facts) -> Iterator[Breach]:
             limit = "more than a day" if seconds > LONGEST_EXPIRY_SECONDS else "a day or more"
             yield Breach(
                 value.place,
-                f"{value.name} of {call.method}() is {spoken(seconds)}, and pg-boss {release.written} raises at "
+                f"{value.name} of {call.method}() is {write_seconds(seconds)}, and pg-boss {release.written} raises at "
                 f"{limit} ({'from 12.28 on it takes a whole day' if release.major == 12 else 'the limit is 24 hours'})"
                 f"{_aside(call)}",
                 _in_seconds(call, value.name)
@@ -387,7 +394,7 @@ def _milliseconds(facts: Facts) -> Iterator[Breach]:
             if seconds is not None and stem == "expireInSeconds" and _is_refused(seconds, release):
                 continue  # expiry_refused says so.
             holds = "holds" if told == "milliseconds" else "seems to be a number of"
-            length = "" if seconds is None else f", {spoken(seconds)} instead of {spoken(seconds / 1000)}"
+            length = "" if seconds is None else f", {write_seconds(seconds)} instead of {write_seconds(seconds / 1000)}"
             yield Breach(
                 value.place,
                 f"{stem} of {call.method}() is counted in seconds, and {value.value} {holds} milliseconds: it is 1000 "
@@ -518,14 +525,14 @@ def _outliving(handling: Handling, here: EffectiveSettings, wait: LongestWait, w
     expiry, size = here.get("expiry"), here.get("batch_size")
     assert expiry is not None
     jobs, whole = _jobs_of(wait, here), _in_all(wait, here)
-    told = "" if jobs == 1 else f" for each of {jobs:.15g} jobs, one after the other, {spoken(whole)} in all"
+    told = "" if jobs == 1 else f" for each of {jobs:.15g} jobs, one after the other, {write_seconds(whole)} in all"
     return Breach(
         handling.place,
-        f"{handling.queue!r} takes a job back after {expiry.length}, and {how} {spoken(wait.seconds)}{told} "
+        f"{handling.queue!r} takes a job back after {expiry.length}, and {how} {write_seconds(wait.seconds)}{told} "
         f"({wait.name} at {wait.place}): a second worker runs the job meanwhile",
         _longer(handling.queue, wait, jobs, whole + ROOM_SECONDS),
         (
-            Related(wait.place, f"{wait.name} is {spoken(wait.seconds)}"),
+            Related(wait.place, f"{wait.name} is {write_seconds(wait.seconds)}"),
             *here.related(expiry, size if jobs > 1 else None),
         ),
         weight,
@@ -540,7 +547,9 @@ def _longer(queue: str, wait: LongestWait, jobs: float, needed: float) -> str:
         return f"Set expireInSeconds of {queue!r} to {one} or more, or wait for less time."
     all_of_them = f"or to {math.ceil(needed)} for {jobs:.15g} jobs at a time"
     if needed > LONGEST_EXPIRY_SECONDS:
-        all_of_them = f"for {jobs:.15g} at a time would need {spoken(needed)}, and pg-boss refuses more than a day"
+        all_of_them = (
+            f"for {jobs:.15g} at a time would need {write_seconds(needed)}, and pg-boss refuses more than a day"
+        )
     return f"Set batchSize to 1 and expireInSeconds of {queue!r} to {one} or more; {all_of_them}."
 
 
@@ -608,8 +617,8 @@ def _archived(facts: Facts) -> Iterator[Breach]:
         if waiting is not None and waiting.place is None:
             yield Breach(
                 call.place,
-                f"pg-boss 10 archives a job that was not claimed for {spoken(waiting.value)}, and its row of {table} "
-                "stays PENDING forever",
+                f"pg-boss 10 archives a job that was not claimed for {write_seconds(waiting.value)}, and its row "
+                f"of {table} stays PENDING forever",
                 "Set retentionMinutes of its queue, and let maintenance fail PENDING rows whose queue row is gone.",
                 subject="waiting",
             )

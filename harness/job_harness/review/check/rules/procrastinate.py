@@ -9,7 +9,7 @@ from job_harness.errors import did_you_mean
 from job_harness.review.check.facts import PROCRASTINATE, Facts, QueueCall
 from job_harness.review.check.finding import Breach, Related, Severity, tried_on
 from job_harness.review.check.rules.calls import calls_of, is_set, is_unknown, number_at, place_of, rule, weight_of
-from job_harness.review.check.settings import spoken
+from job_harness.review.check.settings import write_seconds
 
 MONTH_SECONDS: Final = 30 * 86_400.0
 
@@ -129,7 +129,7 @@ def _explodes(facts: Facts) -> Iterator[Breach]:
                 place_of(task, "retry.exponential_wait"),
                 f"exponential_wait is the base of a power, not a factor: the last of {most:.15g} retries of "
                 f"{task.queue} waits "
-                f"{base:.15g}^{most:.15g} seconds, {spoken(min(longest, 3e9))}",
+                f"{base:.15g}^{most:.15g} seconds, {write_seconds(min(longest, 3e9))}",
                 "Take a small base, such as 3, or wait and linear_wait.",
                 severity=weight_of(task, Severity.WARNING),
                 subject=task.queue or "",

@@ -11,24 +11,24 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from job_harness.review.check.cron import period_seconds
-from job_harness.review.check.facts import Cron, Facts, Place, TableQueue, TableVerb
+from job_harness.review.check.facts import Cron, Facts, OrderedColumn, Place, TableQueue, TableVerb
 from job_harness.review.check.finding import Breach, Related, Rule, Severity
-from job_harness.review.check.settings import spoken, standings
+from job_harness.review.check.settings import standings, write_seconds
 
 HELD: Final = ("complete", "fail", "heartbeat", "release")
 TELLS_CLAIMS: Final = frozenset({":token", ":attempt"})
 
 
-def _said(queue: TableQueue, *verbs: str) -> Iterator[tuple[str, TableVerb]]:
+def _verbs_with_condition(queue: TableQueue, *verbs: str) -> Iterator[tuple[str, TableVerb]]:
     """List those of these verbs whose condition is in the text."""
     return ((name, queue.verbs[name]) for name in verbs if name in queue.verbs and queue.verbs[name].compared)
 
 
 def _unfenced(facts: Facts) -> Iterator[Breach]:
     for queue in facts.table_queues:
-        for name, verb in _said(queue, *HELD) if queue.fencing else ():
-            if TELLS_CLAIMS & verb.compared:
-                continue
+        for name, verb in _verbs_with_condition(queue, *HELD) if queue.fencing else ():
+            if TELLS_CLAIMS & verb.compared or (name == "heartbeat" and ":process" in verb.compared):
+                continue  # A process has a row of its own, whose beat says nothing of one job.
             if ":worker" in verb.compared:
                 yield Breach(
                     verb.place,
@@ -65,7 +65,7 @@ def _token_left(facts: Facts) -> Iterator[Breach]:
         expire = queue.verbs.get("expire")
         if token is None or expire is None or not expire.assigned or token in expire.assigned:
             continue
-        for name, verb in _said(queue, *HELD):
+        for name, verb in _verbs_with_condition(queue, *HELD):
             if ":token" in verb.compared and status not in verb.compared:
                 yield Breach(
                     verb.place,
@@ -78,7 +78,7 @@ def _token_left(facts: Facts) -> Iterator[Breach]:
 
 def _reaper_by_age(facts: Facts) -> Iterator[Breach]:
     for queue in facts.table_queues:
-        for _, expire in _said(queue, "expire"):
+        for _, expire in _verbs_with_condition(queue, "expire"):
             renewing = queue.verbs.get("heartbeat") or queue.verbs.get("claim")
             by = "heartbeat" if "heartbeat" in queue.verbs else "claim"
             if renewing is None or not renewing.assigned or renewing.assigned & expire.compared - {"status"}:
@@ -110,19 +110,25 @@ def _unordered(facts: Facts) -> Iterator[Breach]:
         indexes = [columns for table, columns in queue.indexes if table == claim.table]
         if any(_follows(claim, columns) for columns in indexes):
             continue
+        order = ", ".join(map(str, claim.order))
         yield Breach(
             claim.ordered_at or claim.place,
-            f"no index of {claim.table} follows ORDER BY {', '.join(claim.order)}: each claim sorts all waiting jobs",
-            f"CREATE INDEX ON {claim.table} ({', '.join(claim.order)}) WHERE the job is due.",
+            f"no index of {claim.table} follows ORDER BY {order}: each claim sorts all waiting jobs",
+            f"CREATE INDEX ON {claim.table} ({order}); to keep it small, add a WHERE with the conditions of claim.",
         )
 
 
-def _follows(claim: TableVerb, columns: tuple[str, ...]) -> bool:
-    """Say whether an index has rows in the order that a claim asks for, behind what it compares with a fixed value."""
+def _follows(claim: TableVerb, columns: tuple[OrderedColumn, ...]) -> bool:
+    """Say whether an index has rows in the order that a claim asks for, behind what it compares with a fixed value.
+
+    PostgreSQL reads an index in both directions, and sorts those that are alike in its first columns by the others.
+    """
     rest = list(columns)
-    while rest and rest[0] in claim.equal and rest[0] != claim.order[0]:
+    while rest and rest[0].name in claim.equal and rest[0].name != claim.order[0].name:
         rest.pop(0)
-    return tuple(rest[: len(claim.order)]) == claim.order or tuple(rest) == claim.order[: len(rest)] != ()
+    both = min(len(rest), len(claim.order))
+    same = [one.name for one in rest[:both]] == [one.name for one in claim.order[:both]]
+    return both > 0 and same and claim.order[0] in (rest[0], rest[0].backwards)
 
 
 class _NamedDuration(NamedTuple):
@@ -133,7 +139,7 @@ class _NamedDuration(NamedTuple):
     place: Place
 
     def __str__(self) -> str:
-        return spoken(self.value)
+        return write_seconds(self.value)
 
 
 def _own(queue: TableQueue, name: str) -> _NamedDuration | None:
@@ -183,11 +189,12 @@ def _killed(facts: Facts) -> Iterator[Breach]:
         until = f"its lease of {lease} has ended" if lease is not None else "its claim has ended"
         yield Breach(
             may_run.place,
-            f"{may_run.name} lets a job run for {may_run}, and a deploy kills its worker {spoken(longest.seconds)} "
-            f"after telling it to stop ({longest.service} at {longest.place}): the job starts again only once {until}",
+            f"{may_run.name} lets a job run for {may_run}, and a deploy kills its worker "
+            f"{write_seconds(longest.seconds)} after telling it to stop ({longest.service} at {longest.place}): "
+            f"the job starts again only once {until}",
             f"Give running jobs back when the worker is told to stop, in a verb `release`, or set {longest.setting} "
             f"above {may_run}.",
-            (Related(longest.place, f"{longest.service}: {spoken(longest.seconds)}"),),
+            (Related(longest.place, f"{longest.service}: {write_seconds(longest.seconds)}"),),
             Severity.NOTE if longest.usual or timeout is None else None,
             subject=queue.name,
         )

@@ -26,7 +26,7 @@ from job_harness.review.check.facts import (
 from job_harness.review.check.finding import Breach, Related, Rule, Severity
 from job_harness.review.check.readers.deployment import is_placeholder
 from job_harness.review.check.releases import release_of
-from job_harness.review.check.settings import FLAG, keeps_own_rows, meaning_of, spoken, standing, standings
+from job_harness.review.check.settings import FLAG, keeps_own_rows, meaning_of, standing, standings, write_seconds
 
 URL: Final = "DATABASE_URL"
 SECRET: Final = "CRON_SECRET"
@@ -374,8 +374,8 @@ def _shutdown(facts: Facts) -> Iterator[Breach]:
         if timeout is not None and limit.seconds < min(timeout.value, LONGEST_SHUTDOWN):
             yield Breach(
                 limit.place,
-                f"a deploy kills {limit.service} {spoken(limit.seconds)} after it is told to stop, and a job may run "
-                f"for {timeout.length}: each deploy costs running jobs an attempt",
+                f"a deploy kills {limit.service} {write_seconds(limit.seconds)} after it is told to stop, and a "
+                f"job may run for {timeout.length}: each deploy costs running jobs an attempt",
                 f"Set maxShutdownDelaySeconds to {min(timeout.value, LONGEST_SHUTDOWN):.15g}, and give jobs back that "
                 "cannot end in time.",
                 here.related(timeout),
@@ -384,15 +384,16 @@ def _shutdown(facts: Facts) -> Iterator[Breach]:
         for stop in stops:
             yield Breach(
                 stop.place,
-                f"the worker waits {spoken(stop.seconds)} for running jobs, and the platform kills {limit.service} "
-                f"after {spoken(limit.seconds)}",
+                f"the worker waits {write_seconds(stop.seconds)} for running jobs, and the platform kills "
+                f"{limit.service} after {write_seconds(limit.seconds)}",
                 "Wait for less time than the platform does.",
                 (Related(limit.place, f"{limit.seconds:.15g} s until it is killed"),),
             )
         if grace is not None and grace.place is not None and grace.value > limit.seconds:
             yield Breach(
                 grace.place,
-                f"{grace} is longer than the {spoken(limit.seconds)} after which the platform kills {limit.service}",
+                f"{grace} is longer than the {write_seconds(limit.seconds)} after which the platform kills "
+                f"{limit.service}",
                 "Wait for less time than the platform does.",
                 (Related(limit.place, f"{limit.seconds:.15g} s until it is killed"),),
             )
@@ -410,10 +411,13 @@ def _grace(facts: Facts) -> Iterator[Breach]:
         said = ", as pg-boss does by default," if stop.usual else ""
         yield Breach(
             stop.place,
-            f"this waits up to {spoken(stop.seconds)} for running jobs{said} when it is told to stop, and is "
-            f"killed after {spoken(longest.seconds)} ({longest.service} at {longest.place}): they lose an attempt",
-            f"Set {longest.setting} above {spoken(stop.seconds)}, or wait for less time.",
-            tuple(Related(one.place, f"{one.service}: {spoken(one.seconds)}") for one in granted[:MOST_CONTAINERS]),
+            f"this waits up to {write_seconds(stop.seconds)} for running jobs{said} when it is told to stop, and is "
+            f"killed after {write_seconds(longest.seconds)} ({longest.service} at {longest.place}): they lose an "
+            "attempt",
+            f"Set {longest.setting} above {write_seconds(stop.seconds)}, or wait for less time.",
+            tuple(
+                Related(one.place, f"{one.service}: {write_seconds(one.seconds)}") for one in granted[:MOST_CONTAINERS]
+            ),
             Severity.NOTE if stop.usual and not jobs else None,
         )
 
@@ -488,7 +492,7 @@ def _function(facts: Facts) -> Iterator[Breach]:
             if timeout is not None and limit.seconds < timeout.value:
                 yield Breach(
                     limit.place,
-                    f"the platform stops this function after {spoken(limit.seconds)}, and it runs jobs of up to "
+                    f"the platform stops this function after {write_seconds(limit.seconds)}, and it runs jobs of up to "
                     f"{timeout.length}",
                     "Run jobs in a service that may run as long as they do, or shorten the job timeout.",
                     (*here.related(timeout), *(Related(call.place, f"{call.method}()") for call in inside[:3])),
@@ -563,8 +567,8 @@ def _schedule(facts: Facts) -> Iterator[Breach]:
         elif _frees(cron, facts) and (period_seconds(cron.schedule) or 0) > LONGEST_PERIOD:
             yield Breach(
                 cron.place,
-                f"maintenance runs every {spoken(period_seconds(cron.schedule) or 0)} ({cron.schedule}): a stuck job "
-                "waits that long beside its timeout",
+                f"maintenance runs every {write_seconds(period_seconds(cron.schedule) or 0)} ({cron.schedule}): a "
+                "stuck job waits that long beside its timeout",
                 "Let it run every minute: `* * * * *`.",
                 severity=Severity.WARNING,
             )
