@@ -30,7 +30,7 @@ def test_a_full_disk_is_the_environments(tmp_path: Path, asked: list[str]) -> No
             stderr=subprocess.PIPE,
             text=True,
             check=False,
-            timeout=30,
+            timeout=120,
         )
     assert ended.returncode == ExitCode.ENVIRONMENT
     assert ended.stderr.endswith("job-harness: standard output: cannot be written: No space left on device\n")
@@ -41,7 +41,7 @@ def test_a_reader_who_goes_away_gets_no_pass() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     ended = subprocess.run(
-        [*COMMAND, "schema"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=30
+        [*COMMAND, "schema"], cwd=ROOT, stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=120
     )
     os.close(writing)
     assert (ended.returncode, ended.stderr) == (PIPE_CLOSED, "")
@@ -83,6 +83,6 @@ def test_a_stream_that_is_closed_changes_no_verdict(closed: str, tmp_path: Path)
         capture_output=True,
         text=True,
         check=False,
-        timeout=30,
+        timeout=120,
     )
     assert (ended.returncode, ended.stderr) == (ExitCode.PASS, "")

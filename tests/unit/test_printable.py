@@ -16,7 +16,7 @@ from job_harness.doors.cli import main
 from job_harness.doors.cli.output import show_as_it_is, show_lines
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.report.case import Case
-from job_harness.report.ci import case_results, finding_annotations, github_annotations, junit_xml
+from job_harness.report.ci import case_results, check_results, github_annotations, junit_xml
 from job_harness.report.findings import findings_junit, sarif
 from job_harness.report.screen import Line, screen_text
 from job_harness.review.check.examination import Examination
@@ -83,7 +83,7 @@ def test_every_report_of_a_run_is_printable() -> None:
 def test_every_report_of_check_is_printable() -> None:
     finding = CheckFinding("r", Severity.ERROR, Place(HOSTILE.replace("\ud800", "\udcff"), 1), HOSTILE, repair=HOSTILE)
     examination = Examination((finding,), covered=True)
-    (annotation,) = finding_annotations([finding]).splitlines()
+    (annotation,) = github_annotations(check_results([finding])).splitlines()
     assert not obeyed(annotation.removeprefix("::"))
     root = ElementTree.fromstring(findings_junit(examination, fail_on=Severity.ERROR))
     assert not obeyed("".join(f"{element.attrib} {element.text or ''}" for element in root.iter()))

@@ -13,11 +13,13 @@ from typing import Any, cast
 
 import pytest
 
-from job_harness.core.history.event import Call, Fault, History, Observed
+from job_harness.core.history.event import Call, Effect, Fault, History, Observed, Return
+from job_harness.core.history.jsonl import dump_history, load_history
+from job_harness.core.history.outcome import done
 from job_harness.core.model.duration import SECOND
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Contract, Engine, EngineClocks
+from job_harness.core.port import Claim, Contract, Engine, EngineClocks
 from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.reader import controlled, read_scenario_text
@@ -29,7 +31,7 @@ from job_harness.errors import EnvironmentUnavailable, ExitCode
 from job_harness.report.case import Case, exit_code_of
 from job_harness.report.ci import case_results, github_annotations, junit_xml, xml_text
 from job_harness.report.json_report import json_report
-from job_harness.report.screen import HEIGHT, WIDTH, first_screen, rows_of, screen_text, timeline
+from job_harness.report.screen import HEIGHT, WIDTH, causes_of, first_screen, rows_of, screen_text, timeline
 from job_harness.report.summary import case_screen, replay_of, summary
 from job_harness.review.audit.evidence import blank
 from job_harness.search.targets import open_engine
@@ -91,6 +93,17 @@ def test_a_job_that_takes_its_worker_down_is_no_punctual_run() -> None:
     assert "\nNo fault was needed: job a takes its worker down.\n" in screen_text(first_screen(run))
 
 
+def test_an_answer_from_outside_that_failed_is_named_where_no_fault_was_needed() -> None:
+    run = run_of(STUCK)
+    events = run.history.events
+    answered = Effect(events[-1].at, "w1", "a", 1, 1, "ended", "failure", reply="500 RuntimeError: boom")
+    run = replace(run, history=History([*events, answered, answered]))
+    only = "No fault was needed, only an answer from outside: a gets 500 RuntimeError: boom"
+    assert next(line.text for line in causes_of(run)) == only
+    ordered = replace(run, tape=(Deviation("w1 claim", 1, "w2 first"),))
+    assert "\nAnswers from outside: a gets 500 RuntimeError: boom\n" in screen_text(first_screen(ordered))
+
+
 def test_a_failing_run_names_its_faults_and_its_order() -> None:
     run = run_of(STUCK + "tape: [{at: w1 claim, do: crash}]\n")
     other = run_of(STUCK + "tape: [{at: w1 start a, do: pause a lease + 1s}, {at: w1 claim, do: w2 first}]\n")
@@ -107,7 +120,9 @@ def test_the_first_screen_fits_a_terminal_whatever_is_on_it(workers: int) -> Non
     run = replace(run, failures=tuple(f"x: {'long ' * 99}{number}" for number in range(9)))
     lines = first_screen(run, title="漢字 " * 60 + "\x1b[31m\x00", replay="job-harness run x", written="y" * 200)
     assert len(lines) <= HEIGHT
-    assert all(len(line.text) <= WIDTH for line in lines)
+    paths = [line.text for line in lines if line.text.startswith("Written: ")]
+    assert paths == [f"Written: {'y' * 200}"], "what is broken cannot be opened"
+    assert all(len(line.text) <= WIDTH for line in lines if line.text not in paths)
     assert all(line.text.isprintable() for line in lines)
     assert sum(line.text.startswith("t+") for line in lines) <= 10
 
@@ -149,6 +164,59 @@ def test_a_cancel_that_was_confirmed_and_changed_nothing_is_a_row() -> None:
     ignored = "format: 1\nworkers: [w1]\njobs: {a: {takes: 5m, cancel_after: 1m}}\n"
     rows = rows_shown(ignored, queue="cancel-ignored-while-running", lead="cancel_ignored")
     assert "t+1m cancel done, nothing changed" in rows
+
+
+SERVED = "format: 1\nworkers: [w1, w2]\nserves: {w1: [mail, report], w2: [video]}\njobs: {a: {tool: report}}\n"
+NIGHT = "format: 1\njobs: {night: {cron: 30 2 30-31 3 *, zone: Europe/Berlin, count: 2, scheduled: true}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "queue", "told"),
+    [
+        (SERVED, "first-tool-only", "With: w1 serving only mail, report; w2 serving only video"),
+        (
+            NIGHT,
+            "cron-zone-ignored",
+            "With: night at '30 2 30-31 3 *' in Europe/Berlin, whose clocks change at 2030-03-31 03:00+02:00",
+        ),
+        ("format: 1\njobs: {a: {lease: 1m}}\n", "own-lease-ignored", "With: a with a lease of 1m"),
+    ],
+)
+def test_what_a_run_had_beside_faults_is_said_where_no_fault_was_needed(text: str, queue: str, told: str) -> None:
+    run = play(read_scenario_text(text, path="x.yaml"), engine=open_engine(f"memory+{queue}"))
+    lines = [line.text for line in causes_of(run)]
+    assert lines[lines.index("No fault was needed: everybody ran on time.") + 1] == told
+
+
+def test_a_pause_of_a_tool_is_a_row() -> None:
+    paused = "format: 1\nworkers: [w1]\njobs: {a: {tool: mail, outcomes: [fail, succeed]}}\n"
+    steps = "steps: [w1 claims a, w1 settles a, pause tool mail, advance 10m, w1 polls]\n"
+    rows = rows_shown(paused + steps, queue="pause-forgotten-by-retries", lead="paused_job_claimed")
+    assert "pauses the tool mail" in " ".join(rows)
+
+
+def test_a_job_that_never_was_there_is_not_said_to_have_gone() -> None:
+    keyed = "format: 1\njobs: {a: {unique_key: k, takes: 1m}, b: {unique_key: k}}\n"
+    engine = open_engine("memory+refusal-swallowed")
+    text = screen_text(first_screen(play(read_scenario_text(keyed, path="x.yaml"), engine=engine)))
+    assert "job_vanished: An accepted job is not there, and it had not ended." in text
+    assert "it was accepted, and it never was there" in text
+    assert "enqueue done, nothing changed" in text
+
+
+def test_a_claim_that_gives_its_worker_nothing_says_so() -> None:
+    running = blank("a", Status.PROCESSING, attempts=1, lease_until=9)
+    claim = Observed(0, "w1", "claim", "a", blank("a"), running, 0)
+    for given, told in (
+        ([], "claims, attempt 1: not given to it"),
+        ([Claim("a", 1, 1, "w1", "t", 9)], "claims, attempt 1"),
+    ):
+        answered = Return(0, "w1", "claim", None, None, done(given), 1, True)
+        history = History([claim, answered])
+        for each in (history, load_history(dump_history(history).splitlines())):  # also as a forked run hands it over
+            assert [row.text for row in rows_of(each, job="a")] == [told]
+    again = Observed(0, "client-a", "enqueue", "a", running, running._replace(status=Status.PENDING), 0)
+    assert [row.text for row in rows_of(History([again]), job="a")] == ["enqueues it again -> PENDING"]
 
 
 def test_a_late_report_that_was_refused_outlives_how_the_job_came() -> None:
@@ -212,7 +280,7 @@ def test_a_side_effect_of_two_jobs_is_told_of_both_and_outlives_their_other_rows
         for order in (7, 8, 7):
             jobs.enqueue("charge", order)
         jobs.drain()
-        (found,) = jobs._session.judge.anomalies
+        (found,) = jobs.anomalies
         assert (found.job, found.others) == ("job-3", ("job-1",))
         rows = rows_of(jobs.history, job=found.job, others=found.others, until=found.event, most=4)
         assert [row.text for row in rows][1:] == ["job-1: charged", "starts, attempt 1", "charged"]
@@ -372,3 +440,11 @@ def test_the_summary_says_when_not_everything_was_run() -> None:
     text = screen_text(summary([case_of()], planned=3))
     assert "1 scenario on memory: 1 fail" in text
     assert "Stopped after 1 of 3" in text
+
+
+def test_the_first_failed_answer_to_another_job_of_a_batch_has_a_row() -> None:
+    run = run_of(STUCK)
+    last = run.history.events[-1]
+    answers = [Effect(last.at + at, "w1", "mate", 1, 1, "ended", "failure", reply=f"500 {at}") for at in (1, 2)]
+    rows = rows_of(History([*run.history.events, *answers]), job="a", most=40)
+    assert [row.text for row in rows if "mate" in row.text] == ["mate: ends: failure (500 1)"]

@@ -89,7 +89,7 @@ class Case:
         if self.verdict is Verdict.INCONCLUSIVE:
             return "; ".join(run.uncovered)
         if self.control is not None:
-            return f"control {self.control.name} did not find {self.control.finds}; it found {_listed(run.found)}"
+            return f"control {self.control.name} did not find {self.control.finds}; it found {_word_found(run.found)}"
         anomaly = run.lead
         if anomaly is not None:
             told = f" (known: {self.explanation.place})" if self.explanation is not None else ""
@@ -97,7 +97,7 @@ class Case:
         return run.failures[0]
 
 
-def _listed(found: Iterable[str]) -> str:
+def _word_found(found: Iterable[str]) -> str:
     """List what a control found instead."""
     *others, last = sorted(found) or ["nothing: this scenario cannot fail there"]
     return f"{', '.join(others)} and {last}" if others else last

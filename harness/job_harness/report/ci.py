@@ -1,10 +1,14 @@
-"""What CI systems read of cases and searches: JUnit XML, and annotations for GitHub, one workflow command a line."""
+"""What CI systems read of cases and searches: JUnit XML, annotations for GitHub and GitLab, a summary for a job's page.
+
+GitHub's annotations are workflow commands, one a line; GitLab's are a report of code quality; the summary is Markdown.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Verdict, fix_line
@@ -47,6 +51,10 @@ class CiResult(NamedTuple):
     line: int = 1
     fix: str = ""
     """Which change was seen to fix it, as the screen says it; empty: none was tried."""
+    level: str = ""
+    """How an annotation is called; empty: as its outcome asks for."""
+    picture: str = ""
+    """The file in which it is drawn; empty: none was asked for."""
 
 
 def case_results(cases: Sequence[Case]) -> list[CiResult]:
@@ -145,34 +153,95 @@ def _add(suite: ElementTree.Element, result: CiResult) -> None:
 
 def github_annotations(results: Sequence[CiResult], errors: Sequence[ScenarioError] = ()) -> str:
     """Write an error for every failure and every mistake in a file, a warning for what was not judged."""
-    lines = [
-        _command("error", error.path, max(1, problem.line), "scenario", problem.message)
-        for error in errors
-        for problem in error.problems
-    ]
-    for result in results:
+    lines: list[str] = []
+    for result in (*_as_results(errors), *results):
         if not result.outcome:
             continue
-        level = "warning" if result.outcome == "skipped" else "error"
+        level = _level(result)
         told = f"{result.message}\n{result.fix}" if result.fix else result.message
-        title = f"{result.engine}: {result.title or result.name}"
+        title = ": ".join(filter(None, (result.engine, result.title or result.name)))
         lines.append(_command(level, result.file, result.line, title, told))
     return "".join(f"{line}\n" for line in lines)
 
 
-def finding_annotations(findings: Sequence[CheckFinding]) -> str:
-    """Write a command for every finding of `check`, with its repair."""
-    return "".join(
-        _command(
-            LEVELS[str(finding.severity)],
-            finding.place.file,
-            finding.place.line,
+def check_results(findings: Sequence[CheckFinding]) -> list[CiResult]:
+    """Return every finding of `check` as CI shows it, with its repair; only errors fail the job by themselves."""
+    return [
+        CiResult(
+            "",
             finding.rule,
-            f"{finding.message}\n{finding.repair}",
+            "failure",
+            finding.message,
+            kind=finding.rule,
+            file=finding.place.file,
+            line=finding.place.line,
+            fix=finding.repair,
+            level=LEVELS[str(finding.severity)],
         )
-        + "\n"
         for finding in findings
-    )
+    ]
+
+
+_SEVERITIES: Final = {"error": "major", "warning": "minor", "notice": "info"}
+"""The levels of GitHub, as GitLab calls them."""
+
+
+def code_quality(results: Sequence[CiResult], errors: Sequence[ScenarioError] = ()) -> list[dict[str, Any]]:
+    """Return what GitLab shows beside the lines of a merge request, each with a mark that it knows again."""
+    return [
+        {
+            "check_name": result.kind or result.outcome,
+            "description": printable(f"{result.message} {result.fix}".strip()),
+            "severity": _SEVERITIES[_level(result)],
+            "fingerprint": _fingerprint(result.kind, result.message, result.file),
+            "location": {"path": result.file, "lines": {"begin": result.line}},
+        }
+        for result in (*results, *_as_results(errors))
+        if result.outcome and result.file
+    ]
+
+
+def _as_results(errors: Sequence[ScenarioError]) -> list[CiResult]:
+    """Return each mistake in a file that is no scenario."""
+    return [
+        CiResult("", "scenario", "error", problem.message, file=error.path, line=max(1, problem.line))
+        for error in errors
+        for problem in error.problems
+    ]
+
+
+def _fingerprint(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def summary(results: Sequence[CiResult], errors: Sequence[ScenarioError] = (), *, artifacts: str = "") -> str:
+    """Write a table of what is wrong for a job's page, each with its screen folded away; one line where nothing is.
+
+    `artifacts` is where the files of this job are found, to which each picture is linked.
+    """
+    wrong = [result for result in (*results, *_as_results(errors)) if result.outcome]
+    if not wrong:
+        return f"**job-harness**: {len(results)} passed\n"
+    lines = [f"**job-harness**: {len(wrong)} of {len(results)} are wrong, or were not judged", ""]
+    lines += ["| where | what | fixed by |", "| --- | --- | --- |"]
+    for result in wrong:
+        place = f"`{result.file}:{result.line}`" if result.file else result.engine
+        lines.append(f"| {place} | {_cell(result.message)} | {_cell(result.fix)} |")
+    for picture in dict.fromkeys(result.picture for result in wrong if result.picture):
+        lines += ["", f"[Picture of what happened]({artifacts or picture}): `{picture}`"]
+    for result in wrong:
+        if result.text:
+            head = f"<details><summary>{_cell(result.title or result.name)}</summary>"
+            lines += ["", head, "", "```text", xml_text(result.text).rstrip(), "```", "", "</details>"]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return one_line(text).replace("|", "\\|").replace("<", "&lt;")
+
+
+def _level(result: CiResult) -> str:
+    return result.level or ("warning" if result.outcome == "skipped" else "error")
 
 
 def _command(level: str, path: str, line: int, title: str, message: str) -> str:

@@ -117,20 +117,39 @@ def _summary(examination: Examination, fail_on: Severity | None) -> list[Line]:
     if code is ExitCode.INCONCLUSIVE and not examination.covered:
         return [
             Line(f"inconclusive: {files}, and no settings of a job queue were found", "yellow"),
-            *map(Line, _WHERE_TO_LOOK),
+            *(Line(_DURABLE.format(name, place, _PAGES[name])) for name, place in examination.durable.items()),
+            *map(Line, () if examination.durable else _WHERE_TO_LOOK),
         ]
     word, style = {ExitCode.FAIL: ("FAIL", "bold red"), ExitCode.PASS: ("pass", "green")}.get(
         code, ("inconclusive", "yellow")
     )
     among = "" if told and code is ExitCode.FAIL else f" among {examination.inventory}"
-    return [Line(f"{word}: {', '.join(told) or 'no contradiction'}{among}; {files}", style)]
+    not_run = [Line(text) for text in _NOT_RUN] if examination.inventory.verbs else []
+    return [Line(f"{word}: {', '.join(told) or 'no contradiction'}{among}; {files}", style), *not_run]
+
+
+_NOT_RUN: Final = (
+    "No SQL was run, nor prepared: `job-harness explore` on the queue file does both, and tries each verb once.",
+)
 
 
 _WHERE_TO_LOOK: Final = (
-    "Name the folder that has the code of the worker. For a queue in tables of your own, let",
-    "`job-harness init --queue SCHEMA` draft a queue file (docs/queue_files.md), and check that.",
+    "Name the folder that has the code of the worker. For a queue in tables of your own,",
+    "`job-harness init --queue SCHEMA` drafts a queue file, which check reads too (docs/queue_files.md).",
+    "To search your own processes as they are, write a system file (docs/system_files.md).",
 )
 """What to check instead of a folder in which nothing was found."""
+
+
+_PAGES: Final = {
+    "langgraph": "langgraph",
+    "dbos": "dbos",
+    "@dbos-inc/dbos-sdk": "dbos_typescript",
+    "pydantic_ai": "agents",
+    "agent_framework": "agents",
+}
+"""By library of agents or workflows, the page that shows a test of it."""
+_DURABLE: Final = "{} is used ({}): it has no settings to check; `job-harness docs {}` shows a test that crashes it."
 
 
 def _gone(examination: Examination) -> str:

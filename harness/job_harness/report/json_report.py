@@ -27,6 +27,7 @@ from job_harness.core.scenario.replay_token import ReplayToken, encode, target_o
 from job_harness.core.scenario.scenario import SCHEDULERS
 from job_harness.core.sim.choices import Deviation
 from job_harness.errors import UsageError
+from job_harness.report.blame import frames_of
 from job_harness.report.case import Case, exit_code_of, verdict_of
 from job_harness.report.screen import Row, causes_of, changed_settings, late_calls, moment, rows_of, subject
 from job_harness.report.summary import replay_of
@@ -122,7 +123,7 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
         "anomalies": [_anomaly(anomaly) for anomaly in run.anomalies],
         "failures": list(run.failures),
         "uncovered": list(run.uncovered),
-        "token": _token(run),
+        "token": token_of_run(run),
         "tape": [{"at": item.label, "nth": item.nth, "do": item.option} for item in run.tape],
         "stopped_by": [_trial(trial) for trial in run.trials if trial.stops],
         "not_stopped_by": [_trial(trial) for trial in run.trials if trial.tried and not trial.stops],
@@ -131,6 +132,7 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
         "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), others=others, until=until)],
         "told": [line.text for line in causes_of(run, lead)],
         "source": [] if run.source is None else [run.source.title, *run.source.lines],
+        "frames": [frame.data for frame in frames_of(run, lead)],
         "nearest_pass": _nearest_pass(run),
         **_picture(run, until),
     }
@@ -202,7 +204,7 @@ def plain(value: Any) -> Any:
     return repr(value)
 
 
-def _token(run: Run) -> str | None:
+def token_of_run(run: Run) -> str | None:
     """Return the run as a replay token; None where no scenario file could hold what was run."""
     try:
         return encode(ReplayToken(target_of(run.scenario), run.seed, run.tape))

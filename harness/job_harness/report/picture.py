@@ -745,6 +745,7 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
         "here": "" if grid.lead is None else _here(grid.lead),
         "problems": [_text(item) for item in (*run["failures"], *run["uncovered"])],
         "told": [_labelled(item) for item in (*run["told"], *_source(run), *drawing.notes)],
+        "frames": [(_text(title), "\n".join(map(printable, text))) for title, text in _frames(run)],
         "again": drawing.again,
         "recorded": drawing.recorded,
         "replay": _text(drawing.replay),
@@ -770,6 +771,11 @@ def _page_of(drawing: Drawing, number: int) -> dict[str, Any]:
 def _source(run: Mapping[str, Any]) -> list[str]:
     """Return the line that says where that is written which caused the anomaly; a report of before has none."""
     return [f"Source: {place}" for place in run.get("source", ())[:1]]
+
+
+def _frames(run: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
+    """Return the lines of code that it turns on, each with its title; a report of before has none."""
+    return [(frame["title"], frame["text"]) for frame in run.get("frames", ())]
 
 
 def _labelled(line: str) -> tuple[str, str]:
@@ -817,8 +823,9 @@ def _issue_text(drawing: Drawing, grid: Grid) -> str:
         each["name"]: _here(each) for each in reversed(run["anomalies"]) if each["name"] != (lead or each)["name"]
     }
     also = [f"Also {name}: {where}" for name, where in reversed(others.items())]
+    code = [printable(line) for title, text in _frames(run) for line in ("", title, *text)]
     told = [_text(line) for line in run["told"] if not (also and line.startswith(ALSO))]
-    body = "\n".join([*here, *_told_rows(grid), "", *told, *map(_text, _source(run)), *also])
+    body = "\n".join([*here, *_told_rows(grid), "", *told, *map(_text, _source(run)), *also, *code])
     fence = "`" * max(3, 1 + _longest_run(body + drawing.replay))
     lines += [f"{fence}text", body, *([f"{drawing.again}: {_text(drawing.replay)}"] if drawing.replay else []), fence]
     return "\n".join(lines) + "\n"
@@ -888,7 +895,7 @@ def _render(**content: Any) -> str:
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
-        finalize=_shown,
+        finalize=_make_visible,
         loader=jinja2.DictLoader(sources),
         trim_blocks=True,
         lstrip_blocks=True,
@@ -898,7 +905,7 @@ def _render(**content: Any) -> str:
     return environment.get_template("page.html").render(**content).rstrip() + "\n"
 
 
-def _shown(value: Any) -> Any:
+def _make_visible(value: Any) -> Any:
     """Return what a template puts out, with every character visible: no field can be forgotten."""
     if type(value) is not str:  # Markup is a str, and is the template's own
         return value

@@ -15,20 +15,22 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Any, Final, NamedTuple, TypeGuard
 
-from job_harness.core.faults import Cause, cause_of, events_of, kinds, ordinal, told
+from job_harness.core.faults import Cause, cause_of, events_of, kinds, ordinal, word_fault
 from job_harness.core.faults import kind_of as fault_of
-from job_harness.core.history.event import ROW_OF, Call, Effect, Event, Excuse, Fault, History, Observed, Return
+from job_harness.core.history.event import ROW_OF, STEP, Call, Effect, Event, Excuse, Fault, History, Observed, Return
 from job_harness.core.history.outcome import OutcomeKind
 from job_harness.core.invariants import Guarantee, kind_of
+from job_harness.core.invariants.order import PAUSING
 from job_harness.core.model.duration import Instant, format_duration
 from job_harness.core.model.job import JobId
 from job_harness.core.model.lifecycle import QueueState
 from job_harness.core.model.settings import Settings
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Run, Verdict, fix_line
-from job_harness.core.scenario.job_plan import Ending
-from job_harness.core.scenario.scenario import DEFAULTS, Step
+from job_harness.core.scenario.job_plan import Ending, JobPlan
+from job_harness.core.scenario.scenario import DEFAULTS, Scenario, Step
 from job_harness.core.target import Target
+from job_harness.report.blame import CodeFrame, frames_of
 
 # text that fits -------------------------------------------------------------------------------------------------------
 
@@ -190,7 +192,41 @@ def _about(events: Sequence[Event], job: JobId | None, about: set[JobId] | None)
     rows = [
         row for index, event in enumerate(events) if (row := _row_of(event, index, job, about, involved)) is not None
     ]
-    return sorted([*rows, *_in_vain(events, job, about)], key=lambda row: row.place)
+    kept = _not_given(events)
+    rows = [row._replace(text=f"{row.text}: not given to it") if row.place in kept else row for row in rows]
+    return sorted(
+        [*rows, *_in_vain(events, job, about), *_other_answers(events, job, about)], key=lambda row: row.place
+    )
+
+
+def _other_answers(events: Sequence[Event], job: JobId | None, about: set[JobId] | None) -> list[Row]:
+    """Return a row for the first answer that no caller hopes for to each other job: in a batch one harms all."""
+    rows: dict[JobId, Row] = {}
+    for index, event in enumerate(events):
+        if isinstance(event, Effect) and event.reply is not None and about is not None and event.job not in about:
+            text = _say_which_job(_effect(event), event.job, job)
+            rows.setdefault(event.job, Row(event.at, event.actor, text, index, 4))
+    return list(rows.values())
+
+
+def _not_given(events: Sequence[Event]) -> set[int]:
+    """Return where a claim made a job run that it did not give to its worker."""
+    took: dict[str, dict[int, JobId]] = {}
+    kept: set[int] = set()
+    for index, event in enumerate(events):
+        if (
+            isinstance(event, Observed)
+            and event.verb == "claim"
+            and event.after is not None
+            and event.after.lease_until
+        ):
+            took.setdefault(event.actor, {})[index] = event.job
+        elif isinstance(event, Return) and event.verb == "claim":
+            mine = took.pop(event.actor, {})
+            claims = event.outcome.value or ()  # Of a run that was played elsewhere they are what JSON holds.
+            given = {each["job"] if isinstance(each, dict) else each.job for each in claims}
+            kept.update(at for at, job in mine.items() if event.outcome.done and event.answered and job not in given)
+    return kept
 
 
 def _gravest(rows: list[Row], history: History, last: int, most: int) -> list[Row]:
@@ -204,12 +240,14 @@ def _gravest(rows: list[Row], history: History, last: int, most: int) -> list[Ro
     return sorted(ranked[:most], key=lambda row: row.place)
 
 
-OPERATED: Final = frozenset({"cancel", "retry"})
-"""What an operator asks for, once: where it was done and nothing changed, that is a row too."""
+OPERATED: Final = frozenset({"cancel", "retry", "enqueue", "send"})
+"""What is asked for once: where it was done and nothing changed, that is a row too."""
+HELD_BACK: Final = PAUSING
+"""What an operator does to a tool, and so to all of its jobs."""
 
 
 def _in_vain(events: Sequence[Event], job: JobId | None, about: set[JobId] | None) -> list[Row]:
-    """Return a row for each request of an operator that was answered with done and changed nothing."""
+    """Return a row for each request that was answered with done and changed nothing."""
     changed: set[tuple[str, str]] = set()
     rows = []
     for index, event in enumerate(events):
@@ -219,7 +257,7 @@ def _in_vain(events: Sequence[Event], job: JobId | None, about: set[JobId] | Non
             done, vain = event.outcome.kind is OutcomeKind.DONE, (event.actor, event.verb) not in changed
             changed.discard((event.actor, event.verb))
             if done and vain and (about is None or event.job in about):
-                text = _named(f"{event.verb} done, nothing changed", event.job, job)
+                text = _say_which_job(f"{event.verb} done, nothing changed", event.job, job)
                 rows.append(Row(event.at, event.actor, text, index, 3))
     return rows
 
@@ -258,22 +296,24 @@ def _row_of(event: Any, index: int, job: JobId | None, about: set[JobId] | None,
         if event.actor != "*" and event.actor not in involved:
             return None
         return Row(event.at, event.actor, fault_text(event), index, 4)
+    if isinstance(event, Return) and event.verb in HELD_BACK and event.outcome.kind is OutcomeKind.DONE:
+        return Row(event.at, event.actor, f"{event.verb}s the tool {event.job}", index, 4)
     named = getattr(event, "job", None)
     if named is None or (about is not None and named not in about):
         return None
     if isinstance(event, Observed):
-        return Row(event.at, event.actor, _named(_change(event), named, job), index, _weight(event))
+        return Row(event.at, event.actor, _say_which_job(_change(event), named, job), index, _weight(event))
     if isinstance(event, Effect) and event.name != "claimed":
         grave = event.name == "started" or event.name.startswith(ROW_OF)
-        return Row(event.at, event.actor, _named(_effect(event), named, job), index, 4 if grave else 1)
+        return Row(event.at, event.actor, _say_which_job(_effect(event), named, job), index, 4 if grave else 1)
     if isinstance(event, Return) and event.outcome.kind is not OutcomeKind.DONE:
         late = event.verb in ("complete", "fail", "release") and event.outcome.kind is OutcomeKind.REFUSED
-        text = _named(f"{event.verb} {event.outcome.kind}", named, job)
+        text = _say_which_job(f"{event.verb} {event.outcome.kind}", named, job)
         return Row(event.at, event.actor, text, index, 3 if late else 2)  # a late report may be what does the harm
     return None
 
 
-def _named(text: str, named: JobId, job: JobId | None) -> str:
+def _say_which_job(text: str, named: JobId, job: JobId | None) -> str:
     """Say of which job that is, in a table that is not about this one alone."""
     if job is None:
         return f"{text} {named}"
@@ -314,8 +354,10 @@ def _change(event: Observed) -> str:
     after, before = event.after, event.before
     if after is None:
         return f"{verb}: gone"
-    if event.verb == "claim":
+    if event.verb == "claim" and after.queue_state is QueueState.ACTIVE:
         return f"claims, attempt {after.attempts}"
+    if event.verb == "enqueue" and before is not None:
+        return "enqueues it again" + (f" -> {after.status}" if after.status is not before.status else "")
     if event.verb not in _VERBS:
         return _rows_change(event)
     if before is None or event.verb in ("enqueue", "complete", "heartbeat", "cancel"):
@@ -343,6 +385,8 @@ def _effect(event: Effect) -> str:
     if event.name == "ended":
         answered = f" ({event.reply})" if event.reply is not None else ""
         return "hangs" if event.data == "hangs" else f"ends: {event.data}{answered}"
+    if event.name == STEP:
+        return f"{event.data['did']} {event.data['step']}"
     if event.name.startswith(ROW_OF):
         at = f" at {event.data['at']}" if event.data["at"] else ""
         return f"breaks {event.name.removeprefix(ROW_OF)}{at}: {event.data['row']}"
@@ -356,7 +400,7 @@ def fault_text(event: Fault) -> str:
         return f"THE SESSION of {data.get('whose')} ends"
     if event.name == "raised":
         return f"{'RAISES' if data.get('where') else 'DIES:'} {data.get('error', '')}"
-    return told(event)
+    return word_fault(event)
 
 
 # the screen -----------------------------------------------------------------------------------------------------------
@@ -392,7 +436,7 @@ def first_screen(
     width: int = WIDTH,
     height: int = HEIGHT,
 ) -> list[Line]:
-    """Return the screen, at most `height` lines of `width` columns; `replay` alone may be broken over more.
+    """Return the screen, at most `height` lines of `width` columns; `replay` may be broken over more, a path never.
 
     `title` says what was run, `replay` is the command that shows it again, `written` the file that was written for it,
     `file` the one that it was read from, `lead` the anomaly that it is about: the gravest, unless said; `default` the
@@ -401,16 +445,18 @@ def first_screen(
     head = [Line(clip(f"{run.verdict.upper()}  {one_line(title or run.scenario.title)}", width), "bold red")]
     head += _breach(run, width, lead)
     foot = [Line(text) for text in _command(replay, width)] if replay else []
-    foot += [Line(text) for text in wrap("Written: ", written, width=width, lines=2)] if written else []
-    foot += [Line(clip(f"In file: {one_line(file)}", width))] if file else []
+    # A path that is broken or cut cannot be opened.
+    foot += [Line(f"{label}: {one_line(path)}") for label, path in (("Written", written), ("In file", file)) if path]
     causes = causes_of(run, lead, width=width, default=default, usual=usual, also=1)
-    free = height - len(head) - len(foot) - 2
+    raised = _raised(run, lead, width, 2)  # Without it, a finding that an error leads to tells nothing of that.
+    free = height - len(head) - len(foot) - 2 - len(raised)
     table = _table(run, width, min(MOST, free - len(causes) - 1), lead)
     table += _cut_error(run, table, lead, width, min(3, free - len(table) - len(causes)))
-    table += _raised(run, lead, width, min(2, free - len(table) - len(causes)))
     spare = free - len(table) - len(causes)
+    table += raised
     causes = causes_of(run, lead, width=width, default=default, usual=usual, also=max(1, 1 + spare))
-    return [*[*head, Line(""), *table, Line(""), *causes, *foot][:height], *source_lines(run, width)]
+    shown = [*head, Line(""), *table, Line(""), *causes, *foot][:height]
+    return [*shown, *source_lines(run, width), *frame_lines(frames_of(run, lead), width)]
 
 
 STATEMENT_LINES: Final = 10
@@ -421,10 +467,23 @@ def source_lines(run: Run, width: int = WIDTH) -> list[Line]:
     """Return where that is written which caused the anomaly, and the beginning of what stands there."""
     if run.source is None:
         return []
-    title, lines = run.source
-    shown = [clip(f"  {line}", width) for line in lines[: STATEMENT_LINES - 1]]
-    more = [f"  ... {len(lines) - len(shown)} more lines"] if len(lines) > len(shown) else []
-    return [Line(""), Line(clip(f"Source: {title}", width), "bold"), *map(Line, (*shown, *more))]
+    title, lines, matters = run.source
+    room = STATEMENT_LINES - 1
+    first = max(0, min(matters - room // 2, len(lines) - room))
+    shown = [clip(f"  {line}", width) for line in lines[first : first + room]]
+    before = [f"  ... {first} lines"] if first else []
+    left = len(lines) - first - len(shown)
+    more = [f"  ... {left} more lines"] if left else []
+    return [Line(""), Line(clip(f"Source: {title}", width), "bold"), *map(Line, (*before, *shown, *more))]
+
+
+def frame_lines(frames: Sequence[CodeFrame], width: int = WIDTH) -> list[Line]:
+    """Return each line that an anomaly turns on, with those around it; the terminal's editor opens the first words."""
+    lines: list[Line] = []
+    for frame in frames:
+        lines += [Line(""), *(Line(text, "bold") for text in wrap("", frame.title, width=width, lines=2))]
+        lines += [Line(clip(text, width)) for text in frame.text]
+    return lines
 
 
 def screen_text(lines: Sequence[Line]) -> str:
@@ -611,11 +670,52 @@ def _causes(run: Run, width: int) -> list[Line]:
     faults = list(dict.fromkeys(cause.words for cause in causes if cause.is_fault))
     faults += [_step_text(step) for step in run.scenario.steps[: run.played] if _is_fault(step)]
     orders = _orders([cause for cause in causes if not cause.is_fault])
+    had = _list_line("With: ", ingredients(run.scenario), width, 2)
+    answers = _answers(run)
     if not faults and not orders:
-        return _without_cause(run, width)
+        return [*_without_cause(run, answers, width), *had]
+    had = _list_line("Answers from outside: ", answers, width, 2) + had
     label = "No fault was needed, only an order: " if not faults else "Order: "
-    lines = _listed("One fault: " if len(faults) == 1 else f"{len(faults)} faults: ", faults, width, 3)
-    return [*lines, *_listed(label, orders, width, 2 if faults else 3)]
+    lines = _list_line("One fault: " if len(faults) == 1 else f"{len(faults)} faults: ", faults, width, 3)
+    return [*lines, *_list_line(label, orders, width, 2 if faults else 3), *had]
+
+
+def ingredients(scenario: Scenario) -> list[str]:
+    """Return what a run had that is no fault and in no row: all of it is needed, once the run was shrunk."""
+    told = [
+        f"the tool {pause.tool} paused from {format_duration(pause.at)} to {format_duration(pause.at + pause.lasts)}"
+        for pause in scenario.pauses
+    ]
+    told += [f"{worker} serving only {', '.join(tools)}" for worker, tools in scenario.serves.items()]
+    told += [_PRESETS[counter].format(value) for counter, value in scenario.presets.items()]
+    for plan in scenario.jobs:
+        if plan.cron is not None:
+            told.append(f"{plan.name} at {plan.cron!r} in {plan.zone}{_clock_change(plan)}")
+        elif plan.scheduled:
+            told.append(f"{plan.name} every {format_duration(plan.every or 0)}")
+        if plan.transaction == "rollback":
+            told.append(f"{plan.name} in a transaction that is rolled back")
+        terms = [(words, at) for name, words in _TERMS.items() if (at := getattr(plan, name)) is not None]
+        told += [words.format(plan.name, format_duration(at)) for words, at in terms]
+    return told + (["maintenance half-way to what is due"] if scenario.early_rounds else [])
+
+
+_PRESETS: Final = {"token": "tokens from {} on", "put_off": "{} jobs that wait for a later day"}
+_TERMS: Final = {
+    "lease": "{} with a lease of {}",
+    "timeout": "{} with a timeout of {}",
+    "retry_delay": "{} with a retry delay of {}",
+    "unique_for": "{} keeping its key for {}",
+    "start_after": "{} due {} after it is sent",
+}
+
+
+def _clock_change(plan: JobPlan) -> str:
+    """Say when the clocks of a schedule's zone are changed around its first slots."""
+    from job_harness.core.calendars import changes_of_clock  # zoneinfo, which most screens do without
+
+    changes = changes_of_clock(plan.cron or "", plan.zone, plan.count)
+    return f", whose clocks change at {', '.join(changes)}" if changes else ""
 
 
 ALSO = "Also shows: "
@@ -686,24 +786,32 @@ def _orders(causes: Sequence[Cause]) -> list[str]:
     return told
 
 
-def _without_cause(run: Run, width: int) -> list[Line]:
+def _answers(run: Run) -> list[str]:
+    """List the answers from outside that no caller hopes for."""
+    ends = (event for event in run.history if isinstance(event, Effect) and event.name == "ended")
+    return list(dict.fromkeys(f"{event.job} gets {event.reply}" for event in ends if event.reply is not None))
+
+
+def _without_cause(run: Run, answers: Sequence[str], width: int) -> list[Line]:
     """Say that nothing was made to go wrong: a step that would have done so was not reached, or there is none."""
     missed = [_step_text(step) for step in run.scenario.steps if _is_fault(step)]
     if missed:
-        return _listed("Not reached: ", missed, width, 2)
+        return _list_line("Not reached: ", missed, width, 2)
     struck = [event for event in run.history if type(event) is Fault]
     died = {event.data["at"] for event in struck if event.name in events_of(Excuse.DEATH)}
     exits = [job for job, plan in run.scenario.plan_of().items() if Ending.EXIT in plan.outcomes]
     if downed := [f"job {job} takes its worker down" for job in exits if f"running {job}" in died]:
-        return _listed("No fault was needed: ", [f"{'; '.join(downed[:4])}."], width, 2)
+        return _list_line("No fault was needed: ", [f"{'; '.join(downed[:4])}."], width, 2)
     jumps = [event for event in struck if event.name in events_of(Excuse.LATE) and event.data.get("by")]
     if jumps:
         told = [f"{format_duration(event.data['for'])} at {moment(event.at)}" for event in jumps[:4]]
-        return _listed("The test moved the clock over a running job: ", told, width, 2)
+        return _list_line("The test moved the clock over a running job: ", told, width, 2)
+    if answers:
+        return _list_line("No fault was needed, only an answer from outside: ", answers, width, 3)
     return [Line("No fault was needed: everybody ran on time.")]
 
 
-def _listed(label: str, items: Sequence[str], width: int, lines: int) -> list[Line]:
+def _list_line(label: str, items: Sequence[str], width: int, lines: int) -> list[Line]:
     more = f"; and {len(items) - 4} more" if len(items) > 4 else ""
     return [Line(text) for text in wrap(label, "; ".join(items[:4]) + more, width=width, lines=lines)] if items else []
 
@@ -730,7 +838,7 @@ def _also(run: Run, width: int, lead: str, most: int) -> list[Line]:
     names = sorted(run.found - ({gravest.name} if gravest is not None else set()))
     told = [Line(text) for text in _others(names, width, most)] if names else []
     if run.verdict is Verdict.FAIL and gravest is not None:
-        told += _listed("Unmet: ", [_without_place(failure, run) for failure in run.failures], width, 2)
+        told += _list_line("Unmet: ", [_without_place(failure, run) for failure in run.failures], width, 2)
     return told
 
 

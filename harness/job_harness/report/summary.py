@@ -58,11 +58,11 @@ def _divergences(rows: dict[str, dict[str, Case]], engines: Sequence[str]) -> It
         if case is None:
             yield Line(f"{engine}: as {first}")
             continue
-        about = f"{engine} first differs from {first} in {_short(case.name)}: {_explained(case)}"
+        about = f"{engine} first differs from {first} in {_short(case.name)}: {_explain(case)}"
         yield from (Line(text) for text in wrap("", about, width=WIDTH, lines=4))
 
 
-def _explained(case: Case) -> str:
+def _explain(case: Case) -> str:
     headline = one_line(case.headline)
     if case.differs or case.lacking or case.verdict is not Verdict.FAIL or case.run is None:
         return headline or "passes"
@@ -144,6 +144,8 @@ def summary(cases: Sequence[Case], *, planned: int, quiet: bool = False) -> list
     counted = without_excused(cases)
     width = max((len(case.place) for case in counted), default=0)
     lines = [_line(case, width) for case in counted if not quiet or case.exit_code is not ExitCode.PASS]
+    if len(cases) == planned == 1 and cases[0].exit_code is ExitCode.FAIL:
+        lines = []  # Its screen has just said so.
     lines += side_by_side(counted)
     counts = {code: sum(case.exit_code is code and not case.differs for case in counted) for code in ExitCode}
     told = [f"{counts[code]} {WORDS[code][0].lower()}" for code in ExitCode if counts[code]]
