@@ -1,0 +1,115 @@
+--
+-- PostgreSQL database dump
+--
+
+
+-- Dumped from database version 18.6
+-- Dumped by pg_dump version 18.6
+
+SET statement_timeout = 0;
+SET lock_timeout = 0;
+SET idle_in_transaction_session_timeout = 0;
+SET transaction_timeout = 0;
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+SET check_function_bodies = false;
+SET xmloption = content;
+SET client_min_messages = warning;
+SET row_security = off;
+
+SET default_tablespace = '';
+
+--
+-- Name: job_harness_audit; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.job_harness_audit (
+    id bigint NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() NOT NULL,
+    writer text DEFAULT current_setting('application_name'::text) NOT NULL,
+    job text NOT NULL,
+    before jsonb,
+    after jsonb
+)
+PARTITION BY RANGE (at);
+
+
+--
+-- Name: TABLE job_harness_audit; Type: COMMENT; Schema: public; Owner: -
+--
+
+COMMENT ON TABLE public.job_harness_audit IS '{"jobs": "pg-boss 10", "table": "pgboss.job", "columns": {"id": "job.id", "status": "job.state", "tool": "job.name", "priority": "job.priority", "attempts": "CASE WHEN job.started_on IS NULL THEN 0 ELSE job.retry_count + 1 END", "max_attempts": "job.retry_limit + 1", "created_at": "job.created_on", "start_after": "job.start_after", "started_at": "job.started_on", "lease_until": "CASE WHEN job.state = ''active'' THEN job.started_on + job.expire_in END", "completed_at": "job.completed_on", "output": "CASE WHEN job.state IN (''completed'', ''failed'') THEN job.output END"}, "status": {"created": "PENDING", "retry": "PENDING", "active": "PROCESSING", "completed": "COMPLETED", "failed": "FAILED", "cancelled": "CANCELLED"}, "deletes": false, "time_zone": null}';
+
+
+SET default_table_access_method = heap;
+
+--
+-- Name: job_harness_audit_20261201; Type: TABLE; Schema: public; Owner: -
+--
+
+CREATE TABLE public.job_harness_audit_20261201 (
+    id bigint CONSTRAINT job_harness_audit_id_not_null NOT NULL,
+    at timestamp with time zone DEFAULT clock_timestamp() CONSTRAINT job_harness_audit_at_not_null NOT NULL,
+    xid xid8 DEFAULT pg_current_xact_id() CONSTRAINT job_harness_audit_xid_not_null NOT NULL,
+    writer text DEFAULT current_setting('application_name'::text) CONSTRAINT job_harness_audit_writer_not_null NOT NULL,
+    job text CONSTRAINT job_harness_audit_job_not_null NOT NULL,
+    before jsonb,
+    after jsonb
+);
+
+
+--
+-- Name: job_harness_audit_id_seq; Type: SEQUENCE; Schema: public; Owner: -
+--
+
+ALTER TABLE public.job_harness_audit ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
+    SEQUENCE NAME public.job_harness_audit_id_seq
+    START WITH 1
+    INCREMENT BY 1
+    NO MINVALUE
+    NO MAXVALUE
+    CACHE 1
+);
+
+
+--
+-- Name: job_harness_audit_20261201; Type: TABLE ATTACH; Schema: public; Owner: -
+--
+
+ALTER TABLE ONLY public.job_harness_audit ATTACH PARTITION public.job_harness_audit_20261201 FOR VALUES FROM ('2026-12-01 00:00:00+00') TO ('2026-12-02 00:00:00+00');
+
+
+--
+-- Data for Name: job_harness_audit_20261201; Type: TABLE DATA; Schema: public; Owner: -
+--
+
+COPY public.job_harness_audit_20261201 (id, at, xid, writer, job, before, after) FROM stdin;
+1	2026-12-01 03:28:24.882555+00	894	sender	7bb097f3-f132-4026-a7ed-4947ecf051b6	\N	{"id": "7bb097f3-f132-4026-a7ed-4947ecf051b6", "tool": "work", "output": null, "status": "created", "attempts": 0, "priority": 0, "created_at": "2026-12-01T03:28:24.865292+00:00", "started_at": null, "lease_until": null, "start_after": "2026-12-01T03:28:24.865292+00:00", "completed_at": null, "max_attempts": 4}
+2	2026-12-01 03:28:24.907311+00	895	sender	90f23762-1d2e-44a4-b81f-fba83f5e119d	\N	{"id": "90f23762-1d2e-44a4-b81f-fba83f5e119d", "tool": "work", "output": null, "status": "created", "attempts": 0, "priority": 0, "created_at": "2026-12-01T03:28:24.906573+00:00", "started_at": null, "lease_until": null, "start_after": "2026-12-01T03:28:24.906573+00:00", "completed_at": null, "max_attempts": 4}
+3	2026-12-01 03:28:24.968972+00	896	sender	92813628-bc37-4351-8797-c0ccccbd068b	\N	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "created", "attempts": 0, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": null, "lease_until": null, "start_after": "2026-12-01T03:28:24.968253+00:00", "completed_at": null, "max_attempts": 4}
+4	2026-12-01 03:28:25.099015+00	897	worker-2	7bb097f3-f132-4026-a7ed-4947ecf051b6	{"id": "7bb097f3-f132-4026-a7ed-4947ecf051b6", "tool": "work", "output": null, "status": "created", "attempts": 0, "priority": 0, "created_at": "2026-12-01T03:28:24.865292+00:00", "started_at": null, "lease_until": null, "start_after": "2026-12-01T03:28:24.865292+00:00", "completed_at": null, "max_attempts": 4}	{"id": "7bb097f3-f132-4026-a7ed-4947ecf051b6", "tool": "work", "output": null, "status": "active", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.865292+00:00", "started_at": "2026-12-01T03:28:25.095528+00:00", "lease_until": "2026-12-01T03:28:33.095528+00:00", "start_after": "2026-12-01T03:28:24.865292+00:00", "completed_at": null, "max_attempts": 4}
+5	2026-12-01 03:28:25.29771+00	899	worker-1	90f23762-1d2e-44a4-b81f-fba83f5e119d	{"id": "90f23762-1d2e-44a4-b81f-fba83f5e119d", "tool": "work", "output": null, "status": "created", "attempts": 0, "priority": 0, "created_at": "2026-12-01T03:28:24.906573+00:00", "started_at": null, "lease_until": null, "start_after": "2026-12-01T03:28:24.906573+00:00", "completed_at": null, "max_attempts": 4}	{"id": "90f23762-1d2e-44a4-b81f-fba83f5e119d", "tool": "work", "output": null, "status": "active", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.906573+00:00", "started_at": "2026-12-01T03:28:25.29608+00:00", "lease_until": "2026-12-01T03:28:33.29608+00:00", "start_after": "2026-12-01T03:28:24.906573+00:00", "completed_at": null, "max_attempts": 4}
+6	2026-12-01 03:28:25.61512+00	901	worker-2	7bb097f3-f132-4026-a7ed-4947ecf051b6	{"id": "7bb097f3-f132-4026-a7ed-4947ecf051b6", "tool": "work", "output": null, "status": "active", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.865292+00:00", "started_at": "2026-12-01T03:28:25.095528+00:00", "lease_until": "2026-12-01T03:28:33.095528+00:00", "start_after": "2026-12-01T03:28:24.865292+00:00", "completed_at": null, "max_attempts": 4}	{"id": "7bb097f3-f132-4026-a7ed-4947ecf051b6", "tool": "work", "output": "cb588108a159a5e69ad853a92d0beead", "status": "completed", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.865292+00:00", "started_at": "2026-12-01T03:28:25.095528+00:00", "lease_until": null, "start_after": "2026-12-01T03:28:24.865292+00:00", "completed_at": "2026-12-01T03:28:25.614342+00:00", "max_attempts": 4}
+7	2026-12-01 03:28:25.958273+00	902	worker-1	90f23762-1d2e-44a4-b81f-fba83f5e119d	{"id": "90f23762-1d2e-44a4-b81f-fba83f5e119d", "tool": "work", "output": null, "status": "active", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.906573+00:00", "started_at": "2026-12-01T03:28:25.29608+00:00", "lease_until": "2026-12-01T03:28:33.29608+00:00", "start_after": "2026-12-01T03:28:24.906573+00:00", "completed_at": null, "max_attempts": 4}	{"id": "90f23762-1d2e-44a4-b81f-fba83f5e119d", "tool": "work", "output": "cb588108a159a5e69ad853a92d0beead", "status": "completed", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.906573+00:00", "started_at": "2026-12-01T03:28:25.29608+00:00", "lease_until": null, "start_after": "2026-12-01T03:28:24.906573+00:00", "completed_at": "2026-12-01T03:28:25.955623+00:00", "max_attempts": 4}
+8	2026-12-01 03:28:26.190392+00	904	worker-2	92813628-bc37-4351-8797-c0ccccbd068b	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "created", "attempts": 0, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": null, "lease_until": null, "start_after": "2026-12-01T03:28:24.968253+00:00", "completed_at": null, "max_attempts": 4}	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "active", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": "2026-12-01T03:28:26.189562+00:00", "lease_until": "2026-12-01T03:28:34.189562+00:00", "start_after": "2026-12-01T03:28:24.968253+00:00", "completed_at": null, "max_attempts": 4}
+9	2026-12-01 03:28:34.955851+00	959	worker-1	92813628-bc37-4351-8797-c0ccccbd068b	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "active", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": "2026-12-01T03:28:26.189562+00:00", "lease_until": "2026-12-01T03:28:34.189562+00:00", "start_after": "2026-12-01T03:28:24.968253+00:00", "completed_at": null, "max_attempts": 4}	\N
+10	2026-12-01 03:28:34.955924+00	959	worker-1	92813628-bc37-4351-8797-c0ccccbd068b	\N	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "retry", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": "2026-12-01T03:28:26.189562+00:00", "lease_until": null, "start_after": "2026-12-01T03:28:35.954633+00:00", "completed_at": null, "max_attempts": 4}
+11	2026-12-01 03:28:36.253908+00	967	worker-1	92813628-bc37-4351-8797-c0ccccbd068b	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "retry", "attempts": 1, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": "2026-12-01T03:28:26.189562+00:00", "lease_until": null, "start_after": "2026-12-01T03:28:35.954633+00:00", "completed_at": null, "max_attempts": 4}	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "active", "attempts": 2, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": "2026-12-01T03:28:36.252996+00:00", "lease_until": "2026-12-01T03:28:44.252996+00:00", "start_after": "2026-12-01T03:28:35.954633+00:00", "completed_at": null, "max_attempts": 4}
+12	2026-12-01 03:28:38.502235+00	983	worker-2	92813628-bc37-4351-8797-c0ccccbd068b	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": null, "status": "active", "attempts": 2, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": "2026-12-01T03:28:36.252996+00:00", "lease_until": "2026-12-01T03:28:44.252996+00:00", "start_after": "2026-12-01T03:28:35.954633+00:00", "completed_at": null, "max_attempts": 4}	{"id": "92813628-bc37-4351-8797-c0ccccbd068b", "tool": "work", "output": "cb588108a159a5e69ad853a92d0beead", "status": "completed", "attempts": 2, "priority": 0, "created_at": "2026-12-01T03:28:24.968253+00:00", "started_at": "2026-12-01T03:28:36.252996+00:00", "lease_until": null, "start_after": "2026-12-01T03:28:35.954633+00:00", "completed_at": "2026-12-01T03:28:38.499578+00:00", "max_attempts": 4}
+\.
+
+
+--
+-- Name: job_harness_audit_id_seq; Type: SEQUENCE SET; Schema: public; Owner: -
+--
+
+SELECT pg_catalog.setval('public.job_harness_audit_id_seq', 12, true);
+
+
+--
+-- PostgreSQL database dump complete
+--
+
+
