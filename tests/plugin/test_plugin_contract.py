@@ -21,7 +21,8 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 def test_a_subclass_is_one_test_for_each_check(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
-from job_harness.subjects.processors import JobResult, ProcessorContract, effect
+from job_harness.subjects.processors import JobResult, effect
+from job_harness.subjects.processors.contract import ProcessorContract
 
 
 async def send(job):
@@ -79,7 +80,8 @@ def test_what_is_inconclusive_fails_where_that_is_asked_for_and_in_a_ci_where_no
     suite.makepyfile(
         """
 import pytest
-from job_harness.subjects.processors import JobResult, ProcessorContract
+from job_harness.subjects.processors import JobResult
+from job_harness.subjects.processors.contract import ProcessorContract
 
 def upper(job):
     return JobResult(success=True, output=str(job.input).upper())
@@ -117,7 +119,7 @@ def test_n(n):
 def test_a_contract_without_a_processor_says_so(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """
-from job_harness.subjects.processors import ProcessorContract
+from job_harness.subjects.processors.contract import ProcessorContract
 
 class TestNothing(ProcessorContract):
     pass

@@ -66,6 +66,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("body", WRONG.values(), ids=WRONG)
 def test_a_key_that_differs_with_each_attempt_is_found_and_replayed(suite: pytest.Pytester, body: str) -> None:
     suite.makepyfile(test_it=TEST.format(body=body))
@@ -97,3 +98,26 @@ def test_where_nothing_judges_an_effect_it_is_told_that_it_came_again(suite: pyt
         test_it=TEST.format(body=WRONG["by chance"]).replace('at_most_once("charged", per=["order"]), ', "")
     )
     suite.runpytest_inprocess("--job-explore=5").stdout.fnmatch_lines(["*not judged: 'charged' was repeated in *"])
+
+
+def test_a_fixture_that_fails_at_its_end_leaves_no_seed_to_later_tests(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        """
+        import random
+        import pytest
+
+        random.seed(20)
+
+        @pytest.fixture
+        def fails():
+            yield
+            raise RuntimeError("at its end")
+
+        def test_it(job_harness, fails):
+            pass
+
+        def test_later():
+            assert random.random() != random.Random(0).random()
+        """
+    )
+    suite.runpytest_inprocess("--job-explore=2").assert_outcomes(passed=1, skipped=1, errors=1)

@@ -67,7 +67,15 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
     return pytester
 
 
-@pytest.mark.parametrize("test", [FORGOTTEN, ELSEWHERE, IN_A_CHECK], ids=["forgotten", "in a child", "in a check"])
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "test",
+    [
+        pytest.param(FORGOTTEN, id="forgotten"),
+        pytest.param(ELSEWHERE, marks=pytest.mark.long, id="in a child"),
+        pytest.param(IN_A_CHECK, marks=pytest.mark.long, id="in a check"),
+    ],
+)
 def test_what_asks_only_about_an_effect_that_never_happens_has_judged_nothing(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, test: str
 ) -> None:
@@ -209,7 +217,7 @@ def test_runs_that_could_not_be_judged_are_no_pass_in_a_ci(
     monkeypatch.setenv("CI", "true")
     failed = suite.runpytest_inprocess("--job-explore=12")
     failed.assert_outcomes(failed=1)
-    failed.stdout.fnmatch_lines(["CI: inconclusive: * of 12 runs were not judged; *"])
+    failed.stdout.fnmatch_lines(["CI: inconclusive: * of 12 runs were not judged*"])
 
 
 @pytest.mark.parametrize(
@@ -233,3 +241,45 @@ def test_what_was_seen_or_sent_and_nothing_judges_is_no_pass_in_a_ci(
     failed = suite.runpytest_inprocess(*options)
     assert failed.ret == 1
     failed.stdout.fnmatch_lines([f"CI: not judged: {told}*"])
+
+
+SHARED = """
+import pytest
+from job_harness import at_most_once
+
+@pytest.fixture
+def job_invariants():
+    return [at_most_once("charged", per=["order"]), at_most_once("mailed", per=["order"])]
+"""
+OF_SHARED = """
+from job_harness import JobResult, SideEffect, effect
+
+def play(job_harness, name):
+    def work(job):
+        if name:
+            effect(SideEffect(name, str(job.input), idempotent=True))
+        return JobResult(success=True)
+    job_harness.register("work", work)
+    job_harness.enqueue("work", 7)
+    job_harness.run_until_idle()
+
+def test_charges(job_harness):
+    play(job_harness, "charged")
+
+def test_forgets(job_harness):
+    play(job_harness, "")
+"""
+
+
+def test_what_all_tests_of_a_folder_ask_is_asked_of_no_session_that_has_only_some_of_them(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    suite.makepyfile(conftest=SHARED, test_it=OF_SHARED)
+    assert suite.runpytest_inprocess().ret == 1, "nothing of the whole session mails"
+    for chosen in (["-k", "charges"], ["test_it.py::test_charges"]):
+        assert suite.runpytest_inprocess("--job-explore=3", *chosen).ret == 0
+        assert suite.runpytest_inprocess(*chosen).ret == 0
+    failed = suite.runpytest_inprocess("--job-explore=3", "-k", "forgets")
+    failed.stdout.fnmatch_lines(["*no processor declared an effect()*"])
+    assert failed.ret == 1

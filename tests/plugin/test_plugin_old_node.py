@@ -11,7 +11,7 @@ from job_harness.doors.pytest.plugin import _give_up, pytest_runtest_call
 from job_harness.errors import EnvironmentUnavailable, ProgramMissing
 
 TEST = """
-from job_harness.subjects.processors import ProcessorContract
+from job_harness.subjects.processors.contract import ProcessorContract
 
 
 def test_registers(job_harness):

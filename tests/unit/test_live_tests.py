@@ -39,7 +39,7 @@ def played(
     with harness:
         harness.register("pay", charge_then_record)
         script(harness)
-        anomalies = {anomaly.name for anomaly in harness._session.judge.anomalies}
+        anomalies = {anomaly.name for anomaly in harness.bench.session.judge.anomalies}
         return dump_history(harness.history), harness.tape, anomalies
 
 
@@ -211,7 +211,7 @@ def test_a_run_stands_still_while_its_worker_goes_on_with_another(processor: Job
     gate = f"test_live_tests.py:{processor.__name__} job-1"
     stall = Deviation(f"worker-1 {gate}", 1, "stand still half a timeout")
     with JobHarness() as harness:
-        harness.reopen(Replay([stall]), as_on_tape(), forked=False)
+        harness.play.reopen(Replay([stall]), as_on_tape(), forked=False)
         harness.register("pay", processor)
         still, other = harness.enqueue("pay", 7), harness.enqueue("pay", 8)
         harness.run_until_idle()
@@ -228,7 +228,7 @@ def test_a_run_stands_still_no_longer_than_until_its_timeout() -> None:
 
     stall = Replay([Deviation("worker-1 test_live_tests.py:pay job-1", 1, "stand still half a timeout")])
     with JobHarness() as harness:
-        harness.reopen(stall, as_on_tape(), forked=False)
+        harness.play.reopen(stall, as_on_tape(), forked=False)
         harness.register("pay", pay)
         job = harness.enqueue("pay", 7)
         harness.run_until_idle()
@@ -240,6 +240,6 @@ def test_a_check_without_a_name_is_told_by_its_place() -> None:
         harness.always(lambda seen: len(seen.effects("charged")) == 0)
         harness.register("pay", charge_then_record)
         two_payments(harness)
-        told = [anomaly.message for anomaly in harness._session.judge.anomalies]
+        told = [anomaly.message for anomaly in harness.bench.session.judge.anomalies]
     line = test_a_check_without_a_name_is_told_by_its_place.__code__.co_firstlineno + 2
     assert f"the lambda at test_live_tests.py:{line}: it returned False" in told[0]

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import pytest
 
 from job_harness.core.port import Engine, as_engine
-from job_harness.engines.conformance.judge import Conformance, Level, Mark, SuiteCase, cases, conform, judged
+from job_harness.engines.conformance.judge import Conformance, Level, Mark, SuiteCase, cases, conform, judge_case
 from job_harness.errors import UsageError
 from job_harness.subjects.applications.queue_target import QueueEngine
 
@@ -43,7 +43,7 @@ class QueueConformance:
     @pytest.mark.parametrize("case", list(cases()), ids=lambda case: f"{case.level}-{case.name}")
     def test_conforms(self, case: SuiteCase) -> None:
         """One case of the suite."""
-        result = judged(case, self._engine)
+        result = judge_case(case, self._engine)
         if result.mark in (Mark.SKIPPED, Mark.DIFFERENT):
             pytest.skip(result.why)
         if result.mark is Mark.KNOWN:

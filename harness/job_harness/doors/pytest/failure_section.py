@@ -50,6 +50,8 @@ NOTES = "job-harness: not under control"
 """The section that names clocks, chance, threads and network which a processor used past the harness."""
 EXPLORED = "job-harness: explored"
 """The section that says what a campaign came to and cost, first of all its runs and seconds."""
+ANNOTATION = "job-harness: annotation"
+"""The section whose line GitHub shows beside the code; a log has it at the beginning of a line."""
 NOT_JUDGED = "job-harness: not judged"
 """The section that names, each below a line of its own, the jobs and invariants of which a pass says nothing."""
 GATELESS = "no gate inside "
@@ -116,9 +118,9 @@ def failed_section(item: pytest.Item, *, most: int = FEW_ROWS) -> str:
         return ""
     told = explanation(harness.history, most=most)
     if told:
-        more = raised_section(harness.raised()), returned_section(harness), *harness.waiting()
+        more = raised_section(harness.review.raised()), returned_section(harness), *harness.review.waiting()
         told = "\n".join(filter(None, [told, *more]))
-    if not told or harness.unforkable:
+    if not told or harness.play.unforkable:
         return told
     return f"{told}\nReplay: pytest {shlex.quote(item.nodeid)} --job-replay {token_of(item, harness.tape)}"
 
@@ -144,7 +146,7 @@ def raised_section(raised: Sequence[RaisedError]) -> str:
 
 def _nearest(frames: Sequence[FrameSummary]) -> list[FrameSummary]:
     """Return where an error came through, the last frames of it; those of a library do not push the user's own out."""
-    from job_harness.subjects.processors.leak_detector import is_others
+    from job_harness.core.sim.user_code import is_others
 
     left = [frame for frame in frames if not frame.filename.startswith((*FOLDERS, *CARRIERS))]
     users = [number for number, frame in enumerate(left) if not is_others(frame.filename)]
@@ -159,7 +161,7 @@ def returned_section(harness: JobHarness) -> str:
     from job_harness.core.model.lifecycle import Status
     from job_harness.subjects.processors.judgement import in_words_of_tests
 
-    raised = {(error.job, error.attempt) for error in harness.raised()}
+    raised = {(error.job, error.attempt) for error in harness.review.raised()}
     lines = [
         f"{event.job}, attempt {event.before.attempts} failed: {in_words_of_tests(event.after.error)}"
         for event in harness.history
@@ -193,13 +195,15 @@ def target_of(item: pytest.Function) -> str:
     return target_of_test(item.name, source)
 
 
-def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: bool = False) -> None:
+def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: bool = False) -> str:
     """Write the picture of a test's run where `--job-html` says, once for each test, and name the file in its report.
+
+    Returns the file; empty where none is written.
 
     Raises EnvironmentUnavailable where the folder cannot be written.
     """
     if not (option := item.config.getoption("--job-html")) or item.stash.get(_DRAWN, False):
-        return
+        return ""
     from job_harness.report.json_report import run_data
     from job_harness.report.picture import Drawing, picture_of
 
@@ -217,6 +221,7 @@ def draw(run: Run, item: pytest.Item, *, replay: str, lead: str = "", minimal: b
             f"--job-html {folder}: cannot be written: {error.strerror}", hint="Name a folder that you may write to."
         ) from error
     item.add_report_section("call", PICTURE, str(file))
+    return str(file)
 
 
 def file_name(item: pytest.Item) -> str:
@@ -231,10 +236,11 @@ def session_lines(reports: Collection[Any], *, fails: str = "") -> Iterator[str]
 
     `fails` is what fails a session in which a side effect that is asked about never happened.
     """
-    yield from _noted_lines(_told(reports, NOTES, when="teardown"))
-    yield from _explored_lines(_told(reports, EXPLORED, when="call"))
+    yield from (text.rstrip() for text in _sections_by_test(reports, ANNOTATION, when="call").values())
+    yield from _noted_lines(_sections_by_test(reports, NOTES, when="teardown"))
+    yield from _explored_lines(_sections_by_test(reports, EXPLORED, when="call"))
     unjudged: dict[str, list[str]] = {}
-    for test, text in _told(reports, NOT_JUDGED, when="teardown").items():
+    for test, text in _sections_by_test(reports, NOT_JUDGED, when="teardown").items():
         for line in text.splitlines():
             if not line.startswith(" "):
                 unjudged.setdefault(UNJUDGED + line, []).append(test)
@@ -251,7 +257,7 @@ def left_by_test(reports: Iterable[Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(each.nodeid, each.job_left) for each in reports if hasattr(each, "job_left")]
 
 
-def _told(reports: Collection[Any], title: str, *, when: str) -> dict[str, str]:
+def _sections_by_test(reports: Collection[Any], title: str, *, when: str) -> dict[str, str]:
     """Return by test what its sections of this title say."""
     told: dict[str, list[str]] = {}
     for report in reports:
@@ -280,7 +286,7 @@ def _explored_lines(told: Mapping[str, str]) -> Iterator[str]:
                 unjudged.setdefault(line, []).append(test)
     if told:
         rate = f" ({runs / spent:.0f} runs/s)" if spent else ""
-        yield f"job-harness: explored {_tests(told)}: {runs} disturbed runs in {spent:.1f} s{rate}"
+        yield f"job-harness: explored {_tests(told)}: {runs} disturbed run{'s' * (runs != 1)} in {spent:.1f} s{rate}"
     yield from _placed_lines(unjudged)
 
 

@@ -46,13 +46,13 @@ def exits_are_told(test: pytest.Item) -> Iterator[None]:
             stream = sys.stderr if hasattr(test.config, "workerinput") else sys.stdout
             print(f"\njob-harness: {printable(f'{test.nodeid}: {words}')}", file=stream, flush=True)
 
-    def told(status: int) -> NoReturn:
+    def tell_and_leave(status: int) -> NoReturn:
         if os.getpid() == owner:
             tell(f"something that it ran called os._exit({status}); nothing more was judged")
             status = status or ExitCode.INCONCLUSIVE
         leave(status)
 
-    os._exit = told
+    os._exit = tell_and_leave
     WATCHDOG.say = tell
     try:
         yield
@@ -175,6 +175,8 @@ class JobPostgres:
             seeds = looking.filled()
         self._resetter = Resetter(cluster, database, template=template, keep=seeds)
         self._cluster, self._database, self._template = cluster, database, template
+        self._looking: tuple[int, Any] = 0, None
+        """A connection, and the process that has opened it."""
 
     @property
     def descriptor(self) -> int:
@@ -191,13 +193,14 @@ class JobPostgres:
         """Count the sessions here that wait for a lock, over a connection that no other process has."""
         import psycopg
 
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            # Giving a lock back grants it to the next session at once, long before that one looks awake.
-            waiting = (
-                "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
-                "WHERE NOT granted AND datname = %s"
-            )
-            found = connection.execute(waiting, [self._database]).fetchone()
+        if self._looking[0] != os.getpid():  # Beside the database: one that is cloned anew must have no session.
+            self._looking = os.getpid(), psycopg.connect(self._cluster.url(), autocommit=True)
+        # Giving a lock back grants it to the next session at once, long before that one looks awake.
+        waiting = (
+            "SELECT count(DISTINCT pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "
+            "WHERE NOT granted AND datname = %s"
+        )
+        found = self._looking[1].execute(waiting, [self._database]).fetchone()
         return 0 if found is None else int(found[0])
 
     def reset(self, *, keep: Iterable[str] = ()) -> Reset:
@@ -208,8 +211,10 @@ class JobPostgres:
         return self._resetter.reset(keep=keep)
 
     def close(self) -> None:
-        """Close the connection; the database goes with its server or with the session."""
+        """Close the connections; the database goes with its server or with the session."""
         self._resetter.close()
+        if self._looking[0] == os.getpid():
+            self._looking[1].close()
 
     def drop(self) -> None:
         """Give the database back now, and its template."""

@@ -27,6 +27,8 @@ class Gap(NamedTuple):
     """Its first line says what."""
     nothing: bool = False
     """Whether there was nothing to judge, or what was seen is judged by nothing."""
+    partly: bool = False
+    """Of nothing: whether a part of it was judged all the same."""
 
 
 @dataclass(slots=True)
@@ -38,8 +40,12 @@ class LeftOpen:
     strict: bool
     by: str
     """What fails a test that judged nothing; empty: nothing does."""
+    asks_for_others: bool = False
+    """Whether it asks what all tests of a folder ask, of which this session has only some."""
     nothing: int = 0
     """How often it judged nothing."""
+    partly: int = 0
+    """How often it judged only some of its runs."""
     gaps: int = 0
     notes: int = 0
     happened: set[str] = field(default_factory=set)
@@ -53,12 +59,13 @@ class LeftOpen:
         words = [word for mark in item.iter_markers(MARK) for word in mark.args or ("",)]
         if any(not isinstance(word, str) or not word for word in words):
             raise UsageError(f"{MARK} takes words of the lines that it accepts", hint=f"Write {mark_of('thread: ')}.")
-        return cls(words, item.config.getoption("--job-strict"), by)
+        return cls(words, item.config.getoption("--job-strict"), by, _asks_for_others(item))
 
     def take(self, gaps: Iterable[Gap]) -> list[Gap]:
         """Count what is left open, and return what of it is not accepted."""
         left = [gap for gap in gaps if not self.accepts(gap.text)]
-        self.nothing += sum(gap.nothing for gap in left)
+        self.nothing += sum(gap.nothing and not gap.partly for gap in left)
+        self.partly += sum(gap.partly for gap in left)
         self.gaps += sum(not gap.nothing for gap in left)
         return left
 
@@ -81,11 +88,19 @@ class LeftOpen:
         return self.by if nothing or self.strict else ""
 
     @property
-    def told(self) -> dict[str, Any]:
+    def as_data(self) -> dict[str, Any]:
         """What the summary of a session reads, also in the process of another worker."""
-        counted = {"nothing": self.nothing, "gaps": self.gaps, "notes": self.notes}
+        counted = {"nothing": self.nothing, "partly": self.partly, "gaps": self.gaps, "notes": self.notes}
         idle = sorted(name for name in self.idle if not self.accepts(never_happened(name, ())))
-        return {**counted, "happened": sorted(self.happened), "idle": idle}
+        return {**counted, "happened": sorted(self.happened), "idle": [] if self.asks_for_others else idle}
+
+
+def _asks_for_others(item: pytest.Item) -> bool:
+    if not isinstance(item, pytest.Function):
+        return False  # A pinned finding, which asks nothing itself.
+    config, shared = item.config, item._fixtureinfo.name2fixturedefs.get("job_invariants", ())
+    chosen = bool(config.option.keyword) or any("::" in argument for argument in config.args)
+    return chosen and bool(shared) and shared[-1].func.__module__.rpartition(".")[2] == "conftest"
 
 
 def mark_of(line: str) -> str:
@@ -119,8 +134,10 @@ def summary_of(told: Iterable[dict[str, Any]], *, beside: int = 0) -> Iterator[s
     """Count what the tests of a session left open; `beside` is what none of them did alone."""
     counts = Counter[str]()
     for left in told:
-        counts.update({name: left[name] for name in ("nothing", "gaps", "notes")})
+        counts.update({name: left[name] for name in ("nothing", "partly", "gaps", "notes")})
     counts["nothing"] += beside
     notes = "note" if counts["notes"] == 1 else "notes"
     if counts.total():
-        yield f"job-harness: {counts['nothing']} judged nothing, {counts['gaps']} not judged, {counts['notes']} {notes}"
+        partly = f"{counts['partly']} judged in part, " if counts["partly"] else ""
+        judged = f"{partly}{counts['nothing']} judged nothing, {counts['gaps']} not judged"
+        yield f"job-harness: {judged}, {counts['notes']} {notes}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import os
 import sys
 import threading
@@ -51,17 +52,30 @@ _FIXTURES_OF_MARKERS = {
     "job_clocks": ("job_harness",),
 }
 """By marker the fixtures that read it."""
+_REPLAY = "job-harness replay"
+"""`recorded.PLUGIN`: nothing is imported for a session that is not of `job-harness replay`."""
 _OURS = "job-harness: "
 """Begins the title of each section that we add to a report."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
     """Declare the options."""
+    _import_as_it_is(pluginmanager)
     group = parser.getgroup("job-harness", "job queues (job-harness)")
     _add_options_of_runs(group)
     _add_options_of_exploring(group)
     _add_options_of_reports(group)
     _add_ini(parser)
+
+
+def _import_as_it_is(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Let pytest rewrite no assertion of ours: it does so in each module of each package that has a plugin.
+
+    That is half of what a first test costs where no bytecode is kept. pytest's own name for its marks, 7 to 9.
+    """
+    hook: Any = pluginmanager.rewrite_hook
+    with contextlib.suppress(AttributeError):
+        hook._must_rewrite -= {"job_harness", "job_harness_reference"}
 
 
 def _add_options_of_runs(group: pytest.OptionGroup) -> None:
@@ -87,6 +101,8 @@ def _add_options_of_exploring(group: pytest.OptionGroup) -> None:
     """Declare what a search disturbs, and how a run of it is played again."""
     group.addoption(
         "--job-explore",
+        nargs="?",
+        const="200",
         metavar="RUNS|DURATION",
         help="run each test of job_harness N more times (200), or for a duration (30s), with crashes, pauses, "
         "lost messages and duplicates at every await, effect and verb; a run that breaks an invariant fails the "
@@ -96,6 +112,16 @@ def _add_options_of_exploring(group: pytest.OptionGroup) -> None:
         "--job-found",
         metavar="DIR",
         help="write what --job-explore finds as scenarios into this folder (default: .job-harness/found)",
+    )
+    group.addoption(
+        "--job-pin",
+        action="store_true",
+        help="keep what --job-explore finds, or --job-replay shows, as a test of its own in tests/regressions",
+    )
+    group.addoption(
+        "--job-record",
+        metavar="DIR",
+        help="keep the history of each run of --job-explore in this folder, for `job-harness replay`",
     )
     group.addoption("--job-replay", metavar="TOKEN", help="replay this token on the one selected test of job_harness")
     group.addoption(
@@ -128,7 +154,9 @@ def _add_options_of_reports(group: pytest.OptionGroup) -> None:
 
 
 def _add_ini(parser: pytest.Parser) -> None:
-    parser.addini("job_isolation", "how runs of an explored test are isolated: fork or rerun (default: what fits)")
+    parser.addini(
+        "job_isolation", "how runs of an explored test are isolated: copy, fork or rerun (default: what fits)"
+    )
     parser.addini("job_found", "write what --job-explore finds as scenarios into this folder")
     parser.addini("job_scenarios", "YAML files below a folder of this name are scenarios (default: scenarios)")
     parser.addini(
@@ -146,7 +174,8 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "job_settings(**settings): settings of job_harness and job_queue, by name")
     config.addinivalue_line(
         "markers",
-        "job_explore(runs=200, seconds=None, isolation=None, forgets=False, known={}): play this test so often",
+        "job_explore(runs=200, seconds=None, isolation=None, forgets=False, calls_fail=True, known={}): "
+        "play this test so often",
     )
     config.addinivalue_line("markers", 'job_clocks("virtual" | "real"): the clocks that processors of this test read')
     config.addinivalue_line("markers", 'job_accepts("words", ...): what a pass leaves open here may be so')
@@ -160,7 +189,8 @@ def _check_options(config: pytest.Config) -> None:
     """Raise pytest's UsageError once, instead of an error in every test; the defaults need no import."""
     if (asked := config.getoption("--job-explore")) is not None and not _bounds_runs(asked):
         raise pytest.UsageError(
-            f"--job-explore: expected a number of runs (200) or a duration (30s), not {asked!r:.80}"
+            f"--job-explore: expected a number of runs (200) or a duration (30s), not {asked!r:.80}; "
+            "without one, write it last"
         )
     if config.getoption("--job-stop-at") is not None and not config.getoption("--job-replay"):
         raise pytest.UsageError("--job-stop-at stops a replay: give the token of its run by --job-replay too")
@@ -247,8 +277,12 @@ def _explored_none(terminal: Any, config: pytest.Config) -> bool:
     if not config.getoption("--job-explore") or stats.get("failed") or stats.get("error"):
         return False
     reports = [each for name in ("passed", "skipped", "xfailed", "xpassed") for each in stats.get(name, ())]
-    titles = (name for report in reports for name, _ in report.sections)
-    return bool(reports) and not any(f"{_OURS}explored" in title for title in titles)
+    return bool(reports) and not _any_explored(reports)
+
+
+def _any_explored(reports: Iterable[Any]) -> bool:
+    called = (each for each in reports if isinstance(each, pytest.TestReport))
+    return any(f"{_OURS}explored" in title for each in called for title, _ in each.sections)
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
@@ -256,6 +290,10 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
     _tell_inconclusive(terminalreporter)
     if _explored_none(terminalreporter, config):
         terminalreporter.write_line(f"{_OURS}explored no test: none that takes job_harness was called")
+    reports = itertools.chain.from_iterable(terminalreporter.stats.values())
+    if (folder := config.getoption("--job-record")) and not _any_explored(reports):
+        why = "only explored runs are: add --job-explore N, or the marker job_explore"
+        terminalreporter.write_line(f"job-harness: --job-record {folder}: no run was recorded; {why}")
     if (folder := config.getoption("--job-html")) and Path(folder).is_dir():
         terminalreporter.write_line(f"job-harness: pictures of tests that failed are in {folder}")
     engines = config.getoption("--job-engine")
@@ -275,6 +313,11 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     config = parent.config
     chosen = config.getoption("--job-scenarios") or config.getini("job_scenarios")
+    from job_harness.doors.pytest.pinned import PinnedFile, is_pin
+
+    if is_pin(file_path):
+        pinned: PinnedFile = PinnedFile.from_parent(parent, path=file_path)
+        return pinned
     from job_harness.doors.pytest.collection import ScenarioFile, is_scenario
 
     asked = parent.session.isinitpath(file_path)
@@ -348,7 +391,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, Any, Any]
     explored.name_folders(harness)
     mine = pyfuncitem.stash.get(_DATABASE, None)
     if mine is not None:
-        harness.look_for_locks_in(mine)
+        harness.play.locks = mine
     if explored.turn is not None:
         with explored.turn.playing(harness):
             yield
@@ -383,7 +426,8 @@ def _asks_to_explore(item: pytest.Function) -> bool:
 
 def _is_to_explore(item: pytest.Item) -> bool:
     option, token = item.config.getoption("--job-explore"), item.config.getoption("--job-replay")
-    return bool(option or token or item.get_closest_marker("job_explore"))
+    replays = item.config.pluginmanager.has_plugin(_REPLAY)
+    return bool(option or token or replays or item.get_closest_marker("job_explore"))
 
 
 def _is_of_unittest(item: pytest.Item) -> bool:
@@ -428,9 +472,11 @@ def pytest_runtest_call() -> Generator[None, Any, Any]:
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, Any, Any]:
     """Name what was asked of a test that passed and had no effect on it: a marker, or to explore it."""
-    result = yield
-    if (generators := item.stash.get(_GENERATORS, None)) is not None:
-        generators.put_back()
+    try:
+        result = yield
+    finally:
+        if (generators := item.stash.get(_GENERATORS, None)) is not None:
+            generators.put_back()
     lines = list(_without_effect(item))
     if not lines or item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False):
         return result
@@ -470,10 +516,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         item.stash[_SKIPPED] = True
     if (told := _inconclusive(report)) and call.excinfo is not None:
         from job_harness.doors.pytest.left_open import Gap
-        from job_harness.subjects.processors.judgement import has_judged_nothing
+        from job_harness.subjects.processors.judgement import Unjudged, left_unjudged
 
-        left, nothing = _left_open(item), has_judged_nothing(call.excinfo.value)
-        if left.take([Gap(told, nothing)]) and (by := left.fails_by(nothing)):
+        left, unjudged = _left_open(item), left_unjudged(call.excinfo.value)
+        nothing = unjudged is not None
+        if left.take([Gap(told, nothing, unjudged is Unjudged.PARTLY)]) and (by := left.fails_by(nothing)):
             report.outcome, report.longrepr = "failed", f"{by}: {told}"
             return report
     if report.failed:
@@ -483,7 +530,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if call.when == "teardown" and (left_open := item.stash.get(_LEFT, None)) is not None:
         if item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False):
             left_open.idle.clear()  # It may have ended before what it asks about.
-        report.job_left = left_open.told  # which pytest-xdist carries to the summary
+        report.job_left = left_open.as_data  # which pytest-xdist carries to the summary
     return report
 
 
@@ -514,7 +561,9 @@ def _tell_inconclusive(terminal: Any) -> None:
         more = f" and {len(tests) - _MOST_NAMED} more (-rs shows which)" if len(tests) > _MOST_NAMED else ""
         terminal.write_line(", ".join(tests[:_MOST_NAMED]) + more)
         terminal.write_line("".join(f"  {line}\n" for line in (*told.splitlines(), f"accepted by {mark_of(told)}")))
-    terminal.write_line(f"{len(skipped)} not judged; --job-strict fails them, and CI those that judged nothing")
+    terminal.write_line(
+        f"{len(skipped)} not judged; --job-strict fails them, and CI those that did not judge every run"
+    )
 
 
 def _show_failed(item: pytest.Item, report: pytest.TestReport) -> None:
@@ -531,7 +580,11 @@ def _show_failed(item: pytest.Item, report: pytest.TestReport) -> None:
 @pytest.fixture
 def job_clock() -> Iterator[JobClock]:
     """The test's virtual time: `now`, `advance("15m")`, `jump("1h")`; `freeze()` lets datetime.now() follow."""
-    from job_harness.subjects.processors.job_clock import JobClock
+    from job_harness.core.garbage import collecting_seldom
+
+    with collecting_seldom():  # Hardly anything that an import makes is garbage.
+        from job_harness.doors.pytest.fixtures import exits_are_told  # noqa: F401 - with all that a test needs
+        from job_harness.subjects.processors.job_clock import JobClock
 
     clock = JobClock()
     yield clock
@@ -545,8 +598,17 @@ def job_invariants() -> Iterable[Invariant]:
 
 
 @pytest.fixture
+def job_on_start() -> Callable[[], object] | None:
+    """Override it: return what your process does when it starts, such as `DBOS.launch`: each life of a worker does."""
+    return None
+
+
+@pytest.fixture
 def job_harness(
-    request: pytest.FixtureRequest, job_clock: JobClock, job_invariants: Iterable[Invariant]
+    request: pytest.FixtureRequest,
+    job_clock: JobClock,
+    job_invariants: Iterable[Invariant],
+    job_on_start: Callable[[], object] | None,
 ) -> Iterator[JobHarness]:
     """Runs your processors in the real worker on virtual time; anomalies, ignored failures and leaks fail the test."""
     from job_harness.doors.pytest.failure_section import (
@@ -564,16 +626,20 @@ def job_harness(
     request.node.stash.setdefault(_USED, set()).add("job_harness")
     with _opened(request, job_invariants) as harness, exits_are_told(request.node):
         job_clock.drive(harness)
+        if job_on_start is not None:
+            harness.on_start(job_on_start)
         yield harness
         explored = request.node.stash.get(_EXPLORED, None)
+        if explored is not None and explored.turn is not None:
+            return  # It was disturbed on purpose, and is judged by the code that did that.
         known = explored is not None and explored.campaign.tolerated
-        problems = harness.test_problems() if known else harness.problems(title=request.node.name)
+        problems = harness.review.test_problems() if known else harness.problems(title=request.node.name)
         notes = left.take_notes(harness.notes())
-        gaps = [Gap(harness.unended(), not harness.worked), Gap(harness.unserved())]
-        left.happened |= harness.happened
+        gaps = [Gap(harness.review.unended(), not harness.review.worked), Gap(harness.review.unserved())]
+        left.happened |= harness.review.happened
         if explored is None:
-            left.idle |= harness.idle if harness.worked else frozenset()
-            gaps.append(Gap(harness.unsent(), nothing=True))
+            left.idle |= harness.review.idle if harness.review.worked else frozenset()
+            gaps.append(Gap(harness.review.unsent(), nothing=True))
         if request.config.getoption("--job-explain"):
             failed = (problems or request.node.stash.get(_FAILED, False)) and (explored is None or not explored.told)
             rows = failed_section(request.node, most=MOST_ROWS) if failed else explanation(harness.history)
@@ -585,8 +651,6 @@ def job_harness(
             _draw(request.node, harness, problems)
     if notes:
         request.node.add_report_section("teardown", NOTES, "\n".join(notes))
-    if explored is not None and explored.turn is not None:
-        return  # It was disturbed on purpose, and is judged by the code that did that.
     gave_up = explored is not None and explored.gave_up  # The test itself is judged as a plain one then.
     if request.node.stash.get(_FAILED, False) or (request.node.stash.get(_SKIPPED, False) and not gave_up):
         return
@@ -625,9 +689,10 @@ def _opened(request: pytest.FixtureRequest, invariants: Iterable[Invariant]) -> 
     from job_harness.subjects.processors import JobHarness
 
     seed, shared = _seed(request.config), _shared(request.config)
+    replaying: Any = request.config.pluginmanager.get_plugin(_REPLAY)
     try:
         with errors_without_traceback():
-            return JobHarness(
+            harness = JobHarness(
                 settings=_settings(request, GUIDE),
                 seed=seed,
                 blocked_after=_blocked_after(request.config),
@@ -635,6 +700,9 @@ def _opened(request: pytest.FixtureRequest, invariants: Iterable[Invariant]) -> 
                 workplace=shared.workplace(getattr(request, "param", "memory")),
                 clocks=_clocks(request),
             )
+            if replaying is not None:
+                harness.bench.running.replacements = replaying.replacements
+            return harness
     except EnvironmentUnavailable as error:
         _give_up(error, shared)
 
@@ -646,10 +714,10 @@ def _draw(item: pytest.Item, harness: JobHarness, problems: list[str]) -> None:
 
     from job_harness.doors.pytest.failure_section import draw
 
-    seen = harness.observed(title=item.name)
+    seen = harness.review.observed(title=item.name)
     told = problems[1:] if seen.anomalies else problems or ["the test failed"]  # the first one is the anomaly's screen
     failures = [" ".join(problem.split("\n")[:2]) for problem in told]
-    run = harness.observed(title=item.name, failures=failures)
+    run = harness.review.observed(title=item.name, failures=failures)
     draw(run, item, replay=f"pytest {shlex.quote(item.nodeid)}")
 
 
@@ -725,7 +793,9 @@ def job_postgres(
     """A real PostgreSQL database, `url`; emptied after each test, and by `reset(keep=[...])`."""
     database = request.node.stash[_DATABASE] = _job_postgres_of_session.migrated_by(job_postgres_schema)
     yield database
-    database.reset()
+    explored = request.node.stash.get(_EXPLORED, None)
+    if explored is None or database not in explored.databases:
+        database.reset()
 
 
 def _tell_sections(terminalreporter: Any, config: pytest.Config) -> None:
