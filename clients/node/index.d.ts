@@ -188,7 +188,10 @@ export interface Harness {
   assertPath(job: Named, path: Status[]): Promise<void>;
   /** Judge by a function whenever something has happened: false or a throw is an anomaly. It must not be async. */
   always(check: () => unknown): void;
-  /** Wrap what stands for the world outside: each call is a side effect, and its answer a gate. */
+  /**
+   * Wrap what stands for the world outside: each call is a side effect, with a gate before it and after its answer. Its data
+   * are the one object that it is called with, else `{ args: [...] }`, or what `data` makes of the arguments.
+   */
   external<Given extends any[], Answer>(
     name: string,
     answer?: (...given: Given) => Answer | Promise<Answer>,
@@ -244,13 +247,15 @@ export declare const version: string;
 export interface ExploreOptions {
   /** Disturbed runs (200). */
   runs?: number;
-  /** Real seconds that they may take together. */
+  /** Real seconds that they may take together (three quarters of `timeout`). */
   seconds?: number;
   seed?: number;
   /** Of the whole test, in milliseconds (120 000). */
   timeout?: number;
   /** "worker": each run in a process of its own, which loads the file anew. Without `runs`, for 60 seconds. */
   isolate?: "worker";
+  /** Whether calls of an `external`, of `fetch` and of undici's mocks are refused or lose their reply, too (true). */
+  callsFail?: boolean;
 }
 
 /** Play the body many times, with crashes, pauses, lost messages and duplicates at every gate. */
@@ -258,6 +263,9 @@ export interface Explore extends ExploreOne {
   /** Of this file, only this test. */
   only: ExploreOne;
   skip: ExploreOne;
+  /** Skip it where that is true; explore it where that is true. */
+  skipIf(condition: unknown): ExploreOne;
+  runIf(condition: unknown): ExploreOne;
 }
 
 export interface ExploreOne {
@@ -265,6 +273,8 @@ export interface ExploreOne {
   (name: string, options: ExploreOptions, body: () => unknown): void;
   /** A test for each case, named and called as by the runner's own `test.each`. */
   each: ExploreEach;
+  /** A test for each value, which the body gets as it is: an array too. */
+  for<Value>(cases: readonly Value[]): ExploreCases<[Value]>;
 }
 
 export interface ExploreEach {
@@ -285,4 +295,6 @@ export interface JobMatchers<Result = void> {
   toHaveStatus(status: Status): Result;
   toHavePath(path: Status[]): Result;
   toHaveOutput(output: unknown): Result;
+  /** How often it had a side effect of this name: this many times, or at least once. */
+  toHaveEffect(name: string, times?: number): Result;
 }

@@ -1,3 +1,3 @@
 import door from "./lib/jest.cjs";
 
-export const { jobHarness, ownWorkers, test, expect, effect, step } = door;
+export const { jobHarness, ownWorkers, pinned, test, it, expect, effect, step } = door;

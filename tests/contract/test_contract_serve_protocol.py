@@ -6,6 +6,8 @@ import inspect
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -19,7 +21,7 @@ from referencing import Registry, Resource
 
 from job_harness import __version__
 from job_harness.doors.serve import ASKS, SCHEMA, VERSION, ClientGone, Conversation, HarnessService
-from job_harness.doors.serve.exploration import explore
+from job_harness.doors.serve.exploration import MEMORY_OUTLIVES, explore
 from job_harness.doors.serve.service import KINDS
 from job_harness.worlds.peers import peer
 
@@ -230,6 +232,85 @@ def test_an_explored_test_finds_shrinks_and_replays() -> None:
     assert client.unfitting() == []
 
 
+class Marking(Client):
+    """Its processor marks the order in memory, which a crash does not take away here, and then charges."""
+
+    def send(self, message: Any) -> None:
+        if "play" in message:
+            self.marked, self.to_charge = False, set[str]()
+        super().send(message)
+
+    def end(self, actor: str) -> None:
+        if actor in self.to_charge:
+            self.to_charge.remove(actor)
+            self.stand(actor, "charged")
+        else:
+            super().end(actor)
+
+
+def marking(client: Any, actor: str) -> None:
+    if client.marked:
+        client.end(actor)
+    else:
+        client.marked = True
+        client.to_charge.add(actor)
+        client.stand(actor, "marked")
+
+
+class Sharing(Client):
+    """The answer that one run waits for lets all go on in one turn; the fake charges each job once."""
+
+    def send(self, message: Any) -> None:
+        if "play" in message:
+            self.charged, self.waiting = set[str](), dict[str, str]()
+        if message.get("do") == "run":
+            self.waiting = {**self.waiting, message["actor"]: message["with"]["job"]["id"]}
+        super().send(message)
+
+    def end(self, actor: str) -> None:
+        if actor not in self.waiting:
+            super().end(actor)
+        for waits, job in self.waiting.items():
+            if job in self.charged:
+                super().end(waits)
+            else:
+                self.charged.add(job)
+                self.stand(waits, "charged")
+        self.waiting = {}
+
+
+def sharing(client: Any, actor: str) -> None:
+    if len(client.waiting) == 1:
+        client.standing[len(client.said)] = actor
+        client.say({"gate": len(client.said), "actor": actor, "point": "token", "with": ["step"]})
+
+
+def test_what_several_runs_did_in_one_turn_has_happened_whichever_of_them_dies_there() -> None:
+    two = (PAYING[0], PAYING[1], PAYING[1], PAYING[2])
+    client = Sharing({"pay": sharing}, two)
+    once = [{"name": "charged", "tool": "pay"}]
+    told = client.ask("explore", name="pays", source="body", command="", options={"exactly_once": once}, runs=30)
+    assert told["verdict"] == "pass", told
+    assert client.unfitting() == []
+
+
+def test_where_an_effect_is_missing_after_a_crash_what_outlives_it_in_a_client_is_said() -> None:
+    client = Marking({"pay": marking}, PAYING)
+    once = [{"name": "charged", "tool": "pay"}]
+    told = client.ask("explore", name="pays", source="body", command="", options={"exactly_once": once}, runs=50)
+    assert (told["verdict"], told["anomaly"]) == ("finding", "effect_missing")
+    assert "One fault: worker-1 crashes right after `marked job-1`" in told["screen"]
+    assert MEMORY_OUTLIVES in told["screen"]
+
+
+def test_an_explored_test_says_when_no_single_deviation_is_left() -> None:
+    client = Client({"pay": keyed}, PAYING)
+    asked = {"name": "pays", "source": "body", "command": ""}
+    few, many = (client.ask("explore", **asked, runs=runs)["cost"] for runs in (20, 150))
+    told = [each.endswith("; every crash at every gate was tried") for each in (few, many)]
+    assert told == [False, True], many
+
+
 CHECKED: Body = (("always", {}),)
 
 
@@ -263,7 +344,7 @@ def test_what_an_explored_test_could_not_disturb_is_not_judged() -> None:
     client = Client({"pay": keyed}, PAYING)
     client.judged = {"doubts": ["the rows of a cursor were no place to crash at"]}
     told = client.ask("explore", name="pays", source="body", command="", runs=5)
-    assert (told["verdict"], told["unjudged"][0]) == ("pass", "the rows of a cursor were no place to crash at")
+    assert (told["verdict"], told["doubts"]) == ("pass", ["the rows of a cursor were no place to crash at"])
 
 
 def test_a_client_that_leaves_in_the_middle_of_a_run_ends_the_exploration(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +428,7 @@ def test_a_side_effect_that_has_to_happen_and_never_does_is_found(tool: str | No
     asked = {"name": "pays", "source": "body", "command": "", "runs": 5, "options": {"exactly_once": [wanted]}}
     told = client.ask("explore", **asked)
     assert told.get("anomaly") == found
-    assert bool(told.get("unjudged")) == (found is None)
+    assert bool(told.get("doubts")) == (found is None)
 
 
 @pytest.mark.parametrize(
@@ -368,8 +449,9 @@ def test_what_an_explored_test_that_passes_did_not_judge_is_told(
     asked = {"name": "pays", "source": "body", "command": "", "runs": 20, "options": {"at_most_once": at_most_once}}
     passed = client.ask("explore", **asked)
     assert passed["verdict"] == "pass"
-    assert [each for each in told if each not in " ".join(passed["unjudged"])] == []
-    assert bool(passed["unjudged"]) == bool(told)
+    not_covered = [*passed["unjudged"], *passed["doubts"]]
+    assert [each for each in told if each not in " ".join(not_covered)] == []
+    assert bool(not_covered) == bool(told)
     client.checks = 1
     judged = client.ask("explore", **asked)["unjudged"]
     assert [each for each in judged if "declared an effect" in each] == []
@@ -455,3 +537,50 @@ def test_the_command_keeps_its_standard_output_and_ends_with_its_input() -> None
     assert opened["value"]["engine"] == "reference (memory)"
     assert b"the client sent 'not json', which is not a JSON object" in done.stderr
     assert done.returncode == 0
+
+
+def test_one_process_serves_many_clients_each_by_a_fork_and_ends_with_its_input(tmp_path: Path) -> None:
+    place, ours = tmp_path / "door" / "s", {"PATH": "", "MINE": "1"}
+    place.parent.mkdir()
+    command = [sys.executable, "-m", "job_harness.doors.cli", "serve", "--at", str(place)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, umask=0) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        assert json.loads(server.stdout.readline()) == {"hello": VERSION, "version": __version__}
+        assert place.stat().st_mode & 0o777 == 0o600, "another user may connect"
+        clients = [socket.socket(socket.AF_UNIX) for _ in range(3)]
+        lines = [client.makefile("rb") for client in clients]
+        forks: list[int] = []
+        for client, line in zip(clients, lines, strict=True):
+            client.connect(str(place))
+            assert json.loads(line.readline())["hello"] == VERSION
+            [fork] = forks_of(server.pid) - {*forks}
+            forks.append(fork)
+            begin = {"process": os.getpid(), "inspected": False, "folder": str(tmp_path), "environment": ours}
+            client.sendall(b"%s\n" % json.dumps(begin).encode())
+            client.sendall(b'{"ask": 1, "do": "open"}\n')
+            assert json.loads(line.readline())["answer"] == 1
+        assert os.readlink(f"/proc/{forks[0]}/cwd") == str(tmp_path)
+        os.kill(forks[0], signal.SIGKILL)
+        lines[1].close()
+        clients[1].close()  # As when a worker is killed: the others go on.
+        clients[2].sendall(b'{"ask": 2, "do": "enqueue", "with": {"slug": "a"}}\n')
+        assert "answer" in json.loads(lines[2].readline())
+        server.stdin.close()
+        assert server.wait(60) == 0
+        assert not place.parent.exists()
+        for each in (clients[0], clients[2], lines[0], lines[2]):
+            each.close()
+    assert not [fork for fork in forks if Path(f"/proc/{fork}").exists()], "a fork outlives its server"
+
+
+def forks_of(process: int) -> set[int]:
+    stats = {each.name: each / "stat" for each in Path("/proc").iterdir() if each.name.isdigit()}
+    return {int(name) for name, stat in stats.items() if parent_of(stat) == process}
+
+
+def parent_of(stat: Path) -> int:
+    try:
+        return int(stat.read_text().rpartition(") ")[2].split()[1])
+    except OSError:  # It has ended since.
+        return 0

@@ -25,10 +25,10 @@ class Refused extends Error {
 
 class Connection {
   /** Start the Python side. `heard` gets every message that is no answer; `lost` why there will be no more. */
-  static async open({ heard, lost }) {
+  static async open({ heard, lost, serve = ["--stdio"] }) {
     const tried = [];
     for (const command of candidates()) {
-      const connection = new Connection(command, { heard, lost });
+      const connection = new Connection([...command, "serve", ...serve], { heard, lost });
       const why = await connection.greeted;
       if (why === null) return connection;
       await connection.close();
@@ -38,16 +38,17 @@ class Connection {
     throw new EnvironmentUnavailable(`job-harness finds no Python that has it; tried\n    ${tried.join("\n    ")}`);
   }
 
-  /** Take part in the harness of another process, which passes lines on at this place. */
-  static async at(place, { heard, lost }) {
-    const connection = new Connection([place], { heard, lost, place });
+  /** Take part in the harness of another process, which passes lines on at this place, or `begins` one for this process. */
+  static async at(place, { heard, lost, begins = false }) {
+    const connection = new Connection([place], { heard, lost, place, begins });
     const why = await connection.greeted;
     if (why !== null) throw new EnvironmentUnavailable(`job-harness: ${why.reason}`, "");
     return connection;
   }
 
-  constructor(command, { heard, lost, place }) {
+  constructor(command, { heard, lost, place, begins = false }) {
     this.command = command;
+    this.begins = begins;
     this.heard = heard;
     this.lost = lost;
     this.asked = new Map();
@@ -145,7 +146,9 @@ class Connection {
     const inspected = inspector.url() !== undefined;
     if (this.introduced === inspected) return;
     this.introduced = inspected;
-    this.send({ process: process.pid, inspected });
+    const own = this.begins ? { folder: process.cwd(), environment: { ...process.env } } : {};
+    this.begins = false;
+    this.send({ process: process.pid, inspected, ...own });
   }
 
   // the child ----------------------------------------------------------------------------------------------------
@@ -166,7 +169,7 @@ class Connection {
   }
 
   closed(code, signal) {
-    const how = signal ? `was killed by ${signal}` : `ended with exit code ${code}`;
+    const how = typeof code === "boolean" ? "closed the connection" : signal ? `was killed by ${signal}` : `ended with exit code ${code}`;
     const last = this.printed.trim().split("\n").slice(-4).join("\n    ");
     const absent = isAbsent(this.printed);
     this.end(absent ? whyAbsent(this.printed) : `its process ${how}${last ? `; it last said\n    ${last}` : ""}`, absent);
@@ -205,7 +208,7 @@ class Connection {
 }
 
 function started([program, ...given]) {
-  return spawn(program, [...given, "serve", "--stdio"], {
+  return spawn(program, given, {
     stdio: ["pipe", "pipe", "pipe", 2],
     env: { ...process.env, JOB_HARNESS_SAY: "3" }, // While a processor takes this thread, only the child can say so.
     detached: process.platform !== "win32",

@@ -10,36 +10,54 @@ const { world } = require("./world.cjs");
 
 const STILL_MS = 5_000;
 const LOOK_MS = 250;
-const real = { setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval };
+const ANEW = '  Make it anew in the body of the test, or give { isolate: "worker" }: each run then loads the file in a process of its own.';
+const PROGRESS_MS = 10_000;
+const real = { now: performance.now.bind(performance), setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval };
 
 /**
  * Explore, or play what `token` says. Throws what was found, or what the undisturbed body threw.
  *
- * `command` replays it, where TOKEN stands for the token. Returns what it cost, and what was not judged, in words.
+ * `command` replays it, where TOKEN stands for the token; `page` is the file as the page of a finding is named after it.
+ * Returns what it cost, and what was not judged, in words.
  */
-async function explore(harness, body, { name, file, command, runs, seconds, seed, token, isolated, before }) {
+async function explore(harness, body, { name, file, page, command, runs, seconds, seed, callsFail, token, found, pin, isolated, before }) {
   const there = world();
   await there.host.replies.find(file);
   const bodies = isolated === undefined ? new Bodies(harness, body, name, before) : new IsolatedBodies(isolated);
   await there.connect();
-  there.play = (message) => void bodies.play(message);
+  const progress = toldProgress(name);
+  there.play = (message) => (progress(message), void bodies.play(message));
   there.registered = (slug, processor) => bodies.registered(slug, processor);
-  const asked = { name, source: String(body), command, options: { ...wired(harness.options), title: name } };
-  for (const [key, value] of Object.entries({ runs, seconds, seed, replay: token })) if (value !== undefined) asked[key] = value;
+  const asked = { name, file: page, source: String(body), command, options: { ...wired(harness.options), title: name }, calls_fail: callsFail };
+  for (const [key, value] of Object.entries({ runs, seconds, seed, found, replay: token })) if (value !== undefined) asked[key] = value;
   const givenUp = new Promise((_, reject) => {
     // What is played at the moment cannot be interrupted: the Python side ends with it, and the next test begins another.
     there.exploring = { cancel: () => (reject(new Error(`${name}: the test is over`)), there.disconnect()) };
   });
   try {
     const told = await Promise.race([there.ask("explore", asked), givenUp]);
-    if (told.verdict === "finding") throw shown("JobHarness", told.screen);
+    if (told.verdict === "finding") {
+      const pinned = pin(told);
+      throw shown("JobHarness", pinned ? `${told.screen}\nPinned: ${pinned}` : told.screen, told);
+    }
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
-    if (told.verdict === "inconclusive") throw shown("Inconclusive", told.why);
+    if (told.verdict === "inconclusive") throw shown("Inconclusive", /Changed by the runs before/.test(told.why) ? `${told.why}\n${ANEW}` : told.why);
     return told;
   } finally {
     there.play = there.registered = there.exploring = null;
     bodies.end();
   }
+}
+
+/** Say every now and then how far a search is, which may take minutes. */
+function toldProgress(name) {
+  const began = real.now();
+  let told = began;
+  return ({ run }) => {
+    if (real.now() - told < PROGRESS_MS) return;
+    told = real.now();
+    process.stderr.write(`job-harness: ${name}: ${run} runs in ${Math.round((told - began) / 1000)} s\n`);
+  };
 }
 
 /** Play the one run that another process asks for, and what its processors have to do, until that process is done. */
@@ -92,6 +110,7 @@ class Bodies {
       if (run === 0) this.failure = error;
     }
     stuck.end();
+    for (const { name } of session.effects) this.harness.happened.add(name);
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
     const judged = { looked: [...session.looked], running: leftRunning(there.host), doubts: there.host.takeDoubts() };
     if (!session.over) there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });

@@ -3,6 +3,8 @@
 const { isNativeError } = require("node:util/types");
 const { Refused } = require("./connection.cjs");
 const { FOREVER } = require("./host.cjs");
+const { callingLine, lineHere } = require("./places.cjs");
+const { REFUSED, UNANSWERED, closedConnection, refusedConnection } = require("./shared/replies.cjs");
 const { lenient, toJson } = require("./shared/values.cjs");
 const { BothClocks } = require("./time.cjs");
 const { world } = require("./world.cjs");
@@ -63,7 +65,8 @@ class Session {
       let words = "";
       try {
         const holds = check();
-        if (typeof (holds?.then ?? holds?.next) === "function") {
+        // What `expect` returns complains where a property is read that it does not have, such as `next`.
+        if (typeof holds?.then === "function" || Object.prototype.toString.call(holds).endsWith("Generator]")) {
           holds.then?.(undefined, () => {}); // What it rejects with is not the mistake.
           this.checks = this.checks.filter((each) => each !== check);
           this.mistakes.push(new TypeError(neverRun(check)));
@@ -183,6 +186,9 @@ class Harness {
   /** `options` are those of every harness that this one opens. */
   constructor(options = {}) {
     this.options = options;
+    /** The side effects that tests had, whether one ended well that had a job, and whether one was played in other processes. */
+    this.happened = new Set();
+    this.judged = this.elsewhere = false;
   }
 
   get #session() {
@@ -229,8 +235,7 @@ class Harness {
     await there.exploring?.cancel(); // The runner has given it up: its time is over.
     const { session } = there;
     if (session === null) return;
-    let wrong = [];
-    let unjudged = [];
+    let [wrong, unjudged, frames] = [[], [], []];
     session.still?.();
     const left = leftRunning(there.host);
     try {
@@ -243,18 +248,27 @@ class Harness {
         twoClocks = error; // The other side has to close all the same: else it refuses every later test.
       }
       session.checkNow();
-      ({ problems: wrong, unjudged = [] } = await there.ask("close", { looked: [...session.looked], seen: [...session.seen], judge: judge && twoClocks === null }));
+      ({ problems: wrong, unjudged = [], frames = [] } = await there.ask("close", { looked: [...session.looked], seen: [...session.seen], judge: judge && twoClocks === null }));
       if (twoClocks !== null) throw twoClocks;
       wrong.push(...left);
     } finally {
+      for (const { name } of session.effects) this.happened.add(name);
       session.over = true;
       there.session = null;
       there.host.end();
     }
     if (judge && session.mistakes.length > 0 && !session.told) throw session.mistakes[0];
-    if (judge && wrong.length > 0) throw shown("JobHarness", spelled(wrong.join("\n\n")), there.host.unseen(session));
+    if (judge && wrong.length > 0) throw shown("JobHarness", spelled(wrong.join("\n\n")), { cause: there.host.unseen(session), frames });
     const doubts = there.host.takeDoubts();
-    if (judge) tellUnjudged(session.title, [...unjudged, ...doubts]);
+    this.judged ||= judge && session.jobs.size > 0;
+    if (judge) tellUnjudged(session.title, unjudged, doubts);
+  }
+
+  /** Tell of the side effects that are judged and that no test of the file had: nothing was judged there. */
+  tellNeverHappened(file) {
+    const asked = [this.options.atMostOnce, this.options.exactlyOnce].flat().map((each) => each?.name ?? each);
+    const never = asked.filter((name) => name !== undefined && !this.happened.has(name));
+    if (this.judged && !this.elsewhere) tellUnjudged(file, never.map((name) => `the effect '${name}' is asked about and never happened in this file`));
   }
 
   /** Ask on behalf of the test, one thing after the other; inside a processor at once. */
@@ -420,14 +434,20 @@ class Harness {
     session.asking = this.ask("always").catch((error) => session.mistakes.push(error));
   }
 
-  /** Wrap what stands for the world outside: each call is a side effect, and its answer a gate, after which a run goes on. */
+  /** Wrap what stands for the world outside: each call is a side effect, and a run stands at a gate before it and after its answer. */
   external(name, answer = () => undefined, { data = dataOf, ...unknown } = {}) {
     refuseUnnamed("external", name);
     refuseUnknown("external", unknown, ["data"]);
     return async (...given) => {
+      const line = lineHere();
+      const { host } = world();
+      await host.stand(`call of ${name}()`, ["reply", {}], line); // What the caller has noted by now stays if it dies here.
+      const fails = await host.stand(`${name}()`, ["call", {}], line);
+      if (fails === REFUSED) throw refusedConnection();
       const value = await answer(...given);
-      await declare(name, data(...given));
-      await world().host.stand(name, ["reply"]);
+      await declare(name, data(...given), { line });
+      await host.stand(name, ["reply"], line);
+      if (fails === UNANSWERED) throw closedConnection();
       return value;
     };
   }
@@ -438,17 +458,17 @@ class Harness {
 }
 
 /** Declare a side effect of the job at work, in the fake that stands for the world outside; elsewhere it does nothing. */
-async function declare(name, data = {}, { identity, idempotent = false, ...unknown } = {}) {
+async function declare(name, data = {}, { identity, idempotent = false, line = world().host.replies.answering.getStore() ?? callingLine(), ...unknown } = {}) {
   refuseUnnamed("effect", name);
   refuseUnknown("effect", unknown, ["identity", "idempotent"]);
   const told = { data: json(data, "data"), idempotent, ...(identity === undefined ? {} : { identity }) };
-  await world().host.stand(name, ["effect", told]);
+  await world().host.stand(name, ["effect", told], line);
 }
 
 /** Name a point at which others may act and a worker may die; elsewhere than in a job it does nothing. */
 async function step(name) {
   refuseUnnamed("step", name);
-  await world().host.stand(name, ["step"]);
+  await world().host.stand(name, ["step"], lineHere());
 }
 
 /** The arguments of a call as data: what JSON cannot hold of them, such as a signal, is nothing that the test has to mind. */
@@ -522,10 +542,16 @@ function kind(value) {
 const STRICT = "JOB_HARNESS_STRICT";
 
 /** Tell what a pass says nothing of; throw it where that is asked for. */
-function tellUnjudged(title, unjudged) {
-  const lines = unjudged.map((each) => `not judged: ${spelled(each)}`);
-  for (const line of lines) process.stderr.write(`job-harness: ${title}: ${line}\n`);
-  if (lines.length > 0 && !["", "0"].includes(process.env[STRICT] ?? "")) throw shown("Inconclusive", lines.join("\n"));
+/** Say what a pass is no promise about. What judged nothing at all fails where CI is set, a doubt about a part only where asked. */
+function tellUnjudged(title, unjudged, doubts = []) {
+  const told = (each) => `not judged: ${spelled(each)}`;
+  for (const each of [...unjudged, ...doubts]) process.stderr.write(`job-harness: ${title}: ${told(each)}\n`);
+  const failing = isSet(STRICT) ? [...unjudged, ...doubts] : isSet("CI") ? unjudged : [];
+  if (failing.length > 0) throw shown("Inconclusive", failing.map(told).join("\n"));
+}
+
+function isSet(variable) {
+  return !["", "0", "false"].includes(process.env[variable] ?? "");
 }
 
 /** Tell once, where nothing is heard for a while, that the body waits for a timer of its own. Returns what ends the watch. */
@@ -545,11 +571,15 @@ function watched(there, tell) {
   return end;
 }
 
-/** An error that is its words alone: no line of the user's raised it. `cause` is what a processor threw, if that is one. */
-function shown(name, words, cause) {
+/**
+ * An error that is its words, and the lines that it turns on: what a runner shows of the code, and annotates. `cause` is what
+ * a processor threw, if that is one. The last line comes first, where the anomaly showed.
+ */
+function shown(name, words, { cause, frames = [] } = {}) {
   const error = isNativeError(cause) ? new Error(words, { cause: withoutOurs(cause) }) : new Error(words);
   error.name = name;
-  error.stack = `${name}: ${words}`;
+  const lines = frames.map(({ file, line, column }) => `    at ${file}:${line}:${column}`).reverse();
+  error.stack = [`${name}: ${words}`, ...lines].join("\n");
   return error;
 }
 

@@ -5,7 +5,7 @@ const { AsyncLocalStorage } = require("node:async_hooks");
 const { described, lenient, toJson } = require("./shared/values.cjs");
 const { realMilliseconds, realSetTimeout } = require("./shared/clock.cjs");
 const { FOREVER, Replies } = require("./shared/replies.cjs");
-const { placeHere } = require("./places.cjs");
+const { lineHere, placeHere } = require("./places.cjs");
 const { OF_HARNESS, Rest } = require("./rest.cjs");
 
 const DATES = ["startedAt", "completedAt", "expiresAt", "createdAt", "updatedAt"];
@@ -22,9 +22,12 @@ class Host {
       run: () => (this.explored ? this.run() : null),
       isDead: (run) => this.isDead(run),
       others: (run) => [...this.runs.values()].some((each) => each !== run && !this.replies.isAsking(each)),
-      stand: (run, point) => this.running.run(run, () => this.stand(point, ["reply", {}])),
+      stand: (run, point, line) => this.running.run(run, () => this.stand(point, ["reply", {}], line)),
+      calls: (run, point, line, method) => this.running.run(run, () => this.stand(point, ["call", { method }], line)),
       place: placeHere,
+      line: lineHere,
       blind: (what) => this.doubts.add(`replies of ${what} are no gates: no crash and no other job came before them`),
+      opens: (what) => this.send({ effect: "note", actor: this.run().name, data: { what } }),
       isOurs: (socket) => socket[OF_HARNESS] === true,
       milliseconds: realMilliseconds,
     });
@@ -48,6 +51,8 @@ class Host {
     this.severed = new Set();
     /** Results that a queue may take for the success of what they call a failure, in words. */
     this.doubts = new Set();
+    /** What runs that ended well did not wait for, in words. */
+    this.unheard = new Set();
     this.explored = false;
     /** Begins a worker of the test's own anew, by its name. */
     this.again = () => {};
@@ -60,7 +65,7 @@ class Host {
     this.forget();
     this.explored = gates;
     const owner = () => this.running.getStore()?.process ?? this.actor();
-    this.time.on({ now, seed, owner, place: gates ? placeHere : () => "" });
+    this.time.on({ now, seed, owner, place: gates ? placeHere : () => "", line: gates ? lineHere : () => undefined });
     this.rest.begin();
     if (gates) this.replies.begin();
   }
@@ -150,7 +155,8 @@ class Host {
   next() {
     const timer = this.time.clock?.earliest() ?? null;
     if (timer === null) return { next: null };
-    return timer.place && timer.owner !== null ? { next: timer.when, actor: timer.owner, point: timer.place } : { next: timer.when };
+    const { when: next, owner: actor, place: point, line } = timer;
+    return point && actor !== null ? { next, actor, point, line } : { next };
   }
 
   sever({ sever, actor }) {
@@ -162,10 +168,11 @@ class Host {
     this.send({ idle: sever, next: this.time.clock?.next() ?? null });
   }
 
-  /** The intervals that runs which have ended left behind. */
+  /** The intervals that runs which have ended left behind, and the replies for which they did not wait. */
   left() {
     const over = (owner) => typeof owner === "string" && !this.runs.has(owner) && !this.severed.has(owner);
-    return (this.time.clock?.left(over) ?? []).map((interval) => `a ${interval} still runs: clear it before the processor returns`);
+    const intervals = (this.time.clock?.left(over) ?? []).map((interval) => `a ${interval} still runs: clear it before the processor returns`);
+    return [...intervals, ...[...this.unheard].map((point) => `nothing waits for the ${point}: await it before the processor returns`)];
   }
 
   /** What the first of the FAILED jobs that no test looked at threw. */
@@ -193,7 +200,7 @@ class Host {
   // gates --------------------------------------------------------------------------------------------------------
 
   /** Let the present run stand at a gate, until it is told to go on; of a dead one that is forever. */
-  stand(point, given) {
+  stand(point, given, line) {
     const process = this.running.getStore()?.process ?? this.unnamed;
     if (process !== undefined) return process.stand(point, given);
     const actor = this.actor();
@@ -202,7 +209,7 @@ class Host {
     const gate = ++this.gate;
     return new Promise((resolve, reject) => {
       this.gates.set(gate, { actor, resolve, reject });
-      this.send({ gate, actor, point, with: given });
+      this.send({ gate, actor, point, with: given, line });
     });
   }
 
@@ -237,6 +244,7 @@ class Host {
     }
     if (this.runs.get(run.name) !== run) return; // Its worker has died.
     this.runs.delete(run.name);
+    if (ending.result?.success) for (const point of this.replies.unheard(run)) this.unheard.add(point);
     this.replies.over(run);
     const changed = changedInput(job, before);
     this.send({ effect: "ended", actor: run.name, data: bounded({ ...ending, ...changed }) });

@@ -70,8 +70,7 @@ class IsolatedBodies {
     if (this.starting || this.waiting.length > 0) return;
     this.starting = true;
     const [program, ...given] = this.command;
-    const env = { ...process.env, [PLAYS]: this.place, [PLAYED_TEST]: this.test };
-    for (const name of Object.keys(env)) if (/^(VITEST|JEST|TINYPOOL|NODE_CHANNEL|NODE_V8_COVERAGE)/.test(name)) delete env[name];
+    const env = ofOtherRun({ [PLAYS]: this.place, [PLAYED_TEST]: this.test });
     const child = spawn(program, given, { env, stdio: ["ignore", "pipe", "pipe"], detached: process.platform !== "win32" });
     this.children.add(child);
     let told = "";
@@ -137,4 +136,11 @@ class IsolatedBodies {
   }
 }
 
-module.exports = { IsolatedBodies, PLAYS, PLAYED_TEST };
+/** The environment of another run of the runner, which this one is not to be taken for. */
+function ofOtherRun(more) {
+  const env = { ...process.env, ...more };
+  for (const name of Object.keys(env)) if (/^(VITEST|JEST|TINYPOOL|NODE_CHANNEL|NODE_V8_COVERAGE)/.test(name)) delete env[name];
+  return env;
+}
+
+module.exports = { IsolatedBodies, PLAYS, PLAYED_TEST, ofOtherRun };

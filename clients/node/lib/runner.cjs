@@ -8,12 +8,22 @@ const { Harness, Job, declare, kind, refuseUnknown, step, tellUnjudged, withoutO
 const { explore, playOnce } = require("./explore.cjs");
 const { PLAYS, PLAYED_TEST } = require("./isolated.cjs");
 const { OwnWorkersHarness } = require("./own.cjs");
+const { playPin, writePin } = require("./pinned.cjs");
 const { world } = require("./world.cjs");
 
 const REPLAY = "JOB_HARNESS_REPLAY";
 /** Names a file in which a test that takes the token up leaves its name: `job-harness replay` reads it. */
 const TAKEN = "JOB_HARNESS_REPLAY_TAKEN";
+/** Where a finding is written as a page. */
+const FOUND = path.join(".job-harness", "found");
+/** Set to anything, it keeps what is found as a test of its own, as --job-pin does in pytest. */
+const PIN = "JOB_HARNESS_PIN";
+/** How the name of a test begins that only looks whether a token is taken up. */
+const TOKEN_OF = "token of ";
 const EXPLORED_MS = 120_000;
+/** The part of its time that a test searches; the rest is for making smaller what it found. */
+const SEARCHED = 0.75;
+const RUNS = 200;
 const BEGIN_MS = 60_000;
 // A debugger may hold it at a breakpoint.
 const HELD_MS = 24 * 3600_000;
@@ -27,8 +37,9 @@ const OWN_EXPLORED =
   "test.explore cannot play workers of the test's own: which of their statements a crash falls between is not in its hands\n" +
   "  Search the processes themselves, as they are: job-harness explore system.yaml (docs/system_files.md).";
 
-/** `command(file, pattern)` is what runs one test, as it is typed; `alone(file, pattern)` as a program and its arguments. */
-function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alone }) {
+/** `command(file, pattern)` is what runs one test, as it is typed; `alone(file, pattern)` as a program and its arguments;
+ * `pattern()` is that of the names which the runner was asked for; `door` is where a test imports all of this from. */
+function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alone, pattern, door }) {
   const there = world();
   expect.extend(matchers);
   // Once in a realm: `jest.resetModules` may load this anew inside a test, where no hook can be set.
@@ -41,11 +52,13 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
   function opened(harness) {
     there.users++;
     there.time.enter();
+    if (process.env[REPLAY] && !process.env[PLAYS]) noticed();
     beforeEach(() => void (there.tested = true));
     // In a process that plays one run for another, that one opens what there is to open.
     beforeEach(() => void (there.latest = harness));
     beforeEach(() => process.env[PLAYS] || harness.open(expect.getState().currentTestName ?? "the jobs of this test"), BEGIN_MS);
     afterEach(() => process.env[PLAYS] || harness.close(), BEGIN_MS);
+    afterAll(() => harness.tellNeverHappened("the tests of this file"));
     afterAll(async () => {
       if (--there.users > 0) return;
       there.time.leave();
@@ -55,58 +68,110 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
     return harness;
   }
 
+  /** Where no name of a file fits the pattern a runner skips all of it, its hooks too, and passes: have one that fits. */
+  function noticed() {
+    const name = nameOf(pattern());
+    // The pattern of the line `Replay:` fits a name that tells this one from the test itself in what the runner lists.
+    const told = [`${TOKEN_OF}${name}`, name].find((each) => new RegExp(pattern()).test(each));
+    if (name !== undefined && !there.noticed) test(told, () => {});
+    there.noticed = true;
+  }
+
   /** A test whose body is played many times, with crashes, pauses, lost replies and duplicates at every gate. */
   function exploring(test) {
-    const one = explored((name, play, timeout) => test(name, () => play([]), timeout));
+    const one = explored((name, play, timeout, body) => test(name, withFixtures((context) => play([], context), body), timeout));
     const each = (...cases) => explored((name, play, timeout) => test.each(...cases)(name, (...given) => play(given), timeout));
-    return Object.assign(one, { each });
+    // What Vitest's own `for` does: a case is one value, an array too.
+    const forEach = (cases) => each(cases.map((value) => [value]));
+    return Object.assign(one, { each, for: forEach });
+  }
+
+  /** A test of the runner's with `explore`; what it is extended to has that too. */
+  function withExplore(test) {
+    const [run, skip] = [exploring(test), exploring(test.skip)];
+    const chosen = { only: exploring(test.only), skip, skipIf: (no) => (no ? skip : run), runIf: (yes) => (yes ? run : skip) };
+    test.explore = Object.assign(run, chosen);
+    const { extend } = test;
+    if (extend) test.extend = (...fixtures) => withExplore(extend.apply(test, fixtures));
+    return test;
   }
 
   /** `declared` tells the runner of a test: its name, what plays it with the values of a case, and its timeout. */
   const explored = (declared) => function exploreTest(name, options, body) {
     if (typeof options === "function") [options, body] = [{}, options];
     if (typeof (options ?? {}) !== "object") throw new TypeError(`test.explore: the options are ${kind(options)}; give them as { runs: 50 }`);
-    let { runs, seconds, seed, timeout, isolate, ...unknown } = options ?? {};
-    refuseUnknown("test.explore", unknown, ["runs", "seconds", "seed", "timeout", "isolate"]);
+    let { runs, seconds, seed, timeout, isolate, callsFail = true, ...unknown } = options ?? {};
+    refuseUnknown("test.explore", unknown, ["runs", "seconds", "seed", "timeout", "isolate", "callsFail"]);
     if (isolate !== undefined && isolate !== "worker") throw new TypeError(`test.explore: isolate can be "worker", not ${JSON.stringify(isolate)}`);
+    if (typeof callsFail !== "boolean") throw new TypeError(`test.explore: callsFail is ${kind(callsFail)}; give true or false`);
     for (const [option, value] of Object.entries({ runs, seconds, seed, timeout })) {
       if (value !== undefined && typeof value !== "number") throw new TypeError(`test.explore: ${option} is ${kind(value)}; give a number`);
     }
     if (isolate && runs === undefined) seconds ??= ISOLATED_SECONDS;
-    const play = async (given) => {
+    const limit = inspector.url() === undefined ? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000) : HELD_MS;
+    // The search ends by itself, and tells how far it came, before the runner ends the test and all of that is lost.
+    if (seconds === undefined) [runs, seconds] = [runs ?? RUNS, ((timeout ?? limit) * SEARCHED) / 1_000];
+    const nth = there.nth(`${expect.getState().testPath} ${name}`);
+    const play = async (given, context) => {
       const harness = there.latest;
       const { currentTestName = name, testPath } = expect.getState();
-      const called = Object.assign((harness) => body(...given, harness), { toString: () => String(body) });
+      const called = Object.assign((harness) => body(...given, harness, context), { toString: () => String(body) });
       if (process.env[PLAYS]) return process.env[PLAYED_TEST] === currentTestName ? playOnce(harness, called, { place: process.env[PLAYS], file: testPath }) : undefined;
       if (harness === undefined || there.session === null) throw new Error(`test.explore(${JSON.stringify(name)}) needs a harness: call jobHarness() in this file.`);
       if (harness instanceof OwnWorkersHarness) throw new Error(OWN_EXPLORED);
       const before = new Set(there.host.processors.keys());
       await harness.close({ judge: false });
+      harness.elsewhere ||= Boolean(isolate || process.env[REPLAY]);
       if (process.env[REPLAY]) there.replayed = true;
       if (process.env[REPLAY] && process.env[TAKEN]) fs.appendFileSync(process.env[TAKEN], `${currentTestName}\n`);
       const shown = testPath ? path.relative(process.cwd(), testPath) : "";
+      const pin = ({ anomaly, token, message }) =>
+        process.env[PIN] && writePin({ door, file: shown, test: currentTestName, body: String(body), anomaly, token, message });
       const told = await explore(harness, called, {
+        pin,
         name: currentTestName,
         file: testPath,
+        page: `${shown}${nth > 1 ? `#${nth}` : ""}`,
         command: `${REPLAY}=TOKEN ${command(shown, only(currentTestName))}`,
         token: process.env[REPLAY],
-        runs, seconds, seed, before,
+        found: path.join(process.cwd(), FOUND),
+        runs, seconds, seed, before, callsFail,
         isolated: isolate && { command: alone(testPath, only(currentTestName)), test: currentTestName },
       });
+      harness.judged = true;
       for (const line of [told.cost, ...told.notes]) process.stderr.write(`job-harness: ${currentTestName}: ${line}\n`);
-      tellUnjudged(currentTestName, [...(told.unjudged ?? []), ...there.host.takeDoubts()]);
+      tellUnjudged(currentTestName, told.unjudged ?? [], [...(told.doubts ?? []), ...there.host.takeDoubts()]);
     };
-    const limit = inspector.url() === undefined ? Math.max(isolate ? ISOLATED_MS : EXPLORED_MS, (seconds ?? 0) * 2_000) : HELD_MS;
-    declared(name, play, timeout ?? limit);
+    declared(name, play, timeout ?? limit, body);
   };
-  test.explore = Object.assign(exploring(test), { only: exploring(test.only), skip: exploring(test.skip) });
+  /** Play a finding that was kept: it passes where its run happens as its token says, and shows nothing any more. */
+  function pinned(anomaly, { file, test: name, token, ...unknown }) {
+    refuseUnknown("pinned", unknown, ["file", "test", "token"]);
+    const play = () => playPin(alone(path.resolve(file), only(name)), { [REPLAY]: token, [PIN]: undefined });
+    test(`${anomaly} in ${name}`, play, ISOLATED_MS);
+  }
 
-  return { jobHarness, ownWorkers, test, expect, effect: declare, step };
+  withExplore(test);
+  return { jobHarness, ownWorkers, pinned, test, it: test, expect, effect: declare, step };
 }
 
-/** A test's whole name as a pattern that means only it. Vitest calls it `group > test`, and matches `group test`. */
+/** Let Vitest read off a function which fixtures are wanted: those that the body takes from its second parameter. */
+function withFixtures(play, body) {
+  const wanted = /^(?:async\s*)?(?:function\b[^(]*)?\(\s*[\w$]+\s*,\s*(\{[^}]*\})/.exec(String(body))?.[1];
+  return Object.assign(wanted ? (context) => play(context) : () => play(), wanted && { toString: () => `(${wanted}) => {}` });
+}
+
+/** A name that the runner's pattern lets through; none where there is no pattern, or it is no plain name. */
+function nameOf(pattern) {
+  if (!pattern) return undefined;
+  const { source } = new RegExp(pattern);
+  const name = source.replace(`(${TOKEN_OF})?`, "").replace(/^\^|\$$/g, "").replaceAll(".+", " ").replace(/\\(.)/g, "$1");
+  return new RegExp(pattern).test(name) ? name : undefined;
+}
+
+/** A test's whole name as a pattern that means only it, and what looks for its token. Vitest calls it `group > test`, and matches `group test`. */
 function only(name) {
-  return `^${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(" > ", ".+")}$`;
+  return `^(${TOKEN_OF})?${name.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replaceAll(" > ", ".+")}$`;
 }
 
 /** A command as it is typed into a shell. */
@@ -135,7 +200,7 @@ function matcher(what, read) {
     }
     const found = read(job);
     const pass = this.equals(found, expected);
-    const told = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+    const told = (value) => (typeof value === "string" || value?.asymmetricMatch ? String(value) : JSON.stringify(value));
     const same = !pass && JSON.stringify(found) === JSON.stringify(expected) ? "\n  An output is what JSON holds of it: a Date has become text there." : "";
     const message = () =>
       `expected ${about(job)} ${pass ? "not " : ""}to have ${what} ${told(expected)}${pass ? "" : `, but it has ${told(found)}`}` +
@@ -151,6 +216,12 @@ const matchers = {
   toHaveStatus: matcher("status", (job) => job.status),
   toHavePath: matcher("path", (job) => job.path),
   toHaveOutput: matcher("output", (job) => job.output),
+  /** Of one that a test expects without a number, there is at least one. */
+  toHaveEffect(job, name, times) {
+    const counted = matcher(`effects ${JSON.stringify(name)}:`, ({ effects }) => effects.filter(([each]) => each === name).length);
+    const wanted = times ?? { asymmetricMatch: (count) => count > 0, toString: () => "at least 1" };
+    return counted.call(this, job, wanted);
+  },
 };
 
 module.exports = { frontDoor, typed };

@@ -84,14 +84,15 @@ class VirtualTime {
     syncBuiltinESMExports();
   }
 
-  /** Begin at a time of day, in milliseconds. `owner` says whose a timer is, `place` where it is set. */
-  on({ now, seed, owner, place }) {
+  /** Begin at a time of day, in milliseconds. `owner` says whose a timer is, `place` and `line` where it is set. */
+  on({ now, seed, owner, place, line = () => undefined }) {
     this.refuseOthers();
     this.off();
     const clock = (this.clock = new Clock());
     clock.begin(now);
     clock.owner = owner;
     clock.place = place;
+    clock.line = line;
     this.fakes = timersOf(clock);
     const elapsed = () => BigInt(Math.round((clock.now - clock.start) * 1e6));
     const hrtime = (since) => {

@@ -2,6 +2,7 @@
 // connection, the virtual time, and the harness that is open. Must not know: test runners.
 "use strict";
 const { Connection } = require("./connection.cjs");
+const { SHARED } = require("./shared_harness.cjs");
 const { Host } = require("./host.cjs");
 const { VirtualTime } = require("./time.cjs");
 
@@ -26,6 +27,8 @@ class World {
     this.relay = null;
     this.registered = null;
     this.users = 0;
+    /** How often a test of a name was declared in a file. */
+    this.declared = new Map();
     /** Whether a test of this file has begun, and whether one has taken up the token that is to be replayed. */
     this.tested = false;
     this.replayed = false;
@@ -34,13 +37,22 @@ class World {
     this.lastHeard = 0;
   }
 
-  /** The Python side, started when it is first needed. */
+  /** The Python side, started when it is first needed, or where the run of all files has one, a fork of that. */
   async connect() {
     if (this.connection === null || this.connection.over !== null) {
       this.connection = null;
-      this.connection = await Connection.open({ heard: (message) => this.hear(message), lost: (why) => this.lose(why) });
+      const hear = { heard: (message) => this.hear(message), lost: (why) => this.lose(why) };
+      const shared = process.env[SHARED];
+      if (shared) this.connection = await Connection.at(shared, { ...hear, begins: true }).catch(() => null);
+      this.connection ??= await Connection.open(hear);
     }
     return this.connection;
+  }
+
+  /** Count a test that is declared under a name, which another one may have too. */
+  nth(name) {
+    this.declared.set(name, (this.declared.get(name) ?? 0) + 1);
+    return this.declared.get(name);
   }
 
   hear(message) {

@@ -11,12 +11,12 @@ import os
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, Protocol
 
 from job_harness import __version__
 from job_harness.core.sim.watchdog import WATCHDOG
-from job_harness.worlds.patience import Deadline, ready, used_by
-from job_harness.worlds.peers.peer import MOST_REPORTS, PeerLost, Report, TurnTaker
+from job_harness.worlds.patience import LOOK_SECONDS, Deadline, WorkLimit, ready
+from job_harness.worlds.peers.peer import MOST_REPORTS, IncomingLines, PeerLost, Report, TurnTaker
 
 VERSION: Final = 1
 """Of the protocol; the client says in `hello` which one it speaks."""
@@ -27,8 +27,6 @@ STANDSTILL_SECONDS: Final = 30.0
 """Real seconds of one turn, I/O included."""
 HELD_SECONDS: Final = 24 * 3600.0
 """The same for all of them, where a debugger may hold the client at a breakpoint."""
-AT_WORK: Final = ("R", "D")
-"""The states of a process that runs, waits for its turn to run, or for memory that the machine fetches."""
 PLAY_SECONDS: Final = 30.0
 """Real seconds without a line after which one run of an explored test counts as hanging."""
 LARGEST_LINE: Final = 64 * 1024 * 1024
@@ -40,6 +38,13 @@ class ClientGone(SystemExit):
     """The client closed its end: everything here ends, too. No `except Exception` holds it up."""
 
 
+class AskService(Protocol):
+    """Does what a client asks for."""
+
+    def carry_out(self, ask: dict[str, Any]) -> None:
+        """Do it, and answer."""
+
+
 class Conversation(TurnTaker):
     """Speaks with one client. As the peer of its processors it takes one turn after the other."""
 
@@ -48,7 +53,7 @@ class Conversation(TurnTaker):
         self._inward = inward
         self._outward = outward
         self._say = say
-        self._incoming = bytearray()
+        self._incoming = IncomingLines()
         self._lines: deque[bytes] = deque()
         self._later: deque[dict[str, Any]] = deque()
         """What the test asked while it was not its turn to ask."""
@@ -62,8 +67,13 @@ class Conversation(TurnTaker):
         self._turn = 0
         self._severed: set[int] = set()
         self._hear: Callable[[Sequence[Report]], None] = lambda said: None
-        self.on_ask: Callable[[dict[str, Any]], None] = lambda ask: None
+        self.service: AskService | None = None
         """Carries out what is asked for; it may come in the middle of a turn."""
+
+    @property
+    def _service(self) -> AskService:
+        assert self.service is not None
+        return self.service
 
     def greet(self) -> None:
         """Say who is here. The client refuses another version by name."""
@@ -120,7 +130,7 @@ class Conversation(TurnTaker):
             if line is None:
                 raise PeerLost("blocked", f"its body gave no sign of life for {PLAY_SECONDS:g} s", name="the test")
             if "ask" in line:
-                self.on_ask(line)
+                self._service.carry_out(line)
             elif line.get("played") == number:
                 return line
 
@@ -168,7 +178,7 @@ class Conversation(TurnTaker):
                     continue
                 self._hear(said)
                 said.clear()
-                self.on_ask(report)
+                self._service.carry_out(report)
             elif report.get("io"):
                 waits_for = ", ".join(map(str, report["io"]))
             elif "idle" not in report:
@@ -186,18 +196,15 @@ class Conversation(TurnTaker):
     def _awaited(self, seconds: float) -> dict[str, Any] | None:
         """Return the next line; None where the client had that long to write one.
 
-        On a busy machine it waits for its turn to run: as long as it is at work, the time that it was given counts.
+        On a busy machine it waits for its turn to run, which does not count.
         """
         with WATCHDOG.patient():
             line = self._line(HELD_SECONDS if self._inspected else seconds / 10)
             if line is not None or self._inspected:
                 return line
-            before, _ = used_by(self._process)
-            left = seconds * 0.9
-            while line is None and left > 0:
-                line = self._line(left)
-                used, state = used_by(self._process)
-                left = seconds * 0.9 - (used - before) if state in AT_WORK else 0.0
+            limit = WorkLimit(self._process, seconds * 0.9)
+            while line is None and not limit.passed:
+                line = self._line(min(LOOK_SECONDS, seconds))
         return line
 
     def _line(self, seconds: float | None) -> dict[str, Any] | None:
@@ -217,16 +224,15 @@ class Conversation(TurnTaker):
             if "process" not in line:
                 return line
             self._process, self._inspected = line["process"], line["inspected"]
+            if "folder" in line:  # What started this process may have others.
+                os.chdir(line["folder"])
+                os.environ.clear()
+                os.environ.update(line["environment"])
 
     def _take(self, data: bytes) -> None:
-        self._incoming += data
-        if len(self._incoming) > LARGEST_LINE:
+        self._lines.extend(self._incoming.take(data))
+        if len(self._incoming.rest) > LARGEST_LINE:
             self._refuse(f"a line of more than {LARGEST_LINE >> 20} MiB")
-        if b"\n" not in data:
-            return
-        *lines, rest = bytes(self._incoming).split(b"\n")
-        self._incoming = bytearray(rest)
-        self._lines.extend(lines)
 
     def _read(self, line: bytes) -> dict[str, Any]:
         try:

@@ -6,15 +6,18 @@ Knows which options a client gives, and how a finding is told to it. How runs ar
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from job_harness.core.faults import FaultPlan
-from job_harness.core.history.event import Effect, Observed
+from job_harness.core.faults import FaultPlan, events_of
+from job_harness.core.history.event import Effect, Excuse, Fault, Observed
+from job_harness.core.invariants.effects import MISSING
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.scenario.replay_token import ReplayToken, decode, encode, target_of_test
 from job_harness.core.sim.choices import Choices, ListedGates, Replay
@@ -22,14 +25,18 @@ from job_harness.doors.serve.conversation import ClientGone, Conversation
 from job_harness.doors.serve.service import whole_number
 from job_harness.engines.reference.application import GUIDE
 from job_harness.errors import Hung, UsageError, did_you_mean
+from job_harness.report.blame import frames_of
 from job_harness.report.screen import first_screen, one_line, screen_text
-from job_harness.search.explored.campaign import MOST_RUNS, RUNS, TestExploration
+from job_harness.search.explored.campaign import MOST_RUNS, RUNS, TestExploration, how_found
 from job_harness.search.explored.played import PlayedTest, Turn
 from job_harness.worlds.peers.peer import PeerLost
 
 if TYPE_CHECKING:
+    from job_harness.core.run.verdict import Run
     from job_harness.doors.serve.service import HarnessService, OpenedHarness
 
+LONGEST_NAME: Final = 80
+"""Characters of a test's name in the name of its page."""
 TOKEN: Final = "TOKEN"
 """Stands in a client's replay command for the token."""
 NOTHING_ENQUEUED: Final = "no job was enqueued, so there was nothing to disturb; enqueue it in the body"
@@ -37,16 +44,28 @@ NOTHING_DECLARED: Final = (
     "no processor declared an effect, so a side effect that happens twice goes unseen; wrap the fake: "
     'harness.external("charged", fake), or await effect("charged") in it'
 )
+MEMORY_OUTLIVES: Final = (
+    "A crash here ends what its worker does, not the process: a Map or a Set in memory outlives it. In production it\n"
+    "would be gone. If that alone is why the next attempt left the effect out, your code is not at fault."
+)
 
 
 class BodyFailed(Exception):
     """What the body of the test threw."""
 
 
-class Player:
+class ClientTest:
     """Plays the body of one test in the client, a new harness each time."""
 
-    def __init__(self, service: HarnessService, conversation: Conversation, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        service: HarnessService,
+        conversation: Conversation,
+        options: Mapping[str, Any],
+        *,
+        calls_fail: bool = True,
+    ) -> None:
+        self._calls_fail = calls_fail
         self._service = service
         self._conversation = conversation
         self._options = options
@@ -69,6 +88,7 @@ class Player:
     def play(self, choices: Choices, faults: FaultPlan) -> PlayedTest:
         """Play it once and return what it came to."""
         opened = self._service.opened = self._service.make(self._options)
+        opened.harness.bench.running.calls_fail = self._calls_fail
         self.engine, self.settings = opened.harness.engine, opened.harness.settings
         turn = Turn(choices, faults)
         try:
@@ -103,10 +123,10 @@ class Player:
         self.left = [str(each) for each in told.get("left") or ()]
         self.checks |= bool(told.get("checks"))
         self.doubts.update(dict.fromkeys(map(str, told.get("doubts") or ())))
-        if opened.hosted.blocked:  # What the body made of it is not its failure.
-            raise Hung(opened.hosted.blocked[-1])
+        if opened.hosted.notes.blocked:  # What the body made of it is not its failure.
+            raise Hung(opened.hosted.notes.blocked[-1])
         opened.look_at(told.get("looked") or ())
-        self._problems = [*opened.harness.test_problems(), *map(str, told.get("running") or ())]
+        self._problems = [*opened.harness.review.test_problems(), *map(str, told.get("running") or ())]
         if lost := told.get("lost"):
             raise Hung(f"the test: {lost}")
         if failure := told.get("failure"):
@@ -121,7 +141,6 @@ class Player:
 
     def unjudged(self, campaign: TestExploration) -> Iterator[str]:
         """Say what would fail nothing: a pass is no promise about it."""
-        yield from self.doubts
         if not self.enqueued:
             yield NOTHING_ENQUEUED
             return
@@ -134,8 +153,11 @@ class Player:
         for name, said in forbidden.items():
             near = did_you_mean(name, others)
             # One harness may forbid what only another test of its file declares; where all of it is missing, none is.
-            if name not in self.effects and (near or not self.effects.keys() & forbidden.keys()):
-                yield f"no processor declared the effect {name!r}, which {said} names{near}"
+            missing = f"no processor declared the effect {name!r}, which {said} names{near}"
+            if name not in self.effects and near:
+                yield missing
+            elif not self.effects.keys() & forbidden.keys():
+                self.doubts[missing] = None  # Whether none of the file does is for the client to say.
         if not (self.effects or self.checks or forbidden):
             yield NOTHING_DECLARED
         for name, count in campaign.repeated.items():
@@ -143,8 +165,9 @@ class Player:
                 f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs; "
                 f"to forbid that: jobHarness({{ atMostOnce: {json.dumps(name)} }})"
             )
+        self.doubts.update(dict.fromkeys(campaign.not_held()))
         if not self.checks:
-            yield from (f"{used_up}; to forbid that, check its status in always()" for used_up in campaign.used_up())
+            yield from (f"{used_up}; to forbid that, check its error in always()" for used_up in campaign.used_up())
 
 
 def explore(
@@ -154,20 +177,25 @@ def explore(
     name: str,
     source: str,
     command: str,
+    file: str = "",
     options: Mapping[str, Any] | None = None,
     runs: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
+    calls_fail: bool = True,
     replay: str | None = None,
+    found: str | None = None,
 ) -> dict[str, Any]:
     """Play a test. `command` replays it, where TOKEN stands for the token; `source` is the text of its body.
+
+    A finding is written as a page into the folder `found`, named by the test and the `file` that it is in.
 
     Returns a `verdict`: pass, finding, fails (the undisturbed run does, by what the body threw) or inconclusive.
     Raises UsageError.
     """
     if service.opened is not None:
         raise UsageError(f"the harness of {service.opened.title!r} is still open", hint="Close it first.")
-    player = Player(service, conversation, options or {})
+    player = ClientTest(service, conversation, options or {}, calls_fail=calls_fail)
     target = target_of_test(name, source)
     if replay is not None:
         return _replayed(player, decode(replay), name=name, target=target, command=command)
@@ -176,32 +204,30 @@ def explore(
     campaign.renew = 'reset it in the body, or write test.explore(name, { isolate: "worker" }, body)'
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stderr(nowhere):  # What disturbed runs say is expected.
         campaign.explore()
-    return _verdict(player, campaign, name=name, target=target, command=command)
+    page = None if found is None else Path(found) / _page_name(file, name)
+    return _verdict(player, campaign, name=name, target=target, command=command, page=page)
 
 
-def _verdict(player: Player, campaign: TestExploration, *, name: str, target: str, command: str) -> dict[str, Any]:
+def _verdict(
+    player: ClientTest, campaign: TestExploration, *, name: str, target: str, command: str, page: Path | None
+) -> dict[str, Any]:
     """Say what a campaign came to."""
-    told = _told(campaign)
+    told = _summarize(campaign)
     if campaign.unsure:
         return {**told, "verdict": "fails" if campaign.fails else "inconclusive", "why": campaign.unsure}
     if campaign.finding is not None:
         found = campaign.finding
-        token = encode(ReplayToken(target, campaign.seed, found.played.tape))
-        screen = _screen(player, found.played, found.anomaly, name=name, token=token, command=command)
-        return {
-            **told,
-            "verdict": "finding",
-            "anomaly": found.anomaly,
-            "token": token,
-            "screen": f"{screen}\n{found.told()}",
-        }
+        token = encode(ReplayToken(target, campaign.seed, found.run.tape))
+        shown = _finding(player, found.run, found.anomaly, name=name, token=token, command=command, page=page)
+        return {**told, **shown, "screen": f"{shown['screen']}\n{how_found(found)}"}
     if campaign.lost:
-        lost = "; ".join(f"{count} told nothing: {why}" for why, count in campaign.lost.items())
+        tokens = ((why, encode(ReplayToken(target, campaign.seed, tape))) for why, tape in campaign.not_judged())
+        lost = "\n".join(f"{why}; replay: {token}" for why, token in tokens)
         return {**told, "verdict": "inconclusive", "why": lost}
     if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
         return {**told, "verdict": "inconclusive", "why": f"no disturbed run was played within {campaign.seconds:g} s"}
     unjudged = player.unjudged(campaign) if campaign.disturbed or campaign.unsent else ()
-    return {**told, "verdict": "pass", "unjudged": list(unjudged)}
+    return {**told, "verdict": "pass", "unjudged": list(unjudged), "doubts": list(player.doubts)}
 
 
 def _campaign(runs: Any, seconds: Any, seed: Any) -> TestExploration:
@@ -213,27 +239,57 @@ def _campaign(runs: Any, seconds: Any, seed: Any) -> TestExploration:
     return TestExploration(runs=most, seconds=seconds, seed=whole_number(seed, "explore: seed"))
 
 
-def _told(campaign: TestExploration) -> dict[str, Any]:
+def _summarize(campaign: TestExploration) -> dict[str, Any]:
     rate = campaign.disturbed / campaign.spent if campaign.spent else 0.0
     bound = f", stopped after {campaign.seconds:g} s" if campaign.late else ""
     return {
         "runs": campaign.disturbed,
         "seconds": round(campaign.spent, 3),
-        "cost": f"{campaign.disturbed} disturbed runs in {campaign.spent:.1f} s ({rate:.3g} runs/s){bound}, "
-        f"seed {campaign.seed}",
+        "cost": f"{campaign.taken} ({rate:.3g} runs/s){bound}, seed {campaign.seed}{campaign.whole}",
         "notes": campaign.notes,
     }
 
 
-def _screen(player: Player, seen: PlayedTest, anomaly: str, *, name: str, token: str, command: str) -> str:
+def _finding(
+    player: ClientTest, seen: PlayedTest, anomaly: str, *, name: str, token: str, command: str, page: Path | None
+) -> dict[str, Any]:
+    """Show what was found: on a screen, by the lines of code that it turns on, and as a `page`."""
     title = f"{anomaly} in {name}"
     run = seen.run(title=title, settings=player.settings, engine=player.engine)
     replay = command.replace(TOKEN, token)
-    screen = screen_text(first_screen(run, title=title, replay=replay, lead=anomaly, default=GUIDE)).rstrip()
-    return f"{one_line(f'{anomaly}: {seen.led(anomaly).message}')}\n\n{screen}"
+    written = "" if page is None else _written(run, page, name=name, replay=replay, lead=anomaly)
+    lines = first_screen(run, title=title, replay=replay, written=written, lead=anomaly, default=GUIDE)
+    screen = f"{one_line(f'{anomaly}: {seen.led(anomaly).message}')}\n\n{screen_text(lines).rstrip()}"
+    deaths = events_of(Excuse.DEATH)
+    if anomaly == MISSING.name and any(isinstance(event, Fault) and event.name in deaths for event in run.history):
+        screen += f"\n{MEMORY_OUTLIVES}"
+    frames = [frame.data for frame in frames_of(run, anomaly)]
+    told = {"anomaly": anomaly, "message": one_line(seen.led(anomaly).message), "token": token, "screen": screen}
+    return {"verdict": "finding", **told, "frames": frames, "page": written}
 
 
-def _replayed(player: Player, token: ReplayToken, *, name: str, target: str, command: str) -> dict[str, Any]:
+def _page_name(file: str, name: str) -> str:
+    """Name the page of a test: readable, the same each time, and told from every other test of any file."""
+    readable = re.sub(r"[^\w.-]+", "-", f"{Path(file).stem}-{name}").strip("-.")[:LONGEST_NAME]
+    return f"{readable}-{hashlib.sha256(f'{file} {name}'.encode()).hexdigest()[:8]}.html"
+
+
+def _written(run: Run, page: Path, *, name: str, replay: str, lead: str) -> str:
+    """Write the page of a finding and return its path; what it says is on the screen, too, so a failure is no error."""
+    from job_harness.report.json_report import run_data
+    from job_harness.report.picture import Drawing, picture_of
+
+    page = page.with_name(f"{lead}-{page.name}")
+    drawn = picture_of(Drawing(run_data(run, lead=lead), name, str(run.verdict), replay=replay, lead=lead))
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(drawn, encoding="utf-8", errors="backslashreplace")
+    except OSError:
+        return ""
+    return os.path.relpath(page)
+
+
+def _replayed(player: ClientTest, token: ReplayToken, *, name: str, target: str, command: str) -> dict[str, Any]:
     """Play one run as its token says."""
     changed = token.expect_test(target, called=name)
     choices = Replay(token.tape)
@@ -244,11 +300,11 @@ def _replayed(player: Player, token: ReplayToken, *, name: str, target: str, com
         return {**told, "verdict": "inconclusive", "why": seen.lost}
     if seen.anomalies:
         anomaly = seen.anomalies[0].name
-        screen = _screen(player, seen, anomaly, name=name, token=encode(token), command=command)
+        shown = _finding(player, seen, anomaly, name=name, token=encode(token), command=command, page=None)
         if changed:
             fits = missing or "all of its deviations still fit"
-            screen += f"\nThe test has changed since this token was made; {fits}."
-        return {**told, "verdict": "finding", "anomaly": anomaly, "token": encode(token), "screen": screen}
+            shown["screen"] += f"\nThe test has changed since this token was made; {fits}."
+        return {**told, **shown}
     if missing:
         return {**told, "verdict": "inconclusive", "why": f"the token no longer fits this test: {missing}"}
     if seen.failure:

@@ -126,7 +126,7 @@ class OwnWorkers:
 
     def run_until_idle(self) -> None:
         """Let time pass until no job waits or runs. Raises LimitReached where none changes any more."""
-        why = self._settle(self._now + LONGEST, until=lambda standing: not _unfinished(standing), still=STILL_TICKS)
+        why = self._run_until(self._now + LONGEST, until=lambda standing: not _unfinished(standing), still=STILL_TICKS)
         if left := _unfinished(self._standing()):
             why = why or "no timer is set any more"
             raise LimitReached(f"still not idle, {why}: {self._words(left)}", hint=_WHO_WORKS)
@@ -139,14 +139,14 @@ class OwnWorkers:
                 f"wait_for: there is no job {job!r} in {self._jobs.table}{did_you_mean(job, known)}",
                 hint="Await what sends it.",
             )
-        why = self._settle(self._now + read_length(within), until=lambda standing: standing.get(job) in wanted)
+        why = self._run_until(self._now + read_length(within), until=lambda standing: standing.get(job) in wanted)
         if why:
             raise LimitReached(f"{self._words([job])}: {why}", hint=_WHO_WORKS)
         if self._standing().get(job) not in wanted:
             what = "did not end" if status is None else f"did not become {status}"
             raise AssertionError(f"{self._words([job])}: it {what} within {within}")
 
-    def _settle(self, end: Instant, *, until: Callable[[Standing], bool], still: int | None = None) -> str:
+    def _run_until(self, end: Instant, *, until: Callable[[Standing], bool], still: int | None = None) -> str:
         """Let time pass until something holds; return why that is given up, as after `still` timers of no change."""
         seen: Standing = {}
         ticks, why = 0, ""
@@ -244,7 +244,7 @@ class OwnWorkers:
 
     def _standing(self) -> Standing:
         """Return the status of each job."""
-        with self._explained():
+        with self._explain_missing():
             columns = self._jobs.columns
             found = self._at.rows(
                 f"SELECT ({columns['id']})::text AS id, ({columns['status']})::text AS status "
@@ -262,7 +262,7 @@ class OwnWorkers:
         return self._deleted
 
     @contextmanager
-    def _explained(self) -> Iterator[None]:
+    def _explain_missing(self) -> Iterator[None]:
         try:
             yield
         except psycopg.errors.UndefinedTable:
@@ -308,7 +308,7 @@ class OwnWorkers:
     def _rows(self) -> list[dict[str, Any]]:
         table, lives = self._jobs, self._lives()
         raw = {name: f"to_jsonb({table.columns[name]})" if name in table.columns else "NULL" for name in HASHED}
-        with self._explained():
+        with self._explain_missing():
             found = self._at.rows(
                 f"SELECT {table.entry()} AS entry, {raw['output']} AS output, {raw['error']} AS error "
                 f"FROM {table.rows} AS job"
@@ -363,13 +363,13 @@ class OwnWorkers:
             if not judge:
                 return {"problems": [], "notes": [], "unjudged": []}
             self.watch()
-            judged, gap = self._judged(looked) if self._logged else (list(self._unjudged()), "")
+            judged, gap = self._judge(looked) if self._logged else (list(self._unjudged()), "")
             problems = [*self._broken, *judged]
             return {"problems": problems, "notes": [], "unjudged": [gap] if gap and not problems else []}
         finally:
             self._table = None
 
-    def report_broken(self, name: str, message: str) -> None:
+    def report(self, name: str, message: str) -> None:
         """Remember that a check of the test's own does not hold."""
         at = format_duration(self._now)
         self._broken.append(f"invariant_violated: A check of your own failed.\nHere: t+{at}: {name}: {message}")
@@ -387,7 +387,7 @@ class OwnWorkers:
         found = f"; there is {', '.join(near)}: describe that table in a file, and name it as the queue" if near else ""
         yield f"nothing was judged: there is no table {self._jobs.table} in the database of this test{found}"
 
-    def _judged(self, looked: Collection[str]) -> tuple[list[str], str]:
+    def _judge(self, looked: Collection[str]) -> tuple[list[str], str]:
         """Return what is wrong, and what the log lacks, in words."""
         with snapshot(self._url, ours=True) as session:
             evidence = log_evidence(session)

@@ -33,6 +33,7 @@ from job_harness.errors import (
     available,
     did_you_mean,
 )
+from job_harness.report.blame import frames_of
 from job_harness.report.screen import first_screen, screen_text
 from job_harness.subjects.processors import JobHarness, at_most_once, exactly_once
 from job_harness.subjects.processors.hosted import HostedProcessors
@@ -107,7 +108,7 @@ class OpenedHarness:
 
     def _check(self, harness: JobHarness) -> None:
         for broken in self._conversation.check(self.news()):
-            harness.report_broken(broken["name"], broken["message"])
+            harness.checks.report(broken["name"], broken["message"])
 
     @property
     def now_ms(self) -> float:
@@ -129,7 +130,7 @@ class OpenedHarness:
         return told
 
     def _effect(self, event: Effect) -> dict[str, Any]:
-        start = self.harness.now - timedelta(microseconds=self.harness.now_instant)
+        start = self.harness.now - timedelta(microseconds=self.harness.bench.instant)
         at = (start + timedelta(microseconds=event.at)).timestamp() * 1000
         return {
             "name": event.name,
@@ -147,17 +148,17 @@ class OpenedHarness:
         for job in self._paths.keys() & seen:
             self.harness.effects(job=job)
 
-    def first_screen(self, *, title: str = "") -> str:
-        """Return the first screen of what was judged wrong, the invariants of the test's own included."""
-        run = Run(
+    def run(self, *, title: str = "") -> Run:
+        """Return what was judged wrong, the invariants of the test's own included."""
+        return Run(
             scenario=Scenario(title=title or self.title, settings=self.harness.settings),
             engine=self.harness.engine,
             history=self.harness.history,
             tape=self.harness.tape,
             anomalies=self.harness.anomalies,
-            now=self.harness.now_instant,
+            now=self.harness.bench.instant,
+            lines=self.harness.bench.session.recorder.lines,
         )
-        return screen_text(first_screen(run, title=run.scenario.title, default=GUIDE)).rstrip()
 
 
 class HarnessService:
@@ -170,7 +171,7 @@ class HarnessService:
         self.opened: OpenedHarness | None = None
         self._own: OwnWorkers | None = None
         """Kept from one test to the next; it may be between two."""
-        conversation.on_ask = self.carry_out
+        conversation.service = self
 
     def run(self) -> None:
         """Serve until the client is gone."""
@@ -182,7 +183,7 @@ class HarnessService:
             return
         finally:
             if self.opened is not None:
-                self.opened.harness.break_off("the client is gone")
+                self.opened.harness.bench.break_off("the client is gone")
                 self.opened.harness.close()
             if self._own is not None:
                 self._own.close()
@@ -332,11 +333,17 @@ class HarnessService:
             if not judge:
                 return {"problems": [], "notes": [], "unjudged": []}
             opened.look_at(looked, seen=seen)
-            problems = harness.other_problems()
+            problems, frames = harness.review.other_problems(), []
             if harness.anomalies:
-                problems = [opened.first_screen(), *problems]
-            unjudged = [] if problems else [told for told in (harness.unended(due=False), harness.unserved()) if told]
-            return {"problems": problems, "notes": harness.notes(), "unjudged": unjudged}
+                run = opened.run()
+                screen = screen_text(first_screen(run, title=run.scenario.title, default=GUIDE)).rstrip()
+                problems, frames = [screen, *problems], [frame.data for frame in frames_of(run)]
+            unjudged = (
+                []
+                if problems
+                else [told for told in (harness.review.unended(due=False), harness.review.unserved()) if told]
+            )
+            return {"problems": problems, "notes": harness.notes(), "unjudged": unjudged, "frames": frames}
         finally:
             self.opened = None
             harness.close()
@@ -445,7 +452,7 @@ class HarnessService:
 
     def broken(self, *, name: str, message: str) -> None:
         """Report that a check of the test's own does not hold: an anomaly."""
-        (self._workers or self._harness).report_broken(name, message)
+        (self._workers or self._harness.checks).report(name, message)
 
     def explore(self, **asked: Any) -> dict[str, Any]:
         """Play the body of a test many times, or as a token says."""
