@@ -22,7 +22,7 @@ from job_harness.doors.scaffold import first_files
 from job_harness.doors.scaffold.examples import INDEX, SETS, example_files, index
 from job_harness.doors.scaffold.plan import Language, ToolName, find_project, write_whole
 from job_harness.errors import EnvironmentUnavailable, UsageError
-from job_harness.search.search_time import LATEST
+from job_harness.search.watchdog import LATEST
 
 pytestmark = pytest.mark.long
 
@@ -296,10 +296,14 @@ def test_a_repository_on_gitlab_gets_a_job_of_gitlab(repository: Path, capsys: p
     job = YAML(typ="safe").load((repository / ".gitlab" / "jobs.yml").read_text())["job-harness"]
     assert job["script"][1:4] == [
         "python -m pytest tests scenarios --job-explore 50",
-        "job-harness check queue.yaml",
-        "job-harness explore queue.yaml --time 60s --quiet",
+        "job-harness check queue.yaml --annotations",
+        "job-harness explore queue.yaml --time 60s --quiet --annotations",
     ]
-    assert job["artifacts"] == {"when": "on_failure", "paths": [".job-harness/found"]}
+    assert job["artifacts"] == {
+        "when": "always",
+        "paths": [".job-harness/found"],
+        "reports": {"codequality": "gl-code-quality-report.json"},
+    }
     assert not (repository / ".github").exists()
     assert main(["init", "--lang", "python", "--on", "github"]) == 0
     assert (repository / ".github" / "workflows" / "jobs.yml").is_file()

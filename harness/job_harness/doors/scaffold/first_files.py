@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from job_harness.doors.scaffold.plan import ChangePlan, Language, Platform, Project, read_manifest
+from job_harness.doors.scaffold.system_draft import draft_system
 from job_harness.extras import installed_from, requirement
 
 TEST: Final = '''"""A first test of jobs: days of retries pass in milliseconds. Put your own processors in its place."""
@@ -85,7 +86,7 @@ controls:
 
 STEPS: Final = """PROJECT
 INSTALL
-      - run: TESTS --job-explore EXPLORED  # each test again, with a crash or a duplicate somewhere else
+      - run: TESTS
 NODE_TESTS
 SEARCHES
       - run: test ! -d .job-harness/found || job-harness run .job-harness/found
@@ -115,12 +116,15 @@ job-harness:
   timeout: 15m
   script:
 STEPS
-  artifacts: {when: on_failure, paths: [.job-harness/found]}  # what was found, as scenarios that replay on your machine
+  artifacts:
+    when: always
+    paths: [.job-harness/found]  # what was found, as scenarios that replay on your machine
+    reports: {codequality: gl-code-quality-report.json}
 """
 SETUP_NODE: Final = """      - uses: actions/setup-node@v4
         with: {node-version: "24"}  # TypeScript needs 22.15 or newer
 """
-EXPLORED: Final = 50
+EXPLORED: Final = " --job-explore 50  # each test again, with a crash or a duplicate somewhere else"
 SEARCHED: Final = "60s"
 """How long a push waits for the search of a queue file or a system file."""
 _EXTRA: Final = {Language.PYTHON: "", Language.TYPESCRIPT: "node"}
@@ -138,10 +142,17 @@ def plan_first_files(project: Project, *, language: Language, platform: Platform
     folder = project.package if language is Language.PYTHON else project.root
     plan.tests = [folder / "tests", folder / "scenarios"]
     if runner := project.node_runner if language is Language.TYPESCRIPT else "":
+        plan.tests = [folder / "scenarios"]
         plan.add(folder / "tests" / "jobs.test.ts", NODE_TEST.replace("RUNNER", runner))
         plan.node_tests = node_command(runner, "tests/jobs.test.ts")
     else:
         plan.add(folder / "tests" / "test_jobs.py", TEST)
+        if language is Language.TYPESCRIPT:
+            plan.advice.append(
+                "the first test is for pytest, since package.json does not name job-harness and Vitest or Jest; "
+                "for one in TypeScript install both (job-harness docs typescript), delete tests/test_jobs.py and run "
+                "init again"
+            )
     plan.add(folder / "scenarios" / "a_worker_dies.yaml", SCENARIO)
     if language is Language.PYTHON:
         plan.add(folder / "conftest.py", ON_PATH)
@@ -153,23 +164,25 @@ def plan_first_files(project: Project, *, language: Language, platform: Platform
             "setuptools takes scenarios for one more, and builds nothing"
         )
     _plan_workflow(plan, language, platform, node=node, own=steps)
+    if draft := draft_system(project):
+        plan.add(project.root / "system.yaml", draft)
+        plan.advice.append("answer the questions in system.yaml, then: job-harness explore system.yaml")
     return plan
 
 
 def _plan_workflow(plan: ChangePlan, language: Language, platform: Platform, *, node: str, own: str) -> None:
     """Add the workflow; `node` and `own` are the steps that install the repository's packages of Node and Python."""
     on_gitlab, searches = platform is Platform.GITLAB, search_steps(plan.root)
-    extra = "embedded" if searches else ""
+    extra, tests = "embedded" if searches else "", plan.pytest_command(plan.root)
     workflow = (
         (GITLAB_WORKFLOW if on_gitlab else WORKFLOW)
         .replace("STEPS\n", STEPS)
         .replace("NODE\n", node)
         .replace("PROJECT\n", own)
-        .replace("EXPLORED", str(EXPLORED))
         .replace("INSTALL", install_step(language, node=bool(node) and not on_gitlab, extra=extra))
         .replace("SEARCHES\n", searches)
         .replace("NODE_TESTS\n", f"      - run: {plan.node_tests}\n" if plan.node_tests else "")
-        .replace("TESTS", plan.pytest_command(plan.root))
+        .replace("TESTS", tests if tests.startswith("job-harness run") else f"{tests}{EXPLORED}")
     )
     if not on_gitlab:
         plan.add(plan.root / ".github" / "workflows" / "jobs.yml", workflow)
@@ -181,9 +194,9 @@ def _plan_workflow(plan: ChangePlan, language: Language, platform: Platform, *, 
 
 
 def _as_gitlab_script(workflow: str) -> str:
-    """Write steps as GitLab has them: lines of one script, without annotations and SARIF, which are GitHub's."""
+    """Write steps as GitLab has them: lines of one script, without SARIF, which is GitHub's."""
     script = workflow.replace("      - run: ", "    - ").replace("      # ", "    # ")
-    return script.replace(" --annotations", "").replace(" --sarif jobs.sarif", "")
+    return script.replace(" --sarif jobs.sarif", "")
 
 
 def search_steps(root: Path) -> str:
@@ -198,7 +211,7 @@ def search_steps(root: Path) -> str:
         keys = set(re.findall(r"^(\w+):", text, re.MULTILINE))
         if {"queue", "claim", "jobs"} <= keys:
             steps.append(f"job-harness check {name} --annotations")
-        if {"queue", "claim", "jobs"} <= keys or {"system", "processes", "jobs"} <= keys:
+        if {"queue", "claim", "jobs"} <= keys or {"system", "processes", "send", "jobs"} <= keys:
             steps.append(f"job-harness explore {name} --time {SEARCHED} --quiet --annotations")
     return "".join(f"      - run: {step}\n" for step in steps)
 

@@ -62,7 +62,7 @@ class Project:
     @property
     def node_runner(self) -> str:
         """Return which of Vitest and Jest the project tests with, where it has our npm package, too; else ""."""
-        named = {**_needed(self.root), **_needed(self.package)}
+        named = {**needed(self.root), **needed(self.package)}
         return next((runner for runner in ("vitest", "jest") if runner in named and "job-harness" in named), "")
 
     @property
@@ -96,7 +96,8 @@ def find_project(start: Path, *, language: Language | None = None) -> Project:
     return Project(root, package, language or _language(package) or _language(root))
 
 
-def _needed(folder: Path) -> dict[str, Any]:
+def needed(folder: Path) -> dict[str, Any]:
+    """Return the packages that a package.json names, with their versions."""
     manifest = read_manifest(folder / "package.json", json.loads)
     parts = (manifest.get(part) for part in ("dependencies", "devDependencies"))
     return {name: version for part in parts if isinstance(part, dict) for name, version in part.items()}
@@ -229,8 +230,9 @@ class ChangePlan:
         yield from (f"  to do    {line}" for line in self.advice)
 
     def pytest_command(self, folder: Path) -> str:
-        """Say how to run what pytest runs, from a folder."""
-        return " ".join(["python -m pytest", *(Path(os.path.relpath(path, folder)).as_posix() for path in self.tests)])
+        """Say how to run whatever is not a Node test from a folder: by pytest, or scenarios alone by our command."""
+        runs = "job-harness run" if all(path.name == "scenarios" for path in self.tests) else "python -m pytest"
+        return " ".join([runs, *(Path(os.path.relpath(path, folder)).as_posix() for path in self.tests)])
 
     def command(self, folder: Path) -> str:
         """Say how to run all tests from a folder."""
