@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from job_harness.core.history.outcome import DONE, Outcome, done
     from job_harness.core.invariants.effects import at_most_once, exactly_once
     from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
+    from job_harness.core.invariants.steps import compensated, steps_in_order
     from job_harness.core.model.job import JobView
     from job_harness.core.model.json_value import json_problem
     from job_harness.core.model.lifecycle import QueueState, Status
@@ -24,16 +25,19 @@ if TYPE_CHECKING:
     from job_harness.core.scenario.scenario import Scenario
     from job_harness.core.sim.request import Point
     from job_harness.doors.pytest.conformance import QueueConformance
+    from job_harness.doors.pytest.fixtures import JobPostgres
     from job_harness.engines.conformance.django_tasks import DjangoTasksConformance
     from job_harness.engines.reference.application import JobResult, NonRetryableError, ToolJob
     from job_harness.search.state_machine import LifecycleMachine
     from job_harness.search.targets import open_engine
-    from job_harness.subjects.processors.assertions import JobHandle
     from job_harness.subjects.processors.async_harness import AsyncJobHarness
     from job_harness.subjects.processors.contract import ProcessorContract, check_processor
-    from job_harness.subjects.processors.delivery import effect, step
+    from job_harness.subjects.processors.dbos import dbos_process
+    from job_harness.subjects.processors.delivery import Steps, choose, effect, external, step
+    from job_harness.subjects.processors.job_book import JobHandle
+    from job_harness.subjects.processors.job_clock import JobClock
     from job_harness.subjects.processors.job_harness import JobHarness
-    from job_harness.subjects.processors.typescript import JavaScript, TypeScriptProcessor
+    from job_harness.subjects.processors.typescript.target import JavaScript, TypeScriptProcessor
 
 __version__ = "0.1.0"
 
@@ -52,9 +56,11 @@ __all__ = [
     "Guarantee",  # a promise of a queue that an anomaly breaks
     "Invariant",  # a rule that every run must keep, with the monitor that checks it
     "JavaScript",  # a JavaScript expression as a fake for a TypeScript processor
+    "JobClock",  # the fixture job_clock: the time of day that a test and its libraries see
     "JobHandle",  # a job that a test enqueued: its current status, attempts, output and error
     "JobHarness",  # runs your own processors under the real worker on virtual time
     "JobPlan",  # what a scenario plans for one job
+    "JobPostgres",  # the fixture job_postgres: a PostgreSQL of this test process, emptied after each test
     "JobRequest",  # what a producer asks a queue for
     "JobResult",  # what a processor returns
     "JobView",  # a job as its rows show it
@@ -72,23 +78,31 @@ __all__ = [
     "Settings",  # leases, timeouts, retries and periods
     "SideEffect",  # something that a job did outside
     "Status",  # the status of a job in the user's row
+    "Steps",  # one run of a workflow: declares what its engine stored of its steps
     "ToolJob",  # the job that a processor gets
     "TypeScriptProcessor",  # a processor in a TypeScript file
     "at_most_once",  # an invariant: a declared side effect happens at most once
     "check_processor",  # checks a processor against the contract, without pytest
+    "choose",  # one of several answers from outside, such as a model's: a search tries each
+    "compensated",  # an invariant: a side effect is taken back where its workflow fails
+    "dbos_process",  # what a process of DBOS does when it starts, for `on_start`
     "done",  # the outcome of a verb that succeeded, with the value that it returns
     "effect",  # declares a side effect of the running job
     "exactly_once",  # an invariant: a declared side effect happens once for each job that completes
+    "external",  # wraps a fake of something outside: a side effect with a gate on both sides
     "json_problem",  # says why a value is not valid JSON
     "open_engine",  # opens an engine by its name on the command line
     "retry_delay",  # how long a failed attempt waits for the next one
     "step",  # names a point at which others may act and a worker may die
+    "steps_in_order",  # an invariant: the steps of a workflow keep their order
 ]
 
 if not TYPE_CHECKING:
     _HOMES = {
         "job_harness.engines.reference.application": ("JobResult", "NonRetryableError", "ToolJob"),
         "job_harness.doors.pytest.conformance": ("QueueConformance",),
+        "job_harness.doors.pytest.fixtures": ("JobPostgres",),
+        "job_harness.subjects.processors.job_clock": ("JobClock",),
         "job_harness.engines.conformance.django_tasks": ("DjangoTasksConformance",),
         "job_harness.search.state_machine": ("LifecycleMachine",),
         "job_harness.core.faults": ("Circumstances", "FaultKind"),
@@ -111,11 +125,13 @@ if not TYPE_CHECKING:
         ),
         "job_harness.subjects.processors.async_harness": ("AsyncJobHarness",),
         "job_harness.subjects.processors.contract": ("ProcessorContract", "check_processor"),
-        "job_harness.subjects.processors.delivery": ("effect", "step"),
+        "job_harness.subjects.processors.dbos": ("dbos_process",),
+        "job_harness.subjects.processors.delivery": ("Steps", "choose", "effect", "external", "step"),
+        "job_harness.core.invariants.steps": ("compensated", "steps_in_order"),
         "job_harness.core.invariants.effects": ("at_most_once", "exactly_once"),
-        "job_harness.subjects.processors.assertions": ("JobHandle",),
+        "job_harness.subjects.processors.job_book": ("JobHandle",),
         "job_harness.subjects.processors.job_harness": ("JobHarness",),
-        "job_harness.subjects.processors.typescript": ("JavaScript", "TypeScriptProcessor"),
+        "job_harness.subjects.processors.typescript.target": ("JavaScript", "TypeScriptProcessor"),
         "job_harness.core.scenario.job_plan": ("JobPlan",),
         "job_harness.core.scenario.scenario": ("Scenario",),
         "job_harness.core.sim.request": ("Point",),

@@ -39,6 +39,10 @@ class UsageError(HarnessError):
     """The caller asked for something that does not exist or makes no sense."""
 
 
+class Misdescribed(UsageError):
+    """A file describes a queue otherwise than its SQL does it: what follows in the run says nothing of the queue."""
+
+
 class EnvironmentUnavailable(HarnessError):
     """Something that the machine has to provide is missing, broken, or went away."""
 

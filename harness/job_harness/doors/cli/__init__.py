@@ -36,6 +36,14 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
     "conform": ("job_harness.doors.cli.conform_command", "run the conformance suite, level by level"),
     "check": ("job_harness.doors.cli.check_command", "check the job queue settings of a repository"),
     "audit": ("job_harness.doors.cli.audit_command", "find anomalies in what production recorded about its jobs"),
+    "reproduce": (
+        "job_harness.doors.cli.reproduce_command",
+        "search a target for a run that agrees with what production recorded of an incident",
+    ),
+    "replay": (
+        "job_harness.doors.cli.replay_command",
+        "replay recorded runs against a changed processor, and show where it decides differently",
+    ),
     "verify": (
         "job_harness.doors.cli.verify_command",
         "send one job through a running system and watch it until it ends",
@@ -54,6 +62,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
         "job_harness.doors.cli.explain_command:explain",
         "explain an anomaly, a rule, a fault, a setting or another word on the screen",
     ),
+    "why": ("job_harness.doors.cli.why_command:why", 'say what it may be if "my job ran twice", and what shows which'),
     "docs": ("job_harness.doors.cli.explain_command:docs", "print the docs as one Markdown text, or one page of them"),
     "serve": (
         "job_harness.doors.cli.serve_command",
@@ -67,7 +76,7 @@ COMMANDS: Final[dict[str, tuple[str, str]]] = {
 """Subcommand -> where it is, and what it does. See `command`."""
 
 READ_ONLY: Final = frozenset(
-    {"audit", "check", "merge", "verify", "init", "new", "examples", "schema", "serve", "explain", "docs", None}
+    {"audit", "check", "merge", "verify", "init", "new", "examples", "schema", "serve", "explain", "docs", "why", None}
 )
 """Commands that run no user code, or whose exit code is no verdict; every other one does so in a child, and if that
 ends early it is not a pass."""
@@ -155,13 +164,13 @@ def _say(text: str) -> None:
 def _answered(arguments: list[str]) -> int:
     with printable_streams():
         try:
-            return _told(arguments)
+            return _dispatch_reporting_errors(arguments)
         except Exception as error:  # noqa: BLE001 - whatever nothing has foreseen
             _say(f"{''.join(traceback.format_exception(error))}job-harness: {_own_mistake(error)}")
             return int(ExitCode.INCONCLUSIVE)
 
 
-def _told(arguments: list[str]) -> int:
+def _dispatch_reporting_errors(arguments: list[str]) -> int:
     try:
         code = _dispatch(arguments)
         sys.stdout.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import sys
 import threading
@@ -12,23 +11,30 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.history.event import Observed
 from job_harness.core.invariants import anomalies_named, kind_of
-from job_harness.core.model.duration import SECOND, Duration, Instant, parse_duration
-from job_harness.core.model.job import JobId
+from job_harness.core.model.duration import SECOND, Instant, format_duration
+from job_harness.core.model.job import JobId, JobView
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.scenario.writer import write_scenario
-from job_harness.core.yaml_files import SUFFIXES
+from job_harness.core.yaml_files import is_queue_file, is_system_file
 from job_harness.doors.cli.job_tables import described
 from job_harness.doors.cli.output import OutputFile, checked_folder, make_folder, output_files, show_lines
+from job_harness.doors.cli.recorded_sources import (
+    RecordedSources,
+    configure_sources,
+    database_of,
+    duration,
+    since_of,
+    time_of_day,
+)
 from job_harness.engines.conformance.judge import cases
-from job_harness.errors import ExitCode, UsageError, did_you_mean
+from job_harness.errors import ExitCode, UsageError
 from job_harness.report.case import Case
 from job_harness.report.json_report import report_data, run_data
 from job_harness.report.picture import picture
@@ -36,10 +42,9 @@ from job_harness.report.screen import Line, first_screen, moment, rows_of, wrap
 from job_harness.report.trace import trace
 from job_harness.review.audit import database
 from job_harness.review.audit.evidence import Evidence
-from job_harness.review.audit.job_table import instant_of, job_table, known_tables
+from job_harness.review.audit.job_table import job_table, known_tables
 from job_harness.review.audit.judging import STOPPED, STUCK_AFTER, Audit, AuditFinding, Auditor, Suspect
-from job_harness.review.audit.recorded import is_history, recorded_evidence
-from job_harness.review.audit.spans import spans_evidence
+from job_harness.review.audit.recording import advice
 from job_harness.search.cases import MEMORY, CaseRunner, tasks
 from job_harness.search.targets import WITHOUT, Engines, wrong_queues
 
@@ -64,44 +69,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def _read_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add(
-        "sources",
-        nargs="*",
-        metavar="SOURCE",
-        help="what to judge, one or more of these. A file: spans.json (OTLP spans, from a collector's file exporter) "
-        "or run.jsonl (a history, from `run --history`). In a database: a table known by name, such as pgboss "
-        f"({', '.join(known_tables())}); a file such as mail.yaml that describes your table, or the `jobs` of "
-        f"a queue file or a system file; or {LOG}: the changes recorded by the triggers of --install",
-    )
-    add(
-        "--database",
-        metavar="DSN",
-        help="the database, which is only read (default: DATABASE_URL; JOB_HARNESS_DSN is for runs)",
-    )
-    add(
-        "--since",
-        metavar="WHEN",
-        help="only what happened since then, a time (2026-01-31T08:00Z) or a duration (2d); of a table also jobs "
-        "that have not ended",
-    )
+    configure_sources(parser)
     add("--job", metavar="ID", help="show the whole history of one job")
-    add(
-        "--job-attribute",
-        action="append",
-        default=[],
-        metavar="NAME",
-        help="the span attribute that names the job (repeatable)",
-    )
 
 
 def _judging_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add(
         "--stuck-after",
-        type=_duration,
+        type=duration,
         default=STUCK_AFTER,
         metavar="DURATION",
-        help="a job is stuck this long after its lease ended, or after its claim if it has no lease (default: 1h)",
+        help="a job is stuck this long after its lease ended, or after its claim if it has no lease; its two rows may "
+        "differ for as long (default: 1h)",
     )
     add("--without", action="append", default=[], metavar="ANOMALY", help=WITHOUT)
     add(
@@ -111,7 +91,7 @@ def _judging_options(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--every",
-        type=_duration,
+        type=duration,
         default=10 * SECOND,
         metavar="DURATION",
         help="with --follow: how often to look (default: 10s)",
@@ -137,21 +117,20 @@ def _log_options(parser: argparse.ArgumentParser) -> None:
     change = parser.add_mutually_exclusive_group().add_argument
     change("--install", metavar="TABLE", help="print SQL that logs every change of a table; --yes runs it")
     change("--uninstall", metavar="TABLE", help="print SQL that removes the log; --yes runs it")
+    change(
+        "--what-to-record",
+        metavar="TABLE",
+        help="print which columns, log and spans would show more: for a table, its description, a queue file or a "
+        "system file, or the folder that has one",
+    )
     add(
         "--keep",
-        type=_duration,
+        type=duration,
         default=None,
         metavar="DURATION",
         help="with --install: how long the log is kept, in whole days, rounded up (default: 14d)",
     )
     add("--yes", action="store_true", help="with --install or --uninstall: change the database")
-
-
-def _duration(text: str) -> Duration:
-    try:
-        return parse_duration(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -163,6 +142,8 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     if installs or arguments.uninstall is not None:
         return _change_log(arguments)
+    if arguments.what_to_record is not None:
+        return _advise(arguments.what_to_record)
     if arguments.yes:
         raise UsageError("--yes needs --install or --uninstall TABLE", hint="An audit changes nothing.")
     if not arguments.sources:
@@ -185,20 +166,41 @@ def execute(arguments: argparse.Namespace) -> int:
     return int(_verdict(audits).exit_code)
 
 
+def _advise(source: str) -> int:
+    """Say what to record of a table: the least that shows more."""
+    folder = Path(source)
+    files = sorted(each for each in folder.glob("*.y*ml") if is_system_file(str(each)) or is_queue_file(str(each)))
+    if folder.is_dir() and len(files) != 1:
+        raise UsageError(
+            f"{source} has {len(files)} queue files and system files at its top level",
+            hint=f"Name a file, or a table: {', '.join(known_tables())}.",
+        )
+    table = described(str(files[0]) if files else source)
+    for line in advice(
+        table.columns, table=source if source in known_tables() else "DESCRIPTION", changes=table.changes
+    ):
+        print("\n".join(wrap("", line, width=80, lines=6)))
+    return int(ExitCode.PASS)
+
+
 def _audited(arguments: argparse.Namespace, without: frozenset[str]) -> list[tuple[str, Audit]]:
     """Judge each source; where one job is asked for, tell its story first, and pass by a source that holds none."""
     audited: list[tuple[str, Audit]] = []
     silent: list[str] = []
+    sources = RecordedSources.of(arguments)
     with ExitStack() as stack:
         for source in arguments.sources:
-            evidence = _evidence(source, arguments, stack)
+            evidence = sources.evidence(source, stack)
             if arguments.job is not None:
                 if not _tell_story(evidence, arguments.job):
                     silent.append(source)
                     continue
                 evidence = evidence.of_one_job()
             auditor = Auditor(evidence, without=without, stuck_after=arguments.stuck_after)
-            auditor.take(evidence.read(None if arguments.job is None else {arguments.job}))
+            if arguments.job is None:
+                auditor.take_all()
+            else:
+                auditor.take(evidence.read({arguments.job}))
             audited.append((source, auditor.finish()))
     if not audited:
         raise UsageError(
@@ -224,79 +226,6 @@ def _verdict(audits: Iterable[Audit]) -> Verdict:
     return next(each for each in (Verdict.FAIL, Verdict.INCONCLUSIVE, Verdict.PASS) if each in verdicts)
 
 
-# sources --------------------------------------------------------------------------------------------------------------
-
-
-def _evidence(source: str, arguments: argparse.Namespace, stack: ExitStack) -> Evidence:
-    since = _since(arguments.since)
-    path = Path(source)
-    if source == LOG:
-        return database.log_evidence(stack.enter_context(database.snapshot(_dsn(arguments))), since=since)
-    if source in known_tables() or (path.suffix in SUFFIXES and path.is_file()):
-        table = described(source)
-        session = stack.enter_context(database.snapshot(_dsn(arguments)))
-        return database.rows_evidence(session, table, since=since)
-    if not path.is_file():
-        raise _no_file(source, path)
-    try:
-        with path.open("rb") as file:
-            first = file.readline(10_000)
-        if is_history(first):
-            if since is not None:
-                raise UsageError(
-                    f"--since: the times of the history {source} are counted from the start of its run",
-                    hint="Leave --since out; --job ID audits one job alone.",
-                )
-            return recorded_evidence(path)
-        return spans_evidence(path, attributes=arguments.job_attribute, since=since)
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{source}: cannot be read: {error}", hint="Check its permissions and its content.") from None
-
-
-def _no_file(source: str, path: Path) -> UsageError:
-    """Say what a source is that is neither a file nor known by name."""
-    if path.is_dir():
-        return UsageError(f"{source}: this is a folder", hint="Name the files in it, several if you like.")
-    if source == "-" or path.exists():
-        return UsageError(
-            f"{source}: a pipe cannot be audited, for a source is read more than once",
-            hint="Write it to a file first, and name that.",
-        )
-    return UsageError(
-        f"{source}: no such file, and no known table has that name{did_you_mean(source, (LOG, *known_tables()))}",
-        hint=f"Name a file, {LOG}, or one of {', '.join(known_tables())}. For a table of your own write a file that "
-        "describes it (docs/audit.md#your-own-table).",
-    )
-
-
-def _dsn(arguments: argparse.Namespace) -> str:
-    dsn = arguments.database or os.environ.get("DATABASE_URL")
-    if not dsn:
-        raise UsageError(
-            "no database is named",
-            hint="Give --database DSN, or set DATABASE_URL; JOB_HARNESS_DSN is for runs, and not read here.",
-        )
-    return str(dsn)
-
-
-def _since(text: str | None) -> Instant | None:
-    if text is None:
-        return None
-    try:
-        ago = timedelta(microseconds=parse_duration(text))
-    except ValueError:
-        try:
-            at = datetime.fromisoformat(text)
-        except ValueError:
-            raise UsageError(
-                f"--since: {text!r} is neither a time nor a duration",
-                hint="Write a time, such as 2026-01-31 or 2026-01-31T08:00+01:00 (without a zone: UTC), or how long "
-                "ago: 90m, 2d.",
-            ) from None
-        return instant_of(at if at.tzinfo else at.replace(tzinfo=UTC))
-    return int((datetime.now(UTC) - ago).timestamp() * SECOND)  # noqa: TID251 - production's own time
-
-
 # the log --------------------------------------------------------------------------------------------------------------
 
 
@@ -317,7 +246,7 @@ def _change_log(arguments: argparse.Namespace) -> int:
         print(text, end="")
         print("Nothing was changed. Run this yourself, or add --yes.", file=sys.stderr)
         return int(ExitCode.PASS)
-    stands = database.run_sql(_dsn(arguments), text)
+    stands = database.run_sql(database_of(arguments), text)
     if arguments.install is not None:
         print(f"{table.table}: every change is logged")
     elif stands:
@@ -339,7 +268,7 @@ def _follow(arguments: argparse.Namespace, without: frozenset[str], outputs: dic
         )
     if not arguments.every > 0:
         raise UsageError("--every must be above 0", hint="Give a duration, such as 10s.")
-    dsn, since, told = _dsn(arguments), _since(arguments.since), set[News]()
+    dsn, since, told = database_of(arguments), since_of(arguments.since), set[News]()
     shows: frozenset[str] | None = None
     pause = threading.Event()
     while True:
@@ -369,7 +298,7 @@ def _news(evidence: Evidence, auditor: Auditor, suspects: Iterable[Suspect]) -> 
     if evidence.gap:
         yield ("gap", None), f"not judged: {evidence.gap}; {database.INSTALL_AGAIN}"
     for suspect in suspects:
-        line = f"{_time(suspect.at)}  {suspect.name}  job {suspect.job}: {suspect.message}"
+        line = f"{time_of_day(suspect.at)}  {suspect.name}  job {suspect.job}: {suspect.message}"
         yield (suspect.name, suspect.job), line
     if auditor.stopped:
         yield ("stopped", None), STOPPED
@@ -378,14 +307,9 @@ def _news(evidence: Evidence, auditor: Auditor, suspects: Iterable[Suspect]) -> 
 # what is shown --------------------------------------------------------------------------------------------------------
 
 
-def _time(at: Instant) -> str:
-    shown = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=min(at, 253_402_300_000 * SECOND))
-    return shown.strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
 def _origin(began: Instant) -> str:
     """Say from when on the times of a story are counted."""
-    return f"t+0s is {_time(began)}" if began > _RECENT else "t+0s is the job's first event"
+    return f"t+0s is {time_of_day(began)}" if began > _RECENT else "t+0s is the job's first event"
 
 
 def _jobs(count: int) -> str:
@@ -396,7 +320,12 @@ def _again(source: str, arguments: argparse.Namespace, job: JobId | None) -> str
     """Return the command that tells the whole story of this job."""
     wanted = [] if job is None else [f"--job={job}"] if job.startswith("-") else ["--job", job]
     named = [part for name in arguments.job_attribute for part in ("--job-attribute", name)]
-    return shlex.join(["job-harness", "audit", source, *named, *wanted])
+    # A file is named; the address of a server may hold a password.
+    file = arguments.database if arguments.database and Path(arguments.database).is_file() else None
+    stuck = None if arguments.stuck_after == STUCK_AFTER else format_duration(arguments.stuck_after)
+    given = {"--database": file, "--at": arguments.at, "--stuck-after": stuck}
+    read = [part for option, value in given.items() if value is not None for part in (option, value)]
+    return shlex.join(["job-harness", "audit", source, *read, *named, *wanted])
 
 
 def _screen(audit: Audit, source: str, arguments: argparse.Namespace, incidents: dict[str, str]) -> Iterator[Line]:
@@ -404,6 +333,8 @@ def _screen(audit: Audit, source: str, arguments: argparse.Namespace, incidents:
         title = f"{_jobs(finding.jobs)} in {audit.source}"
         yield from first_screen(finding.story, title=title, lead=finding.name)
         yield Line(f"{_origin(finding.began)}.")
+        if finding.batch:
+            yield from (Line(text) for text in wrap("Claimed together with it: ", finding.batch, width=80, lines=8))
         if finding.others:
             more = finding.jobs - 1 - len(finding.others)
             names = ", ".join(str(each.job) for each in finding.others) + (f" and {more} more" if more > 0 else "")
@@ -424,14 +355,14 @@ def _screen(audit: Audit, source: str, arguments: argparse.Namespace, incidents:
 
 def _where(finding: AuditFinding) -> str:
     job = "" if finding.first.job is None else f"job {finding.first.job}, "
-    return f"{job}{_time(finding.first.at)}: {finding.first.message}"
+    return f"{job}{time_of_day(finding.first.at)}: {finding.first.message}"
 
 
 def _summary(audit: Audit) -> Iterator[Line]:
     span = (
         ""
         if audit.first is None or audit.last is None or audit.first < _RECENT
-        else f", {_time(audit.first)} to {_time(audit.last)}"
+        else f", {time_of_day(audit.first)} to {time_of_day(audit.last)}"
     )
     yield Line(f"{audit.verdict}  {audit.source}: {_jobs(audit.jobs)}, {audit.events} events{span}", "bold")
     yield from (Line(text) for text in wrap("Judged: ", ", ".join(audit.judged) or "nothing", width=80, lines=4))
@@ -442,7 +373,7 @@ def _summary(audit: Audit) -> Iterator[Line]:
 
 
 def _tell_story(evidence: Evidence, job: JobId) -> bool:
-    """Print every event of one job; return False where there is none."""
+    """Print every event of one job; return False if there is none."""
     story = Auditor(evidence).story(job)
     if story is None:
         return False
@@ -454,8 +385,19 @@ def _tell_story(evidence: Evidence, job: JobId) -> bool:
     times, actors = (max((len(row[column]) for row in rows), default=0) for column in (0, 1))
     for at, actor, text in rows:
         print(printable(f"{at:<{times}}  {actor:<{actors}}  {text}"))
+    last = next((event.after for event in reversed(run.history.events) if isinstance(event, Observed)), None)
+    if last is not None:
+        print(printable(f"Now: {_standing(last)}"))
     print()
     return True
+
+
+def _standing(view: JobView) -> str:
+    """Say how a job stands, with what its row keeps of what happened before."""
+    error = None if view.error is None else "an error"  # Of its text only a hash is read.
+    started = None if view.started_at is None else f"started at {moment(view.started_at)}"
+    told = (f"{view.status}", f"queue {view.queue_state}", f"attempts {view.attempts}", started, error)
+    return ", ".join(filter(None, told))
 
 
 # scenarios, and files -------------------------------------------------------------------------------------------------
@@ -587,7 +529,7 @@ def _pages(audits: list[Audit], arguments: argparse.Namespace) -> dict[str, Any]
 
 
 def _heading(finding: AuditFinding) -> str:
-    return f"{finding.name}: {_jobs(finding.jobs)}; job {finding.first.job} from {_time(finding.began)}"
+    return f"{finding.name}: {_jobs(finding.jobs)}; job {finding.first.job} from {time_of_day(finding.began)}"
 
 
 class Counted(NamedTuple):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
@@ -11,16 +12,16 @@ from job_harness import __version__
 from job_harness.core.faults import kinds
 from job_harness.core.invariants import gravity, kind_of
 from job_harness.core.invariants.catalogue import level, lost
-from job_harness.core.port import Capabilities, WrittenSource
+from job_harness.core.port import Capabilities, EngineInfo, WrittenSource
 from job_harness.core.run.verdict import Run, fix_line
 from job_harness.errors import ExitCode
+from job_harness.report.blame import frames_of
 from job_harness.report.ci import CiResult
 from job_harness.report.json_report import run_data
 from job_harness.report.screen import Line, changed_settings, clip, pad, wrap
 from job_harness.search.coverage import EXPECTED, Cell, declared_situations
-from job_harness.search.crew import CampaignPlan
-from job_harness.search.finding import Campaign, Finding
-from job_harness.search.shards import Shard
+from job_harness.search.finding import Campaign, ScenarioFinding
+from job_harness.search.sampling import CampaignPlan, Shard
 
 WIDTH = 80
 ROWS = 12
@@ -50,7 +51,7 @@ class Told(NamedTuple):
     """What happened, and what fixes it."""
 
 
-def gravest_first(campaign: Campaign) -> list[Finding]:
+def gravest_first(campaign: Campaign) -> list[ScenarioFinding]:
     """Return what a campaign found, in the order in which it is told."""
     return sorted(campaign.findings, key=lambda finding: gravity(finding.anomaly))
 
@@ -61,9 +62,18 @@ def level_lines(level: str, found: Collection[str], runs: int) -> list[Line]:
     return [Line(line) for line in wrap("Guarantees: ", f"{level}{shown}.", width=WIDTH, lines=2)]
 
 
-def level_of(found: Collection[str], runs: int) -> str:
-    """Return what is left of a target's promises after N runs."""
-    return level(found) if runs or found else "not known, for no run was judged"
+def level_of(found: Collection[str], runs: int, given_up: Collection[str]) -> str:
+    """Return what is left of a target's promises after N runs, where its own file gives up some."""
+    return level({*found, *given_up}) if runs or found else "not known, for no run was judged"
+
+
+def given_up(info: EngineInfo, found: Collection[str]) -> list[str]:
+    """Return the anomalies that a target's own file says are meant to be so.
+
+    A queue without fencing counts as that once something else is lost: until then, no promise was seen to break.
+    """
+    intended = sorted(info.contract.intended)
+    return [*intended, "stale_complete"] if (found or intended) and not info.capabilities.fencing else intended
 
 
 def campaign_lines(campaign: Campaign, capabilities: Capabilities, *, whole: bool) -> list[Line]:
@@ -207,11 +217,17 @@ def _trouble(campaign: Campaign) -> list[Line]:
 def finding_results(engine: str, told: Mapping[str, Told]) -> list[CiResult]:
     """Return each finding of a search as CI shows it: where the mistake is written, else at the scenario for it."""
     return [
-        finding_result(
-            engine, anomaly, one.screen, place_of(one.run.source, one.written), "".join(fix_line(one.run.trials))
-        )
+        finding_result(engine, anomaly, one.screen, _place(one, anomaly), "".join(fix_line(one.run.trials)))
         for anomaly, one in told.items()
     ]
+
+
+def _place(told: Told, anomaly: str) -> tuple[str, int]:
+    """Return the last line of the user's own code that an anomaly turns on; else where the mistake is written."""
+    frames = frames_of(told.run, anomaly)
+    if not frames:
+        return place_of(told.run.source, told.written)
+    return os.path.relpath(frames[-1].at.file), frames[-1].at.line
 
 
 def finding_result(engine: str, anomaly: str, screen: str, place: tuple[str, int], fix: str = "") -> CiResult:
@@ -238,7 +254,7 @@ def search_result(engine: str, code: ExitCode, message: str) -> CiResult:
 
 def campaign_data(
     campaign: Campaign,
-    capabilities: Capabilities,
+    info: EngineInfo,
     *,
     told: Mapping[str, Told],
     plan: CampaignPlan,
@@ -250,6 +266,7 @@ def campaign_data(
 
     `command` does these runs again, once it is told their seed, how many, and what to look for.
     """
+    allowed = given_up(info, campaign.found)
     return {
         "format": "job-harness-exploration",
         "version": 1,
@@ -269,11 +286,12 @@ def campaign_data(
         "cut": campaign.cut,
         "seconds": round(seconds, 3),
         "settings": {name: value for name, (value, _) in changed_settings(plan.settings).items()},
-        "level": level_of(campaign.found, campaign.runs),
+        "level": level_of(campaign.found, campaign.runs, allowed),
+        "given_up": allowed,
         "guarantees_lost": [str(item) for item in lost(campaign.found)],
         "findings": [finding_data(finding, told[finding.anomaly]) for finding in gravest_first(campaign)],
         "not_shown": [{"anomaly": hit.anomaly, "run": hit.number} for hit in campaign.unshown],
-        "coverage": _coverage(campaign, capabilities),
+        "coverage": _coverage(campaign, info.capabilities),
         "unsteady": None if campaign.unsteady is None else str(campaign.unsteady),
         "trouble": None if campaign.trouble is None else campaign.trouble.message,
         "shard": _shard(campaign, plan.shard, planned),
@@ -311,7 +329,7 @@ def _shard(campaign: Campaign, shard: Shard, planned: int) -> dict[str, Any]:
     }
 
 
-def finding_data(finding: Finding, told: Told) -> dict[str, Any]:
+def finding_data(finding: ScenarioFinding, told: Told) -> dict[str, Any]:
     """Return a finding as data."""
     kind = kind_of(finding.anomaly)
     return {

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from job_harness.core.yaml_files import SUFFIXES, is_system_file
-from job_harness.doors.cli.output import OutputFile, output_files, show_as_it_is, show_lines
+from job_harness.doors.cli.output import ANNOTATIONS, OutputFile, annotate, output_files, show_lines
 from job_harness.errors import ExitCode, UsageError, did_you_mean
-from job_harness.report.ci import finding_annotations
+from job_harness.report.ci import check_results
 from job_harness.report.findings import findings_json, findings_junit, findings_screen, sarif
 from job_harness.report.screen import Line, one_line
 from job_harness.review.check.catalogue import RULES
-from job_harness.review.check.examination import Examination, Key, dump_baseline, examine, load_baseline, settled
+from job_harness.review.check.examination import Examination, Key, dump_baseline, examine, load_baseline, set_aside
 from job_harness.review.check.facts import Facts
 from job_harness.review.check.finding import CheckFinding, Severity
 from job_harness.review.check.repository import PROCESS, NamedEnvironment, read_repository
@@ -76,14 +76,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--json", metavar="FILE", help="write the findings as JSON; - is standard output here and below")
     add("--sarif", metavar="FILE", help="write them as SARIF 2.1.0")
     add("--junit", metavar="FILE", help="write them as JUnit XML")
-    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--annotations", action="store_true", help=ANNOTATIONS)
     add("--quiet", "-q", action="store_true", help="print only what fails")
 
 
 def execute(arguments: argparse.Namespace) -> int:
     """Read, judge, print, write; return the exit code."""
     root = Path(arguments.folder)
-    named = [_named(text) for text in arguments.environments]
+    named = [_parse_environment(text) for text in arguments.environments]
     outputs = _outputs(arguments, [root, *(environment.file for environment in named)])
     for name in arguments.without:
         if name not in RULES:
@@ -98,7 +98,7 @@ def execute(arguments: argparse.Namespace) -> int:
     )
     if "write_baseline" in outputs:
         return _write(outputs["write_baseline"], examination, baseline)
-    examination = settled(examination, baseline)
+    examination = set_aside(examination, baseline)
     fail_on = None if arguments.fail_on == NEVER else Severity[arguments.fail_on.upper()]
     code = examination.exit_code(fail_on)
     _report(arguments, examination, fail_on, outputs, code)
@@ -156,7 +156,7 @@ def _now(arguments: argparse.Namespace, facts: Facts) -> Now:
     return Now(diagnosis.findings, diagnosis.uncovered, diagnosis.skipped)
 
 
-def _named(text: str) -> NamedEnvironment:
+def _parse_environment(text: str) -> NamedEnvironment:
     service, sign, file = text.partition("=")
     if not sign or not service or not file:
         raise UsageError(f"--env {text}: this is not SERVICE=FILE", hint="Write --env worker=prod.env.")
@@ -175,7 +175,7 @@ def _baseline(name: str | None) -> Counter[Key]:
 
 def _write(output: OutputFile, examination: Examination, baseline: Counter[Key]) -> int:
     if baseline:
-        new = settled(examination, baseline).findings
+        new = set_aside(examination, baseline).findings
         if new:
             raise UsageError(
                 f"the baseline would grow by {len(new)}, beginning with {new[0].rule} at {new[0].place}",
@@ -201,7 +201,7 @@ def _report(
         told = f"Let it shrink: job-harness check --baseline {name} --write-baseline {name}"
         show_lines([Line(one_line(f"Such as {rule} in {file}.")), Line(told)], sys.stdout)
     if arguments.annotations:
-        show_as_it_is(finding_annotations(examination.findings))
+        annotate(check_results(examination.findings))
     sys.stdout.flush()
     writers: dict[str, Callable[[], str]] = {
         "json": lambda: findings_json(examination, exit_code=code),

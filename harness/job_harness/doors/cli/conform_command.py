@@ -16,7 +16,7 @@ from job_harness.core.port import Engine
 from job_harness.core.target import Target
 from job_harness.doors.cli.output import output_files
 from job_harness.engines.conformance.judge import JUDGED, Conformance, Level, Mark, Result, conform
-from job_harness.engines.conformance.outcomes import CASES, OutcomeCell, asked, case_named
+from job_harness.engines.conformance.outcomes import CASES, OutcomeCell, ask_engine, case_named
 from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError, UsageError, bounded
 from job_harness.search.finding import broken_engine
 from job_harness.search.targets import SESSIONS, WITHOUT, Engines, targets
@@ -147,7 +147,7 @@ def _told_outcomes(names: list[Target], only: str) -> int:
         for name in names:
             try:
                 cells.append(
-                    _answer(engines.get(name), str(name), lambda engine: [asked(engine, case) for case in asking])
+                    _answer(engines.get(name), str(name), lambda engine: [ask_engine(engine, case) for case in asking])
                 )
             except HarnessError as error:
                 code = error.exit_code
@@ -253,7 +253,7 @@ def matrix(conformances: Sequence[Conformance]) -> Iterator[str]:
     yield ""
     yield LEGEND
     for conformance in conformances:
-        yield from _explained(conformance)
+        yield from _group_by_explanation(conformance)
     yield ""
     yield _total(conformances)
 
@@ -266,7 +266,7 @@ def _cell(result: Result | None) -> str:
     return "" if result is None else CELLS[result.mark]
 
 
-def _explained(conformance: Conformance) -> Iterator[str]:
+def _group_by_explanation(conformance: Conformance) -> Iterator[str]:
     """Name the cases of one explanation together."""
     places: dict[tuple[Mark, str], list[str]] = {}
     for result in conformance.results:

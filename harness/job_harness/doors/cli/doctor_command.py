@@ -93,7 +93,7 @@ def examined(*, really: bool = False) -> Iterator[Item]:
     yield from _extras()
     postgres = list(_postgres())
     yield from postgres
-    programs = {item.name: item for item in _programs()}
+    programs = {item.name: item for item in _programs(really=really)}
     yield from programs.values()
     provided = next((item for item in postgres if item.health is Health.OK), None)
     found = {**programs, POSTGRES: provided or _no_postgres(postgres)}
@@ -163,7 +163,8 @@ def _no_postgres(items: Sequence[Item]) -> Item:
     return Item(POSTGRES, POSTGRES, Health.MISSING, "there is no PostgreSQL", easiest.repair)
 
 
-def _programs() -> Iterator[Item]:
+def _programs(*, really: bool) -> Iterator[Item]:
+    from job_harness.worlds.clock import prospect
     from job_harness.worlds.packages import find_node, find_npm, find_typescript_node, pip_command
 
     yield _found("programs", "Node", lambda: str(find_node()))
@@ -171,6 +172,7 @@ def _programs() -> Iterator[Item]:
     yield _found("programs", NPM, find_npm)
     yield _found("programs", REDIS, _redis)
     yield _found("programs", PIP, lambda: f"{pip_command()[0]} -m pip")
+    yield _found("programs", "clock of processes", lambda: prospect(really=really))
 
 
 def _redis() -> str:

@@ -38,7 +38,7 @@ from job_harness.doors.cli.search import (
 )
 from job_harness.errors import ExitCode, HarnessError, UsageError, clipped
 from job_harness.report.screen import changed_settings
-from job_harness.search.finding import Finding, broken_engine
+from job_harness.search.finding import ScenarioFinding, broken_engine
 from job_harness.search.sampling import HANG_HINT
 from job_harness.search.scope.bounds import COUNTS, SCOPE_SETTINGS, Scope, parse_kind, searched_kinds, small
 from job_harness.search.scope.checkpoint import Checkpoint, read_checkpoint
@@ -155,7 +155,7 @@ class SearchEnd(NamedTuple):
 class Shown(NamedTuple):
     """A finding, and what was said of it."""
 
-    finding: Finding
+    finding: ScenarioFinding
     told: Told
 
 

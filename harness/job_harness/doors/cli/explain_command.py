@@ -10,16 +10,19 @@ from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from job_harness.core.faults import FaultKind, kinds
-from job_harness.core.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invariant
+from job_harness.core.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invariant, kind_of
 from job_harness.core.invariants.property import Guarantee
 from job_harness.core.model.settings import Settings
 from job_harness.core.scenario.schema import SettingsPart, sentences
 from job_harness.doors.documentation import about, documentation, joined, split
 from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean
 from job_harness.report.screen import setting_text
+from job_harness.review.audit.recording import ways
 from job_harness.review.check.catalogue import RULES
 from job_harness.review.check.finding import Rule
 from job_harness.review.check.pages import rule_pages
+from job_harness.review.symptoms import ranked
+from job_harness.search.incident import CAUSES, IncidentCause
 from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 
 WIDTH: Final = 80
@@ -42,21 +45,41 @@ REPAIRS: Final[Mapping[Guarantee, str]] = {
     "however a job ends.",
     Guarantee.PROGRESS: "Claim whatever is due and allowed: one blocked row must not hide the next.",
     Guarantee.DEAD_LETTERS: "Write the dead letter in the statement that fails the job for good.",
-    Guarantee.OPTIONS: "Pass every option on, however a job is created, also by the scheduler.",
+    Guarantee.OPTIONS: "Pass every option on, however a job is created, also by the scheduler, and create only jobs "
+    "that were asked for.",
     Guarantee.CLAIMS: "Check the worker's tools, its limit and paused tools in the statement that takes the job.",
     Guarantee.SCHEDULE: "Compare with the store's clock, and order by priority and age in the claim itself.",
     Guarantee.CONSISTENCY: "Change both tables in one transaction, and reconcile them after a crash.",
     Guarantee.REPEATABLE_MAINTENANCE: "Let maintenance check again, in the statement that changes a row, "
     "what it read before.",
     Guarantee.STORE_CLOCK: "Use now() of the database, never a time that a worker sends.",
+    Guarantee.FLOWS: "Let a job be claimed only once all it depends on is completed, and end it if one of them "
+    "fails. Send the callback of a group in the transaction that ends its last job.",
     Guarantee.RETENTION: "Delete only jobs that have ended, by the time at which they ended.",
-    Guarantee.OWN: "Look at the check in your test that has this name.",
+    Guarantee.OWN: "Look at the check of this name in your test or your file.",
 }
 """What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
+REPAIRS_OF: Final[Mapping[str, str]] = {
+    "terminal_job_revived": "Let the statement that starts a job take only one that has not ended (WHERE status = "
+    "...), and let the worker settle a delivery of one that has without running it.",
+    "tables_disagree": "Change both tables in one transaction, and reconcile them after a crash. Of a batch, settle "
+    "each job by itself, or take one at a time: otherwise those that are done wait for the last one, and go back with "
+    "one that fails.",
+}
+"""The same for an anomaly that its guarantee does not tell enough of."""
+BY_PROMISE: Final = {"at_most_once": "effect_repeated", "exactly_once": "effect_missing"}
+"""What is reported where a promise of a test or of a system file is broken."""
 OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
     "effect_key_varies": (
         "The key of a side effect comes from chance or a clock, so another attempt has another one.",
         "Take the key from the job: its id or its input. Or draw it once, and store it before it is used.",
+    ),
+    "deploy_costs_attempt": (
+        "A deploy cost a job one of its attempts, although the system file promises that it costs none.",
+        (
+            "On SIGTERM stop claiming, and give back what cannot be finished within the grace, its attempt counted "
+            "down. Or give the process a longer grace than its longest job."
+        ),
     ),
     "effect_missing": (
         "A job completed, but a side effect that must happen exactly once never happened.",
@@ -72,6 +95,30 @@ OF_A_TEST: Final[Mapping[str, tuple[str, str]]] = {
     "effect_without_key": (
         "A side effect lacks a key of `at_most_once(..., per=[...])`, so its repetitions cannot be recognised.",
         "Correct the key, or give it to effect() where the side effect is declared.",
+    ),
+    "not_compensated": (
+        "A workflow failed, and what it had done outside was not taken back.",
+        "Compensate in the workflow itself, as a step that its engine repeats: an except block dies with its worker.",
+    ),
+    "nondeterministic_replay": (
+        "A resumed run took another step than the one that is recorded there.",
+        "Let no clock, chance or setting decide between steps: read them in a step, whose result is stored.",
+    ),
+    "signal_taken_twice": (
+        "A signal, an approval or a timer was taken twice.",
+        "Mark it as taken in the transaction that records what follows from it.",
+    ),
+    "step_out_of_order": (
+        "A step began before those before it were recorded.",
+        "Await each step before the next one begins.",
+    ),
+    "step_repeated": (
+        "A step began again although its engine had recorded it as done.",
+        "Look whether the store outlives the worker, and whether the resumed run has the same identifier.",
+    ),
+    "step_unrecorded": (
+        "A job completed whose step was done, and is neither recorded nor compensated.",
+        "Record a step before the run goes on.",
     ),
     "invariant_violated": (
         "A check that a test gave to always() did not hold.",
@@ -93,57 +140,85 @@ def configure_explain(parser: argparse.ArgumentParser) -> None:
 
 def execute_explain(arguments: argparse.Namespace) -> int:
     """Print what is known of a name; without one, the names."""
-    print("\n".join(explained(" ".join(arguments.name)) if arguments.name else _names()))
+    print("\n".join(_explain_each(arguments.name) if arguments.name else _names()))
     return int(ExitCode.PASS)
 
 
-def explained(name: str) -> list[str]:
+def _explain_each(words: list[str]) -> list[str]:
+    """Explain one name, which may have several words, or each of several. Raises UsageError for an unknown one."""
+    try:
+        return find_explanation(" ".join(words))
+    except UsageError:
+        if len(words) == 1 or not any("_" in word for word in words):
+            raise
+    return [line for word in words for line in (*find_explanation(word), "")]
+
+
+def find_explanation(name: str) -> list[str]:
     """Return the explanation of a name, in lines. Raises UsageError where nothing is called so."""
-    invariants = {invariant.id: invariant for invariant in CATALOGUE}
-    faults = kinds()
-    if name in ANOMALIES:
-        return list(_anomaly(*ANOMALIES[name]))
-    if name in OF_A_TEST:
-        sentence, repair = OF_A_TEST[name]
-        told = [*_told(sentence), "", *_told(f"What usually repairs it: {repair}")]
-        return [*_headed(name, "an anomaly of a test's own"), *told]
-    if name in invariants:
-        return list(_invariant(invariants[name]))
-    if name in RULES:
-        return list(_rule(RULES[name]))
-    if name in MISTAKES:
-        mistake = MISTAKES[name]
-        shows = ", ".join(mistake.finds)
-        return [
-            *_headed(name, "a wrong queue: one planted mistake"),
-            *_told(mistake.sentence),
-            "",
-            *_told(f"It shows: {shows}."),
-            f"See it: job-harness explore memory+{name}",
-        ]
-    fault = next((kind for kind in faults.values() if name in _words_for(kind)), None)
-    if fault is not None:
-        words = ", ".join(f"`{phrase}`" for phrase in fault.words)
-        return [
-            *_headed(fault.id, "a fault that a run may have"),
-            *_told(fault.sentence),
-            "",
-            f"On a tape: {words}",
-            f"Steps of a scenario: {fault.step}",
-        ]
+    name = BY_PROMISE.get(name, name)
+    if explained := list(_judgement(name)) or list(_disturbance(name)):
+        return explained
+    if (cause := next((each for each in CAUSES if each.words == name), None)) is not None:
+        return list(_cause(cause))
     glossary = dict(_glossary())
     if name in Settings.names():
         return list(_setting(name, glossary.get(name)))
     if term := next((glossary[word] for word in _singular(name) if word in glossary), None):
-        return [*_headed(term.name, "a word of the glossary"), *_told(_ended(term.meaning))]
-    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *faults, *Settings.names(), *glossary]
+        return [*_headed(term.name, "a word of the glossary"), *_wrap_text(_ended(term.meaning))]
+    invariants = (invariant.id for invariant in CATALOGUE)
+    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *kinds(), *Settings.names(), *glossary]
     if (same := next((one for one in known if one != name and _plain(one) == _plain(name)), None)) is not None:
-        return explained(same)
+        return find_explanation(same)
     raise UsageError(
         f"nothing is called {name!r}{did_you_mean(name, known)}",
         hint=f"{available(known, near=name)} `job-harness explain` lists the names; "
         f"`job-harness docs --find {shlex.quote(name)}` searches the docs.",
     )
+
+
+def _judgement(name: str) -> Iterator[str]:
+    """Explain what is judged, and reported: an anomaly, an invariant, a rule of check."""
+    if name in ANOMALIES:
+        yield from _anomaly(*ANOMALIES[name])
+    elif name in OF_A_TEST:
+        sentence, repair = OF_A_TEST[name]
+        yield from _headed(name, "an anomaly: a promise of a test or a system file was broken")
+        yield from _wrap_text(sentence)
+        yield ""
+        yield from _wrap_text(f"What usually repairs it: {repair}")
+    elif (invariant := next((each for each in CATALOGUE if each.id == name), None)) is not None:
+        yield from _invariant(invariant)
+    elif name in RULES:
+        yield from _rule(RULES[name])
+
+
+def _disturbance(name: str) -> Iterator[str]:
+    """Explain what a run meets: a wrong queue, a fault."""
+    if name in MISTAKES:
+        yield from _headed(name, "a wrong queue: one planted mistake")
+        yield from _wrap_text(MISTAKES[name].sentence)
+        yield ""
+        yield from _wrap_text(f"It shows: {', '.join(MISTAKES[name].finds)}.")
+        yield f"See it: job-harness explore memory+{name}"
+    elif (fault := next((kind for kind in kinds().values() if name in _words_for(kind)), None)) is not None:
+        yield from _headed(fault.id, "a fault that a run may have")
+        yield from _wrap_text(fault.sentence)
+        yield ""
+        yield f"On a tape: {', '.join(f'`{phrase}`' for phrase in fault.words)}"
+        yield f"Steps of a scenario: {fault.step}"
+
+
+def _cause(cause: IncidentCause) -> Iterator[str]:
+    yield from _headed(cause.words, "what may have led to an incident, as job-harness reproduce names it")
+    if cause.faults:
+        yield from _wrap_text(f"In a run: {', '.join(kind.id for kind in cause.faults)} (explain says what each is).")
+    yield from _wrap_text(f"What tells it from the others: {cause.tells}.")
+
+
+def repair_of(anomaly: str) -> str:
+    """Say what usually repairs an anomaly: a hint, not tried on the code at hand."""
+    return REPAIRS_OF.get(anomaly, REPAIRS[kind_of(anomaly).guarantee])
 
 
 def _words_for(kind: FaultKind) -> Iterator[str]:
@@ -155,11 +230,13 @@ def _words_for(kind: FaultKind) -> Iterator[str]:
 
 def _setting(name: str, term: _Term | None) -> Iterator[str]:
     yield from _headed(name, f"a setting (default: {setting_text(name, getattr(Settings(), name))})")
-    yield from _told(sentences()[SettingsPart.__name__][name])
+    yield from _wrap_text(sentences()[SettingsPart.__name__][name])
     if term is not None:
-        yield from _told(_ended(f"In the glossary: {term.meaning[0].lower()}{term.meaning[1:]}"))
+        yield from _wrap_text(_ended(f"In the glossary: {term.meaning[0].lower()}{term.meaning[1:]}"))
     yield ""
-    yield from _told(f"Set it: under `settings` of a scenario, a queue file or a system file; or --set {name}=VALUE")
+    yield from _wrap_text(
+        f"Set it: under `settings` of a scenario, a queue file or a system file; or --set {name}=VALUE"
+    )
 
 
 class _Term(NamedTuple):
@@ -203,18 +280,20 @@ def _singular(name: str) -> tuple[str, ...]:
 
 def _anomaly(invariant: Invariant, kind: AnomalyKind) -> Iterator[str]:
     yield from _headed(kind.name, "an anomaly: an invariant was broken")
-    yield from _told(kind.sentence)
+    yield from _wrap_text(kind.sentence)
     yield ""
-    yield from _told(f"{kind.label}: {kind.guarantee}")
-    yield from _told(f"Invariant: {invariant.sentence} (`{invariant.id}`, judged {_when(invariant)})")
+    yield from _wrap_text(f"{kind.label}: {kind.guarantee}")
+    yield from _wrap_text(f"Invariant: {invariant.sentence} (`{invariant.id}`, judged {_when(invariant)})")
     yield ""
-    yield from _told(f"What usually repairs it: {REPAIRS[kind.guarantee]}")
+    yield from _wrap_text(f"What usually repairs it: {repair_of(kind.name)}")
     shown = [mistake for mistake in MISTAKES.values() if kind.name in mistake.finds]
     if shown:
         yield ""
-        yield "Mistakes that lead to it:"
-        for mistake in sorted(shown, key=lambda each: each.anomaly != kind.name)[:4]:
-            yield from _told(f"  {mistake.name}: {mistake.sentence}", indent="    ")
+        yield "Mistakes that can lead to it (job-harness reproduce finds what did, in production):"
+        for mistake in sorted(shown, key=lambda each: each.anomaly != kind.name)[:3]:
+            yield from _wrap_text(f"  {mistake.name}: {mistake.sentence}", indent="    ")
+    if told := ways(kind.name):
+        yield from _wrap_text(f"In production it shows in {'; or '.join(told)}.")
     yield ""
     yield f"Look for it: job-harness explore ENGINE|queue.yaml --looking-for {kind.name}"
     yield f"Intended?    --without {kind.name}"
@@ -222,19 +301,19 @@ def _anomaly(invariant: Invariant, kind: AnomalyKind) -> Iterator[str]:
 
 def _invariant(invariant: Invariant) -> Iterator[str]:
     yield from _headed(invariant.id, f"an invariant, judged {_when(invariant)}")
-    yield from _told(invariant.sentence)
+    yield from _wrap_text(invariant.sentence)
     yield ""
     yield "Its anomalies:"
     for kind in invariant.anomalies:
-        yield from _told(f"  {kind.name}: {kind.sentence}", indent="    ")
+        yield from _wrap_text(f"  {kind.name}: {kind.sentence}", indent="    ")
 
 
 def _rule(rule: Rule) -> Iterator[str]:
     yield from _headed(rule.id, f"a rule of `job-harness check` ({rule.severity})")
-    yield from _told(rule.sentence)
+    yield from _wrap_text(rule.sentence)
     yield ""
-    yield from _told(f"What happens otherwise: {rule.prevents}")
-    yield from _told(f"Repair: {rule.repair}")
+    yield from _wrap_text(f"What happens otherwise: {rule.prevents}")
+    yield from _wrap_text(f"Repair: {rule.repair}")
     yield ""
     yield "Accept it where it stands: see `job-harness check --help` (--baseline)"
 
@@ -254,7 +333,7 @@ def _headed(name: str, what: str) -> Iterator[str]:
     yield ""
 
 
-def _told(text: str, *, indent: str = "  ") -> list[str]:
+def _wrap_text(text: str, *, indent: str = "  ") -> list[str]:
     return textwrap.wrap(
         text, WIDTH, subsequent_indent=indent if ":" in text.split(" ")[0] or text.startswith(" ") else ""
     )
@@ -305,7 +384,8 @@ def execute_docs(arguments: argparse.Namespace) -> int:
         words = arguments.find.lower().split()
         if not words:
             raise UsageError("--find names no words", hint="Write job-harness docs --find 'unique key'.")
-        found = list(_found(pages, words))
+        meant = (f"symptoms: {symptom.says}" for symptom in ranked(arguments.find, most=1))
+        found = list(dict.fromkeys([*meant, *_found(pages, words)]))
         print("\n".join(found) or f"no section has all of {arguments.find!r}")
         return int(ExitCode.PASS if found else ExitCode.FAIL)
     elif arguments.page:
@@ -321,8 +401,22 @@ def execute_docs(arguments: argparse.Namespace) -> int:
     return int(ExitCode.PASS)
 
 
-def _found(pages: Mapping[str, str], words: list[str]) -> Iterator[str]:
+def _found(pages: Mapping[str, str], words: list[str]) -> list[str]:
+    """Return the sections that have all of these words, those first that have most of them in their headings."""
+    found: list[tuple[int, str]] = []
     for name, page in pages.items():
-        for section in re.split(r"^(?=#+ )", page, flags=re.MULTILINE):
+        title = f"{name} {about(page)[0]}".lower()
+        for section in re.split(r"^(?=#+ )", _CODE.sub(_without_headings, page), flags=re.MULTILINE):
             if all(word in section.lower() for word in words):
-                yield f"{name}: {section.splitlines()[0].lstrip('# ')}"
+                heading = section.splitlines()[0].lstrip("# ")
+                near = sum((word in heading.lower()) + (word in title) for word in words)
+                found.append((-near, f"{name}: {heading}"))
+    return [line for _, line in sorted(found, key=lambda each: each[0])]
+
+
+_CODE: Final = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
+
+
+def _without_headings(code: re.Match[str]) -> str:
+    """Return code whose comments are not taken for headings."""
+    return code[0].replace("\n#", "\n #")

@@ -19,7 +19,14 @@ from job_harness.core.port import Engine
 from job_harness.core.run.session import Limits
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.target import Target
-from job_harness.doors.cli.campaign_screen import campaign_data, campaign_lines, gravest_first, level_lines, level_of
+from job_harness.doors.cli.campaign_screen import (
+    campaign_data,
+    campaign_lines,
+    given_up,
+    gravest_first,
+    level_lines,
+    level_of,
+)
 from job_harness.doors.cli.explored_test import explore_test, is_test
 from job_harness.doors.cli.output import show_lines
 from job_harness.doors.cli.search import (
@@ -36,15 +43,12 @@ from job_harness.doors.cli.search import (
 )
 from job_harness.errors import ExitCode, UsageError, clipped
 from job_harness.report.screen import changed_settings, wrap
-from job_harness.search.crew import CampaignPlan
-from job_harness.search.finding import Campaign, Finding
-from job_harness.search.sampling import DRAWN_LIMITS, Sampler
+from job_harness.search.finding import Campaign, ScenarioFinding
+from job_harness.search.sampling import DRAWN_LIMITS, STRETCH, CampaignPlan, Sampler, Shard
 from job_harness.search.scope.bounds import bounds
-from job_harness.search.search_time import SearchTime
-from job_harness.search.shards import STRETCH, Shard
 from job_harness.search.strategy import Strategy
 from job_harness.search.targets import SHIPPED, Engines
-from job_harness.search.watchdog import StepWatchdog
+from job_harness.search.watchdog import SearchTime, StepWatchdog
 from job_harness.search.workload import drawable
 
 if TYPE_CHECKING:
@@ -211,7 +215,7 @@ def _options_of_test(arguments: argparse.Namespace) -> list[str]:
 
 def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engine, engines: Engines) -> int:
     plan = _plan(arguments, request, engine)
-    search_time = SearchTime(arguments.time)
+    search_time = SearchTime(arguments.time, goes_on=arguments.keep_going)
     started = time.perf_counter()
     campaign = _searched(arguments, engine, plan, search_time)
     seconds = time.perf_counter() - started
@@ -233,17 +237,21 @@ def _sampled(arguments: argparse.Namespace, request: SearchRequest, engine: Engi
             print(f"Searched {_spent(campaign, seconds)}.")
         _unshown(campaign)
         _trouble(campaign, plan.steps)
+        ended = campaign.interrupted or campaign.runs == arguments.runs
+        if not (plan.keep_going or ended or arguments.quiet or len(plan.looking_for) == 1):
+            print("The first finding ended the search. There may be other causes: --keep-going searches on.")
     else:
         _nothing(campaign, plan, seconds, usual_settings(engine))
-        print_judges(engine)
+        print_judges(engine, campaign.coverage.answers.exercised)
     if not arguments.quiet and (not campaign.findings or plan.keep_going):
         lines = campaign_lines(campaign, engine.info.capabilities, whole=arguments.coverage)
         show_lines(lines, sys.stdout)
-    show_lines(level_lines(level_of(campaign.found, campaign.runs), campaign.found, campaign.runs), sys.stdout)
+    level = level_of(campaign.found, campaign.runs, given_up(engine.info, campaign.found))
+    show_lines(level_lines(level, campaign.found, campaign.runs), sys.stdout)
     if request.is_written:
         data = campaign_data(
             campaign,
-            engine.info.capabilities,
+            engine.info,
             told=told,
             plan=plan,
             command=_command(arguments),
@@ -314,7 +322,7 @@ def _searched(arguments: argparse.Namespace, engine: Engine, plan: CampaignPlan,
         if crew is not None:
             stack.enter_context(crew)
         watch = _watch(arguments.runs, search_time, time.perf_counter(), advance)
-        campaign = sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, source=crew)
+        campaign = sampler.explore(seed=arguments.seed, runs=arguments.runs, watch=watch, crew=crew)
     return replace(campaign, notes=tuple(crew.notes)) if crew is not None else campaign
 
 
@@ -385,7 +393,7 @@ def _spent(campaign: Campaign, seconds: float) -> str:
     return f"{runs}, {campaign.steps} steps, {seconds:.1f} s, seed {campaign.seed}"
 
 
-def _met(campaign: Campaign, finding: Finding, seconds: float) -> str:
+def _met(campaign: Campaign, finding: ScenarioFinding, seconds: float) -> str:
     """Say what it took; a search that went on says in which run it was, and what it took in all at its end."""
     return _spent(campaign, seconds) if campaign.runs == finding.runs else f"run {finding.runs}"
 

@@ -9,7 +9,7 @@ from job_harness.engines.queue_file.document import output_names, read_queue_fil
 from job_harness.engines.queue_file.statement import SqlSource
 from job_harness.errors import UsageError
 from job_harness.review.audit.job_table import DescribedTable, job_table, known_tables, shown_table
-from job_harness.subjects.systems.document import KNOWN_JOBS, read_system_file
+from job_harness.subjects.systems.document import SQS, TOOL_JOB_AND_PGBOSS, read_system_file
 
 
 def described(source: str) -> DescribedTable:
@@ -18,11 +18,14 @@ def described(source: str) -> DescribedTable:
         return job_table(source)
     if is_system_file(source):
         system = read_system_file(source)
-        if system.jobs in KNOWN_JOBS:
+        if system.jobs_on_redis or system.jobs == SQS:
+            where = "SQS" if system.jobs == SQS else "Redis"
             raise UsageError(
-                f"{system.place('jobs')}: {system.jobs!r} is no SELECT",
-                hint="Name the table instead: tool_job, or pgboss10.",
+                f"{system.place('jobs')}: these jobs are in {where}, and an audit reads tables of PostgreSQL",
+                hint="Search the system instead: job-harness explore.",
             )
+        if system.jobs == TOOL_JOB_AND_PGBOSS:
+            return job_table("tool_job")  # It reads pg-boss's row beside the user's own.
         columns = output_names(SqlSource.whole(system.jobs, source, "jobs", first=system.lines.get("jobs", 1)))
         shown = shown_table(system.system, system.jobs, columns=columns, key="id", status=system.status, path=source)
         return replace(shown, without=system.without)

@@ -20,21 +20,22 @@ from job_harness.core.run.verdict import Verdict
 from job_harness.core.target import Target
 from job_harness.doors.cli.campaign_screen import finding_result, level_lines, level_of, place_of, search_result
 from job_harness.doors.cli.output import (
+    ANNOTATIONS,
     OutputFile,
+    annotate,
     checked_folder,
     make_folder,
     output_files,
-    show_as_it_is,
     show_lines,
 )
 from job_harness.errors import UsageError, clipped
-from job_harness.report.ci import CiResult, github_annotations, junit_xml
+from job_harness.report.ci import CiResult, junit_xml
 from job_harness.report.json_report import schema
 from job_harness.report.picture import picture
 from job_harness.report.screen import Line, moment, one_line, wrap
 from job_harness.report.trace import trace
 from job_harness.search.coverage import SITUATIONS, Coverage, overlooked
-from job_harness.search.shards import Shard
+from job_harness.search.sampling import Shard
 
 FORMAT: Final = "job-harness-exploration"
 SAME: Final = (
@@ -67,7 +68,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--trace", metavar="FILE", help="write what was found as a trace that ui.perfetto.dev opens")
     add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
-    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--annotations", action="store_true", help=ANNOTATIONS)
 
 
 def execute(arguments: argparse.Namespace) -> int:
@@ -95,7 +96,7 @@ def execute(arguments: argparse.Namespace) -> int:
     if issues is not None:
         _write_issues(whole, issues)
     if arguments.annotations:
-        show_as_it_is(github_annotations(_ci_results(whole)))
+        annotate(_ci_results(whole))
     return int(Verdict(whole["verdict"]).exit_code)
 
 
@@ -180,13 +181,15 @@ def merged(parts: Sequence[dict[str, Any]], missing: Sequence[int] = ()) -> dict
     unshown = sorted((hit for part in parts for hit in part["not_shown"]), key=lambda hit: (hit["run"], hit["anomaly"]))
     found = {name for each in findings for name in (each["anomaly"], *each["also"])}
     found |= {hit["anomaly"] for hit in unshown}
+    given_up = {name for part in parts for name in part.get("given_up", ())}
     coverage = _coverage(parts, demanded=not found and not missing and not any(part["interrupted"] for part in parts))
     return {
         **first,
         **{key: round(sum(part[key] for part in parts), 3) for key in SUMMED},
         "verdict": str(_verdict(parts, findings or unshown, coverage["never_occurred"], missing)),
         "interrupted": any(part["interrupted"] for part in parts),
-        "level": level_of(found, sum(part["runs"] for part in parts)),
+        "level": level_of(found, sum(part["runs"] for part in parts), given_up),
+        "given_up": sorted(given_up),
         "guarantees_lost": [str(item) for item in lost(found)],
         "findings": findings,
         "not_shown": unshown,
@@ -267,7 +270,7 @@ def _screen(whole: dict[str, Any], missing: Sequence[int]) -> list[Line]:
     for finding in whole["findings"]:
         lines.append(Line(f"{finding['anomaly']}: {finding['sentence']}", "bold red"))
         lines += [Line(text) for text in wrap(f"{_label(finding)}: ", finding["guarantee_lost"], width=80, lines=2)]
-        for shown in _shown(finding):
+        for shown in _word_finding(finding):
             lines += [Line(text) for text in wrap("Here: ", shown, width=80, lines=2)]
         lines.append(Line(f"Found in run {finding['found_after_runs']} of the campaign with seed {whole['seed']}."))
         if finding["replay"]:
@@ -296,7 +299,7 @@ def _headline(whole: dict[str, Any]) -> str:
     return f"{whole['verdict']}: {told} on {engine} in {whole['runs']} runs, {whole['steps']} steps."
 
 
-def _shown(finding: dict[str, Any]) -> Iterator[str]:
+def _word_finding(finding: dict[str, Any]) -> Iterator[str]:
     """Say of which job it is, when it showed, and what was wrong."""
     for each in finding["run"]["anomalies"]:
         if each["name"] == finding["anomaly"]:

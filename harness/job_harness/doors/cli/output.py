@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import json
 import os
 import sys
 import tempfile
@@ -23,7 +24,9 @@ from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from job_harness.report.screen import Line, screen_text
 
 if TYPE_CHECKING:
+    from job_harness.core.scenario.document import ScenarioError
     from job_harness.report.case import Case
+    from job_harness.report.ci import CiResult
 
 # lines ----------------------------------------------------------------------------------------------------------------
 
@@ -45,6 +48,24 @@ def show_lines(lines: Sequence[Line], stream: TextIO) -> None:
 def show_as_it_is(text: str) -> None:
     """Write commands for a CI log, or a document, to standard output: what made it has seen to each part of it."""
     as_it_is(sys.stdout).write(text)
+
+
+ANNOTATIONS: Final = "annotate for GitHub, with a summary on the job's page, or for GitLab: gl-code-quality-report.json"
+CODE_QUALITY: Final = Path("gl-code-quality-report.json")
+"""What a job of GitLab names under `artifacts: reports: codequality`."""
+
+
+def annotate(results: Sequence[CiResult], errors: Sequence[ScenarioError] = ()) -> None:
+    """Show results where this CI reads them: as commands for GitHub and on the job's page, or in GitLab's report."""
+    from job_harness.doors.job_page import write_job_page
+    from job_harness.report.ci import code_quality, github_annotations
+
+    if os.environ.get("GITLAB_CI"):
+        known = json.loads(CODE_QUALITY.read_text(encoding="utf-8")) if CODE_QUALITY.is_file() else []
+        CODE_QUALITY.write_text(json.dumps([*known, *code_quality(results, errors)], indent=2), encoding="utf-8")
+        return
+    show_as_it_is(github_annotations(results, errors))
+    write_job_page(results, errors)
 
 
 # the progress bar -----------------------------------------------------------------------------------------------------

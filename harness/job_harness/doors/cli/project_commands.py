@@ -137,7 +137,7 @@ QUEUE_FILE: Final = "queue.yaml"
 
 
 def _draft_queue(arguments: argparse.Namespace) -> int:
-    """Write a draft of a queue file where there is none yet."""
+    """Write a draft of a queue file if there is none yet."""
     from job_harness.engines.queue_file.draft import MORE_DRAWN, draft, tables_of
 
     folder, source = Path(arguments.folder), arguments.queue

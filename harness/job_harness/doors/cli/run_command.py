@@ -21,7 +21,7 @@ from job_harness.core.scenario.replay_token import decode, target_of
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.target import Target
 from job_harness.core.yaml_files import SUFFIXES
-from job_harness.doors.cli.output import OutputFile, output_files, progress, show_as_it_is, show_lines
+from job_harness.doors.cli.output import ANNOTATIONS, OutputFile, annotate, output_files, progress, show_lines
 from job_harness.errors import ExitCode, UsageError, did_you_mean
 from job_harness.report.case import Case, exit_code_of, without_excused
 from job_harness.report.summary import case_screen, summary
@@ -104,7 +104,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add("--html", metavar="FILE", help="draw what happened, as one HTML file that needs no network")
     add("--trace", metavar="FILE", help="write what happened as a trace that ui.perfetto.dev opens")
     add("--history", metavar="FILE", help="write the history of the one scenario run, as JSON lines")
-    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--annotations", action="store_true", help=ANNOTATIONS)
     add("--quiet", "-q", action="store_true", help="print only what is not a pass")
 
 
@@ -175,7 +175,11 @@ def execute(arguments: argparse.Namespace) -> int:
         )
     scenarios, errors = _scenarios(files, changes, annotated=arguments.annotations)
     if errors and not scenarios:
-        _write(outputs, [], {**_asked(arguments), "planned": 0, "errors": errors, "exit_code": int(ExitCode.USAGE)})
+        _write(
+            outputs,
+            [],
+            {**_replay_options(arguments), "planned": 0, "errors": errors, "exit_code": int(ExitCode.USAGE)},
+        )
         raise UsageError("\n".join(error.message for error in errors))
     if arguments.replay is not None:
         scenarios = [_replayed(arguments, scenarios)]
@@ -250,9 +254,7 @@ def _scenarios(
     """Return what can be run, and what is wrong with the other files; one broken file does not stop a folder."""
     scenarios, errors = read_all(files, queues=wrong_queue_names())
     if errors and annotated:
-        from job_harness.report.ci import github_annotations
-
-        show_as_it_is(github_annotations([], errors))
+        annotate([], errors)
     return [replace(scenario, settings=scenario.settings.changed(**changes)) for scenario in scenarios], errors
 
 
@@ -265,7 +267,7 @@ def _report(
     errors: list[ScenarioError],
     code: int,
 ) -> None:
-    asked = _asked(arguments)
+    asked = _replay_options(arguments)
     bad = [case for case in without_excused(cases) if case.exit_code is not ExitCode.PASS]
     for case in bad[:MOST_SCREENS]:
         show_lines(case_screen(case, **asked), sys.stdout)
@@ -273,15 +275,16 @@ def _report(
         print(f"... and {len(bad) - MOST_SCREENS} more, listed below\n")
     show_lines(summary(cases, planned=planned, quiet=arguments.quiet), sys.stdout)
     if arguments.annotations:
-        from job_harness.report.ci import case_results, github_annotations, unjudged_results
+        from job_harness.report.ci import case_results, unjudged_results
 
         unjudged = unjudged_results([], run=len(cases), planned=planned)  # what cannot be read was told at once
-        show_as_it_is(github_annotations([*case_results(cases), *unjudged]))
+        drawn = str(outputs["html"].path) if "html" in outputs else ""
+        annotate([*(each._replace(picture=drawn) for each in case_results(cases)), *unjudged])
     sys.stdout.flush()
     _write(outputs, cases, {**asked, "planned": planned, "errors": errors, "exit_code": code})
 
 
-def _asked(arguments: argparse.Namespace) -> dict[str, Any]:
+def _replay_options(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"seed": arguments.seed, "token": arguments.replay, "changes": arguments.changes}
 
 
@@ -315,6 +318,10 @@ def _history(cases: list[Case]) -> str:
     runs = [case.run for case in cases if case.control is None and case.run is not None]
     if not runs:
         return ""
+    from job_harness.report.json_report import token_of_run
+
     run = runs[0]
-    about = {"engine": run.engine, "seed": run.seed, "scenario": run.scenario.path}
+    about: dict[str, Any] = {"engine": run.engine, "seed": run.seed, "scenario": run.scenario.path}
+    if (token := token_of_run(run)) is not None:
+        about |= {"token": token, "anomalies": sorted(run.found)}
     return dump_history(run.history, about=about)

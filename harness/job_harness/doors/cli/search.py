@@ -12,15 +12,18 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from job_harness.core.faults import kinds
+from job_harness.core.history.event import Fault
 from job_harness.core.interruption import INTERRUPTIONS
-from job_harness.core.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise
+from job_harness.core.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise, unasked
 from job_harness.core.invariants.effects import at_most_once
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import SECOND, parse_duration
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Engine
@@ -31,7 +34,7 @@ from job_harness.core.scenario.scenario import DEFAULTS, Scenario, without_maint
 from job_harness.core.target import Target
 from job_harness.core.yaml_files import is_system_file
 from job_harness.doors.cli.campaign_screen import Told, finding_results, search_result
-from job_harness.doors.cli.output import OutputFile, output_files, show_as_it_is, show_lines
+from job_harness.doors.cli.output import ANNOTATIONS, OutputFile, annotate, output_files, show_lines
 from job_harness.errors import ExitCode, NothingToJudge, UsageError, clipped, did_you_mean
 from job_harness.report.blame import with_source
 from job_harness.report.screen import (
@@ -45,13 +48,12 @@ from job_harness.report.screen import (
     setting_text,
     wrap,
 )
-from job_harness.search.cases import with_fixes
-from job_harness.search.finding import Finding
+from job_harness.search.cases import FIX_SECONDS, SYSTEM_FIX_SECONDS, with_fixes
+from job_harness.search.finding import ScenarioFinding
 from job_harness.search.reproduction import FOUND_FOLDER, Reproduction, keep, reproduce, scenario_of
-from job_harness.search.search_time import SearchTime
 from job_harness.search.targets import SESSIONS, WITHOUT, Engines, check, reopening, targets
-from job_harness.search.watchdog import PATIENCE
-from job_harness.worlds.private import private_folder
+from job_harness.search.watchdog import PATIENCE, SearchTime
+from job_harness.worlds.private import ignored_folder
 
 if TYPE_CHECKING:
     from job_harness.review.check.releases import ReleaseSpan
@@ -126,7 +128,7 @@ def configure_search(
     add("--html", metavar="FILE", help="draw what was found, as one HTML file that needs no network")
     add("--junit", metavar="FILE", help="write JUnit XML: a failing case for each anomaly")
     add("--verbose", "-v", action="store_true", help="also print how each failing run was drawn")
-    add("--annotations", action="store_true", help="print annotations for GitHub")
+    add("--annotations", action="store_true", help=ANNOTATIONS)
     add("--quiet", "-q", action="store_true", help="print only the verdict and what was found")
 
 
@@ -236,12 +238,12 @@ class SearchRequest:
 
     def tell_ci(self, engine: str, told: Mapping[str, Told], *, code: int, message: str) -> None:
         """Write for CI what was found; of a search without a finding, its exit code and why."""
-        from job_harness.report.ci import github_annotations, junit_xml
+        from job_harness.report.ci import junit_xml
 
         known = ExitCode(code) if code in list(ExitCode) else ExitCode.INCONCLUSIVE
         results = finding_results(engine, told) or [search_result(engine, known, message)]
         if self.annotated:
-            show_as_it_is(github_annotations(results))
+            annotate([each._replace(picture=str(self.html.path)) for each in results] if self.html else results)
         if self.junit is not None:
             self.junit.write(junit_xml(results))
 
@@ -270,8 +272,8 @@ def _refuse_no_time(arguments: argparse.Namespace) -> None:
 
 def _anomalies(arguments: argparse.Namespace) -> tuple[frozenset[str], frozenset[str]]:
     """Return what is looked for, and what is not reported."""
-    wanted = anomalies_named(arguments.looking_for, beside=_own_promises(arguments.target))
-    without = anomalies_named(arguments.without)
+    own = _own_promises(arguments.target)
+    wanted, without = anomalies_named(arguments.looking_for, beside=own), anomalies_named(arguments.without, beside=own)
     if both := sorted(wanted & without):
         raise UsageError(f"--looking-for and --without both name {both[0]}", hint="Leave one of them out.")
     return wanted, without
@@ -294,8 +296,13 @@ def _target(arguments: argparse.Namespace, *, file_sessions: bool) -> Target:
 
 
 def _own_promises(target: str) -> frozenset[str]:
-    """Name the anomalies that a system file declares itself, under `promises`."""
-    place = Target.parse(target).place
+    """Name the anomalies that a file declares itself: a system file under `promises`, a queue file under `no_row`."""
+    parsed = Target.parse(target)
+    place = parsed.place
+    if parsed.is_file and not is_system_file(place):
+        from job_harness.engines.queue_file.document import read_queue_file
+
+        return frozenset(each.name for each in read_queue_file(place).no_row)
     if not is_system_file(place):
         return frozenset()
     from job_harness.subjects.systems.document import read_system_file
@@ -479,9 +486,8 @@ def refuse_blindness(engine: Engine, wanted: frozenset[str]) -> None:
 def print_unjudged(engine: Engine, without: frozenset[str]) -> None:
     """Name what a verdict does not speak of: the user's own code beside a draft, and anomalies left out."""
     contract = engine.info.contract
-    if contract.draft:
-        told = f"{contract.file} is a draft: its statements are not those of your code. Put yours in their place."
-        print("\n".join(wrap("", told, width=WIDTH, lines=3)))
+    for note in contract.notes:
+        print("\n".join(wrap("", note, width=WIDTH, lines=4)))
     own = contract.intended.keys() - without
     for names, where in ((without, "--without"), (own, f"`without` in {contract.file}")):
         if names:
@@ -491,15 +497,25 @@ def print_unjudged(engine: Engine, without: frozenset[str]) -> None:
             print("\n".join(wrap("", f"Not judged: {name} ({reason}).", width=WIDTH, lines=3)))
 
 
-def print_judges(engine: Engine) -> None:
-    """Name the invariants by which processes are judged that have no verbs of a queue."""
-    if engine.info.processes is not None:
-        judges = [item.id for item in stepwise(everything())]
-        told = f"Judged: {len(judges)} of {len(everything())} invariants, those that need no verb of a queue: "
-        print("\n".join(wrap("", f"{told}{', '.join(judges)}.", width=WIDTH, lines=5)))
-        own = dict.fromkeys(kind.name for promise in engine.info.promises for kind in promise.anomalies)
-        if own:
-            print("\n".join(wrap("", f"And your own promises: {', '.join(own)}.", width=WIDTH, lines=5)))
+def print_judges(engine: Engine, exercised: Collection[str]) -> None:
+    """Name the invariants by which processes are judged that have no verbs of a queue, and what would add others.
+
+    And what of the target no run reached, by the names of what they reached.
+    """
+    info = engine.info
+    if info.processes is None:
+        return
+    catalogue, shown = everything(), info.shows()
+    judges = [item.id for item in stepwise(catalogue, shown)]
+    told = [f"Judged: {len(judges)} of {len(catalogue)} invariants, by what is shown: {', '.join(judges)}."]
+    if others := [f"{name} (add {', '.join(lines)})" for name, lines in unasked(catalogue, shown).items()]:
+        told.append(f"Not judged: {'; '.join(others)}.")
+    if own := dict.fromkeys(kind.name for promise in info.promises for kind in promise.anomalies):
+        told.append(f"And your own promises: {', '.join(own)}.")
+    if idle := [f"{each.name} ({each.how})" for each in info.declared if each.name not in exercised]:
+        told.append(f"No run reached: {'; '.join(idle)}.")
+    for line in told:
+        print("\n".join(wrap("", line, width=WIDTH, lines=20)))
 
 
 # found ----------------------------------------------------------------------------------------------------------------
@@ -524,10 +540,12 @@ class FindingPresenter:
     """The queue whose settings were searched, where several are."""
     until: SearchTime = field(default_factory=SearchTime)
     """What is still run for a finding has to end within it."""
+    recorded: bool = False
+    """Whether it happened in production: then it is not meant to be so, and what heals a system is tried too."""
     interruption: BaseException | None = None
     """What ended the telling early, such as Ctrl-C."""
 
-    def tell(self, finding: Finding, *, spent: str, first: bool = True) -> Told:
+    def tell(self, finding: ScenarioFinding, *, spent: str, first: bool = True) -> Told:
         """Show a finding, write its scenario, and replay it."""
         target, mistake = self.target, self.target.wrong_queue
         scenario = scenario_of(finding, queue=mistake or None, application=str(target) if target.is_own else None)
@@ -535,7 +553,7 @@ class FindingPresenter:
         problem = keep(scenario, lambda text: _made(place).write(text))
         written = "" if problem or place.is_standard else _relative(place.path)
         command = replay_command(written, engine=None if scenario.application else target.right) if written else ""
-        run, unasked = self._explained(finding)
+        run, unasked = self._try_fixes(finding)
         run = with_source(run, self.engines.get(self.target).info, anomaly=finding.anomaly)
         default, usual = usual_settings(self.engines.get(self.target))
         lines = first_screen(
@@ -558,10 +576,10 @@ class FindingPresenter:
         replays = {str(one): self._replay(scenario, one, finding) for one in dict.fromkeys((target, *self.others))}
         return Told(written, problem, replays, command, screen_text([*lines, *intended]), run)
 
-    def _intended(self, finding: Finding) -> list[Line]:
+    def _intended(self, finding: ScenarioFinding) -> list[Line]:
         """Say where the user's own file tells that an anomaly is meant to be so."""
         contract = self.engines.get(self.target).info.contract
-        if not contract.file or kind_of(finding.anomaly).guarantee is Guarantee.OWN:
+        if self.recorded or not contract.file or kind_of(finding.anomaly).guarantee is Guarantee.OWN:
             return []
         entry = f'{finding.anomaly}: "why"'
         told = f"`without` in {contract.file}: {entry}"
@@ -569,23 +587,40 @@ class FindingPresenter:
         if is_system_file(contract.file):
             without = f"promises: {{{without}}}"
         told = f"Add to {told}" if contract.intended else f"Add to {contract.file}: {without}"
-        return [Line(""), *map(Line, wrap("", f"Intended? {told}", width=WIDTH, lines=2))]
+        doubt = contract.doubts.get(finding.anomaly)
+        said = [f"Intended? {told}", *([f"Or is it the file? {doubt}."] if doubt else [])]
+        return [Line(""), *(Line(line) for each in said for line in wrap("", each, width=WIDTH, lines=3))]
 
-    def _how(self, finding: Finding, spent: str) -> None:
+    def _how(self, finding: ScenarioFinding, spent: str) -> None:
         smaller = shrunk(finding.shrink_runs) if finding.minimal or finding.shrink_runs else "not shrunk"
         print(f"Found in {spent}; {smaller}.")
         if self.verbose and finding.drawn:
             print("\n".join(wrap("Drawn by ", finding.drawn, width=WIDTH, lines=2)))
+        file = self.engines.get(self.target).info.contract.file
+        if file and not is_system_file(file) and _resent(finding.run):
+            print(f"Does your code call the database itself, and never repeat a call? Add to {file}:")
+            print(f"  design: [{Design.CALLED_IN_PROCESS}]")
         if not finding.minimal:
             print("Shrinking was cut short (interrupted, --time over, or too many steps): a smaller run may exist.")
 
-    def _explained(self, finding: Finding) -> tuple[Run, str]:
+    def _try_fixes(self, finding: ScenarioFinding) -> tuple[Run, str]:
         if self._halted():
             return finding.run, self._halted()
         try:
             with progress_bar(measured=False) as advance:
                 advance("trying fixes", 0.0)
-                return with_fixes(finding.run, self.target, self.engines, anomaly=finding.anomaly), ""
+                seconds = SYSTEM_FIX_SECONDS if self.recorded and self.target.is_system else FIX_SECONDS
+                return (
+                    with_fixes(
+                        finding.run,
+                        self.target,
+                        self.engines,
+                        anomaly=finding.anomaly,
+                        seconds=min(seconds, self.until.left),
+                        of_systems=self.recorded,
+                    ),
+                    "",
+                )
         except INTERRUPTIONS as stop:
             self._halt(stop)
             return finding.run, self.halted
@@ -594,12 +629,12 @@ class FindingPresenter:
 
     def _halted(self) -> str:
         """Say why nothing more is run; empty: it may be."""
-        return self.halted or ("" if self.until.affords_a_run else TIME_OVER)
+        return self.halted or ("" if self.until.left else TIME_OVER)
 
     def _halt(self, stop: BaseException) -> None:
         self.halted, self.interruption = STOPPED, stop
 
-    def _place(self, finding: Finding, *, first: bool) -> OutputFile:
+    def _place(self, finding: ScenarioFinding, *, first: bool) -> OutputFile:
         """The first finding goes where it was asked for, each further one beside it, under its own name."""
         if self.output is None or (self.output.is_standard and not first):
             queue = f"-{self.queue}" if self.queue else ""
@@ -611,11 +646,11 @@ class FindingPresenter:
         path = self.output.path
         return OutputFile(path.with_name(f"{path.stem}-{finding.anomaly}{path.suffix}"))
 
-    def _replay(self, scenario: Scenario, engine: Target, finding: Finding) -> str:
+    def _replay(self, scenario: Scenario, engine: Target, finding: ScenarioFinding) -> str:
         """Replay on an engine, and say in a line or a few what that came to; the answer says it too."""
         if not self._halted():
             try:
-                return _shown(
+                return _word_reproduction(
                     reproduce(scenario, finding.anomaly, engine=engine, found_on=self.target, get=self.engines.get),
                     finding.anomaly,
                 )
@@ -629,7 +664,7 @@ def shrunk(runs: int) -> str:
     return f"shrunk in {'1 run' if runs == 1 else f'{runs} runs'}" if runs else "already minimal"
 
 
-def _shown(done: Reproduction, anomaly: str) -> str:
+def _word_reproduction(done: Reproduction, anomaly: str) -> str:
     run = done.run
     if run is None:
         return _not_replayed(done.engine, done.problem)
@@ -658,7 +693,7 @@ def _made(place: OutputFile) -> OutputFile:
     if place.is_standard:
         return place
     if place.path.parent == FOUND_FOLDER:
-        private_folder(FOUND_FOLDER)
+        ignored_folder(FOUND_FOLDER)
     return OutputFile.checked(str(place.path), "--save")
 
 
@@ -668,3 +703,9 @@ def _relative(path: Path) -> str:
         return str(path.relative_to(Path.cwd()))
     except ValueError:
         return str(path)
+
+
+def _resent(run: Run) -> bool:
+    """Say whether a request arrived twice or late, which only happens on the way between two processes."""
+    remote = {name for kind in kinds().values() if "remote" in kind.needs for name in kind.events}
+    return any(type(event) is Fault and event.name in remote for event in run.history)

@@ -19,7 +19,7 @@ from job_harness.review.verify.trial import (
     check_url,
     create_job,
     described_jobs,
-    judged,
+    judge_trial,
     read_template,
     watch,
     watched_table,
@@ -74,13 +74,13 @@ def execute(arguments: argparse.Namespace) -> int:
     job = create_job(arguments.url, template)
     print(f"job {job}")
 
-    def told(seen: Seen) -> None:
+    def print_seen(seen: Seen) -> None:
         print(f"  {seen.after:6.2f} s  {seen.status}", flush=True)
 
     start_within = arguments.poll + arguments.margin
-    watched = watch(dsn, jobs, job, start_within=start_within, end_within=arguments.takes, told=told)
+    watched = watch(dsn, jobs, job, start_within=start_within, end_within=arguments.takes, told=print_seen)
     off = workers_off(arguments.url, template) if watched.last == "PENDING" else None
-    verdict = judged(job, watched, jobs, start_within=start_within, end_within=arguments.takes, workers_off=off)
+    verdict = judge_trial(job, watched, jobs, start_within=start_within, end_within=arguments.takes, workers_off=off)
     if verdict.problem:
         print(f"FAIL: {verdict.problem}\nFirst cause: {verdict.cause}")
     else:
