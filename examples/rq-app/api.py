@@ -1,0 +1,32 @@
+"""Takes orders, and leaves the charge to a worker."""
+
+import json
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import tasks
+from redis import Redis
+from rq import Queue, Retry
+
+queue = Queue("payments", connection=Redis())
+
+
+class Api(BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.reply({})
+
+    def do_POST(self):
+        order = json.loads(self.rfile.read(int(self.headers["content-length"])))["order"]
+        job = queue.enqueue(tasks.charge, order, retry=Retry(max=2, interval=5), job_timeout=20)
+        self.reply({"id": job.id})
+
+    def reply(self, body):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(body).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Api).serve_forever(3600)
