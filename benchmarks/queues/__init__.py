@@ -1,0 +1,1 @@
+"""Searches the queues in `queues/`: see `__main__.py`."""
