@@ -1,0 +1,9 @@
+CREATE TABLE message (
+  id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  name text NOT NULL,
+  state text NOT NULL DEFAULT 'queued',
+  attempts int NOT NULL DEFAULT 0,
+  error text,
+  taken_at timestamptz,
+  due_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
