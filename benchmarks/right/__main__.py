@@ -3,16 +3,21 @@
 None of them may alarm, and none may be inconclusive.
 
 Usage: python benchmarks/right [--only WORD]... [--seeds N] [--runs N]
+       python benchmarks/right --repositories FOLDER
 
 Each test below `programs` is one right program: a design, or a processor on a library. One whose library is not
 installed is left out, with the reason: `make right` has them all, in the environment of `make libraries`. It ends with
 1 where a program alarmed or was not judged.
+
+With a FOLDER of checkouts, `check` runs on the public repositories of `repositories.yaml` instead: it ends with 1 where
+it alarms and no reader of the code has found that to be true.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any, Final
@@ -48,7 +53,12 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="programs with this in their name")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--repositories", type=Path, metavar="FOLDER", help="check the public ones there, not these")
     asked = parser.parse_args()
+    if asked.repositories is not None:
+        listed = Path(__file__).with_name("repositories.yaml")
+        wild = [sys.executable, str(ROOT / "benchmarks/wild/__main__.py"), str(asked.repositories)]
+        return subprocess.run([*wild, "--list", str(listed)], check=False).returncode
     os.environ["CI"] = "1"
     heard = Verdicts()
     words = ["-k", " or ".join(asked.only)] if asked.only else []

@@ -101,6 +101,22 @@ def test_psycopg_pool(play: Play, outside: Outside, url: str) -> None:
     play(work)
 
 
+def test_psycopg_pool_that_is_kept(play: Play, outside: Outside, url: str) -> None:
+    psycopg_pool = pytest.importorskip("psycopg_pool")
+    pools: list[Any] = []
+
+    async def work(job: ToolJob) -> JobResult:
+        if not pools:
+            pools.append(psycopg_pool.AsyncConnectionPool(url, min_size=1, open=False))
+            await pools[0].open()
+        outside.charge(job.id)
+        async with pools[0].connection() as connection:
+            await connection.execute(PAY.format("%s"), [job.id])
+        return DONE
+
+    play(work)
+
+
 def test_psycopg_plainly(play: Play, outside: Outside, url: str) -> None:
     psycopg = pytest.importorskip("psycopg")
 
