@@ -206,7 +206,7 @@ def _page(given: argparse.Namespace, names: list[str], ask: Ask) -> str:
         densities=dense,
         detections=[*default, *compared, *by_itself],
         alarms=right,
-        rivals="" if given.quick else page.rivals(given.seeds, given.runs),
+        compared=not given.quick,
         seconds=time.perf_counter() - began,
         when=f"in {_today()}, at a load of {os.getloadavg()[2]:.0f} on {os.cpu_count()} cores",
     )
@@ -222,7 +222,7 @@ def main() -> None:
     add("--density", type=int, default=100_000, help="uniform runs for the density, at most (100000)")
     add("--steps", type=int, default=1_000_000, help="steps of each right queue (1000000)")
     add("--hypothesis", type=int, default=3, help="campaigns of Hypothesis alone for each bug (3)")
-    add("--quick", action="store_true", help="the default way only: no others beside it, and no rivals")
+    add("--quick", action="store_true", help="the default way only: no others beside it")
     add("--processes", type=int, default=2, help="processes (2)")
     add("--only", default="", help="only wrong queues whose name contains this")
     add("--gate", action="store_true", help="only how many runs it takes to see each wrong queue: 10 seeds, 3000 runs")

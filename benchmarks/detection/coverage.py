@@ -89,7 +89,7 @@ COLUMNS: Final = (AS_SET, *ENDS)
 NEEDS_BEATS: Final = frozenset({"batch of 5", "heartbeats", "lease kept by beats"})
 UNSEEN: Final = frozenset({"virtual_time", "snapshot", "fencing", "results", "takes_back_in_claim", "any_settings"})
 """Capabilities that no scenario asks for: a queue has them in all of its runs, or what has them shows as a column."""
-BY_FAULT: Final = {"shutdown": "release"}
+BY_FAULT: Final = {"shutdown": "release", "deploy": "signals"}
 """Faults that need a capability."""
 
 

@@ -18,7 +18,7 @@ from job_harness.core.port import Engine
 from job_harness.core.run.session import Session
 from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.worker import Worker
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import MemoryEngine, MemoryQueue, QueueRules
 from job_harness.engines.reference import open_engine
 from job_harness.search.counterfactual import repairs, with_fixes
 from job_harness.search.sampling import DRAWN_LIMITS, Sampler, run_seed
@@ -138,6 +138,7 @@ def density(mistake: str, *, runs: int) -> Density:
     assert wrong.queue is not None
     engine = MemoryEngine(
         counted(wrong.queue, MemoryQueue),
+        rules=tuple(counted(each, _kind_of(each)) for each in wrong.rules),
         name=f"memory+{mistake}",
         application=StockApplication(counted(wrong.worker, Worker)),
     )
@@ -153,6 +154,11 @@ def density(mistake: str, *, runs: int) -> Density:
     witness = seeker.explore(seed=1, runs=runs)
     tape = () if witness.finding is None else tuple(str(item) for item in witness.finding.scenario.tape)
     return Density(mistake, done, hits, reached, tape)
+
+
+def _kind_of(rules: type[QueueRules]) -> type[QueueRules]:
+    """Return the right rules that these take the place of."""
+    return next(kind for kind in rules.__mro__ if kind.__base__ is QueueRules)
 
 
 def _own_methods(wrong: type, right: type) -> Iterator[tuple[str, Callable[..., object]]]:
@@ -225,11 +231,7 @@ RIGHT: Final[Mapping[str, Callable[[], Engine]]] = {
 def quiet(name: str, *, number: int, runs: int) -> Quiet:
     """Do runs of a right queue, or of one that does what the contract of a wrong queue documents."""
     wrong = CATALOGUE.get(name)
-    if wrong is None:
-        engine = RIGHT[name]()
-    else:
-        assert wrong.documented is not None
-        engine = MemoryEngine(wrong.documented, contract=wrong.contract)
+    engine = RIGHT[name]() if wrong is None else MemoryEngine(rules=wrong.documented, contract=wrong.contract)
     touches: Counter[str] = Counter()
     pairs: Counter[str] = Counter()
     alarms: list[str] = []

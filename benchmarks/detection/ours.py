@@ -14,7 +14,6 @@ from typing import Any
 from detection.rivals.installed import Campaign
 from job_harness.core.faults import FaultPlan
 from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.invariants import CATALOGUE as INVARIANTS
 from job_harness.core.model.duration import SECOND
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Engine
@@ -41,8 +40,7 @@ SETTINGS = Settings(
 LIMITS = Limits(steps=20_000)
 LENGTHS = ("0.5", "1", "2")
 JUDGED = frozenset({"stale_complete", "double_claim", "attempt_overrun", "taken_back_early", "job_stuck"})
-"""What the rivals' program judges; it judges nothing else, and so nothing else is judged here."""
-INVARIANTS_JUDGED = tuple(each for each in INVARIANTS if JUDGED.intersection(kind.name for kind in each.anomalies))
+"""What the rivals' program judges; only these count as a find, though all else is judged as well."""
 
 
 class ReadThenWrite(MemoryQueue):
@@ -50,9 +48,11 @@ class ReadThenWrite(MemoryQueue):
 
     def claim(self, worker: str, limit: int) -> Generator[Any, Any, Outcome]:  # type: ignore[override]
         now = self.now(worker)
-        due = sorted((row for job in self.live if self.is_due(row := self.rows[job], now)), key=self.claim_order)
+        due = sorted(
+            (row for job in self.live if self.claims.is_due(row := self.rows[job], now)), key=self.claims.claim_order
+        )
         yield Point("claim read")
-        return done([self.take(self.rows[row.id], worker, now) for row in due[:limit]])
+        return done([self.claims.take(self.rows[row.id], worker, now) for row in due[:limit]])
 
 
 def engine_of(mistake: str) -> Engine:
@@ -88,7 +88,6 @@ def campaign(mistake: str, *, seed: int, runs: int, drawn: bool) -> Campaign:
             choices=choices,
             faults=faults,
             limits=LIMITS,
-            invariants=INVARIANTS_JUDGED,
         ).run_for_good()
         if shown := JUDGED & run.found:
             return Campaign(number + 1, time.process_time() - began, min(shown))

@@ -7,13 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import TypeAlias
 
-from detection import ours
 from detection.bugs import ELSEWHERE, PLANTED, RARE, UNDER, UNDRAWN
 from detection.coverage import COLUMNS
 from detection.measure import EXAMPLES, Density, Detection, Quiet
-from detection.rivals import installed
-from detection.rivals.leased import MISTAKES as LEASED
-from detection.rivals.leased import RIGHT
 from job_harness.search.strategy import Strategy
 from job_harness.search.wrong_queues import CATALOGUE, BlindSpot
 
@@ -25,19 +21,6 @@ DEFAULT = str(Strategy.PORTFOLIO)
 ROWS_AIM = 12
 SECONDS_AIM = 1.0
 WORSE_AIM = 3.0
-TOOLS = ("simloop", "simloom", "frontrun", "ours")
-RIVAL_SHARE = 10
-"""One campaign of each rival for this many of ours."""
-ABOUT_RIVALS = """All tools search the same small lease queue: two workers, two jobs, a supervisor, and two crashes at
-random times (none in frontrun, which has no faults). Each rival runs it as an asyncio program in its own kind of
-search; ours has the same mistakes in the model queue, with the same settings. All judge the same five anomalies and
-no others. *fixed*: jobs take half a lease, as in the example of simloop; *drawn*: half, one or two leases (our worker
-stops such jobs in time, and stalls up to twice instead). A cell says how many campaigns found the mistake, after how
-many runs (median), at how many runs for each second of CPU. Compare the rates of the first row, where nothing ends a
-campaign early.
-
-"""
-
 HEAD = """# Detection rates: how surely bugs are found
 
 Written by
@@ -53,7 +36,7 @@ shows the anomaly of this bug. Seconds are CPU seconds until it was found *and* 
 
 
 NOT_COMPARED = """
-Other ways to look, and rivals, were not measured for this page: `make detection` without `--quick` does that, with 30
+Other ways to look were not measured for this page: `make detection` without `--quick` does that, with 30
 campaigns for each wrong queue, and takes far longer.
 """
 
@@ -64,7 +47,7 @@ def written(
     densities: Sequence[Density],
     detections: Sequence[Detection],
     alarms: Sequence[Alarms],
-    rivals: str,
+    compared: bool,
     seconds: float,
     when: str,
 ) -> str:
@@ -76,9 +59,8 @@ def written(
         _aims(densities, found, alarms),
         "\n## What is missed, and why\n\n" + _reasons(found),
         "\n## Every wrong queue\n\n" + _default_table(densities, found),
-        "\n## Other ways to look\n\n" + _ways(densities, found) if rivals else NOT_COMPARED,
+        "\n## Other ways to look\n\n" + _ways(densities, found) if compared else NOT_COMPARED,
         "\n## Right queues\n\n" + _alarms(alarms),
-        "\n## Rivals\n\n" + rivals if rivals else "",
         "\n## Public bugs\n\n" + _bugs(found),
     ]
     return "\n".join(part.rstrip("\n") + "\n" for part in parts if part)
@@ -350,31 +332,3 @@ def _bugs(found: Found) -> str:
             f"- `{bug}`: {why}\n" for bug, why in ELSEWHERE.items()
         )
     return lines
-
-
-def rivals(seeds: int, runs: int) -> str:
-    """Run the rivals' campaigns and ours on one small lease queue; answer the section, or why there is none."""
-    try:
-        installed.environment()
-    except installed.NotInstalled as error:
-        return f"Not measured: {error}\n"
-    numbers = [1000 * number for number in range(max(1, seeds // RIVAL_SHARE))]
-    rows = [
-        (f"`{mistake}`", *(_cell(tool, mistake, numbers, runs, drawn) for drawn in (False, True) for tool in TOOLS))
-        for mistake in (RIGHT, *LEASED)
-    ]
-    head = ["mistake", *(f"{tool}, {durations}" for durations in ("fixed", "drawn") for tool in TOOLS)]
-    return ABOUT_RIVALS + _table(head, rows)
-
-
-def _cell(tool: str, mistake: str, numbers: Sequence[int], runs: int, drawn: bool) -> str:
-    campaigns = [
-        ours.campaign(mistake, seed=number, runs=runs, drawn=drawn)
-        if tool == "ours"
-        else installed.campaign(tool, mistake, seed=number, runs=runs, drawn=drawn)
-        for number in numbers
-    ]
-    found = [item.runs for item in campaigns if item.found]
-    rate = sum(item.runs for item in campaigns) / max(1e-9, sum(item.seconds for item in campaigns))
-    after = f" after {median(found):.0f}" if found else ""
-    return f"{len(found)}/{len(campaigns)}{after}, {rate:.0f}/s"

@@ -1,8 +1,8 @@
-"""Runs the lease queue under frontrun: random schedules over a virtual clock.
+"""Runs the lease queue under frontrun: random schedules over a virtual clock, or all that differ (DPOR).
 
 It has no faults and draws nothing for the program, so that jobs take fixed times and no process crashes.
 
-Usage: python frontrun_runner.py MISTAKE FIRST_SEED SEEDS fixed|drawn
+Usage: python frontrun_runner.py MISTAKE FIRST_SEED SEEDS fixed|drawn [dpor]
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ async def watch(state: State) -> None:
         state.store.judge(str(breach))
 
 
-def main(mistake: str, first_seed: str, seeds: str, durations: str) -> None:
+def main(mistake: str, first_seed: str, seeds: str, durations: str, strategy: str = "random") -> None:
     """Run the campaign and report."""
     started = 0
     breaches: list[str] = []
@@ -68,17 +68,21 @@ def main(mistake: str, first_seed: str, seeds: str, durations: str) -> None:
             breaches.append(state.store.breach)
         return state.store.breach is None
 
+    bounds = (
+        {"max_attempts": int(seeds), "max_ops": 300, "seed": int(first_seed)}
+        if strategy == "random"
+        else {"max_executions": int(seeds)}
+    )
+
     def campaign() -> tuple[int, str | None]:
         asyncio.run(
             frontrun.explore(
                 setup=fresh,
                 workers=[first, second, watch],
                 invariant=holds,
-                strategy="random",
+                strategy=strategy,
                 clock="virtual",
-                max_attempts=int(seeds),
-                max_ops=300,
-                seed=int(first_seed),
+                **bounds,
             )
         )
         return started, breaches[0] if breaches else None
