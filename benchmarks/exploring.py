@@ -27,15 +27,20 @@ from job_harness.search.explored.isolation import Inherited
 from job_harness.search.explored.played import InChild
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor, effect
 from job_harness.subjects.processors.pgboss import work_process, workplace_of
-from job_harness.subjects.processors.typescript import find_typescript_node
 from job_harness.subjects.processors.workplace import MakeWorkplace
+from job_harness.worlds.packages import find_typescript_node
 
 RUNS = 20
 FEW = 10
+MANY = 220
 RESIDENT = (0, 100, 350)
 """Megabytes that a test process may have beside the harness: nothing, an application, a large one."""
 WANTED = {"TypeScript in memory": 10.0, "Python on pg-boss": 3.0, "TypeScript on pg-boss": 3.0}
 """Runs a second; in memory, where all of a run is measured, for each core."""
+WANTED_OF_COPY = 3.0
+"""Milliseconds of CPU for one more run of a plain test."""
+WANTED_OF_POSTGRES = 25.0
+"""The same of a test of `job_postgres`, its server included."""
 SOURCE = """
 declare const charge: (order: number) => Promise<void>;
 export const pay = async (job: { input: { order: number } }) => {
@@ -44,6 +49,44 @@ export const pay = async (job: { input: { order: number } }) => {
   await new Promise((resolve) => setTimeout(resolve, 1000));
   return { success: true };
 };
+"""
+TEST = """
+import asyncio
+from job_harness import JobResult, effect
+
+async def pay(job):
+    await asyncio.sleep(300)
+    effect("charged", order=1)
+    return JobResult(success=True)
+
+def test_pay(job_harness):
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", {"order": 1})
+    job_harness.run_until_idle()
+"""
+
+ON_POSTGRES = """
+import psycopg
+import pytest
+from job_harness import JobResult, effect
+
+@pytest.fixture(scope="session")
+def job_postgres_schema():
+    def migrate(url):
+        with psycopg.connect(url) as connection:
+            connection.execute("CREATE TABLE paid (job text PRIMARY KEY)")
+    return migrate
+
+def test_pay(job_harness, job_postgres):
+    async def pay(job):
+        async with await psycopg.AsyncConnection.connect(job_postgres.url) as connection:
+            await connection.execute("INSERT INTO paid VALUES (%s) ON CONFLICT DO NOTHING", [job.id])
+        effect("charged", order=1)
+        return JobResult(success=True)
+
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", {"order": 1})
+    job_harness.run_until_idle()
 """
 
 
@@ -95,8 +138,8 @@ def explored(
         harness.register("pay", processor)
         campaign = TestExploration(runs=runs)
         campaign.harness = harness
-        harness.prepare_children()
-        campaign.inherited = Inherited.seen(own=harness.own_descriptors, opened=OPENED)
+        harness.bench.application.prepare_children()
+        campaign.inherited = Inherited.look_at(own=harness.bench.loop.own_descriptors(), opened=OPENED)
         spent = Spent()
         try:
             campaign.explore()
@@ -156,6 +199,38 @@ def node_alone(used: list[float]) -> float:
     return wall
 
 
+def whole_test(isolation: str, runs: int, *, text: str = TEST) -> float:
+    """Return the CPU seconds of pytest on one test, explored in that many runs, or played plainly where that is 0."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "test_it.py").write_text(text, encoding="utf-8")
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-o", f"job_isolation={isolation}"]
+        explored = ["--job-explore", str(runs)] if runs else []
+        spent = Spent()
+        subprocess.run([*command, *explored], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        return list(spent)[1]
+
+
+def slope(isolation: str, text: str) -> Callable[[], float]:
+    """Return what measures the CPU seconds of one more run of a test."""
+    return lambda: (whole_test(isolation, MANY, text=text) - whole_test(isolation, RUNS, text=text)) / (MANY - RUNS)
+
+
+def by_isolation(seconds: float) -> None:
+    """Print what one more run costs in a whole test, by how its runs are kept apart."""
+    rows = {kind: slope(kind, TEST) for kind in ("copy", "rerun", "fork")}
+    rows |= {f"{kind}, on PostgreSQL": slope(kind, ON_POSTGRES) for kind in ("copy", "fork")}
+    taken = interleave(rows, rounds=5, seconds=seconds)
+    note = f"CPU time of whole processes, a server of PostgreSQL included: the slope between {RUNS} and {MANY} runs."
+    show("What does one more run of `--job-explore` cost?", taken, base="fork", unit="ms of CPU", scale=1000, note=note)
+    run = median(taken["copy"]) * 1000
+    met = "Met" if run <= WANTED_OF_COPY else "**Missed**"
+    why = "A run alone, without pytest, takes most of it: some 250 gates, events and timers, and its profile is flat."
+    print(f"\nAim: at most {WANTED_OF_COPY:g} ms for 'copy'. {met}: {run:.1f} ms. {why}")
+    run = median(taken["copy, on PostgreSQL"]) * 1000
+    met = "Met" if run <= WANTED_OF_POSTGRES else "**Missed**"
+    print(f"\nAim: at most {WANTED_OF_POSTGRES:g} ms for 'copy, on PostgreSQL'. {met}: {run:.1f} ms.")
+
+
 def rates(seconds: float) -> None:
     """Print how many runs a second there are, by where a processor runs."""
     process = work_process("pgboss")
@@ -206,6 +281,7 @@ def rates(seconds: float) -> None:
 
 def main() -> None:
     seconds = float(sys.argv[1]) if len(sys.argv) > 1 else 20.0
+    by_isolation(seconds)
     against_forks(seconds)
     rates(seconds)
 

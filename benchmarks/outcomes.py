@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from job_harness.core.target import Target
-from job_harness.engines.conformance.outcomes import CASES, OutcomeCell, asked
+from job_harness.engines.conformance.outcomes import CASES, OutcomeCell, ask_engine
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.targets import Engines
 
@@ -82,7 +82,7 @@ def main() -> None:
     with Engines() as engines:
         for name in ENGINES:
             try:
-                columns.append([asked(engines.get(Target.parse(name)), case) for case in CASES.values()])
+                columns.append([ask_engine(engines.get(Target.parse(name)), case) for case in CASES.values()])
             except EnvironmentUnavailable as missing:
                 sys.exit(f"{name}: {missing}")
             print(f"{name}: {', '.join(cell.word for cell in columns[-1])}", flush=True)

@@ -13,7 +13,8 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import Aim, interleave, seconds_of, show
 
-from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, check_processor
+from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
+from job_harness.subjects.processors.contract import check_processor
 from job_harness.subjects.processors.job_clock import JobClock
 
 DONE = JobResult(success=True)

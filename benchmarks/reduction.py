@@ -150,8 +150,8 @@ class PairCounter(Explorer):
 
     def counts(self) -> Counter[str]:
         """Return what was counted, by what it is."""
-        roots = [node for node, parent in enumerate(self._parents) if parent < 0]
-        nodes = {key: entry[0] for key, entry in self._ids.items() if entry}
+        roots = [node for node, parent in enumerate(self.graph.parents) if parent < 0]
+        nodes = {key: entry[0] for key, entry in self.graph.ids.items() if entry}
         counts = Counter(states=len(self._edges), moves=_moves(self._edges), pairs=self._pairs)
         for sense, (_, saved) in self._senses.items():
             left = saved.followed(self._edges, roots)
@@ -165,9 +165,9 @@ class PairCounter(Explorer):
 
     def _expand(self, node: int, state: GlobalState, following: deque[tuple[int, GlobalState]]) -> None:
         super()._expand(node, state, following)
-        workload = self._workloads[node]
+        workload = self.graph.workloads[node]
         made = self._made(workload, state)
-        self._edges[node] = {one.act: self._ids[one.key][0] for one in made if one.key is not None}
+        self._edges[node] = {one.act: self.graph.ids[one.key][0] for one in made if one.key is not None}
         for one, other in combinations(made, 2):
             if one.act[0] != other.act[0]:
                 self._pairs += 1
@@ -176,7 +176,9 @@ class PairCounter(Explorer):
                     if end is not None:
                         saved.pairs += 1
                         seconds = ((one, other), (other, one))
-                        saved.seconds |= {Second(self._ids[first.key][0], then.act, end) for first, then in seconds}
+                        saved.seconds |= {
+                            Second(self.graph.ids[first.key][0], then.act, end) for first, then in seconds
+                        }
         for independent, saved in self._senses.values():
             saved.persistent[node] = self._smallest(workload, state, made, independent)
 

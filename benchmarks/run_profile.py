@@ -34,8 +34,8 @@ WHY = (
     "garbage rests during a run anyway."
 )
 PARTS: tuple[tuple[str, str, str], ...] = (
-    ("draw the workload and the strategy", "explore/workload.py", ""),
-    ("draw the workload and the strategy", "explore/sampling.py", "policy_of"),
+    ("draw the workload and the strategy", "search/workload.py", ""),
+    ("draw the workload and the strategy", "search/sampling.py", "policy_of"),
     ("make the monitors", "invariants/property.py", "__init__"),
     ("find who sees an event", "invariants/property.py", "_route"),
     ("open the session", "run/session.py", "__init__"),
@@ -45,11 +45,11 @@ PARTS: tuple[tuple[str, str, str], ...] = (
     ("compare and record rows", "run/observation.py", "observe"),
     ("record calls, returns, effects", "run/observation.py", ""),
     ("choose at gates", "sim/choices.py", ""),
-    ("choose at gates", "explore/strategy.py", ""),
+    ("choose at gates", "search/strategy.py", ""),
     ("offer faults and orders", "sim/kernel.py", "_options"),
     ("plan time", "sim/kernel.py", "next_wake"),
     ("plan time", "sim/kernel.py", "move_to"),
-    ("the queue's verbs", "adapters/memory/queue.py", ""),
+    ("the queue's verbs", "memory/queue.py", ""),
     ("workers, clients, crons", "run/worker.py", ""),
     ("workers, clients, crons", "run/stock.py", ""),
     ("workers, clients, crons", "run/context.py", ""),

@@ -33,6 +33,23 @@ DIALECT: Final = re.compile(
 )
 """Participles that name functions: a reader cannot tell a query from a command."""
 MOST_METHODS, MOST_ATTRIBUTES, LONG_LINE = 40, 20, 100
+PLAYS: Final = re.compile(
+    r"Session|begin_in_child|run_for_good|taken|_?(play|played|sample|one|again|expand|order|try)"
+)
+"""What plays a run, or waits for one, is called so in the room `search`."""
+NO_SEARCH: Final = {
+    "search/as_scenario.py _candidates": "the undisturbed run of each arrangement",
+    "search/cases.py run": "each case that was asked for",
+    "search/counterfactual.py trials": "each change that may fix a finding, once",
+    "search/explored/campaign.py _vary_keys": "once for each kind of side effect",
+    "search/explored/played.py _play_on": "what another process asks for",
+    "search/explored/played.py _stand_by": "what another process asks for",
+    "search/process_pool.py _work": "what another process asks for",
+    "search/sampling.py play": "a stretch that was handed out",
+    "search/shrink.py": "makes smaller what was found",
+    "search/state_machine.py": "verbs of one run, chosen by Hypothesis",
+}
+"""Loops that play runs and do not search: they choose none, and end where a list ends or nothing gets smaller."""
 
 
 class Module(NamedTuple):
@@ -146,6 +163,48 @@ def callback_attributes(found: list[Module]) -> list[str]:
     return sorted(f"{name} ({place})" for name, place in declared.items() if outside[name])
 
 
+def called(node: ast.AST) -> Iterator[str]:
+    """Yield the names of what is called in here."""
+    for call in ast.walk(node):
+        if isinstance(call, ast.Call):
+            yield ast.unparse(call.func).rpartition(".")[2]
+
+
+def plays_in_a_loop(function: ast.AST) -> bool:
+    """Whether a function plays runs in a loop of its own."""
+    bodies = [
+        part
+        for node in ast.walk(function)
+        if isinstance(node, ast.For | ast.While | ast.GeneratorExp)
+        for part in ([node.elt] if isinstance(node, ast.GeneratorExp) else node.body)
+    ]
+    return any(PLAYS.fullmatch(name) for part in bodies for name in called(part))
+
+
+def search_loops(found: list[Module]) -> list[str]:
+    """List the loops that choose a run, play it and look whether to go on: whatever they are called."""
+    inside = [
+        (f"{module.path.relative_to(SOURCES[0])} {function.name}", function)
+        for module in found
+        if module.room == "search" and "wrong_queues" not in module.path.parts
+        for function in functions(module.tree)
+    ]
+    return [
+        place
+        for place, function in inside
+        if place not in NO_SEARCH and place.partition(" ")[0] not in NO_SEARCH and plays_in_a_loop(function)
+    ]
+
+
+GENERATED = re.compile(r"<!-- generated: [\w-]+ -->.*?<!-- end -->", re.DOTALL)
+
+
+def written_by_hand() -> int:
+    """Count the lines of README and docs that no script writes."""
+    pages = [*ROOT.glob("README.md"), *(page for page in ROOT.glob("docs/**/*.md") if page.parent.name != "findings")]
+    return sum(len(GENERATED.sub("", page.read_text(encoding="utf-8")).splitlines()) for page in pages)
+
+
 def report(found: list[Module]) -> Iterator[str]:
     """Yield the lines of the report."""
     rooms: Counter[str] = Counter()
@@ -161,10 +220,13 @@ def report(found: list[Module]) -> Iterator[str]:
     yield f"lines above {LONG_LINE} columns: {long:.1f} % of {len(lines)}"
     comments = sum(line.lstrip().startswith("#") for line in lines)
     yield f"comment lines: {comments} ({100 * comments / len(lines):.1f} %)"
+    yield f"lines of docs written by hand: {written_by_hand()} (at most 9 000)"
     dialect = Counter(function.name for function in every if DIALECT.match(function.name))
     yield f"functions named by a participle: {sum(dialect.values())}: {dict(dialect.most_common())}"
     callbacks = callback_attributes(found)
     yield f"callback attributes assigned from outside: {len(callbacks)}: {', '.join(callbacks)}"
+    loops = search_loops(found)
+    yield f"search loops: {len(loops)}: {', '.join(loops)}"
     wide = wide_classes(found)
     yield f"classes above {MOST_METHODS} methods or {MOST_ATTRIBUTES} attributes: {len(wide)}"
     yield from (f"  {name}: {methods} methods, {attributes} attributes" for name, (methods, attributes) in wide.items())

@@ -98,12 +98,12 @@ async def by_the_store(url: str, batch: int, seconds: float) -> float:
     connection = await connect(url)
     try:
         store = PostgresStore(ConnectionDatabase(connection))
-        return await _drained(lambda: _one_turn(store, batch), seconds)
+        return await _drained(lambda: one_turn(store, batch), seconds)
     finally:
         await connection.close()
 
 
-async def _one_turn(store: PostgresStore, batch: int) -> int:
+async def one_turn(store: PostgresStore, batch: int) -> int:
     claims = await store.claim(worker="w", tools=[TOOL], limit=batch)
     if batch == 1:
         settled = [await store.complete(claim, {}) for claim in claims]

@@ -13,7 +13,7 @@ from pathlib import Path
 from paired import interleave, seconds_of, show
 
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob, TypeScriptProcessor
-from job_harness.subjects.processors.typescript import find_typescript_node
+from job_harness.worlds.packages import find_typescript_node
 
 JOBS = 100
 FRESH = 5

@@ -51,6 +51,7 @@ class Case(NamedTuple):
     library: str
     does: str
     source: str
+    holds: str
     packages: tuple[str, ...]
     needs: str
     shortest: float
@@ -82,6 +83,7 @@ def _case(part: dict[str, object]) -> Case:
         str(part["library"]),
         str(part["does"]),
         str(part["source"]),
+        str(part.get("holds", "")),
         tuple(packages),
         str(part.get("needs", "")),
         float(shortest),
@@ -219,19 +221,22 @@ def version_of(folder: Path, case: Case) -> str:
 
 def tried(folder: Path, case: Case, number: int) -> Row:
     """Let the job run, and say what was wrong with it."""
-    file = folder / f"case_{number}.ts"
+    file, holding = folder / f"case_{number}.ts", folder / f"holding_{number}.ts"
     file.write_text(case.source + PRELUDE, encoding="utf-8")
+    holding.write_text(case.holds + PRELUDE, encoding="utf-8")
+    does = f"{case.does}; survives a worker's death" if case.holds else case.does
     with contextlib.ExitStack() as stack:
         version = version_of(folder, case)
         try:
             input = stack.enter_context(SERVERS[case.needs]()) if case.needs else None
         except EnvironmentUnavailable as unavailable:
-            return Row(case.library, version, case.does, f"not tried: {unavailable.message}", 0, skipped=True)
+            return Row(case.library, version, does, f"not tried: {unavailable.message}", 0, skipped=True)
         try:
             problem, real = _ran(file, case, input)
+            problem = problem or (_died(holding, input) if case.holds else "")
         except HarnessError as error:
             problem, real = error.message, 0.0
-    return Row(case.library, version, case.does, problem, real * 1000)
+    return Row(case.library, version, does, problem, real * 1000)
 
 
 def _ran(file: Path, case: Case, input: object) -> tuple[str, float]:
@@ -250,6 +255,19 @@ def _ran(file: Path, case: Case, input: object) -> tuple[str, float]:
         if notes := [*jobs.notes(), *jobs.problems()]:
             return "; ".join(notes), real
         return (f"it took {real:.1f} s of real time" if real > stall_seconds() else ""), real
+
+
+def _died(file: Path, input: object) -> str:
+    """Let the worker die while its job holds something, and say what was wrong with the next attempt."""
+    with JobHarness() as jobs:
+        jobs.register("tool", TypeScriptProcessor(f"{file}#run", fetch="real"))
+        job = jobs.enqueue("tool", input)
+        jobs.advance("1m")
+        jobs.crash_worker()
+        jobs.run_until_idle()
+        if (job.status, job.attempts, job.output) != ("COMPLETED", 2, True):
+            return f"a worker died, and then: {job.status} after {job.attempts} attempts: {job.error or job.output}"
+        return "; ".join(f"a worker died: {note}" for note in (*jobs.notes(), *jobs.problems()))
 
 
 def main() -> int:

@@ -30,6 +30,8 @@ OPTIONS: Final = (
     # A connection that a row leaves to the garbage collector is reported by the row that runs by then.
     *("-W", "ignore:<psycopg.Connection object at:ResourceWarning"),
 )
+DEATHS = "deaths.py::"
+"""Begins the cases in which a worker dies that holds what a library has lent."""
 
 
 class LibraryRow(NamedTuple):
@@ -54,7 +56,9 @@ class LibraryRow(NamedTuple):
     def line(self) -> Line:
         """Its line of the table."""
         result = self.result + (f". {self.note}" if self.note else "")
-        return Line(self.library, self.version or "of Python", self.does, result)
+        dies = any(test.startswith(DEATHS) for test in self.tests)  # Each of them passed: else nothing is written.
+        does = f"{self.does}; survives a worker's death" if dies else self.does
+        return Line(self.library, self.version or "of Python", does, result)
 
 
 class Outcomes:
