@@ -10,6 +10,7 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +19,14 @@ from ruamel.yaml import YAML
 
 import job_harness
 from job_harness.core.faults import kinds
-from job_harness.core.invariants import CATALOGUE as INVARIANTS
-from job_harness.core.invariants import AnomalyKind, Kind
-from job_harness.core.invariants.property import Guarantee
+from job_harness.core.invariants import CATALOGUE, Invariant, Kind
+from job_harness.core.invariants.property import Guarantee, Monitor
+from job_harness.core.invariants.steps import STEPS as OF_STEPS
 from job_harness.core.model.duration import format_duration
 from job_harness.core.model.json_value import json_problem
 from job_harness.core.model.moments import moments
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Capabilities
+from job_harness.core.port import ALL_SHOWN, Capabilities, ShownFacts
 from job_harness.core.scenario.job_plan import PAYLOADS as SENT
 from job_harness.core.scenario.job_plan import Ending, Payload
 from job_harness.core.scenario.scenario import _POINTS, GRAMMAR, VERBS
@@ -54,7 +55,10 @@ from job_harness.engines.pgboss.queue import PgBossQueue
 from job_harness.engines.pgqueuer import PgQueuerQueue
 from job_harness.engines.procrastinate import ProcrastinateQueue
 from job_harness.engines.reference import ReferenceQueue
+from job_harness.review.audit.recording import ROWS_SHOW, SHOWN_BY_LOG
+from job_harness.review.check.catalogue import RULES
 from job_harness.review.check.pages import rule_pages
+from job_harness.review.symptoms import QUEUE_NAMES, Symptom, symptoms
 from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 from job_harness.subjects.processors.contract import CHECKS as CLAUSES
 from job_harness_reference.config import Config
@@ -96,7 +100,8 @@ STEPS: Final[Mapping[str, str]] = {
     "pause": "A process pauses, now or once it gets there.",
     "suspend": "The same, but it continues by itself after this time.",
     "resume": "It continues.",
-    "stop": "A deploy: the worker finishes the running job, gives back the others, and ends.",
+    "stop": "A shutdown: the worker finishes the running job, gives back the others, and ends.",
+    "deploy": "In a system file: SIGTERM, SIGKILL once its grace is over, and a new process.",
     "lose": "The connection breaks before or after the verb took effect; the caller cannot tell which.",
     "twice": "The message arrives twice.",
     "advance": "Time passes, and everything that is due happens in order.",
@@ -137,6 +142,7 @@ ENDINGS: Final[Mapping[Ending, str]] = {
     Ending.RETURN_NUL: "its result contains a NUL, which PostgreSQL refuses",
     Ending.HANG: "it never returns, and is stopped after `job_timeout`",
     Ending.EXIT: "it kills its worker",
+    Ending.TOO_MANY: "it fails; a host that a system calls answers with 429 and `Retry-After: 30`",
 }
 
 PAYLOADS: Final[Mapping[Payload, str]] = {
@@ -162,6 +168,10 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "fencing": "a claim carries a token, and a lost claim changes nothing",
     "results": "a job shows its output, or its error",
     "concurrency_limits": "the number of jobs that run at once can be limited, for one tool or for all",
+    "flows": "jobs that wait for others to succeed, and end with one that fails",
+    "parents": "jobs that join those that their parent waits for",
+    "groups": "groups of jobs that end in one callback",
+    "splits": "a system that splits a job into as many as it is asked for",
     "serial_keys": "jobs with the same key run one after the other",
     "dead_letters": "a job that failed for good leaves a new job, for another tool",
     "transactions": "a job can be sent inside a transaction",
@@ -171,6 +181,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "takes_back_in_claim": "there is no sweep: `claim` itself takes over, or fails for good, the jobs of dead workers",
     "final_errors": "a worker can say that another attempt is pointless",
     "own_attempts": "a job may have its own `max_attempts`",
+    "remote": "a verb may arrive twice or late, and a worker without a reply repeats it (see `called in process`)",
     "own_leases": "a job may have its own lease",
     "own_delays": "a job may have its own retry delay",
     "unique_windows": "a unique key is held for some time, whether its job has ended or not",
@@ -179,6 +190,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "calendars": "a schedule may have a cron expression and a time zone",
     "presets": "its counters can be advanced before the first job",
     "wide_values": "32-bit priorities and long keys are kept unchanged",
+    "signals": "its workers are processes: a signal stops them, a deploy replaces them",
     "any_settings": "it accepts any settings",
 }
 
@@ -204,6 +216,7 @@ ENVIRONMENT: Final[Mapping[str, str]] = {
     "JOB_OUTPUT_LIMIT_BYTES": "larger outputs fail their job",
 }
 
+INVARIANTS: Final = (*CATALOGUE, *OF_STEPS)
 QUEUES: Final[Sequence[Any]] = (
     MemoryQueue,
     ReferenceQueue,
@@ -222,6 +235,7 @@ FIXTURES: Final = (
     "job_harness",
     "async_job_harness",
     "job_invariants",
+    "job_on_start",
     "job_clock",
     "job_queue",
     "job_postgres",
@@ -330,6 +344,116 @@ def _invariants() -> str:
     return table(("invariant", "judged", "needs", "what must hold"), rows)
 
 
+NO_EVIDENCE: Final = "no evidence"
+MOST_OPEN: Final = 3
+NOT_OF_PROCESSES: Final = {
+    "maintenance_idempotent": "no evidence: what a request of cron led to cannot be told from other work",
+    "expiry_is_total": "no evidence: which statement takes back is not known; what stays for good is `job_stuck`",
+    "work_conserving": "no evidence: which statement is a claim that found nothing is not known",
+    "claims_as_asked": "no evidence: how much a statement asked for is not known",
+    "no_lost_update": "no evidence: what a process had read is not known",
+    "own_lease_kept": "open: `send` cannot ask for a lease",
+    "enqueue_iff_commit": "open: which transaction a job was sent in is not known",
+    "no_deadlock": "open: what PostgreSQL refuses is not seen",
+}
+"""Why an application's processes are not judged by an invariant."""
+NOT_DESCRIBED: Final = "by design"
+NOT_OF_RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
+    "no evidence: they are about processes, signals, or times at which a process could not act": (
+        "processes_survive",
+        "lease_outlives_execution",
+        "shutdown_leaves_nothing_claimed",
+        "store_clock_decides",
+    ),
+    "no evidence: what a client or an operator asked for, and was answered, is not recorded": (
+        "cancel_wins",
+        "retry_reopens",
+        "options_honoured",
+        "own_lease_kept",
+        "enqueue_iff_commit",
+    ),
+    "no evidence: what a claim could have had, or what a statement was for, is not recorded": (
+        "priority_order",
+        "work_conserving",
+        "claims_as_asked",
+        "maintenance_idempotent",
+        "expiry_is_total",
+        "no_lost_update",
+        "no_deadlock",
+    ),
+    "no evidence: how the runs of a job ended is not recorded, nor which job had to succeed": (
+        "failed_only_when_exhausted",
+        "failure_is_recorded",
+        "isolation_between_jobs",
+        "no_livelock",
+        "work_finished",
+    ),
+    "no evidence in rows as they stand; a log of their changes has it": (
+        "legal_transition",
+        "single_owner",
+        "fenced",
+        "retention_spares_live",
+    ),
+    f"{NOT_DESCRIBED}: a job table is described without keys of other jobs, limits and slots "
+    "(`test_an_audit_takes_no_column_of_other_jobs`)": (
+        "concurrency_limit",
+        "serial_key_exclusive",
+        "cron_exactly_once",
+        "dead_letters_complete",
+        "flows_kept",
+        "groups_kept",
+    ),
+}
+"""Why rows, or a log of them, are not judged by invariants."""
+
+
+def _doors() -> str:
+    head = ("invariant", "a queue", "a system file", "an application", "rows (`audit`)", "a log of them, own workers")
+    rows = [(f"`{item.id}`", *_asked_through(item)) for item in CATALOGUE]
+    reasons = "".join(f"- `{name}`: {reason}.\n" for name, reason in NOT_OF_PROCESSES.items())
+    grouped = "".join(f"- {', '.join(map(_code, names))}: {reason}.\n" for reason, names in NOT_OF_RECORDS.items())
+    opened = sum(reason.startswith("open") for reason in NOT_OF_PROCESSES.values())
+    assert opened <= MOST_OPEN, f"{opened} are open, and at most {MOST_OPEN} may be"
+    return (
+        f"{table(head, rows)}\nOf processes, these are not judged:\n\n{reasons}"
+        f"\nOf rows and of a log of them, these are not judged:\n\n{grouped}"
+        "\nOf the verbs of a queue, `processes_survive` is not judged: they are called in our process, so there is no "
+        "evidence. By design, `steps_kept` is judged only where a workflow declares its steps "
+        "(`tests/unit/test_steps.py`).\n"
+    )
+
+
+def _asked_through(item: Invariant) -> tuple[str, str, str, str, str]:
+    queue = ", ".join(map(_code, item.capabilities)) or ("yes" if item.make is not Monitor else NO_EVIDENCE)
+    reason = NOT_OF_PROCESSES.get(item.id, "")
+    assert bool(reason) is (item.stepwise is None), f"{item.id}: say in NOT_OF_PROCESSES why it is not asked"
+    if reason:
+        return queue, reason.partition(":")[0], reason.partition(":")[0], *_of_audits(item)
+    lines = ", ".join(map(_added, item.evidence.missing(ShownFacts(), item.id)))
+    application = "`shows`" if item.evidence.missing(ALL_SHOWN, item.id) else "yes"
+    return queue, lines or "yes", application, *_of_audits(item)
+
+
+def _added(line: str) -> str:
+    """Return what has to be added to a file, as it is written there."""
+    columns = line.removeprefix("the column ")
+    return _code(line) if columns == line else " or ".join(map(_code, columns.split(" or ")))
+
+
+def _of_audits(item: Invariant) -> tuple[str, str]:
+    return _audited(item, ROWS_SHOW), _audited(item, SHOWN_BY_LOG)
+
+
+def _audited(item: Invariant, shown: Mapping[str, frozenset[str]]) -> str:
+    kinds = [anomaly.name for anomaly in item.anomalies if anomaly.name in shown]
+    columns = sorted(set.intersection(*(set(shown[name]) for name in kinds))) if kinds else []
+    if kinds:
+        return ", ".join(map(_code, columns)) or "yes"
+    reasons = [reason for reason, names in NOT_OF_RECORDS.items() if item.id in names]
+    assert reasons, f"{item.id}: say in NOT_OF_RECORDS why it is not asked of rows"
+    return NOT_DESCRIBED if reasons[0].startswith(NOT_DESCRIBED) else NO_EVIDENCE
+
+
 def _judged(kind: Kind) -> str:
     return {Kind.ALWAYS: "at every step", Kind.EVENTUALLY: "at rest", Kind.SOMETIMES: "once in a campaign"}[kind]
 
@@ -338,16 +462,12 @@ def _anomalies() -> str:
     parts = []
     for item in INVARIANTS:
         rows = [
-            (_code(anomaly.name), anomaly.sentence, _cost(anomaly), ", ".join(_shown_by(anomaly.name)))
+            (_code(anomaly.name), anomaly.sentence, anomaly.cost, ", ".join(_shown_by(anomaly.name)))
             for anomaly in item.anomalies
         ]
         head = ("anomaly", "what happened", "guarantee lost", "wrong queues that show it")
         parts.append(f"### {item.id}\n\n{item.sentence}\n\n{table(head, rows)}")
     return "\n".join(parts)
-
-
-def _cost(anomaly: AnomalyKind) -> str:
-    return f"at risk: {anomaly.guarantee}" if anomaly.only_risks else str(anomaly.guarantee)
 
 
 def _shown_by(anomaly: str) -> list[str]:
@@ -435,7 +555,7 @@ class _Options(pytest.Parser):
 
 def _pytest_options() -> str:
     parser = _Options()
-    pytest_plugin.pytest_addoption(parser)
+    pytest_plugin.pytest_addoption(parser, pytest.PytestPluginManager())
     rows = [
         (_code(" ".join(filter(None, (attributes["option"][0], attributes["metavar"])))), attributes["help"])
         for attributes in _declared(parser)
@@ -468,8 +588,8 @@ def _fixtures() -> str:
 
 def _environment() -> str:
     rows = []
-    for field in Config.model_fields.values():
-        name = str(field.validation_alias)
+    for field in fields(Config):
+        name = field.name.upper()
         default = (
             "unset"
             if field.default is None
@@ -490,7 +610,51 @@ def _public_names() -> str:
     return table(("name", "what it is"), [(_code(name), told[name]) for name in sorted(told, key=str.lower)])
 
 
+def _symptoms() -> str:
+    """Write each symptom with its causes; its heading has the queues: a search looks there first."""
+    lines: list[str] = []
+    for each in symptoms():
+        lines += [f"## {_heading(each)}", "", f"Also: {'; '.join(each.also)}.", ""]
+        for number, cause in enumerate(each.causes, start=1):
+            lines.append(f"{number}. {cause.why} See: {_typed(cause.look)}.")
+            lines += [f"    - {QUEUE_NAMES[queue]}: {_with_rules(words)}." for queue, words in cause.queues.items()]
+        seen = ", ".join(f"[{issue}](https://github.com/{issue.replace('#', '/issues/')})" for issue in each.seen)
+        lines += ["", *([f"Seen in {seen}.", ""] if seen else [])]
+    return "\n".join(lines)
+
+
+def _heading(symptom: Symptom) -> str:
+    named = dict.fromkeys(queue for cause in symptom.causes for queue in cause.queues if queue not in ("any", "table"))
+    return f"{symptom.says} ({', '.join(QUEUE_NAMES[queue] for queue in named)})" if named else symptom.says
+
+
+def _typed(look: str) -> str:
+    """Set what can be typed as code; `pytest --job-explore 50` before a comma, a sentence after it."""
+    command, comma, rest = look.partition(",")
+    typed = command.startswith(("job-harness", "pytest", "job_harness")) and "a scenario" not in command
+    return f"`{command}`{comma}{rest}" if typed else look
+
+
+def _with_rules(words: str) -> str:
+    return re.sub(r"`(\w+)`", lambda found: f"[`{found[1]}`](checks.md)" if found[1] in RULES else found[0], words)
+
+
+def _symptoms_by_queue() -> str:
+    rows = []
+    for queue, name in QUEUE_NAMES.items():
+        has = [each for each in symptoms() if any(queue in cause.queues for cause in each.causes)]
+        if queue != "any":
+            rows.append((name, "; ".join(f"[{each.says}](#{_anchor(_heading(each))})" for each in has)))
+    return table(("queue", "what is seen there"), rows)
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
 TABLES: Final[Mapping[str, Callable[[], str]]] = {
+    "symptoms": _symptoms,
+    "symptoms-by-queue": _symptoms_by_queue,
     "public-names": _public_names,
     "settings": _settings,
     "scenario-keys": _keys(ScenarioPart),
@@ -508,6 +672,7 @@ TABLES: Final[Mapping[str, Callable[[], str]]] = {
     "fault-sentences": _fault_sentences,
     "moments": _moments,
     "invariants": _invariants,
+    "doors": _doors,
     "anomalies": _anomalies,
     "guarantees": _guarantees,
     "wrong-queues": _wrong_queues,
