@@ -1,8 +1,13 @@
-"""What every test of this repository has: pytest's own `pytester`, and little for the garbage collector to search."""
+"""What every test here has: pytester, Hypothesis without a stopwatch, and little for the garbage collector."""
 
 import gc
 
+from hypothesis import HealthCheck, settings
+
 pytest_plugins = "pytester"
+
+settings.register_profile("any load", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any load")  # No verdict of a test depends on how busy the machine is.
 
 
 def pytest_collection_finish() -> None:

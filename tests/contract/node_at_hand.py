@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from job_harness.errors import EnvironmentUnavailable
-from job_harness.subjects.processors.typescript import find_typescript_node
+from job_harness.worlds.packages import find_typescript_node
 
 GUIDE = Path(__file__).with_name("guide")
 """The guide's files, byte for byte."""

@@ -40,6 +40,7 @@ def as_ini(toml: str) -> str:
     return text.replace('"', "")
 
 
+@pytest.mark.long
 def test_a_fault_and_an_invariant_of_another_package_are_searched_found_and_replayed(place: Place) -> None:
     points = as_ini(page_block(r'```toml\n(\[project\.entry-points\."job_harness\.faults"\].*?)```'))
     module = page_block(r"<!-- file: my_power.py -->\n```python\n(.*?)```")

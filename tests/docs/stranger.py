@@ -22,8 +22,10 @@ from tests.docs import pages
 
 PATH_OF_A_NEWCOMER = ("README.md", "docs/overview.md", "docs/tutorial.md", "docs/scaffolding.md", "docs/tasks.md")
 PROGRAMS = ("bash", "sh", "env", "cat", "ls", "mkdir", "rm", "sed", "grep", "tail", "head", "test", "git")
-NAMES_AN_EXTRA = re.compile(r"pip install (-e )?\S*\[\w+\]|pip install (celery|dramatiq|django|temporalio)")
-LEFT_OUT = {"celery", "dramatiq", "django", "temporalio", "npm"}
+NAMES_AN_EXTRA = re.compile(
+    r"pip install (-e )?\S*\[\w+\]|pip install (celery|dramatiq|django|temporalio|langgraph|dbos|pydantic)"
+)
+LEFT_OUT = {"celery", "dramatiq", "django", "temporalio", "langgraph", "dbos", "pydantic_ai", "npm"}
 """Marks of blocks that a plain installation is not asked to run: they are for those who have these."""
 BROKEN = re.compile(r"Traceback \(most recent call last\)|No module named|command not found")
 PATIENCE_SECONDS = 180

@@ -19,7 +19,7 @@ from job_harness.engines.pgboss import package
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.peers import find_node, python_package
 
-PATIENCE_SECONDS = 90
+PATIENCE_SECONDS = 300
 LEFT_OUT = ("findings", "cancel", "configuration", "dead_letters", "maintenance", "retries", "scheduling", "uniqueness")
 """Scenarios of which a page names few, or whose queues take long to start: `make test` plays each of them by itself."""
 
@@ -64,7 +64,7 @@ def needs_postgres(block: Any) -> bool:
     return bool({"postgres", "pgboss"}.intersection(block.words)) or any("postgres" in line for line in block.commands)
 
 
-LIBRARIES = ("celery", "dramatiq", "django", "temporalio")
+LIBRARIES = ("celery", "dramatiq", "django", "temporalio", "langgraph", "dbos", "pydantic_ai")
 """What a page imports that these tests do not need otherwise; CI installs them into an environment of their own."""
 
 

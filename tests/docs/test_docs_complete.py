@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import pkgutil
 import re
 import subprocess
@@ -15,6 +16,7 @@ from tests.docs.pictures import FOLDER, WIDTHS, digest, drawn_of, page
 
 from job_harness import __version__
 from job_harness.core.invariants import ANOMALIES, CATALOGUE
+from job_harness.core.model.design import Design
 from job_harness.doors.pytest import plugin as pytest_plugin
 
 LINK = re.compile(r"\[[^\]]*\]\((?P<target>[^)\s]+)\)")
@@ -24,8 +26,10 @@ SOURCE = re.compile(r"`((?:harness|reference_impl|benchmarks)/[\w/]+\.\w+)`")
 TABLES = {
     "settings", "scenario-keys", "job-keys", "expect-keys", "control-keys", "tape-keys", "processor-keys", "steps",
     "verbs", "places", "outcomes", "payloads", "faults", "fault-sentences", "moments", "invariants", "anomalies",
-    "guarantees", "wrong-queues", "capabilities",
+    "doors", "guarantees", "wrong-queues", "capabilities",
     "command-line", "pytest-options", "fixtures", "environment", "contract", "public-names",
+    "symptoms",
+    "symptoms-by-queue",
 }  # fmt: skip
 
 
@@ -77,8 +81,8 @@ def test_every_table_stands_on_exactly_one_page() -> None:
 
 
 def test_the_readme_counts_the_invariants_rightly() -> None:
-    assert len(CATALOGUE) == 34
-    assert "thirty-four invariants" in text_of("README.md")
+    assert len(CATALOGUE) == 37
+    assert "thirty-seven invariants" in text_of("README.md")
 
 
 @pytest.mark.parametrize("anomaly", ANOMALIES)
@@ -122,11 +126,25 @@ def test_every_page_has_a_title_and_is_linked(page: Path) -> None:
         assert linked, f"neither README nor docs/overview.md leads to {page.name}"
 
 
+def test_what_ci_imports_is_there() -> None:
+    imported = re.findall(r"from (job_harness[\w.]*) import (\w+)", text_of(".ci/run") + text_of(".ci/wheel"))
+    assert imported
+    for module, name in imported:
+        assert hasattr(importlib.import_module(module), name), f"{module} has no {name}"
+
+
 def test_the_readme_fits_one_screen_with_a_picture_three_commands_and_three_doors() -> None:
     text = text_of("README.md")
     assert len(text.splitlines()) <= 81
     assert len([command for block in pages.blocks(pages.ROOT / "README.md") for command in block.commands]) == 3
     assert len(re.findall(r"^\| \*\*", text, re.MULTILINE)) == 3
+
+
+def test_every_make_target_that_is_named_exists() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), re.MULTILINE))
+    phony = re.findall(r"^\.PHONY: (.*)", text_of("Makefile"), re.MULTILINE)[0].split()
+    told = [re.findall(r"`make ([a-z-]+)", path.read_text(encoding="utf-8")) for path in pages.TEXTS]
+    assert {*phony, *(name for names in told for name in names)} - targets == set()
 
 
 def test_the_readme_names_make_demo_and_the_very_test_command_that_ci_runs() -> None:
@@ -162,6 +180,10 @@ def test_every_folder_of_scenarios_has_its_question() -> None:
     listed = set(re.findall(r"^\| `(\w+)` \|", text_of("scenarios/README.md"), re.MULTILINE))
 
     assert listed == themes
+
+
+def test_every_design_that_a_contract_may_name_has_its_row() -> None:
+    assert [each for each in Design if f"\n| `{each}` | " not in text_of("docs/conformance.md")] == []
 
 
 def test_the_adapter_on_its_page_is_as_short_as_it_says() -> None:

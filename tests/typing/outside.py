@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import assert_type
 
+import pytest
+
 from job_harness import (
     DONE,
     AnomalyKind,
@@ -11,12 +13,15 @@ from job_harness import (
     Claim,
     Guarantee,
     Invariant,
+    JobClock,
     JobHarness,
+    JobPostgres,
     JobResult,
     JobView,
     Kind,
     Monitor,
     Outcome,
+    ProcessorContract,
     Settings,
     SideEffect,
     Status,
@@ -58,3 +63,15 @@ def use(claim: Claim, view: JobView) -> None:
     assert_type(SideEffect("charged").identity, str | None)
     assert_type(open_engine("memory").info.capabilities, Capabilities)
     assert_type(Settings().changed(max_attempts=2), Settings)
+
+
+class Contract(ProcessorContract):
+    """Empties the database of the fixture before each try."""
+
+    processor = charge
+
+    @pytest.fixture(autouse=True)
+    def own_tables(self, job_postgres: JobPostgres, job_clock: JobClock) -> None:
+        """Set it as the docs do."""
+        type(self).reset = job_postgres.reset
+        job_clock.freeze()

@@ -25,7 +25,7 @@ from job_harness.engines.django_tasks import CONTRACT as DJANGO_TASKS
 from job_harness.engines.dramatiq import CONTRACT as DRAMATIQ
 from job_harness.engines.foreign_queue import Opened
 from job_harness.engines.graphile import CONTRACT as GRAPHILE
-from job_harness.engines.memory import MemoryEngine, MemoryQueue
+from job_harness.engines.memory import EndRules, MemoryEngine, MemoryQueue
 from job_harness.engines.pgboss.contract import POLICIES, contract_of
 from job_harness.engines.pgqueuer import CONTRACT as PGQUEUER
 from job_harness.engines.procrastinate import CONTRACT as PROCRASTINATE
@@ -54,12 +54,16 @@ LATE = Scenario(
 FAILS = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL_FINALLY,)),))
 
 
-class TakesAny(MemoryQueue):
+class TakesAnyRules(EndRules):
     """Takes every result, whichever claim it comes from."""
 
     def held(self, claim: Claim, verb: str):  # type: ignore[no-untyped-def]
-        row = self.rows.get(claim.job)
+        row = self.queue.rows.get(claim.job)
         return row if verb == "complete" and row is not None else super().held(claim, verb)
+
+
+class TakesAny(MemoryQueue):
+    rules = (TakesAnyRules,)
 
 
 def shown(scenario: Scenario, excuse: str | Documented) -> frozenset[str]:

@@ -13,7 +13,7 @@ from job_harness.core.invariants import ANOMALIES, CATALOGUE
 from job_harness.core.invariants.property import Guarantee
 from job_harness.core.model.settings import Settings
 from job_harness.doors.cli import COMMANDS, main
-from job_harness.doors.cli.explain_command import OF_A_TEST, REPAIRS, explained
+from job_harness.doors.cli.explain_command import OF_A_TEST, REPAIRS, find_explanation
 from job_harness.doors.cli.project_commands import SKILL
 from job_harness.doors.documentation import TEXT, about, documentation, split, whole
 from job_harness.errors import UsageError
@@ -26,7 +26,7 @@ NAMES = [*ANOMALIES, *OF_A_TEST, *(each.id for each in CATALOGUE), *RULES, *kind
 
 def test_every_name_has_an_explanation_that_fits_a_screen() -> None:
     for name in NAMES:
-        lines = explained(name)
+        lines = find_explanation(name)
         assert lines[0].startswith(f"{name}: ")
         assert len(lines) <= 24
         assert all(len(line) <= 100 for line in lines)
@@ -34,7 +34,7 @@ def test_every_name_has_an_explanation_that_fits_a_screen() -> None:
 
 def test_what_repairs_is_said_of_every_guarantee() -> None:
     assert set(REPAIRS) == set(Guarantee)
-    assert "Give each claim a token" in "\n".join(explained("stale_complete"))
+    assert "Give each claim a token" in "\n".join(find_explanation("stale_complete"))
 
 
 @pytest.mark.parametrize(
@@ -60,18 +60,28 @@ def test_words_on_a_screen_lead_to_what_they_mean(words: str, found: str, capsys
 
 
 def test_a_setting_says_what_it_does_and_what_it_is_unless_set() -> None:
-    assert explained("heartbeat_interval")[:3] == [
+    assert find_explanation("heartbeat_interval")[:3] == [
         "heartbeat_interval: a setting (default: 0s)",
         "",
         "A worker extends its leases this often; null or 0: never.",
     ]
-    assert "visibility timeout, lock duration.\n" in "\n".join(explained("lease"))
+    assert "visibility timeout, lock duration.\n" in "\n".join(find_explanation("lease"))
 
 
 def test_an_unknown_name_is_refused_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'expire-never'"):
-        explained("exprie-never")
+        find_explanation("exprie-never")
     assert main(["explain", "exprie-never"]) == 2
+
+
+def test_explain_takes_several_names(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", "orphan_row", "tables_disagree"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("orphan_row: an anomaly")
+    assert "tables_disagree: an anomaly" in told
+    assert "Of a batch, settle each job by itself" in told
+    assert main(["explain", "orphan_row", "tables_disagre"]) == 2
+    assert "did you mean 'tables_disagree'" in capsys.readouterr().err
 
 
 def test_explain_alone_lists_every_name(capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,6 +109,10 @@ def test_docs_prints_a_page_lists_and_finds(capsys: pytest.CaptureFixture[str]) 
         assert capsys.readouterr().out.startswith("# Glossary")
     assert main(["docs", "--find", "replay token pytest"]) == 0
     assert "pytest: " in capsys.readouterr().out
+    assert main(["docs", "--find", "celery task"]) == 0
+    found = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("symptoms: ")]
+    assert found[0].startswith(("tasks: ", "celery_on_redis: "))
+    assert not [line for line in found if line.startswith("tasks: tests/")], "a comment in code is no heading"
     assert main(["docs", "--find", "unfindable words"]) == 1
     assert main(["docs", "glosary"]) == 2
     assert "did you mean 'glossary'?" in capsys.readouterr().err
