@@ -10,7 +10,7 @@ ENGINES ?= memory,reference,postgres,pgboss,pgboss-node@10,pgboss-node@11,pgboss
 POLICIES = pgboss-node@12/stately,pgboss-node@12/exclusive,pgboss-node@12/short,pgboss-node@12/singleton
 
 .DEFAULT_GOAL = help
-.PHONY: help install demo test long client site lint bench detection public-bugs outcomes systems fuzz reliability wrong right rules libraries ray engines campaign pages fresh clean
+.PHONY: help install demo test long client site lint bench aims detection rivals public-bugs outcomes systems programs clock fuzz reliability wrong right planted queues nightly rules libraries brokers workflows known-issues public-flows ray engines campaign pages fresh clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -27,7 +27,7 @@ demo: $(STAMP)  ## run all scenarios on two engines, then find, shrink, replay a
 	@BIN=$(BIN) FLAGSHIP=$(FLAGSHIP) sh docs/demo.sh
 
 # The tests start hundreds of processes: each would compile the harness anew where no bytecode is kept.
-test: $(STAMP)  ## run the tests (about four minutes on two idle cores)
+test: $(STAMP)  ## run the tests (about seven minutes on two cores)
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not campaign and not long' $(ARGS)
 
 long: $(STAMP)  ## run the tests that stop, kill and watch real processes and servers, or search for long
@@ -41,7 +41,7 @@ pages: $(STAMP)  ## type the commands of every page, and compare what they print
 
 client: $(STAMP)  ## pack the npm client and try it in Vitest and Jest, in a fresh folder (needs npm)
 	@command -v npm >/dev/null || { echo "npm is not on the PATH: the npm client was not tried"; exit 0; } && \
-		timeout 1200 $(BIN)/python -m pytest -m campaign tests/client $(ARGS)
+		timeout 1200 env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -m 'campaign and not nightly' tests/client $(ARGS)
 
 site: $(STAMP)  ## build the docs as a site, into build/site; a link that leads nowhere fails
 	@test -x $(VENV)-site/bin/mkdocs || { $(PYTHON) -m venv $(VENV)-site && \
@@ -62,9 +62,17 @@ bench: $(STAMP)  ## measure, as ratios within one run, and write benchmarks/resu
 	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
 	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,embedded]'
 	@.venv-ray/bin/python benchmarks/all.py ray_cluster.py
+	@$(BIN)/python benchmarks/aims.py
 
-detection: $(STAMP)  ## measure how planted bugs are found, beside rivals, and write benchmarks/results/detection.md
+aims: $(STAMP)  ## print what work costs beside the aims, and write benchmarks/results/aims.md; ARGS="--quick" for a look
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	@$(BIN)/python benchmarks/aims.py $(ARGS)
+
+detection: $(STAMP)  ## measure how planted bugs are found, and write benchmarks/results/detection.md
 	@$(BIN)/python benchmarks/detection/__main__.py $(ARGS)
+
+rivals: $(STAMP)  ## play one program under detangle, frontrun, simloop, simloom and ours, and write benchmarks/results/rivals.md
+	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python benchmarks/detection/rivals $(ARGS)
 
 public-bugs: $(STAMP)  ## look for public bugs in the releases that have them, and write benchmarks/results/public_bugs.md
 	@$(BIN)/python benchmarks/public_bugs/__main__.py $(ARGS)
@@ -77,7 +85,7 @@ rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 
 right: $(STAMP)  ## explore programs that are right, with five seeds; none may alarm, or be inconclusive
 	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
-	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
+	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries,node]'
 	@.venv-libraries/bin/python benchmarks/right $(ARGS)
 
 libraries: $(STAMP)  ## run what people import in processors as jobs, Node and Python, and write benchmarks/results/libraries.md
@@ -86,13 +94,33 @@ libraries: $(STAMP)  ## run what people import in processors as jobs, Node and P
 	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries]'
 	@.venv-libraries/bin/python benchmarks/libraries/python.py $(ARGS)
 
+workflows: $(STAMP)  ## explore agents and durable workflows on LangGraph, DBOS, pydantic-ai and Agent Framework, wrong and right
+	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
+	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[workflows]'
+	@.venv-libraries/bin/python benchmarks/workflows $(ARGS)
+
+known-issues: $(STAMP)  ## try known issues of agent and workflow libraries, each release in an environment of its own (.venv-known)
+	@$(BIN)/python benchmarks/workflows/known.py $(ARGS)
+
+public-flows: $(STAMP)  ## explore workflows of public repositories, cloned or given by ARGS="--repo NAME=PATH" (.venv-public)
+	@$(BIN)/python benchmarks/workflows/public.py $(ARGS)
+
 ray:  ## search on a Ray cluster of two nodes, one of them killed, in an environment of its own (.venv-ray)
 	@test -x .venv-ray/bin/python || $(PYTHON) -m venv .venv-ray
 	@.venv-ray/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[ray,embedded]'
-	@.venv-ray/bin/python -m pytest -q -m campaign tests/determinism/test_ray_cluster.py $(ARGS)
+	@env -u PYTHONDONTWRITEBYTECODE .venv-ray/bin/python -m pytest -q -m campaign tests/determinism/test_ray_cluster.py $(ARGS)
 
 systems: $(STAMP)  ## search both systems in examples/, play what is found from tokens, run their repaired forms 500 times
 	@$(BIN)/python benchmarks/systems/__main__.py $(ARGS)
+
+programs: $(STAMP)  ## search public programs as they are, and write benchmarks/results/programs.md; ARGS="--folder CLONES"
+	@$(BIN)/python benchmarks/systems/programs.py $(ARGS)
+
+clock: $(STAMP)  ## measure what the clock of processes costs and contains, and write benchmarks/results/clock.md
+	@$(BIN)/python benchmarks/clock/figures.py $(ARGS)
+
+brokers: $(STAMP)  ## find mistakes planted in programs on Redis and SQS; ARGS="rq --silent 50", "--replay 50", "--known"
+	@$(BIN)/python benchmarks/brokers $(ARGS)
 
 fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any; ARGS="--seconds 60 --seed N"
 	@$(BIN)/python -m tests.fuzz $(ARGS)
@@ -100,12 +128,21 @@ fuzz: $(STAMP)  ## throw damaged and hostile input at everything that reads any;
 wrong: $(STAMP)  ## run programs and files that are wrong, each through its door under CI=1; none may pass
 	@$(BIN)/python benchmarks/wrong/__main__.py $(ARGS)
 
+planted: $(STAMP)  ## measure with how many of ten seeds the search finds each planted mistake of tests/detection; ARGS="--only WORD"
+	@$(BIN)/python benchmarks/planted.py $(ARGS)
+
 reliability: $(STAMP)  ## stop, kill and fuzz it, count what is left or lost, and write benchmarks/results/reliability.md
 	@$(BIN)/python benchmarks/reliability/__main__.py $(ARGS)
 
 engines: $(STAMP)  ## install other people's queues; every scenario on every engine, and what explains what is no pass
 	@$(BIN)/python -m job_harness.doors.cli conform --quiet --cases $(ENGINES)
 	@$(BIN)/python -m job_harness.doors.cli run --quiet scenarios/applications scenarios/findings
+
+queues: $(STAMP)  ## search the queues of others in queues/, at most an hour, and write a page for each and the table of all
+	@$(BIN)/python benchmarks/queues/__main__.py $(ARGS)
+
+nightly: $(STAMP)  ## run what is too long for CI, at most six hours, and write benchmarks/results/nightly.md
+	@$(BIN)/python benchmarks/nightly.py $(ARGS)
 
 fresh:  ## clone into an empty folder and run demo and test there, without any cache
 	@sh .ci/fresh
