@@ -83,10 +83,10 @@ outcomes: $(STAMP)  ## ask every queue what it makes of outcomes that are hard t
 rules: $(STAMP)  ## run what the rules of check claim on releases of six queues
 	@$(BIN)/python benchmarks/rules/__main__.py $(ARGS)
 
-right: $(STAMP)  ## explore programs that are right, with five seeds; none may alarm, or be inconclusive
+right: $(STAMP)  ## explore programs that are right, and write benchmarks/results/right.md; ARGS="--resume --minutes 40"
 	@test -x .venv-libraries/bin/python || $(PYTHON) -m venv .venv-libraries
 	@.venv-libraries/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[libraries,node]'
-	@.venv-libraries/bin/python benchmarks/right $(ARGS)
+	@.venv-libraries/bin/python benchmarks/right --page $(ARGS)
 
 libraries: $(STAMP)  ## run what people import in processors as jobs, Node and Python, and write benchmarks/results/libraries.md
 	@$(BIN)/python benchmarks/libraries/node.py $(ARGS)

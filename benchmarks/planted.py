@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +30,10 @@ from job_harness.search.sampling import Sampler, run_seed
 from job_harness.search.targets import open_target
 
 ROOT: Final = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]  # a script runs from a checkout
+
+from benchmarks import resuming  # noqa: E402 - the path comes first
+
 DETECTION: Final = ROOT / "tests/detection"
 KEPT: Final = ROOT / "build/planted.json"
 RUNS: Final = {"systems": 60, "incidents": 60, "queue_files": 850}
@@ -133,8 +136,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", default=[], metavar="WORD", help="targets with this in their name")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--right", action="store_true", help="run the targets without their mistakes")
-    parser.add_argument("--resume", action="store_true", help="measure nothing twice on the same commit")
-    parser.add_argument("--minutes", type=float, default=180.0, help="begin no other target after that many")
+    resuming.add_options(parser, thing="target")
     asked = parser.parse_args()
     targets = [
         each
@@ -145,11 +147,10 @@ def main() -> int:
         parser.error("--seeds must be at least 1")
     if not targets:
         parser.error(f"no target has {' or '.join(asked.only)} in its name")
-    commit = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     kept = json.loads(KEPT.read_text()) if KEPT.exists() else {}
-    until, bad, left = time.monotonic() + 60 * asked.minutes, 0, 0
+    until, bad, left = resuming.deadline(asked), 0, 0
     for target in targets:
-        key = f"{target.name} {commit.stdout.strip()} {asked.seeds}"
+        key = f"{target.name} {resuming.current_commit()} {asked.seeds}"
         if not (asked.resume and key in kept):
             if time.monotonic() > until:
                 left += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,8 +30,21 @@ DESIGNS = YAML(typ="safe").load(Path(__file__).resolve().parents[1] / "designs.y
 """By design, what a right queue file or system says in its place."""
 
 
-def search(engine: Engine, seed: int, runs: int) -> None:
-    """Search it; nothing is found, and nothing is left open."""
+Search = Callable[[Engine, int], None]
+
+
+@pytest.fixture
+def search(request: pytest.FixtureRequest) -> Search:
+    """Search an engine in as many runs, which the report names; nothing is found, and nothing is left open."""
+
+    def run(engine: Engine, runs: int) -> None:
+        request.node.user_properties.append(("runs", runs))
+        _search(engine, request.config.getoption("--job-seed"), runs)
+
+    return run
+
+
+def _search(engine: Engine, seed: int, runs: int) -> None:
     sampler = Sampler(engine) if engine.info.settings is None else Sampler(engine, settings=engine.info.settings)
     try:
         done = sampler.explore(seed=seed, runs=runs)
@@ -41,39 +54,33 @@ def search(engine: Engine, seed: int, runs: int) -> None:
     assert done.verdict is Verdict.PASS, [*(finding.anomaly for finding in done.findings), trouble]
 
 
-@pytest.fixture
-def seed(request: pytest.FixtureRequest) -> int:
-    found: int = request.config.getoption("--job-seed")
-    return found
-
-
 @pytest.mark.parametrize("design", RIGHT)
-def test_class(design: Design, seed: int) -> None:
-    search(MemoryEngine(RIGHT[design][0], contract=Contract(designs=frozenset([design]))), seed, RUNS)
+def test_class(design: Design, search: Search) -> None:
+    search(MemoryEngine(RIGHT[design][0], contract=Contract(designs=frozenset([design]))), RUNS)
 
 
 @pytest.mark.parametrize("target", QUEUES)
-def test_queue(target: str, seed: int) -> None:
-    _search_by_name(str(ROOT / target) if "/" in target else target, seed, RUNS)
+def test_queue(target: str, search: Search) -> None:
+    _search_by_name(search, str(ROOT / target) if "/" in target else target, RUNS)
 
 
 @pytest.mark.parametrize("design", DESIGNS["systems"])
-def test_system_of_design(design: str, seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system_of_design(design: str, search: Search, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAIL_APP_REPAIRED", "true")
     _edited(ROOT / "examples/python-app", ("app.py", "system.yaml", "schema.sql"), DESIGNS["systems"][design], tmp_path)
-    _search_by_name(str(tmp_path / "system.yaml"), seed, OF_SYSTEMS)
+    _search_by_name(search, str(tmp_path / "system.yaml"), OF_SYSTEMS)
 
 
 @pytest.mark.parametrize("design", DESIGNS["files"])
-def test_file(design: str, seed: int, tmp_path: Path) -> None:
+def test_file(design: str, search: Search, tmp_path: Path) -> None:
     word = {"old": "queue: mail\n", "new": f"queue: mail\ndesign: [{design}]\n"}
     _edited(ROOT / "examples/queues", ("mail.yaml", "mail.sql"), [*DESIGNS["files"][design], word], tmp_path)
-    _search_by_name(str(tmp_path / "mail.yaml"), seed, OF_FILES)
+    _search_by_name(search, str(tmp_path / "mail.yaml"), OF_FILES)
 
 
-def test_system(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_system(search: Search, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MAIL_APP_REPAIRED", "true")
-    _search_by_name(str(ROOT / "examples/python-app/system.yaml"), seed, OF_SYSTEMS)
+    _search_by_name(search, str(ROOT / "examples/python-app/system.yaml"), OF_SYSTEMS)
 
 
 def _edited(source: Path, names: Sequence[str], edits: Sequence[dict[str, str]], folder: Path) -> None:
@@ -86,8 +93,8 @@ def _edited(source: Path, names: Sequence[str], edits: Sequence[dict[str, str]],
         (folder / name).write_text(text, encoding="utf-8")
 
 
-def _search_by_name(target: str, seed: int, runs: int) -> None:
+def _search_by_name(search: Search, target: str, runs: int) -> None:
     try:
-        search(open_engine(target), seed, runs)
+        search(open_engine(target), runs)
     except EnvironmentUnavailable as missing:
         pytest.skip(missing.message)
