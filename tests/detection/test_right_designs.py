@@ -23,7 +23,7 @@ from job_harness.core.model.lifecycle import (
     Status,
 )
 from job_harness.core.port import Capabilities, Claim, Contract
-from job_harness.engines.memory import ClaimRules, EndRules, FlowRules, MemoryEngine, MemoryQueue
+from job_harness.engines.memory import ClaimRules, EndRules, FlowRules, KeyRules, MemoryEngine, MemoryQueue
 from job_harness.engines.memory.queue import OVERDUE
 from job_harness.search.sampling import Sampler
 
@@ -178,6 +178,43 @@ class WaitsForTheEnd(MemoryQueue):
     rules = (EndIsEnough,)
 
 
+class UniqueUntilClaimed(KeyRules):
+    """As an index of the jobs that wait for their first claim does."""
+
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        waiting = (row for row in self.queue.unfinished() if row.status is PENDING and not row.attempts)
+        return next((row.id for row in waiting if row.unique_key == key and row.tool == tool), None)
+
+    def key_taken(self, row: JobView) -> bool:
+        return False
+
+
+class UniqueWhileItWaits(MemoryQueue):
+    rules = (UniqueUntilClaimed,)
+
+
+class SweptRules(EndRules):
+    def exhausted(self, row: JobView) -> bool:
+        assert isinstance(self.queue, ChecksAfterTheClaim)
+        return super().exhausted(row) and not self.queue.sweeps
+
+
+class ChecksAfterTheClaim(MemoryQueue):
+    """As elephantq does: the sweep puts back every job, and the worker that claims one too often fails it."""
+
+    rules = (SweptRules,)
+    sweeps = False
+
+    def expire(self) -> Outcome:
+        self.sweeps = True
+        outcome = super().expire()
+        self.sweeps = False
+        return outcome
+
+    def rescue(self) -> Outcome:
+        return self.expire()
+
+
 RIGHT = {
     Design.CANCELS_BY_MARK: (CancelsByMark, {"cancel_ignored", "illegal_transition"}),
     Design.MOVES_BY_SWEEP: (MovesBySweep, {"due_job_left", "job_never_run"}),
@@ -187,6 +224,8 @@ RIGHT = {
     Design.KEEPS_ALL_ERRORS: (KeepsAllErrors, {"completed_with_error"}),
     Design.RUNS_AGAIN: (RunsAgain, {"terminal_job_revived"}),
     Design.WAITS_FOR_THE_END: (WaitsForTheEnd, {"dependency_not_awaited"}),
+    Design.UNIQUE_WHILE_IT_WAITS: (UniqueWhileItWaits, {"unique_key_shared"}),
+    Design.CHECKS_AFTER_THE_CLAIM: (ChecksAfterTheClaim, {"attempt_overrun"}),
 }
 RUNS = 150
 

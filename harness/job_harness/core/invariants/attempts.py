@@ -23,6 +23,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
+from job_harness.core.model.design import Design
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import FAILED, PENDING, PROCESSING
 
@@ -35,6 +36,14 @@ class AttemptsBounded(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._deliveries: dict[JobId, int] = {}
+        self._to_refuse: dict[JobId, int] = {}
+        """By job, the token of the last claim that was one too many, where its worker is to refuse that."""
+
+    def on_effect(self, event: Effect) -> None:
+        """Judge the run of a claim that may be one too many."""
+        if event.name == "started" and self._to_refuse.get(event.job) == event.token:
+            told = f"{event.actor} starts it though no attempt was left"
+            self.breach("attempt_overrun", told, job=event.job)
 
     def on_created(self, event: Observed) -> None:
         """Judge the attempts with which a job is first seen: a row that production left need not show its claims."""
@@ -63,6 +72,7 @@ class AttemptsBounded(Monitor):
     def on_deleted(self, event: Observed) -> None:
         if event.before is not None and event.before.terminal:
             self._deliveries.pop(event.job, None)
+            self._to_refuse.pop(event.job, None)
 
     def _claimed(self, job: JobId, after: JobView, change: int, *, again: bool) -> None:
         if change == 0 and not again:
@@ -70,7 +80,10 @@ class AttemptsBounded(Monitor):
         count = self._deliveries[job] = self._deliveries.get(job, 0) + 1
         if change != 1:
             self.breach("attempt_not_counted", f"a claim changed attempts by {change:+d}", job=job)
-        if count > after.max_attempts:
+        if Design.CHECKS_AFTER_THE_CLAIM in self.rules.designs:
+            if count > after.max_attempts:
+                self._to_refuse[job] = after.token
+        elif count > after.max_attempts:
             self.breach("attempt_overrun", f"delivery {count} of at most {after.max_attempts}", job=job)
         elif after.attempts > after.max_attempts:
             told = f"a claim made attempts {after.attempts} of at most {after.max_attempts}"

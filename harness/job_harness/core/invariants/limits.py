@@ -3,7 +3,8 @@
 These are counted from the rows as they change, so a claim counts until the row says otherwise: a worker that died keeps
 its place until its claim is taken back, and no actor is blamed for that. Faults excuse nothing here, since a limit that
 holds only in good weather is none. A unique key is one tool's: two tools may use the same. A refusal of one is wrong
-only if no job of the tool held it at any time of the call; refusals that say `exists` speak of the job's id.
+only if no job of the tool held it at any time of the call; refusals that say `exists` speak of the job's id. By design,
+a key may be held only by jobs that wait: one that waits again may be refused, but two of them may have the same key.
 
 `Standing` says which jobs wait, which are active and which of them a limit or a serial key keeps back; the judges of
 order and progress ask it before they blame a claim.
@@ -26,6 +27,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import COMPLETED, PENDING, PROCESSING
@@ -105,7 +107,9 @@ class UniqueRespected(Monitor):
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
         self._skew = 2 * rules.settings.max_skew
-        self._holders: dict[tuple[str, str], dict[JobId, None]] = {}
+        self._waiting_only = Design.UNIQUE_WHILE_IT_WAITS in rules.designs
+        self._holders: dict[tuple[str, str], dict[JobId, bool]] = {}
+        """By key, the jobs that hold it, and whether each keeps others out."""
         self._asked: dict[int, tuple[str, str]] = {}
         """Enqueues under way whose key no job has held since they were called."""
         self._windows: dict[JobId, tuple[tuple[str, str], Instant, Instant]] = {}
@@ -137,12 +141,13 @@ class UniqueRespected(Monitor):
         if self._finished(event.after):
             self._let_go(event.job, view)
             return
-        holders[event.job] = None
+        holders[event.job] = before is None or not self._waiting_only or holders.get(event.job, False)
         if self._asked:
             self._asked = {number: asked for number, asked in self._asked.items() if asked != key}
-        if len(holders) > 1:
-            told = f"{', '.join(holders)} hold the key {view.unique_key!r}"
-            self.breach("unique_key_shared", told, job=event.job, others=holders)
+        sharing = [job for job, alone in holders.items() if alone]
+        if len(sharing) > 1:
+            told = f"{', '.join(sharing)} hold the key {view.unique_key!r}"
+            self.breach("unique_key_shared", told, job=event.job, others=sharing)
 
     def _let_go(self, job: JobId, view: JobView) -> None:
         """Take the key from a job that has it in this view: it has ended, or its row has another key now, or none."""
@@ -153,7 +158,7 @@ class UniqueRespected(Monitor):
             self._holders.pop(key, None)
 
     def _finished(self, view: JobView | None) -> bool:
-        return view is None or view.terminal
+        return view is None or view.terminal or (self._waiting_only and view.status is not PENDING)
 
     def _window(self, event: Observed, key: tuple[str, str]) -> None:
         """Judge a new job by the windows of its key, and open its own; a deleted job has none."""

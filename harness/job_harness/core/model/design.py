@@ -39,9 +39,12 @@ class Design(StrEnum):
     """The table does not tell that a job has ended: it has, once the worker that took it has reported."""
     COUNTS_AT_THE_END = "counts at the end"
     """Attempts are counted when one fails or is taken back, not when a claim begins it."""
-
     WAITS_OUT_ITS_CLAIM = "waits out its claim"
     """A failed attempt that is not the last one leaves the row as it is: the next begins once the claim has ended."""
+    UNIQUE_WHILE_IT_WAITS = "unique while it waits"
+    """A unique key keeps other jobs out until its job is claimed, not until that has ended."""
+    CHECKS_AFTER_THE_CLAIM = "checks after the claim"
+    """A claim may take a job with no attempt left; its worker then fails it, and does not run it."""
 
 
 EXCUSED: Final[Mapping[Design, tuple[str, ...]]] = MappingProxyType(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from job_harness.core.history.outcome import REFUSED, Outcome
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import SECOND, Duration
 from job_harness.core.model.json_value import json_problem
 from job_harness.core.model.settings import Settings
@@ -72,6 +73,10 @@ class Worker:
             yield from self.heartbeats(claims)
             if claim not in claims:
                 return
+        if self.finds_no_attempt_left(claim):
+            claims.remove(claim)
+            yield from self.insist(failure(claim, "no attempt left", final=True))
+            return
         yield Point(f"start {claim.job}")
         attempt = self.world.begin(claim)
         self.world.effect(self.name, claim, "started")
@@ -90,6 +95,12 @@ class Worker:
             claims.clear()
             return
         yield from self.report_ending(claim, ending if finished else None)
+
+    def finds_no_attempt_left(self, claim: Claim) -> bool:
+        """Say whether a job is not to be run, where a claim leaves that to the worker."""
+        view = self.world.job_index.views.get(claim.job)
+        checks = Design.CHECKS_AFTER_THE_CLAIM in self.world.contract.designs
+        return checks and view is not None and claim.attempt > view.max_attempts
 
     def allowed(self, claim: Claim) -> Duration:
         """Return how long the processor of a claim may run: as its job asked, else as the settings say."""

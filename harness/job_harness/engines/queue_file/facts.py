@@ -234,11 +234,16 @@ _COUNTED: Final[Mapping[str, tuple[str, ...]]] = {
     "token": ("token_reused",),
 }
 """By column of `jobs`, what is found where it changes, or does not, and nothing else."""
-_LATER: Final = f"If attempts are counted when they fail or are taken back: `design: [{Design.COUNTS_AT_THE_END}]`"
+_BY_DESIGN: Final[Mapping[Design, tuple[tuple[str, ...], str]]] = {
+    Design.COUNTS_AT_THE_END: (_COUNTED["attempts"][:2], "attempts are counted when they fail or are taken back"),
+    Design.UNIQUE_WHILE_IT_WAITS: (("unique_key_shared",), "a unique key is free once its job has been claimed"),
+    Design.CHECKS_AFTER_THE_CLAIM: (("attempt_overrun",), "a worker that claims a job too often fails it unrun"),
+}
+"""By design, what is found of it in a file that lacks its word, and when that is the word."""
 _LOST_CLAIM: Final = ("stale_complete", "stale_fail", "job_vanished", "lost_update")
 _HELD: Final = (
-    "If your worker keeps the transaction of its claim open until the job has ended, no other can take it before: a "
-    "queue file cannot say that, so write an adapter (`job-harness docs write_an_adapter`)"
+    "If your worker keeps the transaction of its claim open until the job ends, a crash gives the job back: a queue "
+    "file cannot say that, so write an adapter (`job-harness docs write_an_adapter`)"
 )
 
 
@@ -246,8 +251,15 @@ def doubts(file: QueueFile) -> dict[str, str]:
     """Name, by anomaly, what `jobs` computes: an expression may change where the queue counts nothing."""
     computed = file.columns - _plain_columns(file).keys()
     fenced = any(file.asks(name, "complete") for name in ("token", "attempt", "worker"))
-    later = {} if Design.COUNTS_AT_THE_END in file.designs else dict.fromkeys(_COUNTED["attempts"][:2], _LATER)
+    later = {
+        anomaly: f"If {when}: `design: [{design}]`"
+        for design, (anomalies, when) in _BY_DESIGN.items()
+        if design not in file.designs
+        for anomaly in anomalies
+    }
     held = {} if fenced else dict.fromkeys(_LOST_CLAIM, _HELD)
+    if file.takes_back == "never":
+        held["job_stuck"] = _HELD
     counted = {
         anomaly: f"`jobs` ({file.place('jobs')}) computes {column}, which may change where your queue counts nothing"
         + (f". {later[anomaly]}" if anomaly in later else "")
