@@ -170,6 +170,12 @@ WRONG = {
     ),
     "a table that is not there": Wrong("queue: small", "queue: small\ntables: [job]", 16, "(did you mean 'jobs'?)"),
     "a claim that tells nothing": Wrong("  RETURNING id\n", "", 9, "it returns no row for the job that it took"),
+    "a claim that only locks": Wrong(
+        SMALL[SMALL.index("  UPDATE jobs SET status = 'PROCESSING'") : SMALL.index("complete")],
+        "  SELECT id FROM jobs WHERE status = 'PENDING'\n  LIMIT 1 FOR UPDATE SKIP LOCKED\n\n",
+        9,
+        "leaves it as it was: `jobs` shows no claim",
+    ),
     "a claim of no job": Wrong(
         "RETURNING id", "RETURNING attempts AS id", 9, "it returned 1 as id, but `jobs` shows no"
     ),

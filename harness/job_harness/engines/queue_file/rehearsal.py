@@ -119,10 +119,18 @@ class _Rehearsal:
             raise source.error(f"a job that was just sent is {shown[JOB].status}", hint="It has to be PENDING.")
 
     def _taken(self) -> Claim | None:
+        before = self._look().get(JOB)
         for now in (0, 1, SECOND):  # Right is `due < now()` too, and a time that is rounded to the next second.
             self._database.set_now(now)
             claims = self._ask("claim", WORKER, 1).value or []
             view = self._look().get(JOB)
+            if claims and view == before:
+                raise self._file.verbs["claim"][-1].source.error(
+                    "it returns the job, and leaves it as it was: `jobs` shows no claim",
+                    hint="Let it change the row, and `jobs` show that. If its lock is the claim, in a transaction that "
+                    "stays open until the job has ended, a queue file cannot describe your queue: write an adapter "
+                    "(`job-harness docs write_an_adapter`).",
+                )
             if claims and view is not None and view.lease_until is not None:
                 self._refuse_other_lease(view.lease_until - now)
             if claims or view is None or view.status is not Status.PENDING:
