@@ -13,10 +13,12 @@ from tests.unit.queue_repositories import (
     RETRIED,
     TASK,
     TWO_QUEUES,
+    WORKER,
     Example,
     bull,
     celery,
     graphile,
+    procrastinate,
 )
 
 from job_harness.review.check.catalogue import RULES
@@ -1071,6 +1073,12 @@ def test_a_crontab_of_celery_is_repaired_in_its_own_form(tmp_path: Path) -> None
     [found] = told(tmp_path, celery("schedule = crontab(minute=0, hour=25)\n"), "code_cron_invalid")
 
     assert found.repair == "Write each field within its range: crontab(minute=0, hour=3) is daily at 3:00."
+
+
+def test_a_task_of_an_unserved_queue_is_not_said_to_be_sent_where_nothing_sends_it(tmp_path: Path) -> None:
+    [found] = told(tmp_path, procrastinate(WORKER.format("fast")), "queue_unserved")
+
+    assert found.message.startswith("render is a task of the queue 'slow', and every worker names its queues")
 
 
 def test_a_policy_is_left_out_of_an_update_where_it_raises(tmp_path: Path) -> None:

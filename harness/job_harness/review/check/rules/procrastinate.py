@@ -30,7 +30,7 @@ def _unserved(facts: Facts) -> Iterator[Breach]:
         told = ", ".join(sorted(served))
         yield Breach(
             place_of(first, "queue"),
-            f"{first.queue} is deferred to the queue {queue!r}{did_you_mean(queue, served)}, and every worker "
+            f"{first.queue} is a task of the queue {queue!r}{did_you_mean(queue, served)}, and every worker "
             "names its "
             f"queues ({told}) without it: its jobs stay todo forever",
             f"Add {queue!r} to the queues of a worker.",
