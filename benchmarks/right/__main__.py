@@ -145,7 +145,9 @@ class Campaign:
         items.sort(key=lambda item: at[item.nodeid].date)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Keep the gravest report of each program."""
+        """Keep the gravest report of each program: one that is merely set up was not judged."""
+        if report.outcome == "passed" and report.when != "call":
+            return
         key = _program(report.nodeid), self.seed
         why = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr or "")
         verdict = _OF_OUTCOMES.get(report.outcome, OPEN if "inconclusive" in why else LEFT_OUT)

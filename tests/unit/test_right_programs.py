@@ -49,3 +49,15 @@ def test_what_is_not_there_is_run_first_and_what_was_right_not_again(
     assert "| queue: new | 0, 1 | - | never run |" in told
     assert "| ALARM | 2026-01-03 | `def` | it / that |" in told
     assert "gone" not in told
+
+
+def test_a_program_that_was_only_set_up_was_never_run(right: dict[str, Any]) -> None:
+    asked = argparse.Namespace(only=[], seeds=1, runs=200, page=False, resume=False, minutes=1.0)
+    campaign = right["Campaign"](asked, "")
+    items: Any = [SimpleNamespace(nodeid="programs/test_queue.py::test_mail")]
+    campaign.pytest_collection_modifyitems(SimpleNamespace(), items)
+    report = {"nodeid": items[0].nodeid, "outcome": "passed", "longrepr": None}
+    campaign.pytest_runtest_logreport(SimpleNamespace(when="setup", user_properties=[], **report))
+    assert campaign.cells["queue: mail", 0].verdict == right["NEVER"]
+    campaign.pytest_runtest_logreport(SimpleNamespace(when="call", user_properties=[("runs", 8)], **report))
+    assert campaign.cells["queue: mail", 0][:2] == ("8", right["RIGHT"])

@@ -50,6 +50,8 @@ def _search(engine: Engine, seed: int, runs: int) -> None:
         done = sampler.explore(seed=seed, runs=runs)
     finally:
         engine.close()
+    if done.interruption is not None:
+        raise KeyboardInterrupt
     trouble = "" if done.trouble is None else done.trouble.message
     assert done.verdict is Verdict.PASS, [*(finding.anomaly for finding in done.findings), trouble]
 
