@@ -15,7 +15,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 import psycopg
 from paired import Aim, interleave, seconds_of, show
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import interleave
 
 AIMS = {("unused", True): 0.01, ("one line", True): 0.15, ("one line", False): 0.6}

@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # a script runs from a checkout that need not be installed
 RUN_SECONDS = 60
 UNPRIVILEGED = 65534
 
@@ -176,7 +175,7 @@ class Suites:
         packages = next(path for path in sys.path if path.endswith("site-packages"))
         environment = {
             **os.environ,
-            "PYTHONPATH": f"{ROOT}:{packages}",
+            "PYTHONPATH": f"{ROOT}/harness:{ROOT}/reference_impl:{packages}",
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
             "JOB_HARNESS_CACHE": str(cache),

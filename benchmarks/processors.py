@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import Aim, interleave, seconds_of, show
 
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
 from statistics import median
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # a script runs from a checkout
 from paired import interleave, show
 
 from job_harness.core.model.duration import DAY, MINUTE, SECOND

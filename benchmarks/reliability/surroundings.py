@@ -18,6 +18,7 @@ from job_harness.worlds.peers import newest_python, python_package
 from reliability.size import Proof, Size
 
 ROOT: Final = Path(__file__).resolve().parents[2]
+SOURCES: Final = os.pathsep.join(map(str, (ROOT, ROOT / "harness", ROOT / "reference_impl")))
 RECORDING: Final = ROOT / "tests" / "determinism" / "recording.py"
 PYTHONS: Final = ("3.11", "3.12", "3.13", "3.14")
 BOUND_SECONDS: Final = 600
@@ -114,22 +115,22 @@ def _with_package(package: str, name: str, make: Callable[[str, str], Surroundin
 
 
 def _coverage(name: str, folder: str) -> Surrounding:
-    command = (sys.executable, "-m", "coverage", "run", "--branch", "--data-file=covered", "--source=harness")
-    return Surrounding(name, command=command, environment={"PYTHONPATH": os.pathsep.join((str(ROOT), folder))})
+    command = (sys.executable, "-m", "coverage", "run", "--branch", "--data-file=covered", "--source=job_harness")
+    return Surrounding(name, command=command, environment={"PYTHONPATH": os.pathsep.join((SOURCES, folder))})
 
 
 def _randomly(name: str, folder: str) -> Surrounding:
-    path = os.pathsep.join((str(ROOT), folder))
+    path = os.pathsep.join((SOURCES, folder))
     return Surrounding(name, environment={"PYTHONPATH": path}, under_pytest=True)
 
 
 def _recorded(each: Surrounding, seeds: int, folder: Path) -> list[str]:
     """Return the digests; none where it fails, which then counts as different."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST_", "LC_"))}
-    environment = {**kept, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **each.environment}
+    environment = {**kept, "PYTHONPATH": SOURCES, "PYTHONDONTWRITEBYTECODE": "1", **each.environment}
     command = [*each.command, str(RECORDING), str(seeds)]
     if "-I" in each.command:
-        command = [*each.command, "-c", _ISOLATED, str(ROOT), str(RECORDING), str(seeds)]
+        command = [*each.command, "-c", _ISOLATED, SOURCES, str(RECORDING), str(seeds)]
     if each.under_pytest:
         (folder / "test_it.py").write_text(UNDER_PYTEST.format(recording=str(RECORDING), seeds=seeds))
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
@@ -151,8 +152,8 @@ def _recorded(each: Surrounding, seeds: int, folder: Path) -> list[str]:
 
 _ISOLATED: Final = """
 import runpy, sys
-root, *sys.argv = sys.argv[1:]
-sys.path.insert(0, root)
+sources, *sys.argv = sys.argv[1:]
+sys.path[:0] = sources.split(":")
 runpy.run_path(sys.argv[0], run_name="__main__")
 """
 

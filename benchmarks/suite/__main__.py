@@ -25,7 +25,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a script runs from a checkout
 from job_harness.search.wrong_queues import CATALOGUE
 
 HERE = Path(__file__).resolve().parent
