@@ -27,7 +27,7 @@ demo: $(STAMP)  ## run all scenarios on two engines, then find, shrink, replay a
 	@BIN=$(BIN) FLAGSHIP=$(FLAGSHIP) sh docs/demo.sh
 
 # The tests start hundreds of processes: each would compile the harness anew where no bytecode is kept.
-test: $(STAMP)  ## run the tests (about seven minutes on two cores)
+test: $(STAMP)  ## run the tests (about five minutes on two cores)
 	@env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'not campaign and not long' $(ARGS)
 
 long: $(STAMP)  ## run the tests that stop, kill and watch real processes and servers, or search for long

@@ -261,6 +261,7 @@ def told(folder: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.long
 def test_the_tests_of_the_example_pass_and_so_does_what_a_worker_does(tmp_path: Path) -> None:
     assert "18 passed" in told(tmp_path)
 

@@ -253,6 +253,7 @@ PAGE_OF_JOB = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_pytest_shows_the_line_that_its_author_would_point_to_in_every_output(tmp_path: Path) -> None:
     (tmp_path / "pay.py").write_text(PAY)

@@ -303,6 +303,7 @@ def test_where_an_effect_is_missing_after_a_crash_what_outlives_it_in_a_client_i
     assert MEMORY_OUTLIVES in told["screen"]
 
 
+@pytest.mark.long
 def test_an_explored_test_says_when_no_single_deviation_is_left() -> None:
     client = Client({"pay": keyed}, PAYING)
     asked = {"name": "pays", "source": "body", "command": ""}
@@ -458,6 +459,7 @@ def test_what_an_explored_test_that_passes_did_not_judge_is_told(
     assert client.unfitting() == []
 
 
+@pytest.mark.long
 def test_a_client_that_goes_silent_in_a_turn_is_told_and_its_ask_refused() -> None:
     client = Client({"pay": lambda client, actor: setattr(client, "silent", True)})
     client.ask("open")

@@ -51,6 +51,7 @@ def engines() -> Iterator[Get]:
 # what holds of all --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [*PROCRASTINATE, SECOND, PGQUEUER, GRAPHILE, "pgboss@10.4.2"])
 def test_time_moves_the_engine(engines: Get, name: str) -> None:
     strictly = 1 if name == "pgboss@10.4.2" else 0
@@ -76,8 +77,15 @@ def test_time_moves_the_engine(engines: Get, name: str) -> None:
             PGQUEUER, (Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.UNIQUE), [SURROGATE], marks=pytest.mark.long
         ),
         (DJANGO, (Level.CORE, Level.SCHEDULED, Level.BATCHES), []),
-        (BULL, WITHOUT_CRASHES, ["uniqueness/retry_is_refused_while_another_has_the_key"]),
-        *((name, WITHOUT_CRASHES, ["uniqueness/failed_job_waits_beside_its_sibling"]) for name in PROCRASTINATE),
+        pytest.param(
+            BULL, WITHOUT_CRASHES, ["uniqueness/retry_is_refused_while_another_has_the_key"], marks=pytest.mark.long
+        ),
+        *(
+            pytest.param(
+                name, WITHOUT_CRASHES, ["uniqueness/failed_job_waits_beside_its_sibling"], marks=pytest.mark.long
+            )
+            for name in PROCRASTINATE
+        ),
     ],
 )
 def test_it_conforms_but_for_what_it_is_known_for(
@@ -89,6 +97,7 @@ def test_it_conforms_but_for_what_it_is_known_for(
     assert not found.lies
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "level", "failing"),
     [
@@ -240,6 +249,7 @@ def test_heartbeats_are_there_from_12_on(engines: Get) -> None:
     assert [engines(name).info.capabilities.heartbeat for name in (BOSS_10, BOSS)] == [False, True]
 
 
+@pytest.mark.long
 def test_jobs_of_one_instant_come_in_the_same_order_in_each_run_whatever_their_ids(engines: Get) -> None:
     sampler = Sampler(engines(BOSS))
     assert len({dump_history(sampler.sample(run_seed(0, 56)).history) for _ in range(8)}) == 1
@@ -254,6 +264,7 @@ def test_a_killed_child_is_named_and_the_next_run_has_a_new_one(engines: Get) ->
     assert fresh(engine)[0].enqueue(JobRequest("a")).done
 
 
+@pytest.mark.long
 def test_it_conforms_no_worse_than_its_own_sql(engines: Get) -> None:
     told = [
         {item.case.name: item.mark for item in conform(engines(name), levels=[Level.RELIABLE]).results}

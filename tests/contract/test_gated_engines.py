@@ -69,10 +69,12 @@ def two_claims(engine: ForeignEngine) -> list[tuple[str, int]]:
     ]
 
 
+@pytest.mark.long
 def test_two_claims_exceed_a_limit_in_every_order_in_which_neither_sees_the_other(affected: ForeignEngine) -> None:
     assert two_claims(affected) == [("112", 1), ("1212", 2), ("1221", 2), ("2112", 2), ("2121", 2), ("221", 1)]
 
 
+@pytest.mark.long
 def test_no_order_of_two_claims_exceeds_a_limit_once_it_is_repaired(repaired: ForeignEngine) -> None:
     orders = two_claims(repaired)
     assert len(orders) > 2
@@ -150,6 +152,7 @@ def test_equal_choices_give_equal_histories(procrastinate: ForeignEngine) -> Non
     assert first.history.events == second.history.events
 
 
+@pytest.mark.long
 def test_a_driver_in_node_stands_at_the_same_gates(in_node: Any) -> None:
     first, second = played(in_node), played(in_node)
     assert first.verdict == "pass"

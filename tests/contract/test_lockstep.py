@@ -60,6 +60,7 @@ class Raises(MemoryQueue):
         raise RuntimeError("boom")
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_model_and_reference_do_the_same_in_sampled_runs(reference: ReferenceEngine) -> None:
     sampler = Sampler(LockstepEngine(MemoryEngine(), reference))
@@ -69,6 +70,7 @@ def test_model_and_reference_do_the_same_in_sampled_runs(reference: ReferenceEng
     assert sum(item.steps for item in compared) > 10 * len(compared)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_tape_has_the_same_history_on_model_and_reference(reference: ReferenceEngine) -> None:
     for number in range(30):

@@ -41,6 +41,7 @@ def _striking(monkeypatch: pytest.MonkeyPatch, strike: Callable[[], None]) -> No
     monkeypatch.setattr(Kernel, "step", counted)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "how"),
     [

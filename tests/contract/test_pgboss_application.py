@@ -79,6 +79,7 @@ def application(name: str, store: TableStore) -> ApplicationEngine:
 # What the generic workload finds -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "anomaly", "stopped_by"),
     [
@@ -113,6 +114,7 @@ def test_the_workload_meets_the_orphan_and_the_batch_that_outlives_its_lease(sto
     assert wanted <= found
 
 
+@pytest.mark.long
 def test_a_careful_application_holds(store: TableStore) -> None:
     engine = application("guide.py:repaired", store)
 

@@ -99,6 +99,7 @@ def test_upkeep_is_asked_for_where_a_key_may_have_become_free(queue_of: Open) ->
     assert queue.next_upkeep() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("affected", "fixed", "anomaly"),
     [

@@ -518,6 +518,7 @@ def test_what_its_receiver_ignores_is_declared_by_one_line() -> None:
 # inputs -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_input_is_a_model_a_schema_or_a_strategy() -> None:
     from hypothesis import strategies
     from pydantic import BaseModel, Field
@@ -689,7 +690,7 @@ HOSTILE: dict[str, tuple[Any, str | None, str]] = {
     "printing": (prints_megabytes, None, ""),
     "fork": (forks, None, ""),
 }
-LONGEST = ("too much", "spinning")
+LONGEST = ("too much", "spinning", "threads")
 
 PATIENCE = {"spinning": 15.0, "an endless loop": 0.2, "an endless loop on a thread": 1.0}
 """Real seconds for those that never answer; a busy machine takes a while to see that a thread loops."""
@@ -795,6 +796,7 @@ class Lazy:
     def __class__(self, value: Any) -> None: ...
 
 
+@pytest.mark.long
 def test_an_object_of_another_library_that_cannot_say_its_class_ends_no_try() -> None:
     lazy = [Lazy()]  # alive while the contract looks for open databases
     finding = ContractRun(waits, examples=[{"user": 1}], pure=True).judge("process_survives")

@@ -416,6 +416,7 @@ WRITTEN = {
 """Each was told as an anomaly, or is a way that must stay open."""
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", WRITTEN)
 def test_a_queue_that_holds_may_be_written_in_many_ways(name: str, tmp_path: Path, opened: Open) -> None:
     example, changes = WRITTEN[name]
@@ -631,6 +632,7 @@ def test_the_repaired_queue_conforms(opened: Open) -> None:
 DELETED = "complete: DELETE FROM messages WHERE id = :job AND receipt = :token"
 
 
+@pytest.mark.long
 def test_a_queue_that_takes_back_inside_claim_conforms(opened: Open) -> None:
     levels = [Level.CORE, Level.RELIABLE, Level.SCHEDULED, Level.BATCHES]
     result = conform(opened(EXAMPLES / "visibility.yaml"), levels=levels)
@@ -641,6 +643,7 @@ def test_a_queue_that_takes_back_inside_claim_conforms(opened: Open) -> None:
     }
 
 
+@pytest.mark.long
 def test_a_claim_may_take_back_what_is_overdue_and_fail_what_was_received_too_often(
     opened: Open, tmp_path: Path
 ) -> None:
@@ -674,6 +677,7 @@ def test_the_screen_shows_the_statement(
     assert main(["run", str(written)]) == ExitCode.FAIL
 
 
+@pytest.mark.long
 def test_a_verb_of_the_file_that_no_run_called_is_no_pass(
     server: Cluster, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -708,6 +712,7 @@ def test_where_a_job_is_delivered_too_often_the_statement_is_shown_that_let_it_w
     assert source.title.endswith("overrun.yaml:32: fail")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", [pytest.param("mail", marks=pytest.mark.campaign), "visibility"])
 def test_a_complete_search_by_snapshots_comes_to_what_running_again_comes_to(name: str, opened: Open) -> None:
     scope = Scope(workers=1, jobs=1, faults=FaultPlan(crash=1))

@@ -205,6 +205,7 @@ def opened(server: Cluster, tmp_path: Path) -> Iterator[Open]:
         engine.close()
 
 
+@pytest.mark.long
 def test_a_queue_with_a_lease_of_chance_and_dead_letters_elsewhere_is_right(opened: Open) -> None:
     engine = opened(WAITS_OUT_ITS_CLAIM, sessions=True)
     runs = [Sampler(engine, engine.info.settings or Settings()).sample(seed) for seed in range(8)]
@@ -215,6 +216,7 @@ def test_a_queue_with_a_lease_of_chance_and_dead_letters_elsewhere_is_right(open
     assert len(leases) > 1, "what random() answers in a function of the schema is drawn, too"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("word", "instead", "finds"),
     [
@@ -228,6 +230,7 @@ def test_without_one_of_its_words_it_is_not(word: str, instead: str, finds: str,
     assert finds in found(opened(WAITS_OUT_ITS_CLAIM.replace(word, instead)), range(12))
 
 
+@pytest.mark.long
 def test_a_key_that_no_two_tools_share_is_all_that_need_be_unique(opened: Open) -> None:
     engine = opened(UNIQUE_BY_KEY_ALONE)
     runs = [Sampler(engine, engine.info.settings or Settings()).sample(seed) for seed in range(40)]
@@ -272,6 +275,7 @@ def found(engine: QueueFileEngine, seeds: range) -> set[str]:
     return {name for seed in seeds for name in Sampler(engine, engine.info.settings).sample(seed).found}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("sessions", [False, True])
 @pytest.mark.parametrize("name", FILES)
 def test_a_job_ends_once_its_worker_has_reported(name: str, sessions: bool, opened: Open) -> None:
@@ -295,6 +299,7 @@ def test_a_worker_that_is_shown_as_the_token_is_a_mistake_of_the_file_unless_it_
         opened(WORKER_AS_TOKEN.replace(', token_reused: "a worker has one"', "")).info.prepare()
 
 
+@pytest.mark.long
 def test_a_job_that_no_worker_reported_has_not_ended(opened: Open) -> None:
     for text, _ in FILES.values():
         assert "job_stuck" in found(opened(text.replace("job_stuck", "priority_inversion")), range(12))
@@ -304,6 +309,7 @@ def test_a_retry_that_is_forgotten_is_found(opened: Open) -> None:
     assert "failed_early" in found(opened(ROW_PER_ATTEMPT.replace("retried < 2", "retried < 1")), range(12))
 
 
+@pytest.mark.long
 def test_a_verb_that_a_network_repeats_is_found_and_the_screen_says_what_rules_it_out(
     server: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -139,6 +139,7 @@ def test_the_next_queue_is_empty_and_knows_no_tool_of_the_one_before(engine: Ref
     assert [claim.job for claim in claimed(second, 9)] == ["b"]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_sampled_runs_show_no_anomaly(engine: ReferenceEngine) -> None:
     sampler = Sampler(engine)

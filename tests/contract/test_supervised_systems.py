@@ -58,6 +58,7 @@ def finds_and_repeats(engine: SystemEngine, anomaly: str, *, seeds: Iterable[int
         assert anomaly in again.found
 
 
+@pytest.mark.long
 def test_python_processes_have_nothing_loaded_and_run_to_the_same_history(opened: Opened, tmp_path: Path) -> None:
     file = supervised_mail(tmp_path)
     app = file.parent / "app.py"
@@ -66,6 +67,7 @@ def test_python_processes_have_nothing_loaded_and_run_to_the_same_history(opened
     finds_and_repeats(opened(file), "concurrent_execution", seeds=range(6))
 
 
+@pytest.mark.long
 def test_a_process_that_is_told_to_stop_gets_the_signal(opened: Opened, tmp_path: Path) -> None:
     run = play_jobs(opened(supervised_mail(tmp_path)), tape=(Deviation("w1 timer a sleep", 1, "stop"),))
     told = [event.name for event in run.history if type(event) is Fault and event.actor == "w1"]

@@ -239,6 +239,7 @@ def cluster() -> Iterator[Cluster]:
         yield found
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.parametrize(
     "driver",

@@ -138,6 +138,7 @@ LONGER = {"Prisma": pytest.mark.campaign, "SQLAlchemy": pytest.mark.long}
 """Django stands for both: another package writes the same kinds of defaults."""
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [pytest.param(name, marks=LONGER.get(name, ())) for name in MAKERS])

@@ -277,6 +277,7 @@ poll("two")
 """
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_of_two_loops_that_are_alike_each_looks_by_itself(opened: Opened, tmp_path: Path) -> None:
@@ -315,6 +316,7 @@ while True:
 """
 
 
+@pytest.mark.long
 @pytest.mark.postgres
 @pytest.mark.slow
 def test_an_upkeep_that_sets_a_timer_which_does_nothing_is_left_out_all_the_same(

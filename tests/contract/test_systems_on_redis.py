@@ -218,6 +218,7 @@ def test_a_job_that_was_popped_by_a_worker_who_dies_is_found_lost_and_the_tape_s
     assert first_difference(run.history.events, again.history.events) is None
 
 
+@pytest.mark.long
 def test_a_worker_that_ends_for_want_of_redis_is_started_again_until_it_is_back(opened: Opened) -> None:
     away = Deviation("time", 1, "store away for stuck + a cron")
     waits = WORKER.replace("redis = Redis()", "time.sleep(1)\nredis = Redis()")
@@ -373,6 +374,7 @@ def test_two_threads_that_take_jobs_out_of_redis_at_once_are_named(opened: Opene
         play_jobs(engine, jobs="a")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("program", "told"), SPOILED.values(), ids=SPOILED)
 def test_what_the_redis_of_the_harness_has_no_room_for_is_named(opened: Opened, program: str, told: str) -> None:
     with pytest.raises(HarnessError, match=told):

@@ -143,6 +143,7 @@ def test_a_job_that_was_accepted_and_never_reached_the_queue_is_lost_though_the_
 HOGS = WORKER.replace("receive(WaitTimeSeconds=20)", "receive(WaitTimeSeconds=20, VisibilityTimeout=43200)")
 
 
+@pytest.mark.long
 def test_a_message_that_nobody_else_may_see_for_hours_is_stuck_after_a_kill_and_again_by_its_tape(
     opened: Opened,
 ) -> None:

@@ -29,6 +29,7 @@ STALLED_AFTER = 3.0
 # threads of Node ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_synchronous_work_is_done_when_its_caller_goes_on_and_other_work_when_it_is_answered(tmp_path: Path) -> None:
     source = f"""
     import crypto from "node:crypto";

@@ -36,6 +36,7 @@ def verified(client: httpx.Client, setting: Setting, folder: Path, *arguments: s
     return main(["verify", str(client.base_url), *named, *arguments])
 
 
+@pytest.mark.long
 def test_it_passes_where_a_worker_runs(setting: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     setting.gate.touch()
     enabled = {**setting.environ, "USE_PGBOSS_WORKERS": "true", "PGBOSS_POLLING_INTERVAL": "1"}
@@ -49,6 +50,7 @@ def test_it_passes_where_a_worker_runs(setting: Setting, tmp_path: Path, capsys:
     assert json.loads((tmp_path / "verdict.json").read_text())["verdict"] == "pass"
 
 
+@pytest.mark.long
 def test_without_workers_it_fails_within_seconds_and_names_the_cause(
     setting: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -59,6 +61,7 @@ def test_without_workers_it_fails_within_seconds_and_names_the_cause(
     assert "First cause: USE_PGBOSS_WORKERS is not set" in told
 
 
+@pytest.mark.long
 def test_a_job_that_runs_for_too_long_is_named(
     setting: Setting, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -89,6 +89,7 @@ def cases() -> Iterator[Any]:
         yield pytest.param(mistake, SCOPES[scope], id=f"{scope}-{mistake or 'right'}", marks=marks)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "scope"), list(cases()))
 def test_a_scope_has_the_anomalies_the_shortest_runs_and_the_ends_of_the_plain_search(
@@ -233,6 +234,7 @@ SABOTAGES = [
 ]  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("sabotage", "mistake", "scope"), SABOTAGES)
 def test_what_is_left_out_of_an_equivalence_is_told(

@@ -40,6 +40,7 @@ def test_the_right_queue_is_searched_completely_and_nothing_is_found() -> None:
     assert explorer.outcomes == {("COMPLETED",), ("FAILED",)}, "both deliveries were lost to the crash and the stall"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("mistake", "anomaly", "scope"),
     [
@@ -79,6 +80,7 @@ def summary(target: str, scope: Scope) -> Any:
     return explorer.progress, paths, explorer.outcomes
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("target", "workers", "jobs"), [("memory", 1, 2), ("memory+token-not-raised", 2, 1)])
 def test_what_is_looked_up_is_what_would_have_been_done(
     target: str, workers: int, jobs: int, monkeypatch: pytest.MonkeyPatch
@@ -119,6 +121,7 @@ class Futures(Explorer):
         return taken
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scope", [Scope(jobs=1), Scope(), Scope(jobs=1, cancels=1)], ids=Scope.sentence)
 def test_states_that_are_taken_for_one_have_one_future(scope: Scope) -> None:
     futures = Futures("memory", scope)

@@ -42,9 +42,10 @@ def alarms(engine: ReferenceEngine, *, runs: int) -> list[str]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "seed"),
-    [("expire-reads-first", 3), pytest.param("locks-in-opposite-order", 2, marks=pytest.mark.long)],
+    [("expire-reads-first", 3), ("locks-in-opposite-order", 2)],
 )
 def test_it_is_found_shrunk_saved_and_replayed_and_the_repair_passes(
     name: str, seed: int, right: ReferenceEngine, tmp_path: Path
@@ -68,6 +69,7 @@ def test_it_is_found_shrunk_saved_and_replayed_and_the_repair_passes(
     assert play(saved, engine=right).anomalies == ()
 
 
+@pytest.mark.long
 def test_the_reference_queue_raises_no_alarm_with_a_session_for_every_actor(right: ReferenceEngine) -> None:
     assert alarms(right, runs=15) == []
 

@@ -64,6 +64,7 @@ def test_it_is_found(incident: str, opened: Callable[..., Engine]) -> None:
     assert any(INCIDENTS[incident]["finds"] in anomalies for anomalies in found(opened(incident), RUNS))
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("repaired", "finds"), [(False, {"retry_ignored"}), (True, set())])
 def test_a_retry_is_ignored_where_its_job_fails_before_it_runs_again(

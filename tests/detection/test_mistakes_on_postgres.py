@@ -42,6 +42,7 @@ def shrunk(name: str, able: Capabilities) -> Scenario:
     pytest.fail("every scenario asks for what the reference queue cannot do")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", PLANTED)
 def test_a_mistake_in_sql_shows_the_anomaly_that_it_shows_in_the_model(name: str, right: ReferenceEngine) -> None:
     scenario = shrunk(name, right.info.capabilities)

@@ -181,6 +181,7 @@ def test_a_request_of_an_operator_stays_one_while_another_of_them_ends(opened: O
     assert run.found == set()
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("mistake", "job", "finds"),
@@ -199,6 +200,7 @@ def test_a_job_that_is_split_ends_with_its_parts(mistake: str, job: JobPlan, fin
     assert played(opened("batches.yaml", mistake), job).found == finds
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "finds"), [("too-many-is-sent", {"silent_success"}), at_length("", set())])
 def test_work_that_is_answered_with_429_was_not_done(mistake: str, finds: set[str], opened: Open) -> None:
@@ -212,6 +214,7 @@ def test_two_stores_that_must_agree_do_so_at_rest(mistake: str, finds: set[str],
     assert played(opened("orders.yaml", mistake), JobPlan("a", outcomes=(Ending.FAIL,))).found == finds
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "finds"), [("key-cut-short", {"option_dropped"}), at_length("", set())])
 def test_keys_that_differ_late_are_not_kept_as_one(mistake: str, finds: set[str], opened: Open) -> None:

@@ -67,6 +67,7 @@ def told(hash_seed: str, program: str = TOLD) -> str:
     return done.stdout
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_two_hash_seeds_see_the_same_states_and_the_same_counterexample() -> None:
     first, second = told("1"), told("2")

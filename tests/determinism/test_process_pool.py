@@ -51,6 +51,7 @@ def shared(target: str, engine: MemoryEngine, *, size: int, runs: int, opener: s
         return Sampler(engine, **how).explore(seed=3, runs=runs, crew=pool)  # type: ignore[arg-type]
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_pool_of_any_size_answers_what_one_process_answers() -> None:
     engine = CATALOGUE["stale-heartbeat"].engine("memory")
@@ -81,6 +82,7 @@ def test_a_pool_covers_what_one_process_covers() -> None:
     assert together == alone
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_search_that_gets_help_on_the_way_answers_what_one_process_answers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_pool, "ALONE", 0.02)
@@ -101,6 +103,7 @@ def test_a_short_search_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> No
             assert not pool._pool._members
 
 
+@pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "told"),

@@ -93,11 +93,13 @@ def test_a_seed_gives_the_same_bytes_when_the_heap_looks_different(here: list[st
     assert first_difference(here, RECORDING.digests(SEEDS)) == ""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_under_any_hash_seed(here: list[str]) -> None:
     assert first_difference(here, child(sys.executable, "424242")) == ""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_with_the_reference_worker_on_its_loop() -> None:
     garbage = [[object() for _ in range(17)] for _ in range(20_000)]
@@ -107,6 +109,7 @@ def test_a_seed_gives_the_same_bytes_with_the_reference_worker_on_its_loop() -> 
     assert first_difference(ours, child(sys.executable, "424242", carried=CARRIED)) == ""
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_seed_gives_the_same_bytes_on_another_python_with_nothing_installed(here: list[str]) -> None:
     python = other_python()

@@ -174,6 +174,7 @@ def test_what_is_not_put_back_is_named_and_the_runs_are_forked(pytester: pytest.
     result.stdout.fnmatch_lines([f"*disturbed runs in *; fork, as it *{NAMED[kind].replace('[', '[[]')}*, seed 0"])
 
 
+@pytest.mark.long
 def test_a_module_that_a_run_loads_is_loaded_before_all_of_them(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(test_it=LOADING, shop=SHOP)
     result = pytester.runpytest_subprocess("--job-explore=3", "-rP")

@@ -104,6 +104,7 @@ def test_what_a_failed_call_leaves_wrong_is_found_and_replayed(
     again.stdout.fnmatch_lines([f"FAIL  {anomaly} in test_it"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("body", RIGHT.values(), ids=RIGHT)
 def test_a_right_program_stays_silent_and_leaves_nothing_open(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, body: str
@@ -114,6 +115,7 @@ def test_a_right_program_stays_silent_and_leaves_nothing_open(
     explored.assert_outcomes(passed=1)
 
 
+@pytest.mark.long
 def test_calls_do_not_fail_where_the_mark_says_so(suite: pytest.Pytester) -> None:
     mark = "@pytest.mark.job_explore(calls_fail=False)"
     suite.makepyfile(test_it=TEST.format(body=SWALLOWS, mark=mark))

@@ -571,6 +571,7 @@ def test_it(job_harness):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("isolation", "said"), [("copy", True), ("rerun", False)])
 def test_a_gate_that_only_the_first_run_comes_to_was_not_tried(
     suite: pytest.Pytester, isolation: str, said: bool
@@ -644,6 +645,7 @@ def test_a_pass_says_which_repetition_nothing_judged(suite: pytest.Pytester) -> 
     assert explored_test.explore_test("test_unjudged.py", ["--job-explore=9"]) is ExitCode.INCONCLUSIVE
 
 
+@pytest.mark.long
 def test_a_session_that_explored_nothing_says_so_and_fails_where_that_is_asked_for(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CAREFUL + "\ndef test_of_nothing(): ...\n")
     told = "job-harness: explored no test: none that takes job_harness was called"
@@ -743,6 +745,7 @@ def test_set_up(job_harness):
 """
 
 
+@pytest.mark.long
 def test_what_a_disturbed_test_itself_raises_is_told_and_set_up_that_raises_judges_nothing(
     suite: pytest.Pytester,
 ) -> None:
@@ -758,6 +761,7 @@ def test_what_a_disturbed_test_itself_raises_is_told_and_set_up_that_raises_judg
     result.stdout.fnmatch_lines(["*it failed before it sent a job: OSError: too many clients*"])
 
 
+@pytest.mark.long
 def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_difference(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CHANCE)
     result = suite.runpytest_inprocess("--job-explore=10", "-rs")
@@ -783,6 +787,7 @@ def test_a_token_that_makes_no_sense_is_refused_in_words(suite: pytest.Pytester)
     result.stdout.fnmatch_lines(["*is damaged or cut off*"])
 
 
+@pytest.mark.long
 def test_a_test_that_fails_by_itself_fails_and_is_not_hidden_by_the_campaign(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CAREFUL.replace('assert job.status == "COMPLETED"', 'assert job.status == "FAILED"'))
     result = suite.runpytest_inprocess("--job-explore=10")
@@ -819,6 +824,7 @@ def test_pay(job_harness):
 """
 
 
+@pytest.mark.long
 def test_a_run_that_is_not_judged_says_what_struck_it_is_kept_and_plays_again(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=LEAVES)
     result = suite.runpytest_inprocess("--job-explore=1", "--job-record=kept")
@@ -881,6 +887,7 @@ def test_a_plain_processor_dies_at_a_sleep_and_on_both_sides_of_what_it_enqueues
     suite.runpytest_inprocess("-k", "saved_and_not", f"--job-replay={token}").assert_outcomes(failed=1)
 
 
+@pytest.mark.long
 def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_pass(suite: pytest.Pytester) -> None:
     suite.makepyfile(shop=IN_MEMORY, test_it=OF_MEMORY)
     result = suite.runpytest_inprocess("--job-explore=10", "-k", "test_charge or survives_crash")
@@ -895,6 +902,7 @@ def test_what_a_processor_keeps_in_its_own_module_outlives_a_crash_and_so_is_no_
     strict.assert_outcomes(failed=2)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
 def test_state_in_any_module_of_the_project_is_told_and_where_that_is_asked_for_a_crash_loses_it(
     suite: pytest.Pytester, isolation: str
@@ -973,6 +981,7 @@ def test_that_two_jobs_share(job_harness):
 """
 
 
+@pytest.mark.long
 def test_a_call_outside_is_a_gate_on_both_sides_so_a_mark_in_memory_before_it_is_judged(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=MARKED)
     result = suite.runpytest_inprocess("--job-explore=40")
@@ -1052,6 +1061,7 @@ def test_identifiers_by_chance_are_the_same_in_each_run_and_new_in_each_attempt(
     suite.runpytest_inprocess(f"--job-replay={token}").assert_outcomes(failed=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
 def test_a_processor_that_waits_by_chance_is_explored_and_a_seed_of_a_fixture_counts(
     suite: pytest.Pytester, isolation: str
@@ -1064,6 +1074,7 @@ def test_a_processor_that_waits_by_chance_is_explored_and_a_seed_of_a_fixture_co
     suite.runpytest_inprocess(f"--job-replay={token}", "test_it.py::test_found").assert_outcomes(failed=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
 def test_a_token_fits_in_another_session_though_temporary_files_have_other_paths(
     suite: pytest.Pytester, isolation: str
@@ -1106,6 +1117,7 @@ def test_found(job_harness):
 """
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "copy"])
 def test_a_tool_that_an_agent_runs_on_a_pool_may_die_right_after_its_effect(
     suite: pytest.Pytester, isolation: str
@@ -1120,6 +1132,7 @@ def test_a_tool_that_an_agent_runs_on_a_pool_may_die_right_after_its_effect(
     again.stdout.fnmatch_lines(["One fault: worker-1 crashes right after `*ed job-1`"])
 
 
+@pytest.mark.long
 def test_the_summary_names_a_processor_that_nothing_could_disturb_in_its_midst(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=PLAIN.partition("def test_")[0] + CALM)
     result = suite.runpytest_inprocess("--job-explore=5", "--job-strict")
@@ -1215,6 +1228,7 @@ def test_in_ci_time_bounds_a_campaign_and_the_commit_seeds_it(
     result.stdout.fnmatch_lines(["3 disturbed runs in *; copy, seed 42"])
 
 
+@pytest.mark.long
 def test_the_command_explores_a_test_and_what_was_not_judged_is_inconclusive(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CHANCE)
     result = suite.run(sys.executable, "-m", "job_harness.doors.cli", "explore", "test_it.py::test_pay", "--runs", "3")
@@ -1667,6 +1681,7 @@ def test_reset(job_harness, job_postgres):
 """
 
 
+@pytest.mark.long
 def test_a_check_that_looks_at_what_the_test_has_closed_is_named_and_nothing_is_judged(suite: pytest.Pytester) -> None:
     suite.makepyfile(test_it=CLOSED)
     result = suite.runpytest_inprocess("--job-explore=3", "-rs")

@@ -81,6 +81,7 @@ def test_a_key_that_differs_with_each_attempt_is_found_and_replayed(suite: pytes
     again.stdout.fnmatch_lines(["Order: chance and start #1: others, 364d23h59m*s later, to vary *"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
 @pytest.mark.parametrize("body", RIGHT.values(), ids=RIGHT)
 def test_a_key_that_is_stored_and_a_batch_that_goes_on_are_right(
@@ -91,6 +92,7 @@ def test_a_key_that_is_stored_and_a_batch_that_goes_on_are_right(
     suite.runpytest_inprocess("--job-explore=12").assert_outcomes(passed=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("isolation", ["fork", "rerun"])
 def test_where_nothing_judges_an_effect_it_is_told_that_it_came_again(suite: pytest.Pytester, isolation: str) -> None:
     suite.makeini(f"{INI}job_isolation = {isolation}")
@@ -100,6 +102,7 @@ def test_where_nothing_judges_an_effect_it_is_told_that_it_came_again(suite: pyt
     suite.runpytest_inprocess("--job-explore=5").stdout.fnmatch_lines(["*not judged: 'charged' was repeated in *"])
 
 
+@pytest.mark.long
 def test_a_fixture_that_fails_at_its_end_leaves_no_seed_to_later_tests(suite: pytest.Pytester) -> None:
     suite.makepyfile(
         """

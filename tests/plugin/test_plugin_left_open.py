@@ -103,6 +103,7 @@ def test_what_asks_only_about_an_effect_that_never_happens_has_judged_nothing(
     assert explored_test.explore_test("test_again.py::test_it", ["--job-explore=5"]) is ExitCode.INCONCLUSIVE
 
 
+@pytest.mark.long
 def test_an_effect_that_no_test_of_a_session_has_fails_the_session_and_one_that_some_test_has_does_not(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -138,6 +139,7 @@ def test_charged(job_harness):
     found.stdout.fnmatch_lines(["--job-strict: not judged: * never happened (did you mean 'chargd'?): *"])
 
 
+@pytest.mark.long
 def test_a_test_in_which_no_job_was_sent_is_not_explored(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -180,6 +182,7 @@ def test_it(job_harness):
 )
 
 
+@pytest.mark.long
 def test_notes_about_single_places_fail_nothing_and_are_counted_unless_accepted(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,6 +209,7 @@ def test_notes_about_single_places_fail_nothing_and_are_counted_unless_accepted(
     refused.stdout.fnmatch_lines(["*job_accepts takes words of the lines that it accepts*"])
 
 
+@pytest.mark.long
 def test_runs_that_could_not_be_judged_are_no_pass_in_a_ci(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -220,6 +224,7 @@ def test_runs_that_could_not_be_judged_are_no_pass_in_a_ci(
     failed.stdout.fnmatch_lines(["CI: inconclusive: * of 12 runs were not judged*"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("test", "told"),
     [
@@ -271,6 +276,7 @@ def test_forgets(job_harness):
 """
 
 
+@pytest.mark.long
 def test_what_all_tests_of_a_folder_ask_is_asked_of_no_session_that_has_only_some_of_them(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -160,6 +160,7 @@ def test_what_helpers_do_shows_the_line_of_the_processor_that_led_there(pytester
     assert marked(pytester.runpytest_inprocess().stdout.str()) == ["in the processor", "in a helper"]
 
 
+@pytest.mark.long
 def test_where_no_side_effect_is_declared_the_line_is_shown_at_which_the_run_stood_last(
     pytester: pytest.Pytester,
 ) -> None:
@@ -171,6 +172,7 @@ def test_where_no_side_effect_is_declared_the_line_is_shown_at_which_the_run_sto
     assert "stood here last" in found
 
 
+@pytest.mark.long
 def test_a_gate_shows_its_line_which_is_no_part_of_the_token(pytester: pytest.Pytester) -> None:
     file = pytester.makepyfile(test_book=EXPLORED)
     found = pytester.runpytest_inprocess("--job-explore", "30").stdout.str()

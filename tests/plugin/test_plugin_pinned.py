@@ -29,6 +29,7 @@ def test_pay(job_harness):
 """
 
 
+@pytest.mark.long
 def test_a_pinned_finding_fails_until_it_is_repaired_and_says_if_it_no_longer_fits(pytester: pytest.Pytester) -> None:
     pytester.makeini(INI)
     file = pytester.makepyfile(test_payment=PAYMENT)

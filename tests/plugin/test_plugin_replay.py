@@ -114,6 +114,7 @@ def replay(*arguments: str, folder: Path, code: int, runs: str = "runs") -> str:
     return command(*CLI, "replay", runs, *arguments, folder=folder, code=code)
 
 
+@pytest.mark.long
 def test_a_run_is_replayed_and_what_decides_otherwise_is_shown(shop: Path, tmp_path: Path) -> None:
     files = sorted(shop.rglob("run-*.jsonl"))
     assert len(files) > 8
@@ -130,6 +131,7 @@ def test_a_run_is_replayed_and_what_decides_otherwise_is_shown(shop: Path, tmp_p
     assert first["divergence"]["attempt"] == 2
 
 
+@pytest.mark.long
 def test_a_processor_that_is_deployed_while_jobs_are_under_way_resumes_what_the_old_one_stored(shop: Path) -> None:
     told = replay("--against", "shop:resumes_badly", "--from-attempt", "2", folder=shop, code=1)
     assert "  now it shows step_repeated, which the recorded run does not" in told
@@ -167,6 +169,7 @@ def test_what_makes_no_sense_is_refused(
     assert words in capsys.readouterr().err
 
 
+@pytest.mark.long
 def test_what_cannot_be_played_is_inconclusive(shop: Path, tmp_path: Path) -> None:
     told = replay("--against", "shop:other_kind", "--from-attempt", "2", folder=shop, code=3)
     assert "only one is a coroutine function" in told
@@ -183,6 +186,7 @@ def test_what_cannot_be_played_is_inconclusive(shop: Path, tmp_path: Path) -> No
         assert unplayed in replay(*against, folder=tmp_path, code=3, runs=str(shop / "runs"))
 
 
+@pytest.mark.long
 def test_the_test_itself_is_judged_in_the_run_without_faults(shop: Path) -> None:
     told = replay("--against", "shop:stores_more", folder=shop, code=1)
     assert "test_shop.py::test_paid: different in 1 run\n  now the test itself fails: AssertionError: " in told
@@ -194,6 +198,7 @@ def test_runs_that_nobody_explored_are_not_recorded_in_silence(shop: Path) -> No
     assert "job-harness: --job-record none: no run was recorded; only explored runs are: add --job-explore N" in told
 
 
+@pytest.mark.long
 def test_a_run_of_a_scenario_is_replayed_too(shop: Path) -> None:
     replay(runs="h.jsonl", folder=shop, code=0)
     assert "a (pay), attempt 2" in replay("--against", "pay=shop:refunds", runs="h.jsonl", folder=shop, code=1)

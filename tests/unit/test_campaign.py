@@ -47,6 +47,7 @@ def campaign(queue: type[MemoryQueue] = MemoryQueue, *, runs: int = 120, **how: 
     return Sampler(MemoryEngine(queue), **how).explore(seed=1, runs=runs)
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_campaign_on_the_right_queue_passes_and_tells_what_it_met() -> None:
     done = campaign(runs=400)
@@ -156,6 +157,7 @@ def _is_worded(event: Event) -> bool:
     )
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_a_target_that_carries_state_from_run_to_run_is_noticed_at_the_end() -> None:
     found = None
@@ -375,6 +377,7 @@ class TakesBackInClaim(MemoryQueue):
         return super().claim(worker, limit)
 
 
+@pytest.mark.long
 def test_a_dead_letter_of_a_job_that_a_claim_failed_is_no_second_one() -> None:
     done = campaign(TakesBackInClaim, runs=400, looking_for=frozenset({"dead_letter_doubled", "dead_letter_missing"}))
     assert done.found == frozenset()

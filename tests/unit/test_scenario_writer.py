@@ -127,6 +127,7 @@ def without_lines(scenario: Scenario) -> Scenario:
     )
 
 
+@pytest.mark.long
 @given(scenarios())
 @settings(max_examples=30, deadline=None)
 def test_what_is_written_reads_back_equal(scenario: Scenario) -> None:
