@@ -11,6 +11,7 @@ import pytest
 
 from job_harness import Steps, at_most_once, compensated, effect, steps_in_order
 from job_harness.doors.cli.explain_command import find_explanation
+from job_harness.report.screen import rows_of
 from job_harness.subjects.processors import JobHarness, JobResult
 
 
@@ -106,6 +107,26 @@ def test_what_is_shown_names_the_step_and_who_recorded_it() -> None:
         (problem, *_) = harness.problems()
     assert "step_repeated" in problem
     assert "reserve of job-1 begins in worker-2, although worker-1 has recorded it as done" in problem
+
+
+def test_an_approval_that_another_job_has_taken_is_shown_however_much_lies_between() -> None:
+    def work(job: Any) -> JobResult:
+        run = Steps("order")
+        run.take("approval")
+        for number in range(6):
+            run.record("charge", number=number)
+        return JobResult(success=True)
+
+    with JobHarness() as harness:
+        harness.register("order", work)
+        harness.enqueue("order")
+        harness.enqueue("order")
+        harness.run_until_idle()
+        (found,) = harness.anomalies
+        rows = rows_of(harness.history, job=found.job, others=found.others, until=found.event, most=4)
+        harness.problems()
+    assert (found.name, found.job, found.others) == ("signal_taken_twice", "job-2", ("job-1",))
+    assert [rows[0].text, rows[-1].text] == ["job-1: takes approval", "takes approval"]
 
 
 def test_a_saga_that_ends_well_elsewhere_needs_no_compensation() -> None:

@@ -163,9 +163,9 @@ def rows_of(
     """Return at most `most` rows in the order of the history; with no job, of all jobs.
 
     `others` are jobs that it is about too: their rows begin with their names; where there is no job, all end in one.
-    The last event, the change of status that it met, faults, changes of the job and, where the last event is a side
-    effect, those of its name outlive the rest when there are too many; later ones outlive earlier. With `beside`, rows
-    that are left go to all other jobs.
+    The last event, the change of status or the same effect that it met, faults, changes of the job and, where the last
+    event is a side effect, those of its name outlive the rest when there are too many; later ones outlive earlier. With
+    `beside`, rows that are left go to all other jobs.
     """
     last = len(history) - 1 if until is None else until
     events = history.events[: last + 1]
@@ -235,7 +235,7 @@ def _gravest(rows: list[Row], history: History, last: int, most: int) -> list[Ro
     shown = history.events[last]
     again = shown.name if isinstance(shown, Effect) else None
     weights = {row.place: 4 if _is_effect(history.events[row.place], again) else row.weight for row in rows}
-    met = next((row for row in reversed(rows[:-1]) if _is_change_of(history.events[row.place], shown)), final)
+    met = next((row for row in reversed(rows[:-1]) if _is_met_by(history.events[row.place], shown)), final)
     ranked = sorted(rows, key=lambda row: (row is not final, row is not met, -weights[row.place], -row.place))
     return sorted(ranked[:most], key=lambda row: row.place)
 
@@ -262,8 +262,12 @@ def _in_vain(events: Sequence[Event], job: JobId | None, about: set[JobId] | Non
     return rows
 
 
-def _is_change_of(event: Event, last: Event) -> bool:
-    """Whether it gave the job of the last event the status in which that found it."""
+def _is_met_by(event: Event, last: Event) -> bool:
+    """Whether it gave the job of the last event the status in which that found it, or did what that does again."""
+    if isinstance(event, Effect) and isinstance(last, Effect) and event.name == last.name:
+        if last.name == STEP:
+            return all(event.data[key] == last.data[key] for key in ("run", "step"))
+        return bool(last.data) and event.data == last.data
     if not isinstance(event, Observed) or not isinstance(last, Observed) or event.job != last.job:
         return False
     return event.before is not None and (event.after is None or event.before.status is not event.after.status)

@@ -27,35 +27,36 @@ class StepsKept(Monitor):
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
         super().__init__(rules, breach)
-        self._recorded: dict[tuple[str, Any], tuple[str, str]] = {}
-        """By run and by the step's number, or its name where it has none: its name, and who recorded it first."""
+        self._recorded: dict[tuple[str, Any], Effect] = {}
+        """By run and by the step's number, or its name where it has none: the first record of it."""
         self._open: dict[tuple[str, str], JobId] = {}
         """Steps that were finished and are neither recorded nor compensated, by run and name."""
-        self._taken: dict[tuple[str, str], str] = {}
+        self._taken: dict[tuple[str, str], Effect] = {}
 
     def on_effect(self, event: Effect) -> None:
         run, step, number = event.data["run"], event.data["step"], event.data.get("number")
         key = (run, step if number is None else number)
-        name, by = self._recorded.get(key, (step, ""))
+        known = self._recorded.get(key)
+        name = step if known is None else known.data["step"]
         match event.data["did"]:
-            case StepFact.BEGINS if name == step and by:
-                told = f"{step} of {run} begins in {event.actor}, although {by} has recorded it as done"
-                self.breach("step_repeated", told, job=event.job)
+            case StepFact.BEGINS if known is not None and name == step:
+                told = f"{step} of {run} begins in {event.actor}, although {known.actor} has recorded it as done"
+                self.breach("step_repeated", told, job=event.job, others=[known.job])
             case StepFact.FINISHES:
                 self._open[(run, step)] = event.job
             case StepFact.RECORDS:
                 self._open.pop((run, step), None)
-                self._recorded.setdefault(key, (step, event.actor))
+                self._recorded.setdefault(key, event)
             case StepFact.COMPENSATES:
                 self._open.pop((run, step), None)
             case StepFact.TAKES:
-                if (run, step) in self._taken:
-                    told = f"{step} of {run} is taken by {event.actor}, and before that by {self._taken[(run, step)]}"
-                    self.breach("signal_taken_twice", told, job=event.job)
-                self._taken[(run, step)] = event.actor
-        if name != step:
-            told = f"step {number} of {run} is {step} in {event.actor}, and was recorded as {name} by {by}"
-            self.breach("nondeterministic_replay", told, job=event.job)
+                if (before := self._taken.get((run, step))) is not None:
+                    told = f"{step} of {run} is taken by {event.actor}, and before that by {before.actor}"
+                    self.breach("signal_taken_twice", told, job=event.job, others=[before.job])
+                self._taken[(run, step)] = event
+        if known is not None and name != step:
+            told = f"step {number} of {run} is {step} in {event.actor}, and was recorded as {name} by {known.actor}"
+            self.breach("nondeterministic_replay", told, job=event.job, others=[known.job])
 
     def at_rest(self, views: Mapping[JobId, JobView]) -> None:
         for (run, step), job in self._open.items():
