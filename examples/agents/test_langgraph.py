@@ -16,8 +16,7 @@ def agent_of(checkpointer, charged):
     def mail(state):  # its receiver ignores a second one
         effect(SideEffect("mailed", state["order"], idempotent=True))
 
-    graph = StateGraph(dict).add_node(charge).add_node("mail", mail)
-    return graph.add_edge(START, "charge").add_edge("charge", "mail").compile(checkpointer=checkpointer)
+    return StateGraph(dict).add_sequence([charge, mail]).add_edge(START, "charge").compile(checkpointer)
 
 
 @pytest.fixture
@@ -35,8 +34,7 @@ def test_an_order_is_charged_once(job_harness, tmp_path, remembers):
 
     def work(job):
         config = {"configurable": {"thread_id": job.id}}  # the same thread in each attempt
-        begun = agents[-1].get_state(config).created_at
-        agents[-1].invoke(None if begun else {"order": job.input}, config)
+        agents[-1].invoke(None if agents[-1].get_state(config).created_at else {"order": job.input}, config)
         return JobResult(success=True)
 
     job_harness.on_start(start)

@@ -7,27 +7,22 @@ from job_harness import JobResult, at_most_once, choose, effect
 
 
 async def model(messages, info):  # stands in for the model: a search tries each of its answers
-    called = [part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)]
-    if not called:
-        says = choose("the model", "calls charge", "calls charge twice at once", "refuses")
-    else:
-        says = choose("the model", "ends", "repeats its call") if len(called) == 1 else "ends"
+    called = sum(isinstance(part, ToolReturnPart) for message in messages for part in message.parts)
+    options = ("ends", "repeats its call") if called else ("calls charge", "calls charge twice at once", "refuses")
+    says = "ends" if called > 1 else choose("the model", *options)
     calls = {"calls charge": 1, "calls charge twice at once": 2, "repeats its call": 1}.get(says, 0)
-    charge = [ToolCallPart("charge", {"order": "o1"}) for _ in range(calls)]
+    charge = [ToolCallPart("charge", {"order": "o1"}) for _ in range(calls)]  # each with an id of its own
     return ModelResponse(parts=charge or [TextPart(says)])
 
 
 def agent_of(charged):
-    agent = Agent(FunctionModel(model))
-
-    @agent.tool_plain
     async def charge(order: str) -> str:  # the bank behind it ignores a key that it knows, if it remembers keys
         if charged is None or order not in charged:
             charged is None or charged.add(order)
             effect("charged", order=order)
         return "charged"
 
-    return agent
+    return Agent(FunctionModel(model), tools=[charge])
 
 
 @pytest.fixture
