@@ -35,7 +35,7 @@ library's own code: the wrong form with several seeds, in at most {FOUND_WITHIN}
 runs as the row says, with one seed for each of its stores. A row is from its own last run, on two cores beside other
 work, and what a run costs is what it cost there. Without a harness, in a loop at the same load,
 LangGraph's agent of two steps takes 10 ms of CPU on SQLite and 3 in memory. DBOS takes 45 to launch, run one workflow
-and end: above its aim already.
+and end: above its aim already. A program without a row, as dbos-app, was not played to the end.
 
 | program | library | wrong: seeds that found it | after runs | right: silent in | CPU of a run | aim | date | commit |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
