@@ -854,6 +854,20 @@ def test_a_worker_that_is_paused_as_its_run_ends_is_excused_for_as_long_as_it_st
     assert found("outcome_lost", [Fault(0, "w2", "pause", {"for": DAY}), told, lost]) == {"outcome_lost"}
 
 
+def test_a_claim_that_is_delivered_twice_is_excused_in_both_of_its_runs() -> None:
+    history: list[Line] = [
+        claimed(RUNNING),
+        Fault(MINUTE, "w1", "pause", {"at": "claim", "for": SETTINGS.lease + MINUTE}),
+        saw("expire", RUNNING, RETRYING, at=SETTINGS.lease + MINUTE),
+        saw("claim", RETRYING, AGAIN),
+        did("started"),
+        did("started"),
+        did("started", token=2, actor="w2"),
+    ]
+    assert found("concurrent_execution", history) == set()
+    assert found("concurrent_execution", [history[0], *history[2:]]) >= {"concurrent_execution"}
+
+
 def test_a_worker_that_stood_still_after_a_success_may_call_its_run_timed_out() -> None:
     told, late, failed = did("ended", "success"), Fault(0, "w1", "pause", {"for": DAY}), asked("fail", at=DAY)
     assert found("success_discarded", [told, failed]) == {"success_discarded"}

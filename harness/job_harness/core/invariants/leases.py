@@ -308,7 +308,7 @@ class LeaseOutlivesExecution(Monitor):
         runs = self._running.setdefault(event.job, {})
         key = (event.actor, event.token)
         if event.name == "started":
-            mine = self._holdings.start(event.job, event.token)
+            mine = self._holdings.start(event.job, event.token) or runs.get(key)  # a second delivery of one claim
             for (worker, token), theirs in runs.items():
                 if token != event.token and not self._is_explained(theirs) and not self._is_explained(mine):
                     self.breach(
