@@ -11,6 +11,7 @@ const charge = DBOS.registerStep(
       method: "POST",
       headers: { "content-type": "application/json", "idempotency-key": key },
       body: JSON.stringify({ order }),
+      signal: AbortSignal.timeout(10_000), // an answer that never comes is an error
     });
     if (!answer.ok) throw new Error(`charge: ${answer.status}`);
     return await answer.json(); // which what a proxy sends in its place is not
