@@ -449,7 +449,14 @@ def test_what_a_file_may_describe_otherwise_than_its_queue_is_told(tmp_path: Pat
     assert not file.contract(file.columns).notes
     held = {"stale_complete", "stale_fail", "job_vanished", "lost_update", "job_stuck"}
     counted = {"attempt_not_counted", "attempts_changed"}
-    assert set(doubts(file)) == {*held, *counted, "attempt_overrun", "failed_early", "unique_key_shared"}
+    assert set(doubts(file)) == {
+        *held,
+        *counted,
+        "attempt_overrun",
+        "failed_early",
+        "unique_key_shared",
+        "terminal_job_revived",
+    }
     path.write_text(REGISTERS.replace("(:process,", "(:worker,").replace("1 + 0 AS attempts", "tries AS attempts"))
     file = read_queue_file(str(path))
     assert [note.partition(", ")[0] for note in file.contract(file.columns).notes] == [
@@ -457,8 +464,15 @@ def test_what_a_file_may_describe_otherwise_than_its_queue_is_told(tmp_path: Pat
     ]
     assert all(doubts(file)[name].endswith("`design: [counts at the end]`") for name in counted)
     assert all("transaction of its claim" in doubts(file)[name] for name in held)
-    words = {"unique_key_shared": "unique while it waits", "attempt_overrun": "checks after the claim"}
+    words = {
+        "unique_key_shared": "unique while it waits",
+        "attempt_overrun": "checks after the claim",
+        "terminal_job_revived": "runs again",
+    }
     assert all(doubts(file)[name].endswith(f"`design: [{word}]`") for name, word in words.items())
+    assert "foreign_clock" not in doubts(file)
+    path.write_text(REGISTERS.replace("1 + 0 AS attempts", "1 + 0 AS attempts, now() AS started_at"))
+    assert "first start" in doubts(read_queue_file(str(path)))["foreign_clock"]
 
 
 def test_a_queue_with_sessions_is_called_so_where_a_sentence_names_it() -> None:

@@ -238,6 +238,7 @@ _BY_DESIGN: Final[Mapping[Design, tuple[tuple[str, ...], str]]] = {
     Design.COUNTS_AT_THE_END: (_COUNTED["attempts"][:2], "attempts are counted when they fail or are taken back"),
     Design.UNIQUE_WHILE_IT_WAITS: (("unique_key_shared",), "a unique key is free once its job has been claimed"),
     Design.CHECKS_AFTER_THE_CLAIM: (("attempt_overrun",), "a worker that claims a job too often fails it unrun"),
+    Design.RUNS_AGAIN: (("terminal_job_revived",), "an operator may run a job again that has completed"),
 }
 """By design, what is found of it in a file that lacks its word, and when that is the word."""
 _LOST_CLAIM: Final = ("stale_complete", "stale_fail", "job_vanished", "lost_update")
@@ -246,9 +247,15 @@ _HELD: Final = (
     "file cannot say that, so write an adapter (`job-harness docs write_an_adapter`)"
 )
 
+_OF_THE_START: Final = ("foreign_clock", "completed_before_started")
+_STARTED: Final = (
+    "`started_at` is when the claim began that has the job, or had it last: a column that keeps the first start, or "
+    "is emptied when the job is taken back, shows another time"
+)
+
 
 def doubts(file: QueueFile) -> dict[str, str]:
-    """Name, by anomaly, what `jobs` computes: an expression may change where the queue counts nothing."""
+    """Name, by anomaly, what about the file may be the cause: a word that it lacks, or what `jobs` shows."""
     computed = file.columns - _plain_columns(file).keys()
     fenced = any(file.asks(name, "complete") for name in ("token", "attempt", "worker"))
     later = {
@@ -260,6 +267,8 @@ def doubts(file: QueueFile) -> dict[str, str]:
     held = {} if fenced else dict.fromkeys(_LOST_CLAIM, _HELD)
     if file.takes_back == "never":
         held["job_stuck"] = _HELD
+    if "started_at" in file.columns:
+        held |= dict.fromkeys(_OF_THE_START, _STARTED)
     counted = {
         anomaly: f"`jobs` ({file.place('jobs')}) computes {column}, which may change where your queue counts nothing"
         + (f". {later[anomaly]}" if anomaly in later else "")
