@@ -284,13 +284,15 @@ def test_a_thread_of_a_library_that_answers_the_loop_holds_time_while_it_works(j
     async def work(job: ToolJob) -> JobResult:
         threading.Thread(target=serve, daemon=True).start()
         loop = asyncio.get_running_loop()
-        for _ in range(2):
-            answer: asyncio.Future[str] = loop.create_future()
-            asked.put((answer, loop))
-            async with asyncio.timeout(0.001):
-                await answer
-            await asyncio.sleep(100)  # It waits for work meanwhile, and holds nothing.
-        asked.put(None)
+        try:
+            for _ in range(2):
+                answer: asyncio.Future[str] = loop.create_future()
+                asked.put((answer, loop))
+                async with asyncio.timeout(0.001):
+                    await answer
+                await asyncio.sleep(100)  # It waits for work meanwhile, and holds nothing.
+        finally:
+            asked.put(None)
         return done(await answer)
 
     assert output_of(jobs, work) == "answer"
