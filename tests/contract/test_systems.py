@@ -336,6 +336,43 @@ def test_an_upkeep_that_sets_a_timer_which_does_nothing_is_left_out_all_the_same
     assert (tmp_path / "beats").stat().st_size < 300
 
 
+UNEVEN = """
+import os, random, time, psycopg
+db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+while True:
+    with open("laps", "a") as laps:
+        laps.write(".")
+    db.execute("SELECT count(*) FROM job WHERE name = ''")
+    wait = random.uniform(0.1, 1.9)  # As a poller that adds chance to its interval, beside a look at a fixed time.
+    time.sleep(wait)
+    db.execute("UPDATE job SET status = 'COMPLETED' WHERE status = 'PENDING' AND at <= now()")
+    time.sleep(2 - wait)
+"""
+
+
+@pytest.mark.long
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_loop_whose_rounds_wait_for_different_times_is_left_out_once_each_of_them_has_looked(
+    opened: Opened, tmp_path: Path
+) -> None:
+    (tmp_path / "schema.sql").write_text(
+        "CREATE TABLE job (id serial, name text, status text DEFAULT 'PENDING', at timestamptz DEFAULT now() + "
+        "interval '10 minutes')"
+    )
+    (tmp_path / "worker.py").write_text(UNEVEN)
+    (tmp_path / "system.yaml").write_text(
+        BY_SQL.replace("python api.py, http: {port_env: PORT}}", "python worker.py, instances: 1}")
+        .replace("name, status FROM", "name, status, at AS start_after FROM")
+        .lstrip()
+    )
+    run = play_jobs(opened(tmp_path / "system.yaml"))
+    assert run.verdict is Verdict.PASS
+    assert [e.at // MINUTE for e in run.history.events if isinstance(e, Observed) and e.verb == "update job"] == [10]
+    # And not at each of its 300 rounds of either kind.
+    assert (tmp_path / "laps").stat().st_size < 60
+
+
 DELETES = """
 import os, time, psycopg
 db = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)

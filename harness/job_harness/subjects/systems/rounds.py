@@ -6,6 +6,7 @@ whether anything has changed since, tells which of the next need not be made. Mu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
@@ -17,6 +18,8 @@ from job_harness.worlds.sql import changed_tables, point_of
 
 TURNED_AWAY: Final = 3
 """After that many rounds in a row that ended at an upkeep, the next one is taken to end there too."""
+COME_AGAIN: Final = 3
+"""Once a round has come so often since the last change, the others of its loop have come too."""
 
 Said: TypeAlias = tuple[str, tuple[Tag, ...]]
 """A statement, and what it did."""
@@ -94,11 +97,34 @@ class AlikeRounds:
 
 
 @dataclass(slots=True)
+class UnevenRounds:
+    """What is known of loops whose rounds wait for different times, of those that are set at one place.
+
+    Such a loop adds chance to its interval, or does now this and now that, each at its own time: DBOS does both. A
+    round that found nothing does not speak for the next one, which may look at something else.
+    """
+
+    longest: Duration = 0
+    """The longest that one of them has waited that found nothing; 0: none has."""
+    since: tuple[int, Instant] = (-1, 0)
+    """The change after which these are counted, and when the first of them fired."""
+    said: Counter[tuple[Said, ...]] = field(default_factory=Counter)
+    """How many of them have said the same, and found nothing."""
+
+    def may_set(self, timer: ProcessTimer, fired: ProcessTimer) -> bool:
+        """Whether a timer may be the next one of the loop that another one belongs to. Much longer ones are not."""
+        alike = timer.place == fired.place and not timer.repeats and not fired.repeats
+        return alike and timer.wait <= 2 * max(self.longest, fired.wait)
+
+
+@dataclass(slots=True)
 class ProcessRounds:
     """The rounds of one process since it was started."""
 
     under_way: Round | None = None
     alike: dict[tuple[str, Duration, bool], AlikeRounds] = field(default_factory=dict)
+    uneven: dict[str, UnevenRounds] = field(default_factory=dict)
+    """By the place where timers are set."""
     last: dict[int, LastRound] = field(default_factory=dict)
     """By number of a timer."""
     heard: set[Said] = field(default_factory=set)
@@ -184,19 +210,32 @@ class PollingRounds:
         fresh = [said for said in done.said if said not in rounds.heard]
         turned_away = any(self._is_upkeep(sql) and not any(tag.writes for tag in tags) for sql, tags in done.said)
         alike.turned_away = alike.turned_away + 1 if turned_away and not fresh else 0
-        again = [
-            timer.number
-            for timer in process.timers
-            if timer.round == done.timer.round and timer.number not in done.others
-        ]
+        ours = [timer for timer in process.timers if timer.number not in done.others]
+        again = [timer.number for timer in ours if timer.round == done.timer.round]
+        uneven = rounds.uneven.setdefault(done.timer.place, UnevenRounds())
+        even = bool(again) and not uneven.longest
+        following = again or [timer.number for timer in ours if uneven.may_set(timer, done.timer)]
         for gone in rounds.last.keys() - {timer.number for timer in process.timers}:
             del rounds.last[gone]
-        if not fresh and self._found_nothing(process, done, alike, again, now):
-            rounds.last.update(dict.fromkeys(again, LastRound(self._changes.count, done.fired_at, bool(done.wrote))))
-            if not turned_away:
+        if not fresh and self._found_nothing(process, done, alike, following, now):
+            if even or self._all_have_looked(process, uneven, done):
+                last = LastRound(self._changes.count, done.fired_at, bool(done.wrote))
+                rounds.last.update(dict.fromkeys(following, last))
+            if again and not turned_away:
                 alike.looked = self._changes.count, done.fired_at
         alike.mute = alike.mute and not (done.said or done.called or again)
         rounds.heard.update(done.said)
+
+    def _all_have_looked(self, process: SystemProcess, uneven: UnevenRounds, done: Round) -> bool:
+        """Whether the rounds of a loop have each looked since something changed, or time alone may have changed it."""
+        change, first = uneven.since
+        until = self._looks_again(process, first)
+        if change != self._changes.count or (until is not None and until <= done.fired_at):
+            uneven.since = self._changes.count, done.fired_at
+            uneven.said.clear()
+        uneven.longest = max(uneven.longest, done.timer.wait)
+        uneven.said[tuple(done.said)] += 1
+        return uneven.said[tuple(done.said)] >= COME_AGAIN
 
     def _found_nothing(
         self, process: SystemProcess, done: Round, alike: AlikeRounds, again: Sequence[int], now: Instant
@@ -245,11 +284,16 @@ class PollingRounds:
         last = self._of[process.name].last.get(timer.number)
         if last is None or last.idle_at != self._changes.count or timer.wait <= 0:
             return timer.when
-        until = self._calendar.next_instant(last.fired_at)
-        if process.program.kind.may_be_a_scheduler:  # It may ask its own clock whether something is due this minute.
-            minute = (last.fired_at // MINUTE + 1) * MINUTE
-            until = minute if until is None else min(until, minute)
+        until = self._looks_again(process, last.fired_at)
         return None if until is None else _on_grid(timer, max(until, timer.when))
+
+    def _looks_again(self, process: SystemProcess, after: Instant) -> Instant | None:
+        """Tell when time alone may let a round find something; None: never, as things stand."""
+        until = self._calendar.next_instant(after)
+        if not process.program.kind.may_be_a_scheduler:
+            return until
+        minute = (after // MINUTE + 1) * MINUTE  # It may ask its own clock whether something is due this minute.
+        return minute if until is None else min(until, minute)
 
     def first_due(self, process: SystemProcess, now: Instant) -> ProcessTimer | None:
         """Return the timer that has to fire first, of those that have to by now."""
