@@ -202,9 +202,34 @@ WRONG = {
         3,
         "enqueue does not take :queue, so nothing tells the queues apart",
     ),
+    "a start that is the first": Wrong(
+        JOBS,
+        f"{JOBS[:-10]}, made AS started_at FROM jobs",
+        15,
+        "started_at does not change when a job is claimed a sec",
+    ),
+    "an end that is the last change": Wrong(
+        JOBS, f"{JOBS[:-10]}, made AS completed_at FROM jobs", 15, "completed_at shows a time of a job that was sent"
+    ),
+    "a start time that no failure writes": Wrong(
+        JOBS,
+        f"{JOBS[:-10]}, made AS start_after FROM jobs",
+        1,
+        "after attempt 1 a failed job waits 0s, and the settings",
+    ),
+    "a time that no run has": Wrong(
+        JOBS,
+        f"{JOBS[:-10]}, 'infinity'::timestamptz AS expires_at FROM jobs",
+        15,
+        "expires_at of the job 'rehearsal' is",
+    ),
     "a clock that is the machine's": Wrong("until timestamptz", "until timestamp DEFAULT localtimestamp", 3, "LOCALTI"),
 }
+MADE = ("until timestamptz", "made timestamptz DEFAULT now(), until timestamptz")
 FOLLOWS = {
+    **dict.fromkeys(
+        ("a start that is the first", "an end that is the last change", "a start time that no failure writes"), MADE
+    ),
     "a verb that commits by itself": (COMPLETE, "complete: CALL other()"),
     "another table": (COMPLETE, f"{COMPLETE}; INSERT INTO other VALUES (1)"),
 }

@@ -6,19 +6,18 @@ import json
 from pathlib import Path
 
 import jsonschema
-import psycopg
 import pytest
 
 from job_harness.core.history.outcome import DONE
 from job_harness.core.model.design import Design
 from job_harness.core.model.duration import MINUTE, SECOND
 from job_harness.core.model.settings import Settings
-from job_harness.core.port import Claim
+from job_harness.core.port import Capabilities, Claim
 from job_harness.core.scenario.document import read_document
+from job_harness.core.sim.choices import Uniform
 from job_harness.core.sim.clock import Clocks
 from job_harness.core.target import Target
 from job_harness.doors.cli import main
-from job_harness.engines.queue_file.database import hint_for
 from job_harness.engines.queue_file.document import (
     COLUMNS,
     OF_VERB,
@@ -34,6 +33,7 @@ from job_harness.engines.queue_file.rows import Remembered, RowReader
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, read_statements
 from job_harness.engines.queue_file.verbs import STALE, Planned, TableVerbs, VerbResult, outcome_of_statements, stops
 from job_harness.errors import UsageError
+from job_harness.search.workload import draw
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples" / "queues").glob("*.yaml"))
@@ -204,15 +204,26 @@ def test_a_design_is_a_word_of_the_contract_and_a_sweep_may_be_beside_a_claim_th
         ("lease: 10s", 9 * SECOND, {}),
         ("lease: 10s, heartbeat_interval: 1s", 30 * SECOND, {}),
         ("lease: 5m, heartbeat_interval: 1s", 600 * SECOND, {}),
+        ("lease: 10s, job_timeout: none", 20 * SECOND, {}),
         ("lease: 10s..12s, retry_delay: 1s..2s", 9 * SECOND, {"lease": 12 * SECOND, "retry_delay": 2 * SECOND}),
     ],
 )
 def test_a_file_says_by_its_lease_how_long_a_job_runs(
     given: str, timeout: int, longest: dict[str, int], tmp_path: Path
 ) -> None:
-    (path := tmp_path / "q.yaml").write_text(f"{REGISTERS}settings: {{{given}}}\n")
+    text = REGISTERS.replace("takes_back: never", "takes_back: inside claim")
+    (path := tmp_path / "q.yaml").write_text(f"{text}settings: {{{given}}}\n")
     file = read_queue_file(str(path))
     assert (file.settings.job_timeout, file.longest) == (timeout, longest)
+    assert bool(file.contract(file.columns).unseen) == (file.given == {"lease"} | longest.keys())
+
+
+def test_no_job_has_so_many_attempts_that_a_wait_without_a_bound_lasts_for_years(tmp_path: Path) -> None:
+    (path := tmp_path / "q.yaml").write_text(f"{REGISTERS}settings: {{retry_delay: 2m, retry_delay_max: none}}\n")
+    settings = read_queue_file(str(path)).settings
+    drawn = [draw(Uniform(seed), settings, Capabilities(own_attempts=True)).scenario for seed in range(400)]
+    many = [job.max_attempts or 0 for scenario in drawn for job in scenario.jobs]
+    assert max(many) == 22
 
 
 @pytest.mark.parametrize(("given", "told"), [("0s", "longer than 0"), ("3s..1s", "the shortest wait comes first")])
@@ -303,11 +314,6 @@ def test_a_draft_asks_which_numbers_are_statuses() -> None:
     assert "# TODO: which smallint means PENDING? Replace TODO_PENDING by it," in text
     assert "THEN 'TODO_PENDING' ELSE 'TODO_FAILED' END::smallint" in text
     assert "status::text AS status" in text
-
-
-def test_what_to_do_about_a_time_that_no_run_has_is_told() -> None:
-    error = psycopg.DataError("timestamp too small (before year 1): '-infinity'")
-    assert hint_for(error) == "Show a time that a run can have, or NULL: nullif(locked_at, '-infinity')."
 
 
 def test_a_draft_takes_the_only_column_of_a_kind_for_what_it_may_be() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from job_harness.core.faults import FaultPlan, kinds
-from job_harness.core.model.duration import DAY, MILLISECOND, MINUTE, SECOND, Duration
+from job_harness.core.model.duration import DAY, LONGEST, MILLISECOND, MINUTE, SECOND, Duration
 from job_harness.core.model.moments import moments
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Missed
@@ -256,7 +256,7 @@ def _draw_settings(choices: Choices, settings: Settings, capabilities: Capabilit
     if capabilities.concurrency_limits:
         limits = {"none": {}, "of a tool": {"tool_concurrency": 1}, "of all": {"concurrency": 1}}
         drawn |= limits[choices.pick("limit", LIMITS)]
-    if choices.pick("retry delay", ("as set", "as set", "near its cap")) == "near its cap":
+    if choices.pick("retry delay", ("as set", "as set", "near its cap")) != "as set" and not _never_capped(settings):
         drawn["retry_delay"] = max(settings.retry_delay, settings.retry_delay_max * 3 // 4)
     return settings.changed(**drawn)
 
@@ -381,7 +381,7 @@ def _draw_job(
         name,
         outcomes=(ENDINGS | MORE_ENDINGS | OUTSIDE_ENDINGS)[ending],
         takes=(SPANS["1s" if attempts != "as set" else pick("duration", SOON_ENDED if windows else tuple(SPANS))],),
-        max_attempts=None if attempts == "as set" else int(attempts),
+        max_attempts=None if attempts == "as set" else _bounded(int(attempts), settings),
         at=(_draw_send_time(pick, name, settings) if windows else delay("send time", True)) or 0,
         start_after=delay("start time", capabilities.start_after),
         priority=int(pick("priority", priorities)) if capabilities.priorities else 0,
@@ -393,6 +393,17 @@ def _draw_job(
     )
     keyless_window = plan.unique_key is None and plan.unique_for is not None
     return replace(plan, unique_for=None) if keyless_window else plan
+
+
+def _never_capped(settings: Settings) -> bool:
+    """Say whether nothing bounds the wait that doubles each time."""
+    return settings.retry_backoff and settings.retry_delay_max >= LONGEST
+
+
+def _bounded(attempts: int, settings: Settings) -> int:
+    """Return how many attempts a job may have before it waits for years: no table holds the times that follow."""
+    doublings = (LONGEST // max(settings.retry_delay, 1)).bit_length()
+    return min(attempts, doublings) if _never_capped(settings) else attempts
 
 
 GROUP: Final = "g"

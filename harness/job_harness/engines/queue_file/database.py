@@ -6,6 +6,7 @@ PostgreSQL has with the file's SQL is told with the line of the file. Knows no a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -17,7 +18,7 @@ from job_harness.core.invariants.rows import NoRowPromise, words_of
 from job_harness.core.model.duration import Instant
 from job_harness.core.port import Sent
 from job_harness.engines.queue_file.document import QueueFile
-from job_harness.engines.queue_file.rows import columns_of
+from job_harness.engines.queue_file.rows import INSTANTS, columns_of
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, Statement, loadable
 from job_harness.engines.queue_file.verbs import VerbResult, parameters, stops
 from job_harness.errors import EnvironmentUnavailable, did_you_mean
@@ -227,7 +228,7 @@ class QueueDatabase:
         source = self.file.jobs.source
         try:
             given = parameters(self.file.jobs, values, ())
-            return self._session.execute(self.file.jobs.sql, given, prepare=True).fetchall()
+            cursor = self._session.execute(self.file.jobs.sql, given, prepare=True)
         except psycopg.errors.QueryCanceled:
             raise source.error(
                 f"{self.overdue}, and is asked after every step",
@@ -235,6 +236,26 @@ class QueueDatabase:
             ) from None
         except psycopg.Error as error:
             self.refuse(error, source, self.file.jobs.at)
+        try:
+            return cursor.fetchall()
+        except psycopg.DataError as error:  # PostgreSQL has times that Python has not.
+            raise self._beyond(cursor.pgresult, error) from error
+
+    def _beyond(self, result: Any, error: psycopg.DataError) -> QueueFileError:
+        """Name the first time in a result that no run can have: infinite, before Christ or after the year 9999."""
+        names = [result.fname(n).decode() for n in range(result.nfields)]
+        for row in range(result.ntuples):
+            shown = {name: (result.get_value(row, n) or b"").decode() for n, name in enumerate(names)}
+            for name in INSTANTS:
+                if (told := shown.get(name, "")).endswith("infinity") or re.match(r"\d{5,}-|.* BC$", told):
+                    hint = f"Show a time that a run can have, or NULL: nullif({name}, '{told}')."
+                    if name == "start_after" and told[0].isdigit():
+                        hint = (
+                            "Nothing bounds the wait that doubles with each attempt: under `settings`, write "
+                            "`retry_delay_max: none`, and jobs get fewer attempts."
+                        )
+                    return self.file.jobs.source.error(f"{name} of the job {shown['id']!r} is {told}", hint=hint)
+        return self.file.jobs.source.error(str(error), hint="Show what Python can read.")
 
     def carry_out(
         self,
@@ -309,8 +330,6 @@ class QueueDatabase:
 def hint_for(error: psycopg.Error) -> str:
     """Return what to do about what PostgreSQL said."""
     said = error.diag.message_primary or str(error)
-    if said.startswith(("timestamp too", "date too")):
-        return "Show a time that a run can have, or NULL: nullif(locked_at, '-infinity')."
     if "data type of parameter" in said:
         return "Say what it is: :job::text, :input::jsonb."
     if said.startswith("invalid input syntax for type uuid"):

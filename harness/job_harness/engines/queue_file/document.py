@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 from job_harness.core.invariants import ANOMALIES
 from job_harness.core.invariants.rows import NoRowPromise
 from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Duration
+from job_harness.core.model.duration import LONGEST, Duration
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Contract
@@ -34,6 +34,7 @@ from job_harness.core.scenario.schema import (
     Text,
     described,
     length_or_gap,
+    read_duration,
 )
 from job_harness.core.yaml_files import LARGEST
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, Statement, read_statements
@@ -109,6 +110,21 @@ Sql = Annotated[Text, Field(min_length=1), WithJsonSchema(_SQL)]
 
 _LENGTHS: Final = WithJsonSchema({"anyOf": [DURATION_SCHEMA, {"type": "string", "pattern": GAP}]})
 _Lease = Annotated[tuple[Duration, Duration], BeforeValidator(partial(length_or_gap, positive=True)), _LENGTHS]
+NONE: Final = "none"
+"""What a file says of a setting that its queue does not have."""
+
+
+_NEVER: Final = -1
+
+
+def _or_none(value: Any) -> Duration:
+    """Read a duration; `none` stands apart."""
+    if value != NONE and (duration := read_duration(value)) <= 0:
+        raise ValueError(f"{value!r} is not accepted: it must be longer than 0")
+    return _NEVER if value == NONE else duration
+
+
+_OrNone = Annotated[Duration, BeforeValidator(_or_none), WithJsonSchema({"anyOf": [DURATION_SCHEMA, {"const": NONE}]})]
 _Wait = Annotated[tuple[Duration, Duration], BeforeValidator(length_or_gap), _LENGTHS]
 
 
@@ -120,6 +136,11 @@ class QueueSettingsPart(SettingsPart):
     retry_delay: _Wait = (0, 0)  # type: ignore[assignment]
     """The wait after a failed attempt, before backoff: `10s`, or `10s..15s` where chance is added."""
 
+    job_timeout: _OrNone = 0
+    """A processor is stopped after this; `none`: never, so that jobs outlast their lease."""
+    retry_delay_max: _OrNone = 0
+    """The longest wait that backoff may reach; `none`: there is none."""
+
     @property
     def longest(self) -> dict[str, Duration]:
         """By setting that chance lengthens, its longest."""
@@ -128,7 +149,12 @@ class QueueSettingsPart(SettingsPart):
 
     def given(self) -> dict[str, Any]:
         """Return the settings that were written down; of a gap, the shortest."""
-        return {name: each[0] if isinstance(each, tuple) else each for name, each in super().given().items()}
+        given = {name: each[0] if isinstance(each, tuple) else each for name, each in super().given().items()}
+        if given.get("retry_delay_max") == _NEVER:
+            given["retry_delay_max"] = LONGEST
+        if given.get("job_timeout") == _NEVER:
+            given["job_timeout"] = 2 * given.get("lease", Settings().lease)
+        return given
 
 
 class QueueFilePart(NoNulls):
@@ -315,6 +341,7 @@ class QueueFile:
             documented=documented,
             differences=self._differences(),
             intended=self.without,
+            unseen=self._unseen(),
             file=self.path,
             notes=tuple(self._notes()),
             designs=self.designs,
@@ -325,6 +352,18 @@ class QueueFile:
             fixed_where={name: self._how_to_change(name) for name in self.fixed},
             oldest_first=self._oldest_first(),
         )
+
+    def _unseen(self) -> dict[str, str]:
+        """Say what no run shows where the file leaves open when a job is stopped: none outlasts its lease then."""
+        if (
+            "lease" not in self.given
+            or {"job_timeout", "heartbeat_interval"} & self.given
+            or self.takes_back == "never"
+        ):
+            return {}
+        place = self.place("settings.lease")
+        why = "no `job_timeout` is given, so a job is stopped before; if nothing stops it, write `job_timeout: none`"
+        return {"jobs that run for longer than their lease": f"{place}: {why}"}
 
     def _notes(self) -> Iterator[str]:
         """Say what it describes otherwise than the user's code may do it."""
@@ -409,6 +448,7 @@ def output_names(source: SqlSource) -> list[str]:
 _UNSEEN: Final[Mapping[str, tuple[str, ...]]] = {
     "output": ("wrong_result", "success_without_run"),
     "error": ("error_lost",),
+    "started_at": ("completed_before_started",),
     "completed_at": ("completed_before_started", "deleted_early"),
     "start_after": ("backoff_out_of_range",),
 }

@@ -14,11 +14,13 @@ import psycopg
 
 from job_harness.core.history.outcome import Outcome
 from job_harness.core.invariants.clocks import TOLERANCE
-from job_harness.core.model.duration import SECOND, Duration, format_duration
+from job_harness.core.invariants.property import Rules
+from job_harness.core.model.duration import LONGEST, SECOND, Duration, Instant, format_duration
 from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.sim.clock import Clocks
+from job_harness.engines.queue_file.columns import Seen, misread_columns, misread_wait
 from job_harness.engines.queue_file.database import QueueDatabase, places_of
 from job_harness.engines.queue_file.rows import Remembered, RowReader
 from job_harness.engines.queue_file.statement import QueueFileError
@@ -26,6 +28,8 @@ from job_harness.engines.queue_file.verbs import Planned, TableVerbs, VerbResult
 
 JOB: Final = "rehearsal"
 WORKER: Final = "w1"
+MANY: Final = 40
+"""As many attempts as a search lets a job have."""
 MAY_REFUSE: Final = ("retry", "purge")
 """What is asked of a job in whatever state it is: a function that raises there says that this is not its time."""
 
@@ -51,11 +55,12 @@ class _Rehearsal:
         self._database = database
         self._file = database.file
         settings = database.file.settings
+        self._clocks = Clocks()
         self._reader = RowReader(database.file, database.columns, max_attempts=settings.max_attempts, clock=lambda: 0)
         self._verbs = TableVerbs(
             database.file,
             settings=settings,
-            clocks=Clocks(),
+            clocks=self._clocks,
             jitter=lambda: 0.0,
             reader=self._reader,
             look=self._look,
@@ -69,9 +74,7 @@ class _Rehearsal:
         """Send, take, settle; then the same for each other way in which a claim can end."""
         for end in ("complete", "fail", "release", "cancel", "expire"):
             if end in self._file.verbs:
-                self._database.set_now(0)
-                self._database.empty()
-                self._reader.remembered, self._reader.shown = Remembered(), {}
+                self._begin()
                 self._sent(1 if end == "complete" else self._file.settings.max_attempts)
                 claim = self._taken()
                 self._ended(end, claim)
@@ -82,6 +85,89 @@ class _Rehearsal:
                 self._ask(verb, *((JOB,) if verb == "retry" else ()))
         if self._database.tells_twice:
             self._send_again()
+        self._refuse_misread(list(self._life()))
+        own = self._file.fixed & {"retry_delay", "retry_delay_max", "retry_backoff"}
+        if own and "start_after" in self._database.columns and "backoff_out_of_range" not in self._file.without:
+            self._refuse_other_waits()
+
+    def _begin(self) -> None:
+        """Empty the tables, and forget what was there."""
+        self._at(0)
+        self._database.empty()
+        self._reader.remembered, self._reader.shown = Remembered(), {}
+
+    def _at(self, now: Instant) -> None:
+        self._clocks.advance(now)
+        self._database.set_now(now)
+
+    # what the columns of `jobs` show --------------------------------------------------------------------------------
+
+    def _seen(self, moment: str) -> Seen | None:
+        rows = self._database.look(self._verbs.standing())
+        return Seen(moment, self._clocks.now, rows[0]) if len(rows) == 1 else None
+
+    def _life(self) -> Iterator[Seen]:
+        """Let a job be claimed, fail, be claimed again and complete, one second between each; end where it does."""
+        self._begin()
+        self._sent(max(2, self._file.settings.max_attempts))
+        yield from filter(None, [self._seen("sent")])
+        claim = self._taken()
+        yield from filter(None, [self._seen("claimed")])
+        if claim is None:
+            return
+        self._at(self._clocks.now + SECOND)
+        self._ask("fail", claim, "rehearsed", False)
+        view = self._look().get(JOB)
+        if view is not None and view.status is Status.PENDING:
+            yield from filter(None, [self._seen("failed")])
+            self._at(max(view.start_after, self._clocks.now) + SECOND)
+            claim = next(iter(self._ask("claim", WORKER, 1).value or []), None)
+            if claim is None:
+                return
+            yield from filter(None, [self._seen("claimed again")])
+        else:
+            self._begin()
+            self._sent(1)
+            claim = self._taken()
+        self._at(self._clocks.now + SECOND)
+        if claim is not None and self._ask("complete", claim, {"done": True}).done:
+            yield from filter(None, [self._seen("completed")])
+
+    def _refuse_misread(self, life: Sequence[Seen]) -> None:
+        for misread in misread_columns(life) if life else ():
+            if not set(misread.anomalies) & self._file.without.keys():
+                raise self._file.jobs.source.error(misread.told, hint=misread.hint)
+
+    def _refuse_other_waits(self) -> None:
+        """Refuse settings that say otherwise how long a failed job waits: each failure would be an anomaly."""
+        self._begin()
+        self._sent(MANY)
+        rules = Rules(self._file.settings, excuses={}, longest=self._file.longest)
+        for _ in range(MANY):
+            claims = self._ask("claim", WORKER, 1).value
+            before = self._seen("claimed")
+            if not claims or before is None:
+                return
+            try:
+                self._ask("fail", claims[0], "rehearsed", False)
+            except QueueFileError:  # A power that no type holds is a finding, and the first failure went well.
+                return
+            view, after = self._look().get(JOB), self._seen("failed")
+            if view is None or after is None or view.status is not Status.PENDING:
+                return
+            bounds = rules.waits(JOB, attempts=view.attempts)
+            if bounds[1] >= LONGEST:
+                return
+            wrong = misread_wait(before, after, attempts=view.attempts, bounds=bounds, settings=self._file.settings)
+            if wrong is not None:
+                told, hint = wrong
+                name = "retry_delay" if view.attempts == 1 else "retry_delay_max"
+                key = next((f"settings.{n}" for n in (name, "retry_delay") if n in self._file.given), "settings")
+                raise QueueFileError(
+                    f"{self._file.place(key)}: {told}",
+                    hint=f"{hint} If it is meant: `without: {{backoff_out_of_range: why}}`.",
+                )
+            self._at(max(view.start_after, self._clocks.now) + SECOND)
 
     def _send_again(self) -> None:
         """See whether ON CONFLICT keeps out a job that is sent again, or only another of the same unique key."""
@@ -121,7 +207,7 @@ class _Rehearsal:
     def _taken(self) -> Claim | None:
         before = self._look().get(JOB)
         for now in (0, 1, SECOND):  # Right is `due < now()` too, and a time that is rounded to the next second.
-            self._database.set_now(now)
+            self._at(now)
             claims = self._ask("claim", WORKER, 1).value or []
             view = self._look().get(JOB)
             if claims and view == before:
@@ -181,7 +267,7 @@ class _Rehearsal:
             view = self._look().get(JOB)
             if view is None or view.status is not Status.PENDING:
                 return
-            self._database.set_now(max(view.start_after, number * self._file.settings.retry_delay_max))
+            self._at(max(view.start_after, number * self._file.settings.retry_delay_max))
             claims = self._ask("claim", worker, 1).value
             if not claims:
                 return

@@ -119,6 +119,11 @@ class Remembered:
         return next((token for token, known in self.numbers.get(job, {}).items() if known == number), None)
 
 
+def instant_shown(value: datetime) -> Instant | None:
+    """Return the instant of a time in a row: one without a zone is of UTC, as every session is."""
+    return instant_of(value if value.tzinfo else value.replace(tzinfo=UTC))
+
+
 def columns_of(file: QueueFile, names: Iterable[str]) -> frozenset[str]:
     """Return the columns that `jobs` shows. Raises QueueFileError where one is unknown, twice, or missing."""
     shown = list(names)
@@ -228,8 +233,7 @@ class RowReader:
         if status is Status.PROCESSING:
             status = self.remembered.ended.get((job, token), status)
         instants: dict[str, Any] = {name: self._instant(job, row, name) for name in INSTANTS}
-        if "started_at" not in self._columns:
-            instants["started_at"] = self._first_seen(job, token, status)
+        instants["started_at"] = self._started(job, token, status, instants["started_at"])
         created, start = instants.pop("created_at"), instants.pop("start_after")
         worker = None if status is not Status.PROCESSING else self._worker(job, row, token)
         return JobView(
@@ -297,6 +301,17 @@ class RowReader:
             return remembered.number(job, shown)
         return remembered.last.get(job, 0)
 
+    def _started(self, job: JobId, token: int, status: Status, shown: Instant | None) -> Instant | None:
+        """Return when the last claim began, as the row says, or said until it was emptied."""
+        started = self.remembered.started
+        if "started_at" not in self._columns or (shown is None and status is Status.PROCESSING):
+            return self._first_seen(job, token, status)
+        if shown is None:
+            return started.get(job, (0, None))[1]
+        if status is Status.PROCESSING:
+            started[job] = token, shown
+        return shown
+
     def _first_seen(self, job: JobId, token: int, status: Status) -> Instant | None:
         started = self.remembered.started
         if status is Status.PENDING:  # The next claim is another one, though a table may show it by the same token.
@@ -337,7 +352,7 @@ class RowReader:
                 f"{name} of the job {job!r} is {value!r}, and must be a timestamp",
                 "Convert it: to_timestamp(ms / 1000.0) for milliseconds since 1970.",
             )
-        return instant_of(value if value.tzinfo else value.replace(tzinfo=UTC))
+        return instant_shown(value)
 
     def _error(self, message: str, hint: str) -> QueueFileError:
         return self._file.jobs.source.error(message, hint=hint)

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Hashable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.history.outcome import Outcome
 from job_harness.core.model.job import JobId, JobView
 from job_harness.engines.queue_file.database import QueueDatabase
-from job_harness.engines.queue_file.rows import Remembered
+from job_harness.engines.queue_file.rows import Remembered, instant_shown
 from job_harness.worlds.sql import code
-from job_harness.worlds.wire.database import instant_of
 
 _VACUUM_EVERY: Final = 1_000
 _COLUMNS: Final = b"""
@@ -227,7 +226,7 @@ def _frozen(remembered: Remembered) -> Hashable:
 def _plain(value: Any) -> Hashable:
     """Return a value as a search compares it: an instant as one, so that the time of day does not count."""
     if isinstance(value, datetime):
-        return instant_of(value if value.tzinfo else value.replace(tzinfo=UTC))
+        return instant_shown(value)
     if isinstance(value, timedelta):
         return value // timedelta(microseconds=1)
     if value is None or isinstance(value, bool | int | str):
