@@ -1183,6 +1183,14 @@ def test_a_job_that_is_passed_over_belongs_to_the_story_with_when_it_came() -> N
     assert anomaly.message == "w1 took it (priority 0) and left b (priority 0, sent 1s earlier)"
 
 
+def test_of_a_waiting_job_without_an_attempt_left_that_is_said_and_no_claim_is_blamed_for_passing_it_over() -> None:
+    spent = EARLIER._replace(attempts=EARLIER.max_attempts)
+    history = [saw("enqueue", None, spent), asked("claim"), saw("claim", WAITING, RUNNING), answered("claim", done([]))]
+    assert not breaches("priority_inversion", history)
+    (anomaly,) = breaches("job_never_run", [saw("enqueue", None, spent), rest(spent)])
+    assert anomaly.message == "at rest it still is PENDING, with 3 of 3 attempts used up"
+
+
 def test_a_job_that_a_process_had_locked_when_it_died_may_be_passed_over_at_that_instant() -> None:
     """The database lets go of a row, which SKIP LOCKED passes over, only once it sees that the connection is gone."""
 

@@ -30,7 +30,7 @@ from job_harness.engines.queue_file.document import (
 from job_harness.engines.queue_file.draft import TableColumn, draft
 from job_harness.engines.queue_file.facts import doubts
 from job_harness.engines.queue_file.rows import Remembered, RowReader
-from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, read_statements
+from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, read_statements, way_up
 from job_harness.engines.queue_file.verbs import STALE, Planned, TableVerbs, VerbResult, outcome_of_statements, stops
 from job_harness.errors import UsageError
 from job_harness.search.workload import draw
@@ -231,6 +231,24 @@ def test_a_lease_that_cannot_be_is_an_error_at_its_line(given: str, told: str, t
     (path := tmp_path / "q.yaml").write_text(f"{REGISTERS}settings: {{lease: {given}}}\n")
     with pytest.raises(QueueFileError, match=rf"q\.yaml:\d+: .*{told}"):
         read_queue_file(str(path))
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "-- {} Migration",
+        "--- {} Migration: no a",
+        "-- +goose {}",
+        "-- +migrate {}",
+        "-- migrate:{} transaction:false",
+        "-- migrate:{}",
+        "--{}",
+    ],
+)
+def test_of_a_migration_the_way_down_is_left_out_and_lines_keep_their_places(mark: str) -> None:
+    up, down = mark.format("Up"), mark.format("down")
+    text = f"{up}\nCREATE TABLE a (); -- down\n{down}\nDROP TABLE a;\n{up}\n-- down the road\nCREATE TABLE b ();"
+    assert way_up(text) == text.replace(down, "").replace("DROP TABLE a;", "")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -462,6 +480,8 @@ def test_what_a_file_may_describe_otherwise_than_its_queue_is_told(tmp_path: Pat
         "failed_early",
         "unique_key_shared",
         "terminal_job_revived",
+        "completed_with_error",
+        "error_lost",
     }
     path.write_text(REGISTERS.replace("(:process,", "(:worker,").replace("1 + 0 AS attempts", "tries AS attempts"))
     file = read_queue_file(str(path))
@@ -474,11 +494,10 @@ def test_what_a_file_may_describe_otherwise_than_its_queue_is_told(tmp_path: Pat
         "unique_key_shared": "unique while it waits",
         "attempt_overrun": "checks after the claim",
         "terminal_job_revived": "runs again",
+        "completed_with_error": "keeps all errors",
+        "error_lost": "keeps no error",
     }
     assert all(doubts(file)[name].endswith(f"`design: [{word}]`") for name, word in words.items())
-    assert "foreign_clock" not in doubts(file)
-    path.write_text(REGISTERS.replace("1 + 0 AS attempts", "1 + 0 AS attempts, now() AS started_at"))
-    assert "first start" in doubts(read_queue_file(str(path)))["foreign_clock"]
 
 
 def test_a_queue_with_sessions_is_called_so_where_a_sentence_names_it() -> None:

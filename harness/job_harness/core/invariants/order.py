@@ -143,7 +143,9 @@ class PriorityOrder(Monitor):
         if not self._anyone_before(self._order(last)):
             return
         for left in self._standing.waiting.values():
-            if left.id in unseen:
+            if left.id in unseen or self.rules.used_up(
+                left
+            ):  # That it may not be claimed is another invariant's affair.
                 continue
             first = left.start_after + self.rules.granularity <= clock and self._order(left) < self._order(last)
             if first and not self._blocked(left, taken, tools):
@@ -318,7 +320,8 @@ class WorkConserving(Monitor):
         for left in self._standing.waiting.values():
             due = left.start_after + self.rules.granularity <= now
             if due and left.agrees and not self._standing.blocked(left, tools=tools):
-                self.breach("due_job_left", f"{call.actor} asked for work and was not given it; it is due", job=left.id)
+                told = f"{call.actor} asked for work and was not given it; it is due{self.rules.used_up(left)}"
+                self.breach("due_job_left", told, job=left.id)
                 return
 
 

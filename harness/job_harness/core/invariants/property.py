@@ -140,6 +140,12 @@ class Rules:
     schedules: tuple[Schedule, ...] = ()
     """The schedules of an application, which no verb sets."""
 
+    def used_up(self, view: JobView) -> str:
+        """Say that a waiting job has no attempt left, as the end of a sentence; empty: it has."""
+        if not 0 < view.max_attempts <= view.attempts or Design.RETRIES_FOREVER in self.designs:
+            return ""
+        return f", with {view.attempts} of {view.max_attempts} attempts used up"
+
     def is_operated(self, event: Observed) -> bool:
         """Say whether an application's operator did it, who may bring back a job that has ended."""
         return event.verb in REVIVING_STEPS or event.actor in self.operators

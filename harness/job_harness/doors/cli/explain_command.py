@@ -59,7 +59,15 @@ REPAIRS: Final[Mapping[Guarantee, str]] = {
     Guarantee.OWN: "Look at the check of this name in your test or your file.",
 }
 """What usually repairs the loss of a guarantee: a hint, not a diagnosis. A finding shows what happened."""
+_UNCLAIMABLE: Final = (
+    "Compare the job with the WHERE of the claim: attempts, start time, lock, queue. What gives back a job without "
+    "an attempt left (expire, retry) has to fail it, or raise its limit."
+)
 REPAIRS_OF: Final[Mapping[str, str]] = {
+    "job_never_run": _UNCLAIMABLE,
+    "due_job_left": _UNCLAIMABLE,
+    "concurrent_execution": "Make the lease longer than the longest run, or extend it by heartbeats. Take jobs back "
+    "by their lease, not by their age, and let an operator retry only what has ended.",
     "terminal_job_revived": "Let the statement that starts a job take only one that has not ended (WHERE status = "
     "...), and let the worker settle a delivery of one that has without running it.",
     "tables_disagree": "Change both tables in one transaction, and reconcile them after a crash. Of a batch, settle "

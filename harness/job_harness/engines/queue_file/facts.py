@@ -239,18 +239,14 @@ _BY_DESIGN: Final[Mapping[Design, tuple[tuple[str, ...], str]]] = {
     Design.UNIQUE_WHILE_IT_WAITS: (("unique_key_shared",), "a unique key is free once its job has been claimed"),
     Design.CHECKS_AFTER_THE_CLAIM: (("attempt_overrun",), "a worker that claims a job too often fails it unrun"),
     Design.RUNS_AGAIN: (("terminal_job_revived",), "an operator may run a job again that has completed"),
+    Design.KEEPS_ALL_ERRORS: (("completed_with_error",), "a job keeps the errors of earlier attempts"),
+    Design.KEEPS_NO_ERROR: (("error_lost",), "only the last error is kept"),
 }
 """By design, what is found of it in a file that lacks its word, and when that is the word."""
 _LOST_CLAIM: Final = ("stale_complete", "stale_fail", "job_vanished", "lost_update")
 _HELD: Final = (
     "If your worker keeps the transaction of its claim open until the job ends, a crash gives the job back: a queue "
     "file cannot say that, so write an adapter (`job-harness docs write_an_adapter`)"
-)
-
-_OF_THE_START: Final = ("foreign_clock", "completed_before_started")
-_STARTED: Final = (
-    "`started_at` is when the claim began that has the job, or had it last: a column that keeps the first start, or "
-    "is emptied when the job is taken back, shows another time"
 )
 
 
@@ -267,8 +263,6 @@ def doubts(file: QueueFile) -> dict[str, str]:
     held = {} if fenced else dict.fromkeys(_LOST_CLAIM, _HELD)
     if file.takes_back == "never":
         held["job_stuck"] = _HELD
-    if "started_at" in file.columns:
-        held |= dict.fromkeys(_OF_THE_START, _STARTED)
     counted = {
         anomaly: f"`jobs` ({file.place('jobs')}) computes {column}, which may change where your queue counts nothing"
         + (f". {later[anomaly]}" if anomaly in later else "")

@@ -71,6 +71,23 @@ def on_our_clock(text: str) -> str:
     return substitute(text, _MACHINE_TIME, lambda _: _NOW)
 
 
+_HALF: Final = re.compile(
+    r"\s*--[\s-]*(?:(?:\+\s*(?:goose|migrate|micrate)\s+|migrate:\s*)(up|down)\b.*|(up|down)(?:\s+migration\b.*)?\s*)",
+    re.IGNORECASE,
+)
+"""A line of a migration after which the way up begins, or that down: of node-pg-migrate, goose, sql-migrate, dbmate."""
+
+
+def way_up(text: str) -> str:
+    """Return a migration without the way down, each line in its place."""
+    kept, up = [], True
+    for line in text.split("\n"):
+        if (half := _HALF.fullmatch(line)) is not None:
+            up = (half[1] or half[2]).lower() == "up"
+        kept.append(line if up else "")
+    return "\n".join(kept)
+
+
 def loadable(source: SqlSource) -> bytes:
     """Return a schema as PostgreSQL takes it, each character in its place: on our clock, and without what psql reads.
 
