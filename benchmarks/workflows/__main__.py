@@ -131,7 +131,7 @@ def explore_system(program: Program, kind: str, *, runs: int, seed: int) -> Ende
 
 
 def explore_right(program: Program, *, silent: int, seeds: int, processes: int) -> Ended:
-    """Explore the right form of a program in so many runs, which the seeds share."""
+    """Explore the right form of a program in silent runs, which the seeds share."""
     shares = [silent // seeds + (seed < silent % seeds) for seed in range(seeds)]
 
     def share(seed: int) -> Ended:
