@@ -26,8 +26,11 @@ from typing import Any
 import pytest
 
 from job_harness.core.sim import guest_threads, machine_calls
-from job_harness.core.sim.guest_threads import sleep_of
+from job_harness.core.sim.guest_threads import Guest, GuestThreads, sleep_of
+from job_harness.core.sim.lifetime import LIFETIME, Lifetime
+from job_harness.core.sim.loop import VirtualLoop
 from job_harness.errors import Hung, LimitReached, UsageError
+from job_harness.search.explored import isolation
 from job_harness.subjects.processors import JobHarness, JobResult, ToolJob
 
 SETTING: contextvars.ContextVar[str] = contextvars.ContextVar("SETTING", default="unset")
@@ -490,6 +493,142 @@ def test_a_subprocess_timeout_is_real(jobs: JobHarness) -> None:
         return done()
 
     output_of(jobs, work)
+
+
+# after the end of virtual time --------------------------------------------------------------------------------------
+
+
+def gets_from_simple_queue(released: queue.SimpleQueue[str]) -> object:
+    return released.get()
+
+
+def waits_on_event(released: queue.SimpleQueue[str]) -> object:
+    event = threading.Event()
+    really(lambda: (released.get(), event.set()))
+    return event.wait() and event.is_set()
+
+
+def waits_on_condition(released: queue.SimpleQueue[str]) -> object:
+    condition = threading.Condition()
+
+    def notify() -> None:
+        said = released.get()
+        with condition:
+            condition.notify()
+        released.put(said)
+
+    with condition:
+        really(notify)
+        condition.wait()
+    return released.get(block=False)
+
+
+def joins_thread(released: queue.SimpleQueue[str]) -> object:
+    thread = threading.Thread(target=released.get)
+    threads_of_code().adopt(thread, Lifetime("joined"), outlives=True)
+    contextvars.Context().run(thread.start)
+    thread.join()
+    return not thread.is_alive()
+
+
+def really(function: Callable[[], object]) -> None:
+    thread = threading.Thread(target=function, daemon=True)
+    contextvars.Context().run(thread.start)  # No lifetime: its waits, and the one until it has begun, are real.
+
+
+def threads_of_code() -> GuestThreads:
+    life = LIFETIME.get()
+    assert life is not None
+    threads: GuestThreads = life.machine
+    return threads
+
+
+class Guests:
+    """Threads of processors on a loop of their own."""
+
+    def __init__(self) -> None:
+        self.loop = VirtualLoop()
+        self.threads = self.loop.guests = GuestThreads(self.loop, start_us=0)
+        self.life = Lifetime("processor")
+        self.life.machine = self.threads
+
+    def start(self, function: Callable[[], object], *, outlives: bool = False) -> threading.Thread:
+        thread = threading.Thread(target=function, daemon=True)
+        self.threads.adopt(thread, self.life, outlives=outlives)
+        thread.start()
+        return thread
+
+    def close(self) -> None:
+        self.threads.close()
+        self.loop.close()
+
+
+@pytest.mark.parametrize("wait", [gets_from_simple_queue, waits_on_event, waits_on_condition, joins_thread])
+def test_a_wait_without_an_end_goes_on_where_virtual_time_ends(wait: Callable[[Any], object]) -> None:
+    guests, released, came = Guests(), queue.SimpleQueue[str](), list[object]()
+    thread = guests.start(lambda: came.append(wait(released)), outlives=True)
+    guests.loop.run_until_complete(asyncio.sleep(1))  # Time moves once it waits.
+    guests.close()
+    thread.join(0.05)
+    assert thread.is_alive()
+    assert came == []
+    released.put("released")
+    thread.join(5)
+    assert came in (["released"], [True])
+
+
+@pytest.mark.parametrize(("by", "seconds"), [("its test", None), ("its worker", None), ("its worker", 5)])
+def test_a_thread_ends_where_it_waits_for_what_will_never_come(by: str, seconds: float | None) -> None:
+    """Also one that wakes where time ends, and finds its worker dead."""
+    guests, came = Guests(), list[object]()
+    thread = guests.start(lambda: came.append(queue.Queue[str]().get(timeout=seconds)), outlives=by == "its worker")
+    guests.loop.run_until_complete(asyncio.sleep(1))
+    if by == "its worker":
+        guests.life.severed = True
+    guests.close()
+    thread.join(5)
+    assert (thread.is_alive(), came) == (False, [])
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_a_thread_that_waits_for_its_turn_where_time_ends_is_not_left_there(heard: bool) -> None:
+    guests, begins = Guests(), threading.Event()
+    guests.threads.by_turns = True
+    pool = concurrent.futures.ThreadPoolExecutor(1)
+    guests.threads.holding(Guest(guests.threads, "at work"), True)  # type: ignore[arg-type]
+
+    guests.life.context().run(pool.submit, begins.set)
+    while not (waiting := [each for each in guests.threads._threads.values() if isinstance(each, Guest)]):
+        pass
+    while not waiting[0].waits or (heard and waiting[0]._timer is None):
+        if heard:
+            guests.loop.call_soon(guests.loop.stop)
+            guests.loop.run_forever()
+    guests.close()
+    pool.shutdown(wait=False)
+    (thread,) = pool._threads
+    thread.join(5)
+    assert begins.is_set()
+
+
+def test_a_thread_of_the_default_pool_ends_with_its_loop_or_is_known_to_be_its(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "ENDING_SECONDS", 0.02)
+    lock, before = threading.Lock(), threading.enumerate()
+    lock.acquire()
+
+    async def waits(job: ToolJob) -> JobResult:
+        await asyncio.gather(asyncio.to_thread(queue.Queue[str]().get), asyncio.to_thread(lambda: lock.acquire()))
+        return done()
+
+    with JobHarness() as jobs:
+        jobs.register("waits", waits)
+        jobs.enqueue("waits")
+        jobs.advance("1s")
+        assert "'asyncio_0', 'asyncio_1'" in isolation.unforkable_threads(before)
+    assert isolation.unforkable_threads(before) == ""
+    left = [each.name for each in threading.enumerate() if each not in before]
+    lock.release()
+    assert left == ["asyncio_1"]
 
 
 # runs without an end ------------------------------------------------------------------------------------------------

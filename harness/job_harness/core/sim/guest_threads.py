@@ -89,6 +89,8 @@ class TimeHolder(Protocol):
 
     def let_go(self, token: object) -> None: ...
 
+    def ends_with_it(self, executor: object) -> bool: ...
+
     def jump(self, seconds: float) -> None: ...
 
     def is_in_this_thread(self) -> bool: ...
@@ -292,9 +294,10 @@ class GuestThreads:
 
     # guests ---------------------------------------------------------------------------------------------------------
 
-    def adopt(self, thread: threading.Thread, life: Lifetime) -> None:
-        """Let a thread that a processor is about to start be a guest until it ends."""
+    def adopt(self, thread: threading.Thread, life: Lifetime, *, outlives: bool = False) -> None:
+        """Let a thread that a processor is about to start be a guest until it ends; it may outlive the loop."""
         run, guest = thread.run, Guest(self, f"the thread {thread.name!r}")
+        guest.outlives = outlives
         guest.habit.late_by = life.polls_late_by
         self.polls.happen()
         self._ended[thread] = []
@@ -331,7 +334,7 @@ class GuestThreads:
     ) -> tuple[Callable[[], Any], Callable[[], None]]:
         """Let the thread that calls what is returned first be a guest meanwhile; the second ends its hold on time."""
         life = LIFETIME.get()
-        of = None if pool is None else self._pools.setdefault(pool, _Pool(pool))
+        of = None if pool is None else self._pools.setdefault(pool, _Pool(pool, self.loop))
         guest = Guest(self, f"{name} on a thread", of)
         self.polls.happen()
 
@@ -397,11 +400,16 @@ class GuestThreads:
         return bool([guest for guest in list(self._working) if guest.doubt(frames)])
 
     def close(self) -> None:
-        """Stand in no longer: what waits virtually goes on as if its time were over, and reads the real machine."""
+        """Stand in no longer: a wait with an end is over, one without goes on in real time.
+
+        That is for threads that serve others too: of a library, or of a pool. Any other one ends where it waits.
+        """
         self.over = True
-        for thread in list(self._threads.values()):
-            if isinstance(thread, Guest):
-                thread.give_up()
+        for guest in [each for each in list(self._threads.values()) if isinstance(each, Guest)]:
+            if guest.outlives:
+                guest.give_up()
+            else:
+                guest.leave()
 
     def end_process(self) -> None:
         """End the threads of a process that has started by itself, and those of its pools: the process is over."""
@@ -463,11 +471,18 @@ class IdlePolls:
 class _Pool:
     """The guests of one executor: those that its threads have begun, and those that are queued behind them."""
 
-    def __init__(self, executor: ThreadPoolExecutor) -> None:
+    def __init__(self, executor: ThreadPoolExecutor, loop: TimeHolder) -> None:
         self._executor = weakref.ref(executor)
+        self._loop = loop
         self._guard = _real_lock()  # Taken last: what holds it asks for no other lock.
         self._queued: dict[Guest, None] = {}
         self._begun: dict[Guest, None] = {}
+
+    @property
+    def ends_with_loop(self) -> bool:
+        """Whether it is the one that the loop has made for itself."""
+        executor = self._executor()
+        return executor is None or self._loop.ends_with_it(executor)
 
     def has(self, thread: threading.Thread) -> bool:
         """Whether it is one of the executor's threads."""
@@ -583,6 +598,8 @@ class Guest:
         self._ident = 0
         self._native: int | None = None
         self._waiter: Waiter | None = None
+        self._waits_in: Lifetime | None = None
+        """The lifetime of the code that waited last."""
         self._timer: Any = None
         self._wait = 0
         self._until = math.inf
@@ -595,6 +612,8 @@ class Guest:
         self._leaving = self._turning = False
         """Whether it waits only until no other thread works."""
         self._still = StillFrame()
+        self.outlives = pool is not None and not pool.ends_with_loop
+        """Whether it may go on once the loop is closed."""
         self.ended = False
         """Whether its thread has done its work; the loop may not have heard of it yet."""
         self._token: object | None = None
@@ -671,25 +690,24 @@ class Guest:
             self._turning = False
 
     def _wait_once(self, waiter: Waiter, seconds: float | None) -> bool:
-        if self._leaving:
-            raise Severed
         life = LIFETIME.get()
-        if self._threads.over:
-            return waiter.take(blocking=seconds is None)
-        if life is not None and seconds is not None:
+        if life is not None and seconds is not None and not self._threads.over:
             life.moment()
             _end_if_dead(life)
         with self._guard:
             self._wait += 1
             self._until = math.inf if seconds is None else self._loop.time() + seconds
-            self._waiter, waiter.waits = waiter, True
-            number = self._wait
+            number, self._waits_in, over = self._wait, life, self._threads.over
+            if not over:  # Otherwise those that wait have been asked already: nothing would end this one.
+                self._waiter, waiter.waits = waiter, True
+        if over or self._leaving:
+            return self._wait_really(waiter, seconds)
         try:
             context = contextvars.Context() if life is None else life.context()
             self._loop.call_soon_threadsafe(self._rest, number, seconds, context, context=contextvars.Context())
             waiter.take(blocking=True)
         except RuntimeError:  # The loop is closed.
-            return waiter.take(blocking=seconds is None)
+            return self._wait_really(waiter, seconds)
         finally:
             with self._guard:
                 waiter.waits = False
@@ -700,6 +718,16 @@ class Guest:
             _end_if_dead(life)
         return not timed_out
 
+    def _wait_really(self, waiter: Waiter, seconds: float | None) -> bool:
+        """Wait where virtual time is over: a wait with an end ends at once."""
+        if self._leaving or (seconds is None and self._is_dead):
+            raise Severed
+        return waiter.take(blocking=seconds is None)
+
+    @property
+    def _is_dead(self) -> bool:
+        return self._waits_in is not None and self._waits_in.over
+
     def released(self, waiter: Waiter) -> None:
         """Be at work again from this very moment, before the thread knows."""
         with self._guard:
@@ -709,14 +737,20 @@ class Guest:
     def leave(self) -> None:
         """End this thread where it waits: code of it that goes on finds its process dead."""
         self._leaving = True
-        waiter = self._waiter
+        with self._guard:
+            waiter = self._waiter
         if waiter is not None:
             with contextlib.suppress(RuntimeError):
                 waiter._lock.release()
 
     def give_up(self) -> None:
-        """Let a wait with an end be over."""
-        self._time_is_over(self._wait)
+        """Let a wait with an end be over, and one without go on, in code that is not dead."""
+        with self._guard:  # It is seen to wait here, or sees that time is over.
+            has_end, dead = self.until < math.inf, self._is_dead
+        if has_end:
+            self.wake()
+        elif dead:
+            self.leave()
 
     def doubt(self, frames: dict[int, FrameType]) -> bool:
         """Let go of time if it is not known that this thread works. True: done."""
@@ -781,8 +815,8 @@ class Guest:
 
     def _time_is_over(self, number: int) -> None:
         with self._guard:
-            stale = self._wait != number or (self._timer is None and not self._threads.over)
-            if not stale and self._timer is not None and self._threads.work_beside(self):
+            stale = self._wait != number or self._timer is None
+            if not stale and self._threads.work_beside(self):
                 self._give_way(number, self._timer._context)
                 return
         if not stale:

@@ -24,7 +24,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
+from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from job_harness.core.own_code import FOLDERS
 from job_harness.core.sim.descriptors import (
@@ -99,6 +99,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     A thread that is no guest (`guest_threads`) and will call `call_soon_threadsafe` is invisible to a loop: wrap its
     time in `outstanding`.
     """
+
+    outlived: ClassVar[weakref.WeakSet[threading.Thread]] = weakref.WeakSet()
+    """The threads of the default executors of loops that were closed: what still runs there is no other test's."""
 
     def __init__(
         self,
@@ -344,6 +347,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         removed: bool = super()._remove_reader(fd)  # type: ignore[misc]
         return removed or muted
 
+    def ends_with_it(self, executor: object) -> bool:
+        """Whether an executor is the default one."""
+        return executor is self._default_executor  # type: ignore[attr-defined]
+
     async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
         """Wait, in real time, for the threads of the default executor."""
         with self.outstanding("shutting down the default executor"):
@@ -406,6 +413,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             sys.unraisablehook = complain
         self.lives.ended.clear()
         self.__dict__.pop("_call_soon", None)  # It names this loop: without it no cycle keeps the loop alive.
+        if (executor := self._default_executor) is not None:  # type: ignore[attr-defined]  # asyncio's own, 3.11 to 3.14
+            executor.shutdown(wait=False, cancel_futures=True)
+            self.outlived.update(executor._threads)
         super().close()
         unwatch(self)
 

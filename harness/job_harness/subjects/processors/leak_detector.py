@@ -186,11 +186,12 @@ class LeakDetector:
                 self._threads.append(_Thread(weakref.ref(thread), LIFETIME.get(), user_line(sys._getframe(2))))
             return
         life, guests = LIFETIME.get(), self._loop.guests
+        started = _Thread(weakref.ref(thread), life, user_line(sys._getframe(2)))
         if life is not None and guests is not None:  # What it declares belongs to the job that started it.
-            guests.adopt(thread, life)
+            guests.adopt(thread, life, outlives=started.of_library)
         if lasts:
             return
-        self._threads.append(_Thread(weakref.ref(thread), life, user_line(sys._getframe(2))))
+        self._threads.append(started)
         self.note(f"thread: {thread.name!r}, whose order among others no seed determines,")
 
     def _hold_time(self, thread: threading.Thread) -> None:
