@@ -487,7 +487,10 @@ class SupervisedGroup(ProcessGroup[SupervisedProcess]):
         tree = self._world.tree
         tree.move_to(_moment_of(until))
         while self._answer_again(repeats):
-            tree.run()
+            if self._is_news(standing):
+                tree.run()
+            else:  # What was answered is handled first, and then time goes on: one turn does both.
+                tree.move_to(_moment_of(until))
         return True
 
     def _answer_again(self, repeats: Callable[[StoreSession, Instant], bool]) -> bool:
