@@ -894,6 +894,17 @@ def test_a_run_whose_time_is_over_may_be_taken_back_whatever_its_heartbeats_say(
     assert found("taken_back_early", punctual) == {"taken_back_early"}, "it would have ended by then"
 
 
+@pytest.mark.parametrize(("missed", "names"), [(-SECOND, {"taken_back_early"}), (0, set())])
+def test_a_rescue_may_take_what_missed_its_heartbeats_for_a_lease_as_expire_may(
+    missed: int, names: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats = replace(SETTINGS, lease=4 * MINUTE, heartbeat_interval=MINUTE)
+    monkeypatch.setitem(SETTINGS_OF, "taken_back_early", beats)
+    late = Fault(0, "w1", "pause", {"for": 2 * beats.lease})
+    sweep = saw("rescue", RUNNING, RETRYING, at=beats.lease + missed, actor="queue")
+    assert found("taken_back_early", [claimed(RUNNING), late, sweep]) == names
+
+
 def test_a_job_whose_time_had_come_stays_due_when_the_clock_of_the_store_is_set_back() -> None:
     back = Fault(MINUTE, "*", "clock", {"whose": "store", "offset": -5 * SECOND})
     due, hour = (

@@ -284,10 +284,12 @@ class LeaseOutlivesExecution(Monitor):
         ended.close()
 
     def _taken_back(self, event: Observed, ended: Holding) -> None:
-        elapsed = event.clock - (ended.claimed if event.verb == "rescue" else ended.renewed)
-        silent = event.verb != "rescue" and beating(self.rules, event.job)
-        timeout = self.rules.timeout_of(event.job)
-        allowed = self.rules.lease_of(event.job) if silent else timeout
+        # A rescue goes by the age of the claim; where the lease is over as well, it is what `expire` may do.
+        lease, timeout = self.rules.lease_of(event.job), self.rules.timeout_of(event.job)
+        by_age = event.verb == "rescue" and event.clock - ended.renewed < lease
+        elapsed = event.clock - (ended.claimed if by_age else ended.renewed)
+        silent = not by_age and beating(self.rules, event.job)
+        allowed = lease if silent else timeout
         over = event.clock - ended.claimed >= timeout  # a queue may bound the whole run, whatever its heartbeats say
         if elapsed < allowed and not (over and self._holdings.excused(ended)):
             self.breach(
