@@ -21,13 +21,14 @@ RETURNING id, name, attempts
 """
 END = """
 UPDATE message SET state = CASE WHEN %(sent)s THEN 'sent' WHEN attempts < %(most)s THEN 'queued' ELSE 'failed' END,
-  error = %(error)s, due_at = clock_timestamp() + interval '1 minute'
+  error = %(error)s, due_at = clock_timestamp() + make_interval(secs => %(wait)s)
 WHERE id = %(id)s AND state = 'sending' AND attempts = %(attempts)s
 """
 LOST = """
 UPDATE message SET state = 'failed', error = 'its worker died'
 WHERE state = 'sending' AND attempts >= 3 AND taken_at < clock_timestamp() - interval '5 minutes'
 """
+FAILURES = "UPDATE provider SET failures = CASE WHEN %s THEN failures + 1 ELSE 0 END"
 AWAY = urllib.error.HTTPError if MISTAKE == "knows-no-broken-line" else Exception
 
 
@@ -57,20 +58,37 @@ def persist(work):
             time.sleep(1)
 
 
+def wait_after(wrong):
+    """Return the seconds until the next attempt: as many as the provider asks for, where it does."""
+    if isinstance(wrong, urllib.error.HTTPError) and wrong.headers is not None and MISTAKE != "asks-again-at-once":
+        return max(60, int(wrong.headers.get("Retry-After", 0)))
+    return 1 if MISTAKE in ("retries-at-once", "asks-again-at-once") else 60
+
+
 def one(row):
-    error = None
+    error, wait = None, 60
     try:
         send(row[0], row[1])
     except AWAY as wrong:
-        error = str(wrong)
+        error, wait = str(wrong), wait_after(wrong)
     most = 1 if MISTAKE == "gives-up-at-once" else 3
-    words = {"id": row[0], "attempts": row[2], "sent": error is None, "error": error, "most": most}
+    words = {"id": row[0], "attempts": row[2], "sent": error is None, "error": error, "most": most, "wait": wait}
     persist(lambda db: db.execute(END, words))
+    persist(lambda db: db.execute(FAILURES, (error is not None and error.startswith("<urlopen"),)))
+
+
+def may_try():
+    """Say whether the provider is to be tried: after three connections in a row that broke, every 30 seconds."""
+    if persist(lambda db: db.execute("SELECT failures FROM provider").fetchone())[0] < 3:
+        return True
+    if MISTAKE != "never-tries-again":
+        time.sleep(30)
+    return MISTAKE != "never-tries-again"
 
 
 while True:
     persist(lambda db: db.execute(LOST))
-    if found := persist(lambda db: db.execute(CLAIM).fetchone()):
+    if may_try() and (found := persist(lambda db: db.execute(CLAIM).fetchone())):
         one(found)
     else:
         time.sleep(2)

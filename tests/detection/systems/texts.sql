@@ -7,3 +7,5 @@ CREATE TABLE message (
   taken_at timestamptz,
   due_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
+CREATE TABLE provider (failures int NOT NULL DEFAULT 0);
+INSERT INTO provider DEFAULT VALUES;
