@@ -13,9 +13,10 @@ import pytest
 from _pytest.mark import ParameterSet
 from ruamel.yaml import YAML
 
-from job_harness.core.history.event import Fault
+from job_harness.core.history.event import Effect, Fault
 from job_harness.core.invariants import ANOMALIES, everything, stepwise, unasked
 from job_harness.core.invariants.deploys import COSTS_ATTEMPT
+from job_harness.core.invariants.outages import COSTS_JOB
 from job_harness.core.model.duration import MINUTE, SECOND
 from job_harness.core.run.play import play
 from job_harness.core.run.verdict import Run
@@ -209,6 +210,30 @@ def test_work_that_is_answered_with_429_was_not_done(mistake: str, finds: set[st
 
 
 @pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mistake", "state", "finds"),
+    [
+        ("", "down", set()),
+        ("", "late", set()),
+        ("never-tries-again", "down", {"job_never_run"}),
+        ("asks-again-at-once", "limited", {"outage_costs_job"}),
+    ],
+)
+def test_a_host_in_trouble_is_so_for_everybody_and_no_job_fails_of_it(
+    mistake: str, state: str, finds: set[str], opened: Open
+) -> None:
+    jobs = JobPlan("a"), JobPlan("b"), JobPlan("z")
+    tape = (Deviation("w1 POST texts.example.com/send a", 1, f"host {state} for a timeout"),)
+    run = played(opened("texts.yaml", mistake), *jobs, tape=tape)
+
+    assert run.uncovered == ()
+    assert run.found == finds
+    met = {event.job for event in run.history if isinstance(event, Effect) and event.identity == "texts.example.com"}
+    assert met == ({"a", "b"} if state == "late" else {"a", "b", "z"})
+
+
+@pytest.mark.long
 @pytest.mark.parametrize(("mistake", "finds"), [("shows-first", {"shown_is_true"}), ("", set())])
 def test_two_stores_that_must_agree_do_so_at_rest(mistake: str, finds: set[str], opened: Open) -> None:
     assert played(opened("orders.yaml", mistake), JobPlan("a", outcomes=(Ending.FAIL,))).found == finds
@@ -240,7 +265,7 @@ def test_the_generic_search_finds_it(file: str, mistake: str, opened: Open) -> N
     assert engine.info.settings is not None
     sampler = Sampler(engine, settings=engine.info.settings)
 
-    assert finds in ANOMALIES or finds == COSTS_ATTEMPT.name
+    assert finds in {*ANOMALIES, COSTS_ATTEMPT.name, COSTS_JOB.name}
     assert any(finds in sampler.sample(seed).found for seed in range(RUNS))
 
 

@@ -7,9 +7,11 @@ from tests.unit.test_invariants_histories import RUNNING as CLAIMED
 from tests.unit.test_invariants_histories import WAITING
 
 from job_harness.core.faults import FaultPlan, excuses
-from job_harness.core.history.event import Call, Effect, Fault, Observed, Return
+from job_harness.core.faults.outages import HOST
+from job_harness.core.history.event import Call, Effect, Event, Fault, Observed, Return
 from job_harness.core.history.outcome import OutcomeKind, done
 from job_harness.core.invariants import ANOMALIES, Judge, Rules
+from job_harness.core.invariants.outages import outages_cost_no_job
 from job_harness.core.model.duration import HOUR, MINUTE, SECOND
 from job_harness.core.model.lifecycle import QueueState, Status
 from job_harness.core.model.settings import Settings
@@ -108,6 +110,31 @@ def test_an_outage_excuses_the_loss_of_a_claim_by_its_length_and_a_lost_heartbea
     taken = Observed(5 * MINUTE, "queue", "expire", "a", RUNNING, TAKEN_BACK, 5 * MINUTE)
     found = judged("healthy_claim_taken_back", claimed, fault, taken)
     assert found == (set() if excused else {"healthy_claim_taken_back"})
+
+
+@pytest.mark.parametrize(
+    ("troubles", "ends", "found"),
+    [
+        (1, ("a.test", "a.test"), True),
+        (2, ("a.test", "a.test"), False),
+        (1, ("a.test", None), False),
+        (1, ("a.test", "b.test"), False),
+        (1, ("a.test",), False),
+    ],
+)
+def test_a_job_that_met_nothing_but_a_short_outage_of_its_host_must_not_fail_for_good(
+    troubles: int, ends: tuple[str | None, ...], found: bool
+) -> None:
+    failed = RUNNING._replace(status=Status.FAILED, queue_state=QueueState.FAILED, worker=None, attempts=2)
+    judge = Judge((outages_cost_no_job({"a.test": 5 * MINUTE}),), Rules(BEATING, excuses=excuses()))
+    data = {"host": "a.test", "state": "down", "for": 3 * MINUTE}
+    history: list[Event] = [Fault(0, "w1", HOST.event, data)] * troubles
+    for host in ends:
+        history.append(Effect(0, "w1", "a", 1, 1, "started", None))
+        history.append(Effect(0, "w1", "a", 1, 1, "ended", "failure", host))
+    for event in (*history, Observed(0, "w1", "update job", "a", RUNNING, failed, 0)):
+        judge.see(event)
+    assert [item.name for item in judge.anomalies] == ["outage_costs_job"] * found
 
 
 def test_a_heartbeat_that_an_outage_takes_is_a_silence_of_one_interval() -> None:

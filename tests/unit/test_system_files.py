@@ -176,6 +176,11 @@ def test_queue_files_are_no_system_files() -> None:
             "outside: {pay.example.com: {key: $.key}}\nformat: 1",
             r":1: outside.pay.example.com.key: nothing",
         ),
+        (
+            "format: 1",
+            "outside: {pay.example.com: {work: $.a, rides_out: 1s}}\nformat: 1",
+            r":1: outside.pay.example.com.rides_out: .* takes 3s at least",
+        ),
         ("format: 1", "promises: {no_row: {paid: {sql: DELETE FROM x}}}\nformat: 1", r"no_row.paid: .* is no SELECT"),
         (
             "format: 1",

@@ -791,9 +791,10 @@ def _orders(causes: Sequence[Cause]) -> list[str]:
 
 
 def _answers(run: Run) -> list[str]:
-    """List the answers from outside that no caller hopes for."""
+    """List the answers from outside that no caller hopes for; those of a host in trouble go with that fault."""
     ends = (event for event in run.history if isinstance(event, Effect) and event.name == "ended")
-    return list(dict.fromkeys(f"{event.job} gets {event.reply}" for event in ends if event.reply is not None))
+    odd = (event for event in ends if event.reply is not None and event.identity is None)
+    return list(dict.fromkeys(f"{event.job} gets {event.reply}" for event in odd))
 
 
 def _without_cause(run: Run, answers: Sequence[str], width: int) -> list[Line]:

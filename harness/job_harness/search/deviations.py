@@ -19,11 +19,14 @@ from typing import Final, NamedTuple
 
 from job_harness.core.faults import gravest_first
 from job_harness.core.faults.messages import OUTSIDE_CALL
+from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import CRASH, DIES, STANDS_STILL
 from job_harness.core.sim.choices import OTHERS_FIRST, Deviation, Option
 
 Gate = tuple[str, int, tuple[Option, ...]]
 """Label, number and options."""
+AS_LONG_AS_A_RUN: Final = "a timeout"
+"""How long a host is in trouble where that is aimed at: each way has one length, or they would keep deaths waiting."""
 LEAVING: Final = ("after ", "reply of ")
 """How the place begins where an outside call has just been answered, or a job was sent."""
 
@@ -48,16 +51,22 @@ def process_of(actor: str) -> str:
     return actor.rstrip(digits)
 
 
-def deadly_places(gates: Iterable[Gate], *, job: str) -> tuple[GatePlace, ...]:
+def deadly_places(gates: Iterable[Gate], *, job: str) -> tuple[tuple[GatePlace, Option], ...]:
     """Return where a process may die in a run of this one job: what came up once is its work, what came often a poll.
 
-    So the rarest come first. A place that names the job is the same for every job.
+    So the rarest come first. A place that names the job is the same for every job. Where a process calls a host, that
+    may also be in trouble, in each of the ways: these come before any death.
     """
-    places = (GatePlace.of(label) for label, _, options in gates if DIES in options)
-    met = Counter(
-        place._replace(actor=process_of(place.actor), job="" if place.job == job else place.job) for place in places
-    )
-    return tuple(sorted(met, key=lambda place: met[place]))
+    met = Counter[tuple[GatePlace, Option]]()
+    for label, _, options in gates:
+        place = GatePlace.of(label)
+        place = place._replace(actor=process_of(place.actor), job="" if place.job == job else place.job)
+        met.update((place, option) for option in options if option == DIES or _is_trouble(option))
+    return tuple(sorted(met, key=lambda each: (each[1] == DIES, met[each])))
+
+
+def _is_trouble(option: Option) -> bool:
+    return option.kind == HOST.id and option.argument == AS_LONG_AS_A_RUN
 
 
 def singles_first(

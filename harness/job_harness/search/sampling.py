@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import Any, Final, NamedTuple, Protocol
 
 from job_harness.core.faults import FaultPlan
+from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import CRASH
 from job_harness.core.history.event import Event
 from job_harness.core.interruption import INTERRUPTIONS, between_runs, stopping_point
@@ -21,7 +22,7 @@ from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.choices import Choices, ListedGates, Replay
+from job_harness.core.sim.choices import Choices, ListedGates, Option, Replay
 from job_harness.errors import ExitCode, HarnessError, UsageError
 from job_harness.review.audit.judging import audited
 from job_harness.search.coverage import is_observed, missing_situations
@@ -177,14 +178,14 @@ class Sampler:
     _first: tuple[int, int, list[Event]] | None = None
     """Number, seed and history of the first run."""
     _stock: bool = True
-    _places: tuple[GatePlace, ...] | None = None
+    _places: tuple[tuple[GatePlace, Option], ...] | None = None
 
     def policy(self, seed: int) -> RunPolicy:
         """Return who draws the run of a seed, and who disturbs it."""
         application = self.engine.info.processes is not None
         return policy_of(self.strategy, seed, application=application, places=self._deadly_places())
 
-    def _deadly_places(self) -> tuple[GatePlace, ...]:
+    def _deadly_places(self) -> tuple[tuple[GatePlace, Option], ...]:
         """Return where a process may die in the undisturbed run of a system, which is played once for that."""
         if self.engine.info.undisturbed is None or self.goal is not None:
             return ()
@@ -358,7 +359,7 @@ class Sampler:
         settings = self.engine.info.settings or Scenario().settings
         scenario = Scenario(title="undisturbed", jobs=(JobPlan(UNDISTURBED),), workers=WORKERS, settings=settings)
         gates = ListedGates()
-        faults = FaultPlan.of(CRASH)
+        faults = FaultPlan.of(CRASH, HOST)
         run = self._played(lambda: Session(scenario, engine=self.engine, choices=gates, faults=faults, limits=limits))
         self._places = deadly_places(gates.gates, job=UNDISTURBED)
         return run

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from job_harness.core.faults import families, family_of
 from job_harness.core.faults.messages import TWICE
+from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import CRASH, DIES, LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import FIRST, ORDER, Choices, Deviation, Option, Options, Uniform
@@ -70,11 +71,11 @@ class RunPolicy:
 
 
 def policy_of(
-    strategy: Strategy, seed: int, *, application: bool = False, places: Sequence[GatePlace] = ()
+    strategy: Strategy, seed: int, *, application: bool = False, places: Sequence[tuple[GatePlace, Option]] = ()
 ) -> RunPolicy:
     """Return who draws the run of a seed; the same seed gives the same run.
 
-    `places` are those at which a process of a system comes to die, one in each run that aims at a death.
+    `places` are those at which a process of a system comes to die, or a host to be in trouble, one in each aimed run.
     """
     turn, aimed = seed, seed // len(TURNS)
     if strategy is Strategy.PORTFOLIO:
@@ -86,7 +87,7 @@ def policy_of(
     disturbing = seed ^ APART
     if strategy is Strategy.AIMED:
         aims = OF_APPLICATIONS if application else AIMS
-        aim = _death(places, turn) if places and (turn + 1) % PAUSED_EVERY else aims[aimed % len(aims)]
+        aim = _strike(places, turn) if places and (turn + 1) % PAUSED_EVERY else aims[aimed % len(aims)]
         return RunPolicy(strategy, LeaningDrawing(seed, aim), AimedChoices(disturbing, aim))
     if strategy is Strategy.SWARM:
         return RunPolicy(strategy, SwarmDrawing(seed), SwarmChoices(disturbing))
@@ -296,13 +297,18 @@ The second attempt of that job is a long one: a worker that wakes finds it in ot
 """
 PAUSED_EVERY: Final = 4
 """One in this many aimed runs of a system pauses a worker while its job runs; in the others a process dies."""
+TROUBLED: Mapping[str, tuple[str, ...]] = {
+    **SIMPLE, f"faults: {HOST.id}": ("1",), "jobs": ("2", "3"), "ending": ("succeeds",), "duration": ("1s",),
+}  # fmt: skip
+"""Several jobs whose work would go well, if its host were not in trouble."""
 DYING: Mapping[str, tuple[str, ...]] = {**SIMPLE, f"faults: {CRASH.id}": ("1",), "jobs": ("1", "2")}
 
 
-def _death(places: Sequence[GatePlace], turn: int) -> Aim:
-    """Return the death that has this turn: each of the places has one before the first has another."""
-    place = places[(turn - turn // PAUSED_EVERY) % len(places)]
-    return Aim(" ".join(filter(None, place[1:])), DIES.words, DYING, alone=True, process=place.actor)
+def _strike(places: Sequence[tuple[GatePlace, Option]], turn: int) -> Aim:
+    """Return the strike that has this turn: each of the places has one before the first has another."""
+    place, option = places[(turn - turn // PAUSED_EVERY) % len(places)]
+    leanings = DYING if option == DIES else TROUBLED
+    return Aim(" ".join(filter(None, place[1:])), option.words, leanings, alone=True, process=place.actor)
 
 
 LEANS = 0.9

@@ -66,20 +66,21 @@ def wait_after(wrong):
 
 
 def one(row):
-    error, wait = None, 60
+    error, wait, broke = None, 60, False
     try:
         send(row[0], row[1])
     except AWAY as wrong:
-        error, wait = str(wrong), wait_after(wrong)
+        error, wait, broke = str(wrong), wait_after(wrong), isinstance(wrong, ConnectionError)
     most = 1 if MISTAKE == "gives-up-at-once" else 3
     words = {"id": row[0], "attempts": row[2], "sent": error is None, "error": error, "most": most, "wait": wait}
     persist(lambda db: db.execute(END, words))
-    persist(lambda db: db.execute(FAILURES, (error is not None and error.startswith("<urlopen"),)))
+    persist(lambda db: db.execute(FAILURES, (broke,)))
 
 
 def may_try():
     """Say whether the provider is to be tried: after three connections in a row that broke, every 30 seconds."""
-    if persist(lambda db: db.execute("SELECT failures FROM provider").fetchone())[0] < 3:
+    failures = persist(lambda db: db.execute("SELECT failures FROM provider").fetchone())[0]
+    if failures < 3 or MISTAKE == "retries-at-once":
         return True
     if MISTAKE != "never-tries-again":
         time.sleep(30)

@@ -11,7 +11,7 @@ from job_harness.core.model.duration import Duration, format_duration
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import Exchange, Frame, Sleep, StatementGate, VerbCall
+from job_harness.core.sim.request import Exchange, Frame, HostCall, Sleep, StatementGate, VerbCall
 
 REQUEST: Final = Phrase(
     "lose request",
@@ -32,7 +32,7 @@ _LOST: Final = (REQUEST.option("lost_message"), REPLY.option("lost_message"))
 
 def _losses(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
     """Offer both at every call, and wherever a process sends something over a connection."""
-    return _LOST if actor is not None and type(actor.request) in (VerbCall, Exchange) else NO_OPTIONS
+    return _LOST if actor is not None and type(actor.request) in (VerbCall, Exchange, HostCall) else NO_OPTIONS
 
 
 def _lose(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:

@@ -1,9 +1,10 @@
-"""Outages: the store is away, or one actor cannot reach it, for any length of time.
+"""Outages: the store is away, or one actor cannot reach it, or a host outside is in trouble, for any length of time.
 
 What is called meanwhile is lost, and what was in the middle of its verb never comes back to it. A message that is lost
 excuses a wait, and never a wrong result: so an outage explains that a holder comes late to its report, its heartbeat
 or its claim (`Excuse.AWAY`, by the length of the outage), and nothing else. In particular no stale verb, no second
-delivery that is not counted, no job that vanishes, and no slot that gets two jobs.
+delivery that is not counted, no job that vanishes, and no slot that gets two jobs. Trouble of a host outside excuses
+nothing: its callers have to expect it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from job_harness.core.model.duration import format_duration
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.kernel import EVERYBODY, Kernel
-from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim.request import HostCall, HostState, VerbCall
 
 STORE_AWAY: Final = Phrase(
     "store away for ", "MOMENT", point="store", timed=True, sentence="no actor reaches the store for {argument}"
@@ -79,4 +80,64 @@ OUTAGE: Final = FaultKind(
     told=_word_outage,
     turn=10,
     sampled_only="how long an outage still lasts is no part of a state",
+)
+
+
+HOST_STATES: Final = {
+    HostState.DOWN: Phrase(
+        "host down for ", "MOMENT", timed=True, plainer="lose request",
+        sentence="the host of {actor}'s {point} is down for {argument}, for everybody",
+    ),
+    HostState.SLOW: Phrase(
+        "host slow for ", "MOMENT", timed=True,
+        sentence="the host of {actor}'s {point} is slow for {argument}, for everybody",
+    ),
+    HostState.LIMITED: Phrase(
+        "host limited for ", "MOMENT", timed=True,
+        sentence="the host of {actor}'s {point} answers 429 to everybody for {argument}",
+    ),
+    HostState.LATE: Phrase(
+        "host late for ", "MOMENT", timed=True, plainer="lose reply",
+        sentence="the host of {actor}'s {point} does what everybody asks for {argument}, and answers too late",
+    ),
+}  # fmt: skip
+HOST_LENGTHS: Final = ("3s", "a timeout", "a lease + a retry")
+"""Shorter than the first wait for another attempt, as long as one attempt may last, and longer than several."""
+
+
+def _host_troubles(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
+    """Offer them at each call of a host that is not in trouble yet."""
+    if actor is None or type(actor.request) is not HostCall or kernel.state_of(actor.request.host)[0] is not None:
+        return NO_OPTIONS
+    return met.prepared(
+        HOST.id, lambda: [each.option(HOST.id, name) for each in HOST_STATES.values() for name in HOST_LENGTHS]
+    )
+
+
+def _trouble(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Option) -> None:
+    assert actor is not None
+    assert type(actor.request) is HostCall
+    state = next(each for each, phrase in HOST_STATES.items() if phrase.reads(option.words))
+    host, duration = actor.request.host, met.moments[option.argument]
+    met.note(actor.name, HOST.event, {"host": host, "state": state.value, "for": duration})
+    kernel.hosts[host] = state, kernel.now + duration
+
+
+def _word_trouble(data: Mapping[str, Any]) -> str:
+    return f"{data.get('host')} IS {str(data.get('state')).upper()} for {format_duration(data.get('for', 0))}"
+
+
+HOST: Final = FaultKind(
+    id="host_trouble",
+    sentence="A host outside is down, slow, answers 429, or answers too late, for all its callers and for a while.",
+    words=tuple(HOST_STATES.values()),
+    options=_host_troubles,
+    apply=_trouble,
+    events=("host_trouble",),
+    family="outage",
+    needs=("signals",),
+    nouns=("trouble of a host", "troubles of hosts"),
+    tally="a host outside was in trouble",
+    told=_word_trouble,
+    sampled_only="how long it still lasts is no part of a state",
 )

@@ -26,7 +26,18 @@ from job_harness.core.sim.choices import (
     Option,
     note_pick,
 )
-from job_harness.core.sim.request import Elsewhere, Exchange, Frame, Point, Poll, Request, Sleep, VerbCall, Wait
+from job_harness.core.sim.request import (
+    Elsewhere,
+    Exchange,
+    Frame,
+    HostState,
+    Point,
+    Poll,
+    Request,
+    Sleep,
+    VerbCall,
+    Wait,
+)
 from job_harness.errors import EnvironmentUnavailable, LimitReached, Misdescribed, StepsSpent
 
 if TYPE_CHECKING:
@@ -209,6 +220,8 @@ class Kernel:
         """How many verbs were called so far; an application calls none."""
         self.outages: dict[str, Instant] = {}
         """Until when actors cannot reach the store, by name; `EVERYBODY` is all of them."""
+        self.hosts: dict[str, tuple[HostState, Instant]] = {}
+        """How hosts outside treat all their callers, and until when."""
         self._agenda = Agenda(self.outages)
         self._blocked: dict[Actor, None] = {}
         self._picks: dict[str, int] = {}
@@ -356,7 +369,13 @@ class Kernel:
     def reconnect(self) -> None:
         """End every outage now: what polls may act at its next tick, and not where the outage would have ended."""
         self.outages.clear()
+        self.hosts.clear()
         self._agenda.planned = False
+
+    def state_of(self, host: str) -> tuple[HostState | None, Instant]:
+        """Say how a host outside treats its callers now, and until when; None: as always."""
+        state, until = self.hosts.get(host, (None, 0))
+        return (state, until) if until > self.now else (None, 0)
 
     def _everyone(self) -> list[Actor]:
         """List all actors; of those that are carried, the tasks that stand at gates."""
@@ -490,7 +509,7 @@ class Kernel:
         request = actor.request
         self._agenda.planned = False
         if type(request) is not VerbCall:
-            if type(request) is Exchange:
+            if isinstance(request, Exchange):
                 request.happens, request.heard = happens, heard
             self._continue(actor, None)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from job_harness.core.model.duration import Duration
@@ -97,6 +98,25 @@ class Exchange(Point):
         """Whether it is sent."""
         self.heard = True
         """Whether the reply comes back."""
+
+
+class HostState(StrEnum):
+    """How a host outside treats all its callers for a while."""
+
+    DOWN = "down"
+    SLOW = "slow"
+    LIMITED = "answering 429"
+    LATE = "answering too late"
+
+
+class HostCall(Exchange):
+    """Call a host outside of the system."""
+
+    __slots__ = ("host",)
+
+    def __init__(self, point: str, host: str) -> None:
+        super().__init__(point)
+        self.host = host
 
 
 class Wait:

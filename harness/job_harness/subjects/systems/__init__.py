@@ -43,7 +43,7 @@ from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
 from job_harness.core.sim.actor import Carried, State
 from job_harness.core.sim.clock import Clocks
 from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import Exchange, Frame, Poll, Request, Sleep, VerbCall
+from job_harness.core.sim.request import Frame, HostCall, HostState, Poll, Request, Sleep, VerbCall
 from job_harness.errors import EnvironmentUnavailable, HarnessError, NothingToJudge
 from job_harness.report.blame import lines_of
 from job_harness.subjects.systems.declared import declared_parts
@@ -746,11 +746,18 @@ class SystemApplication:
         marker = None if host.work is None else at_path(message.json(), host.work)
         job = None if marker is None else self._job_of(str(marker))
         where = f"{message.method} {message.host}{message.path}"
-        exchange = Exchange(where if job is None else f"{where} {job}")
+        exchange = HostCall(where if job is None else f"{where} {job}", message.host)
         yield exchange
         if not exchange.happens:
             call.hang_up()
             return
+        state, until = self._kernel.state_of(message.host)
+        if state in (HostState.DOWN, HostState.LIMITED):
+            self._turn_away(
+                process, call, job, max(1, (until - self._kernel.now) // SECOND), down=state is HostState.DOWN
+            )
+            return
+        call.held_by = "" if state is None else message.host
         if job is None:
             self._done(process, Claim("", 0, 0, process.name, "", 0), where, call)
             data = http_response(host.status, _json(host.answer))
@@ -760,10 +767,31 @@ class SystemApplication:
                 self._done(process, Claim(job, number, number, process.name, "", 0), where, call)
             call.job = job
             data = yield from self._work(process, call, job, host.answer)
+        if state is not None and not call.closed:
+            own = self._file.settings
+            yield Sleep(
+                own.job_timeout // 2 if state is HostState.SLOW else 2 * own.lease, f"waiting for {message.host}"
+            )
         if exchange.heard:
             call.answer(data)
         else:
             call.hang_up()
+
+    def _turn_away(
+        self, process: SystemProcess, call: OutsideCall, job: JobId | None, seconds: int, *, down: bool
+    ) -> None:
+        """Break the connection, or answer with 429: the host does nothing, and whose work it is has failed."""
+        assert call.message is not None
+        if job is not None:
+            number = self._runs[job] = self._runs.get(job, 0) + 1
+            claim = Claim(job, number, number, process.name, "", 0)
+            told = "no connection" if down else f"429, retry-after: {seconds}"
+            self._world.effect(process.name, claim, "started")
+            self._ended(process, claim, "failure", told, host=call.message.host)
+        if down:
+            call.hang_up()
+        else:
+            call.answer(_too_many(seconds))
 
     def _done(self, process: SystemProcess, claim: Claim, where: str, call: OutsideCall) -> None:
         """Write down that a host did what a call asks for; for a key that it knows it does nothing again."""
@@ -810,7 +838,7 @@ class SystemApplication:
 
         if ending is Ending.TOO_MANY:
             self._ended(process, claim, "failure", f"{ERRORS[ending]}, retry-after: {RETRY_AFTER}")
-            return http_response(429, b"slow down", kind="text/plain", more=f"retry-after: {RETRY_AFTER}\r\n")
+            return _too_many(RETRY_AFTER)
         if ending in ERRORS:
             self._ended(process, claim, "failure", f"500 {printable(ERRORS[ending])}")
             return http_response(500, ERRORS[ending].encode("utf-8", "surrogatepass"), kind="text/plain")
@@ -824,14 +852,21 @@ class SystemApplication:
         self._world.effect(process.name, claim, "ended", "success")
         return http_response(200, result({"run": claim.attempt, "by": process.name}))
 
-    def _ended(self, process: SystemProcess, claim: Claim, how: str, answered: str) -> None:
-        self._world.effect(process.name, claim, "ended", SideEffect("ended", data=how, reply=answered))
+    def _ended(
+        self, process: SystemProcess, claim: Claim, how: str, answered: str | None, host: str | None = None
+    ) -> None:
+        """Observe how the work of a job ended; with a host, that its trouble was to blame."""
+        self._world.effect(process.name, claim, "ended", SideEffect("ended", host, how, reply=answered))
 
     def give_up_call(self, process: SystemProcess, call: OutsideCall) -> None:
         """Observe that the work of a job ended because its caller no longer waits."""
         if call.job is not None:
             number = self._runs[call.job]
-            self._world.effect(process.name, Claim(call.job, number, number, process.name, "", 0), "ended", "given up")
+            claim = Claim(call.job, number, number, process.name, "", 0)
+            if call.held_by:
+                self._ended(process, claim, GIVEN_UP, None, host=call.held_by)
+            else:
+                self._world.effect(process.name, claim, "ended", GIVEN_UP)
 
 
 def _parameters_of(request: JobRequest) -> dict[str, Any]:
@@ -839,6 +874,7 @@ def _parameters_of(request: JobRequest) -> dict[str, Any]:
 
 
 NEVER: Final = "never answered"
+GIVEN_UP: Final = "given up"
 RETRY_AFTER: Final = 30
 """Seconds that a host asks its caller to wait."""
 NO_JSON: Final = "<html>Bad gateway</html>"
@@ -873,6 +909,10 @@ def _error_in(words: str) -> str:
     how, _, printed = words.partition("\n")
     last = printed.rstrip().rpartition("\n")[2].strip()
     return f"{how}; it last printed: {last}" if last else how
+
+
+def _too_many(seconds: int) -> bytes:
+    return http_response(429, b"slow down", kind="text/plain", more=f"retry-after: {seconds}\r\n")
 
 
 def _outcome(message: HttpMessage, job: JobId | None) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import partial
 
+from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import SHUTDOWN
 from job_harness.core.history.answers import LONGER, DeclaredPart, declared_settings
 from job_harness.core.history.event import OF_DEPLOY, Event, Fault, Observed, Return
@@ -26,6 +27,10 @@ def declared_parts(file: SystemFile) -> Iterator[DeclaredPart]:
         yield DeclaredPart(f"promises: schedules: {schedule.name}", partial(_is_of, schedule.name), how)
     if file.deploys_are_free:
         yield DeclaredPart("promises: deploys", _deploys, f"no process was replaced by a deploy: {LONGER}")
+    for name, host in file.outside.items():
+        if host.rides_out:
+            how = f"it was not in trouble for at most so long: {LONGER}"
+            yield DeclaredPart(f"outside: {name}: rides_out", partial(_troubles, name, host.rides_out), how)
     yield from declared_settings(file.given)
     yield DeclaredPart("the stop of a process", _stops, f"none was told to stop: {LONGER}", owed=False)
 
@@ -36,6 +41,15 @@ def _asks(action: str, event: Event) -> bool:
 
 def _does(cron: str, event: Event) -> bool:
     return type(event) is Return and event.verb == "cron" and event.actor == cron and event.outcome.done
+
+
+def _troubles(host: str, longest: int, event: Event) -> bool:
+    return (
+        type(event) is Fault
+        and event.name == HOST.event
+        and event.data["host"] == host
+        and event.data["for"] <= longest
+    )
 
 
 def _is_of(schedule: str, event: Event) -> bool:

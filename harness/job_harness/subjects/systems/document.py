@@ -245,6 +245,8 @@ class OutsidePart(NoNulls):
     key: Annotated[Text, Field(pattern=r"^(\$(\.[A-Za-z_][A-Za-z0-9_]*)+|header [A-Za-z0-9-]+)$")] | None = None
     """Where a request has its idempotency key, `header Idempotency-Key` or `$.path`: the host does nothing a second
     time for a key that it knows."""
+    rides_out: Positive | None = None
+    """How long the host may be down, slow, limited or late, and no job fails for good because of it."""
 
 
 class CallPart(NoNulls):
@@ -421,6 +423,8 @@ class OutsideHost:
     status: int
     key: str = ""
     """Where a request has its idempotency key; nowhere: the host knows none."""
+    rides_out: Duration = 0
+    """How long it may be in trouble without a job that fails for good; 0: nothing is promised."""
 
     def key_of(self, message: HttpMessage) -> str | None:
         """Return the idempotency key of a request; None where it has none."""
@@ -550,6 +554,7 @@ class SystemFile:
 # reading it -----------------------------------------------------------------------------------------------------------
 
 
+SHORTEST_TROUBLE: Final[Duration] = 3 * SECOND
 HINT: Final = "docs/system_files.md shows a whole file; `job-harness schema system` is for your editor."
 
 
@@ -717,7 +722,10 @@ class _SystemReading:
             told = f"nothing asks for it: no call of `promises.at_most_once` goes to {host}"
             raise self._error(("outside", host, "key"), told)
         work = None if part.work is None else tuple(part.work.split(".")[1:])
-        return OutsideHost(host, work, part.answer, part.status, part.key or "")
+        if part.rides_out is not None and (work is None or part.rides_out < SHORTEST_TROUBLE):
+            told = "it is about calls with `work`, and an outage takes 3s at least"
+            raise self._error(("outside", host, "rides_out"), told)
+        return OutsideHost(host, work, part.answer, part.status, part.key or "", part.rides_out or 0)
 
     def _no_row(self, name: str, part: NoRowPart) -> NoRowPromise:
         path = ("promises", "no_row", name)

@@ -16,6 +16,7 @@ import psycopg
 from job_harness.core.invariants import Invariant
 from job_harness.core.invariants.deploys import deploys_cost_no_attempt
 from job_harness.core.invariants.effects import at_most_once
+from job_harness.core.invariants.outages import outages_cost_no_job
 from job_harness.core.invariants.rows import (
     AgreePromise,
     NoRowPromise,
@@ -35,8 +36,16 @@ def promised(file: SystemFile, look: Look, read: Read) -> tuple[Invariant, ...]:
     """Return the invariants of a file; `look` runs a SELECT in the database of the run, `read` also a script."""
     calls = [at_most_once(each.call, per=each.per) for each in file.at_most_once]
     deploys = [deploys_cost_no_attempt(max(kind.grace for kind in file.processes))] if file.deploys_are_free else []
+    outlasted = {name: host.rides_out for name, host in file.outside.items() if host.rides_out}
+    outages = [outages_cost_no_job(outlasted)] if outlasted else []
     agreeing = [agree(each, partial(first_disagreement, each, read)) for each in file.agree]
-    return (*calls, *deploys, *agreeing, *(no_row(each, partial(first_row, each, look)) for each in file.no_row))
+    return (
+        *calls,
+        *deploys,
+        *outages,
+        *agreeing,
+        *(no_row(each, partial(first_row, each, look)) for each in file.no_row),
+    )
 
 
 def first_disagreement(promise: AgreePromise, read: Read) -> str | None:

@@ -312,6 +312,8 @@ class OutsideCall(HttpLink):
         """Whether it is being seen to."""
         self.job: str | None = None
         """The job whose work it is."""
+        self.held_by = ""
+        """The host whose trouble holds up the reply, where one does."""
 
     def hang_up(self) -> None:
         """Break the connection."""
