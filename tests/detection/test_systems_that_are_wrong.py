@@ -241,6 +241,27 @@ def test_two_stores_that_must_agree_do_so_at_rest(mistake: str, finds: set[str],
 
 @pytest.mark.long
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mistake", "at", "finds"),
+    [
+        ("", "relay POST index.example.com/put: lose request", set()),
+        ("tells-before-it-commits", "api commit: crash", {"told_of_what_is_there"}),
+        ("marks-first", "relay POST index.example.com/put: lose request", {"known_soon", "told_is_known"}),
+        ("looks-every-ten-minutes", "", {"known_soon"}),
+    ],
+)
+def test_a_table_and_the_calls_that_announce_its_rows_agree_in_time(
+    mistake: str, at: str, finds: set[str], opened: Open
+) -> None:
+    label, _, option = at.partition(": ")
+    tape = (Deviation(label, 1, option),) if at else ()
+    run = played(opened("events.yaml", mistake), JobPlan("a"), JobPlan("z", at=2 * MINUTE), tape=tape)
+    assert run.uncovered == ()
+    assert run.found == finds
+
+
+@pytest.mark.long
+@pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "finds"), [("key-cut-short", {"option_dropped"}), at_length("", set())])
 def test_keys_that_differ_late_are_not_kept_as_one(mistake: str, finds: set[str], opened: Open) -> None:
     one, other = "k" * 299 + "1", "k" * 299 + "2"

@@ -15,8 +15,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from job_harness.core.faults.processes import SHUTDOWN
-from job_harness.core.history.event import OF_DEPLOY, Fault
-from job_harness.core.invariants.rows import AgreePromise, ShownBy
+from job_harness.core.history.event import DIFFER_OF, OF_DEPLOY, Effect, Event, Fault
+from job_harness.core.invariants import Judge, Rules
+from job_harness.core.invariants.rows import AgreePromise, ShownBy, agree
+from job_harness.core.model.duration import MINUTE, SECOND
+from job_harness.core.model.settings import Settings
 from job_harness.core.scenario.scenario import Scenario, needed_capabilities
 from job_harness.core.yaml_files import is_system_file
 from job_harness.doors.cli import main
@@ -26,7 +29,7 @@ from job_harness.subjects.systems.database import on_virtual_time
 from job_harness.subjects.systems.document import SystemFileError, filled, json_schema, read_system_file
 from job_harness.subjects.systems.http_wire import HttpReader, request
 from job_harness.subjects.systems.process import RUN_FAILED, PreloadedProcess, expanded, programs_of, resolved
-from job_harness.subjects.systems.promises import first_disagreement
+from job_harness.subjects.systems.promises import differing
 from job_harness.subjects.systems.rounds import is_upkeep
 from job_harness.subjects.systems.traffic import DatabaseSession
 from job_harness.worlds.wire.postgres_messages import BIND, EXECUTE, FLUSH, PARSE, QUERY, SYNC, Batches, Frame
@@ -186,6 +189,11 @@ def test_queue_files_are_no_system_files() -> None:
             "format: 1",
             "promises: {agree: {paid: {each: DELETE FROM x, with: SELECT 1}}}\nformat: 1",
             r"agree.paid.each: .* is neither a SELECT nor a .lua file",
+        ),
+        (
+            "format: 1",
+            "promises: {agree: {paid: {each: {calls: POST a.test/x, key: id}, with: SELECT 1}}}\nformat: 1",
+            r"agree.paid.each: `outside` does not name the host 'a.test'",
         ),
         (
             "format: 1",
@@ -519,38 +527,63 @@ def test_a_supervised_system_may_name_any_command_and_a_line_for_a_shell(tmp_pat
 @pytest.mark.parametrize(
     ("each", "other", "both", "told"),
     [
-        ([("1", "paid")], [("1", "paid")], True, ""),
-        ([("1", "paid")], [("1", "open")], True, "1 is paid, and in the other open"),
-        ([("1", "paid")], [], True, "1 is paid, and in the other nothing"),
-        ([], [("1", "paid")], True, "1 is nothing, and in the other paid"),
-        ([("1", "paid")], [("1", "paid"), ("2", "open")], False, ""),
+        ([("1", "paid")], [("1", "paid")], True, {}),
+        ([("1", "paid")], [("1", "open")], True, {"1": "1 is paid, and in the other open"}),
+        ([("1", "paid")], [], True, {"1": "1 is paid, and in the other nothing"}),
+        ([], [("1", "paid")], True, {"1": "1 is nothing, and in the other paid"}),
+        ([("1", "paid")], [("1", "paid"), ("2", "open")], False, {}),
         ([], [], True, None),
     ],
 )
 def test_two_places_agree_by_key(
-    each: list[tuple[str, str]], other: list[tuple[str, str]], both: bool, told: str | None
+    each: list[tuple[str, str]], other: list[tuple[str, str]], both: bool, told: dict[str, str] | None
 ) -> None:
     sides = {
         name: [{"key": key, "value": value} for key, value in pairs] for name, pairs in (("e", each), ("o", other))
     }
-    promise = AgreePromise("paid", ShownBy("e", False), ShownBy("o", False), both, "system.yaml:3")
+    promise = AgreePromise("paid", ShownBy("e", False), ShownBy("o", False), both, None, "system.yaml:3")
 
-    assert first_disagreement(promise, lambda side: sides[side.text]) == told
+    assert differing(promise, lambda side: sides[side.text]) == told
 
 
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ([{"key": 1}], "system.yaml:3: promises.agree.paid: a side shows no 'value'"),
+        ([{"value": 1}], "system.yaml:3: promises.agree.paid: a side shows no 'key'"),
         ([{"key": 1, "value": 2}] * 2, "system.yaml:3: promises.agree.paid: a side shows the key '1' twice"),
     ],
 )
 def test_a_side_that_cannot_be_compared_is_an_error(rows: list[dict[str, int]], told: str) -> None:
-    promise = AgreePromise("paid", ShownBy("e", False), ShownBy("o", False), True, "system.yaml:3")
+    promise = AgreePromise("paid", ShownBy("e", False), ShownBy("o", False), True, None, "system.yaml:3")
 
     with pytest.raises(SystemFileError) as refused:
-        first_disagreement(promise, lambda side: rows)
+        differing(promise, lambda side: rows)
     assert refused.value.message == told
+
+
+@pytest.mark.parametrize(
+    ("healed", "faults", "found"),
+    [
+        (61, (), True),
+        (59, (), False),
+        (119, (Fault(30 * SECOND, "w1", "crash", {"at": "x", "after": False}),), False),
+        (61, (Fault(70 * SECOND, "w1", "crash", {"at": "x", "after": False}),), True),
+        (119, (Fault(0, "w1", "outage", {"at": "x", "for": 30 * SECOND}),), False),
+    ],
+)
+def test_a_key_may_differ_for_so_long_as_is_promised_beside_what_a_fault_took(
+    healed: int, faults: tuple[Fault, ...], found: bool
+) -> None:
+    promise = AgreePromise("soon", ShownBy("e", False), ShownBy("o", False), True, MINUTE, "system.yaml:3")
+    judge = Judge((agree(promise, dict),), Rules(Settings(), excuses={}))
+    history: list[Event] = [
+        Effect(0, "api", "", 0, 0, f"{DIFFER_OF}soon", ["b"]),
+        *faults,
+        Effect(healed * SECOND, "relay", "", 0, 0, f"{DIFFER_OF}soon", []),
+    ]
+    for event in sorted(history, key=lambda event: event.at):
+        judge.see(event)
+    assert [item.name for item in judge.anomalies] == ["soon"] * found
 
 
 def test_a_switch_that_is_off_and_a_number_of_things_at_once_are_what_may_heal_a_system() -> None:

@@ -17,7 +17,19 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from job_harness.core.faults import Cause, cause_of, events_of, kinds, ordinal, word_fault
 from job_harness.core.faults import kind_of as fault_of
-from job_harness.core.history.event import ROW_OF, STEP, Call, Effect, Event, Excuse, Fault, History, Observed, Return
+from job_harness.core.history.event import (
+    DIFFER_OF,
+    ROW_OF,
+    STEP,
+    Call,
+    Effect,
+    Event,
+    Excuse,
+    Fault,
+    History,
+    Observed,
+    Return,
+)
 from job_harness.core.history.outcome import OutcomeKind
 from job_harness.core.invariants import Guarantee, kind_of
 from job_harness.core.invariants.order import PAUSING
@@ -391,6 +403,8 @@ def _effect(event: Effect) -> str:
         return "hangs" if event.data == "hangs" else f"ends: {event.data}{answered}"
     if event.name == STEP:
         return f"{event.data['did']} {event.data['step']}"
+    if event.name.startswith(DIFFER_OF):
+        return f"{event.name.removeprefix(DIFFER_OF)} differs in {', '.join(event.data) or 'nothing'}"
     if event.name.startswith(ROW_OF):
         at = f" at {event.data['at']}" if event.data["at"] else ""
         return f"breaks {event.name.removeprefix(ROW_OF)}{at}: {event.data['row']}"

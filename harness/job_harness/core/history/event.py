@@ -93,6 +93,7 @@ class StepFact(StrEnum):
 OF_DEPLOY: Final = "deploy"
 """The key by which a fault's data say that it is part of a deploy, and whether its process was killed."""
 ROW_OF: Final = "row of "
+DIFFER_OF: Final = "keys that differ of "
 """An effect `row of NAME`: the SELECT of the promise NAME begins to return a row. Its data has the `row`, and the
 statement `after` which it did, with its `sql` and the line `at` which it was sent, where that is known."""
 

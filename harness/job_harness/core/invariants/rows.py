@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from job_harness.core.history.event import ROW_OF, Effect, Observed
+from job_harness.core.history.event import DIFFER_OF, ROW_OF, Effect, Fault, Observed
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
+from job_harness.core.model.duration import SECOND, Duration, Instant, format_duration
 
 LONGEST: Final = 300
+RECOVERED: Final[Duration] = 30 * SECOND
+"""How long after a fault everybody who was struck is at work again."""
 Look: TypeAlias = Callable[[], str]
 """Returns the first row, in words; nothing where there is none."""
 
@@ -31,10 +34,14 @@ class NoRowPromise:
 
 @dataclass(frozen=True, slots=True)
 class ShownBy:
-    """What shows pairs of `key` and `value`: a SELECT, or a script that is run in Redis."""
+    """What shows pairs of `key` and `value`: a SELECT, a script that is run in Redis, or calls to a host outside."""
 
     text: str
     script: bool
+    key: str = ""
+    """Of calls, which field of their body is the key; empty: it shows no calls."""
+    value: str = ""
+    """Of calls, which field is the value; empty: there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,17 +53,20 @@ class AgreePromise:
     other: ShownBy
     both: bool
     """Whether the other shows no more keys than the first does."""
+    within: Duration | None
+    """How long a key may differ; None: until everything is done."""
     place: str
 
 
-def disagreement(each: Mapping[str, str], other: Mapping[str, str], *, both: bool) -> str | None:
-    """Return the first key whose values differ, in words: nothing where there is none, None where there is no key."""
+def disagreements(each: Mapping[str, str], other: Mapping[str, str], *, both: bool) -> dict[str, str] | None:
+    """Return the keys whose values differ, each in words; None where there is no key."""
     keys = [*each, *(key for key in other if key not in each)] if both else list(each)
-    for key in keys:
-        if each.get(key) != other.get(key):
-            one, two = (side.get(key, "nothing") for side in (each, other))
-            return f"{key} is {one}, and in the other {two}"[:LONGEST]
-    return "" if keys else None
+    differing = [key for key in keys if each.get(key) != other.get(key)]
+    told = {
+        key: f"{key} is {each.get(key, 'nothing')}, and in the other {other.get(key, 'nothing')}"[:LONGEST]
+        for key in differing
+    }
+    return told if keys else None
 
 
 def words_of(rows: list[dict[str, Any]]) -> str:
@@ -70,13 +80,34 @@ def _sent(event: Effect) -> str:
     return f"{event.data['after']!r} of {event.actor}{at}"
 
 
-def agree(promise: AgreePromise, look: Callable[[], str | None]) -> Invariant:
-    """Return the invariant; `look` tells the first key whose values differ, or None where no key was shown."""
+def agree(promise: AgreePromise, look: Callable[[], dict[str, str] | None]) -> Invariant:
+    """Return the invariant; `look` tells the keys whose values differ, or None where no key was shown.
+
+    With `within`, effects tell which keys differ whenever these are others. What a fault took does not count.
+    """
 
     class Agree(Monitor):
         def __init__(self, rules: Rules, breach: Reporter) -> None:
             super().__init__(rules, breach)
             self._compared = False
+            self._since: dict[str, Instant] = {}
+            """By key that differs, since when."""
+            self._struck_until: Instant = 0
+
+        def on_fault(self, event: Fault) -> None:
+            took = event.data.get("for", 0) if isinstance(event.data, dict) else 0
+            self._struck_until = max(self._struck_until, event.at + took + RECOVERED)
+
+        def on_effect(self, event: Effect) -> None:
+            if event.name != DIFFER_OF + promise.name or promise.within is None:
+                return
+            for key in [key for key in self._since if key not in event.data]:
+                took = event.at - max(self._since.pop(key), self._struck_until)
+                if took > promise.within:
+                    told = f"for {format_duration(took)} the two sides differed in {key!r}"
+                    self.breach(promise.name, f"{told}, at most {format_duration(promise.within)} are promised")
+            for key in event.data:
+                self._since.setdefault(key, event.at)
 
         @property
         def idle(self) -> bool:
@@ -86,11 +117,11 @@ def agree(promise: AgreePromise, look: Callable[[], str | None]) -> Invariant:
             told = look()
             self._compared = self._compared or told is not None
             if told:
-                self.breach(promise.name, f"at rest: {told}")
+                self.breach(promise.name, f"at rest: {next(iter(told.values()))}")
 
     return Invariant(
         id=promise.name,
-        sentence=f"At rest both sides of {promise.name!r} in the file show the same values.",
+        sentence=f"Both sides of {promise.name!r} in the file come to show the same values.",
         kind=Kind.EVENTUALLY,
         anomalies=(AnomalyKind(promise.name, Guarantee.OWN, "Two stores that must agree do not."),),
         make=Agree,

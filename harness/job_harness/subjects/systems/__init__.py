@@ -17,7 +17,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import unquote
 
-from job_harness.core.history.event import ROW_OF, SideEffect
+from job_harness.core.history.event import DIFFER_OF, ROW_OF, SideEffect
 from job_harness.core.history.outcome import ACCEPTED, Outcome, done
 from job_harness.core.invariants.rows import ShownBy
 from job_harness.core.model.duration import SECOND, Instant
@@ -60,7 +60,7 @@ from job_harness.subjects.systems.document import (
 from job_harness.subjects.systems.http_wire import HttpMessage
 from job_harness.subjects.systems.http_wire import request as http_request
 from job_harness.subjects.systems.http_wire import response as http_response
-from job_harness.subjects.systems.promises import broken, first_disagreement, first_row, promised
+from job_harness.subjects.systems.promises import broken, differing, first_row, promised
 
 if TYPE_CHECKING:
     from job_harness.core.run.verdict import Run
@@ -230,7 +230,7 @@ class SystemEngine:
             for promise in self.file.no_row:
                 first_row(promise, self._look)
             for pair in self.file.agree:
-                first_disagreement(pair, self._read)
+                differing(pair, self._read)
             return cast(
                 QueueUnderTest, SystemQueue(self.file, run, reader, self._sources, self._known_versions.upgrade)
             )
@@ -529,7 +529,10 @@ class SystemApplication:
         """By process, the operators whose requests it has: what it writes meanwhile is the doing of one of them."""
         self._broken: set[str] = set()
         """Promises that were broken when something was written last."""
-        self._once = frozenset(each.call for each in file.at_most_once)
+        self._differ: dict[str, list[str]] = {}
+        """By promise, the keys that two stores showed in different ways when something was done last."""
+        shown = (side for each in file.agree for side in (each.each, each.other) if side.key)
+        self._seen_calls = frozenset((*(each.call for each in file.at_most_once), *(side.text for side in shown)))
         self._keys: set[tuple[str, str]] = set()
         """Which idempotency keys a host knows, each with the call that it came with."""
         self._world: RunContext
@@ -578,15 +581,25 @@ class SystemApplication:
         self._keeps_promises(sent, line)
 
     def _keeps_promises(self, sent: Sent, line: CodeLine | None) -> None:
-        """Look which SELECTs begin to return a row, where something was written."""
-        if not self._file.no_row or self._run.changes.writes == self._looked_at:
+        """Look which SELECTs begin to return a row, and what begins to differ, where something was written."""
+        if self._run.changes.writes == self._looked_at or not (self._file.no_row or self._file.agree):
             return
         self._looked_at = self._run.changes.writes
+        self._compare(sent.actor)
         now = dict(broken(self._file, self._run.stores.look))
         for name in (name for name in now if name not in self._broken):
             data = {"after": sent.gate, "row": now[name], "at": sent.place, "sql": sent.sql}
             self._world.effect(sent.actor, Claim("", 0, 0, sent.actor, "", 0), ROW_OF + name, data, line)
         self._broken = set(now)
+
+    def _compare(self, actor: str) -> None:
+        """Look in which keys two stores begin or end to differ that may do so for a while only."""
+        for pair in self._file.agree:
+            if pair.within is not None:
+                now = sorted(differing(pair, self._run.stores.read) or ())
+                if now != self._differ.get(pair.name, []):
+                    self._differ[pair.name] = now
+                    self._world.effect(actor, Claim("", 0, 0, actor, "", 0), DIFFER_OF + pair.name, now)
 
     def join(self, kernel: Kernel, name: str) -> None:
         """Let a process be an actor of this kernel."""
@@ -762,7 +775,7 @@ class SystemApplication:
             self._done(process, Claim("", 0, 0, process.name, "", 0), where, call)
             data = http_response(host.status, _json(host.answer))
         else:
-            if where in self._once:
+            if where in self._seen_calls:
                 number = self._runs.get(job, 0) + 1
                 self._done(process, Claim(job, number, number, process.name, "", 0), where, call)
             call.job = job
@@ -803,6 +816,8 @@ class SystemApplication:
             self._keys.add((where, key))
         line = _line_of(message) or process.lines.line_at(call.key)
         self._world.effect(process.name, claim, where, SideEffect(where, key, message.json(), again), line)
+        self._run.stores.calls[where].append(message.json())
+        self._compare(process.name)
 
     def _job_of(self, marker: str) -> JobId:
         return marker if marker in self._world.plans else self._reader.called(marker)

@@ -258,15 +258,28 @@ class CallPart(NoNulls):
     """The fields of its JSON body that say which one it is."""
 
 
+class CallsPart(NoNulls):
+    """Calls to a host outside, as one of two places that have to show the same."""
+
+    calls: Text
+    """`POST index.example.com/put`."""
+    key: Text
+    """The field of its JSON body that is the key."""
+    value: Text = ""
+    """The field that is the value, if there is one: the last call counts."""
+
+
 class AgreePart(NoNulls):
     """Two places that have to show the same at rest."""
 
-    each: Text
-    """A SELECT, or a `.lua` file whose script is run in Redis, that shows `key` and `value`."""
-    with_: Text = Field(alias="with")
+    each: Text | CallsPart
+    """A SELECT, or a `.lua` file whose script is run in Redis, that shows `key`, and `value` if any; or calls."""
+    with_: Text | CallsPart = Field(alias="with")
     """What shows the same: another one of these."""
     both: bool = True
     """Whether a key that only `with` shows is wrong too."""
+    within: Positive | None = None
+    """How long a key may differ that was struck by no fault meanwhile; without it, until everything is done."""
 
 
 class PromisesPart(NoNulls):
@@ -706,15 +719,18 @@ class _SystemReading:
         return frozenset(part.promises.operator)
 
     def _call(self, number: int, part: CallPart) -> CallPromise:
-        found = _CALL.fullmatch(part.call)
+        return CallPromise(self._named_call(("promises", "at_most_once", number), part.call), tuple(part.per))
+
+    def _named_call(self, path: tuple[str | int, ...], call: str) -> str:
+        """Return a call. Raises SystemFileError where it is none, or goes to no host of `outside`."""
+        found = _CALL.fullmatch(call)
         if found is None:
-            told = f"{part.call!r} is no call: write a method, a host and a path, such as POST api.example.com/charge"
-            raise self._error(("promises", "at_most_once", number), told)
+            told = f"{call!r} is no call: write a method, a host and a path, such as POST api.example.com/charge"
+            raise self._error(path, told)
         if found[1] not in self._part.outside:
             near = did_you_mean(found[1], self._part.outside)
-            told = f"`outside` does not name the host {found[1]!r}{near}"
-            raise self._error(("promises", "at_most_once", number), told)
-        return CallPromise(part.call, tuple(part.per))
+            raise self._error(path, f"`outside` does not name the host {found[1]!r}{near}")
+        return call
 
     def _outside(self, host: str, part: OutsidePart) -> OutsideHost:
         calls = [_CALL.fullmatch(each.call) for each in self._part.promises.at_most_once]
@@ -738,9 +754,11 @@ class _SystemReading:
         each, other = (
             self._read_shown_by((*path, key), text) for key, text in (("each", part.each), ("with", part.with_))
         )
-        return AgreePromise(name, each, other, part.both, f"{self._path}:{self._line(*path)}")
+        return AgreePromise(name, each, other, part.both, part.within, f"{self._path}:{self._line(*path)}")
 
-    def _read_shown_by(self, path: tuple[str, ...], text: str) -> ShownBy:
+    def _read_shown_by(self, path: tuple[str, ...], text: str | CallsPart) -> ShownBy:
+        if isinstance(text, CallsPart):
+            return ShownBy(self._named_call(path, text.calls), script=False, key=text.key, value=text.value)
         script = text.strip().endswith(".lua")
         if not script and re.match(r"\s*(select|with)\b", text, re.IGNORECASE) is None:
             raise self._error(path, f"{text!r:.80} is neither a SELECT nor a .lua file")

@@ -22,12 +22,14 @@ from job_harness.core.invariants.rows import (
     NoRowPromise,
     ShownBy,
     agree,
-    disagreement,
+    disagreements,
     no_row,
     words_of,
 )
 from job_harness.subjects.systems.document import SystemFile, SystemFileError
 
+THERE = "there"
+"""The value of a key that is shown alone."""
 Look = Callable[[str], list[dict[str, Any]]]
 Read = Callable[[ShownBy], list[dict[str, Any]]]
 
@@ -38,7 +40,7 @@ def promised(file: SystemFile, look: Look, read: Read) -> tuple[Invariant, ...]:
     deploys = [deploys_cost_no_attempt(max(kind.grace for kind in file.processes))] if file.deploys_are_free else []
     outlasted = {name: host.rides_out for name, host in file.outside.items() if host.rides_out}
     outages = [outages_cost_no_job(outlasted)] if outlasted else []
-    agreeing = [agree(each, partial(first_disagreement, each, read)) for each in file.agree]
+    agreeing = [agree(each, partial(differing, each, read)) for each in file.agree]
     return (
         *calls,
         *deploys,
@@ -48,8 +50,8 @@ def promised(file: SystemFile, look: Look, read: Read) -> tuple[Invariant, ...]:
     )
 
 
-def first_disagreement(promise: AgreePromise, read: Read) -> str | None:
-    """Return the first key for which both sides show something else, in words: nothing where they agree.
+def differing(promise: AgreePromise, read: Read) -> dict[str, str] | None:
+    """Return the keys for which both sides show something else, each in words.
 
     None: neither shows any. Raises SystemFileError where a side is refused, or shows a key twice or none at all.
     """
@@ -59,18 +61,20 @@ def first_disagreement(promise: AgreePromise, read: Read) -> str | None:
     except psycopg.Error as error:
         told = f"{where}: PostgreSQL refuses it: {str(error).splitlines()[0]}"
         raise SystemFileError(told, hint="The SELECT is run in the migrated database.") from None
-    return disagreement(each, other, both=promise.both)
+    return disagreements(each, other, both=promise.both)
 
 
 def _by_key(rows: list[dict[str, Any]], where: str) -> dict[str, str]:
-    hint = "Each side shows `key`, once each, and `value`: SELECT id AS key, state AS value FROM orders."
+    hint = (
+        "Each side shows `key`, once each, and `value` if there is one: SELECT id AS key, state AS value FROM orders."
+    )
     shown: dict[str, str] = {}
     for row in rows:
-        if missing := [name for name in ("key", "value") if name not in row]:
-            raise SystemFileError(f"{where}: a side shows no {missing[0]!r}", hint=hint)
+        if "key" not in row:
+            raise SystemFileError(f"{where}: a side shows no 'key'", hint=hint)
         if str(row["key"]) in shown:
             raise SystemFileError(f"{where}: a side shows the key {str(row['key'])!r:.80} twice", hint=hint)
-        shown[str(row["key"])] = str(row["value"])
+        shown[str(row["key"])] = str(row.get("value", THERE))
     return shown
 
 

@@ -6,6 +6,7 @@ Must not know: processes, kernels.
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from datetime import timedelta
 from typing import Any, Final
 
@@ -37,6 +38,8 @@ class SystemStores:
         self.database = SystemDatabase(dsn) if file.database else None
         self.redis: SystemRedis | None = None
         self.sqs: SqsService | None = None
+        self.calls = defaultdict[str, list[Any]](list)
+        """By call, the bodies that its host got in this run."""
         self._taken: TakenJobs | None = None
         """What is at work in this run, where the queue takes that out of Redis."""
         self._shown: frozenset[str] = frozenset()
@@ -58,6 +61,7 @@ class SystemStores:
 
     def renew(self) -> None:
         """Be as before the first run."""
+        self.calls.clear()
         if self.database is not None:
             self.database.renew()
         if self.redis is not None:
@@ -98,7 +102,12 @@ class SystemStores:
         return [] if self.database is None else self.database.rows(sql)
 
     def read(self, shown: ShownBy) -> list[dict[str, Any]]:
-        """Return what a SELECT or a script shows. Raises psycopg's errors, and SystemFileError for a script."""
+        """Return what a SELECT, a script or calls show. Raises psycopg's errors, and SystemFileError for a script."""
+        if shown.key:
+            wanted = {"key": shown.key} | ({"value": shown.value} if shown.value else {})
+            bodies = [body for body in self.calls[shown.text] if isinstance(body, dict) and shown.key in body]
+            last = {str(body[shown.key]): {name: body.get(field) for name, field in wanted.items()} for body in bodies}
+            return list(last.values())
         if not shown.script or self.redis is None:
             return self.look(shown.text)
         where = self.file.place("promises")
