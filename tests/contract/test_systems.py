@@ -1086,12 +1086,36 @@ def test_a_daemon_ends_with_the_run_whose_process_started_it(environment: str, o
     (tmp_path / "api.py").write_text(DAEMON.format(seconds, environment) + HEALTHY.format(""))
     (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
     play_jobs(opened(tmp_path / "system.yaml"))
-    left = [
+    assert sleepers(seconds) == []
+
+
+MIGRATES = """
+import os, subprocess, psycopg
+subprocess.Popen(["env", "-i", "setsid", "sleep", "{}"], stdin=-3, stdout=-3, stderr=-3)
+with psycopg.connect(os.environ["DATABASE_URL"]) as connection:
+    connection.execute("{}")
+"""
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_daemon_ends_with_the_migration_that_started_it(opened: Opened, tmp_path: Path) -> None:
+    seconds = str(172_800 + os.getpid())
+    (tmp_path / "migrate.py").write_text(MIGRATES.format(seconds, SCHEMA))
+    (tmp_path / "api.py").write_text(HEALTHY.format(""))
+    text = PREAMBLE.lstrip().replace("{schema: schema.sql}", "{migrate: python migrate.py}")
+    (tmp_path / "system.yaml").write_text(text)
+    play_jobs(opened(tmp_path / "system.yaml"))
+    assert sleepers(seconds) == []
+
+
+def sleepers(seconds: str) -> list[str]:
+    """Return the processes that sleep for this number of seconds."""
+    return [
         path.parent.name
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if path.parent.exists() and path.read_bytes().split(b"\0")[:2] == [b"sleep", seconds.encode()]
     ]
-    assert left == []
 
 
 ROUGH = """

@@ -20,6 +20,7 @@ from job_harness.subjects.systems.document import SystemFile, SystemFileError
 from job_harness.subjects.systems.process import base_environment, resolved
 from job_harness.subjects.systems.traffic import DatabaseSession
 from job_harness.worlds.patience import Deadline, ready
+from job_harness.worlds.peers.peer import end_orphans, marking_what_starts
 from job_harness.worlds.postgres.absence import PatientConnection
 from job_harness.worlds.postgres.virtual_clock import VirtualClockError
 from job_harness.worlds.wire.database import extension_hint
@@ -60,15 +61,16 @@ def _by_command(file: SystemFile, database: SystemDatabase) -> None:
     endpoint.database = database.template
     environment = {**base_environment(file), **endpoint.environment}
     try:
-        process = subprocess.Popen(
-            command,
-            cwd=file.folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        with marking_what_starts():
+            process = subprocess.Popen(
+                command,
+                cwd=file.folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
     except OSError as error:
         raise EnvironmentUnavailable(f"{place}: {command[0]} cannot be started: {error}") from error
     try:
@@ -77,6 +79,7 @@ def _by_command(file: SystemFile, database: SystemDatabase) -> None:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        end_orphans((f"DATABASE_URL={environment['DATABASE_URL']}",))  # What has left the group, as a daemon does.
         if process.stdout is not None:
             process.stdout.close()
         endpoint.end()

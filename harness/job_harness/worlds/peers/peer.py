@@ -22,8 +22,8 @@ import subprocess
 import sys
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -822,17 +822,29 @@ def end_marked(entry: str) -> None:
     _end_all([pid for pid in _pids() if pid != os.getpid() and entry.encode() in _environment_of(pid)])
 
 
-def mark_tree(pid: int) -> None:
+def mark_tree(pid: int, mark: int | None = None) -> int:
     """Give a process a limit that says whose it is: whatever it starts inherits it, and no environment that is cleared
-    takes it away.
+    takes it away. Return what the limit was.
 
     It is the soft limit of POSIX message queues, which next to no program has: none is taken from them but a few bytes.
     """
+    before = 0
     with suppress(ImportError, AttributeError, OSError, ValueError):  # Linux has it.
         import resource
 
-        _, most = resource.prlimit(pid, resource.RLIMIT_MSGQUEUE)
-        resource.prlimit(pid, resource.RLIMIT_MSGQUEUE, (_our_mark(), most))
+        before, most = resource.prlimit(pid, resource.RLIMIT_MSGQUEUE)
+        resource.prlimit(pid, resource.RLIMIT_MSGQUEUE, (_our_mark() if mark is None else mark, most))
+    return before
+
+
+@contextmanager
+def marking_what_starts() -> Generator[None]:
+    """Let whatever this process starts inside the block be marked as by `mark_tree`, from its first instruction on."""
+    before = mark_tree(os.getpid())
+    try:
+        yield
+    finally:
+        mark_tree(os.getpid(), before)
 
 
 def _our_mark() -> int:
