@@ -422,6 +422,15 @@ def test_a_mistake_of_the_test_is_told_without_a_traceback(do: str, given: dict[
     assert "File" not in refused["hint"]
 
 
+@pytest.mark.parametrize(("later", "told"), [((), True), ((("advance", {"by": "2d"}),), False)])
+def test_a_setting_that_no_run_of_an_explored_test_reached_is_not_judged(later: Body, told: bool) -> None:
+    client = Client({"pay": keyed}, (*PAYING, *later))
+    options = {"settings": {"retention": "1d"}}
+    passed = client.ask("explore", name="pays", source="body", command="", runs=3, options=options)
+    assert passed["verdict"] == "pass"
+    assert any(each.startswith("settings: retention: no run reached it") for each in passed["doubts"]) is told
+
+
 @pytest.mark.parametrize(("tool", "found"), [("pay", "effect_missing"), (None, "effect_missing"), ("ship", None)])
 def test_a_side_effect_that_has_to_happen_and_never_does_is_found(tool: str | None, found: str | None) -> None:
     client = Client({"pay": Client.end}, PAYING)

@@ -58,6 +58,26 @@ def checked(job_harness):
 """
 )
 UNSENT = FORGOTTEN.replace('    harness.enqueue("pay", 7)\n', "")
+KEPT = (
+    HEADER
+    + """
+@pytest.fixture
+def job_invariants():
+    return [at_most_once("charged", per=["order"])]
+
+@pytest.mark.job_settings(retention="1d")
+def test_it(job_harness):
+    done = set()
+    def once(job):
+        if job.input not in done:
+            done.add(job.input)
+            effect("charged", order=job.input)
+        return JobResult(success=True)
+    job_harness.register("pay", once)
+    job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+"""
+)
 NEVER = "the effect 'charged' is asked about and never happened"
 
 
@@ -101,6 +121,18 @@ def test_what_asks_only_about_an_effect_that_never_happens_has_judged_nothing(
     suite.makepyfile(test_again=test)
     monkeypatch.delenv("CI")
     assert explored_test.explore_test("test_again.py::test_it", ["--job-explore=5"]) is ExitCode.INCONCLUSIVE
+
+
+def test_a_setting_that_no_run_reached_is_not_judged(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=KEPT)
+    told = "*not judged: settings: retention: no run reached it, so it was not judged: let the test advance past it, *"
+    passed = suite.runpytest_inprocess("--job-explore=3", "-rP")
+    passed.assert_outcomes(passed=1)
+    passed.stdout.fnmatch_lines([told, "job-harness: 0 judged nothing, 1 not judged, *"])
+    suite.makepyfile(test_it=KEPT + '    job_harness.advance("2d")\n')
+    reached = suite.runpytest_inprocess("--job-explore=3", "-rP")
+    reached.assert_outcomes(passed=1)
+    reached.stdout.no_fnmatch_line(told)
 
 
 @pytest.mark.long

@@ -165,7 +165,7 @@ class ClientTest:
                 f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs; "
                 f"to forbid that: jobHarness({{ atMostOnce: {json.dumps(name)} }})"
             )
-        self.doubts.update(dict.fromkeys(campaign.not_held()))
+        self.doubts.update(dict.fromkeys((*campaign.not_held(), *campaign.not_reached())))
         if not self.checks:
             yield from (f"{used_up}; to forbid that, check its error in always()" for used_up in campaign.used_up())
 

@@ -166,6 +166,8 @@ class TestExploration:
     """The names of the side effects that any run declared."""
     idle: frozenset[str] = frozenset()
     """Those that the test's own invariants and checks ask about, and that happened in no run."""
+    unreached: frozenset[str] = frozenset()
+    """The settings that the test gives, and that no run came to."""
     remembered: tuple[str, ...] = ()
     """What the undisturbed run's deliveries changed in the modules of their processors."""
     gateless: tuple[str, ...] = ()
@@ -226,6 +228,11 @@ class TestExploration:
             error = " ".join(printable(self.errors[tool]).split())[:ERROR_SHOWN]
             yield f"{ended}, by an error that it does not have undisturbed ({error})"
 
+    def not_reached(self) -> Iterator[str]:
+        """Say which settings of the test no run came to."""
+        for name in sorted(self.unreached):
+            yield f"{name}: no run reached it, so it was not judged: let the test advance past it, or leave it out"
+
     def not_held(self) -> Iterator[str]:
         """Say that assertions of the test itself failed in disturbed runs, though every job was COMPLETED there."""
         if self.unheld:
@@ -278,6 +285,7 @@ class TestExploration:
 
     def _search(self, first: PlayedTest) -> None:
         self.declared, self.happened, self.idle = first.declared, first.happened, first.idle
+        self.unreached = first.unreached
         for left, seen in play_in_order(self._plans(first), Here(self._disturb), goes_on=self._goes_on):
             self.disturbed += 1
             if not seen.hung:
@@ -285,6 +293,7 @@ class TestExploration:
             self.declared |= seen.declared
             self.happened |= seen.happened
             self.idle -= seen.happened
+            self.unreached &= seen.unreached
             if not (seen.anomalies or seen.lost):
                 self._note(seen, first)
             unsent = "" if seen.sent or not seen.failure else f"it failed before it sent a job: {_first_line(seen)}"

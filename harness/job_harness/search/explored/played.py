@@ -27,6 +27,7 @@ import pytest
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.messages import CALL_EVENTS
+from job_harness.core.history.answers import declared_settings
 from job_harness.core.history.event import Call, Effect, Fault, History, Observed
 from job_harness.core.history.jsonl import dump_history, load_history
 from job_harness.core.invariants import Anomaly
@@ -45,9 +46,7 @@ from job_harness.core.sim.choices import (
 )
 from job_harness.core.sim.loop import place_of
 from job_harness.core.sim.watchdog import ControlTaken, Watched
-from job_harness.engines.reference.application import (
-    BEFORE_STARTING,
-)
+from job_harness.engines.reference.application import BEFORE_STARTING, GUIDE
 from job_harness.errors import EnvironmentUnavailable, Hung
 from job_harness.search.as_scenario import TestScript, script_of
 from job_harness.search.deviations import Gate
@@ -105,6 +104,8 @@ class PlayedTest:
     """The names of the side effects that were declared."""
     idle: frozenset[str] = frozenset()
     """Those that the test's own invariants and checks ask about, and of which there was none."""
+    unreached: frozenset[str] = frozenset()
+    """The settings that the test gives, by which it came to nothing."""
     keys: tuple[EffectKey, ...] = ()
     """Of side effects, in their order."""
     sent: bool = True
@@ -225,6 +226,7 @@ def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | No
         declared=bool(effects) or harness.review.has_own_checks,
         happened=frozenset(event.name for event in effects),
         idle=harness.review.idle,
+        unreached=_unreached(harness),
         keys=harness.review.keys,
         sent=any(type(event) is Observed for event in harness.history.events),
         repeated=_repeated(effects),
@@ -252,6 +254,13 @@ def _gateless(history: History, gates: Sequence[Gate]) -> tuple[str, ...]:
     points = (label.partition(" ")[2].rpartition(" ") for label, _, _ in gates)
     gated = {job for place, _, job in points if place not in (BEFORE_STARTING, "claim", *VERBS)}
     return tuple(sorted({tools[job] for job in began if job in tools} - {tools[job] for job in gated if job in tools}))
+
+
+def _unreached(harness: JobHarness) -> frozenset[str]:
+    """Name the settings that a test gives, and of which nothing came."""
+    given = {name for name in Settings.names() if getattr(harness.settings, name) != getattr(GUIDE, name)}
+    owed = [part for part in declared_settings(given) if part.owed]
+    return frozenset(part.name for part in owed if not any(map(part.shows, harness.history.events)))
 
 
 def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
