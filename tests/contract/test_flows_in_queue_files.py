@@ -39,7 +39,7 @@ claim: |
     ORDER BY made, id LIMIT :limit FOR UPDATE SKIP LOCKED)
   RETURNING id, attempts AS token
 complete: |
-  UPDATE step SET state = 'done', output = :output, ended = :now, held_until = NULL
+  UPDATE step SET state = 'done', error = NULL, output = :output, ended = :now, held_until = NULL
   WHERE id = :job AND state = 'running' AND attempts = :token
 fail: |
   UPDATE step SET state = CASE WHEN attempts < max_attempts AND NOT :final THEN 'waiting' ELSE 'failed' END,

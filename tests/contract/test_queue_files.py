@@ -217,6 +217,18 @@ WRONG = {
         1,
         "after attempt 1 a failed job waits 0s, and the settings",
     ),
+    "attempts that failures count": Wrong(
+        "attempts = attempts + 1, ", "", 15, "attempts rises when a job fails, and not"
+    ),
+    "an error that is kept": Wrong(
+        JOBS, f"{JOBS[:-10]}, (SELECT 'x' WHERE attempts > 1) AS error FROM jobs", 15, "error is still there of a job"
+    ),
+    "a smaller number that goes first": Wrong(
+        JOBS,
+        f"{JOBS[:-10]}, rank AS priority FROM jobs",
+        9,
+        "it took a job of priority 0, and an older one of priority 5",
+    ),
     "a time that no run has": Wrong(
         JOBS,
         f"{JOBS[:-10]}, 'infinity'::timestamptz AS expires_at FROM jobs",
@@ -228,10 +240,16 @@ WRONG = {
 MADE = ("until timestamptz", "made timestamptz DEFAULT now(), until timestamptz")
 FOLLOWS = {
     **dict.fromkeys(
-        ("a start that is the first", "an end that is the last change", "a start time that no failure writes"), MADE
+        ("a start that is the first", "an end that is the last change", "a start time that no failure writes"), (MADE,)
     ),
-    "a verb that commits by itself": (COMPLETE, "complete: CALL other()"),
-    "another table": (COMPLETE, f"{COMPLETE}; INSERT INTO other VALUES (1)"),
+    "attempts that failures count": [("fail: UPDATE jobs SET", "fail: UPDATE jobs SET attempts = attempts + 1,")],
+    "a smaller number that goes first": [
+        ("attempts int DEFAULT 0", "rank int, attempts int DEFAULT 0"),
+        (ENQUEUE, "enqueue: INSERT INTO jobs (id, rank) VALUES (:job, :priority)"),
+        ("PENDING' LIMIT", "PENDING' ORDER BY rank LIMIT"),
+    ],
+    "a verb that commits by itself": [(COMPLETE, "complete: CALL other()")],
+    "another table": [(COMPLETE, f"{COMPLETE}; INSERT INTO other VALUES (1)")],
 }
 """What else has to be written for a mistake to be one."""
 
@@ -242,7 +260,7 @@ def test_what_is_wrong_is_told_with_its_line_and_leaves_nothing(
 ) -> None:
     wrong = WRONG[name]
     text = SMALL
-    for was, now in ((wrong.was, wrong.now), *([FOLLOWS[name]] if name in FOLLOWS else [])):
+    for was, now in ((wrong.was, wrong.now), *FOLLOWS.get(name, ())):
         assert text.count(was) == 1
         text = text.replace(was, now)
     path = tmp_path / "queue.yaml"

@@ -6,13 +6,15 @@ every run, and told as a mistake of the queue. Knows no connection, and no verb:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.invariants.clocks import ROUNDING, TOLERANCE
+from job_harness.core.model.design import Design
 from job_harness.core.model.duration import Duration, Instant, format_duration
 from job_harness.core.model.settings import Settings
+from job_harness.engines.queue_file.document import NEEDED
 from job_harness.engines.queue_file.rows import instant_shown
 
 
@@ -33,21 +35,34 @@ class Seen(NamedTuple):
 class Misread(NamedTuple):
     """A column that shows something else than it means."""
 
-    column: str
     told: str
     hint: str
+
+
+class _Meaning(NamedTuple):
+    """What a column means, and how to say that it shows something else."""
+
+    column: str
+    look: Callable[[Mapping[str, Seen]], str | None]
     anomalies: tuple[str, ...]
-    """What a search would have found of it."""
+    """What a search would have found of it: `without` names it where that is meant."""
+    hint: str
+    design: Design | None = None
+    """The word by which it is right."""
 
 
-_LEAVE: Final = "or leave {} out: then it is not judged."
-
-
-def misread_columns(life: Sequence[Seen]) -> Iterator[Misread]:
+def misread_columns(
+    life: Sequence[Seen], *, designs: Collection[Design], without: Collection[str]
+) -> Iterator[Misread]:
     """List the columns that show something else than they mean, along one life."""
-    for column, (look, anomalies, hint) in _LOOKS.items():
-        if column in life[0].row and (told := look({seen.moment: seen for seen in life})) is not None:
-            yield Misread(column, f"{column} {told}", f"{hint} {_LEAVE.format(column)}", anomalies)
+    moments = {seen.moment: seen for seen in life}
+    for column, look, anomalies, hint, design in _MEANINGS:
+        if column not in life[0].row or design in designs or not set(anomalies).isdisjoint(without):
+            continue
+        if (told := look(moments)) is not None:
+            word = "" if design is None else f" `design: [{design}]`"
+            otherwise = "" if column in NEEDED else f", or leave {column} out: then it is not judged"
+            yield Misread(f"{column} {told}", f"{hint}{word}{otherwise}.")
 
 
 def _started(life: Mapping[str, Seen]) -> str | None:
@@ -86,19 +101,60 @@ def _off(by: Duration) -> str:
     return f"{format_duration(abs(by))} {'after' if by > 0 else 'before'}"
 
 
-_LOOKS: Final[Mapping[str, tuple[Callable[[Mapping[str, Seen]], str | None], tuple[str, ...], str]]] = {
-    "started_at": (
+def _counted(life: Mapping[str, Seen]) -> str | None:
+    counts = [life[moment].row["attempts"] for moment in ("sent", "claimed", "failed") if moment in life]
+    late = len(counts) == 3 and counts[0] == counts[1] != counts[2]
+    return "rises when a job fails, and not when it is claimed" if late else None
+
+
+def _kept_error(life: Mapping[str, Seen]) -> str | None:
+    end = life.get("completed")
+    kept = end is not None and "failed" in life and end.row["error"] is not None
+    return "is still there of a job that failed once and then completed" if kept else None
+
+
+def _lost_error(life: Mapping[str, Seen]) -> str | None:
+    failed = life.get("failed")
+    return "is NULL of a job that has failed and waits" if failed is not None and failed.row["error"] is None else None
+
+
+_START: Final = ("foreign_clock", "completed_before_started")
+_MEANINGS: Final = (
+    _Meaning(
+        "started_at",
         _started,
-        ("foreign_clock", "completed_before_started"),
-        "It means when the last claim began. Show what each claim writes, such as locked_at (NULL does no harm),",
+        _START,
+        "It means when the last claim began. Show what each claim writes, such as locked_at (NULL does no harm)",
     ),
-    "completed_at": (
+    _Meaning(
+        "completed_at",
         _completed,
-        ("foreign_clock", "completed_before_started"),
-        "Show what `complete` alone writes, or of updated_at `CASE WHEN status = '...' THEN updated_at END`,",
+        _START,
+        "Show what `complete` alone writes, or of updated_at `CASE WHEN status = '...' THEN updated_at END`",
     ),
-    "created_at": (_created, ("priority_inversion",), "Show when the row was inserted,"),
-}
+    _Meaning("created_at", _created, ("priority_inversion",), "Show when the row was inserted"),
+    _Meaning(
+        "attempts",
+        _counted,
+        ("attempt_not_counted",),
+        "Count in `claim`: a worker that dies has to count too. If attempts are counted as they end:",
+        Design.COUNTS_AT_THE_END,
+    ),
+    _Meaning(
+        "error",
+        _kept_error,
+        ("completed_with_error",),
+        "Clear it in `complete`. If the errors of earlier attempts are kept on purpose:",
+        Design.KEEPS_ALL_ERRORS,
+    ),
+    _Meaning(
+        "error",
+        _lost_error,
+        ("error_lost",),
+        "Show what `fail` writes of each attempt. If only the last error is kept:",
+        Design.KEEPS_NO_ERROR,
+    ),
+)
 
 
 def misread_wait(

@@ -86,6 +86,7 @@ class _Rehearsal:
         if self._database.tells_twice:
             self._send_again()
         self._refuse_misread(list(self._life()))
+        self._refuse_other_order()
         own = self._file.fixed & {"retry_delay", "retry_delay_max", "retry_backoff"}
         if own and "start_after" in self._database.columns and "backoff_out_of_range" not in self._file.without:
             self._refuse_other_waits()
@@ -134,9 +135,27 @@ class _Rehearsal:
             yield from filter(None, [self._seen("completed")])
 
     def _refuse_misread(self, life: Sequence[Seen]) -> None:
-        for misread in misread_columns(life) if life else ():
-            if not set(misread.anomalies) & self._file.without.keys():
-                raise self._file.jobs.source.error(misread.told, hint=misread.hint)
+        if life:
+            for told, hint in misread_columns(life, designs=self._file.designs, without=self._file.without):
+                raise self._file.jobs.source.error(told, hint=hint)
+
+    def _refuse_other_order(self) -> None:
+        """Refuse a file in whose queue the smaller number goes first: a search asks for the greater one."""
+        shown = "priority" in self._database.columns and self._file.asks("priority", "enqueue")
+        if not shown or "priority_inversion" in self._file.without:
+            return
+        self._begin()
+        for job, priority in (("first", 5), ("second", 0)):
+            self._ask("enqueue", JobRequest(job, input={"job": job}, unique_key=job, priority=priority))
+            self._at(self._clocks.now + SECOND)
+        claims = self._ask("claim", WORKER, 1).value
+        if claims and claims[0].job == "second":
+            raise self._file.verbs["claim"][-1].source.error(
+                "it took a job of priority 0, and an older one of priority 5 was there",
+                hint="The greater number goes first. Where the smaller one does in your queue, send "
+                "`- :priority::int` and show `- priority AS priority`. If it is meant: "
+                "`without: {priority_inversion: why}`.",
+            )
 
     def _refuse_other_waits(self) -> None:
         """Refuse settings that say otherwise how long a failed job waits: each failure would be an anomaly."""
