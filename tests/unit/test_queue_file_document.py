@@ -483,6 +483,8 @@ def test_what_a_file_may_describe_otherwise_than_its_queue_is_told(tmp_path: Pat
         "completed_with_error",
         "error_lost",
     }
+    path.write_text(f"{REGISTERS}design: [counts at the end]\n")
+    assert "as token, or write `fencing: false`" in doubts(read_queue_file(str(path)))["token_reused"]
     path.write_text(REGISTERS.replace("(:process,", "(:worker,").replace("1 + 0 AS attempts", "tries AS attempts"))
     file = read_queue_file(str(path))
     assert [note.partition(", ")[0] for note in file.contract(file.columns).notes] == [

@@ -263,6 +263,11 @@ def doubts(file: QueueFile) -> dict[str, str]:
     held = {} if fenced else dict.fromkeys(_LOST_CLAIM, _HELD)
     if file.takes_back == "never":
         held["job_stuck"] = _HELD
+    if Design.COUNTS_AT_THE_END in file.designs and "token" not in file.columns:
+        held["token_reused"] = (
+            "`jobs` shows no token, and attempts stay the same when a job is taken over: show what each claim writes, "
+            "such as locked_at, as token, or write `fencing: false`"
+        )
     counted = {
         anomaly: f"`jobs` ({file.place('jobs')}) computes {column}, which may change where your queue counts nothing"
         + (f". {later[anomaly]}" if anomaly in later else "")
