@@ -103,7 +103,7 @@ class _Rehearsal:
 
     # what the columns of `jobs` show --------------------------------------------------------------------------------
 
-    def _seen(self, moment: str) -> Seen | None:
+    def _row_at(self, moment: str) -> Seen | None:
         rows = self._database.look(self._verbs.standing())
         return Seen(moment, self._clocks.now, rows[0]) if len(rows) == 1 else None
 
@@ -111,28 +111,28 @@ class _Rehearsal:
         """Let a job be claimed, fail, be claimed again and complete, one second between each; end where it does."""
         self._begin()
         self._sent(max(2, self._file.settings.max_attempts))
-        yield from filter(None, [self._seen("sent")])
+        yield from filter(None, [self._row_at("sent")])
         claim = self._taken()
-        yield from filter(None, [self._seen("claimed")])
+        yield from filter(None, [self._row_at("claimed")])
         if claim is None:
             return
         self._at(self._clocks.now + SECOND)
         self._ask("fail", claim, "rehearsed", False)
         view = self._look().get(JOB)
         if view is not None and view.status is Status.PENDING:
-            yield from filter(None, [self._seen("failed")])
+            yield from filter(None, [self._row_at("failed")])
             self._at(max(view.start_after, self._clocks.now) + SECOND)
             claim = next(iter(self._ask("claim", WORKER, 1).value or []), None)
             if claim is None:
                 return
-            yield from filter(None, [self._seen("claimed again")])
+            yield from filter(None, [self._row_at("claimed again")])
         else:
             self._begin()
             self._sent(1)
             claim = self._taken()
         self._at(self._clocks.now + SECOND)
         if claim is not None and self._ask("complete", claim, {"done": True}).done:
-            yield from filter(None, [self._seen("completed")])
+            yield from filter(None, [self._row_at("completed")])
 
     def _refuse_misread(self, life: Sequence[Seen]) -> None:
         if life:
@@ -164,14 +164,14 @@ class _Rehearsal:
         rules = Rules(self._file.settings, excuses={}, longest=self._file.longest)
         for _ in range(MANY):
             claims = self._ask("claim", WORKER, 1).value
-            before = self._seen("claimed")
+            before = self._row_at("claimed")
             if not claims or before is None:
                 return
             try:
                 self._ask("fail", claims[0], "rehearsed", False)
             except QueueFileError:  # A power that no type holds is a finding, and the first failure went well.
                 return
-            view, after = self._look().get(JOB), self._seen("failed")
+            view, after = self._look().get(JOB), self._row_at("failed")
             if view is None or after is None or view.status is not Status.PENDING:
                 return
             bounds = rules.waits(JOB, attempts=view.attempts)
