@@ -52,7 +52,7 @@ def test_an_aimed_run_of_an_application_pauses_one_worker_while_its_job_runs_and
     drawn = draw(policy.drawing, Settings(), MemoryEngine().info.capabilities)
     assert len(drawn.scenario.workers) > 1
     assert drawn.faults != FaultPlan()
-    offered = [PAST, read_option("crash")]
+    offered = [PAST, DIES]
     strikes = {
         label: policy.choices.gate(label, lambda: offered)
         for label in ("w2 update mail", "w1 running a", "w2 running z")
@@ -60,21 +60,24 @@ def test_an_aimed_run_of_an_application_pauses_one_worker_while_its_job_runs_and
     assert strikes == {"w2 update mail": None, "w1 running a": None, "w2 running z": PAST}
 
 
-PLACES = tuple(GatePlace("w", step, "") for step in ("update mail", "POST mail.example.com", "running"))
+DIES = read_option("crash")
+PLACES = tuple((GatePlace("w", step, ""), DIES) for step in ("update mail", "POST mail.example.com", "running"))
 
 
 def test_the_places_of_a_system_are_its_work_before_its_polls_whichever_instance_came_there() -> None:
-    dies = (read_option("crash"),)
+    dies = (DIES,)
+    down = read_option("host down for a timeout")
     gates = [
         *((f"w{number} select mail", 1, dies) for number in (1, 2, 1)),
         ("w2 running a", 1, dies),
-        ("api insert mail", 1, dies),
+        ("api insert mail", 1, (*dies, down, read_option("host down for 3s"))),
         ("time", 1, ()),
     ]
     assert deadly_places(gates, job="a") == (
-        GatePlace("w", "running", ""),
-        GatePlace("api", "insert", "mail"),
-        GatePlace("w", "select", "mail"),
+        (GatePlace("api", "insert", "mail"), down),
+        (GatePlace("w", "running", ""), DIES),
+        (GatePlace("api", "insert", "mail"), DIES),
+        (GatePlace("w", "select", "mail"), DIES),
     )
 
 
@@ -84,7 +87,7 @@ def test_in_aimed_runs_of_a_system_one_process_dies_at_each_place_in_turn(seed: 
         policy_of(Strategy.PORTFOLIO, run_seed(seed, n), application=True, places=PLACES) for n in range(11 * 3)
     ]
     assert Counter(policy.strategy for policy in policies) == {"uniform": 9, "pos": 6, "swarm": 6, "aimed": 12}
-    offered = [PAST, read_option("crash")]
+    offered = [PAST, DIES]
     strikes = [
         label
         for policy in policies

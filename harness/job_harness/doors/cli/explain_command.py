@@ -213,7 +213,7 @@ def _disturbance(name: str) -> Iterator[str]:
         yield from _headed(fault.id, "a fault that a run may have")
         yield from _wrap_text(fault.sentence)
         yield ""
-        yield f"On a tape: {', '.join(f'`{phrase}`' for phrase in fault.words)}"
+        yield from _wrap_text(f"On a tape: {', '.join(f'`{phrase}`' for phrase in fault.words)}")
         yield f"Steps of a scenario: {fault.step}"
 
 

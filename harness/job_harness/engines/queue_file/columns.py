@@ -18,7 +18,7 @@ from job_harness.engines.queue_file.document import NEEDED
 from job_harness.engines.queue_file.rows import instant_shown
 
 
-class Seen(NamedTuple):
+class RowAt(NamedTuple):
     """The row of a job at one moment of its life."""
 
     moment: str
@@ -43,7 +43,7 @@ class _Meaning(NamedTuple):
     """What a column means, and how to say that it shows something else."""
 
     column: str
-    look: Callable[[Mapping[str, Seen]], str | None]
+    look: Callable[[Mapping[str, RowAt]], str | None]
     anomalies: tuple[str, ...]
     """What a search would have found of it: `without` names it where that is meant."""
     hint: str
@@ -52,7 +52,7 @@ class _Meaning(NamedTuple):
 
 
 def misread_columns(
-    life: Sequence[Seen], *, designs: Collection[Design], without: Collection[str]
+    life: Sequence[RowAt], *, designs: Collection[Design], without: Collection[str]
 ) -> Iterator[Misread]:
     """List the columns that show something else than they mean, along one life."""
     moments = {seen.moment: seen for seen in life}
@@ -65,7 +65,7 @@ def misread_columns(
             yield Misread(f"{column} {told}", f"{hint}{word}{otherwise}.")
 
 
-def _started(life: Mapping[str, Seen]) -> str | None:
+def _started(life: Mapping[str, RowAt]) -> str | None:
     """A time that is NULL is no business of this: the harness remembers when it saw the claim."""
     shown = {moment: life[moment].instant("started_at") for moment in ("claimed", "claimed again") if moment in life}
     first, second = shown.get("claimed"), shown.get("claimed again")
@@ -78,7 +78,7 @@ def _started(life: Mapping[str, Seen]) -> str | None:
     return None
 
 
-def _completed(life: Mapping[str, Seen]) -> str | None:
+def _completed(life: Mapping[str, RowAt]) -> str | None:
     for moment in ("sent", "claimed", "failed", "claimed again"):
         if moment in life and life[moment].instant("completed_at") is not None:
             return f"shows a time of a job that was {moment} and has not ended"
@@ -91,7 +91,7 @@ def _completed(life: Mapping[str, Seen]) -> str | None:
     return None if abs(shown - end.at) <= TOLERANCE else f"shows a time {_off(shown - end.at)} the end of the job"
 
 
-def _created(life: Mapping[str, Seen]) -> str | None:
+def _created(life: Mapping[str, RowAt]) -> str | None:
     first = life["sent"].row["created_at"]
     changed = next((seen.moment for seen in life.values() if seen.row["created_at"] != first), None)
     return None if changed is None else f"changed when the job was {changed}"
@@ -101,19 +101,19 @@ def _off(by: Duration) -> str:
     return f"{format_duration(abs(by))} {'after' if by > 0 else 'before'}"
 
 
-def _counted(life: Mapping[str, Seen]) -> str | None:
+def _counted(life: Mapping[str, RowAt]) -> str | None:
     counts = [life[moment].row["attempts"] for moment in ("sent", "claimed", "failed") if moment in life]
     late = len(counts) == 3 and counts[0] == counts[1] != counts[2]
     return "rises when a job fails, and not when it is claimed" if late else None
 
 
-def _kept_error(life: Mapping[str, Seen]) -> str | None:
+def _kept_error(life: Mapping[str, RowAt]) -> str | None:
     end = life.get("completed")
     kept = end is not None and "failed" in life and end.row["error"] is not None
     return "is still there of a job that failed once and then completed" if kept else None
 
 
-def _lost_error(life: Mapping[str, Seen]) -> str | None:
+def _lost_error(life: Mapping[str, RowAt]) -> str | None:
     failed = life.get("failed")
     return "is NULL of a job that has failed and waits" if failed is not None and failed.row["error"] is None else None
 
@@ -158,7 +158,7 @@ _MEANINGS: Final = (
 
 
 def misread_wait(
-    before: Seen, after: Seen, *, attempts: int, bounds: tuple[Duration, Duration], settings: Settings
+    before: RowAt, after: RowAt, *, attempts: int, bounds: tuple[Duration, Duration], settings: Settings
 ) -> tuple[str, str] | None:
     """Say how long a failed job waits otherwise than the settings say, and what to do; None where it waits so."""
     shown = after.instant("start_after")

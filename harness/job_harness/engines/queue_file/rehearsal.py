@@ -20,7 +20,7 @@ from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import Status
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.sim.clock import Clocks
-from job_harness.engines.queue_file.columns import Seen, misread_columns, misread_wait
+from job_harness.engines.queue_file.columns import RowAt, misread_columns, misread_wait
 from job_harness.engines.queue_file.database import QueueDatabase, places_of
 from job_harness.engines.queue_file.rows import Remembered, RowReader
 from job_harness.engines.queue_file.statement import QueueFileError
@@ -103,11 +103,11 @@ class _Rehearsal:
 
     # what the columns of `jobs` show --------------------------------------------------------------------------------
 
-    def _row_at(self, moment: str) -> Seen | None:
+    def _row_at(self, moment: str) -> RowAt | None:
         rows = self._database.look(self._verbs.standing())
-        return Seen(moment, self._clocks.now, rows[0]) if len(rows) == 1 else None
+        return RowAt(moment, self._clocks.now, rows[0]) if len(rows) == 1 else None
 
-    def _life(self) -> Iterator[Seen]:
+    def _life(self) -> Iterator[RowAt]:
         """Let a job be claimed, fail, be claimed again and complete, one second between each; end where it does."""
         self._begin()
         self._sent(max(2, self._file.settings.max_attempts))
@@ -134,7 +134,7 @@ class _Rehearsal:
         if claim is not None and self._ask("complete", claim, {"done": True}).done:
             yield from filter(None, [self._row_at("completed")])
 
-    def _refuse_misread(self, life: Sequence[Seen]) -> None:
+    def _refuse_misread(self, life: Sequence[RowAt]) -> None:
         if life:
             for told, hint in misread_columns(life, designs=self._file.designs, without=self._file.without):
                 raise self._file.jobs.source.error(told, hint=hint)
