@@ -37,8 +37,8 @@ library's own code: the wrong form with several seeds, in at most {FOUND_WITHIN}
 runs as the row says, for each of its stores, which the seeds share. A row is from its own last run, on two cores beside
 other work, and what a run costs is what it cost there. Without a harness, in a loop at the same load,
 LangGraph's agent of two steps takes 10 ms of CPU on SQLite and 3 in memory. DBOS takes 45 to launch, run one workflow
-and end: above its aim already. dbos-app, a system file of which a run costs 1.2 s, has no row: its right form was
-silent in 400 runs of four seeds, and the 92nd of a fifth is `job_stuck` ([why](../../docs/dbos_typescript.md)).
+and end: above its aim already. dbos-app is a system file, which leaves out `job_stuck`:
+[why](../../docs/dbos_typescript.md).
 
 | program | library | wrong: seeds that found it | after runs | right: silent in | CPU of a run | aim | date | commit |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |
