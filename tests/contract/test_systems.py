@@ -164,7 +164,7 @@ SHOWN = {
         {
             0: {"attempt_overrun", "terminal_job_revived"},
             6: {"tables_disagree"},
-            7: {"job_never_run", "orphan_row"},
+            8: {"job_never_run", "orphan_row"},
         },
     ),
     "python-app": Example(
