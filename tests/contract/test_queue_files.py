@@ -209,7 +209,7 @@ WRONG = {
         "started_at does not change when a job is claimed a sec",
     ),
     "an end that is the last change": Wrong(
-        JOBS, f"{JOBS[:-10]}, made AS completed_at FROM jobs", 15, "completed_at shows a time of a job that was sent"
+        JOBS, f"{JOBS[:-10]}, made AS completed_at FROM jobs", 15, "completed_at shows a time for a job that was sent"
     ),
     "a start time that no failure writes": Wrong(
         JOBS,
@@ -221,13 +221,13 @@ WRONG = {
         "attempts = attempts + 1, ", "", 15, "attempts rises when a job fails, and not"
     ),
     "an error that is kept": Wrong(
-        JOBS, f"{JOBS[:-10]}, (SELECT 'x' WHERE attempts > 1) AS error FROM jobs", 15, "error is still there of a job"
+        JOBS, f"{JOBS[:-10]}, (SELECT 'x' WHERE attempts > 1) AS error FROM jobs", 15, "error is still there for a job"
     ),
     "a smaller number that goes first": Wrong(
         JOBS,
         f"{JOBS[:-10]}, rank AS priority FROM jobs",
         9,
-        "it took a job of priority 0, and an older one of priority 5",
+        "it took a job of priority 0 although an older one of priority 5",
     ),
     "a time that no run has": Wrong(
         JOBS,

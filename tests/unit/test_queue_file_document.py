@@ -30,7 +30,7 @@ from job_harness.engines.queue_file.document import (
 from job_harness.engines.queue_file.draft import TableColumn, draft
 from job_harness.engines.queue_file.facts import doubts
 from job_harness.engines.queue_file.rows import Remembered, RowReader
-from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, read_statements, way_up
+from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, read_statements, up_half
 from job_harness.engines.queue_file.verbs import STALE, Planned, TableVerbs, VerbResult, outcome_of_statements, stops
 from job_harness.errors import UsageError
 from job_harness.search.workload import draw
@@ -248,7 +248,7 @@ def test_a_lease_that_cannot_be_is_an_error_at_its_line(given: str, told: str, t
 def test_of_a_migration_the_way_down_is_left_out_and_lines_keep_their_places(mark: str) -> None:
     up, down = mark.format("Up"), mark.format("down")
     text = f"{up}\nCREATE TABLE a (); -- down\n{down}\nDROP TABLE a;\n{up}\n-- down the road\nCREATE TABLE b ();"
-    assert way_up(text) == text.replace(down, "").replace("DROP TABLE a;", "")
+    assert up_half(text) == text.replace(down, "").replace("DROP TABLE a;", "")
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -16,7 +16,7 @@ from job_harness.core.sim.choices import FIRST, Replay, Uniform
 from job_harness.core.sim.clock import Clocks
 from job_harness.engines.memory import MemoryEngine
 from job_harness.search.coverage import is_observed
-from job_harness.search.deviations import GatePlace, deadly_places
+from job_harness.search.deviations import GatePlace, places_to_strike
 from job_harness.search.finding import REPEATED_EVERY
 from job_harness.search.sampling import Sampler, run_seed
 from job_harness.search.strategy import TURNS, Strategy, SwarmDrawing, policy_of
@@ -73,7 +73,7 @@ def test_the_places_of_a_system_are_its_work_before_its_polls_whichever_instance
         ("api insert mail", 1, (*dies, down, read_option("host down for 3s"))),
         ("time", 1, ()),
     ]
-    assert deadly_places(gates, job="a") == (
+    assert places_to_strike(gates, job="a") == (
         (GatePlace("api", "insert", "mail"), down),
         (GatePlace("w", "running", ""), DIES),
         (GatePlace("api", "insert", "mail"), DIES),

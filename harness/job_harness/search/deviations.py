@@ -51,7 +51,7 @@ def process_of(actor: str) -> str:
     return actor.rstrip(digits)
 
 
-def deadly_places(gates: Iterable[Gate], *, job: str) -> tuple[tuple[GatePlace, Option], ...]:
+def places_to_strike(gates: Iterable[Gate], *, job: str) -> tuple[tuple[GatePlace, Option], ...]:
     """Return where a process may die in a run of this one job: what came up once is its work, what came often a poll.
 
     So the rarest come first. A place that names the job is the same for every job. Where a process calls a host, that

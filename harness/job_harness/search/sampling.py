@@ -26,7 +26,7 @@ from job_harness.core.sim.choices import Choices, ListedGates, Option, Replay
 from job_harness.errors import ExitCode, HarnessError, UsageError
 from job_harness.review.audit.judging import audited
 from job_harness.search.coverage import is_observed, missing_situations
-from job_harness.search.deviations import GatePlace, deadly_places
+from job_harness.search.deviations import GatePlace, places_to_strike
 from job_harness.search.finding import (
     REPEATED_EVERY,
     Campaign,
@@ -183,9 +183,9 @@ class Sampler:
     def policy(self, seed: int) -> RunPolicy:
         """Return who draws the run of a seed, and who disturbs it."""
         application = self.engine.info.processes is not None
-        return policy_of(self.strategy, seed, application=application, places=self._deadly_places())
+        return policy_of(self.strategy, seed, application=application, places=self._places_to_strike())
 
-    def _deadly_places(self) -> tuple[tuple[GatePlace, Option], ...]:
+    def _places_to_strike(self) -> tuple[tuple[GatePlace, Option], ...]:
         """Return where a process may die in the undisturbed run of a system, which is played once for that."""
         if self.engine.info.undisturbed is None or self.goal is not None:
             return ()
@@ -221,7 +221,7 @@ class Sampler:
 
     def sample(self, seed: int) -> Run:
         """Do the run of a seed. Raises `StepHung` where a step does not end, and whatever the engine raises."""
-        self._deadly_places()  # No run is played within another one.
+        self._places_to_strike()  # No run is played within another one.
         return self._played(lambda: self.session(seed))
 
     def replay(self, scenario: Scenario) -> Run:
@@ -361,7 +361,7 @@ class Sampler:
         gates = ListedGates()
         faults = FaultPlan.of(CRASH, HOST)
         run = self._played(lambda: Session(scenario, engine=self.engine, choices=gates, faults=faults, limits=limits))
-        self._places = deadly_places(gates.gates, job=UNDISTURBED)
+        self._places = places_to_strike(gates.gates, job=UNDISTURBED)
         return run
 
     # a campaign -----------------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ HOST_LENGTHS: Final = ("3s", "a timeout", "a lease + a retry")
 
 def _host_troubles(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
     """Offer them at each call of a host that is not in trouble yet."""
-    if actor is None or type(actor.request) is not HostCall or kernel.state_of(actor.request.host)[0] is not None:
+    if actor is None or type(actor.request) is not HostCall or kernel.hosts.at(kernel.now, actor.request.host)[0]:
         return NO_OPTIONS
     return met.prepared(
         HOST.id, lambda: [each.option(HOST.id, name) for each in HOST_STATES.values() for name in HOST_LENGTHS]
@@ -120,7 +120,7 @@ def _trouble(met: Circumstances, kernel: Kernel, actor: Actor | None, option: Op
     state = next(each for each, phrase in HOST_STATES.items() if phrase.reads(option.words))
     host, duration = actor.request.host, met.moments[option.argument]
     met.note(actor.name, HOST.event, {"host": host, "state": state.value, "for": duration})
-    kernel.hosts[host] = state, kernel.now + duration
+    kernel.hosts.begin(host, state, until=kernel.now + duration)
 
 
 def _word_trouble(data: Mapping[str, Any]) -> str:

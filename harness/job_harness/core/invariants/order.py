@@ -143,9 +143,8 @@ class PriorityOrder(Monitor):
         if not self._anyone_before(self._order(last)):
             return
         for left in self._standing.waiting.values():
-            if left.id in unseen or self.rules.used_up(
-                left
-            ):  # That it may not be claimed is another invariant's affair.
+            # That a job without an attempt left is not claimed is another invariant's affair.
+            if left.id in unseen or self.rules.used_up(left):
                 continue
             first = left.start_after + self.rules.granularity <= clock and self._order(left) < self._order(last)
             if first and not self._blocked(left, taken, tools):

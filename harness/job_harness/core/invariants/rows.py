@@ -104,8 +104,8 @@ def agree(promise: AgreePromise, look: Callable[[], dict[str, str] | None]) -> I
             for key in [key for key in self._since if key not in event.data]:
                 took = event.at - max(self._since.pop(key), self._struck_until)
                 if took > promise.within:
-                    told = f"for {format_duration(took)} the two sides differed in {key!r}"
-                    self.breach(promise.name, f"{told}, at most {format_duration(promise.within)} are promised")
+                    told = f"the two sides differed in {key!r} for {format_duration(took)}"
+                    self.breach(promise.name, f"{told}; at most {format_duration(promise.within)} is promised")
             for key in event.data:
                 self._since.setdefault(key, event.at)
 

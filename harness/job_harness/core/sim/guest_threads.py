@@ -89,8 +89,6 @@ class TimeHolder(Protocol):
 
     def let_go(self, token: object) -> None: ...
 
-    def ends_with_it(self, executor: object) -> bool: ...
-
     def jump(self, seconds: float) -> None: ...
 
     def is_in_this_thread(self) -> bool: ...
@@ -330,11 +328,16 @@ class GuestThreads:
         self.foreign = frozenset(packages) - machine_calls.REAL_READERS
 
     def employ(
-        self, function: Callable[[], Any], name: str, pool: ThreadPoolExecutor | None = None
+        self,
+        function: Callable[[], Any],
+        name: str,
+        pool: ThreadPoolExecutor | None = None,
+        *,
+        ends_with_loop: bool = False,
     ) -> tuple[Callable[[], Any], Callable[[], None]]:
         """Let the thread that calls what is returned first be a guest meanwhile; the second ends its hold on time."""
         life = LIFETIME.get()
-        of = None if pool is None else self._pools.setdefault(pool, _Pool(pool, self.loop))
+        of = None if pool is None else self._pools.setdefault(pool, _Pool(pool, ends_with_loop=ends_with_loop))
         guest = Guest(self, f"{name} on a thread", of)
         self.polls.happen()
 
@@ -471,18 +474,13 @@ class IdlePolls:
 class _Pool:
     """The guests of one executor: those that its threads have begun, and those that are queued behind them."""
 
-    def __init__(self, executor: ThreadPoolExecutor, loop: TimeHolder) -> None:
+    def __init__(self, executor: ThreadPoolExecutor, *, ends_with_loop: bool) -> None:
         self._executor = weakref.ref(executor)
-        self._loop = loop
+        self.ends_with_loop = ends_with_loop
+        """Whether it is the one that the loop has made for itself."""
         self._guard = _real_lock()  # Taken last: what holds it asks for no other lock.
         self._queued: dict[Guest, None] = {}
         self._begun: dict[Guest, None] = {}
-
-    @property
-    def ends_with_loop(self) -> bool:
-        """Whether it is the one that the loop has made for itself."""
-        executor = self._executor()
-        return executor is None or self._loop.ends_with_it(executor)
 
     def has(self, thread: threading.Thread) -> bool:
         """Whether it is one of the executor's threads."""
@@ -547,14 +545,16 @@ class PollingHabit:
     """For how many virtual seconds it may be late, while nothing else happens."""
     events: int = -1
     """What had happened when it was last woken."""
+    by_itself: bool = False
+    """Whether a timer of its own woke it, and no processor asked it for anything."""
     _polls: int = 0
     """How often in a row it has looked, and nothing has come of it."""
     _asked: tuple[float, float] = (0.0, 0.0)
     """Since when it waits, and for how long it asked to."""
 
-    def is_poll(self, seconds: float, *, by_itself: bool) -> bool:
+    def is_poll(self, seconds: float) -> bool:
         """Whether a wait is about as long as the one before, after which no processor asked it for anything."""
-        return bool(self.late_by) and by_itself and seconds / 2 < self._asked[1] < seconds * 2
+        return bool(self.late_by) and self.by_itself and seconds / 2 < self._asked[1] < seconds * 2
 
     def wait(self, seconds: float, *, now: float, idle: bool) -> float:
         """Return for how long it waits that asks for these seconds."""
@@ -592,7 +592,6 @@ class Guest:
         self.joined: list[Waiter] = []
         """Who is to be woken once its thread has done this work."""
         self._threads = threads
-        self._loop = threads.loop
         self._name = name
         self._guard = _real_lock()
         self._ident = 0
@@ -603,8 +602,6 @@ class Guest:
         self._timer: Any = None
         self._wait = 0
         self._until = math.inf
-        self._by_itself = False
-        """Whether a timer of its own woke it, and no processor asked it for anything."""
         self.habit = PollingHabit()
         threads.guests += 1
         self._turn_seconds = TURN_SECONDS * (1 + threads.guests % TURNS)
@@ -621,6 +618,10 @@ class Guest:
             self.hold()
         else:
             pool.queue(self)
+
+    @property
+    def _loop(self) -> TimeHolder:
+        return self._threads.loop
 
     @property
     def waits_for_work(self) -> bool:
@@ -760,7 +761,7 @@ class Guest:
         # or a timer of its own woke it, so that no processor waits for it. A call that merely
         # takes long holds time, as long as it may.
         locked, stood = self._stands(frames)
-        if stood < (LOCK_SECONDS if locked else GRACE_SECONDS) or not (locked or self._by_itself):
+        if stood < (LOCK_SECONDS if locked else GRACE_SECONDS) or not (locked or self.habit.by_itself):
             return False
         why, rest = ("a lock", LOCK_TIMEOUTS) if locked else ("something", "")
         self._threads.loop.hooks.note_doubt(
@@ -792,7 +793,7 @@ class Guest:
                 self._give_way(number, context)
             elif seconds is not None:
                 events = self._threads.polls.events
-                again = self.habit.is_poll(seconds, by_itself=self._by_itself)
+                again = self.habit.is_poll(seconds)
                 longer = self.habit.wait(seconds, now=self._loop.time(), idle=again and self.habit.events == events)
                 self._timer = self._loop.call_later(longer, self._time_is_over, number, context=context)
                 if again:
@@ -828,14 +829,15 @@ class Guest:
             waiter = self._waiter
             if waiter is None or not waiter.locked():
                 return
-            self._work(by_itself=not self._turning or self._by_itself)
+            self._work(by_itself=not self._turning or self.habit.by_itself)
             self._waiter = None
         with contextlib.suppress(RuntimeError):
             waiter._lock.release()
 
     def _work(self, *, by_itself: bool) -> None:
         self._threads.stirred = True
-        self._by_itself, self._still, self.habit.events = by_itself, StillFrame(), self._threads.polls.events
+        self._still = StillFrame()
+        self.habit.by_itself, self.habit.events = by_itself, self._threads.polls.events
         if self._timer is not None:
             timer, self._timer = self._timer, None
             if not (by_itself or self._turning):

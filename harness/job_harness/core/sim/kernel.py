@@ -220,8 +220,7 @@ class Kernel:
         """How many verbs were called so far; an application calls none."""
         self.outages: dict[str, Instant] = {}
         """Until when actors cannot reach the store, by name; `EVERYBODY` is all of them."""
-        self.hosts: dict[str, tuple[HostState, Instant]] = {}
-        """How hosts outside treat all their callers, and until when."""
+        self.hosts = HostTroubles()
         self._agenda = Agenda(self.outages)
         self._blocked: dict[Actor, None] = {}
         self._picks: dict[str, int] = {}
@@ -371,11 +370,6 @@ class Kernel:
         self.outages.clear()
         self.hosts.clear()
         self._agenda.planned = False
-
-    def state_of(self, host: str) -> tuple[HostState | None, Instant]:
-        """Say how a host outside treats its callers now, and until when; None: as always."""
-        state, until = self.hosts.get(host, (None, 0))
-        return (state, until) if until > self.now else (None, 0)
 
     def _everyone(self) -> list[Actor]:
         """List all actors; of those that are carried, the tasks that stand at gates."""
@@ -734,6 +728,26 @@ EVERYBODY: Final = "*"
 """In the place of an actor's name: all of them."""
 Sleeper: TypeAlias = tuple[Instant, int, Actor]
 """When it wakes, its ticket in the order of falling asleep, and which actor it is."""
+
+
+class HostTroubles:
+    """How hosts outside treat all their callers, and until when."""
+
+    def __init__(self) -> None:
+        self._of: dict[str, tuple[HostState, Instant]] = {}
+
+    def begin(self, host: str, state: HostState, *, until: Instant) -> None:
+        """Let a host treat its callers so until then."""
+        self._of[host] = state, until
+
+    def at(self, now: Instant, host: str) -> tuple[HostState | None, Instant]:
+        """Say how a host treats its callers now, and until when; None: as always."""
+        state, until = self._of.get(host, (None, 0))
+        return (state, until) if until > now else (None, 0)
+
+    def clear(self) -> None:
+        """End all troubles now."""
+        self._of.clear()
 
 
 class Agenda:

@@ -296,7 +296,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def run_in_executor(self, executor: Any, func: Callable[[Unpack[Ts]], T], *args: *Ts) -> asyncio.Future[T]:
         """Run a function on a thread or in a process; time stands still until it ends, even if it is cancelled."""
-        if executor is None:
+        if is_default := executor is None:
             executor = self._default_executor  # type: ignore[attr-defined]
             if executor is None and not self._executor_shutdown_called:  # type: ignore[attr-defined]
                 executor = concurrent.futures.ThreadPoolExecutor(thread_name_prefix="asyncio")
@@ -307,7 +307,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if life is not None and is_in_this_interpreter(executor):
             if (machine := machine_of(life)) is not None:
                 lent = self.hooks.lend(executor, functools.partial(func, *args))
-                work, counting.done = machine.employ(lent, counting.name, executor)
+                work, counting.done = machine.employ(lent, counting.name, executor, ends_with_loop=is_default)
                 args = ()  # type: ignore[assignment]
                 self.let_go(counting.token)  # The thread holds time by itself, and lets it go where it waits.
             else:
@@ -346,10 +346,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         muted = self._readers.muted.pop(self.selector.number(fd), None) is not None
         removed: bool = super()._remove_reader(fd)  # type: ignore[misc]
         return removed or muted
-
-    def ends_with_it(self, executor: object) -> bool:
-        """Whether an executor is the default one."""
-        return executor is self._default_executor  # type: ignore[attr-defined]
 
     async def shutdown_default_executor(self, *arguments: Any, **options: Any) -> None:
         """Wait, in real time, for the threads of the default executor."""

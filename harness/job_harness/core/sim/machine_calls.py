@@ -89,7 +89,12 @@ class GuestMachine(Protocol):
         ...
 
     def employ(
-        self, function: Callable[[], Any], name: str, pool: ThreadPoolExecutor | None = None
+        self,
+        function: Callable[[], Any],
+        name: str,
+        pool: ThreadPoolExecutor | None = None,
+        *,
+        ends_with_loop: bool = False,
     ) -> tuple[Callable[[], Any], Callable[[], None]]:
         """Return the function as a thread of the pool is to call it, and what is to be called once it is done."""
         ...

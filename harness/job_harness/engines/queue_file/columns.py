@@ -81,13 +81,13 @@ def _started(life: Mapping[str, RowAt]) -> str | None:
 def _completed(life: Mapping[str, RowAt]) -> str | None:
     for moment in ("sent", "claimed", "failed", "claimed again"):
         if moment in life and life[moment].instant("completed_at") is not None:
-            return f"shows a time of a job that was {moment} and has not ended"
+            return f"shows a time for a job that was {moment} and has not ended"
     end = life.get("completed")
     if end is None:
         return None
     shown = end.instant("completed_at")
     if shown is None:
-        return "is NULL of a job that has completed"
+        return "is NULL for a job that has completed"
     return None if abs(shown - end.at) <= TOLERANCE else f"shows a time {_off(shown - end.at)} the end of the job"
 
 
@@ -110,12 +110,12 @@ def _counted(life: Mapping[str, RowAt]) -> str | None:
 def _kept_error(life: Mapping[str, RowAt]) -> str | None:
     end = life.get("completed")
     kept = end is not None and "failed" in life and end.row["error"] is not None
-    return "is still there of a job that failed once and then completed" if kept else None
+    return "is still there for a job that failed once and then completed" if kept else None
 
 
 def _lost_error(life: Mapping[str, RowAt]) -> str | None:
     failed = life.get("failed")
-    return "is NULL of a job that has failed and waits" if failed is not None and failed.row["error"] is None else None
+    return "is NULL for a job that has failed and waits" if failed is not None and failed.row["error"] is None else None
 
 
 _START: Final = ("foreign_clock", "completed_before_started")

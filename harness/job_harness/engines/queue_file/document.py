@@ -37,7 +37,7 @@ from job_harness.core.scenario.schema import (
     read_duration,
 )
 from job_harness.core.yaml_files import LARGEST
-from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, Statement, read_statements, way_up
+from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, Statement, read_statements, up_half
 from job_harness.errors import did_you_mean
 from job_harness.worlds.sql import code, words
 
@@ -362,7 +362,7 @@ class QueueFile:
         ):
             return {}
         place = self.place("settings.lease")
-        why = "no `job_timeout` is given, so a job is stopped before; if nothing stops it, write `job_timeout: none`"
+        why = "no `job_timeout` is given, so each job is stopped before; where nothing stops yours: `job_timeout: none`"
         return {"jobs that run for longer than their lease": f"{place}: {why}"}
 
     def _notes(self) -> Iterator[str]:
@@ -620,7 +620,7 @@ class _Reading:
             raise self._error("schema", f"{path} is not UTF-8") from None
         except QueueFileError as error:
             raise self._error("schema", error.message, "The path is relative to the folder of this file.") from None
-        return SqlSource.whole(way_up(text), str(path), "schema")
+        return SqlSource.whole(up_half(text), str(path), "schema")
 
     def _settings(self) -> Settings:
         """A lease without heartbeats leaves the processor nine tenths of it; with them, it need not run for many."""

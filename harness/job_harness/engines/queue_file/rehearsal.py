@@ -151,7 +151,7 @@ class _Rehearsal:
         claims = self._ask("claim", WORKER, 1).value
         if claims and claims[0].job == "second":
             raise self._file.verbs["claim"][-1].source.error(
-                "it took a job of priority 0, and an older one of priority 5 was there",
+                "it took a job of priority 0 although an older one of priority 5 was waiting",
                 hint="The greater number goes first. Where the smaller one does in your queue, send "
                 "`- :priority::int` and show `- priority AS priority`. If it is meant: "
                 "`without: {priority_inversion: why}`.",

@@ -75,11 +75,11 @@ _HALF: Final = re.compile(
     r"\s*--[\s-]*(?:(?:\+\s*(?:goose|migrate|micrate)\s+|migrate:\s*)(up|down)\b.*|(up|down)(?:\s+migration\b.*)?\s*)",
     re.IGNORECASE,
 )
-"""A line of a migration after which the way up begins, or that down: of node-pg-migrate, goose, sql-migrate, dbmate."""
+"""The line of a migration at which its up or down half begins: of node-pg-migrate, goose, sql-migrate, dbmate."""
 
 
-def way_up(text: str) -> str:
-    """Return a migration without the way down, each line in its place."""
+def up_half(text: str) -> str:
+    """Return a migration without its down half, each line in its place."""
     kept, up = [], True
     for line in text.split("\n"):
         if (half := _HALF.fullmatch(line)) is not None:

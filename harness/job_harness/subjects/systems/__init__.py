@@ -764,7 +764,7 @@ class SystemApplication:
         if not exchange.happens:
             call.hang_up()
             return
-        state, until = self._kernel.state_of(message.host)
+        state, until = self._kernel.hosts.at(self._kernel.now, message.host)
         if state in (HostState.DOWN, HostState.LIMITED):
             self._turn_away(
                 process, call, job, max(1, (until - self._kernel.now) // SECOND), down=state is HostState.DOWN

@@ -29,7 +29,7 @@ def declared_parts(file: SystemFile) -> Iterator[DeclaredPart]:
         yield DeclaredPart("promises: deploys", _deploys, f"no process was replaced by a deploy: {LONGER}")
     for name, host in file.outside.items():
         if host.rides_out:
-            how = f"it was not in trouble for at most so long: {LONGER}"
+            how = f"it was never in trouble for that long or less: {LONGER}"
             yield DeclaredPart(f"outside: {name}: rides_out", partial(_troubles, name, host.rides_out), how)
     yield from declared_settings(file.given)
     yield DeclaredPart("the stop of a process", _stops, f"none was told to stop: {LONGER}", owed=False)
