@@ -456,6 +456,32 @@ def test_every_clock_of_the_standard_library_follows_and_is_the_machines_again(j
     machine_calls.replace()
 
 
+def test_a_garbage_collector_that_is_measured_meets_no_clock_that_is_half_exchanged() -> None:
+    """Hypothesis measures it by `perf_counter`, at whatever allocation it begins."""
+    held, failed = time.perf_counter, list[TypeError]()
+    none_spare: list[list[dict[str, int]]] = []
+
+    def measure(phase: str, info: dict[str, int]) -> None:
+        none_spare.append([{} for _ in range(100)])  # To take a spare dict would be no allocation.
+        try:
+            held()
+        except TypeError as error:
+            failed.append(error)
+
+    threshold = gc.get_threshold()
+    gc.callbacks.append(measure)
+    try:
+        for allocations in range(1, 9):  # Each falls between other lines.
+            gc.set_threshold(allocations)
+            machine_calls.restore()
+            machine_calls.replace()
+            none_spare.clear()
+    finally:
+        gc.set_threshold(*threshold)
+        gc.callbacks.remove(measure)
+    assert not failed
+
+
 def test_what_was_made_outside_is_not_ahead_of_the_clock_inside(jobs: JobHarness) -> None:
     made = monotonic()
     assert output_of(jobs, lambda job: done(monotonic() - made)) >= 0

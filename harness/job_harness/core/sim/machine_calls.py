@@ -467,13 +467,20 @@ class _MethodDef(ctypes.Structure):
     )
 
 
+_Pair: Final = ctypes.c_size_t * 2
+"""Where a function's PyMethodDef lies, and its `self`."""
+
+
 class _Builtin(ctypes.Structure):
-    """The beginning of CPython's PyCFunctionObject."""
+    """The beginning of CPython's PyCFunctionObject.
+
+    `call` is one field and is written at once. Between two writes the garbage collector may run, and
+    those who measure it (Hypothesis does) would ask a clock that is half exchanged.
+    """
 
     _fields_ = (
         ("head", ctypes.c_byte * object.__basicsize__),
-        ("definition", ctypes.POINTER(_MethodDef)),
-        ("self", ctypes.c_void_p),
+        ("call", _Pair),
         ("module", ctypes.c_void_p),
     )
 
@@ -564,18 +571,17 @@ def _replace_function(module: Any, name: str, make: Any) -> None:
         _replace_attribute(module, name, make)
         return
     raw = _Builtin.from_address(id(builtin))
-    before = ctypes.addressof(definition), raw.self
-    real = _new_builtin(ctypes.addressof(definition), raw.self, raw.module)
+    before = _Pair(*raw.call)
+    real = _new_builtin(before[0], before[1], raw.module)
     stands = _callable_module(module.__name__, make(real))
     _ORIGINALS[name] = real
     through = ctypes.cast(getattr(ctypes.pythonapi, _THROUGH[definition.flags]), ctypes.c_void_p)
     own = _MethodDef(definition.name, through, definition.flags, definition.doc)
     _KEPT.extend((builtin, real, stands, own))
-    raw.definition, raw.self = ctypes.pointer(own), id(stands)
+    raw.call = _Pair(ctypes.addressof(own), id(stands))
 
     def undo() -> None:
-        raw.definition = ctypes.cast(before[0], type(raw.definition))  # `POINTER` may make another type by now.
-        raw.self = before[1]
+        raw.call = before
 
     _UNDO.append(undo)
 
@@ -589,7 +595,7 @@ def _definition(builtin: Any, name: str) -> _MethodDef | None:
     """Return how a builtin is defined; None where this interpreter keeps that otherwise, or something stands there."""
     if sys.implementation.name != "cpython" or object.__basicsize__ != 16 or type(builtin) is not type(len):
         return None
-    found: _MethodDef = _Builtin.from_address(id(builtin)).definition.contents
+    found = _MethodDef.from_address(_Builtin.from_address(id(builtin)).call[0])
     return found if found.name == name.encode() and found.flags in _THROUGH else None
 
 
