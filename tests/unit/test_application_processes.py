@@ -16,11 +16,12 @@ from job_harness.core.model.duration import HOUR, MINUTE, SECOND
 from job_harness.core.model.job import JobView
 from job_harness.core.model.settings import Settings
 from job_harness.core.run.session import Limits, Session
-from job_harness.core.run.verdict import Run
+from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
 from job_harness.core.scenario.scenario import RESTART_AFTER, Scenario
 from job_harness.core.sim.choices import Deviation
 from job_harness.errors import UsageError
+from job_harness.search.sampling import Sampler
 from job_harness.subjects.applications import ApplicationEngine, Stage, poll, sleep, step
 
 Process = Callable[[Stage], Any]
@@ -356,3 +357,25 @@ def test_a_retention_of_its_own_that_deletes_no_job_is_named(cleans: bool) -> No
     answers.exercise(declared, run(application).history.events)
     left = {part.name: part.owed for part in declared if part.name not in answers.exercised}
     assert left == {"settings: max_attempts": False} | ({} if cleans else {"settings: retention": True})
+
+
+async def finds_nothing(stage: Stage) -> None:
+    while True:
+        await poll("1m")
+        for job in [job for job in stage.tables.tool_jobs.values() if job.status == "STUCK"]:
+            await step("free", job.id)
+            stage.tables.delete_tool_job(job.id)
+
+
+@pytest.mark.parametrize(("cron", "acts"), [(finds_nothing, False), (cleaner, True)])
+def test_a_process_that_did_nothing_in_any_run_is_named_and_the_search_is_no_pass(*, cron: Process, acts: bool) -> None:
+    class Workers(Application):
+        def actors(self, stage: Stage) -> Mapping[str, Callable[[], Any]]:
+            return {"w1": partial(worker, stage), "cron": partial(cron, stage)}
+
+    silent = frozenset({"attempt_overrun"})
+    sampler = Sampler(ApplicationEngine(Workers, name="app"), looking_for=silent)
+    done = sampler.explore(seed=0, runs=12)
+    told = "" if done.trouble is None else done.trouble.message
+    assert (done.verdict is Verdict.PASS) is acts
+    assert ("process cron: it took no step and changed nothing in any run" in told) is not acts

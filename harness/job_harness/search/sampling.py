@@ -298,6 +298,7 @@ class Sampler:
         tally.stock = self._stock
         tally.coverage.answers.take(run.history.events)
         tally.coverage.answers.exercise(self.engine.info.declared, run.history.events)
+        tally.coverage.answers.take_acted(run.acted)
         if is_observed(number):
             tally.coverage.observe(run.history, number=number)
 
@@ -559,6 +560,7 @@ class _Record:
             for part in self.sampler.engine.info.declared
             if looked and part.owed and part.name not in answers.exercised
         ]
+        unproven += answers.idle() if looked else ()
         return Trouble("; ".join(unproven), UNPROVEN_HINT, ExitCode.INCONCLUSIVE) if unproven else None
 
     def finish(self) -> Campaign:

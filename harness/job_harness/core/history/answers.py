@@ -7,7 +7,7 @@ unknown outcome breaks no promise. So a search has to know of it. Read off histo
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -80,11 +80,18 @@ class VerbAnswers:
     """Whether any job showed when it may be deleted."""
     exercised: set[str] = field(default_factory=set)
     """What of a target's declared parts a run came to, by name."""
+    acted: dict[str, bool] = field(default_factory=dict)
+    """By process that an application brings along, whether it did anything in any run."""
 
     def exercise(self, parts: Sequence[DeclaredPart], events: Sequence[Event]) -> None:
         """Note which of these parts a history came to."""
         left = [part for part in parts if part.name not in self.exercised]
         self.exercised.update(part.name for part in left if any(map(part.shows, events)))
+
+    def take_acted(self, acted: Mapping[str, bool]) -> None:
+        """Note which processes of an application did something in a run."""
+        for process, did in acted.items():
+            self.acted[process] = did or self.acted.get(process, False)
 
     def take(self, events: Iterable[Event]) -> None:
         """Add what verbs came to in a history; a call whose request or reply was lost says nothing."""
@@ -110,6 +117,7 @@ class VerbAnswers:
         self.happened |= later.happened
         self.exercised |= later.exercised
         self.dated |= later.dated
+        self.take_acted(later.acted)
         self.calls.update(later.calls)
         self.raised = {**later.raised, **self.raised}
         self.refused = {**later.refused, **self.refused}
@@ -120,6 +128,14 @@ class VerbAnswers:
         """Keep nothing of a verb that worked: what it came to before depends on the order of the histories."""
         for memory in (self.calls, self.raised, self.refused):
             memory.pop(verb, None)
+
+    def idle(self) -> Iterator[str]:
+        """Say which processes of an application did nothing in any run."""
+        for process in sorted(process for process, did in self.acted.items() if not did):
+            yield (
+                f"process {process}: it took no step and changed nothing in any run, so it was not judged ({LONGER}, "
+                "let it poll more often, or leave it out of what actors(stage) returns)"
+            )
 
     def unproven(self, *, often: bool = False, whole: bool = False, purges: bool = False) -> Iterator[str]:
         """Say which verbs raised and were never done.

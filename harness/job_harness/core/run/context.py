@@ -99,6 +99,8 @@ class RunContext:
         """By worker, who hears of it at once; the others ask."""
         self.on_deploy: dict[str, Callable[[], object]] = {}
         """By process, who replaces it once it was told to stop."""
+        self.acted: dict[str, bool] = {}
+        """By process that an application brings along, whether it took a step or changed anything so far."""
         self.closed = False
         self.memory: Memory | None = None
         self._clocks = clocks

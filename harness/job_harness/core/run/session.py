@@ -604,4 +604,5 @@ class Session(LiveSession):
             lines=self.recorder.lines,
             statements=tuple(self.recorder.statements),
             script=() if self._director is None else tuple(self._director.script),
+            acted=self.world.acted,
         )

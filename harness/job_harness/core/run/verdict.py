@@ -70,6 +70,8 @@ class Run:
     """The SQL that was sent, each with the index of the event that came next, where the engine shows it."""
     script: tuple[tuple[int, Step], ...] = ()
     """The scenario's steps, each with the index of the event that came next when it began."""
+    acted: Mapping[str, bool] = field(default_factory=dict)
+    """By process that an application started beside its workers, whether it took a step or changed anything."""
 
     @property
     def verdict(self) -> Verdict:

@@ -188,6 +188,7 @@ class Staged:
             if not plan.held_back
         }
         processes = self._processes(stage)
+        world.acted.update(dict.fromkeys(processes.keys() - set(stage.workers), False))
         if self._upkeep and "queue" not in processes:
             processes = {**processes, "queue": lambda: upkeep(stage)}
         for order, (name, process) in enumerate(processes.items()):
@@ -328,12 +329,21 @@ class Driver:
         wrote = self._stage.tables.wrote
         if wrote is None and self._stands is not None and self._stands.line is not None:
             wrote = self._stands.line()
+        before = self._world.events
         self._world.observe(self._name, self._at, wrote)
+        if self._world.events > before:
+            self._acts()
+
+    def _acts(self) -> None:
+        """Note that it does something, where that is of interest."""
+        if self._name in self._world.acted:
+            self._world.acted[self._name] = True
 
     def _request(self, asked: Any) -> Request:
         self._stands = asked if isinstance(asked, Point) else None
         if isinstance(asked, Point):
             self._at = f"step {getattr(asked, 'name', asked.point)}"
+            self._acts()
             return asked
         if type(asked) is Rest:
             self._at = asked.point
