@@ -836,6 +836,7 @@ for (const name of ["charged", "refused"]) {
     const charge = harness.external("charged");
     harness.register("pay", (job) => (job.input === "refused" ? harness.external("noted")() : charge()));
     harness.register("refuse", () => ({ success: true }));
+    harness.external("refunded");
     await harness.enqueue(name === "refused" ? "refuse" : "pay", name);
     await harness.runUntilIdle();
   });
@@ -850,6 +851,7 @@ def test_an_effect_that_no_plain_test_of_a_file_has_fails_where_ci_is_set(projec
     for variable, code in (("", 0), ("1", 1)):
         ran = project.play(runner, file, CI=variable)
         assert (ran.code, never in ran.text, "'charged' is asked" in ran.text) == (code, True, False), ran.text
+        assert re.findall(r"not judged: external '(\w+)': no run called it", ran.text) == ["refunded"], ran.text
 
 
 ANEW = """

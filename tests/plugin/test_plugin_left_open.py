@@ -321,3 +321,69 @@ def test_what_all_tests_of_a_folder_ask_is_asked_of_no_session_that_has_only_som
     failed = suite.runpytest_inprocess("--job-explore=3", "-k", "forgets")
     failed.stdout.fnmatch_lines(["*no processor declared an effect()*"])
     assert failed.ret == 1
+
+
+WRAPPED = """
+import pytest
+from job_harness import JobResult, effect, external
+
+def noop(order):
+    return order
+
+@pytest.fixture
+def refund():
+    return external("refunded", noop)
+
+def play(job_harness, *called):
+    def pay(job):
+        effect("paid", order=job.input)
+        return JobResult(success=bool([call(job.input) for call in called]) or True)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+
+def test_forgets(job_harness, refund):
+    charge = external("charged", noop)
+    play(job_harness)
+"""
+WRAPPED_NAMES = ("charged", "refunded")
+REFUNDS = """
+def test_refunds(job_harness, refund):
+    play(job_harness, refund)
+"""
+
+
+def test_an_external_that_no_test_of_a_session_calls_is_named_once_and_fails_nothing(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    suite.makepyfile(test_it=WRAPPED)
+    charged, refunded = (f"job-harness: not judged: external '{name}': no run called it, *" for name in WRAPPED_NAMES)
+    noted = suite.runpytest_inprocess("--job-strict")
+    noted.stdout.fnmatch_lines([f"{charged} (test_it.py:20)", f"{refunded} (test_it.py:9)", "*0 not judged, 2 notes"])
+    assert noted.ret == 0
+    chosen = suite.runpytest_inprocess("test_it.py::test_forgets")
+    chosen.stdout.fnmatch_lines([charged])
+    chosen.stdout.no_fnmatch_line(refunded)
+    suite.makepyfile(test_it=WRAPPED + REFUNDS)
+    called = suite.runpytest_inprocess("--job-strict")
+    called.stdout.no_fnmatch_line(refunded)
+    looked = WRAPPED.replace(
+        "    play(job_harness)\n", '    play(job_harness)\n    assert job_harness.effects("charged") == []\n'
+    )
+    suite.makepyfile(test_it=looked + REFUNDS)
+    suite.runpytest_inprocess("--job-strict").stdout.no_fnmatch_line("*not judged: *")
+    accepted = WRAPPED.replace("def test_forgets", "@pytest.mark.job_accepts(\"external 'charged'\")\ndef test_forgets")
+    suite.makepyfile(test_it=accepted + REFUNDS)
+    suite.runpytest_inprocess("--job-strict").stdout.no_fnmatch_line(charged)
+
+
+@pytest.mark.long
+def test_an_external_of_its_own_that_no_run_called_is_no_pass_of_an_explored_test(suite: pytest.Pytester) -> None:
+    once = '\n@pytest.fixture\ndef job_invariants():\n    return [at_most_once("paid")]\n'
+    test = WRAPPED.replace("import JobResult", "import JobResult, SideEffect, at_most_once")
+    test = test.replace('effect("paid", order=job.input)', 'effect(SideEffect("paid", "7", idempotent=True))')
+    suite.makepyfile(test_it=test + once)
+    assert explored_test.explore_test("test_it.py::test_forgets", ["--job-explore=5"]) is ExitCode.INCONCLUSIVE
+    suite.makepyfile(test_again=test.replace("play(job_harness)", "play(job_harness, charge)") + once)
+    assert explored_test.explore_test("test_again.py::test_forgets", ["--job-explore=5"]) is ExitCode.PASS

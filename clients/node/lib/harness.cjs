@@ -33,6 +33,7 @@ class Session {
     /** Jobs of which the test has read anything. */
     this.seen = new Set();
     this.checks = [];
+    this.checking = false;
     this.broken = new Set();
     this.asking = Promise.resolve();
     this.mistakes = [];
@@ -60,6 +61,7 @@ class Session {
   /** Judge by the test's own checks; returns those that do not hold, each once. */
   check() {
     const found = [];
+    this.checking = true;
     for (const check of this.checks) {
       if (this.broken.has(check)) continue;
       let words = "";
@@ -79,6 +81,7 @@ class Session {
       this.broken.add(check);
       found.push({ name: check.name || "a check", message: words });
     }
+    this.checking = false;
     return found;
   }
 
@@ -188,6 +191,8 @@ class Harness {
     this.options = options;
     /** The side effects that tests had, whether one ended well that had a job, and whether one was played in other processes. */
     this.happened = new Set();
+    /** What `external` declared, unless a test looked whether it was called since. */
+    this.externals = new Set();
     this.judged = this.elsewhere = false;
   }
 
@@ -264,11 +269,17 @@ class Harness {
     if (judge) tellUnjudged(session.title, unjudged, doubts);
   }
 
-  /** Tell of the side effects that are judged and that no test of the file had: nothing was judged there. */
+  /**
+   * Tell of the side effects that are judged and that no test of the file had: nothing was judged there. And of what was
+   * declared and never called, which fails nothing: another test of the file may be for that.
+   */
   tellNeverHappened(file) {
     const asked = [this.options.atMostOnce, this.options.exactlyOnce].flat().map((each) => each?.name ?? each);
     const never = asked.filter((name) => name !== undefined && !this.happened.has(name));
-    if (this.judged && !this.elsewhere) tellUnjudged(file, never.map((name) => `the effect '${name}' is asked about and never happened in this file`));
+    if (!this.judged || this.elsewhere) return;
+    const uncalled = [...this.externals].filter((name) => !this.happened.has(name) && !never.includes(name));
+    for (const name of uncalled) process.stderr.write(`job-harness: ${file}: not judged: external '${name}': no run called it; let a processor call it, or leave it out\n`);
+    tellUnjudged(file, never.map((name) => `the effect '${name}' is asked about and never happened in this file`));
   }
 
   /** Ask on behalf of the test, one thing after the other; inside a processor at once. */
@@ -403,6 +414,7 @@ class Harness {
   /** The side effects that processors declared, in order; those of a name, and of a job. */
   effects(name, { job, ...unknown } = {}) {
     refuseUnknown("effects", unknown, ["job"]);
+    if (!this.#session.checking) for (const each of name === undefined ? [...this.externals] : [name]) this.externals.delete(each);
     const whose = job === undefined ? null : id(job);
     for (const each of whose === null ? this.#session.jobs.keys() : [whose]) this.#session.seen.add(each);
     const fits = (each) => (name === undefined || each.name === name) && (whose === null || each.job === whose);
@@ -438,6 +450,7 @@ class Harness {
   external(name, answer = () => undefined, { data = dataOf, ...unknown } = {}) {
     refuseUnnamed("external", name);
     refuseUnknown("external", unknown, ["data"]);
+    this.externals.add(name);
     return async (...given) => {
       const line = lineHere();
       const { host } = world();

@@ -19,7 +19,7 @@ def explore_test(target: str, options: Sequence[str]) -> int:
     import pytest
 
     from job_harness.doors.pytest.failure_section import EXPLORED  # They import pytest.
-    from job_harness.doors.pytest.left_open import UNJUDGED, never_in_session
+    from job_harness.doors.pytest.left_open import UNJUDGED, never_in_session, uncalled_in_session
 
     seen = _Seen(explored=EXPLORED, unjudged=UNJUDGED)
     with raised_at_once():
@@ -30,8 +30,9 @@ def explore_test(target: str, options: Sequence[str]) -> int:
         return exit_code_of(KeyboardInterrupt())
     if code != pytest.ExitCode.OK:
         return ExitCode.USAGE
-    unjudged = seen.skipped or seen.unjudged or not seen.explored or never_in_session(seen.left)
-    return ExitCode.INCONCLUSIVE if unjudged else ExitCode.PASS
+    unjudged = seen.skipped or seen.unjudged or not seen.explored
+    missed = never_in_session(seen.left) or uncalled_in_session(seen.left)
+    return ExitCode.INCONCLUSIVE if unjudged or missed else ExitCode.PASS
 
 
 class _Seen:

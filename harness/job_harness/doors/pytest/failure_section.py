@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from job_harness.core.own_code import FOLDERS, PACKAGE
-from job_harness.doors.pytest.left_open import UNJUDGED, mark_of, never_in_session, summary_of
+from job_harness.doors.pytest.left_open import UNJUDGED, mark_of, never_in_session, summary_of, uncalled_in_session
 from job_harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
@@ -249,7 +249,9 @@ def session_lines(reports: Collection[Any], *, fails: str = "") -> Iterator[str]
     never = never_in_session(left)
     by = f"{fails} fails this session: " if fails else ""
     yield from _placed_lines({f"{by}{UNJUDGED}{line}": tests for line, tests in never.items()})
-    yield from summary_of([told for _, told in left], beside=len(never))
+    uncalled = uncalled_in_session(left)
+    yield from _placed_lines({UNJUDGED + line: places for line, places in uncalled.items()})
+    yield from summary_of([told for _, told in left], beside=len(never), notes=len(uncalled))
 
 
 def left_by_test(reports: Iterable[Any]) -> list[tuple[str, dict[str, Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -10,7 +11,9 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from job_harness.core.own_code import CodeLine
 from job_harness.errors import UsageError, did_you_mean
+from job_harness.subjects.processors.delivery import EXTERNALS
 from job_harness.subjects.processors.judgement import INCONCLUSIVE
 
 MARK: Final = "job_accepts"
@@ -87,20 +90,50 @@ class LeftOpen:
         """Say what lets a test fail that left something open; empty: it passes."""
         return self.by if nothing or self.strict else ""
 
-    @property
-    def as_data(self) -> dict[str, Any]:
-        """What the summary of a session reads, also in the process of another worker."""
+    def as_data(self, item: pytest.Item, *, ended: bool) -> dict[str, Any]:
+        """Return what the summary of a session reads, also in the process of another worker.
+
+        A test that did not end as it was meant to may have missed what it asks about.
+        """
+        if not ended:
+            self.idle.clear()
+        externals = _externals_of(item) if ended else {}
         counted = {"nothing": self.nothing, "partly": self.partly, "gaps": self.gaps, "notes": self.notes}
         idle = sorted(name for name in self.idle if not self.accepts(never_happened(name, ())))
-        return {**counted, "happened": sorted(self.happened), "idle": [] if self.asks_for_others else idle}
+        idle = [] if self.asks_for_others else idle
+        beside = {"externals": externals, "accepted": [*self.accepted]}
+        return {**counted, "happened": sorted(self.happened), "idle": idle, **beside}
 
 
 def _asks_for_others(item: pytest.Item) -> bool:
     if not isinstance(item, pytest.Function):
         return False  # A pinned finding, which asks nothing itself.
-    config, shared = item.config, item._fixtureinfo.name2fixturedefs.get("job_invariants", ())
-    chosen = bool(config.option.keyword) or any("::" in argument for argument in config.args)
-    return chosen and bool(shared) and shared[-1].func.__module__.rpartition(".")[2] == "conftest"
+    shared = item._fixtureinfo.name2fixturedefs.get("job_invariants", ())
+    return _is_chosen(item.config) and bool(shared) and shared[-1].func.__module__.rpartition(".")[2] == "conftest"
+
+
+def _is_chosen(config: pytest.Config) -> bool:
+    """Whether a session has only some of the tests of a file."""
+    return bool(config.option.keyword or config.option.markexpr) or any("::" in argument for argument in config.args)
+
+
+def _externals_of(item: pytest.Item) -> dict[str, str]:
+    """Return where each `external` stands that a session with this test could call.
+
+    With only some tests of a file, that are those of the test's own body; with some files, those of its file too: what
+    a fixture declares may be for other tests.
+    """
+    if not isinstance(item, pytest.Function):
+        return {}
+    body = inspect.unwrap(item.function).__code__
+    last = max((line for _, _, line in body.co_lines() if line is not None), default=0)
+    chosen, files = _is_chosen(item.config), any(argument.endswith(".py") for argument in item.config.args)
+
+    def counts(at: CodeLine) -> bool:
+        own = at.file == body.co_filename and body.co_firstlineno <= at.line <= last
+        return own or not (chosen or (files and at.file != body.co_filename))
+
+    return {name: at.relative for name, at in EXTERNALS.items() if at is not None and counts(at)}
 
 
 def mark_of(line: str) -> str:
@@ -130,14 +163,29 @@ def never_in_session(told: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, li
     return {never_happened(name, happened): tests for name, tests in asking.items() if name not in happened}
 
 
-def summary_of(told: Iterable[dict[str, Any]], *, beside: int = 0) -> Iterator[str]:
-    """Count what the tests of a session left open; `beside` is what none of them did alone."""
+def never_called(name: str) -> str:
+    """Say that no run called what a test declared."""
+    return f"external {name!r}: no run called it, so it was not judged; let a processor call it, or leave it out"
+
+
+def uncalled_in_session(told: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, list[str]]:
+    """Return the externals that no test of a session called, asks about or accepts, each with where it stands."""
+    known = {name for _, left in told for name in (*left["happened"], *left["idle"])}
+    accepted = [word for _, left in told for word in left["accepted"]]
+    declared = {name: at for _, left in told for name, at in left["externals"].items() if name not in known}
+    lines = {never_called(name): [at] for name, at in sorted(declared.items())}
+    return {line: places for line, places in lines.items() if not any(word in line for word in accepted)}
+
+
+def summary_of(told: Iterable[dict[str, Any]], *, beside: int = 0, notes: int = 0) -> Iterator[str]:
+    """Count what the tests of a session left open; `beside` and `notes` are what none of them did alone."""
     counts = Counter[str]()
     for left in told:
         counts.update({name: left[name] for name in ("nothing", "partly", "gaps", "notes")})
     counts["nothing"] += beside
-    notes = "note" if counts["notes"] == 1 else "notes"
+    counts["notes"] += notes
+    plural = "note" if counts["notes"] == 1 else "notes"
     if counts.total():
         partly = f"{counts['partly']} judged in part, " if counts["partly"] else ""
         judged = f"{partly}{counts['nothing']} judged nothing, {counts['gaps']} not judged"
-        yield f"job-harness: {judged}, {counts['notes']} {notes}"
+        yield f"job-harness: {judged}, {counts['notes']} {plural}"

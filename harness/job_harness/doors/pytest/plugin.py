@@ -236,6 +236,13 @@ def _open_descriptors() -> frozenset[tuple[int, int, int]]:
     return frozenset(found)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_load_initial_conftests() -> None:
+    """Forget what an earlier session of this process declared."""
+    if (loaded := sys.modules.get("job_harness.subjects.processors.delivery")) is not None:
+        loaded.EXTERNALS.clear()
+
+
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Stop what this process started."""
     shared = config.stash.get(_SHARED, None)
@@ -528,9 +535,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         if call.when == "call" and not item.config.getoption("--job-explain"):
             _show_failed(item, report)
     if call.when == "teardown" and (left_open := item.stash.get(_LEFT, None)) is not None:
-        if item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False):
-            left_open.idle.clear()  # It may have ended before what it asks about.
-        report.job_left = left_open.as_data  # which pytest-xdist carries to the summary
+        ended = not (item.stash.get(_FAILED, False) or item.stash.get(_SKIPPED, False))
+        report.job_left = left_open.as_data(item, ended=ended)  # which pytest-xdist carries to the summary
     return report
 
 

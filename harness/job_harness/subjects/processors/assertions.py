@@ -17,7 +17,7 @@ from job_harness.core.model.job import JobId, JobView
 from job_harness.core.model.lifecycle import TERMINAL, Status
 from job_harness.core.sim.loop import Deadlock
 from job_harness.errors import UsageError, available, did_you_mean
-from job_harness.subjects.processors.delivery import RESERVED
+from job_harness.subjects.processors.delivery import RESERVED, look_at_externals
 from job_harness.subjects.processors.job_book import Accepted, JobBook, JobHandle
 from job_harness.subjects.processors.length import Length, Moment, read_length
 
@@ -111,7 +111,9 @@ class Assertions:
         """List the side effects that processors declared, in order: each with its time, job, attempt and data."""
         whose = None if job is None else self.book.id_of(job)
         self.book.looked = True
-        if self.checks.at_work and name is not None:
+        if not self.checks.at_work:
+            look_at_externals(name)
+        elif name is not None:
             self.checks.asked_for.add(name)
         self.book.seen.update(self.book.accepted if whose is None else [whose])
         return [

@@ -9,17 +9,19 @@ import asyncio
 import contextlib
 import contextvars
 import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from job_harness.core.faults.messages import IS_REFUSED, LOSES_REPLY
 from job_harness.core.history.event import RUN_EVENTS, STEP, SideEffect, StepFact
 from job_harness.core.model.job import Json
 from job_harness.core.model.json_value import json_problem
-from job_harness.core.own_code import CodeLine
+from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, WatchedTask
+from job_harness.core.sim.user_code import line_calling
 from job_harness.errors import UsageError
 
 RESERVED = RUN_EVENTS
@@ -30,6 +32,8 @@ Answer = TypeVar("Answer")
 Record = Callable[[str, Any], None]
 AROUND: contextvars.ContextVar[Any] = contextvars.ContextVar("around", default=None)
 """The observed call in which this code runs, such as a request that a fake answers; None in most code."""
+EXTERNALS: Final[dict[str, CodeLine | None]] = {}
+"""By name, where an `external` was declared last in this process, unless a test looked whether it was called since."""
 
 
 class Delivery:
@@ -147,6 +151,7 @@ def external(
     hold, by the names of the fake's parameters, or what `data` makes of them. The fake itself declares no effect.
     In an explored test a call may be refused (ConnectionRefusedError), or its reply be lost (TimeoutError).
     """
+    EXTERNALS[name] = line_calling(sys._getframe(1), folder=PACKAGE)
 
     def declare(*args: Given.args, **kwargs: Given.kwargs) -> None:
         bound = inspect.signature(fake).bind(*args, **kwargs).arguments
@@ -172,6 +177,12 @@ def external(
         return answer
 
     return cast(Callable[Given, Answer], awaited) if inspect.iscoroutinefunction(fake) else called
+
+
+def look_at_externals(name: str | None) -> None:
+    """Take note that a test looks whether what goes by this name happened, or at all that did."""
+    for each in [*EXTERNALS] if name is None else [name]:
+        EXTERNALS.pop(each, None)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from job_harness.core.port import JobRequest
 from job_harness.core.run.live import LiveTest
 from job_harness.engines.reference.application import JobProcessor
 from job_harness.errors import UsageError, clipped, did_you_mean, missing_attribute
-from job_harness.subjects.processors.delivery import RESERVED
+from job_harness.subjects.processors.delivery import RESERVED, look_at_externals
 
 
 def refuse_no_text(value: object, wanted: str) -> None:
@@ -94,6 +94,7 @@ class JobHandle:
     @property
     def effects(self) -> list[tuple[str, dict[str, Json]]]:
         """The side effects that its processor declared, each as (name, data), in order."""
+        look_at_externals(None)
         return [
             (event.name, dict(event.data))
             for event in self._history.of_job(self.id)
