@@ -98,3 +98,13 @@ def test_a_disturbance_is_tried_for_shorter_times_the_shortest_first() -> None:
     assert "pause stuck" not in shorter
     assert _shorter("pause 1s", named) == []
     assert _shorter("crash", named) == []
+
+
+def test_a_run_is_made_smaller_by_faults_that_the_queue_can_have() -> None:
+    engine = CATALOGUE["stale-heartbeat"].engine("memory")
+    capabilities = replace(engine.info.capabilities, remote=False)
+    engine.info = replace(engine.info, capabilities=capabilities)
+    found = Sampler(engine).explore(seed=13, runs=60).finding
+    assert found is not None
+    assert found.anomaly == "stale_heartbeat"
+    assert [str(item) for item in found.run.tape if "delay request" in item.option] == []

@@ -43,7 +43,7 @@ from job_harness.search.loop import Here, Player, play_in_order
 from job_harness.search.shrink import REDRAWN, JointShrinker, Open, Redraw
 from job_harness.search.strategy import SEED_STRIDE, Priorities, RunPolicy, Strategy, policy_of
 from job_harness.search.watchdog import DAY, PATIENCE, SearchTime, StepHung, StepWatchdog
-from job_harness.search.workload import WORKERS, draw
+from job_harness.search.workload import WORKERS, draw, possible_faults
 from job_harness.worlds.patience import Deadline
 
 DRAWN_LIMITS = Limits(steps=20_000)
@@ -412,7 +412,8 @@ class Sampler:
 
         Returns with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
         """
-        faults = FaultPlan.each(1) if self.goal is None else self.goal.keep(run)
+        possible = FaultPlan.of(*possible_faults(self.engine.info.capabilities))
+        faults = possible if self.goal is None else self.goal.keep(run)
         open_session, redraw = self._sessions(anomaly, faults)
         held = self.engine.info.contract.held
         half = Deadline(min(self.time.left / 2, DAY))  # The rest is for what heals it, and for other causes.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
-from job_harness.core.faults import FaultPlan, kinds
+from job_harness.core.faults import FaultKind, FaultPlan, kinds
 from job_harness.core.model.duration import DAY, LONGEST, MILLISECOND, MINUTE, SECOND, Duration
 from job_harness.core.model.moments import moments
 from job_harness.core.model.settings import Settings
@@ -572,5 +572,10 @@ def _draw_span(pick: Pick, what: str, settings: Settings) -> int:
 def _draw_faults(choices: Choices, capabilities: Capabilities) -> FaultPlan:
     if choices.pick("faults", ("some", "some", "some", "none")) == "none":
         return FaultPlan()
-    able = [kind for kind in kinds().values() if not capabilities.missing(kind.needs)]
+    able = possible_faults(capabilities)
     return FaultPlan(**{kind.id: int(choices.pick(f"faults: {kind.id}", kind.weight)) for kind in able})
+
+
+def possible_faults(capabilities: Capabilities) -> list[FaultKind]:
+    """List the faults that a queue with these capabilities can have, drawn or while a run is made smaller."""
+    return [kind for kind in kinds().values() if not capabilities.missing(kind.needs)]
