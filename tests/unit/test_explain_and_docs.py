@@ -11,6 +11,7 @@ from tests.docs import pages
 from job_harness.core.faults import kinds
 from job_harness.core.invariants import ANOMALIES, CATALOGUE
 from job_harness.core.invariants.property import Guarantee
+from job_harness.core.model.design import Design
 from job_harness.core.model.settings import Settings
 from job_harness.doors.cli import COMMANDS, main
 from job_harness.doors.cli.explain_command import OF_A_TEST, REPAIRS, find_explanation
@@ -22,6 +23,7 @@ from job_harness.review.check.pages import rule_pages
 from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 
 NAMES = [*ANOMALIES, *OF_A_TEST, *(each.id for each in CATALOGUE), *RULES, *kinds(), *MISTAKES, *Settings.names()]
+NAMES += [*Design]
 
 
 def test_every_name_has_an_explanation_that_fits_a_screen() -> None:
@@ -35,6 +37,12 @@ def test_every_name_has_an_explanation_that_fits_a_screen() -> None:
 def test_what_repairs_is_said_of_every_guarantee() -> None:
     assert set(REPAIRS) == set(Guarantee)
     assert "Give each claim a token" in "\n".join(find_explanation("stale_complete"))
+
+
+def test_a_word_of_design_is_explained_as_the_docs_have_it() -> None:
+    told = {str(each): "\n".join(find_explanation(each)) for each in Design}
+    assert [word for word, text in told.items() if "see `job-harness docs" in text] == []
+    assert "none arrives twice or late" in told["called in process"]
 
 
 @pytest.mark.parametrize(
@@ -86,7 +94,7 @@ def test_explain_takes_several_names(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_explain_alone_lists_every_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain"]) == 0
-    listed = capsys.readouterr().out
+    listed = " ".join(capsys.readouterr().out.split())
     assert [name for name in NAMES if name not in listed] == []
 
 

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from job_harness.core.faults import FaultKind, kinds
 from job_harness.core.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invariant, kind_of
 from job_harness.core.invariants.property import Guarantee
+from job_harness.core.model.design import Design
 from job_harness.core.model.settings import Settings
 from job_harness.core.scenario.schema import SettingsPart, sentences
 from job_harness.doors.documentation import about, documentation, joined, split
@@ -26,6 +27,8 @@ from job_harness.search.incident import CAUSES, IncidentCause
 from job_harness.search.wrong_queues.catalogue import CATALOGUE as MISTAKES
 
 WIDTH: Final = 80
+DESIGNS: Final = tuple(map(str, Design))
+"""The words of `design` in a queue file."""
 REPAIRS: Final[Mapping[Guarantee, str]] = {
     Guarantee.AT_LEAST_ONCE: "Take back the jobs of dead workers: let leases expire, and make sure that a reaper runs. "
     "Write the job and its queue row in one transaction.",
@@ -169,13 +172,15 @@ def find_explanation(name: str) -> list[str]:
         return explained
     if (cause := next((each for each in CAUSES if each.words == name), None)) is not None:
         return list(_cause(cause))
+    if name in DESIGNS:
+        return list(_design(name))
     glossary = dict(_glossary())
     if name in Settings.names():
         return list(_setting(name, glossary.get(name)))
     if term := next((glossary[word] for word in _singular(name) if word in glossary), None):
         return [*_headed(term.name, "a word of the glossary"), *_wrap_text(_ended(term.meaning))]
     invariants = (invariant.id for invariant in CATALOGUE)
-    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *kinds(), *Settings.names(), *glossary]
+    known = [*ANOMALIES, *OF_A_TEST, *invariants, *RULES, *MISTAKES, *kinds(), *DESIGNS, *Settings.names(), *glossary]
     if (same := next((one for one in known if one != name and _plain(one) == _plain(name)), None)) is not None:
         return find_explanation(same)
     raise UsageError(
@@ -234,6 +239,19 @@ def _words_for(kind: FaultKind) -> Iterator[str]:
     yield kind.id
     yield from (phrase.words.strip() for phrase in kind.words)
     yield from kind.nouns
+
+
+def _design(name: str) -> Iterator[str]:
+    """Explain a word of a contract by its row in the docs, which links to other pages."""
+    row = rf"^\| `{name}` \| (.+?) \| (.+?) \|$"
+    told = re.search(row, split(documentation()).get("conformance", ""), re.MULTILINE)
+    meaning, seen = told.groups() if told is not None else ("see `job-harness docs conformance`", "other queues")
+    yield from _headed(name, "a design that is right, and that a queue file or a contract names")
+    yield from _wrap_text(_ended(f"{meaning[0].upper()}{meaning[1:]}"))
+    yield from _wrap_text(_ended(f"Seen in {seen}"))
+    yield ""
+    yield f"In a queue file: design: [{name}]"
+    yield from _wrap_text(f"In a contract: Contract(designs=frozenset({{Design.{Design(name).name}}}))")
 
 
 def _setting(name: str, term: _Term | None) -> Iterator[str]:
@@ -355,6 +373,7 @@ def _names() -> Iterator[str]:
         ("rules of check", RULES),
         ("faults", kinds()),
         ("wrong queues", MISTAKES),
+        ("designs", DESIGNS),
         ("settings", Settings.names()),
         ("words of the glossary", [term.name for term in _terms()]),
     ):
