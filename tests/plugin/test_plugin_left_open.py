@@ -387,3 +387,17 @@ def test_an_external_of_its_own_that_no_run_called_is_no_pass_of_an_explored_tes
     assert explored_test.explore_test("test_it.py::test_forgets", ["--job-explore=5"]) is ExitCode.INCONCLUSIVE
     suite.makepyfile(test_again=test.replace("play(job_harness)", "play(job_harness, charge)") + once)
     assert explored_test.explore_test("test_again.py::test_forgets", ["--job-explore=5"]) is ExitCode.PASS
+
+
+def test_other_settings_that_no_run_reached_are_notes(suite: pytest.Pytester) -> None:
+    given = 'job_settings(lease="2m", job_timeout="30s", max_attempts=3)'
+    waiting = KEPT.replace('job_settings(retention="1d")', given).replace("def once", "async def once")
+    suite.makepyfile(test_it=waiting)
+    noted = suite.runpytest_inprocess("--job-explore=1", "--job-strict")
+    noted.assert_outcomes(passed=1)
+    told = "job-harness: the setting job_timeout: no run reached it, so nothing was judged of it (*)"
+    noted.stdout.fnmatch_lines([told, '  accepted by @pytest.mark.job_accepts("the setting job_timeout")'])
+    first = "        await asyncio.sleep(40 * (job.attempts == 1))\n"
+    slow = waiting.replace("        if job.input", f"{first}        if job.input")
+    suite.makepyfile(test_it=f"import asyncio\n{slow}")
+    suite.runpytest_inprocess("--job-explore=1", "--job-strict").stdout.no_fnmatch_line("*job_timeout*")

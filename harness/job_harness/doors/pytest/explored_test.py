@@ -432,7 +432,7 @@ class ExploredTest:
             write_recorded(self.item, campaign.recorded, Path(self.item.config.getoption("--job-record")))
         lost = [f"{why}{self._replayed_by(tape)}" for why, tape in campaign.not_judged()]
         over = [f"known until {day}, which is over: {key}" for key, day in self._expired()]
-        unseen, gateless = left.take(self._unjudged(left)), left.take_notes(self._gateless())
+        unseen, gateless = left.take(self._unjudged(left)), left.take_notes((*self._gateless(), *campaign.only_said()))
         left.happened |= campaign.happened
         left.idle |= campaign.idle
         lines = [self._cost(), *lost, *campaign.notes, *over, *(UNJUDGED + gap.text for gap in unseen), *gateless]

@@ -56,6 +56,8 @@ NOT_JUDGED = "job-harness: not judged"
 """The section that names, each below a line of its own, the jobs and invariants of which a pass says nothing."""
 GATELESS = "no gate inside "
 """Begins a line of `EXPLORED` which says where nothing was there to be disturbed."""
+UNREACHED = "the setting "
+"""Begins one about a setting of the test that no run reached."""
 
 
 def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -284,7 +286,7 @@ def _explored_lines(told: Mapping[str, str]) -> Iterator[str]:
         words = text.split()  # 200 disturbed runs in 5.1 s
         runs, spent = runs + int(words[0]), spent + float(words[4])
         for line in text.splitlines():
-            if line.startswith((UNJUDGED, GATELESS)):
+            if line.startswith((UNJUDGED, GATELESS, UNREACHED)):
                 unjudged.setdefault(line, []).append(test)
     if told:
         rate = f" ({runs / spent:.0f} runs/s)" if spent else ""

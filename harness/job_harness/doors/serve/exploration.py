@@ -246,7 +246,7 @@ def _summarize(campaign: TestExploration) -> dict[str, Any]:
         "runs": campaign.disturbed,
         "seconds": round(campaign.spent, 3),
         "cost": f"{campaign.taken} ({rate:.3g} runs/s){bound}, seed {campaign.seed}{campaign.whole}",
-        "notes": campaign.notes,
+        "notes": [*campaign.notes, *campaign.only_said()],
     }
 
 

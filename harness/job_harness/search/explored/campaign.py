@@ -166,8 +166,8 @@ class TestExploration:
     """The names of the side effects that any run declared."""
     idle: frozenset[str] = frozenset()
     """Those that the test's own invariants and checks ask about, and that happened in no run."""
-    unreached: frozenset[str] = frozenset()
-    """The settings that the test gives, and that no run came to."""
+    unreached: frozenset[tuple[str, bool]] = frozenset()
+    """The settings that the test gives, and that no run came to, each with whether that is owed."""
     remembered: tuple[str, ...] = ()
     """What the undisturbed run's deliveries changed in the modules of their processors."""
     gateless: tuple[str, ...] = ()
@@ -229,9 +229,16 @@ class TestExploration:
             yield f"{ended}, by an error that it does not have undisturbed ({error})"
 
     def not_reached(self) -> Iterator[str]:
-        """Say which settings of the test no run came to."""
-        for name in sorted(self.unreached):
+        """Say which settings of the test that are owed no run came to."""
+        for name in sorted(name for name, owed in self.unreached if owed):
             yield f"{name}: no run reached it, so it was not judged: let the test advance past it, or leave it out"
+
+    def only_said(self) -> list[str]:
+        """Say which other settings of the test no run came to, where nothing was found."""
+        if self.finding is not None or self.unsure or not self.disturbed:
+            return []
+        names = sorted(name.removeprefix("settings: ") for name, owed in self.unreached if not owed)
+        return [f"the setting {name}: no run reached it, so nothing was judged of it" for name in names]
 
     def not_held(self) -> Iterator[str]:
         """Say that assertions of the test itself failed in disturbed runs, though every job was COMPLETED there."""

@@ -27,10 +27,11 @@ import pytest
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.messages import CALL_EVENTS
-from job_harness.core.history.answers import declared_settings
-from job_harness.core.history.event import Call, Effect, Fault, History, Observed
+from job_harness.core.history.answers import DeclaredPart, declared_settings
+from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed
 from job_harness.core.history.jsonl import dump_history, load_history
 from job_harness.core.invariants import Anomaly
+from job_harness.core.model.duration import Duration
 from job_harness.core.model.json_value import canonical
 from job_harness.core.model.lifecycle import COMPLETED, FAILED
 from job_harness.core.model.settings import Settings
@@ -104,8 +105,8 @@ class PlayedTest:
     """The names of the side effects that were declared."""
     idle: frozenset[str] = frozenset()
     """Those that the test's own invariants and checks ask about, and of which there was none."""
-    unreached: frozenset[str] = frozenset()
-    """The settings that the test gives, by which it came to nothing."""
+    unreached: frozenset[tuple[str, bool]] = frozenset()
+    """The settings that the test gives, by which it came to nothing, and whether each is owed."""
     keys: tuple[EffectKey, ...] = ()
     """Of side effects, in their order."""
     sent: bool = True
@@ -256,11 +257,21 @@ def _gateless(history: History, gates: Sequence[Gate]) -> tuple[str, ...]:
     return tuple(sorted({tools[job] for job in began if job in tools} - {tools[job] for job in gated if job in tools}))
 
 
-def _unreached(harness: JobHarness) -> frozenset[str]:
-    """Name the settings that a test gives, and of which nothing came."""
+def _unreached(harness: JobHarness) -> frozenset[tuple[str, bool]]:
+    """Name the settings that a test gives, and of which nothing came, each with whether it is owed."""
     given = {name for name in Settings.names() if getattr(harness.settings, name) != getattr(GUIDE, name)}
-    owed = [part for part in declared_settings(given) if part.owed]
-    return frozenset(part.name for part in owed if not any(map(part.shows, harness.history.events)))
+    parts, timeout = [*declared_settings(given)], harness.settings.job_timeout
+    if "job_timeout" in given:
+        parts.append(DeclaredPart("settings: job_timeout", partial(_lasted, timeout), "", owed=False))
+    left = (part for part in parts if not any(map(part.shows, harness.history.events)))
+    return frozenset((part.name, part.owed) for part in left)
+
+
+def _lasted(timeout: Duration, event: Event) -> bool:
+    """Whether an attempt failed after this long."""
+    if type(event) is not Observed or event.verb != "fail" or event.before is None:
+        return False
+    return event.before.started_at is not None and event.clock - event.before.started_at >= timeout
 
 
 def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
