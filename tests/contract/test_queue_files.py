@@ -208,6 +208,12 @@ WRONG = {
         15,
         "started_at does not change when a job is claimed a sec",
     ),
+    "a start that heartbeats move": Wrong(
+        JOBS,
+        f"heartbeat: UPDATE jobs SET made = now() WHERE id = :job\n{JOBS[:-10]}, made AS started_at FROM jobs",
+        16,
+        "started_at changes with a heartbeat, which begins no claim",
+    ),
     "an end that is the last change": Wrong(
         JOBS, f"{JOBS[:-10]}, made AS completed_at FROM jobs", 15, "completed_at shows a time for a job that was sent"
     ),
@@ -242,6 +248,7 @@ FOLLOWS = {
     **dict.fromkeys(
         ("a start that is the first", "an end that is the last change", "a start time that no failure writes"), (MADE,)
     ),
+    "a start that heartbeats move": [MADE, ("attempts + 1, until", "attempts + 1, made = now(), until")],
     "attempts that failures count": [("fail: UPDATE jobs SET", "fail: UPDATE jobs SET attempts = attempts + 1,")],
     "a smaller number that goes first": [
         ("attempts int DEFAULT 0", "rank int, attempts int DEFAULT 0"),

@@ -22,7 +22,7 @@ class RowAt(NamedTuple):
     """The row of a job at one moment of its life."""
 
     moment: str
-    """`sent`, `claimed`, `failed`, `claimed again` or `completed`; `taken back` where nothing else ends a claim."""
+    """`sent`, `claimed`, `kept alive` by a heartbeat, `failed`, `claimed again` or `completed`."""
     at: Instant
     row: Mapping[str, Any]
 
@@ -71,6 +71,8 @@ def _started(life: Mapping[str, RowAt]) -> str | None:
     first, second = shown.get("claimed"), shown.get("claimed again")
     if first is not None and abs(first - life["claimed"].at) > TOLERANCE:
         return f"shows a time {_off(first - life['claimed'].at)} the claim"
+    if first is not None and "kept alive" in life and life["kept alive"].instant("started_at") != first:
+        return "changes with a heartbeat, which begins no claim"
     if second is not None and abs(second - life["claimed again"].at) > TOLERANCE:
         if second == first:
             return "does not change when a job is claimed a second time: it is the first start"

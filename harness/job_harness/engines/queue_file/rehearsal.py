@@ -108,7 +108,7 @@ class _Rehearsal:
         return RowAt(moment, self._clocks.now, rows[0]) if len(rows) == 1 else None
 
     def _life(self) -> Iterator[RowAt]:
-        """Let a job be claimed, fail, be claimed again and complete, one second between each; end where it does."""
+        """Let a job be claimed, beat, fail, be claimed again and complete, a second between each; end where it does."""
         self._begin()
         self._sent(max(2, self._file.settings.max_attempts))
         yield from filter(None, [self._row_at("sent")])
@@ -116,6 +116,10 @@ class _Rehearsal:
         yield from filter(None, [self._row_at("claimed")])
         if claim is None:
             return
+        if "heartbeat" in self._file.verbs:
+            self._at(self._clocks.now + SECOND)
+            if self._ask("heartbeat", claim).done:
+                yield from filter(None, [self._row_at("kept alive")])
         self._at(self._clocks.now + SECOND)
         self._ask("fail", claim, "rehearsed", False)
         view = self._look().get(JOB)
