@@ -42,6 +42,7 @@ PACKAGES = (  # As exact as npm can have them: what a runner prints is read here
     "pg-boss@10.4.2",
     "graphile-worker@0.16.6",
     "pg@8.23.1",
+    "postgres@3.4.9",
     "@electric-sql/pglite@0.5.17",
     "undici@7.30.2",
 )
@@ -769,6 +770,98 @@ def test_what_was_not_judged_is_told_and_fails_where_that_is_asked_for(project: 
         assert ran.text.count(doubt) == 2, ran.text
         assert not re.search(r"(put off|JobResult): not judged", ran.text)
         assert (ran.code, "Inconclusive: not judged: " in ran.text) == ((1, True) if strict else (0, False)), ran.text
+
+
+FORGOTTEN = """
+import { beforeAll } from "vitest";
+import postgres from "postgres";
+import { jobHarness, test } from "job-harness/vitest";
+import { db, reset } from "./pg";
+
+const harness = jobHarness();
+const js = postgres(process.env.STORE!, { max: 1 });
+beforeAll(async () => (await reset("CREATE TABLE IF NOT EXISTS notes (note int)"), await js`SELECT 1`));
+
+const note = "INSERT INTO notes VALUES (1)";
+const forgets = {
+  pool: () => void db.query(note),
+  later: () => void (async () => (await null, await db.query(note)))(),
+  bytes: () => void js.unsafe(note).execute(),
+};
+for (const [name, forgotten] of Object.entries(forgets)) {
+  test.explore(name, { runs: 3 }, async () => {
+    harness.register("write", async () => (await db.query("SELECT 1"), forgotten()));
+    await harness.enqueue("write");
+    await harness.runUntilIdle();
+  });
+}
+"""
+
+
+def test_a_statement_for_which_nothing_waits_is_named_whoever_sends_it(project: Project, store: str) -> None:
+    project.write("forgotten/pg.ts", STORES["pg"])
+    file = project.test("vitest", "forgotten/writes", FORGOTTEN)
+    ran = project.play("vitest", file, VERBOSE["vitest"], STORE=store)
+    assert failed_in(ran.text) == {"pool", "later", "bytes"}, ran.text
+    for line in ("INSERT notes in writes.test.ts:pool", "INSERT notes in writes.test.ts", "a connection to 127.0.0.1"):
+        assert f"nothing waits for the reply to {line}" in ran.text, ran.text
+
+
+REMEMBERED = """
+import { effect, jobHarness, test } from "job-harness/vitest";
+
+const charged = new Map();
+async function pay(job: any) {
+  if (charged.has(job.input)) return;
+  await effect("charged");
+  charged.set(job.input, true);
+}
+const harness = jobHarness({ atMostOnce: "charged" });
+async function body() {
+  harness.register("pay", pay);
+  await harness.enqueue("pay", "order 7");
+  await harness.runUntilIdle();
+}
+test("plain", body);
+test.explore("explored", { runs: 5 }, body);
+"""
+
+
+def test_what_an_earlier_test_left_in_a_module_is_no_pass_of_an_explored_one(project: Project) -> None:
+    file = project.test("vitest", "more/remembered", REMEMBERED)
+    ran = project.play("vitest", file, VERBOSE["vitest"], CI="1")
+    assert failed_in(ran.text) == {"explored"}, ran.text
+    told = (
+        "'pay' had the effect 'charged' in an earlier test of this file and in no run of this one, and it uses charged"
+    )
+    assert f"Inconclusive: not judged: {told}" in ran.text
+
+
+OPENED_IN_RUN = """
+import postgres from "postgres";
+import { expect, jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+for (let number = 0; number < 15; number++) {
+  test(`a connection of its own ${number}`, async () => {
+    harness.register("write", async () => {
+      const sql = postgres(process.env.STORE!, { max: 2 });
+      await sql.begin(async (tx) => (await tx`SELECT 1`, await tx`SELECT 2`));
+      await sql.end();
+    });
+    const [began, job] = [Date.now(), await harness.enqueue("write")];
+    await harness.runUntilIdle();
+    expect([job.attempts, Date.now() - began < 1_000]).toEqual([1, true]);
+  });
+}
+"""
+
+
+def test_time_stands_still_while_a_connection_is_asked_again_as_soon_as_it_answers(
+    project: Project, store: str
+) -> None:
+    ran = project.play("vitest", project.test("vitest", "more/opened", OPENED_IN_RUN), STORE=store)
+    assert ran.code == 0, ran.text
 
 
 OPENED_LATE = """

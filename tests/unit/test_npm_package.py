@@ -228,6 +228,7 @@ def test_a_socket_of_udp_and_a_unix_socket_that_was_answered_are_nothing_to_wait
     const server = net.createServer((line) => line.on("data", (data) => line.write(data)));
     await new Promise((go) => server.listen(at, go));
     const rest = new Rest();
+    rest.begin();
     rest.look();
     const socket = dgram.createSocket("udp4");
     await new Promise((go) => socket.send("jobs:1|c", 9, "127.0.0.1", go));
@@ -270,10 +271,11 @@ def test_a_socket_whose_reply_is_given_up_is_named_once(tmp_path: Path) -> None:
     script = """
     const { Rest } = packed("./rest.cjs");
     const rest = new Rest();
+    rest.begin();
     const said = [];
     process.stderr.write = (line) => said.push(line);
-    const socket = { bytesWritten: 5, bytesRead: 0, remoteAddress: "127.0.0.1", remotePort: 8125 };
-    const late = () => rest.sockets.set(socket, { sent: 5, got: 0, since: performance.now() - 5_001 });
+    const socket = { remoteAddress: "127.0.0.1", remotePort: 8125 };
+    const late = () => (rest.sent(socket, "q"), (rest.sockets.get(socket).since -= 5_001));
     const awaited = [rest.awaits(socket), (late(), rest.awaits(socket)), (late(), rest.awaits(socket))];
     console.log(JSON.stringify([awaited, said]));
     """
@@ -322,6 +324,7 @@ def test_a_run_in_a_process_of_its_own_waits_for_nothing_on_the_line_to_its_test
     const server = net.createServer((line) => line.write(JSON.stringify({{ hello: PROTOCOL, version }}) + "\\n"));
     await new Promise((go) => server.listen(at, go));
     const rest = new Rest();
+    rest.begin();
     const connection = await Connection.at(at, {{ heard() {{}}, lost() {{}} }});
     connection.work();
     rest.look();

@@ -4,13 +4,12 @@
 const inspector = require("node:inspector");
 const { Connection } = require("./connection.cjs");
 const { IsolatedBodies } = require("./isolated.cjs");
-const { Session, leftRunning, shown, wired } = require("./harness.cjs");
+const { ANEW, Session, leftRunning, shown, wired } = require("./harness.cjs");
 const { changed, stateAround } = require("./state.cjs");
 const { world } = require("./world.cjs");
 
 const STILL_MS = 5_000;
 const LOOK_MS = 250;
-const ANEW = '  Make it anew in the body of the test, or give { isolate: "worker" }: each run then loads the file in a process of its own.';
 const PROGRESS_MS = 10_000;
 const real = { now: performance.now.bind(performance), setInterval: globalThis.setInterval, clearInterval: globalThis.clearInterval };
 
@@ -42,7 +41,8 @@ async function explore(harness, body, { name, file, page, command, runs, seconds
     }
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
     if (told.verdict === "inconclusive") throw shown("Inconclusive", /Changed by the runs before/.test(told.why) ? `${told.why}\n${ANEW}` : told.why);
-    return told;
+    const remembered = isolated === undefined ? harness.remembered(bodies) : [];
+    return { ...told, unjudged: [...(told.unjudged ?? []), ...remembered] };
   } finally {
     there.play = there.registered = there.exploring = null;
     bodies.end();
@@ -84,6 +84,9 @@ class Bodies {
     this.before = before;
     this.failure = null;
     this.began = [new Map(), new Map()];
+    /** The side effects of its runs; and by tool, the variables around its processor when the first run registered it. */
+    this.had = new Set();
+    this.found = new Map();
     this.state = new Map();
     this.run = 0;
     this.stuck = null;
@@ -110,7 +113,8 @@ class Bodies {
       if (run === 0) this.failure = error;
     }
     stuck.end();
-    for (const { name } of session.effects) this.harness.happened.add(name);
+    for (const { name } of session.effects) this.had.add(name);
+    this.harness.keepEffects(session);
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
     const judged = { looked: [...session.looked], running: leftRunning(there.host), doubts: there.host.takeDoubts() };
     if (!session.over) there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });
@@ -127,7 +131,9 @@ class Bodies {
 
   /** Look at what a processor finds around it when a run begins: what the body made anew is as it was in the first runs. */
   registered(slug, processor) {
-    for (const [name, value] of stateAround([processor])) this.state.set(`${name}, which ${slug} uses`, value);
+    const around = stateAround([processor]);
+    if (!this.found.has(slug)) this.found.set(slug, around);
+    for (const [name, value] of around) this.state.set(`${name}, which ${slug} uses`, value);
   }
 
   /** What earlier runs had changed when this one began. The first may fill what then stays: a cache, a client. */

@@ -6,6 +6,7 @@ const { FOREVER } = require("./host.cjs");
 const { callingLine, lineHere } = require("./places.cjs");
 const { REFUSED, UNANSWERED, closedConnection, refusedConnection } = require("./shared/replies.cjs");
 const { lenient, toJson } = require("./shared/values.cjs");
+const { changed, stateAround } = require("./state.cjs");
 const { BothClocks } = require("./time.cjs");
 const { world } = require("./world.cjs");
 
@@ -20,6 +21,7 @@ const OF_A_BATCH = /^(?:async\s*)?(?:function\b[^(]*)?\(\s*\[/;
 // `(job, token) => ...` and `async process(job, token, signal) {...}`, as BullMQ's Worker calls it. A task of graphile-worker has
 // two parameters as well, and would take the job for its payload: only the name of the second one tells them apart.
 const OF_BULLMQ = /^[^)]*,\s*\w*token\s*(?:,\s*[\w$]+\s*)?,?\s*\)/i;
+const ANEW = '  Make it anew in the body of the test, or give { isolate: "worker" }: each run then loads the file in a process of its own.';
 const STILL_MS = 2_000;
 const LOOK_MS = 500;
 
@@ -189,8 +191,10 @@ class Harness {
   /** `options` are those of every harness that this one opens. */
   constructor(options = {}) {
     this.options = options;
-    /** The side effects that tests had, whether one ended well that had a job, and whether one was played in other processes. */
-    this.happened = new Set();
+    /** By side effect that tests had, the tools that made it; whether one ended well that had a job, and whether one was played in other processes. */
+    this.happened = new Map();
+    /** By tool, the variables around its processor when a test of the file first registered it. */
+    this.around = new Map();
     /** What `external` declared, unless a test looked whether it was called since. */
     this.externals = new Set();
     this.judged = this.elsewhere = false;
@@ -257,7 +261,7 @@ class Harness {
       if (twoClocks !== null) throw twoClocks;
       wrong.push(...left);
     } finally {
-      for (const { name } of session.effects) this.happened.add(name);
+      this.keepEffects(session);
       session.over = true;
       there.session = null;
       there.host.end();
@@ -269,13 +273,38 @@ class Harness {
     if (judge) tellUnjudged(session.title, unjudged, doubts);
   }
 
+  keepEffects(session) {
+    for (const { name, job } of session.effects) {
+      this.happened.set(name, (this.happened.get(name) ?? new Set()).add(session.jobs.get(job)?.tool));
+    }
+  }
+
+  get #asked() {
+    return [this.options.atMostOnce, this.options.exactlyOnce].flat().map((each) => each?.name ?? each).filter((name) => name !== undefined);
+  }
+
+  /**
+   * Side effects that are judged and that no run of an explored test had, though a tool of its made them in a test before:
+   * what that left in variables around the processor may keep it from them.
+   */
+  remembered({ had, found }) {
+    const told = [];
+    for (const name of this.#asked.filter((name) => !had.has(name))) {
+      for (const tool of this.happened.get(name) ?? []) {
+        const names = changed(this.around.get(tool) ?? new Map(), found.get(tool) ?? new Map());
+        if (names.length === 0) continue;
+        told.push(`'${tool}' had the effect '${name}' in an earlier test of this file and in no run of this one, and it uses ${names.join(", ")}, which that test changed\n${ANEW}`);
+      }
+    }
+    return told;
+  }
+
   /**
    * Tell of the side effects that are judged and that no test of the file had: nothing was judged there. And of what was
    * declared and never called, which fails nothing: another test of the file may be for that.
    */
   tellNeverHappened(file) {
-    const asked = [this.options.atMostOnce, this.options.exactlyOnce].flat().map((each) => each?.name ?? each);
-    const never = asked.filter((name) => name !== undefined && !this.happened.has(name));
+    const never = this.#asked.filter((name) => !this.happened.has(name));
     if (!this.judged || this.elsewhere) return;
     const uncalled = [...this.externals].filter((name) => !this.happened.has(name) && !never.includes(name));
     for (const name of uncalled) process.stderr.write(`job-harness: ${file}: not judged: external '${name}': no run called it; let a processor call it, or leave it out\n`);
@@ -332,6 +361,7 @@ class Harness {
       );
     }
     world().host.processors.set(slug, { processor: call, withToken });
+    if (!this.around.has(slug)) this.around.set(slug, stateAround([method]));
     world().registered?.(slug, method);
     const session = this.#session;
     // What is asked next waits until a mistake is known: it would be told of its consequence.
@@ -624,4 +654,4 @@ function spelled(words) {
   );
 }
 
-module.exports = { Harness, Job, Session, declare, kind, leftRunning, refuseUnknown, shown, step, tellUnjudged, wired, withoutOurs };
+module.exports = { ANEW, Harness, Job, Session, declare, kind, leftRunning, refuseUnknown, shown, step, tellUnjudged, wired, withoutOurs };

@@ -26,6 +26,7 @@ class Host {
       calls: (run, point, line, method) => this.running.run(run, () => this.stand(point, ["call", { method }], line)),
       place: placeHere,
       line: lineHere,
+      unawaited: (point) => this.unheard.add(point),
       blind: (what) => this.doubts.add(`replies of ${what} are no gates: no crash and no other job came before them`),
       opens: (what) => this.send({ effect: "note", actor: this.run().name, data: { what } }),
       isOurs: (socket) => socket[OF_HARNESS] === true,
@@ -71,11 +72,11 @@ class Host {
   }
 
   end() {
-    this.rest.end();
     if (this.explored) {
       for (const run of this.runs.values()) this.replies.sever(run);
       this.replies.end();
     }
+    this.rest.end(); // It was there first: what both put on sockets is taken off in turn.
     this.explored = false;
     this.time.off();
     for (const run of this.runs.keys()) this.severed.add(run);
@@ -244,7 +245,7 @@ class Host {
     }
     if (this.runs.get(run.name) !== run) return; // Its worker has died.
     this.runs.delete(run.name);
-    if (ending.result?.success) for (const point of this.replies.unheard(run)) this.unheard.add(point);
+    if (ending.result?.success) this.replies.endsWell(run);
     this.replies.over(run);
     const changed = changedInput(job, before);
     this.send({ effect: "ended", actor: run.name, data: bounded({ ...ending, ...changed }) });

@@ -2,7 +2,9 @@
 // is a test runner's, which has sockets, pipes and timers of its own. Must not know: processors, messages.
 "use strict";
 const { createHook } = require("node:async_hooks");
+const net = require("node:net");
 const { realMilliseconds, realSetImmediate, realSetTimeout } = require("./shared/clock.cjs");
+const { isReady, opensPostgres } = require("./shared/replies.cjs");
 
 const QUIET_ROUNDS = 3;
 const ALIVE_EVERY_MS = 250;
@@ -14,7 +16,9 @@ const GRACE_MS = 1_000;
 // A socket on which something was sent waits for a reply for that long; then it counts as one that only sends.
 const REPLY_MS = 5_000;
 // A reply that another run may hold up, by a lock of a database of which only the bytes are seen, is waited for that long.
-const LOCK_MS = 250;
+const LOCK_MS = 1_000;
+// And the rest of an answer of PostgreSQL that does not end as one ends.
+const MORE_MS = 250;
 const ON_THREADS = /REQUEST$|JOB$/;
 // What may be there without anything ever coming of it; a socket is told by what went over it, and what is sent by UDP is
 // listed as long as it is on its way.
@@ -38,6 +42,7 @@ class Rest {
     this.sockets = new WeakMap();
     /** Those of which it was told that no reply came. */
     this.told = new WeakSet();
+    this.undo = [];
     this.hook = createHook({
       init: (id, type, _, resource) => {
         this.replies.made(type);
@@ -51,19 +56,71 @@ class Rest {
   begin() {
     this.hook.enable();
     this.threads.clear();
+    this.watch();
   }
 
   end() {
     this.hook.disable();
     this.threads.clear();
+    for (const undo of this.undo.splice(0)) undo();
+  }
+
+  /**
+   * Hear of what is sent and read on each connection as it happens. Between two looks at its bytes an answer may be read
+   * and the next question sent, or a question sent and answered: the counts are the same, and only one of them waits.
+   */
+  watch() {
+    const rest = this;
+    const { prototype } = net.Socket;
+    const { _write, _writev, push } = prototype;
+    const watching = {
+      _write(data, ...more) {
+        rest.sent(this, data);
+        return _write.call(this, data, ...more);
+      },
+      _writev(chunks, ...more) {
+        rest.sent(this, chunks[0]?.chunk);
+        return _writev.call(this, chunks, ...more);
+      },
+      push(chunk, ...more) {
+        rest.heard(this, chunk);
+        return push.call(this, chunk, ...more);
+      },
+    };
+    for (const [name, made] of Object.entries(watching)) {
+      const before = Object.getOwnPropertyDescriptor(prototype, name);
+      Object.defineProperty(prototype, name, { value: made, writable: true, configurable: true, enumerable: before?.enumerable ?? false });
+      this.undo.push(() => prototype[name] === made && (before ? Object.defineProperty(prototype, name, before) : delete prototype[name]));
+    }
+  }
+
+  /** What is known of a connection: since when a reply is waited for, how long, and whether it is PostgreSQL's. */
+  known(socket) {
+    const known = this.sockets.get(socket) ?? { since: realMilliseconds(), patience: REPLY_MS, postgres: false };
+    this.sockets.set(socket, known);
+    return known;
+  }
+
+  sent(socket, data) {
+    const known = this.known(socket);
+    known.postgres ||= Buffer.isBuffer(data) && opensPostgres(data);
+    known.since = realMilliseconds();
+    known.patience = REPLY_MS;
+  }
+
+  heard(socket, chunk) {
+    const known = this.known(socket);
+    const more = known.since !== null && known.postgres && chunk !== null && !isReady(chunk);
+    known.since = more ? realMilliseconds() : null;
+    known.patience = MORE_MS;
   }
 
   /** Take what is active now, the runner's own, as nothing to wait for. */
   look() {
     this.baseline = counted(process.getActiveResourcesInfo());
     for (const socket of sockets()) {
-      const since = this.replies.mayWait(socket) ? realMilliseconds() : null; // It has waited for another run, and may do so no more.
-      this.sockets.set(socket, { sent: socket.bytesWritten, got: socket.bytesRead, since });
+      // It has waited for another run, and may do so no more.
+      this.known(socket).since = this.replies.mayWait(socket) ? realMilliseconds() : null;
     }
   }
 
@@ -88,20 +145,14 @@ class Rest {
     return kinds;
   }
 
+  /** Whether a reply is on its way. A connection that is new is about to be written to, or to be greeted. */
   awaits(socket) {
-    // A new one is about to be written to, or to be greeted.
-    const known = this.sockets.get(socket) ?? { sent: 0, got: 0, since: realMilliseconds() };
-    this.sockets.set(socket, known);
-    const { bytesWritten, bytesRead } = socket;
-    if (bytesRead > known.got) known.since = null;
-    else if (bytesWritten > known.sent) known.since = realMilliseconds();
-    known.sent = bytesWritten;
-    known.got = bytesRead;
+    const known = this.known(socket);
     if (known.since === null) return false;
-    const mayWait = this.replies.mayWait(socket);
-    if (realMilliseconds() - known.since < (mayWait ? LOCK_MS : REPLY_MS)) return true;
+    const patience = this.replies.mayWait(socket) ? LOCK_MS : known.patience;
+    if (realMilliseconds() - known.since < patience) return true;
     known.since = null;
-    if (mayWait) return false;
+    if (patience !== REPLY_MS) return false;
     if (!this.told.has(socket)) process.stderr.write(`job-harness: no reply ${REPLY_MS / 1000} s of real time after something was sent to ${called(socket)}: time goes on\n`);
     this.told.add(socket);
     return false;

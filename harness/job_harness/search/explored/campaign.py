@@ -263,7 +263,8 @@ class TestExploration:
             again = first if first.lost else self._undisturbed()
             self.gated, self.calm, self.gateless = bool(first.gates), first.script, first.gateless
             self.remembered = first.remembered
-            if why := differ(first, again):
+            fails_in_both = bool(first.failure and again.failure)  # However they differ beside that.
+            if not fails_in_both and (why := differ(first, again)):
                 self.unsure = why + self._leaks()
             elif self.replays:
                 self._record(self.replays)
@@ -549,8 +550,8 @@ def usual_cause(pairs: Sequence[tuple[str, ...]], first: PlayedTest, again: Play
     if all(len({_AT.sub("", line) for line in pair}) == 1 for pair in pairs):
         return (
             "Only times differ. The usual cause is a rate limiter, a cache or a token that a fixture makes: it has "
-            "read the machine's clock, and a processor reads virtual time. Make it inside the processor, or call "
-            "job_clock.freeze() before it is made."
+            "read the machine's clock, and a processor reads virtual time. Make it inside the processor, or "
+            "in pytest call job_clock.freeze() before it is made."
         )
     if told := "; ".join(again.uncontrolled[:3]):
         cure = "A fixture can give it the same answer in each run, by monkeypatch."

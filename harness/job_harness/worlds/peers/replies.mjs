@@ -40,6 +40,17 @@ export function opensPostgres(bytes) {
   return bytes.length >= 8 && POSTGRES.has(bytes.readUInt32BE(4));
 }
 
+/** The last message of what a client says to PostgreSQL: a query, a Sync, a Terminate; null: these bytes are no such messages. */
+function lastToPostgres(bytes) {
+  let at = 0;
+  let last = null;
+  while (at + 5 <= bytes.length) {
+    last = String.fromCharCode(bytes[at]);
+    at += 1 + bytes.readUInt32BE(at + 1);
+  }
+  return at === bytes.length && last !== null && "QSXPBDECFHdcfp".includes(last) ? last : null;
+}
+
 /** Whether PostgreSQL has answered, and is ready for the next statement. */
 export function isReady(chunk) {
   return chunk.length >= 6 && READY.equals(chunk.subarray(chunk.length - 6, chunk.length - 1));
@@ -51,10 +62,11 @@ export class Replies {
    * one may go on. `stand(run, point, line)` resolves when a run may pass a gate; `calls(run, point, line, method)` when it may send
    * a request, with what goes wrong with that (`REFUSED`, `UNANSWERED`) or null; `place()` is where in the user's code this is,
    * and `line()` at which of its lines.
+   * `unawaited(point)` hears what a run asks once it has ended well: it cannot wait for the reply.
    * `blind(what)` hears what could be no gate, `opens(what)` which connections a run opens of which only the bytes are known; `isOurs(socket)` tells the harness's own. `require` is that of the realm whose packages are watched.
    */
-  constructor({ require, run, isDead, others, stand, calls = async () => null, place, line, blind, opens, isOurs, milliseconds }) {
-    Object.assign(this, { require, here: run, isDead, others, stand, calls, place, line, blind, opens, isOurs, milliseconds });
+  constructor({ require, run, isDead, others, stand, calls = async () => null, place, line, unawaited = () => {}, blind, opens, isOurs, milliseconds }) {
+    Object.assign(this, { require, here: run, isDead, others, stand, calls, place, line, unawaited, blind, opens, isOurs, milliseconds });
     this.inside = new AsyncLocalStorage();
     /** The line that made the request which a fake answers in this code. */
     this.answering = new AsyncLocalStorage();
@@ -86,6 +98,7 @@ export class Replies {
     this.sockets = new Map();
     this.places = new Map();
     this.deaths = new Map();
+    this.endedWell = new WeakSet();
   }
 
   // questions ----------------------------------------------------------------------------------------------------
@@ -99,6 +112,7 @@ export class Replies {
     const call = `${what}${place && ` in ${place}`}`;
     const question = { number: ++this.asked, run, call, point: `reply to ${call}`, since: this.milliseconds(), line: this.line?.(), known: true, ...more };
     this.open.add(question);
+    if (question.known && this.endedWell.has(run)) this.unawaited(question.point);
     return question;
   }
 
@@ -153,10 +167,12 @@ export class Replies {
     }
   }
 
-  /** What a run has asked that nothing of it waits for, now that it has ended well. */
-  unheard(run) {
-    const asked = [...this.open, ...this.held.map(({ question }) => question), ...this.standing];
-    return [...new Set(asked.filter((question) => question.run === run && question.known).map(({ point }) => point))];
+  /** A run has ended well: what it has asked, or asks from here on, nothing of it waits for. */
+  endsWell(run) {
+    const onSockets = [...this.sockets.values()].flatMap(({ question }) => question ?? []);
+    const asked = [...this.open, ...this.held.map(({ question }) => question), ...this.standing, ...onSockets];
+    for (const question of asked) if (question.run === run && question.known) this.unawaited(question.point);
+    this.endedWell.add(run);
   }
 
   /** Whether a run waits for what it has asked, or for what another run has to give back. */
@@ -573,7 +589,10 @@ export class Replies {
     if (socket.bytesWritten === 0) this.opens?.(`it opens ${named(socket)}`);
     const bytes = Buffer.isBuffer(data) ? data : Buffer.from(String(data ?? "").slice(0, 64), "latin1");
     if (opensPostgres(bytes)) return void this.sockets.set(socket, new Asked(null, true));
-    const question = this.ask(named(socket), { drop: () => cutOff(socket), known: false });
+    const said = lastToPostgres(bytes);
+    if (said === "X") return;
+    const known = said === "Q" || said === "S"; // Of anything else nothing says that a reply is to be waited for.
+    const question = this.ask(named(socket), { drop: () => cutOff(socket), known });
     this.open.delete(question); // That it is on its way shows in the bytes.
     this.sockets.set(socket, new Asked(question, false, (asked) => this.gate(question).then(() => asked.pass())));
   }
