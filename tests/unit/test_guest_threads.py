@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import contextvars
 import ctypes
 import datetime as datetime_module
 import gc
+import math
 import os
 import pickle
 import queue
@@ -485,6 +487,18 @@ def test_a_garbage_collector_that_is_measured_meets_no_clock_that_is_half_exchan
 def test_what_was_made_outside_is_not_ahead_of_the_clock_inside(jobs: JobHarness) -> None:
     made = monotonic()
     assert output_of(jobs, lambda job: done(monotonic() - made)) >= 0
+
+
+def test_a_wait_for_less_than_a_clock_can_tell_ends(jobs: JobHarness) -> None:
+    async def work(job: ToolJob) -> JobResult:
+        waits, due = 0, math.nextafter(monotonic(), math.inf)
+        while monotonic() < due:
+            waits += 1
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), due - monotonic())
+        return done(waits)
+
+    assert output_of(jobs, work) == 1
 
 
 def test_a_busy_wait_ends(jobs: JobHarness, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -454,6 +454,10 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self, when: float, callback: Any, *args: Any, context: Any = None
     ) -> asyncio.TimerHandle:
         """Schedule a callback; one of a lifetime that stands still waits until that goes on."""
+        if self._now < when < self._now + RESOLUTION_SECONDS:
+            # asyncio would fire it at once, and code that asks whether its time has come would wait for it anew, forever:
+            # what it reads are whole microseconds.
+            when = self._now + 2 * RESOLUTION_SECONDS
         called = callback
         if self.guard is not None and (waiting := _life_of(context)) is not None:
             # It may be cancelled while it stands at its gate: an `asyncio.timeout` whose block has ended meanwhile.
