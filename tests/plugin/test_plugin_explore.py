@@ -1824,3 +1824,31 @@ def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite:
     suite.makepyfile(test_it=STORED)
     result = suite.runpytest_subprocess("--job-explore=12", "--job-seed=0", "-k", "test_row")
     result.stdout.fnmatch_lines(["*ends: success", "*CRASHES at complete job-1"])
+
+
+BY_CHANCE = """
+import os
+import pytest
+from job_harness import JobResult, effect
+
+@pytest.mark.job_explore(runs=20, isolation="fork")
+def test_it(job_harness):
+    def check(harness):
+        if any(event.attempt == 2 for event in harness.effects()) and not os.path.exists(SEEN):
+            open(SEEN, "w").close()
+            return False
+    async def pay(job):
+        effect("charged")
+        return JobResult(success=True)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay")
+    job_harness.always(check)
+    job_harness.run_until_idle()
+"""
+
+
+def test_what_no_other_play_of_the_same_run_shows_is_no_finding(suite: pytest.Pytester, tmp_path: Path) -> None:
+    suite.makepyfile(test_it=f"SEEN = {str(tmp_path / 'seen')!r}\n{BY_CHANCE}")
+    explored = suite.runpytest_inprocess("-rs")
+    explored.assert_outcomes(skipped=1)
+    explored.stdout.fnmatch_lines(["*invariant_violated was seen (*), but not in 3 more plays of the same run*"])

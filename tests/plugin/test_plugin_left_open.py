@@ -280,6 +280,34 @@ def test_what_was_seen_or_sent_and_nothing_judges_is_no_pass_in_a_ci(
     failed.stdout.fnmatch_lines([f"CI: not judged: {told}*"])
 
 
+LEAKS = """
+import asyncio
+from job_harness import JobResult, effect
+
+def test_it(job_harness):
+    async def sync(job):
+        effect("put")
+        job_harness.leak = asyncio.create_task(asyncio.sleep(10_000))
+        return JobResult(success=True)
+    job_harness.register("sync", sync)
+    job_harness.enqueue("sync")
+    job_harness.run_until_idle()
+"""
+
+
+@pytest.mark.long
+def test_what_was_found_wrong_is_told_in_a_ci_beside_what_was_not_judged(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CI", "true")
+    suite.makepyfile(test_it=LEAKS)
+    seen = suite.runpytest_inprocess("--job-explore=5")
+    seen.assert_outcomes(failed=1, errors=1)
+    seen.stdout.fnmatch_lines(
+        ["processors of this test left something running:", "CI: not judged: 'put' was repeated*"]
+    )
+
+
 SHARED = """
 import pytest
 from job_harness import at_most_once

@@ -455,8 +455,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.TimerHandle:
         """Schedule a callback; one of a lifetime that stands still waits until that goes on."""
         if self._now < when < self._now + RESOLUTION_SECONDS:
-            # asyncio would fire it at once, and code that asks whether its time has come would wait for it anew, forever:
-            # what it reads are whole microseconds.
+            # asyncio would fire it at once, and code that asks whether its time has come would wait for it anew,
+            # forever: what it reads are whole microseconds.
             when = self._now + 2 * RESOLUTION_SECONDS
         called = callback
         if self.guard is not None and (waiting := _life_of(context)) is not None:

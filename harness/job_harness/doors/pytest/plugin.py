@@ -658,7 +658,11 @@ def job_harness(
     if notes:
         request.node.add_report_section("teardown", NOTES, "\n".join(notes))
     gave_up = explored is not None and explored.gave_up  # The test itself is judged as a plain one then.
-    if request.node.stash.get(_FAILED, False) or (request.node.stash.get(_SKIPPED, False) and not gave_up):
+    # What was not judged fails the test in a CI; what was found wrong says more.
+    campaign = None if explored is None else explored.campaign
+    unjudged = campaign is not None and campaign.disturbed > 0 and not (campaign.finding or campaign.fails)
+    failed = request.node.stash.get(_FAILED, False) and not (unjudged and problems)
+    if failed or (request.node.stash.get(_SKIPPED, False) and not gave_up):
         return
     if problems:
         pytest.fail("\n\n".join(problems), pytrace=False)

@@ -75,6 +75,8 @@ DIFFERING_BEFORE: Final = 60
 """Of these, before the place where they part."""
 WARMING_RUNS: Final = 20
 COMPARE_EVERY: Final = 100
+REPLAYS: Final = 3
+"""How often a run is played again that was seen to show something, and that nothing smaller showed."""
 """Runs in one process of which one is played in a process of its own too."""
 
 
@@ -427,6 +429,14 @@ class TestExploration:
             reducer.shrink()
         finally:  # What was found is told also where the rest is interrupted.
             self.finding = Finding(anomaly, reducer.best, self.disturbed, reducer.runs, not reducer.cut_short)
+        if reducer.best is seen and not any(anomaly in self._again(seen.tape).found for _ in range(REPLAYS)):
+            self.finding = None
+            tape = "; ".join(map(str, seen.tape))
+            self.unsure = (
+                f"{anomaly} was seen ({tape}), but not in {REPLAYS} more plays of the same run, so it depends on "
+                "something that is not under control: the order of replies of a server, for one. A check that reads a "
+                "database in several statements may read between two of a job: read it in one."
+            )
 
     def _again(self, tape: Tape) -> PlayedTest:
         choices, faults = Replay(tape), as_on_tape()
