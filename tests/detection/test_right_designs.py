@@ -149,13 +149,13 @@ class RunsAgain(MemoryQueue):
     def retry(self, job: JobId) -> Outcome:
         row = self.rows.get(job)
         overdue = row is not None and self.upkeep.is_overdue(row, self.now("operator"))
-        # What is needed by a job that waits is not run again: it would be FAILED for an instant, and end that job.
         needed = any(job in (each.depends_on or ()) for each in self.unfinished())
         if row is not None and (row.status is COMPLETED or overdue) and not needed:
-            self.put(row.changed(status=FAILED, queue_state=QueueState.FAILED, worker=None, lease_until=None))
+            # It is not put in place as FAILED: a group would call back as if its last job had ended.
+            self.rows[job] = row.changed(status=FAILED, queue_state=QueueState.FAILED, worker=None, lease_until=None)
             again = super().retry(job)
             if not again.done:
-                self.put(row)
+                self.rows[job] = row
             return again
         return super().retry(job)
 
