@@ -5,8 +5,9 @@ Must not know: the kernel, jobs, what a statement means.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import psycopg
 
@@ -18,7 +19,11 @@ from job_harness.subjects.systems.http_wire import request as http_request
 from job_harness.subjects.systems.process import SystemProcess
 from job_harness.subjects.systems.store_links import StoreSession, talks_of
 from job_harness.subjects.systems.traffic import ProcessRequest
+from job_harness.worlds.patience import Deadline
 from job_harness.worlds.postgres.gating import SessionCoordinator
+
+LISTENS_SECONDS: Final = 2.0
+"""Real seconds for which a process that is idle may not listen yet."""
 
 
 class PassingStatement:
@@ -159,11 +164,24 @@ class Start:
 
         Raises OSError where the process does not listen, SystemFileError where one ends meanwhile.
         """
-        sent = ProcessRequest.sent_over(process.connect(), data)
+        sent = ProcessRequest.sent_over(self._connect(process), data)
         process.links.append(sent)
         process.stirred = True
         yield from self.get_ready([process])
         return sent.message
+
+    def _connect(self, process: SystemProcess) -> socket.socket:
+        """Connect to where it listens. On a busy machine it may look idle a moment before, and is asked again."""
+        patience = Deadline(LISTENS_SECONDS)
+        while True:
+            try:
+                return process.connect()
+            except OSError:
+                if patience.passed:
+                    raise
+            patience.pause(0.02)
+            process.stirred = True
+            self._quiesce()
 
     def is_over(self, name: str) -> bool:
         """Whether a process had ended, as it may, before the run began; it is said once."""
