@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
 from functools import cache
-from itertools import zip_longest
+from itertools import repeat, zip_longest
 from typing import Final
 
 from job_harness.core.faults import FaultPlan, cause_of, kinds
@@ -429,7 +429,7 @@ class TestExploration:
             reducer.shrink()
         finally:  # What was found is told also where the rest is interrupted.
             self.finding = Finding(anomaly, reducer.best, self.disturbed, reducer.runs, not reducer.cut_short)
-        if reducer.best is seen and not any(anomaly in self._again(seen.tape).found for _ in range(REPLAYS)):
+        if reducer.best is seen and not self._comes_again(seen, anomaly):
             self.finding = None
             tape = "; ".join(map(str, seen.tape))
             self.unsure = (
@@ -437,6 +437,10 @@ class TestExploration:
                 "something that is not under control: the order of replies of a server, for one. A check that reads a "
                 "database in several statements may read between two of a job: read it in one."
             )
+
+    def _comes_again(self, seen: PlayedTest, anomaly: str) -> bool:
+        """Whether another play of the same run shows it."""
+        return any(anomaly in run.found for run in play_in_order(repeat(seen.tape, REPLAYS), Here(self._again)))
 
     def _again(self, tape: Tape) -> PlayedTest:
         choices, faults = Replay(tape), as_on_tape()
