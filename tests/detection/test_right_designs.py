@@ -149,6 +149,7 @@ class RunsAgain(MemoryQueue):
     def retry(self, job: JobId) -> Outcome:
         row = self.rows.get(job)
         overdue = row is not None and self.upkeep.is_overdue(row, self.now("operator"))
+        # What is needed by a job that waits is not run again: that job would have to let others pass.
         needed = any(job in (each.depends_on or ()) for each in self.unfinished())
         if row is not None and (row.status is COMPLETED or overdue) and not needed:
             # It is not put in place as FAILED: a group would call back as if its last job had ended.

@@ -533,7 +533,7 @@ def test_what_a_finding_leaves_is_said_of_so_many_runs() -> None:
         "Guarantees: at least once with correct statuses, but two workers may run a job",
         "            at once, as far as 4 runs show.",
     ]
-    assert level_lines(level(["orphan_row"]), ["orphan_row"], 1)[-1].text.endswith("(--keep-going goes on).")
+    assert level_lines(level(["orphan_row"]), ["orphan_row"], 1)[-1].text.endswith(": the search ended with it.")
     assert [line.text for line in level_lines(level([]), [], 4)] == ["Guarantees: none was seen to break."]
 
 

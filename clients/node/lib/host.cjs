@@ -26,7 +26,7 @@ class Host {
       calls: (run, point, line, method) => this.running.run(run, () => this.stand(point, ["call", { method }], line)),
       place: placeHere,
       line: lineHere,
-      unawaited: (point) => this.unheard.add(point),
+      unawaited: (point) => this.unawaited.add(point),
       blind: (what) => this.doubts.add(`replies of ${what} are no gates: no crash and no other job came before them`),
       opens: (what) => this.send({ effect: "note", actor: this.run().name, data: { what } }),
       isOurs: (socket) => socket[OF_HARNESS] === true,
@@ -53,7 +53,7 @@ class Host {
     /** Results that a queue may take for the success of what they call a failure, in words. */
     this.doubts = new Set();
     /** What runs that ended well did not wait for, in words. */
-    this.unheard = new Set();
+    this.unawaited = new Set();
     this.explored = false;
     /** Begins a worker of the test's own anew, by its name. */
     this.again = () => {};
@@ -173,7 +173,7 @@ class Host {
   left() {
     const over = (owner) => typeof owner === "string" && !this.runs.has(owner) && !this.severed.has(owner);
     const intervals = (this.time.clock?.left(over) ?? []).map((interval) => `a ${interval} still runs: clear it before the processor returns`);
-    return [...intervals, ...[...this.unheard].map((point) => `nothing waits for the ${point}: await it before the processor returns`)];
+    return [...intervals, ...[...this.unawaited].map((point) => `nothing waits for the ${point}: await it before the processor returns`)];
   }
 
   /** What the first of the FAILED jobs that no test looked at threw. */

@@ -67,7 +67,7 @@ class Rest {
 
   /**
    * Hear of what is sent and read on each connection as it happens. Between two looks at its bytes an answer may be read
-   * and the next question sent, or a question sent and answered: the counts are the same, and only one of them waits.
+   * and the next question sent, or a question sent and answered. The counts cannot tell which, and only the first waits.
    */
   watch() {
     const rest = this;

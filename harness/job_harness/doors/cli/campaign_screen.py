@@ -58,7 +58,7 @@ def gravest_first(campaign: Campaign) -> list[ScenarioFinding]:
 
 def level_lines(level: str, found: Collection[str], runs: int) -> list[Line]:
     """Say what is left of the target's promises; what a few runs did not break need not hold."""
-    few = "1 run shows, which ended the search (--keep-going goes on)"
+    few = "1 run shows: the search ended with it"
     shown = f", as far as {few if runs == 1 else f'{runs} runs show'}" if found else ""
     return [Line(line) for line in wrap("Guarantees: ", f"{level}{shown}.", width=WIDTH, lines=2)]
 

@@ -75,9 +75,9 @@ DIFFERING_BEFORE: Final = 60
 """Of these, before the place where they part."""
 WARMING_RUNS: Final = 20
 COMPARE_EVERY: Final = 100
-REPLAYS: Final = 3
-"""How often a run is played again that was seen to show something, and that nothing smaller showed."""
 """Runs in one process of which one is played in a process of its own too."""
+REPLAYS: Final = 3
+"""How often a run is played again that showed something which no smaller one did."""
 
 
 def how_found(finding: Finding[PlayedTest]) -> str:
