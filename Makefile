@@ -41,7 +41,7 @@ pages: $(STAMP)  ## type the commands of every page, and compare what they print
 
 client: $(STAMP)  ## pack the npm client and try it in Vitest and Jest, in a fresh folder (needs npm)
 	@command -v npm >/dev/null || { echo "npm is not on the PATH: the npm client was not tried"; exit 0; } && \
-		timeout 1200 env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -m 'campaign and not nightly' tests/client $(ARGS)
+		timeout 1200 env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m 'campaign and not nightly' tests/client $(ARGS)
 
 site: $(STAMP)  ## build the docs as a site, into build/site; a link that leads nowhere fails
 	@test -x $(VENV)-site/bin/mkdocs || { $(PYTHON) -m venv $(VENV)-site && \
