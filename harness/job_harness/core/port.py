@@ -253,70 +253,54 @@ class QueueUnderTest(Protocol):
     @property
     def capabilities(self) -> Capabilities:
         """What this queue can do."""
-        ...
 
     def enqueue(self, request: JobRequest) -> Reply:
         """Accept a job: done with its id, or refused with the id of the unfinished job that holds the unique key."""
-        ...
 
     def claim(self, worker: str, limit: int) -> Reply:
         """Take up to `limit` due jobs: done with a list of `Claim`, empty where none is due.
 
         With the capability `worker_tools` it is given the tools that the worker serves, where those are not all.
         """
-        ...
 
     def heartbeat(self, claim: Claim) -> Reply:
         """Extend a lease; refused where the claim was taken back."""
-        ...
 
     def complete(self, claim: Claim, output: Json) -> Reply:
         """Settle as a success; refused where the claim was taken back or JSON cannot hold the output."""
-        ...
 
     def fail(self, claim: Claim, error: str, final: bool) -> Reply:
         """Settle as a failure; refused where the claim was taken back."""
-        ...
 
     def release(self, claim: Claim) -> Reply:
         """Give the job back unrun, the attempt uncounted."""
-        ...
 
     def cancel(self, job: JobId) -> Reply:
         """Cancel a job that is not terminal."""
-        ...
 
     def retry(self, job: JobId) -> Reply:
         """Open a new attempt budget for a terminal job."""
-        ...
 
     def expire(self) -> Reply:
         """Take back every claim whose lease ran out."""
-        ...
 
     def reconcile(self) -> Reply:
         """Make both rows of every job agree."""
-        ...
 
     def rescue(self) -> Reply:
         """Take back what is PROCESSING for longer than the stuck timeout."""
-        ...
 
     def purge(self) -> Reply:
         """Delete terminal jobs past their retention."""
-        ...
 
     def jobs(self) -> Mapping[JobId, JobView]:
         """Return all current jobs, oldest first."""
-        ...
 
     def changed(self) -> Iterable[JobId] | None:
         """Return the jobs touched since the last call, or None where the engine does not know."""
-        ...
 
     def close(self) -> None:
         """Give everything back. Never raises."""
-        ...
 
 
 class Transactional(Protocol):
@@ -324,15 +308,12 @@ class Transactional(Protocol):
 
     def begin(self, transaction: str) -> Reply:
         """Open a transaction under a name of the producer's."""
-        ...
 
     def commit(self, transaction: str) -> Reply:
         """Make its jobs visible, all at once; refused, and all of them gone, where one of them cannot be."""
-        ...
 
     def rollback(self, transaction: str) -> Reply:
         """Forget its jobs."""
-        ...
 
 
 class Scheduling(Protocol):
@@ -340,15 +321,12 @@ class Scheduling(Protocol):
 
     def schedule(self, schedule: Schedule) -> Reply:
         """Set a schedule; setting it again changes what its next jobs ask for."""
-        ...
 
     def unschedule(self, name: str) -> Reply:
         """End a schedule; its jobs stay."""
-        ...
 
     def tick(self, instance: str) -> Reply:
         """Make the job of every slot that has begun and has none: done with their ids."""
-        ...
 
 
 class Pausing(Protocol):
@@ -356,11 +334,9 @@ class Pausing(Protocol):
 
     def pause(self, tool: str) -> Reply:
         """Hold back the jobs of a tool: no claim gives one, until `unpause`."""
-        ...
 
     def unpause(self, tool: str) -> Reply:
         """Let go of the jobs of a tool, those that came meanwhile included."""
-        ...
 
 
 COUNTERS: Final = ("token", "put_off")
@@ -376,7 +352,6 @@ class Presets(Protocol):
         `token` is what the tokens of new jobs are counted from. `put_off` is how many jobs wait already, of the tool
         `tool`, older than all others, for a day that no run comes to: `changed()` says nothing of them.
         """
-        ...
 
 
 class Sessions(Protocol):
@@ -384,19 +359,15 @@ class Sessions(Protocol):
 
     def on_behalf(self, actor: str) -> QueueUnderTest:
         """Return the queue as this actor's session reaches it."""
-        ...
 
     def sever(self, actor: str) -> Callable[[], None]:
         """Take a dead actor's session from it; return what drops the session, and with it the locks."""
-        ...
 
     def made_at(self) -> Instant:
         """Return the store's clock at the first statement of the transaction that ended last."""
-        ...
 
     def leftovers(self) -> Iterable[str]:
         """Say, one sentence each, what actors left open in their sessions."""
-        ...
 
 
 class OwnUpkeep(Protocol):
@@ -404,7 +375,6 @@ class OwnUpkeep(Protocol):
 
     def next_upkeep(self) -> Instant | None:
         """Tell when `expire` next has something to do beside leases: None, nothing."""
-        ...
 
 
 class EngineClocks(Protocol):
@@ -421,15 +391,12 @@ class Engine(Protocol):
     @property
     def info(self) -> EngineInfo:
         """All that an engine declares beyond its verbs."""
-        ...
 
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return an empty queue under these settings."""
-        ...
 
     def close(self) -> None:
         """Give everything back. Never raises."""
-        ...
 
 
 class Known(NamedTuple):
@@ -574,14 +541,12 @@ class Application(Protocol):
 
     def clients(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
         """Return a factory for each client by name: who asks from outside, and is no process that may crash."""
-        ...
 
     def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
         """Return a factory for each actor by name; the harness calls it again after a crash.
 
         A process of coroutines is a `job_harness.core.sim.carrier.CarriedProcess`: see `ActorServices.carrier`.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

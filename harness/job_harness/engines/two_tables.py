@@ -398,19 +398,15 @@ class TableStore(Protocol):
     @property
     def provenance(self) -> str:
         """Where its database came from; empty if there is none."""
-        ...
 
     def open(self, settings: Settings, now: Callable[[], Instant], jitter: Callable[[], float]) -> Tables:
         """Return empty tables. Raises EnvironmentUnavailable where the machine lacks what they need."""
-        ...
 
     def confirm(self) -> None:
         """Raise EnvironmentUnavailable where what they are kept in is not there as it was."""
-        ...
 
     def close(self) -> None:
         """Give back what was provided. Never raises."""
-        ...
 
 
 class InMemory:

@@ -84,11 +84,9 @@ class EngineShelf(Protocol):
 
     def get(self, target: Target) -> Engine:
         """Return the engine of this target."""
-        ...
 
     def drop(self, target: Target) -> None:
         """Close one; the next `get` opens it anew."""
-        ...
 
 
 @dataclass(slots=True)

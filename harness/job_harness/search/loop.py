@@ -23,15 +23,12 @@ class Player(Protocol[Asked, Answer]):
 
     def free(self) -> int:
         """Return how much more can be given now; 0 for ever once what it came to ends the search."""
-        ...
 
     def give(self, number: int, item: Asked, /) -> None:
         """Begin with the item of this number."""
-        ...
 
     def taken(self) -> Iterable[tuple[int, Answer]] | None:
         """Wait a moment, and return what is done, by its number; None where nothing was in hand."""
-        ...
 
 
 class Here(Generic[Item, Result]):

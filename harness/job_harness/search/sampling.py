@@ -131,11 +131,9 @@ class Crew(Player[Stretch, Tally], Protocol):
     @property
     def stretch(self) -> int:
         """How many runs to hand out at a time."""
-        ...
 
     def again(self) -> Unsteady | None:
         """Do the first run of each member once more; return the earliest that differs."""
-        ...
 
 
 def stretches(crew: Crew | None, *, seed: int, runs: int, shard: Shard) -> Iterator[Stretch]:

@@ -28,11 +28,9 @@ class BatchStore(Store, Protocol):
         The error of an output that JSONB cannot hold is returned, not raised: it must not keep its
         neighbours from settling. A claim named twice is settled once, with the first output.
         """
-        ...
 
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Create many jobs; return, in their order, what `enqueue` would.
 
         A value that cannot be stored or a tool without partition is raised before anything is written.
         """
-        ...

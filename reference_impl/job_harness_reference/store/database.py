@@ -44,7 +44,6 @@ class Database(Protocol):
         JSON comes as text. psycopg's errors pass through: the store knows what `UniqueViolation` and
         `CheckViolation` mean.
         """
-        ...
 
 
 async def _fetch(

@@ -18,7 +18,6 @@ class RunBlocking(Protocol):
 
     def __call__(self, function: Callable[[], Answer], *, name: str) -> asyncio.Future[Answer]:
         """Start the function; the future may be cancelled, which does not stop it."""
-        ...
 
 
 def run_on_thread(function: Callable[[], Answer], *, name: str) -> asyncio.Future[Answer]:

@@ -37,11 +37,9 @@ class Memory(Protocol):
 
     def read(self, value: Any) -> Any:
         """Keep what the actor read here, or return what it read then."""
-        ...
 
     def anew(self, actor: str) -> None:
         """Forget what this actor was told so far."""
-        ...
 
 
 @lru_cache(maxsize=1024)
@@ -55,19 +53,15 @@ class ActorServices(Protocol):
 
     def carrier(self) -> LoopCarrier:
         """Return what carries actors that are coroutines; their kernel is the session's."""
-        ...
 
     def pass_by(self, name: str, point: str) -> bool:
         """Let an actor come to a gate in the middle of its step. True: it crashed there; see `Kernel.pass_by`."""
-        ...
 
     def later(self, name: str, wait: Duration, then: Callable[[], None]) -> None:
         """Let something happen after a while, under a name: what lives on without a worker."""
-        ...
 
     def sever(self, frame: Frame) -> None:
         """Keep what a process has left suspended that died, and close it after the verdict."""
-        ...
 
 
 class RunContext:
@@ -279,18 +273,15 @@ class ProcessorAttempt(Protocol):
     @property
     def ended(self) -> Ended | None:
         """How it ended; None while it is at work."""
-        ...
 
     def move(self, passed: Duration) -> Duration | None:
         """Let this much time pass for it; return how long until it next does something, None for never.
 
         Raises CrashedMidway where its worker crashed meanwhile.
         """
-        ...
 
     def abandon(self) -> None:
         """Ask it to stop: its time is up, and its lease may be another's."""
-        ...
 
 
 class RealProcessors(Protocol):
@@ -310,8 +301,6 @@ class RealProcessors(Protocol):
 
         `dies_at` is asked at each effect and each named step, after it has happened: whether the worker crashes there.
         """
-        ...
 
     def close(self) -> list[str]:
         """End whatever still runs, and name what was left behind or cannot be ended. Harmless when repeated."""
-        ...

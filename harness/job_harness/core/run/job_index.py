@@ -66,7 +66,6 @@ class WaitingLine(Protocol):
 
     def stand_in_line(self, job: JobId) -> None:
         """Take a job that waits from now on."""
-        ...
 
 
 class JobIndex:

@@ -46,31 +46,24 @@ class Carrier(Protocol):
     @property
     def scheduled(self) -> bool:
         """Whether its tasks stand in the kernel's schedule; if not, each acts as it comes."""
-        ...
 
     def tasks(self, actor: Actor) -> Sequence[Actor]:
         """List the tasks of a process that stand at gates, in the order in which they came."""
-        ...
 
     def held(self, actor: Actor) -> None:
         """Let nothing of this process go on until `let_go`."""
-        ...
 
     def let_go(self, actor: Actor) -> None:
         """Let a held process go on."""
-        ...
 
     def severed(self, actor: Actor) -> None:
         """Let nothing of this process ever go on."""
-        ...
 
     def next_wake(self) -> Instant | None:
         """Tell when it next acts by itself."""
-        ...
 
     def come_to_rest(self, now: Instant) -> None:
         """Bring its clock to `now`, and let happen what happens until everybody on it waits."""
-        ...
 
 
 class Carried:

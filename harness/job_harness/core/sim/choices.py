@@ -90,15 +90,12 @@ class Choices(Protocol):
     @property
     def tape(self) -> list[Deviation]:
         """What was not boring so far."""
-        ...
 
     def gate(self, label: str, options: Options) -> Option | None:
         """Return one of the options, or None to go on as usual. The options are computed only when wanted."""
-        ...
 
     def pick(self, label: str, options: Sequence[str]) -> str:
         """Return one of the named values; the first is the boring one."""
-        ...
 
 
 class Boring:

@@ -59,7 +59,6 @@ class LockWaiters(Protocol):
 
     def lock_waiters(self) -> int:
         """Count the sessions that wait for one."""
-        ...
 
 
 class _Descriptor:

@@ -105,11 +105,9 @@ class Controlled(Protocol):
 
     def wait(self, waiter: Waiter, seconds: float | None) -> bool:
         """Wait until the waiter is released, or for virtual seconds. True: it was released, and is taken."""
-        ...
 
     def released(self, waiter: Waiter) -> None:
         """Hear, in any thread, that the waiter for which this thread waits was released."""
-        ...
 
 
 class Waiter:

@@ -49,23 +49,18 @@ class Executor(Protocol):
 
     def begin(self, actor: Actor, call: VerbCall) -> Any:
         """Start a verb. Return its reply, or a frame to be stepped where it suspends."""
-        ...
 
     def end(self, actor: Actor, call: VerbCall, result: Any) -> Any:
         """Take what the verb returned; return the actor's reply."""
-        ...
 
     def raised(self, actor: Actor, call: VerbCall, error: Exception) -> Any:
         """Take what the verb raised; return the actor's reply."""
-        ...
 
     def lost(self, actor: Actor, call: VerbCall) -> Any:
         """Note a call that never arrived; return the actor's reply."""
-        ...
 
     def cut(self, actor: Actor, call: VerbCall) -> Any:
         """Note a call that was cut off in the middle of its verb; return the actor's reply."""
-        ...
 
 
 class Interference(Protocol):
@@ -78,11 +73,9 @@ class Interference(Protocol):
 
     def options(self, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
         """Return what may go wrong at this actor's gate; with None, before time moves."""
-        ...
 
     def apply(self, kernel: Kernel, actor: Actor | None, option: Option) -> None:
         """Make one of its options happen."""
-        ...
 
 
 class KernelHooks:

@@ -82,11 +82,9 @@ class Attendant(Protocol):
 
     def act(self) -> bool:
         """Do one thing that can be done now. False: there is none."""
-        ...
 
     def next_due(self) -> float | None:
         """Tell, in the loop's seconds, when there is next something to do."""
-        ...
 
 
 class Deadlock(HarnessError):

@@ -66,27 +66,21 @@ class GuestMachine(Protocol):
 
     def time_us(self) -> int:
         """Tell the time of day, in microseconds since 1970."""
-        ...
 
     def monotonic_us(self) -> int:
         """Tell a time that never moves backwards, in microseconds."""
-        ...
 
     def passed(self) -> float:
         """Tell how much virtual time has passed, in seconds."""
-        ...
 
     def sleep(self, seconds: float, /) -> bool:
         """Let virtual time pass for the calling thread. False: it is not under control, and nothing was done."""
-        ...
 
     def waiter(self) -> Any:
         """Return a lock on which the calling thread can wait virtually; None where it is not under control."""
-        ...
 
     def join(self, thread: threading.Thread, seconds: float | None) -> bool:
         """Wait virtually until a thread has ended. False: it is not under control, and nothing was done."""
-        ...
 
     def employ(
         self,
@@ -97,7 +91,6 @@ class GuestMachine(Protocol):
         ends_with_loop: bool = False,
     ) -> tuple[Callable[[], Any], Callable[[], None]]:
         """Return the function as a thread of the pool is to call it, and what is to be called once it is done."""
-        ...
 
 
 def machine_of(life: Lifetime | None) -> GuestMachine | None:

@@ -23,4 +23,3 @@ class Outside(Protocol):
 
         Raises LimitReached where something neither answers nor waits for one of the actors.
         """
-        ...

@@ -88,41 +88,32 @@ class PgBossCalls(Protocol):
 
     def say(self, text: bytes, parameters: Sequence[Any] = ()) -> list[Row]:
         """Run a statement of the application's, in its transaction where one is open."""
-        ...
 
     def read(self, text: str) -> list[Row]:
         """Read rows as they stand, those of the open transaction too."""
-        ...
 
     def begin(self) -> None:
         """Open a transaction, which calls and statements join."""
-        ...
 
     def end(self, *, well: bool) -> None:
         """Commit it, or roll it back."""
-        ...
 
     def send(self, row: SentRow) -> bool: ...
 
     def fetch(self, queue: str, limit: int) -> list[Row]:
         """Return `id` and `data` of what was fetched, in the order in which it was chosen, and its `retryCount`."""
-        ...
 
     def apply_verb(self, verb: str, queue: str, ids: Sequence[str], *, fetched: int | None = None) -> bool:
         """Complete, fail, touch, cancel or delete; with `fetched`, only the attempt that has this retry count."""
-        ...
 
     def rows(self) -> list[Row]:
         """Read pg-boss's own table, oldest first."""
-        ...
 
     def archived(self, now: Instant) -> list[Row]:
         """Read what it has put aside by now, oldest first."""
-        ...
 
     def maintain(self, now: Instant, *, overdue: bool) -> bool:
         """Fail what is overdue, put aside and drop what is old; False where there was nothing to do."""
-        ...
 
 
 class StatementsOf10:

@@ -257,7 +257,6 @@ class Kept(Protocol):
 
     def restore(self) -> None:
         """Make it so again. Raises EnvironmentUnavailable where that cannot be done."""
-        ...
 
 
 class KeptFolder:

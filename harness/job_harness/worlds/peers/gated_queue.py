@@ -159,36 +159,28 @@ class ActorEndpoint(Protocol):
     @property
     def url(self) -> str:
         """Where the client connects."""
-        ...
 
     @property
     def clean(self) -> bool:
         """Whether another run may have it."""
-        ...
 
     def join(self, coordinator: Any, actor: str) -> None:
         """Let what comes over it be this actor's, and at gates, from here on."""
-        ...
 
     def leave(self) -> None:
         """Let all pass freely from here on."""
-        ...
 
     def at_gate(self) -> WireProxy | None:
         """Return a connection whose client waits to be let through."""
-        ...
 
     def listen(self, beside: int, seconds: float) -> None:
         """Wait until the client, or what is read from the descriptor `beside`, has something to say, and take it."""
-        ...
 
     def cut(self) -> None:
         """Refuse new connections and let the process hear nothing."""
-        ...
 
     def end(self) -> None:
         """Cut it, and leave the store too."""
-        ...
 
 
 class Coordinator(Protocol):
@@ -200,23 +192,18 @@ class Coordinator(Protocol):
     @property
     def made_at(self) -> Instant:
         """What the store's clock showed at the first statement of the transaction that ended last."""
-        ...
 
     def sent(self) -> list[Sent]:
         """Return what was sent since this was last asked."""
-        ...
 
     def sever(self, actor: str) -> Callable[[], None]:
         """Take a dead actor's connections from it; return what drops what it had open."""
-        ...
 
     def leftovers(self) -> list[str]:
         """Say, one sentence each, what actors left open."""
-        ...
 
     def close(self) -> None:
         """Give back what actors had."""
-        ...
 
 
 class Gates(Protocol):
@@ -224,15 +211,12 @@ class Gates(Protocol):
 
     def endpoint(self, name: str, folder: Path) -> ActorEndpoint:
         """Return a new endpoint that listens in `folder`, for the peer's session of this name."""
-        ...
 
     def coordinator(self, clock: Callable[[], Instant]) -> Coordinator:
         """Return where the connections of one run meet; `clock` is the store's."""
-        ...
 
     def close(self) -> None:
         """Give back what is kept from run to run."""
-        ...
 
 
 # actors' sessions in the peer -----------------------------------------------------------------------------------------

@@ -81,7 +81,6 @@ class Responder(Protocol):
 
     def ask(self, do: str, arguments: Mapping[str, Any] | None = None, *, now: float | None = None) -> Report:
         """Have it done, and return the `idle` that ends it, with `value`, `refused` or `raised`."""
-        ...
 
 
 class PeerProcess(Protocol):
@@ -90,30 +89,24 @@ class PeerProcess(Protocol):
     @property
     def pid(self) -> int:
         """Its number."""
-        ...
 
     @property
     def returncode(self) -> int | None:
         """How it ended, as far as that was asked."""
-        ...
 
     @property
     def stdout(self) -> IO[bytes] | None:
         """What it prints."""
-        ...
 
     @property
     def stderr(self) -> IO[bytes] | None:
         """What it complains of."""
-        ...
 
     def poll(self) -> int | None:
         """Return how it ended; None: it runs."""
-        ...
 
     def wait(self) -> int:
         """Wait until it has ended."""
-        ...
 
 
 Fork: TypeAlias = Callable[[Sequence[int], Mapping[str, str]], PeerProcess]
@@ -137,7 +130,6 @@ class TurnTaker(Protocol):
 
     def _whole(self, message: Report, *, do: str, patience: float | None = None) -> list[Report]:
         """Let a turn begin with this message, and return what is reported until it ends."""
-        ...
 
     def go(
         self,

@@ -63,42 +63,33 @@ class ForeignStore(Protocol):
     @property
     def url(self) -> str:
         """Where a client connects."""
-        ...
 
     @property
     def alive(self) -> bool:
         """Whether it was not seen to break."""
-        ...
 
     @property
     def now(self) -> Instant:
         """What its clock shows."""
-        ...
 
     def set_now(self, instant: Instant) -> None:
         """Move its clock."""
-        ...
 
     @property
     def provenance(self) -> str:
         """Where it came from and why."""
-        ...
 
     def gates(self) -> Gates:
         """Return what gives every actor a session of its own."""
-        ...
 
     def check(self) -> None:
         """Prove that time moves in what the package installed. Raises VirtualClockError."""
-        ...
 
     def confirm(self) -> None:
         """Look whether it is there as it was. Raises EnvironmentUnavailable."""
-        ...
 
     def close(self) -> None:
         """Stop what was started. Never raises."""
-        ...
 
 
 def _postgres(dsn: str | None) -> ForeignStore:

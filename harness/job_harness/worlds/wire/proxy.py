@@ -64,40 +64,31 @@ class WireProxy(Protocol):
     @property
     def pending(self) -> Sized:
         """What has arrived whole and stands before its gate."""
-        ...
 
     @property
     def descriptor(self) -> int:
         """What becomes readable when the client sends something."""
-        ...
 
     def arrive(self) -> None:
         """Take what the client sent; what is whole joins `pending`. A client that went away ends the connection."""
-        ...
 
     async def carry_out(self) -> None:
         """Take the first of `pending` through `gate`, `release` and `reply`; a commit has a gate of its own."""
-        ...
 
     async def gate(self, point: str) -> None:
         """Let the actor stand at a point of this name until the kernel lets it go."""
-        ...
 
     async def release(self, raw: bytes, point: str) -> None:
         """Send it to the server, and wait until it is answered; waiting for another actor is a wait of the kernel's."""
-        ...
 
     def reply(self) -> None:
         """Hand the server's reply to the client."""
-        ...
 
     def cut(self) -> None:
         """Let the client hear nothing any more, as when its process is gone; the server is not told."""
-        ...
 
     def cancel(self, request: bytes) -> None:
         """Pass on at once that the client wants what is under way to end; too late, it does nothing."""
-        ...
 
 
 class ListeningSocket:

@@ -34,48 +34,38 @@ class GatedSession(Protocol):
     @property
     def actor(self) -> str:
         """Whose it is."""
-        ...
 
     @property
     def pid(self) -> int:
         """PostgreSQL's process behind it."""
-        ...
 
     @property
     def socket(self) -> int:
         """The descriptor on which PostgreSQL answers."""
-        ...
 
     @property
     def closed(self) -> bool:
         """Whether it ended."""
-        ...
 
     @property
     def idle(self) -> bool:
         """Whether no transaction is open."""
-        ...
 
     @property
     def in_transaction(self) -> bool:
         """Whether a transaction is open, and no statement under way."""
-        ...
 
     def transaction_time(self) -> int:
         """Return what the coordinator's clock showed when the transaction began."""
-        ...
 
     def forget_time(self) -> None:
         """Take note that the transaction ended."""
-        ...
 
     def give_back(self) -> None:
         """Keep it for the next run, cleaned; one that is in the middle of something is ended."""
-        ...
 
     def drop(self) -> None:
         """End it, whatever it is doing; its locks are free afterwards."""
-        ...
 
 
 # a statement in flight ------------------------------------------------------------------------------------------------
