@@ -16,6 +16,8 @@ from .conftest import Outside
 Play = Callable[..., None]
 DONE = JobResult(success=True)
 TABLE = "CREATE TABLE IF NOT EXISTS paid (id text PRIMARY KEY)"
+KEPT: dict[tuple[str, str], Any] = {}
+"""What a module keeps from one test to the next."""
 PAY = "INSERT INTO paid VALUES ({}) ON CONFLICT DO NOTHING"
 
 
@@ -31,15 +33,14 @@ def url(job_postgres: Any) -> str:
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_asyncpg(play: Play, outside: Outside, url: str, jobs: int) -> None:
     asyncpg = pytest.importorskip("asyncpg")
-    pools: list[Any] = []
     opening = asyncio.Lock()
 
     async def work(job: ToolJob) -> JobResult:
         async with opening:
-            if not pools:
-                pools.append(await asyncpg.create_pool(url, min_size=1, max_size=4))
+            if ("asyncpg", url) not in KEPT:
+                KEPT["asyncpg", url] = await asyncpg.create_pool(url, min_size=1, max_size=4)
         outside.charge(job.id)
-        async with pools[0].acquire() as connection, connection.transaction():
+        async with KEPT["asyncpg", url].acquire() as connection, connection.transaction():
             await connection.execute(PAY.format("$1"), job.id)
         return DONE
 
@@ -52,7 +53,8 @@ def test_sqlalchemy(play: Play, outside: Outside, url: str, driver: str, jobs: i
     sqlalchemy = pytest.importorskip("sqlalchemy")
     asynchronous = pytest.importorskip("sqlalchemy.ext.asyncio")
     pytest.importorskip(driver.removesuffix("_async"))
-    engine = asynchronous.create_async_engine(sqlalchemy.make_url(url).set(drivername=f"postgresql+{driver}"))
+    address = sqlalchemy.make_url(url).set(drivername=f"postgresql+{driver}")
+    engine = KEPT.setdefault((f"sqlalchemy+{driver}", url), asynchronous.create_async_engine(address))
 
     async def work(job: ToolJob) -> JobResult:
         outside.charge(job.id)

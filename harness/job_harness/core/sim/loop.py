@@ -391,7 +391,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def close(self) -> None:
         """Close the loop, and the frames of what was severed."""
-        self.possessions.forget()
         # Closing a frame does not close what it iterates over (asend.close, 3.11 to 3.13), which is closed here.
         iterated = list(self._asyncgens) if self.lives.ended else []  # type: ignore[attr-defined]
         complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
@@ -406,6 +405,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         finally:
             sys.unraisablehook = complain
         self.lives.ended.clear()
+        self.possessions.end()
         self.__dict__.pop("_call_soon", None)  # It names this loop: without it no cycle keeps the loop alive.
         if (executor := self._default_executor) is not None:  # type: ignore[attr-defined]  # asyncio's own, 3.11 to 3.14
             executor.shutdown(wait=False, cancel_futures=True)
@@ -709,20 +709,23 @@ class Lives:
             if told
         ]
 
-    def close_sockets(self, life: Lifetime) -> list[asyncio.BaseProtocol]:
-        """Close what a severed lifetime has opened, as the machine does when a process dies; return whose it was."""
+    def close_sockets(self, life: Lifetime | None) -> list[asyncio.BaseProtocol]:
+        """Close what a severed lifetime has opened, as the machine does when a process dies; return whose it was.
+
+        Without a lifetime, close what all have opened, at the end of the loop.
+        """
         lost = []
         for descriptor, transport in sorted(self._loop._transports.items()):
             if transport._sock is None:  # It was closed before, and its descriptor may be another's.
                 continue
-            if (opener := tag(transport)) is not None and opener.within(life):
+            if (opener := tag(transport)) is not None and (life is None or opener.within(life)):
                 self._forget(descriptor)
                 transport._closing, transport._sock, opened = True, None, transport._sock
                 transport._conn_lost += 1
                 opened.close()
                 lost.append(transport.get_protocol())
         for key in list(self._loop.selector.get_map().values()):
-            if any(handle is not None and _within(handle, life) for handle in key.data or ()):
+            if life is not None and any(handle is not None and _within(handle, life) for handle in key.data or ()):
                 self._forget(key.fd)
         return lost
 

@@ -4,12 +4,17 @@ A real crash takes a pool with its process, and the next process makes a new one
 whatever a module holds does. So what the dead had of it goes back, without a connection: the next one who asks is given
 a new one. No code of the user's runs for that, only the library's own.
 
+The same happens at the end of a loop, which is the end of a test: what was opened on it is closed, and a pool that a
+module keeps goes on with the loop of the next test.
+
 Leans on names of aiohttp 3, asyncpg 0.29 to 0.32, httpcore 1, psycopg 3.2 and 3.3 with psycopg_pool 3.3, redis 5 to 8
 and SQLAlchemy 2. Imports none of them.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
 import itertools
 import sys
@@ -187,11 +192,63 @@ def _forget_streams(connection: Any) -> None:
 
 
 _CLOSES: Final[Mapping[str, Callable[[Any], str | None]]] = {
+    "psycopg_pool.AsyncConnectionPool": lambda _: None,
     "psycopg_pool.ConnectionPool": lambda _: "had opened this pool, whose threads died with it",
     "redis.AbstractConnection": _forget_streams,
     "sqlalchemy._ConnectionRecord": _close_record,
 }
 """What each returns is why something is lost."""
+
+# at the end of a loop -------------------------------------------------------------------------------------------------
+
+ENDED: Final[weakref.WeakSet[Any]] = weakref.WeakSet()
+"""The loops on which nothing happens any more: what still belongs to one of them is given the loop that runs."""
+_ASYNCPG: Final[dict[int, Any]] = {}
+"""Its pools on loops that have not ended, by id: they cannot be referred to weakly."""
+_REOPENS: Final = "_reopens_says_job_harness"
+
+
+def end_pools(loop: VirtualLoop, *, last: bool) -> None:
+    """Let pools keep no connection of a loop that ends; with `last`, nor anything else that processors opened."""
+    for number, pool in list(_ASYNCPG.items()):
+        if pool._loop is loop:
+            del _ASYNCPG[number]
+            _end_asyncpg(pool)
+    for each in list(_OPENED.values()) if last else ():
+        end = next((_ENDS[kind] for kind in kinds_of(each) if kind in _ENDS), None)
+        if end is not None:
+            with contextlib.suppress(Exception):  # Other people's code: what uses it next is told.
+                end(each)
+    if last:
+        _OPENED.clear()
+
+
+def _end_asyncpg(pool: Any) -> None:
+    """Have every place free and without a connection; to keep its least number open, the pool would need the loop."""
+    least, pool._minsize = pool._minsize, 0
+    for place in pool._holders:
+        with contextlib.suppress(Exception):
+            place.terminate()
+        place._con = place._in_use = place._proxy = place._inactive_callback = None
+    if pool._queue is not None:
+        pool._queue._queue[:] = pool._holders
+    pool._minsize = least
+
+
+def _end_psycopg_pool(pool: Any) -> None:
+    if not pool._closed:
+        _close_pool(pool)
+        del pool._lock
+        pool.__dict__[_REOPENS] = True
+
+
+_ENDS: Final[Mapping[str, Callable[[Any], object]]] = {
+    "psycopg_pool.AsyncConnectionPool": _end_psycopg_pool,
+    "redis.AbstractConnection": _forget_streams,
+    "sqlalchemy._ConnectionRecord": _close_record,
+}
+
+# what libraries tell --------------------------------------------------------------------------------------------------
 
 
 def hear_libraries(loaded: int = 0) -> int:
@@ -234,15 +291,51 @@ def _hear_redis(module: Any) -> None:
 
 
 def _hear_psycopg_pool(module: Any) -> None:
-    _hear_calls(module.ConnectionPool, "_start_workers")
+    for kind in (module.ConnectionPool, module.AsyncConnectionPool):
+        _hear_calls(kind, "_start_workers")
+    _hear_calls(module.AsyncConnectionPool, "_check_open_getconn", _reopen)
 
 
-def _hear_calls(kind: Any, name: str) -> None:
+def _reopen(pool: Any) -> None:
+    if pool.__dict__.pop(_REOPENS, False) and pool._closed:
+        pool._open()
+
+
+def _hear_asyncpg(module: Any) -> None:
+    for name in ("_initialize", "_acquire", "close"):
+        _hear_calls(module.Pool, name, _give_pool_loop)
+
+
+def _give_pool_loop(pool: Any) -> None:
+    _give_loop(pool)
+    _ASYNCPG[id(pool)] = pool
+
+
+def _hear_aiohttp(module: Any) -> None:
+    _hear_calls(module.ClientSession, "_request", _give_session_loop)
+
+
+def _give_session_loop(session: Any) -> None:
+    if session._loop in ENDED and session._connector is not None:
+        connector = session._connector
+        for each in (session, connector, vars(connector).get("_resolver", session)):
+            _give_loop(each)
+        connector._cleanup_handle = None
+        connector._factory = functools.partial(connector._factory.func, loop=session._loop)
+
+
+def _give_loop(thing: Any) -> None:
+    """Let what belongs to a loop that has ended belong to the one that runs."""
+    if thing._loop in ENDED:
+        thing._loop = asyncio.get_running_loop()
+
+
+def _hear_calls(kind: Any, name: str, hear: Callable[[Any], object] = _opened) -> None:
     real = getattr(kind, name)
 
     @functools.wraps(real)
     def call(thing: Any, *arguments: Any, **options: Any) -> Any:
-        _opened(thing)
+        hear(thing)
         return real(thing, *arguments, **options)
 
     setattr(kind, name, call)
@@ -252,5 +345,7 @@ _HEARS: Final[dict[str, Callable[[Any], None]]] = {
     "sqlalchemy.pool": _hear_sqlalchemy,
     "redis.asyncio.connection": _hear_redis,
     "psycopg_pool": _hear_psycopg_pool,
+    "asyncpg.pool": _hear_asyncpg,
+    "aiohttp.client": _hear_aiohttp,
 }
 """What lets a library tell, once it is loaded; gone when it does."""

@@ -34,7 +34,17 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from job_harness.core.own_code import FOLDERS
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime
-from job_harness.core.sim.pools import POOLS, Free, Reached, close_lent, close_opened, hear_libraries, kinds_of
+from job_harness.core.sim.pools import (
+    ENDED,
+    POOLS,
+    Free,
+    Reached,
+    close_lent,
+    close_opened,
+    end_pools,
+    hear_libraries,
+    kinds_of,
+)
 
 if TYPE_CHECKING:
     from job_harness.core.sim.loop import VirtualLoop
@@ -46,6 +56,10 @@ _LOCK, _RLOCK = type(threading.Lock()), type(threading.RLock())
 _SECRET = "_owners_of_job_harness"
 _OF_LIBRARY = "_taken_by_a_library_says_job_harness"
 DEEPEST, MOST_LOOKED_AT = 5, 5_000
+OPENED_BEFORE: Final = (
+    "an earlier test has opened it, whose connections were closed at its end; open it anew in each test, by "
+    "job_on_start or where it is first used, and let a fixture set the variable back that keeps it"
+)
 MOST_TAKEN: Final = 1_000
 """Items missing from one queue that are remembered."""
 
@@ -116,6 +130,8 @@ _WATCHED: Final[tuple[tuple[type, str, _Count], ...]] = (
     (asyncio.Semaphore, "_value", _Count("_value", held_by_one=int)),
     (threading.Semaphore, "_value", _Count("_value", held_by_one=int)),
 )
+_BOUND: Any = vars(asyncio.mixins)["_LoopBoundMixin"]
+"""The base of asyncio's primitives, which belong to the loop on which they were first waited for. 3.11 to 3.14."""
 _LOOPS: weakref.WeakSet[VirtualLoop] = weakref.WeakSet()
 """The open loops, of all threads: with the last one, everything is unwatched again."""
 _GUARD = threading.Lock()
@@ -130,6 +146,7 @@ def watch(loop: VirtualLoop) -> None:
             asyncio.Queue.get_nowait = _taking(asyncio.Queue.get_nowait)  # type: ignore[method-assign]
             asyncio.Queue.put_nowait = _putting(asyncio.Queue.put_nowait)  # type: ignore[method-assign]
             asyncio.Queue.task_done = _finishing(asyncio.Queue.task_done)  # type: ignore[method-assign]
+            _BOUND._get_loop = _finding_loop(_BOUND._get_loop)
         _LOOPS.add(loop)
 
 
@@ -142,6 +159,19 @@ def unwatch(loop: VirtualLoop) -> None:
                 delattr(kind, name)
             for name in ("get_nowait", "put_nowait", "task_done"):
                 setattr(asyncio.Queue, name, getattr(asyncio.Queue, name).__wrapped__)
+            _BOUND._get_loop = _BOUND._get_loop.__wrapped__
+
+
+def _finding_loop(real: Any) -> Any:
+    """Let what an earlier test waited for on its loop, such as the lock of a module, be waited for on this one."""
+
+    @functools.wraps(real)
+    def get_loop(thing: Any) -> Any:
+        if thing._loop is not None and thing._loop in ENDED:
+            thing._loop = None
+        return real(thing)
+
+    return get_loop
 
 
 def _taking(real: Any) -> Any:
@@ -275,14 +305,20 @@ class Possessions:
             if not lock.locked():
                 life.context().run(setattr, lock, "_locked", True)
 
-    def forget(self) -> None:
-        """Let go of everything: nothing will be asked any more."""
+    def end(self) -> None:
+        """Let go of everything, and close what was opened on this loop: nothing will be asked any more."""
+        for protocol in self._loop.lives.close_sockets(None):
+            if _is_of_library(protocol):
+                with contextlib.suppress(Exception):  # Its own code: who uses it on another loop is told.
+                    protocol.connection_lost(None)
+        ENDED.add(self._loop)
+        end_pools(self._loop, last=not any(each is not self._loop for each in _LOOPS))
         self._lost.clear()
 
     @property
     def lost(self) -> bool:
-        """Whether the dead left something that cannot be freed."""
-        return bool(self._lost)
+        """Whether the dead, or the loops of earlier tests, may have left something that cannot be freed."""
+        return bool(self._lost or ENDED)
 
     def still_locked(self) -> list[str]:
         """Name the locks of threads that stay locked forever: who waits for one blocks, and raises nothing."""
@@ -296,15 +332,16 @@ class Possessions:
         lost = list(self._lost)
         if beside is not None and not beside.over:
             lost += [(thing, f"{beside.name} holds it and stalls") for thing in beside.owned]
-        if not lost:
+        if not (lost or ENDED):
             return None
         stacks = [list(stack_of(attempt))] if isinstance(attempt, asyncio.Task) else list(_tracebacks(attempt))
         for stack in stacks:
             for frame in reversed(stack):
                 if not (_is_library(frame) or frame is stack[-1]):
                     continue
-                values = {id(value) for value in frame.f_locals.values()}
-                for thing, why in lost:
+                values = {id(value): value for value in frame.f_locals.values()}
+                ended = [(value, OPENED_BEFORE) for value in values.values() if _is_of_ended(value)]
+                for thing, why in lost + ended:
                     if id(thing) in values:
                         return f"it waited at {_user_place(stack)} for {_name_in(stack, thing)}, and {why}"
         return None
@@ -535,6 +572,16 @@ def _is_of_library(thing: object) -> bool:
     """Whether a thing is of a class that the user has not written."""
     module = sys.modules.get(type(thing).__module__)
     return str(getattr(module, "__file__", "")).startswith(_LIBRARIES)
+
+
+def _is_of_ended(thing: Any) -> bool:
+    """Whether a thing of a library's belongs to a loop that has ended, and no pool that is given the next one."""
+    if not _is_of_library(thing) or "asyncpg.Pool" in kinds_of(thing):
+        return False
+    try:
+        return thing._loop in ENDED
+    except (AttributeError, TypeError):  # It has no loop, or what it calls so is none.
+        return False
 
 
 def _is_library(frame: types.FrameType) -> bool:

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from job_harness.core.own_code import FOLDERS
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, WatchedTask
 from job_harness.core.sim.loop import VirtualLoop, describe_task
+from job_harness.core.sim.pools import ENDED
 from job_harness.core.sim.user_code import is_others
 from job_harness.errors import Hung
 from job_harness.subjects.processors.delivery import current, delivery_of
@@ -88,6 +89,13 @@ def is_own(task: asyncio.Task[Any]) -> bool:
     """
     code = getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "<")
     return not is_others(code) or (isinstance(task, WatchedTask) and not is_others(task.made_in))
+
+
+OF_TEST = "Before the first job runs, close what the test has opened: await engine.dispose(), or await pool.close()."
+OF_EARLIER_TEST = (
+    "Open it anew in each test: by the fixture job_on_start, or where it is first used, with a fixture that sets the "
+    "variable back in which it is kept."
+)
 
 
 class LeakDetector:
@@ -219,10 +227,12 @@ class LeakDetector:
     def _written_by(self, real: Any) -> Any:
         def write(transport: Any, data: Any) -> None:
             if transport._loop is not self._loop and self._inside() and self._loop.is_in_this_thread():
+                ended = transport._loop in ENDED
                 error = Hung(
-                    "a processor uses a connection that another event loop has opened: that of the test",
-                    hint="Processors have the harness's own loop, and a connection belongs to one. Before the first "
-                    "job runs, close what the test has opened: await engine.dispose(), or await pool.close().",
+                    "a processor uses a connection that another event loop has opened: that of "
+                    + ("an earlier test" if ended else "the test"),
+                    hint="Processors have the harness's own loop, and a connection belongs to one. "
+                    + (OF_EARLIER_TEST if ended else OF_TEST),
                 )
                 self._loop.break_with(
                     error
