@@ -136,6 +136,22 @@ def packed(folder: Path, script: str) -> Any:
     return json.loads(in_node(PACKED % json.dumps(str(folder / "lib")) + script))
 
 
+def test_what_the_end_of_a_run_breaks_may_be_rejected_a_little_later(tmp_path: Path) -> None:
+    script = """
+    const { Replies } = packed("./shared/replies.cjs");
+    const told = { run: () => null, isDead: () => false, milliseconds: () => 0 };
+    const replies = new Replies({ require: createRequire(import.meta.url), ...told });
+    const { emit } = process;
+    replies.begin();
+    replies.end();
+    replies.begin();
+    replies.end();
+    setImmediate(() => setImmediate(() => void Promise.reject(replies.gone)));
+    setTimeout(() => console.log(JSON.stringify(process.emit === emit)), 200);
+    """
+    assert packed(tmp_path, script) is True
+
+
 @pytest.mark.parametrize("check", ["async () => {}", "function* () {}", "async function* () {}"])
 def test_a_check_whose_body_no_call_runs_is_refused_by_always(check: str, tmp_path: Path) -> None:
     script = f"""

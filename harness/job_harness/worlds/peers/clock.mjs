@@ -245,8 +245,12 @@ export function timersOf(clock) {
   };
   const later = (delay, value, options) => waiting(clock, delay, value, options);
   const fakes = {
-    setTimeout: (callback, delay, ...args) =>
-      isForNetwork() ? real.setTimeout(callback, delay, ...args) : clock.add(checked(callback), delay, args, false),
+    setTimeout: (callback, delay, ...args) => {
+      const callers = nearestCallers();
+      if (UNDICI.test(callers)) return real.setTimeout(callback, delay, ...args);
+      if (POSTGRES_CONNECTS.test(callers)) return real.setImmediate(callback, ...args);
+      return clock.add(checked(callback), delay, args, false);
+    },
     setInterval: (callback, delay, ...args) => clock.add(checked(callback), delay, args, true),
     clearTimeout: (timer) => clock.remove(timer),
     clearInterval: (timer) => clock.remove(timer),
@@ -273,12 +277,16 @@ function isCalledByLibrary() {
 }
 
 // The client behind `fetch` counts on the machine's time, and gets stuck without it.
-function isForNetwork() {
+const UNDICI = /node:internal\/deps\/undici|\/node_modules\/undici\//;
+// postgres.js waits before it connects, for longer the more often its connections were closed: in an earlier run, too.
+const POSTGRES_CONNECTS = /at reconnect \(.*\/node_modules\/postgres\/(?:cjs\/)?src\/connection\.js/;
+
+function nearestCallers() {
   const limit = Error.stackTraceLimit;
   Error.stackTraceLimit = 4; // This function, the timer's, perhaps what leads to it, and the caller.
   const callers = String(new Error().stack).split("\n").slice(3).join("\n");
   Error.stackTraceLimit = limit;
-  return /node:internal\/deps\/undici|\/node_modules\/undici\//.test(callers);
+  return callers;
 }
 
 function waiting(clock, delay, value, options = {}) {

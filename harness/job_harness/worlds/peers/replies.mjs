@@ -1,7 +1,7 @@
 // Makes every reply from outside a gate of the run that waits for it: of a database, of HTTP, of any other connection.
 //
-// Who knows a library holds what a call of it comes to: pg, PGlite, `fetch`, Node's HTTP client, the mocks of undici. Of any
-// other connection the bytes are held. What has come once nothing moves any more is announced in the order in which it was
+// Who knows a library holds what a call of it comes to: pg, postgres.js, PGlite, `fetch`, Node's HTTP client, the mocks of
+// undici. Of any other connection the bytes are held. What has come once nothing moves any more is announced in the order in which it was
 // asked for, whatever the order in which it came: who goes on first is for the harness to choose, and runs reproduce.
 //
 // A run that is dead hears nothing any more, for a promise of JavaScript cannot be cancelled: what it asks is never answered.
@@ -9,15 +9,21 @@
 // Must not know: processors, messages, turns.
 //
 // Leans on `release` of a client of pg-pool, on `processID` and `connection.stream` of pg's Client, on the handlers of
-// undici's dispatchers, and on `_write`, `_writev`, `push` and `_httpMessage` of net.Socket; checked with pg 8.23,
-// PGlite 0.5, undici 7 and postgres 3.4 on Node 20.20 and 24.19.
+// undici's dispatchers, on `handle`, `state`, `handler` and `options` of postgres.js's Query, on `execute` and `reserved` of
+// its connections, and on `_write`, `_writev`, `push` and `_httpMessage` of net.Socket; checked with pg 8.23, PGlite 0.5,
+// undici 7 and postgres 3.4 on Node 20.20 and 24.19.
 import { AsyncLocalStorage } from "node:async_hooks";
 
 export const FOREVER = new Promise(() => {});
-/** Where PGlite keeps what `import` of it brings, which no cache of Node's shows: beside what `require` brings. */
-export const MODULES_ONLY = ["@electric-sql/pglite"];
+const POSTGRES_JS = ["query", "types", "index"];
+/** Where packages keep what `import` of them brings, which no cache of Node's shows: beside what `require` brings. */
+const MODULES = [
+  ["@electric-sql/pglite", "watchPGlite", (file) => [file.replace(/\.cjs$/, ".js")]],
+  ["postgres", "watchPostgresJs", (file) => POSTGRES_JS.map((name) => file.replace(/cjs[\\/](src[\\/])index\.js$/, `$1${name}.js`))],
+];
 const PACKAGES = [
   [/[\\/]pg[\\/]lib[\\/]index\.js$/, "watchPg"],
+  [/[\\/]postgres[\\/]cjs[\\/]src[\\/]index\.js$/, "watchPostgresJs", POSTGRES_JS],
   [/[\\/]pglite[\\/]dist[\\/]index\.cjs$/, "watchPGlite"],
   [/[\\/]undici[\\/]index(-fetch)?\.js$/, "watchUndici"],
   [/[\\/]ioredis[\\/]built[\\/]index\.js$/, "watchRedis"],
@@ -29,8 +35,13 @@ const NO_GATES = { PROCESSWRAP: "a child process", WORKER: "a worker thread", HT
 const HANDLER = /^on(Headers|Data|Complete|Error|Response\w+)$/;
 // A statement that takes longer may wait for a lock: the server is asked, and its word decides.
 const LOCK_MS = 5;
+// The same where it cannot be asked.
+const LONG_LOCK_MS = 1_000;
+const WAITS = "SELECT cardinality(pg_blocking_pids($1)) > 0 AS waits";
 // What is told to close is waited for so long, in real time.
 const CLOSE_MS = 1_000;
+// Rounds of the loop of Node within which a library that hears of a lost connection has told each caller that waits for it.
+const REJECTED_WITHIN = 10;
 // The codes of StartupMessage 3.x and of SSLRequest, after four bytes of length.
 const POSTGRES = new Set([0x0003_0000, 0x0003_0002, 80877103]);
 const READY = Buffer.from([0x5a, 0, 0, 0, 5]);
@@ -71,11 +82,14 @@ export class Replies {
     /** The line that made the request which a fake answers in this code. */
     this.answering = new AsyncLocalStorage();
     this.watched = new Set();
-    this.modules = new Set();
+    this.modules = new Map();
     this.undo = [];
     this.probes = new Map();
-    /** Connections of which more is known than their bytes. */
+    /** Connections of which more is known than their bytes; and those of them that postgres.js has opened and used. */
     this.known = new WeakSet();
+    this.spoken = new WeakSet();
+    /** By what postgres.js knows a server's session by, the options of its pool. */
+    this.pools = new WeakMap();
     /** Who has connected each client of pg. */
     this.owners = new WeakMap();
     /** The error of a connection that a dead run had. */
@@ -93,7 +107,11 @@ export class Replies {
     this.standing = new Set();
     /** Clients of pg, with the run that used each last. */
     this.clients = new Map();
-    /** What is closing, and since when. */
+    /** Connections of postgres.js in a transaction, with the run that began it. */
+    this.transactions = new Map();
+    /** The sockets that postgres.js has opened for runs. */
+    this.opened = new Set();
+    /** What is closing, or is a library's own work, and since when. */
     this.closing = new Map();
     this.sockets = new Map();
     this.places = new Map();
@@ -104,13 +122,13 @@ export class Replies {
   // questions ----------------------------------------------------------------------------------------------------
 
   /** What the present run asks outside; null: this is no run, or a part of a question that is known. */
-  ask(what, more = {}) {
+  ask(what, { place: written, line, ...more } = {}) {
     const run = this.inside.getStore() ? null : this.here();
     if (run === null) return null;
-    const place = this.place() || this.places.get(run) || ""; // What a pool calls back knows nothing of who called it.
+    const place = this.place() || written || this.places.get(run) || ""; // What a pool calls back knows nothing of who called it.
     this.places.set(run, place);
     const call = `${what}${place && ` in ${place}`}`;
-    const question = { number: ++this.asked, run, call, point: `reply to ${call}`, since: this.milliseconds(), line: this.line?.(), known: true, ...more };
+    const question = { number: ++this.asked, run, call, point: `reply to ${call}`, since: this.milliseconds(), line: this.line?.() ?? line, known: true, ...more };
     this.open.add(question);
     if (question.known && this.endedWell.has(run)) this.unawaited(question.point);
     return question;
@@ -190,7 +208,7 @@ export class Replies {
     const now = this.milliseconds();
     for (const [what, since] of this.closing) if (now - since > CLOSE_MS) this.closing.delete(what);
     const wanted = [...this.open].filter(({ real }) => real);
-    for (const question of wanted) if (question.client && now - question.since > LOCK_MS) this.probe(question);
+    for (const question of wanted) if (now - question.since > LOCK_MS) this.probe(question, now);
     return wanted.filter(({ blocked }) => !blocked).length + this.closing.size;
   }
 
@@ -207,7 +225,7 @@ export class Replies {
 
   /** Whether it is known without its bytes when a connection waits for a reply, or that it has come. */
   knows(socket) {
-    return Boolean(this.sockets.get(socket)?.chunks) || [...this.clients.keys()].some((client) => client.connection?.stream === socket);
+    return this.spoken.has(socket) || Boolean(this.sockets.get(socket)?.chunks) || [...this.clients.keys()].some((client) => client.connection?.stream === socket);
   }
 
   // deaths -------------------------------------------------------------------------------------------------------
@@ -220,6 +238,11 @@ export class Replies {
     this.held = this.held.filter(({ question }) => question.run !== run);
     for (const [socket, { question }] of this.sockets) if (question?.run === run) this.reset(socket);
     for (const [client, user] of this.clients) if (user === run) this.giveBack(client, theirs.some((question) => question.client === client && question.blocked));
+    for (const question of theirs) if (question.query) this.abandon(question);
+    for (const [connection, { run: user, state }] of this.transactions) {
+      const ends = theirs.some(({ query, call }) => query?.state === state && /^(COMMIT|ROLLBACK)/.test(call));
+      if (user === run && connection.reserved && !ends) this.rollBack(connection);
+    }
     for (const die of this.deaths.get(run) ?? []) die();
   }
 
@@ -249,6 +272,7 @@ export class Replies {
   /** A run that has ended by itself has given back what it held. */
   over(run) {
     for (const [client, user] of this.clients) if (user === run) this.clients.delete(client);
+    for (const [connection, { run: user }] of this.transactions) if (user === run) this.transactions.delete(connection);
   }
 
   atDeath(run, die) {
@@ -272,38 +296,42 @@ export class Replies {
     this.watchFetch();
     const names = Object.keys(this.require.cache);
     for (const name of names.length === this.loaded ? [] : names) {
-      const [, watch] = PACKAGES.find(([file]) => file.test(name)) ?? [];
-      if (watch !== undefined && this.require.cache[name]?.loaded !== false) this.once(this.require.cache[name].exports, watch);
+      const [, watch, parts] = PACKAGES.find(([file]) => file.test(name)) ?? [];
+      if (watch === undefined || this.require.cache[name]?.loaded === false) continue;
+      const [first, ...more] = parts?.map((part) => this.require.cache[name.replace(/index\.js$/, `${part}.js`)].exports) ?? [this.require.cache[name].exports];
+      this.once(first, watch, ...more);
     }
     this.loaded = names.length;
     if (process.moduleLoadList.includes("NativeModule sqlite")) this.once(this.require("node:sqlite"), "watchOwnSqlite");
-    for (const module of this.modules) this.once(module, "watchPGlite");
+    for (const [watch, ...modules] of this.modules.values()) this.once(modules[0], watch, ...modules.slice(1));
   }
 
   /** Find what only `import` brings, from a file of the user's on. */
   async find(file) {
-    for (const name of MODULES_ONLY) {
+    for (const [name, watch, files] of MODULES) {
       try {
-        const found = this.require("node:module").createRequire(file).resolve(name);
-        this.modules.add(await import(this.require("node:url").pathToFileURL(found.replace(/\.cjs$/, ".js")).href));
+        const found = files(this.require("node:module").createRequire(file).resolve(name));
+        this.modules.set(name, [watch, ...(await Promise.all(found.map((each) => import(this.require("node:url").pathToFileURL(each).href))))]);
       } catch {
         // It is not installed; or this runner imports nothing by itself, and what it requires is in the cache.
       }
     }
   }
 
-  once(exports, watch) {
+  once(exports, watch, ...more) {
     if (this.watched.has(exports)) return;
     this.watched.add(exports);
-    this[watch](exports);
+    this[watch](exports, ...more);
   }
 
   end() {
     for (const client of [...this.clients.keys()]) this.giveBack(client, [...this.open].some((question) => question.client === client));
     for (const [socket, { question }] of this.sockets) if (question) this.reset(socket);
-    for (const probe of this.probes.values()) probe.then((client) => Promise.resolve(client.last).then(() => client.end())).catch(() => {});
+    for (const socket of this.opened) this.close(socket);
+    for (const probe of this.probes.values()) probe.then((client) => Promise.resolve(client.last).then(() => (client.pool ?? client).end())).catch(() => {});
     this.probes.clear();
     for (const undo of this.undo.splice(0).reverse()) undo();
+    this.hearSoon();
     this.watched.clear();
     this.loaded = 0;
     this.fetch = undefined;
@@ -389,11 +417,103 @@ export class Replies {
   }
 
   /** Find out whether a statement waits for a lock of another run, which may go on. */
-  probe(question) {
-    if (question.probed || question.blocked || !this.others(question.run)) return;
+  probe(question, now) {
+    const { client, query } = question;
+    if (!(client ?? query) || question.probed || question.blocked || !this.others(question.run)) return;
+    const options = query && this.pools.get(query.state);
+    if (query && !options) return void (question.blocked = now - question.since > LONG_LOCK_MS);
     question.probed = true;
-    const told = this.asking(question.client, "SELECT cardinality(pg_blocking_pids($1)) > 0 AS waits");
+    const told = client ? this.asking(client, WAITS) : this.askingPool(query, options, WAITS);
     told.then(({ waits }) => (question.blocked = waits), () => {}).finally(() => (question.probed = false));
+  }
+
+  /**
+   * postgres.js: what a query comes to is a question, whichever connection of the pool it gets, and whenever. What the library
+   * asks for itself on a new connection is no question of a run's; that takes no virtual time, so it makes no difference
+   * which connections a run finds open.
+   */
+  watchPostgresJs({ Query }, { Builder }, index) {
+    const replies = this;
+    this.postgres = { Query, factory: index.default ?? index };
+    this.replace(Query.prototype, "handle", (handle) => function () {
+      if (this.executed) return handle.call(this);
+      if (replies.inside.getStore()) {
+        replies.works(this);
+        return handle.call(this);
+      }
+      if (replies.dead) return FOREVER;
+      const at = written(this.origin);
+      const question = replies.ask(statement(this.strings.join("?")), { ...at, query: this });
+      if (question === null) return handle.call(this);
+      replies.holds(question, Builder);
+      return replies.inside.run(question, () => handle.call(this));
+    });
+  }
+
+  /** Hold what a query of postgres.js comes to until its run has passed a gate. */
+  holds(question, Builder) {
+    const { query, run } = question;
+    const { resolve, reject, options } = query;
+    Object.defineProperties(question, {
+      real: { get: () => query.state !== null },
+      inProcess: { get: () => query.state === null }, // It waits for a connection: for a new one, or for that of another run.
+    });
+    const held = (settle) => (said) => {
+      query.active = false;
+      question.connection = query.state ?? question;
+      this.closing.delete(query);
+      void this.gate(question).then(() => settle(said));
+    };
+    Object.assign(query, { resolve: held(resolve), reject: held(reject) });
+    if (query.cursorFn || query.forEachFn || query.streaming) this.blind("a cursor or a stream of postgres.js");
+    if (options.onexecute) {
+      const begins = (connection) => (this.transactions.set(connection, { run, state: query.state }), options.onexecute(connection));
+      query.options = { ...options, onexecute: begins };
+    }
+    if (!query.tagged) return;
+    // The last argument adds nothing to the text: it is told how to connect.
+    const build = (before, parameters, types, pool) => (this.pools.set(query.state, pool), "");
+    query.strings = [...query.strings, ""];
+    query.args = [...query.args, Object.create(Builder.prototype, { build: { value: build } })];
+  }
+
+  /** A query of postgres.js that no run waits for, but the next turn does. */
+  works(query) {
+    this.closing.set(query, this.milliseconds());
+    const over = () => void this.closing.delete(query);
+    Promise.prototype.then.call(query, over, over);
+  }
+
+  /** A dead run's query: one that was sent is carried out, one that was not says nothing. */
+  abandon({ query, blocked }) {
+    if (query.state === null) return void Object.assign(query, { strings: ["SELECT 1"], args: [] });
+    this.closing.set(query, this.milliseconds());
+    if (blocked) this.inside.run(true, () => query.cancel());
+  }
+
+  /** Once its transaction is over, postgres.js takes a connection back. */
+  rollBack(connection) {
+    const { Query } = this.postgres;
+    this.transactions.delete(connection);
+    const query = new Query(["ROLLBACK"], [], (each) => void connection.execute(each), null, { simple: true, prepare: false });
+    this.inside.run(true, () => query.catch(() => {}));
+  }
+
+  /** Ask the server of a query about its session, through a pool of our own. */
+  async askingPool({ state }, options, sql) {
+    return this.inside.run(true, async () => {
+      const { shared } = options;
+      const own = { ...options, max: 1, fetch_types: false, idle_timeout: null, max_lifetime: null, connect_timeout: null, onnotice() {}, onclose() {} };
+      if (!this.probes.has(shared)) this.probes.set(shared, Promise.resolve({ pool: this.postgres.factory({ ...own, shared: { retries: 0, typeArrayMap: {} } }) }));
+      const { pool } = await this.probes.get(shared);
+      return (await pool.unsafe(sql.replace("$1", String(state.pid))))[0];
+    });
+  }
+
+  /** Close a connection that a run has opened, as its process would; postgres.js opens the next one where it needs one. */
+  close(socket) {
+    socket.on("error", () => {});
+    socket.destroy();
   }
 
   watchPGlite({ PGlite }) {
@@ -569,17 +689,35 @@ export class Replies {
     });
   }
 
-  /** What a library asked for itself on a connection that is gone fails unheard. */
+  /** What a library asked for itself on a connection that is gone fails unheard: after the run, too, that it was opened in. */
   watchRejections() {
     const { gone } = this;
+    this.ended = null;
+    if (this.hearsAll) return;
     this.replace(process, "emit", (emit) => function (event, reason, ...given) {
       const ours = event === "unhandledRejection" && (reason === gone || (reason instanceof Object && Object.prototype.isPrototypeOf.call(gone, reason)));
       return ours || emit.call(this, event, reason, ...given);
     });
+    this.hearsAll = this.undo.pop();
+  }
+
+  /** Hear of every rejection again, unless another run has begun: what the end of this one broke is rejected a little later. */
+  hearSoon() {
+    const { setImmediate } = this.require("node:timers");
+    const ended = (this.ended = {});
+    const wait = (rounds) => {
+      if (this.ended !== ended) return;
+      if (rounds > 0) return void setImmediate(wait, rounds - 1);
+      this.hearsAll?.();
+      this.hearsAll = null;
+    };
+    wait(REJECTED_WITHIN);
   }
 
   wrote(socket, data) {
-    if (!socket.readable || this.isOurs(socket) || this.known.has(socket) || socket._httpMessage || this.here() === null || this.inside.getStore()) return;
+    if (this.inside.getStore()?.query) return this.wroteForQuery(socket, data);
+    if (this.spoken.has(socket) && lastToPostgres(data) === "X") return this.closes(socket);
+    if (this.spoken.has(socket) || !socket.readable || this.isOurs(socket) || this.known.has(socket) || socket._httpMessage || this.here() === null || this.inside.getStore()) return;
     const before = this.sockets.get(socket);
     if (before?.question && before.question.run !== this.here() && !this.isDead(before.question.run)) {
       this.blind(`${named(socket)} that several jobs share`);
@@ -590,12 +728,35 @@ export class Replies {
     const bytes = Buffer.isBuffer(data) ? data : Buffer.from(String(data ?? "").slice(0, 64), "latin1");
     if (opensPostgres(bytes)) return void this.sockets.set(socket, new Asked(null, true));
     const said = lastToPostgres(bytes);
-    if (said === "X") return;
+    if (said === "X") return this.closes(socket);
     const known = said === "Q" || said === "S"; // Of anything else nothing says that a reply is to be waited for.
     const question = this.ask(named(socket), { drop: () => cutOff(socket), known });
     this.open.delete(question); // That it is on its way shows in the bytes.
     this.sockets.set(socket, new Asked(question, false, (asked) => this.gate(question).then(() => asked.pass())));
   }
+
+  /** Only while it opens, the bytes of a connection of postgres.js say whether a reply is on its way. */
+  wroteForQuery(socket, data) {
+    if (!Buffer.isBuffer(data) || this.sockets.get(socket)?.opening) return;
+    if (!opensPostgres(data)) return void this.spoken.add(socket);
+    this.sockets.set(socket, new Asked(null, true));
+    this.opened.add(socket);
+  }
+
+  /** It said good-bye: what follows is that it closes. */
+  closes(socket) {
+    this.closing.set(socket, this.milliseconds());
+    socket.once("close", () => void this.closing.delete(socket));
+  }
+}
+
+/** Where a query of postgres.js was written: nothing of the user's is on the stack when it is sent. */
+function written(origin) {
+  const last = origin.trimEnd().split("\n").at(-1);
+  const [, name = "", file, line] = /at (?:async )?(?:([\w$.]+) \()?(?:file:\/\/)?([^()]*?):(\d+):\d+\)?$/.exec(last) ?? [];
+  if (file === undefined || /[\\/]node_modules[\\/]|^node:/.test(file)) return {};
+  const base = file.split("?")[0].split(/[\\/]/).at(-1);
+  return { place: name ? `${base}:${name.replace(/^Object\./, "")}` : base, line: [file.split("?")[0], Number(line)] };
 }
 
 /**
