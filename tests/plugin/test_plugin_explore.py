@@ -13,11 +13,12 @@ from tests.contract.node_at_hand import needs_node
 
 import job_harness.doors.pytest.explored_test  # loaded once: an inner run forgets what it loads itself
 import job_harness.report.screen
+from job_harness.core.faults import FaultPlan
 from job_harness.core.scenario.replay_token import ReplayToken, encode
-from job_harness.core.sim.choices import Deviation
+from job_harness.core.sim.choices import Choices, Deviation
 from job_harness.doors.cli import explore_command, explored_test, main
 from job_harness.errors import ExitCode, UsageError
-from job_harness.search.explored.campaign import usual_cause
+from job_harness.search.explored.campaign import TestExploration, usual_cause
 from job_harness.search.explored.played import PlayedTest
 
 INI = """[pytest]
@@ -769,6 +770,19 @@ def test_a_test_that_is_not_deterministic_is_inconclusive_with_the_first_differe
     result.stdout.fnmatch_lines(
         ["*inconclusive: two undisturbed runs differ*", '* ...*xx","number":*', '* ...*xx","number":*']
     )
+
+
+def test_a_search_ends_soon_after_a_disturbed_run_has_changed_the_undisturbed_one() -> None:
+    played: list[Choices] = []
+
+    def play(choices: Choices, faults: FaultPlan) -> PlayedTest:
+        played.append(choices)
+        return PlayedTest(history=json.dumps({"at": 0, "connected": len(played) > 3}))
+
+    exploration = TestExploration(runs=100, rerun=play)
+    exploration.explore()
+    assert exploration.disturbed == 5
+    assert exploration.unsure.startswith("after 5 disturbed runs, two undisturbed runs differ, so no disturbed one")
 
 
 def test_runs_that_differ_in_times_alone_are_told_whose_clock_that_is() -> None:

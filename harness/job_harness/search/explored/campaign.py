@@ -76,6 +76,8 @@ DIFFERING_BEFORE: Final = 60
 WARMING_RUNS: Final = 20
 COMPARE_EVERY: Final = 100
 """Runs in one process of which one is played in a process of its own too."""
+COMPARED_AFTER: Final = (5, 50)
+"""Disturbed runs in this process after which the undisturbed one is played again, beside once they are over."""
 REPLAYS: Final = 3
 """How often a run is played again that showed something which no smaller one did."""
 
@@ -316,6 +318,10 @@ class TestExploration:
                 if sure is not None:
                     self._shrink(sure, anomaly)
                 return
+            elif self.rerun is not None and self.disturbed in COMPARED_AFTER:
+                self._compare(first)
+                if self.unsure:
+                    return
 
     def _record(self, tapes: Sequence[Tape]) -> None:
         """Play each of these tapes for its history."""
@@ -405,7 +411,7 @@ class TestExploration:
         if why := differ(first, after):
             self.unsure, self.finding = f"after {self.disturbed} disturbed runs, {why}{self._leaks()}", None
         elif left := self.left_behind():
-            self.notes.append(f"left behind in this process: {', '.join(left)}")
+            self.notes = [f"left behind in this process: {', '.join(left)}"]
 
     def _leaks(self) -> str:
         left = self.left_behind()
