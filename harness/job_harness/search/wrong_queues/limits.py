@@ -78,6 +78,23 @@ class UniqueNotReleasedInSecondLife(KeyRules):
         return super().key_holder(tool, key) or _kept(self, tool, key, lambda row: row.token > row.attempts)
 
 
+class UniqueNotReleasedOnSecondCancel(KeyRules):
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        retried = self.queue.__dict__.get("retried", ())
+        kept = _kept(self, tool, key, lambda row: row.status is Status.CANCELLED and row.id in retried)
+        return super().key_holder(tool, key) or kept
+
+
+class KeyOfItsFirstLife(MemoryQueue):
+    rules = (UniqueNotReleasedOnSecondCancel,)
+
+    def retry(self, job: JobId) -> Outcome:
+        outcome = super().retry(job)
+        if outcome.done:
+            self.__dict__.setdefault("retried", set()).add(job)
+        return outcome
+
+
 class RepushResetsRunning(KeyRules):
     """An upsert that overwrites the state."""
 
@@ -160,6 +177,13 @@ UNIQUENESS: Final = Theme.of(
         source="a lock that counts its claims",
         finds=("unique_key_stuck",),
         rules=(UniqueNotReleasedInSecondLife,),
+    ),
+    Mistake(
+        name="unique-not-released-on-second-cancel",
+        sentence="A job that an operator retried keeps its unique key if it is then cancelled.",
+        source="a lock that is freed by the name of its first life",
+        finds=("unique_key_stuck",),
+        queue=KeyOfItsFirstLife,
     ),
     Mistake(
         name="repush-resets-running",
