@@ -149,6 +149,7 @@ BAD: dict[str, tuple[str | bytes, str, str]] = {
     "no outcomes": (with_jobs("", "jobs: {a: {outcomes: []}}"), "s.yaml:2:", "the list is empty"),
     "endless span": (with_jobs("", f"jobs: {{a: {{takes: {'9' * 400} lease}}}}"), "s.yaml:2:", "times a setting"),
     "span": (with_jobs("", "jobs: {a: {takes: 2 leases}}"), "s.yaml:2:", "neither a duration (30s) nor a multiple"),
+    "act": (with_jobs("", "jobs: {a: {then: [retry after 1m, pause after 1m]}}"), "s.yaml:2:", "'pause after 1m'"),
     "NaN as input": (with_jobs("", "jobs: {a: {input: .nan}}"), "s.yaml:2:", "JSON has no such number"),
     "count alone": (with_jobs("", "jobs: {a: {count: 3}}"), "s.yaml:2:", "count needs `every`"),
     "every alone": (with_jobs("", "jobs: {a: {every: 1s}}"), "s.yaml:2:", "every needs `count`"),

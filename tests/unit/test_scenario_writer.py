@@ -13,7 +13,7 @@ from job_harness.core.invariants import ANOMALIES
 from job_harness.core.model.duration import DAY
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities
-from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
+from job_harness.core.scenario.job_plan import OPERATED, Ending, JobPlan, OperatorAct, Span
 from job_harness.core.scenario.reader import read_scenario_text
 from job_harness.core.scenario.scenario import AuditPlan, Control, Expectation, Scenario, parse_step
 from job_harness.core.scenario.writer import WIDTH, write_scenario
@@ -70,6 +70,7 @@ def plans(draw: st.DrawFn, name: str) -> JobPlan:
         unique_key=draw(st.none() | texts.filter(bool)),
         cancel_after=draw(st.none() | lengths),
         retry_after=draw(st.none() | lengths),
+        then=tuple(draw(st.lists(st.builds(OperatorAct, st.sampled_from(OPERATED), lengths), max_size=2))),
     )
 
 

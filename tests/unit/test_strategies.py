@@ -191,3 +191,17 @@ def test_each_key_is_sent_again_once_its_job_has_ended_and_once_more_at_last() -
         assert all(job.at > 0 for job in jobs if job.name.endswith("-at-last"))
         keyed += bool(keys)
     assert keyed > 20
+
+
+def test_operators_come_back_to_a_job_that_has_a_key_and_its_key_is_sent_after_that() -> None:
+    """A key that leaks in a second life shows only then."""
+    capabilities, lives = MemoryEngine().info.capabilities, set()
+    for seed in range(300):
+        jobs = {job.name: job for job in draw(Uniform(seed), Settings(), capabilities).scenario.jobs}
+        for back in [job for name, job in jobs.items() if name.endswith("-back")]:
+            first, last = jobs[str(back.after)], jobs[f"{back.after}-in-the-end"]
+            assert (back.tool, back.unique_key) == (last.tool, last.unique_key) == (first.tool, first.unique_key)
+            assert first.at + sum(act.after for act in first.operated()) < back.at < last.at
+            lives.add(tuple(act.verb for act in first.then))
+        assert all(job.unique_key for job in jobs.values() if job.then)
+    assert lives == {(), ("retry",), ("retry", "cancel"), ("cancel", "retry")}

@@ -28,7 +28,7 @@ from job_harness.core.model.duration import Instant
 from job_harness.core.model.job import JobId
 from job_harness.core.model.settings import Settings
 from job_harness.core.run.play import play
-from job_harness.core.scenario.job_plan import JobPlan, ProcessorPlan
+from job_harness.core.scenario.job_plan import JobPlan, OperatorAct, ProcessorPlan
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.scenario import FOUND, Expectation, Scenario
 from job_harness.core.sim.choices import Choices, Deviation, ListedGates, Option, Tape
@@ -136,12 +136,14 @@ def _refuse_moves(event: Fault) -> None:
 
 
 def _operated(plan: JobPlan, verb: str, at: Instant) -> JobPlan:
-    """Add what an operator did: in a scenario a job is cancelled once, and retried once after that."""
-    if verb == "cancel" and plan.cancel_after is None and plan.retry_after is None:
-        return replace(plan, cancel_after=at - plan.at)
-    if verb == "retry" and plan.retry_after is None:
-        return replace(plan, retry_after=at - plan.at - (plan.cancel_after or 0))
-    raise _NotSayable(f"the test cancels or retries {plan.name} more than once")
+    """Add what an operator did."""
+    acts = list(plan.operated())
+    after = at - plan.at - sum(act.after for act in acts)
+    if verb == "cancel" and not acts:
+        return replace(plan, cancel_after=after)
+    if verb == "retry" and not plan.then and plan.retry_after is None:
+        return replace(plan, retry_after=after)
+    return replace(plan, then=(*plan.then, OperatorAct(verb, after)))
 
 
 def _processor(tool: str, given: Any) -> ProcessorPlan:

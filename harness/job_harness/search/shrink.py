@@ -36,6 +36,7 @@ PAIRED = ("batch_size", "heartbeat_interval", "lease")
 TOGETHER = (PAIRED, ("lease",), *((name,) for name in Settings.names() if name not in PAIRED))
 
 PLAINER = (
+    ("then",),
     ("retry_after",),
     ("cancel_after",),
     ("transaction", "open_for"),
@@ -359,6 +360,8 @@ def _plainer(job: JobPlan) -> Iterator[JobPlan]:
         values = {name: getattr(plain, name) for name in names}
         if any(getattr(job, name) != value for name, value in values.items()):
             yield replace(job, **values)
+    for at in range(len(job.then) if len(job.then) > 1 else 0):
+        yield replace(job, then=job.then[:at] + job.then[at + 1 :])
     for count in dict.fromkeys((2, job.count // 2)):
         if 2 <= count < job.count:
             yield replace(job, count=count)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -11,7 +11,7 @@ from job_harness.core.model.duration import DAY, LONGEST, MILLISECOND, MINUTE, S
 from job_harness.core.model.moments import moments
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Missed
-from job_harness.core.scenario.job_plan import Ending, JobPlan, Payload, Span
+from job_harness.core.scenario.job_plan import Ending, JobPlan, OperatorAct, Payload, Span
 from job_harness.core.scenario.scenario import RESTART_AFTER, PausePlan, Scenario, without_maintenance
 from job_harness.core.sim.choices import Choices
 from job_harness.errors import UsageError, did_you_mean
@@ -161,6 +161,15 @@ class Drawn:
     faults: FaultPlan
 
 
+LATER_LIVES: Final[Mapping[str, tuple[str, ...]]] = {
+    "none": (),
+    "retried": ("retry",),
+    "retried and cancelled": ("retry", "cancel"),
+    "cancelled and retried": ("cancel", "retry"),
+}
+"""What operators ask of a job after all that was drawn before."""
+
+
 def drawable(names: Iterable[str]) -> frozenset[str]:
     """Return the names of what may be left out of a workload: how jobs end, and what only some runs have.
 
@@ -225,6 +234,8 @@ def draw(
     if capabilities.splits:
         jobs = tuple([replace(plan, children=int(choices.pick(f"children of {plan.name}", CHILDREN))) for plan in jobs])
     early = not capabilities.takes_back_in_claim and choices.pick(f"{EARLY_ROUNDS}?", RARELY) == "yes"
+    if any(job.unique_key is not None for job in asked) and choices.pick("keys come back?", OFTEN) == "yes":
+        jobs = _with_later_lives(choices, jobs, {job.name for job in asked}, settings, capabilities)
     scenario = Scenario(
         title="drawn from the generic workload",
         settings=settings,
@@ -481,6 +492,32 @@ def _sent_again(jobs: list[JobPlan], settings: Settings) -> tuple[JobPlan, ...]:
             for name, when in (("again", {"after": job.name}), ("at-last", {"at": later}))
         ]
     )
+
+
+def _with_later_lives(
+    choices: Choices, jobs: tuple[JobPlan, ...], asked: Collection[str], settings: Settings, capabilities: Capabilities
+) -> tuple[JobPlan, ...]:
+    """Let operators come back to jobs that have a key, and send each key after all that was asked of its job."""
+    lives = [life for life, verbs in LATER_LIVES.items() if all(getattr(capabilities, verb) for verb in verbs)]
+    waits = {"1s": SECOND, "a lease": settings.lease, "stuck": settings.stuck_timeout}
+
+    def act(name: str, verb: str) -> OperatorAct:
+        return OperatorAct(verb, waits[choices.pick(f"wait before another {verb} of {name}", tuple(waits))])
+
+    kept: list[JobPlan] = []
+    back: list[JobPlan] = []
+    for job in jobs:
+        if job.name not in asked or job.unique_key is None or job.transaction == "rollback":
+            kept.append(job)
+            continue
+        verbs = LATER_LIVES[choices.pick(f"later lives of {job.name}", lives)]
+        operated = replace(job, then=tuple([act(job.name, verb) for verb in verbs]))
+        kept.append(operated)
+        at = job.at + job.open_for + sum(each.after for each in operated.operated()) + SECOND
+        again = JobPlan(f"{job.name}-back", tool=job.tool, unique_key=job.unique_key)
+        last = replace(again, name=f"{job.name}-in-the-end", at=at + 2 * (settings.stuck_timeout + settings.lease))
+        back += [replace(again, after=job.name, at=at), last]
+    return (*kept, *back)
 
 
 def _draw_send_time(pick: Pick, name: str, settings: Settings) -> int | None:

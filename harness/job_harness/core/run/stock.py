@@ -82,7 +82,7 @@ def request_of(plan: JobPlan, name: str, world: RunContext, actor: str) -> JobRe
 
 
 def client(world: RunContext, plan: JobPlan) -> Steps:
-    """Send what was planned; cancel and retry where that was planned."""
+    """Send what was planned, and ask of the job what an operator was planned to."""
     yield from until_sent(world, plan)
     if plan.scheduled:
         yield from scheduled(world, plan)
@@ -91,12 +91,9 @@ def client(world: RunContext, plan: JobPlan) -> Steps:
         yield from sending(world, plan)
     else:
         yield from in_transaction(world, plan)
-    if plan.cancel_after is not None:
-        yield Sleep(plan.cancel_after, f"waiting to cancel {plan.name}")
-        yield from insist(VerbCall("cancel", (plan.name,), plan.name))
-    if plan.retry_after is not None:
-        yield Sleep(plan.retry_after, f"waiting to retry {plan.name}")
-        yield from insist(VerbCall("retry", (plan.name,), plan.name))
+    for verb, after in plan.operated():
+        yield Sleep(after, f"waiting to {verb} {plan.name}")
+        yield from insist(VerbCall(verb, (plan.name,), plan.name))
 
 
 def until_sent(world: RunContext, plan: JobPlan) -> Steps:

@@ -321,7 +321,7 @@ def _job_problems(job: JobPart) -> Iterator[tuple[str, str]]:
     if job.every is not None:
         if job.count < 2:
             yield "every", "every needs `count`: how many are sent, at least 2"
-        for key in ("cancel_after", "retry_after", "unique_key", "held_back"):
+        for key in ("cancel_after", "retry_after", "then", "unique_key", "held_back"):
             if key in given:
                 yield key, f"{key} is for a single job, not for one that is sent `every` so often"
     yield from _sending_problems(job)
@@ -334,7 +334,7 @@ def _calendar_problems(job: JobPart) -> Iterator[tuple[str, str]]:
         yield "cron", "cron needs `scheduled: true`: the queue makes its jobs"
     if job.every is not None:
         yield "cron", "cron replaces `every`; leave out one of them"
-    for key in ("cancel_after", "retry_after", "unique_key", "held_back"):
+    for key in ("cancel_after", "retry_after", "then", "unique_key", "held_back"):
         if key in job.model_fields_set:
             yield key, f"{key} is for a single job, not for those of a schedule"
 

@@ -6,10 +6,10 @@ A length is absolute, or relative to a setting (`Span`), so that it moves with t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 from job_harness.core.model.duration import Duration, format_duration, parse_duration
 from job_harness.core.model.settings import Settings
@@ -79,6 +79,34 @@ class ProcessorPlan:
     """The folders of the other roots."""
     place: str = field(default="", compare=False)
     """Where it is written, as `file:line`."""
+
+
+# what an operator does ------------------------------------------------------------------------------------------------
+
+
+class OperatorAct(NamedTuple):
+    """What an operator asks of a job, and how long after what was asked before."""
+
+    verb: str
+    after: Duration
+
+    def __str__(self) -> str:
+        return f"{self.verb} after {format_duration(self.after)}"
+
+
+OPERATED: Final = ("cancel", "retry")
+"""What an operator can ask of a job."""
+
+
+def parse_act(text: str) -> OperatorAct:
+    """Read `retry after 30m`.
+
+    Raises ValueError naming what would have been accepted.
+    """
+    verb, after, length = (part.strip() for part in text.partition(" after "))
+    if verb not in OPERATED or not after:
+        raise ValueError(f"{text!r} is nothing an operator does: write {', '.join(OPERATED)}, as in `retry after 30m`")
+    return OperatorAct(verb, parse_duration(length))
 
 
 # the job --------------------------------------------------------------------------------------------------------------
@@ -164,6 +192,8 @@ class JobPlan:
     """How long after it is sent it is cancelled."""
     retry_after: Duration | None = None
     """How long after that (or after it was sent) an operator retries it."""
+    then: tuple[OperatorAct, ...] = ()
+    """What an operator asks next."""
     every: Duration | None = None
     count: int = 1
     scheduled: bool = False
@@ -219,8 +249,17 @@ class JobPlan:
             and self.cancel_after is None
             and not self.depends_on
             and self.retry_after is None
+            and not self.then
             and all(span.resolve(settings) + 1_000_000 < self.allowed(settings) for span in self.takes)
         )
+
+    def operated(self) -> Iterator[OperatorAct]:
+        """List what an operator asks of it once it was sent."""
+        if self.cancel_after is not None:
+            yield OperatorAct("cancel", self.cancel_after)
+        if self.retry_after is not None:
+            yield OperatorAct("retry", self.retry_after)
+        yield from self.then
 
     def names(self) -> list[str]:
         """List the ids of the jobs that it sends."""

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from job_harness.core.model.duration import SECOND, Duration, format_duration, parse_duration
 from job_harness.core.model.settings import Settings
-from job_harness.core.scenario.job_plan import Ending, JobPlan, ProcessorPlan
+from job_harness.core.scenario.job_plan import OPERATED, Ending, JobPlan, ProcessorPlan
 from job_harness.core.sim.choices import Tape
 from job_harness.errors import LONGEST_NAME
 
@@ -346,8 +346,7 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
         "schedules": plan.scheduled,
         "inputs": plan.payload is not None,
         "start_after": plan.start_after is not None,
-        "cancel": plan.cancel_after is not None,
-        "retry": plan.retry_after is not None,
+        **{verb: any(act.verb == verb for act in plan.operated()) for verb in OPERATED},
         "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
         "own_attempts": plan.max_attempts is not None,
         "own_leases": plan.lease is not None or plan.timeout is not None,

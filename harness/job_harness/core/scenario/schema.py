@@ -19,7 +19,7 @@ from job_harness.core.calendars import calendar_problem, zone_problem
 from job_harness.core.invariants import ANOMALIES
 from job_harness.core.model.duration import Duration, parse_duration
 from job_harness.core.port import Missed
-from job_harness.core.scenario.job_plan import Ending, Payload, Span, parse_span
+from job_harness.core.scenario.job_plan import OPERATED, Ending, OperatorAct, Payload, Span, parse_act, parse_span
 from job_harness.core.scenario.scenario import Step, parse_step
 from job_harness.errors import did_you_mean
 
@@ -167,6 +167,10 @@ def _without_problem(find: Callable[[str], str | None], what: str) -> Callable[[
     return read
 
 
+def _act(value: Any) -> OperatorAct:
+    return parse_act(text_of(value, "an act such as `retry after 30m`"))
+
+
 def _step(value: Any) -> Step:
     return parse_step(text_of(value, "a step such as `w1 claims a`"))
 
@@ -214,6 +218,11 @@ MissedPolicy: TypeAlias = Annotated[
     Missed,
     BeforeValidator(_member_of(Missed, "policy", article="a policy for missed slots")),
     WithJsonSchema({"enum": [str(policy) for policy in Missed]}),
+]
+Acts: TypeAlias = Annotated[
+    tuple[OperatorAct, ...],
+    BeforeValidator(lambda value: _read_list(value, _act)),
+    WithJsonSchema(several({"type": "string", "pattern": f"^({'|'.join(OPERATED)}) after "})),
 ]
 StepLine: TypeAlias = Annotated[Step, BeforeValidator(_step), WithJsonSchema({"type": "string"})]
 Text: TypeAlias = Annotated[str, BeforeValidator(_text), WithJsonSchema({"type": "string"})]
@@ -356,6 +365,8 @@ class JobPart(NoNulls):
     """How long after it is sent it is cancelled."""
     retry_after: Length | None = None
     """How long after `cancel_after`, or after it was sent, an operator retries it."""
+    then: Acts = ()
+    """What an operator does next, such as `[retry after 30m, cancel after 1s]`: each so long after the one before."""
     every: Positive | None = None
     count: Annotated[int, Field(ge=1, le=MOST_SENT)] = 1
     scheduled: bool = False

@@ -88,6 +88,8 @@ def _job(plan: JobPlan) -> dict[str, Any]:
             part[name] = format_duration(value)
         elif name == "outcomes":
             part[name] = _one_or_several([str(ending) for ending in value])
+        elif name == "then":
+            part[name] = _one_or_several([str(act) for act in value])
         elif name == "takes":
             part[name] = _one_or_several([_span(span) for span in value])
         elif name in ("payload", "missed"):

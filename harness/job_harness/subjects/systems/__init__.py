@@ -660,10 +660,9 @@ class SystemApplication:
             request = request_of(plan, job, self._world, name)
             send = self._send if self._file.send is not None else self._send_by_sql
             yield VerbCall("send", (request,), job, None, partial(send, name, request))
-        for action, after in (("cancel", plan.cancel_after), ("retry", plan.retry_after)):
-            if after is not None:
-                yield Sleep(after, f"waiting to {action} {plan.name}")
-                yield VerbCall(action, (plan.name,), plan.name, None, partial(self._act, name, action, plan.name))
+        for action, after in plan.operated():
+            yield Sleep(after, f"waiting to {action} {plan.name}")
+            yield VerbCall(action, (plan.name,), plan.name, None, partial(self._act, name, action, plan.name))
 
     def _act(self, client: str, action: str, job: JobId) -> Generator[Request, Any, Outcome]:
         """Do something to a job as an operator does."""
