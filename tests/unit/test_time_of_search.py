@@ -39,7 +39,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.now = self.breaks_at = 0.0
-        self.cost = 0.1  # A run has up to 60 claims, and one that is played to be shown is not cut.
+        self.cost = 0.1  # A run may have some 40 claims, and one that is played to be shown is not cut.
         self.search: SearchTime | None = None
 
     def spend(self, seconds: float) -> None:
