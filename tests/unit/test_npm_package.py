@@ -300,6 +300,33 @@ def test_a_socket_whose_reply_is_given_up_is_named_once(tmp_path: Path) -> None:
     assert said == ("job-harness: no reply 5 s of real time after something was sent to 127.0.0.1:8125: time goes on\n")
 
 
+def test_time_waits_for_replies_that_come_between_two_looks_and_for_chains_of_immediates(tmp_path: Path) -> None:
+    script = """
+    const { Rest } = packed("./rest.cjs");
+    const rest = new Rest();
+    const still = { waiting: () => false, alive: () => {} };
+    const answered = { asked: 0 };
+    rest.outstanding = () => {
+      if (answered.asked === 8) return [];
+      answered.asked += 1;
+      rest.sent(answered, "a question");
+      rest.heard(answered, "a reply");
+      return [];
+    };
+    await rest.reached(still);
+    let links = 0;
+    const link = () => void (++links < 8 && setImmediate(link));
+    setImmediate(link);
+    await rest.reached(still);
+    const endless = () => setImmediate(endless);
+    endless();
+    rest.chain = performance.now() - 60_000;
+    await rest.reached(still);
+    process.stdout.write(JSON.stringify([answered.asked, links]), () => process.exit());
+    """
+    assert packed(tmp_path, script) == [8, 8]
+
+
 def test_what_crypto_draws_is_seeded_while_a_harness_is_open(tmp_path: Path) -> None:
     script = """
     import crypto from "node:crypto";

@@ -13,6 +13,8 @@ const IMPATIENT_ROUNDS = 20;
 // A run that waits for none of our timers and gates waits for something real that no list shows: a reply on a socket
 // that was open before, a module that the runner loads.
 const GRACE_MS = 1_000;
+// A chain of immediates is followed for that long; then it counts as one without an end.
+const CHAIN_MS = 1_000;
 // A socket on which something was sent waits for a reply for that long; then it counts as one that only sends.
 const REPLY_MS = 5_000;
 // A reply that another run may hold up, by a lock of a database of which only the bytes are seen, is waited for that long.
@@ -43,6 +45,10 @@ class Rest {
     /** Those of which it was told that no reply came. */
     this.told = new WeakSet();
     this.undo = [];
+    /** How many replies have come. */
+    this.replied = 0;
+    /** Since when there has been an immediate at each look. */
+    this.chain = null;
     this.hook = createHook({
       init: (id, type, _, resource) => {
         this.replies.made(type);
@@ -110,6 +116,7 @@ class Rest {
 
   heard(socket, chunk) {
     const known = this.known(socket);
+    if (known.since !== null && !socket.server && !socket[OF_HARNESS]) this.replied += 1;
     const more = known.since !== null && known.postgres && chunk !== null && !isReady(chunk);
     known.since = more ? realMilliseconds() : null;
     known.patience = MORE_MS;
@@ -158,17 +165,27 @@ class Rest {
     return false;
   }
 
+  /** Whether an immediate is still to come, unless they have followed one another for long. */
+  goesOn(now) {
+    if (!process.getActiveResourcesInfo().includes("Immediate")) this.chain = null;
+    else this.chain ??= now;
+    return this.chain !== null && now - this.chain < CHAIN_MS;
+  }
+
   /** Resolve once nothing moves any more; `waiting` says whether a run waits for nothing that is known, `alive` is told. */
   async reached({ waiting, alive }) {
     const began = realMilliseconds();
     let told = began;
     let moved = began;
     for (let round = 0, quiet = 0; quiet < QUIET_ROUNDS || (waiting() && realMilliseconds() - moved < GRACE_MS); round++) {
+      const { replied } = this;
       await new Promise((resolve) => realSetImmediate(resolve));
       const kinds = this.outstanding();
       const now = realMilliseconds();
-      quiet = kinds.length > 0 ? 0 : quiet + 1;
-      if (kinds.length > 0) moved = now;
+      // A question may have been sent and answered between two looks, each time.
+      const moves = kinds.length > 0 || this.replied > replied;
+      quiet = moves || this.goesOn(now) ? 0 : quiet + 1;
+      if (moves) moved = now;
       if (round > IMPATIENT_ROUNDS) await new Promise((resolve) => realSetTimeout(resolve, POLL_MS));
       if (now - told > ALIVE_EVERY_MS) {
         told = now;
