@@ -85,9 +85,10 @@ export class Replies {
     this.modules = new Map();
     this.undo = [];
     this.probes = new Map();
-    /** Connections of which more is known than their bytes; and those of them that postgres.js has opened and used. */
+    /** Connections of which more is known than their bytes. */
     this.known = new WeakSet();
-    this.spoken = new WeakSet();
+    /** Those that postgres.js has opened and used, with its word for the session. */
+    this.spoken = new WeakMap();
     /** By what postgres.js knows a server's session by, the options of its pool. */
     this.pools = new WeakMap();
     /** Who has connected each client of pg. */
@@ -225,7 +226,13 @@ export class Replies {
 
   /** Whether it is known without its bytes when a connection waits for a reply, or that it has come. */
   knows(socket) {
-    return this.spoken.has(socket) || Boolean(this.sockets.get(socket)?.chunks) || [...this.clients.keys()].some((client) => client.connection?.stream === socket);
+    return this.answers(socket) || Boolean(this.sockets.get(socket)?.chunks) || [...this.clients.keys()].some((client) => client.connection?.stream === socket);
+  }
+
+  /** Whether a query of postgres.js waits on a connection. Its bytes tell the rest: its reply may come in two portions. */
+  answers(socket) {
+    const state = this.spoken.get(socket);
+    return Boolean(state) && [...this.open].some(({ query }) => query?.state === state);
   }
 
   // deaths -------------------------------------------------------------------------------------------------------
@@ -715,8 +722,9 @@ export class Replies {
   }
 
   wrote(socket, data) {
-    if (this.inside.getStore()?.query) return this.wroteForQuery(socket, data);
     if (this.spoken.has(socket) && lastToPostgres(data) === "X") return this.closes(socket);
+    const { query } = this.inside.getStore() ?? {};
+    if (query) return this.wroteForQuery(socket, data, query);
     if (this.spoken.has(socket) || !socket.readable || this.isOurs(socket) || this.known.has(socket) || socket._httpMessage || this.here() === null || this.inside.getStore()) return;
     const before = this.sockets.get(socket);
     if (before?.question && before.question.run !== this.here() && !this.isDead(before.question.run)) {
@@ -736,9 +744,9 @@ export class Replies {
   }
 
   /** Only while it opens, the bytes of a connection of postgres.js say whether a reply is on its way. */
-  wroteForQuery(socket, data) {
+  wroteForQuery(socket, data, { state }) {
     if (!Buffer.isBuffer(data) || this.sockets.get(socket)?.opening) return;
-    if (!opensPostgres(data)) return void this.spoken.add(socket);
+    if (!opensPostgres(data)) return void this.spoken.set(socket, state);
     this.sockets.set(socket, new Asked(null, true));
     this.opened.add(socket);
   }
