@@ -10,16 +10,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from job_harness.core.faults import Circumstances, FaultKind
-    from job_harness.core.history.event import SideEffect
-    from job_harness.core.history.outcome import DONE, Outcome, done
+    from job_harness.core.history import DONE, Outcome, SideEffect, done
     from job_harness.core.invariants.effects import at_most_once, exactly_once
     from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor
     from job_harness.core.invariants.steps import compensated, steps_in_order
-    from job_harness.core.model.job import JobView
-    from job_harness.core.model.json_value import json_problem
-    from job_harness.core.model.lifecycle import QueueState, Status
-    from job_harness.core.model.retry import retry_delay
-    from job_harness.core.model.settings import Settings
+    from job_harness.core.model import JobView, QueueState, Settings, Status, json_problem, retry_delay
     from job_harness.core.port import Capabilities, Claim, Contract, Engine, EngineInfo, JobRequest, QueueUnderTest
     from job_harness.core.scenario.job_plan import JobPlan
     from job_harness.core.scenario.scenario import Scenario
@@ -106,14 +101,9 @@ if not TYPE_CHECKING:
         "job_harness.engines.conformance.django_tasks": ("DjangoTasksConformance",),
         "job_harness.search.state_machine": ("LifecycleMachine",),
         "job_harness.core.faults": ("Circumstances", "FaultKind"),
-        "job_harness.core.history.event": ("SideEffect",),
-        "job_harness.core.history.outcome": ("DONE", "Outcome", "done"),
+        "job_harness.core.history": ("DONE", "Outcome", "SideEffect", "done"),
         "job_harness.core.invariants.property": ("AnomalyKind", "Guarantee", "Invariant", "Kind", "Monitor"),
-        "job_harness.core.model.job": ("JobView",),
-        "job_harness.core.model.json_value": ("json_problem",),
-        "job_harness.core.model.lifecycle": ("QueueState", "Status"),
-        "job_harness.core.model.retry": ("retry_delay",),
-        "job_harness.core.model.settings": ("Settings",),
+        "job_harness.core.model": ("JobView", "QueueState", "Settings", "Status", "json_problem", "retry_delay"),
         "job_harness.core.port": (
             "Capabilities",
             "Claim",

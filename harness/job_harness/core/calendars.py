@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
 
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 
 ORIGIN: Final = datetime(2030, 1, 1, tzinfo=UTC)
 """The date of the instant 0 of every run."""

@@ -13,14 +13,21 @@ from enum import StrEnum
 from inspect import getattr_static
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+from job_harness.core.history import Outcome
 from job_harness.core.history.answers import DeclaredPart
-from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.design import EXCUSED, Design
-from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import (
+    EXCUSED,
+    Design,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    Json,
+    Settings,
+    Status,
+    format_duration,
+    json_problem,
+)
 from job_harness.errors import UsageError, did_you_mean
 
 

@@ -13,11 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import Duration, Instant, JobId, JobView, Json, Settings, json_problem
 from job_harness.core.port import (
     Capabilities,
     Claim,

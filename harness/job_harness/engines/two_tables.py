@@ -13,12 +13,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Final, Protocol
 
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem
-from job_harness.core.model.lifecycle import TERMINAL, QueueState, Status
-from job_harness.core.model.retry import retry_delay
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import (
+    TERMINAL,
+    Instant,
+    JobId,
+    JobView,
+    Json,
+    QueueState,
+    Settings,
+    Status,
+    json_problem,
+    retry_delay,
+)
 from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.port import Contract
 from job_harness.core.sim.user_code import line_calling

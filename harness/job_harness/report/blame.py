@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.faults import word_strike
-from job_harness.core.history.event import ROW_OF, Effect, Event, Fault, Observed, Return
+from job_harness.core.history import ROW_OF, Effect, Event, Fault, Observed, Return
 from job_harness.core.invariants.effects import REPEATED, UNKEYED
-from job_harness.core.model.job import JobId
-from job_harness.core.model.json_value import canonical
-from job_harness.core.model.lifecycle import PENDING, PROCESSING
+from job_harness.core.model import PENDING, PROCESSING, JobId, canonical
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import EngineInfo, WrittenSource
 from job_harness.core.run.verdict import Run

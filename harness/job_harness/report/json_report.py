@@ -16,11 +16,10 @@ from importlib import resources
 from typing import Any, TypeAlias
 
 from job_harness.core.faults import cause_of, events_of
-from job_harness.core.history.event import Call, Effect, Event, Excuse, Fault, History, Observed
+from job_harness.core.history import Call, Effect, Event, Excuse, Fault, History, Observed
 from job_harness.core.history.jsonl import event_data
 from job_harness.core.invariants import Anomaly, kind_of
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import JobId, JobView, Status
 from job_harness.core.run.verdict import Run, Trial
 from job_harness.core.scenario.document import ScenarioError
 from job_harness.core.scenario.replay_token import ReplayToken, encode, target_of

@@ -20,9 +20,9 @@ from itertools import pairwise
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.faults import CONSEQUENCES, events_of, lost_by
-from job_harness.core.history.event import Excuse
+from job_harness.core.history import Excuse
 from job_harness.core.invariants import kind_of
-from job_harness.core.model.duration import format_duration
+from job_harness.core.model import format_duration
 from job_harness.core.printable import printable
 from job_harness.report.screen import ALSO, moment
 

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 from job_harness.core.faults import Cause, cause_of, events_of, kinds, ordinal, word_fault
 from job_harness.core.faults import kind_of as fault_of
-from job_harness.core.history.event import (
+from job_harness.core.history import (
     DIFFER_OF,
     ROW_OF,
     STEP,
@@ -28,15 +28,12 @@ from job_harness.core.history.event import (
     Fault,
     History,
     Observed,
+    OutcomeKind,
     Return,
 )
-from job_harness.core.history.outcome import OutcomeKind
 from job_harness.core.invariants import Guarantee, kind_of
 from job_harness.core.invariants.order import PAUSING
-from job_harness.core.model.duration import Instant, format_duration
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import QueueState
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Instant, JobId, QueueState, Settings, format_duration
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Run, Verdict, fix_line
 from job_harness.core.scenario.job_plan import Ending, JobPlan

@@ -22,11 +22,9 @@ from types import MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from job_harness.core.faults import events_of
-from job_harness.core.history.event import Call, Excuse, Fault, History
+from job_harness.core.history import Call, Excuse, Fault, History
 from job_harness.core.invariants import ANOMALIES
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Instant, JobId, Settings
 from job_harness.core.run.play import play
 from job_harness.core.scenario.job_plan import JobPlan, OperatorAct, ProcessorPlan
 from job_harness.core.scenario.reader import read_scenario

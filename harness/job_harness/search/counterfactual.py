@@ -15,9 +15,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from job_harness.core.faults import FaultPlan
-from job_harness.core.model.duration import MINUTE, Duration, format_duration
-from job_harness.core.model.job import JobId
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import MINUTE, Duration, JobId, Settings, format_duration
 from job_harness.core.port import Engine
 from job_harness.core.run.session import Limits, Session, as_on_tape
 from job_harness.core.run.verdict import Run, Trial

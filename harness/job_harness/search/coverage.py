@@ -15,11 +15,19 @@ from typing import Any, Final, NamedTuple
 
 from job_harness.core.faults import CONSEQUENCES, kind_of, lost_by, strike_of
 from job_harness.core.faults.kind import FaultSituation
+from job_harness.core.history import REFUSED, Call, Event, Excuse, Fault, History, Observed, OutcomeKind, Return
 from job_harness.core.history.answers import VerbAnswers
-from job_harness.core.history.event import Call, Event, Excuse, Fault, History, Observed, Return
-from job_harness.core.history.outcome import REFUSED, OutcomeKind
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import ARROWS_OF_VERB, CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
+from job_harness.core.model import (
+    ARROWS_OF_VERB,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    PROCESSING,
+    TERMINAL,
+    JobId,
+    JobView,
+    Status,
+)
 from job_harness.core.port import Capabilities
 
 OBSERVED_EVERY: Final = 4

@@ -12,9 +12,8 @@ from collections.abc import Iterator
 from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.history.event import STEP, Call, Effect, History, Observed
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import COMPLETED
+from job_harness.core.history import STEP, Call, Effect, History, Observed
+from job_harness.core.model import COMPLETED, JobId
 
 ENDED: Final = "ended"
 NOTHING: Final = "(nothing more)"

@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 from typing import Any, Generic, TypeVar
 
-from job_harness.core.history.event import Event, Return
-from job_harness.core.history.outcome import OutcomeKind
-from job_harness.core.model.duration import format_duration
+from job_harness.core.history import Event, OutcomeKind, Return
+from job_harness.core.model import format_duration
 from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.errors import EnvironmentUnavailable, ExitCode, HarnessError

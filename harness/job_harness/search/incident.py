@@ -18,13 +18,10 @@ from job_harness.core.faults.clocks import CLOCK_DRIFT, CLOCK_OFFSET, LATENESS
 from job_harness.core.faults.messages import ABORTED_STATEMENT, DELAYED_MESSAGE, DUPLICATE, LOST_MESSAGE
 from job_harness.core.faults.outages import OUTAGE
 from job_harness.core.faults.processes import CRASH, DEPLOY, PAUSE, SHUTDOWN
-from job_harness.core.history.event import Call, Effect, Event, Observed
+from job_harness.core.history import Call, Effect, Event, Observed
 from job_harness.core.invariants import gravity
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model import Duration, Instant, JobId, JobView, QueueState, Settings, Status
 from job_harness.core.model.moments import moments
-from job_harness.core.model.settings import Settings
 from job_harness.core.port import AdaptedEngine, Capabilities, Engine
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span

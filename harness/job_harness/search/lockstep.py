@@ -11,11 +11,8 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.faults import FaultPlan
-from job_harness.core.history.event import Call
-from job_harness.core.history.outcome import Outcome, OutcomeKind
-from job_harness.core.model.duration import Instant, format_duration
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Call, Outcome, OutcomeKind
+from job_harness.core.model import Instant, JobId, JobView, Json, Settings, format_duration
 from job_harness.core.port import Capabilities, Claim, Engine, EngineClocks, EngineInfo, JobRequest, QueueUnderTest
 from job_harness.core.run.session import NO_FAULTS, Session
 from job_harness.core.run.verdict import Run

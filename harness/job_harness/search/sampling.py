@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple, Protocol
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import CRASH
-from job_harness.core.history.event import Event
+from job_harness.core.history import Event
 from job_harness.core.interruption import INTERRUPTIONS, between_runs, stopping_point
 from job_harness.core.invariants import gravity
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.core.port import Engine, without_anomalies
 from job_harness.core.run.session import Limits, Session, as_on_tape
 from job_harness.core.run.stock import StockApplication

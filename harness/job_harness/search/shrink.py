@@ -20,10 +20,9 @@ from itertools import combinations
 from typing import ClassVar, Generic, TypeVar
 
 from job_harness.core.faults import kinds, phrase_of, read_option
-from job_harness.core.history.event import Excuse
-from job_harness.core.model.duration import Duration
+from job_harness.core.history import Excuse
+from job_harness.core.model import Duration, Settings
 from job_harness.core.model.moments import moments
-from job_harness.core.model.settings import Settings
 from job_harness.core.run.session import Session
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span

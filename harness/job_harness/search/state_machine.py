@@ -27,13 +27,10 @@ from hypothesis import strategies as st
 from hypothesis.control import current_build_context
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from job_harness.core.history.event import Call, Effect, History
+from job_harness.core.history import Call, Effect, History
 from job_harness.core.invariants import ANOMALIES, Anomaly, gravity
-from job_harness.core.model.duration import SECOND, format_duration
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import SECOND, JobId, Settings, Status, format_duration
 from job_harness.core.model.moments import moments
-from job_harness.core.model.settings import Settings
 from job_harness.core.port import Application, Capabilities, Engine, as_engine
 from job_harness.core.run.director import Director, Stopped
 from job_harness.core.run.session import Limits, Session

@@ -23,9 +23,9 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, Final
 
-from job_harness.core.history.event import Call
+from job_harness.core.history import Call
 from job_harness.core.interruption import signal_arrived
-from job_harness.core.model.duration import format_duration
+from job_harness.core.model import format_duration
 from job_harness.core.printable import as_it_is
 from job_harness.core.run.session import Session
 from job_harness.core.sim.watchdog import TimeSpent, in_debugger, real_seconds

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
 from job_harness.core.faults import FaultKind, FaultPlan, kinds
-from job_harness.core.model.duration import DAY, LONGEST, MILLISECOND, MINUTE, SECOND, Duration
+from job_harness.core.model import DAY, LONGEST, MILLISECOND, MINUTE, SECOND, Duration, Settings
 from job_harness.core.model.moments import moments
-from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities, Missed
 from job_harness.core.scenario.job_plan import Ending, JobPlan, OperatorAct, Payload, Span
 from job_harness.core.scenario.scenario import RESTART_AFTER, PausePlan, Scenario, without_maintenance

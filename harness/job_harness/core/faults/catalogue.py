@@ -26,10 +26,9 @@ from job_harness.core.faults.messages import (
 )
 from job_harness.core.faults.outages import HOST, OUTAGE
 from job_harness.core.faults.processes import ABANDONED_SESSION, AHEAD, CRASH, DEPLOY, PAUSE, SEEN, SHUTDOWN
-from job_harness.core.history.event import Excuse, Fault
-from job_harness.core.model.duration import Duration
+from job_harness.core.history import Excuse, Fault
+from job_harness.core.model import Duration, Settings
 from job_harness.core.model.moments import moments
-from job_harness.core.model.settings import Settings
 from job_harness.core.port import Capabilities
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import ORDER, OTHERS, TIME, Deviation, Option, read_order

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
-from job_harness.core.history.event import Excuse
-from job_harness.core.model.duration import Duration, format_duration
+from job_harness.core.history import Excuse
+from job_harness.core.model import Duration, format_duration
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.clock import STORE

@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from job_harness.core.history.event import Excuse
-from job_harness.core.model.duration import Duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Excuse
+from job_harness.core.model import Duration, Settings
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.clock import Clocks

@@ -1,12 +1,39 @@
 """What was observed: events in order, queries over them, and their JSONL form."""
 
-from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
-from job_harness.core.history.outcome import Outcome, OutcomeKind
+from job_harness.core.history.event import (
+    DIFFER_OF,
+    OF_DEPLOY,
+    ROW_OF,
+    RUN_EVENTS,
+    STEP,
+    Call,
+    Effect,
+    Event,
+    Excuse,
+    Fault,
+    History,
+    Observed,
+    Phase,
+    Return,
+    SideEffect,
+    StepFact,
+)
+from job_harness.core.history.outcome import ACCEPTED, DONE, REFUSED, UNKNOWN, Outcome, OutcomeKind, done
 
 __all__ = [
+    "ACCEPTED",
+    "DIFFER_OF",
+    "DONE",
+    "OF_DEPLOY",
+    "REFUSED",
+    "ROW_OF",
+    "RUN_EVENTS",
+    "STEP",
+    "UNKNOWN",
     "Call",
     "Effect",
     "Event",
+    "Excuse",
     "Fault",
     "History",
     "Observed",
@@ -15,4 +42,6 @@ __all__ = [
     "Phase",
     "Return",
     "SideEffect",
+    "StepFact",
+    "done",
 ]

@@ -13,7 +13,7 @@ from typing import Final
 
 from job_harness.core.history.event import Effect, Event, Observed, Return
 from job_harness.core.history.outcome import REFUSED
-from job_harness.core.model.lifecycle import PENDING, PROCESSING
+from job_harness.core.model import PENDING, PROCESSING
 
 LONGER: Final = "search longer"
 ENOUGH: Final = 40

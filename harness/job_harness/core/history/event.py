@@ -8,8 +8,7 @@ from enum import StrEnum
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.model import Instant, JobId, JobView
 
 
 class Call(NamedTuple):

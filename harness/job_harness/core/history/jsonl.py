@@ -13,8 +13,7 @@ from typing import Any, Final, TypeVar, get_type_hints
 
 from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return
 from job_harness.core.history.outcome import Outcome, OutcomeKind
-from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model import JobView, QueueState, Status
 from job_harness.errors import UsageError, clipped
 
 FORMAT = "job-harness-history"

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Effect, Observed
+from job_harness.core.history import Call, Effect, Observed
 from job_harness.core.invariants.property import (
     AnomalyKind,
     EvidenceNeeded,
@@ -23,9 +23,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.design import Design
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import FAILED, PENDING, PROCESSING
+from job_harness.core.model import FAILED, PENDING, PROCESSING, Design, JobId, JobView
 
 # attempts_bounded -----------------------------------------------------------------------------------------------------
 

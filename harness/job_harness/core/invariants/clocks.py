@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Excuse, Fault, Observed, Phase
+from job_harness.core.history import Excuse, Fault, Observed, Phase
 from job_harness.core.invariants.property import (
     AnomalyKind,
     EvidenceNeeded,
@@ -26,9 +26,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.duration import SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import PENDING, PROCESSING
+from job_harness.core.model import PENDING, PROCESSING, SECOND, Duration, Instant, JobView, format_duration
 from job_harness.core.sim.clock import STORE, Drift
 
 # the store's clock, reconstructed -------------------------------------------------------------------------------------

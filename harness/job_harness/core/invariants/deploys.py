@@ -9,12 +9,10 @@ from __future__ import annotations
 
 from typing import ClassVar, Final, NamedTuple
 
-from job_harness.core.history.event import OF_DEPLOY, Effect, Excuse, Fault, Observed, SideEffect
+from job_harness.core.history import OF_DEPLOY, Effect, Excuse, Fault, Observed, SideEffect
 from job_harness.core.invariants.ownership import Takers
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Reporter, Rules
-from job_harness.core.model.duration import SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import FAILED, PENDING, QueueState
+from job_harness.core.model import FAILED, PENDING, SECOND, Duration, Instant, JobId, JobView, QueueState
 
 COSTS_ATTEMPT: Final = AnomalyKind(
     "deploy_costs_attempt", Guarantee.OWN, "A deploy cost a job one of its attempts, although it was promised not to."

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from job_harness.core.history.event import Call, Effect
+from job_harness.core.history import Call, Effect
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.job import JobId, JobView, slug_of
-from job_harness.core.model.json_value import canonical
-from job_harness.core.model.lifecycle import COMPLETED
+from job_harness.core.model import COMPLETED, JobId, JobView, canonical, slug_of
 from job_harness.core.port import JobRequest
 from job_harness.errors import did_you_mean
 

@@ -16,8 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from job_harness.core.history.event import Call, Effect, Excuse, Fault, Observed, Return
-from job_harness.core.history.outcome import REFUSED, UNKNOWN
+from job_harness.core.history import REFUSED, UNKNOWN, Call, Effect, Excuse, Fault, Observed, Return
 from job_harness.core.invariants.property import (
     AnomalyKind,
     EvidenceNeeded,
@@ -28,11 +27,21 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import MINUTE, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.json_value import json_problem, same_json
-from job_harness.core.model.lifecycle import COMPLETED, FAILED, PENDING, PROCESSING
+from job_harness.core.model import (
+    COMPLETED,
+    FAILED,
+    MINUTE,
+    PENDING,
+    PROCESSING,
+    Design,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    format_duration,
+    json_problem,
+    same_json,
+)
 
 # completed_has_result -------------------------------------------------------------------------------------------------
 

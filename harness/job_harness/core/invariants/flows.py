@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Observed
+from job_harness.core.history import Call, Observed
 from job_harness.core.invariants.property import (
     AnomalyKind,
     EvidenceNeeded,
@@ -24,9 +24,17 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.design import done_statuses
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import CANCELLED, COMPLETED, FAILED, PENDING, PROCESSING, Status
+from job_harness.core.model import (
+    CANCELLED,
+    COMPLETED,
+    FAILED,
+    PENDING,
+    PROCESSING,
+    JobId,
+    JobView,
+    Status,
+    done_statuses,
+)
 
 
 class DependenciesKept(Monitor):

@@ -11,10 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Fault, Observed, Return
+from job_harness.core.history import Fault, Observed, Return
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import CANCELLED, COMPLETED
+from job_harness.core.model import CANCELLED, COMPLETED, JobId, JobView
 
 # isolation_between_jobs -----------------------------------------------------------------------------------------------
 

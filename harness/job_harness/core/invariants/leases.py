@@ -16,13 +16,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, assert_never
 
-from job_harness.core.history.event import Effect, Excuse, Fault, Observed, Return
+from job_harness.core.history import Effect, Excuse, Fault, Observed, Return
 from job_harness.core.invariants.ownership import Takers
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PROCESSING, QueueState
+from job_harness.core.model import PROCESSING, Design, Duration, Instant, JobId, JobView, QueueState, format_duration
 
 # who holds what, and what excuses its loss ----------------------------------------------------------------------------
 

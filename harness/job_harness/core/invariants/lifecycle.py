@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import ClassVar, NamedTuple
 
-from job_harness.core.history.event import Call, Effect, Observed, Return
-from job_harness.core.history.outcome import ACCEPTED
+from job_harness.core.history import ACCEPTED, Call, Effect, Observed, Return
 from job_harness.core.invariants.property import (
     AnomalyKind,
     EvidenceNeeded,
@@ -30,10 +29,21 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import ARROWS_OF_VERB, CANCELLED, FAILED, PENDING, PROCESSING, TERMINAL, Status
+from job_harness.core.model import (
+    ARROWS_OF_VERB,
+    CANCELLED,
+    FAILED,
+    PENDING,
+    PROCESSING,
+    TERMINAL,
+    Design,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    Status,
+    format_duration,
+)
 
 # legal_transition -----------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Observed, Return
-from job_harness.core.history.outcome import REFUSED
+from job_harness.core.history import REFUSED, Call, Observed, Return
 from job_harness.core.invariants.property import (
     AnomalyKind,
     EvidenceNeeded,
@@ -27,11 +26,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import COMPLETED, PENDING, PROCESSING
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import COMPLETED, PENDING, PROCESSING, Design, Instant, JobId, JobView, Settings
 
 # which jobs wait, and which are active --------------------------------------------------------------------------------
 

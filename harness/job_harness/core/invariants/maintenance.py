@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
+from job_harness.core.history import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.property import (
     AnomalyKind,
@@ -26,10 +26,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PROCESSING
+from job_harness.core.model import PROCESSING, Design, Instant, JobId, JobView, format_duration
 
 # maintenance_idempotent -----------------------------------------------------------------------------------------------
 

@@ -10,8 +10,7 @@ from enum import Enum
 from functools import cache
 from typing import Any, NamedTuple
 
-from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.model import JobView, QueueState, Status
 from job_harness.errors import UsageError
 
 _PLAIN = frozenset({int, str, bool, type(None), Status, QueueState})

@@ -12,7 +12,7 @@ import heapq
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, NamedTuple
 
-from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
+from job_harness.core.history import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.limits import Standing
 from job_harness.core.invariants.property import (
@@ -25,9 +25,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PENDING, PROCESSING
+from job_harness.core.model import PENDING, PROCESSING, Duration, Instant, JobId, JobView, format_duration
 from job_harness.core.port import Claim
 
 # priority_order -------------------------------------------------------------------------------------------------------

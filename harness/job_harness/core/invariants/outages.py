@@ -10,11 +10,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from job_harness.core.history.event import Effect, Fault, Observed
+from job_harness.core.history import Effect, Fault, Observed
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.duration import Duration, format_duration
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import FAILED
+from job_harness.core.model import FAILED, Duration, JobId, format_duration
 
 COSTS_JOB: Final = AnomalyKind(
     "outage_costs_job", Guarantee.OWN, "A job failed for good in an outage of a host that it was promised to outlast."

@@ -15,7 +15,7 @@ import re
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Excuse, Fault, Observed, Return
+from job_harness.core.history import Call, Excuse, Fault, Observed, Return
 from job_harness.core.invariants.property import (
     AnomalyKind,
     EvidenceNeeded,
@@ -26,9 +26,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.duration import Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import ARROWS_OF_VERB, PROCESSING, QueueState
+from job_harness.core.model import ARROWS_OF_VERB, PROCESSING, Instant, JobId, JobView, QueueState, format_duration
 
 # who took what, in an application -------------------------------------------------------------------------------------
 

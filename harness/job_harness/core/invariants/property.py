@@ -9,14 +9,9 @@ from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias
 
-from job_harness.core.history.event import Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
-from job_harness.core.history.outcome import UNKNOWN
+from job_harness.core.history import UNKNOWN, Call, Effect, Event, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.memory import Frozen, freeze_attributes, thaw_attributes
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Design, Duration, Instant, JobId, JobView, Settings, Status
 from job_harness.core.port import ALL_SHOWN, Documented, Schedule, ShownFacts
 
 NOTHING: Mapping[str, tuple[Documented, ...]] = MappingProxyType({})

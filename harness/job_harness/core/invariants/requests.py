@@ -12,8 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from job_harness.core.history.event import Call, Observed, Return
-from job_harness.core.history.outcome import UNKNOWN
+from job_harness.core.history import UNKNOWN, Call, Observed, Return
 from job_harness.core.invariants.clocks import TOLERANCE
 from job_harness.core.invariants.property import (
     AnomalyKind,
@@ -25,10 +24,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.duration import format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.json_value import canonical, json_problem
-from job_harness.core.model.lifecycle import FAILED
+from job_harness.core.model import FAILED, JobId, JobView, canonical, format_duration, json_problem
 
 # options_honoured -----------------------------------------------------------------------------------------------------
 

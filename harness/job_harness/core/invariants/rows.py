@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from job_harness.core.history.event import DIFFER_OF, ROW_OF, Effect, Fault, Observed
+from job_harness.core.history import DIFFER_OF, ROW_OF, Effect, Fault, Observed
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.duration import SECOND, Duration, Instant, format_duration
+from job_harness.core.model import SECOND, Duration, Instant, format_duration
 
 LONGEST: Final = 300
 RECOVERED: Final[Duration] = 30 * SECOND

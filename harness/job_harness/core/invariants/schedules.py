@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
-from job_harness.core.history.event import Call, Excuse, Fault, Observed, Phase, Return
+from job_harness.core.history import Call, Excuse, Fault, Observed, Phase, Return
 from job_harness.core.invariants.clocks import RecordedStoreClock
 from job_harness.core.invariants.property import (
     AnomalyKind,
@@ -23,8 +23,7 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.model import Duration, Instant, JobId, JobView, format_duration
 from job_harness.core.port import Missed, Schedule
 
 SCHEDULING = frozenset({"schedule", "unschedule", "tick"})

@@ -11,11 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final
 
-from job_harness.core.history.event import STEP, Effect, StepFact
+from job_harness.core.history import STEP, Effect, StepFact
 from job_harness.core.invariants.property import AnomalyKind, Guarantee, Invariant, Kind, Monitor, Reporter, Rules
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.json_value import canonical
-from job_harness.core.model.lifecycle import COMPLETED
+from job_harness.core.model import COMPLETED, JobId, JobView, canonical
 
 OF_STEPS: Final[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({STEP})}
 

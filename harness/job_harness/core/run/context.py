@@ -11,11 +11,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from job_harness.core.faults.processes import CRASH
-from job_harness.core.history.event import OF_DEPLOY
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobId, Json
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import OF_DEPLOY
+from job_harness.core.model import Design, Duration, Instant, JobId, Json, Settings
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Capabilities, Claim, Contract
 from job_harness.core.run.job_index import JobIndex

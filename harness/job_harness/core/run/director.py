@@ -9,12 +9,8 @@ from job_harness.core.faults.clocks import CLOCK_OFFSET, LATENESS
 from job_harness.core.faults.messages import DELAYED_MESSAGE, DUPLICATE, LOST_MESSAGE, courier
 from job_harness.core.faults.outages import OUTAGE
 from job_harness.core.faults.processes import CRASH, PAUSE, SHUTDOWN
-from job_harness.core.history.event import OF_DEPLOY, Effect, History, Observed, Return
-from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.job import JobId
-from job_harness.core.model.json_value import json_problem, same_json
-from job_harness.core.model.lifecycle import FAILED
+from job_harness.core.history import OF_DEPLOY, Effect, History, Observed, Outcome, Return
+from job_harness.core.model import FAILED, Duration, Instant, JobId, format_duration, json_problem, same_json
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.observation import Recorder
 from job_harness.core.run.stock import client, request_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any
 
-from job_harness.core.history.outcome import UNKNOWN, Outcome
-from job_harness.core.model.duration import SECOND, Duration
+from job_harness.core.history import UNKNOWN, Outcome
+from job_harness.core.model import SECOND, Duration
 from job_harness.core.sim.request import Sleep, VerbCall
 
 TRIES = 3

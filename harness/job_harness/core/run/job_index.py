@@ -10,10 +10,19 @@ from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
 from job_harness.core.invariants.limits import kept_waiting
-from job_harness.core.model.duration import MINUTE, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import COMPLETED, PENDING, PROCESSING, TERMINAL, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import (
+    COMPLETED,
+    MINUTE,
+    PENDING,
+    PROCESSING,
+    TERMINAL,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    Settings,
+    Status,
+)
 from job_harness.core.port import Schedule
 
 GIVEN_UP: Final[Duration] = 10 * MINUTE

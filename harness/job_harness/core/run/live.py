@@ -7,8 +7,7 @@ from typing import Any, Final, Protocol
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.processes import CRASH
-from job_harness.core.model.duration import SECOND, Instant
-from job_harness.core.model.job import JobId
+from job_harness.core.model import SECOND, Instant, JobId
 from job_harness.core.own_code import CodeLine
 from job_harness.core.run.observation import Observation
 from job_harness.core.run.session import NO_FAULTS, Limits, LiveSession, as_on_tape

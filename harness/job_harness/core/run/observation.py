@@ -16,13 +16,23 @@ from typing import Any, Final, Generic, TypeVar
 
 from job_harness.core.faults import excuses, lost_by
 from job_harness.core.faults.messages import REPLY
-from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return, SideEffect
-from job_harness.core.history.outcome import DONE, UNKNOWN, Outcome, OutcomeKind
+from job_harness.core.history import (
+    DONE,
+    UNKNOWN,
+    Call,
+    Effect,
+    Event,
+    Fault,
+    History,
+    Observed,
+    Outcome,
+    OutcomeKind,
+    Phase,
+    Return,
+    SideEffect,
+)
 from job_harness.core.invariants import Invariant, JobFacts, Judge, Rules, everything, judge_of
-from job_harness.core.model.design import done_statuses
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Instant, JobId, JobView, Settings, done_statuses
 from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.port import Claim, Contract, EngineInfo, QueueUnderTest, Sent
 from job_harness.core.run.job_index import JobIndex

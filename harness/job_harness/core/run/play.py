@@ -11,9 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.history.event import History
-from job_harness.core.model.duration import format_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import History
+from job_harness.core.model import Settings, format_duration
 from job_harness.core.port import Contract, Engine
 from job_harness.core.run.context import RealProcessors
 from job_harness.core.run.session import NO_FAULTS, Limits, Session, as_on_tape

@@ -10,13 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from job_harness.core.faults import FaultPlan, interferences
 from job_harness.core.faults.processes import PAUSE
-from job_harness.core.history.event import Observed
+from job_harness.core.history import Observed
 from job_harness.core.interruption import stopping_point
 from job_harness.core.invariants import Invariant, JobFacts, everything, stepwise
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.lifecycle import PENDING
-from job_harness.core.model.retry import retry_bounds
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import PENDING, Duration, Instant, Settings, retry_bounds
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import (
     Application,

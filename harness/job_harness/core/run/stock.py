@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from job_harness.core.history.outcome import UNKNOWN, Outcome
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import SECOND, Instant
+from job_harness.core.history import UNKNOWN, Outcome
+from job_harness.core.model import SECOND, Design, Instant
 from job_harness.core.port import JobRequest, Schedule
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.insisting import RETRY_PAUSE, Steps, insist

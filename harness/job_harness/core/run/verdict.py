@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from job_harness.core.history.event import History
+from job_harness.core.history import History
 from job_harness.core.invariants import Anomaly, gravity
-from job_harness.core.model.job import JobId
+from job_harness.core.model import JobId
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Sent, WrittenSource
 from job_harness.core.scenario.scenario import Scenario, Step

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from job_harness.core.history.outcome import REFUSED, Outcome
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import SECOND, Duration
-from job_harness.core.model.json_value import json_problem
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import REFUSED, Outcome
+from job_harness.core.model import SECOND, Design, Duration, Settings, json_problem
 from job_harness.core.port import Claim
 from job_harness.core.run.context import ProcessorAttempt, RunContext
 from job_harness.core.run.insisting import RETRY_PAUSE, TRIES, Steps, insist

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from job_harness.core.invariants import ANOMALIES
-from job_harness.core.model.retry import moot_backoff
+from job_harness.core.model import moot_backoff
 from job_harness.core.port import COUNTERS
 from job_harness.core.scenario.document import Path, Problem, YamlDocument
 from job_harness.core.scenario.scenario import DEFAULTS, SCHEDULERS, Step

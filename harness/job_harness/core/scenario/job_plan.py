@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.model.duration import Duration, format_duration, parse_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Duration, Settings, format_duration, parse_duration
 from job_harness.core.port import Missed
 
 # how long -------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.core.scenario.checks import Checks, workers_start
 from job_harness.core.scenario.document import (
     Path,

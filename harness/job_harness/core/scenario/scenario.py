@@ -13,8 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from job_harness.core.model.duration import SECOND, Duration, format_duration, parse_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Duration, Settings, format_duration, parse_duration
 from job_harness.core.scenario.job_plan import OPERATED, Ending, JobPlan, ProcessorPlan
 from job_harness.core.sim.choices import Tape
 from job_harness.errors import LONGEST_NAME

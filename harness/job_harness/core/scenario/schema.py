@@ -17,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, W
 
 from job_harness.core.calendars import calendar_problem, zone_problem
 from job_harness.core.invariants import ANOMALIES
-from job_harness.core.model.duration import Duration, parse_duration
+from job_harness.core.model import Duration, parse_duration
 from job_harness.core.port import Missed
 from job_harness.core.scenario.job_plan import OPERATED, Ending, OperatorAct, Payload, Span, parse_act, parse_span
 from job_harness.core.scenario.scenario import Step, parse_step

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-from job_harness.core.model.duration import Duration, format_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Duration, Settings, format_duration
 from job_harness.core.scenario.document import plain_scalar
 from job_harness.core.scenario.job_plan import JobPlan, ProcessorPlan, Span
 from job_harness.core.scenario.scenario import AuditPlan, Control, Expectation, PausePlan, Scenario

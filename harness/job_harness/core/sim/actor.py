@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, Protocol
 
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 from job_harness.core.sim.choices import acts_first, acts_next
 from job_harness.core.sim.request import Frame, Point, Request, VerbCall
 

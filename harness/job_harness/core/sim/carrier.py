@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from job_harness.core.model.duration import SECOND, Duration, Instant
+from job_harness.core.model import SECOND, Duration, Instant
 from job_harness.core.sim.actor import Actor, State
 from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.lifetime import Lifetime

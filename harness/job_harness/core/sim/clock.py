@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
-from job_harness.core.model.duration import Duration, Instant
+from job_harness.core.model import Duration, Instant
 
 STORE: Final = "store"
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
-from job_harness.core.model.duration import Duration, Instant
+from job_harness.core.model import Duration, Instant
 from job_harness.core.sim.actor import CRASHED, POLLING, READY, SLEEPING, Actor, Carrier, State
 from job_harness.core.sim.choices import (
     FIRST,

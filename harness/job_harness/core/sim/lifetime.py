@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Generator
 from typing import Any, Final, NoReturn
 
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 from job_harness.core.own_code import FOLDERS
 
 LIFETIME: contextvars.ContextVar[Lifetime | None] = contextvars.ContextVar("lifetime", default=None)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-from job_harness.core.model.duration import Duration
+from job_harness.core.model import Duration
 from job_harness.core.sim.outside import Outside
 
 if TYPE_CHECKING:

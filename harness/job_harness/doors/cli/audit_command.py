@@ -14,10 +14,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from job_harness.core.history.event import Observed
+from job_harness.core.history import Observed
 from job_harness.core.invariants import anomalies_named, kind_of
-from job_harness.core.model.duration import SECOND, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.model import SECOND, Instant, JobId, JobView, format_duration
 from job_harness.core.printable import printable
 from job_harness.core.run.verdict import Verdict
 from job_harness.core.scenario.scenario import Scenario

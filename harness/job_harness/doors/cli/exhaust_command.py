@@ -21,7 +21,7 @@ from job_harness.core.interruption import (
     stopping_point,
 )
 from job_harness.core.invariants import gravity
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.core.port import Engine
 from job_harness.doors.cli.campaign_screen import Told, finding_data
 from job_harness.doors.cli.output import OutputFile

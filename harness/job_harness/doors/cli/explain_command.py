@@ -12,8 +12,7 @@ from typing import Final, NamedTuple
 from job_harness.core.faults import FaultKind, kinds
 from job_harness.core.invariants import ANOMALIES, CATALOGUE, AnomalyKind, Invariant, kind_of
 from job_harness.core.invariants.property import Guarantee
-from job_harness.core.model.design import Design
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Design, Settings
 from job_harness.core.scenario.schema import SettingsPart, sentences
 from job_harness.doors.documentation import about, documentation, joined, split
 from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError, available, did_you_mean

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from job_harness.core.interruption import exit_code_of, raised_at_once, stopping_point
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.core.port import Engine
 from job_harness.core.run.session import Limits
 from job_harness.core.run.verdict import Verdict

@@ -14,7 +14,7 @@ from typing import Final
 
 import psycopg
 
-from job_harness.core.model.duration import SECOND, Duration, Instant, parse_duration
+from job_harness.core.model import SECOND, Duration, Instant, parse_duration
 from job_harness.core.yaml_files import SUFFIXES
 from job_harness.doors.cli.job_tables import described
 from job_harness.errors import UsageError, did_you_mean

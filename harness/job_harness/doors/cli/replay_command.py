@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from job_harness.core.history.event import History
+from job_harness.core.history import History
 from job_harness.core.history.jsonl import load_history
 from job_harness.core.interruption import raised_at_once
 from job_harness.core.scenario.reader import read_scenario

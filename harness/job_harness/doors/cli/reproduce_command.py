@@ -12,13 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from job_harness.core.history.event import Event, Observed
+from job_harness.core.history import Event, Observed
 from job_harness.core.interruption import exit_code_of, raised_at_once
 from job_harness.core.invariants import anomalies_named, gravity, kind_of
-from job_harness.core.model.duration import SECOND, format_duration, rounded
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, JobId, Settings, Status, format_duration, rounded
 from job_harness.core.port import Engine
 from job_harness.core.printable import printable
 from job_harness.core.run.session import Limits

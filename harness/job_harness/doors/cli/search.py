@@ -19,13 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from job_harness.core.faults import kinds
-from job_harness.core.history.event import Fault
+from job_harness.core.history import Fault
 from job_harness.core.interruption import INTERRUPTIONS
 from job_harness.core.invariants import ANOMALIES, Guarantee, anomalies_named, everything, kind_of, stepwise, unasked
 from job_harness.core.invariants.effects import at_most_once
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import SECOND, parse_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Design, Settings, parse_duration
 from job_harness.core.port import Engine
 from job_harness.core.printable import as_it_is
 from job_harness.core.run.play import uncovered_capabilities

@@ -17,7 +17,7 @@ import pytest
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.history.jsonl import dump_history
-from job_harness.core.model.duration import SECOND, parse_duration
+from job_harness.core.model import SECOND, parse_duration
 from job_harness.core.own_code import CodeLine
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.run.verdict import Run

@@ -24,7 +24,7 @@ from job_harness.doors.pytest.left_open import UNJUDGED, mark_of, never_in_sessi
 from job_harness.errors import EnvironmentUnavailable, HarnessError
 
 if TYPE_CHECKING:
-    from job_harness.core.history.event import History
+    from job_harness.core.history import History
     from job_harness.core.run.verdict import Run
     from job_harness.core.sim.choices import Tape
     from job_harness.subjects.processors import JobHarness
@@ -159,8 +159,8 @@ def _nearest(frames: Sequence[FrameSummary]) -> list[FrameSummary]:
 
 def returned_section(harness: JobHarness) -> str:
     """Return the errors of attempts that failed without raising, a line each: timeouts, and what was returned."""
-    from job_harness.core.history.event import Observed
-    from job_harness.core.model.lifecycle import Status
+    from job_harness.core.history import Observed
+    from job_harness.core.model import Status
     from job_harness.subjects.processors.judgement import in_words_of_tests
 
     raised = {(error.job, error.attempt) for error in harness.review.raised()}

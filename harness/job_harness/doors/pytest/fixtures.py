@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.core.printable import printable
 from job_harness.core.sim.watchdog import WATCHDOG
 from job_harness.core.target import Target
@@ -287,7 +287,7 @@ def changed_settings(settings: Settings, changes: Mapping[str, Any], *, named: C
     `named` spells a setting as the user does. Raises UsageError for a setting that does not exist, and where a backoff
     that is asked for lengthens no wait.
     """
-    from job_harness.core.model.retry import moot_backoff
+    from job_harness.core.model import moot_backoff
     from job_harness.subjects.processors.length import read_length
 
     known = Settings.names()

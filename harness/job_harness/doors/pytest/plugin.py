@@ -217,7 +217,7 @@ def _may_be_folder(folder: Path) -> bool:
 def _bounds_runs(asked: str) -> bool:
     if asked.isascii() and asked.isdigit():
         return int(asked) > 0
-    from job_harness.core.model.duration import parse_duration
+    from job_harness.core.model import parse_duration
 
     try:
         return parse_duration(asked) > 0
@@ -747,7 +747,7 @@ def async_job_harness(request: pytest.FixtureRequest, job_harness: JobHarness) -
 @pytest.fixture
 def job_queue(request: pytest.FixtureRequest, job_clock: JobClock) -> Iterator[QueueUnderTest]:
     """An empty queue on each engine of `--job-engine`; its store's clock is `job_clock`."""
-    from job_harness.core.model.settings import Settings
+    from job_harness.core.model import Settings
     from job_harness.core.target import Target
     from job_harness.doors.pytest.failure_section import errors_without_traceback
     from job_harness.doors.pytest.fixtures import open_queue

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from job_harness.core.history.event import History
+from job_harness.core.history import History
 from job_harness.core.history.jsonl import load_history
 from job_harness.core.scenario.replay_token import ReplayToken, decode
 from job_harness.core.sim.choices import Tape

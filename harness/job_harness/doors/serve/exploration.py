@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from job_harness.core.faults import FaultPlan, events_of
-from job_harness.core.history.event import Effect, Excuse, Fault, Observed
+from job_harness.core.history import Effect, Excuse, Fault, Observed
 from job_harness.core.invariants.effects import MISSING
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.scenario.replay_token import ReplayToken, decode, encode, target_of_test

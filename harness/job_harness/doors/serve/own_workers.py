@@ -14,9 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 import psycopg
 
-from job_harness.core.model.duration import DAY, SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import DAY, SECOND, Duration, Instant, JobId, Status, format_duration
 from job_harness.doors.serve.conversation import Conversation
 from job_harness.errors import EnvironmentUnavailable, LimitReached, UsageError, did_you_mean
 from job_harness.report.screen import first_screen, screen_text

@@ -14,10 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from job_harness.core.history.event import RUN_EVENTS, Effect, Observed
+from job_harness.core.history import RUN_EVENTS, Effect, Observed
 from job_harness.core.invariants import Invariant
-from job_harness.core.model.duration import parse_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings, parse_duration
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.loop import Deadlock

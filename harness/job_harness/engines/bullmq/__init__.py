@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from job_harness.core.model.duration import MILLISECOND
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import MILLISECOND, Settings
 from job_harness.core.port import Contract, Known
 from job_harness.engines.bullmq.queue import BullQueue, contract
 from job_harness.engines.bullmq.redis import REDIS, RedisBullQueue

@@ -10,11 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from job_harness.core.faults import SILENCING
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import DAY, MILLISECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import DAY, MILLISECOND, Duration, Instant, JobId, JobView, QueueState, Settings, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import OWN_CLOCKS, AskingQueue, Opened, without_value
 from job_harness.worlds.wire.database import instant_at

@@ -12,10 +12,8 @@ from datetime import datetime
 from typing import Any, Final
 
 from job_harness.core.faults import DEATHS
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import DAY, SECOND, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import DAY, SECOND, Instant, JobId, JobView, QueueState, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
     OWN_CLOCKS,

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from job_harness.core.faults import DEATHS, SILENCING
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import DAY, SECOND, Duration, Instant, JobId, JobView, Json, QueueState, Settings, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
     OWN_CLOCKS,

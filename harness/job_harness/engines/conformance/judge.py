@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.history.event import Observed, Return
+from job_harness.core.history import Observed, Return
 from job_harness.core.invariants import Anomaly
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import Status
 from job_harness.core.own_code import CHECKOUT
 from job_harness.core.port import Engine, IncompleteQueue
 from job_harness.core.run.observation import IncompleteView

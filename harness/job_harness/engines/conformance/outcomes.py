@@ -10,11 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from job_harness.core.history.outcome import Outcome, OutcomeKind
-from job_harness.core.model.duration import MILLISECOND, MINUTE
-from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, OutcomeKind
+from job_harness.core.model import MILLISECOND, MINUTE, JobView, Settings, Status
 from job_harness.core.port import Claim, Engine, JobRequest
 from job_harness.core.sim.clock import Clocks
 from job_harness.errors import EnvironmentUnavailable, UsageError, did_you_mean

@@ -10,12 +10,19 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import DAY, Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import (
+    DAY,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    Json,
+    QueueState,
+    Settings,
+    Status,
+    json_problem,
+)
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
     OWN_CLOCKS,

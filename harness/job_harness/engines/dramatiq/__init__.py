@@ -10,10 +10,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import DAY, MILLISECOND, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import DAY, MILLISECOND, Instant, JobId, JobView, Json, QueueState, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
     OWN_CLOCKS,

@@ -10,11 +10,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import HOUR, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import HOUR, Duration, Instant, JobId, JobView, QueueState, Settings, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
     AskingQueue,

@@ -15,23 +15,29 @@ from inspect import signature
 from itertools import chain, islice, takewhile
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import DAY, Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem, printable
-from job_harness.core.model.lifecycle import (
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import (
     CANCELLED,
     COMPLETED,
+    DAY,
     FAILED,
     PARTNERS,
     PENDING,
     PROCESSING,
     TERMINAL,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    Json,
     QueueState,
+    Settings,
     Status,
+    json_problem,
+    printable,
+    retry_delay,
+    spread,
 )
-from job_harness.core.model.retry import retry_delay, spread
-from job_harness.core.model.settings import Settings
 from job_harness.core.port import (
     COUNTERS,
     Application,

@@ -12,9 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from job_harness.core.model.duration import DAY, SECOND, Duration
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import DAY, SECOND, Duration, Settings, Status
 from job_harness.core.port import Contract, Documented, Known
 from job_harness.errors import UsageError, did_you_mean
 

@@ -12,10 +12,8 @@ from typing import Any, ClassVar, Final
 
 import psycopg
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import Instant, JobId, JobView, Json, Settings
 from job_harness.core.port import Capabilities, Claim, EngineClocks, EngineInfo, JobRequest
 from job_harness.engines.foreign_queue import OneTableQueue
 from job_harness.engines.pgboss.contract import contract_of, policy_suffix, split_policy

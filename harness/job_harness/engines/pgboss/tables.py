@@ -16,10 +16,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 from psycopg.errors import InFailedSqlTransaction
 
-from job_harness.core.model.duration import HOUR, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import HOUR, Duration, Instant, JobId, JobView, QueueState, Settings
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Contract, JobRequest
 from job_harness.core.sim.user_code import line_calling

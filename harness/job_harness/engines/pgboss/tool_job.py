@@ -11,9 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
-from job_harness.core.model.job import JobId
-from job_harness.core.model.lifecycle import TERMINAL, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import TERMINAL, JobId, Settings, Status
 from job_harness.engines.two_tables import ToolJob, columns_of
 from job_harness.worlds.wire.database import Row, instant_of, timestamp_of
 

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Final
 
-from job_harness.core.model.duration import SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Duration, Instant, JobId, JobView, Json, QueueState, Settings, Status
 from job_harness.core.port import JobRequest
 from job_harness.engines.pgboss.contract import STANDARD, Policy
 from job_harness.worlds.wire.database import instant_of, timestamp_of

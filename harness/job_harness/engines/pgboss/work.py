@@ -12,10 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.duration import MILLISECOND, SECOND, Duration, Instant
-from job_harness.core.model.job import JobId
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome
+from job_harness.core.model import MILLISECOND, SECOND, Duration, Instant, JobId, Settings
 from job_harness.core.port import Contract
 from job_harness.engines.pgboss.contract import policy_suffix, split_policy
 from job_harness.engines.pgboss.node.release import Release, contract_of

@@ -14,11 +14,8 @@ from typing import Any, Final, NamedTuple
 from job_harness.core.faults import DEATHS, SILENCING
 from job_harness.core.faults.clocks import CLOCK_DRIFT
 from job_harness.core.faults.processes import SHUTDOWN
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import Duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import Duration, JobId, JobView, QueueState, Settings, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
     AskingQueue,

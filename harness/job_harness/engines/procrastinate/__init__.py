@@ -12,11 +12,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, Final
 
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import DAY, SECOND, Duration, Instant, JobId, JobView, QueueState, Settings, Status
 from job_harness.core.port import Capabilities, Claim, Contract, Documented, JobRequest, Known
 from job_harness.engines.foreign_queue import (
     OWN_CLOCKS,

@@ -12,12 +12,10 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from job_harness.core.history import Event, Return
 from job_harness.core.history.answers import DeclaredPart
-from job_harness.core.history.event import Event, Return
 from job_harness.core.invariants.rows import NoRowPromise, no_row
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Instant, Settings, Status
 from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, WrittenSource
 from job_harness.core.target import Target
 from job_harness.engines.queue_file.document import QueueFile, read_queue_file

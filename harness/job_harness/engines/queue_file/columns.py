@@ -11,9 +11,7 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.invariants.clocks import ROUNDING, TOLERANCE
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import Duration, Instant, format_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Design, Duration, Instant, Settings, format_duration
 from job_harness.engines.queue_file.document import NEEDED
 from job_harness.engines.queue_file.rows import instant_shown
 

@@ -15,7 +15,7 @@ from psycopg import pq
 from psycopg.rows import dict_row
 
 from job_harness.core.invariants.rows import NoRowPromise, words_of
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 from job_harness.core.port import Sent
 from job_harness.engines.queue_file.document import QueueFile
 from job_harness.engines.queue_file.rows import INSTANTS, columns_of

@@ -18,10 +18,7 @@ from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema
 
 from job_harness.core.invariants import ANOMALIES
 from job_harness.core.invariants.rows import NoRowPromise
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import LONGEST, Duration
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import LONGEST, Design, Duration, Settings, Status
 from job_harness.core.port import Capabilities, Contract
 from job_harness.core.scenario.document import YamlDocument, read_document
 from job_harness.core.scenario.reader import problems_of

@@ -16,7 +16,7 @@ from typing import Any, Final, LiteralString, NamedTuple
 import psycopg
 from psycopg.rows import dict_row
 
-from job_harness.core.model.design import Design
+from job_harness.core.model import Design
 from job_harness.engines.queue_file.database import hint_for
 from job_harness.engines.queue_file.document import OPEN_STATUS
 from job_harness.engines.queue_file.statement import QueueFileError, SqlSource, loadable

@@ -12,9 +12,7 @@ from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Final
 
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import SECOND
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Design, Settings
 from job_harness.engines.queue_file.document import QueueFile, read_queue_file
 from job_harness.engines.queue_file.statement import SqlSource, Statement
 from job_harness.errors import UsageError

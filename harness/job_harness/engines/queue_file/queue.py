@@ -12,10 +12,8 @@ from typing import Any, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome
+from job_harness.core.model import Instant, JobId, JobView, Settings
 from job_harness.core.port import Capabilities, EngineClocks, Sent
 from job_harness.engines.foreign_queue import OneTableQueue
 from job_harness.engines.queue_file.database import QueueDatabase, places_of

@@ -12,12 +12,10 @@ from typing import Final
 
 import psycopg
 
-from job_harness.core.history.outcome import Outcome
+from job_harness.core.history import Outcome
 from job_harness.core.invariants.clocks import TOLERANCE
 from job_harness.core.invariants.property import Rules
-from job_harness.core.model.duration import LONGEST, SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import LONGEST, SECOND, Duration, Instant, JobId, JobView, Status, format_duration
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.sim.clock import Clocks
 from job_harness.engines.queue_file.columns import RowAt, misread_columns, misread_wait

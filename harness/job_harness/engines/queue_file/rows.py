@@ -13,10 +13,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, Final
 
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import DAY, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import TERMINAL, QueueState, Status
+from job_harness.core.model import DAY, TERMINAL, Design, Instant, JobId, JobView, QueueState, Status
 from job_harness.engines.queue_file.document import COLUMNS, NEEDED, QueueFile
 from job_harness.engines.queue_file.statement import QueueFileError
 from job_harness.errors import did_you_mean

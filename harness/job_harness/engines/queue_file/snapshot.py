@@ -11,8 +11,8 @@ from collections.abc import Hashable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.history import Outcome
+from job_harness.core.model import JobId, JobView
 from job_harness.engines.queue_file.database import QueueDatabase
 from job_harness.engines.queue_file.rows import Remembered, instant_shown
 from job_harness.worlds.sql import code

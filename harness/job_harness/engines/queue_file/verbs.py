@@ -14,14 +14,20 @@ from typing import Any, Final, NamedTuple
 
 import psycopg
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import SECOND
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import json_problem, printable
-from job_harness.core.model.lifecycle import TERMINAL, Status
-from job_harness.core.model.retry import retry_delay
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import (
+    SECOND,
+    TERMINAL,
+    Design,
+    JobId,
+    JobView,
+    Json,
+    Settings,
+    Status,
+    json_problem,
+    printable,
+    retry_delay,
+)
 from job_harness.core.port import Claim, EngineClocks, JobRequest
 from job_harness.engines.queue_file.document import DURATIONS, QueueFile
 from job_harness.engines.queue_file.rows import RowReader

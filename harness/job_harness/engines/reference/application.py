@@ -21,11 +21,18 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.invariants import Invariant, everything
-from job_harness.core.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, Json
-from job_harness.core.model.json_value import json_text
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import (
+    MINUTE,
+    SECOND,
+    Duration,
+    Instant,
+    JobId,
+    Json,
+    Settings,
+    Status,
+    format_duration,
+    json_text,
+)
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.context import Ended
 from job_harness.core.run.live import LiveTest

@@ -12,9 +12,8 @@ from datetime import datetime, timedelta
 from typing import Any, Final, Protocol, TypeVar
 
 from job_harness.core.faults.messages import DUPLICATE, HAND_OUT_TWICE
-from job_harness.core.history.outcome import DONE, Outcome, OutcomeKind, done
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.history import DONE, Outcome, OutcomeKind, done
+from job_harness.core.model import Instant, JobId, JobView
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.live import JobPoint, LiveTest
 from job_harness.core.sim.actor import Actor

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.core.port import Contract, EngineClocks, EngineInfo
 from job_harness.core.run.stock import StockApplication
 from job_harness.core.target import Target

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import psycopg
 from psycopg.rows import dict_row
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import Instant, JobId, JobView, Json, Settings
 from job_harness.core.port import Capabilities, Claim, EngineClocks, Reply, Sent
 from job_harness.core.sim.request import Point
 from job_harness.engines.reference.queue import STALE, ReferenceQueue, Settlement, length_of, store_time, view_of

@@ -12,11 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import Duration, Instant, JobId, JobView, Json, QueueState, Settings, Status
 from job_harness.core.port import Capabilities, Claim, EngineClocks, JobRequest, Reply
 from job_harness.core.sim.request import Point
 from job_harness_reference.errors import InvalidJsonError, QueueError

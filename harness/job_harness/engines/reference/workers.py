@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
-from job_harness.core.history.outcome import Outcome, OutcomeKind
-from job_harness.core.model.duration import SECOND, Duration, Instant
-from job_harness.core.model.json_value import json_problem
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome, OutcomeKind
+from job_harness.core.model import SECOND, Duration, Instant, Settings, json_problem
 from job_harness.core.port import Claim, Contract
 from job_harness.core.run.context import Ended, ProcessorAttempt, RunContext
 from job_harness.core.run.insisting import RETRY_PAUSE

@@ -17,10 +17,8 @@ from typing import Any, Final
 import psycopg
 from psycopg import sql
 
-from job_harness.core.history.event import Event
-from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import TERMINAL, Status
+from job_harness.core.history import Event
+from job_harness.core.model import DAY, SECOND, TERMINAL, Duration, Instant, JobId, JobView, Status
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.review.audit.evidence import NEVER, UNKNOWN, UNKNOWN_WRITER, Chronicle, Evidence, Ordinary, blank
 from job_harness.review.audit.job_table import (

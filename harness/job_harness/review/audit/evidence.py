@@ -13,11 +13,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.history.event import Call, Event, Observed, Return
-from job_harness.core.history.outcome import DONE
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PARTNERS, Status
+from job_harness.core.history import DONE, Call, Event, Observed, Return
+from job_harness.core.model import PARTNERS, Instant, JobId, JobView, Status
 
 UNKNOWN_WRITER: Final = "unknown"
 """Who changed a row, where the source does not say."""

@@ -19,9 +19,7 @@ from zoneinfo import ZoneInfo
 from pydantic import Field, ValidationError
 
 from job_harness.core.calendars import zone_problem
-from job_harness.core.model.duration import SECOND, Instant
-from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import PARTNERS, QueueState, Status
+from job_harness.core.model import PARTNERS, SECOND, Instant, JobView, QueueState, Status
 from job_harness.core.scenario.document import Problem, ScenarioError, YamlDocument, read_document
 from job_harness.core.scenario.reader import problems_of
 from job_harness.core.scenario.schema import NoNulls, Text, described

@@ -13,12 +13,22 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
 from job_harness.core.faults import excuses
-from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed, Phase, Return
+from job_harness.core.history import Call, Effect, Event, Fault, History, Observed, Phase, Return
 from job_harness.core.invariants import ANOMALIES, Anomaly, Invariant, Judge, Kind, Rules, everything, gravity, stepwise
-from job_harness.core.model.duration import HOUR, MINUTE, SECOND, Duration, Instant, format_duration, rounded
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import (
+    HOUR,
+    MINUTE,
+    SECOND,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    QueueState,
+    Settings,
+    Status,
+    format_duration,
+    rounded,
+)
 from job_harness.core.port import Documented
 from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.scenario import Scenario

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from job_harness.core.history.event import Call, Event, Observed, Phase, Return
+from job_harness.core.history import Call, Event, Observed, Phase, Return
 from job_harness.core.history.jsonl import FORMAT, load_history
 from job_harness.core.invariants import ANOMALIES, CATALOGUE, Monitor
-from job_harness.core.model.job import JobId
+from job_harness.core.model import JobId
 from job_harness.core.port import ALL_SHOWN
 from job_harness.review.audit.evidence import Evidence
 

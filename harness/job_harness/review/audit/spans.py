@@ -16,10 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from job_harness.core.history.event import Effect, Event
-from job_harness.core.model.duration import Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.history import Effect, Event
+from job_harness.core.model import Instant, JobId, JobView, Status, format_duration
 from job_harness.errors import UsageError, clipped
 from job_harness.review.audit.evidence import Chronicle, Evidence, blank
 from job_harness.review.audit.recording import SHOWN_BY_SPANS

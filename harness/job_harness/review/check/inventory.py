@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.review.check.facts import UNKNOWN, Facts, LongestWait, Place, QueueCall, Scalar, SettingSource, Value
 from job_harness.review.check.settings import meaning_of, number_of, write_seconds, write_value
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.model.duration import LONGEST, format_duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import LONGEST, Settings, format_duration
 from job_harness.review.check.cron import DEFAULT_PERIOD_SECONDS, is_maintenance, maintenance_period
 from job_harness.review.check.facts import PGBOSS, UNKNOWN, Facts, Place, Scalar, Service, SettingSource, Value
 from job_harness.review.check.finding import Related

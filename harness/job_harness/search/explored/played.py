@@ -27,14 +27,11 @@ import pytest
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.messages import CALL_EVENTS
+from job_harness.core.history import Call, Effect, Event, Fault, History, Observed
 from job_harness.core.history.answers import DeclaredPart, declared_settings
-from job_harness.core.history.event import Call, Effect, Event, Fault, History, Observed
 from job_harness.core.history.jsonl import dump_history, load_history
 from job_harness.core.invariants import Anomaly
-from job_harness.core.model.duration import Duration
-from job_harness.core.model.json_value import canonical
-from job_harness.core.model.lifecycle import COMPLETED, FAILED
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import COMPLETED, FAILED, Duration, Settings, canonical
 from job_harness.core.own_code import CodeLine
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario

@@ -8,8 +8,7 @@ from itertools import combinations_with_replacement
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.faults import FaultKind, FaultPlan, kinds
-from job_harness.core.model.duration import SECOND, Duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Duration, Settings
 from job_harness.core.port import Capabilities
 from job_harness.core.run.worker import first_look
 from job_harness.core.scenario.job_plan import JobPlan

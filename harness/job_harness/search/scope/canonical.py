@@ -17,10 +17,7 @@ from math import lcm
 from typing import Any, Final
 
 from job_harness.core.invariants.memory import Alias, Frozen, Interned
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Duration, Instant, JobView, Settings, Status
 from job_harness.core.port import Claim
 from job_harness.core.sim.actor import State
 from job_harness.search.scope.memo import Numbers

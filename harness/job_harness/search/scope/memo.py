@@ -20,11 +20,11 @@ from heapq import heappush
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.faults import kinds
-from job_harness.core.history.event import Call, Event, Observed, Return
+from job_harness.core.history import Call, Event, Observed, Return
 from job_harness.core.invariants import Judge, Monitor
 from job_harness.core.invariants.memory import Interning, freeze, freeze_apart, freeze_attributes, thaw
 from job_harness.core.invariants.property import GIVEN
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 from job_harness.core.sim.actor import Actor, State
 from job_harness.core.sim.choices import FIRST, NEXT, TIME
 from job_harness.core.sim.kernel import Sleeper

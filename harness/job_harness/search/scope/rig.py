@@ -12,11 +12,9 @@ from math import lcm
 from typing import Any, NamedTuple
 
 from job_harness.core.faults import ArmedFault
-from job_harness.core.history.event import Call, Event, Observed
+from job_harness.core.history import Call, Event, Observed
 from job_harness.core.invariants.memory import Interned, Interning, freeze
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobView
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Duration, Instant, JobView, Settings
 from job_harness.core.port import Engine
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.session import Limits, Session, quiet_limit

@@ -20,9 +20,7 @@ from job_harness.core.garbage import collecting_seldom
 from job_harness.core.history.answers import VerbAnswers
 from job_harness.core.interruption import INTERRUPTIONS
 from job_harness.core.invariants import gravity
-from job_harness.core.model.duration import Duration, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Duration, JobId, JobView, Settings, format_duration
 from job_harness.core.port import Engine, as_stepped
 from job_harness.core.run.session import Limits, Session
 from job_harness.core.run.verdict import Run

@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from job_harness.core.model.duration import DAY, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.model import DAY, Duration, Instant, JobId, JobView
 from job_harness.core.sim.actor import State
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.clock import Drift

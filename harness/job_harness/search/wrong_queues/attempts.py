@@ -6,10 +6,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import Instant, JobView, QueueState, Status
 from job_harness.core.port import Claim
 from job_harness.core.run.insisting import Steps
 from job_harness.core.run.worker import Worker

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final
 
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import CANCELLED, COMPLETED, FAILED
+from job_harness.core.model import CANCELLED, COMPLETED, FAILED, JobId, JobView
 from job_harness.engines.memory import FlowRules
 from job_harness.search.wrong_queues.wrong_queue import Mistake, Theme
 

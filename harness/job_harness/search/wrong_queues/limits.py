@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final
 
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import JobId, JobView, QueueState, Status
 from job_harness.core.port import JobRequest
 from job_harness.core.sim.request import Point
 from job_harness.engines.memory import ClaimRules, EndRules, KeyRules, MemoryQueue, UpkeepRules

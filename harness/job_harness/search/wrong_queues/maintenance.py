@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, Final
 
-from job_harness.core.history.outcome import DONE, Outcome
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.lifecycle import TERMINAL, QueueState, Status
+from job_harness.core.history import DONE, Outcome
+from job_harness.core.model import TERMINAL, Instant, JobId, JobView, Json, QueueState, Status
 from job_harness.core.port import Claim
 from job_harness.core.sim.request import Point
 from job_harness.engines.memory import MemoryQueue, UpkeepRules

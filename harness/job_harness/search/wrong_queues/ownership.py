@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, ClassVar, Final
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import Instant, JobId, JobView, QueueState, Status
 from job_harness.core.port import Claim
 from job_harness.core.sim.request import Point
 from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue

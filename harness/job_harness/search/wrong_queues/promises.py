@@ -7,11 +7,19 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from job_harness.core.history.outcome import DONE, Outcome, OutcomeKind
-from job_harness.core.model.duration import DAY, SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import PENDING, PROCESSING, QueueState
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import DONE, Outcome, OutcomeKind
+from job_harness.core.model import (
+    DAY,
+    PENDING,
+    PROCESSING,
+    SECOND,
+    Duration,
+    Instant,
+    JobId,
+    JobView,
+    QueueState,
+    Settings,
+)
 from job_harness.core.port import Claim, Contract, Documented, JobRequest
 from job_harness.core.run.insisting import Steps
 from job_harness.core.run.worker import Worker

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from job_harness.core.history.outcome import DONE, Outcome
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.json_value import canonical, printable
-from job_harness.core.model.lifecycle import PENDING, Status
+from job_harness.core.history import DONE, Outcome
+from job_harness.core.model import PENDING, Instant, JobId, JobView, Json, Status, canonical, printable
 from job_harness.core.port import JobRequest
 from job_harness.engines.memory import EndRules, MemoryQueue, RequestRules
 from job_harness.search.wrong_queues.wrong_queue import Edit, Mistake, Theme

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from job_harness.core.model.duration import SECOND, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import SECOND, Instant, JobId, JobView, Status
 from job_harness.core.port import JobRequest, Schedule
 from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue, RequestRules, TickRules
 from job_harness.engines.memory.queue import StandingSchedule

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from job_harness.core.history.outcome import DONE, Outcome
-from job_harness.core.model.duration import SECOND, Duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import DONE, Outcome
+from job_harness.core.model import SECOND, Duration, Settings
 from job_harness.core.port import Claim
 from job_harness.core.run.insisting import Steps
 from job_harness.core.run.worker import Worker

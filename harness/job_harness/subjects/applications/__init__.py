@@ -3,7 +3,7 @@
 Everything that a user's file imports to be searched is here; `docs/applications.md` shows it at work.
 """
 
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.engines.two_tables import QueueRow, Tables, TableStore, ToolJob, TwoTables
 from job_harness.subjects.applications.engine import ApplicationEngine, as_application
 from job_harness.subjects.applications.stage import LeaseLost, Stage, TimedOut, WorkFailed, minutes, poll, sleep, step

@@ -16,9 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
 
 from job_harness.core.history.answers import declared_settings
-from job_harness.core.model.duration import SECOND, Duration, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Duration, Instant, JobId, JobView, Settings
 from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.port import (
     ALL_SHOWN,

@@ -10,8 +10,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Instant, Settings
 from job_harness.core.port import Capabilities, Engine, EngineClocks, EngineInfo, as_engine, refuse_incomplete
 from job_harness.core.sim.clock import Clocks as StoppedClocks
 from job_harness.engines.two_tables import TableStore

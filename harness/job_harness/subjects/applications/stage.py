@@ -10,9 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.model.duration import MINUTE, Duration, Instant, parse_duration
-from job_harness.core.model.job import JobId, Json
-from job_harness.core.model.lifecycle import PENDING, TERMINAL
+from job_harness.core.model import MINUTE, PENDING, TERMINAL, Duration, Instant, JobId, Json, parse_duration
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Claim
 from job_harness.core.run.context import RunContext

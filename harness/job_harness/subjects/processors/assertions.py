@@ -11,10 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
-from job_harness.core.history.event import Effect, Event, History, Observed
-from job_harness.core.model.duration import SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import TERMINAL, Status
+from job_harness.core.history import Effect, Event, History, Observed
+from job_harness.core.model import SECOND, TERMINAL, Duration, Instant, JobId, JobView, Status, format_duration
 from job_harness.core.sim.loop import Deadlock
 from job_harness.errors import UsageError, available, did_you_mean
 from job_harness.subjects.processors.delivery import RESERVED, look_at_externals

@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, NoReturn, ParamSpec, TypeVar, overload
 
-from job_harness.core.history.event import History
+from job_harness.core.history import History
 from job_harness.errors import UsageError, missing_attribute
 from job_harness.subjects.processors.job_harness import JobHarness
 

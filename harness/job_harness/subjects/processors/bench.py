@@ -17,12 +17,10 @@ from typing import TYPE_CHECKING, Any
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.clocks import LATENESS
 from job_harness.core.garbage import collecting_seldom
-from job_harness.core.history.event import History
+from job_harness.core.history import History
 from job_harness.core.invariants import Invariant
 from job_harness.core.invariants.steps import STEPS
-from job_harness.core.model.duration import SECOND, Duration, Instant
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Duration, Instant, Settings, Status
 from job_harness.core.sim.choices import Choices
 from job_harness.core.sim.guest_threads import LoopHooks
 from job_harness.core.sim.loop import VirtualLoop

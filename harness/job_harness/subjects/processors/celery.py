@@ -18,10 +18,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 from uuid import UUID
 
-from job_harness.core.model.duration import SECOND, Duration, format_duration, rounded
-from job_harness.core.model.job import slug_of
-from job_harness.core.model.json_value import json_problem, json_text
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import SECOND, Duration, Status, format_duration, json_problem, json_text, rounded, slug_of
 from job_harness.engines.reference.application import JobResult, ToolJob
 from job_harness.errors import UsageError, did_you_mean
 

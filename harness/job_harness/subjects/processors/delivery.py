@@ -15,9 +15,8 @@ from functools import wraps
 from typing import Any, Final, ParamSpec, TypeVar, cast
 
 from job_harness.core.faults.messages import IS_REFUSED, LOSES_REPLY
-from job_harness.core.history.event import RUN_EVENTS, STEP, SideEffect, StepFact
-from job_harness.core.model.job import Json
-from job_harness.core.model.json_value import json_problem
+from job_harness.core.history import RUN_EVENTS, STEP, SideEffect, StepFact
+from job_harness.core.model import Json, json_problem
 from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, WatchedTask

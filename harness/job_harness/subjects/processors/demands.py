@@ -8,7 +8,7 @@ from typing import Final
 
 from job_harness.core.faults.messages import HAND_OUT_TWICE
 from job_harness.core.faults.processes import AFTER, BEFORE, CRASH
-from job_harness.core.model.job import JobId
+from job_harness.core.model import JobId
 from job_harness.core.run.live import JobPoint
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.choices import Boring, Choices, Deviation, Option, Options

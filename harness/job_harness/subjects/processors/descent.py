@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.model import Instant, JobId, JobView
 from job_harness.errors import Hung, LimitReached
 
 LONGEST_CHAIN = 2_000

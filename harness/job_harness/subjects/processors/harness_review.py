@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from job_harness.core.history.event import Effect
+from job_harness.core.history import Effect
 from job_harness.core.invariants.effects import values_of
 from job_harness.core.invariants.steps import STEPS
-from job_harness.core.model.duration import SECOND, Instant, format_duration, rounded
-from job_harness.core.model.job import slug_of
+from job_harness.core.model import SECOND, Instant, format_duration, rounded, slug_of
 from job_harness.core.run.verdict import Run
 from job_harness.errors import EnvironmentUnavailable, did_you_mean
 from job_harness.subjects.processors.bench import Bench

@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from job_harness.core.history.event import SideEffect
+from job_harness.core.history import SideEffect
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application import JobResult, ToolJob
 from job_harness.errors import Hung, UsageError

@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
-from job_harness.core.history.event import Call, Effect, History, Observed
-from job_harness.core.model.duration import Duration, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.history import Call, Effect, History, Observed
+from job_harness.core.model import Duration, Instant, JobId, JobView, Json, Status
 from job_harness.core.port import JobRequest
 from job_harness.core.run.live import LiveTest
 from job_harness.engines.reference.application import JobProcessor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from job_harness.core.model.duration import SECOND
+from job_harness.core.model import SECOND
 from job_harness.core.sim.clock import Clocks
 from job_harness.engines.reference.application import START
 from job_harness.errors import EnvironmentUnavailable

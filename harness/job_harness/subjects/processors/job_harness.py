@@ -8,12 +8,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Never, NoReturn, Self
 
 from job_harness.core.faults import FaultPlan
-from job_harness.core.history.event import Observed
+from job_harness.core.history import Observed
 from job_harness.core.invariants import Anomaly, Invariant
-from job_harness.core.model.duration import SECOND, Instant
-from job_harness.core.model.job import JobId, Json
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Instant, JobId, Json, Settings, Status
 from job_harness.core.port import JobRequest
 from job_harness.core.run.session import NO_FAULTS
 from job_harness.core.sim.choices import Choices, Tape

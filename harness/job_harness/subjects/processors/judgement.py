@@ -18,10 +18,9 @@ from functools import lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple
 
-from job_harness.core.history.event import History
+from job_harness.core.history import History
 from job_harness.core.invariants import ANOMALIES, Invariant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import JobId, JobView, Status
 from job_harness.core.own_code import PACKAGE
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from job_harness.core.model.duration import LONGEST, SECOND, Duration, parse_duration
+from job_harness.core.model import LONGEST, SECOND, Duration, parse_duration
 from job_harness.errors import UsageError
 
 Length: TypeAlias = str | int | float | timedelta

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.model.json_value import json_problem
+from job_harness.core.model import json_problem
 from job_harness.core.sim.lifetime import LIFETIME
 from job_harness.engines.reference.application import (
     JobProcessor,

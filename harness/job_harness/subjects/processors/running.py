@@ -15,9 +15,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from job_harness.core.faults.messages import CALL_EVENTS, IS_REFUSED, MOST_REFUSED
-from job_harness.core.history.event import RUN_EVENTS
-from job_harness.core.model.duration import SECOND
-from job_harness.core.model.job import JobId
+from job_harness.core.history import RUN_EVENTS
+from job_harness.core.model import SECOND, JobId
 from job_harness.core.run.live import JobPoint
 from job_harness.core.sim.choices import Option
 from job_harness.core.sim.lifetime import LIFETIME, WITHIN_LIBRARY, Lifetime, Severed

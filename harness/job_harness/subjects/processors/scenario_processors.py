@@ -13,8 +13,7 @@ from datetime import timedelta
 from math import ceil
 from pathlib import Path
 
-from job_harness.core.model.duration import SECOND, Duration, Instant
-from job_harness.core.model.job import Json
+from job_harness.core.model import SECOND, Duration, Instant, Json
 from job_harness.core.port import Claim
 from job_harness.core.run.context import Ended
 from job_harness.core.scenario.job_plan import ProcessorPlan

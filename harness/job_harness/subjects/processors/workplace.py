@@ -12,9 +12,7 @@ from typing import Protocol
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.invariants import Invariant
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, Json
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Instant, JobId, Json, Settings
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.live import LiveTest
 from job_harness.core.sim.choices import Choices

@@ -17,12 +17,9 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 from urllib.parse import unquote
 
-from job_harness.core.history.event import DIFFER_OF, ROW_OF, SideEffect
-from job_harness.core.history.outcome import ACCEPTED, Outcome, done
+from job_harness.core.history import ACCEPTED, DIFFER_OF, ROW_OF, Outcome, SideEffect, done
 from job_harness.core.invariants.rows import ShownBy
-from job_harness.core.model.duration import SECOND, Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Instant, JobId, JobView, Settings
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import (
     Capabilities,

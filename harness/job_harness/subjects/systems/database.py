@@ -15,7 +15,7 @@ import psycopg
 import psycopg.sql
 from psycopg.rows import dict_row
 
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.subjects.systems.document import ASKED, JOB, UNPLANNED
 from job_harness.worlds.postgres import Cluster, provision, virtual_chance, virtual_clock

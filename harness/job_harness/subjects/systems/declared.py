@@ -10,8 +10,8 @@ from functools import partial
 
 from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import SHUTDOWN
+from job_harness.core.history import OF_DEPLOY, Event, Fault, Observed, Return
 from job_harness.core.history.answers import LONGER, DeclaredPart, declared_settings
-from job_harness.core.history.event import OF_DEPLOY, Event, Fault, Observed, Return
 from job_harness.subjects.systems.document import SystemFile
 
 

@@ -20,10 +20,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from job_harness.core.invariants import ANOMALIES, everything
 from job_harness.core.invariants.rows import AgreePromise, NoRowPromise, ShownBy
-from job_harness.core.model.design import Design
-from job_harness.core.model.duration import MINUTE, SECOND, Duration
-from job_harness.core.model.lifecycle import Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import MINUTE, SECOND, Design, Duration, Settings, Status
 from job_harness.core.port import JobRequest, Missed, Schedule
 from job_harness.core.scenario.document import YamlDocument, read_document
 from job_harness.core.scenario.reader import problems_of

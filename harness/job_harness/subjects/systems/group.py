@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
-from job_harness.core.model.duration import Duration, Instant
+from job_harness.core.model import Duration, Instant
 from job_harness.core.sim.clock import Clocks
 from job_harness.subjects.systems.document import SystemFile, SystemFileError
 from job_harness.subjects.systems.http_wire import LARGEST

@@ -13,10 +13,7 @@ from typing import Any, Final
 
 import psycopg
 
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import QueueState, Status
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Instant, JobId, JobView, QueueState, Settings, Status
 from job_harness.subjects.systems.document import JOB, TOOL_JOB_AND_PGBOSS, SystemFile, SystemFileError, filled
 from job_harness.subjects.systems.stores import SystemStores
 from job_harness.worlds.wire.database import Row, instant_of

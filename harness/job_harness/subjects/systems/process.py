@@ -21,7 +21,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.model.duration import MILLISECOND, Duration, Instant
+from job_harness.core.model import MILLISECOND, Duration, Instant
 from job_harness.core.own_code import CodeLine
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.subjects.systems.document import ProcessKind, SystemFile, SystemFileError

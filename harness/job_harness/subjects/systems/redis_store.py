@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Hashable, Iterable
 from typing import Any, Final, cast
 
-from job_harness.core.model.duration import MILLISECOND, Instant
+from job_harness.core.model import MILLISECOND, Instant
 from job_harness.core.port import Sent
 from job_harness.core.printable import printable
 from job_harness.core.sim.clock import Clocks

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol, TypeAlias
 
-from job_harness.core.model.duration import MINUTE, Duration, Instant
+from job_harness.core.model import MINUTE, Duration, Instant
 from job_harness.subjects.systems.process import ProcessTimer, SystemProcess
 from job_harness.subjects.systems.traffic import Tag
 from job_harness.worlds.sql import changed_tables, point_of

@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import psycopg
 
-from job_harness.core.model.duration import MINUTE, SECOND, Duration, Instant, format_duration
+from job_harness.core.model import MINUTE, SECOND, Duration, Instant, format_duration
 from job_harness.core.port import Sent
 from job_harness.core.sim.actor import Actor
 from job_harness.core.sim.clock import STORE

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any, Final
 
-from job_harness.core.model.duration import MILLISECOND, SECOND, Duration, Instant
+from job_harness.core.model import MILLISECOND, SECOND, Duration, Instant
 from job_harness.core.port import Sent
 from job_harness.core.printable import printable
 from job_harness.core.sim.clock import Clocks

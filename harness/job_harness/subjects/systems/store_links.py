@@ -9,7 +9,7 @@ from collections import deque
 from socket import socket
 from typing import Any, Protocol, TypeAlias
 
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 from job_harness.core.port import Sent
 from job_harness.subjects.systems.process import SystemProcess
 from job_harness.subjects.systems.traffic import DatabaseSession

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from job_harness.core.invariants.rows import ShownBy
-from job_harness.core.model.duration import MILLISECOND, Instant
+from job_harness.core.model import MILLISECOND, Instant
 from job_harness.core.sim.clock import Clocks
 from job_harness.subjects.systems.brokers import BROKERS, EPOCH, TakenJobs
 from job_harness.subjects.systems.database import SystemDatabase

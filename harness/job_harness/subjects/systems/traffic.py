@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from typing import Final, Protocol
 
-from job_harness.core.model.duration import Instant
+from job_harness.core.model import Instant
 from job_harness.core.port import Sent
 from job_harness.core.sim.request import Exchange
 from job_harness.subjects.systems.database import on_virtual_time

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from job_harness.core.history.event import Fault, Return
-from job_harness.core.model.duration import format_duration
-from job_harness.core.model.lifecycle import FAILED, TERMINAL
+from job_harness.core.history import Fault, Return
+from job_harness.core.model import FAILED, TERMINAL, format_duration
 from job_harness.core.run.verdict import Run
 from job_harness.subjects.systems.document import ProcessKind, SystemFile, SystemFileError
 

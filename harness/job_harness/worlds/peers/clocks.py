@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from job_harness.core.history.outcome import Outcome
-from job_harness.core.model.duration import HOUR, Duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.history import Outcome
+from job_harness.core.model import HOUR, Duration, Settings
 from job_harness.core.port import EngineClocks, JobRequest
 from job_harness.core.sim.clock import Clocks
 from job_harness.errors import UsageError

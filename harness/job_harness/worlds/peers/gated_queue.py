@@ -20,9 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from job_harness.core.model.duration import Instant
-from job_harness.core.model.job import JobId, JobView
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.model import Instant, JobId, JobView, Status
 from job_harness.core.port import Capabilities, EngineClocks, Sent
 from job_harness.core.sim.request import Request
 from job_harness.errors import EnvironmentUnavailable
@@ -32,7 +30,7 @@ from job_harness.worlds.wire.database import milliseconds_of, timestamp_of
 from job_harness.worlds.wire.proxy import Timekeeper, WireProxy
 
 if TYPE_CHECKING:
-    from job_harness.core.model.duration import Duration
+    from job_harness.core.model import Duration
     from job_harness.worlds.peers.peer import Peer, Report
     from job_harness.worlds.peers.runtime import ForeignStore
 

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from job_harness.core.history.outcome import Outcome, done
+from job_harness.core.history import Outcome, done
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.packages import NODE_ENVIRONMENT, find_node
 from job_harness.worlds.peers.peer import Peer, PeerLost, Report
 from job_harness.worlds.postgres.absence import absent, means_absence
 
 if TYPE_CHECKING:
-    from job_harness.core.model.duration import Instant
+    from job_harness.core.model import Instant
     from job_harness.worlds.peers.gated_queue import Gates, SessionRouter
 
 NODE_HOST: Final = Path(__file__).with_name("queue_host.mjs")

@@ -22,7 +22,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from job_harness.core.model.duration import MILLISECOND, SECOND, Instant
+from job_harness.core.model import MILLISECOND, SECOND, Instant
 from job_harness.core.port import Sent
 from job_harness.core.printable import printable
 from job_harness.core.sim.request import Exchange, Poll

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from job_harness.core.model.duration import MILLISECOND, Instant
+from job_harness.core.model import MILLISECOND, Instant
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.redis.client import RedisError
 from job_harness.worlds.redis.gating import RedisGates

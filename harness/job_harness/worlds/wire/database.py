@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import psycopg
 from psycopg.rows import dict_row
 
-from job_harness.core.model.duration import MILLISECOND, SECOND, Instant
+from job_harness.core.model import MILLISECOND, SECOND, Instant
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.postgres import provision, virtual_chance, virtual_clock
 from job_harness.worlds.postgres.absence import PatientConnection, classify_error

@@ -56,7 +56,7 @@ from job_harness.worlds.wire.postgres_session import BROKEN, BackendSession, Dri
 from job_harness.worlds.wire.proxy import Endpoint, ListeningSocket, Timekeeper
 
 if TYPE_CHECKING:
-    from job_harness.core.model.duration import Instant
+    from job_harness.core.model import Instant
 
 PORT: Final = 5432
 SOCKET_NAME: Final = f".s.PGSQL.{PORT}"

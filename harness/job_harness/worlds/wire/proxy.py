@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from job_harness.worlds.private import private_folder
 
 if TYPE_CHECKING:
-    from job_harness.core.model.duration import Instant
+    from job_harness.core.model import Instant
 
 VERSION: Final = 1
 """Of the contract."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import Settings
 from job_harness.engines.foreign_queue import ForeignEngine, ForeignRelease, in_node
 from job_harness.engines.pgboss.contract import known_of, policy_suffix, split_policy
 from job_harness.engines.pgboss.node.queue import SchedulingQueue

@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import psycopg
 
-from job_harness.core.model.duration import DAY, HOUR, Duration, Instant
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import DAY, HOUR, Duration, Instant, Settings
 from job_harness.engines.pgboss import tool_job
 from job_harness.engines.pgboss.node.queue import LONGEST_RUN, SHORTEST_HEARTBEAT
 from job_harness.engines.pgboss.node.release import NodeJobTables, Release, contract_of

@@ -8,9 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from job_harness.core.history.outcome import Outcome, done
-from job_harness.core.model.duration import DAY, HOUR, MINUTE, SECOND, Duration, Instant, format_duration
-from job_harness.core.model.job import JobId, JobView
+from job_harness.core.history import Outcome, done
+from job_harness.core.model import DAY, HOUR, MINUTE, SECOND, Duration, Instant, JobId, JobView, format_duration
 from job_harness.core.port import Capabilities, Claim, JobRequest, Schedule
 from job_harness.engines.foreign_queue import AskingQueue, Opened, without_value
 from job_harness.engines.pgboss.node.release import CRON_HOURS, CRON_MINUTES, PERIODS, NodeJobTables, Release

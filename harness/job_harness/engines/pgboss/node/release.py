@@ -10,8 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from job_harness.core.model.duration import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Duration
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import DAY, HOUR, MILLISECOND, MINUTE, SECOND, Duration, Settings
 from job_harness.core.port import Capabilities, Contract
 from job_harness.engines.pgboss.contract import (
     NO_CAP,

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from job_harness.core.model.duration import SECOND
+from job_harness.core.model import SECOND
 from job_harness.core.run.verdict import Verdict
 from job_harness.errors import HarnessError, ProgramMissing, UsageError, did_you_mean
 from job_harness.subjects.processors.clocks import VIRTUAL, checked_clocks

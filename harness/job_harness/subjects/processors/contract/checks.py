@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
-from job_harness.core.model.json_value import canonical, json_problem
+from job_harness.core.model import canonical, json_problem
 from job_harness.errors import did_you_mean
 from job_harness.subjects.processors.contract.repetition import done_in, lost, outside, repeated
 from job_harness.subjects.processors.contract.trial import (

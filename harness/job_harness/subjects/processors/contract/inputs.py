@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from job_harness.core.model.json_value import json_problem
+from job_harness.core.model import json_problem
 from job_harness.errors import UsageError
 
 MOST_EXAMPLES = 10

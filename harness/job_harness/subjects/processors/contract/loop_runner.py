@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
-from job_harness.core.history.event import SideEffect
-from job_harness.core.model.json_value import json_problem, printable
+from job_harness.core.history import SideEffect
+from job_harness.core.model import json_problem, printable
 from job_harness.core.sim.guest_threads import LoopHooks
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, Severed
 from job_harness.core.sim.loop import BUSY_CPU_SECONDS, Deadlock, VirtualLoop, describe_task

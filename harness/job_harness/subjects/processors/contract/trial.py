@@ -12,7 +12,7 @@ from enum import StrEnum
 from functools import cached_property
 from typing import Any, Protocol
 
-from job_harness.core.model.job import Json
+from job_harness.core.model import Json
 from job_harness.subjects.processors.assertions import write_value
 from job_harness.subjects.processors.contract.inputs import hostile_inputs
 from job_harness.subjects.processors.observed.account import ObservedEffect

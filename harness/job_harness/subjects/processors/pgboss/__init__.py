@@ -13,12 +13,9 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.faults import FaultPlan
-from job_harness.core.history.outcome import Outcome, OutcomeKind
+from job_harness.core.history import Outcome, OutcomeKind
 from job_harness.core.invariants import Invariant, everything
-from job_harness.core.model.duration import SECOND, Instant
-from job_harness.core.model.job import JobId, Json
-from job_harness.core.model.json_value import json_problem
-from job_harness.core.model.settings import Settings
+from job_harness.core.model import SECOND, Instant, JobId, Json, Settings, json_problem
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.live import JobPoint, LiveTest
 from job_harness.core.run.observation import Observation

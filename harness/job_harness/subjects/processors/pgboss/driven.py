@@ -12,10 +12,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
-from job_harness.core.history.outcome import DONE, Outcome, done
-from job_harness.core.model.duration import SECOND, Instant
-from job_harness.core.model.job import JobId, JobView, Json
-from job_harness.core.model.lifecycle import Status
+from job_harness.core.history import DONE, Outcome, done
+from job_harness.core.model import SECOND, Instant, JobId, JobView, Json, Status
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.observation import Observation, Recorder
 from job_harness.core.sim.loop import VirtualLoop

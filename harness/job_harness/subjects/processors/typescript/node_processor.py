@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from job_harness.core.history.event import SideEffect
+from job_harness.core.history import SideEffect
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.core.sim.watchdog import BUSY_SECONDS
 from job_harness.engines.reference.application import JobProcessor, JobResult, ToolJob
