@@ -629,6 +629,54 @@ def test_what_a_failed_call_leaves_wrong_is_found_and_a_right_retry_stays_silent
     assert words.count("is refused until this attempt ends") >= len(ways)
 
 
+SLOW = """
+import { MockAgent, request, setGlobalDispatcher } from "undici";
+import { effect, jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness({ exactlyOnce: { name: "charged", tool: "pay" } });
+const url = "http://pay.example/charge";
+let service: (given: { signal: AbortSignal }) => Promise<void>;
+const signal = () => ({ method: "POST", signal: AbortSignal.timeout(500) }) as const;
+const by = {
+  fetch: async () => void (await (await fetch(url, signal())).json()),
+  request: async () => void (await (await request(url, signal())).body.json()),
+  external: () => service(signal()),
+};
+for (const [how, charge] of Object.entries(by)) {
+  const programs = {
+    right: charge,
+    swallows: () => charge().catch((error) => { if (error.name !== "TimeoutError") throw error; }),
+    waits: () => Promise.race([charge(), new Promise<void>((wake) => setTimeout(wake, 100))]),
+  };
+  for (const [name, pay] of Object.entries(programs)) {
+    test.explore(`${name} by ${how}`, { runs: 20 }, async () => {
+      let done = false;
+      const charged = () => {
+        if (!done) { done = true; void effect("charged"); }
+        return { ok: true };
+      };
+      service = harness.external("called", charged, { data: () => ({}) }) as any;
+      const agent = new MockAgent();
+      agent.disableNetConnect();
+      agent.get("http://pay.example").intercept({ path: "/charge", method: "POST" }).reply(200, charged).persist();
+      setGlobalDispatcher(agent);
+      harness.register("pay", pay);
+      await harness.enqueue("pay");
+      await harness.runUntilIdle();
+    });
+  }
+}
+"""
+
+
+def test_a_service_that_never_answers_is_found_where_its_timeout_is_taken_for_success(project: Project) -> None:
+    ways = ("fetch", "request", "external")
+    ran = project.play("vitest", project.test("vitest", "slow/slow", SLOW), VERBOSE["vitest"])
+    assert failed_in(ran.text) == {f"{name} by {how}" for name in ("swallows", "waits") for how in ways}, ran.text
+    assert ran.text.count(": 20 disturbed runs in ") == len(ways)
+    assert "until this attempt ends" in " ".join(ran.text.split())
+
+
 HELPED = {
     "http": """
 import { request } from "undici";

@@ -1,10 +1,11 @@
 // The harness as a test sees it: verbs, jobs, side effects. Must not know: test runners, lines.
 "use strict";
+const timers = require("node:timers");
 const { isNativeError } = require("node:util/types");
 const { Refused } = require("./connection.cjs");
 const { FOREVER } = require("./host.cjs");
 const { callingLine, lineHere } = require("./places.cjs");
-const { REFUSED, UNANSWERED, closedConnection, refusedConnection } = require("./shared/replies.cjs");
+const { REFUSED, SILENT, UNANSWERED, closedConnection, refusedConnection, silence } = require("./shared/replies.cjs");
 const { lenient, toJson } = require("./shared/values.cjs");
 const { changed, stateAround } = require("./state.cjs");
 const { BothClocks } = require("./time.cjs");
@@ -487,6 +488,7 @@ class Harness {
       await host.stand(`call of ${name}()`, ["reply", {}], line); // What the caller has noted by now stays if it dies here.
       const fails = await host.stand(`${name}()`, ["call", {}], line);
       if (fails === REFUSED) throw refusedConnection();
+      if (fails === SILENT) await silence(timers, signalOf(given));
       const value = await answer(...given);
       await declare(name, data(...given), { line });
       await host.stand(name, ["reply"], line);
@@ -512,6 +514,11 @@ async function declare(name, data = {}, { identity, idempotent = false, line = w
 async function step(name) {
   refuseUnnamed("step", name);
   await world().host.stand(name, ["step"], lineHere());
+}
+
+/** The signal among the arguments of a call, or of an object that is one. */
+function signalOf(given) {
+  return given.flatMap((each) => [each, each?.signal]).find((each) => each instanceof AbortSignal);
 }
 
 /** The arguments of a call as data: what JSON cannot hold of them, such as a signal, is nothing that the test has to mind. */

@@ -9,12 +9,12 @@ import contextvars
 import inspect
 import sys
 import traceback
-from collections import Counter, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from job_harness.core.faults.messages import CALL_EVENTS, IS_REFUSED, MOST_REFUSED
+from job_harness.core.faults.messages import CALL_EVENTS, LOSES_REPLY, MOST_REFUSED
 from job_harness.core.history import RUN_EVENTS
 from job_harness.core.model import SECOND, JobId
 from job_harness.core.run.live import JobPoint
@@ -130,7 +130,7 @@ class Running:
         delivery = Delivery(job.id, life=life, record=record, at_point=lambda name: self._pass(name, job.id, life))
         if self._loop.is_in_this_thread():
             delivery.task = asyncio.current_task(self._loop)
-        delivery.pick, delivery.fail = self._demands.pick, partial(self._fail, delivery, Counter[str]())
+        delivery.pick, delivery.fail = self._demands.pick, partial(self._fail, delivery, defaultdict(list))
         self._begun.add(delivery)
         if self._loop.guard is not None:
             delivery.observed = observed = Observations(
@@ -315,8 +315,10 @@ class Running:
             line = line or calling_line(sys._getframe())
             self._wait_for(lambda: process.pass_by(JobPoint(place, job, run=life, line=lambda: line)))
 
-    def _fail(self, delivery: Delivery, refused: Counter[str], place: str, options: Sequence[Option]) -> Option | None:
-        """Ask which of these happens to a call of something outside, and write it down; `refused` counts its calls."""
+    def _fail(
+        self, delivery: Delivery, lasting: dict[str, list[Option]], place: str, options: Sequence[Option]
+    ) -> Option | None:
+        """Ask which of these happens to a call of something outside, and write it down; `lasting` has what goes on."""
         process, session = self._application.session.worker, self._application.session
         asked = self.calls_fail and self._loop.guard is not None and bool(session.kernel.interferences)
         if not asked or process is None or not delivery.life.within(process.life):
@@ -325,11 +327,11 @@ class Running:
 
         def ask() -> None:
             nonlocal happens
-            goes_on = 0 < refused[place] < MOST_REFUSED
+            before = lasting[place]
             label = f"{process.name} {place} {delivery.job}"
-            happens = IS_REFUSED if goes_on else self._demands.fail(label, options)
+            happens = before[-1] if 0 < len(before) < MOST_REFUSED else self._demands.fail(label, options)
             if happens is not None:
-                refused[place] += happens == IS_REFUSED
+                before.extend([] if happens == LOSES_REPLY else [happens])
                 about = {"at": place, "job": delivery.job}
                 session.recorder.fault(process.name, CALL_EVENTS[happens], about, line)
 

@@ -149,16 +149,19 @@ export class Replies {
   }
 
   /** Send a request, unless it is refused; where its reply is lost, its caller hears so when that would have come. */
-  async request(question, method, real) {
+  async request(question, { method, signal }, real) {
     const fails = await this.calls(question.run, question.call, question.line, method);
-    if (fails === REFUSED) {
-      this.open.delete(question);
-      throw failedFetch(refusedConnection());
-    }
+    if (fails === REFUSED || fails === SILENT) this.open.delete(question);
+    if (fails === REFUSED) throw failedFetch(refusedConnection());
+    if (fails === SILENT) await this.silence(signal).catch((why) => { throw why === signal?.reason ? why : failedFetch(why); });
     const response = await this.answer(question, this.answering.run(question.line, () => this.inside.run(true, real)));
     if (fails !== UNANSWERED) return response;
     question.drop();
     throw failedFetch(closedConnection());
+  }
+
+  silence(signal, milliseconds) {
+    return silence(this.require("node:timers"), signal, milliseconds);
   }
 
   async answer(question, promise) {
@@ -558,6 +561,14 @@ export class Replies {
       const fail = (error) => (handler.onResponseError ? handler.onResponseError(null, error) : handler.onError(error));
       const sent = replies.calls(question.run, question.call, question.line, about.method).then((fails) => {
         if (fails === REFUSED) throw refusedConnection();
+        if (fails === SILENT) {
+          replies.open.delete(question);
+          const given = new AbortController();
+          const abort = (reason) => given.abort(reason);
+          if (handler.onRequestStart) handler.onRequestStart({ abort, pause: () => {}, resume: () => {} }, {});
+          else handler.onConnect?.(abort, null);
+          return replies.silence(given.signal, about.headersTimeout || undefined);
+        }
         const slow = replies.slow(question, handler, fails === UNANSWERED ? fail : null);
         return replies.answering.run(question.line, () => dispatch.call(this, about, slow));
       });
@@ -648,9 +659,10 @@ export class Replies {
     const apply = (target, self, given) => {
       if (this.dead) return FOREVER;
       const method = given[1]?.method ?? given[0]?.method ?? "GET";
+      const signal = given[1]?.signal ?? given[0]?.signal;
       const question = this.ask(requested(method, given[0]?.url ?? given[0]));
       const real = () => Reflect.apply(target, self, given);
-      return question === null ? real() : this.request(question, method, real);
+      return question === null ? real() : this.request(question, { method, signal }, real);
     };
     const ours = (this.fetch = new Proxy(fetch, { apply }));
     globalThis.fetch = ours;
@@ -806,6 +818,22 @@ class Asked {
 /** What goes wrong with a call, in the words of a tape. */
 export const REFUSED = "refuse calls";
 export const UNANSWERED = "lose answer";
+export const SILENT = "hang calls";
+// How long undici waits for the beginning of a reply, unless it is told otherwise.
+const LONGEST_WAIT_MS = 300_000;
+
+/** What a call waits for to which no reply comes: that its caller gives up by its signal, or its client after that long. */
+export function silence({ setTimeout, clearTimeout }, signal, milliseconds = LONGEST_WAIT_MS) {
+  return new Promise((_, reject) => {
+    if (signal?.aborted) return void reject(signal.reason);
+    const timer = setTimeout(() => reject(timedOut()), milliseconds);
+    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+  });
+}
+
+function timedOut() {
+  return Object.assign(new Error("Headers Timeout Error"), { name: "HeadersTimeoutError", code: "UND_ERR_HEADERS_TIMEOUT" });
+}
 
 export function refusedConnection() {
   return Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED", errno: -111, syscall: "connect" });

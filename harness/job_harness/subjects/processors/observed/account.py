@@ -241,7 +241,7 @@ def failing(
     delivery: Delivery | None, place: str, nature: str, options: Sequence[Option] = (LOSES_REPLY, IS_REFUSED)
 ) -> Option | None:
     """Ask which of these goes wrong with a call. Where it only looks, a lost reply is no other thing than no call."""
-    wrong = tuple(each for each in options if each == IS_REFUSED or nature != Nature.LOOKS)
+    wrong = tuple(each for each in options if each != LOSES_REPLY or nature != Nature.LOOKS)
     return delivery.fail(place, wrong) if delivery is not None and wrong and nature != Nature.TELLS else None
 
 
