@@ -189,6 +189,11 @@ export interface Harness {
   /** Judge by a function whenever something has happened: false or a throw is an anomaly. It must not be async. */
   always(check: () => unknown): void;
   /**
+   * Judge by a function at the end of a run, in an explored test once every job has ended: false or a throw is an anomaly. It may be
+   * async, and look into a database. It asks nothing of the harness.
+   */
+  atRest(check: () => unknown): void;
+  /**
    * Wrap what stands for the world outside: each call is a side effect, with a gate before it and after its answer. Its data
    * are the one object that it is called with, else `{ args: [...] }`, or what `data` makes of the arguments.
    */

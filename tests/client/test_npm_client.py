@@ -677,6 +677,56 @@ def test_a_service_that_never_answers_is_found_where_its_timeout_is_taken_for_su
     assert "until this attempt ends" in " ".join(ran.text.split())
 
 
+ENDS = """
+import { setImmediate } from "node:timers/promises";
+import { expect, jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+async function reserves(status: Map<string, string>) {
+  const confirm = harness.external("asked", () => {}, { data: () => ({}) });
+  harness.register("reserve", async ({ id }) => {
+    status.set(id, "held");
+    const given = { signal: AbortSignal.timeout(500) };
+    await (confirm as any)(given).then(() => status.set(id, "confirmed"), (error: any) => {
+      if (error.name !== "TimeoutError") throw error;
+    });
+  });
+  const job = await harness.enqueue("reserve");
+  await harness.runUntilIdle();
+  return job;
+}
+test.explore("by its end", { runs: 30 }, async () => {
+  const status = new Map<string, string>();
+  harness.atRest(async function confirmedAtRest() {
+    await setImmediate();
+    expect(status.get(job.id)).toBe("confirmed");
+  });
+  const job = await reserves(status);
+});
+test.explore("by its body", { runs: 30 }, async () => {
+  const status = new Map<string, string>();
+  const job = await reserves(status);
+  expect(status.get(job.id)).toBe("confirmed");
+});
+test("in a plain test", async () => {
+  harness.atRest(async () => expect((await reserves(new Map())).status).toBe("held"));
+});
+"""
+
+
+def test_a_check_of_the_end_judges_disturbed_runs_and_one_of_the_body_alone_can_be_replayed(project: Project) -> None:
+    file = project.test("vitest", "ends/ends", ENDS)
+    ran = project.play("vitest", file, VERBOSE["vitest"])
+    assert failed_in(ran.text) == {"by its end", "in a plain test"}, ran.text
+    words = " ".join(ran.text.split())
+    assert "confirmedAtRest: expected 'held' to be 'confirmed'" in words
+    assert "in atRest(): the run is over" in words
+    assert "put what must hold there too into always(), or into atRest(), which may be async; replay one: " in words
+    token = words.split("replay one: JOB_HARNESS_REPLAY=")[1].split()[0]
+    again = project.play("vitest", file, "-t", "^by its body$", JOB_HARNESS_REPLAY=token)
+    assert "AssertionError: expected 'held' to be 'confirmed'" in again.text, again.text
+
+
 HELPED = {
     "http": """
 import { request } from "undici";

@@ -117,7 +117,7 @@ class Bodies {
     this.harness.keepEffects(session);
     const told = failure === null ? null : `${failure?.name ?? "Error"}: ${failure?.message ?? failure}`;
     const judged = { looked: [...session.looked], running: leftRunning(there.host), doubts: there.host.takeDoubts() };
-    if (!session.over) there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length, ...judged });
+    if (!session.over) there.connection.send({ played: play, failure: told, ...(lost === null ? {} : { lost }), left: this.left(), checks: session.checks.length + session.atRest.length, ...judged });
   }
 
   /** Say of a tool that a hook registered why no run has it. */

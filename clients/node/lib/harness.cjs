@@ -36,7 +36,9 @@ class Session {
     /** Jobs of which the test has read anything. */
     this.seen = new Set();
     this.checks = [];
-    this.checking = false;
+    /** Those that are asked once nothing is left to do, and may wait for what they look at. */
+    this.atRest = [];
+    this.checking = this.resting = false;
     this.broken = new Set();
     this.asking = Promise.resolve();
     this.mistakes = [];
@@ -78,7 +80,7 @@ class Session {
         }
         if (holds === false) words = "it returned false";
       } catch (error) {
-        words = String(error?.message ?? error).split("\n")[0];
+        words = firstLine(error);
       }
       if (words === "") continue;
       this.broken.add(check);
@@ -88,10 +90,26 @@ class Session {
     return found;
   }
 
+  /** Judge by those of the end, one after the other. */
+  async checkAtRest() {
+    const found = [];
+    this.checking = this.resting = true;
+    for (const check of this.atRest) {
+      const words = await Promise.resolve().then(check).then((holds) => (holds === false ? "it returned false" : ""), firstLine);
+      if (words !== "") found.push({ name: check.name || "a check", message: words });
+    }
+    this.checking = this.resting = false;
+    return found;
+  }
+
   /** The same where nothing asks for it; a check that is not judged must not pass. */
   checkNow() {
     for (const broken of this.check()) world().connection?.ask("broken", broken).catch((error) => this.mistakes.push(error));
   }
+}
+
+function firstLine(error) {
+  return String(error?.message ?? error).split("\n")[0] || "an error without words";
 }
 
 /** One job, read as it is when it is read. */
@@ -258,6 +276,7 @@ class Harness {
         twoClocks = error; // The other side has to close all the same: else it refuses every later test.
       }
       session.checkNow();
+      for (const broken of judge ? await session.checkAtRest() : []) await there.ask("broken", broken);
       ({ problems: wrong, unjudged = [], frames = [] } = await there.ask("close", { looked: [...session.looked], seen: [...session.seen], judge: judge && twoClocks === null }));
       if (twoClocks !== null) throw twoClocks;
       wrong.push(...left);
@@ -316,6 +335,7 @@ class Harness {
   ask(verb, given = {}) {
     const there = world();
     const session = this.#session;
+    if (session.resting) return Promise.reject(new Error(`${verb} in atRest(): the run is over; read jobs, effects and your own stores there`));
     const what = verb.replace(VERB, (letter) => `_${letter.toLowerCase()}`);
     const { value: told, bad } = toJson(given, verb);
     if (bad) return Promise.reject(new TypeError(bad));
@@ -477,6 +497,14 @@ class Harness {
     session.asking = this.ask("always").catch((error) => session.mistakes.push(error));
   }
 
+  /** Judge by a function that may be async once nothing is left to do: what it throws, or false, is an anomaly. */
+  atRest(check) {
+    if (typeof check !== "function") throw new TypeError(`atRest() takes a function, not ${kind(check)}`);
+    const session = this.#session;
+    if (session.atRest.push(check) > 1 || !world().host.explored) return;
+    session.asking = this.ask("atRest").catch((error) => session.mistakes.push(error));
+  }
+
   /** Wrap what stands for the world outside: each call is a side effect, and a run stands at a gate before it and after its answer. */
   external(name, answer = () => undefined, { data = dataOf, ...unknown } = {}) {
     refuseUnnamed("external", name);
@@ -578,7 +606,8 @@ function refuseUnnamed(verb, name) {
 function neverRun({ name }) {
   return (
     `always(${name}): the check returns a promise or a generator, and nothing waits for that, so it could not fail\n` +
-    "  Write it without async and without *: it looks at jobs, effects and what the test keeps."
+    "  Write it without async and without *: it looks at jobs, effects and what the test keeps. What a database holds at the end:\n" +
+    "  harness.atRest(async () => ...)."
   );
 }
 

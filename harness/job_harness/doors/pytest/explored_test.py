@@ -489,7 +489,7 @@ class ExploredTest:
         for used_up in campaign.used_up():
             cure = "let job_harness.always() check its error: a lease that ran out in its last attempt is none"
             yield Gap(f"{used_up}; to forbid that, {cure}", nothing=True)
-        yield from map(Gap, (*campaign.not_held(), *campaign.not_reached()))
+        yield from map(Gap, (*campaign.not_held(replayed=self._replayed_by), *campaign.not_reached()))
 
     def _gateless(self) -> list[str]:
         """Say inside which processors nothing was disturbed, where nothing was found."""

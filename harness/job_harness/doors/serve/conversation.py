@@ -134,11 +134,14 @@ class Conversation(TurnTaker):
             elif line.get("played") == number:
                 return line
 
-    def check(self, news: Mapping[str, Any]) -> list[dict[str, str]]:
-        """Let the client judge by its own checks, now; return those that do not hold. Raises PeerLost, ClientGone."""
+    def check(self, news: Mapping[str, Any], *, at_rest: bool = False) -> list[dict[str, str]]:
+        """Let the client judge by its own checks, now, or by those of the end; return those that do not hold.
+
+        Raises PeerLost, ClientGone.
+        """
         self._turn += 1
         number = self._turn
-        self.send({"check": number, "news": news})
+        self.send({"check": number, "news": news, **({"rest": True} if at_rest else {})})
         before: list[dict[str, Any]] = []
         while (line := self._awaited(ANSWER_SECONDS)) is not None and line.get("checked") != number:
             before.append(line)

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -20,7 +20,7 @@ from job_harness.core.history import Effect, Excuse, Fault, Observed
 from job_harness.core.invariants.effects import MISSING
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.scenario.replay_token import ReplayToken, decode, encode, target_of_test
-from job_harness.core.sim.choices import Choices, ListedGates, Replay
+from job_harness.core.sim.choices import Choices, ListedGates, Replay, Tape
 from job_harness.doors.serve.conversation import ClientGone, Conversation
 from job_harness.doors.serve.service import whole_number
 from job_harness.engines.reference.application import GUIDE
@@ -44,6 +44,7 @@ NOTHING_DECLARED: Final = (
     "no processor declared an effect, so a side effect that happens twice goes unseen; wrap the fake: "
     'harness.external("charged", fake), or await effect("charged") in it'
 )
+IN_CHECKS: Final = "always(), or into atRest(), which may be async"
 MEMORY_OUTLIVES: Final = (
     "A crash here ends what its worker does, not the process: a Map or a Set in memory outlives it. In production it\n"
     "would be gone. If that alone is why the next attempt left the effect out, your code is not at fault."
@@ -139,8 +140,8 @@ class ClientTest:
             elif type(event) is Effect and event.declared is not None:
                 self.effects[event.name] = None
 
-    def unjudged(self, campaign: TestExploration) -> Iterator[str]:
-        """Say what would fail nothing: a pass is no promise about it."""
+    def unjudged(self, campaign: TestExploration, *, replayed: Callable[[Tape], str]) -> Iterator[str]:
+        """Say what would fail nothing: a pass is no promise about it. `replayed` says how one plays a run again."""
         if not self.enqueued:
             yield NOTHING_ENQUEUED
             return
@@ -165,7 +166,9 @@ class ClientTest:
                 f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs; "
                 f"to forbid that: jobHarness({{ atMostOnce: {json.dumps(name)} }})"
             )
-        self.doubts.update(dict.fromkeys((*campaign.not_held(), *campaign.not_reached())))
+        self.doubts.update(
+            dict.fromkeys((*campaign.not_held(into=IN_CHECKS, replayed=replayed), *campaign.not_reached()))
+        )
         if not self.checks:
             yield from (f"{used_up}; to forbid that, check its error in always()" for used_up in campaign.used_up())
 
@@ -226,7 +229,11 @@ def _verdict(
         return {**told, "verdict": "inconclusive", "why": lost}
     if campaign.seconds is not None and not campaign.disturbed and campaign.gated:
         return {**told, "verdict": "inconclusive", "why": f"no disturbed run was played within {campaign.seconds:g} s"}
-    unjudged = player.unjudged(campaign) if campaign.disturbed or campaign.unsent else ()
+
+    def replayed(tape: Tape) -> str:
+        return f"; replay one: {command.replace(TOKEN, encode(ReplayToken(target, campaign.seed, tape)))}"
+
+    unjudged = player.unjudged(campaign, replayed=replayed) if campaign.disturbed or campaign.unsent else ()
     return {**told, "verdict": "pass", "unjudged": list(unjudged), "doubts": list(player.doubts)}
 
 

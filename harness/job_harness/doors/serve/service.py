@@ -105,8 +105,12 @@ class OpenedHarness:
             self._checking = True
             self.harness.always(self._check)
 
-    def _check(self, harness: JobHarness) -> None:
-        for broken in self._conversation.check(self.news()):
+    def at_rest(self) -> None:
+        """Let the client judge by its checks that may wait, once nothing is left to do in an explored test."""
+        self.harness.checks.add_at_rest(lambda harness: self._check(harness, at_rest=True))
+
+    def _check(self, harness: JobHarness, *, at_rest: bool = False) -> None:
+        for broken in self._conversation.check(self.news(), at_rest=at_rest):
             harness.checks.report(broken["name"], broken["message"])
 
     @property
@@ -448,6 +452,11 @@ class HarnessService:
         if self._workers is None and self._harness is not None:
             assert self.opened is not None
             self.opened.always()
+
+    def at_rest(self) -> None:
+        """Judge by checks of the client's own once nothing is left to do in an explored test."""
+        assert self.opened is not None
+        self.opened.at_rest()
 
     def broken(self, *, name: str, message: str) -> None:
         """Report that a check of the test's own does not hold: an anomaly."""

@@ -133,6 +133,8 @@ class TestExploration:
     """How many of those hung."""
     unheld: Counter[str] = field(default_factory=Counter)
     """By what the test itself raised, in how many disturbed runs it did so though every job was COMPLETED."""
+    first_unheld: Tape = ()
+    """What the first of them was."""
     spent: float = 0.0
     """Real seconds."""
     used: float = 0.0
@@ -244,12 +246,16 @@ class TestExploration:
         names = sorted(name.removeprefix("settings: ") for name, owed in self.unreached if not owed)
         return [f"the setting {name}: no run reached it, so nothing was judged of it" for name in names]
 
-    def not_held(self) -> Iterator[str]:
-        """Say that assertions of the test itself failed in disturbed runs, though every job was COMPLETED there."""
+    def not_held(self, *, into: str = "always()", replayed: Callable[[Tape], str] = lambda tape: "") -> Iterator[str]:
+        """Say that assertions of the test itself failed in disturbed runs, though every job was COMPLETED there.
+
+        They belong `into` a check; `replayed` says by what the first of these runs is played again.
+        """
         if self.unheld:
             runs = f"{self.unheld.total()} of {self.disturbed} disturbed runs in which every job was COMPLETED"
             often = self.unheld.most_common(1)[0][0] + (", among others" if len(self.unheld) > 1 else "")
-            yield f"the test itself failed in {runs} ({often}); put what must hold there too into always()"
+            by = replayed(self.first_unheld)
+            yield f"the test itself failed in {runs} ({often}); put what must hold there too into {into}{by}"
 
     def explore(self) -> None:
         """Play the undisturbed test twice, then disturbed ones until one shows an anomaly or the bound is reached.
@@ -376,6 +382,7 @@ class TestExploration:
         """Keep what nothing judges: a side effect that came again, a job that its processor's errors used up."""
         self.repeated.update(set(seen.repeated) - set(first.repeated))
         if seen.all_done and seen.failure:
+            self.first_unheld = self.first_unheld if self.unheld else seen.tape
             self.unheld[_first_line(seen)] += 1
         used_up = {tool: error for tool, error in seen.given_up if tool not in first.failing}
         self.given_up.update(used_up.keys())

@@ -98,7 +98,7 @@ class HarnessPlay:
         if self._varies:
             self._judge_key()
         if self._checks:
-            self._checks.judge()
+            self._checks.judge(at_rest=True)
 
     def _work_until(self, end: float) -> bool:
         """Work until every job has ended; return whether that went well."""

@@ -28,6 +28,7 @@ class OwnChecks:
         self._session = session
         self._loop = loop
         self._checks: list[Callable[[Any], object]] = []
+        self._at_rest: list[Callable[[Any], object]] = []
         self.at_work = False
         self.asked_for: set[str] = set()
         """The names of the side effects that checks have looked for."""
@@ -35,7 +36,11 @@ class OwnChecks:
         """What ends the run, since a check has judged nothing."""
 
     def __bool__(self) -> bool:
-        return bool(self._checks)
+        return bool(self._checks or self._at_rest)
+
+    def add_at_rest(self, check: Callable[[Any], object]) -> None:
+        """Ask this once nothing is left to do, in an explored test."""
+        self._at_rest.append(check)
 
     def add(self, check: Callable[[Any], object]) -> None:
         """Ask this after every event, and now if there are jobs. Raises UsageError if it takes not one argument."""
@@ -52,8 +57,8 @@ class OwnChecks:
         if self._session.job_index.views:
             self.judge()
 
-    def judge(self) -> None:
-        """Ask each, and report those that do not hold."""
+    def judge(self, *, at_rest: bool = False) -> None:
+        """Ask each, and report those that do not hold; at rest also those that are asked there alone."""
         if self.at_work:
             return
         self.at_work = True
@@ -61,11 +66,12 @@ class OwnChecks:
         loop = asyncio._get_running_loop()
         asyncio._set_running_loop(None)
         try:
-            for check in self._checks:
+            for check in [*self._checks, *(self._at_rest if at_rest else ())]:
                 try:
                     broken = self._broken(check)
                 except Exception as error:
                     self._checks.clear()
+                    self._at_rest.clear()
                     self.raised = _check_raised(check, error)
                     if not self._loop.is_running():
                         raise
