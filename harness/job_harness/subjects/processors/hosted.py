@@ -40,11 +40,9 @@ class HostProcess(TurnTaker, Protocol):
 
     def sever(self, actor: str) -> None:
         """Tell it that a run is dead."""
-        ...
 
     def hear_first(self, hear: Callable[[Sequence[Report]], None]) -> None:
         """Let what was reported in a turn be heard before something is done that the same turn asks for."""
-        ...
 
 
 class HostedProcessors(PeerRuns):

@@ -117,11 +117,9 @@ class _ValuesOfThread(Protocol):
 
     def used(self) -> list[threading.local]:
         """List those that the thread has used; they live as long as this list."""
-        ...
 
     def entry(self, local: threading.local) -> Entry:
         """Return where its values are, or would be. Called where a thread has used it."""
-        ...
 
 
 class _InThreadState:

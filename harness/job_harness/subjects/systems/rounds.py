@@ -138,7 +138,6 @@ class Calendar(Protocol):
 
     def next_instant(self, after: Instant) -> Instant | None:
         """Tell when it does so first, after an instant."""
-        ...
 
 
 class Wakes(NamedTuple):

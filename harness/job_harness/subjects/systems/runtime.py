@@ -66,27 +66,21 @@ class SystemHooks(Protocol):
 
     def begin_statement(self, sent: Sent) -> None:
         """Take note of how a statement is written, which may never be sent: its process may die there."""
-        ...
 
     def end_statement(self, sent: Sent) -> None:
         """Take note of a statement that has ended."""
-        ...
 
     def take_call(self, process: SystemProcess, call: OutsideCall) -> Generator[Request, Any, None]:
         """See to a call to the outside."""
-        ...
 
     def give_up_call(self, process: SystemProcess, call: OutsideCall) -> None:
         """Take note of a call that its process gave up."""
-        ...
 
     def end_process(self, process: SystemProcess, end: ProcessEnd) -> None:
         """Take note of a process that ended by itself."""
-        ...
 
     def next_instant(self, after: Instant) -> Instant | None:
         """Tell when time alone changes what a statement sees, after an instant."""
-        ...
 
 
 # the run --------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ class StoreMeeting(Protocol):
 
     def link(self, ours: socket, process: SystemProcess) -> StoreLink:
         """Take a connection of a process. Raises EnvironmentUnavailable where the store takes none."""
-        ...
 
 
 class StoreLink:

@@ -46,35 +46,28 @@ class Link(Protocol):
     @property
     def sent(self) -> int:
         """Bytes that we sent."""
-        ...
 
     @property
     def heard(self) -> int:
         """Bytes that we read."""
-        ...
 
     @property
     def descriptor(self) -> int:
         """What becomes readable when the process says something."""
-        ...
 
     @property
     def fresh(self) -> bool:
         """Whether it was opened just now, in real time."""
-        ...
 
     @property
     def closed(self) -> bool:
         """Whether we hear and say nothing over it any more."""
-        ...
 
     def arrive(self) -> None:
         """Take what the process sent."""
-        ...
 
     def close(self) -> None:
         """Leave it."""
-        ...
 
 
 def key_of(ours: socket.socket) -> str:

@@ -198,11 +198,9 @@ class Runner(Protocol):
 
     def run(self, plan: TrialPlan) -> TrialRecord:
         """Carry out one plan. Never raises because of what the processor does, and never hangs."""
-        ...
 
     def run_each(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         """Carry out many plans; they may share a world."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
