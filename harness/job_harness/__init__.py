@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from job_harness.core.port import Capabilities, Claim, Contract, Engine, EngineInfo, JobRequest, QueueUnderTest
     from job_harness.core.scenario.job_plan import JobPlan
     from job_harness.core.scenario.scenario import Scenario
-    from job_harness.core.sim.request import Point
+    from job_harness.core.sim import Point
     from job_harness.doors.pytest.conformance import QueueConformance
     from job_harness.doors.pytest.fixtures import JobPostgres
     from job_harness.engines.conformance.django_tasks import DjangoTasksConformance
@@ -124,7 +124,7 @@ if not TYPE_CHECKING:
         "job_harness.subjects.processors.typescript.target": ("JavaScript", "TypeScriptProcessor"),
         "job_harness.core.scenario.job_plan": ("JobPlan",),
         "job_harness.core.scenario.scenario": ("Scenario",),
-        "job_harness.core.sim.request": ("Point",),
+        "job_harness.core.sim": ("Point",),
         "job_harness.search.targets": ("open_engine",),
     }
 

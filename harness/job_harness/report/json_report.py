@@ -24,7 +24,7 @@ from job_harness.core.run.verdict import Run, Trial
 from job_harness.core.scenario.document import ScenarioError
 from job_harness.core.scenario.replay_token import ReplayToken, encode, target_of
 from job_harness.core.scenario.scenario import SCHEDULERS
-from job_harness.core.sim.choices import Deviation
+from job_harness.core.sim import Deviation
 from job_harness.errors import UsageError
 from job_harness.report.blame import frames_of
 from job_harness.report.case import Case, exit_code_of, verdict_of

@@ -29,8 +29,7 @@ from job_harness.core.run.play import play
 from job_harness.core.scenario.job_plan import JobPlan, OperatorAct, ProcessorPlan
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.scenario import FOUND, Expectation, Scenario
-from job_harness.core.sim.choices import Choices, Deviation, ListedGates, Option, Tape
-from job_harness.core.sim.kernel import EVERYBODY
+from job_harness.core.sim import EVERYBODY, Choices, Deviation, ListedGates, Option, Tape
 from job_harness.core.target import Target
 from job_harness.errors import HarnessError, UsageError
 from job_harness.search.loop import Here, play_in_order

@@ -21,7 +21,7 @@ from job_harness.core.run.session import Limits, Session, as_on_tape
 from job_harness.core.run.verdict import Run, Trial
 from job_harness.core.scenario.job_plan import Span
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.choices import Choices, Replay, Uniform
+from job_harness.core.sim import Choices, Replay, Uniform
 from job_harness.review.audit.judging import audited
 from job_harness.search.loop import Here, play_in_order
 from job_harness.search.sampling import Sampler, run_seed

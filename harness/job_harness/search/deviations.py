@@ -21,7 +21,7 @@ from job_harness.core.faults import gravest_first
 from job_harness.core.faults.messages import OUTSIDE_CALL
 from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import CRASH, DIES, STANDS_STILL
-from job_harness.core.sim.choices import OTHERS_FIRST, Deviation, Option
+from job_harness.core.sim import OTHERS_FIRST, Deviation, Option
 
 Gate = tuple[str, int, tuple[Option, ...]]
 """Label, number and options."""

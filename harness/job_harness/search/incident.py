@@ -26,7 +26,7 @@ from job_harness.core.port import AdaptedEngine, Capabilities, Engine
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
 from job_harness.core.scenario.scenario import RESTART_AFTER, AuditPlan, Scenario
-from job_harness.core.sim.choices import ORDER, Choices
+from job_harness.core.sim import ORDER, Choices
 from job_harness.review.audit.judging import as_recorded, claimed_together
 from job_harness.search.strategy import PLACES, SEED_STRIDE, UNCLAIMED, OneFaultChoices, RunPolicy
 from job_harness.search.workload import JOBS, WORKERS, Drawn

@@ -17,7 +17,7 @@ from job_harness.core.port import Capabilities, Claim, Engine, EngineClocks, Eng
 from job_harness.core.run.session import NO_FAULTS, Session
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.choices import Choices
+from job_harness.core.sim import Choices
 from job_harness.errors import HarnessError
 
 UNORDERED: Final = frozenset({"expire", "rescue", "reconcile", "purge"})

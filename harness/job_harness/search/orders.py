@@ -11,10 +11,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from job_harness.core.port import Reply
-from job_harness.core.sim.actor import Actor, State
-from job_harness.core.sim.choices import Boring
-from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import Wait
+from job_harness.core.sim import Actor, Boring, Kernel, State, Wait
 from job_harness.errors import HarnessError, LimitReached
 from job_harness.search.loop import Here, play_in_order
 from job_harness.worlds.postgres.gating import GatedConnection, SessionCoordinator, SessionPool

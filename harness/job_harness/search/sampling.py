@@ -22,7 +22,7 @@ from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.choices import Choices, ListedGates, Option, Replay
+from job_harness.core.sim import Choices, ListedGates, Option, Replay
 from job_harness.errors import ExitCode, HarnessError, UsageError
 from job_harness.review.audit.judging import audited
 from job_harness.search.coverage import is_observed, missing_situations

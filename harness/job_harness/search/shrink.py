@@ -27,7 +27,7 @@ from job_harness.core.run.session import Session
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.choices import Choices, Deviation, Tape, Uniform
+from job_harness.core.sim import Choices, Deviation, Tape, Uniform
 from job_harness.review.audit.judging import audited
 
 PAIRED = ("batch_size", "heartbeat_interval", "lease")

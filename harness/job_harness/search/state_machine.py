@@ -39,8 +39,7 @@ from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import OUTPUTS, Ending, JobPlan, Span
 from job_harness.core.scenario.scenario import SCHEDULERS, VERBS, Scenario, Step, parse_step
 from job_harness.core.scenario.writer import write_scenario
-from job_harness.core.sim.actor import Actor, State
-from job_harness.core.sim.request import Sleep, VerbCall
+from job_harness.core.sim import Actor, Sleep, State, VerbCall
 from job_harness.errors import LimitReached, UsageError
 from job_harness.search.coverage import Cell, Coverage
 from job_harness.search.shrink import Open, Shrinker

@@ -15,10 +15,7 @@ from job_harness.core.faults import families, family_of
 from job_harness.core.faults.messages import TWICE
 from job_harness.core.faults.outages import HOST
 from job_harness.core.faults.processes import CRASH, DIES, LONG_PAST, PAST, PAUSE, SHUTDOWN, STOPS
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import FIRST, ORDER, Choices, Deviation, Option, Options, Uniform
-from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim import FIRST, ORDER, Actor, Choices, Deviation, Kernel, Option, Options, Uniform, VerbCall
 from job_harness.search.deviations import GatePlace, process_of
 from job_harness.search.workload import BYSTANDER, WORKERS
 

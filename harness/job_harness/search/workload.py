@@ -12,7 +12,7 @@ from job_harness.core.model.moments import moments
 from job_harness.core.port import Capabilities, Missed
 from job_harness.core.scenario.job_plan import Ending, JobPlan, OperatorAct, Payload, Span
 from job_harness.core.scenario.scenario import RESTART_AFTER, PausePlan, Scenario, without_maintenance
-from job_harness.core.sim.choices import Choices
+from job_harness.core.sim import Choices
 from job_harness.errors import UsageError, did_you_mean
 
 WORKERS = ("w1", "w2", "w3")

@@ -30,10 +30,7 @@ from job_harness.core.history import Excuse, Fault
 from job_harness.core.model import Duration, Settings
 from job_harness.core.model.moments import moments
 from job_harness.core.port import Capabilities
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import ORDER, OTHERS, TIME, Deviation, Option, read_order
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim import ORDER, OTHERS, TIME, Actor, Clocks, Deviation, Kernel, Option, read_order
 from job_harness.errors import HarnessError, UsageError, available, did_you_mean
 
 CATALOGUE: Final[tuple[FaultKind, ...]] = (

@@ -8,10 +8,7 @@ from typing import Any, Final
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
 from job_harness.core.history import Excuse
 from job_harness.core.model import Duration, format_duration
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import Option
-from job_harness.core.sim.clock import STORE
-from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim import STORE, Actor, Kernel, Option
 
 LATE: Final = Phrase("late by ", "MOMENT", timed=True, sentence="time runs late by {argument}")
 

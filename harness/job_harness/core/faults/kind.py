@@ -13,10 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.history import Excuse
 from job_harness.core.model import Duration, Settings
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import Option
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim import Actor, Clocks, Kernel, Option
 
 Note: TypeAlias = Callable[[str, str, Any], None]
 """Writes a fault into the history: actor, name, data."""

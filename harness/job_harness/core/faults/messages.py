@@ -8,10 +8,7 @@ from typing import Any, Final
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
 from job_harness.core.history import Excuse
 from job_harness.core.model import Duration, format_duration
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import Option
-from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import Exchange, Frame, HostCall, Sleep, StatementGate, VerbCall
+from job_harness.core.sim import Actor, Exchange, Frame, HostCall, Kernel, Option, Sleep, StatementGate, VerbCall
 
 REQUEST: Final = Phrase(
     "lose request",

@@ -15,10 +15,7 @@ from typing import Any, Final
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, Phrase
 from job_harness.core.history import Excuse
 from job_harness.core.model import format_duration
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import Option
-from job_harness.core.sim.kernel import EVERYBODY, Kernel
-from job_harness.core.sim.request import HostCall, HostState, VerbCall
+from job_harness.core.sim import EVERYBODY, Actor, HostCall, HostState, Kernel, Option, VerbCall
 
 STORE_AWAY: Final = Phrase(
     "store away for ", "MOMENT", point="store", timed=True, sentence="no actor reaches the store for {argument}"

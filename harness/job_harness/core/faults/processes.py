@@ -8,11 +8,8 @@ from typing import Any, Final
 from job_harness.core.faults.kind import NO_OPTIONS, Circumstances, FaultKind, FaultSituation, Phrase
 from job_harness.core.history import OF_DEPLOY, Excuse
 from job_harness.core.model import DAY, Duration, format_duration
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import Option
-from job_harness.core.sim.kernel import Kernel
+from job_harness.core.sim import Actor, Kernel, Option, Point, VerbCall
 from job_harness.core.sim.lifetime import Lifetime
-from job_harness.core.sim.request import Point, VerbCall
 
 AHEAD: Final = "before "
 """How a point begins that comes right before something that a process is about to do."""

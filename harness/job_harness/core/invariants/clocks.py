@@ -27,7 +27,7 @@ from job_harness.core.invariants.property import (
     Rules,
 )
 from job_harness.core.model import PENDING, PROCESSING, SECOND, Duration, Instant, JobView, format_duration
-from job_harness.core.sim.clock import STORE, Drift
+from job_harness.core.sim import STORE, Drift
 
 # the store's clock, reconstructed -------------------------------------------------------------------------------------
 

@@ -19,8 +19,7 @@ from job_harness.core.run.job_index import JobIndex
 from job_harness.core.run.observation import Recorder
 from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.request import Frame
+from job_harness.core.sim import Clocks, Frame
 
 if TYPE_CHECKING:
     from job_harness.core.sim.carrier import LoopCarrier

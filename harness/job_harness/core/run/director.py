@@ -15,11 +15,7 @@ from job_harness.core.run.context import RunContext
 from job_harness.core.run.observation import Recorder
 from job_harness.core.run.stock import client, request_of
 from job_harness.core.scenario.scenario import Expectation, Scenario, Step
-from job_harness.core.sim.actor import Actor, State
-from job_harness.core.sim.choices import Replay
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.kernel import EVERYBODY, Kernel
-from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim import EVERYBODY, Actor, Clocks, Kernel, Replay, State, VerbCall
 from job_harness.errors import UsageError
 
 PATIENCE = 20_000

@@ -7,7 +7,7 @@ from typing import Any
 
 from job_harness.core.history import UNKNOWN, Outcome
 from job_harness.core.model import SECOND, Duration
-from job_harness.core.sim.request import Sleep, VerbCall
+from job_harness.core.sim import Sleep, VerbCall
 
 TRIES = 3
 """How often a call is made whose outcome stays unknown."""

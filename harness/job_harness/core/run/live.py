@@ -11,14 +11,11 @@ from job_harness.core.model import SECOND, Instant, JobId
 from job_harness.core.own_code import CodeLine
 from job_harness.core.run.observation import Observation
 from job_harness.core.run.session import NO_FAULTS, Limits, LiveSession, as_on_tape
-from job_harness.core.sim.actor import Actor
+from job_harness.core.sim import Actor, Boring, Choices, Interference, Point
 from job_harness.core.sim.carrier import CarriedProcess, LoopCarrier
-from job_harness.core.sim.choices import Boring, Choices
-from job_harness.core.sim.kernel import Interference
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.core.sim.possessions import stack_of
-from job_harness.core.sim.request import Point
 from job_harness.core.sim.user_code import place_in
 
 MOST_STEPS: Final = 100_000_000

@@ -36,9 +36,7 @@ from job_harness.core.model import Instant, JobId, JobView, Settings, done_statu
 from job_harness.core.own_code import PACKAGE, CodeLine
 from job_harness.core.port import Claim, Contract, EngineInfo, QueueUnderTest, Sent
 from job_harness.core.run.job_index import JobIndex
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim import Actor, Clocks, VerbCall
 from job_harness.core.sim.user_code import is_others
 from job_harness.errors import UsageError
 

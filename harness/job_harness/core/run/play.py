@@ -18,7 +18,7 @@ from job_harness.core.run.context import RealProcessors
 from job_harness.core.run.session import NO_FAULTS, Limits, Session, as_on_tape
 from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.scenario import Scenario, needed_capabilities
-from job_harness.core.sim.choices import Boring, Choices, Replay, Uniform
+from job_harness.core.sim import Boring, Choices, Replay, Uniform
 from job_harness.errors import EnvironmentUnavailable
 
 DEFAULTS: Final = Settings()

@@ -31,11 +31,20 @@ from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import SCHEDULERS, Scenario, needed_capabilities
-from job_harness.core.sim.actor import Actor, Carried, State
-from job_harness.core.sim.choices import Boring, Choices, Replay
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.kernel import Kernel, KernelHooks
-from job_harness.core.sim.request import Frame, Sleep, VerbCall
+from job_harness.core.sim import (
+    Actor,
+    Boring,
+    Carried,
+    Choices,
+    Clocks,
+    Frame,
+    Kernel,
+    KernelHooks,
+    Replay,
+    Sleep,
+    State,
+    VerbCall,
+)
 from job_harness.core.sim.watchdog import BUSY_SECONDS
 from job_harness.errors import EnvironmentUnavailable, Hung, LimitReached, StepsSpent
 

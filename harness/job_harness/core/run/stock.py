@@ -13,7 +13,7 @@ from job_harness.core.run.insisting import RETRY_PAUSE, Steps, insist
 from job_harness.core.run.worker import Worker
 from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import SCHEDULERS, PausePlan
-from job_harness.core.sim.request import Frame, Poll, Sleep, VerbCall
+from job_harness.core.sim import Frame, Poll, Sleep, VerbCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from job_harness.core.model import JobId
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Sent, WrittenSource
 from job_harness.core.scenario.scenario import Scenario, Step
-from job_harness.core.sim.choices import Deviation
+from job_harness.core.sim import Deviation
 from job_harness.errors import ExitCode
 
 

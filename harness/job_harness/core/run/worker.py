@@ -11,7 +11,7 @@ from job_harness.core.run.context import ProcessorAttempt, RunContext
 from job_harness.core.run.insisting import RETRY_PAUSE, TRIES, Steps, insist
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.request import Point, Poll, Sleep, VerbCall
+from job_harness.core.sim import Point, Poll, Sleep, VerbCall
 
 
 class Worker:

@@ -37,7 +37,7 @@ from job_harness.core.scenario.schema import (
     SettingsPart,
     described,
 )
-from job_harness.core.sim.choices import Deviation
+from job_harness.core.sim import Deviation
 from job_harness.core.yaml_files import LARGEST
 from job_harness.errors import UsageError, available, did_you_mean
 

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.scenario.writer import write_scenario
-from job_harness.core.sim.choices import Deviation, Tape
+from job_harness.core.sim import Deviation, Tape
 from job_harness.errors import UsageError
 
 VERSION: Final = 1

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from job_harness.core.model import SECOND, Duration, Settings, format_duration, parse_duration
 from job_harness.core.scenario.job_plan import OPERATED, Ending, JobPlan, ProcessorPlan
-from job_harness.core.sim.choices import Tape
+from job_harness.core.sim import Tape
 from job_harness.errors import LONGEST_NAME
 
 # steps ----------------------------------------------------------------------------------------------------------------

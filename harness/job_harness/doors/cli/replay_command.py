@@ -18,7 +18,7 @@ from job_harness.core.history.jsonl import load_history
 from job_harness.core.interruption import raised_at_once
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.replay_token import encode, target_of
-from job_harness.core.sim.choices import Tape
+from job_harness.core.sim import Tape
 from job_harness.core.target import Target
 from job_harness.doors.cli.output import OutputFile, output_files, show_lines
 from job_harness.errors import ExitCode, UsageError

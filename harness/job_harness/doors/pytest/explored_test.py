@@ -22,13 +22,7 @@ from job_harness.core.own_code import CodeLine
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.replay_token import decode
-from job_harness.core.sim.choices import (
-    Choices,
-    Option,
-    Options,
-    Replay,
-    Tape,
-)
+from job_harness.core.sim import Choices, Option, Options, Replay, Tape
 from job_harness.core.target import Target
 from job_harness.doors.job_page import write_job_page
 from job_harness.doors.pytest.failure_section import (

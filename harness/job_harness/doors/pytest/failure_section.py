@@ -26,7 +26,7 @@ from job_harness.errors import EnvironmentUnavailable, HarnessError
 if TYPE_CHECKING:
     from job_harness.core.history import History
     from job_harness.core.run.verdict import Run
-    from job_harness.core.sim.choices import Tape
+    from job_harness.core.sim import Tape
     from job_harness.subjects.processors import JobHarness
     from job_harness.subjects.processors.running import RaisedError
 

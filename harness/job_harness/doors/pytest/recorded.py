@@ -14,7 +14,7 @@ import pytest
 from job_harness.core.history import History
 from job_harness.core.history.jsonl import load_history
 from job_harness.core.scenario.replay_token import ReplayToken, decode
-from job_harness.core.sim.choices import Tape
+from job_harness.core.sim import Tape
 from job_harness.doors.pytest.failure_section import file_name, token_of
 from job_harness.errors import UsageError
 from job_harness.search.explored.campaign import TestExploration

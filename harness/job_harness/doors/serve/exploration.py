@@ -20,7 +20,7 @@ from job_harness.core.history import Effect, Excuse, Fault, Observed
 from job_harness.core.invariants.effects import MISSING
 from job_harness.core.run.session import as_on_tape
 from job_harness.core.scenario.replay_token import ReplayToken, decode, encode, target_of_test
-from job_harness.core.sim.choices import Choices, ListedGates, Replay, Tape
+from job_harness.core.sim import Choices, ListedGates, Replay, Tape
 from job_harness.doors.serve.conversation import ClientGone, Conversation
 from job_harness.doors.serve.service import whole_number
 from job_harness.engines.reference.application import GUIDE

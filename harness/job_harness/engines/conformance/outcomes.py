@@ -13,7 +13,7 @@ from typing import Any, Final
 from job_harness.core.history import Outcome, OutcomeKind
 from job_harness.core.model import MILLISECOND, MINUTE, JobView, Settings, Status
 from job_harness.core.port import Claim, Engine, JobRequest
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.errors import EnvironmentUnavailable, UsageError, did_you_mean
 
 MARK: Final = "$job-harness"

@@ -17,7 +17,7 @@ from job_harness.core.invariants.clocks import TOLERANCE
 from job_harness.core.invariants.property import Rules
 from job_harness.core.model import LONGEST, SECOND, Duration, Instant, JobId, JobView, Status, format_duration
 from job_harness.core.port import Claim, JobRequest
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.engines.queue_file.columns import RowAt, misread_columns, misread_wait
 from job_harness.engines.queue_file.database import QueueDatabase, places_of
 from job_harness.engines.queue_file.rows import Remembered, RowReader

@@ -38,8 +38,7 @@ from job_harness.core.run.context import Ended
 from job_harness.core.run.live import LiveTest
 from job_harness.core.run.observation import Observation
 from job_harness.core.run.session import NO_FAULTS
-from job_harness.core.sim.choices import Boring, Choices
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Boring, Choices, Clocks
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application_store import (

@@ -16,11 +16,8 @@ from job_harness.core.history import DONE, Outcome, OutcomeKind, done
 from job_harness.core.model import Instant, JobId, JobView
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.live import JobPoint, LiveTest
-from job_harness.core.sim.actor import Actor
+from job_harness.core.sim import Actor, Kernel, Option, VerbCall
 from job_harness.core.sim.carrier import CarriedProcess
-from job_harness.core.sim.choices import Option
-from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import VerbCall
 from job_harness.engines.reference.queue import view_of
 from job_harness_reference.errors import InvalidJsonError
 from job_harness_reference.models import Claim as ReferenceClaim

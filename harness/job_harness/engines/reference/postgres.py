@@ -20,7 +20,7 @@ from psycopg.rows import dict_row
 from job_harness.core.history import DONE, Outcome, done
 from job_harness.core.model import Instant, JobId, JobView, Json, Settings
 from job_harness.core.port import Capabilities, Claim, EngineClocks, Reply, Sent
-from job_harness.core.sim.request import Point
+from job_harness.core.sim import Point
 from job_harness.engines.reference.queue import STALE, ReferenceQueue, Settlement, length_of, store_time, view_of
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.postgres import provision

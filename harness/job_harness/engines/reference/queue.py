@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Protocol, TypeVar, overload
 from job_harness.core.history import DONE, Outcome, done
 from job_harness.core.model import Duration, Instant, JobId, JobView, Json, QueueState, Settings, Status
 from job_harness.core.port import Capabilities, Claim, EngineClocks, JobRequest, Reply
-from job_harness.core.sim.request import Point
+from job_harness.core.sim import Point
 from job_harness_reference.errors import InvalidJsonError, QueueError
 from job_harness_reference.models import Claim as StoreClaim
 from job_harness_reference.models import JobRow, NewJob, ToolJob, ToolJobStatus

@@ -22,10 +22,9 @@ from job_harness.core.run.context import Ended, ProcessorAttempt, RunContext
 from job_harness.core.run.insisting import RETRY_PAUSE
 from job_harness.core.run.stock import StockApplication
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending
+from job_harness.core.sim import Frame, Kernel, Point, Poll, Sleep, VerbCall
 from job_harness.core.sim.carrier import CarriedProcess
-from job_harness.core.sim.kernel import Kernel
 from job_harness.core.sim.lifetime import Lifetime
-from job_harness.core.sim.request import Frame, Point, Poll, Sleep, VerbCall
 from job_harness.engines.reference.application import config_values
 from job_harness.engines.reference.queue import store_claim_of
 from job_harness_reference.config import Config

@@ -25,14 +25,7 @@ from job_harness.core.invariants import Anomaly
 from job_harness.core.invariants.effects import KEY_VARIES
 from job_harness.core.printable import printable
 from job_harness.core.run.session import as_on_tape
-from job_harness.core.sim.choices import (
-    Choices,
-    Deviation,
-    ListedGates,
-    Replay,
-    Tape,
-    Uniform,
-)
+from job_harness.core.sim import Choices, Deviation, ListedGates, Replay, Tape, Uniform
 from job_harness.engines.reference.application import (
     JobResult,
     ToolJob,

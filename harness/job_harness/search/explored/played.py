@@ -35,13 +35,7 @@ from job_harness.core.model import COMPLETED, FAILED, Duration, Settings, canoni
 from job_harness.core.own_code import CodeLine
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.choices import (
-    Choices,
-    Deviation,
-    ListedGates,
-    Replay,
-    Tape,
-)
+from job_harness.core.sim import Choices, Deviation, ListedGates, Replay, Tape
 from job_harness.core.sim.loop import place_of
 from job_harness.core.sim.watchdog import ControlTaken, Watched
 from job_harness.engines.reference.application import BEFORE_STARTING, GUIDE

@@ -19,7 +19,7 @@ from typing import Any, Final
 from job_harness.core.invariants.memory import Alias, Frozen, Interned
 from job_harness.core.model import Duration, Instant, JobView, Settings, Status
 from job_harness.core.port import Claim
-from job_harness.core.sim.actor import State
+from job_harness.core.sim import State
 from job_harness.search.scope.memo import Numbers
 from job_harness.search.scope.rig import Rig
 from job_harness.search.scope.state import EPOCH, NUMBER_OF, ActorState, Component, GlobalState, Vector

@@ -25,10 +25,7 @@ from job_harness.core.invariants import Judge, Monitor
 from job_harness.core.invariants.memory import Interning, freeze, freeze_apart, freeze_attributes, thaw
 from job_harness.core.invariants.property import GIVEN
 from job_harness.core.model import Instant
-from job_harness.core.sim.actor import Actor, State
-from job_harness.core.sim.choices import FIRST, NEXT, TIME
-from job_harness.core.sim.kernel import Sleeper
-from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim import FIRST, NEXT, TIME, Actor, Sleeper, State, VerbCall
 from job_harness.search.scope.state import NUMBER_OF, ActorState, Component, GlobalState, Move, Vector
 
 NOWHERE, FRONT, END = range(3)

@@ -19,10 +19,18 @@ from job_harness.core.port import Engine
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.session import Limits, Session, quiet_limit
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.actor import Actor, State
-from job_harness.core.sim.choices import TIME_FIRST, Deviation, Option, Options
-from job_harness.core.sim.kernel import Kernel, close_frames, reborn
-from job_harness.core.sim.request import Frame
+from job_harness.core.sim import (
+    TIME_FIRST,
+    Actor,
+    Deviation,
+    Frame,
+    Kernel,
+    Option,
+    Options,
+    State,
+    close_frames,
+    reborn,
+)
 from job_harness.errors import UsageError
 from job_harness.search.scope.bounds import Scope
 from job_harness.search.scope.memo import Asked, Numbers, StepTable, Witnesses, memory_of

@@ -10,10 +10,7 @@ from operator import itemgetter
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from job_harness.core.model import DAY, Duration, Instant, JobId, JobView
-from job_harness.core.sim.actor import State
-from job_harness.core.sim.choices import Option
-from job_harness.core.sim.clock import Drift
-from job_harness.core.sim.request import Sleep
+from job_harness.core.sim import Drift, Option, Sleep, State
 
 EPOCH: Final[Instant] = 50_000 * DAY
 """Where a search starts its clock: so late that an instant is told from any duration, count or token by its size."""

@@ -12,7 +12,7 @@ from job_harness.core.port import Claim
 from job_harness.core.run.insisting import Steps
 from job_harness.core.run.worker import Worker
 from job_harness.core.scenario.job_plan import Ending
-from job_harness.core.sim.request import Sleep, VerbCall
+from job_harness.core.sim import Sleep, VerbCall
 from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue, UpkeepRules
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake, Theme
 

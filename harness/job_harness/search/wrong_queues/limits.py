@@ -8,7 +8,7 @@ from typing import Any, Final
 from job_harness.core.history import Outcome, done
 from job_harness.core.model import JobId, JobView, QueueState, Status
 from job_harness.core.port import JobRequest
-from job_harness.core.sim.request import Point
+from job_harness.core.sim import Point
 from job_harness.engines.memory import ClaimRules, EndRules, KeyRules, MemoryQueue, UpkeepRules
 from job_harness.search.wrong_queues.wrong_queue import Edit, Mistake, Theme
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from job_harness.core.history import DONE, Outcome
 from job_harness.core.model import TERMINAL, Instant, JobId, JobView, Json, QueueState, Status
 from job_harness.core.port import Claim
-from job_harness.core.sim.request import Point
+from job_harness.core.sim import Point
 from job_harness.engines.memory import MemoryQueue, UpkeepRules
 from job_harness.engines.memory.queue import OVERDUE
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake, Theme

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Final
 from job_harness.core.history import DONE, Outcome, done
 from job_harness.core.model import Instant, JobId, JobView, QueueState, Status
 from job_harness.core.port import Claim
-from job_harness.core.sim.request import Point
+from job_harness.core.sim import Point
 from job_harness.engines.memory import ClaimRules, EndRules, MemoryQueue
 from job_harness.engines.memory.queue import OVERDUE
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake, Theme

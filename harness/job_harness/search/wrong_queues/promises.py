@@ -24,7 +24,7 @@ from job_harness.core.port import Claim, Contract, Documented, JobRequest
 from job_harness.core.run.insisting import Steps
 from job_harness.core.run.worker import Worker
 from job_harness.core.scenario.job_plan import Ending
-from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim import VerbCall
 from job_harness.engines.memory import ClaimRules, EndRules, KeyRules, MemoryQueue, RequestRules, TickRules, UpkeepRules
 from job_harness.engines.memory.queue import OVERDUE, StandingSchedule
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Mistake, Theme

@@ -30,7 +30,7 @@ from job_harness.core.port import (
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.stock import request_of, until_sent
 from job_harness.core.scenario.job_plan import JobPlan
-from job_harness.core.sim.request import Frame, Point, Request, Sleep
+from job_harness.core.sim import Frame, Point, Request, Sleep
 from job_harness.core.sim.user_code import is_others
 from job_harness.engines.two_tables import InMemory, Tables, TableStore
 from job_harness.errors import UsageError, did_you_mean

@@ -12,7 +12,7 @@ from typing import Any
 
 from job_harness.core.model import Instant, Settings
 from job_harness.core.port import Capabilities, Engine, EngineClocks, EngineInfo, as_engine, refuse_incomplete
-from job_harness.core.sim.clock import Clocks as StoppedClocks
+from job_harness.core.sim import Clocks as StoppedClocks
 from job_harness.engines.two_tables import TableStore
 from job_harness.errors import UsageError, did_you_mean
 from job_harness.subjects.applications.engine import NEEDED, ApplicationEngine, where_of

@@ -15,7 +15,7 @@ from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Claim
 from job_harness.core.run.context import RunContext
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
-from job_harness.core.sim.request import Point, Poll
+from job_harness.core.sim import Point, Poll
 from job_harness.core.sim.user_code import is_others, line_calling
 from job_harness.engines.two_tables import Tables
 

@@ -21,7 +21,7 @@ from job_harness.core.history import History
 from job_harness.core.invariants import Invariant
 from job_harness.core.invariants.steps import STEPS
 from job_harness.core.model import SECOND, Duration, Instant, Settings, Status
-from job_harness.core.sim.choices import Choices
+from job_harness.core.sim import Choices
 from job_harness.core.sim.guest_threads import LoopHooks
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.errors import Hung, UsageError

@@ -18,7 +18,7 @@ from job_harness.core.faults.messages import IS_REFUSED, LOSES_REPLY
 from job_harness.core.history import RUN_EVENTS, STEP, SideEffect, StepFact
 from job_harness.core.model import Json, json_problem
 from job_harness.core.own_code import PACKAGE, CodeLine
-from job_harness.core.sim.choices import Option
+from job_harness.core.sim import Option
 from job_harness.core.sim.lifetime import LIFETIME, Lifetime, WatchedTask
 from job_harness.core.sim.user_code import line_calling
 from job_harness.errors import UsageError

@@ -10,10 +10,7 @@ from job_harness.core.faults.messages import HAND_OUT_TWICE
 from job_harness.core.faults.processes import AFTER, BEFORE, CRASH
 from job_harness.core.model import JobId
 from job_harness.core.run.live import JobPoint
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.choices import Boring, Choices, Deviation, Option, Options
-from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import VerbCall
+from job_harness.core.sim import Actor, Boring, Choices, Deviation, Kernel, Option, Options, VerbCall
 from job_harness.engines.reference.application import BEFORE_STARTING
 from job_harness.errors import UsageError, did_you_mean
 

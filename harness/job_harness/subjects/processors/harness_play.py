@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.invariants.effects import KEY_VARIES
-from job_harness.core.sim.choices import Choices
+from job_harness.core.sim import Choices
 from job_harness.core.sim.descriptors import LockWaiters
 from job_harness.errors import HarnessError, UsageError
 from job_harness.subjects.processors.bench import Bench

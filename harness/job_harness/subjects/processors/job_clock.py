@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from job_harness.core.model import SECOND
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.engines.reference.application import START
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.subjects.processors.job_harness import JobHarness

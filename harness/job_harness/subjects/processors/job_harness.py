@@ -13,7 +13,7 @@ from job_harness.core.invariants import Anomaly, Invariant
 from job_harness.core.model import SECOND, Instant, JobId, Json, Settings, Status
 from job_harness.core.port import JobRequest
 from job_harness.core.run.session import NO_FAULTS
-from job_harness.core.sim.choices import Choices, Tape
+from job_harness.core.sim import Choices, Tape
 from job_harness.engines.reference.application import (
     GUIDE,
     START,

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Final, NamedTuple, Self
 
 from job_harness.core.model import SECOND, Duration, Instant, JobId, format_duration, parse_duration
-from job_harness.core.sim.choices import Choices, Deviation, Replay
+from job_harness.core.sim import Choices, Deviation, Replay
 from job_harness.engines.reference.application import START
 from job_harness.subjects.processors.chance import SEED
 

@@ -18,7 +18,7 @@ from job_harness.core.faults.messages import CALL_EVENTS, LOSES_REPLY, MOST_REFU
 from job_harness.core.history import RUN_EVENTS
 from job_harness.core.model import SECOND, JobId
 from job_harness.core.run.live import JobPoint
-from job_harness.core.sim.choices import Option
+from job_harness.core.sim import Option
 from job_harness.core.sim.lifetime import LIFETIME, WITHIN_LIBRARY, Lifetime, Severed
 from job_harness.core.sim.loop import Callback, VirtualLoop, describe_task
 from job_harness.core.sim.possessions import stack_of

@@ -18,7 +18,7 @@ from job_harness.core.port import Claim
 from job_harness.core.run.context import Ended
 from job_harness.core.scenario.job_plan import ProcessorPlan
 from job_harness.core.scenario.scenario import Scenario
-from job_harness.core.sim.kernel import CrashedMidway
+from job_harness.core.sim import CrashedMidway
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.core.sim.watchdog import BUSY_SECONDS

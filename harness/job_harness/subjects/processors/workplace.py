@@ -15,7 +15,7 @@ from job_harness.core.invariants import Invariant
 from job_harness.core.model import Instant, JobId, Json, Settings
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.live import LiveTest
-from job_harness.core.sim.choices import Choices
+from job_harness.core.sim import Choices
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application import JobProcessor, Registry, RunBlocking, StartUp, ToolJob
 

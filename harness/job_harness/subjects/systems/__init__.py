@@ -37,10 +37,19 @@ from job_harness.core.printable import printable
 from job_harness.core.run.context import RunContext
 from job_harness.core.run.stock import request_of, until_sent
 from job_harness.core.scenario.job_plan import ERRORS, OUTPUTS, Ending, JobPlan
-from job_harness.core.sim.actor import Carried, State
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.kernel import Kernel
-from job_harness.core.sim.request import Frame, HostCall, HostState, Poll, Request, Sleep, VerbCall
+from job_harness.core.sim import (
+    Carried,
+    Clocks,
+    Frame,
+    HostCall,
+    HostState,
+    Kernel,
+    Poll,
+    Request,
+    Sleep,
+    State,
+    VerbCall,
+)
 from job_harness.errors import EnvironmentUnavailable, HarnessError, NothingToJudge
 from job_harness.report.blame import lines_of
 from job_harness.subjects.systems.declared import declared_parts

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final, Generic, TypeVar
 
 from job_harness.core.model import Duration, Instant
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.subjects.systems.document import SystemFile, SystemFileError
 from job_harness.subjects.systems.http_wire import LARGEST
 from job_harness.subjects.systems.process import PreloadedProcess, ProcessEnded, SystemProcess

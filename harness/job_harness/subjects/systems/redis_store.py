@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from job_harness.core.model import MILLISECOND, Instant
 from job_harness.core.port import Sent
 from job_harness.core.printable import printable
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.errors import EnvironmentUnavailable, HarnessError
 from job_harness.subjects.systems.brokers import TakenJobs
 from job_harness.subjects.systems.document import SystemFileError

@@ -18,10 +18,7 @@ import psycopg
 
 from job_harness.core.model import MINUTE, SECOND, Duration, Instant, format_duration
 from job_harness.core.port import Sent
-from job_harness.core.sim.actor import Actor
-from job_harness.core.sim.clock import STORE
-from job_harness.core.sim.kernel import EVERYBODY, Kernel
-from job_harness.core.sim.request import Elsewhere, Frame, Point, Poll, Request, Sleep
+from job_harness.core.sim import EVERYBODY, STORE, Actor, Elsewhere, Frame, Kernel, Point, Poll, Request, Sleep
 from job_harness.errors import EnvironmentUnavailable, Hung
 from job_harness.subjects.systems.database import SystemDatabase
 from job_harness.subjects.systems.document import SystemFile, SystemFileError

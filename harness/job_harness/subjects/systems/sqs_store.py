@@ -16,8 +16,7 @@ from typing import Any, Final
 from job_harness.core.model import MILLISECOND, SECOND, Duration, Instant
 from job_harness.core.port import Sent
 from job_harness.core.printable import printable
-from job_harness.core.sim.clock import Clocks
-from job_harness.core.sim.request import Exchange, Poll
+from job_harness.core.sim import Clocks, Exchange, Poll
 from job_harness.errors import UsageError
 from job_harness.subjects.systems.brokers import EPOCH, Row
 from job_harness.subjects.systems.document import SystemFileError

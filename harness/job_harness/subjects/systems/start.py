@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import psycopg
 
-from job_harness.core.sim.request import Frame, Poll, Wait
+from job_harness.core.sim import Frame, Poll, Wait
 from job_harness.subjects.systems.document import SystemFileError
 from job_harness.subjects.systems.group import EndedByItself, ProcessGroup, ProcessTime
 from job_harness.subjects.systems.http_wire import HttpMessage

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from job_harness.core.invariants.rows import ShownBy
 from job_harness.core.model import MILLISECOND, Instant
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.subjects.systems.brokers import BROKERS, EPOCH, TakenJobs
 from job_harness.subjects.systems.database import SystemDatabase
 from job_harness.subjects.systems.document import REDIS, SQS, SystemFile, SystemFileError

@@ -22,7 +22,7 @@ from signal import SIGTERM
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.model import MILLISECOND, Duration, Instant
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.errors import NothingToJudge
 from job_harness.subjects.systems.document import REDIS, REDIS_ENVIRONMENT, SQS, SystemFile, SystemFileError
 from job_harness.subjects.systems.group import EndedByItself, ProcessGroup, refuse_garbled

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 
 from job_harness.core.model import Instant
 from job_harness.core.port import Sent
-from job_harness.core.sim.request import Exchange
+from job_harness.core.sim import Exchange
 from job_harness.subjects.systems.database import on_virtual_time
 from job_harness.subjects.systems.http_wire import HttpMessage, HttpReader
 from job_harness.worlds.patience import Deadline

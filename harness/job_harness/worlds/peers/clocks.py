@@ -13,7 +13,7 @@ from typing import Any, Final
 from job_harness.core.history import Outcome
 from job_harness.core.model import HOUR, Duration, Settings
 from job_harness.core.port import EngineClocks, JobRequest
-from job_harness.core.sim.clock import Clocks
+from job_harness.core.sim import Clocks
 from job_harness.errors import UsageError
 from job_harness.worlds.postgres.virtual_clock import VirtualClockError
 

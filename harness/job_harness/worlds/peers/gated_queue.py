@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from job_harness.core.model import Instant, JobId, JobView, Status
 from job_harness.core.port import Capabilities, EngineClocks, Sent
-from job_harness.core.sim.request import Request
+from job_harness.core.sim import Request
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.patience import Deadline
 from job_harness.worlds.peers.peer import ANSWER_SECONDS

@@ -25,7 +25,7 @@ from typing import Any, Final, NamedTuple
 from job_harness.core.model import MILLISECOND, SECOND, Instant
 from job_harness.core.port import Sent
 from job_harness.core.printable import printable
-from job_harness.core.sim.request import Exchange, Poll
+from job_harness.core.sim import Exchange, Poll
 from job_harness.errors import EnvironmentUnavailable, HarnessError
 from job_harness.worlds.patience import Deadline, ready
 from job_harness.worlds.redis.client import PATIENCE

@@ -24,7 +24,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from job_harness.core.history.outcome import ABORTED
 from job_harness.core.own_code import CodeLine
-from job_harness.core.sim.request import Point, StatementGate, Wait
+from job_harness.core.sim import Point, StatementGate, Wait
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.worlds.patience import PATIENCE, Deadline, ready
 from job_harness.worlds.postgres.gating.coordinator import InFlightStatement, SessionCoordinator

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from job_harness.core.faults.messages import IS_REFUSED, LOSES_REPLY
-from job_harness.core.sim.choices import Option
+from job_harness.core.sim import Option
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.subjects.processors.delivery import AROUND, Delivery, current
 from job_harness.subjects.processors.sql_statement import Nature

@@ -19,7 +19,7 @@ from job_harness.core.model import SECOND, Instant, JobId, Json, Settings, json_
 from job_harness.core.port import Claim, JobRequest
 from job_harness.core.run.live import JobPoint, LiveTest
 from job_harness.core.run.observation import Observation
-from job_harness.core.sim.choices import Choices
+from job_harness.core.sim import Choices
 from job_harness.core.sim.lifetime import Lifetime
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.pgboss.package import NEWEST_OF_10

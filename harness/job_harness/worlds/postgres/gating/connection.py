@@ -16,7 +16,7 @@ from psycopg import generators, pq
 from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 
-from job_harness.core.sim.request import Point, Wait
+from job_harness.core.sim import Point, Wait
 from job_harness.errors import UsageError
 from job_harness.worlds.postgres.absence import answered
 from job_harness.worlds.sql import may_be_put_into_one, point_of
