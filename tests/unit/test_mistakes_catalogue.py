@@ -20,7 +20,7 @@ from job_harness.engines.memory import (
 )
 from job_harness.errors import UsageError
 from job_harness.search.sampling import Sampler, run_seed
-from job_harness.search.wrong_queues import CATALOGUE, Edit, Mistake, find_wrong_queue
+from job_harness.search.wrong_queues import CATALOGUE, Edit, Mistake
 from job_harness.search.wrong_queues.wrong_queue import StaleEdit
 
 EVERY = pytest.mark.parametrize("mistake", CATALOGUE.values(), ids=lambda mistake: mistake.name)
@@ -115,8 +115,3 @@ def test_an_engine_that_cannot_make_the_mistake_is_a_usage_error() -> None:
         CATALOGUE["worker-clock-lease"].engine("postgres")
     with pytest.raises(UsageError, match="cannot be planted on the engine 'reference'"):
         CATALOGUE["stale-complete"].engine("reference")
-
-
-def test_an_unknown_name_gets_the_nearest_that_exists() -> None:
-    with pytest.raises(UsageError, match="did you mean 'stale-complete'"):
-        find_wrong_queue("stale-completes")

@@ -70,11 +70,6 @@ def kinds() -> Mapping[str, FaultKind]:
     return known
 
 
-def brought_faults() -> tuple[str, ...]:
-    """Return the ids of faults of other packages."""
-    return tuple(kinds())[len(CATALOGUE) :]
-
-
 def read_option(words: str) -> Option:
     """Read what a tape says as the option that it was; of kind `UNKNOWN` where no fault here says so."""
     ordered = read_order(words)

@@ -1,6 +1,6 @@
 """Wrong queues, one mistake each: what the detector is tested by. Never part of a right queue."""
 
-from job_harness.search.wrong_queues.catalogue import CATALOGUE, find_wrong_queue
+from job_harness.search.wrong_queues.catalogue import CATALOGUE
 from job_harness.search.wrong_queues.wrong_queue import BlindSpot, Edit, Mistake
 
-__all__ = ["CATALOGUE", "BlindSpot", "Edit", "Mistake", "find_wrong_queue"]
+__all__ = ["CATALOGUE", "BlindSpot", "Edit", "Mistake"]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from job_harness.errors import UsageError, did_you_mean
 from job_harness.search.wrong_queues import (
     attempts,
     flows,
@@ -54,17 +53,6 @@ THEMES: Final[tuple[Theme, ...]] = (
 CATALOGUE: Final[Mapping[str, Mistake]] = MappingProxyType(
     {mistake.name: mistake for theme in THEMES for mistake in theme.mistakes}
 )
-
-
-def find_wrong_queue(name: str) -> Mistake:
-    """Return the wrong queue of this name; raises `UsageError` for an unknown one."""
-    mistake = CATALOGUE.get(name)
-    if mistake is None:
-        raise UsageError(
-            f"there is no wrong queue {name!r}{did_you_mean(name, CATALOGUE)}",
-            hint=f"there are: {', '.join(CATALOGUE)}",
-        )
-    return mistake
 
 
 def safeguard_of(name: str) -> str:
