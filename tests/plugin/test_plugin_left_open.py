@@ -429,3 +429,44 @@ def test_other_settings_that_no_run_reached_are_notes(suite: pytest.Pytester) ->
     slow = waiting.replace("        if job.input", f"{first}        if job.input")
     suite.makepyfile(test_it=f"import asyncio\n{slow}")
     suite.runpytest_inprocess("--job-explore=1", "--job-strict").stdout.no_fnmatch_line("*job_timeout*")
+
+
+TWO_JOBS = (
+    HEADER
+    + """
+import asyncio
+
+stock = {"mug": 0}
+
+async def restock(job):
+    found = stock["mug"]
+    await asyncio.sleep(0.1)
+    stock["mug"] = found + 1
+    return JobResult(success=True)
+
+@pytest.mark.job_settings(batch_size=1)
+def test_it(job_harness):
+    job_harness.register("restock", restock)
+    job_harness.always(lambda harness: True)
+    job_harness.enqueue("restock", 1)
+    job_harness.enqueue("restock", 2)
+    job_harness.run_until_idle()
+"""
+)
+
+
+def test_two_jobs_that_never_ran_at_the_same_time_were_not_judged_together(suite: pytest.Pytester) -> None:
+    words = "no two jobs ran at the same time"
+    told = f"*{words}, so what one of the 2 does to another was not judged; send both *"
+    suite.makepyfile(test_it=TWO_JOBS)
+    queued = suite.runpytest_inprocess("--job-explore=5")
+    queued.assert_outcomes(passed=1)
+    accepted = f'  accepted by @pytest.mark.job_accepts("{words}")'
+    queued.stdout.fnmatch_lines([f"job-harness: not judged: {told}", accepted])
+    suite.makepyfile(test_it=TWO_JOBS.replace("batch_size=1", "batch_size=5"))
+    suite.runpytest_inprocess("--job-explore=5").stdout.no_fnmatch_line(told)
+    apart = TWO_JOBS.replace('("restock", 1)\n', '("restock", 1)\n    job_harness.run_until_idle()\n')
+    suite.makepyfile(test_it=apart)
+    noted = suite.runpytest_inprocess("--job-explore=5", "-rP")
+    noted.stdout.fnmatch_lines([f"job-harness: {told}", accepted])
+    noted.stdout.no_fnmatch_line(f"*not judged: {words}*")

@@ -58,6 +58,8 @@ GATELESS = "no gate inside "
 """Begins a line of `EXPLORED` which says where nothing was there to be disturbed."""
 UNREACHED = "the setting "
 """Begins one about a setting of the test that no run reached."""
+NEVER_MET = "no two jobs ran at the same time"
+"""Begins one about jobs that ran only one after another."""
 
 
 def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
@@ -286,7 +288,7 @@ def _explored_lines(told: Mapping[str, str]) -> Iterator[str]:
         words = text.split()  # 200 disturbed runs in 5.1 s
         runs, spent = runs + int(words[0]), spent + float(words[4])
         for line in text.splitlines():
-            if line.startswith((UNJUDGED, GATELESS, UNREACHED)):
+            if line.startswith((UNJUDGED, GATELESS, UNREACHED, NEVER_MET)):
                 unjudged.setdefault(line, []).append(test)
     if told:
         rate = f" ({runs / spent:.0f} runs/s)" if spent else ""

@@ -37,7 +37,7 @@ from job_harness.search.explored.isolation import (
     Inherited,
     Kept,
 )
-from job_harness.search.explored.played import Compared, Play, PlayedTest, Standby, begin_in_child
+from job_harness.search.explored.played import NONE_MET, AtOnce, Compared, Play, PlayedTest, Standby, begin_in_child
 from job_harness.search.explored.traces import Loads
 from job_harness.search.finding import Finding
 from job_harness.search.loop import Here, play_in_order
@@ -167,6 +167,8 @@ class TestExploration:
     """Those that the test's own invariants and checks ask about, and that happened in no run."""
     unreached: frozenset[tuple[str, bool]] = frozenset()
     """The settings that the test gives, and that no run came to, each with whether that is owed."""
+    apart: AtOnce = NONE_MET
+    """How many jobs of the test's own met in the undisturbed run; none where some worker ran two at the same time."""
     remembered: tuple[str, ...] = ()
     """What the undisturbed run's deliveries changed in the modules of their processors."""
     gateless: tuple[str, ...] = ()
@@ -228,16 +230,26 @@ class TestExploration:
             yield f"{ended}, by an error that it does not have undisturbed ({error})"
 
     def not_reached(self) -> Iterator[str]:
-        """Say which settings of the test that are owed no run came to."""
+        """Say which settings that are owed no run came to, and that no two jobs met that were due at the same time."""
         for name in sorted(name for name, owed in self.unreached if owed):
             yield f"{name}: no run reached it, so it was not judged: let the test advance past it, or leave it out"
+        if self.apart.due > 1:  # One after another may be what a test is about, as where one job is sent each night.
+            yield from self.never_met()
+
+    def never_met(self) -> Iterator[str]:
+        """Say that jobs of the test never ran at the same time, unless nothing could have come between their steps."""
+        if self.apart.ran > 1 and self.apart.tools - {*self.gateless}:
+            unjudged = f"so what one of the {self.apart.ran} does to another was not judged"
+            cure = "send both before jobs are to run, with a batch_size above 1"
+            yield f"no two jobs ran at the same time, {unjudged}; {cure}"
 
     def only_said(self) -> list[str]:
         """Say which other settings of the test no run came to, where nothing was found."""
         if self.finding is not None or self.unsure or not self.disturbed:
             return []
         names = sorted(name.removeprefix("settings: ") for name, owed in self.unreached if not owed)
-        return [f"the setting {name}: no run reached it, so nothing was judged of it" for name in names]
+        told = [f"the setting {name}: no run reached it, so nothing was judged of it" for name in names]
+        return told if self.apart.due > 1 else [*told, *self.never_met()]
 
     def not_held(self, *, into: str = "always()", replayed: Callable[[Tape], str] = lambda tape: "") -> Iterator[str]:
         """Say that assertions of the test itself failed in disturbed runs, though every job was COMPLETED there.
@@ -296,7 +308,7 @@ class TestExploration:
 
     def _search(self, first: PlayedTest) -> None:
         self.declared, self.happened, self.idle = first.declared, first.happened, first.idle
-        self.unreached = first.unreached
+        self.unreached, self.apart = first.unreached, first.at_once
         for left, seen in play_in_order(self._plans(first), Here(self._disturb), goes_on=self._goes_on):
             self.disturbed += 1
             if not seen.hung:
@@ -305,6 +317,8 @@ class TestExploration:
             self.happened |= seen.happened
             self.idle -= seen.happened
             self.unreached &= seen.unreached
+            if max(first.at_once.running, seen.at_once.running) > 1:
+                self.apart = NONE_MET
             if not (seen.anomalies or seen.lost):
                 self._note(seen, first)
             unsent = "" if seen.sent or not seen.failure else f"it failed before it sent a job: {_first_line(seen)}"

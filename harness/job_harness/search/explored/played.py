@@ -15,13 +15,13 @@ import re
 import signal
 import sys
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import FrameType
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn
 
 import pytest
 
@@ -31,7 +31,7 @@ from job_harness.core.history import Call, Effect, Event, Fault, History, Observ
 from job_harness.core.history.answers import DeclaredPart, declared_settings
 from job_harness.core.history.jsonl import dump_history, load_history
 from job_harness.core.invariants import Anomaly
-from job_harness.core.model import COMPLETED, FAILED, Duration, Settings, canonical
+from job_harness.core.model import COMPLETED, FAILED, TERMINAL, Duration, JobId, Settings, canonical
 from job_harness.core.own_code import CodeLine
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario
@@ -66,6 +66,21 @@ HEADER_BYTES: Final = 8
 """In which a child says how long its message is."""
 
 
+class AtOnce(NamedTuple):
+    """How many jobs of the test's own met in a run."""
+
+    ran: int = 0
+    tools: frozenset[str] = frozenset()
+    """Of those that ran."""
+    due: int = 0
+    """How many were due and had not ended, at the same time."""
+    running: int = 0
+    """How many one worker ran at the same time."""
+
+
+NONE_MET: Final = AtOnce()
+
+
 @dataclass(frozen=True, slots=True)
 class PlayedTest:
     """What one run of a test came to."""
@@ -98,6 +113,7 @@ class PlayedTest:
     """Those that the test's own invariants and checks ask about, and of which there was none."""
     unreached: frozenset[tuple[str, bool]] = frozenset()
     """The settings that the test gives, by which it came to nothing, and whether each is owed."""
+    at_once: AtOnce = NONE_MET
     keys: tuple[EffectKey, ...] = ()
     """Of side effects, in their order."""
     sent: bool = True
@@ -219,6 +235,7 @@ def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | No
         happened=frozenset(event.name for event in effects),
         idle=harness.review.idle,
         unreached=_unreached(harness),
+        at_once=_at_once(harness.history, sent_by_jobs=harness.bench.descent.jobs),
         keys=harness.review.keys,
         sent=any(type(event) is Observed for event in harness.history.events),
         repeated=_repeated(effects),
@@ -246,6 +263,28 @@ def _gateless(history: History, gates: Sequence[Gate]) -> tuple[str, ...]:
     points = (label.partition(" ")[2].rpartition(" ") for label, _, _ in gates)
     gated = {job for place, _, job in points if place not in (BEFORE_STARTING, "claim", *VERBS)}
     return tuple(sorted({tools[job] for job in began if job in tools} - {tools[job] for job in gated if job in tools}))
+
+
+def _at_once(history: History, *, sent_by_jobs: Collection[JobId]) -> AtOnce:
+    """Count the jobs that met. A worker that replaces a dead one has another name, so nothing meets a dead run."""
+    tools: dict[JobId, str] = {}
+    ran: set[JobId] = set()
+    due: set[JobId] = set()
+    running: defaultdict[str, set[JobId]] = defaultdict(set)
+    most_due = most_running = 0
+    for event in history.events:
+        if type(event) is Observed and event.after is not None and event.job not in sent_by_jobs:
+            tools[event.job] = event.after.tool
+            waits = event.after.status in TERMINAL or event.after.start_after > event.clock
+            (due.discard if waits else due.add)(event.job)
+            most_due = max(most_due, len(due))
+        elif type(event) is Effect and event.name == "started" and event.job in tools:
+            ran.add(event.job)
+            running[event.actor].add(event.job)
+            most_running = max(most_running, len(running[event.actor]))
+        elif type(event) is Effect and event.name == "ended":
+            running[event.actor].discard(event.job)
+    return AtOnce(len(ran), frozenset(tools[job] for job in ran), most_due, most_running)
 
 
 def _unreached(harness: JobHarness) -> frozenset[tuple[str, bool]]:
