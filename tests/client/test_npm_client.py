@@ -1361,8 +1361,36 @@ def test_runs_in_processes_of_their_own_share_no_state(project: Project, runner:
     ran = project.play(runner, project.test(runner, "more/isolated", text))
     assert "One fault: worker-1 crashes right after `charged job-1`" in ran.text, ran.text
     assert ran.code == 1
-    shared = project.play(runner, project.test(runner, "more/isolated", text.replace(', isolate: "worker"', "")))
-    assert "played, which pay uses" in shared.text, shared.text
+
+
+KEEPS = """
+const receipts = new Map<string, string>();
+
+export async function pay(id: string, charge: () => Promise<string>) {
+  if (!receipts.has(id)) receipts.set(id, await charge());
+}
+"""
+KEPT = """
+import { jobHarness, test } from "job-harness/vitest";
+import { pay } from "./keeps";
+
+const harness = jobHarness({ atMostOnce: "charged" });
+test.explore("what a module keeps", { runs: 6 }, async () => {
+  const charge = harness.external("charged", async () => "r-1");
+  harness.register("pay", (job) => pay(job.id, charge));
+  await harness.enqueue("pay");
+  await harness.runUntilIdle();
+});
+"""
+
+
+@pytest.mark.parametrize("runner", RUNNERS)
+def test_runs_that_a_module_keeps_state_between_go_on_in_processes_of_their_own(project: Project, runner: str) -> None:
+    project.write(f"kept-{runner}/keeps.ts", KEEPS)
+    ran = project.play(runner, project.test(runner, f"kept-{runner}/kept", KEPT))
+    assert "two undisturbed runs differ, as the first changed receipts, which pay uses: so each run has" in ran.text
+    assert "One fault: worker-1 crashes right after `charged job-1`" in ran.text, ran.text
+    assert "Inconclusive" not in ran.text
 
 
 HOSTILE = """
@@ -1595,8 +1623,7 @@ TOLD = (
     "'My Tool' is not a valid tool name",
     "always(): the check returns a promise",
     "always(paid): the check returns a promise",
-    "Changed by the runs before: count, which a uses",
-    'or give { isolate: "worker" }: each run then loads the file in a process of its own',
+    "two undisturbed runs differ, as the first changed count, which a uses: so each run has a process of its own",
     "waits for a promise that does not settle",
     "the Python side is gone: its process was killed by SIGKILL",
 )

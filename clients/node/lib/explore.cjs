@@ -40,7 +40,10 @@ async function explore(harness, body, { name, file, page, command, runs, seconds
       throw shown("JobHarness", pinned ? `${told.screen}\nPinned: ${pinned}` : told.screen, told);
     }
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
-    if (told.verdict === "inconclusive") throw shown("Inconclusive", /Changed by the runs before/.test(told.why) ? `${told.why}\n${ANEW}` : told.why);
+    if (told.verdict === "inconclusive") {
+      const [, changed] = /^Changed by the runs before: (.*)\.$/m.exec(told.why) ?? [];
+      throw Object.assign(shown("Inconclusive", changed ? `${told.why}\n${ANEW}` : told.why), changed && { changed });
+    }
     const remembered = isolated === undefined ? harness.remembered(bodies) : [];
     return { ...told, unjudged: [...(told.unjudged ?? []), ...remembered] };
   } finally {
@@ -131,7 +134,8 @@ class Bodies {
 
   /** Look at what a processor finds around it when a run begins: what the body made anew is as it was in the first runs. */
   registered(slug, processor) {
-    const around = stateAround([processor]);
+    // What other modules keep explains why undisturbed runs differ.
+    const around = stateAround([processor], { called: this.run <= 1 });
     if (!this.found.has(slug)) this.found.set(slug, around);
     for (const [name, value] of around) this.state.set(`${name}, which ${slug} uses`, value);
   }

@@ -127,7 +127,7 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       const shown = testPath ? path.relative(process.cwd(), testPath) : "";
       const pin = ({ anomaly, token, message }) =>
         process.env[PIN] && writePin({ door, file: shown, test: currentTestName, body: String(body), anomaly, token, message });
-      const told = await explore(harness, called, {
+      const asked = {
         pin,
         name: currentTestName,
         file: testPath,
@@ -136,7 +136,13 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
         token: process.env[REPLAY],
         found: path.join(process.cwd(), FOUND),
         runs, seconds, seed, before, callsFail,
-        isolated: isolate && { command: alone(testPath, only(currentTestName)), test: currentTestName },
+      };
+      const isolated = { command: alone(testPath, only(currentTestName)), test: currentTestName };
+      const told = await explore(harness, called, { ...asked, isolated: isolate && isolated }).catch((error) => {
+        if (isolate || error.changed === undefined) throw error;
+        process.stderr.write(`job-harness: ${currentTestName}: two undisturbed runs differ, as the first changed ${error.changed}: so each run has a process of its own, as by { isolate: "worker" }\n`);
+        harness.elsewhere = true;
+        return explore(harness, called, { ...asked, seconds: Math.min(seconds ?? ISOLATED_SECONDS, ISOLATED_SECONDS), isolated });
       });
       harness.judged = true;
       for (const line of [told.cost, ...told.notes]) process.stderr.write(`job-harness: ${currentTestName}: ${line}\n`);
