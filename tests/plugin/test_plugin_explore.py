@@ -1866,3 +1866,47 @@ def test_what_no_other_play_of_the_same_run_shows_is_no_finding(suite: pytest.Py
     explored = suite.runpytest_inprocess("-rs")
     explored.assert_outcomes(skipped=1)
     explored.stdout.fnmatch_lines(["*invariant_violated was seen (*), but not in 3 more plays of the same run*"])
+
+
+def test_code_of_the_dead_gets_no_event_loop(suite: pytest.Pytester) -> None:
+    suite.makepyfile(
+        test_it="""
+import asyncio
+import warnings
+
+from job_harness import JobResult
+
+asked = []
+
+async def pay(job):
+    try:
+        await asyncio.sleep(1)
+    except GeneratorExit:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            asked.append(asyncio.get_event_loop())
+    return JobResult(success=True)
+
+def play(harness):
+    harness.register("pay", pay)
+    harness.always(lambda harness: True)
+    job = harness.enqueue("pay")
+    harness.crash_worker(at="while running", job=job)
+    harness.run_until_idle()
+
+def test_explored(job_harness):
+    play(job_harness)
+
+def test_plain(job_harness):
+    asyncio.set_event_loop(own := asyncio.new_event_loop())
+    play(job_harness)
+    job_harness.close()
+    asyncio.set_event_loop(None)
+    own.close()
+    assert not asked
+"""
+    )
+    suite.runpytest_inprocess("-k", "test_plain").assert_outcomes(passed=1)
+    explored = suite.runpytest_inprocess("-k", "test_explored", "--job-explore=5", "-rP")
+    explored.assert_outcomes(passed=1)
+    explored.stdout.fnmatch_lines(["5 disturbed runs in *; copy, seed 0*"])

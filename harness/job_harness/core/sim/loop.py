@@ -21,10 +21,11 @@ import sys
 import threading
 import time
 import weakref
+from asyncio import events
 from collections.abc import Callable, Coroutine, Generator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
+from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias, TypeVar, TypeVarTuple, Unpack
 
 from job_harness.core.own_code import FOLDERS
 from job_harness.core.sim.descriptors import (
@@ -396,7 +397,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         complain, sys.unraisablehook = sys.unraisablehook, lambda _: None
         self.bounds.watched.hurry(ENDING_SECONDS)
         try:
-            with contextlib.suppress(ControlTaken), self.bounds.watched.at_work():
+            with contextlib.suppress(ControlTaken), self.bounds.watched.at_work(), _without_event_loop():
                 for life in self.lives.ended:
                     WATCHDOG.kept += life.close_frames()
                 for generator in iterated:
@@ -1151,6 +1152,27 @@ class IdleSelector:
 
 _OURS = (*FOLDERS, "<")
 _STANDARD = str(Path(asyncio.__file__).parents[1])
+
+
+class _NoEventLoop:
+    """A policy of asyncio for code of the dead: it is cancelled where it asks for a loop."""
+
+    def get_event_loop(self) -> NoReturn:
+        """Return none: up to Python 3.13 asyncio makes one here, or finds the test's own."""
+        raise asyncio.CancelledError("a dead process has no event loop")
+
+    new_event_loop = get_event_loop
+
+
+@contextlib.contextmanager
+def _without_event_loop() -> Generator[None]:
+    # A pool of SQLAlchemy ends its connections in tasks, also where it is closed with the frame that used it.
+    # `_event_loop_policy`: on CPython 3.11 to 3.14; to set it in public warns from 3.14 on.
+    policy, events._event_loop_policy = events._event_loop_policy, _NoEventLoop()  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        events._event_loop_policy = policy  # type: ignore[attr-defined]
 
 
 def place_of(frame: FrameType | None) -> str:
