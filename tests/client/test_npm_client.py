@@ -722,6 +722,10 @@ def test_a_check_of_the_end_judges_disturbed_runs_and_one_of_the_body_alone_can_
     assert "confirmedAtRest: expected 'held' to be 'confirmed'" in words
     assert "in atRest(): the run is over" in words
     assert "put what must hold there too into always(), or into atRest(), which may be async; replay one: " in words
+    assert "disturbed runs in which only a call failed, which was not tried again" in words
+    strict = project.play("vitest", file, "-t", "^by its body$", CI="true")
+    assert "Inconclusive" in strict.text
+    assert "\nnot judged: the test itself failed in 1 of 30 disturbed runs in which only a call failed" in strict.text
     token = words.split("replay one: JOB_HARNESS_REPLAY=")[1].split()[0]
     again = project.play("vitest", file, "-t", "^by its body$", JOB_HARNESS_REPLAY=token)
     assert "AssertionError: expected 'held' to be 'confirmed'" in again.text, again.text

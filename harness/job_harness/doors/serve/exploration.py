@@ -166,6 +166,13 @@ class ClientTest:
                 f"{name!r} was repeated in {count} of {campaign.disturbed} disturbed runs; "
                 f"to forbid that: jobHarness({{ atMostOnce: {json.dumps(name)} }})"
             )
+        if campaign.ignored:
+            runs = f"{len(campaign.ignored)} of {campaign.disturbed} disturbed runs in which only a call failed"
+            into = f"put what must hold there too into {IN_CHECKS}, or let no call fail by {{ callsFail: false }}"
+            yield (
+                f"the test itself failed in {runs}, which was not tried again, and every job was COMPLETED; {into}"
+                f"{replayed(campaign.ignored[0])}"
+            )
         self.doubts.update(
             dict.fromkeys((*campaign.not_held(into=IN_CHECKS, replayed=replayed), *campaign.not_reached()))
         )

@@ -128,6 +128,8 @@ class TestExploration:
     """By what the test itself raised, in how many disturbed runs it did so though every job was COMPLETED."""
     first_unheld: Tape = ()
     """What the first of them was."""
+    ignored: list[Tape] = field(default_factory=list)
+    """Those of them in which a failed call came to nothing else."""
     spent: float = 0.0
     """Real seconds."""
     used: float = 0.0
@@ -391,6 +393,7 @@ class TestExploration:
         if seen.all_done and seen.failure:
             self.first_unheld = self.first_unheld if self.unheld else seen.tape
             self.unheld[_first_line(seen)] += 1
+            self.ignored += [seen.tape] if seen.ignored_call else []
         used_up = {tool: error for tool, error in seen.given_up if tool not in first.failing}
         self.given_up.update(used_up.keys())
         self.errors = {**used_up, **self.errors}

@@ -130,6 +130,8 @@ class PlayedTest:
     """The tools of which a job is FAILED, its last attempt by such an error, and that error."""
     all_done: bool = False
     """Whether every job that was sent ended as COMPLETED."""
+    ignored_call: bool = False
+    """Whether nothing went wrong but one outside call, of which no other attempt and no other call came."""
     left: tuple[str, ...] | None = None
     """What earlier runs had changed as it began; None: it cannot tell, and `left_behind` says it before each run."""
 
@@ -243,6 +245,7 @@ def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | No
         given_up=() if harness.review.has_own_checks else given_up,
         all_done=not at_work
         and all(view.status is COMPLETED for view in harness.bench.session.job_index.views.values()),
+        ignored_call=_ignored_call(harness.history),
         remembered=tuple(harness.play.remembered),
         gateless=_gateless(harness.history, choices.gates) if isinstance(choices, ListedGates) else (),
     )
@@ -254,6 +257,12 @@ def _as_in_any_run(told: str, folders: Mapping[str, str]) -> str:
         if folder != tempfile.gettempdir():
             told = re.sub(rf"{re.escape(json.dumps(folder)[1:-1])}(?!\w)", name, told)
     return told
+
+
+def _ignored_call(history: History) -> bool:
+    faults = [event.name for event in history.events if type(event) is Fault]
+    began = [event.job for event in history.events if type(event) is Effect and event.name == "started"]
+    return len(faults) == 1 and faults[0] in CALL_EVENTS.values() and len(began) == len({*began})
 
 
 def _gateless(history: History, gates: Sequence[Gate]) -> tuple[str, ...]:
