@@ -146,6 +146,11 @@ def test_the_right_queue_raises_no_alarm_in_a_long_campaign() -> None:
     assert _alarms(MemoryQueue, runs=200_000) == []
 
 
+def test_a_run_whose_job_is_tried_often_ends_before_its_steps_do() -> None:
+    run = Sampler(MemoryEngine(MemoryQueue)).sample(7_000_944)
+    assert (max(job.max_attempts or 0 for job in run.scenario.jobs), run.cut) == (50, False)
+
+
 def _alarms(queue: type[MemoryQueue], *, runs: int) -> list[str]:
     sampler = Sampler(MemoryEngine(queue))
     alarms = []

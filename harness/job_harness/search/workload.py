@@ -77,6 +77,8 @@ Such a run is five times as long as the others, so its attempts take a second ea
 """
 MANY = ("40",) * 7 + ("260",)
 """Attempts that no byte can count."""
+MOST_ROUNDS = 3_000
+"""Rounds of maintenance that pass while one job is tried: a run is cut after two such lives and a little more."""
 LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
 FEATURES = {
     "serial keys": "serial_keys",
@@ -411,9 +413,11 @@ def _never_capped(settings: Settings) -> bool:
 
 
 def _bounded(attempts: int, settings: Settings) -> int:
-    """Return how many attempts a job may have before it waits for years: no table holds the times that follow."""
-    doublings = (LONGEST // max(settings.retry_delay, 1)).bit_length()
-    return min(attempts, doublings) if _never_capped(settings) else attempts
+    """Return how many attempts a job may have before it waits for years, which no table holds, or the run is cut."""
+    if _never_capped(settings):
+        return min(attempts, (LONGEST // max(settings.retry_delay, 1)).bit_length())
+    wait = settings.retry_delay_max if settings.retry_backoff else settings.retry_delay
+    return min(attempts, max(int(FEW_OR_MANY[-1]), MOST_ROUNDS * settings.cron_period // max(wait, 1)))
 
 
 GROUP: Final = "g"
