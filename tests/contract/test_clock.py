@@ -361,6 +361,16 @@ def test_a_process_whose_clock_drifts_wakes_early(supervisor: Path, tmp_path: Pa
     assert [line.split()[1] for line in output.read_text().splitlines()] == ["0", "60", "120", "180", "240"]
 
 
+def test_a_process_that_has_ended_by_itself_is_told_nothing(supervisor: Path) -> None:
+    with ClockedTree(start=START) as clock:
+        one = clock.start(["true"])
+        clock.move(START + 1_000)
+        assert clock.exits == {one: 0}
+        clock.shift(one, offset=1.0)
+        clock.signal(one, signal.SIGTERM)
+        clock.move(START + 2_000)
+
+
 def test_a_world_at_rest_that_was_left_alone_is_not_asked_again(supervisor: Path) -> None:
     with ClockedTree(start=START) as clock:
         one = clock.start([PYTHON, "-c", TICKS, "one"])

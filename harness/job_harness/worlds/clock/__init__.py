@@ -262,8 +262,9 @@ class ClockedTree:
             self.touched = False
 
     def signal(self, process: int, number: int) -> None:
-        """Send a signal."""
-        self._tell("go", "signal", ("process", process), ("signal", number))
+        """Send a signal. One that has ended hears none."""
+        if process not in self.exits:
+            self._tell("go", "signal", ("process", process), ("signal", number))
 
     def kill(self, process: int) -> None:
         """Kill a process at once; what it has started lives on."""
@@ -283,8 +284,12 @@ class ClockedTree:
         self._tell("go", "continue", ("process", process))
 
     def shift(self, process: int, *, offset: float = 0.0, drift: float = 0.0) -> None:
-        """Set one process's wall clock off by milliseconds, and let both of its clocks drift by parts per million."""
-        self._tell("go", "clock", ("process", process), ("offset", offset), ("drift", drift))
+        """Set one process's wall clock off by milliseconds, and let both of its clocks drift by parts per million.
+
+        Of one that has ended nothing is changed.
+        """
+        if process not in self.exits:
+            self._tell("go", "clock", ("process", process), ("offset", offset), ("drift", drift))
 
     def step_wall(self, by: float) -> None:
         """Step the wall clock of all by milliseconds; the monotonic clock goes on."""
