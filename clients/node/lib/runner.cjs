@@ -140,7 +140,7 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       const isolated = { command: alone(testPath, only(currentTestName)), test: currentTestName };
       const told = await explore(harness, called, { ...asked, isolated: isolate && isolated }).catch((error) => {
         if (isolate || error.changed === undefined) throw error;
-        process.stderr.write(`job-harness: ${currentTestName}: two undisturbed runs differ, as the first changed ${error.changed}: so each run has a process of its own, as by { isolate: "worker" }\n`);
+        process.stderr.write(`job-harness: ${currentTestName}: two undisturbed runs differ, as the first changed ${error.changed}: so each run has a process of its own, as with { isolate: "worker" }\n`);
         harness.elsewhere = true;
         return explore(harness, called, { ...asked, seconds: Math.min(seconds ?? ISOLATED_SECONDS, ISOLATED_SECONDS), isolated });
       });

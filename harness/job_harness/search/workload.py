@@ -78,7 +78,7 @@ Such a run is five times as long as the others, so its attempts take a second ea
 MANY = ("40",) * 7 + ("260",)
 """Attempts that no byte can count."""
 MOST_ROUNDS = 3_000
-"""Rounds of maintenance that pass while one job is tried: a run is cut after two such lives and a little more."""
+"""Rounds of maintenance while one job is tried: three steps each, and two lives of the job fit into a run's 20 000."""
 LIMITS = ("none", "none", "none", "none", "none", "none", "of a tool", "of all")
 FEATURES = {
     "serial keys": "serial_keys",
@@ -413,7 +413,7 @@ def _never_capped(settings: Settings) -> bool:
 
 
 def _bounded(attempts: int, settings: Settings) -> int:
-    """Return how many attempts a job may have before it waits for years, which no table holds, or the run is cut."""
+    """Return how many attempts a job may have: fewer where it would wait for years, or longer than a run lasts."""
     if _never_capped(settings):
         return min(attempts, (LONGEST // max(settings.retry_delay, 1)).bit_length())
     wait = settings.retry_delay_max if settings.retry_backoff else settings.retry_delay

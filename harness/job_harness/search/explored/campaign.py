@@ -393,7 +393,8 @@ class TestExploration:
         if seen.all_done and seen.failure:
             self.first_unheld = self.first_unheld if self.unheld else seen.tape
             self.unheld[_first_line(seen)] += 1
-            self.ignored += [seen.tape] if seen.ignored_call else []
+            if seen.ignored_call:
+                self.ignored.append(seen.tape)
         used_up = {tool: error for tool, error in seen.given_up if tool not in first.failing}
         self.given_up.update(used_up.keys())
         self.errors = {**used_up, **self.errors}

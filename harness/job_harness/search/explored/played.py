@@ -131,7 +131,7 @@ class PlayedTest:
     all_done: bool = False
     """Whether every job that was sent ended as COMPLETED."""
     ignored_call: bool = False
-    """Whether nothing went wrong but one outside call, of which no other attempt and no other call came."""
+    """Whether the test itself failed though only one outside call went wrong, and no job was tried again."""
     left: tuple[str, ...] | None = None
     """What earlier runs had changed as it began; None: it cannot tell, and `left_behind` says it before each run."""
 
@@ -219,14 +219,13 @@ def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | No
     wanted = isinstance(choices, ListedGates | Compared) or harness.anomalies
     effects = [event for event in harness.history.events if isinstance(event, Effect) and event.declared is not None]
     failing, given_up = _own_failures(harness.history)
+    folders = harness.bench.running.folders
     return PlayedTest(
         anomalies=harness.anomalies,
         tape=harness.tape,
-        history=_as_in_any_run(dump_history(harness.history), harness.bench.running.folders) if wanted else "",
+        history=_as_in_any_run(dump_history(harness.history), folders) if wanted else "",
         lines=harness.bench.session.recorder.lines if wanted else {},
-        failure=""
-        if error is None
-        else _as_in_any_run(f"{type(error).__name__}: {error}", harness.bench.running.folders),
+        failure="" if error is None else _as_in_any_run(f"{type(error).__name__}: {error}", folders),
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         answers=tuple(choices.answers) if isinstance(choices, ListedGates) else (),
         now=harness.bench.instant,
@@ -245,7 +244,7 @@ def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | No
         given_up=() if harness.review.has_own_checks else given_up,
         all_done=not at_work
         and all(view.status is COMPLETED for view in harness.bench.session.job_index.views.values()),
-        ignored_call=_ignored_call(harness.history),
+        ignored_call=error is not None and _ignored_call(harness.history),
         remembered=tuple(harness.play.remembered),
         gateless=_gateless(harness.history, choices.gates) if isinstance(choices, ListedGates) else (),
     )

@@ -331,7 +331,8 @@ class Running:
             label = f"{process.name} {place} {delivery.job}"
             happens = before[-1] if 0 < len(before) < MOST_REFUSED else self._demands.fail(label, options)
             if happens is not None:
-                before.extend([] if happens == LOSES_REPLY else [happens])
+                if happens != LOSES_REPLY:
+                    before.append(happens)
                 about = {"at": place, "job": delivery.job}
                 session.recorder.fault(process.name, CALL_EVENTS[happens], about, line)
 

@@ -262,7 +262,7 @@ class ClockedTree:
             self.touched = False
 
     def signal(self, process: int, number: int) -> None:
-        """Send a signal. One that has ended hears none."""
+        """Send a signal; a process that has ended gets none."""
         if process not in self.exits:
             self._tell("go", "signal", ("process", process), ("signal", number))
 
@@ -286,7 +286,7 @@ class ClockedTree:
     def shift(self, process: int, *, offset: float = 0.0, drift: float = 0.0) -> None:
         """Set one process's wall clock off by milliseconds, and let both of its clocks drift by parts per million.
 
-        Of one that has ended nothing is changed.
+        Does nothing to a process that has ended.
         """
         if process not in self.exits:
             self._tell("go", "clock", ("process", process), ("offset", offset), ("drift", drift))
