@@ -7,12 +7,13 @@ from dataclasses import replace
 from itertools import islice
 from typing import Final
 
-from job_harness.core.history import DONE, Outcome, OutcomeKind
+from job_harness.core.history import DONE, Outcome, OutcomeKind, done
 from job_harness.core.model import (
     DAY,
     PENDING,
     PROCESSING,
     SECOND,
+    TERMINAL,
     Duration,
     Instant,
     JobId,
@@ -315,6 +316,34 @@ class PriorityOf16Bits(RequestRules):
         return row._replace(priority=max(-(2**15), min(row.priority, 2**15 - 1)))
 
 
+class PriorityAsFloat(RequestRules):
+    """A number of JavaScript's."""
+
+    def created(self, request: JobRequest, now: Instant) -> JobView:
+        return super().created(request, now)._replace(priority=int(float(request.priority)))
+
+
+class EmptyKeyIsNone(KeyRules):
+    def key_holder(self, tool: str, key: str) -> JobId | None:
+        return super().key_holder(tool, key) if key else None
+
+
+class FalsyInputDropped(RequestRules):
+    def created(self, request: JobRequest, now: Instant) -> JobView:
+        return super().created(request, now)._replace(input=request.input or None)
+
+
+class IdAgainOverwrites(MemoryQueue):
+    """`INSERT ... ON CONFLICT (id) DO UPDATE`, where the job has ended."""
+
+    def enqueue(self, request: JobRequest) -> Outcome:
+        row = self.rows.get(request.id)
+        if row is None or row.status not in TERMINAL or self.keys.holder(request) is not None:
+            return super().enqueue(request)
+        self.put(self.requests.created(request, self.now("producer")))
+        return done(request.id)
+
+
 class AttemptsInAByte(ClaimRules):
     def counted(self, row: JobView) -> int:
         return 1 if row.attempts < 127 else 0
@@ -386,6 +415,34 @@ LARGE: Final = Theme.of(
         source="a smallint column",
         finds=("option_dropped",),
         rules=(PriorityOf16Bits,),
+    ),
+    Mistake(
+        name="priority-as-float",
+        sentence="A priority passes through a JavaScript number, where 2^53 and 2^53 + 1 are equal.",
+        source="bigint as a JavaScript number",
+        finds=("option_dropped",),
+        rules=(PriorityAsFloat,),
+    ),
+    Mistake(
+        name="empty-key-is-none",
+        sentence="An empty unique key counts as none.",
+        source="`if (key)` in place of `if (key !== undefined)`",
+        finds=("unique_key_shared",),
+        rules=(EmptyKeyIsNone,),
+    ),
+    Mistake(
+        name="falsy-input-dropped",
+        sentence="An input that is false, 0, empty text, or an empty list or object is stored as null.",
+        source="`input || null` in place of `input ?? null`",
+        finds=("option_dropped",),
+        rules=(FalsyInputDropped,),
+    ),
+    Mistake(
+        name="id-again-overwrites",
+        sentence="Sending the id of an ended job again overwrites it.",
+        source="`ON CONFLICT (id) DO UPDATE`",
+        finds=("terminal_job_revived",),
+        queue=IdAgainOverwrites,
     ),
     Mistake(
         name="attempts-in-a-byte",
