@@ -152,6 +152,11 @@ PAYLOADS: Final[Mapping[Payload, str]] = {
     Payload.LARGE: "9000 bytes of text",
     Payload.ESCAPES: "text that looks escaped, quotes, and a character of four bytes",
     Payload.BIG_NUMBER: "2 to the power of 70",
+    Payload.FALSE: "`false`",
+    Payload.ZERO: "`0`",
+    Payload.EMPTY_TEXT: '`""`',
+    Payload.EMPTY_LIST: "`[]`",
+    Payload.EMPTY_OBJECT: "`{}`",
 }
 
 CAPABILITIES: Final[Mapping[str, str]] = {
@@ -189,6 +194,8 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "pausing": "the jobs of a tool can be paused and resumed",
     "calendars": "a schedule may have a cron expression and a time zone",
     "presets": "its counters can be advanced before the first job",
+    "big_priorities": "64-bit priorities are kept unchanged",
+    "blank_keys": "a unique key may be empty or blank",
     "wide_values": "32-bit priorities and long keys are kept unchanged",
     "signals": "its workers are processes: a signal stops them, a deploy replaces them",
     "any_settings": "it accepts any settings",

@@ -60,17 +60,17 @@ def plans(draw: st.DrawFn, name: str) -> JobPlan:
         "takes": tuple(draw(st.lists(spans, min_size=1, max_size=3))),
         "at": draw(lengths),
         "start_after": draw(st.none() | lengths),
-        "priority": draw(st.integers(-(2**31), 2**31 - 1)),
+        "priority": draw(st.integers(-(2**63), 2**63 - 1)),
         "max_attempts": draw(st.none() | st.integers(1, 1000)),
     }
     if many:
         return JobPlan(**common, every=draw(positive), count=draw(st.integers(2, 9)))
     return JobPlan(
         **common,
-        unique_key=draw(st.none() | texts.filter(bool)),
+        unique_key=draw(st.none() | texts),
         cancel_after=draw(st.none() | lengths),
         retry_after=draw(st.none() | lengths),
-        then=tuple(draw(st.lists(st.builds(OperatorAct, st.sampled_from(OPERATED), lengths), max_size=2))),
+        then=tuple(draw(st.lists(st.builds(OperatorAct, st.sampled_from(sorted(OPERATED)), lengths), max_size=2))),
     )
 
 

@@ -12,6 +12,7 @@ from job_harness.core.faults.processes import PAST
 from job_harness.core.model.duration import DAY
 from job_harness.core.model.settings import Settings
 from job_harness.core.run.session import Session, as_on_tape
+from job_harness.core.scenario.job_plan import Payload
 from job_harness.core.sim.choices import FIRST, Replay, Uniform
 from job_harness.core.sim.clock import Clocks
 from job_harness.engines.memory import MemoryEngine
@@ -20,7 +21,7 @@ from job_harness.search.deviations import GatePlace, places_to_strike
 from job_harness.search.finding import REPEATED_EVERY
 from job_harness.search.sampling import Sampler, run_seed
 from job_harness.search.strategy import TURNS, Strategy, SwarmDrawing, policy_of
-from job_harness.search.workload import ENDINGS, draw
+from job_harness.search.workload import BIG, EDGE_KEYS, ENDINGS, draw
 
 SEEDS = [run_seed(3, number) for number in range(12)]
 
@@ -179,12 +180,28 @@ def test_under_long_settings_no_late_wake_up_passes_over_thousands_of_slots() ->
     assert "*/2 * * * *" not in crons
 
 
+def test_values_at_the_edges_of_their_kinds_are_drawn() -> None:
+    """A run has one shared key, whichever that is: only two that are equal collide."""
+    capabilities, keys, big, payloads = MemoryEngine().info.capabilities, set(), 0, set()
+    for seed in range(600):
+        jobs = draw(Uniform(seed), Settings(), capabilities).scenario.jobs
+        shared = {job.unique_key for job in jobs} & set(EDGE_KEYS.values())
+        keys |= {tuple(shared)}
+        big += any(job.priority == BIG for job in jobs)
+        payloads |= {job.payload for job in jobs}
+    assert {(), *((key,) for key in EDGE_KEYS.values())} <= keys
+    assert big > 20
+    assert payloads == {None, *Payload}
+
+
 def test_each_key_is_sent_again_once_its_job_has_ended_and_once_more_at_last() -> None:
     """A key that leaks shows only then."""
     capabilities, keyed = MemoryEngine().info.capabilities, 0
     for seed in range(150):
         jobs = draw(Uniform(seed), Settings(), capabilities).scenario.jobs
-        keys = {(job.tool, job.unique_key) for job in jobs if job.unique_key and job.transaction != "rollback"}
+        keys = {
+            (job.tool, job.unique_key) for job in jobs if job.unique_key is not None and job.transaction != "rollback"
+        }
         again = {(job.tool, job.unique_key) for job in jobs if job.name.endswith("-again") and job.after}
         last = {(job.tool, job.unique_key) for job in jobs if job.name.endswith("-at-last")}
         assert keys == again == last
@@ -203,5 +220,5 @@ def test_operators_come_back_to_a_job_that_has_a_key_and_its_key_is_sent_after_t
             assert (back.tool, back.unique_key) == (last.tool, last.unique_key) == (first.tool, first.unique_key)
             assert first.at + sum(act.after for act in first.operated()) < back.at < last.at
             lives.add(tuple(act.verb for act in first.then))
-        assert all(job.unique_key for job in jobs.values() if job.then)
-    assert lives == {(), ("retry",), ("retry", "cancel"), ("cancel", "retry")}
+        assert all(job.unique_key is not None for job in jobs.values() if job.then)
+    assert lives == {(), ("retry",), ("retry", "cancel"), ("cancel", "retry"), ("send",)}

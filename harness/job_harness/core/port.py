@@ -228,6 +228,10 @@ class Capabilities:
     """Its counters can be set ahead before the first job, the one of its waiting jobs included: `Presets`."""
     wide_values: bool = False
     """Priorities of 32 bits and names and keys of 300 characters are kept as they are, case and blanks included."""
+    big_priorities: bool = False
+    """Priorities of 64 bits are kept as they are."""
+    blank_keys: bool = False
+    """A unique key that is empty, or all blanks, is a key as any other."""
     flows: bool = False
     """A request's own `depends_on` is kept."""
     parents: bool = False

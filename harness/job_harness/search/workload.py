@@ -10,7 +10,7 @@ from job_harness.core.faults import FaultKind, FaultPlan, kinds
 from job_harness.core.model import DAY, LONGEST, MILLISECOND, MINUTE, SECOND, Duration, Settings
 from job_harness.core.model.moments import moments
 from job_harness.core.port import Capabilities, Missed
-from job_harness.core.scenario.job_plan import Ending, JobPlan, OperatorAct, Payload, Span
+from job_harness.core.scenario.job_plan import OPERATED, Ending, JobPlan, OperatorAct, Payload, Span
 from job_harness.core.scenario.scenario import RESTART_AFTER, PausePlan, Scenario, without_maintenance
 from job_harness.core.sim import Choices
 from job_harness.errors import UsageError, did_you_mean
@@ -113,7 +113,11 @@ ODDS = {
 }
 """How often what is not as often as the others."""
 WIDE_PRIORITIES = ("0", "5", "-5", "2147483647", "-2147483648", "70000")
+BIG = 2**53 + 1
+"""The first priority that JavaScript's numbers do not hold."""
 SHARED_KEY = "k"
+EDGE_KEYS = {"k": SHARED_KEY, "empty": "", "blank": "  ", "zero": "0"}
+"""What stands for that key in all jobs of a run."""
 WIDE_KEYS = {
     "none": None,
     "k": "k",
@@ -167,6 +171,7 @@ LATER_LIVES: Final[Mapping[str, tuple[str, ...]]] = {
     "retried": ("retry",),
     "retried and cancelled": ("retry", "cancel"),
     "cancelled and retried": ("cancel", "retry"),
+    "sent again": ("send",),
 }
 """What operators ask of a job after all that was drawn before."""
 
@@ -237,6 +242,9 @@ def draw(
     early = not capabilities.takes_back_in_claim and choices.pick(f"{EARLY_ROUNDS}?", RARELY) == "yes"
     if any(job.unique_key is not None for job in asked) and choices.pick("keys come back?", OFTEN) == "yes":
         jobs = _with_later_lives(choices, jobs, {job.name for job in asked}, settings, capabilities)
+    if capabilities.blank_keys and any(job.unique_key == SHARED_KEY for job in asked):
+        key = EDGE_KEYS[choices.pick("shared key", ("k", "k", "k", *EDGE_KEYS))]
+        jobs = tuple([replace(job, unique_key=key) if job.unique_key == SHARED_KEY else job for job in jobs])
     scenario = Scenario(
         title="drawn from the generic workload",
         settings=settings,
@@ -387,7 +395,8 @@ def _draw_job(
     if attempts == "40" and capabilities.any_settings:
         attempts = pick("many attempts", MANY)
     wide = "wide values" in features
-    priorities = WIDE_PRIORITIES if wide else ("0", "5", "-5")
+    big = capabilities.big_priorities and "payloads" in features
+    priorities = WIDE_PRIORITIES if wide else ("0", str(BIG) if big else "5", "-5")
     operated = pick("operator", ("none", "none", "cancels", "cancels and retries", "retries"))
     plan = JobPlan(
         name,
@@ -501,7 +510,9 @@ def _with_later_lives(
     choices: Choices, jobs: tuple[JobPlan, ...], asked: Collection[str], settings: Settings, capabilities: Capabilities
 ) -> tuple[JobPlan, ...]:
     """Let operators come back to jobs that have a key, and send each key after all that was asked of its job."""
-    lives = [life for life, verbs in LATER_LIVES.items() if all(getattr(capabilities, verb) for verb in verbs)]
+    lives = [
+        life for life, verbs in LATER_LIVES.items() if all(getattr(capabilities, OPERATED[verb]) for verb in verbs)
+    ]
     waits = {"1s": SECOND, "a lease": settings.lease, "stuck": settings.stuck_timeout}
 
     def act(name: str, verb: str) -> OperatorAct:

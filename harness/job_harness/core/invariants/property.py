@@ -122,6 +122,8 @@ class Rules:
     """What the faults of a history explain by themselves, by the names of their events."""
     takes_back_in_claim: bool = False
     """Whether a claim takes back what a dead worker held, and then may do what `expire` may elsewhere."""
+    inputs_shown: bool = False
+    """Whether a row tells what was sent, so that an empty one says that it was dropped."""
     ends_may_lack_times: bool = False
     """Whether a job may have ended and not say when it began or ended: one that was imported, or cleared."""
     due_within: Duration = 0

@@ -82,9 +82,10 @@ class OptionsHonoured(Monitor):
         wanted = {name: getattr(asked, name) for name in OPTIONS}
         wanted["max_attempts"] = asked.max_attempts or self.settings.max_attempts
         for name, value in wanted.items():
-            if (getattr(after, name) or None) != (value or None):
+            if getattr(after, name) != value:
                 self.breach("option_dropped", f"asked for {name} {value!r}, got {getattr(after, name)!r}", job=after.id)
-        if json_problem(asked.input) is None and after.input is not None and not _same_input(after.input, asked.input):
+        shown = self.rules.inputs_shown or after.input is not None
+        if shown and json_problem(asked.input) is None and not _same_input(after.input, asked.input):
             self.breach("option_dropped", f"sent {asked.input!r:.100}, kept {after.input!r:.100}", job=after.id)
 
     def on_return(self, event: Return) -> None:

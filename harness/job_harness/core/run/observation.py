@@ -107,6 +107,7 @@ class Observation(Generic[Q]):
             designs=contract.designs,
             slot_due=contract.slot_due,
             schedules=contract.schedules,
+            inputs_shown=engine is not None and engine.capabilities.inputs,
             takes_back_in_claim=engine is not None and engine.capabilities.takes_back_in_claim,
         )
         judged = tuple(invariants(self.queue))

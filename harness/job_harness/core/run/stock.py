@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from job_harness.core.history import UNKNOWN, Outcome
 from job_harness.core.model import SECOND, Design, Instant
@@ -92,7 +92,10 @@ def client(world: RunContext, plan: JobPlan) -> Steps:
         yield from in_transaction(world, plan)
     for verb, after in plan.operated():
         yield Sleep(after, f"waiting to {verb} {plan.name}")
-        yield from insist(VerbCall(verb, (plan.name,), plan.name))
+        if verb == "send":
+            yield from sending(world, replace(plan, transaction=None))
+        else:
+            yield from insist(VerbCall(verb, (plan.name,), plan.name))
 
 
 def until_sent(world: RunContext, plan: JobPlan) -> Steps:

@@ -93,8 +93,9 @@ class OperatorAct(NamedTuple):
         return f"{self.verb} after {format_duration(self.after)}"
 
 
-OPERATED: Final = ("cancel", "retry")
-"""What an operator can ask of a job."""
+OPERATED: Final = {"cancel": "cancel", "retry": "retry", "send": "inputs"}
+"""What can be asked of a job that was sent, and the capability that it takes. `send` is under the same id again, for
+queues whose rows tell what was kept."""
 
 
 def parse_act(text: str) -> OperatorAct:
@@ -147,6 +148,11 @@ class Payload(StrEnum):
     LARGE = "large"
     ESCAPES = "escapes"
     BIG_NUMBER = "big number"
+    FALSE = "false"
+    ZERO = "zero"
+    EMPTY_TEXT = "empty text"
+    EMPTY_LIST = "empty list"
+    EMPTY_OBJECT = "empty object"
 
 
 PAYLOADS: dict[Payload, Any] = {
@@ -156,6 +162,11 @@ PAYLOADS: dict[Payload, Any] = {
     Payload.LARGE: {"text": "x" * 9_000},
     Payload.ESCAPES: {"text": "a\\u0000b '\" \u00e9 \U0001f4a5"},
     Payload.BIG_NUMBER: {"score": 2**70},
+    Payload.FALSE: False,
+    Payload.ZERO: 0,
+    Payload.EMPTY_TEXT: "",
+    Payload.EMPTY_LIST: [],
+    Payload.EMPTY_OBJECT: {},
 }
 OUTPUTS: dict[Ending, Any] = {Ending.RETURN_NAN: {"score": float("nan")}, Ending.RETURN_NUL: {"text": "a\x00b"}}
 

@@ -339,13 +339,14 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
     asks = {
         "priorities": plan.priority != 0,
         "unique": plan.unique_key is not None,
+        "blank_keys": plan.unique_key is not None and not plan.unique_key.strip(),
         "serial_keys": plan.serial_key is not None,
         "dead_letters": plan.dead_letter is not None,
         "transactions": plan.transaction is not None,
         "schedules": plan.scheduled,
         "inputs": plan.payload is not None,
         "start_after": plan.start_after is not None,
-        **{verb: any(act.verb == verb for act in plan.operated()) for verb in OPERATED},
+        **{needs: any(act.verb == verb for act in plan.operated()) for verb, needs in OPERATED.items()},
         "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
         "own_attempts": plan.max_attempts is not None,
         "own_leases": plan.lease is not None or plan.timeout is not None,
@@ -356,7 +357,8 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
         "parents": plan.parent is not None,
         "groups": plan.group is not None,
         "splits": plan.children is not None,
-        "wide_values": not -(2**15) <= plan.priority < 2**15,
+        "wide_values": 2**15 <= abs(plan.priority) < 2**31,
+        "big_priorities": abs(plan.priority) >= 2**31,
     }
     return [name for name, does in asks.items() if does]
 

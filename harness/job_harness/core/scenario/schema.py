@@ -241,7 +241,7 @@ MOST_WORKERS = 16
 MOST_JOBS = 1_000
 MOST_SENT = 100_000
 MOST_STEPS = 10_000
-SMALLEST, LARGEST = -(2**31), 2**31 - 1
+SMALLEST, LARGEST = -(2**63), 2**63 - 1
 
 Status = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED"]
 StatusOrGone = Literal["PENDING", "PROCESSING", "COMPLETED", "FAILED", "CANCELLED", "gone"]
@@ -350,7 +350,7 @@ class JobPart(NoNulls):
     """How long after it is sent it may first be claimed."""
     priority: Annotated[int, Field(ge=SMALLEST, le=LARGEST)] = 0
     max_attempts: Annotated[int, Field(ge=1, le=1000)] | None = None
-    unique_key: Annotated[Text, Field(min_length=1, max_length=1000)] | None = None
+    unique_key: Annotated[Text, Field(max_length=1000)] | None = None
     serial_key: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     """At most one job with this key is PROCESSING."""
     dead_letter: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
@@ -366,7 +366,7 @@ class JobPart(NoNulls):
     retry_after: Length | None = None
     """How long after `cancel_after`, or after it was sent, an operator retries it."""
     then: Acts = ()
-    """What an operator does next, such as `[retry after 30m, cancel after 1s]`: each so long after the one before."""
+    """What is done next, each so long after the one before: `[retry after 30m, send after 1h]` (under the same id)."""
     every: Positive | None = None
     count: Annotated[int, Field(ge=1, le=MOST_SENT)] = 1
     scheduled: bool = False

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from inspect import signature
-from itertools import chain, islice, takewhile
+from itertools import chain, count, islice, takewhile
 from typing import ClassVar, Final, NamedTuple, TypeVar
 
 from job_harness.core.history import DONE, Outcome, done
@@ -427,7 +427,8 @@ class EndRules(QueueRules):
 
     def dead_letters(self, row: JobView, verb: str) -> list[JobView]:
         """Return the one new job that a job which failed for good leaves behind, whatever the verb that failed it."""
-        return [self.dead_letter(row, f"{row.id}-dead-{row.token}")]
+        names = (f"{row.id}-dead-{number}" for number in count(row.token))  # One was left by a job of this id before.
+        return [self.dead_letter(row, next(name for name in names if name not in self.queue.rows))]
 
     def dead_letter(self, row: JobView, job: JobId) -> JobView:
         """Return a new job for the dead letter tool, with the input of the job that failed."""
@@ -779,6 +780,8 @@ class MemoryQueue(JobRows):
         calendars=True,
         presets=True,
         wide_values=True,
+        big_priorities=True,
+        blank_keys=True,
         flows=True,
         parents=True,
         groups=True,

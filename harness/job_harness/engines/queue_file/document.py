@@ -307,10 +307,14 @@ class QueueFile:
 
     def capabilities(self, columns: frozenset[str]) -> Capabilities:
         """Return what it can do, where `jobs` shows these columns."""
+        priorities = self.asks("priority", "enqueue") and "priority" in columns
+        unique = self.asks("unique_key", "enqueue") and "unique_key" in columns
         return Capabilities(
             **{verb: verb in self.verbs for verb in ("heartbeat", "release", "cancel", "retry")},
-            priorities=self.asks("priority", "enqueue") and "priority" in columns,
-            unique=self.asks("unique_key", "enqueue") and "unique_key" in columns,
+            priorities=priorities,
+            big_priorities=priorities and self._counts_to_64_bits("priority"),
+            unique=unique,
+            blank_keys=unique,
             flows=self.asks("depends_on", "enqueue") and "depends_on" in columns,
             groups=self.asks("group_size", "enqueue") and {"group", "callback_of"} <= columns,
             start_after=self.asks("start_after", "enqueue") and "start_after" in columns,
@@ -396,6 +400,12 @@ class QueueFile:
         orders = [said[at + 2 :] for at in range(len(said) - 1) if said[at : at + 2] == ["order", "by"]]
         columns = [takewhile(lambda word: word not in _AFTER_ORDER, order) for order in orders]
         return any(next((word in came for word in order if word in came | due), False) for order in columns)
+
+    def _counts_to_64_bits(self, name: str) -> bool:
+        """Say whether the schema gives a column of `jobs`, or one of its name, a type that holds 64 bits."""
+        columns = "|".join(map(re.escape, self._columns_of(name)))
+        wide = re.compile(rf'\b({columns})"?\s+(bigint|int8|numeric)\b', re.IGNORECASE)
+        return any(wide.search(each.text) for each in self.schema)
 
     def _columns_of(self, name: str) -> frozenset[str]:
         """Return what a column of `jobs` is called, there and in the table."""
