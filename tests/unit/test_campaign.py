@@ -417,7 +417,7 @@ class Undated(MemoryQueue):
 
 @pytest.mark.parametrize(("queue", "told"), [(Undated, "purge was never called, since no job"), (MemoryQueue, "")])
 def test_a_purge_that_nothing_ever_calls_is_no_pass(queue: type[MemoryQueue], told: str) -> None:
-    done = Sampler(MemoryEngine(queue)).explore(seed=1, runs=12)
+    done = Sampler(MemoryEngine(queue)).explore(seed=1, runs=8)
     assert done.verdict is (Verdict.INCONCLUSIVE if told else Verdict.PASS)
     assert (told in done.trouble.message) if done.trouble is not None else not told
 

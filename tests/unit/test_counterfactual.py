@@ -102,7 +102,7 @@ def test_a_tape_that_no_longer_fits_proves_nothing_by_its_replay() -> None:
 
 @pytest.mark.parametrize(
     ("mistake", "seed", "change"),
-    [("cancel-then-retry", 4, "heartbeat_interval 2m45s"), ("own-lease-lost-on-heartbeat", 0, "batch_size 1")],
+    [("cancel-then-retry", 9, "heartbeat_interval 2m45s"), ("own-lease-lost-on-heartbeat", 0, "batch_size 1")],
 )
 def test_a_change_that_only_helps_the_replay_is_no_fix(mistake: str, seed: int, change: str) -> None:
     wrong = CATALOGUE[mistake]
