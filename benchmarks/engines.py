@@ -21,7 +21,7 @@ from paired import Aim, interleave, seconds_of, show
 from job_harness.core.model.settings import Settings
 from job_harness.core.port import Engine, JobRequest
 from job_harness.core.sim.clock import Clocks
-from job_harness.engines.pgboss import open_engine as open_sql
+from job_harness.engines.pgboss import PgBossEngine
 from job_harness.engines.pgboss.node import open_engine as open_node
 from job_harness.engines.pgboss.package import NEWEST_OF_10, load
 from job_harness.engines.pgboss.translation import result_text, send_values, uuid_of
@@ -83,7 +83,7 @@ def bare(database: ForeignDatabase, session: psycopg.Connection[Any]) -> Callabl
 
 def sql(rounds: int) -> None:
     """pg-boss by its own SQL."""
-    engine = open_sql(NEWEST_OF_10)
+    engine = PgBossEngine(NEWEST_OF_10)
     try:
         engine.session().create_queue("tool", now=0)
         database = engine.session().database

@@ -18,7 +18,7 @@ from job_harness.core.run.session import Limits, Session
 from job_harness.core.scenario.job_plan import Ending, JobPlan
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.engines.memory import MemoryEngine
-from job_harness.engines.reference import open_engine
+from job_harness.engines.reference import ReferenceEngine
 from job_harness.errors import HarnessError
 
 DEFAULTS = Settings()
@@ -57,7 +57,7 @@ def main(rounds: int) -> None:
     rows = interleave(measures, rounds=rounds, seconds=30)
     show("How many times faster than real time, in memory?", rows, base=base, unit="times", note=virtual(rows))
     try:
-        postgres = open_engine("postgres")
+        postgres = ReferenceEngine("postgres")
     except HarnessError as error:
         print(f"\nPostgreSQL was not measured: {error}")
         return

@@ -39,7 +39,7 @@ from detection.measure import (  # noqa: E402
 )
 from job_harness.core.port import Capabilities  # noqa: E402
 from job_harness.engines.memory import MemoryEngine, MemoryQueue  # noqa: E402
-from job_harness.engines.reference import open_engine  # noqa: E402
+from job_harness.engines.reference import ReferenceEngine  # noqa: E402
 from job_harness.search.strategy import Strategy  # noqa: E402
 from job_harness.search.wrong_queues import CATALOGUE  # noqa: E402
 
@@ -84,7 +84,7 @@ def alarms(name: str, steps: int) -> tuple[str, tuple[int, int, int]]:
         "memory, every capability": lambda: MemoryEngine(MemoryQueue),
         "memory, one table": lambda: MemoryEngine(OneTable, name="one table"),
         "memory, nothing optional": lambda: MemoryEngine(Plain, name="plain"),
-        "reference": lambda: open_engine("reference"),
+        "reference": lambda: ReferenceEngine("reference"),
     }
     return name, false_alarms(engines[name](), steps=steps)
 

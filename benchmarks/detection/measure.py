@@ -19,7 +19,7 @@ from job_harness.core.run.session import Session
 from job_harness.core.run.stock import StockApplication
 from job_harness.core.run.worker import Worker
 from job_harness.engines.memory import MemoryEngine, MemoryQueue, QueueRules
-from job_harness.engines.reference import open_engine
+from job_harness.engines.reference import ReferenceEngine
 from job_harness.search.counterfactual import repairs, with_fixes
 from job_harness.search.sampling import DRAWN_LIMITS, Sampler, run_seed
 from job_harness.search.state_machine import LifecycleMachine
@@ -222,8 +222,8 @@ def added(parts: Iterable[Quiet]) -> Quiet:
 
 RIGHT: Final[Mapping[str, Callable[[], Engine]]] = {
     "memory": MemoryEngine,
-    "reference": lambda: open_engine("reference"),
-    "postgres": lambda: open_engine("postgres"),
+    "reference": lambda: ReferenceEngine("reference"),
+    "postgres": lambda: ReferenceEngine("postgres"),
 }
 """The queues of which no bug is known."""
 

@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 ONE = Scenario(title="one job", jobs=(JobPlan(name="a"),))
 OPENERS: dict[str, Callable[..., Any]] = {
-    "pgboss": lambda dsn: pgboss.open_engine("10.4.2", dsn=dsn),
+    "pgboss": lambda dsn: pgboss.PgBossEngine("10.4.2", dsn=dsn),
     "pgboss-node": lambda dsn: pgboss_node.open_engine("12.38.0", dsn=dsn),
     "procrastinate": lambda dsn: procrastinate.open_engine("3.10.0", dsn=dsn),
 }

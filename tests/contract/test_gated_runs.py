@@ -19,7 +19,7 @@ from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario
 from job_harness.core.sim.choices import Boring, Deviation
 from job_harness.core.sim.kernel import Kernel
-from job_harness.engines.reference import ReferenceEngine, open_engine, shipped_statement
+from job_harness.engines.reference import ReferenceEngine, shipped_statement
 from job_harness.errors import EnvironmentUnavailable, UsageError
 from job_harness.search.wrong_queues import CATALOGUE
 from job_harness.worlds.postgres.gating import ActorPool, SessionCoordinator
@@ -33,7 +33,7 @@ SCENARIO = Scenario(title="two jobs", workers=("w1", "w2"), jobs=(JobPlan("a"), 
 
 
 def opened() -> ReferenceEngine:
-    engine = open_engine("postgres-gated", patience_seconds=0.3)
+    engine = ReferenceEngine("postgres-gated", patience_seconds=0.3)
     try:
         engine.session()
     except EnvironmentUnavailable as missing:
@@ -86,7 +86,7 @@ def crashing(option: str, *, at: str) -> Scenario:
 
 
 def test_an_ordinary_run_comes_to_the_same_on_one_session_and_on_many(engine: ReferenceEngine) -> None:
-    single = open_engine("postgres", dsn=engine.session().cluster.url())
+    single = ReferenceEngine("postgres", dsn=engine.session().cluster.url())
     try:
         histories = [Session(SCENARIO, engine=one).run().history for one in (engine, single)]
         many, one = ({job: (history.path(job), history.runs(job)) for job in "az"} for history in histories)
@@ -172,7 +172,7 @@ def test_a_settlement_needs_the_gated_engine() -> None:
     from job_harness.engines.reference import Settlement
 
     with pytest.raises(UsageError, match="no use for verbs of several statements"):
-        open_engine("postgres", settlement=Settlement())
+        ReferenceEngine("postgres", settlement=Settlement())
 
 
 def test_code_that_takes_a_pool_runs_unchanged_on_an_actors_session(engine: ReferenceEngine) -> None:

@@ -14,7 +14,7 @@ from job_harness.core.port import Claim, as_stepped
 from job_harness.core.scenario.job_plan import Ending, JobPlan
 from job_harness.core.scenario.scenario import Scenario, parse_step
 from job_harness.engines.memory import EndRules, MemoryEngine, MemoryQueue
-from job_harness.engines.reference import ReferenceEngine, ReferenceQueue, open_engine
+from job_harness.engines.reference import ReferenceEngine, ReferenceQueue
 from job_harness.search.lockstep import Comparison, Difference, LockstepEngine, compare, watch
 from job_harness.search.sampling import Sampler, run_seed
 
@@ -23,7 +23,7 @@ FAILS_ONCE = Scenario(workers=("w1",), jobs=(JobPlan("a", outcomes=(Ending.FAIL,
 
 @pytest.fixture(scope="module", params=["reference", pytest.param("postgres", marks=pytest.mark.postgres)])
 def reference(request: pytest.FixtureRequest) -> Iterator[ReferenceEngine]:
-    engine = open_engine(request.param)
+    engine = ReferenceEngine(request.param)
     yield engine
     engine.close()
 
@@ -122,7 +122,7 @@ def test_a_verb_that_raises_differs_from_one_that_answers(reference: ReferenceEn
 
 
 def test_a_stepped_engine_is_led_through_its_points() -> None:
-    stepped = open_engine("reference", stepped=True)
+    stepped = ReferenceEngine("reference", stepped=True)
     assert compare(FAILS_ONCE, left=MemoryEngine(), right=stepped).divergence is None
 
 

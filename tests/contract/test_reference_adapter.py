@@ -17,7 +17,7 @@ from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario, parse_step
 from job_harness.core.sim.clock import Clocks
 from job_harness.core.sim.request import Point
-from job_harness.engines.reference import ReferenceEngine, ReferenceQueue, open_engine
+from job_harness.engines.reference import ReferenceEngine, ReferenceQueue
 from job_harness.engines.reference.queue import MemoryReferenceQueue, queue_id_of
 from job_harness.errors import EnvironmentUnavailable, ExitCode, UsageError
 from job_harness.search.sampling import Sampler, run_seed
@@ -27,7 +27,7 @@ SETTINGS = Settings()
 
 @pytest.fixture(scope="module", params=["reference", pytest.param("postgres", marks=pytest.mark.postgres)])
 def engine(request: pytest.FixtureRequest) -> Iterator[ReferenceEngine]:
-    opened = open_engine(request.param)
+    opened = ReferenceEngine(request.param)
     yield opened
     opened.close()
 
@@ -150,7 +150,7 @@ def test_sampled_runs_show_no_anomaly(engine: ReferenceEngine) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["reference", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_sampled_runs_that_preempt_between_statements_show_no_anomaly(name: str) -> None:
-    engine = open_engine(name, stepped=True)
+    engine = ReferenceEngine(name, stepped=True)
     try:
         sampler = Sampler(engine)
         runs = [sampler.sample(run_seed(4, number)) for number in range(40 if name == "reference" else 15)]
@@ -161,7 +161,7 @@ def test_sampled_runs_that_preempt_between_statements_show_no_anomaly(name: str)
 
 @pytest.mark.parametrize("name", ["reference", pytest.param("postgres", marks=pytest.mark.postgres)])
 def test_stepped_a_verb_stops_before_its_statement_and_reads_the_clock_after(name: str, clocks: Clocks) -> None:
-    engine = open_engine(name, stepped=True)
+    engine = ReferenceEngine(name, stepped=True)
     try:
         queue = engine.open(SETTINGS, clocks, lambda: 0.0)
         work = queue.enqueue(JobRequest("a"))
@@ -182,12 +182,12 @@ def test_a_scenario_brings_maintenance_to_its_statement() -> None:
     steps = ("w1 claims a", 'maintenance pauses at "rescue_stuck"', "maintenance continues", "run until idle")
     plan = JobPlan("a")
     scenario = Scenario(workers=("w1",), jobs=(plan,), steps=tuple(parse_step(step) for step in steps))
-    run = Session(scenario, engine=open_engine("reference", stepped=True)).run()
+    run = Session(scenario, engine=ReferenceEngine("reference", stepped=True)).run()
     assert (run.verdict, run.failures) == (Verdict.PASS, ())
 
 
 def test_a_memory_store_goes_back_to_a_moment(clocks: Clocks) -> None:
-    queue = open_engine("reference").open(SETTINGS, clocks, lambda: 0.0)
+    queue = ReferenceEngine("reference").open(SETTINGS, clocks, lambda: 0.0)
     assert isinstance(queue, MemoryReferenceQueue)
     queue.enqueue(JobRequest("a"))
     (claim,) = claimed(queue)
@@ -201,9 +201,9 @@ def test_a_memory_store_goes_back_to_a_moment(clocks: Clocks) -> None:
 
 def test_what_makes_no_sense_is_refused_with_the_names_that_do() -> None:
     with pytest.raises(UsageError, match="did you mean 'postgres'"):
-        open_engine("postgre")
+        ReferenceEngine("postgre")
     with pytest.raises(UsageError, match="no use for SQL statements"):
-        open_engine("reference", statements={"claim": "SELECT 1"})
+        ReferenceEngine("reference", statements={"claim": "SELECT 1"})
 
 
 @pytest.mark.postgres
@@ -211,7 +211,7 @@ def test_a_replaced_statement_is_caught(clocks: Clocks) -> None:
     from job_harness_reference.store.statements import shipped
 
     fence = 'AND q."token" = :token::bigint'
-    engine = open_engine("postgres", statements={"complete": shipped("complete").replace(fence, "")})
+    engine = ReferenceEngine("postgres", statements={"complete": shipped("complete").replace(fence, "")})
     try:
         queue = engine.open(SETTINGS, clocks, lambda: 0.0)
         queue.enqueue(JobRequest("a"))
@@ -225,7 +225,7 @@ def test_a_replaced_statement_is_caught(clocks: Clocks) -> None:
 def test_a_postgresql_that_dies_is_no_anomaly_but_an_environment_that_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engine = open_engine("postgres")
+    engine = ReferenceEngine("postgres")
     try:
         scenario = Scenario(workers=("w1",), jobs=(JobPlan("a"), JobPlan("b", at=MINUTE)))
         session = Session(scenario, engine=engine)

@@ -17,7 +17,7 @@ import pytest
 from job_harness.core.interruption import Interruptions
 from job_harness.core.model.duration import MINUTE
 from job_harness.core.model.settings import Settings
-from job_harness.engines.reference import open_engine
+from job_harness.engines.reference import ReferenceEngine
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.sampling import Sampler
 from job_harness.worlds.patience import Deadline
@@ -27,7 +27,7 @@ SETTINGS = Settings(stuck_timeout=5 * MINUTE)
 
 
 def test_a_search_that_is_terminated_in_mid_statement_is_no_different_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = open_engine("postgres")
+    engine = ReferenceEngine("postgres")
     try:
         engine.session()
     except EnvironmentUnavailable as missing:

@@ -11,7 +11,7 @@ import pytest
 from job_harness.core.run.play import play
 from job_harness.core.scenario.reader import read_scenario
 from job_harness.core.scenario.writer import write_scenario
-from job_harness.engines.reference import ReferenceEngine, Settlement, open_engine
+from job_harness.engines.reference import ReferenceEngine, Settlement
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.finding import ScenarioFinding
 from job_harness.search.sampling import Sampler, run_seed
@@ -24,7 +24,7 @@ RUNS = 300
 
 @pytest.fixture(scope="module")
 def right() -> Iterator[ReferenceEngine]:
-    engine = open_engine("postgres-gated")
+    engine = ReferenceEngine("postgres-gated")
     try:
         engine.session()
     except EnvironmentUnavailable as missing:

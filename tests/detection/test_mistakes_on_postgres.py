@@ -9,7 +9,7 @@ import pytest
 from job_harness.core.port import Capabilities
 from job_harness.core.run.session import Session
 from job_harness.core.scenario.scenario import Scenario, needed_capabilities
-from job_harness.engines.reference import ReferenceEngine, open_engine
+from job_harness.engines.reference import ReferenceEngine
 from job_harness.errors import EnvironmentUnavailable
 from job_harness.search.sampling import DRAWN_LIMITS, Sampler
 from job_harness.search.wrong_queues import CATALOGUE
@@ -21,7 +21,7 @@ PLANTED = ("stale-fail", "one-attempt-too-many", "start-after-ignored", "priorit
 
 @pytest.fixture(scope="module")
 def right() -> Iterator[ReferenceEngine]:
-    engine = open_engine("postgres")
+    engine = ReferenceEngine("postgres")
     try:
         engine.session()
     except EnvironmentUnavailable as missing:

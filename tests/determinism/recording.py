@@ -43,9 +43,9 @@ def histories(count: int) -> list[str]:
 
 def carried_histories(count: int) -> list[str]:
     """Return the history of each seed with the reference worker at work on its loop; it needs what is installed."""
-    from job_harness.engines.reference import open_engine
+    from job_harness.engines.reference import ReferenceEngine
 
-    sampler = Sampler(open_engine("reference"))
+    sampler = Sampler(ReferenceEngine("reference"))
     return [dump_history(sampler.sample(seed).history) for seed in range(count)]
 
 

@@ -13,7 +13,7 @@ from job_harness.doors.cli.conform_command import detail, matrix, table
 from job_harness.doors.pytest.conformance import engine_of
 from job_harness.engines.conformance.judge import Conformance, Level, Mark, cases, conform
 from job_harness.engines.memory import MemoryEngine, MemoryQueue
-from job_harness.engines.reference import open_engine
+from job_harness.engines.reference import ReferenceEngine
 from job_harness.errors import ExitCode, UsageError
 from job_harness.search.wrong_queues import CATALOGUE
 
@@ -34,7 +34,7 @@ def test_every_scenario_of_this_project_belongs_to_exactly_one_level() -> None:
 
 @pytest.mark.parametrize("name", ["memory", "reference"])
 def test_the_right_queues_conform_on_every_level(name: str) -> None:
-    engine = MemoryEngine() if name == "memory" else open_engine(name)
+    engine = MemoryEngine() if name == "memory" else ReferenceEngine(name)
     conformance = conform(engine)
     assert conformance.exit_code is ExitCode.PASS
     asked_for = [

@@ -19,7 +19,7 @@ from job_harness.doors.cli.search import print_unjudged, refuse_blindness
 from job_harness.engines.bullmq.queue import contract as bullmq_contract
 from job_harness.engines.celery import CONTRACT as CELERY
 from job_harness.engines.chancy import CONTRACT as CHANCY
-from job_harness.engines.chancy import release as chancy_release
+from job_harness.engines.chancy import open_engine as open_chancy
 from job_harness.engines.conformance.judge import cases
 from job_harness.engines.django_tasks import CONTRACT as DJANGO_TASKS
 from job_harness.engines.dramatiq import CONTRACT as DRAMATIQ
@@ -129,7 +129,7 @@ def test_a_search_that_could_report_nothing_is_no_pass() -> None:
 def test_chancy_loses_a_worker_after_the_whole_seconds_that_its_leases_are_judged_by() -> None:
     settings = CHANCY.effective(Settings(lease=SECOND + 1))
     opened = Opened(*[None] * 2, settings, *[None] * 3)  # type: ignore[arg-type]
-    assert (settings.lease, chancy_release("0.26.0").reset(opened)) == (2 * SECOND, {"silence": 2})
+    assert (settings.lease, open_chancy("0.26.0").release.reset(opened)) == (2 * SECOND, {"silence": 2})
 
 
 @pytest.mark.parametrize("name", ["bullmq", "celery", "chancy", "django-tasks-db", "dramatiq", "procrastinate"])

@@ -13,7 +13,7 @@ from job_harness.core.run.session import Session
 from job_harness.core.run.verdict import Run, Verdict
 from job_harness.core.scenario.reader import read_scenario, read_scenario_text
 from job_harness.core.target import Target
-from job_harness.engines.reference import open_engine
+from job_harness.engines.reference import ReferenceEngine
 from job_harness.search.cases import CaseRunner, Task
 from job_harness.search.targets import Engines
 
@@ -21,7 +21,7 @@ SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
 
 def played(text: str) -> Run:
-    return Session(read_scenario_text("format: 1\n" + text), engine=open_engine("reference")).run()
+    return Session(read_scenario_text("format: 1\n" + text), engine=ReferenceEngine("reference")).run()
 
 
 def told(run: Run) -> list[str]:
@@ -97,7 +97,7 @@ def test_every_documented_difference_is_one_of_a_scenario_or_control_that_exists
         scenario = read_scenario(path, queues=None)
         name = case_name(str(path))
         names |= {name, *(f"{name} [{control.name}]" for control in scenario.controls)}
-    assert set(open_engine("reference").info.contract.differences) <= names
+    assert set(ReferenceEngine("reference").info.contract.differences) <= names
 
 
 @pytest.mark.long

@@ -33,9 +33,9 @@ from job_harness.core.sim.watchdog import BUSY_SECONDS
 
 SHIPPED: Final[Mapping[str, tuple[str, dict[str, Any]]]] = {
     "memory": ("job_harness.engines.memory:MemoryEngine", {}),
-    "reference": ("job_harness.engines.reference:open_engine", {"name": "reference"}),
-    "postgres": ("job_harness.engines.reference:open_engine", {"name": "postgres"}),
-    "pgboss": ("job_harness.engines.pgboss:open_engine", {}),
+    "reference": ("job_harness.engines.reference:ReferenceEngine", {"name": "reference"}),
+    "postgres": ("job_harness.engines.reference:ReferenceEngine", {"name": "postgres"}),
+    "pgboss": ("job_harness.engines.pgboss:PgBossEngine", {}),
     "pgboss-node": ("job_harness.engines.pgboss.node:open_engine", {}),
     "graphile-worker": ("job_harness.engines.graphile:open_engine", {}),
     "bullmq": ("job_harness.engines.bullmq:open_engine", {}),
@@ -244,8 +244,8 @@ def open_own(target: Target, *, store: TableStore | None = None) -> Engine:
     Raises UsageError that says what is missing, or what was made instead.
     """
     if target.is_file:
-        room = "job_harness.subjects.systems" if target.is_system else "job_harness.engines.queue_file"
-        opened: Engine = import_module(room).open_engine(target.place)
+        kind = "subjects.systems:SystemEngine" if target.is_system else "engines.queue_file:QueueFileEngine"
+        opened: Engine = load_factory(f"job_harness.{kind}")(target.place)
         return opened
     from job_harness.subjects.applications.queue_target import engine_from
 

@@ -71,59 +71,54 @@ def _reset(opened: Opened) -> dict[str, Any]:
     return {"concurrency": POSTGRES.effective(opened.settings).concurrency}
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `6`, `6.7.0`.
+def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
+    """Return the engine of a release: `latest`, `6`, `6.7.0`.
 
     Raises UsageError for a release that has no PostgreSQL, and if it is not a version.
     """
     whole = ON_POSTGRES.checked(newest_npm(PACKAGE, version))
-    return ForeignRelease(
-        package=PACKAGE,
-        version=whole,
-        queue=_queue,
-        capabilities=BullQueue.capabilities,
-        contract=POSTGRES,
-        start=in_node(__file__, PACKAGE, whole, PG, oldest=NODE),
-        asked={"store": "postgres"},
-        empty=_empty,
-        reset=_reset,
-        proven_under=Settings(),
-        resolution=MILLISECOND,
-        gated=False,  # A claim of two is two calls, and the first one's lock runs while the second waits at its gate.
+    return ForeignEngine(
+        ForeignRelease(
+            package=PACKAGE,
+            version=whole,
+            queue=_queue,
+            capabilities=BullQueue.capabilities,
+            contract=POSTGRES,
+            start=in_node(__file__, PACKAGE, whole, PG, oldest=NODE),
+            asked={"store": "postgres"},
+            empty=_empty,
+            reset=_reset,
+            proven_under=Settings(),
+            resolution=MILLISECOND,
+            gated=False,  # A claim of two is two calls: the first one's lock runs while the second waits at its gate.
+        ),
+        dsn=dsn,
     )
 
 
-def redis_release(version: str = "latest") -> ForeignRelease:
-    """Declare a release on Redis: `latest`, `5`, `5.81.5`.
+def open_redis_engine(version: str = "latest") -> ForeignEngine:
+    """Return the engine of a release on Redis: `latest`, `5`, `5.81.5`.
 
     Raises UsageError for a release before 5.59, and if it is not a version.
     """
     whole = ON_REDIS.checked(newest_npm(PACKAGE, version))
     from job_harness.worlds.redis import RedisStore
 
-    return ForeignRelease(
-        package=f"{PACKAGE}-redis",
-        version=whole,
-        queue=RedisBullQueue,
-        capabilities=BullQueue.capabilities,
-        contract=REDIS,
-        start=in_node(__file__, PACKAGE, whole, IOREDIS, oldest=NODE),
-        asked={"store": "redis"},
-        empty=flush,
-        reset=_reset,
-        proven_under=Settings(),
-        resolution=MILLISECOND,
-        store=RedisStore,
-        fails_over=RedisStore.fail_over,
-        gated=False,
+    return ForeignEngine(
+        ForeignRelease(
+            package=f"{PACKAGE}-redis",
+            version=whole,
+            queue=RedisBullQueue,
+            capabilities=BullQueue.capabilities,
+            contract=REDIS,
+            start=in_node(__file__, PACKAGE, whole, IOREDIS, oldest=NODE),
+            asked={"store": "redis"},
+            empty=flush,
+            reset=_reset,
+            proven_under=Settings(),
+            resolution=MILLISECOND,
+            store=RedisStore,
+            fails_over=RedisStore.fail_over,
+            gated=False,
+        )
     )
-
-
-def open_redis_engine(version: str = "latest") -> ForeignEngine:
-    """Return the engine of this release on Redis; see `redis_release` and `ForeignEngine`."""
-    return ForeignEngine(redis_release(version))
-
-
-def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), dsn=dsn)

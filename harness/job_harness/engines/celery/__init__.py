@@ -271,8 +271,8 @@ class CeleryQueue(AskingQueue):
         return without_value(self._ask(question, worker=claim.worker, number=claim.token, **arguments))
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `5`, `5.7.0`; after a slash may stand `early`.
+def open_engine(version: str = "latest") -> ForeignEngine:
+    """Return the engine of a release: `latest`, `5`, `5.7.0`; after a slash may stand `early`.
 
     Raises UsageError for an unknown version or suffix.
     """
@@ -280,22 +280,19 @@ def release(version: str = "latest") -> ForeignRelease:
     number = newest_python(PACKAGE, asked)
     from job_harness.worlds.redis import RedisStore
 
-    return ForeignRelease(
-        package=f"{PACKAGE}-redis",
-        version=f"{number}{suffix}",
-        queue=CeleryQueue,
-        capabilities=CeleryQueue.capabilities,
-        contract=CONTRACT,
-        start=in_python(__file__, PACKAGE, number, DRIVER),
-        asked={"late": not suffix},
-        empty=flush,
-        reset=lambda opened: {"visibility": opened.settings.lease / SECOND},
-        store=RedisStore,
-        fails_over=RedisStore.fail_over,
-        next_upkeep=lambda queue: queue.next_upkeep(),
+    return ForeignEngine(
+        ForeignRelease(
+            package=f"{PACKAGE}-redis",
+            version=f"{number}{suffix}",
+            queue=CeleryQueue,
+            capabilities=CeleryQueue.capabilities,
+            contract=CONTRACT,
+            start=in_python(__file__, PACKAGE, number, DRIVER),
+            asked={"late": not suffix},
+            empty=flush,
+            reset=lambda opened: {"visibility": opened.settings.lease / SECOND},
+            store=RedisStore,
+            fails_over=RedisStore.fail_over,
+            next_upkeep=lambda queue: queue.next_upkeep(),
+        )
     )
-
-
-def open_engine(version: str = "latest", *, sessions: bool = False) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), sessions=sessions)

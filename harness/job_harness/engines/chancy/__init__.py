@@ -223,25 +223,23 @@ class ChancyQueue(AskingQueue):
         return without_value(self._ask("fail", worker=claim.worker, number=claim.token, error=error))
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `0.25`, `0.25.0`.
+def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
+    """Return the engine of a release: `latest`, `0.25`, `0.25.0`.
 
     Raises UsageError for one before 0.22, and for an unknown version.
     """
     number = RELEASES.checked(newest_python(PACKAGE, version))
-    return ForeignRelease(
-        package=PACKAGE,
-        version=number,
-        queue=ChancyQueue,
-        capabilities=ChancyQueue.capabilities,
-        contract=CONTRACT,
-        start=in_python(__file__, PACKAGE, number, DRIVER),
-        empty=lambda opened: opened.database.empty("chancy_jobs", "chancy_workers"),
-        reset=lambda opened: {"silence": effective(opened.settings).lease // SECOND},
-        gated=False,
+    return ForeignEngine(
+        ForeignRelease(
+            package=PACKAGE,
+            version=number,
+            queue=ChancyQueue,
+            capabilities=ChancyQueue.capabilities,
+            contract=CONTRACT,
+            start=in_python(__file__, PACKAGE, number, DRIVER),
+            empty=lambda opened: opened.database.empty("chancy_jobs", "chancy_workers"),
+            reset=lambda opened: {"silence": effective(opened.settings).lease // SECOND},
+            gated=False,
+        ),
+        dsn=dsn,
     )
-
-
-def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), dsn=dsn)

@@ -215,21 +215,19 @@ def _empty(opened: Opened) -> None:
     opened.database.empty(TABLE, as_new=True)
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `0.13`, `0.13.0`. Raises UsageError if it is not a version."""
-    number = newest_python(PACKAGE, version)
-    return ForeignRelease(
-        package=PACKAGE,
-        version=number,
-        queue=DjangoTasksQueue,
-        capabilities=DjangoTasksQueue.capabilities,
-        contract=CONTRACT,
-        start=in_python(__file__, PACKAGE, number, DRIVER, *BESIDE),
-        empty=_empty,
-        gated=False,  # Django's ORM holds the child's only thread while a statement waits at its gate.
-    )
-
-
 def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), dsn=dsn)
+    """Return the engine of a release: `latest`, `0.13`, `0.13.0`. Raises UsageError if it is not a version."""
+    number = newest_python(PACKAGE, version)
+    return ForeignEngine(
+        ForeignRelease(
+            package=PACKAGE,
+            version=number,
+            queue=DjangoTasksQueue,
+            capabilities=DjangoTasksQueue.capabilities,
+            contract=CONTRACT,
+            start=in_python(__file__, PACKAGE, number, DRIVER, *BESIDE),
+            empty=_empty,
+            gated=False,  # Django's ORM holds the child's only thread while a statement waits at its gate.
+        ),
+        dsn=dsn,
+    )

@@ -256,26 +256,26 @@ def _first(places: Sequence[MessagePlace]) -> MessagePlace:
     return min(places, key=lambda place: _ORDER.index(place.state), default=MessagePlace(QueueState.COMPLETED))
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `2`, `2.0.1`. Raises UsageError for one before 2, and for an unknown version."""
+def open_engine(version: str = "latest") -> ForeignEngine:
+    """Return the engine of a release: `latest`, `2`, `2.0.1`.
+
+    Raises UsageError for one before 2, and for an unknown version.
+    """
     number = RELEASES.checked(newest_python(PACKAGE, version))
     from job_harness.worlds.redis import RedisStore
 
-    return ForeignRelease(
-        package=f"{PACKAGE}-redis",
-        version=number,
-        queue=DramatiqQueue,
-        capabilities=DramatiqQueue.capabilities,
-        contract=CONTRACT,
-        start=in_python(__file__, PACKAGE, number, DRIVER),
-        empty=flush,
-        reset=lambda opened: {"silence": opened.settings.lease // MILLISECOND},
-        store=RedisStore,
-        fails_over=RedisStore.fail_over,
-        gated=False,
+    return ForeignEngine(
+        ForeignRelease(
+            package=f"{PACKAGE}-redis",
+            version=number,
+            queue=DramatiqQueue,
+            capabilities=DramatiqQueue.capabilities,
+            contract=CONTRACT,
+            start=in_python(__file__, PACKAGE, number, DRIVER),
+            empty=flush,
+            reset=lambda opened: {"silence": opened.settings.lease // MILLISECOND},
+            store=RedisStore,
+            fails_over=RedisStore.fail_over,
+            gated=False,
+        )
     )
-
-
-def open_engine(version: str = "latest") -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version))

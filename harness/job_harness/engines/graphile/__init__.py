@@ -314,8 +314,8 @@ def _key(request: JobRequest) -> str | None:
     return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `0.17`, `0.18.0`; after a slash may stand `batched`, from 0.18 on.
+def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
+    """Return the engine of a release: `latest`, `0.17`, `0.18.0`; after a slash may stand `batched`, from 0.18 on.
 
     Raises UsageError for a release before 0.17, for an unknown suffix, and if it is not a version.
     """
@@ -327,20 +327,18 @@ def release(version: str = "latest") -> ForeignRelease:
             f"{PACKAGE} {whole} keeps its batches where this engine cannot reach them",
             hint=f"Name a release from 0.18 on, such as graphile-worker@0.18.0/{BATCHED}.",
         )
-    return ForeignRelease(
-        package=PACKAGE,
-        version=f"{whole}{suffix}",
-        queue=partial(GraphileQueue, batched=bool(suffix)),
-        asked={"batched": True} if suffix else {},
-        capabilities=GraphileQueue.capabilities,
-        contract=CONTRACT,
-        start=in_node(__file__, PACKAGE, whole, oldest=NEWEST_ASKS_FOR if number >= NEEDS_NEWER_NODE else (20, 0)),
-        empty=emptied(*TABLES, numbered=TABLES, as_new=True),
-        proven_under=Settings(lease=LEASE),
-        keeps_sessions=False,  # A session remembers which tasks the database knows.
+    return ForeignEngine(
+        ForeignRelease(
+            package=PACKAGE,
+            version=f"{whole}{suffix}",
+            queue=partial(GraphileQueue, batched=bool(suffix)),
+            asked={"batched": True} if suffix else {},
+            capabilities=GraphileQueue.capabilities,
+            contract=CONTRACT,
+            start=in_node(__file__, PACKAGE, whole, oldest=NEWEST_ASKS_FOR if number >= NEEDS_NEWER_NODE else (20, 0)),
+            empty=emptied(*TABLES, numbered=TABLES, as_new=True),
+            proven_under=Settings(lease=LEASE),
+            keeps_sessions=False,  # A session remembers which tasks the database knows.
+        ),
+        dsn=dsn,
     )
-
-
-def open_engine(version: str = "latest", *, dsn: str | None = None, sessions: bool = False) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), dsn=dsn, sessions=sessions)

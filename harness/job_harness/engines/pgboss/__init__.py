@@ -6,12 +6,12 @@ import re
 from typing import TYPE_CHECKING
 
 from job_harness.engines.pgboss.package import NEWEST_OF_10
-from job_harness.engines.pgboss.queue import PgBossEngine, open_engine
+from job_harness.engines.pgboss.queue import PgBossEngine
 
 if TYPE_CHECKING:
     from job_harness.engines.two_tables import TableStore
 
-__all__ = ["PgBossEngine", "open_engine", "open_store"]
+__all__ = ["PgBossEngine", "open_store"]
 
 
 def open_store(version: str = NEWEST_OF_10) -> TableStore:

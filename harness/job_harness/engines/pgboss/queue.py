@@ -321,8 +321,3 @@ class PgBossEngine:
         if self._session is not None:
             self._session.database.close()
             self._session = None
-
-
-def open_engine(version: str = NEWEST_OF_10, *, dsn: str | None = None) -> PgBossEngine:
-    """Return the engine of this version."""
-    return PgBossEngine(version, dsn=dsn)

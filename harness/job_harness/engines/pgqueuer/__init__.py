@@ -374,21 +374,22 @@ def _key(request: JobRequest) -> str | None:
     return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `1`, `1.5.0`. Raises UsageError for one before 1.0, and if it is not a version."""
+def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
+    """Return the engine of a release: `latest`, `1`, `1.5.0`.
+
+    Raises UsageError for one before 1.0, and if it is not a version.
+    """
     number = RELEASES.checked(newest_python(PACKAGE, version))
 
-    return ForeignRelease(
-        package=PACKAGE,
-        version=number,
-        queue=PgQueuerQueue,
-        capabilities=PgQueuerQueue.capabilities,
-        contract=CONTRACT,
-        start=in_python(__file__, PACKAGE, number, DRIVER),
-        empty=emptied(*TABLES, numbered=("pgqueuer",)),
+    return ForeignEngine(
+        ForeignRelease(
+            package=PACKAGE,
+            version=number,
+            queue=PgQueuerQueue,
+            capabilities=PgQueuerQueue.capabilities,
+            contract=CONTRACT,
+            start=in_python(__file__, PACKAGE, number, DRIVER),
+            empty=emptied(*TABLES, numbered=("pgqueuer",)),
+        ),
+        dsn=dsn,
     )
-
-
-def open_engine(version: str = "latest", *, dsn: str | None = None, sessions: bool = False) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), dsn=dsn, sessions=sessions)

@@ -381,8 +381,8 @@ class SecondProcrastinateQueue(ProcrastinateQueue):
         return view._replace(attempts=number, token=number, completed_at=ended_at)
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `3`, `3.8.1`; after a slash may stand `unattended`.
+def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
+    """Return the engine of a release: `latest`, `3`, `3.8.1`; after a slash may stand `unattended`.
 
     Raises UsageError for a release that it cannot run, and for an unknown version or suffix.
     """
@@ -391,19 +391,17 @@ def release(version: str = "latest") -> ForeignRelease:
     second = numbers_of(number) < WITH_WORKERS
     queue = SecondProcrastinateQueue if second else ProcrastinateQueue
     workers = () if second else (WORKERS,)
-    return ForeignRelease(
-        package=PACKAGE,
-        version=f"{number}{suffix}",
-        queue=partial(queue, attended=not suffix),
-        capabilities=queue.capabilities,
-        contract=SECOND_CONTRACT if second else CONTRACT,
-        start=in_python(__file__, PACKAGE, number, DRIVER),
-        empty=emptied(*TABLES, *workers, numbered=("procrastinate_jobs", *workers)),
-        gated=not second,
-        with_sessions={"contract": SESSIONS_CONTRACT},
+    return ForeignEngine(
+        ForeignRelease(
+            package=PACKAGE,
+            version=f"{number}{suffix}",
+            queue=partial(queue, attended=not suffix),
+            capabilities=queue.capabilities,
+            contract=SECOND_CONTRACT if second else CONTRACT,
+            start=in_python(__file__, PACKAGE, number, DRIVER),
+            empty=emptied(*TABLES, *workers, numbered=("procrastinate_jobs", *workers)),
+            gated=not second,
+            with_sessions={"contract": SESSIONS_CONTRACT},
+        ),
+        dsn=dsn,
     )
-
-
-def open_engine(version: str = "latest", *, dsn: str | None = None, sessions: bool = False) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), dsn=dsn, sessions=sessions)

@@ -186,8 +186,3 @@ class QueueFileEngine:
         if self._database is not None:
             self._database.close()
             self._database = self._snapshots = None
-
-
-def open_engine(path: str, *, sessions: bool = False) -> QueueFileEngine:
-    """Return the engine of a queue file."""
-    return QueueFileEngine(path, sessions=sessions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from job_harness.core.model import Settings
 from job_harness.core.port import Contract, EngineClocks, EngineInfo
@@ -210,8 +210,3 @@ def _refuse_useless(
         raise UsageError(
             f"the engine {name!r} has no use for verbs of several statements", hint="Give every actor a session."
         )
-
-
-def open_engine(name: str, **options: Any) -> ReferenceEngine:
-    """Return the engine of this name, `reference` or `postgres`; see `ReferenceEngine` for its options."""
-    return ReferenceEngine(name, **options)

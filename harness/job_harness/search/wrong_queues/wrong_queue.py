@@ -94,12 +94,12 @@ class Mistake:
                 f"the wrong queue {self.name!r} cannot be planted on the engine {kind!r}",
                 hint=f"it can on: {', '.join(self.kinds)}",
             )
-        from job_harness.engines.reference import ReferenceEngine, Settlement, open_engine
+        from job_harness.engines.reference import ReferenceEngine, Settlement
 
         settlement = Settlement(**self.settlement) if self.settlement else None
         if isinstance(beside, ReferenceEngine):
             return beside.planted(self.edited(), settlement=settlement, called=f"{kind}+{self.name}")
-        return open_engine(kind, statements=self.edited(), settlement=settlement, called=f"{kind}+{self.name}")
+        return ReferenceEngine(kind, statements=self.edited(), settlement=settlement, called=f"{kind}+{self.name}")
 
     @property
     def kinds(self) -> tuple[Kind, ...]:

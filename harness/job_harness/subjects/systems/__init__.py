@@ -78,7 +78,7 @@ if TYPE_CHECKING:
     from job_harness.subjects.systems.supervised import SupervisedWorld
     from job_harness.subjects.systems.traffic import OutsideCall
 
-__all__ = ["SystemEngine", "open_engine"]
+__all__ = ["SystemEngine"]
 
 Upgrade: TypeAlias = "Callable[[SystemProcess], None]"
 """Lets the next start of a process be that of its next version."""
@@ -468,11 +468,6 @@ def _unseen(file: SystemFile) -> Mapping[str, str]:
     if not file.tells_max_attempts:
         told["attempt_overrun"] = "neither `settings` nor a column of `jobs` says max_attempts"
     return told
-
-
-def open_engine(path: str) -> SystemEngine:
-    """Return the engine of a system file."""
-    return SystemEngine(path)
 
 
 class SystemQueue:

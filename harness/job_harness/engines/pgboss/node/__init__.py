@@ -17,8 +17,8 @@ from job_harness.worlds.peers import newest_npm
 PACKAGE: Final = "pg-boss"
 
 
-def release(version: str = "latest") -> ForeignRelease:
-    """Declare a release: `latest`, `12`, `10.4.2`; after a slash stands the policy of its queues: `10.4.2/stately`.
+def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
+    """Return the engine of a release: `latest`, `12`, `10.4.2`; after a slash, its queues' policy: `10.4.2/stately`.
 
     Raises UsageError for a release before 10, and for an unknown version or policy. Schedules are not at work where
     every actor has a session.
@@ -27,24 +27,22 @@ def release(version: str = "latest") -> ForeignRelease:
     number = newest_npm(PACKAGE, wanted)
     able = Release(f"{number}{policy_suffix(policy)}")
 
-    return ForeignRelease(
-        package="pgboss-node",
-        version=able.name,
-        queue=partial(SchedulingQueue, release=able),
-        capabilities=able.capabilities,
-        contract=replace(contract_of(able.major, policy), known=known_of(number)),
-        start=in_node(__file__, PACKAGE, number, oldest=able.oldest_node),
-        empty=lambda opened: opened.schema.empty(),
-        reset=lambda opened: {"keep": opened.schema.keeps_queues},
-        asked={"schema": SCHEMA},
-        read=NodeJobTables,
-        proven_under=Settings(),
-        keeps_sessions=False,  # A session remembers which queues the database knows.
-        next_upkeep=lambda queue: queue.next_upkeep(),
-        with_sessions={"capabilities": replace(able.capabilities, schedules=False)},
+    return ForeignEngine(
+        ForeignRelease(
+            package="pgboss-node",
+            version=able.name,
+            queue=partial(SchedulingQueue, release=able),
+            capabilities=able.capabilities,
+            contract=replace(contract_of(able.major, policy), known=known_of(number)),
+            start=in_node(__file__, PACKAGE, number, oldest=able.oldest_node),
+            empty=lambda opened: opened.schema.empty(),
+            reset=lambda opened: {"keep": opened.schema.keeps_queues},
+            asked={"schema": SCHEMA},
+            read=NodeJobTables,
+            proven_under=Settings(),
+            keeps_sessions=False,  # A session remembers which queues the database knows.
+            next_upkeep=lambda queue: queue.next_upkeep(),
+            with_sessions={"capabilities": replace(able.capabilities, schedules=False)},
+        ),
+        dsn=dsn,
     )
-
-
-def open_engine(version: str = "latest", *, dsn: str | None = None, sessions: bool = False) -> ForeignEngine:
-    """Return the engine of this release; see `release` and `ForeignEngine`."""
-    return ForeignEngine(release(version), dsn=dsn, sessions=sessions)
