@@ -27,6 +27,7 @@ from job_harness.worlds.patience import ready
 from job_harness.worlds.redis.client import PATIENCE, RedisError
 from job_harness.worlds.redis.gating import NOTHING, REFUSED, SCRIPTS, RedisCommand, RedisCoordinator, RedisSession
 from job_harness.worlds.redis.server import started
+from job_harness.worlds.redis.store import VirtualRedis
 from job_harness.worlds.wire.database import exact_milliseconds_of
 
 PORT: Final = 6379
@@ -69,7 +70,7 @@ IN_A_SYSTEM: Final[dict[tuple[bytes, ...], str]] = {
 _OURS: Final = frozenset(b"SHUTDOWN DEBUG REPLICAOF SLAVEOF FAILOVER MODULE ACL SAVE BGSAVE BGREWRITEAOF".split())
 
 
-class SystemRedis:
+class SystemRedis(VirtualRedis):
     """One server for all runs of a system."""
 
     def __init__(self, *, upkeep: Iterable[str] = ()) -> None:
@@ -80,19 +81,12 @@ class SystemRedis:
         self._upkeep = tuple(each.encode() for each in upkeep)
         self._wanted: set[bytes] = set()
         """Keys of the upkeep that a write left as they were, such as locks that others hold."""
-        self._server = started(*_WISHES)
-        self._client = self._server.connect()
+        super().__init__(started(*_WISHES))
         self._client.ask("DEBUG", "SET-ACTIVE-EXPIRE", "0")
-        self._now = 0
         self._changes = 0
         self._ends: tuple[int, list[Instant]] = (-1, [])
         """After which change, when each key ends."""
-        self._writing = frozenset(_names_of(self._client.ask("COMMAND")))
-
-    @property
-    def provenance(self) -> str:
-        """Where the server came from and why."""
-        return self._server.provenance
+        self._writing = frozenset(each[0].upper() for each in self._client.ask("COMMAND") if b"write" in each[2])
 
     @property
     def path(self) -> str:
@@ -111,13 +105,6 @@ class SystemRedis:
     def restart(self) -> None:
         """Be as one that has started again with all its data: what is loaded is forgotten."""
         self._client.ask("SCRIPT", "FLUSH")
-
-    def set_now(self, instant: Instant) -> None:
-        """Move its clock."""
-        milliseconds = instant // MILLISECOND
-        if milliseconds != self._now:
-            self._server.move(self._client, milliseconds)
-            self._now = milliseconds
 
     def changed(self) -> bool:
         """Whether something was changed since this was last asked; what a command makes others hear is on its way."""
@@ -146,30 +133,11 @@ class SystemRedis:
         """Whether a command may change something, or others may hear of it."""
         return command.name in self._writing or command.name in SCRIPTS or command.name in _TELLS
 
-    def ask(self, *words: bytes | str | int) -> Any:
-        """Send a command of ours. Raises RedisError for what is refused."""
-        return self._client.ask(*words)
-
     def run_script(self, script: str) -> Any:
         """Run a script that looks at all keys. Raises RedisError if it is refused, or there are too many keys."""
         if (keys := self.ask("DBSIZE")) > MOST_KEYS:
             raise RedisError(f"it holds {keys} keys, and the harness looks at no more than {MOST_KEYS}")
         return self.ask("EVAL", script, 0)
-
-    def confirm(self) -> None:
-        """Look whether the server is there. Raises EnvironmentUnavailable where it is not."""
-        if not self._server.alive:
-            raise EnvironmentUnavailable(f"Redis ended; it last said: {self._server.log_tail()}")
-
-    def close(self) -> None:
-        """End it. Never raises."""
-        self._client.close()
-        self._server.stop()
-
-
-def _names_of(commands: Iterable[Any]) -> Iterable[bytes]:
-    """Return those that write, as COMMAND lists them."""
-    return (each[0].upper() for each in commands if b"write" in each[2])
 
 
 class StoreCoordinator(RedisCoordinator):

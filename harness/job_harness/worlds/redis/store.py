@@ -14,8 +14,44 @@ MARK: Final = "job-harness"
 """A key of the harness, which is gone once something else has emptied the server."""
 
 
-class RedisStore:
-    """One server and one session with it."""
+class VirtualRedis:
+    """One server whose clock is ours, and one session with it."""
+
+    def __init__(self, server: RedisServer) -> None:
+        """Begin a session with a server whose clock stands at the instant 0."""
+        self._server = server
+        self._client = server.connect()
+        self._now = 0
+
+    @property
+    def provenance(self) -> str:
+        """Where the server came from and why."""
+        return self._server.provenance
+
+    def set_now(self, instant: Instant) -> None:
+        """Move its clock."""
+        milliseconds = instant // MILLISECOND
+        if milliseconds != self._now:
+            self._server.move(self._client, milliseconds)
+            self._now = milliseconds
+
+    def ask(self, *words: bytes | str | int) -> Any:
+        """Send one command and return its reply; see `RedisClient.ask`."""
+        return self._client.ask(*words)
+
+    def confirm(self) -> None:
+        """Look whether the server is there. Raises EnvironmentUnavailable where it is not."""
+        if not self._server.alive:
+            raise EnvironmentUnavailable(f"Redis ended; it last said: {self._server.log_tail()}")
+
+    def close(self) -> None:
+        """End the session and the server. Never raises."""
+        self._client.close()
+        self._server.stop()
+
+
+class RedisStore(VirtualRedis):
+    """The store of another project's queue."""
 
     def __init__(self, dsn: str | None = None) -> None:
         """Provision a Redis whose clock stands at the instant 0.
@@ -27,9 +63,7 @@ class RedisStore:
                 f"{dsn}: the clock of a running Redis cannot be moved",
                 hint="Leave it out: a server is started here.",
             )
-        self._server: RedisServer = started()
-        self._now = 0
-        self.connect()
+        super().__init__(started())
         self.empty()
 
     def connect(self) -> None:
@@ -46,11 +80,6 @@ class RedisStore:
         return RedisGates(self._server.socket, forget_scripts=self.fail_over)
 
     @property
-    def provenance(self) -> str:
-        """Where the server came from and why."""
-        return self._server.provenance
-
-    @property
     def alive(self) -> bool:
         """Whether the server runs and the session was not seen to break."""
         return self._server.alive and not self._client.broken
@@ -59,17 +88,6 @@ class RedisStore:
     def now(self) -> Instant:
         """What its clock shows, in whole milliseconds."""
         return self._now * MILLISECOND
-
-    def set_now(self, instant: Instant) -> None:
-        """Move its clock."""
-        milliseconds = instant // MILLISECOND
-        if milliseconds != self._now:
-            self._server.move(self._client, milliseconds)
-            self._now = milliseconds
-
-    def ask(self, *words: bytes | str | int) -> Any:
-        """Send one command and return its reply; see `RedisClient.ask`."""
-        return self._client.ask(*words)
 
     def empty(self) -> None:
         """Delete every key but our mark; what scripts are loaded stays."""
@@ -88,8 +106,7 @@ class RedisStore:
 
         Raises EnvironmentUnavailable where it does not: what a queue made of that says nothing about the queue.
         """
-        if not self._server.alive:
-            raise EnvironmentUnavailable(f"Redis ended; it last said: {self._server.log_tail()}")
+        super().confirm()
         if self._mark("XX", "GET") is None:
             raise EnvironmentUnavailable(
                 "Redis lost its data in the course of the run", hint="Something outside emptied it, or evicted keys."
@@ -102,8 +119,3 @@ class RedisStore:
             raise EnvironmentUnavailable(
                 f"Redis takes no writes: {refused}", hint="Give it memory, and leave its role as it is."
             ) from refused
-
-    def close(self) -> None:
-        """End the session and the server. Never raises."""
-        self._client.close()
-        self._server.stop()
