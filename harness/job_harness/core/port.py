@@ -74,6 +74,12 @@ class JobRequest:
     """Jobs with one group end in one callback, a job of the tool `tool`, after the last of them has ended."""
     group_size: int = 0
     """How many jobs its group has."""
+
+    @property
+    def key_of_all(self) -> str | None:
+        """Its unique key, for a library whose keys are one for all tools: given with the tool's name."""
+        return None if self.unique_key is None else f"{self.tool} {self.unique_key}"
+
     children: int | None = None
     """How many jobs it is to be split into, where the queue does that."""
     work: str | None = None
@@ -133,6 +139,11 @@ class Schedule:
         """Write it as histories hold it."""
         calendar = f", cron={self.cron!r}, zone={self.zone!r}, missed={str(self.missed)!r}" if self.cron else ""
         return f"Schedule(name={self.name!r}, period={self.period!r}, job={self.job!r}{calendar})"
+
+    @property
+    def rhythm(self) -> tuple[Duration, str, str]:
+        """What says when its slots are: one that is set again with the same keeps them."""
+        return self.period, self.cron, self.zone
 
     def slot_name(self, slot: Instant) -> str:
         """Name a slot in a sentence: by its local time, and the cron text that means it, where there is one."""

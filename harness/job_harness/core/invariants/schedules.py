@@ -104,8 +104,8 @@ class CronExactlyOnce(Monitor):
         now = self._clock.read(event.at)
         if event.verb == "schedule":
             schedule = call.arguments[0]
-            before, since = self._standing.get(schedule.name, (None, now))
-            self._standing[schedule.name] = (schedule, since if _slots(before) == _slots(schedule) else now)
+            before, since = self._standing.get(schedule.name, (schedule, now))
+            self._standing[schedule.name] = (schedule, since if before.rhythm == schedule.rhythm else now)
         elif event.verb == "tick" and not any(other.verb == "tick" for other in self._open.values()):
             self._judge(event.actor, min(now, self._clock.read(call.at)))
 
@@ -129,11 +129,6 @@ class CronExactlyOnce(Monitor):
     def _is_due(self, age: Duration) -> bool:
         due = self.rules.slot_due
         return due is None or due[0] <= age < due[1]
-
-
-def _slots(schedule: Schedule | None) -> tuple[Duration, str, str] | None:
-    """Return what says when the slots of a schedule are: one that is set again with the same keeps them."""
-    return None if schedule is None else (schedule.period, schedule.cron, schedule.zone)
 
 
 class SlotsFilled(Monitor):

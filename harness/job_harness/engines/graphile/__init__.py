@@ -243,7 +243,7 @@ class GraphileQueue(AskingQueue):
             "runAt": None if request.start_after is None else milliseconds_of(request.start_after),
             "maxAttempts": request.max_attempts or self._settings.max_attempts,
             "priority": -request.priority,
-            "jobKey": _key(request),
+            "jobKey": request.key_of_all,
             "jobKeyMode": None if request.unique_key is None else "unsafe_dedupe",
         }
         given = {name: value for name, value in spec.items() if value is not None}
@@ -307,11 +307,6 @@ class GraphileQueue(AskingQueue):
             holds = before is not None and before["locked_at"] is not None and before["attempts"] == claim.attempt
             return DONE if self._batched and holds else NOTHING
         return without_value(outcome)
-
-
-def _key(request: JobRequest) -> str | None:
-    """A job key is one for all tasks: it is given the tool's with its name."""
-    return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:

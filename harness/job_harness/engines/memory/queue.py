@@ -729,10 +729,6 @@ def with_rules(right: type[Rules], wrong: tuple[type[QueueRules], ...]) -> type[
     return right if not found else found[0] if len(found) == 1 else type(right.__name__, found, {})
 
 
-def _slots_alike(one: Schedule, other: Schedule) -> bool:
-    return (one.period, one.cron, one.zone) == (other.period, other.cron, other.zone)
-
-
 @lru_cache(maxsize=4)
 def put_off(count: int, max_attempts: int) -> Mapping[JobId, JobView]:
     """Return the rows of `count` jobs that wait for a day that no run comes to; runs share them."""
@@ -977,7 +973,7 @@ class MemoryQueue(JobRows):
             return Outcome.refused(problem)
         known = self.schedules.get(schedule.name)
         now = self.now("producer")
-        kept = known is not None and _slots_alike(known.schedule, schedule)
+        kept = known is not None and known.schedule.rhythm == schedule.rhythm
         self.schedules[schedule.name] = (
             known._replace(schedule=schedule)
             if known is not None and kept

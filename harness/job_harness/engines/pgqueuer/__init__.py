@@ -284,7 +284,7 @@ class PgQueuerQueue(AskingQueue):
             payload=json.dumps({"job": request.id, "input": request.input}),
             priority=request.priority,
             wait=None if request.start_after is None else request.start_after - self._clocks.store(),
-            key=_key(request),
+            key=request.key_of_all,
         )
         if not outcome.done:
             return outcome
@@ -367,11 +367,6 @@ class PgQueuerQueue(AskingQueue):
         stale = self._database.run(STALE, [timedelta(microseconds=self._settings.lease)], prepare=True)
         self._open |= {row["id"]: row["heartbeat"] for row in stale if row["id"] in self._known}
         return done([self._known[row["id"]].id for row in stale if row["id"] in self._known])
-
-
-def _key(request: JobRequest) -> str | None:
-    """PgQueuer's key is one for all entrypoints: it is given the tool's with its name."""
-    return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
 
 
 def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:

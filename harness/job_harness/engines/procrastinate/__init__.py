@@ -180,11 +180,6 @@ STRICTLY: Final[Duration] = 1
 """A worker is silent for too long strictly after the time, a microsecond later."""
 
 
-def lock_of(request: JobRequest) -> str | None:
-    """Return the queueing lock of a request: one for all tasks, so that a tool's key is given with its name."""
-    return None if request.unique_key is None else f"{request.tool} {request.unique_key}"
-
-
 def view_of(row: Mapping[str, Any], *, most: int, lease: Duration, worker: str | None, by_hand: int) -> JobView:
     """Present a row as an observer sees it.
 
@@ -287,7 +282,7 @@ class ProcrastinateQueue(AskingQueue):
             tool=request.tool,
             args={"job": request.id, "input": request.input},
             priority=request.priority,
-            queueing_lock=lock_of(request),
+            queueing_lock=request.key_of_all,
             start_after=start,
         )
         if not outcome.done:
