@@ -320,21 +320,12 @@ def _get(real: Any) -> Any:
 
 
 def _put(real: Any) -> Any:
-    def put(self: Any, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        real(self, item)
+    def put(self: Any, item: Any, *how: Any, **options: Any) -> None:
+        real(self, item, *how, **options)
         for waiter in tuple(_WAITING.get(id(self), ())):
             waiter.release()
 
     return put
-
-
-def _put_nowait(real: Any) -> Any:
-    def put_nowait(self: Any, item: Any) -> None:
-        real(self, item)
-        for waiter in tuple(_WAITING.get(id(self), ())):
-            waiter.release()
-
-    return put_nowait
 
 
 _SELECTING: dict[int, Any] = {}
@@ -533,7 +524,7 @@ def _replace() -> None:
     _replace_method(datetime_module.datetime, "utcnow", _utcnow)
     _replace_method(_queue.SimpleQueue, "get", _get)
     _replace_method(_queue.SimpleQueue, "put", _put)
-    _replace_method(_queue.SimpleQueue, "put_nowait", _put_nowait)
+    _replace_method(_queue.SimpleQueue, "put_nowait", _put)
     _replace_attribute(threading, "_allocate_lock", _allocate_lock)  # What Condition.wait asks for, 3.11 to 3.14.
     _replace_attribute(threading.Thread, "join", _join)
     _replace_attribute(ThreadPoolExecutor, "submit", _submit)

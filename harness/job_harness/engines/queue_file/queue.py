@@ -229,7 +229,7 @@ class GatedTableQueue(OneTableQueue):
             clocks=clocks,
             jitter=jitter,
             reader=self._reader,
-            look=self._look,
+            look=self.jobs,
             tells_twice=database.tells_twice,
         )
         self._seen: Mapping[JobId, JobView] = {}
@@ -257,16 +257,13 @@ class GatedTableQueue(OneTableQueue):
         """Return what actors' sessions were sent since this was last asked."""
         return self._coordinator.sent()
 
-    def _look(self) -> Mapping[JobId, JobView]:
+    def jobs(self) -> Mapping[JobId, JobView]:
+        """Return all jobs, read again where a transaction may have ended."""
         revision = (self._coordinator.revision, len(self._reader.remembered.ended))
         if self._revision != revision:
             self._revision = revision
             self._seen, self._news = self._reader.views(self._database.look(self._verbs.standing())), True
         return self._seen
-
-    def jobs(self) -> Mapping[JobId, JobView]:
-        """Return all jobs, read again where a transaction may have ended."""
-        return self._look()
 
     def changed(self) -> list[JobId] | None:
         """Return nothing where no transaction ended, else None: changes are not tracked."""

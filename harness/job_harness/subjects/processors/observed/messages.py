@@ -20,21 +20,23 @@ from job_harness.subjects.processors.observed.account import (
 )
 
 
-def tell_smtplib(smtplib: ModuleType) -> None:
-    def describe(server: Any, sender: Any, to: Any, message: Any, *rest: Any, **options: Any) -> ObservedEffect:
-        return _mail(to, message)
+def _sent(server: Any, sender: Any, to: Any, message: Any, *rest: Any, **options: Any) -> ObservedEffect:
+    return _mail(to, message)
 
-    replace(smtplib.SMTP, "sendmail", lambda real: watched_call(real, describe, ignore_answer))
+
+def tell_smtplib(smtplib: ModuleType) -> None:
+    """See mail that blocking code sends."""
+    replace(smtplib.SMTP, "sendmail", lambda real: watched_call(real, _sent, ignore_answer))
 
 
 def tell_aiosmtplib(aiosmtplib: ModuleType) -> None:
-    def describe(server: Any, sender: Any, to: Any, message: Any, *rest: Any, **options: Any) -> ObservedEffect:
-        return _mail(to, message)
-
-    replace(aiosmtplib.SMTP, "sendmail", lambda real: watched_coroutine(real, describe, ignore_answer))
+    """See mail that coroutines send."""
+    replace(aiosmtplib.SMTP, "sendmail", lambda real: watched_coroutine(real, _sent, ignore_answer))
 
 
 def tell_django_mail(mail: ModuleType) -> None:
+    """See mail that Django sends, whatever its backend."""
+
     def describe(message: Any, *rest: Any, **options: Any) -> ObservedEffect:
         return ObservedEffect(
             "mail", "mail to", ", ".join(message.recipients()), shortened(f"Subject: {message.subject}")
@@ -58,6 +60,8 @@ _SENDS: Final = frozenset({"PUBLISH", "SPUBLISH", "LPUSH", "RPUSH", "XADD"})
 
 
 def tell_redis(redis: ModuleType) -> None:
+    """See what is published, and what is put into lists and streams."""
+
     def describe(client: Any, *words: Any, **options: Any) -> ObservedEffect | None:
         command = str(words[0]).upper() if words else ""
         if command not in _SENDS:
