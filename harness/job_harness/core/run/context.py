@@ -123,10 +123,6 @@ class RunContext:
             return claim
         return lambda: min((due for due in (claim(), job_index.next_expiry()) if due is not None), default=None)
 
-    def served_by(self, worker: str) -> tuple[str, ...] | None:
-        """Return the tools that a worker serves; None: all."""
-        return self.scenario.serves.get(worker)
-
     def ended_at(self, job: JobId) -> Callable[[], Instant | None]:
         """Return who tells that a job has ended: at once where it has."""
         views = self.job_index.views

@@ -72,11 +72,6 @@ class LiveTest(LiveSession):
         self.kernel.now = observation.clocks.now = round(loop.time() * SECOND)
         self.recorder.phase("chaos")
 
-    @property
-    def worker_name(self) -> str:
-        """The name of the worker that is at work now, or was last."""
-        return f"worker-{self._workers}"
-
     def _line_of(self, actor: Actor) -> CodeLine | None:
         """Return the line at its gate; where a worker stands at one of its own, the line of the processor at work."""
         if (line := super()._line_of(actor)) is not None or self.worker is None or actor.name != self.worker.name:
@@ -98,7 +93,7 @@ class LiveTest(LiveSession):
                 each.crash()
             on_severed()
 
-        self.worker = self.carrier.process(self.worker_name, begin, on_severed=die)
+        self.worker = self.carrier.process(f"worker-{self._workers}", begin, on_severed=die)
 
     def disturb(self, choices: Choices, faults: FaultPlan) -> None:
         """Let these choices answer at the gates from here on, and these faults strike there."""

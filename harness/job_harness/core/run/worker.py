@@ -33,7 +33,7 @@ class Worker:
     def work(self) -> Steps:
         """Claim a batch, run it one by one under the timeout, settle each."""
         world, settings = self.world, self.world.settings
-        tools = world.served_by(self.name)
+        tools = world.scenario.serves.get(self.name)
         wanted = (self.name, settings.batch_size) if tools is None else (self.name, settings.batch_size, tools)
         origin = first_look(self.name, world.scenario)
         vain, hope = 0, 0 if world.capabilities.sessions else HOPE

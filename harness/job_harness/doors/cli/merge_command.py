@@ -253,13 +253,11 @@ def _verdict(
     failed = any(part["verdict"] == Verdict.FAIL and not part["coverage"]["never_occurred"] for part in parts)
     if found or never or failed:
         return Verdict.FAIL
-    had_some = [part for part in parts if _shard_of(part).after(0, part["shard"]["runs"])[1]]
+    had_some = [
+        part for part in parts if Shard(part["shard"]["index"], part["shard"]["of"]).after(0, part["shard"]["runs"])[1]
+    ]
     open_ones = any(part["verdict"] == Verdict.INCONCLUSIVE or part["interrupted"] for part in had_some)
     return Verdict.INCONCLUSIVE if missing or open_ones else Verdict.PASS
-
-
-def _shard_of(part: dict[str, Any]) -> Shard:
-    return Shard(part["shard"]["index"], part["shard"]["of"])
 
 
 # what is shown --------------------------------------------------------------------------------------------------------
@@ -359,7 +357,7 @@ def _write_issues(whole: dict[str, Any], folder: Path) -> None:
     for finding in whole["findings"]:
         anomaly = finding["anomaly"]
         told = [
-            issue_title(anomaly, whole["engine"]),
+            one_line(f"job-harness: {anomaly} on {whole['engine']}"),  # The same one every night.
             "",
             one_line(f"{finding['sentence']} {_label(finding)}: {finding['guarantee_lost']}."),
             "",
@@ -378,11 +376,6 @@ def _write_issues(whole: dict[str, Any], folder: Path) -> None:
         name = re.sub(r"[^\w-]", "_", anomaly)  # A part may name anything, also a way out of the folder.
         path = OutputFile.checked(str(folder / f"{name}.md"), "--issues")
         path.write(printable("\n".join(told)))
-
-
-def issue_title(anomaly: str, engine: str) -> str:
-    """Return the title of the issue about an anomaly: the same one every night."""
-    return one_line(f"job-harness: {anomaly} on {engine}")
 
 
 def _source(finding: dict[str, Any]) -> WrittenSource | None:

@@ -672,11 +672,6 @@ def listens(batch: Batch) -> bool:
     return any(point_of(sql).startswith("listen ") for sql in batch.statements)
 
 
-def open_outside() -> socket.socket:
-    """Listen for the calls of one process to the outside."""
-    return socket.create_server(("127.0.0.1", 0), backlog=64)
-
-
 def _is_at_work(task: _ProcessTask) -> bool:
     """Whether something is under way at a store; a command that waits for others is not."""
     return isinstance(task.about, DatabaseSession | StoreLink) and type(task.request) is not Poll
@@ -692,6 +687,8 @@ def processes_of(file: SystemFile, database: SystemDatabase, workers: Sequence[s
             endpoint = PasswordEndpoint(
                 name, database.pool, kind=DatabaseSession, backends=database.backends, called=file.database
             )
-            program = programs[kind.name]
-            made.append(PreloadedProcess(name, program, endpoint, order=len(made), outside=open_outside(), hosts=hosts))
+            outside = socket.create_server(("127.0.0.1", 0), backlog=64)
+            made.append(
+                PreloadedProcess(name, programs[kind.name], endpoint, order=len(made), outside=outside, hosts=hosts)
+            )
     return made

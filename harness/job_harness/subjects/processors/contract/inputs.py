@@ -70,7 +70,7 @@ def _of_schema(schema: dict[str, Any], *, valid: Callable[[Any], Any] = lambda v
     found: list[Any] = []
     refused: UsageError | None = None
     try:
-        found.append(valid(schema_example(schema)))
+        found.append(valid(_Maker(schema).make(schema, "$", 0)))
     except UsageError as error:
         refused = error
     for value in _drawn_from_schema(schema):
@@ -274,11 +274,6 @@ _FORMATS = {
     "uri": "https://example.com/",
     "uuid": "00000000-0000-4000-8000-000000000000",
 }
-
-
-def schema_example(schema: Any) -> Any:
-    """Return a value for a JSON schema. Raises UsageError where it takes a pattern or a rule that is not understood."""
-    return _Maker(schema).make(schema, "$", 0)
 
 
 class _Maker:
