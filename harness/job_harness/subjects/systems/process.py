@@ -326,9 +326,12 @@ class SystemProcess:
             self.endpoint.end()
 
     def terminate(self) -> None:
-        """Tell it to stop, the next time that it goes on: in between, it would act unasked."""
-        self._stop = StopRequest.ASKED if self.alive else StopRequest.NONE
-        self.stirred = self.stirred or self._to_be_told
+        """Tell it to stop, once, the next time that it goes on: in between, it would act unasked.
+
+        A platform sends one SIGTERM. Many programs take a second one as "at once", and drop their work.
+        """
+        if self.alive and self._stop is StopRequest.NONE:
+            self._stop, self.stirred = StopRequest.ASKED, True
 
     @property
     def _to_be_told(self) -> bool:
