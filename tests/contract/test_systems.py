@@ -13,7 +13,7 @@ from typing import NamedTuple
 import pytest
 from tests.contract.opened_systems import Opened, open_systems, play_jobs
 
-from job_harness.core.history.event import Call, Effect, Observed
+from job_harness.core.history.event import Call, Effect, Fault, Observed
 from job_harness.core.model.duration import MINUTE, SECOND
 from job_harness.core.port import WrittenSource
 from job_harness.core.run.play import play
@@ -1150,6 +1150,39 @@ def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_messa
     (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
     run = play_jobs(opened(tmp_path / "system.yaml"), tape=(Deviation("api going on", 1, "stop"),))
     assert [each for each in run.anomalies if each.name == "unhandled_error"] == []
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_process_is_sent_one_sigterm_since_a_second_one_means_at_once_to_many(opened: Opened, tmp_path: Path) -> None:
+    app = Path(shutil.copytree(EXAMPLES / "python-app", tmp_path / "app"))
+    text = (app / "app.py").read_text()
+    notes = "lambda *_: stopping.append(True)"
+    assert notes in text
+    (app / "app.py").write_text(text.replace(notes, "lambda *_: os._exit(9) if stopping else stopping.append(True)"))
+    tape = (Deviation("w1 update mail", 1, "stop"), Deviation("w1 update mail", 3, "deploy"))
+    run = play_jobs(opened(app / "system.yaml"), tape=tape)
+    told = [(each.name, each.data) for each in run.history if isinstance(each, Fault) and each.actor == "w1"]
+    assert [name for name, _ in told] == ["stop", "stop", "stopped"]
+    assert told[-1] == ("stopped", {}), "it ended with code 0"
+    assert run.verdict is Verdict.PASS
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_each_row_of_a_job_that_was_sent_twice_has_attempts_of_its_own(opened: Opened, tmp_path: Path) -> None:
+    app = Path(shutil.copytree(EXAMPLES / "python-app", tmp_path / "app"))
+    text = (app / "system.yaml").read_text()
+    by_request = text[text.index("send:") : text.index("jobs:")]
+    twice = "send: {sql: 'INSERT INTO mail (recipient) VALUES (${job}), (${job})'}\n"
+    (app / "system.yaml").write_text(text.replace(by_request, twice))
+    engine = opened(app / "system.yaml")
+    assert engine.info.settings is not None
+    job = JobPlan("b", outcomes=(Ending.FAIL,))
+    run = play(Scenario("sent twice", jobs=(job,), workers=("w1",), settings=engine.info.settings), engine=engine)
+    begun = [(each.job, each.attempt) for each in run.history if isinstance(each, Effect) and each.name == "started"]
+    assert sorted(begun) == [(row, attempt) for row in ("b", "b#2") for attempt in (1, 2, 3)]
+    assert run.verdict is Verdict.PASS
 
 
 @pytest.mark.postgres

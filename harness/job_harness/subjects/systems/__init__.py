@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from job_harness.core.history import ACCEPTED, DIFFER_OF, ROW_OF, Outcome, SideEffect, done
 from job_harness.core.invariants.rows import ShownBy
-from job_harness.core.model import SECOND, Instant, JobId, JobView, Settings
+from job_harness.core.model import PROCESSING, SECOND, Instant, JobId, JobView, Settings
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import (
     Capabilities,
@@ -775,11 +775,11 @@ class SystemApplication:
             self._done(process, Claim("", 0, 0, process.name, "", 0), where, call)
             data = http_response(host.status, _json(host.answer))
         else:
+            claim = self._begun(process, job)
             if where in self._seen_calls:
-                number = self._runs.get(job, 0) + 1
-                self._done(process, Claim(job, number, number, process.name, "", 0), where, call)
-            call.job = job
-            data = yield from self._work(process, call, job, host.answer)
+                self._done(process, claim._replace(job=job), where, call)
+            call.job = claim.job
+            data = yield from self._work(process, call, claim, self._plan_of(job), filled(host.answer, job))
         if state is not None and not call.closed:
             own = self._file.settings
             yield Sleep(
@@ -796,8 +796,7 @@ class SystemApplication:
         """Break the connection, or answer with 429: the host does nothing, and whose work it is has failed."""
         assert call.message is not None
         if job is not None:
-            number = self._runs[job] = self._runs.get(job, 0) + 1
-            claim = Claim(job, number, number, process.name, "", 0)
+            claim = self._begun(process, job)
             told = "no connection" if down else f"429, retry-after: {seconds}"
             self._world.effect(process.name, claim, "started")
             self._ended(process, claim, "failure", told, host=call.message.host)
@@ -823,21 +822,26 @@ class SystemApplication:
         return marker if marker in self._world.plans else self._reader.called(marker)
 
     def _work(
-        self, process: SystemProcess, call: OutsideCall, job: JobId, answer: Any
+        self, process: SystemProcess, call: OutsideCall, claim: Claim, plan: JobPlan, answer: Any
     ) -> Generator[Request, Any, bytes]:
         """Let the work of a job take its time, and end as it was drawn."""
-        number = self._runs[job] = self._runs.get(job, 0) + 1
-        plan = self._plan_of(job)
-        ending = plan.ending(number)
-        claim = Claim(job, number, number, process.name, "", 0)
+        ending = plan.ending(claim.attempt)
         self._world.effect(process.name, claim, "started", NEVER if ending is Ending.HANG else None)
         if ending is Ending.HANG:
-            yield Sleep(_FOREVER, f"running {job}")
-        if duration := plan.duration(number, self._file.settings):
-            yield Sleep(duration, f"running {job}")
+            yield Sleep(_FOREVER, f"running {claim.job}")
+        if duration := plan.duration(claim.attempt, self._file.settings):
+            yield Sleep(duration, f"running {claim.job}")
         if call.closed:
             return b""
-        return self._answer(process, claim, ending, filled(answer, job))
+        return self._answer(process, claim, ending, answer)
+
+    def _begun(self, process: SystemProcess, job: JobId) -> Claim:
+        """Count a run of a job; of one that was sent twice, a run of the row with more deliveries that had none yet."""
+        views = self._world.job_index.views
+        rows = [row for row in self._reader.rows_of(job) if row in views and views[row].status is PROCESSING]
+        row = max(rows, key=lambda each: views[each].attempts - self._runs.get(each, 0), default=job)
+        number = self._runs[row] = self._runs.get(row, 0) + 1
+        return Claim(row, number, number, process.name, "", 0)
 
     def _plan_of(self, job: JobId) -> JobPlan:
         """Return the plan of a job; of those that one was split into, the first to be at work has that one's."""

@@ -156,7 +156,11 @@ class JobReader:
         if key in self.names:
             return
         nth = self._taken[job] = self._taken.get(job, 0) + 1
-        self.names[key] = job if nth == 1 else f"{job}#{nth}"
+        self.names[key] = _nth_row(job, nth)
+
+    def rows_of(self, job: JobId) -> tuple[JobId, ...]:
+        """Return what the rows of a job are called, its first row as itself."""
+        return tuple(_nth_row(job, nth) for nth in range(1, self._taken.get(job, 1) + 1))
 
     # tool_job and pg-boss -------------------------------------------------------------------------------------------
 
@@ -311,6 +315,10 @@ class JobReader:
                 hint="Convert it, or leave it out: what is not shown is not judged.",
             )
         return int(value)
+
+
+def _nth_row(job: JobId, nth: int) -> JobId:
+    return job if nth == 1 else f"{job}#{nth}"
 
 
 def _waits(row: Row) -> tuple[bool, bool]:
