@@ -1144,11 +1144,16 @@ def test_a_process_that_prints_forks_ignores_signals_and_breaks_off_in_mid_messa
 ) -> None:
     (tmp_path / "schema.sql").write_text(SCHEMA)
     rough = HEALTHY.format("").replace(
-        "def do_GET", "def log_message(self, *_): pass\n    do_POST = lambda self: self.do_GET()\n    def do_GET"
+        "    do_POST = do_GET",
+        "    def log_message(self, *_): pass\n"
+        "    def do_POST(self):\n"
+        "        psycopg.connect(os.environ['DATABASE_URL']).execute('INSERT INTO job (id) VALUES (1)')\n"
+        "        self.do_GET()",
     )
     (tmp_path / "api.py").write_text(ROUGH + rough)
     (tmp_path / "system.yaml").write_text(PREAMBLE.lstrip())
-    run = play_jobs(opened(tmp_path / "system.yaml"), tape=(Deviation("api going on", 1, "stop"),))
+    run = play_jobs(opened(tmp_path / "system.yaml"), tape=(Deviation("api insert job", 1, "deploy"),))
+    assert [event.name for event in run.history if isinstance(event, Fault)] == ["stop", "crash"], "it had to be killed"
     assert [each for each in run.anomalies if each.name == "unhandled_error"] == []
 
 
