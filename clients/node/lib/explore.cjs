@@ -41,10 +41,9 @@ async function explore(harness, body, { name, file, page, command, runs, seconds
     }
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
     if (told.verdict === "inconclusive") {
-      const found = /^Changed by the runs before: (.*)\.$/m.exec(told.why)?.[1];
-      const error = shown("Inconclusive", found ? `${told.why}\n${ANEW}` : told.why);
-      // A connection that only the first run opens is better opened before the test: its runs stay fast.
-      if (found && !told.why.includes("and the next run finds it open")) error.changed = found;
+      const changed = told.changed ?? [];
+      const error = shown("Inconclusive", changed.length > 0 ? `${told.why}\n${ANEW}` : told.why);
+      if (changed.length > 0) error.changed = changed.join(", ");
       throw error;
     }
     const remembered = isolated === undefined ? harness.remembered(bodies) : [];

@@ -157,6 +157,8 @@ class TestExploration:
     """Where runs are played in this process: plays one that no earlier run has a hand in."""
     left_behind: Callable[[], list[str]] = field(default=list)
     """Names what earlier runs in this process have changed for later ones."""
+    changed: list[str] = field(default_factory=list)
+    """What earlier runs changed where undisturbed runs differ: in processes of their own they may be the same."""
     renew: str = "reset it in a fixture, or write job_explore(isolation='fork')"
     """How that is avoided."""
     unsent: bool = False
@@ -282,7 +284,7 @@ class TestExploration:
             self.remembered = first.remembered
             fails_in_both = bool(first.failure and again.failure)  # However they differ beside that.
             if not fails_in_both and (why := differ(first, again)):
-                self.unsure = why + self._leaks()
+                self.unsure = self._with_changes(why, first, again)
             elif self.replays:
                 self._record(self.replays)
             elif first.failure:
@@ -427,13 +429,17 @@ class TestExploration:
         """Play the undisturbed run once more: where it is another by now, nothing in between was judged."""
         after = self._play(ListedGates(), as_on_tape())
         if why := differ(first, after):
-            self.unsure, self.finding = f"after {self.disturbed} disturbed runs, {why}{self._leaks()}", None
+            why = self._with_changes(why, first, after)
+            self.unsure, self.finding = f"after {self.disturbed} disturbed runs, {why}", None
         elif left := self.left_behind():
             self.notes = [f"left behind in this process: {', '.join(left)}"]
 
-    def _leaks(self) -> str:
-        left = self.left_behind()
-        return f"\nChanged by the runs before: {', '.join(left)}." if left else ""
+    def _with_changes(self, why: str, first: PlayedTest, again: PlayedTest) -> str:
+        """Add what the runs before changed to the reason why two runs differ."""
+        if not (left := self.left_behind()):
+            return why
+        self.changed = [] if _opened(first, again) else left  # Opened before the test, a connection is no change.
+        return f"{why}\nChanged by the runs before: {', '.join(left)}."
 
     def _plans(self, first: PlayedTest) -> Iterator[tuple[Choices, FaultPlan]]:
         singles = singles_first(first.gates, effects=first.happened, answers=first.answers)
@@ -578,9 +584,14 @@ OPENS: Final = "it opens a connection to "
 """What replies.mjs says where only the bytes of a connection are known."""
 
 
+def _opened(first: PlayedTest, again: PlayedTest) -> str:
+    """Return the note of a connection that only the first of two runs opens; empty: there is none."""
+    return next((note for seen in (first, again) for note in seen.uncontrolled if OPENS in note), "")
+
+
 def usual_cause(pairs: Sequence[tuple[str, ...]], first: PlayedTest, again: PlayedTest) -> str:
     """Say what makes two runs differ, and what to do."""
-    if opened := next((note for seen in (first, again) for note in seen.uncontrolled if OPENS in note), ""):
+    if opened := _opened(first, again):
         return (
             f"Not under control here: {opened}, and the next run finds it open. Open it before the test, as in a "
             'beforeAll. A crash closes it, and runs still differ? Use a pool of pg, or { isolate: "worker" }.'
