@@ -785,6 +785,28 @@ def test_a_search_ends_soon_after_a_disturbed_run_has_changed_the_undisturbed_on
     assert exploration.unsure.startswith("after 5 disturbed runs, two undisturbed runs differ, so no disturbed one")
 
 
+FIRST, SECOND, OTHER = ('{"job":"a","number":1}', '{"job":"b","number":1}', '{"job":"c","number":1}')
+
+
+@pytest.mark.parametrize(
+    ("orders", "judged"),
+    [
+        ([(FIRST, SECOND), (SECOND, FIRST), (FIRST, SECOND)], True),
+        ([(FIRST, SECOND), (SECOND, FIRST), (SECOND, FIRST)], True),
+        ([(FIRST, SECOND), (FIRST, OTHER), (FIRST, SECOND)], False),
+    ],
+)
+def test_undisturbed_runs_are_played_again_where_a_database_let_jobs_that_waited_go_in_another_order(
+    orders: list[tuple[str, str]], judged: bool
+) -> None:
+    left = iter(orders)
+    last = orders[-1]
+    exploration = TestExploration(runs=3, rerun=lambda choices, faults: PlayedTest(history="\n".join(next(left, last))))
+    exploration.explore()
+    assert (exploration.unsure == "") is judged
+    assert (exploration.disturbed > 0) is judged
+
+
 def test_runs_that_differ_in_times_alone_are_told_whose_clock_that_is() -> None:
     again = PlayedTest(uncontrolled=("child process: cp",))
     lines = ['{"kind":"effect","at":33009674,"after":{"lease_until":null}}', '{"kind":"effect","at":4,"after":{}}']
