@@ -346,7 +346,6 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
         "schedules": plan.scheduled,
         "inputs": plan.payload is not None,
         "start_after": plan.start_after is not None,
-        **{needs: any(act.verb == verb for act in plan.operated()) for verb, needs in OPERATED.items()},
         "final_errors": Ending.FAIL_FINALLY in plan.outcomes,
         "own_attempts": plan.max_attempts is not None,
         "own_leases": plan.lease is not None or plan.timeout is not None,
@@ -360,7 +359,8 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
         "wide_values": 2**15 <= abs(plan.priority) < 2**31,
         "big_priorities": abs(plan.priority) >= 2**31,
     }
-    return [name for name, does in asks.items() if does]
+    operated = (OPERATED[act.verb] for act in plan.operated())
+    return list(dict.fromkeys((*(name for name, does in asks.items() if does), *operated)))
 
 
 def _asked_by_step(step: Step, never_there: Collection[str]) -> Iterator[str]:
