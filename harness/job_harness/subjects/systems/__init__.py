@@ -836,7 +836,7 @@ class SystemApplication:
         return self._answer(process, claim, ending, answer)
 
     def _begun(self, process: SystemProcess, job: JobId) -> Claim:
-        """Count a run of a job; of one that was sent twice, a run of the row with more deliveries that had none yet."""
+        """Count a run of a job. Of one that was sent twice, it is the row's that has most deliveries without a run."""
         views = self._world.job_index.views
         rows = [row for row in self._reader.rows_of(job) if row in views and views[row].status is PROCESSING]
         row = max(rows, key=lambda each: views[each].attempts - self._runs.get(each, 0), default=job)
