@@ -20,6 +20,7 @@ from job_harness.core.invariants import Judge, Rules
 from job_harness.core.invariants.rows import AgreePromise, ShownBy, agree
 from job_harness.core.model.duration import MINUTE, SECOND
 from job_harness.core.model.settings import Settings
+from job_harness.core.scenario.job_plan import JobPlan
 from job_harness.core.scenario.scenario import Scenario, needed_capabilities
 from job_harness.core.yaml_files import is_system_file
 from job_harness.doors.cli import main
@@ -64,6 +65,15 @@ def test_a_finding_on_a_system_whose_workers_send_heartbeats_can_be_replayed_on_
     info = SystemEngine(str(tmp_path / "system.yaml")).info
     assert info.settings is not None
     assert not info.capabilities.missing(needed_capabilities(Scenario(settings=info.settings)))
+
+
+@pytest.mark.parametrize(
+    ("priority", "needs"),
+    [(-(2**15), set()), (2**15, {"wide_values"}), (-(2**31), {"wide_values"}), (2**31, {"big_priorities"})],
+)
+def test_a_priority_needs_no_wider_column_than_its_number(priority: int, needs: set[str]) -> None:
+    asked = needed_capabilities(Scenario(jobs=(JobPlan("a", priority=priority),)))
+    assert asked.keys() & {"wide_values", "big_priorities"} == needs
 
 
 def test_a_coarse_gate_stands_only_around_a_transaction() -> None:

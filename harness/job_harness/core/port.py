@@ -74,12 +74,6 @@ class JobRequest:
     """Jobs with one group end in one callback, a job of the tool `tool`, after the last of them has ended."""
     group_size: int = 0
     """How many jobs its group has."""
-
-    @property
-    def key_of_all(self) -> str | None:
-        """Its unique key, for a library whose keys are one for all tools: given with the tool's name."""
-        return None if self.unique_key is None else f"{self.tool} {self.unique_key}"
-
     children: int | None = None
     """How many jobs it is to be split into, where the queue does that."""
     work: str | None = None
@@ -102,6 +96,11 @@ class JobRequest:
             if text is not None and (problem := json_problem(text)):
                 return f"{name}: {problem}"
         return None
+
+    @property
+    def key_for_all_tools(self) -> str | None:
+        """Its unique key with the tool's name before it, for a library whose keys are shared by all tools."""
+        return None if self.unique_key is None else f"{self.tool} {self.unique_key}"
 
 
 _LATER: Final = frozenset(

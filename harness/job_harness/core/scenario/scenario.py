@@ -356,11 +356,15 @@ def _asked_by_job(plan: JobPlan) -> list[str]:
         "parents": plan.parent is not None,
         "groups": plan.group is not None,
         "splits": plan.children is not None,
-        "wide_values": 2**15 <= abs(plan.priority) < 2**31,
-        "big_priorities": abs(plan.priority) >= 2**31,
+        "wide_values": 16 < _bits_of(plan.priority) <= 32,
+        "big_priorities": _bits_of(plan.priority) > 32,
     }
-    operated = (OPERATED[act.verb] for act in plan.operated())
-    return list(dict.fromkeys((*(name for name, does in asks.items() if does), *operated)))
+    return [*(name for name, does in asks.items() if does), *(OPERATED[act.verb] for act in plan.operated())]
+
+
+def _bits_of(number: int) -> int:
+    """Return how many bits a column of signed integers needs for it: 16 from -32768 to 32767."""
+    return (number if number >= 0 else ~number).bit_length() + 1
 
 
 def _asked_by_step(step: Step, never_there: Collection[str]) -> Iterator[str]:

@@ -243,7 +243,7 @@ class GraphileQueue(AskingQueue):
             "runAt": None if request.start_after is None else milliseconds_of(request.start_after),
             "maxAttempts": request.max_attempts or self._settings.max_attempts,
             "priority": -request.priority,
-            "jobKey": request.key_of_all,
+            "jobKey": request.key_for_all_tools,
             "jobKeyMode": None if request.unique_key is None else "unsafe_dedupe",
         }
         given = {name: value for name, value in spec.items() if value is not None}

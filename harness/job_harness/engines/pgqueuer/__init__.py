@@ -284,7 +284,7 @@ class PgQueuerQueue(AskingQueue):
             payload=json.dumps({"job": request.id, "input": request.input}),
             priority=request.priority,
             wait=None if request.start_after is None else request.start_after - self._clocks.store(),
-            key=request.key_of_all,
+            key=request.key_for_all_tools,
         )
         if not outcome.done:
             return outcome

@@ -282,7 +282,7 @@ class ProcrastinateQueue(AskingQueue):
             tool=request.tool,
             args={"job": request.id, "input": request.input},
             priority=request.priority,
-            queueing_lock=request.key_of_all,
+            queueing_lock=request.key_for_all_tools,
             start_after=start,
         )
         if not outcome.done:
