@@ -1392,9 +1392,44 @@ test.explore("what a module keeps", { runs: 6 }, async () => {
 def test_runs_that_a_module_keeps_state_between_go_on_in_processes_of_their_own(project: Project, runner: str) -> None:
     project.write(f"kept-{runner}/keeps.ts", KEEPS)
     ran = project.play(runner, project.test(runner, f"kept-{runner}/kept", KEPT))
-    assert "two undisturbed runs differ, as the first changed receipts, which pay uses: so each run has" in ran.text
+    assert "runs of one process are not the same, as earlier ones changed receipts, which pay uses: so" in ran.text
     assert "One fault: worker-1 crashes right after `charged job-1`" in ran.text, ran.text
     assert "Inconclusive" not in ran.text
+
+
+OUT_OF_SIGHT = """
+import { effect, expect, jobHarness, test } from "job-harness/vitest";
+
+const harness = jobHarness();
+const done: Set<string> = ((globalThis as any).done = new Set());
+test.explore("awards", { runs: 8 }, async () => {
+  const points = new Map<string, number>();
+  harness.register("award", async (job: any) => {
+    const ids: Set<string> = (globalThis as any).done;
+    if (ids.has(job.id)) return;
+    points.set(job.id, 10);
+    ids.add(job.id);
+  });
+  harness.atRest(() => expect([...points.values()]).toEqual([10]));
+  await harness.enqueue("award");
+  await harness.runUntilIdle();
+});
+test.explore("waits for nothing", { runs: 60 }, async () => {
+  harness.register("award", async () => {
+    await new Promise((resolve) => setTimeout(resolve, 50));
+    void effect("awarded");
+  });
+  await harness.enqueue("award");
+  await harness.runUntilIdle();
+});
+"""
+
+
+def test_state_that_only_a_check_of_the_end_sees_is_no_finding_without_a_fault(project: Project) -> None:
+    ran = project.play("vitest", project.test("vitest", "kept-vitest/unseen", OUT_OF_SIGHT), CI="1")
+    assert "awards: runs of one process are not the same: so each run has a process of its own" in ran.text, ran.text
+    assert "No fault was needed" not in ran.text
+    assert "the test itself failed" not in ran.text  # By the death of a worker whose last effect nothing awaited.
 
 
 HOSTILE = """
@@ -1627,7 +1662,7 @@ TOLD = (
     "'My Tool' is not a valid tool name",
     "always(): the check returns a promise",
     "always(paid): the check returns a promise",
-    "two undisturbed runs differ, as the first changed count, which a uses: so each run has a process of its own",
+    "runs of one process are not the same, as earlier ones changed count, which a uses: so each run",
     "waits for a promise that does not settle",
     "the Python side is gone: its process was killed by SIGKILL",
 )

@@ -41,10 +41,8 @@ async function explore(harness, body, { name, file, page, command, runs, seconds
     }
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
     if (told.verdict === "inconclusive") {
-      const changed = told.changed ?? [];
-      const error = shown("Inconclusive", changed.length > 0 ? `${told.why}\n${ANEW}` : told.why);
-      if (changed.length > 0) error.changed = changed.join(", ");
-      throw error;
+      const { why, alone = false, changed = [] } = told;
+      throw Object.assign(shown("Inconclusive", changed.length > 0 ? `${why}\n${ANEW}` : why), { alone, changed });
     }
     const remembered = isolated === undefined ? harness.remembered(bodies) : [];
     return { ...told, unjudged: [...(told.unjudged ?? []), ...remembered] };

@@ -139,8 +139,9 @@ function frontDoor({ test, expect, beforeEach, afterEach, afterAll, command, alo
       };
       const isolated = { command: alone(testPath, only(currentTestName)), test: currentTestName };
       const told = await explore(harness, called, { ...asked, isolated: isolate && isolated }).catch((error) => {
-        if (isolate || error.changed === undefined) throw error;
-        process.stderr.write(`job-harness: ${currentTestName}: two undisturbed runs differ, as the first changed ${error.changed}: so each run has a process of its own, as with { isolate: "worker" }\n`);
+        if (isolate || !error.alone) throw error;
+        const as = error.changed.length > 0 ? `, as earlier ones changed ${error.changed.join(", ")}` : "";
+        process.stderr.write(`job-harness: ${currentTestName}: runs of one process are not the same${as}: so each run has a process of its own, as with { isolate: "worker" }\n`);
         harness.elsewhere = true;
         return explore(harness, called, { ...asked, seconds: Math.min(seconds ?? ISOLATED_SECONDS, ISOLATED_SECONDS), isolated });
       });

@@ -224,8 +224,8 @@ def _verdict(
     """Say what a campaign came to."""
     told = _summarize(campaign)
     if campaign.unsure:
-        verdict = "fails" if campaign.fails else "inconclusive"
-        return {**told, "verdict": verdict, "why": campaign.unsure, "changed": campaign.changed}
+        told |= {"why": campaign.unsure, "alone": campaign.alone_may_help, "changed": campaign.changed}
+        return {**told, "verdict": "fails" if campaign.fails else "inconclusive"}
     if campaign.finding is not None:
         found = campaign.finding
         token = encode(ReplayToken(target, campaign.seed, found.run.tape))

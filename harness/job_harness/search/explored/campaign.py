@@ -160,7 +160,9 @@ class TestExploration:
     left_behind: Callable[[], list[str]] = field(default=list)
     """Names what earlier runs in this process have changed for later ones."""
     changed: list[str] = field(default_factory=list)
-    """What earlier runs changed where undisturbed runs differ: in processes of their own they may be the same."""
+    """What earlier runs changed, where that may be why nothing can be said."""
+    alone_may_help: bool = False
+    """Whether something could be said of runs that each have a process of their own."""
     renew: str = "reset it in a fixture, or write job_explore(isolation='fork')"
     """How that is avoided."""
     unsent: bool = False
@@ -429,6 +431,7 @@ class TestExploration:
         self.standby = None
         if left:
             self.unsure = f"{was_seen}{changed}, and whether it needs that is not known; {self.renew}"
+            self.alone_may_help, self.changed = True, list(left)
             return None
         return seen
 
@@ -453,10 +456,11 @@ class TestExploration:
 
     def _with_changes(self, why: str, first: PlayedTest, again: PlayedTest) -> str:
         """Add what the runs before changed to the reason why two runs differ."""
-        if not (left := self.left_behind()):
-            return why
-        self.changed = [] if _opened(first, again) else left  # Opened before the test, a connection is no change.
-        return f"{why}\nChanged by the runs before: {', '.join(left)}."
+        left = self.left_behind()
+        # Opened before the test, a connection is no change; and a run that hangs does so in any process.
+        self.alone_may_help = not (first.lost or again.lost or _opened(first, again))
+        self.changed = left if self.alone_may_help else []
+        return f"{why}\nChanged by the runs before: {', '.join(left)}." if left else why
 
     def _plans(self, first: PlayedTest) -> Iterator[tuple[Choices, FaultPlan]]:
         singles = singles_first(first.gates, effects=first.happened, answers=first.answers)
@@ -587,19 +591,25 @@ def differ(first: PlayedTest, again: PlayedTest) -> str:
             return f"undisturbed, {seen.lost}"
     histories = ([without_reason(line) for line in seen.history.splitlines()] for seen in (first, again))
     pairs = list(zip_longest(*histories, fillvalue="(nothing)"))
-    if all(one == other for one, other in pairs) and first.failure == again.failure:
+    # What no event of a job tells, a check of the test may see: a row that only the first run wrote.
+    found = [(first.failure, again.failure), (_found_in(first), _found_in(again))]
+    differing = next(((one, other) for one, other in (*pairs, *found) if one != other), None)
+    if differing is None:
         return ""
-    differing = next(((one, other) for one, other in pairs if one != other), (first.failure, again.failure))
     return (
         "two undisturbed runs differ, so no disturbed one can be judged; the first difference:\n"
         f"{_side_by_side(*differing)}\n{usual_cause(pairs, first, again)}"
     )
 
 
+def _found_in(seen: PlayedTest) -> str:
+    return "; ".join(f"{each.name}: {each.message}" for each in seen.anomalies) or "(nothing)"
+
+
 def in_another_order(first: PlayedTest, again: PlayedTest) -> bool:
     """Whether the same happened in two runs, and in another order."""
     one, other = (Counter(_NUMBER.sub("", line) for line in seen.history.splitlines()) for seen in (first, again))
-    return one == other and first.failure == again.failure
+    return one == other and first.failure == again.failure and first.found == again.found
 
 
 NETWORK: Final = "network: "

@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, Final, TypeAlias
 
 from job_harness.core.own_code import CodeLine
-from job_harness.core.sim.lifetime import LIFETIME, Lifetime
+from job_harness.core.sim.lifetime import LIFETIME, Lifetime, Severed
 from job_harness.core.sim.loop import Callback, VirtualLoop
 from job_harness.core.sim.watchdog import Repeats
 from job_harness.engines.reference.application import JobResult, NonRetryableError, ToolJob
@@ -274,6 +274,8 @@ class PeerRuns:
         try:
             context = contextvars.copy_context() if run is None else run.context
             answer = context.run(self._answer, name, args)
+        except Severed:  # Its worker died there: nothing waits for the answer, and whoever heard this message goes on.
+            return
         except Exception as error:  # noqa: BLE001 - what a stub raises, the processor catches
             self._loop.call_soon(self._replying(gate, run), None, error, context=self._worker)
             return
