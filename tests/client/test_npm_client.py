@@ -569,8 +569,16 @@ const sleep = (ms: number) => new Promise((wake) => setTimeout(wake, ms));
 const post = (key: string) => ({ method: "POST", headers: { "idempotency-key": key } }) as const;
 let service: (key: string) => Promise<void>;
 const by = {
-  fetch: async (key: string) => void (await (await fetch(url, post(key))).json()),
-  request: async (key: string) => void (await (await request(url, post(key))).body.json()),
+  fetch: async (key: string) => {
+    const reply = await fetch(url, post(key));
+    if (!reply.ok) throw new Error(`it answers ${reply.status}`);
+    await reply.json();
+  },
+  request: async (key: string) => {
+    const { statusCode, body } = await request(url, post(key));
+    if (statusCode !== 200) throw new Error(`it answers ${statusCode}`);
+    await body.json();
+  },
   external: (key: string) => service(key),
 };
 const NETWORK = ["ECONNREFUSED", "UND_ERR_SOCKET"];
@@ -617,10 +625,9 @@ for (const [how, charge] of Object.entries(by)) {
 @pytest.mark.parametrize("runner", RUNNERS)
 def test_what_a_failed_call_leaves_wrong_is_found_and_a_right_retry_stays_silent(project: Project, runner: str) -> None:
     ways = ("fetch", "request", "external") if runner == "vitest" else ("request", "external")
-    asked = "\n".join(line for line in CALLS.splitlines() if runner == "vitest" or not line.startswith("  fetch: "))
-    file = project.test(
-        runner, f"calls-{runner}/calls", asked
-    )  # In Jest, undici's mock does not reach the global fetch.
+    # In Jest, undici's mock does not reach the global fetch.
+    asked = CALLS if runner == "vitest" else re.sub(r"(?s)\n  fetch: .*?\n  },", "", CALLS)
+    file = project.test(runner, f"calls-{runner}/calls", asked)
     ran = project.play(runner, file, VERBOSE[runner])
     assert failed_in(ran.text) == {f"{name} by {how}" for name in ("anew", "swallows") for how in ways}, ran.text
     assert ran.text.count(": 40 disturbed runs in ") == len(ways)
@@ -638,13 +645,22 @@ const url = "http://pay.example/charge";
 let service: (given: { signal: AbortSignal }) => Promise<void>;
 const signal = () => ({ method: "POST", signal: AbortSignal.timeout(500) }) as const;
 const by = {
-  fetch: async () => void (await (await fetch(url, signal())).json()),
-  request: async () => void (await (await request(url, signal())).body.json()),
+  fetch: async (looks = true) => {
+    const reply = await fetch(url, signal());
+    if (looks && !reply.ok) throw new Error(`it answers ${reply.status}`);
+    await reply.json();
+  },
+  request: async (looks = true) => {
+    const { statusCode, body } = await request(url, signal());
+    if (looks && statusCode !== 200) throw new Error(`it answers ${statusCode}`);
+    await body.json();
+  },
   external: () => service(signal()),
 };
 for (const [how, charge] of Object.entries(by)) {
   const programs = {
-    right: charge,
+    right: () => charge(),
+    unchecked: () => charge(false),
     swallows: () => charge().catch((error) => { if (error.name !== "TimeoutError") throw error; }),
     waits: () => Promise.race([charge(), new Promise<void>((wake) => setTimeout(wake, 100))]),
   };
@@ -669,12 +685,16 @@ for (const [how, charge] of Object.entries(by)) {
 """
 
 
-def test_a_service_that_never_answers_is_found_where_its_timeout_is_taken_for_success(project: Project) -> None:
+def test_a_service_that_never_answers_or_answers_503_is_found_where_that_is_taken_for_success(project: Project) -> None:
     ways = ("fetch", "request", "external")
     ran = project.play("vitest", project.test("vitest", "slow/slow", SLOW), VERBOSE["vitest"])
-    assert failed_in(ran.text) == {f"{name} by {how}" for name in ("swallows", "waits") for how in ways}, ran.text
-    assert ran.text.count(": 20 disturbed runs in ") == len(ways)
-    assert "until this attempt ends" in " ".join(ran.text.split())
+    wrong = {f"{name} by {how}" for name in ("swallows", "waits") for how in ways}
+    unchecked = {f"unchecked by {how}" for how in ("fetch", "request")}  # What is no HTTP has no status.
+    assert failed_in(ran.text) == wrong | unchecked, ran.text
+    assert ran.text.count(": 20 disturbed runs in ") == len(ways) + 1
+    words = " ".join(ran.text.split())
+    assert "gets no reply, and does nothing, until this attempt ends" in words
+    assert words.count("is answered 503 until this attempt ends") >= len(unchecked)
 
 
 ENDS = """

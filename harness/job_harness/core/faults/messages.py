@@ -142,23 +142,31 @@ UNANSWERED: Final = Phrase("lose answer", sentence="the reply of {point} to {act
 SILENT: Final = Phrase(
     "hang calls", sentence="{point} of {actor} gets no reply, and does nothing, until this attempt ends"
 )
+TURNED_AWAY: Final = Phrase("turn calls away", sentence="{point} of {actor} is answered 503 until this attempt ends")
 OUTSIDE_CALL: Final = "outside_call"
 """The kind of what goes wrong with a call of something outside: another service, or the fake that stands for it.
 
 It is offered where a processor calls, at a gate of its own at which nothing else can happen. It is no fault of the
 queue, so it excuses nothing, and what the caller makes of its error is judged as it is without one: by what remains.
-A refusal lasts, and so does silence: who calls again within the attempt is refused again, or a loop that retries
-would hide what follows.
+A refusal lasts, and so do silence and a 503: who calls again within the attempt is refused again, or a loop that
+retries would hide what follows.
 """
 LOSES_REPLY: Final = UNANSWERED.option(OUTSIDE_CALL)
 IS_REFUSED: Final = REFUSED.option(OUTSIDE_CALL)
 IS_SILENT: Final = SILENT.option(OUTSIDE_CALL)
 """The caller gives up by its own timeout, which code takes for something else than a refusal."""
+IS_TURNED_AWAY: Final = TURNED_AWAY.option(OUTSIDE_CALL)
+"""Of HTTP: an answer, and no error, to a client that does not look at its status. Nothing was done."""
 MOST_REFUSED: Final = 20
 """Calls of one kind in one attempt: a loop without an end is not kept going for ever."""
-CALL_EVENTS: Final = {LOSES_REPLY: "loses the reply", IS_REFUSED: "is refused", IS_SILENT: "gets no reply"}
+CALL_EVENTS: Final = {
+    LOSES_REPLY: "loses the reply",
+    IS_REFUSED: "is refused",
+    IS_SILENT: "gets no reply",
+    IS_TURNED_AWAY: "is answered 503",
+}
 """Under which name a history has it."""
-APART: Final = (HANDED_OUT_TWICE, UNANSWERED, REFUSED, SILENT)
+APART: Final = (HANDED_OUT_TWICE, UNANSWERED, REFUSED, SILENT, TURNED_AWAY)
 """What can be on the tape of a user's test and is no kind of fault of a queue."""
 REPEATABLE: Final = frozenset(
     {"enqueue", "complete", "fail", "release", "heartbeat", "cancel", "retry", "expire", "rescue", "tick", "commit"}

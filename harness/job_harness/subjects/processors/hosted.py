@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
-from job_harness.core.faults.messages import IS_REFUSED, IS_SILENT, LOSES_REPLY
+from job_harness.core.faults.messages import IS_REFUSED, IS_SILENT, IS_TURNED_AWAY, LOSES_REPLY
 from job_harness.core.history import SideEffect
 from job_harness.core.sim.loop import VirtualLoop
 from job_harness.engines.reference.application import JobResult, ToolJob
@@ -169,7 +169,8 @@ class HostedProcessors(PeerRuns):
             effect(_declared(name, *said))
         elif kind == CALL and (delivery := current()) is not None:
             nature = Nature.LOOKS if said[0].get("method") in SAFE else Nature.ADDS
-            fails = failing(delivery, name, nature, (LOSES_REPLY, IS_REFUSED, IS_SILENT))
+            by_http = (IS_TURNED_AWAY,) if "method" in said[0] else ()
+            fails = failing(delivery, name, nature, (LOSES_REPLY, IS_REFUSED, IS_SILENT, *by_http))
             return None if fails is None else fails.words
         return step(name) if kind == STEP else None
 

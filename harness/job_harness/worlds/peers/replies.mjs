@@ -154,6 +154,7 @@ export class Replies {
     if (fails === REFUSED || fails === SILENT) this.open.delete(question);
     if (fails === REFUSED) throw failedFetch(refusedConnection());
     if (fails === SILENT) await this.silence(signal).catch((why) => { throw why === signal?.reason ? why : failedFetch(why); });
+    if (fails === TURNED_AWAY) return this.answer(question, new Response(UNAVAILABLE.body, UNAVAILABLE));
     const response = await this.answer(question, this.answering.run(question.line, () => this.inside.run(true, real)));
     if (fails !== UNANSWERED) return response;
     question.drop();
@@ -570,6 +571,7 @@ export class Replies {
           return replies.silence(given.signal, about.headersTimeout || undefined);
         }
         const slow = replies.slow(question, handler, fails === UNANSWERED ? fail : null);
+        if (fails === TURNED_AWAY) return turnAway(slow);
         return replies.answering.run(question.line, () => dispatch.call(this, about, slow));
       });
       sent.catch((error) => { // What it throws, as where no mock fits, its caller would hear at once.
@@ -819,6 +821,14 @@ class Asked {
 export const REFUSED = "refuse calls";
 export const UNANSWERED = "lose answer";
 export const SILENT = "hang calls";
+export const TURNED_AWAY = "turn calls away";
+/** The answer that is no error to a client which does not look at its status. */
+const UNAVAILABLE = {
+  status: 503,
+  statusText: "Service Unavailable",
+  headers: { "content-type": "application/json" },
+  body: JSON.stringify({ error: "service unavailable" }),
+};
 // How long undici waits for the beginning of a reply, unless it is told otherwise.
 const LONGEST_WAIT_MS = 300_000;
 
@@ -829,6 +839,23 @@ export function silence({ setTimeout, clearTimeout }, signal, milliseconds = LON
     const timer = setTimeout(() => reject(timedOut()), milliseconds);
     signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
   });
+}
+
+/** Answer so to one of undici's handlers, of 7 or of before. */
+function turnAway(handler) {
+  const { status, statusText, headers, body } = UNAVAILABLE;
+  const [chunk, ignore] = [Buffer.from(body), () => {}];
+  if (handler.onRequestStart) {
+    const controller = { abort: ignore, pause: ignore, resume: ignore };
+    handler.onRequestStart(controller, {});
+    handler.onResponseStart?.(controller, status, headers, statusText);
+    handler.onResponseData?.(controller, chunk);
+    return void handler.onResponseEnd?.(controller, {});
+  }
+  handler.onConnect?.(ignore, null);
+  handler.onHeaders(status, Object.entries(headers).flat().map((each) => Buffer.from(each)), ignore, statusText);
+  handler.onData(chunk);
+  handler.onComplete([]);
 }
 
 function timedOut() {
