@@ -274,7 +274,7 @@ class PeerRuns:
         try:
             context = contextvars.copy_context() if run is None else run.context
             answer = context.run(self._answer, name, args)
-        except Severed:  # Its worker died there: nothing waits for the answer, and whoever heard this message goes on.
+        except Severed:  # Its worker died there: nothing waits for the answer, and whose turn it was goes on.
             return
         except Exception as error:  # noqa: BLE001 - what a stub raises, the processor catches
             self._loop.call_soon(self._replying(gate, run), None, error, context=self._worker)
