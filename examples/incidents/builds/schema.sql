@@ -1,0 +1,10 @@
+CREATE TABLE build (
+  id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  ref         TEXT NOT NULL,
+  state       TEXT NOT NULL DEFAULT 'queued',
+  requeues    INTEGER NOT NULL DEFAULT 0,
+  error       TEXT,
+  inserted_at TIMESTAMPTZ NOT NULL DEFAULT CURRENT_TIMESTAMP,
+  started_at  TIMESTAMPTZ,
+  ended_at    TIMESTAMPTZ
+);
