@@ -29,7 +29,7 @@ def connect():
 
 def open_queue():
     db = connect()
-    # Nobody else runs prompts, so whatever is running was interrupted.
+    # Only this thread runs prompts, so whatever is running was interrupted.
     db.execute("UPDATE prompt SET status = 'queued', started_at = NULL WHERE status = 'running'")
     return db
 
