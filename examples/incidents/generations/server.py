@@ -60,9 +60,10 @@ def execute_guarded(text, cache):
 
 
 def prompt_worker():
-    db, cache = open_queue(), {}
+    db, cache = None, {}
     while True:
         try:
+            db = db or open_queue()
             row = db.execute(CLAIM).fetchone()
             if row is None:
                 time.sleep(1)
@@ -72,7 +73,8 @@ def prompt_worker():
         except psycopg.OperationalError:
             if not REPAIRED:
                 raise
-            db = open_queue()
+            db = None
+            time.sleep(1)
 
 
 class Server(BaseHTTPRequestHandler):
