@@ -106,6 +106,12 @@ SETS: Final = (
         "embedded",
         "Node 22.18 with npm",
     ),
+    ExampleSet(
+        "incidents",
+        "five public incidents, each as a small system",
+        "job-harness explore incidents/builds/system.yaml",
+        "embedded",
+    ),
     ExampleSet("queues", "queues in a file, the first one sound", "job-harness explore queues/mail.yaml", "embedded"),
     ExampleSet(
         "queues", "and one with a mistake to be found", "job-harness explore queues/unfenced_complete.yaml", "embedded"
