@@ -941,6 +941,16 @@ def test_a_success_is_not_discarded_where_another_delivery_of_the_same_claim_fai
     assert found("success_discarded", [raised._replace(token=0), told, failed]) == {"success_discarded"}
 
 
+def test_a_process_that_was_told_to_stop_knows_nothing_of_a_success_in_its_next_life() -> None:
+    claimed, told, back = saw("claim", WAITING, RUNNING), did("ended", "success"), saw("claim", RUNNING, RETRYING)
+    stopped = Fault(0, "w1", "stopped", {"code": -15})
+    for history, names in ([claimed, told, back], ["success_discarded"]), ([claimed, told, stopped, back], []):
+        judge = Judge(stepwise((ANOMALIES["success_discarded"][0],)), Rules(SETTINGS, FACTS, excuses=excuses()))
+        for line in history:
+            judge.see(line)
+        assert [each.name for each in judge.anomalies] == names
+
+
 def test_a_report_that_is_answered_with_done_ends_the_claim_unless_the_database_threw_it_out() -> None:
     running = saw("claim", WAITING, RUNNING)
     for verb in ("complete", "fail"):

@@ -309,7 +309,8 @@ class RunsAreRecorded(Monitor):
         self._came_to[event.job] = str(event.data) if plain else ""
 
     def on_fault(self, event: Fault) -> None:
-        if self.excuse_of(event) is not None or event.name == "raised":
+        # Told to stop, it may have ended before it wrote what it knew: its next life does not.
+        if self.excuse_of(event) is not None or event.name in ("raised", "stopped"):
             self._kept.update(job for job, who in self._took.items() if event.actor in ("*", who))
 
     def on_changed(self, event: Observed) -> None:
