@@ -117,8 +117,11 @@ class ProcessGroup(Generic[Member]):
         """
         return False
 
-    def remember(self, session: StoreSession, batch: Any, change: int) -> None:
-        """Remember what a statement or a command found while nothing changed it."""
+    def remember(self, session: StoreSession, batch: Any, change: int, came: Instant) -> None:
+        """Remember what a statement or a command found while nothing changed it.
+
+        `came` is when it came to its gate: a time that it has in it is no later, however long it stood there.
+        """
 
     def close(self) -> None:
         """End every process, and what it had open. Never raises."""

@@ -430,12 +430,12 @@ class SystemRun:
     def _request(self, process: SystemProcess, link: StoreLink, asked: Any, steps: Iterator[Any]) -> Frame:
         """Let the steps of a request be taken, and take note of what it did."""
         link.timekeeper = ProcessTime(self.group, process)
-        before = self.changes.count
+        before, came = self.changes.count, self.group.now
         yield from steps
         wrote = link.wrote
         self._note_request(process, link)
         if not wrote and self.changes.count == before:
-            self.group.remember(link, asked, before)
+            self.group.remember(link, asked, before, came)
 
     def _note_request(self, process: SystemProcess, link: StoreLink) -> None:
         """Take note of what was carried out over a connection; who listens for it hears it now."""
@@ -475,7 +475,8 @@ class SystemRun:
 
     def _carry_out(self, process: SystemProcess, session: DatabaseSession, batch: Batch, steps: Iterator[Any]) -> Frame:
         """Let the steps of a statement be taken, and take note of what it did."""
-        line, opened, before = process.lines.place_at(session.key), session.idle, self.changes.count
+        line, opened = process.lines.place_at(session.key), session.idle
+        before, came = self.changes.count, self.group.now
         session.timekeeper = ProcessTime(self.group, process)
         session.line = process.lines.line_of(line)
         session.coarse = self.file.gate == "transaction"
@@ -501,7 +502,7 @@ class SystemRun:
         if session.idle and not (opened and not batch.sql):
             self.nudge()
         if self.changes.count == before:
-            self.group.remember(session, batch, before)
+            self.group.remember(session, batch, before, came)
 
     def nudge(self) -> None:
         """Let everybody who listens hear what was notified by now."""

@@ -449,6 +449,8 @@ class SupervisedGroup(ProcessGroup[SupervisedProcess]):
     ) -> None:
         super().__init__(file, stores, processes, clocks=clocks)
         self._world = world
+        self._came: dict[StoreSession, Instant] = {}
+        """When what a session was asked last came, where that was while time passed."""
         for process in processes:
             process.prepare()
             process.forget()
@@ -501,9 +503,12 @@ class SupervisedGroup(ProcessGroup[SupervisedProcess]):
         for session in (each for process in self._living() for each in talks_of(process)):
             if not session.closed and session.descriptor in found:
                 session.arrive()
-                if repeats(session, tree.moment - _moment_of(0)):
+                moment = tree.moment - _moment_of(0)
+                if repeats(session, moment):
                     session.answer_again()
                     answered = True
+                else:
+                    self._came[session] = moment
         return answered
 
     def _is_news(self, standing: Collection[Any]) -> bool:
@@ -514,8 +519,8 @@ class SupervisedGroup(ProcessGroup[SupervisedProcess]):
         sessions = (session for each in living for session in talks_of(each))
         return any(session.pending and session not in standing for session in sessions)
 
-    def remember(self, session: StoreSession, batch: Any, change: int) -> None:
-        session.remember(batch, change=change, at=self.now)
+    def remember(self, session: StoreSession, batch: Any, change: int, came: Instant) -> None:
+        session.remember(batch, change=change, at=min(came, self._came.pop(session, came)))
 
     # turns --------------------------------------------------------------------------------------------------------
 
