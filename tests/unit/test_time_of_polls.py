@@ -1,9 +1,14 @@
-"""A poll that finds nothing says so of the time at which it was sent: it may have that time in its words."""
+"""When processes under the supervisor have looked for work, and when they have something to hear.
+
+A poll that finds nothing says so of the time at which it was sent: it may have that time in its words.
+"""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any, cast
+
+import pytest
 
 from job_harness.core.model import SECOND, Instant
 from job_harness.subjects.systems.supervised import SupervisedGroup, _moment_of
@@ -38,3 +43,18 @@ def test_what_came_while_time_passed_was_true_when_it_came_and_not_when_it_was_a
     group.remember(session, "zrangebyscore", 28, ANSWERED)
     group.remember(session, "zrangebyscore", 28, ANSWERED)  # The next one came to its gate then.
     assert session.known == [(28, SENT), (28, ANSWERED)]
+
+
+@pytest.mark.parametrize(("touched", "due"), [(True, SENT), (False, ANSWERED)])
+def test_a_process_whose_connection_was_cut_hears_of_it_now_and_not_when_it_would_have_looked(
+    touched: bool, due: Instant
+) -> None:
+    group = cast(Any, object.__new__(SupervisedGroup))
+    group.processes, group.now = {}, SENT
+    tree = {
+        "moment": _moment_of(SENT),
+        "due": _moment_of(ANSWERED),
+        "watched": SimpleNamespace(poll=lambda timeout: []),
+    }
+    group._world = SimpleNamespace(tree=SimpleNamespace(touched=touched, exits={}, **tree))
+    assert group.due_inside(set()) == due

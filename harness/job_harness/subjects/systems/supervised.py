@@ -474,7 +474,8 @@ class SupervisedGroup(ProcessGroup[SupervisedProcess]):
 
     def due_inside(self, standing: Collection[Any]) -> Instant | None:
         tree = self._world.tree
-        due = tree.moment if self._is_news(standing) else tree.due
+        # What was done to its connections a process has yet to hear, however long it would have slept.
+        due = tree.moment if tree.touched or self._is_news(standing) else tree.due
         if due is None:
             return None
         # In whole milliseconds: how often a runtime reads the clock, which moves it, may differ between runs.
