@@ -14,11 +14,12 @@ from tests.contract.node_at_hand import needs_node
 import job_harness.doors.pytest.explored_test  # loaded once: an inner run forgets what it loads itself
 import job_harness.report.screen
 from job_harness.core.faults import FaultPlan
+from job_harness.core.invariants import Anomaly
 from job_harness.core.scenario.replay_token import ReplayToken, encode
 from job_harness.core.sim.choices import Choices, Deviation
 from job_harness.doors.cli import explore_command, explored_test, main
 from job_harness.errors import ExitCode, UsageError
-from job_harness.search.explored.campaign import TestExploration, usual_cause
+from job_harness.search.explored.campaign import TestExploration, differ, usual_cause
 from job_harness.search.explored.played import PlayedTest
 
 INI = """[pytest]
@@ -814,6 +815,16 @@ def test_runs_that_differ_in_times_alone_are_told_whose_clock_that_is() -> None:
     assert "child process: cp" in usual_cause([(lines[0], lines[1])], again, again)
     database = PlayedTest(uncontrolled=("network: a connection to .s.PGSQL.5432 at ship.py:15",))
     assert "let one start later" in usual_cause([(lines[0], lines[1])], database, database)
+
+
+def test_undisturbed_runs_are_compared_by_what_breaks_and_not_by_the_words_for_it() -> None:
+    def breaks(words: str) -> PlayedTest:
+        return PlayedTest(anomalies=(Anomaly("invariant_violated", "own", 0, 0, None, words),))
+
+    assert differ(breaks("two trips: 37, 38"), breaks("two trips: 47, 48")) == ""
+    why = differ(PlayedTest(), breaks("two trips: 47, 48"))
+    assert "two trips: 47, 48" in why
+    assert "Only times differ" not in why
 
 
 def test_a_token_that_makes_no_sense_is_refused_in_words(suite: pytest.Pytester) -> None:
