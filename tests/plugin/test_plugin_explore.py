@@ -554,6 +554,7 @@ def test_a_campaign_that_has_tried_every_single_deviation_says_so(suite: pytest.
         result = suite.runpytest_inprocess(f"--job-explore={runs}", "-rP")
         told = [line for line in result.outlines if f"{runs} disturbed runs in" in line and "seed 0" in line]
         assert ["every crash at every gate was tried" in line for line in told] == [said]
+        assert [bool(re.search(rf"; {runs} of \d+ single faults came up", line)) for line in told] == [not said]
 
 
 WARMED = """
@@ -582,6 +583,7 @@ def test_a_gate_that_only_the_first_run_comes_to_was_not_tried(
     result = suite.runpytest_inprocess("--job-explore=100", "-rP", "-o", f"job_isolation={isolation}")
     (told,) = [line for line in result.outlines if "100 disturbed runs in" in line and "seed 0" in line]
     assert ("every crash at every gate was tried" in told) == said
+    assert bool(re.search(r"; (\d+) of (?!\1)\d+ single faults came up", told)) != said
 
 
 def test_a_careful_processor_passes_and_the_campaign_says_how_many_runs(suite: pytest.Pytester) -> None:

@@ -193,10 +193,11 @@ class TestExploration:
     """Whether each run that was searched is kept, with its history."""
     recorded: dict[Tape, PlayedTest] = field(default_factory=dict)
     """By its tape, each run that was kept, or played instead of a search."""
-    tried_all: bool = False
-    """Whether every single deviation of the undisturbed run came up, a crash at each of its gates among them.
+    singles: frozenset[Deviation] = frozenset()
+    """Every single deviation of the undisturbed run, a crash at each of its gates among them.
 
-    One does not where only the first run comes to a gate, as before a cache is filled.
+    Not each comes up: only the first run may come to a gate, as before a cache is filled, and a server may answer jobs
+    that wait for one lock in another order.
     """
     _deadline: Deadline | None = None
     _searched: dict[Tape, None] = field(default_factory=dict)
@@ -214,9 +215,13 @@ class TestExploration:
 
     @property
     def whole(self) -> str:
-        """Say that no single deviation is left to try; empty where one is, or where a run told nothing."""
-        judged = self.finding is None and not (self.unsure or self.lost)
-        return "; every crash at every gate was tried" if self.tried_all and judged else ""
+        """Say how many of the single deviations were tried; empty where something was found, or a run told nothing."""
+        if self.finding is not None or self.unsure or self.lost or not self.singles:
+            return ""
+        left = len(self._untried())
+        if not left:
+            return "; every crash at every gate was tried"
+        return f"; {len(self.singles) - left} of {len(self.singles)} single faults came up"
 
     def not_judged(self) -> Iterator[tuple[str, Tape]]:
         """Say why runs were not judged, how many, and what struck the first of them; with the tape of that one."""
@@ -464,15 +469,21 @@ class TestExploration:
 
     def _plans(self, first: PlayedTest) -> Iterator[tuple[Choices, FaultPlan]]:
         singles = singles_first(first.gates, effects=first.happened, answers=first.answers)
+        self.singles = frozenset(singles)
         share = max(int(self.runs * SINGLE_SHARE), min(self.runs, SINGLE_LEAST))
         most = len(singles) if len(singles) < self.runs else share
         for deviation in singles[:most]:
             yield Replay([deviation]), as_on_tape()
-        self.tried_all = set(singles) <= {deviation for tape in self._searched for deviation in tape}
+        untried = self._untried()
+        for deviation in filter(untried.__contains__, singles[:most]):
+            yield Replay([deviation]), as_on_tape()
         rates = (1.5 / max(1, len(first.gates)), 3 / max(1, len(first.gates)), 0.25)
         for number in range(self.runs):
             seed = self.seed * 1_000_003 + number
             yield Uniform(seed, rate=min(0.5, rates[number % len(rates)])), FaultPlan.in_a_test(seed)
+
+    def _untried(self) -> frozenset[Deviation]:
+        return self.singles.difference(*self._searched)
 
     def _shrink(self, seen: PlayedTest, anomaly: str) -> None:
         reducer = TapeReducer(seen, anomaly, self._again)

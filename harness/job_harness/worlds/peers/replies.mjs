@@ -38,6 +38,7 @@ const LOCK_MS = 5;
 // The same where it cannot be asked.
 const LONG_LOCK_MS = 1_000;
 const WAITS = "SELECT cardinality(pg_blocking_pids($1)) > 0 AS waits";
+const LIVES = "SELECT count(*) > 0 AS lives FROM pg_stat_activity WHERE pid = $1";
 // What is told to close is waited for so long, in real time.
 const CLOSE_MS = 1_000;
 // Rounds of the loop of Node within which a library that hears of a lost connection has told each caller that waits for it.
@@ -213,7 +214,7 @@ export class Replies {
     const now = this.milliseconds();
     for (const [what, since] of this.closing) if (now - since > CLOSE_MS) this.closing.delete(what);
     const wanted = [...this.open].filter(({ real }) => real);
-    for (const question of wanted) if (now - question.since > LOCK_MS) this.probe(question, now);
+    for (const question of wanted) if (question.waited || now - question.since > LOCK_MS) this.probe(question, now);
     return wanted.filter(({ blocked }) => !blocked).length + this.closing.size;
   }
 
@@ -277,7 +278,18 @@ export class Replies {
       return; // It is back in its pool.
     }
     this.closing.set(client, this.milliseconds());
-    client.once("end", () => this.closing.delete(client));
+    void this.rolledBack(client, run);
+  }
+
+  /** The server rolls back after its client has gone, in its own time: until then others wait for what the run had locked. */
+  async rolledBack(client, run) {
+    await new Promise((gone) => client.once("end", gone)); // What is asked here is no question of the run that the event belongs to.
+    try {
+      while (this.closing.has(client) && this.others(run) && (await this.asking(client, LIVES)).lives);
+    } catch {
+      // It cannot be asked.
+    }
+    this.closing.delete(client);
   }
 
   /** A run that has ended by itself has given back what it held. */
@@ -435,7 +447,8 @@ export class Replies {
     if (query && !options) return void (question.blocked = now - question.since > LONG_LOCK_MS);
     question.probed = true;
     const told = client ? this.asking(client, WAITS) : this.askingPool(query, options, WAITS);
-    told.then(({ waits }) => (question.blocked = waits), () => {}).finally(() => (question.probed = false));
+    // One that waited is asked for at once in the next turn: most turns do not let it go.
+    told.then(({ waits }) => (question.blocked = question.waited = waits), () => {}).finally(() => (question.probed = false));
   }
 
   /**
