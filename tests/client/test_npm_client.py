@@ -446,6 +446,7 @@ def test_a_lost_update_in_a_database_is_found_and_its_repair_stays_silent(
     ran = project.play(runner, file, VERBOSE[runner], STORE=store)
     assert failed_in(ran.text) == {"lost"}, ran.text
     assert "invariant_violated: bothAreBooked: it returned false" in ran.text
+    assert re.search(r"Steps in .*, from left to right as they came:\n +job-1 +job-2\n.*SELECT", ran.text), ran.text
     assert "kept: 200 disturbed runs in " in ran.text
     assert "not judged" not in ran.text
 

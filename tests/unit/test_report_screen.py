@@ -30,7 +30,7 @@ from job_harness.engines.memory import MemoryEngine
 from job_harness.errors import EnvironmentUnavailable, ExitCode
 from job_harness.report.case import Case, exit_code_of
 from job_harness.report.ci import case_results, github_annotations, junit_xml, xml_text
-from job_harness.report.json_report import json_report
+from job_harness.report.json_report import json_report, run_data
 from job_harness.report.screen import HEIGHT, WIDTH, causes_of, first_screen, rows_of, screen_text, timeline
 from job_harness.report.summary import case_screen, replay_of, summary
 from job_harness.review.audit.evidence import blank
@@ -448,3 +448,36 @@ def test_the_first_failed_answer_to_another_job_of_a_batch_has_a_row() -> None:
     answers = [Effect(last.at + at, "w1", "mate", 1, 1, "ended", "failure", reply=f"500 {at}") for at in (1, 2)]
     rows = rows_of(History([*run.history.events, *answers]), job="a", most=40)
     assert [row.text for row in rows if "mate" in row.text] == ["mate: ends: failure (500 1)"]
+
+
+@pytest.mark.parametrize(("about", "struck", "shown"), [(None, True, True), ("a", False, True), ("a", True, False)])
+def test_steps_of_jobs_that_met_stand_side_by_side_where_no_job_is_to_blame_alone(
+    about: str | None, struck: bool, shown: bool
+) -> None:
+    run = run_of(STUCK)
+    anomaly = run.anomalies[0]._replace(name="invariant_violated", job=about)
+    places = ["BEGIN in pay.ts:pay", "reply to SELECT cards in pay.ts:pay", "UPDATE cards in pay.ts:pay"]
+    alone = ("a", "charged in pay.ts:pay")
+    met = [(job, place) for place in places for job in ("a", "b")]
+    tape = (Deviation("w1 charged a", 1, "crash"),) if struck else ()
+    run = replace(run, anomalies=(anomaly,), tape=tape, passed=(alone, *met), remembered=("tenant, which pay uses",))
+    text = re.sub(r" {2,}", " | ", screen_text(first_screen(run)))
+    assert (
+        """
+Steps in pay.ts:pay, from left to right as they came:
+ | a | b
+ | BEGIN | BEGIN
+ | SELECT cards | SELECT cards
+ | UPDATE cards | UPDATE cards
+They changed in memory: tenant, which pay uses
+"""
+        in text
+    ) is shown
+    assert ("Steps, as they came: a BEGIN" in " ".join(run_data(run, lead="")["told"])) is shown
+
+
+def test_steps_of_jobs_that_ran_one_after_another_are_not_shown() -> None:
+    run = run_of(STUCK)
+    anomaly = run.anomalies[0]._replace(name="invariant_violated", job=None)
+    passed = tuple((job, place) for job in ("a", "b") for place in ("read", "write"))
+    assert "Steps" not in screen_text(first_screen(replace(run, anomalies=(anomaly,), passed=passed)))

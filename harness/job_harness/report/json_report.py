@@ -28,7 +28,7 @@ from job_harness.core.sim import Deviation
 from job_harness.errors import UsageError
 from job_harness.report.blame import frames_of
 from job_harness.report.case import Case, exit_code_of, verdict_of
-from job_harness.report.screen import Row, causes_of, changed_settings, late_calls, moment, rows_of, subject
+from job_harness.report.screen import Row, causes_of, changed_settings, late_calls, meeting_of, moment, rows_of, subject
 from job_harness.report.summary import replay_of
 
 FORMAT = "job-harness-report"
@@ -129,12 +129,20 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
         "not_tried": [trial.name for trial in run.trials if not trial.tried],
         "settings": {name: value for name, (value, _) in changed_settings(run.scenario.settings).items()},
         "rows": [_row(row) for row in rows_of(run.history, job=subject(run, lead), others=others, until=until)],
-        "told": [line.text for line in causes_of(run, lead)],
+        "told": [*(line.text for line in causes_of(run, lead)), *_meeting(run, lead)],
         "source": [] if run.source is None else [run.source.title, *run.source.lines],
         "frames": [frame.data for frame in frames_of(run, lead)],
         "nearest_pass": _nearest_pass(run),
         **_picture(run, until),
     }
+
+
+def _meeting(run: Run, lead: str) -> list[str]:
+    steps = meeting_of(run, lead)
+    if not steps:
+        return []
+    told = [f"Steps, as they came: {'; '.join(f'{job} {place}' for job, place in steps)}"]
+    return [*told, f"They changed in memory: {'; '.join(run.remembered)}"] if run.remembered else told
 
 
 def _picture(run: Run, until: int | None) -> dict[str, Any]:

@@ -471,7 +471,62 @@ def first_screen(
     table += raised
     causes = causes_of(run, lead, width=width, default=default, usual=usual, also=max(1, 1 + spare))
     shown = [*head, Line(""), *table, Line(""), *causes, *foot][:height]
-    return [*shown, *source_lines(run, width), *frame_lines(frames_of(run, lead), width)]
+    return [
+        *shown,
+        *meeting_lines(run, lead, width),
+        *source_lines(run, width),
+        *frame_lines(frames_of(run, lead), width),
+    ]
+
+
+MEETING_LINES: Final = 12
+"""Lines at most for the steps of jobs that met."""
+
+
+def meeting_of(run: Run, lead: str = "") -> tuple[tuple[JobId, str], ...]:
+    """Return the steps of jobs, each with its job, from where the first two met; empty where none did.
+
+    Only where what one job did to another may be the cause: nothing went wrong beside, or the anomaly is of no single
+    job, such as that of a check of the user's own.
+    """
+    anomaly = run.led_by(lead)
+    steps = [(job, place.removeprefix("reply to ")) for job, place in run.passed]
+    ends = {job: number for number, (job, _) in enumerate(steps)}
+    met = [
+        number
+        for number, (job, _) in enumerate(steps)
+        if any(ends[one] > number for one, _ in steps[:number] if one != job)
+    ]
+    if anomaly is None or (anomaly.job is not None and run.tape) or not met:
+        return ()
+    return tuple(steps[max(0, met[0] - 1) :])
+
+
+def meeting_lines(run: Run, lead: str = "", width: int = WIDTH) -> list[Line]:
+    """Set the steps of jobs that met side by side: to be read from left to right, and then down."""
+    steps = meeting_of(run, lead)
+    jobs = list(dict.fromkeys(job for job, _ in steps))
+    if not jobs:
+        return []
+    rows: list[dict[JobId, str]] = [{}]
+    for job, place in steps:
+        if any(jobs.index(one) >= jobs.index(job) for one in rows[-1]):
+            rows.append({})
+        rows[-1][job] = place
+    # What is the same for all stands above them: the file, or the function in it.
+    places = {place.partition(" in ")[2] for _, place in steps}
+    files = {place.partition(":")[0] for place in places}
+    where = "" if len(files) > 1 or "" in files else f" in {files.pop()}" if len(places) > 1 else f" in {places.pop()}"
+    short = {place: place.removesuffix(where).replace(f"{where}:", " in ") if where else place for _, place in steps}
+    earlier = [Line(f"  ... {len(rows) - MEETING_LINES} lines")] if len(rows) > MEETING_LINES else []
+    cell = max(12, (width - 2) // len(jobs))
+    heading = "".join(pad(job, cell) for job in jobs)
+    cells = ("".join(pad(clip(short.get(row.get(job, ""), ""), cell - 2), cell) for job in jobs) for row in rows)
+    shown = [Line(clip(f"  {text}".rstrip(), width)) for text in (heading, *cells)]
+    title = Line(clip(f"Steps{where}, from left to right as they came:", width), "bold")
+    changed = [*dict.fromkeys(run.remembered)]
+    told = wrap("They changed in memory: ", "; ".join(changed), width=width, lines=2) if changed else []
+    return [Line(""), title, shown[0], *earlier, *shown[1:][-MEETING_LINES:], *map(Line, told)]
 
 
 STATEMENT_LINES: Final = 10

@@ -70,6 +70,10 @@ class Run:
     """The SQL that was sent, each with the index of the event that came next, where the engine shows it."""
     script: tuple[tuple[int, Step], ...] = ()
     """The scenario's steps, each with the index of the event that came next when it began."""
+    passed: tuple[tuple[JobId, str], ...] = ()
+    """The gates that the jobs' own code passed, by job and place, in their order, where they are known."""
+    remembered: tuple[str, ...] = ()
+    """What of the modules that jobs share their code has changed, where it is known."""
     acted: Mapping[str, bool] = field(default_factory=dict)
     """By process that an application started beside its workers, whether it took a step or changed anything."""
 

@@ -166,6 +166,8 @@ class Replay:
             self._answers[key] = item.option
         self._seen: dict[str, int] = {}
         self.tape: list[Deviation] = []
+        self.passed: list[str] = []
+        """The label of each gate, in the order in which they were passed."""
 
     @property
     def unused(self) -> list[Deviation]:
@@ -184,6 +186,7 @@ class Replay:
 
     def gate(self, label: str, options: Options) -> Option | None:
         nth, words = self._answer(label)
+        self.passed.append(label)
         option = None if words is None else next((one for one in options() if one.words == words), None)
         if option is not None:
             self.tape.append(Deviation(label, nth, option.words))
@@ -228,6 +231,7 @@ class ListedGates(Replay):
     def gate(self, label: str, options: Options) -> Option | None:
         """Remember the gate, and go on as usual."""
         nth = self._count[label] = self._count.get(label, 0) + 1
+        self.passed.append(label)
         self.gates.append((label, nth, tuple(options())))
         return None
 

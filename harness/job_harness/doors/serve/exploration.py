@@ -46,8 +46,8 @@ NOTHING_DECLARED: Final = (
 )
 IN_CHECKS: Final = "always(), or into atRest(), which may be async"
 MEMORY_OUTLIVES: Final = (
-    "A crash here ends what its worker does, not the process: a Map or a Set in memory outlives it. In production it\n"
-    "would be gone. If that alone is why the next attempt left the effect out, your code is not at fault."
+    "Did a row let the next attempt leave the effect out, or a Map or a Set in memory? Only memory is in doubt: a\n"
+    "crash here ends what its worker does, not the process, so memory outlives it. In production it would be gone."
 )
 
 

@@ -307,6 +307,9 @@ class TestExploration:
                     self._record(((), *self._searched))
                 if self.rerun is not None and not self.unsure:
                     self._compare(first)
+            if self.finding is not None:
+                kept = first.remembered or (*self.left_behind(),)
+                self.finding = replace(self.finding, run=replace(self.finding.run, remembered=kept))
         except EnvironmentUnavailable as error:
             self.unsure = str(error)
         finally:

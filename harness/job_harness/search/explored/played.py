@@ -16,7 +16,7 @@ import signal
 import sys
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Generator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -97,6 +97,8 @@ class PlayedTest:
     """Label, number and options of every gate, where they were listed."""
     answers: tuple[Deviation, ...] = ()
     """What else something outside might have answered, where gates were listed."""
+    passed: tuple[tuple[JobId, str], ...] = ()
+    """The gates that processors passed, by job and place, in their order; of a run that shows something."""
     now: int = 0
     lost: str = ""
     """Why nothing is known of it: the process died or hung."""
@@ -160,6 +162,8 @@ class PlayedTest:
             anomalies=self.anomalies,
             now=self.now,
             lines=self.lines,
+            passed=self.passed,
+            remembered=self.remembered,
         )
 
 
@@ -228,6 +232,7 @@ def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | No
         failure="" if error is None else _as_in_any_run(f"{type(error).__name__}: {error}", folders),
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         answers=tuple(choices.answers) if isinstance(choices, ListedGates) else (),
+        passed=tuple(_of_processors(choices.passed)) if isinstance(choices, Replay) and harness.anomalies else (),
         now=harness.bench.instant,
         lost=lost,
         uncontrolled=tuple(note for note in harness.notes() if not note.startswith(THE_SAME)) if wanted else (),
@@ -268,9 +273,16 @@ def _gateless(history: History, gates: Sequence[Gate]) -> tuple[str, ...]:
     """Name the tools whose processors ran from their beginning to their end without a gate."""
     tools = {event.job: event.after.tool for event in history.events if isinstance(event, Observed) and event.after}
     began = {event.job for event in history.events if isinstance(event, Effect) and event.name == "started"}
-    points = (label.partition(" ")[2].rpartition(" ") for label, _, _ in gates)
-    gated = {job for place, _, job in points if place not in (BEFORE_STARTING, "claim", *VERBS)}
+    gated = {job for job, _ in _of_processors(label for label, _, _ in gates)}
     return tuple(sorted({tools[job] for job in began if job in tools} - {tools[job] for job in gated if job in tools}))
+
+
+def _of_processors(labels: Iterable[str]) -> Iterator[tuple[JobId, str]]:
+    """Read from the labels of gates those that stand in the code of processors: each the job, and the place."""
+    for label in labels:
+        place, _, job = label.partition(" ")[2].rpartition(" ")
+        if place and place not in (BEFORE_STARTING, "claim", *VERBS):
+            yield JobId(job), place
 
 
 def _at_once(history: History, *, sent_by_jobs: Collection[JobId]) -> AtOnce:
