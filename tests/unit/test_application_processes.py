@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from job_harness.core.history.answers import VerbAnswers
+from job_harness.core.history.answers import VerbAnswers, declared_settings
 from job_harness.core.history.event import Fault, Observed
 from job_harness.core.model.duration import HOUR, MINUTE, SECOND
-from job_harness.core.model.job import JobView
+from job_harness.core.model.job import JobId, JobView
+from job_harness.core.model.lifecycle import Status
 from job_harness.core.model.settings import Settings
 from job_harness.core.run.session import Limits, Session
 from job_harness.core.run.verdict import Run, Verdict
@@ -21,6 +22,7 @@ from job_harness.core.scenario.job_plan import Ending, JobPlan, Span
 from job_harness.core.scenario.scenario import RESTART_AFTER, Scenario
 from job_harness.core.sim.choices import Deviation
 from job_harness.errors import UsageError
+from job_harness.review.audit.evidence import blank
 from job_harness.search.sampling import Sampler
 from job_harness.subjects.applications import ApplicationEngine, Stage, poll, sleep, step
 
@@ -357,6 +359,22 @@ def test_a_retention_of_its_own_that_deletes_no_job_is_named(cleans: bool) -> No
     answers.exercise(declared, run(application).history.events)
     left = {part.name: part.owed for part in declared if part.name not in answers.exercised}
     assert left == {"settings: max_attempts": False} | ({} if cleans else {"settings: retention": True})
+
+
+def test_timeouts_that_no_job_reached_are_named() -> None:
+    given = Settings(job_timeout=2 * HOUR, stuck_timeout=HOUR)
+    parts = [*declared_settings({"job_timeout", "stuck_timeout"}, given)]
+    working = blank(JobId("a"), Status.PROCESSING, attempts=1, started_at=0)
+
+    def ended(verb: str, at: int) -> Observed:
+        return Observed(at, "w1", verb, working.id, working, working._replace(status=Status.PENDING), at)
+
+    def reached(event: Observed) -> list[str]:
+        return [part.name.removeprefix("settings: ") for part in parts if part.shows(event)]
+
+    assert reached(ended("fail", HOUR - 1)) == reached(ended("claim", HOUR - 1)) == []
+    assert reached(ended("reconcile", HOUR)) == ["stuck_timeout"]
+    assert reached(ended("fail", 2 * HOUR)) == ["job_timeout", "stuck_timeout"]
 
 
 async def finds_nothing(stage: Stage) -> None:

@@ -338,6 +338,17 @@ def test_a_scope_in_which_a_verb_never_succeeds_is_inconclusive_by_name(
     assert statement(explorer, 1.0)[0].startswith("inconclusive: no anomaly on memory within the scope, but " + told)
 
 
+def test_what_a_target_says_of_itself_and_no_state_of_a_scope_comes_to_is_said() -> None:
+    engine = MemoryEngine()
+    never = DeclaredPart("settings: stuck_timeout", lambda event: False, "search longer")
+    seen = DeclaredPart("a send", lambda event: type(event) is Return, "send one")
+    engine.info = replace(engine.info, declared=(seen, never))
+    explorer = Explorer(engine, Scope(workers=1, jobs=1, stalls=0))
+    explorer.run()
+    assert statement(explorer, 1.0)[0].startswith("complete: no anomaly")
+    assert "  Not reached within this scope, so not judged: settings: stuck_timeout." in statement(explorer, 1.0)
+
+
 def test_a_declared_part_that_no_run_came_to_is_named_and_the_search_is_no_pass() -> None:
     engine = MemoryEngine()
     never = DeclaredPart("cron: yearly", lambda event: False, "search longer")

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from job_harness.core.history.event import Effect, Event, Observed, Return
 from job_harness.core.history.outcome import REFUSED
-from job_harness.core.model import PENDING, PROCESSING
+from job_harness.core.model import PENDING, PROCESSING, Duration, Settings
 
 LONGER: Final = "search longer"
 ENOUGH: Final = 40
@@ -35,14 +36,20 @@ class DeclaredPart:
     """Whether a search that never came to it is no pass; else it is only said."""
 
 
-def declared_settings(given: Container[str]) -> Iterator[DeclaredPart]:
-    """Return what a search comes to of the settings that a target gives; attempts and leases are only said."""
+def declared_settings(given: Container[str], settings: Settings) -> Iterator[DeclaredPart]:
+    """Return what a search comes to of the settings that a target gives; all but the retention are only said."""
     if "retention" in given:
         yield DeclaredPart("settings: retention", _deletes, f"no job was deleted: {LONGER}")
     if "max_attempts" in given:
         yield DeclaredPart("settings: max_attempts", _uses_up, f"no job used its attempts up: {LONGER}", owed=False)
     if "lease" in given:
         yield DeclaredPart("settings: lease", _runs_out, f"no job was taken over: {LONGER}", owed=False)
+    if "job_timeout" in given:
+        ends = partial(_was_held, settings.job_timeout, "fail")
+        yield DeclaredPart("settings: job_timeout", ends, f"no attempt took so long: {LONGER}", owed=False)
+    if "stuck_timeout" in given:
+        frees = partial(_was_held, settings.stuck_timeout, "")
+        yield DeclaredPart("settings: stuck_timeout", frees, f"no job ran or hung so long: {LONGER}", owed=False)
 
 
 def _deletes(event: Event) -> bool:
@@ -60,6 +67,14 @@ def _runs_out(event: Event) -> bool:
     before, after = event.before, event.after
     over = before.lease_until is not None and before.lease_until <= event.clock
     return before.status is PROCESSING and over and (after.status is PENDING or after.attempts > before.attempts)
+
+
+def _was_held(at_least: Duration, verb: str, event: Event) -> bool:
+    """Whether a job that ran for so long runs no more, by this verb; an empty one is any."""
+    if type(event) is not Observed or event.before is None or event.before.status is not PROCESSING:
+        return False
+    began, ended = event.before.started_at, event.after is None or event.after.status is not PROCESSING
+    return ended and verb in ("", event.verb) and began is not None and event.clock - began >= at_least
 
 
 @dataclass(slots=True)

@@ -7,13 +7,13 @@ each of its statements is a gate.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from job_harness.core.history import Event, Return
-from job_harness.core.history.answers import DeclaredPart
+from job_harness.core.history.answers import DeclaredPart, declared_settings
 from job_harness.core.invariants.rows import NoRowPromise, no_row
 from job_harness.core.model import Instant, Settings, Status
 from job_harness.core.port import Capabilities, EngineClocks, EngineInfo, QueueUnderTest, WrittenSource
@@ -74,14 +74,18 @@ class QueueFileEngine:
             written=self._written,
             next_upkeep=None if self.file.takes_back != "by expire" or sweeps_by_lease(self.file) else next_sweep,
             statements=lambda queue: queue.statements(),
-            declared=tuple(
-                DeclaredPart(verb, partial(_is_asked, verb), "search longer, or leave it out")
-                for verb in _OPTIONAL
-                if verb in self.file.verbs
-            ),
+            declared=tuple(self._declared()),
             promises=tuple(no_row(each, partial(self._first_row, each), after_verbs=True) for each in self.file.no_row),
             sessions=partial(QueueFileEngine, path, dsn=dsn, sessions=True, patience_seconds=patience_seconds),
         )
+
+    def _declared(self) -> Iterator[DeclaredPart]:
+        for verb in _OPTIONAL:
+            if verb in self.file.verbs:
+                yield DeclaredPart(verb, partial(_is_asked, verb), "search longer, or leave it out")
+        given = [name for name in Settings.names() if f"settings.{name}" in self.file.lines]
+        # That a retention deletes nothing is said where `jobs` shows no `expires_at`.
+        yield from (replace(part, owed=False) for part in declared_settings(given, self.file.settings))
 
     def _capabilities(self, columns: frozenset[str]) -> Capabilities:
         return replace(self.file.capabilities(columns), sessions=self._sessions, snapshot=not self._sessions)

@@ -27,11 +27,11 @@ import pytest
 
 from job_harness.core.faults import FaultPlan
 from job_harness.core.faults.messages import CALL_EVENTS
-from job_harness.core.history import Call, Effect, Event, Fault, History, Observed
-from job_harness.core.history.answers import DeclaredPart, declared_settings
+from job_harness.core.history import Call, Effect, Fault, History, Observed
+from job_harness.core.history.answers import declared_settings
 from job_harness.core.history.jsonl import dump_history, load_history
 from job_harness.core.invariants import Anomaly
-from job_harness.core.model import COMPLETED, FAILED, TERMINAL, Duration, JobId, Settings, canonical
+from job_harness.core.model import COMPLETED, FAILED, TERMINAL, JobId, Settings, canonical
 from job_harness.core.own_code import CodeLine
 from job_harness.core.run.verdict import Run
 from job_harness.core.scenario.scenario import Scenario
@@ -310,18 +310,9 @@ def _at_once(history: History, *, sent_by_jobs: Collection[JobId]) -> AtOnce:
 def _unreached(harness: JobHarness) -> frozenset[tuple[str, bool]]:
     """Name the settings that a test gives, and of which nothing came, each with whether it is owed."""
     given = {name for name in Settings.names() if getattr(harness.settings, name) != getattr(GUIDE, name)}
-    parts, timeout = [*declared_settings(given)], harness.settings.job_timeout
-    if "job_timeout" in given:
-        parts.append(DeclaredPart("settings: job_timeout", partial(_lasted, timeout), "", owed=False))
+    parts = declared_settings(given, harness.settings)
     left = (part for part in parts if not any(map(part.shows, harness.history.events)))
     return frozenset((part.name, part.owed) for part in left)
-
-
-def _lasted(timeout: Duration, event: Event) -> bool:
-    """Whether an attempt failed after this long."""
-    if type(event) is not Observed or event.verb != "fail" or event.before is None:
-        return False
-    return event.before.started_at is not None and event.clock - event.before.started_at >= timeout
 
 
 def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:

@@ -240,6 +240,12 @@ class Explorer:
         """What a complete search says nothing of: verbs that no state of the scope let succeed."""
         return tuple(self.answers.unproven(whole=True)) if self.complete else ()
 
+    @property
+    def not_reached(self) -> tuple[str, ...]:
+        """Of what the target says of itself, what no state came to."""
+        declared = self.engine.info.declared
+        return tuple(part.name for part in declared if part.name not in self.answers.exercised)
+
     # the search -----------------------------------------------------------------------------------------------------
 
     def run(self, watch: Watch = lambda progress: True) -> None:
@@ -389,7 +395,7 @@ class Explorer:
             rig, keys = self._rig(workload)
             self._at_work(rig.session)
             state = rig.root() if parent < 0 else rig.make(move, made[parent])
-            self.answers.take(rig.session.recorder.history.events)
+            self._take_answers(rig)
             if self._new(state, keys, parent, move, workload) != (node, True):
                 raise _changed(self.engine)
             if needed.get(parent) == node:
@@ -454,7 +460,7 @@ class Explorer:
             move = todo.popleft()
             self._at_work(rig.session)
             made = rig.make(move, state)
-            self.answers.take(rig.session.recorder.history.events)
+            self._take_answers(rig)
             self.progress.transitions += 1
             if rig.asked:
                 todo.extend(_other_picks(move, rig.asked))
@@ -475,9 +481,14 @@ class Explorer:
         self.graph.boring[node] = REST
         self._end(state.views, rig)
         rig.judge_rest(state)
-        self.answers.take(rig.session.recorder.history.events)
+        self._take_answers(rig)
         for anomaly in rig.session.judge.anomalies:
             self._see(anomaly.name, node, at_rest=True)
+
+    def _take_answers(self, rig: Rig) -> None:
+        events = rig.session.recorder.history.events
+        self.answers.take(events)
+        self.answers.exercise(self.engine.info.declared, events)
 
     def _end(self, views: Mapping[JobId, JobView], rig: Rig) -> None:
         """Note jobs at rest."""
@@ -735,6 +746,8 @@ def _settings(settings: Settings) -> Iterator[str]:
 
 
 def _standing(explorer: Explorer) -> Iterator[str]:
+    if explorer.complete and explorer.not_reached:
+        yield f"  Not reached within this scope, so not judged: {', '.join(explorer.not_reached)}."
     if explorer.engine.info.stepped is not None:
         yield "  The workers are the stock ones: the engine's own cannot be restored; the sampled search runs those."
     if explorer.scope.symmetry:

@@ -91,7 +91,7 @@ class ApplicationEngine:
             _declared(application, "capabilities", Capabilities, name) or CAPABILITIES,
             contract=_declared(application, "contract", Contract, name) or self._store.contract,
             settings=own,
-            declared=tuple(declared_settings(given)),
+            declared=tuple(declared_settings(given, own)),
             processes=lambda queue: queue.application,
             shows=lambda: shown,
             provenance=lambda: self._store.provenance,

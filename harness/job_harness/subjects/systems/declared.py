@@ -16,7 +16,7 @@ from job_harness.subjects.systems.document import SystemFile
 
 
 def declared_parts(file: SystemFile) -> Iterator[DeclaredPart]:
-    """Return them, as the file writes them; the stop of a process, attempts and leases are only said."""
+    """Return them, as the file writes them; the stop of a process, attempts and timeouts are only said."""
     for action in file.actions:
         yield DeclaredPart(f"actions: {action}", partial(_asks, action), f"{LONGER}, or leave it out")
     for cron in file.crons:
@@ -31,7 +31,7 @@ def declared_parts(file: SystemFile) -> Iterator[DeclaredPart]:
         if host.rides_out:
             how = f"it was never in trouble for that long or less: {LONGER}"
             yield DeclaredPart(f"outside: {name}: rides_out", partial(_troubles, name, host.rides_out), how)
-    yield from declared_settings(file.given)
+    yield from declared_settings(file.given, file.settings)
     yield DeclaredPart("the stop of a process", _stops, f"none was told to stop: {LONGER}", owed=False)
 
 
