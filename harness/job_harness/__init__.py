@@ -1,7 +1,8 @@
 """Testing harness and simulation framework for job processors and the queues that feed them.
 
-What stands in `__all__` is what other code may build on: `from job_harness import JobHarness`. `docs/api.md` says what
-that promises. Each name is imported when it is first asked for, so that `import job_harness` costs nothing.
+What stands in `__all__` is what other code may build on: `from job_harness import JobHarness`.
+`docs/api.md` says what that promises. Each name is imported when it is first asked for, so that
+`import job_harness` costs nothing.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a plain installation leaves out, which extra brings it, and by which command: it depends on the installation.
 
-Code that may lack a package of an extra asks here for the words, so that a user never meets a bare ModuleNotFoundError.
+Code that may lack a package of an extra asks here for the words, so that a user never meets a bare
+ModuleNotFoundError.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What PostgreSQL's JSONB and TEXT can hold: checked before the wire, so that no value breaks its neighbours.
 
-Knows no database. Values travel as JSON text in both directions; a store decodes each row by itself.
+Knows no database. Values travel as JSON text in both directions; a store decodes each row by
+itself.
 """
 
 from __future__ import annotations

@@ -105,7 +105,8 @@ class Enqueued:
 class Claim:
     """A worker's right to settle one attempt of one job.
 
-    The token rises with every claim of the job and never goes back; a verb that presents an old one changes nothing.
+    The token rises with every claim of the job and never goes back; a verb that presents an old one
+    changes nothing.
     """
 
     job: ToolJob

@@ -59,7 +59,8 @@ class Owner:
     def owns(self, job: ToolJob) -> bool:
         """Whether the job's user is asking, or its session where it has no user.
 
-        A session id outlives a sign-out and is shared by all who use the browser: it opens no user's jobs.
+        A session id outlives a sign-out and is shared by all who use the browser: it opens no
+        user's jobs.
         """
         if job.user_id:
             return self.user_id == job.user_id

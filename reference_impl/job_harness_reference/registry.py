@@ -22,7 +22,8 @@ class Registry:
     def register_processor(self, slug: str, processor: JobProcessor) -> None:
         """Let `processor` serve the tool.
 
-        Raises `ConfigurationError` if the slug is malformed or taken, or the processor cannot be called.
+        Raises `ConfigurationError` if the slug is malformed or taken, or the processor cannot be
+        called.
         """
         if not _SLUG.fullmatch(slug) or len(slug) > _LONGEST_SLUG:
             raise ConfigurationError(

@@ -1,9 +1,10 @@
 """Calendar schedules: which instants a cron text means in a time zone.
 
-cronsim knows what a text means, zoneinfo what a zone's clocks show; this module keeps both from everybody else and
-turns their dates into instants of a run. Where a wall clock shows an hour twice or skips one, cronsim does as Debian's
-cron does: a text that names an hour and a minute happens once in either case, one that says `*` goes by elapsed time; a
-text of six fields always goes by elapsed time.
+cronsim knows what a text means, zoneinfo what a zone's clocks show; this module keeps both from
+everybody else and turns their dates into instants of a run. Where a wall clock shows an hour twice
+or skips one, cronsim does as Debian's cron does: a text that names an hour and a minute happens
+once in either case, one that says `*` goes by elapsed time; a text of six fields always goes by
+elapsed time.
 """
 
 from __future__ import annotations

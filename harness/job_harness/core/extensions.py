@@ -38,7 +38,8 @@ def _offered(group: str, path: tuple[str, ...]) -> Mapping[str, EntryPoint]:
 def _declared(path: tuple[str, ...]) -> str:
     """Return the entry points of every package in a folder on the path: `importlib.metadata` takes ten times as long.
 
-    It is asked where a group is named here, and where the path has an archive, which this does not look into.
+    It is asked where a group is named here, and where the path has an archive, which this does not
+    look into.
     """
     told = ""
     for file in (file for place in path for file in Path(place).glob("*.*-info/entry_points.txt")):

@@ -5,8 +5,9 @@ comes to one first. Where none comes within `GRACE_SECONDS`, or a second signal 
 the program stands; what was at work then must not be used again, which is what `between_runs` tells. What has not ended
 `LAST_SECONDS` after that ends with the process.
 
-The handler is the only state, and the process's own table of handlers is where it is kept: under pytest, or where
-other code handles signals, nothing here does anything. Must not know: commands, runs, engines.
+The handler is the only state, and the process's own table of handlers is where it is kept: under
+pytest, or where other code handles signals, nothing here does anything. Must not know: commands,
+runs, engines.
 """
 
 from __future__ import annotations

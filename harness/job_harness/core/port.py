@@ -122,8 +122,8 @@ class Missed(StrEnum):
 class Schedule:
     """A job for each slot. Slots are the multiples of `period` on the store's clock after the schedule was set.
 
-    With a cron text, they are what that means in its time zone: five fields, six (seconds first), or `@daily` and its
-    like. `period` is 0 then.
+    With a cron text, they are what that means in its time zone: five fields, six (seconds first),
+    or `@daily` and its like. `period` is 0 then.
     """
 
     name: str
@@ -281,7 +281,8 @@ class QueueUnderTest(Protocol):
     def claim(self, worker: str, limit: int) -> Reply:
         """Take up to `limit` due jobs: done with a list of `Claim`, empty where none is due.
 
-        With the capability `worker_tools` it is given the tools that the worker serves, where those are not all.
+        With the capability `worker_tools` it is given the tools that the worker serves, where those
+        are not all.
         """
 
     def heartbeat(self, claim: Claim) -> Reply:
@@ -432,8 +433,9 @@ class Known(NamedTuple):
 class Documented:
     """An anomaly that an engine documents as its behaviour, and the circumstances in which it does.
 
-    All circumstances that are named must hold; outside of them the anomaly is reported like any other. A documented
-    late result excuses no result that is taken twice while every worker was on time.
+    All circumstances that are named must hold; outside of them the anomaly is reported like any
+    other. A documented late result excuses no result that is taken twice while every worker was on
+    time.
     """
 
     place: str
@@ -470,13 +472,14 @@ class Contract:
     documented: Mapping[str, str | Documented | tuple[Documented, ...]] = field(default_factory=dict)
     """Anomalies that it documents as its behaviour; they are not reported.
 
-    A `Documented` names the circumstances too, several name alternatives; a text names only the place, and then the
-    anomaly is never reported.
+    A `Documented` names the circumstances too, several name alternatives; a text names only the
+    place, and then the anomaly is never reported.
     """
     differences: Mapping[str, str] = field(default_factory=dict)
     """Scenarios (`theme/name`) that expect something else than it documents, each with the place where it does.
 
-    It excuses what a scenario expects, and no anomaly. `theme/name [control]` is a control that finds nothing there.
+    It excuses what a scenario expects, and no anomaly. `theme/name [control]` is a control that
+    finds nothing there.
     """
     known: Mapping[str, Known] = field(default_factory=dict)
     """Scenarios that are known to break a promise there, each with the anomalies and the place where that is told."""
@@ -489,7 +492,8 @@ class Contract:
     ignored: Mapping[str, str] = field(default_factory=dict)
     """Settings that change nothing there, each with what it does instead and the place where that is told.
 
-    A scenario that sets one is judged all the same, under what is `effective`; who asks for one by name is refused.
+    A scenario that sets one is judged all the same, under what is `effective`; who asks for one by
+    name is refused.
     """
     intended: Mapping[str, str] = field(default_factory=dict)
     """Of what is documented, what the user's own file says is meant to be so, each with the reason."""
@@ -566,7 +570,8 @@ class Application(Protocol):
     def actors(self, world: Any) -> Mapping[str, Callable[[], Generator[Any, Any, None]]]:
         """Return a factory for each actor by name; the harness calls it again after a crash.
 
-        A process of coroutines is a `job_harness.core.sim.carrier.CarriedProcess`: see `ActorServices.carrier`.
+        A process of coroutines is a `job_harness.core.sim.carrier.CarriedProcess`: see
+        `ActorServices.carrier`.
         """
 
 
@@ -632,7 +637,8 @@ class WrittenSource(NamedTuple):
 class EngineInfo:
     """All that an engine may have beyond its verbs, declared in one value: see docs/contracts/engine_info.md.
 
-    Nothing else about an engine or its queues is ever looked for. What is not declared is not there.
+    Nothing else about an engine or its queues is ever looked for. What is not declared is not
+    there.
     """
 
     name: str
@@ -662,7 +668,8 @@ class EngineInfo:
     confirm: Callable[[], None] = _nothing_to_prepare
     """Looks, at the end of each run, whether what it stands on (a server, a peer) is there as when the run began.
 
-    Raises EnvironmentUnavailable where it is not: then nothing that the run showed is held against the queue.
+    Raises EnvironmentUnavailable where it is not: then nothing that the run showed is held against
+    the queue.
     """
     fails_over: Callable[[], None] = _nothing_to_prepare
     """Leaves the server as an outage of the store does that loses no data: a restart, or a failover to a replica."""
@@ -679,7 +686,8 @@ class EngineInfo:
     undisturbed: Callable[[Any], None] | None = None
     """Judges a run (`core.run.verdict.Run`) in which nothing goes wrong and one job is sent, before a search.
 
-    Raises a HarnessError where nothing could be judged in any other run; None: there is nothing to look at.
+    Raises a HarnessError where nothing could be judged in any other run; None: there is nothing to
+    look at.
     """
     makes_values: bool = False
     """Its queues are in another process, which makes the values that JSON cannot say: see `conformance.outcomes`."""

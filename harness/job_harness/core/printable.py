@@ -1,8 +1,9 @@
 """Whatever comes from outside and is shown: a processor's error, a database's row, an API's answer, a file's name.
 
-It may hold what a terminal or a CI log obeys: escape sequences, carriage returns, text that turns the direction of
-writing, lines that begin with a workflow command. Every output goes through here: both standard streams, the screens of
-pytest, annotations, JUnit and SARIF. Must not know who shows it.
+It may hold what a terminal or a CI log obeys: escape sequences, carriage returns, text that turns
+the direction of writing, lines that begin with a workflow command. Every output goes through here:
+both standard streams, the screens of pytest, annotations, JUnit and SARIF. Must not know who shows
+it.
 """
 
 from __future__ import annotations

@@ -43,7 +43,8 @@ class Target:
     def parse(cls, text: str, *, sessions: bool = False) -> Target:
         """Read what a person wrote; `sessions` is the option of a whole command.
 
-        Raises UsageError for an option that is none, and for an `@` or a `+` with nothing behind it.
+        Raises UsageError for an option that is none, and for an `@` or a `+` with nothing behind
+        it.
         """
         name, _, written = text.strip().partition(" --")
         options = [f"--{option}" for option in written.split(" --")] if written else []

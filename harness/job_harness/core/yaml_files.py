@@ -1,6 +1,7 @@
 """How the name of a YAML file ends, and what it describes: told by the keys that begin its lines, without parsing it.
 
-Everything that meets a file asks here, from pytest's collection to `check`. Must not know: what is in it.
+Everything that meets a file asks here, from pytest's collection to `check`. Must not know: what is
+in it.
 """
 
 from __future__ import annotations

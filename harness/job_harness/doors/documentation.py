@@ -1,7 +1,7 @@
 """The docs as one text: the README, then each page, in the order in which they are read.
 
-A checkout has the pages; a wheel has the text, which its build makes with this module. So it needs the standard library
-and nothing else. Must not know what the pages say.
+A checkout has the pages; a wheel has the text, which its build makes with this module. So it needs
+the standard library and nothing else. Must not know what the pages say.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Another project's queue in a peer: one engine for all of them, driven by a declaration of the release.
 
-A room in `job_harness.engines` declares a `ForeignRelease` and writes the verbs as an `AskingQueue`; starting peer and
-server, emptying tables, proving that the clock is ours and giving every actor a session happen here. This module knows
-no queue by name and decides nothing about jobs.
+A room in `job_harness.engines` declares a `ForeignRelease` and writes the verbs as an
+`AskingQueue`; starting peer and server, emptying tables, proving that the clock is ours and giving
+every actor a session happen here. This module knows no queue by name and decides nothing about
+jobs.
 """
 
 from __future__ import annotations
@@ -206,8 +207,9 @@ class ForeignEngine:
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return an empty queue.
 
-        Raises EnvironmentUnavailable without PostgreSQL, without Node for a package that runs there, or where the
-        release does not install; VirtualClockError where it does not follow our clock.
+        Raises EnvironmentUnavailable without PostgreSQL, without Node for a package that runs
+        there, or where the release does not install; VirtualClockError where it does not follow our
+        clock.
         """
         self._ready()
         opened = self._emptied(settings, clocks, jitter)

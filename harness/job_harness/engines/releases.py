@@ -1,6 +1,7 @@
 """Which releases of another project's package an engine can run, and how it refuses the others: by name.
 
-Every engine that takes a version has one `Runnable`. Knows numbers and words; must not know any index.
+Every engine that takes a version has one `Runnable`. Knows numbers and words; must not know any
+index.
 """
 
 from __future__ import annotations

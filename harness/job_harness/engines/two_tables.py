@@ -1,7 +1,7 @@
 """The two tables of an application: `tool_job`, which users see, and the queue's own rows, as pg-boss keeps them.
 
-Every method is one statement: whole, and at one moment; where others may act, the caller says with a step. The rows are
-in memory, or wherever a `TableStore` keeps them.
+Every method is one statement: whole, and at one moment; where others may act, the caller says with
+a step. The rows are in memory, or wherever a `TableStore` keeps them.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ class TwoTables:
     def update_tool_job(self, job: JobId, where: Mapping[str, Any] | None = None, **values: Any) -> bool:
         """Set columns where the row exists and matches `where`; return whether a row was updated.
 
-        A status of PROCESSING stamps `started_at`, a terminal one `completed_at` and `expires_at`, unless given.
+        A status of PROCESSING stamps `started_at`, a terminal one `completed_at` and `expires_at`,
+        unless given.
         """
         row = self.tool_jobs.get(job)
         if row is None or not all(getattr(row, name) == value for name, value in _columns(where or {}).items()):

@@ -27,10 +27,10 @@ def with_source(run: Run, info: EngineInfo, *, anomaly: str = "") -> Run:
 def _source(run: Run, info: EngineInfo, name: str) -> WrittenSource | None:
     """Find the verb or statement that did it.
 
-    It is the one that changed the job last; where a process called the outside once too often, that call; where two
-    workers run it, the one that took it from the first; where it is delivered too often, the one that let it wait again
-    after its last attempt; where a claim was never taken back, the one that should have; and where none is known, the
-    one at which a fault struck.
+    It is the one that changed the job last; where a process called the outside once too often, that
+    call; where two workers run it, the one that took it from the first; where it is delivered too
+    often, the one that let it wait again after its last attempt; where a claim was never taken
+    back, the one that should have; and where none is known, the one at which a fault struck.
     """
     anomaly = run.led_by(name)
     if anomaly is None:
@@ -148,8 +148,8 @@ class CodeFrame(NamedTuple):
 def frames_of(run: Run, lead: str = "") -> list[CodeFrame]:
     """Return the lines that an anomaly turns on, in the order of time, each once: at most three.
 
-    They are where its last side effect was done, and where the same was done first; where there is none, where its jobs
-    were changed last, and by whom before that; and where faults struck.
+    They are where its last side effect was done, and where the same was done first; where there is
+    none, where its jobs were changed last, and by whom before that; and where faults struck.
     """
     anomaly = run.led_by(lead)
     if anomaly is None:

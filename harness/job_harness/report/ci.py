@@ -1,6 +1,7 @@
 """What CI systems read of cases and searches: JUnit XML, annotations for GitHub and GitLab, a summary for a job's page.
 
-GitHub's annotations are workflow commands, one a line; GitLab's are a report of code quality; the summary is Markdown.
+GitHub's annotations are workflow commands, one a line; GitLab's are a report of code quality; the
+summary is Markdown.
 """
 
 from __future__ import annotations

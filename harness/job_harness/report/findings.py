@@ -1,8 +1,9 @@
 """What `check` found, in every form: for people, as JSON, as JUnit XML and as SARIF 2.1.0.
 
-Every form tells the same findings, gravest first, each with its place, what else sets it, and what to change. In JSON
-every key is always there. JUnit has a case for each rule, which fails with every place that breaches it. SARIF is what
-code hosts and editors show at the line; there, what a baseline accepts is present as suppressed.
+Every form tells the same findings, gravest first, each with its place, what else sets it, and what
+to change. In JSON every key is always there. JUnit has a case for each rule, which fails with every
+place that breaches it. SARIF is what code hosts and editors show at the line; there, what a
+baseline accepts is present as suppressed.
 """
 
 from __future__ import annotations
@@ -241,8 +242,9 @@ SUITE = "job-harness check"
 def findings_junit(examination: Examination, *, fail_on: Severity | None) -> str:
     """Write all rules; one whose findings weigh less than `fail_on` passes and says them on its output.
 
-    Where no settings were found, a rule without findings is skipped: nothing passes. What was not understood is a
-    skipped case of its own, and a baseline that holds what is not found any more is one that fails.
+    Where no settings were found, a rule without findings is skipped: nothing passes. What was not
+    understood is a skipped case of its own, and a baseline that holds what is not found any more is
+    one that fails.
     """
     known = {rule.id for rule in CATALOGUE}
     names = [

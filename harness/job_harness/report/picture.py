@@ -1,11 +1,12 @@
 """A run, a report or a search as one HTML file: time goes down the page, beside it the lease and the runs of each job.
 
-Made from the JSON of a run (`docs/contracts/run_json.md`) and nothing else, by the template in `picture_page/`. Hides
-how events become rows of a grid, which rows a bar spans, and where another run goes its own way. The file needs no
-network and no other file; without its script it still shows everything but the slider. Knows no file and no terminal.
+Made from the JSON of a run (`docs/contracts/run_json.md`) and nothing else, by the template in
+`picture_page/`. Hides how events become rows of a grid, which rows a bar spans, and where another
+run goes its own way. The file needs no network and no other file; without its script it still shows
+everything but the slider. Knows no file and no terminal.
 
-Whatever comes from a run is text here: the template escapes all of it, and the script reads it from a JSON block that
-cannot end early.
+Whatever comes from a run is text here: the template escapes all of it, and the script reads it from
+a JSON block that cannot end early.
 """
 
 from __future__ import annotations
@@ -464,7 +465,8 @@ def _state(row: Json | None) -> str:
 def _mark_faults(run: Json, rows: list[GridRow], *, minimal: bool) -> None:
     """Mark each fault where it struck; red where the shrinker has shown that the anomaly needs it.
 
-    What only followed, such as an exception that an actor raised, is none: the page may say that no fault was needed.
+    What only followed, such as an exception that an actor raised, is none: the page may say that no
+    fault was needed.
     """
     events = [(row, run["events"][(row.event or 0) - run["first_event"]]) for row in rows]
     struck = [row for row, event in events if event["kind"] == "fault" and event["name"] not in CONSEQUENCES]

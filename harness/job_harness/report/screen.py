@@ -1,7 +1,8 @@
 """A screen of text: what broke, what it costs, what happened, and how to see it again, in 80 columns and 24 lines.
 
-Hides how text is made to fit (printable, clipped, wrapped), which events of a history are worth a row, and how rows
-share columns. Knows no terminal and no file: a screen is a list of lines, each with a style that a terminal may show.
+Hides how text is made to fit (printable, clipped, wrapped), which events of a history are worth a
+row, and how rows share columns. Knows no terminal and no file: a screen is a list of lines, each
+with a style that a terminal may show.
 """
 
 from __future__ import annotations
@@ -486,8 +487,8 @@ MEETING_LINES: Final = 12
 def meeting_of(run: Run, lead: str = "") -> tuple[tuple[JobId, str], ...]:
     """Return the steps of jobs, each with its job, from where the first two met; empty where none did.
 
-    Only where what one job did to another may be the cause: nothing went wrong beside, or the anomaly is of no single
-    job, such as that of a check of the user's own.
+    Only where what one job did to another may be the cause: nothing went wrong beside, or the
+    anomaly is of no single job, such as that of a check of the user's own.
     """
     anomaly = run.led_by(lead)
     steps = [(job, place.removeprefix("reply to ")) for job, place in run.passed]
@@ -634,8 +635,8 @@ def timeline(
 ) -> list[Line]:
     """Return what happened as at most `most` rows, one column for each actor; without `job`, to all jobs.
 
-    With `beside`, rows that the job leaves show the other jobs. `names` are what some actors are called in the place
-    of their own names. `…` before a time: rows are left out here.
+    With `beside`, rows that the job leaves show the other jobs. `names` are what some actors are
+    called in the place of their own names. `…` before a time: rows are left out here.
     """
     job = job or _only_job(history, until)
     rows = rows_of(history, job=job, others=others, beside=beside, until=until, most=max(1, most))

@@ -24,7 +24,8 @@ LACKS: Final = "-"
 def side_by_side(cases: Sequence[Case]) -> list[Line]:
     """Return a table with a column for each engine of the scenarios on which they differ; empty where none do.
 
-    Below it, for each engine, its first divergence from the first engine: documented, with the place, or an anomaly.
+    Below it, for each engine, its first divergence from the first engine: documented, with the
+    place, or an anomaly.
     """
     rows: dict[str, dict[str, Case]] = {}
     for case in cases:

@@ -1,7 +1,7 @@
 """Runs as a trace in Chrome's event format, which Perfetto opens: a track for each actor, one for each job's leases.
 
-Made from the JSON of a run, a report or a search, as the picture is. Times are microseconds of virtual time, so that a
-day of retries is as long there as it was for the queue.
+Made from the JSON of a run, a report or a search, as the picture is. Times are microseconds of
+virtual time, so that a day of retries is as long there as it was for the queue.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """A finding of an explored test, said as a scenario that was played and fails for the same reason.
 
-Two halves. Where the test runs, `script_of` reads off its harness what a file can hold: processors by their names, jobs
-with their options and times, how they ended. A process of its own then searches for the tape: there modules are as
-fresh as they will be for `job-harness run`, and each try has its own fork of it. Only what was written, read back and
-played from the file is kept. Knows neither pytest nor how the finding was made.
+Two halves. Where the test runs, `script_of` reads off its harness what a file can hold: processors
+by their names, jobs with their options and times, how they ended. A process of its own then
+searches for the tape: there modules are as fresh as they will be for `job-harness run`, and each
+try has its own fork of it. Only what was written, read back and played from the file is kept. Knows
+neither pytest nor how the finding was made.
 """
 
 from __future__ import annotations

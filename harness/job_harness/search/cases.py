@@ -68,8 +68,8 @@ def _place(engine: Target, engines: Sequence[Target], scenario: Scenario, contro
 def control_place(control: Control, engine: Target, engines: Sequence[Target]) -> Target | None:
     """Return on which engine a control is run, of a scenario that is run on `engine`; None: it is run beside another.
 
-    One that names its engine is run there, once. A wrong queue cannot take the place of a user's own: it shows on
-    memory, once, that the scenario can fail.
+    One that names its engine is run there, once. A wrong queue cannot take the place of a user's
+    own: it shows on memory, once, that the scenario can fail.
     """
     if control.engine is not None:
         return Target.parse(control.engine) if engine == engines[0] else None
@@ -168,9 +168,9 @@ def with_fixes(
 ) -> Run:
     """Return a run that failed on this target together with what would have stopped its anomaly.
 
-    On PostgreSQL fewer runs are drawn anew: hundreds for each change would take minutes. An engine whose steps are slow
-    takes as long, so what was not tried within `seconds` is named as such. Changes of a system are tried only where
-    that is asked for: each is another system to start.
+    On PostgreSQL fewer runs are drawn anew: hundreds for each change would take minutes. An engine
+    whose steps are slow takes as long, so what was not tried within `seconds` is named as such.
+    Changes of a system are tried only where that is asked for: each is another system to start.
     """
     engine = engines.get(target)
     if not run.anomalies or run.scenario.processors or (target.is_system and not of_systems):

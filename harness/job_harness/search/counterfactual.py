@@ -1,12 +1,14 @@
 """Which safeguard stops an anomaly: its run is replayed with each one switched on, or each setting repaired, in turn.
 
-A change counts only where the replay shows neither the anomaly nor one that the run did not show anyway; and where
-some leave nothing at all, only those. A replay alone proves little: one more heartbeat shifts every later gate, and the
-anomaly is gone until chance meets it again. So a change that passes is tried in fresh runs: of the finding's own
-scenario with new choices, where the anomaly is likeliest, and, for a setting, of the generic workload under these
-settings, where it may come about in another way. One run that shows it, and the change is no fix. Where a change makes
-the tape impossible, fresh runs without it must show the anomaly, too. What only makes an anomaly rarer (more attempts,
-a longer retention) is never offered. Once the time is over, what is left is named and not tried.
+A change counts only where the replay shows neither the anomaly nor one that the run did not show
+anyway; and where some leave nothing at all, only those. A replay alone proves little: one more
+heartbeat shifts every later gate, and the anomaly is gone until chance meets it again. So a change
+that passes is tried in fresh runs: of the finding's own scenario with new choices, where the
+anomaly is likeliest, and, for a setting, of the generic workload under these settings, where it may
+come about in another way. One run that shows it, and the change is no fix. Where a change makes the
+tape impossible, fresh runs without it must show the anomaly, too. What only makes an anomaly rarer
+(more attempts, a longer retention) is never offered. Once the time is over, what is left is named
+and not tried.
 """
 
 from __future__ import annotations

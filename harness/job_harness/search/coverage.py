@@ -1,8 +1,8 @@
 """What a campaign has met: situations worth having seen, faults by job status and position, and states that were new.
 
-A situation is declared with what a queue must be able to do for it and with the share of runs in which it shows at
-least. A campaign that was long enough to expect it many times over and never met it has looked past something. All is
-read off histories; nothing here runs anything.
+A situation is declared with what a queue must be able to do for it and with the share of runs in
+which it shows at least. A campaign that was long enough to expect it many times over and never met
+it has looked past something. All is read off histories; nothing here runs anything.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ ORDINAL: Final = {status: number for number, status in enumerate((*Status, None)
 def is_observed(number: int) -> bool:
     """Say whether the run with this number is examined.
 
-    It is not simply every fourth run: a portfolio takes turns, and of eight runs that would be the same two each time.
+    It is not simply every fourth run: a portfolio takes turns, and of eight runs that would be the
+    same two each time.
     """
     return number * GOLDEN % WORD < WORD // OBSERVED_EVERY
 

@@ -1,7 +1,7 @@
 """What a processor decided in a run, and where a run of the same choices first decides differently.
 
-A decision is what others see of a delivery: a side effect, a fact about a step, a job that it enqueues, how it
-ends. Times are none, nor is what a queue or a fault did.
+A decision is what others see of a delivery: a side effect, a fact about a step, a job that it
+enqueues, how it ends. Times are none, nor is what a queue or a fault did.
 """
 
 from __future__ import annotations

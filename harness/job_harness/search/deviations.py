@@ -1,12 +1,13 @@
 """Which single deviation comes first: one order for every search that knows the gates of an undisturbed run.
 
-A death right after something left the process (a declared effect, an outside call, a job that was sent) repeats it, so
-that is tried first, then one right before. Where jobs share a step, one stands still there while the others go on: at
-each place once, before a place that had its turn for one job has it for another. Each of these has its turn from
-the first runs on, and among gates alike the first at a place comes before its repetitions: a loop of forty waits is
-tried once before anything is tried forty times. The rest follows, the gravest first; and in each turn one outside
-call fails, which is the last of the turn: what is found by a death is found as early as without it.
-Must not know: tests, workloads, what a fault does.
+A death right after something left the process (a declared effect, an outside call, a job that was
+sent) repeats it, so that is tried first, then one right before. Where jobs share a step, one stands
+still there while the others go on: at each place once, before a place that had its turn for one job
+has it for another. Each of these has its turn from the first runs on, and among gates alike the
+first at a place comes before its repetitions: a loop of forty waits is tried once before anything
+is tried forty times. The rest follows, the gravest first; and in each turn one outside call fails,
+which is the last of the turn: what is found by a death is found as early as without it. Must not
+know: tests, workloads, what a fault does.
 """
 
 from __future__ import annotations
@@ -54,8 +55,8 @@ def process_of(actor: str) -> str:
 def places_to_strike(gates: Iterable[Gate], *, job: str) -> tuple[tuple[GatePlace, Option], ...]:
     """Return where a process may die in a run of this one job: what came up once is its work, what came often a poll.
 
-    So the rarest come first. A place that names the job is the same for every job. Where a process calls a host, that
-    may also be in trouble, in each of the ways: these come before any death.
+    So the rarest come first. A place that names the job is the same for every job. Where a process
+    calls a host, that may also be in trouble, in each of the ways: these come before any death.
     """
     met = Counter[tuple[GatePlace, Option]]()
     for label, _, options in gates:

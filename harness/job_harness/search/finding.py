@@ -156,7 +156,8 @@ class Campaign(Tally):
     def verdict(self) -> Verdict:
         """Fail where something was found or missed.
 
-        Inconclusive where it was interrupted, where runs do not repeat, or where one was cut while jobs were at work.
+        Inconclusive where it was interrupted, where runs do not repeat, or where one was cut while
+        jobs were at work.
         """
         hung = self.trouble is not None and self.trouble.code is ExitCode.FAIL
         if self.findings or self.unshown or self.missing or hung:
@@ -196,7 +197,8 @@ class Unsteady:
 def first_difference(one: list[Event], other: list[Event]) -> tuple[int, str, str] | None:
     """Return the index of the first event that differs, and both in words; None where all are the same.
 
-    The reason of a refusal is free text, and may name a process or an address: by it alone, no two runs differ.
+    The reason of a refusal is free text, and may name a process or an address: by it alone, no two
+    runs differ.
     """
     for index, (left, right) in enumerate(zip_longest(one, other)):
         if left == right:

@@ -1,8 +1,9 @@
 """A recorded incident as the goal of a search: what is known of its job must happen to one job of a run, in that order.
 
-The recorded facts are constraints; everything that no source says is free. Knows events and runs, and nothing of where
-a record comes from. Times are compared by order: hosts share no clock, and a run has
-other settings. Where it has the same claims, what was short in the record is short in the run.
+The recorded facts are constraints; everything that no source says is free. Knows events and runs,
+and nothing of where a record comes from. Times are compared by order: hosts share no clock, and a
+run has other settings. Where it has the same claims, what was short in the record is short in the
+run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Two engines under one run: every verb goes to both, and what they answer and show is compared after each.
 
-The left engine is the one that the run believes; the right one follows. The first difference ends the run.
+The left engine is the one that the run believes; the right one follows. The first difference ends
+the run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The loop of every search: what comes next is played, and what it came to is taken in the order of its asking.
 
-How the next one is chosen is an iterator; what is played, and by whom, is a `Player`. With a player who does one thing
-at a time (`Here`) the iterator is asked only after what was played before has been taken, so it may learn from that.
-Knows neither runs nor queues, nor what is looked for.
+How the next one is chosen is an iterator; what is played, and by whom, is a `Player`. With a player
+who does one thing at a time (`Here`) the iterator is asked only after what was played before has
+been taken, so it may learn from that. Knows neither runs nor queues, nor what is looked for.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """All orders in which the statements of a few actors can reach PostgreSQL: complete, one after the other, no sampling.
 
-For two or three transactions against each other: which orders there are, what each leaves behind, who waits for whom.
+For two or three transactions against each other: which orders there are, what each leaves behind,
+who waits for whom.
 """
 
 from __future__ import annotations

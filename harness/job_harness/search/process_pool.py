@@ -1,7 +1,8 @@
 """Several processes that share the runs of a campaign; which of them does a run changes nothing in what it comes to.
 
-A stretch of runs goes to whichever process is free; results are passed on in the order of the runs. The processes end
-their parent: their pipe breaks. One that is killed is reported, with the runs that it had in hand.
+A stretch of runs goes to whichever process is free; results are passed on in the order of the runs.
+The processes end their parent: their pipe breaks. One that is killed is reported, with the runs
+that it had in hand.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """A Ray cluster that shares the runs of a campaign: each stretch of runs is a task.
 
-A task lost with its worker or its node is done again, and a node that cannot open the target, such as one without Node
-or PostgreSQL, gets no more of them; what happened is told by the node's name. What a run comes to does not depend on
-where it is done, so a cluster may grow and shrink meanwhile: two stretches a processor are asked for, which is what an
-autoscaler sees. Ray is an extra and is imported when a cluster is entered.
+A task lost with its worker or its node is done again, and a node that cannot open the target, such
+as one without Node or PostgreSQL, gets no more of them; what happened is told by the node's name.
+What a run comes to does not depend on where it is done, so a cluster may grow and shrink meanwhile:
+two stretches a processor are asked for, which is what an autoscaler sees. Ray is an extra and is
+imported when a cluster is entered.
 """
 
 from __future__ import annotations

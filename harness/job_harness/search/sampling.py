@@ -341,7 +341,8 @@ class Sampler:
     def _judge_undisturbed(self) -> None:
         """Play the run before all others, for a target that judges it: nothing goes wrong in it.
 
-        So what it does not come to no other run can judge, and only the target knows what that is. Raises what it says.
+        So what it does not come to no other run can judge, and only the target knows what that is.
+        Raises what it says.
         """
         judge = self.engine.info.undisturbed
         if judge is None:
@@ -408,7 +409,8 @@ class Sampler:
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[ScenarioFinding, BaseException | None]:
         """Make a failing run as small as it gets; what is smallest when that is cut short is the answer.
 
-        Returns with it what cut it short: an interruption, a step that hangs, or whatever the target raises.
+        Returns with it what cut it short: an interruption, a step that hangs, or whatever the
+        target raises.
         """
         possible = FaultPlan.of(*possible_faults(self.engine.info.capabilities))
         faults = possible if self.goal is None else self.goal.keep(run)

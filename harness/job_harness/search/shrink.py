@@ -188,7 +188,8 @@ class Shrinker(Reducer[Scenario, Run]):
     def finish(self, play: Callable[[Scenario], Run]) -> Run:
         """Play the result to its end, and return its run; `scenario` is what replays it.
 
-        What looked endless within few steps, and ends within all of them, shows nothing: then the first run counts.
+        What looked endless within few steps, and ends within all of them, shows nothing: then the
+        first run counts.
         """
         run = play(self.scenario)
         if self._shows(run):
@@ -472,7 +473,8 @@ def _events(run: Run, anomaly: str) -> int:
 def _fewer_attempts(scenario: Scenario, held: Held) -> Iterator[Scenario]:
     """Allow fewest attempts first; what struck at a later attempt strikes at an earlier one.
 
-    Where the target fixes how many there are, only the tape changes: a scenario for fewer would not be judged there.
+    Where the target fixes how many there are, only the tape changes: a scenario for fewer would not
+    be judged there.
     """
     most = scenario.settings.max_attempts
     for attempts in range(1, most):

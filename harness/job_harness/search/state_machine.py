@@ -5,8 +5,9 @@ Hypothesis chooses which step comes next; each rule plays one step of the scenar
 `Producers`, `Workers`, `Mishaps`; what only some examples have is a feature of theirs. What can be done next is read
 off the gates at which actors stand.
 
-A failing scenario of steps is made smaller by playing it again, which takes some milliseconds where Hypothesis needs
-seconds. What examples met is told as Hypothesis events, so that its statistics show what a campaign counts.
+A failing scenario of steps is made smaller by playing it again, which takes some milliseconds where
+Hypothesis needs seconds. What examples met is told as Hypothesis events, so that its statistics
+show what a campaign counts.
 """
 
 from __future__ import annotations
@@ -815,10 +816,11 @@ PHASES = (Phase.explicit, Phase.reuse, Phase.generate)
 class LifecycleMachine(Producers, Workers, Mishaps, RuleBasedStateMachine):
     """Subclass it, return an engine from `make_engine`, and use `.TestCase` as a test.
 
-    The machine closes the queues that it opens, never the engine. A breach raises `LifecycleFailure` with the scenario
-    as YAML, which is also written to `failures_directory()`. The scenario is shrunk here, once, when Hypothesis replays
-    its failing example; Hypothesis' own shrinking adds little to that and is off by default, and so is the deadline.
-    Hypothesis settings go to `TestCase.settings`, or decorate the class, as usual.
+    The machine closes the queues that it opens, never the engine. A breach raises
+    `LifecycleFailure` with the scenario as YAML, which is also written to `failures_directory()`.
+    The scenario is shrunk here, once, when Hypothesis replays its failing example; Hypothesis' own
+    shrinking adds little to that and is off by default, and so is the deadline. Hypothesis settings
+    go to `TestCase.settings`, or decorate the class, as usual.
     """
 
     queue_settings: ClassVar[Settings] = Settings()

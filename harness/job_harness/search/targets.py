@@ -123,7 +123,8 @@ def wrong_queue_names() -> Collection[str] | None:
 def check(target: Target) -> None:
     """Refuse a target that does not exist, without opening it.
 
-    Raises UsageError with the nearest name that does, NotApplicable for a wrong variant of a queue in a file.
+    Raises UsageError with the nearest name that does, NotApplicable for a wrong variant of a queue
+    in a file.
     """
     if "://" in target.place:
         raise UsageError(
@@ -175,8 +176,8 @@ def targets(texts: str, *, sessions: bool = False) -> list[Target]:
 def target_of(scenario: Scenario, asked: Target, *, folder: Path | None = None) -> Target:
     """Return what a scenario runs on: its own application, or what was asked for with the wrong queue that it names.
 
-    A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where there is no file, and
-    NotApplicable where a wrong queue would take the place of a user's own.
+    A path in it is relative to `folder`, the scenario's own unless given. Raises UsageError where
+    there is no file, and NotApplicable where a wrong queue would take the place of a user's own.
     """
     if scenario.queue is not None and asked.is_own:
         raise NotApplicable(
@@ -206,8 +207,8 @@ def reopening(target: Target, engine: Engine) -> Target:
 def open_engine(name: str) -> Engine:
     """Open an engine by name; the caller closes it.
 
-    Raises UsageError for names that do not exist, NotApplicable where the mistake does not fit the engine,
-    EnvironmentUnavailable where the machine lacks what the engine needs.
+    Raises UsageError for names that do not exist, NotApplicable where the mistake does not fit the
+    engine, EnvironmentUnavailable where the machine lacks what the engine needs.
     """
     return open_target(Target.parse(name))
 
@@ -380,7 +381,8 @@ def _factory(target: Target) -> Callable[[], Engine]:
 def load(what: str, importing: Callable[[], Any]) -> Any:
     """Import something by name.
 
-    Raises EnvironmentUnavailable that names the extra which brings what is missing, UsageError for anything else.
+    Raises EnvironmentUnavailable that names the extra which brings what is missing, UsageError for
+    anything else.
     """
     try:
         return importing()
@@ -393,7 +395,8 @@ def load(what: str, importing: Callable[[], Any]) -> Any:
 def scenario_processors(scenario: Scenario, *, blocked_after: float = BUSY_SECONDS) -> RealProcessors:
     """Open the real processors of a scenario; the caller closes them. Each may keep control for `blocked_after` s.
 
-    Raises UsageError for names that do not exist, EnvironmentUnavailable where there is no Node for TypeScript.
+    Raises UsageError for names that do not exist, EnvironmentUnavailable where there is no Node for
+    TypeScript.
     """
     module = import_module("job_harness.subjects.processors.scenario_processors")
     opened: RealProcessors = module.ScenarioProcessors(scenario, blocked_after=blocked_after)

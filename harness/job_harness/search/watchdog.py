@@ -1,13 +1,14 @@
 """Ends a step that never ends, and a search whose time is over: what hangs is named and not waited for.
 
-How long a search may take is `SearchTime`'s: a run of a system takes many seconds, so that neither the limit nor a
-signal waits for its end. A thread lets the run take no further step: that is between two steps, where nothing is under
-way, so the run is closed as any other, and what it showed until then counts.
+How long a search may take is `SearchTime`'s: a run of a system takes many seconds, so that neither
+the limit nor a signal waits for its end. A thread lets the run take no further step: that is
+between two steps, where nothing is under way, so the run is closed as any other, and what it showed
+until then counts.
 
-A single step is `StepWatchdog`'s. A timer of real time looks whether the run has come further since it last looked.
-What the step has computed counts, and the time of the wall only while it computes nothing. It needs a Unix signal and
-the main thread; elsewhere there is no watchdog. A target that hangs in C, where no Python handler runs, is ended
-together with its process.
+A single step is `StepWatchdog`'s. A timer of real time looks whether the run has come further since
+it last looked. What the step has computed counts, and the time of the wall only while it computes
+nothing. It needs a Unix signal and the main thread; elsewhere there is no watchdog. A target that
+hangs in C, where no Python handler runs, is ended together with its process.
 """
 
 from __future__ import annotations

@@ -73,7 +73,8 @@ FEW = 3
 FEW_OR_MANY = ("as set",) * 7 + ("40",)
 """Attempts of a job that always fails: a wait that doubles each time passes every bound before the fortieth.
 
-Such a run is five times as long as the others, so its attempts take a second each, and it is drawn seldom.
+Such a run is five times as long as the others, so its attempts take a second each, and it is drawn
+seldom.
 """
 MANY = ("40",) * 7 + ("260",)
 """Attempts that no byte can count."""
@@ -449,7 +450,8 @@ def _with_late_child(first: JobPlan, second: JobPlan, third: JobPlan, settings: 
 def _shape(choices: Choices, jobs: list[JobPlan], features: frozenset[str], capabilities: Capabilities) -> str:
     """Say how the jobs of a run depend on each other.
 
-    Where there are priorities it follows from these: another draw would let every seed stand for another run.
+    Where there are priorities it follows from these: another draw would let every seed stand for
+    another run.
     """
     flows, parents = capabilities.flows and len(jobs) == 3, capabilities.parents and len(jobs) == 3
     groups = capabilities.groups
@@ -489,7 +491,8 @@ def _in_flow(jobs: list[JobPlan], shape: str, settings: Settings) -> list[JobPla
 def _sent_again(jobs: list[JobPlan], settings: Settings) -> tuple[JobPlan, ...]:
     """Send each key twice more: once the first job that had it has ended, and when all that had it have had their time.
 
-    A key that leaks is only seen by the next request for it; if the job that ends last leaks it, that is the last one.
+    A key that leaks is only seen by the next request for it; if the job that ends last leaks it,
+    that is the last one.
     """
     first: dict[tuple[str, str], JobPlan] = {}
     for job in sorted(jobs, key=lambda job: job.at):

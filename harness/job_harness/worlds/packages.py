@@ -1,7 +1,7 @@
 """Other people's packages by name and version, and the Node that JavaScript ones run on.
 
-Hides the cache (one folder for each package and version, filled once), npm, pip, and where a Node is found. Must not
-know: peers, databases, queues.
+Hides the cache (one folder for each package and version, filled once), npm, pip, and where a Node
+is found. Must not know: peers, databases, queues.
 """
 
 from __future__ import annotations
@@ -56,8 +56,8 @@ _TAG: Final = f"py{sys.version_info[0]}{sys.version_info[1]}"
 def installed(kind: str, name: str, install: Callable[[Path], None]) -> Path:
     """Return the folder of a package, filled by `install` where it is missing; two processes do it once.
 
-    What others could have changed is installed anew; an installation that fails leaves nothing behind. Raises
-    EnvironmentUnavailable where the cache cannot be used.
+    What others could have changed is installed anew; an installation that fails leaves nothing
+    behind. Raises EnvironmentUnavailable where the cache cannot be used.
     """
     cached = cache_folder(kind)
     folder = cached / name
@@ -130,7 +130,8 @@ def npm_package(name: str, version: str, *beside: str) -> Path:
 def newest_npm(name: str, wanted: str) -> str:
     """Return the newest version that `wanted` stands for: `latest`, `12`, `12.25`, or a full version itself.
 
-    Where the registry does not answer, the newest one in the cache will do. Raises UsageError if it is not a version.
+    Where the registry does not answer, the newest one in the cache will do. Raises UsageError if it
+    is not a version.
     """
     if not _NPM_VERSION.fullmatch(wanted):
         raise UsageError(
@@ -227,7 +228,8 @@ def python_package(name: str, version: str, *extras: str) -> Path:
 def newest_python(name: str, wanted: str) -> str:
     """Return the newest version that `wanted` stands for: `latest`, `3`, `3.8`, or a full version itself.
 
-    Where the index does not answer, the newest one in the cache will do. Raises UsageError if it is not a version.
+    Where the index does not answer, the newest one in the cache will do. Raises UsageError if it is
+    not a version.
     """
     if not _PYTHON_VERSION.fullmatch(wanted):
         raise UsageError(f"{clipped(wanted)} is not a version of {name}", hint="Name one such as 3, 3.8.1 or latest.")

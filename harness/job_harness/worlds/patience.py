@@ -1,7 +1,7 @@
 """Waiting for another process, in real time and always bounded.
 
-A server starts in real time whatever clock the tests pretend, so what waits for one reads the machine's monotonic
-clock, here. Must not know what is waited for.
+A server starts in real time whatever clock the tests pretend, so what waits for one reads the
+machine's monotonic clock, here. Must not know what is waited for.
 """
 
 from __future__ import annotations
@@ -59,8 +59,9 @@ class Deadline:
 class WorkLimit:
     """What another process may spend, with all that it has started, before it counts as hanging.
 
-    On a busy machine it waits for its turn to run. So what counts is what they compute; and the time that passes only
-    while none of them computes, nor could. Where the system does not tell that, all the time counts.
+    On a busy machine it waits for its turn to run. So what counts is what they compute; and the
+    time that passes only while none of them computes, nor could. Where the system does not tell
+    that, all the time counts.
     """
 
     def __init__(self, process: int | str, seconds: float) -> None:
@@ -96,7 +97,8 @@ def still_running(threads: Iterable[threading.Thread], *, seconds: float) -> lis
 def used_by(process: int | str) -> tuple[float, bool]:
     """Return the seconds of a processor that a process and all that it has started have used, as Linux tells; else 0.
 
-    Then, whether one of their threads runs, waits for its turn to run or for what the machine fetches from a disk.
+    Then, whether one of their threads runs, waits for its turn to run or for what the machine
+    fetches from a disk.
     """
     used, at_work, here = 0.0, False, Path(f"/proc/{process}")
     with suppress(OSError):  # It has ended.
@@ -118,7 +120,8 @@ def _stat(process: Path) -> list[str]:
 def ready(reading: Iterable[int], writing: Iterable[int] = (), *, seconds: float | None) -> tuple[list[int], list[int]]:
     """Wait until a descriptor can be read, or written; return which, in the order given. None: for as long as it takes.
 
-    As for `select`, one whose other end is gone is ready; but its number may be 1024 and above, which `select` refuses.
+    As for `select`, one whose other end is gone is ready; but its number may be 1024 and above,
+    which `select` refuses.
     """
     reading, writing = list(reading), list(writing)
     if _poll is None:

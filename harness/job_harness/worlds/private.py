@@ -1,9 +1,10 @@
 """Folders and files that only this user can have changed: caches, locks, what a run leaves behind.
 
-What lies in a cache is executed later: a cluster whose configuration names commands, packages of npm and of the Python
-index. A user who can write there runs code with our rights. So a cache is used only where this user, root, or the owner
-of `/` could have written to it or to any folder or link on the way; and what is made here is for this user alone,
-whatever the umask says. Must not know what is kept.
+What lies in a cache is executed later: a cluster whose configuration names commands, packages of
+npm and of the Python index. A user who can write there runs code with our rights. So a cache is
+used only where this user, root, or the owner of `/` could have written to it or to any folder or
+link on the way; and what is made here is for this user alone, whatever the umask says. Must not
+know what is kept.
 """
 
 from __future__ import annotations
@@ -93,7 +94,8 @@ def write_private(path: Path, text: str) -> None:
 def weakness(path: Path) -> str:
     """Say how a stranger could have changed what `path` leads to; empty where none could.
 
-    Every folder and link on the way counts, for a user who may write to a folder may replace what is in it.
+    Every folder and link on the way counts, for a user who may write to a folder may replace what
+    is in it.
     """
     path = path.absolute()
     path.stat()  # A link that leads round in a circle ends here.

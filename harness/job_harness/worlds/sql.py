@@ -1,8 +1,9 @@
 """SQL as PostgreSQL reads it: one lexer, and what a statement's text alone says of it.
 
-Every reader of SQL stands on `tokens`: what names a gate, what looks for the tables that a statement changes, what
-checks a schema, what runs a queue in a file. So what stands in a comment, a text or a name in quotes is the same for
-all of them. Must not know: connections, jobs, what a statement is good for.
+Every reader of SQL stands on `tokens`: what names a gate, what looks for the tables that a
+statement changes, what checks a schema, what runs a queue in a file. So what stands in a comment, a
+text or a name in quotes is the same for all of them. Must not know: connections, jobs, what a
+statement is good for.
 """
 
 from __future__ import annotations

@@ -17,8 +17,8 @@ Authenticator: TypeAlias = Callable[[Request], Awaitable[str | None]]
 async def trusted_header(request: Request) -> str | None:
     """Believe the header `x-user-id`.
 
-    Only for use behind a gateway that signs users in, sets this header, and drops it from requests of its
-    clients: anyone who can send the header is the user that it names.
+    Only for use behind a gateway that signs users in, sets this header, and drops it from requests
+    of its clients: anyone who can send the header is the user that it names.
     """
     return request.headers.get("x-user-id") or None
 

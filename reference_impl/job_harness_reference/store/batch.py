@@ -32,5 +32,6 @@ class BatchStore(Store, Protocol):
     async def enqueue_many(self, jobs: Sequence[NewJob]) -> list[Enqueued]:
         """Create many jobs; return, in their order, what `enqueue` would.
 
-        A value that cannot be stored or a tool without partition is raised before anything is written.
+        A value that cannot be stored or a tool without partition is raised before anything is
+        written.
         """

@@ -24,11 +24,12 @@ SESSION_SETTINGS: Final = (
 )
 """How every session of the store plans: once, along the indexes, whatever the statistics say.
 
-A queue's tables are empty when its first statements are prepared and full a minute later. Planned freely, a claim
-prepared on empty tables sorts or hashes all that has come since, until ANALYZE runs; with 3 000 jobs pending a claim
-and its completion then took 9 ms with nested loops alone, and 0.23 ms with these settings, before ANALYZE as after.
-Compilation is off because up to PostgreSQL 17 a plan that cannot do without what is switched off counts as so costly
-that it would be compiled each time, for 0.1 s.
+A queue's tables are empty when its first statements are prepared and full a minute later. Planned
+freely, a claim prepared on empty tables sorts or hashes all that has come since, until ANALYZE
+runs; with 3 000 jobs pending a claim and its completion then took 9 ms with nested loops alone, and
+0.23 ms with these settings, before ANALYZE as after. Compilation is off because up to PostgreSQL 17
+a plan that cannot do without what is switched off counts as so costly that it would be compiled
+each time, for 0.1 s.
 """
 
 _AWAY: Final = ("08", "53", "57P")
@@ -130,9 +131,10 @@ async def open_database(
 ) -> AsyncIterator[PoolDatabase]:
     """Open a pool for the time of a `with` block.
 
-    A statement waits `wait_seconds` for a free connection, as long as opening may take unless given. A proxy that pools
-    transactions lends each to a session of somebody's: without `own_sessions` none is set up and nothing is prepared.
-    Raises `psycopg_pool.PoolTimeout` where no connection could be made within `timeout_seconds`.
+    A statement waits `wait_seconds` for a free connection, as long as opening may take unless
+    given. A proxy that pools transactions lends each to a session of somebody's: without
+    `own_sessions` none is set up and nothing is prepared. Raises `psycopg_pool.PoolTimeout` where
+    no connection could be made within `timeout_seconds`.
     """
     from psycopg_pool import AsyncConnectionPool  # Only a pool needs it: a single connection does without.
 

@@ -1,8 +1,8 @@
 """The store of a worker that ends many jobs at once: what is completed in one turn of the loop goes in one statement.
 
-Nothing waits for a statement that is on its way: one that hangs on a lock holds up its own jobs alone. One that fails
-says nothing about its jobs, so each then has one of its own: an output that PostgreSQL refuses must not keep its
-neighbours from settling.
+Nothing waits for a statement that is on its way: one that hangs on a lock holds up its own jobs
+alone. One that fails says nothing about its jobs, so each then has one of its own: an output that
+PostgreSQL refuses must not keep its neighbours from settling.
 """
 
 from __future__ import annotations

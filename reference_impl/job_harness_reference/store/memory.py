@@ -1,6 +1,7 @@
 """The store in memory: the behaviour of the PostgreSQL store, row by row. No time and no chance of its own.
 
-A verb never suspends, so each is atomic on one event loop. Rows are frozen: a snapshot is two shallow copies.
+A verb never suspends, so each is atomic on one event loop. Rows are frozen: a snapshot is two
+shallow copies.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ class Store(Protocol):
     async def enqueue(self, job: NewJob) -> Enqueued:
         """Write both rows, or find the unfinished job that holds the same unique key.
 
-        Raises `UnknownToolError` where the tool has no partition, `InvalidJsonError` where JSONB cannot hold the input.
+        Raises `UnknownToolError` where the tool has no partition, `InvalidJsonError` where JSONB
+        cannot hold the input.
         """
 
     async def claim(self, *, worker: str, tools: Sequence[str], limit: int = 1) -> list[Claim]:
@@ -39,7 +40,8 @@ class Store(Protocol):
     async def fail(self, claim: Claim, error: str, *, final: bool = False) -> ToolJobStatus | None:
         """Settle the attempt as failed: PENDING with a delay while attempts are left, FAILED otherwise or if final.
 
-        Text that PostgreSQL refuses is escaped, never raised. None: the claim was taken back, nothing changed.
+        Text that PostgreSQL refuses is escaped, never raised. None: the claim was taken back,
+        nothing changed.
         """
 
     async def release(self, claim: Claim) -> bool:

@@ -130,8 +130,9 @@ class Settlement:
     ) -> T:
         """Call the verb until the store answers, for as long as the lease and at least for some seconds.
 
-        The store's own lease may be longer than this one, which counts from when the claim was asked for. Where a try
-        whose answer was lost is followed by a refusal, `found` reads in the job's row whether that try had settled it.
+        The store's own lease may be longer than this one, which counts from when the claim was
+        asked for. Where a try whose answer was lost is followed by a refusal, `found` reads in the
+        job's row whether that try had settled it.
         """
         unheard = False
         loop = asyncio.get_running_loop()

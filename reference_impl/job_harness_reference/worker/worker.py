@@ -97,7 +97,8 @@ class Worker:
     async def run(self) -> None:
         """Work until `stop` is called. Cancelling it releases the running jobs at once.
 
-        Raises `WorkersDisabledError` unless `USE_PGBOSS_WORKERS` is exactly `true`; `TooManyAbandonedError`.
+        Raises `WorkersDisabledError` unless `USE_PGBOSS_WORKERS` is exactly `true`;
+        `TooManyAbandonedError`.
         """
         self._require_enabled()
         self._journal.note("worker.started", tools=",".join(self._tools), slots=self._config.pgboss_batch_size)

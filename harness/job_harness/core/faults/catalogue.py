@@ -1,7 +1,7 @@
 """All faults there are, by id: those of this package, and what other packages bring.
 
-Plans, workloads, swarms, shrinkers, scopes, screens, reports and pages go through this catalogue. A new fault is a
-value in a file of its own or of its family, and a line below.
+Plans, workloads, swarms, shrinkers, scopes, screens, reports and pages go through this catalogue. A
+new fault is a value in a file of its own or of its family, and a line below.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ UNKNOWN: Final = ""
 def kinds() -> Mapping[str, FaultKind]:
     """Return every kind by id, those of other packages last.
 
-    Raises UsageError, with entry point and package, for one that is no fault, or has the name of another.
+    Raises UsageError, with entry point and package, for one that is no fault, or has the name of
+    another.
     """
     known = {kind.id: kind for kind in CATALOGUE}
     for name, value in brought(FAULTS).items():

@@ -1,8 +1,9 @@
 """What a fault is: a value. Everything that deals with faults reads it here and knows no fault by name.
 
-A `FaultKind` says what a fault does (`options`, `apply`), how it reads (`sentence`, `words`, `told`), how often it is
-drawn (`weight`, `family`), and what it explains (`excuses`). A run arms a kind with a budget; a kind itself holds no
-state. It must not know who draws, shrinks, judges or prints.
+A `FaultKind` says what a fault does (`options`, `apply`), how it reads (`sentence`, `words`,
+`told`), how often it is drawn (`weight`, `family`), and what it explains (`excuses`). A run arms a
+kind with a budget; a kind itself holds no state. It must not know who draws, shrinks, judges or
+prints.
 """
 
 from __future__ import annotations

@@ -146,10 +146,10 @@ TURNED_AWAY: Final = Phrase("turn calls away", sentence="{point} of {actor} is a
 OUTSIDE_CALL: Final = "outside_call"
 """The kind of what goes wrong with a call of something outside: another service, or the fake that stands for it.
 
-It is offered where a processor calls, at a gate of its own at which nothing else can happen. It is no fault of the
-queue, so it excuses nothing, and what the caller makes of its error is judged as it is without one: by what remains.
-A refusal lasts, and so do silence and a 503: who calls again within the attempt is refused again, or a loop that
-retries would hide what follows.
+It is offered where a processor calls, at a gate of its own at which nothing else can happen. It is
+no fault of the queue, so it excuses nothing, and what the caller makes of its error is judged as it
+is without one: by what remains. A refusal lasts, and so do silence and a 503: who calls again
+within the attempt is refused again, or a loop that retries would hide what follows.
 """
 LOSES_REPLY: Final = UNANSWERED.option(OUTSIDE_CALL)
 IS_REFUSED: Final = REFUSED.option(OUTSIDE_CALL)

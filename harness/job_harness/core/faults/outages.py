@@ -1,10 +1,11 @@
 """Outages: the store is away, or one actor cannot reach it, or a host outside is in trouble, for any length of time.
 
-What is called meanwhile is lost, and what was in the middle of its verb never comes back to it. A message that is lost
-excuses a wait, and never a wrong result: so an outage explains that a holder comes late to its report, its heartbeat
-or its claim (`Excuse.AWAY`, by the length of the outage), and nothing else. In particular no stale verb, no second
-delivery that is not counted, no job that vanishes, and no slot that gets two jobs. Trouble of a host outside excuses
-nothing: its callers have to expect it.
+What is called meanwhile is lost, and what was in the middle of its verb never comes back to it. A
+message that is lost excuses a wait, and never a wrong result: so an outage explains that a holder
+comes late to its report, its heartbeat or its claim (`Excuse.AWAY`, by the length of the outage),
+and nothing else. In particular no stale verb, no second delivery that is not counted, no job that
+vanishes, and no slot that gets two jobs. Trouble of a host outside excuses nothing: its callers
+have to expect it.
 """
 
 from __future__ import annotations
@@ -35,7 +36,8 @@ LENGTHS: Final = ("1s", "3s", "half a timeout", "a timeout", "a lease - 1s", "a 
 def _outages(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
     """Offer an outage of the store before time moves, and one of the network at every gate of a process that calls.
 
-    Where nothing calls a verb, as in an application that has its statements to itself, there is nothing to cut off.
+    Where nothing calls a verb, as in an application that has its statements to itself, there is
+    nothing to cut off.
     """
     if actor is None:
         return NO_OPTIONS if not kernel.calls else met.prepared(STORE_AWAY.words, lambda: _of(STORE_AWAY, met))

@@ -262,8 +262,8 @@ LEAVES: Final = Phrase(
 def _abandons(met: Circumstances, kernel: Kernel, actor: Actor | None) -> Sequence[Option]:
     """Offer every moment at every gate within a verb of a process, where actors have sessions of their own.
 
-    A machine that loses power says no goodbye: PostgreSQL keeps the session, and what it locked, until a keepalive
-    fails.
+    A machine that loses power says no goodbye: PostgreSQL keeps the session, and what it locked,
+    until a keepalive fails.
     """
     if actor is None or not actor.process or not kernel.hooks.holds_sessions or actor.call is None:
         return NO_OPTIONS

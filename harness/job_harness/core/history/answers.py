@@ -1,7 +1,8 @@
 """Which verbs ever did what they are there for, and what the others came to instead.
 
-A verb that raises in every call leaves a search with nothing to judge of it: each of its outcomes is unknown, and an
-unknown outcome breaks no promise. So a search has to know of it. Read off histories; it knows no engine.
+A verb that raises in every call leaves a search with nothing to judge of it: each of its outcomes
+is unknown, and an unknown outcome breaks no promise. So a search has to know of it. Read off
+histories; it knows no engine.
 """
 
 from __future__ import annotations
@@ -155,8 +156,9 @@ class VerbAnswers:
     def unproven(self, *, often: bool = False, whole: bool = False, purges: bool = False) -> Iterator[str]:
         """Say which verbs raised and were never done.
 
-        And which were refused each time: `often`, every verb that was refused so often that it is no chance; `whole`,
-        in a scope that was searched completely, the operator's. And, of a queue that `purges`, that it never had to.
+        And which were refused each time: `often`, every verb that was refused so often that it is
+        no chance; `whole`, in a scope that was searched completely, the operator's. And, of a queue
+        that `purges`, that it never had to.
         """
         if purges and not self.dated and "purge" not in self.worked | self.calls.keys():
             yield "purge was never called, since no job shows expires_at: let jobs() show when each may be deleted"

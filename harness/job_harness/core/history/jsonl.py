@@ -1,7 +1,7 @@
 """Histories as JSON lines: a header, then one event a line. The same history has the same bytes everywhere.
 
-What a field says by its default (`docs/contracts/effect.md` lists them) is left out, so that a history that does not
-use what was added later has the bytes that it had before.
+What a field says by its default (`docs/contracts/effect.md` lists them) is left out, so that a
+history that does not use what was added later has the bytes that it had before.
 """
 
 from __future__ import annotations
@@ -80,7 +80,8 @@ def _plain(value: Any) -> Any:
 def load_history(lines: Iterable[str]) -> History:
     """Read what `dump_history` wrote.
 
-    Raises UsageError naming the line where the text is not such a history, or is of a newer version.
+    Raises UsageError naming the line where the text is not such a history, or is of a newer
+    version.
     """
     return History(list(_events(lines)))
 

@@ -1,10 +1,11 @@
 """Attempts: how often a job is delivered, and when that is enough to fail it for good.
 
-Deliveries are counted here, whatever the row says: a claim counts, also one whose worker crashed before it started,
-since it is unknown how far a dead worker came. A release gives the attempt back, an operator's retry starts anew. What
-is sent under the id of a job that ended and was deleted is another job, with attempts of its own. Nothing is excused by
-a fault: a delivery that a fault cut short is a delivery. An application's claims are not seen, so there the runs that
-it declares are counted instead.
+Deliveries are counted here, whatever the row says: a claim counts, also one whose worker crashed
+before it started, since it is unknown how far a dead worker came. A release gives the attempt back,
+an operator's retry starts anew. What is sent under the id of a job that ended and was deleted is
+another job, with attempts of its own. Nothing is excused by a fault: a delivery that a fault cut
+short is a delivery. An application's claims are not seen, so there the runs that it declares are
+counted instead.
 """
 
 from __future__ import annotations
@@ -91,8 +92,8 @@ class AttemptsBounded(Monitor):
 class RunsBounded(Monitor):
     """Counts the runs that an application declares, whatever its rows say, and how often a job came to be PROCESSING.
 
-    A worker that dies before it starts what it took was given the job all the same: without that count such a job goes
-    on forever.
+    A worker that dies before it starts what it took was given the job all the same: without that
+    count such a job goes on forever.
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_effect": frozenset({"started"})}

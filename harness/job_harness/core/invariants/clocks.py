@@ -1,10 +1,11 @@
 """Time: whose clock decides, and when a job may run.
 
-Times that a verb writes are compared with the store's clock at the moment of the change (`Observed.clock`: for a
-transaction, when its first statement ran), never with true time. So a store whose clock is wrong is no breach: all that
-matters is that no other clock decides. A store may round, hence `TOLERANCE` and `ROUNDING`; no fault excuses more.
-A retry delay may lie anywhere between the shortest and the longest that the settings and the engine's contract
-(`doublings`) allow, since the jitter is the queue's own choice.
+Times that a verb writes are compared with the store's clock at the moment of the change
+(`Observed.clock`: for a transaction, when its first statement ran), never with true time. So a
+store whose clock is wrong is no breach: all that matters is that no other clock decides. A store
+may round, hence `TOLERANCE` and `ROUNDING`; no fault excuses more. A retry delay may lie anywhere
+between the shortest and the longest that the settings and the engine's contract (`doublings`)
+allow, since the jitter is the queue's own choice.
 
 `RecordedStoreClock` reconstructs the store's clock from the faults of a history, for monitors that judge at an event
 which carries no reading of it.
@@ -163,8 +164,9 @@ ROUNDING = SECOND
 class NotBefore(Monitor):
     """Compares claims with the row's own `start_after`, and delays with the settings.
 
-    A job whose time had come stays due when the store's clock is set back, and for a claim whose transaction began
-    before: many queues look once, and then the job is ready, or it has no start time and only shows when it came.
+    A job whose time had come stays due when the store's clock is set back, and for a claim whose
+    transaction began before: many queues look once, and then the job is ready, or it has no start
+    time and only shows when it came.
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {

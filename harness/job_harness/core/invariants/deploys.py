@@ -1,8 +1,9 @@
 """What a deploy may cost: a system that says so gives every job that a deploy interrupts its attempt back.
 
-A process may finish its job within its grace, or give it back. What it still has when it is killed counts as an
-attempt once its lease runs out, as does what it gives back as a failure. A run that fails by itself, or whose time or
-lease is over by the end of the grace, cost its attempt anyway; and what any other fault did is no deploy's doing.
+A process may finish its job within its grace, or give it back. What it still has when it is killed
+counts as an attempt once its lease runs out, as does what it gives back as a failure. A run that
+fails by itself, or whose time or lease is over by the end of the grace, cost its attempt anyway;
+and what any other fault did is no deploy's doing.
 """
 
 from __future__ import annotations

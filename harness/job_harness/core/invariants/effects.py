@@ -55,9 +55,10 @@ def at_most_once(name: str, *, per: Sequence[str] = ()) -> Invariant:
 def exactly_once(name: str, *, per: Sequence[str] = (), tool: str | None = None) -> Invariant:
     """Return an invariant: `at_most_once`, and at rest no job has completed without its side effect.
 
-    With `tool`, only jobs of that tool must have it; a repetition is an anomaly whichever tool repeats it. A Celery
-    task may have its Celery name, and if it was retried, all its messages count as one. With `per`, a job whose input
-    has these keys may leave the effect to another job with the same values.
+    With `tool`, only jobs of that tool must have it; a repetition is an anomaly whichever tool
+    repeats it. A Celery task may have its Celery name, and if it was retried, all its messages
+    count as one. With `per`, a job whose input has these keys may leave the effect to another job
+    with the same values.
     """
 
     class ExactlyOnce(_ExactlyOnce):

@@ -6,9 +6,9 @@ worker that could not report is excused where a fault kept it from reporting, an
 after `ENOUGH_TRIES` unanswered reports; a verb that raises is a lost outcome, but for a deadlock, which is judged under
 `isolation`. `reconcile` may complete a job without a worker, for that is how it repairs one whose rows disagree.
 
-Runs are what the application or the worker declares (`started`, `ended`). Where no run is ever declared, nothing is
-concluded from their absence. What a process raises and does not catch is the application's own doing, so it is judged
-there alone.
+Runs are what the application or the worker declares (`started`, `ended`). Where no run is ever
+declared, nothing is concluded from their absence. What a process raises and does not catch is the
+application's own doing, so it is judged there alone.
 """
 
 from __future__ import annotations
@@ -205,7 +205,8 @@ class FailureIsRecorded(Monitor):
     def _too_late(self, event: Effect, row: JobView | None) -> bool:
         """Whether its worker may call a run timed out that comes to its end only now.
 
-        A worker that was paused finds, in the instant in which it goes on, the end of the run and the end of its time.
+        A worker that was paused finds, in the instant in which it goes on, the end of the run and
+        the end of its time.
         """
         if event.at <= self._held_until.get(event.actor, -1):
             return True
@@ -234,7 +235,8 @@ class FailureIsRecorded(Monitor):
     def _taken_back(self, event: Observed, worker: str, since: Instant, tries: int) -> None:
         """Judge the loss of a claim whose run had ended: a worker that once got no answer must have asked again.
 
-        It has to ask only as long as its lease holds: after that the queue may refuse it, however late it looks.
+        It has to ask only as long as its lease holds: after that the queue may refuse it, however
+        late it looks.
         """
         if self._reporting.get(worker) == event.job:
             return

@@ -1,11 +1,13 @@
 """Several jobs as one thing: what depends on others begins after them, and ends with them; a group has one callback.
 
-A job may begin once all that it depends on is COMPLETED, and has to end where one of them is FAILED or CANCELLED for
-good. What became of a dependency is read from its own row; one that is gone counts as what it was last. No fault
-excuses anything: a queue that counts down to zero, or hands on by a message, has to do so in the transaction in which
-the dependency ends, or make up for it. Whether a dependent waits too long is asked at rest only. A parent depends on
-its children, which say so, and which may come while it waits; a parent that stands for a group is no work of its own,
-and is completed without having begun. A group may grow, too: whether it is complete is known where its size is.
+A job may begin once all that it depends on is COMPLETED, and has to end where one of them is FAILED
+or CANCELLED for good. What became of a dependency is read from its own row; one that is gone counts
+as what it was last. No fault excuses anything: a queue that counts down to zero, or hands on by a
+message, has to do so in the transaction in which the dependency ends, or make up for it. Whether a
+dependent waits too long is asked at rest only. A parent depends on its children, which say so, and
+which may come while it waits; a parent that stands for a group is no work of its own, and is
+completed without having begun. A group may grow, too: whether it is complete is known where its
+size is.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Isolation: one bad job harms no other, and verbs that meet wait for one another.
 
-A verb for many jobs that raises harms all of them, whichever caused it: that is judged at once, unless the answer was
-lost on the way. A bystander is a job that the workload declares healthy; at rest it must have COMPLETED. A single fault
-anywhere excuses all bystanders, because a fault can cost any job an attempt: the runs without faults show the breach
-just as well. A deadlock that the queue resolves by itself, by making its transaction again, is not seen and is right.
+A verb for many jobs that raises harms all of them, whichever caused it: that is judged at once,
+unless the answer was lost on the way. A bystander is a job that the workload declares healthy; at
+rest it must have COMPLETED. A single fault anywhere excuses all bystanders, because a fault can
+cost any job an attempt: the runs without faults show the breach just as well. A deadlock that the
+queue resolves by itself, by making its transaction again, is not seen and is right.
 """
 
 from __future__ import annotations

@@ -1,14 +1,17 @@
 """Leases: a claim lasts as long as its worker may work, and a worker that ends gives back what it holds.
 
-A worker that does nothing wrong must keep its claim. So each claim carries for how long faults have kept its holder
-from acting (`Holding.late`): a pause, a late timer, a clock that is off, a wait within the claiming transaction. Once
-that is more than the lease has to spare beyond the longest legal run, the loss of the claim is excused. A crash, a lost
-request or reply and a duplicate excuse it at once, for the holder may not know what it holds; so does a cancel, and a
-report of the run's end that got no answer. A heartbeat without an answer, for whatever reason, is one interval of
-silence. A session that outlives its actor keeps locks that others may wait for: it excuses all. Nothing else does,
-least of all load: a queue that takes back a healthy claim has its timeouts wrong.
+A worker that does nothing wrong must keep its claim. So each claim carries for how long faults have
+kept its holder from acting (`Holding.late`): a pause, a late timer, a clock that is off, a wait
+within the claiming transaction. Once that is more than the lease has to spare beyond the longest
+legal run, the loss of the claim is excused. A crash, a lost request or reply and a duplicate excuse
+it at once, for the holder may not know what it holds; so does a cancel, and a report of the run's
+end that got no answer. A heartbeat without an answer, for whatever reason, is one interval of
+silence. A session that outlives its actor keeps locks that others may wait for: it excuses all.
+Nothing else does, least of all load: a queue that takes back a healthy claim has its timeouts
+wrong.
 
-An application's claims are not seen; `ConcurrentRuns` judges by the runs that it declares and the same excuses.
+An application's claims are not seen; `ConcurrentRuns` judges by the runs that it declares and the
+same excuses.
 """
 
 from __future__ import annotations
@@ -167,8 +170,8 @@ class Holdings:
     def unanswered(self, verb: str, job: JobId, token: int | None) -> None:
         """Note that a holder got no answer, whatever kept it away.
 
-        After a heartbeat it is silent for one beat longer. After a report of its run's end it does not hold the job by
-        choice.
+        After a heartbeat it is silent for one beat longer. After a report of its run's end it does
+        not hold the job by choice.
         """
         holding = self.of.get(job)
         if holding is not None and holding.token == token:
@@ -351,8 +354,9 @@ LEASE_OUTLIVES_EXECUTION = Invariant(
 class ShutdownLeavesNothingClaimed(Monitor):
     """Keeps what each worker holds, except where it could not know that it holds it.
 
-    What a worker's lease ran out on is no longer its to give back: another may have it by then. So it is with whatever
-    a worker held that stood still for a lease, and with what it held as it was cut off, wherever that began.
+    What a worker's lease ran out on is no longer its to give back: another may have it by then. So
+    it is with whatever a worker held that stood still for a lease, and with what it held as it was
+    cut off, wherever that began.
     """
 
     momentary: ClassVar[frozenset[str]] = frozenset({"_unheard"})
@@ -398,8 +402,8 @@ class ShutdownLeavesNothingClaimed(Monitor):
 class ProcessLeavesNothing(Takers):
     """Looks at what a process took and still has as it ends of itself, after it was told to.
 
-    One that is ended by the signal promised no more. Whatever kept it from hearing what it holds, or from its store,
-    excuses what it held then.
+    One that is ended by the signal promised no more. Whatever kept it from hearing what it holds,
+    or from its store, excuses what it held then.
     """
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:

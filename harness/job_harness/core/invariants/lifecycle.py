@@ -6,11 +6,13 @@ What happened is read from the rows alone; no fault excuses an arrow that does n
 cancel may still start after it: the worker could not know. Whether a job that was sent in a transaction counts as
 accepted is the affair of `requests`.
 
-"Comes to an end" is judged in two ways. A run that rests is judged at its rest (`NoLostJob`). A run that never rests is
-judged by `NoLivelock`: the unfinished jobs come to stand as they stood, again and again, with nothing gained in
-between. It counts from the moment at which faults stop, so before that it costs nothing, and no fault can be the cause.
+"Comes to an end" is judged in two ways. A run that rests is judged at its rest (`NoLostJob`). A run
+that never rests is judged by `NoLivelock`: the unfinished jobs come to stand as they stood, again
+and again, with nothing gained in between. It counts from the moment at which faults stop, so before
+that it costs nothing, and no fault can be the cause.
 
-For an application only what its rows show counts: how it gets from one status to the other is its own affair.
+For an application only what its rows show counts: how it gets from one status to the other is its
+own affair.
 """
 
 from __future__ import annotations
@@ -216,8 +218,8 @@ class NoLivelock(Monitor):
         self._first: dict[Hashable, Constellation | None] = {}
         """By how a job came to stand, how all jobs stood then; None once that is counted in `_times`.
 
-        Most jobs never come to stand like this again. Comparing all of them only when one does keeps a change cheap
-        where thousands of jobs have not ended.
+        Most jobs never come to stand like this again. Comparing all of them only when one does
+        keeps a change cheap where thousands of jobs have not ended.
         """
         self._uncounted = 0
         """How many constellations of `_first` are not counted yet."""

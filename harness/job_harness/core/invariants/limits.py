@@ -1,10 +1,12 @@
 """Limits: one unfinished job for a unique key, one PROCESSING job for a serial key, and no more at once than allowed.
 
-These are counted from the rows as they change, so a claim counts until the row says otherwise: a worker that died keeps
-its place until its claim is taken back, and no actor is blamed for that. Faults excuse nothing here, since a limit that
-holds only in good weather is none. A unique key is one tool's: two tools may use the same. A refusal of one is wrong
-only if no job of the tool held it at any time of the call; refusals that say `exists` speak of the job's id. By design,
-a key may be held only by jobs that wait: one that waits again may be refused, but two of them may have the same key.
+These are counted from the rows as they change, so a claim counts until the row says otherwise: a
+worker that died keeps its place until its claim is taken back, and no actor is blamed for that.
+Faults excuse nothing here, since a limit that holds only in good weather is none. A unique key is
+one tool's: two tools may use the same. A refusal of one is wrong only if no job of the tool held it
+at any time of the call; refusals that say `exists` speak of the job's id. By design, a key may be
+held only by jobs that wait: one that waits again may be refused, but two of them may have the same
+key.
 
 `Standing` says which jobs wait, which are active and which of them a limit or a serial key keeps back; the judges of
 order and progress ask it before they blame a claim.
@@ -191,7 +193,8 @@ class UniqueRespected(Monitor):
 class KeysOfRows(UniqueRespected):
     """Keeps what stands in the rows of an application, which may write a key otherwise than it was sent.
 
-    So a refusal is wrong only if it is that of a key which was seen in a row before, as it was sent.
+    So a refusal is wrong only if it is that of a key which was seen in a row before, as it was
+    sent.
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {"on_call": frozenset({"send"}), "on_return": frozenset({"send"})}

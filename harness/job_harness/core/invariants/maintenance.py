@@ -1,12 +1,13 @@
 """Maintenance: it may run late, twice or twice at once; it takes back all that is overdue and deletes nothing else.
 
-A verb of maintenance that runs again at the same instant, with nothing in between, must find nothing to do. A change by
-any other actor, a step of the clock, a crash and the end of a dead session count as something between; two that overlap
-are not one after the other, and one that was aborted, or did not end at the instant at which it began, may have left
-something to do. Expiry is blamed for an overdue claim only where it ran alone, was answered, and no dead session can
-hold a lock on the row. Deletion is judged by the store's clock with twice the declared skew to spare. Whether two rows
-agree is asked at rest only: in between, a process that writes two tables in two transactions is at work, or died, and
-maintenance is what repairs it.
+A verb of maintenance that runs again at the same instant, with nothing in between, must find
+nothing to do. A change by any other actor, a step of the clock, a crash and the end of a dead
+session count as something between; two that overlap are not one after the other, and one that was
+aborted, or did not end at the instant at which it began, may have left something to do. Expiry is
+blamed for an overdue claim only where it ran alone, was answered, and no dead session can hold a
+lock on the row. Deletion is judged by the store's clock with twice the declared skew to spare.
+Whether two rows agree is asked at rest only: in between, a process that writes two tables in two
+transactions is at work, or died, and maintenance is what repairs it.
 """
 
 from __future__ import annotations

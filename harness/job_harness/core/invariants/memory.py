@@ -47,7 +47,8 @@ class Interned:
 class Interning:
     """Knows the values that never change by their identity: each is looked into once, however often it is met.
 
-    These are views of jobs, and tuples with names and dataclasses whose hash goes by what they hold.
+    These are views of jobs, and tuples with names and dataclasses whose hash goes by what they
+    hold.
     """
 
     def __init__(self, numbers: dict[Any, int]) -> None:

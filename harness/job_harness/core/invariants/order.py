@@ -1,9 +1,10 @@
 """Order and progress: what a claim takes comes first, and what it leaves is not due or not allowed.
 
-A claim is compared with the jobs that wait when it returns. It is not blamed for a job that it could not see (which
-began to wait after the claim began), that another verb under way may have in hand (a lock that it rightly skips), that
-limits or serial keys keep back, or that a dead actor's session still locks. Hence overlapping claims are passed over
-rather than guessed at: the generic workload has enough claims that stand alone.
+A claim is compared with the jobs that wait when it returns. It is not blamed for a job that it
+could not see (which began to wait after the claim began), that another verb under way may have in
+hand (a lock that it rightly skips), that limits or serial keys keep back, or that a dead actor's
+session still locks. Hence overlapping claims are passed over rather than guessed at: the generic
+workload has enough claims that stand alone.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class ClaimUnderWay(NamedTuple):
 class PriorityOrder(Monitor):
     """Keeps the waiting jobs and compares what was taken with what was left.
 
-    A claim is not blamed for a job that it could not see, or that another verb under way had in hand.
+    A claim is not blamed for a job that it could not see, or that another verb under way had in
+    hand.
     """
 
     only: ClassVar[Mapping[str, frozenset[str]]] = {
@@ -188,8 +190,9 @@ class Overtaking(NamedTuple):
 class TakenInOrder(Monitor):
     """Looks for jobs that an application's process takes while a more urgent one has been waiting.
 
-    When its transaction began is not known, nor who has locked what. So it is blamed only once the one that was left
-    is taken, by a process that nothing had held up, at a later instant: no process had that job in hand before.
+    When its transaction began is not known, nor who has locked what. So it is blamed only once the
+    one that was left is taken, by a process that nothing had held up, at a later instant: no
+    process had that job in hand before.
     """
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:

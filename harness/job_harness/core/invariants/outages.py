@@ -1,7 +1,8 @@
 """What the trouble of a host outside may cost: a system that says so fails no job for good because of a short one.
 
-Judged where the trouble of one host is all that a job ever met: each of its runs was turned away, or given up while the
-host held it up. What anything else cost it is not the host's doing, and troubles of one host add up.
+Judged where the trouble of one host is all that a job ever met: each of its runs was turned away,
+or given up while the host held it up. What anything else cost it is not the host's doing, and
+troubles of one host add up.
 """
 
 from __future__ import annotations

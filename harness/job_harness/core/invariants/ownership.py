@@ -1,12 +1,14 @@
 """Ownership: one live claim on a job; no actor writes without holding it, or over what another wrote meanwhile.
 
-A claim is judged by its fencing token: a verb is stale when its token was not the row's at the time of the call, or not
-at the time of the change. A claim whose lease ran out may be taken by another, so `double_claim` needs a lease that
-still stood on the store's clock. A claim may also extend what its worker already holds, where the queue takes it for a
-sign of life. No fault excuses a stale verb: paused workers, lost replies and crashes are exactly what fencing is for.
+A claim is judged by its fencing token: a verb is stale when its token was not the row's at the time
+of the call, or not at the time of the change. A claim whose lease ran out may be taken by another,
+so `double_claim` needs a lease that still stood on the store's clock. A claim may also extend what
+its worker already holds, where the queue takes it for a sign of life. No fault excuses a stale
+verb: paused workers, lost replies and crashes are exactly what fencing is for.
 
-A lost update is a change that is wrong on the row as it is, and would have been right on the row as it was before
-another actor changed it during the call. That is why a queue that simply does the wrong thing is not accused of it.
+A lost update is a change that is wrong on the row as it is, and would have been right on the row as
+it was before another actor changed it during the call. That is why a queue that simply does the
+wrong thing is not accused of it.
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ from job_harness.core.model import ARROWS_OF_VERB, PROCESSING, Instant, JobId, J
 class Takers(Monitor):
     """Knows which process of an application took each job last, and which ones had it before.
 
-    Its steps are no verbs and present no token, so a claim is the change by which a job comes to be at work or changes
-    hands, and it is that of the process that wrote it, in the life that it had then.
+    Its steps are no verbs and present no token, so a claim is the change by which a job comes to be
+    at work or changes hands, and it is that of the process that wrote it, in the life that it had
+    then.
     """
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:
@@ -64,7 +67,8 @@ class Takers(Monitor):
     def _renews_over(self, event: Observed, before: JobView, after: JobView) -> bool:
         """Whether another process sets anew a lease that had run out, where the row names no worker.
 
-        Where a claim takes several steps, as in arq, this is the first: the attempt is counted by a later one.
+        Where a claim takes several steps, as in arq, this is the first: the attempt is counted by a
+        later one.
         """
         holder = self._holder.get(event.job)
         over = before.lease_until is not None and before.lease_until <= event.clock
@@ -241,9 +245,9 @@ class Fenced(Monitor):
 class StaleEnds(Takers):
     """Accuses only a process that took this very job, lost it to another one, and ends that one's claim.
 
-    It has to be in the same life. A leader takes jobs for others, so the worker that a row names may end it, no matter
-    which process wrote that. What fails a job, or lets it wait again, may be a reaper in any worker: it is `stale_fail`
-    only while the lease stands whose holder is alive.
+    It has to be in the same life. A leader takes jobs for others, so the worker that a row names
+    may end it, no matter which process wrote that. What fails a job, or lets it wait again, may be
+    a reaper in any worker: it is `stale_fail` only while the lease stands whose holder is alive.
     """
 
     def _ends(self, event: Observed, before: JobView, after: JobView) -> None:

@@ -160,7 +160,8 @@ class Rules:
     def waits(self, job: JobId, *, attempts: int) -> tuple[Duration, Duration]:
         """Return the shortest and the longest wait that was promised after this many attempts of a job.
 
-        It is what the documentation says, computed here: the formula of a queue under test may be what is wrong.
+        It is what the documentation says, computed here: the formula of a queue under test may be
+        what is wrong.
         """
         settings, facts = self.settings, self.jobs.get(job)
         first = settings.retry_delay if facts is None or facts.retry_delay is None else facts.retry_delay
@@ -356,8 +357,8 @@ Routes: TypeAlias = dict["type[Any] | str", dict[str, Route]]
 def _known_routes(monitors: tuple[type[Monitor], ...]) -> Routes:
     """Return who sees what among these monitors: the same table for every run, filled as runs go.
 
-    It holds functions, not bound methods: those would have to be bound anew in each run, which took as long as the
-    monitors of a short run need to judge it.
+    It holds functions, not bound methods: those would have to be bound anew in each run, which took
+    as long as the monitors of a short run need to judge it.
     """
     return {key: {} for key in KINDS}
 
@@ -470,7 +471,8 @@ class Judge:
     def forget(self, job: JobId) -> None:
         """Let the monitors forget a job that has come to its end, as an audit does that must not grow with its source.
 
-        What they keep by job goes; should the job come back to life, they see it as one that they have not met.
+        What they keep by job goes; should the job come back to life, they see it as one that they
+        have not met.
         """
         for monitor in self.monitors:
             for memory in vars(monitor).values():

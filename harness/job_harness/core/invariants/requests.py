@@ -1,10 +1,11 @@
 """Requests: a job is what its producer asked for, there if and only if its transaction committed.
 
-A request is compared with the row that first shows for its id. A repeated id is not judged again, for its first row may
-be any of the two, unless the first job had ended and was deleted. What JSON cannot hold must be refused and everything
-else taken; an answer that was lost says nothing either way. A job of a transaction counts from the moment at which the
-producer asks for the commit, not from the answer: the commit may take effect before it is told. A dead letter is owed
-for each time a job became FAILED, and is looked for at rest only, since a queue may write it in a step of its own.
+A request is compared with the row that first shows for its id. A repeated id is not judged again,
+for its first row may be any of the two, unless the first job had ended and was deleted. What JSON
+cannot hold must be refused and everything else taken; an answer that was lost says nothing either
+way. A job of a transaction counts from the moment at which the producer asks for the commit, not
+from the answer: the commit may take effect before it is told. A dead letter is owed for each time a
+job became FAILED, and is looked for at rest only, since a queue may write it in a step of its own.
 """
 
 from __future__ import annotations

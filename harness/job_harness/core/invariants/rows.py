@@ -1,7 +1,7 @@
 """Rows that must not be there: a SELECT of the user's own that returns none; and two places that must agree.
 
-What it returns is looked for in the database of the run, by who knows that. Where statements are told, the one after
-which a row appeared is named; else the verb is.
+What it returns is looked for in the database of the run, by who knows that. Where statements are
+told, the one after which a row appeared is named; else the verb is.
 """
 
 from __future__ import annotations
@@ -83,7 +83,8 @@ def _sent(event: Effect) -> str:
 def agree(promise: AgreePromise, look: Callable[[], dict[str, str] | None]) -> Invariant:
     """Return the invariant; `look` tells the keys whose values differ, or None where no key was shown.
 
-    With `within`, effects tell which keys differ whenever these are others. What a fault took does not count.
+    With `within`, effects tell which keys differ whenever these are others. What a fault took does
+    not count.
     """
 
     class Agree(Monitor):

@@ -1,9 +1,10 @@
 """Schedules: each slot has its job once a scheduler looked, not before it began, and only one.
 
-A slot is missed only where a look began and ended after the slot did, was answered and done, no other look was under
-way, and the contract of the engine says that a look at that age of the slot has to make the job (`slot_due`). So a
-scheduler that is down, paused or cut off is excused for as long as it does not look. The time of a look is what the
-store's clock showed, for a schedule is the store's and not the scheduler's. Too early and twice are never excused.
+A slot is missed only where a look began and ended after the slot did, was answered and done, no
+other look was under way, and the contract of the engine says that a look at that age of the slot
+has to make the job (`slot_due`). So a scheduler that is down, paused or cut off is excused for as
+long as it does not look. The time of a look is what the store's clock showed, for a schedule is the
+store's and not the scheduler's. Too early and twice are never excused.
 """
 
 from __future__ import annotations
@@ -134,7 +135,8 @@ class CronExactlyOnce(Monitor):
 class SlotsFilled(Monitor):
     """Compares the slots that an application's jobs name with those that it promises.
 
-    When it looks is its own affair, so a slot is missed only where there is no job for it at rest, long after it began.
+    When it looks is its own affair, so a slot is missed only where there is no job for it at rest,
+    long after it began.
     """
 
     def __init__(self, rules: Rules, breach: Reporter) -> None:

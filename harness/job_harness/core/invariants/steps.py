@@ -1,9 +1,10 @@
 """The steps of a workflow: what its engine stored as done is done once, and what is done is stored or compensated.
 
-A fact about a step is an effect named `step`, whose data say the `run` (one execution of a workflow, through all of its
-lives), the `step` in it, and what `did` happen: it begins, finishes, is recorded (also where that is read back), is
-compensated, or a signal is taken. A step that begins again before it was recorded breaks nothing: every durable engine
-runs a step at least once. What it did outside is judged by `at_most_once`, with a key.
+A fact about a step is an effect named `step`, whose data say the `run` (one execution of a
+workflow, through all of its lives), the `step` in it, and what `did` happen: it begins, finishes,
+is recorded (also where that is read back), is compensated, or a signal is taken. A step that begins
+again before it was recorded breaks nothing: every durable engine runs a step at least once. What it
+did outside is judged by `at_most_once`, with a key.
 """
 
 from __future__ import annotations
@@ -163,8 +164,9 @@ class Compensation(Monitor):
 def compensated(name: str, *, by: str, per: Sequence[str] = (), unless: str | None = None) -> Invariant:
     """Return an invariant: at rest, the side effect `name` was followed by the side effect `by` with the same data.
 
-    Not where its job completed, or, with `unless`, where that side effect happened instead. `per` names the data by
-    which one effect is told from another, as for `at_most_once`; without it they count by identity, or by job.
+    Not where its job completed, or, with `unless`, where that side effect happened instead. `per`
+    names the data by which one effect is told from another, as for `at_most_once`; without it they
+    count by identity, or by job.
     """
 
     class Compensated(Compensation):

@@ -1,7 +1,8 @@
 """Designs that are right, and differ from what this project takes for granted: each is one word of a contract.
 
-A word is no excuse for an anomaly: monitors and actors take the design as it is, and judge the rest as before. Where a
-monitor cannot tell the design from a mistake, `EXCUSED` names what is then not reported.
+A word is no excuse for an anomaly: monitors and actors take the design as it is, and judge the rest
+as before. Where a monitor cannot tell the design from a mistake, `EXCUSED` names what is then not
+reported.
 """
 
 from __future__ import annotations

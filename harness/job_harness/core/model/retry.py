@@ -14,8 +14,8 @@ GOLDEN = 0.6180339887498949
 def retry_delay(settings: Settings, *, attempts: int, jitter: float) -> Duration:
     """Return the wait after the attempt with this number (the first is 1) failed.
 
-    With backoff `retry_delay * 2^(attempts-1) * (1 + jitter)`, jitter in [0, 1), cut to whole microseconds,
-    never above `retry_delay_max`; without it `retry_delay` exactly.
+    With backoff `retry_delay * 2^(attempts-1) * (1 + jitter)`, jitter in [0, 1), cut to whole
+    microseconds, never above `retry_delay_max`; without it `retry_delay` exactly.
     """
     if not settings.retry_backoff:
         return settings.retry_delay

@@ -151,8 +151,8 @@ class RunContext:
     def anew(self, actor: str) -> None:
         """Declare that from here on an actor acts as if it had just been started: it remembers nothing.
 
-        An exhaustive search needs it at the very top of an actor's loop; else the actor's whole past counts, and the
-        search does not end.
+        An exhaustive search needs it at the very top of an actor's loop; else the actor's whole
+        past counts, and the search does not end.
         """
         if self.memory is not None:
             self.memory.anew(actor)

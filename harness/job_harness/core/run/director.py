@@ -161,7 +161,8 @@ class Director:
     def clients_first(self) -> None:
         """Let those who send at the start send, before the first step.
 
-        No worker is drawn to go before them, since it might run through the job of the first step; a tape may say so.
+        No worker is drawn to go before them, since it might run through the job of the first step;
+        a tape may say so.
         """
         # No order is drawn here, whatever the seed: a worker that went first could run through
         # the job that the first step is about, and the scenario would fail on a right queue. A

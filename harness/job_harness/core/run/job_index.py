@@ -1,6 +1,7 @@
 """The jobs as they were last observed, and when the next thing is due: claims, leases, maintenance, slots of schedules.
 
-Filled by observation only: it must not ask the queue, so that a queue with a wrong idea of "due" cannot hide behind it.
+Filled by observation only: it must not ask the queue, so that a queue with a wrong idea of "due"
+cannot hide behind it.
 """
 
 from __future__ import annotations
@@ -166,7 +167,8 @@ class JobIndex:
     def _first_allowed(self, tools: tuple[str, ...] | None) -> Instant | None:
         """Return the first start time of the jobs of these tools (None: of all) that wait and may be claimed.
 
-        What limits and serial keys keep waiting until another job changes may not; it is asked only of what is earlier.
+        What limits and serial keys keep waiting until another job changes may not; it is asked only
+        of what is earlier.
         """
         active = [view for view in self.live.values() if view.status is PROCESSING]
         first: Instant | None = None

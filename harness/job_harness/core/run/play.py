@@ -1,6 +1,7 @@
 """Plays one scenario on one engine the way its file says: the outcome, what could not be judged, what explains it.
 
-Every judge of a scenario does it here: the command line, pytest, the conformance suite. Knows no names of engines.
+Every judge of a scenario does it here: the command line, pytest, the conformance suite. Knows no
+names of engines.
 """
 
 from __future__ import annotations
@@ -68,7 +69,8 @@ class Explanation(NamedTuple):
 def explanation(name: str, run: Run, contract: Contract) -> Explanation | None:
     """Return what a contract says of a scenario (`theme/name`) that failed; None where it did not, or nothing is said.
 
-    A documented difference excuses what a scenario expects; an anomaly has to be among those that are known of it.
+    A documented difference excuses what a scenario expects; an anomaly has to be among those that
+    are known of it.
     """
     if run.verdict is not Verdict.FAIL:
         return None
@@ -149,8 +151,8 @@ def _played(
 def _found_there(scenario: Scenario, engine: Engine) -> bool:
     """Whether this is a finding on this very target, which lacks nothing and has another setting by now.
 
-    It says what went wrong and expects nothing, so it is judged under the settings that the target has today: a longer
-    lease in a queue file may be the repair.
+    It says what went wrong and expects nothing, so it is judged under the settings that the target
+    has today: a longer lease in a queue file may be the repair.
     """
     found_on_it = bool(scenario.about) and scenario.application == engine.info.name
     return found_on_it and not scenario.expect and not _lacking(scenario, engine)

@@ -282,7 +282,8 @@ class QuietWatch:
     def _moved_within(self, quiet: Duration, wake: Instant) -> bool:
         """Say whether a job that a client sent changed, or once all is healed one that has not ended.
 
-        A scheduler of the system sends without end, and while its workers are dead none of its jobs ends.
+        A scheduler of the system sends without end, and while its workers are dead none of its jobs
+        ends.
         """
         plans, live = self._session.world.plans, self._session.job_index.live if self.healed else ()
         for event in reversed(self._session.recorder.history.events):
@@ -394,8 +395,9 @@ class Session(LiveSession):
     def run(self) -> Run:
         """Go through all phases; whatever happens, the queue is closed and no frame is left behind.
 
-        The garbage collector rests meanwhile: no finalizer of a processor runs at an unchosen moment.
-        Raises EnvironmentUnavailable where what the engine stands on is not there as it was: such a run says nothing.
+        The garbage collector rests meanwhile: no finalizer of a processor runs at an unchosen
+        moment. Raises EnvironmentUnavailable where what the engine stands on is not there as it
+        was: such a run says nothing.
         """
         collecting = gc.isenabled()
         gc.disable()
@@ -428,8 +430,8 @@ class Session(LiveSession):
     def run_for_good(self) -> Run:
         """Run, and take the session apart: afterwards it may be asked only how far it came.
 
-        Its parts refer to each other, so only the garbage collector would free the thousand objects that a small run
-        leaves behind. Taken apart they go at once: a generic run takes 13 % less.
+        Its parts refer to each other, so only the garbage collector would free the thousand objects
+        that a small run leaves behind. Taken apart they go at once: a generic run takes 13 % less.
         """
         collecting = gc.isenabled()
         gc.disable()

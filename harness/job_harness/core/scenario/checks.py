@@ -1,6 +1,7 @@
 """What a well-formed scenario must still keep to: everything it names exists, and every step can happen.
 
-Follows the steps as far as can be known without running them: who is there, who is down and who is paused.
+Follows the steps as far as can be known without running them: who is there, who is down and who is
+paused.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """YAML 1.2 text to plain data, with the line of every value, and what is wrong with a file, and where. Knows no
 scenario.
 
-The core schema is read strictly: only `true` and `false` are booleans, only digits are numbers, no dates, no merge
-keys, no tags, keys are text. Aliases are allowed within a bound on what they expand to.
+The core schema is read strictly: only `true` and `false` are booleans, only digits are numbers, no
+dates, no merge keys, no tags, keys are text. Aliases are allowed within a bound on what they expand
+to.
 """
 
 from __future__ import annotations
@@ -171,7 +172,8 @@ def read_document(raw: bytes, path: str) -> YamlDocument:
 def _document(text: str) -> YamlDocument:
     """Read a text, once: a suite meets a scenario as a file, as a case of the conformance, and again in each search.
 
-    The reader is plain Python and takes some ten milliseconds a file. No caller changes what it returns.
+    The reader is plain Python and takes some ten milliseconds a file. No caller changes what it
+    returns.
     """
     return _YamlReading(text).document()
 

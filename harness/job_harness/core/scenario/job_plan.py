@@ -1,6 +1,7 @@
 """What the workload plans for one job: what is sent, who processes it, how each attempt goes and how long it takes.
 
-A length is absolute, or relative to a setting (`Span`), so that it moves with the setting. Values only.
+A length is absolute, or relative to a setting (`Span`), so that it moves with the setting. Values
+only.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reads a scenario file into a frozen Scenario; everything that is wrong with it is told at once, with its line.
 
-Hides the words for what pydantic found wrong. Also reads changes of settings as a file would have them, and gives a
-scenario as one of its controls wants it run.
+Hides the words for what pydantic found wrong. Also reads changes of settings as a file would have
+them, and gives a scenario as one of its controls wants it run.
 """
 
 from __future__ import annotations
@@ -94,7 +94,8 @@ class _ValueForm(NamedTuple):
 def _place(detail: Mapping[str, Any], data: Any) -> tuple[Path, _ValueForm | None]:
     """Return where in the file it is, and which form of several the value was held against.
 
-    pydantic puts that form into the path, by the name of a class or of a function; no reader has ever heard of it.
+    pydantic puts that form into the path, by the name of a class or of a function; no reader has
+    ever heard of it.
     """
     path: list[str | int] = []
     form = None
@@ -242,7 +243,8 @@ def parse_changes(changes: Iterable[str]) -> dict[str, Any]:
 def read_scenario(path: FilePath | str, *, queues: Collection[str] | None = None) -> Scenario:
     """Read a scenario file. `queues` are the names of the wrong queues there are; None: they are not checked.
 
-    Raises ScenarioError with `file:line` for everything that is wrong; one that cannot be read has no line.
+    Raises ScenarioError with `file:line` for everything that is wrong; one that cannot be read has
+    no line.
     """
     try:
         if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe or a device may never end

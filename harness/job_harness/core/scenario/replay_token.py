@@ -1,9 +1,10 @@
 """A replay token: one word that plays a run again, whichever front door prints it and whichever is given it.
 
-Hides its form (`docs/contracts/replay_token.md`): what was run, by a digest; the seed that it was drawn from; and its
-deviations. The deviations alone decide what is played: a seed would draw something else after any change of what is
-drawn, while a deviation names the gate at which it belongs. Knows no engine, test or command line: they say what a
-target is, and refuse a token of another one with `expect`.
+Hides its form (`docs/contracts/replay_token.md`): what was run, by a digest; the seed that it was
+drawn from; and its deviations. The deviations alone decide what is played: a seed would draw
+something else after any change of what is drawn, while a deviation names the gate at which it
+belongs. Knows no engine, test or command line: they say what a target is, and refuse a token of
+another one with `expect`.
 """
 
 from __future__ import annotations

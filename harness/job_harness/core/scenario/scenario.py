@@ -1,8 +1,8 @@
 """A scenario as a value: what is at work, what goes wrong, what must come out, and what a queue must be able to do for
 it.
 
-Hides the language of steps (`GRAMMAR`) and which part of a scenario needs which capability. Reading it from YAML and
-writing it back are other modules' work.
+Hides the language of steps (`GRAMMAR`) and which part of a scenario needs which capability. Reading
+it from YAML and writing it back are other modules' work.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """The format of scenario files, version 1: how single values are written, which keys there are, and the JSON schema.
 
-Hides pydantic. Durations, spans and gaps are text with a unit; a bare number is refused with the unit that is missing.
+Hides pydantic. Durations, spans and gaps are text with a unit; a bare number is refused with the
+unit that is missing.
 """
 
 from __future__ import annotations
@@ -82,7 +83,8 @@ def described(value: Any) -> str:
 def read_duration(value: Any) -> Duration:
     """Read a duration as a scenario writes it.
 
-    Raises ValueError that says what would have been accepted; a bare number names the unit that is missing.
+    Raises ValueError that says what would have been accepted; a bare number names the unit that is
+    missing.
     """
     if type(value) in (int, float):
         raise ValueError(f"the number {value} has no unit: write {value}s, {value}m or {value}ms")
@@ -530,8 +532,9 @@ def schema_text(schema: Mapping[str, Any]) -> str:
 def sentences() -> dict[str, dict[str, str]]:
     """Return what each key means, by the class of its part: the sentence that stands below it in this file.
 
-    pydantic's `use_attribute_docstrings` does the same, and parses the file once for each class at import: a quarter of
-    the start of every command, for texts that only the schema and the pages need.
+    pydantic's `use_attribute_docstrings` does the same, and parses the file once for each class at
+    import: a quarter of the start of every command, for texts that only the schema and the pages
+    need.
     """
     found: dict[str, dict[str, str]] = {}
     for part in ast.parse(Path(__file__).read_text(encoding="utf-8")).body:

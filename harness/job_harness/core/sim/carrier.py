@@ -1,9 +1,9 @@
 """Carries processes on a virtual loop: coroutines and threads come to the kernel's gates, and their time is one.
 
-The order in which a loop wakes what is ready is no choice. Either the kernel drives the loop (a `Session` with other
-actors beside it): then a task that comes to a gate stands in the kernel's schedule like any other actor, and acts when
-its turn comes. Or the loop drives the kernel (a user's test, which runs inside): then a task has its turn as it comes.
-Knows neither queue nor processor.
+The order in which a loop wakes what is ready is no choice. Either the kernel drives the loop (a
+`Session` with other actors beside it): then a task that comes to a gate stands in the kernel's
+schedule like any other actor, and acts when its turn comes. Or the loop drives the kernel (a user's
+test, which runs inside): then a task has its turn as it comes. Knows neither queue nor processor.
 """
 
 from __future__ import annotations
@@ -158,7 +158,8 @@ class CarriedProcess:
     def __call__(self) -> Frame:
         """Start it: what the kernel calls, again after a crash. It is stepped further only when a pause is over.
 
-        Then a task that was about to send something sends it, and only after that the process learns how late it is.
+        Then a task that was about to send something sends it, and only after that the process
+        learns how late it is.
         """
         if self.life.over:
             self.life = Lifetime(self.name)
@@ -172,7 +173,8 @@ class CarriedProcess:
     async def gate(self, request: Request, *, meanwhile: Callable[[], Any] | None = None) -> Any:
         """Come to a gate, and go on with its reply once the kernel says so; never, where the process dies there.
 
-        Where the kernel drives, `meanwhile` is called outside the loop as the gate is passed; its result is the reply.
+        Where the kernel drives, `meanwhile` is called outside the loop as the gate is passed; its
+        result is the reply.
         """
         kernel = self._carrier.kernel
         if not self._carrier.scheduled and not kernel.interferences:

@@ -1,7 +1,7 @@
 """Which of the descriptors that a loop watches has something in flight: asked, and not answered yet.
 
-Virtual time stands still while an answer is outstanding, and an idle connection must not stop it. So a registered
-reader is looked at, not counted:
+Virtual time stands still while an answer is outstanding, and an idle connection must not stop it.
+So a registered reader is looked at, not counted:
 
 - **In flight**: a connect or a handshake under way, a writer that is registered, bytes written since the last read
   whose answer a task awaits, a child process or its pipe, a statement of psycopg's. Patience with these is long.
@@ -10,13 +10,14 @@ reader is looked at, not counted:
   nothing was asked (LISTEN, a subscription, the rest of an answer); a reader that code has registered itself. These
   hold time for `GRACE_SECONDS` of real time from their last sign of life; then time moves, and the report says so.
 
-In which order several requests and their answers arrive is the machine's doing, and no choice of a run. Where order is
-asked for, a request is sent only when those before it are answered; the first answer that comes waits for the others,
-and all are heard in the order of their requests. One that waits for a lock of another job's cannot come before that job
-goes on, and one that takes very long is not waited for.
+In which order several requests and their answers arrive is the machine's doing, and no choice of a
+run. Where order is asked for, a request is sent only when those before it are answered; the first
+answer that comes waits for the others, and all are heard in the order of their requests. One that
+waits for a lock of another job's cannot come before that job goes on, and one that takes very long
+is not waited for.
 
-Who awaits is found by looking at what a connection's protocol refers to. Leans on names of asyncio (3.11 to 3.14) and
-of psycopg (3.2, 3.3), and imports no library. Must not know the loop's time.
+Who awaits is found by looking at what a connection's protocol refers to. Leans on names of asyncio
+(3.11 to 3.14) and of psycopg (3.2, 3.3), and imports no library. Must not know the loop's time.
 """
 
 from __future__ import annotations

@@ -5,14 +5,16 @@ was asked to do is real work: time stands still until the thread has ended, or w
 `time.sleep`, a `threading.Condition` (and so an Event, a queue, a Future, a Timer, a Barrier), `queue.SimpleQueue.get`,
 `Thread.join`. Such a wait ends when it is notified or when its virtual time is over, and does not hold time.
 
-Work that is queued in a pool holds time until a thread begins it, except while all threads of the pool wait.
+Work that is queued in a pool holds time until a thread begins it, except while all threads of the
+pool wait.
 
-Where it cannot be known whether a thread still works for a processor, it has a grace in real time, after which time
-moves and the report says so: `GRACE_SECONDS` without a sign of life where a timer of its own woke it (a monitor, a
-heartbeat), `LOCK_SECONDS` where it waits for a bare lock that another thread may hold across a virtual wait.
+Where it cannot be known whether a thread still works for a processor, it has a grace in real time,
+after which time moves and the report says so: `GRACE_SECONDS` without a sign of life where a timer
+of its own woke it (a monitor, a heartbeat), `LOCK_SECONDS` where it waits for a bare lock that
+another thread may hold across a virtual wait.
 
-The processor's own thread, to which the loop hands control, is no guest: it has a `Controlled` of its own. Knows the
-loop, neither queues nor processors.
+The processor's own thread, to which the loop hands control, is no guest: it has a `Controlled` of
+its own. Knows the loop, neither queues nor processors.
 """
 
 from __future__ import annotations
@@ -367,7 +369,8 @@ class GuestThreads:
     def looks_back(self) -> Generator[float]:
         """Yield, in real seconds, how long to wait for those threads, until all of them are seen to wait still.
 
-        A thread that was just given its lock is about to run, and does not sleep any more, however busy the machine is.
+        A thread that was just given its lock is about to run, and does not sleep any more, however
+        busy the machine is.
         """
         asleep, seen = 0, list[object]()
         for _ in range(round(GRACE_SECONDS / LOOK_SECONDS)):
@@ -403,7 +406,8 @@ class GuestThreads:
     def close(self) -> None:
         """Stand in no longer: a wait with an end is over, one without goes on in real time.
 
-        That is for threads that serve others too: of a library, or of a pool. Any other one ends where it waits.
+        That is for threads that serve others too: of a library, or of a pool. Any other one ends
+        where it waits.
         """
         self.over = True
         for guest in [each for each in list(self._threads.values()) if isinstance(each, Guest)]:
@@ -428,7 +432,8 @@ class GuestThreads:
 class IdlePolls:
     """The threads that look for work again and again, found none, and look more seldom until anything else happens.
 
-    Only those of a lifetime that allows it (`Lifetime.polls_late_by`): a thread that renews a lease must not be late.
+    Only those of a lifetime that allows it (`Lifetime.polls_late_by`): a thread that renews a lease
+    must not be late.
     """
 
     def __init__(self, loop: TimeHolder) -> None:
@@ -918,8 +923,9 @@ class ThreadsEnd:
 def sleep_of(native: int | None) -> object:
     """Return what is the same at two looks where a thread has slept in between: what it had computed when it began to.
 
-    One that runs, or that a busy machine keeps from running, is another at each look. Nor does one sleep that waits
-    for the interpreter: who looks has that, and has let it go since, so it was woken. "": the machine does not say.
+    One that runs, or that a busy machine keeps from running, is another at each look. Nor does one
+    sleep that waits for the interpreter: who looks has that, and has let it go since, so it was
+    woken. "": the machine does not say.
     """
     state = _state(native)
     if not state or native is None:

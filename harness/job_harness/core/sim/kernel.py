@@ -1,8 +1,9 @@
 """The scheduler: steps actors one at a time over virtual time; every undetermined order is a choice.
 
-Boring is first come, first served, and time that moves only when no actor can act. The kernel knows neither queue nor
-history: an `Executor` executes calls, interferences (faults) offer options at gates, carriers bring actors from gate to
-gate, and the `Agenda` says who acts next unprompted: sleepers with their times, and those who poll on a grid.
+Boring is first come, first served, and time that moves only when no actor can act. The kernel knows
+neither queue nor history: an `Executor` executes calls, interferences (faults) offer options at
+gates, carriers bring actors from gate to gate, and the `Agenda` says who acts next unprompted:
+sleepers with their times, and those who poll on a grid.
 """
 
 from __future__ import annotations
@@ -339,8 +340,8 @@ class Kernel:
     def cut_off(self, whose: str, duration: Duration) -> None:
         """Let an actor, or with `EVERYBODY` all of them, not reach the store for a while.
 
-        A call that is made meanwhile is lost; one that is in the middle of its verb never comes back to it, and what it
-        holds outside, a database session, is dropped.
+        A call that is made meanwhile is lost; one that is in the middle of its verb never comes
+        back to it, and what it holds outside, a database session, is dropped.
         """
         self.outages[whose] = max(self.now + duration, self.outages.get(whose, 0))
         self._agenda.planned = False
@@ -449,7 +450,8 @@ class Kernel:
     def arrive(self, actor: Actor, request: Request) -> None:
         """Let a carried actor, which came to a gate by itself, do what it stands before; or deviate.
 
-        Its turn is now: its carrier lets its tasks run in the order in which they wake, which is no choice.
+        Its turn is now: its carrier lets its tasks run in the order in which they wake, which is no
+        choice.
         """
         self.steps += 1
         if self.steps > self.step_limit:
@@ -491,7 +493,8 @@ class Kernel:
     def perform(self, actor: Actor, *, heard: bool = True, happens: bool = True, times: int = 1) -> None:
         """Do what the actor stands before, up to its next gate. It must not be in the ready queue.
 
-        Without `happens` a call never arrives; without `heard` its reply is lost; `times` delivers it more than once.
+        Without `happens` a call never arrives; without `heard` its reply is lost; `times` delivers
+        it more than once.
         """
         request = actor.request
         self._agenda.planned = False

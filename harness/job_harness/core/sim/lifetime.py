@@ -1,10 +1,12 @@
 """Tasks of the virtual loop that live and die together: what a crash severs, or a stall keeps from acting, as one.
 
-A task belongs to the lifetime of the context in which it was created; so do the callbacks that it schedules. A severed
-task is never resumed and its frames are kept until the loop closes, so that no `finally` does anything in between.
+A task belongs to the lifetime of the context in which it was created; so do the callbacks that it
+schedules. A severed task is never resumed and its frames are kept until the loop closes, so that no
+`finally` does anything in between.
 
-Code that dies in the middle of a call, at `effect`, stands on the loop's own stack and has to leave it. It leaves by an
-exception and under a tracer (`DeadFrames`), which ends each of its frames again at whatever line it goes on with.
+Code that dies in the middle of a call, at `effect`, stands on the loop's own stack and has to leave
+it. It leaves by an exception and under a tracer (`DeadFrames`), which ends each of its frames again
+at whatever line it goes on with.
 """
 
 from __future__ import annotations
@@ -83,8 +85,8 @@ _BASE: Final = asyncio.Handle._run.__code__
 class DeadFrames:
     """The frames on the stack of the loop whose code is dead: each ends at the next line that it comes to.
 
-    So neither a `finally` nor an `except` nor an `__exit__` does anything. What they hold is kept: a generator that was
-    collected would go on to its own `finally`. Checked on Python 3.11 to 3.13.
+    So neither a `finally` nor an `except` nor an `__exit__` does anything. What they hold is kept:
+    a generator that was collected would go on to its own `finally`. Checked on Python 3.11 to 3.13.
     """
 
     def __init__(self) -> None:

@@ -1,9 +1,10 @@
 """The asyncio carrier: an event loop on virtual time, which jumps to the next timer when no task can act.
 
-Time stands still while real work is outstanding: a thread at work (`guest_threads`), a held piece of work, an answer
-that is in flight on a descriptor (`descriptors`). The selector that asyncio is given (`IdleSelector`) hands over to the
-loop's own idling instead of blocking. Everything else about asyncio is left as it is; what leans on its insides was
-checked on CPython 3.11 to 3.13. Knows neither queue nor processor.
+Time stands still while real work is outstanding: a thread at work (`guest_threads`), a held piece
+of work, an answer that is in flight on a descriptor (`descriptors`). The selector that asyncio is
+given (`IdleSelector`) hands over to the loop's own idling instead of blocking. Everything else
+about asyncio is left as it is; what leans on its insides was checked on CPython 3.11 to 3.13. Knows
+neither queue nor processor.
 """
 
 from __future__ import annotations
@@ -95,8 +96,8 @@ class Deadlock(HarnessError):
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock moves only when no task can act, and then at once to the next timer.
 
-    A thread that is no guest (`guest_threads`) and will call `call_soon_threadsafe` is invisible to a loop: wrap its
-    time in `outstanding`.
+    A thread that is no guest (`guest_threads`) and will call `call_soon_threadsafe` is invisible to
+    a loop: wrap its time in `outstanding`.
     """
 
     outlived: ClassVar[weakref.WeakSet[threading.Thread]] = weakref.WeakSet()
@@ -206,7 +207,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def reach_timer(self) -> None:
         """Move the clock on to a timer that is about to fire a fraction of a microsecond early.
 
-        Code that asks whether its time has come would be told that it has not, and wait for it anew, forever.
+        Code that asks whether its time has come would be told that it has not, and wait for it
+        anew, forever.
         """
         timer = self.next_timer()
         if timer is not None and self._now < timer < self._now + RESOLUTION_SECONDS:
@@ -672,7 +674,8 @@ class Lives:
     def for_the_living(self, events: Events) -> Events:
         """Leave out what is for a lifetime that stands still, and watch it no more until that goes on.
 
-        asyncio would call its callback, which has nothing left to wake, again and again: the bytes stay unread.
+        asyncio would call its callback, which has nothing left to wake, again and again: the bytes
+        stay unread.
         """
         still = [key for key, _ in events if any(map(_stands_still, key.data or ()))]
         for key in still:
@@ -683,7 +686,8 @@ class Lives:
     def end_tasks(self) -> list[str]:
         """Cancel all tasks and let them end; name those that refuse to, of which nothing ever goes on.
 
-        A loop that is broken runs nobody's code: its tasks are given up as they are, and none is named.
+        A loop that is broken runs nobody's code: its tasks are given up as they are, and none is
+        named.
         """
         held = {id(task) for life in self.ended for task in life.tasks}
         tasks = [task for task in asyncio.all_tasks(self._loop) if id(task) not in held]
@@ -888,8 +892,9 @@ def _copy(answer: asyncio.Future[Any], to: asyncio.Future[Any]) -> None:
 class _GatedReader:
     """A reader behind a gate, to which it comes once, however often the machine names the same unread bytes.
 
-    The machine is not asked about its descriptor while it stands there: a selector names what is readable again at
-    once, and while there is something to do no time passes and no other actor acts.
+    The machine is not asked about its descriptor while it stands there: a selector names what is
+    readable again at once, and while there is something to do no time passes and no other actor
+    acts.
     """
 
     __slots__ = ("_come", "_coming", "_fd", "_hear", "_loop", "_passed", "context")

@@ -1,15 +1,17 @@
 """The calls by which code asks its machine for the time or waits, so that a processor gets virtual answers.
 
-Replaced once a process, and for processors only: code that calls `time.time` outside of one (pytest, a plugin, logging,
-a thread of the test) gets the machine's answer from the same function. What decides is the `Lifetime` of the calling
-context, whose `machine` answers.
+Replaced once a process, and for processors only: code that calls `time.time` outside of one
+(pytest, a plugin, logging, a thread of the test) gets the machine's answer from the same function.
+What decides is the `Lifetime` of the calling context, whose `machine` answers.
 
-A C function is replaced *in place*: its object keeps its identity, so `from time import time`, a default argument
-(`timer=time.monotonic`) and calls from C follow as well. For that its `m_self` becomes a module that calls our function
-(pickle asks whether it is one, and then goes by the name, as before), and its method one of the C API that calls what
-it is given (`PyObject_CallNoArgs` for METH_NOARGS, and so on). Methods of C types are replaced in the type's own dict,
-whose cache is then told. Checked on CPython 3.11 to 3.13; where the structures are not as they should be (PyPy, a
-free-threaded build), the attribute of the module is replaced instead. Must not know loops, queues or processors.
+A C function is replaced *in place*: its object keeps its identity, so `from time import time`, a
+default argument (`timer=time.monotonic`) and calls from C follow as well. For that its `m_self`
+becomes a module that calls our function (pickle asks whether it is one, and then goes by the name,
+as before), and its method one of the C API that calls what it is given (`PyObject_CallNoArgs` for
+METH_NOARGS, and so on). Methods of C types are replaced in the type's own dict, whose cache is then
+told. Checked on CPython 3.11 to 3.13; where the structures are not as they should be (PyPy, a
+free-threaded build), the attribute of the module is replaced instead. Must not know loops, queues
+or processors.
 """
 
 from __future__ import annotations
@@ -45,7 +47,8 @@ REAL_READERS: Final = frozenset(
 )  # fmt: skip
 """Packages that get the machine's time even within a processor: they report it, or wait for the machine by it.
 
-A loop that waits in `select` until a deadline would wait forever on a clock that stands still meanwhile.
+A loop that waits in `select` until a deadline would wait forever on a clock that stands still
+meanwhile.
 """
 _CALL_FOR_GUESTS: Final = frozenset({"job_harness.core.sim.guest_threads", "job_harness.core.sim.machine_calls"})
 _WAITS: Final = frozenset({"threading", "queue", "concurrent.futures._base", "concurrent.futures.thread"})

@@ -1,14 +1,15 @@
 """What pools and drivers of other people hold for a process that died, and how that becomes free.
 
-A real crash takes a pool with its process, and the next process makes a new one. Here the pool outlives its worker, as
-whatever a module holds does. So what the dead had of it goes back, without a connection: the next one who asks is given
-a new one. No code of the user's runs for that, only the library's own.
+A real crash takes a pool with its process, and the next process makes a new one. Here the pool
+outlives its worker, as whatever a module holds does. So what the dead had of it goes back, without
+a connection: the next one who asks is given a new one. No code of the user's runs for that, only
+the library's own.
 
-The same happens at the end of a loop, which is the end of a test: what was opened on it is closed, and a pool that a
-module keeps goes on with the loop of the next test.
+The same happens at the end of a loop, which is the end of a test: what was opened on it is closed,
+and a pool that a module keeps goes on with the loop of the next test.
 
-Leans on names of aiohttp 3, asyncpg 0.29 to 0.32, httpcore 1, psycopg 3.2 and 3.3 with psycopg_pool 3.3, redis 5 to 8
-and SQLAlchemy 2. Imports none of them.
+Leans on names of aiohttp 3, asyncpg 0.29 to 0.32, httpcore 1, psycopg 3.2 and 3.3 with psycopg_pool
+3.3, redis 5 to 8 and SQLAlchemy 2. Imports none of them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a process holds, and what its death frees: locks, permits, places in waiting lines, sockets, connections.
 
-A crash severs a lifetime without running any of its code, so what it held in the memory of this process would stay held
-forever. A real crash frees all of that: the next process starts with new locks and new pools. Three ways lead there:
+A crash severs a lifetime without running any of its code, so what it held in the memory of this
+process would stay held forever. A real crash frees all of that: the next process starts with new
+locks and new pools. Three ways lead there:
 
 - Exactly, for asyncio's and threading's own primitives: `_locked` and `_value` are watched by a data descriptor while a
   virtual loop is open, so that every acquisition has an owner, whichever method led to it. A wrapped `acquire` would
@@ -11,8 +12,8 @@ forever. A real crash frees all of that: the next process starts with new locks 
 - Not at all, where only the user knows what a new process would have: an item that was taken from a queue, a task that
   others wait for. These are kept as lost, and an attempt that waits for one forever is inconclusive, not failed.
 
-Leans on names of CPython's asyncio and threading (checked on 3.11, 3.12 and 3.13); what is known of other people's
-pools stands in `pools`. Knows neither queues nor processors.
+Leans on names of CPython's asyncio and threading (checked on 3.11, 3.12 and 3.13); what is known of
+other people's pools stands in `pools`. Knows neither queues nor processors.
 """
 
 from __future__ import annotations
@@ -327,7 +328,8 @@ class Possessions:
     def explain(self, attempt: asyncio.Task[Any] | BaseException, *, beside: Lifetime | None = None) -> str | None:
         """Say for what of the dead an attempt waits, or what it raised had waited; None where that is not the cause.
 
-        What a lifetime `beside` it holds, which stalls and would do so in another process, counts too.
+        What a lifetime `beside` it holds, which stalls and would do so in another process, counts
+        too.
         """
         lost = list(self._lost)
         if beside is not None and not beside.over:

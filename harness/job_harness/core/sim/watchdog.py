@@ -1,14 +1,16 @@
 """Watches loops that run other people's code: what keeps control for too long is named and interrupted.
 
-A loop cannot judge code that never comes back to it. So one thread of the process looks, a few times a second, whether
-each loop at work has gone on since; no other thread pays for that. What has not come back within its bound is
-interrupted where it stands: by a signal in the main thread, which also ends a wait in the system, by an exception that
-the interpreter raises in any other thread. Code that swallows that is interrupted again and again; where nothing helps,
-the process ends with a message and a code that is no verdict, for it would otherwise hang forever.
+A loop cannot judge code that never comes back to it. So one thread of the process looks, a few
+times a second, whether each loop at work has gone on since; no other thread pays for that. What has
+not come back within its bound is interrupted where it stands: by a signal in the main thread, which
+also ends a wait in the system, by an exception that the interpreter raises in any other thread.
+Code that swallows that is interrupted again and again; where nothing helps, the process ends with a
+message and a code that is no verdict, for it would otherwise hang forever.
 
-A busy machine may keep a thread from its processor for seconds. So what counts is what the thread has computed; where
-it waits, what the processes have computed that this one has started, for it may wait for one of them; and the time of
-the wall only while none of them computes. Must not know what it watches.
+A busy machine may keep a thread from its processor for seconds. So what counts is what the thread
+has computed; where it waits, what the processes have computed that this one has started, for it may
+wait for one of them; and the time of the wall only while none of them computes. Must not know what
+it watches.
 """
 
 from __future__ import annotations
@@ -191,8 +193,9 @@ def raise_in(thread: int) -> None:
 def take_what_was_raised() -> None:
     """Let nothing that `raise_in` has on its way to this thread arrive later.
 
-    It is raised and caught here rather than withdrawn: up to CPython 3.12 the interpreter keeps checking for it until
-    some thread has caught one, and in 3.11 code under a tracer in Python (`sys.settrace`, as Hypothesis uses) hangs.
+    It is raised and caught here rather than withdrawn: up to CPython 3.12 the interpreter keeps
+    checking for it until some thread has caught one, and in 3.11 code under a tracer in Python
+    (`sys.settrace`, as Hypothesis uses) hangs.
     """
     with contextlib.suppress(ControlTaken):
         raise_in(threading.get_ident())
@@ -308,8 +311,9 @@ class Watchdog:
 def lateness(passed: float, pause: float) -> float:
     """Return for how many seconds this process stood still, where the watch slept for twice what it wanted.
 
-    A laptop that sleeps and Ctrl-Z stop both. On a machine that has too much to do the watch has to wait for a
-    processor, and what it watches, or the server that this waits for, does not fare better.
+    A laptop that sleeps and Ctrl-Z stop both. On a machine that has too much to do the watch has to
+    wait for a processor, and what it watches, or the server that this waits for, does not fare
+    better.
     """
     return passed - pause if passed > 2 * pause else 0.0
 

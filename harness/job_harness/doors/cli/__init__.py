@@ -1,6 +1,7 @@
 """The command `job-harness`: a table of subcommands, imported one at a time, and exit codes that mean something.
 
-0 pass, 1 fail, 2 usage, 3 inconclusive, 4 environment; 130 after Ctrl-C, 143 after SIGTERM, whatever was found so far.
+0 pass, 1 fail, 2 usage, 3 inconclusive, 4 environment; 130 after Ctrl-C, 143 after SIGTERM,
+whatever was found so far.
 """
 
 from __future__ import annotations
@@ -264,7 +265,8 @@ def _meant(unknown: str, parser: argparse.ArgumentParser) -> str:
 def command(where: str) -> Command:
     """Import a command: `module` has `configure(parser)` and `execute(arguments) -> int`.
 
-    In `module:name`, where several share a module, they are called `configure_name` and `execute_name`.
+    In `module:name`, where several share a module, they are called `configure_name` and
+    `execute_name`.
     """
     path, _, name = where.partition(":")
     module, suffix = import_module(path), f"_{name}" if name else ""

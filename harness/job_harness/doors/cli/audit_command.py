@@ -418,7 +418,8 @@ def _incidents(audits: Iterable[Audit], into: Path) -> dict[str, str]:
 def _incident(finding: AuditFinding) -> Scenario | None:
     """Return the case of the conformance suite whose control shows this anomaly, with the incident's own settings.
 
-    They are kept only where the case still passes on the model under them, and its control still finds the anomaly.
+    They are kept only where the case still passes on the model under them, and its control still
+    finds the anomaly.
     """
     found = next(
         (

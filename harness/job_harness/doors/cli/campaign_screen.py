@@ -71,7 +71,8 @@ def level_of(found: Collection[str], runs: int, given_up: Collection[str]) -> st
 def given_up(info: EngineInfo, found: Collection[str]) -> list[str]:
     """Return the anomalies that a target's own file says are meant to be so.
 
-    A queue without fencing counts as that once something else is lost: until then, no promise was seen to break.
+    A queue without fencing counts as that once something else is lost: until then, no promise was
+    seen to break.
     """
     intended = sorted(info.contract.intended)
     return [*intended, "stale_complete"] if (found or intended) and not info.capabilities.fencing else intended

@@ -1,7 +1,8 @@
 """`job-harness doctor`: what is installed, which engines can run here and why others cannot, and what repairs each.
 
-Every answer is that of the code which is asked when an engine is opened: `extras`, the providers of PostgreSQL, the
-search for Node, npm and pip. Nothing is started, unless `--try` says so. Must not know: how any of them looks.
+Every answer is that of the code which is asked when an engine is opened: `extras`, the providers of
+PostgreSQL, the search for Node, npm and pip. Nothing is started, unless `--try` says so. Must not
+know: how any of them looks.
 """
 
 from __future__ import annotations

@@ -347,8 +347,8 @@ def _crew(
 def usual_processes(target: Target) -> int:
     """Return how many processes share the runs unless the user says so.
 
-    What is a user's own may share a file or a server with another process of it, and runs would meet there; only of a
-    queue file is it known what it reads.
+    What is a user's own may share a file or a server with another process of it, and runs would
+    meet there; only of a queue file is it known what it reads.
     """
     alone = target.is_system or not (target.is_file or target.place in SHIPPED)
     return 1 if alone else min(MANY, _processors())

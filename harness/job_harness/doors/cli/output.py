@@ -1,7 +1,7 @@
 """What a command shows and writes: lines on a terminal, a progress bar, and files that are whole or not there.
 
-Colours and the bar appear on a terminal only. A file is checked before anything runs, so that no long run is lost to a
-name that cannot be written.
+Colours and the bar appear on a terminal only. A file is checked before anything runs, so that no
+long run is lost to a name that cannot be written.
 """
 
 from __future__ import annotations
@@ -180,7 +180,8 @@ def output_files(
 ) -> dict[str, OutputFile]:
     """Return the file of each of these options that was given; `inputs` are the files that the command reads.
 
-    Raises UsageError where one cannot be written, and where it would be written over another one or over an input.
+    Raises UsageError where one cannot be written, and where it would be written over another one or
+    over an input.
     """
     outputs: dict[str, OutputFile] = {}
     taken = {os.path.realpath(name): "is read" for name in inputs}

@@ -39,7 +39,8 @@ APART = "findings"
 def scenario_files(paths: Sequence[str]) -> list[Path]:
     """Return the files that the paths name: a file as it is, a folder with everything below it, in order, each once.
 
-    Raises UsageError for what does not exist, for a folder without scenarios and for one that cannot be read.
+    Raises UsageError for what does not exist, for a folder without scenarios and for one that
+    cannot be read.
     """
     found: dict[str, Path] = {}
     for name in paths or [DEFAULT]:

@@ -1,6 +1,7 @@
 """What `explore` and `exhaust` share: the options of a search, checked before anything starts, and its findings, shown.
 
-Whatever goes wrong with a finding costs only its own line: one that cannot be written or replayed is still shown.
+Whatever goes wrong with a finding costs only its own line: one that cannot be written or replayed
+is still shown.
 """
 
 from __future__ import annotations
@@ -319,8 +320,8 @@ def usual_settings(engine: Engine) -> tuple[Settings, str]:
 def changed(settings: Settings, arguments: argparse.Namespace, engine: Engine) -> Settings:
     """Return the settings with what `--set` changes.
 
-    Raises UsageError for a change that the engine would ignore, or that asks for what it cannot do: what was found
-    under it could not be replayed there.
+    Raises UsageError for a change that the engine would ignore, or that asks for what it cannot do:
+    what was found under it could not be replayed there.
     """
     changes = changes_of(arguments)
     engine.info.contract.refuse(changes)
@@ -378,8 +379,8 @@ def queues_to_search(arguments: argparse.Namespace) -> list[str]:
 def settings_of(folder: Path | None, queue: str, *, target: str) -> Settings:
     """Return the settings to begin with; those of a repository are printed with their places and their contradictions.
 
-    So is the release of pg-boss that it asks for, where `target` runs another one. Raises UsageError where there is no
-    such folder, and NothingToJudge where it sets nothing.
+    So is the release of pg-boss that it asks for, where `target` runs another one. Raises
+    UsageError where there is no such folder, and NothingToJudge where it sets nothing.
     """
     if folder is None:
         return Settings()

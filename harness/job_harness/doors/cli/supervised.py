@@ -29,9 +29,10 @@ _DEATH_SIGNAL: Final = 1
 def supervised(work: Callable[[], int]) -> int:
     """Run `work` in a child and return its exit code; in the child itself it returns too.
 
-    A child that ends before `work` has returned is inconclusive where it ended itself, and the environment's where
-    it was killed. SIGTERM and SIGINT are passed on, and a child that one of them ended is called so by its exit code; a
-    parent that is killed takes its child with it (on Linux).
+    A child that ends before `work` has returned is inconclusive where it ended itself, and the
+    environment's where it was killed. SIGTERM and SIGINT are passed on, and a child that one of
+    them ended is called so by its exit code; a parent that is killed takes its child with it (on
+    Linux).
     """
     passed_on: list[int] = []
     reading, writing = os.pipe()

@@ -65,7 +65,8 @@ NEVER_MET = "no two jobs ran at the same time"
 def leave_out_own_frames(excinfo: pytest.ExceptionInfo[BaseException]) -> None:
     """Cut our own frames from a traceback, so that the test's line and the processor's stand alone.
 
-    An error that is neither the test's nor the processor's, nor one that the harness means to raise, keeps all of them.
+    An error that is neither the test's nor the processor's, nor one that the harness means to
+    raise, keeps all of them.
     """
     frames = excinfo.traceback
     if not frames or isinstance(excinfo.value, pytest.skip.Exception):

@@ -34,8 +34,8 @@ OWN_WORKERS = frozenset({"pgboss", "pgboss-node"})
 def exits_are_told(test: pytest.Item) -> Iterator[None]:
     """Let what ends the test run at once do so in words and with a code that is no pass: pytest would say nothing.
 
-    That is `os._exit`, or a processor that keeps control and cannot be interrupted. A child that was forked leaves as
-    it wants to.
+    That is `os._exit`, or a processor that keeps control and cannot be interrupted. A child that
+    was forked leaves as it wants to.
     """
     owner, leave, say = os.getpid(), os._exit, WATCHDOG.say
 
@@ -206,7 +206,8 @@ class JobPostgres:
     def reset(self, *, keep: Iterable[str] = ()) -> Reset:
         """Empty all tables but those in `keep` and those that were filled from the start.
 
-        After DDL the database is cloned anew. Raises UsageError for an unknown table or a lock still held.
+        After DDL the database is cloned anew. Raises UsageError for an unknown table or a lock
+        still held.
         """
         return self._resetter.reset(keep=keep)
 
@@ -226,8 +227,8 @@ class JobPostgres:
 class JobPostgresDatabases:
     """One `JobPostgres` for each function that migrates one: two test modules may each bring a schema of their own.
 
-    A database is kept as long as pytest keeps its function: where the fixture that returns it is not of the session,
-    each test has a function of its own.
+    A database is kept as long as pytest keeps its function: where the fixture that returns it is
+    not of the session, each test has a function of its own.
     """
 
     def __init__(self, cluster: Cluster) -> None:

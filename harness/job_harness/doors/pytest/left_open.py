@@ -120,8 +120,8 @@ def _is_chosen(config: pytest.Config) -> bool:
 def _externals_of(item: pytest.Item) -> dict[str, str]:
     """Return where each `external` stands that a session with this test could call.
 
-    With only some tests of a file, that are those of the test's own body; with some files, those of its file too: what
-    a fixture declares may be for other tests.
+    With only some tests of a file, that are those of the test's own body; with some files, those of
+    its file too: what a fixture declares may be for other tests.
     """
     if not isinstance(item, pytest.Function):
         return {}

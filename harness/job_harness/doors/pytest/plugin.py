@@ -71,7 +71,8 @@ def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginMa
 def _import_as_it_is(pluginmanager: pytest.PytestPluginManager) -> None:
     """Let pytest rewrite no assertion of ours: it does so in each module of each package that has a plugin.
 
-    That is half of what a first test costs where no bytecode is kept. pytest's own name for its marks, 7 to 9.
+    That is half of what a first test costs where no bytecode is kept. pytest's own name for its
+    marks, 7 to 9.
     """
     hook: Any = pluginmanager.rewrite_hook
     with contextlib.suppress(AttributeError):

@@ -1,6 +1,7 @@
 """`examples`: complete files that run as they are, for someone who has the wheel and no checkout.
 
-The same files stand in the pages. Each set names the command that runs it, and the extra that it needs.
+The same files stand in the pages. Each set names the command that runs it, and the extra that it
+needs.
 """
 
 from __future__ import annotations

@@ -292,8 +292,9 @@ def _declared(root: Path) -> str:
 def install_step(language: Language, *, node: bool = False, extra: str = "") -> str:
     """Return the step of a workflow that installs what runs here, wherever else that can be fetched from.
 
-    With `node` a step before it has brought one; `extra` is needed besides. From a repository, the commit; from an
-    index, the name. No other machine has a folder of this one: then the name, below a comment that says so.
+    With `node` a step before it has brought one; `extra` is needed besides. From a repository, the
+    commit; from an index, the name. No other machine has a folder of this one: then the name, below
+    a comment that says so.
     """
     extras = (extra, _EXTRA[Language.PYTHON if node else language])
     named = requirement(",".join(filter(None, extras)))

@@ -1,7 +1,8 @@
 """Where new files go and what they say: the project, the names that a tool goes by, and the changes to be written.
 
-Hides how a repository's language, root and workspace are recognised, and how several edits of one file become one diff.
-Nothing that exists is ever overwritten: `write` makes all changes, or raises before the first.
+Hides how a repository's language, root and workspace are recognised, and how several edits of one
+file become one diff. Nothing that exists is ever overwritten: `write` makes all changes, or raises
+before the first.
 """
 
 from __future__ import annotations
@@ -86,7 +87,8 @@ class Project:
 def find_project(start: Path, *, language: Language | None = None) -> Project:
     """Look from a folder upwards for a manifest, and on for the workspace that it belongs to.
 
-    Without any manifest the folder itself is the project. Raises UsageError where there is no such folder.
+    Without any manifest the folder itself is the project. Raises UsageError where there is no such
+    folder.
     """
     start = start.resolve()
     if not start.is_dir():
@@ -277,8 +279,8 @@ def refuse_outside(path: Path, root: Path) -> None:
 def write_whole(path: Path, text: str, *, below: Path) -> None:
     """Write a file whole or not at all: a disk that is full leaves what was there, and no part of what is new.
 
-    Raises EnvironmentUnavailable where the disk is full, and UsageError where it cannot be written otherwise, also
-    where it is not below that folder.
+    Raises EnvironmentUnavailable where the disk is full, and UsageError where it cannot be written
+    otherwise, also where it is not below that folder.
     """
     refuse_outside(path, below)
     whole = path.resolve()

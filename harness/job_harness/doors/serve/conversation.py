@@ -1,7 +1,7 @@
 """Lines between this process and a client: what it asks, and the turns that it takes as the peer of its processors.
 
-Hides: pipes, framing, whose line comes when (a client asks while its own turn is open), patience in real time. Must not
-know: harnesses, jobs.
+Hides: pipes, framing, whose line comes when (a client asks while its own turn is open), patience in
+real time. Must not know: harnesses, jobs.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """A test of a client as a campaign: its body is played again and again in the client, and judged here.
 
-Knows which options a client gives, and how a finding is told to it. How runs are chosen and shrunk is `exploring`'s.
+Knows which options a client gives, and how a finding is told to it. How runs are chosen and shrunk
+is `exploring`'s.
 """
 
 from __future__ import annotations
@@ -198,10 +199,11 @@ def explore(
 ) -> dict[str, Any]:
     """Play a test. `command` replays it, where TOKEN stands for the token; `source` is the text of its body.
 
-    A finding is written as a page into the folder `found`, named by the test and the `file` that it is in.
+    A finding is written as a page into the folder `found`, named by the test and the `file` that it
+    is in.
 
-    Returns a `verdict`: pass, finding, fails (the undisturbed run does, by what the body threw) or inconclusive.
-    Raises UsageError.
+    Returns a `verdict`: pass, finding, fails (the undisturbed run does, by what the body threw) or
+    inconclusive. Raises UsageError.
     """
     if service.opened is not None:
         raise UsageError(f"the harness of {service.opened.title!r} is still open", hint="Close it first.")

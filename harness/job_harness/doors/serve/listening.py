@@ -1,7 +1,7 @@
 """One process for all clients of a test run: each is served by a fork of it, in which everything is imported.
 
-It ends with its standard input, which its parent holds open, so that it cannot outlive that; a fork ends with its
-client. Must not know what is said.
+It ends with its standard input, which its parent holds open, so that it cannot outlive that; a fork
+ends with its client. Must not know what is said.
 """
 
 from __future__ import annotations

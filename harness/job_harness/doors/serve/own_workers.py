@@ -1,8 +1,9 @@
 """A test whose workers are the user's own: `boss.work(...)`, `run({...})`, whatever it starts in its process.
 
-They have a PostgreSQL whose clock is ours, and their timers fire when the test lets time pass. What becomes of jobs is
-read from the library's table, and from a log of its changes, which is judged as an audit is. Hides the database, how
-time goes from timer to timer, what rows say. Must not know: lines, processors, faults.
+They have a PostgreSQL whose clock is ours, and their timers fire when the test lets time pass. What
+becomes of jobs is read from the library's table, and from a log of its changes, which is judged as
+an audit is. Hides the database, how time goes from timer to timer, what rows say. Must not know:
+lines, processors, faults.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ class OwnWorkers:
     def open(self, queue: str, *, title: str) -> dict[str, Any]:
         """Begin at the instant 0 with an empty database, where `queue` is the table of jobs by name or by its file.
 
-        Raises UsageError for a queue that cannot be seen, EnvironmentUnavailable without PostgreSQL.
+        Raises UsageError for a queue that cannot be seen, EnvironmentUnavailable without
+        PostgreSQL.
         """
         table = table_of(queue)
         if self._database is None:

@@ -1,7 +1,7 @@
 """What a client may ask for, by name, and how it is told what has changed: one harness at a time.
 
-Hides: how JSON becomes the arguments of a `JobHarness`, and what of its history the client has not yet been told. Must
-not know: pipes, lines, the language of the client.
+Hides: how JSON becomes the arguments of a `JobHarness`, and what of its history the client has not
+yet been told. Must not know: pipes, lines, the language of the client.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The verbs of the harness, asked of BullMQ in a Node peer. Decides nothing: every rule is BullMQ's.
 
-What differs between its two stores is how its jobs are seen; see `LOOK` of each. Each part of the contract names the
-place where BullMQ says so: `docs` is a page of its manual.
+What differs between its two stores is how its jobs are seen; see `LOOK` of each. Each part of the
+contract names the place where BullMQ says so: `docs` is a page of its manual.
 """
 
 from __future__ import annotations
@@ -247,7 +247,8 @@ class BullQueue(AskingQueue):
     def expire(self) -> Outcome:
         """Check for stalled jobs: what was active at the last check and has lost its lock goes back to wait.
 
-        Its workers check all the time, and the harness asks only where a lock is lost: the check before is made up for.
+        Its workers check all the time, and the harness asks only where a lock is lost: the check
+        before is made up for.
         """
         before = self.jobs()
         for _ in range(2):  # What the first check marks, the second takes back.

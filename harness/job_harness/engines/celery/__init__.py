@@ -1,7 +1,8 @@
 """Real Celery under test: its own tasks, messages and acknowledgements in a child, on a Redis whose clock is ours.
 
-What is here says Celery in the harness's words and decides nothing but when a task is retried, as `autoretry_for`
-does. `docs` is a page of Celery's manual, with the section; `src` a module of kombu, with the function.
+What is here says Celery in the harness's words and decides nothing but when a task is retried, as
+`autoretry_for` does. `docs` is a page of Celery's manual, with the section; `src` a module of
+kombu, with the function.
 """
 
 from __future__ import annotations
@@ -103,8 +104,8 @@ def instant_of(seconds: float) -> Instant:
 class CeleryQueue(AskingQueue):
     """A queue under test over Celery. Redis does not say who holds a message, nor whether a task has started.
 
-    So claims are remembered here, by the tag of the message, which it keeps when it is delivered again. To revoke a
-    task is to tell the workers that are there, which is not asked for.
+    So claims are remembered here, by the tag of the message, which it keeps when it is delivered
+    again. To revoke a task is to tell the workers that are there, which is not asked for.
     """
 
     server = "Redis"

@@ -157,7 +157,8 @@ class CeleryProcess:
     def claim(self, now: float, worker: str, limit: int) -> list[dict[str, Any]]:
         """Take up to `limit` messages that are due; one with an ETA is held until then, unacknowledged.
 
-        A worker that asks for more while it holds a task has died meanwhile: the process that follows knows of nothing.
+        A worker that asks for more while it holds a task has died meanwhile: the process that
+        follows knows of nothing.
         """
         if self.holding.get(worker):
             self.forgotten.append(self.channels.pop(worker))

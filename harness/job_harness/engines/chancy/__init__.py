@@ -1,7 +1,8 @@
 """Real Chancy under test: its own application, worker and plugins in a child, on a PostgreSQL whose clock is ours.
 
-What is here says Chancy in the harness's words and decides nothing: its plugins for retries and recovery are on, and
-each worker writes its updates at once. `src` is a module of Chancy, with the function.
+What is here says Chancy in the harness's words and decides nothing: its plugins for retries and
+recovery are on, and each worker writes its updates at once. `src` is a module of Chancy, with the
+function.
 """
 
 from __future__ import annotations

@@ -100,7 +100,8 @@ class ChancyAnswers:
     async def claim(self, now: str, worker: str, limit: int, number: int) -> list[dict[str, Any]]:
         """Fetch up to `limit` jobs, as a worker that has just shown that it lives.
 
-        One that asks for more while it holds a job has died meanwhile: the process that follows has another id.
+        One that asks for more while it holds a job has died meanwhile: the process that follows has
+        another id.
         """
         self._set(now)
         if worker not in self.workers or self.holding[worker]:

@@ -72,7 +72,8 @@ class SuiteCase(NamedTuple):
 def cases(levels: Collection[Level] = tuple(Level), *, queues: Collection[str] | None = None) -> Iterator[SuiteCase]:
     """Return the cases of these levels, in order. `queues` are the wrong queues that their controls may name.
 
-    Raises EnvironmentUnavailable where the installation has no scenarios, ScenarioError for one that is broken.
+    Raises EnvironmentUnavailable where the installation has no scenarios, ScenarioError for one
+    that is broken.
     """
     root = next((place for place in PLACES if place.is_dir()), None)
     if root is None:

@@ -1,7 +1,8 @@
 """What a queue makes of an outcome that its store cannot hold: a NUL, half of a surrogate pair, NaN, a cycle.
 
-A job is claimed, and its attempt ends so; a bystander is claimed and completed after it. What is then in the rows, at
-once and after the lease has run out, is one cell of a table. It knows no engine by name, and nothing of terminals.
+A job is claimed, and its attempt ends so; a bystander is claimed and completed after it. What is
+then in the rows, at once and after the lease has run out, is one cell of a table. It knows no
+engine by name, and nothing of terminals.
 """
 
 from __future__ import annotations

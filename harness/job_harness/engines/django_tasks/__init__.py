@@ -1,7 +1,8 @@
 """Real django-tasks-db under test: its own models in a Django in a child, on a PostgreSQL whose clock is ours.
 
-What is here says django-tasks-db in the harness's words and decides nothing: every rule is its own. `docs` is a section
-of its README, `django` a page of Django's manual, `src` a module of the package, with the function.
+What is here says django-tasks-db in the harness's words and decides nothing: every rule is its own.
+`docs` is a section of its README, `django` a page of Django's manual, `src` a module of the
+package, with the function.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Real Dramatiq under test: its own broker, middleware and worker in a child, on a Redis whose clock is ours.
 
-What is here says Dramatiq in the harness's words and decides nothing. `docs` is a page of Dramatiq's manual; `src` a
-module of it, with the function.
+What is here says Dramatiq in the harness's words and decides nothing. `docs` is a page of
+Dramatiq's manual; `src` a module of it, with the function.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class MessagePlace(NamedTuple):
 class DramatiqQueue(AskingQueue):
     """A queue under test over Dramatiq. Redis does not say which worker runs a message, nor keeps one that ended.
 
-    So deliveries are remembered here. A job is where the first of its messages is, of several: a retry is a copy.
+    So deliveries are remembered here. A job is where the first of its messages is, of several: a
+    retry is a copy.
     """
 
     server = "Redis"

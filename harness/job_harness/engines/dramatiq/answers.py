@@ -167,7 +167,8 @@ class DramatiqAnswers:
     async def claim(self, now: int, worker: str, limit: int, number: int) -> list[dict[str, Any]]:
         """Take up to `limit` messages that are due; one with an ETA is held until then, unacknowledged.
 
-        A worker that asks for more while it runs a message has died meanwhile: the process that follows knows nothing.
+        A worker that asks for more while it runs a message has died meanwhile: the process that
+        follows knows nothing.
         """
         self._set(now)
         if worker in self.processes and self.processes[worker].running:

@@ -1,7 +1,7 @@
 """Real graphile-worker under test: its own code in a Node child, on a PostgreSQL whose clock is ours.
 
-What is here says graphile-worker in the harness's words and decides nothing: every rule is graphile-worker's. Each part
-of the contract names the place where graphile-worker says so.
+What is here says graphile-worker in the harness's words and decides nothing: every rule is
+graphile-worker's. Each part of the contract names the place where graphile-worker says so.
 """
 
 from __future__ import annotations
@@ -177,8 +177,8 @@ NOTHING: Final = Outcome.refused("graphile-worker changed no row")
 class GraphileQueue(AskingQueue):
     """A queue under test over graphile-worker. A claim is told apart by the number of its attempt.
 
-    A job that succeeds is deleted; what it was is remembered here, so that an observer sees how it ended. Its functions
-    do not say whether they changed anything; the row, before and after, does.
+    A job that succeeds is deleted; what it was is remembered here, so that an observer sees how it
+    ended. Its functions do not say whether they changed anything; the row, before and after, does.
     """
 
     capabilities = Capabilities(

@@ -1,9 +1,9 @@
 """The model queue: both tables in memory, every verb one step, no bug that we know of.
 
-The queue holds the rows and carries out the verbs; six sets of rules decide: what a claim takes, how an attempt ends,
-who holds a unique key, what a request becomes, what schedules make, what upkeep does. Each rule is a small method, so
-that a wrong queue is one set in which one rule is another. It knows no scenario, no actor and no store but its own
-dictionaries.
+The queue holds the rows and carries out the verbs; six sets of rules decide: what a claim takes,
+how an attempt ends, who holds a unique key, what a request becomes, what schedules make, what
+upkeep does. Each rule is a small method, so that a wrong queue is one set in which one rule is
+another. It knows no scenario, no actor and no store but its own dictionaries.
 """
 
 from __future__ import annotations
@@ -216,8 +216,9 @@ class JobRows:
     def one_put_off(self) -> Iterable[JobView]:
         """Return the row that stands for those that a preset put off, if there are any.
 
-        A verb would look at each of ten thousand rows, of which a rule says the same: where claims did so that was 3 %
-        of all sampling, and 3 % more where maintenance did, and claims after a preset that was not the first call.
+        A verb would look at each of ten thousand rows, of which a rule says the same: where claims
+        did so that was 3 % of all sampling, and 3 % more where maintenance did, and claims after a
+        preset that was not the first call.
         """
         return islice(self.preset_state.put_off.values(), 1)
 

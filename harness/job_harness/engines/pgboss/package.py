@@ -66,8 +66,8 @@ def check_version(version: str) -> None:
 def load(version: str) -> PgBossStatements:
     """Return a version's statements, installing it where it is missing.
 
-    Raises UsageError for a version that is not one of pg-boss 10, EnvironmentUnavailable without Node or npm, and
-    where the package does not install.
+    Raises UsageError for a version that is not one of pg-boss 10, EnvironmentUnavailable without
+    Node or npm, and where the package does not install.
     """
     check_version(version)
     folder = npm_package("pg-boss", version)

@@ -1,6 +1,7 @@
 """Opens pg-boss 10 by its SQL: `pgboss@10.4.2` is that version's own statements, on a PostgreSQL provided for it.
 
-The queue says the verbs of the harness in those statements and decides nothing: every rule is pg-boss's.
+The queue says the verbs of the harness in those statements and decides nothing: every rule is
+pg-boss's.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class PgBossDatabase:
     def __init__(self, package: PgBossStatements, dsn: str | None = None, *, policy: str = "standard") -> None:
         """Let pg-boss's own statements create its schema; every queue will have this policy.
 
-        Raises EnvironmentUnavailable where there is no PostgreSQL, or where its clock cannot be made virtual.
+        Raises EnvironmentUnavailable where there is no PostgreSQL, or where its clock cannot be
+        made virtual.
         """
         self.database = ForeignDatabase(dsn)
         self._options = json.dumps({"policy": policy})
@@ -75,7 +77,8 @@ class PgBossDatabase:
     def run(self, *names: str, parameters: Sequence[Any] = (), now: Instant, look: bool = False) -> list[Row]:
         """Run statements by name, and return what the last one returned; `look`: read all jobs on the same way.
 
-        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it
+        refused.
         """
         queries = [query for name in names for query in self._statements[name]]
         queries[-1] = queries[-1]._replace(values=parameters)
@@ -118,8 +121,8 @@ REFUSED: Final = (psycopg.DataError, TypeError, ValueError)
 class PgBossQueue(OneTableQueue):
     """A queue under test over pg-boss 10.
 
-    A claim is told apart by the number of its attempt; pg-boss itself keeps no token, and whether it needs one is for
-    the invariants to say.
+    A claim is told apart by the number of its attempt; pg-boss itself keeps no token, and whether
+    it needs one is for the invariants to say.
     """
 
     capabilities: ClassVar[Capabilities] = Capabilities(
@@ -273,7 +276,8 @@ class PgBossEngine:
     def __init__(self, version: str = NEWEST_OF_10, *, dsn: str | None = None) -> None:
         """Choose a version of pg-boss 10, and a server instead of one started here.
 
-        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for one that is not known.
+        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for one
+        that is not known.
         """
         self.version, policy = split_policy(version)
         check_version(self.version)

@@ -1,8 +1,9 @@
 """An application's two tables on real pg-boss: `tool_job` as the guide has it, beside pg-boss's own schema.
 
-Version 10 is its own statements over our connection; from 11 on it is the library, in a Node peer, on one connection
-with the application's statements. What a version lacks an application does by SQL of its own, and so does this: `touch`
-moves `started_on`, `fenced` compares `retry_count` under a row lock, `final` lowers `retry_limit`.
+Version 10 is its own statements over our connection; from 11 on it is the library, in a Node peer,
+on one connection with the application's statements. What a version lacks an application does by SQL
+of its own, and so does this: `touch` moves `started_on`, `fenced` compares `retry_count` under a
+row lock, `final` lowers `retry_limit`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The guide's `tool_job` as SQL: its table, made to run, and its columns by the names that an application uses.
 
-Two repairs: `cuid()` is not PostgreSQL's own, so that it is made here, and the queue's table is pg-boss's own, whose
-primary key holds the `name` that it is partitioned by.
+Two repairs: `cuid()` is not PostgreSQL's own, so that it is made here, and the queue's table is
+pg-boss's own, whose primary key holds the `name` that it is partitioned by.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """Between this project and pg-boss's rows: ids, times, payloads, keys and views, and in which turns queues are fetched.
 
-A job without a key is sent with its own id as `singletonKey`, so that a policy concerns named keys alone: pg-boss takes
-jobs that have none to share one. A serial key holds whatever the tool, and pg-boss counts within a queue: where there
-are serial keys all tools share one queue, and the tool is told beside the input. Holds no state, knows no database.
+A job without a key is sent with its own id as `singletonKey`, so that a policy concerns named keys
+alone: pg-boss takes jobs that have none to share one. A serial key holds whatever the tool, and
+pg-boss counts within a queue: where there are serial keys all tools share one queue, and the tool
+is told beside the input. Holds no state, knows no database.
 """
 
 from __future__ import annotations
@@ -166,7 +167,8 @@ def send_values(request: JobRequest, settings: Settings, keys: PgBossKeys = PLAI
 def json_text(value: Json) -> str:
     """Return JSON. Raises TypeError, ValueError for what JSON cannot hold.
 
-    JavaScript would write null for NaN; what another client's serialiser makes of a value is not for us to guess.
+    JavaScript would write null for NaN; what another client's serialiser makes of a value is not
+    for us to guess.
     """
     return json.dumps(value, allow_nan=False)
 

@@ -1,8 +1,9 @@
 """pg-boss's own `work()` loop: one process of it after the other on a database of ours, on a clock of ours.
 
-A `WorkTurn` says everything that happened until the process came to rest: which handlers it called, and when its
-timers are due. The caller decides what a job does. Hides how the process is started, killed and told the time, and
-the options in which pg-boss is told the harness's settings. Must not know: processors, loops, who drives it.
+A `WorkTurn` says everything that happened until the process came to rest: which handlers it called,
+and when its timers are due. The caller decides what a job does. Hides how the process is started,
+killed and told the time, and the options in which pg-boss is told the harness's settings. Must not
+know: processors, loops, who drives it.
 """
 
 from __future__ import annotations
@@ -60,8 +61,8 @@ class WorkProcess:
     def __init__(self, version: str = "latest", *, dsn: str | None = None) -> None:
         """Choose a release (`latest`, `12`, `10.4.2`), and a server instead of one started here.
 
-        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a release before 10, and
-        for an unknown version or policy.
+        After a slash stands the policy of its queues: `10.4.2/stately`. Raises UsageError for a
+        release before 10, and for an unknown version or policy.
         """
         wanted, policy = split_policy(version)
         self.keys = PgBossKeys(policy)
@@ -108,8 +109,8 @@ class WorkProcess:
     def begin(self, *, seed: int = 0) -> WorkTurn:
         """Start over at the instant 0, on empty tables, with no worker running.
 
-        Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not install;
-        VirtualClockError where PostgreSQL keeps to the machine's time.
+        Raises EnvironmentUnavailable without Node, npm or PostgreSQL, or where the release does not
+        install; VirtualClockError where PostgreSQL keeps to the machine's time.
         """
         self._seed = seed
         if self._database is None:

@@ -1,7 +1,8 @@
 """Real PgQueuer under test: its own code in a child, on a PostgreSQL whose clock is ours.
 
-What is here says PgQueuer in the harness's words and decides nothing: every rule is PgQueuer's. In the contract `docs`
-is a page below docs/ of its repository, with the section; `src` a module of the package, with the function.
+What is here says PgQueuer in the harness's words and decides nothing: every rule is PgQueuer's. In
+the contract `docs` is a page below docs/ of its repository, with the section; `src` a module of the
+package, with the function.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Real procrastinate under test: its own code in a child, on a PostgreSQL whose clock is ours.
 
-What is here says procrastinate in the harness's words and decides nothing: every rule is procrastinate's. Each part of
-the contract names the place where procrastinate says so.
+What is here says procrastinate in the harness's words and decides nothing: every rule is
+procrastinate's. Each part of the contract names the place where procrastinate says so.
 """
 
 from __future__ import annotations
@@ -183,8 +183,8 @@ STRICTLY: Final[Duration] = 1
 def view_of(row: Mapping[str, Any], *, most: int, lease: Duration, worker: str | None, by_hand: int) -> JobView:
     """Present a row as an observer sees it.
 
-    procrastinate counts an attempt when it ends, and a retry `by_hand` as well; the view counts deliveries, when they
-    begin.
+    procrastinate counts an attempt when it ends, and a retry `by_hand` as well; the view counts
+    deliveries, when they begin.
     """
     status, state = _STATES[row["status"]]
     running = status is Status.PROCESSING

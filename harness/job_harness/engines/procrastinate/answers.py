@@ -78,7 +78,8 @@ class ProcrastinateAnswers:
     async def claim(self, now: str, worker: str, limit: int) -> list[dict[str, Any]]:
         """Fetch up to `limit` jobs, as a worker that has just shown that it lives.
 
-        One that asks for more while it holds a job has died meanwhile: the process that follows registers anew.
+        One that asks for more while it holds a job has died meanwhile: the process that follows
+        registers anew.
         """
         self._set(now)
         if worker not in self.workers or self.holding[worker]:

@@ -51,8 +51,9 @@ class QueueFileEngine:
     ) -> None:
         """Read the file at `path`; `dsn` names a server on which to make a database, instead of one started here.
 
-        With `sessions` every actor has a session, and each statement is a gate; one may take `patience_seconds`, in
-        real time, unless it waits for a lock. Raises QueueFileError with `file:line` for what is wrong with the file.
+        With `sessions` every actor has a session, and each statement is a gate; one may take
+        `patience_seconds`, in real time, unless it waits for a lock. Raises QueueFileError with
+        `file:line` for what is wrong with the file.
         """
         self.file: QueueFile = read_queue_file(path)
         self._dsn = dsn
@@ -155,7 +156,8 @@ class QueueFileEngine:
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return an empty queue.
 
-        Raises EnvironmentUnavailable without PostgreSQL, QueueFileError where the file's SQL does not work.
+        Raises EnvironmentUnavailable without PostgreSQL, QueueFileError where the file's SQL does
+        not work.
         """
         from job_harness.engines.queue_file.queue import FileQueue, GatedTableQueue
 

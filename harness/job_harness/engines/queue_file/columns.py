@@ -1,7 +1,8 @@
 """What each column of `jobs` shows along a life that nothing disturbs, held against what it means to the harness.
 
-A column that means something else, such as the first start of a job instead of that of its claim, would be found in
-every run, and told as a mistake of the queue. Knows no connection, and no verb: it compares rows.
+A column that means something else, such as the first start of a job instead of that of its claim,
+would be found in every run, and told as a mistake of the queue. Knows no connection, and no verb:
+it compares rows.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The database that a queue file runs in: its schema put in place, its verbs carried out, its rows seen.
 
-Never the user's own: a new database on a server that is provisioned for it, with a clock that is ours. Every error that
-PostgreSQL has with the file's SQL is told with the line of the file. Knows no actor and no run.
+Never the user's own: a new database on a server that is provisioned for it, with a clock that is
+ours. Every error that PostgreSQL has with the file's SQL is told with the line of the file. Knows
+no actor and no run.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class QueueDatabase:
     ) -> None:
         """Provision it, and make the tables of `schema`; no statement may take longer than `patience_ms`, real time.
 
-        Raises EnvironmentUnavailable where there is no PostgreSQL, QueueFileError with `file:line` where the schema
-        does not load or a statement cannot be prepared.
+        Raises EnvironmentUnavailable where there is no PostgreSQL, QueueFileError with `file:line`
+        where the schema does not load or a statement cannot be prepared.
         """
         self.file = file
         self.foreign = ForeignDatabase(dsn)
@@ -104,7 +105,8 @@ class QueueDatabase:
     def empty(self) -> None:
         """Delete all rows but those that the schema brought, and the room that they had.
 
-        Where ORDER BY does not tell two rows apart, the one that lies first comes first: they lie as in new tables.
+        Where ORDER BY does not tell two rows apart, the one that lies first comes first: they lie
+        as in new tables.
         """
         self._resetter.reset(keep=self._seeds)
         self._session.execute(self._vacuum, prepare=False)
@@ -267,7 +269,8 @@ class QueueDatabase:
     ) -> list[VerbResult]:
         """Carry out a verb as one transaction; `watch` is called before it ends, `sent` for each statement.
 
-        Changes are counted from the first statement on that is no SET: SET TRANSACTION comes before any query.
+        Changes are counted from the first statement on that is no SET: SET TRANSACTION comes before
+        any query.
 
         Raises what PostgreSQL raises; nothing is left of the verb then.
         """

@@ -1,7 +1,7 @@
 """A queue file, format 1: its keys, what it says of the queue, and the JSON schema that editors complete it by.
 
-A `QueueFile` is everything that can be known of a queue without a database: the statements of each verb, what they can
-do, which settings they honour. Knows no connection.
+A `QueueFile` is everything that can be known of a queue without a database: the statements of each
+verb, what they can do, which settings they honour. Knows no connection.
 """
 
 from __future__ import annotations
@@ -468,7 +468,8 @@ _UNSEEN: Final[Mapping[str, tuple[str, ...]]] = {
 def read_queue_file(path: str) -> QueueFile:
     """Read a queue file.
 
-    Raises QueueFileError or ScenarioError with `file:line` for what is wrong, and where a file cannot be read.
+    Raises QueueFileError or ScenarioError with `file:line` for what is wrong, and where a file
+    cannot be read.
     """
     raw = _read(Path(path), called=path)
     document = read_document(raw, path)

@@ -1,7 +1,7 @@
 """A first draft of a queue file, from a schema or a database that is only read: which table, which columns, usual SQL.
 
-Columns are known by the names that such tables give them. What is written is SQL that works on the table as it is; it
-is not the user's own, and says so.
+Columns are known by the names that such tables give them. What is written is SQL that works on the
+table as it is; it is not the user's own, and says so.
 """
 
 from __future__ import annotations
@@ -117,7 +117,8 @@ Tables = Mapping[str, tuple[TableColumn, ...]]
 def tables_of(source: str) -> Tables:
     """Read which tables there are, from a file of SQL or from the database at a URL, which is only read.
 
-    Raises QueueFileError where the schema does not load, EnvironmentUnavailable where a database does not answer.
+    Raises QueueFileError where the schema does not load, EnvironmentUnavailable where a database
+    does not answer.
     """
     if "://" in source or "=" in source:
         with read_only(source) as session:

@@ -1,7 +1,7 @@
 """What the text of a queue file tells the rules of `check`, without a database: columns by verb, order, indexes.
 
-It goes by words, for a grammar of PostgreSQL is a large dependency: what is not written as usual is left out, so that
-no rule says what is not so.
+It goes by words, for a grammar of PostgreSQL is a large dependency: what is not written as usual is
+left out, so that no rule says what is not so.
 """
 
 from __future__ import annotations

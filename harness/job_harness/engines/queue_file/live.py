@@ -1,7 +1,7 @@
 """The schema of a running database, read and written down as SQL: types, tables, functions, views and their parts.
 
-The database is only read, in a transaction that can do nothing else; no row of it is looked at. What is made of it is a
-copy without rows, in a database of our own.
+The database is only read, in a transaction that can do nothing else; no row of it is looked at.
+What is made of it is a copy without rows, in a database of our own.
 """
 
 from __future__ import annotations

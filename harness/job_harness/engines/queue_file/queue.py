@@ -1,6 +1,7 @@
 """A queue in a table as a `QueueUnderTest`: one step for each verb, or a gate at each statement of an actor's session.
 
-The first can be set back to a snapshot of its tables, which is what a complete search needs. Knows no YAML.
+The first can be set back to a snapshot of its tables, which is what a complete search needs. Knows
+no YAML.
 """
 
 from __future__ import annotations

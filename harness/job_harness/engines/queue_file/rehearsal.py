@@ -1,7 +1,8 @@
 """Every verb once, before anything is judged: what would not work at all is told with the line where it is written.
 
-One job is sent, taken and settled as far as the SQL lets it, and what it leaves is deleted. What a verb does wrongly is
-no business of this module, as long as it does something: a wrong queue is to be searched, not refused.
+One job is sent, taken and settled as far as the SQL lets it, and what it leaves is deleted. What a
+verb does wrongly is no business of this module, as long as it does something: a wrong queue is to
+be searched, not refused.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ MAY_REFUSE: Final = ("retry", "purge")
 def rehearse(database: QueueDatabase) -> None:
     """Try every verb of the file once.
 
-    Raises QueueFileError where one raises, does not end, commits by itself or changes a table that is none of the
-    queue's, and where `jobs` shows something that is no job.
+    Raises QueueFileError where one raises, does not end, commits by itself or changes a table that
+    is none of the queue's, and where `jobs` shows something that is no job.
     """
     rehearsal = _Rehearsal(database)
     try:

@@ -1,7 +1,8 @@
 """Rows of a user's own table as jobs: what `jobs` shows becomes a `JobView` for each, and tokens become numbers.
 
-A token may be a number, a uuid, a time or a text: all that counts is whether it is another one than before, so they are
-numbered in the order in which claims brought them. Knows no statement but that one, and no verb.
+A token may be a number, a uuid, a time or a text: all that counts is whether it is another one than
+before, so they are numbered in the order in which claims brought them. Knows no statement but that
+one, and no verb.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """The tables of a queue file as a value: taken, put back, and what a verb makes of them remembered.
 
-A verb is a function of the rows, the time and its parameters, so a search asks PostgreSQL once for each, however many
-paths lead there. What is compared is what statements read: jobs as they are seen, and columns that they go by.
+A verb is a function of the rows, the time and its parameters, so a search asks PostgreSQL once for
+each, however many paths lead there. What is compared is what statements read: jobs as they are
+seen, and columns that they go by.
 """
 
 from __future__ import annotations

@@ -140,8 +140,8 @@ class Statement:
 def read_statements(source: SqlSource, parameters: Collection[str]) -> tuple[Statement, ...]:
     """Cut a verb's SQL into its statements.
 
-    Raises QueueFileError for an unknown parameter, for one that is numbered, for a statement that begins or ends a
-    transaction, and where there is no statement at all.
+    Raises QueueFileError for an unknown parameter, for one that is numbered, for a statement that
+    begins or ends a transaction, and where there is no statement at all.
     """
     statements: list[Statement] = []
     pieces: list[Token] = []

@@ -355,7 +355,8 @@ def outcome_of_statements(results: Sequence[VerbResult]) -> Outcome:
 def raised(error: psycopg.Error) -> str | None:
     """Return what a function of the user's own said by RAISE: it refuses, and its transaction leaves nothing behind.
 
-    None for what PostgreSQL itself has to say. The name is that of PL/pgSQL's source in PostgreSQL 13 to 18.
+    None for what PostgreSQL itself has to say. The name is that of PL/pgSQL's source in PostgreSQL
+    13 to 18.
     """
     said = error.diag.message_primary
     return said if error.diag.source_function == "exec_stmt_raise" else None

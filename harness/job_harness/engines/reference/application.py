@@ -1,7 +1,7 @@
 """The reference queue at work on virtual time: the real worker and the real maintenance over a store in memory.
 
-Hides how both are paced: on their grids, and only where something is due. Also starts single processors as the worker
-does, for callers that have a loop of their own.
+Hides how both are paced: on their grids, and only where something is due. Also starts single
+processors as the worker does, for callers that have a loop of their own.
 """
 
 from __future__ import annotations
@@ -214,7 +214,8 @@ class ReferenceApplication:
     ) -> None:
         """Open an empty queue, judged by our invariants and by `invariants`. Retry delays are jittered by `seed`.
 
-        Raises UsageError for settings that contradict each other, and for limits that the worker does not keep.
+        Raises UsageError for settings that contradict each other, and for limits that the worker
+        does not keep.
         """
         if settings.concurrency or settings.tool_concurrency:
             raise UsageError(

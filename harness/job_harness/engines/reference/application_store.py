@@ -1,7 +1,7 @@
 """A reference store in memory whose every verb is a gate of the process that calls it, and is recorded as one.
 
-Hides how the next jobs to claim are found without looking at all others. Starts nothing. What a test itself enqueues,
-cancels and retries is no gate: the test is the script.
+Hides how the next jobs to claim are found without looking at all others. Starts nothing. What a
+test itself enqueues, cancels and retries is no gate: the test is the script.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The reference queue on PostgreSQL: one database emptied between runs, sessions of actors' own, verbs in statements.
 
-The last are as many an application writes them: read, check, write, in one transaction over the two tables. One
-spelling is right, the others are wrong, and which one it is comes as a value.
+The last are as many an application writes them: read, check, write, in one transaction over the two
+tables. One spelling is right, the others are wrong, and which one it is comes as a value.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class SyncDatabase:
     def __init__(self, session: ReferenceDatabase, *, gated_by: Callable[[], datetime] | None = None) -> None:
         """Send statements to `session`.
 
-        With the store's clock in `gated_by`, suspend before each statement at a point of its name, and read that
-        clock only when the statement is sent: a database's own clock does no less.
+        With the store's clock in `gated_by`, suspend before each statement at a point of its name,
+        and read that clock only when the statement is sent: a database's own clock does no less.
         """
         self._session = session
         self._clock = gated_by
@@ -126,7 +126,8 @@ class ReferenceDatabase:
     def run(self, statement: Statement, parameters: Mapping[str, object]) -> list[Row]:
         """Run one statement, and read on the same way what it left in the tables.
 
-        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it
+        refused.
         """
         text, names = _numbered(statement.text)
         query = PreparedQuery(text, [parameters[name] for name in names])

@@ -109,7 +109,8 @@ def store_claim_of(claim: Claim) -> StoreClaim:
 def view_of(row: JobRow, *, origin: datetime = ORIGIN) -> JobView:
     """Return both rows of a job as an observer sees them, in a run that began at `origin`.
 
-    A row that lost its instant of creation counts as of the run's start, one without a start as due when created.
+    A row that lost its instant of creation counts as of the run's start, one without a start as due
+    when created.
     """
     created_at = 0 if row.created_at is None else instant_of(row.created_at, origin)
     return JobView(
@@ -225,8 +226,8 @@ class ReferenceQueue:
     def jitter(self) -> float:
         """Draw for the store: once a statement that may delay a retry, not at all where no delay is stretched.
 
-        A reconcile goes without: it delays only what lost its queue row, and comes every minute, so that the tape
-        would be full of draws that move nothing.
+        A reconcile goes without: it delays only what lost its queue row, and comes every minute, so
+        that the tape would be full of draws that move nothing.
         """
         mending, self._mending = self._mending, False
         return self._jitter() if self.settings.retry_backoff and not mending else 0.0

@@ -1,8 +1,9 @@
 """The reference worker itself at work in a session: its coroutines are carried under the session's kernel.
 
-Every verb that it asks of its store is a call at a gate, named as the stock worker names it, so that scenarios, faults
-and monitors meet it there. Processors are scripted by their jobs' plans. Clients, upkeep and cron are stock.
-Knows no store: it asks the verbs of the session's queue, whichever that is.
+Every verb that it asks of its store is a call at a gate, named as the stock worker names it, so
+that scenarios, faults and monitors meet it there. Processors are scripted by their jobs' plans.
+Clients, upkeep and cron are stock. Knows no store: it asks the verbs of the session's queue,
+whichever that is.
 """
 
 from __future__ import annotations
@@ -129,7 +130,8 @@ class _CarriedWorker:
 def worker_config(settings: Settings) -> Config:
     """Return the settings in the reference's words, contradictions included: what they lead to is what is looked for.
 
-    It is woken on its polling grid when a job is due; polls of its own in between would find nothing.
+    It is woken on its polling grid when a job is due; polls of its own in between would find
+    nothing.
     """
     values = config_values(settings) | {
         "job_timeout_seconds": settings.job_timeout / SECOND,

@@ -1,8 +1,9 @@
 """Tables of jobs in a live PostgreSQL as evidence: rows as they stand, rows that tell changes, and a log of our own.
 
-Everything is read in one read-only snapshot with limits on statements and locks, through a cursor, so that a table may
-be larger than memory. The log is written by a trigger that a `LogPlan` makes: it keeps what a description says of a row
-before and after each change, the writer (`application_name`) and `clock_timestamp()`; of results and errors, hashes.
+Everything is read in one read-only snapshot with limits on statements and locks, through a cursor,
+so that a table may be larger than memory. The log is written by a trigger that a `LogPlan` makes:
+it keeps what a description says of a row before and after each change, the writer
+(`application_name`) and `clock_timestamp()`; of results and errors, hashes.
 """
 
 from __future__ import annotations
@@ -80,9 +81,9 @@ _SILENT: Final[Mapping[str, str]] = {
 def snapshot(dsn: str, *, ours: bool = False) -> Iterator[Snapshot]:
     """Open a session that cannot change anything and sees one moment.
 
-    What a view or a description holds is carried out by the server: a role that may run programs there is refused,
-    except in a database of `ours`, and one from which a policy hides rows is told so. A query ends with this process,
-    from PostgreSQL 14 on even if it is killed.
+    What a view or a description holds is carried out by the server: a role that may run programs
+    there is refused, except in a database of `ours`, and one from which a policy hides rows is told
+    so. A query ends with this process, from PostgreSQL 14 on even if it is killed.
 
     Raises EnvironmentUnavailable where the database does not answer, refuses, or goes away.
     """
@@ -461,9 +462,9 @@ def _lives(rows: Iterator[tuple[Any, ...]], table: DescribedTable, reading: Read
 def life_of(view: JobView, chronicle: Chronicle, *, worker: str) -> Iterator[Event]:
     """Tell how a job came to stand as it does: sent, claimed for its last attempt, ended.
 
-    A row says nothing of what it was before. So one that has ended holds its unique key no more: it may have been the
-    key of another job before or since. And one that failed or was cancelled may have been given its start time
-    afterwards, for a retry.
+    A row says nothing of what it was before. So one that has ended holds its unique key no more: it
+    may have been the key of another job before or since. And one that failed or was cancelled may
+    have been given its start time afterwards, for a retry.
     """
     if view.terminal:
         view = view._replace(unique_key=None)
@@ -715,8 +716,8 @@ class _LogReader:
 class LogTail:
     """Reads what a log gets, in the order of its numbers, and nothing twice.
 
-    A transaction that began before may write a lower number later, so only what was written by transactions that are
-    older than all that are still open is read; the next time goes on there.
+    A transaction that began before may write a lower number later, so only what was written by
+    transactions that are older than all that are still open is read; the next time goes on there.
     """
 
     def __init__(self, since: Instant | None) -> None:

@@ -1,8 +1,8 @@
 """A dump, or exported rows, as a database: what an incident left behind is loaded into a PostgreSQL of ours, as data.
 
-No statement of a dump is carried out. Of its text only the names and types of columns are read, names are quoted, types
-are those of a list, and rows go to the server as values. What does not fit is left out and said: half a dump, a line
-with other columns, a value of another type.
+No statement of a dump is carried out. Of its text only the names and types of columns are read,
+names are quoted, types are those of a list, and rows go to the server as values. What does not fit
+is left out and said: half a dump, a line with other columns, a value of another type.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What production wrote about jobs, as events in the order in which they happened, and what can be judged by them.
 
-A source is read into `Evidence`. No source shows everything: rows show how a job stands, a log shows who changed it,
-spans show who ran it. So evidence names the anomalies that it could show, and says of other invariants why it cannot.
+A source is read into `Evidence`. No source shows everything: rows show how a job stands, a log
+shows who changed it, spans show who ran it. So evidence names the anomalies that it could show, and
+says of other invariants why it cannot.
 
 `Chronicle` is how changes of rows become events. It names the verb by its arrow; a worker is taken to act under the
 claim that it took last, and nothing is said of a worker that took none. Times are microseconds since 1970.

@@ -1,7 +1,8 @@
 """A table of jobs, described in YAML: which expression tells what of a row, and what its statuses mean.
 
-The tables of the queues that are known by name are described in the same way, in `tables/`. A row becomes a `JobView`;
-what is not described is unknown. A table whose rows have a time `at` has a row for each change and is read as a log.
+The tables of the queues that are known by name are described in the same way, in `tables/`. A row
+becomes a `JobView`; what is not described is unknown. A table whose rows have a time `at` has a row
+for each change and is read as a log.
 """
 
 from __future__ import annotations
@@ -270,7 +271,8 @@ def description_of(name: str) -> Path:
 def job_table(name: str) -> DescribedTable:
     """Return a table that is known by this name, or that this file describes.
 
-    Raises UsageError for an unknown name, and ScenarioError with `file:line` for what is wrong with a file.
+    Raises UsageError for an unknown name, and ScenarioError with `file:line` for what is wrong with
+    a file.
     """
     if name in known_tables():
         return read_table(description_of(name).read_bytes(), f"{name}.yaml", path="")
@@ -288,7 +290,8 @@ def job_table(name: str) -> DescribedTable:
 def read_table(raw: bytes, called: str, *, path: str) -> DescribedTable:
     """Read a description.
 
-    Raises ScenarioError with `file:line` for what is wrong with it, and UsageError for a file of another kind.
+    Raises ScenarioError with `file:line` for what is wrong with it, and UsageError for a file of
+    another kind.
     """
     document = read_document(raw, called)
     if not isinstance(document.data, dict):

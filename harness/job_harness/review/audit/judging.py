@@ -1,8 +1,9 @@
 """Judges evidence by the monitors that judge a run, and tells the story of each job that broke a guarantee.
 
-Nothing is kept of a job that has ended, so that a source may be larger than memory; the stories of the jobs that are
-shown are read a second time. Production never rests. So what must hold at rest is asked only of what is overdue:
-a job that stands PROCESSING long after its lease, or PENDING long after others that were due later were claimed.
+Nothing is kept of a job that has ended, so that a source may be larger than memory; the stories of
+the jobs that are shown are read a second time. Production never rests. So what must hold at rest is
+asked only of what is overdue: a job that stands PROCESSING long after its lease, or PENDING long
+after others that were due later were claimed.
 """
 
 from __future__ import annotations

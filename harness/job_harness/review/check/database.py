@@ -48,7 +48,8 @@ class TooSlow(Exception):
 def read_only(dsn: str, *, option: str = "--database") -> Iterator[ReadOnlySession]:
     """Open a session that cannot change anything: read-only, one snapshot, limits on statements and locks.
 
-    Raises EnvironmentUnavailable, with the option that named it, where the database does not answer or refuses.
+    Raises EnvironmentUnavailable, with the option that named it, where the database does not answer
+    or refuses.
     """
     try:
         with psycopg.connect(
@@ -227,7 +228,8 @@ OPTIONS: Final = (
 def read_settings(session: ReadOnlySession, tables: JobTables, facts: Facts) -> None:
     """Add what the database sets; the place of a column is its table.
 
-    A queue that fences its leases writes every option of a job itself, so that its column defaults never count.
+    A queue that fences its leases writes every option of a job itself, so that its column defaults
+    never count.
     """
     if tables.users is not None:
         _defaults(tables.users, facts)

@@ -223,8 +223,8 @@ LONGEST_GRACE: Final = 10**9
 class Limit:
     """How long a platform lets something run, in seconds; `pattern` says which files it holds for.
 
-    Of the kind `stop` how long code waits when it is told to stop, of `grace` how long a container or a process of PM2
-    may take to; `setting` is what that is called there.
+    Of the kind `stop` how long code waits when it is told to stop, of `grace` how long a container
+    or a process of PM2 may take to; `setting` is what that is called there.
     """
 
     kind: str

@@ -388,8 +388,8 @@ def _winner(name: str, values: list[Value], service: Service | None, last: Place
 def _rank(value: Value) -> tuple[int, bool, bool, bool]:
     """Order values, the one that wins first.
 
-    updateQueue wins over createQueue of the same queue. One of a queue that cannot be told may be about another queue,
-    and wins only over a createQueue that cannot be told either.
+    updateQueue wins over createQueue of the same queue. One of a queue that cannot be told may be
+    about another queue, and wins only over a createQueue that cannot be told either.
     """
     updates = value.source is SettingSource.UPDATE
     level = ORDER.index(SettingSource.QUEUE if updates else value.source)

@@ -42,7 +42,8 @@ _VALID: Final = re.compile(
 )
 """Valid TypeScript that the grammar does not know.
 
-Type arguments of a tagged template, `<typeof import("x")>` of a call, members of imported types, `export type *`.
+Type arguments of a tagged template, `<typeof import("x")>` of a call, members of imported types,
+`export type *`.
 """
 _NAMED_LIKE_A_TYPE: Final = re.compile(rb"(?<=\()(?:string|number|boolean|any|unknown|object)(?=\)\s*=>)")
 """A parameter of a type of functions that is called like a type: `(string) => void`."""

@@ -1,8 +1,8 @@
 """One job through a running system, as its user would send it: created by its own API, watched in its own table.
 
-Hides the template of the request (TOML), the looks at the user's table (read-only), the limit on each question to a
-system that may never answer, and what each outcome most likely means: PENDING, PROCESSING and COMPLETED in time, or
-what happened instead and the first cause. Knows no engine.
+Hides the template of the request (TOML), the looks at the user's table (read-only), the limit on
+each question to a system that may never answer, and what each outcome most likely means: PENDING,
+PROCESSING and COMPLETED in time, or what happened instead and the first cause. Knows no engine.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ Answer = TypeVar("Answer")
 def within_budget(ask: Callable[[], Answer], *, what: str, seconds: float = ANSWER_SECONDS) -> Answer:
     """Return what `ask` returns, or raise what it raises.
 
-    A limit on each read of a socket is none on the whole: an answer may drip forever. So the question is asked on a
-    thread that may be left behind.
+    A limit on each read of a socket is none on the whole: an answer may drip forever. So the
+    question is asked on a thread that may be left behind.
 
     Raises EnvironmentUnavailable where it takes longer; `what` is what was asked.
     """
@@ -100,7 +100,8 @@ class Template:
 def read_template(path: Path) -> Template:
     """Read a TOML file: its table `[tool.job-harness.verify]`, or else the whole of it.
 
-    Raises UsageError if the file does not exist, for unknown keys, and for values that cannot be sent.
+    Raises UsageError if the file does not exist, for unknown keys, and for values that cannot be
+    sent.
     """
     data = _read(path)
     table: Any = data
@@ -161,7 +162,8 @@ def check_url(base: str, template: Template) -> None:
 def create_job(base: str, template: Template) -> str:
     """Send the request; return the job's id.
 
-    Raises EnvironmentUnavailable where no server answers, UsageError where the API refuses or answers without an id.
+    Raises EnvironmentUnavailable where no server answers, UsageError where the API refuses or
+    answers without an id.
     """
     status, answer = _sent(base, template.path, template.method, template.headers, template.body)
     if not 200 <= status < 300:
@@ -344,7 +346,8 @@ def watched_table(dsn: str) -> JobLook:
 def described_jobs(called: str, rows: str, *, columns: Mapping[str, str], status: Mapping[str, str]) -> JobLook:
     """Say how a table of the user's own shows how a job goes: `columns` are SQL over a row `job` of `rows`.
 
-    Raises UsageError where nothing would tell that a job was started: a short run may pass between two looks.
+    Raises UsageError where nothing would tell that a job was started: a short run may pass between
+    two looks.
     """
     started = columns.get("started_at") or (f"NULLIF({columns['attempts']}, 0)" if "attempts" in columns else "")
     if not started:

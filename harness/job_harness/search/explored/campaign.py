@@ -1,7 +1,7 @@
 """The runs of an explored test: which are played, in which order, and what is said of them together.
 
-First the undisturbed run, twice; then one deviation at a time, the gravest first; then several at random. What is
-found is made small.
+First the undisturbed run, twice; then one deviation at a time, the gravest first; then several at
+random. What is found is made small.
 """
 
 from __future__ import annotations
@@ -196,8 +196,8 @@ class TestExploration:
     singles: frozenset[Deviation] = frozenset()
     """Every single deviation of the undisturbed run, a crash at each of its gates among them.
 
-    Not each comes up: only the first run may come to a gate, as before a cache is filled, and a server may answer jobs
-    that wait for one lock in another order.
+    Not each comes up: only the first run may come to a gate, as before a cache is filled, and a
+    server may answer jobs that wait for one lock in another order.
     """
     _deadline: Deadline | None = None
     _searched: dict[Tape, None] = field(default_factory=dict)
@@ -386,8 +386,9 @@ class TestExploration:
     def _vary_keys(self, first: PlayedTest) -> None:
         """Let a job come again after each kind of side effect: here, and with other chance just before a year ends.
 
-        A run that has more of them there than it has undisturbed repeats one; where its keys are others than here, they
-        come from chance or from a clock, and tell no repetition. A batch that goes on has as many, and the same keys.
+        A run that has more of them there than it has undisturbed repeats one; where its keys are
+        others than here, they come from chance or from a clock, and tell no repetition. A batch
+        that goes on has as many, and the same keys.
         """
         runs = self.disturbed
 
@@ -452,9 +453,11 @@ class TestExploration:
 
     def _compare(self, first: PlayedTest) -> None:
         """Play the undisturbed run once more: where it is another by now, nothing in between was judged."""
-        for _ in range(REPLAYED_AT_MOST):
-            after = self._play(ListedGates(), as_on_tape())
-            if not (why := differ(first, after)) or not in_another_order(first, after):
+        why, after = "", first
+        plans = ((ListedGates(), as_on_tape()) for _ in range(REPLAYED_AT_MOST))
+        for after in play_in_order(plans, Here(lambda plan: self._play(*plan))):
+            why = differ(first, after)
+            if not (why and in_another_order(first, after)):
                 break
         if why:
             why = self._with_changes(why, first, after)
@@ -568,8 +571,8 @@ def cpu_seconds() -> float:
 def _warm() -> None:
     """Play a few small runs in this process, so that no child has to learn what they teach it.
 
-    What a run fills or changes for the first time is memory that each child would copy page by page: the routes of the
-    judges, code that CPython specializes as it runs (3.11 and later).
+    What a run fills or changes for the first time is memory that each child would copy page by
+    page: the routes of the judges, code that CPython specializes as it runs (3.11 and later).
     """
     faults = FaultPlan.of(*(kind for kind in kinds().values() if kind.strikes_one))
     for number in range(WARMING_RUNS):

@@ -287,8 +287,9 @@ class KeptFolder:
 class KeptDatabases:
     """SQLite's databases as they are now, to be made so again: then each run may use a connection of a fixture's.
 
-    A fork is no harm to such a connection as long as only one process works at a time. What a run has locked is free
-    once it ends, and what the parent remembers of the file is true again once the file is as it was.
+    A fork is no harm to such a connection as long as only one process works at a time. What a run
+    has locked is free once it ends, and what the parent remembers of the file is true again once
+    the file is as it was.
     """
 
     def __init__(self, databases: Collection[Path]) -> None:

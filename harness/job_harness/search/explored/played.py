@@ -1,7 +1,7 @@
 """One run of an explored test: played in this process, in a forked child, or in a copy from before all runs.
 
-Hides how a run is carried out: what of the harness is made anew, how a child tells what it saw, and how one that hangs
-or dies is ended with whatever it has started.
+Hides how a run is carried out: what of the harness is made anew, how a child tells what it saw, and
+how one that hangs or dies is ended with whatever it has started.
 """
 
 from __future__ import annotations
@@ -324,8 +324,8 @@ def _repeated(effects: Sequence[Effect]) -> tuple[str, ...]:
 def _own_failures(history: History) -> tuple[tuple[str, ...], tuple[tuple[str, str], ...]]:
     """Tell the tools with an attempt that its processor failed, and those that were given up after one, with its error.
 
-    One that says itself that another attempt is of no use is not given up: that is its answer. Nor is one of whose
-    outside calls one was made to fail.
+    One that says itself that another attempt is of no use is not given up: that is its answer. Nor
+    is one of whose outside calls one was made to fail.
     """
     tools: dict[str, str] = {}
     ended: dict[str, bool] = {}
@@ -423,10 +423,11 @@ def _send(to: int, said: object) -> None:
 class Standby:
     """A copy of this process from before its disturbed runs, which plays the runs that it is asked to play.
 
-    A run of a test that is played again and again in one process may need what an earlier one has left in a module. So
-    it forks a child for each run, in which none has been; or, with `traces`, it plays them all itself, and says after
-    each what that has left. It begins before the first run, or right after it where that made fixtures for a whole
-    module or session: else each child would make them anew.
+    A run of a test that is played again and again in one process may need what an earlier one has
+    left in a module. So it forks a child for each run, in which none has been; or, with `traces`,
+    it plays them all itself, and says after each what that has left. It begins before the first
+    run, or right after it where that made fixtures for a whole module or session: else each child
+    would make them anew.
     """
 
     def __init__(

@@ -1,10 +1,11 @@
 """What a run has left in a process that is to play the next one as well.
 
-Plain data of the project's modules is put back as it was. All else is named, and the runs of such a test are forked
-instead. What events report (files, processes) is heard as it happens, with its line. What stays as it is (a handler, a
-thread, a patched library) is looked for when that is asked: nothing of a run counts before, so to see it late is early
-enough. What neither sees, such as a cache in a library, shows where a run is compared with the same one in a process
-of its own. Knows no campaign, and how no run is played.
+Plain data of the project's modules is put back as it was. All else is named, and the runs of such a
+test are forked instead. What events report (files, processes) is heard as it happens, with its
+line. What stays as it is (a handler, a thread, a patched library) is looked for when that is asked:
+nothing of a run counts before, so to see it late is early enough. What neither sees, such as a
+cache in a library, shows where a run is compared with the same one in a process of its own. Knows
+no campaign, and how no run is played.
 """
 
 from __future__ import annotations

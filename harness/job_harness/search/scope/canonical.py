@@ -1,8 +1,8 @@
 """The key of a state: equal for states that differ only in what nothing depends on.
 
-That is the time of day, and which twin did what. Instants become distances from now; names of workers and of
-interchangeable jobs are exchanged, also within texts. Everything else is taken as it stands, so that a state is never
-taken for another by mistake.
+That is the time of day, and which twin did what. Instants become distances from now; names of
+workers and of interchangeable jobs are exchanged, also within texts. Everything else is taken as it
+stands, so that a state is never taken for another by mistake.
 """
 
 from __future__ import annotations
@@ -326,12 +326,14 @@ class NamedJobs:
 class StateKeys:
     """Makes keys for the states of one rig.
 
-    A part of a state comes again in many states, so its form is looked up by its number and by the time of day, part by
-    part: a key then costs a look-up for each actor and one each for jobs, monitors and clocks.
+    A part of a state comes again in many states, so its form is looked up by its number and by the
+    time of day, part by part: a key then costs a look-up for each actor and one each for jobs,
+    monitors and clocks.
 
-    Of all exchanges of names one is picked by what the form itself shows: jobs get their names in the order in which
-    they were created, those of one instant in the order of their ids; workers in the order of how they look. Two states
-    that differ in names alone are so given one form, and only workers that look alike are tried in every order.
+    Of all exchanges of names one is picked by what the form itself shows: jobs get their names in
+    the order in which they were created, those of one instant in the order of their ids; workers in
+    the order of how they look. Two states that differ in names alone are so given one form, and
+    only workers that look alike are tried in every order.
     """
 
     def __init__(self, rig: Rig, *, workload: int, numbers: Numbers) -> None:

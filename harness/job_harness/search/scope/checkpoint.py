@@ -1,9 +1,10 @@
 """A search that was stopped, as a file that the same search can go on from.
 
-It holds the tree of what was reached: for each state the one that it was reached from, and by which move. No state and
-no key is in it: both hang together with code and with numbers that mean something in one process only. A search that
-goes on makes each state again by its one move, in the order in which they were found, and tries none of the others; the
-states that were still waiting must then look as they did. What a file says is checked and never executed.
+It holds the tree of what was reached: for each state the one that it was reached from, and by which
+move. No state and no key is in it: both hang together with code and with numbers that mean
+something in one process only. A search that goes on makes each state again by its one move, in the
+order in which they were found, and tries none of the others; the states that were still waiting
+must then look as they did. What a file says is checked and never executed.
 """
 
 from __future__ import annotations

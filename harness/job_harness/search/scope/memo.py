@@ -1,10 +1,11 @@
 """What was done once in a search and need not be done again: steps of one actor, and what monitors make of them.
 
-A state is a product: queue, actors, schedule, budgets, and what each of thirty monitors remembers. What one actor does
-depends on few of these: on where it stands, on the queue, on the clocks, on who was told to stop. What a monitor then
-remembers depends on what it remembered and on the events. So both are kept in tables under exactly that, and a
-transition whose parts are known is put together from them, without touching the session: four in five of those of a
-scope with 2 jobs, a crash and a cancel.
+A state is a product: queue, actors, schedule, budgets, and what each of thirty monitors remembers.
+What one actor does depends on few of these: on where it stands, on the queue, on the clocks, on who
+was told to stop. What a monitor then remembers depends on what it remembered and on the events. So
+both are kept in tables under exactly that, and a transition whose parts are known is put together
+from them, without touching the session: four in five of those of a scope with 2 jobs, a crash and a
+cancel.
 
 `StepTable` does not trust a step: what it did is found by comparing the state before with the state after, and a step
 that changed more than its actor, the queue, the budgets and the requests to stop is not kept. What a step has read
@@ -245,8 +246,9 @@ def _struck_one(place: int, name: str, before: GlobalState, after: GlobalState) 
 class Witnesses:
     """The monitors of a session, each of which remembers one thing at a time, and what they make of steps.
 
-    What a monitor remembers is kept attribute by attribute: a step changes few of them. What it learns goes by what it
-    remembered and by what it is shown, whatever step that came of: most monitors see little of each step.
+    What a monitor remembers is kept attribute by attribute: a step changes few of them. What it
+    learns goes by what it remembered and by what it is shown, whatever step that came of: most
+    monitors see little of each step.
     """
 
     def __init__(self, judge: Judge, numbers: Numbers, interning: Interning) -> None:

@@ -1,8 +1,9 @@
 """A run that can be put into any state, stepped once, and looked at as a state again.
 
-Two kinds: `SnapshotRig` sets the queue back to a snapshot, `ReplayRig` runs the path to the state once more. Where an
-actor stands is everything that it was told since it began; telling it again brings it back there. Frames are no
-positions: two with equal variables may have different futures. A rig knows nothing of the search.
+Two kinds: `SnapshotRig` sets the queue back to a snapshot, `ReplayRig` runs the path to the state
+once more. Where an actor stands is everything that it was told since it began; telling it again
+brings it back there. Frames are no positions: two with equal variables may have different futures.
+A rig knows nothing of the search.
 """
 
 from __future__ import annotations
@@ -571,7 +572,8 @@ class ParkedFrame:
 class SnapshotRig(Rig):
     """For queues that can be set back: restores snapshots, and retells only those who act.
 
-    What was done before is not done again (`search.scope.memo`); the session is entered only for what is new.
+    What was done before is not done again (`search.scope.memo`); the session is entered only for
+    what is new.
     """
 
     def _open(self) -> None:

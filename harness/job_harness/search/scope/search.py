@@ -1,7 +1,7 @@
 """The search of a scope: every state within it, breadth first, so that what is found first is found shortest.
 
-With it what comes of a search: an estimate of its size from smaller ones, a counterexample as a finding like any other,
-and the statement of what it may claim.
+With it what comes of a search: an estimate of its size from smaller ones, a counterexample as a
+finding like any other, and the statement of what it may claim.
 """
 
 from __future__ import annotations
@@ -134,8 +134,9 @@ class StateGraph:
     def take_in(self, state: GlobalState, keys: StateKeys, parent: int, move: Move, workload: int) -> tuple[int, bool]:
         """Take in a state; return its node, and whether it is new.
 
-        It is also new where a job changed more recently than in the state that it is equal to: its run goes on for
-        longer before it counts as at rest. The other way round nothing is lost, since the longer run does the rest too.
+        It is also new where a job changed more recently than in the state that it is equal to: its
+        run goes on for longer before it counts as at rest. The other way round nothing is lost,
+        since the longer run does the rest too.
         """
         quiet = state.now - state.last_change
         if self.merge:
@@ -251,7 +252,8 @@ class Explorer:
     def run(self, watch: Watch = lambda progress: True) -> None:
         """Search until nothing is left, something is found, or `watch` returns False.
 
-        Raises Unfaithful where the queue's snapshot lies or an actor does not come back to where it stood.
+        Raises Unfaithful where the queue's snapshot lies or an actor does not come back to where it
+        stood.
         """
         try:
             with _keeping_states():

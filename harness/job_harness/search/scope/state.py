@@ -1,6 +1,7 @@
 """A state of a run as a value, and the moves that lead from one to the next.
 
-A state holds whatever can influence what happens next, or what is judged later. It knows neither queues nor rigs.
+A state holds whatever can influence what happens next, or what is judged later. It knows neither
+queues nor rigs.
 """
 
 from __future__ import annotations

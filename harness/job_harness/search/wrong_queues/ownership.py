@@ -1,8 +1,9 @@
 """Wrong queues in who owns a job: stale tokens, careless claims, cancels that are undone, rows read and written
 blindly.
 
-Each overrides one method of the model queue; where SQL can make the mistake too, the reference queue's statement is
-edited in one place. `Lenient` is the model of a queue that does not ask whether a claim still stands.
+Each overrides one method of the model queue; where SQL can make the mistake too, the reference
+queue's statement is edited in one place. `Lenient` is the model of a queue that does not ask
+whether a claim still stands.
 """
 
 from __future__ import annotations

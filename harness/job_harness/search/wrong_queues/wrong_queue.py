@@ -81,7 +81,8 @@ class Mistake:
     def engine(self, kind: Kind, *, beside: Engine | None = None) -> Engine:
         """Return an engine whose queues make this mistake, on the database of the right engine `beside` it if given.
 
-        Raises `UsageError` where it cannot be planted on that engine, `EnvironmentUnavailable` without a PostgreSQL.
+        Raises `UsageError` where it cannot be planted on that engine, `EnvironmentUnavailable`
+        without a PostgreSQL.
         """
         if kind == "memory" and self.queue is not None:
             application = None if self.worker is Worker else StockApplication(self.worker)
@@ -114,7 +115,8 @@ class Mistake:
     def edited(self) -> dict[str, str]:
         """Return the full text of every statement that this mistake changes, by name.
 
-        Raises `StaleEdit` where the text to replace is not there exactly once: the statement has moved on.
+        Raises `StaleEdit` where the text to replace is not there exactly once: the statement has
+        moved on.
         """
         from job_harness.engines.reference import shipped_statement
 

@@ -1,6 +1,7 @@
 """Runs a user's own application: its API, its workers and its maintenance, in as many steps as they take.
 
-Everything that a user's file imports to be searched is here; `docs/applications.md` shows it at work.
+Everything that a user's file imports to be searched is here; `docs/applications.md` shows it at
+work.
 """
 
 from job_harness.core.model import Settings

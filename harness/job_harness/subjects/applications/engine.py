@@ -1,7 +1,8 @@
 """A user's application as an engine: what searches, replays and shrinks runs on queues does so on it.
 
-Hides how its processes are driven: after each of their steps the rows are compared with what was known, and what a
-process raises is observed instead of ending the run. Must not know any particular application.
+Hides how its processes are driven: after each of their steps the rows are compared with what was
+known, and what a process raises is observed instead of ending the run. Must not know any particular
+application.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What the processes of an application see of a run, and what they can wait for.
 
-Hides the observation and the kernel: a process asks its stage for settings, rows, time and work, and yields what it
-waits for (`step`, `sleep`, `poll`). Must not know who searches the application.
+Hides the observation and the kernel: a process asks its stage for settings, rows, time and work,
+and yields what it waits for (`step`, `sleep`, `poll`). Must not know who searches the application.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a test says about its jobs: what was enqueued, which path a job took, what was done, what is yet to come.
 
-Holds the counts of a drain, and how an assertion matches: in part, with the nearest misses shown where nothing matches.
+Holds the counts of a drain, and how an assertion matches: in part, with the nearest misses shown
+where nothing matches.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class Assertions:
     def refute_enqueued(self, slug: str | None = None, **wanted: Unpack[Looked]) -> None:
         """Raise AssertionError if a job matches, as in `all_enqueued`.
 
-        Raises UsageError for a tool that is not registered, since no job could ever be enqueued for it.
+        Raises UsageError for a tool that is not registered, since no job could ever be enqueued for
+        it.
         """
         known = [*self.bench.application.registry.get_registered_tools(), *self.book.tasks]
         if slug is not None and slug not in known:

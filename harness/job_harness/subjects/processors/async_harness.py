@@ -1,7 +1,7 @@
 """`AsyncJobHarness`: the same harness for tests that are coroutines; every method is awaited.
 
-Each method is one line, and takes its signature and its text from `JobHarness`. What moves time works on a thread, so
-that the test's own loop stays free; handles are read as ever.
+Each method is one line, and takes its signature and its text from `JobHarness`. What moves time
+works on a thread, so that the test's own loop stays free; handles are read as ever.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What the jobs of one test run on: a loop on virtual time with its threads, a queue and its worker, and Node.
 
-Opens all of it, lets it work, and closes it. Knows neither what a test says about its jobs nor who plays it.
+Opens all of it, lets it work, and closes it. Knows neither what a test says about its jobs nor who
+plays it.
 """
 
 from __future__ import annotations

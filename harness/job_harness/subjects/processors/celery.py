@@ -319,7 +319,8 @@ _ABSENT: Final = object()
 def _by_name(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """Return a message's arguments by the names that the task has for them, for assertions and invariants to find.
 
-    Nothing where the task does not take them, which it says itself once it runs, or where no store can hold one.
+    Nothing where the task does not take them, which it says itself once it runs, or where no store
+    can hold one.
     """
     try:
         bound = inspect.signature(task.run).bind(*args, **kwargs)

@@ -1,9 +1,10 @@
 """Chance that is the same in every run of an explored test, and the same when it is replayed.
 
-What the machine draws (`os.urandom`, and with it `uuid.uuid4`, `secrets`, generators that are made without a seed) is
-answered for processors alone: other code gets the machine's. The generators that a process shares (`random`, numpy's)
-have one state for a test with its fixtures, so that a seed of a fixture's own counts; CPython seeds `random` anew in a
-forked child, which is therefore given the state of its parent. Knows no test and no campaign.
+What the machine draws (`os.urandom`, and with it `uuid.uuid4`, `secrets`, generators that are made
+without a seed) is answered for processors alone: other code gets the machine's. The generators that
+a process shares (`random`, numpy's) have one state for a test with its fixtures, so that a seed of
+a fixture's own counts; CPython seeds `random` anew in a forked child, which is therefore given the
+state of its parent. Knows no test and no campaign.
 """
 
 from __future__ import annotations

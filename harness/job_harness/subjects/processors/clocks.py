@@ -50,8 +50,9 @@ def _refuse_gevent() -> None:
 def freeze_kept() -> Iterator[None]:
     """Let freezegun, where it is at work, answer every caller, whatever is further up the stack.
 
-    It passes over callers that have `threading` within five frames above them, as the thread of a plain processor has:
-    that read the frozen `datetime.now()` beside a `time.time()` that was not. Checked on freezegun 1.5.
+    It passes over callers that have `threading` within five frames above them, as the thread of a
+    plain processor has: that read the frozen `datetime.now()` beside a `time.time()` that was not.
+    Checked on freezegun 1.5.
     """
     api: Any = sys.modules.get("freezegun.api")
     if api is None:

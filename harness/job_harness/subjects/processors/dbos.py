@@ -1,7 +1,7 @@
 """A process of DBOS: launched in each life of a worker, on a database that outlives it, its steps declared as facts.
 
-It leans on what DBOS keeps for itself, checked on 3.4: the instance of the process, which a dead worker leaves behind,
-and the two verbs by which a step is looked up and stored.
+It leans on what DBOS keeps for itself, checked on 3.4: the instance of the process, which a dead
+worker leaves behind, and the two verbs by which a step is looked up and stored.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """One delivery of a job as its processor's own code sees it: side effects that it declares, and points that it names.
 
-Call `effect` in the fake that stands for the outside world (a payment service, a mailer), not in the processor itself.
+Call `effect` in the fake that stands for the outside world (a payment service, a mailer), not in
+the processor itself.
 """
 
 from __future__ import annotations
@@ -146,9 +147,10 @@ def external(
 ) -> Callable[Given, Answer]:
     """Wrap a fake of something outside: each call is a side effect, and a gate stands before it and after its answer.
 
-    What the caller has noted before the call stays if it dies there. The effect's data are the arguments that JSON can
-    hold, by the names of the fake's parameters, or what `data` makes of them. The fake itself declares no effect.
-    In an explored test a call may be refused (ConnectionRefusedError), or its reply be lost (TimeoutError).
+    What the caller has noted before the call stays if it dies there. The effect's data are the
+    arguments that JSON can hold, by the names of the fake's parameters, or what `data` makes of
+    them. The fake itself declares no effect. In an explored test a call may be refused
+    (ConnectionRefusedError), or its reply be lost (TimeoutError).
     """
     EXTERNALS[name] = line_calling(sys._getframe(1), folder=PACKAGE)
 
@@ -207,7 +209,8 @@ def _rest(name: str) -> None:
 def choose(about: str, *options: str) -> str:
     """Return one of several answers from outside, such as a model's: the first, unless a search tries others.
 
-    Each is a choice of the run: it is on its tape, and shrunk like a fault. Raises UsageError without options.
+    Each is a choice of the run: it is on its tape, and shrunk like a fault. Raises UsageError
+    without options.
     """
     if not options:
         raise UsageError(
@@ -228,8 +231,8 @@ async def step(name: str) -> None:
 class Steps:
     """One run of a workflow: what a durable engine of yours stores of it, declared for the invariants about steps.
 
-    Outside of any job it does nothing. `step` is a name that the run has once; a step that it takes several times has
-    a `number` too, which also tells a resumed run that takes another step there.
+    Outside of any job it does nothing. `step` is a name that the run has once; a step that it takes
+    several times has a `number` too, which also tells a resumed run that takes another step there.
     """
 
     def __init__(self, run: str) -> None:

@@ -76,8 +76,8 @@ class HarnessPlay:
     def come_to_rest(self) -> None:
         """Let nothing go wrong any more, work until every job has ended, and judge what must hold then.
 
-        Raises Hung if a processor hung, or if a check of `always` has judged nothing, as one that looks at what the
-        test has closed.
+        Raises Hung if a processor hung, or if a check of `always` has judged nothing, as one that
+        looks at what the test has closed.
         """
         try:
             self._rest()

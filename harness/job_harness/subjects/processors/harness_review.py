@@ -79,8 +79,8 @@ class HarnessReview:
     def unended(self, *, due: bool = True) -> str:
         """Name the jobs of the test's own that have not ended and that it never looked at; empty where there are none.
 
-        What a processor enqueued is left out: no test has to wait for a reminder in three days. With `due`, it says in
-        words of pytest when those that wait for a time of their own may run.
+        What a processor enqueued is left out: no test has to wait for a reminder in three days.
+        With `due`, it says in words of pytest when those that wait for a time of their own may run.
         """
         live = self._bench.session.job_index.live
         own = (job for job in self._book.accepted if job not in self._book.seen and job not in self._bench.descent.jobs)
@@ -112,7 +112,8 @@ class HarnessReview:
     def unsent(self) -> str:
         """Say that jobs were to run and none was ever sent; empty where one was, or the test looked for what is there.
 
-        A fixture that lets jobs run for every test of a file is no mistake of a test that looks at what became of none.
+        A fixture that lets jobs run for every test of a file is no mistake of a test that looks at
+        what became of none.
         """
         nothing = self._book.bidden and not (self._book.accepted or self._book.looked or self.worked)
         return "no job was sent: nothing ran; call enqueue() before jobs are to run" if nothing else ""
@@ -138,7 +139,8 @@ class HarnessReview:
     def keys(self) -> tuple[EffectKey, ...]:
         """The keys of side effects: their data in `per`, their identity, or all of their data if nothing judges them.
 
-        One that is judged without `per` has no key that could vary: it is counted whatever its data are.
+        One that is judged without `per` has no key that could vary: it is counted whatever its data
+        are.
         """
         judged = {invariant.effect: invariant.per for invariant in self._bench.invariants}
         found: list[EffectKey] = []
@@ -174,8 +176,8 @@ class HarnessReview:
     def notes(self) -> list[str]:
         """Name what was not under control: clocks and chance that processors read, threads, network, processes.
 
-        Clocks and chance only of processors that were called. Attempts that prove nothing, since they waited for what
-        died with a worker, come first.
+        Clocks and chance only of processors that were called. Attempts that prove nothing, since
+        they waited for what died with a worker, come first.
         """
         called = {id(found) for tool, found in self._bench.of_tool.items() if tool in self._bench.running.tools}
         idle = {id(found) for found in self._bench.of_tool.values()} - called

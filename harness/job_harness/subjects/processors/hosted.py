@@ -1,8 +1,9 @@
 """Processors that run in the process of the test, which is written in another language.
 
-That process is the peer of all of them: it outlives every worker, so a worker that dies takes only its runs with it.
-Nothing that a severed run still does is seen; code of it that waits for real I/O goes on when that is answered, since
-a promise cannot be cancelled. Must not know: how the process is spoken to.
+That process is the peer of all of them: it outlives every worker, so a worker that dies takes only
+its runs with it. Nothing that a severed run still does is seen; code of it that waits for real I/O
+goes on when that is answered, since a promise cannot be cancelled. Must not know: how the process
+is spoken to.
 """
 
 from __future__ import annotations

@@ -80,8 +80,9 @@ class JobHarness(Assertions):
     ) -> None:
         """Open an empty queue. `seed` jitters retry delays; a processor hangs that keeps control for `blocked_after`.
 
-        That is in real seconds: a coroutine that does not come back within them ends the test with LimitReached, which
-        names its line; a plain function counts as hanging, and virtual time goes on without it.
+        That is in real seconds: a coroutine that does not come back within them ends the test with
+        LimitReached, which names its line; a plain function counts as hanging, and virtual time
+        goes on without it.
 
         `invariants` of the test's own are judged beside ours. `workplace` opens the queue and the worker to stand on.
         `choices` says at each gate whether one of the `faults` strikes there: a search, or the `tape` of another run.
@@ -141,7 +142,8 @@ class JobHarness(Assertions):
     def register(self, slug: str, processor: JobProcessor | str) -> None:
         """Set the processor of a tool: a callable, "module:name" or "path.ts#name".
 
-        Raises UsageError, also for what the registry refuses; EnvironmentUnavailable if TypeScript finds no Node.
+        Raises UsageError, also for what the registry refuses; EnvironmentUnavailable if TypeScript
+        finds no Node.
         """
         refuse_no_text(slug, "the name of a tool")
         if slug in self.book.served:
@@ -159,9 +161,10 @@ class JobHarness(Assertions):
     def on_start(self, start: Callable[[], object], *, polls_late_by: Length = "0s") -> None:
         """Call this in each life of the worker before it claims a job, as a process does when it starts.
 
-        A crash ends that life, and with it the tasks and threads that `start` began; the next life calls it again.
-        What those declare as effects belongs to `start-N`, in the Nth life. A thread that looks for work again and
-        again may be late by `polls_late_by`, while nothing else happens: then a night of idle polls costs little.
+        A crash ends that life, and with it the tasks and threads that `start` began; the next life
+        calls it again. What those declare as effects belongs to `start-N`, in the Nth life. A
+        thread that looks for work again and again may be late by `polls_late_by`, while nothing
+        else happens: then a night of idle polls costs little.
         """
         if isinstance(start, ProcessStart):
             polls_late_by = start.polls_late_by
@@ -177,8 +180,8 @@ class JobHarness(Assertions):
     def register_celery(self, app: Any) -> CeleryTasks:
         """Run every task of a Celery application here: `task.delay()` and `apply_async()` enqueue to this harness.
 
-        A message is a job of the tool named after the task, with hyphens: `shop-tasks-charge`. Raises UsageError
-        if it is not a Celery application, or has no tasks.
+        A message is a job of the tool named after the task, with hyphens: `shop-tasks-charge`.
+        Raises UsageError if it is not a Celery application, or has no tasks.
         """
         from job_harness.subjects.processors.celery import CeleryTasks
 
@@ -385,8 +388,9 @@ class JobHarness(Assertions):
     def run_until_idle(self) -> None:
         """Let time pass, and worker and maintenance work, until every job has ended.
 
-        Raises Hung if jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or 5 000 from one
-        job (`most_from_one`), and LimitReached after 2 000 attempts of one job or ten years of virtual time.
+        Raises Hung if jobs enqueue each other without end, 2 000 in one chain (`longest_chain`) or
+        5 000 from one job (`most_from_one`), and LimitReached after 2 000 attempts of one job or
+        ten years of virtual time.
         """
         self.book.bidden = True
         if self.bench.session.job_index.live:
@@ -406,7 +410,8 @@ class JobHarness(Assertions):
     def jump(self, duration: Length) -> None:
         """Move the clock and run nothing: what is overdue then happens when time next passes.
 
-        Workers that are running a job notice that they are late, as after a suspended machine; that is no anomaly.
+        Workers that are running a job notice that they are late, as after a suspended machine; that
+        is no anomaly.
         """
         self.bench.jump(read_length(duration))
 
@@ -429,8 +434,9 @@ class JobHarness(Assertions):
     def always(self, check: Callable[[JobHarness], object]) -> None:
         """Call your own check after every event, and now if jobs came before it; in an explored test also at rest.
 
-        It fails by returning False, by an AssertionError or by `pytest.fail()`. It may look at handles and effects,
-        but must not let anything happen. Raises UsageError if it does not take one argument.
+        It fails by returning False, by an AssertionError or by `pytest.fail()`. It may look at
+        handles and effects, but must not let anything happen. Raises UsageError if it does not take
+        one argument.
         """
         self.checks.add(check)
 

@@ -1,7 +1,7 @@
 """What a test's jobs came to when the test is over, in words: anomalies, failures that were never looked at, leaks.
 
-Also names the clocks and sources of chance that the code of a processor reads, found by looking at its functions and at
-those of the same project that they call. Runs nothing.
+Also names the clocks and sources of chance that the code of a processor reads, found by looking at
+its functions and at those of the same project that they call. Runs nothing.
 """
 
 from __future__ import annotations

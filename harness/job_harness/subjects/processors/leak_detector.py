@@ -1,6 +1,7 @@
 """What processors do past the harness while they run: threads and child processes of their own, the network.
 
-It is named in a section of the report, and what is still there at the end is a leak. Nothing is forbidden.
+It is named in a section of the report, and what is still there at the end is a leak. Nothing is
+forbidden.
 """
 
 from __future__ import annotations
@@ -48,9 +49,10 @@ _WAITS_FOR_CHILD = "asyncio-waitpid-"
 def watch_outliving(loop: VirtualLoop, life: Lifetime, told: Callable[[asyncio.Task[Any]], None]) -> None:
     """Tell of tasks of the user's own that are at work when their delivery has just ended, even if they end soon.
 
-    A worker that dies then takes them with it, and the job is done. One that was told to stop needs a few turns of the
-    loop to end; one that has not even begun is awaited nowhere. Nor is one that has had a side effect, and at which
-    nothing ever looked: that it ended in time was a quick reply's doing.
+    A worker that dies then takes them with it, and the job is done. One that was told to stop needs
+    a few turns of the loop to end; one that has not even begun is awaited nowhere. Nor is one that
+    has had a side effect, and at which nothing ever looked: that it ended in time was a quick
+    reply's doing.
     """
     tasks = [task for task in life.tasks if not task.cancelling() and is_own(task)]
     if (delivery := delivery_of(life)) is not None:
@@ -85,7 +87,8 @@ def describe_outliving(task: asyncio.Task[Any], whose: str) -> str:
 def is_own(task: asyncio.Task[Any]) -> bool:
     """Whether a task is the user's: by its code, or by who made it of a function that a library has wrapped.
 
-    What a library runs for itself, as a pool does that a processor has opened and a module keeps, is no leak of theirs.
+    What a library runs for itself, as a pool does that a processor has opened and a module keeps,
+    is no leak of theirs.
     """
     code = getattr(getattr(task.get_coro(), "cr_code", None), "co_filename", "<")
     return not is_others(code) or (isinstance(task, WatchedTask) and not is_others(task.made_in))
@@ -115,7 +118,8 @@ class LeakDetector:
     def watching(self) -> Generator[None]:
         """Watch inside the block, in code that belongs to a job.
 
-        What such code forks ends here, should it ever come to the end of the block: it is no second test run.
+        What such code forks ends here, should it ever come to the end of the block: it is no second
+        test run.
         """
         start, connect, popen = threading.Thread.start, socket.socket.connect, subprocess.Popen.__init__
         fork, owner, own_connect = os.fork, os.getpid(), vars(socket.socket).get("connect")
@@ -298,7 +302,8 @@ class _Thread(NamedTuple):
     def left(self) -> bool:
         """Whether it is still there although its delivery has ended, and its worker is neither dead nor paused.
 
-        A delivery may be at work at the end, if its job was delivered twice and the other one is done.
+        A delivery may be at work at the end, if its job was delivered twice and the other one is
+        done.
         """
         thread, delivery = self.reference(), delivery_of(self.life)
         at_work = delivery is not None and not (delivery.ended or delivery.lasts)

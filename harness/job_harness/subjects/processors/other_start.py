@@ -1,7 +1,7 @@
 """A run with other chance, at another time: what it draws and when it begins, as one deviation of its tape.
 
-Two runs of one tape, of which one begins like that, differ only in what comes from chance or from a clock. So it tells
-whether the key of a side effect does. Knows no campaign.
+Two runs of one tape, of which one begins like that, differ only in what comes from chance or from a
+clock. So it tells whether the key of a side effect does. Knows no campaign.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """The runs of a processor in another process, which moves with the virtual time of one harness.
 
-Each run is an actor of a peer. What the peer waits for outside itself is a gate, which is passed when it was answered;
-its next timer is a timer of the harness's loop. A promise cannot be cancelled: a run that is given up lives on, and
-what it still does is reported. Hides: turns, timers, gates of an explored run, how errors of JavaScript read in Python.
-Must not know: workers, jobs' lifecycle, and how a peer is started.
+Each run is an actor of a peer. What the peer waits for outside itself is a gate, which is passed
+when it was answered; its next timer is a timer of the harness's loop. A promise cannot be
+cancelled: a run that is given up lives on, and what it still does is reported. Hides: turns,
+timers, gates of an explored run, how errors of JavaScript read in Python. Must not know: workers,
+jobs' lifecycle, and how a peer is started.
 """
 
 from __future__ import annotations

@@ -180,7 +180,8 @@ class Running:
     async def start(self, function: Callable[[], Any], worker: Lifetime, *, polls_late_by: float) -> None:
         """Run what a process does when it starts, in the lifetime of its worker. Raises what it raises.
 
-        What it declares, and what goes on in threads that it starts, belongs to `start-N` in the Nth life, as to a job.
+        What it declares, and what goes on in threads that it starts, belongs to `start-N` in the
+        Nth life, as to a job.
         """
         self._started += 1
         name = f"start-{self._started}"

@@ -1,7 +1,8 @@
 """Real processors in a scenario: each worker has a loop on virtual time that moves when the scenario's time does.
 
-A worker that died is known by the attempt that it left: its loop is never moved again, its Node child is killed, and
-its successor begins anew. What processors draw (`random`, `secrets`, `uuid4`) is the same in each run.
+A worker that died is known by the attempt that it left: its loop is never moved again, its Node
+child is killed, and its successor begins anew. What processors draw (`random`, `secrets`, `uuid4`)
+is the same in each run.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Shuts a process off from the world: whatever its code then tries outside raises, and is noted.
 
-For a fork that plays a processor without what a test had put in the place of the world: a card must not be charged
-only to see whether a scenario file can say what was found. Network, programs, databases and files are
-seen by Python's audit events, which no `from x import y` escapes; psycopg (3.2, 3.3), which connects in C, at the one
-function through which all its ways lead. Another library that connects in C is not seen.
+For a fork that plays a processor without what a test had put in the place of the world: a card must
+not be charged only to see whether a scenario file can say what was found. Network, programs,
+databases and files are seen by Python's audit events, which no `from x import y` escapes; psycopg
+(3.2, 3.3), which connects in C, at the one function through which all its ways lead. Another
+library that connects in C is not seen.
 """
 
 from __future__ import annotations

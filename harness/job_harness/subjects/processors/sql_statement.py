@@ -1,7 +1,8 @@
 """What a SQL statement does, as far as its text says: to which table, and what doing it twice means.
 
-It is read by patterns, in every dialect alike: a statement that a parser of one of them would refuse is judged too.
-Values are cut out first, and quotes of names are ignored. Must not know deliveries, drivers or what a repetition means.
+It is read by patterns, in every dialect alike: a statement that a parser of one of them would
+refuse is judged too. Values are cut out first, and quotes of names are ignored. Must not know
+deliveries, drivers or what a repetition means.
 """
 
 from __future__ import annotations

@@ -1,17 +1,20 @@
 """What a processor finds of the thread that its test runs in: context variables, thread-locals, Django's connections.
 
-A plain processor runs on a thread of its own, which is handed control, so that a test can look at it in the middle of
-its work. It would find none of what belongs to the test's thread: no transaction that a fixture has begun, no session.
-So that thread is lent it. Only one of them acts at a time, which is what makes that safe.
+A plain processor runs on a thread of its own, which is handed control, so that a test can look at
+it in the middle of its work. It would find none of what belongs to the test's thread: no
+transaction that a fixture has begun, no session. So that thread is lent it. Only one of them acts
+at a time, which is what makes that safe.
 
-CPython keeps the values of a thread-local by thread, in a dict to which an entry is added: on 3.11 and 3.12 in the
-state of each thread, by the object's address; from 3.13 on in the object, by a marker of the thread. Then both threads
-find the same values, and no `__init__` of a subclass runs. Only objects that the test's thread has used are lent. Left
-out: asyncio's current loop, and what holds a `sqlite3` connection that may not leave its thread. Where values are kept
-otherwise (other interpreters), Django's connections alone are lent, by its own registry.
+CPython keeps the values of a thread-local by thread, in a dict to which an entry is added: on 3.11
+and 3.12 in the state of each thread, by the object's address; from 3.13 on in the object, by a
+marker of the thread. Then both threads find the same values, and no `__init__` of a subclass runs.
+Only objects that the test's thread has used are lent. Left out: asyncio's current loop, and what
+holds a `sqlite3` connection that may not leave its thread. Where values are kept otherwise (other
+interpreters), Django's connections alone are lent, by its own registry.
 
-An entry is worth something only while its `threading.local` lives: on 3.11 and 3.12 it points afterwards at memory that
-was given back. So each is held while it is lent. Checked on 3.11.7, 3.12.1 and 3.13.0.
+An entry is worth something only while its `threading.local` lives: on 3.11 and 3.12 it points
+afterwards at memory that was given back. So each is held while it is lent. Checked on 3.11.7,
+3.12.1 and 3.13.0.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a `JobHarness` stands on: a queue, its worker and its maintenance, recorded and judged, on a virtual loop.
 
-The reference queue in memory is one such place, pg-boss's own `work()` loop another. What a place cannot do it refuses
-with a UsageError that names it; it does nothing else instead.
+The reference queue in memory is one such place, pg-boss's own `work()` loop another. What a place
+cannot do it refuses with a UsageError that names it; it does nothing else instead.
 """
 
 from __future__ import annotations

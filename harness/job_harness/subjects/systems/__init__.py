@@ -211,7 +211,8 @@ class SystemEngine:
     def open(self, settings: Settings, clocks: EngineClocks, jitter: Callable[[], float]) -> QueueUnderTest:
         """Return the system at its start, seen as a queue without verbs.
 
-        Raises EnvironmentUnavailable without PostgreSQL or a program, SystemFileError where the system does not start.
+        Raises EnvironmentUnavailable without PostgreSQL or a program, SystemFileError where the
+        system does not start.
         """
         from job_harness.subjects.systems.jobs import JobReader
 
@@ -288,8 +289,8 @@ class SystemEngine:
     def _rehearse(self, stores: SystemStores, clocks: Clocks) -> None:
         """Start every process once, with nothing that goes wrong: see what it imports, and that requests are taken.
 
-        All later starts of a Python process can be forks. Raises SystemFileError where a job that is sent, or a cron,
-        could not do anything in any run.
+        All later starts of a Python process can be forks. Raises SystemFileError where a job that
+        is sent, or a cron, could not do anything in any run.
         """
         from job_harness.subjects.systems.process import PreloadedProcess
 

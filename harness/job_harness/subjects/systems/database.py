@@ -1,8 +1,8 @@
 """The database of a system: migrated once, cloned for each run, with a clock and chance of ours.
 
-What the user's own migration and processes send comes over the wire, so CURRENT_TIMESTAMP and its kin, which no
-function stands behind, are written anew there (`on_virtual_time`); `virtual_clock.check` proves that nothing is left.
-Must not know: processes, jobs.
+What the user's own migration and processes send comes over the wire, so CURRENT_TIMESTAMP and its
+kin, which no function stands behind, are written anew there (`on_virtual_time`);
+`virtual_clock.check` proves that nothing is left. Must not know: processes, jobs.
 """
 
 from __future__ import annotations
@@ -145,7 +145,8 @@ class SystemDatabase:
     def wrote(self, *, told: bool | None = None) -> bool:
         """Whether a transaction has written, or locked a row to write it, since this was last asked.
 
-        Where the session has `told` already, what it wrote must not count for the next statement as well.
+        Where the session has `told` already, what it wrote must not count for the next statement as
+        well.
         """
         if told is False:
             return False
@@ -166,8 +167,8 @@ class SystemDatabase:
     def send(self, sql: str, job: str, **asked: Any) -> Any:
         """Run the statement that inserts a job, with its name in place of `${job}`; return its first column.
 
-        What it asks for stands in place of the others. None: it returns none. Raises psycopg's errors for what
-        PostgreSQL refuses.
+        What it asks for stands in place of the others. None: it returns none. Raises psycopg's
+        errors for what PostgreSQL refuses.
         """
         assert self._own is not None
         text, asked = on_virtual_time(sql), {**UNPLANNED, **asked}

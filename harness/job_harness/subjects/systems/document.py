@@ -1,7 +1,7 @@
 """A system file, format 1: which processes there are, what is asked of them, how their jobs are seen, what must hold.
 
-A `SystemFile` is everything that can be known of a system before anything is started; whatever is wrong with the file
-is told with `file:line`. Knows no process and no connection.
+A `SystemFile` is everything that can be known of a system before anything is started; whatever is
+wrong with the file is told with `file:line`. Knows no process and no connection.
 """
 
 from __future__ import annotations
@@ -577,7 +577,8 @@ def _is_typescript(command: tuple[str, ...]) -> bool:
 def read_system_file(path: str) -> SystemFile:
     """Read a system file.
 
-    Raises SystemFileError or ScenarioError with `file:line` for what is wrong, and where a file cannot be read.
+    Raises SystemFileError or ScenarioError with `file:line` for what is wrong, and where a file
+    cannot be read.
     """
     try:
         raw = Path(path).read_bytes()

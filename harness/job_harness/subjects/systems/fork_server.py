@@ -1,12 +1,13 @@
 """Starts the Python processes of one command by forking one that has imported its packages already.
 
-To import psycopg costs a third of a second, and each run starts every process anew. So one process of the command
-imports what a rehearsal had imported from packages (never the user's own modules), before the program's first line, and
-then forks itself whenever a process is wanted: the child goes on into the program as any other start does. Where a
-package starts a thread when it is imported, nothing is forked, and processes start in the usual way.
+To import psycopg costs a third of a second, and each run starts every process anew. So one process
+of the command imports what a rehearsal had imported from packages (never the user's own modules),
+before the program's first line, and then forks itself whenever a process is wanted: the child goes
+on into the program as any other start does. Where a package starts a thread when it is imported,
+nothing is forked, and processes start in the usual way.
 
-Hides how descriptors are handed over, and how the end of a process is heard of that is no child of ours. Must not know:
-turns, connections.
+Hides how descriptors are handed over, and how the end of a process is heard of that is no child of
+ours. Must not know: turns, connections.
 """
 
 from __future__ import annotations

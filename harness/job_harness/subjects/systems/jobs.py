@@ -1,7 +1,7 @@
 """The rows of a system as jobs: the guide's two tables by name, or whatever one SELECT shows.
 
-A row is known by the name of the job that was sent: by the id that the response told, or by the name where the body had
-it. Must not know: processes, who changed a row.
+A row is known by the name of the job that was sent: by the id that the response told, or by the
+name where the body had it. Must not know: processes, who changed a row.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Makes the tables of a system: its own migration, run once, or a file of SQL.
 
-The command finds the database over the wire as the processes do, so that what it sends follows virtual time. Must not
-know: processes at work, jobs.
+The command finds the database over the wire as the processes do, so that what it sends follows
+virtual time. Must not know: processes at work, jobs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ _LARGEST: Final = 4 * 1024 * 1024
 def migrate(file: SystemFile, database: SystemDatabase) -> None:
     """Make the tables in the template, and prove that all of it follows the clock.
 
-    Raises SystemFileError where the migration fails or does not end, or where a part keeps to the machine's time.
+    Raises SystemFileError where the migration fails or does not end, or where a part keeps to the
+    machine's time.
     """
     if file.migrate:
         _by_command(file, database)

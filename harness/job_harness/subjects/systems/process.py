@@ -1,8 +1,9 @@
 """One process of a user's: its command, its channel, its connections, and when it is at rest.
 
-A process that loads our preload is a peer (docs/contracts/peer_protocol.md): it says when it has nothing left to do by
-itself, and how many bytes went over each of its connections. Only when these are the numbers at our end too is nothing
-on its way, and the process quiet. Must not know: kernels, jobs, what is said over a connection.
+A process that loads our preload is a peer (docs/contracts/peer_protocol.md): it says when it has
+nothing left to do by itself, and how many bytes went over each of its connections. Only when these
+are the numbers at our end too is nothing on its way, and the process quiet. Must not know: kernels,
+jobs, what is said over a connection.
 """
 
 from __future__ import annotations
@@ -328,7 +329,8 @@ class SystemProcess:
     def terminate(self) -> None:
         """Tell it to stop, once, the next time that it goes on: in between, it would act unasked.
 
-        A platform sends one SIGTERM. Many programs take a second one as "at once", and drop their work.
+        A platform sends one SIGTERM. Many programs take a second one as "at once", and drop their
+        work.
         """
         if self.alive and self._stop is StopRequest.NONE:
             self._stop, self.stirred = StopRequest.ASKED, True
@@ -442,7 +444,8 @@ class PeerLauncher:
     def fork_from_now_on(self, parents: dict[str, ForkServer | None]) -> None:
         """Let its starts be forks of a process that has imported its packages; `parents` has one for each command.
 
-        What these are was seen in a start before. Where such a process cannot be made, the command is started.
+        What these are was seen in a start before. Where such a process cannot be made, the command
+        is started.
         """
         program, environment = self._program, self.environment
         command = expanded(program.command, environment)

@@ -1,8 +1,8 @@
 """What a system file promises beyond the catalogue: calls that must not come twice, SELECTs that must return no row.
 
-Each is an invariant (`Invariant`) of the engine's own. What a SELECT returns is looked for by who changes rows, and
-told as an effect of the history, with the statement that was sent; at rest the monitor looks by itself. Must
-not know: processes, connections.
+Each is an invariant (`Invariant`) of the engine's own. What a SELECT returns is looked for by who
+changes rows, and told as an effect of the history, with the statement that was sent; at rest the
+monitor looks by itself. Must not know: processes, connections.
 """
 
 from __future__ import annotations
@@ -53,7 +53,8 @@ def promised(file: SystemFile, look: Look, read: Read) -> tuple[Invariant, ...]:
 def differing(promise: AgreePromise, read: Read) -> dict[str, str] | None:
     """Return the keys for which both sides show something else, each in words.
 
-    None: neither shows any. Raises SystemFileError where a side is refused, or shows a key twice or none at all.
+    None: neither shows any. Raises SystemFileError where a side is refused, or shows a key twice or
+    none at all.
     """
     where = f"{promise.place}: promises.agree.{promise.name}"
     try:

@@ -1,8 +1,8 @@
 """The Redis of a system: one server on a clock of ours, and the connections of processes, whose commands are gates.
 
-The server is a real one, emptied before each run. Blocking commands wait in virtual time, here and not at the server.
-What others hear of a command (messages of channels, events of keys) reaches them before anything else happens.
-Must not know: kernels, what a job is.
+The server is a real one, emptied before each run. Blocking commands wait in virtual time, here and
+not at the server. What others hear of a command (messages of channels, events of keys) reaches them
+before anything else happens. Must not know: kernels, what a job is.
 """
 
 from __future__ import annotations

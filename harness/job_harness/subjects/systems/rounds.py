@@ -1,7 +1,8 @@
 """Which rounds of a process's loops would find nothing: time passes over them.
 
-A worker that polls every second makes 3 600 rounds in an hour in which nothing happens. What one of them looked at, and
-whether anything has changed since, tells which of the next need not be made. Must not know: gates, how rows are read.
+A worker that polls every second makes 3 600 rounds in an hour in which nothing happens. What one of
+them looked at, and whether anything has changed since, tells which of the next need not be made.
+Must not know: gates, how rows are read.
 """
 
 from __future__ import annotations
@@ -73,8 +74,8 @@ class Round:
 class LastRound(NamedTuple):
     """What is known of the round that set a timer, or fired it last.
 
-    It is kept for each timer. Two loops may be alike, such as those of a library that polls two queues: what one of
-    them has looked at, the other has not.
+    It is kept for each timer. Two loops may be alike, such as those of a library that polls two
+    queues: what one of them has looked at, the other has not.
     """
 
     idle_at: int
@@ -100,8 +101,9 @@ class AlikeRounds:
 class UnevenRounds:
     """What is known of loops whose rounds wait for different times, of those that are set at one place.
 
-    Such a loop adds chance to its interval, or does now this and now that, each at its own time: DBOS does both. A
-    round that found nothing does not speak for the next one, which may look at something else.
+    Such a loop adds chance to its interval, or does now this and now that, each at its own time:
+    DBOS does both. A round that found nothing does not speak for the next one, which may look at
+    something else.
     """
 
     longest: Duration = 0
@@ -241,9 +243,9 @@ class PollingRounds:
     ) -> bool:
         """Whether a round that said nothing new was over without finding anything; the timers `again` are its own.
 
-        A round that is wrongly taken to find nothing hides a bug: its loop is passed over until something changes. One
-        that is wrongly taken to be at work costs only time. So all of this must hold, and most of it was once a false
-        verdict.
+        A round that is wrongly taken to find nothing hides a bug: its loop is passed over until
+        something changes. One that is wrongly taken to be at work costs only time. So all of this
+        must hold, and most of it was once a false verdict.
         """
         return (
             # What it wrote only says that its process is there. Such a write of its own does not

@@ -1,9 +1,10 @@
 """One run of the processes of a system: a carrier of the kernel, which brings them from gate to gate.
 
-Processes act by themselves: they react to what reaches them, and send what they want over their connections. What
-arrives here stands at a gate of its process, in the order of (process, connection), never of sockets; and nothing is
-chosen before all processes are quiet. Time is theirs when the kernel says so: a timer that is due is a gate as well.
-Must not know: what a job is, how rows are read, how a program is started and comes to rest.
+Processes act by themselves: they react to what reaches them, and send what they want over their
+connections. What arrives here stands at a gate of its process, in the order of (process,
+connection), never of sockets; and nothing is chosen before all processes are quiet. Time is theirs
+when the kernel says so: a timer that is due is a gate as well. Must not know: what a job is, how
+rows are read, how a program is started and comes to rest.
 """
 
 from __future__ import annotations

@@ -91,8 +91,9 @@ class Start:
     def get_ready(self, processes: Sequence[SystemProcess]) -> Iterator[PassingStatement]:
         """Bring these there, and yield each statement that passes. Raises SystemFileError where one does not get there.
 
-        They act one at a time, in the order of the processes: so the start is the same in each run. A statement that
-        waits for a lock which another process keeps goes on waiting in the run: the start would have no end.
+        They act one at a time, in the order of the processes: so the start is the same in each run.
+        A statement that waits for a lock which another process keeps goes on waiting in the run:
+        the start would have no end.
         """
         waiting, self._locked = self._locked, []
         while True:

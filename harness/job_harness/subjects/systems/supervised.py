@@ -1,10 +1,11 @@
 """The processes of a system in a world whose time a supervisor owns: any program, with nothing loaded into it.
 
-All processes of a run live in one `ClockedTree` (docs/contracts/supervisor.md) with a network of its own: the database,
-the hosts of `outside` and a name server are sockets of ours in it, and nothing else can be reached. The tree stands
-still but for the turns that it gets here. What it says in a turn stands at gates afterwards, as for processes that load
-our preload; a sleep of its threads is a timer of theirs, and what an event loop waits for happens inside the tree.
-Must not know: what a job is, how rows are read.
+All processes of a run live in one `ClockedTree` (docs/contracts/supervisor.md) with a network of
+its own: the database, the hosts of `outside` and a name server are sockets of ours in it, and
+nothing else can be reached. The tree stands still but for the turns that it gets here. What it says
+in a turn stands at gates afterwards, as for processes that load our preload; a sleep of its threads
+is a timer of theirs, and what an event loop waits for happens inside the tree. Must not know: what
+a job is, how rows are read.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What goes over the connections of a system: sessions with its database, requests to it, its calls to the outside.
 
-Each is one `Link` of a process and counts its bytes. Must not know: kernels, who decides what happens next.
+Each is one `Link` of a process and counts its bytes. Must not know: kernels, who decides what
+happens next.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """What a run of a system comes to in which nothing goes wrong: whether a search of it could judge anything.
 
-A job that does not end there, a cron that fails, a process that ends: that is a mistake in the file or in the system,
-and no finding of a search. It knows no process and no connection, only what was seen of the run.
+A job that does not end there, a cron that fails, a process that ends: that is a mistake in the file
+or in the system, and no finding of a search. It knows no process and no connection, only what was
+seen of the run.
 """
 
 from __future__ import annotations

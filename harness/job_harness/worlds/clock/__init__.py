@@ -1,7 +1,8 @@
 """The clock of a world of processes: a supervisor, compiled on first use, and a thin driver of it.
 
-The supervisor owns the time, the chance and the order of whatever it starts, in any language, with nothing loaded into
-it (docs/contracts/supervisor.md). Must not know: queues, engines, what the processes are for.
+The supervisor owns the time, the chance and the order of whatever it starts, in any language, with
+nothing loaded into it (docs/contracts/supervisor.md). Must not know: queues, engines, what the
+processes are for.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ ALLOW_PTRACE: Final = (
 def build() -> Path:
     """Return the supervisor's program, compiled where it is missing.
 
-    Raises EnvironmentUnavailable where the machine is not Linux on a known processor, and where no compiler is found.
+    Raises EnvironmentUnavailable where the machine is not Linux on a known processor, and where no
+    compiler is found.
     """
     machine = platform.machine()
     if not sys.platform.startswith("linux") or machine not in MACHINES:
@@ -104,7 +106,8 @@ class HeldSleep(NamedTuple):
 class ClockedTree:
     """A world of processes whose time moves only when told to.
 
-    Times are milliseconds since 1970 with decimals, as in the peer protocol. Between calls the world stands still.
+    Times are milliseconds since 1970 with decimals, as in the peer protocol. Between calls the
+    world stands still.
     """
 
     def __init__(
@@ -192,7 +195,8 @@ class ClockedTree:
     ) -> int | None:
         """Start a program that stops for good before it first speaks to others, so that `fork` goes on from there.
 
-        None: it cannot be forked, for it has threads, children or open files by then. Call it before `reset`.
+        None: it cannot be forked, for it has threads, children or open files by then. Call it
+        before `reset`.
         """
         place = -1
         while place:
@@ -350,8 +354,9 @@ class ClockedTree:
 def _share_processor() -> set[int]:
     """Stay on the processor on which this thread runs, as the tree will; return those on which it might run.
 
-    What is sent over loopback waits in a queue of the sender's processor. With one queue, a packet of the supervisor's
-    own that has arrived says that all that the driver has sent before has arrived, too.
+    What is sent over loopback waits in a queue of the sender's processor. With one queue, a packet
+    of the supervisor's own that has arrived says that all that the driver has sent before has
+    arrived, too.
     """
     usual = os.sched_getaffinity(0)
     own = int(Path("/proc/thread-self/stat").read_text().rpartition(") ")[2].split()[36])

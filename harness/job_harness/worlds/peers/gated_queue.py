@@ -1,11 +1,12 @@
 """Other people's queues with a session for every actor: each statement and each commit of a verb is a gate.
 
-A verb is plain code. It runs on a thread that is handed control and gives it back at each gate (`Fiber`), so one class
-of verbs serves both kinds of engine. Its requests go to the peer over the actor's own session there, whose driver
-connects to us (a `WireProxy`); `SessionRouter` knows which connection is whose.
+A verb is plain code. It runs on a thread that is handed control and gives it back at each gate
+(`Fiber`), so one class of verbs serves both kinds of engine. Its requests go to the peer over the
+actor's own session there, whose driver connects to us (a `WireProxy`); `SessionRouter` knows which
+connection is whose.
 
-Hides: threads, which session is whose, when a session can be kept for the next run. Must not know: any particular
-queue.
+Hides: threads, which session is whose, when a session can be kept for the next run. Must not know:
+any particular queue.
 """
 
 from __future__ import annotations
@@ -311,7 +312,8 @@ class RoutedPeer:
     def ask(self, do: str, arguments: Mapping[str, Any] | None = None, *, now: float | None = None) -> Report:
         """Ask on behalf of the actor whose verb runs: each statement that answers it is a gate of that verb.
 
-        Where no verb runs, it is the harness that asks, over the peer's first session and at no gate.
+        Where no verb runs, it is the harness that asks, over the peer's first session and at no
+        gate.
         """
         fiber = self.fibers.current
         if fiber is None:

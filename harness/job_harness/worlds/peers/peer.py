@@ -236,9 +236,9 @@ class Peer(TurnTaker):
     ) -> None:
         """Start the process in `folder`, with exactly this environment, by default ours; `log` hears what it prints.
 
-        With `fork`, that starts it in place of the command. The data of `effects` has to have what these say. It may be
-        silent for `patience`, and one turn may take `standstill`, in real seconds.
-        Raises EnvironmentUnavailable where it cannot be started.
+        With `fork`, that starts it in place of the command. The data of `effects` has to have what
+        these say. It may be silent for `patience`, and one turn may take `standstill`, in real
+        seconds. Raises EnvironmentUnavailable where it cannot be started.
         """
         self.name = name
         self._shapes = effects
@@ -678,8 +678,9 @@ def _started(
 def end_with_us(pid: int, life: int) -> None:
     """Let the kernel kill a peer once the other end of this pipe is closed, whatever the peer is doing.
 
-    Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer that had to watch the
-    pipe itself would need a thread for it, and in Node that is half of what it costs to start.
+    Linux sends the reader of a pipe a signal of our choice when the last writer is gone. A peer
+    that had to watch the pipe itself would need a thread for it, and in Node that is half of what
+    it costs to start.
     """
     if _signals_an_end():
         _signal_at_end(life, pid, signal.SIGKILL)
@@ -818,7 +819,8 @@ def mark_tree(pid: int, mark: int | None = None) -> int:
     """Give a process a limit that says whose it is: whatever it starts inherits it, and no environment that is cleared
     takes it away. Return what the limit was.
 
-    It is the soft limit of POSIX message queues, which next to no program has: none is taken from them but a few bytes.
+    It is the soft limit of POSIX message queues, which next to no program has: none is taken from
+    them but a few bytes.
     """
     before = 0
     with suppress(ImportError, AttributeError, OSError, ValueError):  # Linux has it.

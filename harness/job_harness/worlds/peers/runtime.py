@@ -1,8 +1,8 @@
 """Another project's queue at work: a peer that has the package, beside the database that it works on.
 
-Both start when the first queue is opened and live until `close`; where one of them went away, both are started anew. A
-package's own functions are called by a script (a class `Answers`) in `queue_host.mjs` or `queue_host.py`. Must not
-know: any particular queue.
+Both start when the first queue is opened and live until `close`; where one of them went away, both
+are started anew. A package's own functions are called by a script (a class `Answers`) in
+`queue_host.mjs` or `queue_host.py`. Must not know: any particular queue.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ UNTRIED: Final = "Is it a release that docs/engines.md lists? A newer one may ha
 def node_peer(script: Path, *, name: str, packages: Path, oldest: tuple[int, int]) -> Peer:
     """Start a peer in Node for a package in `packages`, on a Node that is new enough.
 
-    The script exports a class `Answers`, whose methods are the requests. Raises EnvironmentUnavailable without a Node.
+    The script exports a class `Answers`, whose methods are the requests. Raises
+    EnvironmentUnavailable without a Node.
     """
     node = find_node(oldest, wanted_by=name)
     command = [node.path, str(NODE_HOST), str(script), str(packages)]
@@ -158,7 +159,8 @@ class ForeignRuntime:
     def ready(self) -> None:
         """Start both where they do not stand.
 
-        Raises EnvironmentUnavailable where one is not available, VirtualClockError where time is not under control.
+        Raises EnvironmentUnavailable where one is not available, VirtualClockError where time is
+        not under control.
         """
         if self._database is None or self._peer is None or not (self._peer.alive and self._database.alive):
             self._start()

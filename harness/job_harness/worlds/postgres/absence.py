@@ -1,8 +1,8 @@
 """Whether PostgreSQL is there: one rule for what any driver says, in any language, and one error where it is not.
 
-A server that shuts down, refuses connections or breaks them says nothing about the queue that uses it. What it says on
-the way reaches us as an exception of psycopg, or as words and a code that a peer reports of its own driver's error.
-Must not know: queues, peers, runs.
+A server that shuts down, refuses connections or breaks them says nothing about the queue that uses
+it. What it says on the way reaches us as an exception of psycopg, or as words and a code that a
+peer reports of its own driver's error. Must not know: queues, peers, runs.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def classify_error(error: psycopg.Error, *, when: str, cluster: Cluster, broken:
 class PatientConnection(psycopg.Connection[Any]):
     """A connection of the harness's own: no statement of it is waited for without end.
 
-    A server that is stopped or out of reach ends as its absence; one that answers others has a statement that does
-    not end. Both leave the connection closed.
+    A server that is stopped or out of reach ends as its absence; one that answers others has a
+    statement that does not end. Both leave the connection closed.
     """
 
     url = ""

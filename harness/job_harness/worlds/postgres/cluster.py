@@ -1,6 +1,7 @@
 """A PostgreSQL that answers, from any provider: databases are made and dropped here.
 
-Knows SQL for databases as wholes; what is inside them is the business of `resetter` and `virtual_clock`.
+Knows SQL for databases as wholes; what is inside them is the business of `resetter` and
+`virtual_clock`.
 """
 
 from __future__ import annotations
@@ -200,8 +201,9 @@ class Cluster:
     def guest_url(self, name: str) -> str:
         """Give a database to a role that may run no program and open no file of the server; return where that connects.
 
-        The role is shared by all who use the server, and so is its password: it follows from the one of this session.
-        Before PostgreSQL 15 it would lack rights that are needed, and the connection string is the usual one.
+        The role is shared by all who use the server, and so is its password: it follows from the
+        one of this session. Before PostgreSQL 15 it would lack rights that are needed, and the
+        connection string is the usual one.
         """
         from psycopg import sql
         from psycopg.conninfo import make_conninfo
@@ -217,7 +219,8 @@ class Cluster:
     def drop_database(self, name: str) -> int:
         """Drop a database if it exists; return how many sessions had to be ended for it.
 
-        Sessions that were just closed get a moment to vanish: DROP right after close() sleeps for 0.1 s.
+        Sessions that were just closed get a moment to vanish: DROP right after close() sleeps for
+        0.1 s.
         """
         from psycopg import sql
 
@@ -259,9 +262,9 @@ class Cluster:
     def sweep(self) -> list[str]:
         """Drop generated databases whose owner is gone without having dropped them; return their names.
 
-        Only those that this role may drop. An owner holds an advisory lock as long as its administrative session lives.
-        To take it says nothing of owners whose session is with another database, since each database has locks of its
-        own; `pg_locks` shows all of them.
+        Only those that this role may drop. An owner holds an advisory lock as long as its
+        administrative session lives. To take it says nothing of owners whose session is with
+        another database, since each database has locks of its own; `pg_locks` shows all of them.
         """
         pattern = f"^{GENERATED_PREFIX}[0-9a-f]{{16}}(_[a-z]+)?$"  # with what is named after one, such as its clone
         rows = self._run(_ABANDONED, [pattern, LOCK_SPACE]).fetchall()

@@ -1,14 +1,17 @@
 """The process of a server of our own: as whom it runs, in which folder, and that it dies with its parent.
 
-PostgreSQL refuses root, so root steps down in one of two ways. In a user namespace the server believes itself an
-ordinary user while its files stay root's: nothing is chowned, and programs below /root can be run. A default container
-forbids namespaces; there root becomes an unprivileged uid that owns the data folder.
+PostgreSQL refuses root, so root steps down in one of two ways. In a user namespace the server
+believes itself an ordinary user while its files stay root's: nothing is chowned, and programs below
+/root can be run. A default container forbids namespaces; there root becomes an unprivileged uid
+that owns the data folder.
 
-The folder is in memory if it fits there, else a temporary one, with a socket path that is short enough.
+The folder is in memory if it fits there, else a temporary one, with a socket path that is short
+enough.
 
-The supervisor is a small shell that holds the reading end of a pipe. When the parent closes the other end, or is gone
-for whatever reason (SIGKILL included), the shell ends its command and removes the folder. Unlike a death signal this is
-not tied to the thread that forked, works on every POSIX system, and cleans up files.
+The supervisor is a small shell that holds the reading end of a pipe. When the parent closes the
+other end, or is gone for whatever reason (SIGKILL included), the shell ends its command and removes
+the folder. Unlike a death signal this is not tied to the thread that forked, works on every POSIX
+system, and cleans up files.
 """
 
 from __future__ import annotations
@@ -227,7 +230,8 @@ def places(roots: Sequence[Path], *, needed_bytes: int, privilege: Privilege, pa
     """Yield a new folder of the server's own on each root that has room, until the caller has enough;
     from then on the folder is the caller's to remove.
 
-    Each root that is left out adds its reason to `passed_over`. Raises EnvironmentUnavailable at the end.
+    Each root that is left out adds its reason to `passed_over`. Raises EnvironmentUnavailable at
+    the end.
     """
     for root in roots:
         reason = _unfit(root, needed_bytes + HEADROOM_BYTES, privilege)

@@ -1,8 +1,9 @@
 """Starting a PostgreSQL server of our own from an image: a cluster that was initialised once and kept as one tar file.
 
-Hides the cache in the user's folder and the start: unpack, run, wait until it answers. One file for each server build
-can be checked by its size, replaced by one rename, and handed as an open descriptor to a child that may not even read
-the folder. Parallel starts build it once: the builder holds a lock. Knows no SQL beyond a password for TCP.
+Hides the cache in the user's folder and the start: unpack, run, wait until it answers. One file for
+each server build can be checked by its size, replaced by one rename, and handed as an open
+descriptor to a child that may not even read the folder. Parallel starts build it once: the builder
+holds a lock. Knows no SQL beyond a password for TCP.
 """
 
 from __future__ import annotations

@@ -58,9 +58,9 @@ class StatementPipeline:
     def run(self, *queries: PreparedQuery) -> list[list[Row]]:
         """Run statements one after the other in one transaction; return the rows of each, by column.
 
-        Raises psycopg's error where one was refused, or has a value that no column could hold: then none had an effect.
-        Raises EnvironmentUnavailable or LimitReached where no answer comes. None sees what a trigger puts off until the
-        transaction ends.
+        Raises psycopg's error where one was refused, or has a value that no column could hold: then
+        none had an effect. Raises EnvironmentUnavailable or LimitReached where no answer comes.
+        None sees what a trigger puts off until the transaction ends.
         """
         bound = [self._bound(text, values) for text, values, _ in queries]
         session = self._connection.pgconn

@@ -1,8 +1,8 @@
 """Providers of a PostgreSQL: a DSN, embedded binaries, the system's own, a container. The first that works is taken.
 
-Hides where server programs are looked for, how Docker is asked, and in which order. Why each earlier provider was
-passed over is kept and told (`Provenance`). Imports testcontainers only when its turn has come; starts a server of our
-own through `launcher`.
+Hides where server programs are looked for, how Docker is asked, and in which order. Why each
+earlier provider was passed over is kept and told (`Provenance`). Imports testcontainers only when
+its turn has come; starts a server of our own through `launcher`.
 """
 
 from __future__ import annotations
@@ -276,9 +276,10 @@ def provision(
 ) -> Cluster:
     """Return a running PostgreSQL from the first provider that works, or from the one that is named.
 
-    A DSN that is given (`dsn`, JOB_HARNESS_DSN) but does not answer is an error, never passed over: a user who
-    names a database wants that one. `tcp` also listens on loopback; `privilege`, `cache` and `roots` concern
-    servers that are started here. Raises EnvironmentUnavailable naming each provider tried and why it failed.
+    A DSN that is given (`dsn`, JOB_HARNESS_DSN) but does not answer is an error, never passed over:
+    a user who names a database wants that one. `tcp` also listens on loopback; `privilege`, `cache`
+    and `roots` concern servers that are started here. Raises EnvironmentUnavailable naming each
+    provider tried and why it failed.
     """
     environment = os.environ if environ is None else environ
     source, given = "the argument dsn", dsn

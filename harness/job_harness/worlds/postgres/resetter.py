@@ -1,7 +1,8 @@
 """Giving every test an empty database, as cheaply as what the test did allows.
 
-A test that only wrote rows costs one round trip of DELETEs. A test that changed the schema costs a clone of the
-template; a fingerprint of what the database consists of (tables, sequences, definitions) tells them apart.
+A test that only wrote rows costs one round trip of DELETEs. A test that changed the schema costs a
+clone of the template; a fingerprint of what the database consists of (tables, sequences,
+definitions) tells them apart.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ _NO_TEMPORARY_NAMESPACE = "NOT IN (SELECT oid FROM pg_catalog.pg_namespace WHERE
 def fingerprint_query(*, without_temporary: bool) -> str:
     """Write the query for one text that any DDL changes.
 
-    The quick form also changes with temporary tables; the form `without_temporary` takes some 2 ms more.
+    The quick form also changes with temporary tables; the form `without_temporary` takes some 2 ms
+    more.
     """
     parts = [
         (
@@ -263,9 +265,9 @@ class Reset:
 class Resetter:
     """Empties one database again and again.
 
-    Construct it when the database is as every test should find it: sequences return to where they stand now, and
-    materialized views that hold something else by then are refreshed. Tables are emptied, also those that have rows
-    now: name these in `keep`, or see `filled`.
+    Construct it when the database is as every test should find it: sequences return to where they
+    stand now, and materialized views that hold something else by then are refreshed. Tables are
+    emptied, also those that have rows now: name these in `keep`, or see `filled`.
     """
 
     def __init__(
@@ -559,7 +561,8 @@ MOST_LOOKS = 1000
 class KeptDatabase:
     """The rows and sequences of a database as they are now, to be put back, whatever was done to them since.
 
-    They are kept as text and not as a template: a template cannot be made while a fixture holds a connection open.
+    They are kept as text and not as a template: a template cannot be made while a fixture holds a
+    connection open.
     """
 
     def __init__(self, cluster: Cluster, database: str, *, template: str | None = None) -> None:

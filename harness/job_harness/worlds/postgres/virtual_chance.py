@@ -1,7 +1,7 @@
 """Chance in a database: random() returns what it is told, and UUIDs come in the same order in each run.
 
-It is for other people's SQL, beside the virtual clock. Of jobs that are created at one instant many queues take the one
-first whose id is lower: with an id by real chance the same run went two ways.
+It is for other people's SQL, beside the virtual clock. Of jobs that are created at one instant many
+queues take the one first whose id is lower: with an id by real chance the same run went two ways.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Letting PostgreSQL's `now()` follow a virtual clock, in a template and all its clones.
 
-The four functions that tell the time are renamed and created anew over a sequence. Whatever is created
-afterwards (defaults, triggers, views, functions, with or without a pinned search_path) resolves the name to
-the new ones. Keywords and literals are read without a function: they do not follow, and `check` names them.
+The four functions that tell the time are renamed and created anew over a sequence. Whatever is
+created afterwards (defaults, triggers, views, functions, with or without a pinned search_path)
+resolves the name to the new ones. Keywords and literals are read without a function: they do not
+follow, and `check` names them.
 
-The time of the clock moves for all sessions at once, also inside a transaction that is open: `now()` is
-constant within a statement, not within a transaction.
+The time of the clock moves for all sessions at once, also inside a transaction that is open:
+`now()` is constant within a statement, not within a transaction.
 """
 
 from __future__ import annotations
@@ -118,8 +119,8 @@ class VirtualClockError(UsageError):
 def install(connection: psycopg.Connection[Any]) -> None:
     """Put the clock into a database, before any schema is installed there; its clones inherit it.
 
-    Until `set_now` the clock tells the machine's time. Needs a superuser on PostgreSQL 13 or newer: raises
-    EnvironmentUnavailable if there is none, as on managed databases. Harmless when repeated.
+    Until `set_now` the clock tells the machine's time. Needs a superuser on PostgreSQL 13 or newer:
+    raises EnvironmentUnavailable if there is none, as on managed databases. Harmless when repeated.
     """
     import psycopg
 
@@ -203,9 +204,9 @@ def release(connection: psycopg.Connection[Any]) -> None:
 def check(connection: psycopg.Connection[Any]) -> None:
     """Prove on this database that time moves, and refuse a schema in which it does not move everywhere.
 
-    Raises VirtualClockError when `now()` does not follow in a default or a trigger, or when an object of the
-    schema uses CURRENT_TIMESTAMP and the like, 'now' literals, or was created before the clock. Must be called
-    outside a transaction.
+    Raises VirtualClockError when `now()` does not follow in a default or a trigger, or when an
+    object of the schema uses CURRENT_TIMESTAMP and the like, 'now' literals, or was created before
+    the clock. Must be called outside a transaction.
     """
     if not is_installed(connection):
         raise VirtualClockError(

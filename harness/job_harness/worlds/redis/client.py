@@ -38,8 +38,8 @@ class RedisClient:
     def ask(self, *words: bytes | str | int) -> Any:
         """Send one command and return its reply.
 
-        Raises RedisError for an error reply, EnvironmentUnavailable where the server is gone, does not answer in time
-        or speaks something else. After that the connection is given up.
+        Raises RedisError for an error reply, EnvironmentUnavailable where the server is gone, does
+        not answer in time or speaks something else. After that the connection is given up.
         """
         if self.broken:
             raise self._lost("this connection broke before")

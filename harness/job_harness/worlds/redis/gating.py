@@ -1,14 +1,16 @@
 """Between a client and Redis: every command that an actor sends is a gate, and its connection may break there.
 
-An actor's process connects to a `RedisEndpoint`, a socket of ours; each connection is a `RedisSession`, which reads
-RESP as far as it has to: where a command ends, what it is called, where a reply ends. What Redis does at once is one
-gate: a command, a script, what stands between MULTI and EXEC. It keeps the contract of `job_harness.worlds.wire.proxy`.
+An actor's process connects to a `RedisEndpoint`, a socket of ours; each connection is a
+`RedisSession`, which reads RESP as far as it has to: where a command ends, what it is called, where
+a reply ends. What Redis does at once is one gate: a command, a script, what stands between MULTI
+and EXEC. It keeps the contract of `job_harness.worlds.wire.proxy`.
 
-A command that waits for others would stop the server's clock and ours from moving on. It is sent within a MULTI of its
-own, where Redis answers as if its time were up, and again whenever another command was carried out.
+A command that waits for others would stop the server's clock and ours from moving on. It is sent
+within a MULTI of its own, where Redis answers as if its time were up, and again whenever another
+command was carried out.
 
-Hides: RESP (redis.io, "Redis serialization protocol specification"), sockets. Must not know: queues, peers, whose verb
-it is.
+Hides: RESP (redis.io, "Redis serialization protocol specification"), sockets. Must not know:
+queues, peers, whose verb it is.
 """
 
 from __future__ import annotations

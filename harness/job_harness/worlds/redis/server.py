@@ -1,10 +1,11 @@
 """Where a Redis server comes from, and how it is started on a clock of ours.
 
-Redis has no clock that can be set. The server is started with libfaketime preloaded, which reads the time from a file
-that we write. Monotonic time is faked with it: Valkey 9 adds what has passed of it to a time of day that it read up to
-a millisecond ago, so that a real one would let keys end early. So the server's own timers run only as we move its
-clock, and keys end where a command looks at them; it serves its sockets as ever, and every wait of ours has a limit in
-real time. Both can be had on Linux x86_64 alone; elsewhere the engines that need them are refused, with what to do.
+Redis has no clock that can be set. The server is started with libfaketime preloaded, which reads
+the time from a file that we write. Monotonic time is faked with it: Valkey 9 adds what has passed
+of it to a time of day that it read up to a millisecond ago, so that a real one would let keys end
+early. So the server's own timers run only as we move its clock, and keys end where a command looks
+at them; it serves its sockets as ever, and every wait of ours has a limit in real time. Both can be
+had on Linux x86_64 alone; elsewhere the engines that need them are refused, with what to do.
 """
 
 from __future__ import annotations
@@ -112,7 +113,8 @@ def _in_package(package: str, place: str) -> Path | None:
 def started(*wishes: tuple[str, ...]) -> RedisServer:
     """Start the first server that runs on a clock of ours; `wishes` are options to try, the best first.
 
-    Raises EnvironmentUnavailable that says of each one why it does not, and what brings one that does.
+    Raises EnvironmentUnavailable that says of each one why it does not, and what brings one that
+    does.
     """
     library = faketime()
     told = []

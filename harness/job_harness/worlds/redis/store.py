@@ -56,7 +56,8 @@ class RedisStore(VirtualRedis):
     def __init__(self, dsn: str | None = None) -> None:
         """Provision a Redis whose clock stands at the instant 0.
 
-        Raises EnvironmentUnavailable if there is none, or where its clock cannot be ours, as on a server that runs.
+        Raises EnvironmentUnavailable if there is none, or where its clock cannot be ours, as on a
+        server that runs.
         """
         if dsn is not None:
             raise EnvironmentUnavailable(
@@ -104,7 +105,8 @@ class RedisStore(VirtualRedis):
     def confirm(self) -> None:
         """Look whether the server is there as it was, holds its data and takes writes.
 
-        Raises EnvironmentUnavailable where it does not: what a queue made of that says nothing about the queue.
+        Raises EnvironmentUnavailable where it does not: what a queue made of that says nothing
+        about the queue.
         """
         super().confirm()
         if self._mark("XX", "GET") is None:

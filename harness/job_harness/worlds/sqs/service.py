@@ -1,8 +1,8 @@
 """Amazon SQS, simulated by moto (Apache-2.0) in this process: a request in, an answer out, on a clock of ours.
 
-It is moto's SQS and not Amazon's; docs/sqs.md has what was compared. Of what it draws (ids, receipt handles) every run
-draws the same. Leans on moto's own `_messages`, `_old_receipt_handles`, `unix_time` and `sqs_backends`; checked on moto
-5.2.5. Must not know: connections, processes, jobs.
+It is moto's SQS and not Amazon's; docs/sqs.md has what was compared. Of what it draws (ids, receipt
+handles) every run draws the same. Leans on moto's own `_messages`, `_old_receipt_handles`,
+`unix_time` and `sqs_backends`; checked on moto 5.2.5. Must not know: connections, processes, jobs.
 """
 
 from __future__ import annotations
@@ -212,7 +212,8 @@ class SqsService:
     def answer(self, request: SqsRequest) -> SqsAnswer:
         """Return the answer to a request, at once.
 
-        Raises UsageError for an action that moto does not have, and for arguments at which moto fails.
+        Raises UsageError for an action that moto does not have, and for arguments at which moto
+        fails.
         """
         self._take_over()
         self._end_handles()

@@ -181,7 +181,8 @@ class ForeignDatabase:
     def run(self, text: bytes, parameters: Sequence[Any] | None = None, *, prepare: bool | None = None) -> list[Row]:
         """Run one statement, or with no parameters several, in transactions of their own.
 
-        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it
+        refused.
         """
         if prepare:
             return self.together(PreparedQuery(text, parameters or ()))[0]
@@ -194,7 +195,8 @@ class ForeignDatabase:
     def together(self, *queries: PreparedQuery, now: Instant | None = None) -> list[list[Row]]:
         """Run prepared statements in one round trip and, unless one is open, one transaction; at `now`, where given.
 
-        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it refused.
+        Raises EnvironmentUnavailable where PostgreSQL went away, and psycopg's errors for what it
+        refused.
         """
         moved = [] if now is None or now == self._now else [_clock_at(now)]
         if moved:

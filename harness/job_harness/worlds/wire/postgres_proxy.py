@@ -1,12 +1,14 @@
 """Between a driver and PostgreSQL: every statement that is sent over a connection of an actor is a gate.
 
-An actor's process connects to a `PostgresEndpoint`, a socket of ours; each connection is a `ProxiedSession`, which
-reads PostgreSQL's own protocol, so that nothing of the driver or the library above it is replaced. The driver gets its
-replies one by one. A statement outside a transaction is put into one of its own, so that its commit is a gate too: in
-between it has its locks, and its effects are visible to none. It keeps the contract of `job_harness.worlds.wire.proxy`.
+An actor's process connects to a `PostgresEndpoint`, a socket of ours; each connection is a
+`ProxiedSession`, which reads PostgreSQL's own protocol, so that nothing of the driver or the
+library above it is replaced. The driver gets its replies one by one. A statement outside a
+transaction is put into one of its own, so that its commit is a gate too: in between it has its
+locks, and its effects are visible to none. It keeps the contract of
+`job_harness.worlds.wire.proxy`.
 
-Hides: PostgreSQL's messages (see "Frontend/Backend Protocol" in its manual), sockets, how a session is opened. Must not
-know: queues, peers, whose verb it is.
+Hides: PostgreSQL's messages (see "Frontend/Backend Protocol" in its manual), sockets, how a session
+is opened. Must not know: queues, peers, whose verb it is.
 """
 
 from __future__ import annotations
@@ -365,8 +367,9 @@ class Backend(NamedTuple):
 class Backends:
     """Sessions of one database that drivers have left: the next one that asks for the same takes one over.
 
-    A pool that lets its connections go after ten seconds opens dozens in an hour of virtual time, and a process of
-    PostgreSQL's costs more to start than all that is said over it. DISCARD ALL leaves nothing of the session before.
+    A pool that lets its connections go after ten seconds opens dozens in an hour of virtual time,
+    and a process of PostgreSQL's costs more to start than all that is said over it. DISCARD ALL
+    leaves nothing of the session before.
     """
 
     MOST: Final = 32
@@ -559,7 +562,8 @@ class PostgresGates:
 class PasswordEndpoint(PostgresEndpoint):
     """One process's way to PostgreSQL over loopback: a port, a user and a password, as any DATABASE_URL has them.
 
-    What the driver says is checked here, so that no driver needs a way to authenticate but the plainest.
+    What the driver says is checked here, so that no driver needs a way to authenticate but the
+    plainest.
     """
 
     USER: Final = "app"

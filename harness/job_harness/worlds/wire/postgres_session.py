@@ -117,7 +117,8 @@ class BackendSession:
     def send(self, raw: bytes, *, answers: int | None = None) -> Generator[int, Any, None]:
         """Send messages and take their answer; raises the error that it is.
 
-        It ends with a ReadyForQuery, after that many `answers`, or where the server asks for data to copy.
+        It ends with a ReadyForQuery, after that many `answers`, or where the server asks for data
+        to copy.
         """
         self.answer = []
         self.status = b"" if answers != 0 else _AMID

@@ -1,7 +1,8 @@
 """What every backend of Django's tasks must keep; a class to subclass in the backend's own test suite.
 
-Promises are those of Django's manual (topics/tasks and ref/tasks); what a backend says that it does not support is
-skipped by name. Needs pytest-django, and imports Django only inside a test. Must not know: any particular backend.
+Promises are those of Django's manual (topics/tasks and ref/tasks); what a backend says that it does
+not support is skipped by name. Needs pytest-django, and imports Django only inside a test. Must not
+know: any particular backend.
 """
 
 from __future__ import annotations

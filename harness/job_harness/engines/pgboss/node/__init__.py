@@ -20,8 +20,8 @@ PACKAGE: Final = "pg-boss"
 def open_engine(version: str = "latest", *, dsn: str | None = None) -> ForeignEngine:
     """Return the engine of a release: `latest`, `12`, `10.4.2`; after a slash, its queues' policy: `10.4.2/stately`.
 
-    Raises UsageError for a release before 10, and for an unknown version or policy. Schedules are not at work where
-    every actor has a session.
+    Raises UsageError for a release before 10, and for an unknown version or policy. Schedules are
+    not at work where every actor has a session.
     """
     wanted, policy = split_policy(version)
     number = newest_npm(PACKAGE, wanted)

@@ -1,7 +1,8 @@
 """An application's two tables on pg-boss from 11 on: the library itself in a Node peer, which the application calls.
 
-Each call is given the application's connection as its `db`, so that one transaction holds rows of both (docs: api/jobs,
-send, db). Where a release can extend claims, a lease is a heartbeat and `touch` is the library's.
+Each call is given the application's connection as its `db`, so that one transaction holds rows of
+both (docs: api/jobs, send, db). Where a release can extend claims, a lease is a heartbeat and
+`touch` is the library's.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class LibraryCalls:
     def read(self, text: str) -> list[Row]:
         """Read rows as they stand: as text, for Node would round large numbers and cut times short.
 
-        Our own connection is faster, and sees what the application's sees while that has no transaction open.
+        Our own connection is faster, and sees what the application's sees while that has no
+        transaction open.
         """
         asked = f"SELECT row_to_json(looked)::text AS row FROM ({text}) AS looked".encode()
         rows = self.say(asked) if self._within else self.database.run(asked, [], prepare=True)

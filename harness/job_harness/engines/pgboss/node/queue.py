@@ -1,6 +1,7 @@
 """The verbs of the harness, asked of the library in a Node peer. Decides nothing: every rule is pg-boss's.
 
-Schedules are set by pg-boss's own functions, and looked at by two instances of it, each on a clock of its own.
+Schedules are set by pg-boss's own functions, and looked at by two instances of it, each on a clock
+of its own.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ LONGEST_RUN: Final = 23 * 3600
 class PgBossNodeQueue(AskingQueue):
     """A queue under test over the library itself.
 
-    A claim is told apart by the number of its attempt. Where the version fences calls by the attempt that was fetched,
-    it is told which one that was, as its own worker does.
+    A claim is told apart by the number of its attempt. Where the version fences calls by the
+    attempt that was fetched, it is told which one that was, as its own worker does.
     """
 
     def __init__(self, opened: Opened, *, release: Release) -> None:
@@ -136,8 +137,8 @@ class PgBossNodeQueue(AskingQueue):
     def claim(self, worker: str, limit: int) -> Outcome:
         """Fetch from the queues in such turns that the order of jobs is that of one queue.
 
-        What is fetched together comes in the order in which it was sent: a fetch promises none, and may have another
-        one on other pages of the disk.
+        What is fetched together comes in the order in which it was sent: a fetch promises none, and
+        may have another one on other pages of the disk.
         """
         queues = list(dict.fromkeys(self._keys.queue(tool) for tool in self._tools.values()))
         rows = self._tables.jobs() if len(queues) > 1 else []

@@ -1,8 +1,8 @@
 """What a release of pg-boss is: what it can do, what it asks for, where it differs, and what it keeps in its tables.
 
-Each difference from this project's decisions names the place where pg-boss says so. From 12.23 at the latest a worker
-may say `deadletter` of one job of a batch (src: types.d.ts, JobResult), which is a final failure; fail(), by which jobs
-are failed here, cannot. Must not know: processes, verbs.
+Each difference from this project's decisions names the place where pg-boss says so. From 12.23 at
+the latest a worker may say `deadletter` of one job of a batch (src: types.d.ts, JobResult), which
+is a final failure; fail(), by which jobs are failed here, cannot. Must not know: processes, verbs.
 """
 
 from __future__ import annotations

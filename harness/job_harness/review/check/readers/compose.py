@@ -80,8 +80,8 @@ def add_environments(
 ) -> None:
     """Make each service of compose, and each container of a pod, a service of the facts.
 
-    It has those of its variables that settings are read from. What all of them agree on also stands in for the
-    default that a call has in code.
+    It has those of its variables that settings are read from. What all of them agree on also stands
+    in for the default that a call has in code.
     """
     asked = asked_of(facts)
     environments: dict[str, dict[str, dict[str, Value]]] = {}

@@ -80,7 +80,8 @@ class Reach:
     def flags(self, handler: Node, module: Module) -> Iterator[tuple[str, Place]]:
         """List the flags of rows at which a handler gives up, and which the same file sets and clears, without a time.
 
-        A flag in memory ends with its process: what is set as a member of an object, or of `this`, is none of them.
+        A flag in memory ends with its process: what is set as a member of an object, or of `this`,
+        is none of them.
         """
         for inner, where, _ in self._reached(handler, module):
             condition, then = inner.child_by_field_name("condition"), inner.child_by_field_name("consequence")
@@ -162,7 +163,8 @@ class Reach:
     def leaves(self, call: Node, module: Module) -> str | None:
         """Return what a call that nothing waits for calls, if that is certain to be async and to work for the job.
 
-        One that catches all of its errors, or goes on until it is told to stop, is meant to run beside the job.
+        One that catches all of its errors, or goes on until it is told to stop, is meant to run
+        beside the job.
         """
         callee = call.child_by_field_name("function")
         if callee is None:

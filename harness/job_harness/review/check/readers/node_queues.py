@@ -1,6 +1,7 @@
 """Calls of pg-boss, graphile-worker and BullMQ in TypeScript: which queue, which options, which handler.
 
-A call counts where its owner is known to be the library's: by its type, by how it was made, or by its name.
+A call counts where its owner is known to be the library's: by its type, by how it was made, or by
+its name.
 """
 
 from __future__ import annotations
@@ -494,7 +495,8 @@ class NodeQueues:
     def _taken(self, handler: Node) -> dict[str, Value]:
         """Note what a handler takes of what it is handed.
 
-        For one job: `(job) => job.data`, `({ data }) => ...`. Of an array, the first few: `([job]) => ...`.
+        For one job: `(job) => job.data`, `({ data }) => ...`. Of an array, the first few: `([job])
+        => ...`.
         """
         found = Reach(self._constants).function(handler, self._module)
         if found is None:
@@ -744,7 +746,8 @@ class NodeQueues:
     def read_travelling(self) -> None:
         """Note objects with a `singletonKey` that no call of pg-boss was seen to take: one of the user's own does.
 
-        All files were read before. A policy that an object names may be that of any queue whose options are not told.
+        All files were read before. A policy that an object names may be that of any queue whose
+        options are not told.
         """
         for pair in self._module.each("pair") if b"policy" in (self._module.root.text or b"") else ():
             key, value = pair.child_by_field_name("key"), pair.child_by_field_name("value")

@@ -77,8 +77,9 @@ class _Celery:
     def visibility(self) -> Value | float | None:
         """The seconds after which an unacknowledged message is delivered again, or the setting that says so.
 
-        None where that is not known, where files name brokers of which one is of another kind, and for brokers that
-        wait for the connection to end: RabbitMQ ignores the option. Of several settings the longest counts.
+        None where that is not known, where files name brokers of which one is of another kind, and
+        for brokers that wait for the connection to end: RabbitMQ ignores the option. Of several
+        settings the longest counts.
         """
         brokers, urls = self.brokers, self._values_of("broker_url")
         if not all(broker.startswith(_LEASING) for broker in brokers):

@@ -1,7 +1,7 @@
 """Rules for a queue in a file: what its SQL shows before anything is run.
 
-They go by words, not by a grammar: where a verb calls a function, or is written in another way than usual, nothing is
-said of it. A run shows the rest.
+They go by words, not by a grammar: where a verb calls a function, or is written in another way than
+usual, nothing is said of it. A run shows the rest.
 """
 
 from __future__ import annotations
@@ -121,7 +121,8 @@ def _unordered(facts: Facts) -> Iterator[Breach]:
 def _follows(claim: TableVerb, columns: tuple[OrderedColumn, ...]) -> bool:
     """Say whether an index has rows in the order that a claim asks for, behind what it compares with a fixed value.
 
-    PostgreSQL reads an index in both directions, and sorts those that are alike in its first columns by the others.
+    PostgreSQL reads an index in both directions, and sorts those that are alike in its first
+    columns by the others.
     """
     rest = list(columns)
     while rest and rest[0].name in claim.equal and rest[0].name != claim.order[0].name:

@@ -1,7 +1,7 @@
 """`ProcessorContract`: what every processor must keep, tried on one that a user names; and its report.
 
-Chooses the runner and the order of the checks. What a check asks is in `checks`, how a trial is carried out in the
-runners.
+Chooses the runner and the order of the checks. What a check asks is in `checks`, how a trial is
+carried out in the runners.
 """
 
 from __future__ import annotations
@@ -122,7 +122,8 @@ def check_processor(processor: Any, **options: Any) -> ContractReport:
 class ProcessorContract:
     """Subclass it in a test module, under a name that pytest collects: one test for each check.
 
-    Set `processor` (a callable, "module:name", "path.ts#name" or a TypeScriptProcessor) and `input` or `examples`.
+    Set `processor` (a callable, "module:name", "path.ts#name" or a TypeScriptProcessor) and `input`
+    or `examples`.
     """
 
     processor: ClassVar[Any] = None
@@ -145,7 +146,8 @@ class ProcessorContract:
     reset: ClassVar[Any] = None
     """A function without arguments. A type checker would take one of this type for a method, and refuse it.
 
-    Called before each try, in this process: it empties tables and queues. Memory and files are set back anyway.
+    Called before each try, in this process: it empties tables and queues. Memory and files are set
+    back anyway.
     """
     clocks: ClassVar[str] = VIRTUAL
     """"real": `time.time()`, `datetime.now()` and their kin are the machine's."""
@@ -222,7 +224,8 @@ _SETTINGS = tuple(name for name in ProcessorContract.__annotations__)
 def _refuse_unknown(contract: type[ProcessorContract]) -> None:
     """Refuse an attribute that is no setting: one that is misspelt would be ignored, and its check pass.
 
-    Tests, fixtures and methods are the class's own, and so is what a mixin brings, unless nearly called like a setting.
+    Tests, fixtures and methods are the class's own, and so is what a mixin brings, unless nearly
+    called like a setting.
     """
     for owner in contract.__mro__[: contract.__mro__.index(ProcessorContract)]:
         own = issubclass(owner, ProcessorContract)

@@ -443,7 +443,8 @@ def _judge_redelivery(judgement: Judgement, struck: Worlds, known: frozenset[str
 def _without_memory(probe: Probe, known: frozenset[str]) -> list[str]:
     """Say what a death that takes the memory of the processor's module along comes to, where all is not well then.
 
-    It is no verdict: what is in that memory may also stand for the world outside, which no death changes.
+    It is no verdict: what is in that memory may also stand for the world outside, which no death
+    changes.
     """
     kept = dict.fromkeys(name for _, world in probe.forgotten for name in world.outlived)
     there = Judgement(probe)

@@ -1,8 +1,8 @@
 """Carries out each plan in a child process forked for it: whatever a processor does there ends with the child.
 
-The child has its own session, standard streams, memory limit and limit of real time; the fakes of the test are as they
-were before the first plan, and files that it wrote are put back. Where processes cannot be forked, plans are carried
-out in this process.
+The child has its own session, standard streams, memory limit and limit of real time; the fakes of
+the test are as they were before the first plan, and files that it wrote are put back. Where
+processes cannot be forked, plans are carried out in this process.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """From how a user declares a processor's input to examples of it, and to inputs that no one should send.
 
-An input is declared by examples, by a pydantic model or by a JSON schema. Of these the simplest value is made here, and
-more are drawn by Hypothesis.
+An input is declared by examples, by a pydantic model or by a JSON schema. Of these the simplest
+value is made here, and more are drawn by Hypothesis.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def _drawn_from_schema(schema: dict[str, Any]) -> list[Any]:
 class _Strategies:
     """Hypothesis strategies for the parts of a JSON schema.
 
-    hypothesis-jsonschema is what this would be, but its last release (0.23.1) stands on internals that Hypothesis has
-    changed since: it cannot draw an object with 6.170.
+    hypothesis-jsonschema is what this would be, but its last release (0.23.1) stands on internals
+    that Hypothesis has changed since: it cannot draw an object with 6.170.
     """
 
     def __init__(self, root: Any) -> None:

@@ -205,8 +205,9 @@ class LoopRunner(LoopHooks):
 def _giving_way(first: _Run, twin: _Run) -> Iterator[None]:
     """Abort the open transaction of the first where its twin waits in the database, as if for a lock.
 
-    The harness itself keeps the first from ending it. A database makes the twin wait too, until the first goes on or
-    its session is missed; here the first goes on after its twin, so the session has to end.
+    The harness itself keeps the first from ending it. A database makes the twin wait too, until the
+    first goes on or its session is missed; here the first goes on after its twin, so the session
+    has to end.
     """
     done = threading.Event()
 

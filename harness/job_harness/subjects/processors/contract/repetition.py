@@ -1,8 +1,9 @@
 """What happened more often, or never, because a delivery was disturbed, and whether anything explains it.
 
-Compares what was seen of a disturbed run with the undisturbed one: a multiset of calls, each by its method and URL or
-by its verb and table, with what changes from try to try masked. A repetition is a failure only where nothing explains
-it. What only its author can tell is *undecided*: shown with both calls and the line that settles it. Runs nothing.
+Compares what was seen of a disturbed run with the undisturbed one: a multiset of calls, each by its
+method and URL or by its verb and table, with what changes from try to try masked. A repetition is a
+failure only where nothing explains it. What only its author can tell is *undecided*: shown with
+both calls and the line that settles it. Runs nothing.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
 """Puts back what a try has done to files, so that the next one finds the folder as the first did.
 
-In the child, audit events tell which path is about to change; a file is copied first, a folder and a link noted, and
-the move of a folder too. The parent reads this journal backwards after the child has ended, however it ended, and
-undoes each line. What a library opens in C is not heard of, but for SQLite's databases; nor what another process does,
-nor a file that is opened relative to a folder's descriptor: no event names the folder. A folder of its own for each
-try would do less: a processor may read templates from the working directory, and write to an absolute path.
+In the child, audit events tell which path is about to change; a file is copied first, a folder and
+a link noted, and the move of a folder too. The parent reads this journal backwards after the child
+has ended, however it ended, and undoes each line. What a library opens in C is not heard of, but
+for SQLite's databases; nor what another process does, nor a file that is opened relative to a
+folder's descriptor: no event names the folder. A folder of its own for each try would do less: a
+processor may read templates from the working directory, and write to an absolute path.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What can be asked of a processor in any language, what happened then, and what a check is. Values only.
 
-A `Runner` carries out a `TrialPlan` and returns a `TrialRecord`; a `Probe` remembers each that was tried, and judges
-nothing; a `Check` judges what a probe knows.
+A `Runner` carries out a `TrialPlan` and returns a `TrialRecord`; a `Probe` remembers each that was
+tried, and judges nothing; a `Check` judges what a probe knows.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from job_harness.subjects.processors.observed.account import ObservedEffect
 class TrialPlan:
     """One job, delivered once or more to a processor whose surroundings are fresh, and what disturbs it.
 
-    A *moment* is when something of the first delivery is about to go on: it starts, wakes up, or has just declared a
-    side effect. Moments are numbered from 1. At most one disturbance.
+    A *moment* is when something of the first delivery is about to go on: it starts, wakes up, or
+    has just declared a side effect. Moments are numbered from 1. At most one disturbance.
     """
 
     input: Json
@@ -257,9 +257,10 @@ class Probe:
     def _each_alone(self, plans: list[TrialPlan]) -> list[TrialRecord]:
         """Try inputs in one world; those after which all is not well, again in worlds of their own.
 
-        An earlier input may have left a connection open, on whose lock a later one waits. What raises at once, where
-        none before it did more than that, is taken at its word: most processors do so on most hostile inputs, and a
-        world for each of them was two fifths of what a contract costs.
+        An earlier input may have left a connection open, on whose lock a later one waits. What
+        raises at once, where none before it did more than that, is taken at its word: most
+        processors do so on most hostile inputs, and a world for each of them was two fifths of what
+        a contract costs.
         """
         judged, quiet = [], True
         for number, (plan, world) in enumerate(zip(plans, self.runner.run_each(plans), strict=True)):

@@ -6,12 +6,13 @@ untouched everywhere else. Each call is seen once, at the library that the user'
 down is its own affair. A call is a moment too: a worker may die right after it, and, where something was committed
 just before, right before it.
 
-An `ObservedEffect` says what was done, to what, by which idempotency key, and whether it stands: an open transaction
-may still be rolled back, a request may be refused. What a repetition means is judged in `contract.repetition`.
+An `ObservedEffect` says what was done, to what, by which idempotency key, and whether it stands: an
+open transaction may still be rolled back, a request may be refused. What a repetition means is
+judged in `contract.repetition`.
 
-Leans on names of httpx 0.23 to 0.28, requests 2, urllib3 1.26 and 2, aiohttp 3, psycopg 3.2 and 3.3, asyncpg 0.29 to
-0.32, SQLAlchemy 2, redis 5 to 8, kombu 5. SQLite is followed by the trace callback of a connection, files by audit
-events, which no `from x import y` of the user's escapes.
+Leans on names of httpx 0.23 to 0.28, requests 2, urllib3 1.26 and 2, aiohttp 3, psycopg 3.2 and
+3.3, asyncpg 0.29 to 0.32, SQLAlchemy 2, redis 5 to 8, kombu 5. SQLite is followed by the trace
+callback of a connection, files by audit events, which no `from x import y` of the user's escapes.
 """
 
 from __future__ import annotations
@@ -74,7 +75,8 @@ _LIBRARIES: Final[Mapping[str, Callable[[ModuleType], None]]] = {
 def watch() -> None:
     """Let the libraries of this process tell, each once; those that are imported later, then.
 
-    Others may take our finder away, as a test does that puts `sys.meta_path` back; an audit hook stays for good.
+    Others may take our finder away, as a test does that puts `sys.meta_path` back; an audit hook
+    stays for good.
     """
     if any(isinstance(finder, _AfterImport) for finder in sys.meta_path):
         return

@@ -251,7 +251,8 @@ def _opened(observed: Observations, event: str, arguments: tuple[Any, ...]) -> N
 def _empty(name: str, observed: Observations) -> None:
     """Come to the moment at which a file has been opened and is still empty.
 
-    There is no event after an open, so its first deed is done here, and done again by the call itself.
+    There is no event after an open, so its first deed is done here, and done again by the call
+    itself.
     """
     with unobserved(), open(name, "ab") as file:  # FileJournal has kept it, or hears of this call first.
         file.truncate(0)

@@ -1,6 +1,7 @@
 """A pg-boss process driven by a virtual loop: its next timer is one of the loop's, its rows are what is observed.
 
-pg-boss is asked nothing about its jobs: what it did is read from the rows, and written down as calls and outcomes.
+pg-boss is asked nothing about its jobs: what it did is read from the rows, and written down as
+calls and outcomes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """TypeScript processors at work for one harness: each in a Node peer that moves with the harness's virtual time.
 
-A processor is called like any other coroutine function; each run of it is an actor of its peer. A stub that it calls is
-a gate, which is passed when the stub has answered. Hides: how a peer starts, loads its file, and dies with its worker.
-Must not know: workers, jobs' lifecycle.
+A processor is called like any other coroutine function; each run of it is an actor of its peer. A
+stub that it calls is a gate, which is passed when the stub has answered. Hides: how a peer starts,
+loads its file, and dies with its worker. Must not know: workers, jobs' lifecycle.
 """
 
 from __future__ import annotations
@@ -141,8 +141,9 @@ class NodeProcessor(PeerRuns):
     ) -> None:
         """Start the peer and load the processor. `start` is the time of day at the loop's 0.
 
-        It may be silent for `blocked_after` real seconds, and real work of its own, such as a child process that it
-        waits for, may hold time for `busy_seconds`. `observed` lets it tell what it does outside.
+        It may be silent for `blocked_after` real seconds, and real work of its own, such as a child
+        process that it waits for, may hold time for `busy_seconds`. `observed` lets it tell what it
+        does outside.
 
         Raises ProcessorNotLoaded, UsageError, EnvironmentUnavailable.
         """
@@ -234,8 +235,8 @@ class NodeProcessor(PeerRuns):
     def crash(self) -> None:
         """Kill the peer with SIGKILL, as a worker dies: what ran in it never ends. The next job starts a new one.
 
-        Explored, one that has done nothing but load its module is left: the next one would be no other, and starting it
-        costs as much as the rest of the run.
+        Explored, one that has done nothing but load its module is left: the next one would be no
+        other, and starting it costs as much as the rest of the run.
         """
         if self.guard is None or not self._unused:
             self._end()
@@ -269,7 +270,8 @@ class NodeProcessor(PeerRuns):
     def restart(self) -> Callable[[], None]:
         """Give the peer up and start another, in this process; what is returned loads the processor as at first.
 
-        A forked child lets go of its parent's peer and does not touch it. Raises nothing before the loading.
+        A forked child lets go of its parent's peer and does not touch it. Raises nothing before the
+        loading.
         """
         self._let_go()
         peer = self.launch.start()
@@ -496,7 +498,8 @@ BUILT_IN: dict[str, Callable[..., Any]] = {"job-harness.effect": _declared, "job
 def response_of(answer: Any) -> dict[str, Any]:
     """Return status, headers and body. An int is a status, text a body; a dict has `status, headers, body, json`.
 
-    Raises UsageError for anything else, and where the answer is an exception or has an `error`, that.
+    Raises UsageError for anything else, and where the answer is an exception or has an `error`,
+    that.
     """
     if isinstance(answer, Exception):
         raise answer

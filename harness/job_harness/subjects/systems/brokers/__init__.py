@@ -1,10 +1,11 @@
 """Queues on Redis that are known by name: where each keeps its jobs, read in one script, as rows of a SELECT would be.
 
-Of a queue that takes a job out of Redis for as long as it is at work, what processes asked for says which ones are.
-A row has the columns of `jobs` (docs/system_files.md). What a queue does not keep is no column of its rows, and what
-needs it is not judged. Nor is when a job was sent: a client writes that by its own clock, and where no delay was asked
-for, none is to be kept. Arguments are looked for texts only; nothing of a pickle is ever loaded.
-Must not know: connections, and of processes no more than which is which.
+Of a queue that takes a job out of Redis for as long as it is at work, what processes asked for says
+which ones are. A row has the columns of `jobs` (docs/system_files.md). What a queue does not keep
+is no column of its rows, and what needs it is not judged. Nor is when a job was sent: a client
+writes that by its own clock, and where no delay was asked for, none is to be kept. Arguments are
+looked for texts only; nothing of a pickle is ever loaded. Must not know: connections, and of
+processes no more than which is which.
 """
 
 from __future__ import annotations
@@ -349,8 +350,9 @@ def _sidekiq(told: Any) -> Iterator[Row]:
 class TakenJobs:
     """What processes have taken out of Redis, where nothing says any more that it was there.
 
-    A process asks for one job at a time, so when it asks again, the one that it had is over, and has succeeded unless
-    it is in Redis again by then. Of one that its process never heard of, or died with, that never comes.
+    A process asks for one job at a time, so when it asks again, the one that it had is over, and
+    has succeeded unless it is in Redis again by then. Of one that its process never heard of, or
+    died with, that never comes.
     """
 
     def __init__(self, command: bytes) -> None:

@@ -1,9 +1,9 @@
 """Runs a Python program again and again, as cron does: `python repeat.py SECONDS (SCRIPT | -m MODULE) ARGUMENT...`.
 
-All in one process, whose sleep follows virtual time like that of any scheduler. What the program has imported from the
-folder of the system is forgotten after each time, as by a new process; packages stay imported. Whatever ends the
-program, an error too, ends it for this time only; but one that cannot be found, read or imported ends all. Needs the
-standard library and nothing else.
+All in one process, whose sleep follows virtual time like that of any scheduler. What the program
+has imported from the folder of the system is forgotten after each time, as by a new process;
+packages stay imported. Whatever ends the program, an error too, ends it for this time only; but one
+that cannot be found, read or imported ends all. Needs the standard library and nothing else.
 """
 
 from __future__ import annotations

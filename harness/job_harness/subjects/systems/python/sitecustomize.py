@@ -1,9 +1,10 @@
 """Loaded by Python before the program of a user: virtual time, chance of ours, and a say in when it is at rest.
 
-The program itself is not changed. A thread of ours keeps the channel to the harness (docs/contracts/peer_protocol.md);
-the process is at rest when every other thread sleeps in the system, none was woken meanwhile, and every byte that the
-harness sent has been read. Needs Linux, which tells both. It must not import anything of the harness's, and knows
-neither jobs nor statements.
+The program itself is not changed. A thread of ours keeps the channel to the harness
+(docs/contracts/peer_protocol.md); the process is at rest when every other thread sleeps in the
+system, none was woken meanwhile, and every byte that the harness sent has been read. Needs Linux,
+which tells both. It must not import anything of the harness's, and knows neither jobs nor
+statements.
 """
 
 import errno
@@ -298,7 +299,8 @@ def _wait(self, timeout=None):
 def _install_datetime():
     """Let `datetime.now` and `utcnow` ask for the time as `today` does: by `time.time`.
 
-    The types stay what they are, so that what they make is pickled, and is an instance of the subclass that made it.
+    The types stay what they are, so that what they make is pickled, and is an instance of the
+    subclass that made it.
     """
     import datetime as module
 
@@ -482,8 +484,9 @@ class Finder:
 def _follow_notifies(waiting):
     """Let a timeout of `notifies` pass in virtual time.
 
-    psycopg, whose loop is in C, wakes ten times a second to ask whether `notifies(timeout=5)` is over. By our clock it
-    never is, for the harness sees no timer. Its own loop in Python sets one. Checked on psycopg 3.2 and 3.3.
+    psycopg, whose loop is in C, wakes ten times a second to ask whether `notifies(timeout=5)` is
+    over. By our clock it never is, for the harness sees no timer. Its own loop in Python sets one.
+    Checked on psycopg 3.2 and 3.3.
     """
     real = waiting.wait
 
@@ -504,8 +507,8 @@ def _follow_notifies(waiting):
 def _install_threads():
     """Let a thread that is started come to its first sleep before the one that started it goes on.
 
-    Who of the two connects first, or sets a timer first, would be a matter of real time. How long one waits for the
-    end of the other is a matter of virtual time.
+    Who of the two connects first, or sets a timer first, would be a matter of real time. How long
+    one waits for the end of the other is a matter of virtual time.
     """
     kind = threading.Thread
     real_start, real_join, real_work = kind.start, kind.join, kind._bootstrap_inner
@@ -749,8 +752,9 @@ def _install_encryption(asked):
 def _sockets():
     """Return, by the ports of its ends, what was read of each connection and written to it, and whether it ended.
 
-    And how many bytes of which it has not read; whether the answer is on its way to a connection that it has asked for,
-    which has neither ends nor bytes yet; and how many connections wait to be accepted.
+    And how many bytes of which it has not read; whether the answer is on its way to a connection
+    that it has asked for, which has neither ends nor bytes yet; and how many connections wait to be
+    accepted.
     """
     told, unread = {}, {}
     busy, waiting = False, 0
@@ -944,8 +948,9 @@ class Channel:
     def _rest(self, own, expected, turn):
         """Wait until the program has nothing left to do; return its connections, and how many wait, while it slept.
 
-        They are looked at between two looks at the threads that are alike. After the second look, a thread may read
-        what has just come and go on: the connections would agree with the harness, and the program would be at work.
+        They are looked at between two looks at the threads that are alike. After the second look, a
+        thread may read what has just come and go on: the connections would agree with the harness,
+        and the program would be at work.
         """
         asleep, self._told_at = None, _real["monotonic"]()
         pause = _FIRST_LOOK
@@ -972,7 +977,8 @@ class Channel:
     def _leave(self, unread):
         """Whether no thread waits for what has arrived on these connections: then it is no work, and counts as seen.
 
-        Such is a notification for a thread that is at something else. One that waits for it is awake at once.
+        Such is a notification for a thread that is at something else. One that waits for it is
+        awake at once.
         """
         read = {key: told[0] for key, told in unread.items()}
         if read != self._unread[0]:

@@ -116,8 +116,9 @@ def _text(query: Any, connection: psycopg.AsyncConnection[Any]) -> str:
 class GatedConnection(psycopg.AsyncConnection[Any]):
     """One actor's session. Everything psycopg offers works; each statement waits until the kernel lets it go.
 
-    In autocommit mode a statement's commit is a gate of its own, `commit NAME`: between the two the statement has
-    its locks and its effects are visible to none. One that wrote and locked nothing is committed at once.
+    In autocommit mode a statement's commit is a gate of its own, `commit NAME`: between the two the
+    statement has its locks and its effects are visible to none. One that wrote and locked nothing
+    is committed at once.
     """
 
     def __init__(

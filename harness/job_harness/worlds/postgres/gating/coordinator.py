@@ -1,8 +1,8 @@
 """Where the sessions of all actors meet: one statement is released at a time, and who waits for whom is known.
 
-A released statement is waited for in real time until PostgreSQL has answered it, or says that it waits for a lock that
-another actor's session holds. Virtual time stands still meanwhile. A session may be psycopg's or come through a proxy:
-all that is asked of it is a `GatedSession`.
+A released statement is waited for in real time until PostgreSQL has answered it, or says that it
+waits for a lock that another actor's session holds. Virtual time stands still meanwhile. A session
+may be psycopg's or come through a proxy: all that is asked of it is a `GatedSession`.
 """
 
 from __future__ import annotations
@@ -281,7 +281,8 @@ class SessionCoordinator:
     def _await(self, flights: list[InFlightStatement]) -> None:
         """Wait until each is answered, or waits for a lock that one of us holds and has looked for a circle.
 
-        The session that closes a circle later alone still looks: a deadlock has one victim, always the same.
+        The session that closes a circle later alone still looks: a deadlock has one victim, always
+        the same.
         """
         # PostgreSQL is not asked at once about a statement that was just sent: most are answered
         # before FIRST is over, and a session that waits says so by itself then (log_lock_waits).

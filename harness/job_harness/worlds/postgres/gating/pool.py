@@ -1,6 +1,7 @@
 """Sessions of one database that outlive a run, and the one that watches them: who waits for whom, and whom to end.
 
-Hides how a session is cleaned when it is given back, and how PostgreSQL is asked for lock waits. Knows no actors.
+Hides how a session is cleaned when it is given back, and how PostgreSQL is asked for lock waits.
+Knows no actors.
 """
 
 from __future__ import annotations
