@@ -393,6 +393,7 @@ def test_the_undisturbed_run_of_an_explored_test_is_judged_as_a_plain_test(
     answer = client.ask("explore", name="pays", source="body", command="", runs=5)
     assert answer["verdict"] == ("fails" if told else "pass")
     assert answer.get("why", "").startswith(told)
+    assert ("starts, attempt 1" in answer.get("screen", "")) is bool(told)
     assert client.unfitting() == []
 
 

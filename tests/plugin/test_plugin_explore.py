@@ -1281,7 +1281,7 @@ def test_in_ci_time_bounds_a_campaign_and_the_commit_seeds_it(
     result.stdout.fnmatch_lines(["CI: inconclusive: no disturbed run was played within 1e-09 s"])
     monkeypatch.setattr(job_harness.doors.pytest.explored_test, "CI_SECONDS", 1e9)
     result = suite.runpytest_inprocess("--job-explore=3", "-rP")
-    result.stdout.fnmatch_lines(["3 disturbed runs in *; copy, seed 42"])
+    result.stdout.fnmatch_lines(["3 disturbed runs in *; copy, seed 42; 3 of * single faults came up"])
 
 
 @pytest.mark.long

@@ -163,6 +163,13 @@ def test_charged(job_harness):
         assert passed.ret == 0
     explored = suite.runpytest_inprocess("--job-explore=5")
     explored.assert_outcomes(passed=2)
+    explored.stdout.fnmatch_lines([f"job-harness: CI fails this session: not judged: {NEVER}: * (test_it.py::test_it)"])
+    assert explored.ret == 1, "its runs were disturbed, and nothing judged them"
+    enqueues = '    harness.enqueue("pay", 7)\n'
+    refused = FORGOTTEN.replace(enqueues, f"    harness.always(lambda harness: True)\n{enqueues}")
+    suite.makepyfile(test_it=refused + charging)
+    explored = suite.runpytest_inprocess("--job-explore=5")
+    explored.assert_outcomes(passed=2)
     assert explored.ret == 0, "one that is refused need not charge, where another one does"
     misspelt = FORGOTTEN.replace("sent.append(job.input)", 'effect("chargd", order=job.input)')
     suite.makepyfile(test_it=misspelt)

@@ -39,6 +39,8 @@ async function explore(harness, body, { name, file, page, command, runs, seconds
       const pinned = pin(told);
       throw shown("JobHarness", pinned ? `${told.screen}\nPinned: ${pinned}` : told.screen, told);
     }
+    // The error is the runner's to show, with its lines: what led to it stands before.
+    if (told.screen) process.stderr.write(`job-harness: ${name}: it failed undisturbed; this is what its jobs did:\n${told.screen}\n`);
     if (told.verdict === "fails") throw bodies.failure ?? shown("JobHarness", told.why);
     if (told.verdict === "inconclusive") {
       const { why, alone = false, changed = [] } = told;

@@ -498,7 +498,7 @@ def meeting_of(run: Run, lead: str = "") -> tuple[tuple[JobId, str], ...]:
         for number, (job, _) in enumerate(steps)
         if any(ends[one] > number for one, _ in steps[:number] if one != job)
     ]
-    if anomaly is None or (anomaly.job is not None and run.tape) or not met:
+    if (anomaly is not None and anomaly.job is not None and run.tape) or not met:
         return ()
     return tuple(steps[max(0, met[0] - 1) :])
 

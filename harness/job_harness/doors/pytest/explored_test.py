@@ -429,6 +429,7 @@ class ExploredTest:
         unseen, gateless = left.take(self._unjudged(left)), left.take_notes((*self._gateless(), *campaign.only_said()))
         left.happened |= campaign.happened
         left.idle |= campaign.idle
+        left.bare = not campaign.declared
         lines = [self._cost(), *lost, *campaign.notes, *over, *(UNJUDGED + gap.text for gap in unseen), *gateless]
         self.item.add_report_section("call", EXPLORED, "\n".join(lines))
         self.gave_up = not (self.played_before and campaign.left_behind())  # else its runs may have broken it

@@ -55,6 +55,8 @@ class LeftOpen:
     """The side effects that its processors declared."""
     idle: set[str] = field(default_factory=set)
     """Those that it asks about, and of which there was none."""
+    bare: bool = False
+    """Whether it was explored without any side effect and any check, so that only what is idle would have judged."""
 
     @classmethod
     def of(cls, item: pytest.Item, *, by: str) -> LeftOpen:
@@ -102,7 +104,7 @@ class LeftOpen:
         idle = sorted(name for name in self.idle if not self.accepts(never_happened(name, ())))
         idle = [] if self.asks_for_others else idle
         beside = {"externals": externals, "accepted": [*self.accepted]}
-        return {**counted, "happened": sorted(self.happened), "idle": idle, **beside}
+        return {**counted, "happened": sorted(self.happened), "idle": idle, "bare": self.bare, **beside}
 
 
 def _asks_for_others(item: pytest.Item) -> bool:
@@ -152,15 +154,17 @@ def never_happened(name: str, happened: Collection[str]) -> str:
 def never_in_session(told: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, list[str]]:
     """Return the side effects that tests ask about and that none of a session had, each with the tests that ask.
 
-    `told` has the name of each test, and what it left open.
+    Of a test that asks about nothing else, also those that another test had. `told` has the name of each test, and what
+    it left open.
     """
     asking: dict[str, list[str]] = {}
-    happened: set[str] = set()
+    told = [*told]
+    happened = {name for _, left in told for name in left["happened"]}
     for test, left in told:
-        happened.update(left["happened"])
         for name in left["idle"]:
-            asking.setdefault(name, []).append(test)
-    return {never_happened(name, happened): tests for name, tests in asking.items() if name not in happened}
+            if left["bare"] or name not in happened:
+                asking.setdefault(name, []).append(test)
+    return {never_happened(name, happened - {name}): tests for name, tests in asking.items()}
 
 
 def never_called(name: str) -> str:

@@ -661,7 +661,7 @@ def job_harness(
     gave_up = explored is not None and explored.gave_up  # The test itself is judged as a plain one then.
     # What was not judged fails the test in a CI; what was found wrong says more.
     campaign = None if explored is None else explored.campaign
-    unjudged = campaign is not None and campaign.disturbed > 0 and not (campaign.finding or campaign.fails)
+    unjudged = campaign is not None and campaign.disturbed > 0 and not (campaign.finding or campaign.failed)
     failed = request.node.stash.get(_FAILED, False) and not (unjudged and problems)
     if failed or (request.node.stash.get(_SKIPPED, False) and not gave_up):
         return

@@ -27,7 +27,7 @@ from job_harness.doors.serve.service import whole_number
 from job_harness.engines.reference.application import GUIDE
 from job_harness.errors import Hung, UsageError, did_you_mean
 from job_harness.report.blame import frames_of
-from job_harness.report.screen import first_screen, one_line, screen_text
+from job_harness.report.screen import first_screen, meeting_lines, one_line, screen_text, timeline
 from job_harness.search.explored.campaign import MOST_RUNS, RUNS, TestExploration, how_found
 from job_harness.search.explored.played import PlayedTest, Turn
 from job_harness.worlds.peers.peer import PeerLost
@@ -227,7 +227,9 @@ def _verdict(
     told = _summarize(campaign)
     if campaign.unsure:
         told |= {"why": campaign.unsure, "alone": campaign.alone_may_help, "changed": campaign.changed}
-        return {**told, "verdict": "fails" if campaign.fails else "inconclusive"}
+        if campaign.failed is None:
+            return {**told, "verdict": "inconclusive"}
+        return {**told, "verdict": "fails", "screen": _failed(player, campaign.failed)}
     if campaign.finding is not None:
         found = campaign.finding
         token = encode(ReplayToken(target, campaign.seed, found.run.tape))
@@ -283,6 +285,12 @@ def _finding(
     frames = [frame.data for frame in frames_of(run, anomaly)]
     told = {"anomaly": anomaly, "message": one_line(seen.led(anomaly).message), "token": token, "screen": screen}
     return {"verdict": "finding", **told, "frames": frames, "page": written}
+
+
+def _failed(player: ClientTest, seen: PlayedTest) -> str:
+    """Show what happened to the jobs of a test that failed by itself."""
+    run = seen.run(title="", settings=player.settings, engine=player.engine)
+    return screen_text([*timeline(run.history), *meeting_lines(run)]).rstrip() if len(run.history) else ""
 
 
 def _page_name(file: str, name: str) -> str:

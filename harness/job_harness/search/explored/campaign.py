@@ -116,8 +116,8 @@ class TestExploration:
     seed: int = 0
     finding: Finding[PlayedTest] | None = None
     unsure: str = ""
-    fails: bool = False
-    """Whether nothing can be said because the undisturbed run fails, by what the test raised."""
+    failed: PlayedTest | None = None
+    """The undisturbed run, where nothing can be said because it fails by what the test raised."""
     undisturbed: int = 0
     """How many runs were played in which nothing was to go wrong, before all others."""
     disturbed: int = 0
@@ -294,7 +294,8 @@ class TestExploration:
             elif self.replays:
                 self._record(self.replays)
             elif first.failure:
-                self.fails, self.unsure = True, f"undisturbed, it fails: {first.failure}"
+                self.failed = replace(first, remembered=first.remembered or (*self.left_behind(),))
+                self.unsure = f"undisturbed, it fails: {first.failure}"
             elif not first.sent:
                 self.unsent = True
             elif first.anomalies:

@@ -98,7 +98,7 @@ class PlayedTest:
     answers: tuple[Deviation, ...] = ()
     """What else something outside might have answered, where gates were listed."""
     passed: tuple[tuple[JobId, str], ...] = ()
-    """The gates that processors passed, by job and place, in their order; of a run that shows something."""
+    """The gates that processors passed, by job and place, in their order; of a run that shows something, or fails."""
     now: int = 0
     lost: str = ""
     """Why nothing is known of it: the process died or hung."""
@@ -232,7 +232,9 @@ def _judge_test(harness: JobHarness, choices: Choices, error: BaseException | No
         failure="" if error is None else _as_in_any_run(f"{type(error).__name__}: {error}", folders),
         gates=tuple(choices.gates) if isinstance(choices, ListedGates) else (),
         answers=tuple(choices.answers) if isinstance(choices, ListedGates) else (),
-        passed=tuple(_of_processors(choices.passed)) if isinstance(choices, Replay) and harness.anomalies else (),
+        passed=tuple(_of_processors(choices.passed))
+        if isinstance(choices, Replay) and (error or harness.anomalies)
+        else (),
         now=harness.bench.instant,
         lost=lost,
         uncontrolled=tuple(note for note in harness.notes() if not note.startswith(THE_SAME)) if wanted else (),
