@@ -1882,6 +1882,50 @@ def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite:
     result.stdout.fnmatch_lines(["*ends: success", "*CRASHES at complete job-1"])
 
 
+MARKED_IN_SQLITE = """
+import sqlite3
+import pytest
+from job_harness import JobResult, SideEffect, effect, exactly_once
+
+@pytest.fixture
+def job_invariants():
+    return [exactly_once("charged", tool="pay")]
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_pay(job_harness, tmp_path, at_once):
+    with sqlite3.connect(tmp_path / "orders.db") as base:
+        base.execute("create table orders (paid)")
+        base.execute("insert into orders values (0)")
+
+    def pay(job):
+        base = sqlite3.connect(tmp_path / "orders.db")
+        if base.execute("select paid from orders").fetchone() == (0,):
+            BODY
+        return JobResult(success=True)
+
+    async def waiting(job):
+        return pay(job)
+    job_harness.register("pay", waiting if at_once else pay)
+    job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+"""
+MARKS = "base.execute('update orders set paid = 1'); base.commit(); effect('charged', order=7)"
+CHARGES = (
+    "effect(SideEffect('charged', '7', idempotent=True)); base.execute('update orders set paid = 1'); base.commit()"
+)
+
+
+@pytest.mark.long
+def test_a_commit_of_sqlite_is_a_gate_before_the_next_effect(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=MARKED_IN_SQLITE.replace("BODY", MARKS))
+    found = suite.runpytest_subprocess("--job-explore=20", "--job-strict")
+    found.assert_outcomes(failed=2)
+    faults = [line for line in found.outlines if line.startswith("One fault: ")]
+    assert faults == ["One fault: worker-1 crashes right after `UPDATE orders job-1`"] * 2
+    suite.makepyfile(test_it=MARKED_IN_SQLITE.replace("BODY", CHARGES))
+    suite.runpytest_subprocess("--job-explore=60").assert_outcomes(passed=2)
+
+
 BY_CHANCE = """
 import os
 import pytest

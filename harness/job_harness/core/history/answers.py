@@ -18,7 +18,7 @@ from job_harness.core.history.outcome import REFUSED
 from job_harness.core.model import PENDING, PROCESSING, Duration, Settings
 
 LONGER: Final = "search longer"
-ENOUGH: Final = 40
+ENOUGH: Final = 20
 """A verb that was refused so often, and never done, was not exercised; fewer refusals may be chance."""
 OPERATED: Final = frozenset({"cancel", "retry"})
 """What an operator asks for: a scope that has it was searched for its sake."""

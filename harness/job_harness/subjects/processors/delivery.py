@@ -96,6 +96,8 @@ class Delivery:
 
     def declare(self, done: SideEffect) -> None:
         """Write down a side effect. Raises Severed where the worker is dead, before it or right after it."""
+        if self.observed is not None and AROUND.get() is None and not self.life.over:
+            self.observed.before()  # What a commit made last may be all that its worker lived to do.
         self.write(done)
         if asyncio._get_running_loop() is not None and isinstance(task := asyncio.current_task(), WatchedTask):
             self.acted[task] = None

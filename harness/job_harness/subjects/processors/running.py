@@ -360,10 +360,20 @@ class Running:
             acted.acquire(timeout=BUSY_SECONDS)
 
     def _rest(self, delivery: Delivery, observed: Observations) -> None:
-        """Come to a gate after what a plain function was seen to do; a coroutine has its awaits."""
-        if not self._handoff.holds() or not observed.effects:
-            return
+        """Come to a gate after what a plain function was seen to do; a coroutine has its awaits.
+
+        A commit of SQLite's is no await: before what a coroutine declares next, it comes to a gate after it.
+        """
         within_library = WITHIN_LIBRARY.get()
+        waits = not self._handoff.holds()
+        if not observed.effects or (
+            waits and (within_library or not (observed.unwaited and self._loop.is_in_this_thread()))
+        ):
+            return
+        observed.unwaited = False
+        if waits:
+            delivery.pass_point(f"after {observed.place}")
+            return
         if within_library and self._loop.guests is not None and self._loop.guests.is_process:
             return  # Other threads of the process may wait for this library's lock, in real time.
         delivery.pass_point(f"after {observed.place}")

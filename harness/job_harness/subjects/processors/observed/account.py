@@ -89,6 +89,8 @@ class Observations:
         """Whether anything was called that is watched, be it only to look."""
         self._life = life
         self._rest = rest
+        self.unwaited = False
+        """Whether something stands since the last moment for which a coroutine did not wait."""
         self._fresh = -1
         """How many moments there had been when something last came to stand."""
         self._sources: dict[object, Source] = {}
@@ -111,6 +113,7 @@ class Observations:
         for source in self._sources.values():
             if source.find_what_stands():
                 self.came_to_stand()
+                self.unwaited |= source.blocks
 
     def came_to_stand(self) -> None:
         """Hear that something stands as of now."""
@@ -188,6 +191,8 @@ class Source:
 
     asked: Any = None
     """The statement that runs there now."""
+    blocks = False
+    """Whether a coroutine stands still for it, and does not wait."""
     holds = False
     """Whether a transaction is open there, on whose locks others may wait."""
     written: tuple[str, int] | None = None

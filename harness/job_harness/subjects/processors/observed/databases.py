@@ -169,6 +169,8 @@ class Connection(Source):
 class _Sqlite(Connection):
     """A connection whose statements are heard before they run: whether they changed anything shows afterwards."""
 
+    blocks = True
+
     def __init__(self, database: Any) -> None:
         super().__init__(
             database, in_transaction=lambda: bool(database.in_transaction), roll_back=lambda: database.rollback()
