@@ -738,6 +738,19 @@ def test_a_verb_of_the_file_that_no_run_called_is_no_pass(
     assert main([*search, "12"]) == ExitCode.PASS
 
 
+@pytest.mark.long
+def test_a_retention_by_which_no_verb_deletes_is_no_pass(
+    server: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("JOB_HARNESS_DSN", server.url())
+    (tmp_path / "mail.sql").write_text((EXAMPLES / "mail.sql").read_text())
+    text = (EXAMPLES / "mail.yaml").read_text()
+    (tmp_path / "queue.yaml").write_text(f"{text}\nsettings: {{retention: 1d}}\n")
+    assert main(["explore", str(tmp_path / "queue.yaml"), "--no-sessions", "--runs", "40"]) == ExitCode.INCONCLUSIVE
+    told = "settings: retention: no run reached it, so it was not judged (write a `purge`, or leave it out)"
+    assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_where_two_workers_run_a_job_the_statement_is_shown_that_took_it_from_the_first(opened: Open) -> None:
     path = EXAMPLES / "reaper_by_updated_at.yaml"
     engine = opened(path)

@@ -845,6 +845,11 @@ UNDISTURBED = {
         "cron: {reap: {every: 1m, command: python reap.py}}",
         "(?s)cron.reap: its command fails.*no such",
     ),
+    "a cron command fails in silence": (
+        "",
+        "cron: {reap: {every: 1m, command: python hush.py}}",
+        "(?s)cron.reap: its command fails.*it printed nothing",
+    ),
 }
 
 
@@ -866,6 +871,7 @@ def test_what_fails_in_a_run_in_which_nothing_goes_wrong_is_an_error_and_no_find
     (tmp_path / "worker.py").write_text(WORKS.format(does))
     (tmp_path / "api.py").write_text(HEALTHY.format("if self.path == '/sweep': self.send_error(500); return"))
     (tmp_path / "reap.py").write_text("raise SystemExit('no such table')")
+    (tmp_path / "hush.py").write_text("raise SystemExit(1)")
     text = (
         ONE_WORKER + more + "\n"
         if more.startswith("cron")

@@ -49,3 +49,52 @@ def test_what_an_object_computes_once_from_itself_is_no_memory_of_a_run() -> Non
     before = ModuleState({made.__name__: made})
     model.inner.calls += 1  # type: ignore[attr-defined]
     assert ModuleState({made.__name__: made}).changed(before) == ["agent_of_this_test.model.inner.calls"]
+
+
+REMEMBERS = """
+from functools import lru_cache
+
+class Slots:
+    __slots__ = ("seen", "empty")
+    def __init__(self):
+        self.seen = set()
+
+slots = Slots()
+
+def by_default(order, seen=set()):
+    seen.add(order)
+
+def around():
+    seen = set()
+    def inside(order):
+        seen.add(order)
+    return inside
+
+enclosed = around()
+
+def renamed(order):
+    global sent
+    sent = order
+
+@lru_cache
+def computed(order):
+    return order + 1
+"""
+
+
+def test_slots_defaults_enclosed_variables_and_new_names_are_memory_and_what_is_computed_is_none() -> None:
+    made = ModuleType("pay_of_this_test")
+    exec(REMEMBERS, vars(made))
+
+    def changed(*steps: str) -> list[str]:
+        before = ModuleState({made.__name__: made})
+        for step in steps:
+            exec(step, vars(made))
+        return [name.removeprefix("pay_of_this_test.") for name in ModuleState({made.__name__: made}).changed(before)]
+
+    assert changed("computed(7)") == []
+    assert changed("slots.seen.add(7)") == ["slots.seen"]
+    assert changed("by_default(7)") == ["by_default.its defaults"]
+    assert changed("enclosed(7)") == ["enclosed.seen"]
+    assert changed("renamed(7)") == ["sent"]
+    assert changed("slots.empty = 1", "renamed(8)") == ["slots.empty", "sent"]

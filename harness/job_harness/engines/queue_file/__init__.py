@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from job_harness.worlds.postgres.gating import SessionPool
 
 FROM_ENVIRONMENT: Final = "env:"
-_OPTIONAL: Final = ("heartbeat", "release", "cancel", "retry")
+_OPTIONAL: Final = ("heartbeat", "release", "cancel", "retry", "purge")
 """Verbs that a file may have, and that not every run calls."""
 
 
@@ -81,12 +81,14 @@ class QueueFileEngine:
         )
 
     def _declared(self) -> Iterator[DeclaredPart]:
-        for verb in _OPTIONAL:
-            if verb in self.file.verbs:
-                yield DeclaredPart(verb, partial(_is_asked, verb), "search longer, or leave it out")
+        for verb in self.file.verbs:
+            if verb in _OPTIONAL:  # Why nothing calls a purge is said elsewhere.
+                how = "search longer, or leave it out"
+                yield DeclaredPart(verb, partial(_is_asked, verb), how, owed=verb != "purge")
         given = [name for name in Settings.names() if f"settings.{name}" in self.file.lines]
-        # That a retention deletes nothing is said where `jobs` shows no `expires_at`.
-        yield from (replace(part, owed=False) for part in declared_settings(given, self.file.settings))
+        for part in declared_settings(given, self.file.settings):
+            lacks = part.name == "settings: retention" and "purge" not in self.file.verbs
+            yield replace(part, how="write a `purge`, or leave it out") if lacks else part
 
     def _capabilities(self, columns: frozenset[str]) -> Capabilities:
         return replace(self.file.capabilities(columns), sessions=self._sessions, snapshot=not self._sessions)

@@ -12,9 +12,10 @@ import logging
 import sys
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, MutableSequence, MutableSet
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, ModuleType
 from typing import Any, Final
 
 DEEPEST: Final = 4
@@ -87,14 +88,17 @@ class ModuleState:
         for name, module in modules.items():
             for attribute, value in list(vars(module).items()):
                 if not attribute.startswith("__") and not attribute.startswith("@"):
-                    self._values[f"{name}.{attribute}"] = _shape(value, DEEPEST, set())
+                    own = type(value) is FunctionType and value.__module__ == name
+                    shape = _shape_of_function(value) if own else _shape(value, DEEPEST, set())
+                    self._values[f"{name}.{attribute}"] = shape
+        self._modules = frozenset(modules)
 
     def changed(self, before: ModuleState) -> list[str]:
         """Name what is not as it was `before`, of an object its attribute; a module loaded since is no change."""
         return [
-            f"{name}{_changed_in(before._values[name], value)}"
+            f"{name}{_changed_in(before._values.get(name), value)}"
             for name, value in self._values.items()
-            if name in before._values and before._values[name] != value
+            if before._values.get(name) != value and name.rpartition(".")[0] in before._modules
         ]
 
 
@@ -200,8 +204,8 @@ def _shape(value: Any, levels: int, seen: set[int]) -> object:
     # may do anything, at a moment when nothing should happen. So plain data is compared by
     # content and everything else by type and `__dict__`, read past the class. Libraries' objects
     # count as nothing: a client that is made on first use is no memory of a run. The price is
-    # that a change deep inside, or in an object with slots, is not seen; it is a reason to look,
-    # never a proof that nothing was kept.
+    # that a change deep inside is not seen; it is a reason to look, never a proof that nothing was
+    # kept. What `lru_cache` keeps is computed from its arguments, by its very purpose.
     kind = type(value)
     if kind in (int, float, str, bytes, bool, complex, type(None)):
         return value
@@ -220,6 +224,16 @@ def _shape(value: Any, levels: int, seen: set[int]) -> object:
     return (kind.__qualname__, list(_pairs(own, levels, seen)))
 
 
+def _shape_of_function(function: FunctionType) -> object:
+    """Return what a function of the project's keeps between calls: attributes, defaults, the variables around it."""
+    kept = {**vars(function), "its defaults": function.__defaults__, "its keywords": function.__kwdefaults__}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        with suppress(ValueError):  # It is empty.
+            kept[name] = cell.cell_contents
+    shapes = {name: shape for name, value in kept.items() if (shape := _shape(value, DEEPEST - 1, set())) is not None}
+    return ("function", [(repr(name), shape) for name, shape in shapes.items()]) if shapes else None
+
+
 def _changed_in(before: Any, after: Any) -> str:
     """Name the first attribute in which two shapes of an object differ; nothing where they are of something else."""
     of_object = all(type(shape) is tuple and len(shape) == 2 for shape in (before, after))
@@ -233,9 +247,14 @@ def _changed_in(before: Any, after: Any) -> str:
 
 def _attributes(value: object) -> Mapping[str, object]:
     try:
-        held = object.__getattribute__(value, "__dict__")
+        held = {**object.__getattribute__(value, "__dict__")}
     except AttributeError:
-        return {}
+        held = {}
+    for base in type(value).__mro__:  # A slot is read past any property of its name.
+        for name, slot in vars(base).items():
+            if type(slot) is MemberDescriptorType:
+                with suppress(AttributeError):  # It is empty.
+                    held[name] = slot.__get__(value)
     if isinstance(value, type):
         return {name: one for name, one in held.items() if not name.startswith("__") and not callable(one)}
     return {name: one for name, one in held.items() if not _is_cached(name, type(value))}

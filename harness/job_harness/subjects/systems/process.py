@@ -190,7 +190,7 @@ class ProcessOutput:
     def take(self, line: str) -> None:
         """Take a line."""
         if line == RUN_FAILED:
-            self.failed = self.failed or "\n".join(f"  {each}" for each in self.lines[-_LINES_SHOWN:])
+            self.failed = self.failed or self.tail or "  (it printed nothing)"
             return
         self.lines.append(line[:_LONGEST_LINE])
         del self.lines[:-_LINES_KEPT]
