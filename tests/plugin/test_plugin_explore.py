@@ -1882,6 +1882,37 @@ def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite:
     result.stdout.fnmatch_lines(["*ends: success", "*CRASHES at complete job-1"])
 
 
+SENT_BY_CHANCE = """
+import random, secrets, uuid
+import pytest
+from job_harness import JobResult, SideEffect, at_most_once, effect
+
+@pytest.fixture
+def job_invariants():
+    return [at_most_once("charged", per=["order"])]
+
+@pytest.mark.parametrize("draw", [uuid.uuid4, secrets.token_hex, lambda: random.Random().random()])
+def test_pay(job_harness, draw):
+    async def pay(job):
+        effect(SideEffect("charged", job.input, {"order": job.input}, idempotent=True))
+        return JobResult(success=True)
+
+    order = str(draw())
+    print("order", order)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", order)
+    job_harness.run_until_idle()
+"""
+
+
+@pytest.mark.long
+def test_what_a_test_draws_itself_is_the_same_in_every_run_and_another_in_each_test(suite: pytest.Pytester) -> None:
+    suite.makepyfile(test_it=SENT_BY_CHANCE)
+    passed = suite.runpytest_subprocess("--job-explore=12", "--job-strict", "-rP")
+    passed.assert_outcomes(passed=3)
+    assert len({line for line in passed.outlines if line.startswith("order ")}) == 3, passed.outlines
+
+
 MARKED_IN_SQLITE = """
 import sqlite3
 import pytest

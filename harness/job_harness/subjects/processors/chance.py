@@ -1,7 +1,7 @@
 """Chance that is the same in every run of an explored test, and the same when it is replayed.
 
 What the machine draws (`os.urandom`, and with it `uuid.uuid4`, `secrets`, generators that are made
-without a seed) is answered for processors alone: other code gets the machine's. The generators that
+without a seed) is answered for processors and for the test's own code: libraries get the machine's. The generators that
 a process shares (`random`, numpy's) have one state for a test with its fixtures, so that a seed of
 a fixture's own counts; CPython seeds `random` anew in a forked child, which is therefore given the
 state of its parent. Knows no test and no campaign.
@@ -14,9 +14,11 @@ import random
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any, Final, NamedTuple, Self
 
 from job_harness.subjects.processors.delivery import current
+from job_harness.subjects.processors.module_state import is_installed
 
 SEED: Final = 0
 THE_SAME: Final = tuple(f"randomness: {name}" for name in ("uuid.uuid4 ", "secrets.", "os.urandom ", "random."))
@@ -63,16 +65,26 @@ def seed_shared_generators(seed: int = SEED) -> SharedGenerators:
 
 @contextmanager
 def same_chance(seed: int = SEED) -> Generator[None]:
-    """Let processors draw the same bytes in the same order each time; all other code draws the machine's."""
+    """Let processors and the test's own code draw the same bytes in the same order each time, libraries the machine's.
+
+    Each test draws others: what its fixtures make under such a name is their own, also where tests run side by side.
+    """
     real, real_seed, drawn = os.urandom, random.Random.seed, random.Random(seed)
+    # Another seed is for what a processor draws: what the test sends stays the same.
+    tests_own = random.Random(os.environ.get("PYTEST_CURRENT_TEST", "").rpartition(" (")[0])
+
+    def source() -> random.Random | None:
+        return drawn if current() is not None else tests_own if _is_own(sys._getframe(2)) else None
+
     generator: Any = random  # SystemRandom, which `secrets` uses, has the function by a name of its own (3.11 to 3.14).
 
     def urandom(size: int, /) -> bytes:
-        return real(size) if current() is None else drawn.randbytes(size)
+        own = source()
+        return real(size) if own is None else own.randbytes(size)
 
     def seeded(self: random.Random, a: Any = None, version: int = 2) -> None:
-        if a is None and current() is not None:
-            a = drawn.getrandbits(256)
+        if a is None and (own := source()) is not None:
+            a = own.getrandbits(256)
         real_seed(self, a, version)
 
     last = [(vars(module), begin) for name, begin in _LAST_DRAWN.items() if (module := sys.modules.get(name))]
@@ -88,3 +100,17 @@ def same_chance(seed: int = SEED) -> Generator[None]:
             held.update(before)
         os.urandom = generator._urandom = real
         random.Random.seed = real_seed  # type: ignore[method-assign]
+
+
+_DRAWING: Final = frozenset({"random", "secrets", "uuid"})
+
+
+def _is_own(frame: FrameType | None) -> bool:
+    """Whether code of the project draws, by a module that is there for it."""
+    while frame is not None and frame.f_globals.get("__name__") in _DRAWING:
+        frame = frame.f_back
+    if frame is None:
+        return False
+    name = str(frame.f_globals.get("__name__", ""))
+    known = name.partition(".")[0] in sys.stdlib_module_names or is_installed(sys.modules.get(name))
+    return name in sys.modules and not known and "-packages" not in frame.f_code.co_filename
