@@ -1882,6 +1882,38 @@ def test_what_a_check_of_the_test_s_own_reads_is_no_gate_of_the_processor(suite:
     result.stdout.fnmatch_lines(["*ends: success", "*CRASHES at complete job-1"])
 
 
+POOLED = """
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from job_harness import JobResult
+
+pool = ThreadPoolExecutor(max_workers=1)
+
+def test_first():
+    assert pool.submit(sum, (1, 2)).result() == 3
+
+def test_later(job_harness):
+    async def pay(job):
+        await asyncio.get_running_loop().run_in_executor(pool, sum, (1, 2))
+        return JobResult(success=True)
+
+    job_harness.always(lambda harness: True)
+    job_harness.register("pay", pay)
+    job_harness.enqueue("pay", 7)
+    job_harness.run_until_idle()
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("isolation", ["copy", "fork"])
+def test_a_pool_whose_threads_an_earlier_test_has_started_makes_new_ones_in_each_run(
+    suite: pytest.Pytester, isolation: str
+) -> None:
+    suite.makepyfile(test_it=POOLED)
+    result = suite.runpytest_subprocess("--job-explore=5", "--job-strict", "-o", f"job_isolation={isolation}")
+    result.assert_outcomes(passed=2)
+
+
 SENT_BY_CHANCE = """
 import random, secrets, uuid
 import pytest

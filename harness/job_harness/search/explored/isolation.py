@@ -20,10 +20,13 @@ import stat
 import sys
 import threading
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import thread as futures
 from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 import pytest
@@ -91,6 +94,8 @@ def unforkable_threads(before: Collection[threading.Thread]) -> str:
     others = [one for one in threading.enumerate() if one is not here and one not in before]
     # That of a loop's executor ends some time after its loop was closed by the test before; or it hangs, in what that
     # test gave it, and no other test can ask it for anything.
+    idle = {thread for pool in idle_pools() for thread in pool._threads} if others else set()
+    others = [one for one in others if one not in idle]
     names = [repr(one.name) for one in still_running(others, seconds=ENDING_SECONDS) if one not in VirtualLoop.outlived]
     if not names:
         return ""
@@ -98,18 +103,25 @@ def unforkable_threads(before: Collection[threading.Thread]) -> str:
     return f"{many} beside this test, which a forked child does not have: {', '.join(names)}; {HINT}"
 
 
+def idle_pools() -> list[ThreadPoolExecutor]:
+    """Return the pools of threads whose threads all wait for work, such as the one in which Django runs its ORM."""
+    pools = [one for one in gc.get_objects() if type(one) is ThreadPoolExecutor] if futures._threads_queues else []
+    return [each for each in pools if each._work_queue.empty() and each._idle_semaphore._value >= len(each._threads)]
+
+
 # what a forked child shares -------------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)
 class Inherited:
-    """The descriptors and event loops that a child gets from its parent."""
+    """The descriptors, event loops and pools of threads that a child gets from its parent."""
 
     descriptors: dict[int, str]
     """Sockets and pipes, by what a person calls them."""
     files: dict[int, str]
     """Files that can be written, with their paths."""
     loops: list[asyncio.AbstractEventLoop]
+    pools: list[ThreadPoolExecutor]
     _ours: dict[int, socket.socket] = field(default_factory=dict)
     """In the child: the far ends of what stands in for the descriptors."""
     _before: dict[int, tuple[int, ...]] = field(default_factory=dict)
@@ -135,7 +147,7 @@ class Inherited:
                 elif stat.S_ISREG(mode) and (path := _writable(descriptor)):
                     files[descriptor] = path
         loops = [one for one in gc.get_objects() if _is_loop(one)]
-        return cls(descriptors, files, [one for one in loops if not one.is_closed()])
+        return cls(descriptors, files, [one for one in loops if not one.is_closed()], idle_pools())
 
     def keep_databases(self) -> KeptDatabases:
         """Let runs use the databases of SQLite that fixtures have open; with what is returned each finds them as now.
@@ -151,7 +163,12 @@ class Inherited:
         return KeptDatabases(kept)
 
     def cut(self) -> None:
-        """In the child: put a socket that leads nowhere in the place of each, and refuse the parent's loops."""
+        """In the child: put a socket that leads nowhere in the place of each, and refuse the parent's loops.
+
+        An idle pool, whose threads stay with the parent, makes new ones for the work that it gets.
+        """
+        for pool in self.pools:
+            pool._threads, pool._idle_semaphore, pool._work_queue = set(), threading.Semaphore(0), SimpleQueue()
         for descriptor in self.descriptors:
             with suppress(OSError):
                 kind = socket.socket(fileno=os.dup(descriptor))
