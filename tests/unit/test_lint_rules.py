@@ -162,6 +162,9 @@ export async function GET(request: Request) {
 """
 
 
+LOOKS = """setInterval(async () => {
+  for (const event of await db.select().from(events).where(isNull(events.sentAt))) await boss.send("a", event);
+}, 60_000);"""
 ROWS = "export const createEvent = (given) => pool.query(`INSERT INTO events (payload) VALUES ($1)`, [given]);"
 RECEIVES = (
     'import { createEvent } from "./rows";\nexport const receive = async (given) => { const event = await '
@@ -891,6 +894,15 @@ EXAMPLES = [
     ),
     Example(
         "queue_never_stopped",
+        boss('boss.work("a", run);\nprocess.on("SIGINT", () => boss.stop());'),
+        "boss.ts:2",
+        {
+            **boss('boss.work("a", run);\nprocess.on("SIGINT", () => boss.stop());'),
+            "Dockerfile": "FROM node\nSTOPSIGNAL SIGINT\n",
+        },
+    ),
+    Example(
+        "queue_never_stopped",
         bull('const worker = new Worker("a", run, { connection });'),
         "queue.ts:2",
         bull('const worker = new Worker("a", run, { connection });\nprocess.on("SIGTERM", () => worker.close());'),
@@ -905,6 +917,7 @@ EXAMPLES = [
         for rows, apart, rescue in (
             ({"rows.ts": ROWS}, {}, {"cron.ts": "const rescue = () => boss.send('a', { id: left.id });"}),
             ({"rows.ts": ROWS}, {"cron.ts": "boss.send('b', {});"}, {}),
+            ({"rows.ts": ROWS}, {"cron.ts": "setInterval(() => boss.send('b', {}), 60_000);"}, {"cron.ts": LOOKS}),
         )
     ),
     *(

@@ -390,6 +390,8 @@ class Facts:
     """Libraries that some script, which is no test, seems to stop."""
     hears_stop: bool = False
     """Whether some script says what happens when its process is told to stop."""
+    hears_interrupt: bool = False
+    """The same of SIGINT, by which PM2 tells it, or a container whose file says so."""
     rescues: bool = False
     """Whether some script that sends jobs speaks of looking for what was left behind."""
     cleared: dict[str, set[str]] = field(default_factory=dict)
@@ -413,6 +415,12 @@ class Facts:
     files: int = 0
     worked_out: dict[object, object] = field(default_factory=dict, repr=False)
     """What rules looked up before and ask for again."""
+
+    @property
+    def listens_for_its_end(self) -> bool:
+        """Whether some script listens for the signal by which a process here is told to stop."""
+        chosen = self.images_choose_signals or any(limit.signal == "SIGINT" for limit in self.limits)
+        return self.hears_stop or (self.hears_interrupt and chosen)
 
     def package_of(self, file: str) -> str:
         """Return the nearest folder above a file that is a package; the root where none is."""

@@ -107,9 +107,11 @@ _STOPS: Final = {
     GRAPHILE: (re.compile(rb"(?i)runner|worker"), re.compile(rb"\.stop\b")),
 }
 """How a script says that it stops a library: what it speaks of, and the method, also where that is only bound."""
-_HEARS_STOP: Final = re.compile(rb"SIG(?:TERM|INT)\b|(?i:shut_?down)|close-with-grace|terminus|exit-hook")
+_HEARS_STOP: Final = re.compile(rb"SIGTERM\b|(?i:shut_?down)|close-with-grace|terminus|exit-hook")
+_HEARS_INTERRUPT: Final = re.compile(rb"SIGINT\b")
 _RESCUES: Final = re.compile(
     rb"(?i)reconcil|rescue|\bsweep|\breap(?:er|s|ing)?\b|re-?(?:en)?queue|outbox|orphan|\bstuck|\bstale|recover|backfill"
+    rb"|\bsetInterval\([^\n]{,80}(?:=>|function)[\s\S]{,400}?\b(?:select|find\w*|query)\([\s\S]{,400}?\.(?:send|insert|add)\("
 )
 _SENDS_JOBS: Final = re.compile(rb"(?i)boss|enqueue")
 _CLEARS: Final = re.compile(rb"(?<![.\w])(\w+(?:ing|ocked|usy|rogress|light|use))\s*[:=]\s*false\b")
@@ -150,6 +152,7 @@ def note_imports(module: Module, facts: Facts) -> None:
 def note_repairs(path: str, data: bytes, facts: Facts) -> None:
     """Note what a script seems to do about the end of a process: what it stops, clears, and takes up again."""
     facts.hears_stop |= _HEARS_STOP.search(data) is not None
+    facts.hears_interrupt |= _HEARS_INTERRUPT.search(data) is not None
     facts.rescues |= _RESCUES.search(data) is not None and _SENDS_JOBS.search(data) is not None
     for flag in _CLEARS.findall(data):
         facts.cleared.setdefault(flag.decode(), set()).add(path)

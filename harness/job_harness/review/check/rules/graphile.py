@@ -134,7 +134,7 @@ def _task_unknown(facts: Facts) -> Iterator[Breach]:
 
 def _signals(facts: Facts) -> Iterator[Breach]:
     for call in calls_of(facts, GRAPHILE, "run"):
-        if is_set(call, "noHandleSignals", True) and not (GRAPHILE in facts.stopped and facts.hears_stop):
+        if is_set(call, "noHandleSignals", True) and not (GRAPHILE in facts.stopped and facts.listens_for_its_end):
             yield Breach(
                 place_of(call, "noHandleSignals"),
                 "noHandleSignals leaves SIGTERM to you: unless runner.stop() is called on it, a deploy kills "

@@ -56,7 +56,7 @@ _STOPS: Final = {
 def _never_stopped(facts: Facts) -> Iterator[Breach]:
     for library, (method, stop, what) in _STOPS.items():
         workers = [one for one in calls_of(facts, library, method) if not one.aside and "nest" not in one.options]
-        if not workers or (library in facts.stopped and facts.hears_stop):
+        if not workers or (library in facts.stopped and facts.listens_for_its_end):
             continue
         lacks = (
             f"nothing listens for SIGTERM, on which {stop} is due"
