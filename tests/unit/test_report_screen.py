@@ -481,3 +481,12 @@ def test_steps_of_jobs_that_ran_one_after_another_are_not_shown() -> None:
     anomaly = run.anomalies[0]._replace(name="invariant_violated", job=None)
     passed = tuple((job, place) for job in ("a", "b") for place in ("read", "write"))
     assert "Steps" not in screen_text(first_screen(replace(run, anomalies=(anomaly,), passed=passed)))
+
+
+def test_of_many_jobs_that_met_the_first_few_are_shown_however_many_steps_they_took() -> None:
+    run = run_of(STUCK)
+    passed = tuple((f"j{job}", f"step {step}") for step in range(300) for job in range(60))
+    anomaly = run.anomalies[0]._replace(name="invariant_violated", job=None)
+    text = screen_text(first_screen(replace(run, anomalies=(anomaly,), passed=passed)))
+    assert "Steps of 4 of 60 jobs, from left to right as they came:\n  j0" in text
+    assert "  ... 288 lines\n  step 288" in text

@@ -137,11 +137,17 @@ def run_data(run: Run, *, lead: str = "") -> dict[str, Any]:
     }
 
 
+MEETING_STEPS = 40
+"""Steps at most of jobs that met."""
+
+
 def _meeting(run: Run, lead: str) -> list[str]:
     steps = meeting_of(run, lead)
     if not steps:
         return []
-    told = [f"Steps, as they came: {'; '.join(f'{job} {place}' for job, place in steps)}"]
+    first = "; ".join(f"{job} {place}" for job, place in steps[:MEETING_STEPS])
+    more = f"; and {len(steps) - MEETING_STEPS} more" if len(steps) > MEETING_STEPS else ""
+    told = [f"Steps, as they came: {first}{more}"]
     return [*told, f"They changed in memory: {'; '.join(run.remembered)}"] if run.remembered else told
 
 

@@ -482,6 +482,8 @@ def first_screen(
 
 MEETING_LINES: Final = 12
 """Lines at most for the steps of jobs that met."""
+MEETING_JOBS: Final = 4
+"""Jobs at most of which these are the steps."""
 
 
 def meeting_of(run: Run, lead: str = "") -> tuple[tuple[JobId, str], ...]:
@@ -493,22 +495,23 @@ def meeting_of(run: Run, lead: str = "") -> tuple[tuple[JobId, str], ...]:
     anomaly = run.led_by(lead)
     steps = [(job, place.removeprefix("reply to ")) for job, place in run.passed]
     ends = {job: number for number, (job, _) in enumerate(steps)}
-    met = [
-        number
-        for number, (job, _) in enumerate(steps)
-        if any(ends[one] > number for one, _ in steps[:number] if one != job)
-    ]
-    if (anomaly is not None and anomaly.job is not None and run.tape) or not met:
-        return ()
-    return tuple(steps[max(0, met[0] - 1) :])
+    began: set[JobId] = set()
+    for number, (job, _) in enumerate(steps):
+        if began - {job}:
+            alone = anomaly is not None and anomaly.job is not None and bool(run.tape)
+            return () if alone else tuple(steps[max(0, number - 1) :])
+        began = {*began, job} if ends[job] > number else began - {job}
+    return ()
 
 
 def meeting_lines(run: Run, lead: str = "", width: int = WIDTH) -> list[Line]:
     """Set the steps of jobs that met side by side: to be read from left to right, and then down."""
-    steps = meeting_of(run, lead)
-    jobs = list(dict.fromkeys(job for job, _ in steps))
+    met = meeting_of(run, lead)
+    every = list(dict.fromkeys(job for job, _ in met))
+    jobs, others = every[:MEETING_JOBS], len(every) - MEETING_JOBS
     if not jobs:
         return []
+    steps = [step for step in met if step[0] in jobs]
     rows: list[dict[JobId, str]] = [{}]
     for job, place in steps:
         if any(jobs.index(one) >= jobs.index(job) for one in rows[-1]):
@@ -524,7 +527,8 @@ def meeting_lines(run: Run, lead: str = "", width: int = WIDTH) -> list[Line]:
     heading = "".join(pad(job, cell) for job in jobs)
     cells = ("".join(pad(clip(short.get(row.get(job, ""), ""), cell - 2), cell) for job in jobs) for row in rows)
     shown = [Line(clip(f"  {text}".rstrip(), width)) for text in (heading, *cells)]
-    title = Line(clip(f"Steps{where}, from left to right as they came:", width), "bold")
+    of = f" of {MEETING_JOBS} of {len(every)} jobs" if others > 0 else ""
+    title = Line(clip(f"Steps{of}{where}, from left to right as they came:", width), "bold")
     changed = [*dict.fromkeys(run.remembered)]
     told = wrap("They changed in memory: ", "; ".join(changed), width=width, lines=2) if changed else []
     return [Line(""), title, shown[0], *earlier, *shown[1:][-MEETING_LINES:], *map(Line, told)]
