@@ -24,7 +24,10 @@ function bring() {
   fs.mkdirSync(into, { recursive: true });
   for (const file of SHARED) {
     const source = fs.readFileSync(path.join(root, file), "utf8");
-    fs.writeFileSync(path.join(into, `${path.basename(file, ".mjs")}.cjs`), commonJs(source));
+    // Two may pack at once: each finds every file whole.
+    const whole = path.join(here, `.${path.basename(file)}.${process.pid}`);
+    fs.writeFileSync(whole, commonJs(source));
+    fs.renameSync(whole, path.join(into, `${path.basename(file, ".mjs")}.cjs`));
   }
   fs.copyFileSync(path.join(root, "LICENSE"), path.join(here, "LICENSE"));
 }
