@@ -941,9 +941,14 @@ def test_what_was_not_judged_is_told_and_fails_where_that_is_asked_for(project: 
         "swallowed: not judged: the processor of 'resolve' returned success: false beside domain, and its job failed"
     )
     in_ci = project.play(runner, file, JOB_HARNESS_STRICT="", CI="1")
-    unjudged = {"a misspelt effect", "forgotten", "no job"}
-    assert (in_ci.code, failed_in(in_ci.text) & {*unjudged, "swallowed", "a JobResult"}) == (1, unjudged), in_ci.text
+    unjudged = {"a misspelt effect", "forgotten", "no job", "swallowed"}
+    assert (in_ci.code, failed_in(in_ci.text) & {*unjudged, "a JobResult"}) == (1, unjudged), in_ci.text
     assert "the effect 'chargd' is asked about and never happened in this file" in in_ci.text
+    bare = (
+        "swallowed: not judged: no processor declared the effect 'chargd', which atMostOnce names, "
+        "and no check judged it"
+    )
+    assert bare in in_ci.text, in_ci.text
     for strict in ("", "1"):
         ran = project.play(runner, file, JOB_HARNESS_STRICT=strict, CI="")
         assert [each for each in told if each not in ran.text] == [], ran.text
@@ -1014,7 +1019,8 @@ def test_what_an_earlier_test_left_in_a_module_is_no_pass_of_an_explored_one(pro
     told = (
         "'pay' had the effect 'charged' in an earlier test of this file and in no run of this one, and it uses charged"
     )
-    assert f"Inconclusive: not judged: {told}" in ran.text
+    assert f"not judged: {told}" in ran.text
+    assert "no processor declared the effect 'charged', which atMostOnce names, and no check judged it" in ran.text
 
 
 OPENED_IN_RUN = """

@@ -439,7 +439,7 @@ def test_a_side_effect_that_has_to_happen_and_never_does_is_found(tool: str | No
     asked = {"name": "pays", "source": "body", "command": "", "runs": 5, "options": {"exactly_once": [wanted]}}
     told = client.ask("explore", **asked)
     assert told.get("anomaly") == found
-    assert bool(told.get("doubts")) == (found is None)
+    assert bool(told.get("unjudged")) == (found is None)
 
 
 @pytest.mark.parametrize(

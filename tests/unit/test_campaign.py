@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from job_harness.core.history.answers import DeclaredPart, VerbAnswers
+from job_harness.core.history.answers import ENOUGH, DeclaredPart, VerbAnswers
 from job_harness.core.history.event import Event, Fault, Observed, Return
 from job_harness.core.history.jsonl import dump_history, without_reason
 from job_harness.core.history.outcome import Outcome, OutcomeKind, done
@@ -553,3 +553,15 @@ def test_an_application_is_asked_for_no_situation_of_verbs() -> None:
 
     assert "a lease runs out" in names
     assert not any("claim" in name or "heartbeat" in name or "stale" in name for name in names)
+
+
+@pytest.mark.parametrize(("calls", "named"), [(ENOUGH - 1, False), (ENOUGH, True)])
+def test_a_verb_that_is_refused_in_every_call_of_a_search_is_named_from_so_many_calls_on(
+    calls: int, named: bool
+) -> None:
+    answers = VerbAnswers()
+    refused = Outcome.refused("it changed no row")
+    answers.take([Return(0, "client", "cancel", "a", None, refused, number, answered=True) for number in range(calls)])
+    assert [*answers.unproven(often=True)] == [
+        f"cancel never succeeded in {calls} calls; it was refused: it changed no row"
+    ] * named

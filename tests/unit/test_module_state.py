@@ -94,7 +94,7 @@ def test_slots_defaults_enclosed_variables_and_new_names_are_memory_and_what_is_
 
     assert changed("computed(7)") == []
     assert changed("slots.seen.add(7)") == ["slots.seen"]
-    assert changed("by_default(7)") == ["by_default.its defaults"]
+    assert changed("by_default(7)") == ["by_default.__defaults__"]
     assert changed("enclosed(7)") == ["enclosed.seen"]
     assert changed("renamed(7)") == ["sent"]
     assert changed("slots.empty = 1", "renamed(8)") == ["slots.empty", "sent"]

@@ -508,7 +508,7 @@ def meeting_lines(run: Run, lead: str = "", width: int = WIDTH) -> list[Line]:
     """Set the steps of jobs that met side by side: to be read from left to right, and then down."""
     met = meeting_of(run, lead)
     every = list(dict.fromkeys(job for job, _ in met))
-    jobs, others = every[:MEETING_JOBS], len(every) - MEETING_JOBS
+    jobs = every[:MEETING_JOBS]
     if not jobs:
         return []
     steps = [step for step in met if step[0] in jobs]
@@ -527,7 +527,7 @@ def meeting_lines(run: Run, lead: str = "", width: int = WIDTH) -> list[Line]:
     heading = "".join(pad(job, cell) for job in jobs)
     cells = ("".join(pad(clip(short.get(row.get(job, ""), ""), cell - 2), cell) for job in jobs) for row in rows)
     shown = [Line(clip(f"  {text}".rstrip(), width)) for text in (heading, *cells)]
-    of = f" of {MEETING_JOBS} of {len(every)} jobs" if others > 0 else ""
+    of = f" of {MEETING_JOBS} of {len(every)} jobs" if len(every) > MEETING_JOBS else ""
     title = Line(clip(f"Steps{of}{where}, from left to right as they came:", width), "bold")
     changed = [*dict.fromkeys(run.remembered)]
     told = wrap("They changed in memory: ", "; ".join(changed), width=width, lines=2) if changed else []

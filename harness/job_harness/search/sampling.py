@@ -409,8 +409,7 @@ class Sampler:
     def shrink(self, run: Run, anomaly: str, *, seed: int, runs: int) -> tuple[ScenarioFinding, BaseException | None]:
         """Make a failing run as small as it gets; what is smallest when that is cut short is the answer.
 
-        Returns with it what cut it short: an interruption, a step that hangs, or whatever the
-        target raises.
+        Returns with it what cut it short: an interruption, a step that hangs, or what the target raises.
         """
         possible = FaultPlan.of(*possible_faults(self.engine.info.capabilities))
         faults = possible if self.goal is None else self.goal.keep(run)

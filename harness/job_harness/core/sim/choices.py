@@ -226,17 +226,15 @@ class ListedGates(Replay):
         self.gates: list[tuple[str, int, tuple[Option, ...]]] = []
         self.answers: list[Deviation] = []
         """What else might have been answered where several answers are named."""
-        self._count: dict[str, int] = {}
 
     def gate(self, label: str, options: Options) -> Option | None:
         """Remember the gate, and go on as usual."""
-        nth = self._count[label] = self._count.get(label, 0) + 1
-        self.passed.append(label)
-        self.gates.append((label, nth, tuple(options())))
-        return None
+        option = super().gate(label, options)
+        self.gates.append((label, self._seen[label], tuple(options())))
+        return option
 
     def pick(self, label: str, options: Sequence[str]) -> str:
         """Remember the other answers, and take the first."""
-        nth = self._count[label] = self._count.get(label, 0) + 1
-        self.answers += (Deviation(label, nth, option) for option in options[1:])
-        return options[0]
+        first = super().pick(label, options)
+        self.answers += (Deviation(label, self._seen[label], option) for option in options[1:])
+        return first

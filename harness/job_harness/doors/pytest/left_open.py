@@ -151,14 +151,13 @@ def never_happened(name: str, happened: Collection[str]) -> str:
     return f"the effect {name!r} is asked about and never happened{near}: {where}"
 
 
-def never_in_session(told: Iterable[tuple[str, dict[str, Any]]]) -> dict[str, list[str]]:
+def never_in_session(told: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, list[str]]:
     """Return the side effects that tests ask about and that none of a session had, each with the tests that ask.
 
     Of a test that asks about nothing else, also those that another test had. `told` has the name of each test, and what
     it left open.
     """
     asking: dict[str, list[str]] = {}
-    told = [*told]
     happened = {name for _, left in told for name in left["happened"]}
     for test, left in told:
         for name in left["idle"]:

@@ -151,16 +151,19 @@ class ClientTest:
             for option, said in (("at_most_once", "atMostOnce"), ("exactly_once", "exactlyOnce"))
             for each in self._options.get(option) or ()
         }
+        bare = not (self.effects or self.checks)
         others = [name for name in self.effects if name not in forbidden]
         for name, said in forbidden.items():
             near = did_you_mean(name, others)
             # One harness may forbid what only another test of its file declares; where all of it is missing, none is.
             missing = f"no processor declared the effect {name!r}, which {said} names{near}"
-            if name not in self.effects and near:
+            if bare:  # Whatever other tests of its file do, of this one nothing was judged.
+                yield f"{missing}, and no check judged it; say in always() what must hold"
+            elif name not in self.effects and near:
                 yield missing
             elif not self.effects.keys() & forbidden.keys():
                 self.doubts[missing] = None  # Whether none of the file does is for the client to say.
-        if not (self.effects or self.checks or forbidden):
+        if bare and not forbidden:
             yield NOTHING_DECLARED
         for name, count in campaign.repeated.items():
             yield (

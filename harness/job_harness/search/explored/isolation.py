@@ -92,10 +92,10 @@ def unforkable_threads(before: Collection[threading.Thread]) -> str:
     """Say which threads run that were started since `before`: a child has none of them, and perhaps their locks."""
     here = threading.current_thread()
     others = [one for one in threading.enumerate() if one is not here and one not in before]
-    # That of a loop's executor ends some time after its loop was closed by the test before; or it hangs, in what that
-    # test gave it, and no other test can ask it for anything.
     idle = {thread for pool in idle_pools() for thread in pool._threads} if others else set()
     others = [one for one in others if one not in idle]
+    # That of a loop's executor ends some time after its loop was closed by the test before; or it hangs, in what that
+    # test gave it, and no other test can ask it for anything.
     names = [repr(one.name) for one in still_running(others, seconds=ENDING_SECONDS) if one not in VirtualLoop.outlived]
     if not names:
         return ""

@@ -1,10 +1,10 @@
 """Chance that is the same in every run of an explored test, and the same when it is replayed.
 
 What the machine draws (`os.urandom`, and with it `uuid.uuid4`, `secrets`, generators that are made
-without a seed) is answered for processors and for the test's own code: libraries get the machine's. The generators that
-a process shares (`random`, numpy's) have one state for a test with its fixtures, so that a seed of
-a fixture's own counts; CPython seeds `random` anew in a forked child, which is therefore given the
-state of its parent. Knows no test and no campaign.
+without a seed) is answered for processors and for the test's own code: libraries get the machine's.
+The generators that a process shares (`random`, numpy's) have one state for a test with its
+fixtures, so that a seed of a fixture's own counts; CPython seeds `random` anew in a forked child,
+which is therefore given the state of its parent. Knows no test and no campaign.
 """
 
 from __future__ import annotations
@@ -113,4 +113,4 @@ def _is_own(frame: FrameType | None) -> bool:
         return False
     name = str(frame.f_globals.get("__name__", ""))
     known = name.partition(".")[0] in sys.stdlib_module_names or is_installed(sys.modules.get(name))
-    return name in sys.modules and not known and "-packages" not in frame.f_code.co_filename
+    return name in sys.modules and not known

@@ -226,7 +226,7 @@ def _shape(value: Any, levels: int, seen: set[int]) -> object:
 
 def _shape_of_function(function: FunctionType) -> object:
     """Return what a function of the project's keeps between calls: attributes, defaults, the variables around it."""
-    kept = {**vars(function), "its defaults": function.__defaults__, "its keywords": function.__kwdefaults__}
+    kept = {**vars(function), "__defaults__": function.__defaults__, "__kwdefaults__": function.__kwdefaults__}
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
         with suppress(ValueError):  # It is empty.
             kept[name] = cell.cell_contents
