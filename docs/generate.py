@@ -173,6 +173,7 @@ CAPABILITIES: Final[Mapping[str, str]] = {
     "fencing": "a claim carries a token, and a lost claim changes nothing",
     "results": "a job shows its output, or its error",
     "concurrency_limits": "the number of jobs that run at once can be limited, for one tool or for all",
+    "rate_limits": "the number of jobs of a tool that are claimed within a window can be limited",
     "flows": "jobs that wait for others to succeed, and end with one that fails",
     "parents": "jobs that join those that their parent waits for",
     "groups": "groups of jobs that end in one callback",
@@ -404,6 +405,7 @@ NOT_OF_RECORDS: Final[Mapping[str, tuple[str, ...]]] = {
     f"{NOT_DESCRIBED}: a job table is described without keys of other jobs, limits and slots "
     "(`test_an_audit_takes_no_column_of_other_jobs`)": (
         "concurrency_limit",
+        "rate_limit",
         "serial_key_exclusive",
         "cron_exactly_once",
         "dead_letters_complete",

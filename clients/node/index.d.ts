@@ -90,6 +90,10 @@ export interface Settings {
   concurrency?: number;
   /** 0: no limit. */
   toolConcurrency?: number;
+  /** Of a tool, within rateWindow; 0: no limit. */
+  rateLimit?: number;
+  /** "1m" */
+  rateWindow?: Length;
   /** 0: no heartbeats. */
   heartbeatInterval?: Length;
   /** "1m" */

@@ -17,7 +17,7 @@ from job_harness.search.sampling import Sampler
 FOLDER = Path(__file__).with_name("queue_files")
 FILES: dict[str, dict[str, dict[str, Any]]] = YAML(typ="safe").load((FOLDER / "mistakes.yaml").read_text())
 MISTAKES = [(file, name) for file, mistakes in FILES.items() for name in mistakes]
-CONCURRENT = {"each-sees-the-other"}
+CONCURRENT = {"each-sees-the-other", "counted-before-it-claims"}
 """These show only where two transactions are open at once: `make planted` opens them with sessions."""
 ORDINARY = {"counts-successes", "callback-of-each"}
 RUNS = 300

@@ -29,7 +29,7 @@ from job_harness.subjects.systems import SystemEngine
 
 SYSTEMS = Path(__file__).with_name("systems")
 FILES: dict[str, dict[str, dict[str, Any]]] = YAML(typ="safe").load((SYSTEMS / "mistakes.yaml").read_text())
-MISTAKES = [(file, name) for file, mistakes in FILES.items() for name in mistakes]
+MISTAKES = [(file, name) for file, mistakes in FILES.items() for name in mistakes if "finds" in mistakes[name]]
 RUNS = 60
 """Within this many runs a mistake is found; most show in the first ten."""
 
@@ -256,6 +256,16 @@ def test_a_table_and_the_calls_that_announce_its_rows_agree_in_time(
     label, _, option = at.partition(": ")
     tape = (Deviation(label, 1, option),) if at else ()
     run = played(opened("events.yaml", mistake), JobPlan("a"), JobPlan("z", at=2 * MINUTE), tape=tape)
+    assert run.uncovered == ()
+    assert run.found == finds
+
+
+@pytest.mark.long
+@pytest.mark.slow
+@pytest.mark.parametrize(("mistake", "finds"), [("rate-of-rows", {"rate_exceeded"}), ("rate-is-kept", set())])
+def test_a_rate_counts_each_claim_of_a_job(mistake: str, finds: set[str], opened: Open) -> None:
+    jobs = JobPlan("a", outcomes=(Ending.FAIL, Ending.SUCCEED)), JobPlan("b", at=35 * SECOND)
+    run = played(opened("tasks.yaml", mistake), *jobs)
     assert run.uncovered == ()
     assert run.found == finds
 

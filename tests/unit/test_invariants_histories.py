@@ -465,6 +465,10 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
         [claimed(RUNNING), claimed(SECOND_RUNNING)],
         [claimed(RUNNING), saw("complete", RUNNING, COMPLETED), claimed(SECOND_RUNNING)],
     ),
+    "rate_exceeded": (
+        [claimed(RUNNING), saw("complete", RUNNING, COMPLETED), claimed(SECOND_RUNNING)],
+        [claimed(RUNNING), claimed(SECOND_RUNNING._replace(started_at=RUNNING.started_at + 5 * MINUTE))],
+    ),
     "serial_key_shared": (
         [claimed(SERIAL), claimed(SECOND_SERIAL)],
         [claimed(SERIAL), saw("release", SERIAL, WAITING._replace(serial_key="s")), claimed(SECOND_SERIAL)],
@@ -577,7 +581,7 @@ HISTORIES: dict[str, tuple[Sequence[Line], Sequence[Line]]] = {
 }
 
 LIMITED = Settings(concurrency=1)
-SETTINGS_OF = {"concurrency_exceeded": LIMITED}
+SETTINGS_OF = {"concurrency_exceeded": LIMITED, "rate_exceeded": Settings(rate_limit=1, rate_window=5 * MINUTE)}
 FACTS = {
     "healthy": JobFacts(healthy=True),
     "later": JobFacts(start_after=DAY),

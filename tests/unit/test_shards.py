@@ -77,7 +77,7 @@ def test_a_part_that_is_missing_is_no_pass(tmp_path: Path, capsys: pytest.Captur
 
 
 def test_a_whole_campaign_is_merged_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    whole = explored(tmp_path / "whole.json", runs=100)
+    whole = explored(tmp_path / "whole.json", runs=200)
     assert main(["merge", str(tmp_path / "whole.json"), "--json", str(tmp_path / "merged.json")]) == 1
     assert json.loads((tmp_path / "merged.json").read_text())["coverage"] == whole["coverage"]
     assert f"States: {whole['coverage']['states']}." in capsys.readouterr().out
@@ -144,7 +144,7 @@ def places(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Return what a search wrote that found something."""
-    return explored(tmp_path_factory.mktemp("found") / "1.json", runs=100)
+    return explored(tmp_path_factory.mktemp("found") / "1.json", runs=200)
 
 
 @pytest.mark.long

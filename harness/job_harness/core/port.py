@@ -204,6 +204,7 @@ class Capabilities:
     snapshot: bool = False
     fencing: bool = False
     concurrency_limits: bool = False
+    rate_limits: bool = False
     serial_keys: bool = False
     dead_letters: bool = False
     transactions: bool = False

@@ -209,8 +209,11 @@ def draw(
     """
     lease = settings.lease if lease is None else lease
     settings = settings if capabilities.maintenance else without_maintenance(settings)
+    own_limit = settings.tool_concurrency
     settings = _draw_settings(choices, settings, capabilities, lease=lease)
     count = int(choices.pick("jobs", ("1", "2", "3")))
+    if count == 1 and not own_limit and settings.tool_concurrency and capabilities.rate_limits:
+        settings = _rated(settings)
     features = _draw_features(choices, capabilities) - left_out
     if not MANY_JOBS.isdisjoint(features):
         count = 1
@@ -235,6 +238,7 @@ def draw(
         *((_draw_scheduled(choices, settings, capabilities),) if "schedules" in features else ()),
         *((_draw_calendar(choices, settings),) if "calendars" in features and "schedules" not in features else ()),
         *_draw_several(choices, features),
+        *(_hurried(settings) if settings.rate_limit else ()),
         BYSTANDER,
     )
     faults = _draw_faults(choices, capabilities)
@@ -507,6 +511,21 @@ def _sent_again(jobs: list[JobPlan], settings: Settings) -> tuple[JobPlan, ...]:
             for name, when in (("again", {"after": job.name}), ("at-last", {"at": later}))
         ]
     )
+
+
+def _rated(settings: Settings) -> Settings:
+    """Limit what is claimed in a while, where a limit of those at once would hold back nothing.
+
+    So it follows from what is drawn: another draw would let every seed stand for another run.
+    """
+    return settings.changed(tool_concurrency=0, rate_limit=2, rate_window=4 * max(settings.retry_delay, MINUTE))
+
+
+def _hurried(settings: Settings) -> tuple[JobPlan, ...]:
+    """Use up a rate with one that fails at once and is retried, and let as many come with its retry as would fit."""
+    fails = JobPlan("hurried", outcomes=(Ending.FAIL, Ending.SUCCEED), takes=(SPANS["1s"],))
+    at = settings.retry_delay + 2 * settings.poll_interval
+    return fails, JobPlan("next", takes=(SPANS["1s"],), at=at, every=SECOND, count=settings.rate_limit)
 
 
 def _with_later_lives(

@@ -16,6 +16,7 @@ CREATE TABLE task (
 );
 CREATE UNIQUE INDEX one_of_a_key ON task (key) WHERE state IN ('queued', 'running');
 CREATE UNIQUE INDEX one_of_a_lane ON task (lane) WHERE state = 'running';
+CREATE TABLE claim (at timestamptz NOT NULL);
 CREATE TABLE dead_letter (
   id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   task bigint NOT NULL,

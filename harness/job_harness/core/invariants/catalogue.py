@@ -51,6 +51,7 @@ CATALOGUE: Final[tuple[Invariant, ...]] = (
     lifecycle.RETRY_REOPENS,
     maintenance.RETENTION_SPARES_LIVE,
     limits.CONCURRENCY_LIMIT,
+    limits.RATE_LIMIT,
     limits.SERIAL_KEY_EXCLUSIVE,
     order.WORK_CONSERVING,
     order.CLAIMS_AS_ASKED,

@@ -15,7 +15,7 @@ order and progress ask it before they blame a claim.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeGuard
 
 from job_harness.core.history import REFUSED, Call, Observed, Return
 from job_harness.core.invariants.property import (
@@ -28,7 +28,18 @@ from job_harness.core.invariants.property import (
     Reporter,
     Rules,
 )
-from job_harness.core.model import COMPLETED, PENDING, PROCESSING, Design, Instant, JobId, JobView, Settings
+from job_harness.core.model import (
+    COMPLETED,
+    PENDING,
+    PROCESSING,
+    Design,
+    Instant,
+    JobId,
+    JobView,
+    Settings,
+    Starts,
+    format_duration,
+)
 
 # which jobs wait, and which are active --------------------------------------------------------------------------------
 
@@ -36,10 +47,11 @@ from job_harness.core.model import COMPLETED, PENDING, PROCESSING, Design, Insta
 class Standing:
     """The unfinished jobs, as last seen."""
 
-    __slots__ = ("_completed", "_settings", "active", "paused", "waiting")
+    __slots__ = ("_completed", "_settings", "_starts", "active", "paused", "waiting")
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._starts = Starts(settings.rate_limit, settings.rate_window + 2 * settings.max_skew)
         self.paused: set[str] = set()
         """The tools that may be paused: each from the call of `pause` until an `unpause` was answered with done."""
         self.waiting: dict[JobId, JobView] = {}
@@ -48,8 +60,9 @@ class Standing:
 
     def observe(self, job: JobId, after: JobView | None) -> None:
         """Take over a change."""
-        self.waiting.pop(job, None)
-        self.active.pop(job, None)
+        before = self.waiting.pop(job, None) or self.active.pop(job, None)
+        if self._settings.rate_limit and is_claimed(after, before):
+            self._starts.add(after.tool, after.started_at or 0, job)
         if after is None:
             return
         if after.status is PENDING:
@@ -67,17 +80,31 @@ class Standing:
             self.paused.discard(event.job or "")
 
     def blocked(
-        self, row: JobView, active: Iterable[JobView] | None = None, *, tools: Sequence[str] | None = None
+        self,
+        row: JobView,
+        active: Iterable[JobView] | None = None,
+        *,
+        now: Instant,
+        tools: Sequence[str] | None = None,
     ) -> bool:
-        """Say whether a waiting job has to wait for these active ones, by default for all there are.
+        """Say whether a waiting job has to wait for these active ones, by default for all there are, or for a rate.
 
-        `tools` are those that the worker serves, where not all.
+        `now` is by the store's clock; `tools` are those that the worker serves, where not all.
         """
         if row.tool in self.paused or (tools is not None and row.tool not in tools):
             return True
         if row.depends_on and not self._completed.issuperset(row.depends_on):
             return True
+        if self._settings.rate_limit and now < self._starts.free_at(row.tool):
+            return True
         return kept_waiting(row, list(self.active.values() if active is None else active), self._settings)
+
+
+def is_claimed(after: JobView | None, before: JobView | None) -> TypeGuard[JobView]:
+    """Say whether a row shows a claim that it did not show before."""
+    if after is None or after.status is not PROCESSING or after.started_at is None:
+        return False
+    return before is None or before.status is not PROCESSING or before.started_at != after.started_at
 
 
 def kept_waiting(row: JobView, active: Sequence[JobView], settings: Settings) -> bool:
@@ -283,6 +310,44 @@ CONCURRENCY_LIMIT = Invariant(
     capabilities=("concurrency_limits",),
     stepwise=ConcurrencyLimit,
     evidence=EvidenceNeeded(settings=("concurrency",)),
+)
+
+
+# rate_limit -----------------------------------------------------------------------------------------------------------
+
+
+class RateLimit(Monitor):
+    """Counts the claims of each tool's jobs: a window that is shorter by what clocks may differ, so none is blamed."""
+
+    def __init__(self, rules: Rules, breach: Reporter) -> None:
+        super().__init__(rules, breach)
+        self._limited = bool(rules.settings.rate_limit)
+        self._starts = Starts(rules.settings.rate_limit, rules.settings.rate_window - 2 * rules.settings.max_skew)
+
+    def on_changed(self, event: Observed) -> None:
+        if not self._limited or not is_claimed(event.after, event.before):
+            return
+        tool, at = event.after.tool, event.after.started_at
+        assert at is not None
+        if at < self._starts.free_at(tool):
+            limit, window = self.settings.rate_limit, format_duration(self.settings.rate_window)
+            before = [job for _, job in self._starts.claims[tool]]
+            told = f"it was claimed within {window} of {', '.join(before)}, and {limit} of {tool!r} may be"
+            self.breach("rate_exceeded", told, job=event.job, others=before)
+        self._starts.add(tool, at, event.job)
+
+
+RATE_LIMIT = Invariant(
+    id="rate_limit",
+    sentence="Within any window, no more jobs of a tool are claimed than the rate limit allows.",
+    kind=Kind.ALWAYS,
+    anomalies=(
+        AnomalyKind("rate_exceeded", Guarantee.CONCURRENCY, "More jobs of a tool were claimed than its rate allows."),
+    ),
+    make=RateLimit,
+    capabilities=("rate_limits",),
+    stepwise=RateLimit,
+    evidence=EvidenceNeeded(settings=("rate_limit",), columns=("started_at",)),
 )
 
 

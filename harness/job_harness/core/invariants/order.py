@@ -147,7 +147,7 @@ class PriorityOrder(Monitor):
             if left.id in unseen or self.rules.used_up(left):
                 continue
             first = left.start_after + self.rules.granularity <= clock and self._order(left) < self._order(last)
-            if first and not self._blocked(left, taken, tools):
+            if first and not self._blocked(left, taken, tools, clock):
                 age = last.created_at - left.created_at
                 older = f", sent {format_duration(age)} earlier" if left.priority == last.priority else ""
                 self.breach(
@@ -172,11 +172,13 @@ class PriorityOrder(Monitor):
     def _order(self, row: JobView) -> tuple[int, Instant]:
         return (-row.priority, row.created_at if self.rules.oldest_first else 0)
 
-    def _blocked(self, left: JobView, taken: list[tuple[JobView, int]], tools: Sequence[str] | None) -> bool:
+    def _blocked(
+        self, left: JobView, taken: list[tuple[JobView, int]], tools: Sequence[str] | None, now: Instant
+    ) -> bool:
         """Say whether limits, serial keys, a pause or its tool spoke against it when its turn had come."""
         later = {row.id for row, _ in taken if self._order(left) < self._order(row)}
         active = [row for row in self._standing.active.values() if row.id not in later]
-        return self._standing.blocked(left, active, tools=tools)
+        return self._standing.blocked(left, active, now=now, tools=tools)
 
 
 class Overtaking(NamedTuple):
@@ -236,7 +238,7 @@ class TakenInOrder(Monitor):
         for left in self._standing.waiting.values():
             urgent = left.priority > row.priority and left.tool == row.tool
             seen = self._since.get(left.id, since) < since and left.start_after < event.clock - (event.at - since)
-            if urgent and seen and not self._standing.blocked(left, active):
+            if urgent and seen and not self._standing.blocked(left, active, now=event.clock):
                 self._left.setdefault(left.id, Overtaking(event.at, event.actor, row))
 
 
@@ -319,7 +321,7 @@ class WorkConserving(Monitor):
         tools = tools_of(call.arguments)
         for left in self._standing.waiting.values():
             due = left.start_after + self.rules.granularity <= now
-            if due and left.agrees and not self._standing.blocked(left, tools=tools):
+            if due and left.agrees and not self._standing.blocked(left, now=now, tools=tools):
                 told = f"{call.actor} asked for work and was not given it; it is due{self.rules.used_up(left)}"
                 self.breach("due_job_left", told, job=left.id)
                 return

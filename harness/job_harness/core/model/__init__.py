@@ -28,6 +28,7 @@ from job_harness.core.model.lifecycle import (
     QueueState,
     Status,
 )
+from job_harness.core.model.rate import Starts
 from job_harness.core.model.retry import moot_backoff, retry_bounds, retry_delay, spread
 from job_harness.core.model.settings import Settings
 
@@ -55,6 +56,7 @@ __all__ = [
     "Json",
     "QueueState",
     "Settings",
+    "Starts",
     "Status",
     "canonical",
     "done_statuses",

@@ -30,6 +30,9 @@ class Settings:
     """At most this many jobs may be PROCESSING at once; 0: no limit."""
     tool_concurrency: int = 0
     """At most this many jobs of one tool may be PROCESSING at once; 0: no limit."""
+    rate_limit: int = 0
+    """At most this many jobs of one tool may be claimed within any `rate_window`; 0: no limit."""
+    rate_window: Duration = MINUTE
     heartbeat_interval: Duration = 0
     """A worker extends every lease it holds this often; 0: never."""
     cron_period: Duration = MINUTE
@@ -53,6 +56,11 @@ class Settings:
         if values:
             raise TypeError(f"there is no setting {', '.join(values)}")
         return copy
+
+    def limits(self) -> dict[str, bool]:
+        """Tell which limits are set, by the capabilities that keep them."""
+        at_once = bool(self.concurrency or self.tool_concurrency)
+        return {"concurrency_limits": at_once, "rate_limits": bool(self.rate_limit)}
 
     @classmethod
     def names(cls) -> tuple[str, ...]:

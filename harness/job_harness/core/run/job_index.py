@@ -10,7 +10,7 @@ import heapq
 from collections.abc import Collection, Mapping
 from typing import Final, Protocol
 
-from job_harness.core.invariants.limits import kept_waiting
+from job_harness.core.invariants.limits import is_claimed, kept_waiting
 from job_harness.core.model import (
     COMPLETED,
     MINUTE,
@@ -22,6 +22,7 @@ from job_harness.core.model import (
     JobId,
     JobView,
     Settings,
+    Starts,
     Status,
 )
 from job_harness.core.port import Schedule
@@ -82,15 +83,16 @@ class JobIndex:
     """The last view of every job, and heaps of when each is next due: an entry counts only while the view says so."""
 
     __slots__ = (
-        "_expiring", "_keyed", "_known", "_leases", "_limited", "_paused", "_settings", "_started", "_waiting",
-        "_waits_for", "apart", "line", "live", "timetable", "views",
+        "_expiring", "_keyed", "_known", "_leases", "_limited", "_paused", "_settings", "_started", "_starts",
+        "_waiting", "_waits_for", "apart", "line", "live", "timetable", "views",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, *, waits_for: Collection[Status] = (COMPLETED,)) -> None:
         """Know no job; `waits_for` are the statuses in which others wait for it no longer."""
         self._settings = settings
         self._waits_for = waits_for
-        self._limited = bool(settings.concurrency or settings.tool_concurrency)
+        self._limited = bool(settings.concurrency or settings.tool_concurrency or settings.rate_limit)
+        self._starts = Starts(settings.rate_limit, settings.rate_window)
         self.views: dict[JobId, JobView] = {}
         self.live: dict[JobId, JobView] = {}
         self.line: WaitingLine | None = None
@@ -114,6 +116,7 @@ class JobIndex:
         self.apart.clear()
         for due in (self._expiring, self._waiting, self._leases, self._started):
             due.clear()
+        self._starts.claims.clear()
         self._keyed.clear()
         self._known.clear()
         for job, view in views.items():
@@ -122,13 +125,15 @@ class JobIndex:
     def put(self, job: JobId, view: JobView | None) -> None:
         """Take over what was observed."""
         self._known.clear()
-        self.live.pop(job, None)
+        before = self.live.pop(job, None)
         self.apart.discard(job)
         self._keyed.discard(job)
         if view is None:
             self.views.pop(job, None)
             return
         self.views[job] = view
+        if self._settings.rate_limit and is_claimed(view, before):
+            self._starts.add(view.tool, view.started_at or 0, job)
         if view.slot is not None:
             self.timetable.fill(view)
         if view.status not in TERMINAL:
@@ -179,7 +184,10 @@ class JobIndex:
             if view.depends_on and not all(self._is_done(other) for other in view.depends_on):
                 continue
             if served and not kept_waiting(view, active, self._settings):
-                first = view.start_after
+                begins = view.start_after
+                if self._settings.rate_limit:
+                    begins = max(begins, self._starts.free_at(view.tool))
+                first = begins if first is None else min(first, begins)
         return first
 
     def _is_done(self, job: JobId) -> bool:

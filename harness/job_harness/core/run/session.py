@@ -55,7 +55,8 @@ NO_FAULTS = FaultPlan()
 """What a replay allows: whatever the tape says."""
 CAPABILITIES = Capabilities.names()
 ON_REQUEST = frozenset(
-    {"concurrency_limits", "serial_keys", "dead_letters", "transactions", "schedules", "own_leases", "flows", "groups"}
+    {"concurrency_limits", "rate_limits", "serial_keys", "dead_letters", "transactions", "schedules", "own_leases"}
+    | {"flows", "groups"}
 )
 """What a queue does only where settings or jobs ask for it: elsewhere nothing can be breached, so it is not watched."""
 WEARY = 500
@@ -81,6 +82,8 @@ def quiet_limit(scenario: Scenario) -> Duration:
     longest_wait = retry_bounds(slowest, attempts=attempts)[1]
     own = [(plan.lease or 0) + (plan.timeout or 0) for plan in jobs]
     timeouts = settings.lease + settings.stuck_timeout + settings.job_timeout + max(own, default=0)
+    if settings.rate_limit:
+        longest_wait += settings.rate_window
     return longest_wait + timeouts + 3 * (settings.cron_period + settings.expire_interval) + settings.poll_interval
 
 

@@ -321,6 +321,8 @@ def _asked_by_settings(settings: Settings) -> Iterator[tuple[str, str]]:
     for name in ("concurrency", "tool_concurrency"):
         if getattr(settings, name):
             yield "concurrency_limits", f"settings.{name}"
+    if settings.rate_limit:
+        yield "rate_limits", "settings.rate_limit"
     if settings.stuck_timeout < settings.lease:
         yield "maintenance", "a stuck_timeout that is shorter than the lease"
 

@@ -315,6 +315,10 @@ class SettingsPart(NoNulls):
     """At most this many jobs may be PROCESSING at once; 0: no limit."""
     tool_concurrency: Annotated[int, Field(ge=0, le=10_000)] = 0
     """At most this many jobs of one tool may be PROCESSING at once; 0: no limit."""
+    rate_limit: Annotated[int, Field(ge=0, le=10_000)] = 0
+    """At most this many jobs of one tool may be claimed within any `rate_window`; 0: no limit."""
+    rate_window: Positive = 0
+    """How far back `rate_limit` counts."""
     heartbeat_interval: Heartbeat = 0
     """A worker extends its leases this often; null or 0: never."""
     cron_period: Positive = 0

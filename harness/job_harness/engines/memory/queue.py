@@ -32,6 +32,7 @@ from job_harness.core.model import (
     Json,
     QueueState,
     Settings,
+    Starts,
     Status,
     json_problem,
     printable,
@@ -69,6 +70,7 @@ class ModelSnapshot(NamedTuple):
     schedules: dict[str, StandingSchedule]
     own: dict[JobId, JobRequest]
     paused: frozenset[str]
+    starts: dict[str, tuple[tuple[Instant, JobId], ...]]
     first_token: int
 
 
@@ -105,6 +107,7 @@ class JobRows:
         """What jobs asked for that no column of theirs holds: a lease, a delay, a window."""
         self.paused: frozenset[str] = frozenset()
         """The tools whose jobs are held back."""
+        self.starts = Starts(settings.rate_limit, settings.rate_window)
         self.dependents: dict[JobId, None] = {}
         """The unfinished jobs that depend on others."""
         self._touched: dict[JobId, None] = {}
@@ -127,10 +130,10 @@ class JobRows:
 
     def snapshot(self) -> ModelSnapshot:
         """Return the state as a value."""
-        own, paused = dict(self.own), self.paused
-        return ModelSnapshot(
-            dict(self.rows), dict(self.transactions), dict(self.schedules), own, paused, self.preset_state.first_token
-        )
+        own, paused, starts = dict(self.own), self.paused, dict(self.starts.claims)
+        transactions, schedules = dict(self.transactions), dict(self.schedules)
+        token = self.preset_state.first_token
+        return ModelSnapshot(dict(self.rows), transactions, schedules, own, paused, starts, token)
 
     def restore(self, state: ModelSnapshot) -> None:
         """Go back to a state."""
@@ -145,6 +148,7 @@ class JobRows:
         self.schedules = dict(state.schedules)
         self.own = dict(state.own)
         self.paused = state.paused
+        self.starts.claims = dict(state.starts)
         self.preset_state.first_token = state.first_token
         self.rows.update(state.rows)  # A group's callback is there when its members are put in place.
         for row in state.rows.values():
@@ -269,11 +273,14 @@ class ClaimRules(QueueRules):
         settings = self.settings
         if not due:
             return due
-        if not (settings.concurrency or settings.tool_concurrency or any(row.serial_key is not None for row in due)):
+        limited = settings.concurrency or settings.tool_concurrency or settings.rate_limit
+        if not limited and all(row.serial_key is None for row in due):
             return due[:limit]
         active = self.active()
         chosen: list[JobView] = []
         for row in due:
+            if settings.rate_limit and not self.rate_allows(row, chosen):
+                continue
             if len(chosen) < limit and self.has_permit(row, active) and self.key_is_free(row, active):
                 chosen.append(row)
                 active.append(row)
@@ -299,6 +306,11 @@ class ClaimRules(QueueRules):
             return False
         return not tool_limit or sum(other.tool == row.tool for other in active) < tool_limit
 
+    def rate_allows(self, row: JobView, chosen: list[JobView]) -> bool:
+        """Say whether the rate of its tool lets a job through beside those that this claim has chosen."""
+        more = sum(other.tool == row.tool for other in chosen)
+        return self.queue.starts.free_at(row.tool, more) <= self.queue.now("queue")
+
     def key_is_free(self, row: JobView, active: list[JobView]) -> bool:
         """Say whether no active job has this job's serial key."""
         return row.serial_key is None or all(other.serial_key != row.serial_key for other in active)
@@ -306,6 +318,8 @@ class ClaimRules(QueueRules):
     def take(self, row: JobView, worker: str, now: Instant) -> Claim:
         """Claim one job."""
         until = now + self.lease_of(row)
+        if self.settings.rate_limit:
+            self.queue.starts.add(row.tool, now, row.id)
         taken = row.changed(
             status=PROCESSING,
             queue_state=QueueState.ACTIVE,
@@ -764,6 +778,7 @@ class MemoryQueue(JobRows):
         snapshot=True,
         fencing=True,
         concurrency_limits=True,
+        rate_limits=True,
         serial_keys=True,
         dead_letters=True,
         transactions=True,

@@ -54,7 +54,8 @@ HELD: Final = frozenset({"job", "token", "worker", "process", "attempt"})
 """What a worker knows of its claim."""
 OF_VERB: Final[Mapping[str, frozenset[str]]] = {
     "enqueue": frozenset(
-        {"job", "queue", "tool", "input", "priority", "start_after", "unique_key", "depends_on", "group", "group_size"}
+        {"job", "queue", "tool", "input", "priority", "start_after", "unique_key", "serial_key", "depends_on"}
+        | {"group", "group_size"}
     ),
     "claim": frozenset({"worker", "process", "queue", "limit"}),
     "heartbeat": HELD,
@@ -82,6 +83,7 @@ COLUMNS: Final[Mapping[str, str]] = {
     "output": "",
     "error": "",
     "unique_key": "",
+    "serial_key": "no two jobs that have the same run at once",
     "depends_on": "an array of the ids of jobs that have to be COMPLETED before it begins",
     "group": "the group that it belongs to",
     "callback_of": "the group whose callback it is: it runs once, after the last job of that group has ended",
@@ -290,6 +292,7 @@ class QueueFile:
         if not self.asks("delay", "fail"):
             waits = ("retry_delay", "retry_delay_max", "retry_backoff")
             names |= {name for name in waits if not self.asks(name, "enqueue", "fail")}
+        names |= {"concurrency", "tool_concurrency", "rate_limit", "rate_window"}
         return frozenset(names - (set() if "purge" in self.verbs else {"retention"}))
 
     def effective(self, settings: Settings) -> Settings:
@@ -315,6 +318,8 @@ class QueueFile:
             big_priorities=priorities and self._counts_to_64_bits("priority"),
             unique=unique,
             blank_keys=unique,
+            serial_keys=self.asks("serial_key", "enqueue") and "serial_key" in columns,
+            **self.settings.limits(),
             flows=self.asks("depends_on", "enqueue") and "depends_on" in columns,
             groups=self.asks("group_size", "enqueue") and {"group", "callback_of"} <= columns,
             start_after=self.asks("start_after", "enqueue") and "start_after" in columns,

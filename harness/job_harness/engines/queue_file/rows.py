@@ -250,6 +250,7 @@ class RowReader:
             created_at=WHENEVER if created is None else created,
             start_after=WHENEVER if start is None else start,
             input=_json(row.get("input")),
+            serial_key=row.get("serial_key"),
             group=row.get("group"),
             callback_of=row.get("callback_of"),
             depends_on=tuple(self._depended(job, row.get("depends_on"))) or None,

@@ -169,6 +169,7 @@ class TableVerbs:
             "max_attempts": request.max_attempts or self._settings.max_attempts,
             "start_after": timestamp_of(start),
             "unique_key": self._key(request),
+            "serial_key": request.serial_key,
             "depends_on": list(map(self._name, request.depends_on)),
             "group": request.group,
             "group_size": request.group_size,

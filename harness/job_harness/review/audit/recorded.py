@@ -14,8 +14,15 @@ from job_harness.core.port import ALL_SHOWN
 from job_harness.review.audit.evidence import Evidence
 
 _BY_SETTINGS: Final = frozenset(
-    {"not_before", "lease_outlives_execution", "concurrency_limit", "cron_exactly_once", "retention_spares_live"}
-    | {"shutdown_leaves_nothing_claimed", "expiry_is_total", "store_clock_decides", "no_livelock", "priority_order"}
+    {"not_before", "lease_outlives_execution", "concurrency_limit", "rate_limit", "cron_exactly_once"}
+    | {
+        "retention_spares_live",
+        "shutdown_leaves_nothing_claimed",
+        "expiry_is_total",
+        "store_clock_decides",
+        "no_livelock",
+        "priority_order",
+    }
     | {"work_conserving", "no_lost_update", "tables_agree", "completed_before_started", "success_discarded"}
 )
 """What can be judged only under the settings of the run, which a history does not hold."""

@@ -259,6 +259,26 @@ class RetryCountedAsActive(ClaimRules):
         return super().is_active(row) or row.queue_state is QueueState.RETRY
 
 
+class RateOfLastClaims(ClaimRules):
+    """The rate is counted from the rows, and each shows its last claim alone."""
+
+    def rate_allows(self, row: JobView, chosen: list[JobView]) -> bool:
+        since = self.queue.now("queue") - self.settings.rate_window
+        rows = [other for other in self.queue.rows.values() if other.tool == row.tool and other.started_at is not None]
+        counted = [other for other in rows if other.started_at is not None and other.started_at > since]
+        return len(counted) + sum(other.tool == row.tool for other in chosen) < self.settings.rate_limit
+
+
+class RateFilledByWaiting(ClaimRules):
+    """A claim that the rate turns away counts as one of it, so that each look puts the next job off."""
+
+    def rate_allows(self, row: JobView, chosen: list[JobView]) -> bool:
+        allows = super().rate_allows(row, chosen)
+        if not allows:
+            self.queue.starts.add(row.tool, self.queue.now("queue"), row.id)
+        return allows
+
+
 class StaleBlockedByOwnSlot(UpkeepRules):
     """pgqueuer-stale-blocked-by-own-slot: the gate counts the stale row itself."""
 
@@ -276,6 +296,20 @@ LIMITS: Final = Theme.of(
         source="pgqueuer#761",
         finds=("concurrency_exceeded", "serial_key_shared"),
         queue=CountedBeforeClaim,
+    ),
+    Mistake(
+        name="rate-of-last-claims",
+        sentence="A rate is counted from rows that show only the last claim, so what is retried is counted once.",
+        source="a rate that is kept by the column started_at",
+        finds=("rate_exceeded",),
+        rules=(RateOfLastClaims,),
+    ),
+    Mistake(
+        name="rate-filled-by-waiting",
+        sentence="Who asks while the rate is used up is counted too, so the window never ends.",
+        source="a token bucket that counts what it turns away",
+        finds=("due_job_left", "job_never_run"),
+        rules=(RateFilledByWaiting,),
     ),
     Mistake(
         name="batch-checked-as-one",

@@ -12,6 +12,7 @@ import os
 import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias, TypeVar, cast
@@ -87,9 +88,10 @@ class ApplicationEngine:
         """By name, the factory of the same application with one safeguard more."""
         usual, own = Settings(), getattr(application, "settings", None) or Settings()
         given = {setting for setting in Settings.names() if getattr(own, setting) != getattr(usual, setting)}
+        limited = replace(CAPABILITIES, **own.limits())
         self.info = EngineInfo(
             name,
-            _declared(application, "capabilities", Capabilities, name) or CAPABILITIES,
+            _declared(application, "capabilities", Capabilities, name) or limited,
             contract=_declared(application, "contract", Contract, name) or self._store.contract,
             settings=own,
             declared=tuple(declared_settings(given, own)),

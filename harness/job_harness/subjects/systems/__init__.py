@@ -382,6 +382,7 @@ def _capabilities(file: SystemFile) -> Capabilities:
         priorities="priority" in file.asks,
         unique="unique_key" in file.asks,
         serial_keys="serial_key" in file.asks,
+        **file.settings.limits(),
         splits="children" in file.asks,
         wide_values=not file.asks.isdisjoint(("priority", "unique_key")),
     )
