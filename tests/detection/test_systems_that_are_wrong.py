@@ -260,6 +260,15 @@ def test_a_table_and_the_calls_that_announce_its_rows_agree_in_time(
     assert run.found == finds
 
 
+@pytest.mark.slow
+def test_the_calls_that_an_attempt_makes_are_one_run(opened: Open) -> None:
+    job = JobPlan("a", outcomes=(Ending.FAIL, Ending.FAIL, Ending.SUCCEED), takes=(Span(fixed=MINUTE),))
+    run = played(opened("tasks.yaml", "calls-five-times"), job)
+    started = [event.attempt for event in run.history if isinstance(event, Effect) and event.name == "started"]
+
+    assert (run.found, started) == (frozenset(), [1, 2, 3])
+
+
 @pytest.mark.long
 @pytest.mark.slow
 @pytest.mark.parametrize(("mistake", "finds"), [("rate-of-rows", {"rate_exceeded"}), ("rate-is-kept", set())])

@@ -11,8 +11,8 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from job_harness.core.faults.processes import CRASH
-from job_harness.core.history import OF_DEPLOY
-from job_harness.core.model import Design, Duration, Instant, JobId, Json, Settings
+from job_harness.core.history import OF_DEPLOY, Observed
+from job_harness.core.model import PROCESSING, Design, Duration, Instant, JobId, JobView, Json, Settings
 from job_harness.core.own_code import CodeLine
 from job_harness.core.port import Capabilities, Claim, Contract
 from job_harness.core.run.job_index import JobIndex
@@ -42,6 +42,13 @@ class Memory(Protocol):
 def _unplanned(job: JobId) -> JobPlan:
     """Return the plan of a job that no one planned, such as a dead letter; every step of its run asks for it."""
     return JobPlan(name=job)
+
+
+def _is_taken(before: JobView | None, after: JobView | None) -> bool:
+    if after is None or after.status is not PROCESSING:
+        return False
+    known = None if before is None else (before.status, before.attempts, before.started_at)
+    return known != (PROCESSING, after.attempts, after.started_at)
 
 
 class ActorServices(Protocol):
@@ -225,6 +232,14 @@ class RunContext:
         if self.closed:
             raise RuntimeError("the run is over: nothing that a severed actor still does has an effect")
         self._recorder.effect(actor, claim.job, claim.attempt, claim.token, name, data, line)
+
+    def deliveries(self, job: JobId) -> tuple[int, str]:
+        """Return how often a job's row came to be PROCESSING, or told of another attempt, and who made it so last."""
+        count, taker = 0, ""
+        for event in self._recorder.history:
+            if type(event) is Observed and event.job == job and _is_taken(event.before, event.after):
+                count, taker = count + 1, event.actor
+        return count, taker
 
     @property
     def events(self) -> int:

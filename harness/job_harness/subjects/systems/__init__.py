@@ -523,6 +523,8 @@ class SystemApplication:
         self._reader = reader
         self._sources = sources
         self._runs: dict[JobId, int] = {}
+        self._had: dict[tuple[JobId, str, int], tuple[int, Claim]] = {}
+        """By job, process and its life, which delivery it last had a run of, and the run."""
         self._heirs: dict[JobId, JobId] = {}
         """By job that was split, which of its children works as was planned for it."""
         self._looked_at = -1
@@ -777,11 +779,18 @@ class SystemApplication:
             self._done(process, Claim("", 0, 0, process.name, "", 0), where, call)
             data = http_response(host.status, _json(host.answer))
         else:
-            claim = self._begun(process, job)
+            claim, again = self._begun(process, job)
             if where in self._seen_calls:
                 self._done(process, claim._replace(job=job), where, call)
             call.job = claim.job
-            data = yield from self._work(process, call, claim, self._plan_of(job), filled(host.answer, job))
+            plan = self._plan_of(job)
+            if not again:
+                yield from self._start_work(process, claim, plan)
+            data = (
+                b""
+                if call.closed
+                else self._answer(process, claim, plan.ending(claim.attempt), filled(host.answer, job))
+            )
         if state is not None and not call.closed:
             own = self._file.settings
             yield Sleep(
@@ -798,9 +807,10 @@ class SystemApplication:
         """Break the connection, or answer with 429: the host does nothing, and whose work it is has failed."""
         assert call.message is not None
         if job is not None:
-            claim = self._begun(process, job)
+            claim, again = self._begun(process, job)
             told = "no connection" if down else f"429, retry-after: {seconds}"
-            self._world.effect(process.name, claim, "started")
+            if not again:
+                self._world.effect(process.name, claim, "started")
             self._ended(process, claim, "failure", told, host=call.message.host)
         if down:
             call.hang_up()
@@ -823,27 +833,36 @@ class SystemApplication:
     def _job_of(self, marker: str) -> JobId:
         return marker if marker in self._world.plans else self._reader.called(marker)
 
-    def _work(
-        self, process: SystemProcess, call: OutsideCall, claim: Claim, plan: JobPlan, answer: Any
-    ) -> Generator[Request, Any, bytes]:
-        """Let the work of a job take its time, and end as it was drawn."""
+    def _start_work(self, process: SystemProcess, claim: Claim, plan: JobPlan) -> Generator[Request, Any, None]:
+        """Let the work of a job take its time."""
         ending = plan.ending(claim.attempt)
         self._world.effect(process.name, claim, "started", NEVER if ending is Ending.HANG else None)
         if ending is Ending.HANG:
             yield Sleep(_FOREVER, f"running {claim.job}")
         if duration := plan.duration(claim.attempt, self._file.settings):
             yield Sleep(duration, f"running {claim.job}")
-        if call.closed:
-            return b""
-        return self._answer(process, claim, ending, answer)
 
-    def _begun(self, process: SystemProcess, job: JobId) -> Claim:
-        """Count a run of a job. Of one that was sent twice, it is the row's that has most deliveries without a run."""
+    def _begun(self, process: SystemProcess, job: JobId) -> tuple[Claim, bool]:
+        """Count a run of a job, and say whether its process has that run already: each attempt may make many calls.
+
+        Of a job that was sent twice, it is the run of the row that has most deliveries without one.
+        """
         views = self._world.job_index.views
         rows = [row for row in self._reader.rows_of(job) if row in views and views[row].status is PROCESSING]
+        delivered = {row: self._world.deliveries(row) for row in rows}
+        for row, (count, taker) in delivered.items():
+            before, claim = self._had.get((row, process.name, process.life), (0, None))
+            other = taker != process.name and any(had[:2] == (row, taker) for had in self._had)
+            if claim is not None and (
+                before == count or other
+            ):  # What another has taken since, it works on all the same.
+                return claim, True
         row = max(rows, key=lambda each: views[each].attempts - self._runs.get(each, 0), default=job)
         number = self._runs[row] = self._runs.get(row, 0) + 1
-        return Claim(row, number, number, process.name, "", 0)
+        claim = Claim(row, number, number, process.name, "", 0)
+        if row in delivered:
+            self._had[row, process.name, process.life] = delivered[row][0], claim
+        return claim, False
 
     def _plan_of(self, job: JobId) -> JobPlan:
         """Return the plan of a job; of those that one was split into, the first to be at work has that one's."""
